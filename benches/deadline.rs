@@ -1,0 +1,305 @@
+//! How long after its deadline a guest is stopped that does all it can to go on: one that spins
+//! alone, a hundred that spin at once on two threads, and one inside a bulk memory instruction.
+//! And what becomes of a trivial execution beside the hundred.
+//!
+//! `cargo bench --bench deadline`, with `-- --smoke` to see only whether it works. The floor is
+//! native code that looks at the clock all the time: what it is late by is the machine's doing. For
+//! the bulk instruction it is the time to write the memory limit once, into fresh memory.
+
+mod support;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use skillhost::{ExecutionRequest, ExecutionResult, Host, LimitOverrides, Skill, Status};
+use tokio::runtime::Runtime;
+
+/// Guests that spin at once.
+const CROWD: usize = 100;
+/// The memory limit of the guest that fills memory, and what it fills of it, in MiB.
+const MEMORY: u64 = 64;
+const FILLED: u64 = 48;
+
+fn main() {
+    let bench = Bench::new(&support::guest());
+    let alone = bench.alone();
+    let common = bench.crowd(|_| Duration::ZERO);
+    let staggered = bench.crowd(|index| Duration::from_millis(2) * index as u32);
+    let beside = bench.beside();
+    let bulk = bench.bulk();
+
+    println!("late by, in ms             p50      p99  (from outside)   native p99");
+    for (name, lateness) in [
+        ("alone", &alone),
+        ("100, one deadline", &common),
+        ("100, staggered", &staggered),
+    ] {
+        println!("{name:20} {lateness}");
+    }
+    println!("bulk instruction     {}", bulk.lateness);
+    println!(
+        "  writing {MEMORY} MiB once: {} ms, p99 {} ms",
+        support::ms(support::median(&bulk.write)),
+        support::ms(support::quantile(&bulk.write, 0.99)),
+    );
+    println!(
+        "a trivial execution: {} µs alone, {} µs beside 100 (p99 {} µs)",
+        support::us(support::median(&beside.alone)),
+        support::us(support::median(&beside.crowded)),
+        support::us(support::quantile(&beside.crowded, 0.99)),
+    );
+    let write = support::median(&bulk.write);
+    println!(
+        "{}",
+        serde_json::json!({
+            "benchmark": "deadline",
+            "alone": alone.json(),
+            "crowd_one_deadline": common.json(),
+            "crowd_staggered": staggered.json(),
+            "beside_crowd": {
+                "alone_us": support::us(support::median(&beside.alone)),
+                "median_us": support::us(support::median(&beside.crowded)),
+                "p99_us": support::us(support::quantile(&beside.crowded, 0.99)),
+                "answered": beside.crowded.len(),
+            },
+            "bulk": bulk.lateness.json(),
+            "bulk_write_once_ms": support::ms(write),
+            "load": support::load(),
+            "target": {
+                "alone": {"p99_ms": 2.0},
+                "crowd_one_deadline": {"p99_ms": 10.0},
+                "crowd_staggered": {"p99_ms": 10.0},
+                "bulk": {"p99_ms": support::ms(write).max(2.0)},
+            },
+        })
+    );
+}
+
+/// By how much the executions of one kind ended late.
+#[derive(Default)]
+struct Lateness {
+    /// By the usage's wall time.
+    inside: Vec<Duration>,
+    /// By the caller's clock, from the call to the answer, with all that comes before and after
+    /// the guest.
+    outside: Vec<Duration>,
+    /// Native code in the guests' place.
+    native: Vec<Duration>,
+}
+
+impl Lateness {
+    fn p99(&self) -> [f64; 3] {
+        [&self.inside, &self.outside, &self.native]
+            .map(|times| support::ms(support::quantile(times, 0.99)))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let [inside, outside, native] = self.p99();
+        serde_json::json!({
+            "p50_ms": support::ms(support::median(&self.inside)),
+            "p99_ms": inside,
+            "p99_outside_ms": outside,
+            "native_p99_ms": native,
+            "runs": self.inside.len(),
+        })
+    }
+}
+
+impl std::fmt::Display for Lateness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [inside, outside, native] = self.p99();
+        let median = support::ms(support::median(&self.inside));
+        write!(f, "{median:9.3}{inside:9.3}{outside:12.3}{native:16.3}")
+    }
+}
+
+struct Beside {
+    alone: Vec<Duration>,
+    crowded: Vec<Duration>,
+}
+
+struct Bulk {
+    lateness: Lateness,
+    write: Vec<Duration>,
+}
+
+struct Bench {
+    runtime: Runtime,
+    host: Host,
+    skill: Skill,
+}
+
+impl Bench {
+    fn new(guest: &Path) -> Self {
+        let host = Host::builder().build().expect("the host can be set up");
+        let skill = host.load_blocking(guest).expect("the guest loads");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        Bench {
+            runtime,
+            host,
+            skill,
+        }
+    }
+
+    fn request(&self, tool: &str, n: u64, wall_time: Duration) -> ExecutionRequest {
+        let input = serde_json::json!({ "n": n });
+        let limits = LimitOverrides {
+            wall_time: Some(wall_time),
+            // Time is what stops these guests, and nothing else.
+            fuel: Some(10_000_000_000_000),
+            memory_bytes: Some(MEMORY << 20),
+            ..Default::default()
+        };
+        ExecutionRequest::new(self.skill.digest(), input)
+            .tool(tool)
+            .limits(limits)
+    }
+
+    /// Starts an execution as a task of its own. Gives the result, and when it was there.
+    fn start(
+        &self,
+        request: ExecutionRequest,
+    ) -> impl Future<Output = (ExecutionResult, Instant)> + use<> {
+        let host = self.host.clone();
+        let task = self.runtime.spawn(async move {
+            let result = host.execute(request).await.expect("the host works");
+            (result, Instant::now())
+        });
+        async { task.await.expect("no panic") }
+    }
+
+    /// One that spins, again and again, in turn with native code.
+    fn alone(&self) -> Lateness {
+        let mut lateness = Lateness::default();
+        let wall_time = Duration::from_millis(20);
+        for _ in 0..support::rounds(300) {
+            let began = Instant::now();
+            let request = self.request("spin", 0, wall_time);
+            let (result, ended) = self.runtime.block_on(self.start(request));
+            lateness.inside.push(late(&result, wall_time));
+            lateness.outside.push(ended - began - wall_time);
+            let deadline = Instant::now() + wall_time;
+            while Instant::now() < deadline {
+                std::hint::spin_loop();
+            }
+            lateness.native.push(deadline.elapsed());
+        }
+        lateness
+    }
+
+    /// A hundred that spin at once, each for this much longer than 150 ms, in turn with as many
+    /// native tasks that hand the thread on every 50 µs.
+    fn crowd(&self, longer: impl Fn(usize) -> Duration) -> Lateness {
+        let mut lateness = Lateness::default();
+        for _ in 0..support::rounds(15) {
+            let began = Instant::now();
+            let wall_times: Vec<Duration> = (0..CROWD)
+                .map(|index| Duration::from_millis(150) + longer(index))
+                .collect();
+            let crowd: Vec<_> = wall_times
+                .iter()
+                .map(|wall_time| {
+                    // Counted from now for all of them, and not from when each comes to start.
+                    let left = *wall_time - began.elapsed();
+                    (self.start(self.request("spin", 0, left)), left)
+                })
+                .collect();
+            for ((task, left), wall_time) in crowd.into_iter().zip(&wall_times) {
+                let (result, ended) = self.runtime.block_on(task);
+                lateness.inside.push(late(&result, left));
+                lateness.outside.push(ended - began - *wall_time);
+            }
+
+            let began = Instant::now();
+            let crowd: Vec<_> = wall_times
+                .iter()
+                .map(|wall_time| self.runtime.spawn(spin_natively(began + *wall_time)))
+                .collect();
+            for task in crowd {
+                let late = self.runtime.block_on(task).expect("no panic");
+                lateness.native.push(late);
+            }
+        }
+        lateness
+    }
+
+    /// A trivial execution at a time, as a task from outside, alone and beside a hundred that spin.
+    fn beside(&self) -> Beside {
+        let mut beside = Beside {
+            alone: Vec::new(),
+            crowded: Vec::new(),
+        };
+        let wall_time = Duration::from_millis(500);
+        let trivial = || {
+            let began = Instant::now();
+            let request = self.request("echo", 0, wall_time);
+            let (result, ended) = self.runtime.block_on(self.start(request));
+            assert_eq!(result.status, Status::Success);
+            ended - began
+        };
+        for _ in 0..support::rounds(10) {
+            for _ in 0..100 {
+                beside.alone.push(trivial());
+            }
+            let began = Instant::now();
+            let crowd: Vec<_> = (0..CROWD)
+                .map(|_| self.start(self.request("spin", 0, wall_time)))
+                .collect();
+            // Not counted: those that may have been begun before all of the crowd, or ended after.
+            std::thread::sleep(wall_time / 10);
+            while began.elapsed() < wall_time * 9 / 10 {
+                beside.crowded.push(trivial());
+            }
+            for task in crowd {
+                late(&self.runtime.block_on(task).0, wall_time);
+            }
+        }
+        beside
+    }
+
+    /// One that fills most of its memory with one instruction, again and again, so that its
+    /// deadline nearly always comes during one; each time at another moment of it.
+    fn bulk(&self) -> Bulk {
+        let mut lateness = Lateness::default();
+        let mut write = Vec::new();
+        for round in 0..support::rounds(200) {
+            let wall_time = Duration::from_micros(1_000 + 200 * (round as u64 % 100));
+            let began = Instant::now();
+            let request = self.request("fill", FILLED, wall_time);
+            let (result, ended) = self.runtime.block_on(self.start(request));
+            lateness.inside.push(late(&result, wall_time));
+            lateness.outside.push(ended - began - wall_time);
+            let mut memory = vec![0_u8; (MEMORY as usize) << 20];
+            let began = Instant::now();
+            black_box(&mut memory).fill(1);
+            black_box(&memory);
+            write.push(began.elapsed());
+            lateness.native.push(began.elapsed());
+        }
+        Bulk { lateness, write }
+    }
+}
+
+fn late(result: &ExecutionResult, wall_time: Duration) -> Duration {
+    assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
+    result.usage.wall_time - wall_time
+}
+
+async fn spin_natively(deadline: Instant) -> Duration {
+    loop {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(50) {
+            std::hint::spin_loop();
+        }
+        let late = Instant::now().saturating_duration_since(deadline);
+        if !late.is_zero() {
+            return late;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,137 @@
+//! What `Host::execute` adds to a bare wasmtime call: the same component, the same engine settings,
+//! a fresh instance each time, on one thread and on two.
+//!
+//! `cargo bench --bench execute`, with `-- --smoke` to see only whether it works.
+
+#[path = "support/bare.rs"]
+mod bare;
+mod support;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use ::skillhost::{ExecutionRequest, Host, Skill, Status};
+use bare::Stops;
+use wasmtime::component::Component;
+
+const INPUT: &str = r#"{"text":"to be"}"#;
+
+fn main() {
+    let path = support::guest();
+    let host = Host::builder().build().expect("the host can be set up");
+    let skill = host.load_blocking(&path).expect("the guest loads");
+    let engine = bare::engine(Stops::ByFuel, true);
+    let component = Component::from_file(&engine, &path).expect("the guest compiles");
+    let pre = bare::link(&engine, &component);
+    let input = INPUT.to_owned();
+
+    // One thread: both in turn, a batch each, so that a slower machine is slower for both.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let (batches, batch) = (support::rounds(200), 100);
+    let mut ours = Vec::new();
+    let mut floor = Vec::new();
+    runtime.block_on(async {
+        for _ in 0..batches {
+            let began = Instant::now();
+            for _ in 0..batch {
+                black_box(bare::call(&engine, &pre, "echo", &input).await);
+            }
+            floor.push(began.elapsed() / batch);
+            let began = Instant::now();
+            for _ in 0..batch {
+                execute(&host, &skill).await;
+            }
+            ours.push(began.elapsed() / batch);
+        }
+    });
+    let (ours, floor) = (support::median(&ours), support::median(&floor));
+    let added = ours.saturating_sub(floor);
+    println!(
+        "one thread:  bare {} µs, execute {} µs",
+        support::us(floor),
+        support::us(ours)
+    );
+
+    // Two threads: how many a second.
+    let span = if support::smoke() {
+        Duration::from_millis(20)
+    } else {
+        Duration::from_millis(500)
+    };
+    let mut ratios = Vec::new();
+    let mut best = (0.0_f64, 0.0_f64);
+    for _ in 0..if support::smoke() { 1 } else { 9 } {
+        let floor = throughput(span, || {
+            let (engine, pre, input) = (engine.clone(), pre.clone(), input.clone());
+            async move || {
+                black_box(bare::call(&engine, &pre, "echo", &input).await);
+            }
+        });
+        let ours = throughput(span, || {
+            let (host, skill) = (host.clone(), skill.clone());
+            async move || execute(&host, &skill).await
+        });
+        ratios.push(floor / ours);
+        best = (best.0.max(floor), best.1.max(ours));
+    }
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios[ratios.len() / 2];
+    println!("two threads: bare {:.0}/s, execute {:.0}/s", best.0, best.1);
+    println!(
+        "{}",
+        serde_json::json!({
+            "benchmark": "execute",
+            "bare_us": support::us(floor),
+            "execute_us": support::us(ours),
+            "added_us": support::us(added),
+            "bare_per_second_2": best.0.round(),
+            "execute_per_second_2": best.1.round(),
+            "ratio_2": support::ratio(ratio, 1.0),
+            "target": {"added_us": 3.0, "ratio_2": 1.25, "bare_us": [13, 15], "bare_per_second_2": 90_000},
+        })
+    );
+}
+
+async fn execute(host: &Host, skill: &Skill) {
+    let request =
+        ExecutionRequest::new(skill.digest(), serde_json::json!({"text": "to be"})).tool("echo");
+    let result = host.execute(request).await.expect("the host works");
+    assert_eq!(result.status, Status::Success);
+    black_box(result);
+}
+
+/// How many rounds two threads make a second.
+fn throughput<F: AsyncFnMut()>(span: Duration, worker: impl Fn() -> F + Sync) -> f64 {
+    let began = Instant::now();
+    let total: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut round = worker();
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .build()
+                        .expect("a runtime");
+                    runtime.block_on(async {
+                        let mut count = 0_u64;
+                        while began.elapsed() < span {
+                            for _ in 0..50 {
+                                round().await;
+                            }
+                            count += 50;
+                        }
+                        count
+                    })
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum()
+    });
+    total as f64 / began.elapsed().as_secs_f64()
+}

@@ -1,0 +1,143 @@
+//! The guest of the benchmarks: one trivial tool, five computing kernels, and three ways of not
+//! coming back.
+
+wit_bindgen::generate!({ path: "../../wit", world: "skill", generate_all });
+
+use exports::skillhost::skill::tools::{
+    Attachment, Context, Description, Failure, Guest, Output,
+};
+use skillhost::skill::types::{Annotations, Tool};
+
+struct Bench;
+
+export!(Bench);
+
+impl Guest for Bench {
+    fn describe() -> Description {
+        let names =
+            ["echo", "calls", "matrix", "hash", "sort", "strings", "spin", "wait", "fill"];
+        Description {
+            name: "bench-guest".into(),
+            version: "0.1.0".into(),
+            description: "The guest of the benchmarks.".into(),
+            tools: names.into_iter().map(tool).collect(),
+        }
+    }
+
+    fn execute(
+        tool: String,
+        input: String,
+        _attachments: Vec<Attachment>,
+        _context: Context,
+    ) -> Result<Output, Failure> {
+        // A kernel's input is `{"n":123}`.
+        let n = || {
+            let digits: String = input.chars().filter(char::is_ascii_digit).collect();
+            digits.parse::<u64>().unwrap_or(1)
+        };
+        let number = match tool.as_str() {
+            "echo" => return Ok(Output { json: input, attachments: Vec::new() }),
+            "calls" => fibonacci(n()),
+            "matrix" => matrix(n()),
+            "hash" => hash(n()),
+            "sort" => sort(n()),
+            "strings" => strings(n()),
+            "spin" => loop {
+                std::hint::black_box(());
+            },
+            "wait" => {
+                std::thread::sleep(std::time::Duration::from_secs(n()));
+                0
+            }
+            "fill" => fill(n()),
+            _ => return Err(Failure::UnknownTool),
+        };
+        Ok(Output { json: format!("{{\"result\":{number}}}"), attachments: Vec::new() })
+    }
+}
+
+fn tool(name: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        title: None,
+        description: "See the source.".into(),
+        input_schema: r#"{"type":"object"}"#.into(),
+        output_schema: None,
+        annotations: Annotations {
+            read_only: Some(true),
+            destructive: None,
+            idempotent: None,
+            open_world: None,
+        },
+    }
+}
+
+/// Recursive calls.
+fn fibonacci(n: u64) -> u64 {
+    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+}
+
+/// A tight numeric loop: the product of two `n` by `n` matrices.
+fn matrix(n: u64) -> u64 {
+    let n = n as usize;
+    let a: Vec<f64> = (0..n * n).map(|i| (i % 7) as f64).collect();
+    let b: Vec<f64> = (0..n * n).map(|i| (i % 5) as f64).collect();
+    let mut c = vec![0.0; n * n];
+    for i in 0..n {
+        for j in 0..n {
+            let mut sum = 0.0;
+            for k in 0..n {
+                sum += a[i * n + k] * b[k * n + j];
+            }
+            c[i * n + j] = sum;
+        }
+    }
+    c.iter().sum::<f64>() as u64
+}
+
+/// FNV-1a over a megabyte, `n` times.
+fn hash(n: u64) -> u64 {
+    let bytes: Vec<u8> = (0..1_u32 << 20).map(|i| i as u8).collect();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for _ in 0..n {
+        for byte in &bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+/// Sorts `n` pseudo-random numbers.
+fn sort(n: u64) -> u64 {
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut numbers: Vec<u64> = (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        })
+        .collect();
+    numbers.sort_unstable();
+    numbers[numbers.len() / 2]
+}
+
+/// Builds and takes apart `n` small strings.
+fn strings(n: u64) -> u64 {
+    let mut text = String::new();
+    for i in 0..n {
+        text.push_str(&format!("item-{i},"));
+    }
+    text.split(',').filter(|item| item.ends_with('7')).count() as u64
+}
+
+/// Fills `n` MiB with one bulk instruction, again and again.
+fn fill(n: u64) -> u64 {
+    let mut bytes = vec![0_u8; (n << 20) as usize];
+    let mut value = 1_u8;
+    loop {
+        bytes.fill(std::hint::black_box(value));
+        std::hint::black_box(&mut bytes);
+        value = value.wrapping_add(1);
+    }
+}

@@ -1,0 +1,134 @@
+//! What the benchmarks share: the guest, a look at the arguments, and statistics.
+
+#![allow(
+    dead_code,
+    reason = "each benchmark is a crate of its own and uses its own part"
+)]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Whether only to show that the benchmark works: few rounds, and no figure to be trusted.
+pub fn smoke() -> bool {
+    std::env::args().any(|argument| argument == "--smoke")
+        || std::env::var_os("SKILLHOST_BENCH_SMOKE").is_some()
+}
+
+/// `n`, or where it is only about whether it works, a hundredth.
+pub fn rounds(n: usize) -> usize {
+    if smoke() { n.div_ceil(100) } else { n }
+}
+
+/// The guest of the benchmarks, built from source.
+pub fn guest() -> PathBuf {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-guest");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--target",
+            "wasm32-wasip2",
+            "--manifest-path",
+        ])
+        .arg(root.join("benches/guest/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .env_remove("RUSTFLAGS")
+        .status()
+        .expect("cargo can be started");
+    assert!(
+        built.success(),
+        "the guest was not built; is the target there? `rustup target add wasm32-wasip2`"
+    );
+    target.join("wasm32-wasip2/release/bench_guest.wasm")
+}
+
+/// Runs something a number of times, and gives the time that each round took.
+pub fn times(rounds: usize, mut round: impl FnMut()) -> Vec<Duration> {
+    (0..rounds)
+        .map(|_| {
+            let began = Instant::now();
+            round();
+            began.elapsed()
+        })
+        .collect()
+}
+
+/// The value that a share of the others does not exceed: 0.5 for the median.
+pub fn quantile(times: &[Duration], share: f64) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1;
+    sorted[index]
+}
+
+/// The middle one.
+pub fn median(times: &[Duration]) -> Duration {
+    quantile(times, 0.5)
+}
+
+/// The middle one.
+pub fn middle(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// The geometric mean.
+pub fn geometric_mean(values: &[f64]) -> f64 {
+    (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp()
+}
+
+/// To the thousandth.
+pub fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// The processor time that this thread has taken. What else the machine does counts less here than
+/// in wall time.
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// How many processes and threads wanted a processor, over the last minute.
+pub fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ')
+        .next()
+        .and_then(|load| load.parse().ok())
+        .unwrap_or(0.0)
+}
+
+/// Microseconds, to the hundredth.
+pub fn us(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e8).round() / 100.0
+}
+
+/// Milliseconds, to the thousandth.
+pub fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A ratio, to the thousandth.
+pub fn ratio(a: f64, b: f64) -> f64 {
+    (a / b * 1e3).round() / 1e3
+}
+
+/// The memory that this process holds, in bytes.
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        })
+        .map_or(0, |kib| kib * 1024)
+}

@@ -1,0 +1,22 @@
+//! The macros of `skills-sdk`, which re-exports and documents them.
+#![forbid(unsafe_code)]
+
+mod attribute;
+mod errors;
+mod signature;
+mod skill;
+mod tool;
+
+use proc_macro::TokenStream;
+
+#[proc_macro_attribute]
+pub fn tool(attribute: TokenStream, function: TokenStream) -> TokenStream {
+    tool::expand(attribute.into(), function.into()).into()
+}
+
+#[proc_macro]
+pub fn skill(input: TokenStream) -> TokenStream {
+    skill::expand(input.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}

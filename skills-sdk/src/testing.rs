@@ -1,0 +1,204 @@
+//! A stand-in for the host, for tests that run natively with `cargo test`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{Attachment, Context, Level};
+
+/// A [`Context`] that answers as it was told and records what it is told.
+///
+/// ```
+/// use skills_sdk::Level;
+/// use skills_sdk::testing::{LogRecord, TestContext};
+///
+/// let ctx = TestContext::new().config("width", "80");
+/// ctx.info("started");
+///
+/// assert_eq!(ctx.context().config("width"), Ok(Some("80".to_owned())));
+/// assert_eq!(ctx.logs(), [LogRecord { level: Level::Info, message: "started".to_owned() }]);
+/// ```
+///
+/// It dereferences to its [`Context`], so `&ctx` is what a tool takes. Where a
+/// method of both has the same name, [`context`](Self::context) reaches that
+/// of the context.
+#[derive(Debug)]
+pub struct TestContext(Context);
+
+impl TestContext {
+    /// The first attempt at a request called `test`, with a minute to go, no
+    /// attachments and no configuration.
+    pub fn new() -> Self {
+        Self(Context::new(
+            "test".to_owned(),
+            1,
+            Vec::new(),
+            Surroundings::default(),
+        ))
+    }
+
+    /// Sets the configured value of `key`.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let config = &mut self.0.surroundings.config;
+        config.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds an attachment to the input.
+    #[must_use]
+    pub fn attachment(mut self, attachment: Attachment) -> Self {
+        self.0.attachments.push(attachment);
+        self
+    }
+
+    /// Sets which attempt this is, counted from 1.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.0.attempt = attempt;
+        self
+    }
+
+    /// Sets how long the execution may take from now on. Nothing stops it then; only what
+    /// the context says of the time left depends on it.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.0.surroundings.deadline = Instant::now().checked_add(limit);
+        self
+    }
+
+    /// Sets the request's id.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.0.request_id = id.into();
+        self
+    }
+
+    /// The context itself.
+    pub fn context(&self) -> &Context {
+        &self.0
+    }
+
+    /// What was logged so far, the oldest first.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        self.0.surroundings.logs.borrow().clone()
+    }
+
+    /// The progress reported so far, the oldest first.
+    pub fn progress(&self) -> Vec<ProgressReport> {
+        self.0.surroundings.progress.borrow().clone()
+    }
+
+    /// The sum of the tokens accounted for so far.
+    pub fn tokens(&self) -> Tokens {
+        self.0.surroundings.tokens.get()
+    }
+
+    /// What was attached to the answer so far.
+    pub fn attached(&self) -> Vec<Attachment> {
+        self.0.attached.borrow().clone()
+    }
+}
+
+impl Default for TestContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for TestContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.0
+    }
+}
+
+/// One record that a tool logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// How important it is.
+    pub level: Level,
+    /// What it says.
+    pub message: String,
+}
+
+/// One report of progress.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgressReport {
+    /// From 0 to 100, or `None` where unknown.
+    pub percent: Option<f64>,
+    /// A few words for a person.
+    pub step: String,
+    /// Details for a program.
+    pub details: Option<Value>,
+}
+
+/// A count of language-model tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens sent to a model.
+    pub input: u64,
+    /// Tokens that a model answered with.
+    pub output: u64,
+}
+
+/// What a context talks to where there is no host.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// `None` where it is beyond what the clock can say.
+    deadline: Option<Instant>,
+    config: BTreeMap<String, String>,
+    logs: RefCell<Vec<LogRecord>>,
+    progress: RefCell<Vec<ProgressReport>>,
+    tokens: Cell<Tokens>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            deadline: Instant::now().checked_add(Duration::from_secs(60)),
+            config: BTreeMap::new(),
+            logs: RefCell::default(),
+            progress: RefCell::default(),
+            tokens: Cell::default(),
+        }
+    }
+}
+
+impl Surroundings {
+    pub(crate) fn time_left(&self) -> Duration {
+        match self.deadline {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        }
+    }
+
+    pub(crate) fn log(&self, level: Level, message: String) {
+        self.logs.borrow_mut().push(LogRecord { level, message });
+    }
+
+    pub(crate) fn progress(&self, percent: Option<f64>, step: String, details: Option<String>) {
+        let details = details.and_then(|json| serde_json::from_str(&json).ok());
+        self.progress.borrow_mut().push(ProgressReport {
+            percent,
+            step,
+            details,
+        });
+    }
+
+    pub(crate) fn add_tokens(&self, input: u64, output: u64) {
+        let sum = self.tokens.get();
+        self.tokens.set(Tokens {
+            input: sum.input.saturating_add(input),
+            output: sum.output.saturating_add(output),
+        });
+    }
+
+    pub(crate) fn config(&self, key: &str) -> Result<Option<String>, String> {
+        Ok(self.config.get(key).cloned())
+    }
+}

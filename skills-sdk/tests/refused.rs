@@ -1,0 +1,6 @@
+//! What the macros refuse, and how they say so.
+
+#[test]
+fn refused() {
+    trybuild::TestCases::new().compile_fail("tests/refused/*.rs");
+}

@@ -1,0 +1,146 @@
+//! What the library's errors mean to whoever typed the command.
+
+use skillhost::skill::{LibraryError, PackageError};
+use skillhost::{CompileError, HostError, LoadError, Misfit};
+
+use super::complaint::Complaint;
+use super::exit::Exit;
+
+/// How a component is built from a crate.
+const BUILD: &str = "cargo build --release --target wasm32-wasip2";
+
+/// A skill that cannot be loaded. `what` is how the user called it.
+pub fn load(what: &str, error: LoadError) -> Complaint {
+    match error {
+        LoadError::Package(error) => package(error),
+        LoadError::Compile(error) => compile(what, error),
+        LoadError::Misfit(error) => misfit(what, &error),
+        LoadError::Describe(failure) => {
+            let complaint = Complaint::not_loaded(format!(
+                "cannot load `{what}`: it was asked what it is, and did not answer"
+            ))
+            .detail(failure.message.as_str());
+            match failure.hint {
+                Some(hint) => complaint.hint(hint),
+                None => complaint,
+            }
+        }
+        LoadError::Name { .. } => Complaint::not_loaded(format!("cannot load `{what}`: {error}"))
+            .hint("give both the same name: the package in Cargo.toml, and `name:` in SKILL.md"),
+        LoadError::Host(error) => host(&error),
+        error => Complaint::not_loaded(format!("cannot load `{what}`: {error}")),
+    }
+}
+
+/// A host that is broken.
+pub fn host(error: &HostError) -> Complaint {
+    let complaint = Complaint::new(Exit::Host, error.to_string());
+    match error {
+        HostError::Engine(_) => {
+            complaint.hint("is the address space limited? `ulimit -v unlimited` lifts it")
+        }
+        HostError::Io { .. } => {
+            complaint.hint("name another folder for the cache and the skills with `--home DIR`")
+        }
+        _ => complaint,
+    }
+}
+
+/// A package that cannot be read.
+pub fn package(error: PackageError) -> Complaint {
+    let complaint = Complaint::not_loaded(error.to_string());
+    match error {
+        PackageError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+            complaint.hint("save the file as UTF-8")
+        }
+        PackageError::NoComponent {
+            is_source: false, ..
+        } => complaint
+            .hint("a skill's folder has a `skill.wasm`, and the source of a skill a `Cargo.toml`"),
+        PackageError::NoComponent {
+            is_source: true, ..
+        } => complaint.hint(format!("this is the source of a skill; build it: {BUILD}")),
+        PackageError::Manifest { .. } => complaint
+            .hint("a skill.toml has the tables `grants`, `config` and `limits`, and nothing else"),
+        PackageError::Document { .. } => {
+            complaint.hint("a SKILL.md begins with `---`, `name: …`, `description: …`, `---`")
+        }
+        _ => complaint,
+    }
+}
+
+fn compile(what: &str, error: CompileError) -> Complaint {
+    let message = format!("cannot load `{what}`: {error}");
+    match error {
+        CompileError::NotAComponent(_) => Complaint::not_loaded(message).hint(format!(
+            "`skillhost new NAME` starts a skill, and `{BUILD}` builds it"
+        )),
+        CompileError::TooLarge { .. } => Complaint::not_loaded(message)
+            .hint("build it with `--release`, and with `opt-level = \"s\"` and `lto = true`"),
+        CompileError::Child(_) => Complaint::new(Exit::Host, message),
+        _ => Complaint::not_loaded(message),
+    }
+}
+
+fn misfit(what: &str, error: &Misfit) -> Complaint {
+    let complaint =
+        Complaint::not_loaded(format!("cannot load `{what}`: it does not fit this host"))
+            .detail(error.to_string());
+    match error {
+        Misfit::NoTools => complaint.hint("start a skill with `skillhost new NAME`"),
+        Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } => complaint
+            .hint("build it with the SDK of this host's version (`skillhost new` unpacks it)"),
+        _ => complaint.hint(format!("`skillhost inspect {what}` lists what it imports")),
+    }
+}
+
+/// A library of installed skills that cannot do what it was asked.
+pub fn library(error: LibraryError) -> Complaint {
+    let message = error.to_string();
+    match error {
+        LibraryError::Package(error) => package(error),
+        LibraryError::Io { .. } => Complaint::new(Exit::Host, message),
+        LibraryError::NotInstalled { reference, similar } => {
+            let complaint = Complaint::not_loaded(format!("no skill `{reference}` is installed"));
+            similar_or_list(complaint, &similar)
+        }
+        LibraryError::Occupied {
+            name,
+            version,
+            installed,
+            new,
+        } => Complaint::not_loaded(format!("another skill is installed as `{name}@{version}`"))
+            .detail(format!("installed: {installed}"))
+            .detail(format!("this one:  {new}"))
+            .hint("give this one another version, or put it in the other's place with `--replace`"),
+        LibraryError::Ambiguous { name, versions } => {
+            let complaint = Complaint::usage(format!("several versions of `{name}` are installed"));
+            match versions.first() {
+                Some(version) => complaint
+                    .detail(versions.join(", "))
+                    .hint(format!("name one: `{name}@{version}`")),
+                None => complaint,
+            }
+        }
+        LibraryError::Changed {
+            path,
+            expected,
+            found,
+        } => Complaint::not_loaded(format!(
+            "`{}` was changed since it was installed",
+            path.display()
+        ))
+        .detail(format!("installed: {expected}"))
+        .detail(format!("now:       {found}"))
+        .hint("remove it with `skillhost remove`, and install it anew"),
+        _ => Complaint::not_loaded(message),
+    }
+}
+
+/// Adds what comes close to a name that was not found, or else how to see what there is.
+pub fn similar_or_list(complaint: Complaint, similar: &[String]) -> Complaint {
+    match similar {
+        [] => complaint.hint("`skillhost list` shows what is installed"),
+        similar => complaint.hint(format!("did you mean `{}`?", similar.join("` or `"))),
+    }
+}

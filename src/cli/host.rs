@@ -1,0 +1,167 @@
+//! The host that a command runs skills with.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use skillhost::skill::Package;
+use skillhost::{CompileEvent, CompileSettings, Host, Isolation, Skill};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::complaint::Complaint;
+use super::console::{Console, say};
+use super::exit::Exit;
+use super::{Session, explain};
+
+/// The first argument of the child process that compiles. Not a command for people.
+pub const COMPILE_COMPONENT: &str = "compile-component";
+
+/// Executions in flight at once. A command has one; `describe` of a new skill is another.
+const CONCURRENCY: u32 = 2;
+
+/// A host that keeps compiled components, and compiles in a child process.
+pub struct CommandHost {
+    /// The host.
+    pub host: Host,
+    console: Console,
+    /// Turns while a component is compiled and a person watches.
+    spinner: Arc<Spinner>,
+}
+
+impl CommandHost {
+    /// Sets it up.
+    ///
+    /// # Errors
+    /// Where the cache or the engine cannot be used.
+    pub fn open(session: &Session, stack_bytes: Option<u64>) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("this program cannot find itself")?;
+        let console = session.console;
+        let spinner = Arc::new(Mutex::new(None));
+        let shared = Arc::clone(&spinner);
+        let mut builder = Host::builder()
+            .cache(session.places()?.compiled())
+            .concurrency(CONCURRENCY)
+            .compile(CompileSettings {
+                isolation: Isolation::child(program, vec![COMPILE_COMPONENT.into()]),
+                ..CompileSettings::default()
+            })
+            .on_compile(move |event| show_compilation(event, console, &shared));
+        if let Some(bytes) = stack_bytes {
+            builder = builder.stack_bytes(bytes);
+        }
+        Ok(CommandHost {
+            host: builder.build().map_err(|error| explain::host(&error))?,
+            console,
+            spinner,
+        })
+    }
+
+    /// Loads a skill. Ctrl-C ends that.
+    ///
+    /// # Errors
+    /// What is wrong with the skill; `typed` is how the user called it.
+    pub async fn load(
+        &self,
+        package: Package,
+        typed: &Path,
+        interrupts: &mut Interrupts,
+    ) -> anyhow::Result<Skill> {
+        let ended = tokio::select! {
+            loaded = self.host.load_package(package) => {
+                loaded.map_err(|error| explain::load(&typed.display().to_string(), error))
+            }
+            () = interrupts.next() => Err(Complaint::new(
+                Exit::Cancelled,
+                "cancelled while the skill was being loaded",
+            )),
+        };
+        // A compilation that failed does not say that it ended.
+        stop(&self.spinner);
+        let skill = ended?;
+        if self.console.verbose > 0 {
+            say(format_args!("loaded {skill:?}"));
+        }
+        Ok(skill)
+    }
+}
+
+type Spinner = Mutex<Option<ProgressBar>>;
+
+fn show_compilation(event: &CompileEvent, console: Console, spinner: &Spinner) {
+    match event {
+        CompileEvent::Started {
+            component_bytes, ..
+        } => {
+            let size = skillhost::limits::display_bytes(*component_bytes);
+            let line = format!("compiling a component of {size}, once");
+            if console.stderr_terminal && !console.quiet {
+                start(spinner, line);
+            } else if console.verbose > 0 {
+                say(line);
+            }
+        }
+        CompileEvent::Finished { took, .. } => {
+            stop(spinner);
+            if console.verbose > 0 {
+                say(format_args!("compiled in {:.1} s", took.as_secs_f64()));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn start(spinner: &Spinner, line: String) {
+    let bar = ProgressBar::new_spinner().with_message(line);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} · {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    *spinner.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+}
+
+fn stop(spinner: &Spinner) {
+    let bar = spinner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+/// Ctrl-C, caught.
+pub struct Interrupts(Signal);
+
+impl Interrupts {
+    /// From now on, Ctrl-C does not end the process.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn catch() -> anyhow::Result<Self> {
+        Ok(Interrupts(signal(SignalKind::interrupt())?))
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Runs a future on this thread alone.
+///
+/// # Errors
+/// Those of the future, or where the system gives no runtime.
+pub fn block_on<T>(work: impl AsyncFnOnce(Interrupts) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async { work(Interrupts::catch()?).await });
+    // What still goes on in the background, such as waiting for the compiler, ends with the
+    // process.
+    runtime.shutdown_background();
+    ended
+}

@@ -1,0 +1,286 @@
+//! `skillhost inspect`: what a skill is.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use serde::Serialize;
+use skillhost::grant::Declared;
+use skillhost::limits::display_bytes;
+use skillhost::skill::{Description, Digest, Manifest, Package, Tool};
+use skillhost::text::printable;
+use skillhost::{LimitOverrides, LoadError, Surface};
+
+use super::complaint::Complaint;
+use super::console::{BOLD, DIM, print, print_json, styled};
+use super::exit::Exit;
+use super::host::{CommandHost, block_on};
+use super::locate::{SKILL_HELP, locate};
+use super::schema::Side;
+use super::table::Table;
+use super::{Session, explain, schema, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost inspect text-stats
+  skillhost inspect target/wasm32-wasip2/release/my_skill.wasm
+  skillhost inspect ./my-skill --json | jq '.tools[].name'
+
+Exit codes:
+    0  it fits
+    6  it cannot be found, built or loaded; what it imports is shown where that is known";
+
+/// Show a skill's tools, what it wants to touch, and whether it fits this host
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct InspectArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    skill: PathBuf,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What there is to say about a skill. What it says of itself is missing where it does not fit.
+#[derive(Debug, Serialize)]
+struct Inspection {
+    name: Option<String>,
+    version: Option<String>,
+    description: Option<String>,
+    digest: Digest,
+    component_bytes: u64,
+    tools: Vec<Tool>,
+    manifest: Option<Manifest>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    fits: bool,
+    /// Why it does not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Shows what a skill is.
+///
+/// # Errors
+/// Where it cannot be found, or is no component at all.
+pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
+    let package = locate(&args.skill, session)?;
+    let command_host = CommandHost::open(session, None)?;
+    let typed = args.skill.display().to_string();
+    let (surface, misfit) = command_host
+        .host
+        .surface(&package)
+        .map_err(|error| explain::load(&typed, LoadError::Compile(error)))?;
+    let loaded = match misfit {
+        Some(misfit) => Err(explain::load(&typed, LoadError::Misfit(misfit)).into()),
+        None => block_on(async |mut interrupts| {
+            command_host
+                .load(package.clone(), &args.skill, &mut interrupts)
+                .await
+        }),
+    };
+    let inspection = match &loaded {
+        Ok(skill) => describe(package, surface, Ok(skill.description())),
+        Err(error) => describe(package, surface, Err(reason(error))),
+    };
+    if args.json {
+        print_json(session.console, &inspection)?;
+    } else {
+        print(text(&inspection, &typed, session.console.width()))?;
+    }
+    loaded.map(|_| Exit::Success)
+}
+
+/// Why a skill was not loaded, in one line.
+fn reason(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<Complaint>() {
+        Some(complaint) if !complaint.details.is_empty() => complaint.details.join("; "),
+        _ => error.to_string(),
+    }
+}
+
+fn describe(
+    package: Package,
+    surface: Surface,
+    loaded: Result<&Description, String>,
+) -> Inspection {
+    let (description, reason) = match loaded {
+        Ok(description) => (Some(description.clone()), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    let document = package.document;
+    let said = |of: fn(&Description) -> &String| description.as_ref().map(of).cloned();
+    Inspection {
+        name: said(|description| &description.name)
+            .or_else(|| document.as_ref().map(|document| document.name.clone())),
+        version: said(|description| &description.version),
+        description: said(|description| &description.description)
+            .or_else(|| document.map(|document| document.description)),
+        digest: package.digest,
+        component_bytes: package.component.len() as u64,
+        tools: description.map_or(Vec::new(), |description| description.tools),
+        manifest: package.manifest,
+        imports: surface.imports,
+        exports: surface.exports,
+        fits: reason.is_none(),
+        reason,
+    }
+}
+
+fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
+    let mut out = String::new();
+    let title = printable(inspection.name.as_deref().unwrap_or(typed), false);
+    let _ = match &inspection.version {
+        Some(version) => writeln!(out, "{} {}", styled(BOLD, title), printable(version, false)),
+        None => writeln!(out, "{}", styled(BOLD, title)),
+    };
+    if let Some(description) = &inspection.description {
+        out.push_str(&schema::wrapped(description, 0, width));
+    }
+    out.push('\n');
+    let mut facts = Table::new(2);
+    facts.row(["digest".into(), inspection.digest.to_string()]);
+    facts.row([
+        "component".into(),
+        display_bytes(inspection.component_bytes),
+    ]);
+    facts.row([
+        "fits".into(),
+        match &inspection.reason {
+            None => "yes".into(),
+            Some(reason) => format!("no: {}", printable(reason, false)),
+        },
+    ]);
+    out.push_str(&facts.to_string());
+    for tool in &inspection.tools {
+        out.push_str(&tool_text(tool, width));
+    }
+    if let Some(manifest) = &inspection.manifest {
+        out.push_str(&wants(&manifest.grants));
+        out.push_str(&default_limits(&manifest.limits));
+    }
+    let heading = styled(BOLD, "Imports");
+    let _ = writeln!(out, "\n{heading}");
+    out.push_str(&interfaces(&inspection.imports, width));
+    if !inspection.fits {
+        let heading = styled(BOLD, "Exports");
+        let _ = writeln!(out, "\n{heading}");
+        out.push_str(&interfaces(&inspection.exports, width));
+    }
+    out
+}
+
+fn tool_text(tool: &Tool, width: usize) -> String {
+    let mut out = String::new();
+    let mut marks = Vec::new();
+    let annotations = tool.annotations;
+    marks.push(if annotations.read_only {
+        "read-only"
+    } else if annotations.destructive {
+        "destructive"
+    } else {
+        "not destructive"
+    });
+    if annotations.idempotent && !annotations.read_only {
+        marks.push("idempotent");
+    }
+    if annotations.open_world {
+        marks.push("open-world");
+    }
+    let heading = styled(BOLD, format_args!("Tool {}", printable(&tool.name, false)));
+    let marks = styled(DIM, marks.join(", "));
+    let _ = writeln!(out, "\n{heading}  {marks}");
+    out.push_str(&schema::wrapped(&tool.description, 2, width));
+    let _ = writeln!(out, "  {}", styled(DIM, "input"));
+    out.push_str(&schema::fields(&tool.input_schema, Side::Input, 4, width));
+    if let Some(output) = &tool.output_schema {
+        let _ = writeln!(out, "  {}", styled(DIM, "output"));
+        out.push_str(&schema::fields(output, Side::Output, 4, width));
+    }
+    out
+}
+
+fn wants(declared: &Declared) -> String {
+    let mut wants = Table::new(2);
+    for directory in &declared.directories {
+        let path = match directory.path.as_str() {
+            "*" => "any path".into(),
+            path => printable(path, false).into_owned(),
+        };
+        wants.row([
+            "directory".into(),
+            path,
+            directory.mode.as_str().into(),
+            printable(directory.description.as_deref().unwrap_or(""), false).into_owned(),
+        ]);
+    }
+    for variable in &declared.environment {
+        wants.row([
+            "environment".into(),
+            printable(variable, false).into_owned(),
+        ]);
+    }
+    for (key, declaration) in &declared.config {
+        let default = match &declaration.default {
+            Some(default) => format!("{}, default {default}", declaration.kind.as_str()),
+            None => declaration.kind.as_str().to_owned(),
+        };
+        wants.row([
+            "config".into(),
+            printable(key, false).into_owned(),
+            printable(&default, false).into_owned(),
+            printable(declaration.description.as_deref().unwrap_or(""), false).into_owned(),
+        ]);
+    }
+    let heading = styled(BOLD, "Wants");
+    if wants.is_empty() {
+        format!("\n{heading}\n  nothing\n")
+    } else {
+        format!("\n{heading}\n{wants}")
+    }
+}
+
+fn default_limits(limits: &LimitOverrides) -> String {
+    let mut own = Table::new(2);
+    for (name, value) in units::limits(limits) {
+        own.row([name, value]);
+    }
+    if own.is_empty() {
+        return String::new();
+    }
+    format!("\n{}\n{own}", styled(BOLD, "Limits of its own"))
+}
+
+/// The interfaces of each package on a line: `wasi:cli@0.2.3  environment, exit, stdin`.
+fn interfaces(names: &[String], width: usize) -> String {
+    let mut packages: Vec<(String, Vec<&str>)> = Vec::new();
+    for name in names {
+        let (path, version) = match name.split_once('@') {
+            Some((path, version)) => (path, format!("@{version}")),
+            None => (name.as_str(), String::new()),
+        };
+        let (package, interface) = path.split_once('/').unwrap_or((path, ""));
+        let package = format!("{package}{version}");
+        match packages.iter_mut().find(|(other, _)| *other == package) {
+            Some((_, interfaces)) => interfaces.push(interface),
+            None => packages.push((package, vec![interface])),
+        }
+    }
+    if packages.is_empty() {
+        return "  nothing\n".into();
+    }
+    let longest = packages.iter().map(|(package, _)| package.len()).max();
+    let indent = longest.unwrap_or(0) + 4;
+    let mut out = String::new();
+    for (package, interfaces) in packages {
+        let list = schema::wrapped(&interfaces.join(", "), indent, width);
+        let _ = write!(
+            out,
+            "  {}{}",
+            printable(&package, false),
+            // The first line's indentation makes room for the package.
+            list.get(package.len() + 2..).unwrap_or("\n")
+        );
+    }
+    out
+}

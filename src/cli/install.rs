@@ -1,0 +1,70 @@
+//! `skillhost install`: into the library of skills.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use skillhost::skill::SkillRef;
+
+use super::console::{GOOD, styled};
+use super::exit::Exit;
+use super::host::{CommandHost, block_on};
+use super::locate::{SKILL_HELP, locate};
+use super::{Session, explain};
+
+const EXAMPLES: &str = "\
+Examples:
+  Install a skill from its source, and run it by name:
+    skillhost install ./word-count
+    skillhost run word-count
+  Put another build in the place of the one with the same version:
+    skillhost install word-count.wasm --replace";
+
+/// Install a skill, so that it can be run by its name
+///
+/// Several versions can stand side by side; a bare name means the highest. What is run later is
+/// exactly what was installed: a change on disk is noticed.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct InstallArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    skill: PathBuf,
+    /// Put it in the place of another skill of the same name and version
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Installs a skill.
+///
+/// # Errors
+/// Where it cannot be loaded, or another one stands in its place.
+pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
+    let package = locate(&args.skill, session)?;
+    let command_host = CommandHost::open(session, None)?;
+    let skill = block_on(async |mut interrupts| {
+        command_host
+            .load(package.clone(), &args.skill, &mut interrupts)
+            .await
+    })?;
+    let library = session.places()?.library();
+    let identity = skill.identity();
+    let before = library.find(&SkillRef::Name {
+        name: identity.name.to_string(),
+        version: Some(identity.version.to_string()),
+    });
+    let installed = library
+        .install(&package, skill.description(), args.replace)
+        .map_err(explain::library)?;
+    let what = match before {
+        Ok(before) if before.digest == installed.digest => "was installed already",
+        Ok(_) => "is now installed in the other's place",
+        Err(_) => "is now installed",
+    };
+    session.console.note(format_args!(
+        "{} {}@{} {what} ({})",
+        styled(GOOD, "✓"),
+        installed.name,
+        installed.version,
+        installed.digest
+    ));
+    Ok(Exit::Success)
+}

@@ -1,0 +1,119 @@
+//! From what was typed for `<SKILL>` to the bytes of a skill.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use skillhost::CompileSettings;
+use skillhost::skill::{LibraryError, Package, PackageError, SkillRef};
+
+use super::complaint::Complaint;
+use super::{Session, build, explain};
+
+/// What may be typed for `<SKILL>`, for the help of the commands that take one.
+pub const SKILL_HELP: &str = "\
+The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the source \
+folder of a skill (Cargo.toml; it is built first), or an installed skill by name, name@version or \
+digest. A path goes before a name";
+
+/// Finds a skill. A path goes before a name, and a folder that holds no skill does not hide an
+/// installed one of its name.
+///
+/// # Errors
+/// What was tried, and what may have been meant.
+pub fn locate(skill: &Path, session: &Session) -> anyhow::Result<Package> {
+    let reason = match fs::metadata(skill) {
+        Err(error) if error.kind() == ErrorKind::NotFound => "no such file or folder".to_owned(),
+        Err(error) => error.to_string(),
+        Ok(metadata) if metadata.is_dir() => {
+            let component = skill.join("skill.wasm");
+            if skill.join("Cargo.toml").is_file() {
+                if !component.is_file() {
+                    return from_source(skill, session);
+                }
+                session.console.note(format_args!(
+                    "note: `{}` is taken as it is; the source beside it is not built",
+                    component.display()
+                ));
+            }
+            match read(skill) {
+                Err(PackageError::NoComponent { .. }) => {
+                    "the folder has neither a `.wasm` file nor a Cargo.toml".to_owned()
+                }
+                package => return package.map_err(|error| explain::package(error).into()),
+            }
+        }
+        Ok(_) => return read(skill).map_err(|error| explain::package(error).into()),
+    };
+    installed(skill, &reason, session)
+}
+
+/// Reads an installed skill. `reason` is why the path was none.
+fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Package> {
+    let typed = skill.display();
+    let complaint = Complaint::not_loaded(format!("no skill `{typed}` was found"))
+        .detail(format!("as a path: {reason}"));
+    let Some(reference) = skill
+        .to_str()
+        .and_then(|text| text.parse::<SkillRef>().ok())
+    else {
+        return Err(complaint
+            .detail("as an installed skill: it is not a name, name@version or digest")
+            .hint("is the path right? It is taken from the folder that this runs in")
+            .into());
+    };
+    let places = session.places()?;
+    match places
+        .library()
+        .read(&reference, CompileSettings::default().max_component_bytes)
+    {
+        Ok(package) => Ok(package),
+        Err(LibraryError::NotInstalled { similar, .. }) => {
+            let complaint = complaint.detail(format!(
+                "as an installed skill: none of that name in `{}`",
+                places.skills().display()
+            ));
+            Err(explain::similar_or_list(complaint, &similar).into())
+        }
+        Err(error) => Err(explain::library(error).into()),
+    }
+}
+
+/// Builds a skill, and puts its component together with the texts in its source folder.
+fn from_source(folder: &Path, session: &Session) -> anyhow::Result<Package> {
+    let built = build::build(folder, session.console)?;
+    let in_folder = |file: &str| text(&folder.join(file));
+    let component = read(&built).map_err(explain::package)?.component;
+    let package = Package::from_parts(component, in_folder("skill.toml")?, in_folder("SKILL.md")?);
+    package.map_err(|error| {
+        let error = match error {
+            PackageError::Manifest { path, source } => PackageError::Manifest {
+                path: folder.join(path),
+                source,
+            },
+            PackageError::Document { path, source } => PackageError::Document {
+                path: folder.join(path),
+                source,
+            },
+            error => error,
+        };
+        explain::package(error).into()
+    })
+}
+
+fn read(path: &Path) -> Result<Package, PackageError> {
+    Package::read(path, CompileSettings::default().max_component_bytes)
+}
+
+/// The text of a file, where there is one.
+fn text(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(explain::package(PackageError::Io {
+            path: path.to_owned(),
+            source,
+        })
+        .into()),
+    }
+}

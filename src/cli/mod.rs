@@ -1,0 +1,78 @@
+//! The command line. Nothing below this module knows the argument parser.
+//!
+//! Arguments are read in two steps: what was typed (`…Args`, made by clap, without effects), and
+//! what it means (a plan, checked, ready to be carried out).
+//!
+//! Modules, in the order in which to read them:
+
+mod args;
+mod complaint;
+mod console;
+mod exit;
+mod explain;
+mod places;
+
+mod build;
+mod host;
+mod locate;
+
+mod run;
+
+mod inspect;
+mod schema;
+mod table;
+mod units;
+
+mod new;
+
+mod install;
+mod list;
+mod remove;
+
+mod completions;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use console::Console;
+use places::Places;
+
+pub use host::COMPILE_COMPONENT;
+
+/// What every command is given.
+struct Session {
+    console: Console,
+    home: Option<std::path::PathBuf>,
+}
+
+impl Session {
+    /// The folders that the command keeps things in.
+    fn places(&self) -> anyhow::Result<Places> {
+        Places::find(self.home.as_deref())
+    }
+}
+
+/// Parses the arguments, carries out the command, and says what went wrong if something did.
+pub fn main() -> ExitCode {
+    // Ends the process with code 2 where the arguments are wrong.
+    let Cli { command, global } = Cli::parse();
+    global.color.write_global();
+    let session = Session {
+        console: Console::new(global.quiet, global.verbose),
+        home: global.home.filter(|home| !home.as_os_str().is_empty()),
+    };
+    session.console.follow_logs();
+    let ended = match command {
+        Command::Run(args) => run::run(*args, &session),
+        Command::Inspect(args) => inspect::inspect(&args, &session),
+        Command::New(args) => new::new(&args, &session),
+        Command::Install(args) => install::install(&args, &session),
+        Command::List(args) => list::list(&args, &session),
+        Command::Remove(args) => remove::remove(&args, &session),
+        Command::Completions(args) => completions::completions(&args),
+    };
+    let exit = ended.unwrap_or_else(|error| complaint::report(&error));
+    exit.into()
+}

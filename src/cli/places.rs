@@ -1,0 +1,61 @@
+//! Where things are kept.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use skillhost::skill::Library;
+
+use super::complaint::Complaint;
+
+/// The folders of the command. None is made before something is put in it.
+#[derive(Debug, Clone)]
+pub struct Places {
+    cache: PathBuf,
+    data: PathBuf,
+}
+
+impl Places {
+    /// One folder for everything where one is named, else those of the XDG Base Directory
+    /// Specification.
+    ///
+    /// # Errors
+    /// Where this user has no home.
+    pub fn find(home: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(home) = home {
+            // Kept absolute, as a child process or a generated crate may stand elsewhere.
+            let home = std::path::absolute(home)?;
+            return Ok(Places {
+                cache: home.clone(),
+                data: home,
+            });
+        }
+        let base = etcetera::base_strategy::Xdg::new().map_err(|_| {
+            Complaint::usage("there is no home folder to keep skills and the cache in")
+                .hint("name a folder with `--home DIR` or SKILLHOST_HOME")
+        })?;
+        Ok(Places {
+            cache: base.cache_dir().join("skillhost"),
+            data: base.data_dir().join("skillhost"),
+        })
+    }
+
+    /// Compiled components. For this user alone: what is in it is run.
+    pub fn compiled(&self) -> PathBuf {
+        self.cache.join("compiled")
+    }
+
+    /// Installed skills.
+    pub fn skills(&self) -> PathBuf {
+        self.data.join("skills")
+    }
+
+    /// The library of installed skills.
+    pub fn library(&self) -> Library {
+        Library::new(self.skills())
+    }
+
+    /// Unpacked versions of the SDK.
+    pub fn sdk(&self) -> PathBuf {
+        self.data.join("sdk")
+    }
+}

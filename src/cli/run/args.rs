@@ -1,0 +1,285 @@
+//! What can be typed after `skillhost run`. Nothing here has an effect.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use serde_json::{Map, Value};
+use skillhost::grant::DirectoryGrant;
+use skillhost::text::closest;
+use skillhost::{Limits, parse_bytes, parse_duration};
+
+use crate::cli::exit::CODES;
+use crate::cli::locate::SKILL_HELP;
+
+const EXAMPLES: &str = "\
+Examples:
+  Run the only tool of a skill:
+    skillhost run text-stats --arg text='to be or not to be'
+  Give the whole input, as JSON, from a file, or from standard input:
+    skillhost run text-stats count --input '{\"text\": \"to be\", \"top\": 3}'
+    skillhost run text-stats count --input @input.json
+  Build a skill from its source and run it on a file:
+    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 --out thumbnails
+  Let it read a folder, and write to another one:
+    skillhost run ./my-skill --dir notes --dir /tmp/result:/out:rw
+  Set limits; the names for --limit are those in the output of --json:
+    skillhost run ./my-skill --timeout 500ms --fuel 5M --limit handles=20
+  See whether it would be admitted, and under which limits:
+    skillhost run ./my-skill --dir notes --dry-run";
+
+/// Run a tool of a skill, in a fresh sandbox
+///
+/// The tool's output goes to standard output. What the skill logs, how far it has come, what went
+/// wrong and what it cost go to standard error. Nothing is granted that is not named here: no
+/// files, no environment, no network.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
+pub struct RunArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    pub skill: PathBuf,
+    /// The tool; may be left out where the skill has one only
+    #[arg(value_name = "TOOL")]
+    pub tool: Option<String>,
+
+    /// The input, a JSON object; from a file with @FILE, from standard input with -
+    #[arg(long, short, value_name = "JSON|@FILE|-", help_heading = "Input")]
+    pub input: Option<String>,
+    /// Set a field of the input, also over one in --input
+    ///
+    /// What is text by the tool's schema is taken as it is; numbers, booleans, lists and objects
+    /// are read as JSON. With KEY:=JSON the value is JSON in any case.
+    #[arg(long, short, value_name = "KEY=VALUE", value_parser = argument, help_heading = "Input")]
+    pub arg: Vec<Argument>,
+    /// Attach a file to the input; standard input with -
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        help_heading = "Input"
+    )]
+    pub attach: Vec<PathBuf>,
+
+    /// Fuel: about one unit for each instruction, such as 5000000 or 5M
+    #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    pub fuel: Option<u64>,
+    /// Memory, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits")]
+    pub memory: Option<u64>,
+    /// Wall time, such as 2s or 500ms
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits")]
+    pub timeout: Option<Duration>,
+    /// Size of the output, such as 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits")]
+    pub output_limit: Option<u64>,
+    /// Set any limit by its name
+    ///
+    /// The names are those of `limits` in the output of --json, such as `table_elements`,
+    /// `attachment_bytes` or `handles`. Sizes and times may have a unit.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limit, help_heading = "Limits")]
+    pub limit: Vec<LimitArg>,
+
+    /// Grant a folder, read-only unless it ends in :rw
+    ///
+    /// The skill sees it under GUEST, or where that is left out, under the path that is written
+    /// here.
+    #[arg(
+        long,
+        value_name = "HOST[:GUEST][:ro|rw]",
+        value_parser = str::parse::<DirectoryGrant>,
+        value_hint = ValueHint::DirPath,
+        help_heading = "Grants"
+    )]
+    pub dir: Vec<DirectoryGrant>,
+    /// Grant an environment variable; none is inherited
+    #[arg(long, value_name = "KEY=VALUE", value_parser = variable, help_heading = "Grants")]
+    pub env: Vec<(String, String)>,
+    /// Give a configuration key a value
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = "Grants")]
+    pub config: Vec<(String, String)>,
+
+    /// Write the attachments of the answer to this folder; no file that is there is overwritten
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
+    pub out: Option<PathBuf>,
+    /// Run nothing; say whether it would be admitted, with which limits and grants
+    #[arg(long, help_heading = "Output")]
+    pub dry_run: bool,
+    /// Print the whole result as JSON, also of a failure
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// `KEY=VALUE` or `KEY:=JSON`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argument {
+    /// The field.
+    pub key: String,
+    /// What was written.
+    pub value: ArgumentValue,
+}
+
+/// The value of an [`Argument`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArgumentValue {
+    /// To be read as the tool's schema says.
+    Text(String),
+    /// JSON, whatever the schema says.
+    Json(Value),
+}
+
+fn argument(text: &str) -> Result<Argument, String> {
+    let Some((key, value)) = text.split_once('=') else {
+        return Err("there is no `=`; write KEY=VALUE, or KEY:=JSON".into());
+    };
+    let (key, value) = match key.strip_suffix(':') {
+        Some(key) => {
+            let value = serde_json::from_str(value)
+                .map_err(|error| format!("`{value}` is not JSON: {error}"))?;
+            (key, ArgumentValue::Json(value))
+        }
+        None => (key, ArgumentValue::Text(value.to_owned())),
+    };
+    if key.is_empty() {
+        return Err("the key is empty; write KEY=VALUE".into());
+    }
+    Ok(Argument {
+        key: key.to_owned(),
+        value,
+    })
+}
+
+/// One limit by its name in JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitArg {
+    /// The name.
+    pub name: String,
+    /// The value in its base unit.
+    pub value: u64,
+}
+
+fn limit(text: &str) -> Result<LimitArg, String> {
+    let names = limit_names();
+    let list = || names.keys().cloned().collect::<Vec<_>>().join(", ");
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(format!(
+            "there is no `=`; write NAME=VALUE; the names are: {}",
+            list()
+        ));
+    };
+    if !names.contains_key(name) {
+        let close = closest(name, names.keys().map(String::as_str));
+        return Err(match close {
+            Some(close) => format!("there is no limit `{name}`; did you mean `{close}`?"),
+            None => format!("there is no limit `{name}`; the names are: {}", list()),
+        });
+    }
+    let value = if name.ends_with("_bytes") {
+        parse_bytes(value)?
+    } else if name.ends_with("_ms") && !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        u64::try_from(parse_duration(value)?.as_millis())
+            .map_err(|_| format!("`{value}` is too long"))?
+    } else {
+        count(value)?
+    };
+    Ok(LimitArg {
+        name: name.to_owned(),
+        value,
+    })
+}
+
+/// The limits by their names in JSON.
+fn limit_names() -> Map<String, Value> {
+    match serde_json::to_value(Limits::default()) {
+        Ok(Value::Object(limits)) => limits,
+        _ => Map::new(),
+    }
+}
+
+/// A count: digits, possibly grouped with `_` and multiplied with `k`, `M` or `G`.
+fn count(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    digits
+        .replace('_', "")
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(factor))
+        .ok_or_else(|| format!("`{text}` is not a count; write digits, or such as `5M`"))
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some(("", _)) => Err("the name is empty; write KEY=VALUE".into()),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(format!(
+            "nothing is inherited from this environment; write the value out: {text}=VALUE"
+        )),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn arguments_are_text_or_json() {
+        let text = |key: &str, value: &str| Argument {
+            key: key.into(),
+            value: ArgumentValue::Text(value.into()),
+        };
+        assert_eq!(argument("a=1"), Ok(text("a", "1")));
+        assert_eq!(argument("a=b=c"), Ok(text("a", "b=c")));
+        assert_eq!(argument("a="), Ok(text("a", "")));
+        let json = Argument {
+            key: "a".into(),
+            value: ArgumentValue::Json(json!([1])),
+        };
+        assert_eq!(argument("a:=[1]"), Ok(json));
+        assert!(argument("a:=[").unwrap_err().contains("not JSON"));
+        assert!(argument("a").unwrap_err().contains("no `=`"));
+        assert!(argument("=a").unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn every_limit_can_be_named() {
+        let value = |text: &str| limit(text).map(|limit| limit.value);
+        assert_eq!(value("memory_bytes=2MiB"), Ok(2 << 20));
+        assert_eq!(value("wall_time_ms=2s"), Ok(2000));
+        assert_eq!(value("wall_time_ms=150"), Ok(150));
+        assert_eq!(value("fuel=5M"), Ok(5_000_000));
+        assert_eq!(value("handles=1_000"), Ok(1000));
+        assert_eq!(value("stack_bytes=64KiB"), Ok(64 << 10));
+        assert!(value("handels=1").unwrap_err().contains("`handles`?"));
+        assert!(value("zzz=1").unwrap_err().contains("table_elements"));
+        assert!(value("handles").unwrap_err().contains("no `=`"));
+        assert!(value("handles=-1").unwrap_err().contains("not a count"));
+    }
+
+    #[test]
+    fn counts_have_no_overflow() {
+        assert_eq!(count("2G"), Ok(2_000_000_000));
+        assert!(count("99999999999999G").is_err());
+        assert!(count("M").is_err());
+        assert!(count("").is_err());
+    }
+
+    #[test]
+    fn a_variable_without_a_value_says_that_nothing_is_inherited() {
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert!(variable("HOME").unwrap_err().contains("HOME=VALUE"));
+        assert!(variable("=x").is_err());
+        assert!(setting("x").is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! Attachments: files that go in, and files that come out.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use skillhost::Attachment;
+use skillhost::text::printable;
+
+/// The longest name that a file of ours gets, in bytes. File systems allow 255.
+const MAX_NAME: usize = 200;
+/// How many files of one name are written side by side.
+const MAX_DUPLICATES: u32 = 10_000;
+
+/// An attachment of the input: a file, or where there is no path, standard input.
+pub fn incoming(path: Option<&Path>, data: Vec<u8>) -> Attachment {
+    let Some(path) = path else {
+        return Attachment::new("stdin", "application/octet-stream", data);
+    };
+    let name = match path.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => "attachment".to_owned(),
+    };
+    let media_type = mime_guess::from_path(path).first_or_octet_stream();
+    Attachment::new(name, media_type.essence_str(), data)
+}
+
+/// Writes an attachment of the answer to a folder, and gives the path. Nothing that is there is
+/// overwritten, and no link is followed.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write(folder: &Path, attachment: &Attachment) -> io::Result<PathBuf> {
+    let name = file_name(&attachment.name);
+    for number in 1..=MAX_DUPLICATES {
+        let path = folder.join(numbered(&name, number));
+        match File::create_new(&path) {
+            Ok(mut file) => {
+                file.write_all(&attachment.data)?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::AlreadyExists,
+        format!("there are {MAX_DUPLICATES} files of that name"),
+    ))
+}
+
+/// A name that a guest claims, made one that is safe to write to: the last part of a path, nothing
+/// that cannot be printed, no dot or space at the ends, and not too long.
+fn file_name(claimed: &str) -> String {
+    let last = claimed.rsplit(['/', '\\']).next().unwrap_or_default();
+    // What `printable` would show as an escape is left out.
+    let visible: String = last
+        .chars()
+        .filter(|c| printable(c.encode_utf8(&mut [0; 4]), false).len() == c.len_utf8())
+        .collect();
+    let trimmed = visible.trim_matches(['.', ' ']);
+    if trimmed.is_empty() {
+        return "attachment".to_owned();
+    }
+    let (stem, extension) = split(trimmed);
+    let room = MAX_NAME.saturating_sub(extension.len());
+    let mut end = stem.len().min(room);
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{extension}", &stem[..end])
+}
+
+/// `picture.png`, `picture-2.png`, …
+fn numbered(name: &str, number: u32) -> String {
+    if number == 1 {
+        return name.to_owned();
+    }
+    let (stem, extension) = split(name);
+    format!("{stem}-{number}{extension}")
+}
+
+/// The name without its extension, and the extension with its dot, if it is a short one.
+fn split(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 && name.len() - dot <= 20 => name.split_at(dot),
+        _ => (name, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_name_never_leaves_the_folder() {
+        for (claimed, name) in [
+            ("thumbnail.png", "thumbnail.png"),
+            ("../../etc/passwd", "passwd"),
+            ("/etc/cron.d/job", "job"),
+            ("..\\..\\boot.ini", "boot.ini"),
+            (".bashrc", "bashrc"),
+            ("...", "attachment"),
+            ("..", "attachment"),
+            ("", "attachment"),
+            ("a/", "attachment"),
+            (" . a . ", "a"),
+            ("a\nb\0c\x1b[31m.txt", "abc[31m.txt"),
+            ("evil\u{202e}gnp.exe", "evilgnp.exe"),
+            ("Zürich été.txt", "Zürich été.txt"),
+            ("-rf", "-rf"),
+        ] {
+            assert_eq!(file_name(claimed), name, "{claimed:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_keeps_its_extension() {
+        let name = file_name(&format!("{}.tar", "é".repeat(300)));
+        assert!(name.len() <= MAX_NAME, "{}", name.len());
+        assert!(name.ends_with("é.tar"));
+        assert!(file_name(&format!("a.{}", "b".repeat(300))).len() <= MAX_NAME);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_no_link_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let target = outside.path().join("target");
+        std::os::unix::fs::symlink(&target, folder.path().join("a.txt")).unwrap();
+        let attachment = Attachment::new("x/a.txt", "text/plain", "hello");
+        let first = write(folder.path(), &attachment).unwrap();
+        let second = write(folder.path(), &attachment).unwrap();
+        assert_eq!(first, folder.path().join("a-2.txt"));
+        assert_eq!(second, folder.path().join("a-3.txt"));
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn the_media_type_follows_from_the_extension() {
+        let of = |path: &str| incoming(Some(Path::new(path)), Vec::new());
+        assert_eq!(of("a/b.CSV").media_type, "text/csv");
+        assert_eq!(of("a/b.CSV").name, "b.CSV");
+        assert_eq!(of("photo.jpg").media_type, "image/jpeg");
+        assert_eq!(of("b").media_type, "application/octet-stream");
+        assert_eq!(incoming(None, vec![1]).name, "stdin");
+    }
+}

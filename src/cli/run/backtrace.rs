@@ -1,0 +1,102 @@
+//! A skill's backtrace, without what its author did not write.
+
+use skillhost::execution::Frame;
+use skillhost::text::printable;
+
+/// The most lines that are shown.
+const MAX_LINES: usize = 16;
+
+/// The lines of a backtrace, innermost first. Unless all of it is wanted, the way of a panic to its
+/// trap and the glue around the skill are left out.
+pub fn lines(frames: &[Frame], all: bool) -> Vec<String> {
+    let frames: Vec<&str> = frames.iter().map(|frame| frame.function.as_str()).collect();
+    let shown = if all { &frames[..] } else { own(&frames) };
+    let mut folded: Vec<(&str, usize)> = Vec::new();
+    for frame in shown {
+        match folded.last_mut() {
+            Some((last, count)) if last == frame => *count += 1,
+            _ => folded.push((frame, 1)),
+        }
+    }
+    let most = if all { folded.len() } else { MAX_LINES };
+    let mut lines: Vec<String> = folded
+        .iter()
+        .take(most)
+        .map(|(frame, count)| {
+            let frame = printable(frame, false);
+            match count {
+                1 => frame.into_owned(),
+                count => format!("{frame} ({count} times)"),
+            }
+        })
+        .collect();
+    if folded.len() > most {
+        lines.push(format!("and {} more (-v)", folded.len() - most));
+    }
+    lines
+}
+
+/// The frames between the panic, if it was one, and the glue. All of them where nothing is left.
+fn own<'f>(frames: &'f [&'f str]) -> &'f [&'f str] {
+    let panic = frames.iter().rposition(|frame| {
+        frame.starts_with("core::panicking::") || frame.contains("rust_begin_unwind")
+    });
+    let start = panic.map_or(0, |last| last + 1);
+    let glue = frames.iter().position(|frame| {
+        frame.contains("::_export_") || frame.contains("#execute") || frame.contains("#describe")
+    });
+    let end = glue.unwrap_or(frames.len());
+    match frames.get(start..end) {
+        Some(own) if !own.is_empty() => own,
+        _ => frames,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(names: &[&str]) -> Vec<Frame> {
+        names
+            .iter()
+            .map(|name| Frame {
+                function: (*name).to_owned(),
+                module: None,
+                offset: None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_panic_begins_where_the_author_wrote_it() {
+        let all = frames(&[
+            "abort",
+            "__rustc::rust_begin_unwind",
+            "core::panicking::panic_fmt",
+            "core::panicking::panic_bounds_check",
+            "skill::worst",
+            "skill::bad",
+            "skill::_::_export_execute_cabi",
+            "skillhost:skill/tools@1.0.0#execute",
+        ]);
+        assert_eq!(lines(&all, false), ["skill::worst", "skill::bad"]);
+        assert_eq!(lines(&all, true).len(), 8);
+    }
+
+    #[test]
+    fn repetition_is_folded_and_length_bounded() {
+        let deep = frames(&["a", "a", "a", "b"]);
+        assert_eq!(lines(&deep, false), ["a (3 times)", "b"]);
+        let names: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let long = lines(&frames(&names), false);
+        assert_eq!(long.len(), 17);
+        assert_eq!(long[16], "and 4 more (-v)");
+    }
+
+    #[test]
+    fn what_is_only_glue_is_shown_after_all() {
+        assert_eq!(lines(&frames(&["abort"]), false), ["abort"]);
+        assert_eq!(lines(&[], false), Vec::<String>::new());
+    }
+}

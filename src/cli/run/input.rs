@@ -1,0 +1,259 @@
+//! The input of a tool, from what was typed.
+
+use serde_json::{Map, Value};
+
+use super::args::{Argument, ArgumentValue};
+use crate::cli::complaint::Complaint;
+
+/// The JSON object in some bytes; `name` says where they are from.
+///
+/// # Errors
+/// Where it is none.
+pub fn object(bytes: &[u8], name: &str) -> anyhow::Result<Map<String, Value>> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(Complaint::usage(format!(
+            "{name} is of type {}, and a tool's input is a JSON object",
+            kind(&other)
+        ))
+        .hint("write such as '{\"text\": \"to be\"}', or --arg text='to be'")
+        .into()),
+        Err(error) => {
+            let complaint = Complaint::usage(format!("{name} is not JSON: {error}"));
+            let complaint = match place(bytes, &error) {
+                Some(place) => complaint.detail(place),
+                None => complaint,
+            };
+            let file = name == "--input" && std::str::from_utf8(bytes).is_ok_and(looks_like_file);
+            Err(if file {
+                let path = String::from_utf8_lossy(bytes);
+                complaint.hint(format!("a file is named with `@`: --input @{path}"))
+            } else {
+                complaint
+            }
+            .into())
+        }
+    }
+}
+
+fn looks_like_file(text: &str) -> bool {
+    !text.trim_start().starts_with(['{', '[']) && std::path::Path::new(text).is_file()
+}
+
+/// The line that an error is on, and a mark below the place.
+fn place(bytes: &[u8], error: &serde_json::Error) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let line = text.lines().nth(error.line().checked_sub(1)?)?;
+    if line.chars().count() > 100 {
+        return None;
+    }
+    // The column counts bytes, from 1; an end that comes too early is at 0 of the next line.
+    let before = line.get(..error.column().saturating_sub(1).min(line.len()))?;
+    Some(format!("{line}\n{}^", " ".repeat(before.chars().count())))
+}
+
+/// Sets fields by the arguments, each read as the tool's schema says, where there is one. What
+/// cannot be read so stays a text, for the schema to refuse; then there is a hint for it.
+pub fn merge(
+    input: &mut Map<String, Value>,
+    arguments: Vec<Argument>,
+    schema: Option<&Value>,
+) -> Vec<String> {
+    let mut hints = Vec::new();
+    for Argument { key, value } in arguments {
+        let value = match value {
+            ArgumentValue::Json(value) => value,
+            ArgumentValue::Text(text) => {
+                let (value, hint) = read(&key, text, schema);
+                hints.extend(hint);
+                value
+            }
+        };
+        input.insert(key, value);
+    }
+    hints
+}
+
+fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<String>) {
+    let mut types = Vec::new();
+    if let Some(root) = schema
+        && let Some(field) = root.get("properties").and_then(|fields| fields.get(key))
+    {
+        collect_types(root, field, 8, &mut types);
+    }
+    let has = |kind: &str| types.contains(&kind);
+    if types.is_empty() || types.iter().all(|kind| matches!(*kind, "string" | "null")) {
+        return (Value::String(text), None);
+    }
+    match serde_json::from_str::<Value>(&text) {
+        Ok(value) if types.iter().any(|kind| is_of(&value, kind)) => (value, None),
+        _ if has("array") => {
+            let item = Value::String(text.clone());
+            let hint = format!("a list is written as JSON: --arg '{key}=[{item}]'");
+            (Value::String(text), Some(hint))
+        }
+        _ if has("object") => {
+            let hint = format!("an object is written as JSON: --arg '{key}={{\"name\": 1}}'");
+            (Value::String(text), Some(hint))
+        }
+        _ => (Value::String(text), None),
+    }
+}
+
+/// A hint where the input has a field that the tool does not know.
+pub fn unknown(input: &Map<String, Value>, schema: &Value) -> Option<String> {
+    let known = schema.get("properties")?.as_object()?;
+    input.keys().find(|key| !known.contains_key(*key))?;
+    let fields: Vec<&str> = known.keys().map(String::as_str).collect();
+    Some(format!("its fields are: `{}`", fields.join("`, `")))
+}
+
+/// The types that a schema takes, as far as it says so in a plain way.
+fn collect_types<'a>(root: &'a Value, schema: &'a Value, depth: u32, types: &mut Vec<&'a str>) {
+    // A schema can refer to itself.
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    match schema.get("type") {
+        Some(Value::String(kind)) => return types.push(kind),
+        Some(Value::Array(kinds)) => return types.extend(kinds.iter().filter_map(Value::as_str)),
+        _ => {}
+    }
+    if let Some(value) = schema.get("const") {
+        types.push(kind(value));
+    }
+    for value in list(schema, "enum") {
+        types.push(kind(value));
+    }
+    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str)
+        && let Some(target) = pointer
+            .strip_prefix('#')
+            .and_then(|place| root.pointer(place))
+    {
+        collect_types(root, target, depth, types);
+    }
+    for keyword in ["anyOf", "oneOf", "allOf"] {
+        for alternative in list(schema, keyword) {
+            collect_types(root, alternative, depth, types);
+        }
+    }
+}
+
+fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> {
+    schema
+        .get(keyword)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// The type of a value, as JSON Schema calls it.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn is_of(value: &Value, wanted: &str) -> bool {
+    kind(value) == wanted || (wanted == "number" && value.is_number())
+        // 3.0 is an integer to JSON Schema.
+        || (wanted == "integer" && value.as_f64().is_some_and(|number| number.fract() == 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "properties": {
+                "text": {"type": "string"},
+                "maybe": {"type": ["string", "null"]},
+                "top": {"type": "integer"},
+                "ratio": {"type": "number"},
+                "deep": {"type": ["boolean", "null"]},
+                "list": {"type": "array"},
+                "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                "mode": {"$ref": "#/$defs/Mode"},
+                "maybe_mode": {"anyOf": [{"$ref": "#/$defs/Mode"}, {"type": "null"}]},
+                "any": true,
+                "loop": {"$ref": "#/properties/loop"},
+            },
+            "$defs": {"Mode": {"enum": ["a", "1"]}},
+        })
+    }
+
+    fn value(key: &str, text: &str) -> Value {
+        read(key, text.to_owned(), Some(&schema())).0
+    }
+
+    #[test]
+    fn text_is_taken_as_it_is_and_the_rest_is_json() {
+        assert_eq!(value("text", "12"), json!("12"));
+        assert_eq!(value("maybe", "null"), json!("null"));
+        assert_eq!(value("top", "12"), json!(12));
+        assert_eq!(value("top", "12.0"), json!(12.0));
+        assert_eq!(value("ratio", "12"), json!(12));
+        assert_eq!(value("deep", "true"), json!(true));
+        assert_eq!(value("deep", "null"), json!(null));
+        assert_eq!(value("list", "[1, \"a\"]"), json!([1, "a"]));
+        assert_eq!(value("either", "12"), json!(12));
+        assert_eq!(value("either", "[12]"), json!("[12]"));
+        assert_eq!(value("mode", "1"), json!("1"));
+        assert_eq!(value("maybe_mode", "a"), json!("a"));
+        assert_eq!(value("any", "12"), json!("12"));
+        assert_eq!(value("loop", "12"), json!("12"));
+        assert_eq!(value("unknown", "12"), json!("12"));
+    }
+
+    #[test]
+    fn what_is_of_another_type_is_left_to_the_schema() {
+        assert_eq!(value("top", "many"), json!("many"));
+        assert_eq!(value("top", "1.5"), json!("1.5"));
+        let (value, hint) = read("list", "a".into(), Some(&schema()));
+        assert_eq!(value, json!("a"));
+        assert_eq!(
+            hint.as_deref(),
+            Some("a list is written as JSON: --arg 'list=[\"a\"]'")
+        );
+    }
+
+    #[test]
+    fn arguments_go_over_the_input() {
+        let mut input = object(br#"{"text": "a", "top": 1}"#, "--input").unwrap();
+        let argument = |key: &str, value| Argument {
+            key: key.to_owned(),
+            value,
+        };
+        let arguments = vec![
+            argument("top", ArgumentValue::Text("2".into())),
+            argument("any", ArgumentValue::Json(json!({"a": []}))),
+        ];
+        let hints = merge(&mut input, arguments, Some(&schema()));
+        assert_eq!(hints, Vec::<String>::new());
+        assert_eq!(
+            Value::Object(input),
+            json!({"text": "a", "top": 2, "any": {"a": []}})
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_said() {
+        let complaint = |text: &str| {
+            let error = object(text.as_bytes(), "--input").unwrap_err();
+            error.downcast::<Complaint>().unwrap()
+        };
+        assert!(complaint("[]").message.contains("of type array"));
+        let complaint = complaint("{\"a\": é}");
+        assert!(complaint.message.contains("is not JSON"));
+        assert_eq!(complaint.details, ["{\"a\": é}\n      ^"]);
+    }
+}

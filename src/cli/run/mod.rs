@@ -1,0 +1,151 @@
+//! `skillhost run`: one tool, once.
+
+mod args;
+mod attachments;
+mod backtrace;
+mod dry_run;
+mod input;
+mod plan;
+mod report;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skillhost::execution::Phase;
+use skillhost::{
+    Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Session;
+use super::complaint::Complaint;
+use super::console::{print_json, say};
+use super::exit::Exit;
+use super::explain;
+use super::host::{CommandHost, Interrupts, block_on};
+use super::locate::locate;
+pub use args::RunArgs;
+use plan::Plan;
+use report::Report;
+use view::View;
+
+/// Runs a tool as the arguments say.
+///
+/// # Errors
+/// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
+pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
+    let plan = Plan::new(args)?;
+    plan.warn_of_ceiling(session.console);
+    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
+    let ended = carry_out(plan, session);
+    if json
+        && let Err(error) = &ended
+        && let Some(complaint) = error.downcast_ref::<Complaint>()
+    {
+        // A program that asked for a result gets one.
+        print_unloaded(complaint, limits, dry_run, session)?;
+    }
+    ended
+}
+
+fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
+    let package = locate(&plan.skill, session)?;
+    let command_host = CommandHost::open(session, plan.stack_bytes)?;
+    block_on(async |mut interrupts| {
+        let skill = command_host
+            .load(package, &plan.skill, &mut interrupts)
+            .await?;
+        let host = &command_host.host;
+        let (dry_run, json) = (plan.dry_run, plan.json);
+        let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
+        let (request, input_hints) = plan.request(&skill);
+        if dry_run {
+            return dry_run::show(session.console, json, &host.can_execute(&request));
+        }
+        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        let missing = skillhost::grant::missing(declared, &request.grants);
+        let view = Arc::new(View::new(session.console, &skill.identity().name));
+        let control = Control::default()
+            .cancellation(cancelled_by(interrupts))
+            .observer(Arc::clone(&view) as Arc<_>);
+        let result = host
+            .execute_with(request, control)
+            .await
+            .map_err(|error| explain::host(&error))?;
+        Report {
+            console: session.console,
+            json,
+            out: out.as_deref(),
+            typed: &typed,
+            input_hints: &input_hints,
+            missing: &missing,
+        }
+        .show(&result, &view)
+    })
+}
+
+/// A token that the first Ctrl-C cancels. The second ends the process, whatever it does.
+fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        interrupts.next().await;
+        cancelled.cancel();
+        interrupts.next().await;
+        say("ended at once");
+        std::process::exit(Exit::Cancelled as i32);
+    });
+    token
+}
+
+/// The result of a run that never began, as its skill could not be loaded.
+fn print_unloaded(
+    complaint: &Complaint,
+    limits: LimitOverrides,
+    dry_run: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let cause = match complaint.exit {
+        Exit::NotLoaded => Cause::NotLoaded,
+        Exit::Cancelled => Cause::Cancelled {
+            phase: Phase::Waiting,
+        },
+        // Of a broken host there is nothing to say about the request.
+        _ => return Ok(()),
+    };
+    let mut message = complaint.message.clone();
+    for detail in &complaint.details {
+        message.push_str("; ");
+        message.push_str(detail);
+    }
+    let mut failure = Failure::new(cause, message);
+    failure.hint = complaint.hints.first().cloned();
+    let limits = Limits::resolve(&Limits::ceiling(), &[&limits], &Limits::default());
+    if dry_run {
+        let admission = Admission {
+            refusal: Some(failure),
+            limits,
+            skill: None,
+            tool: None,
+            grants: Default::default(),
+            missing: Vec::new(),
+        };
+        return Ok(print_json(session.console, &admission)?);
+    }
+    let result = ExecutionResult {
+        request_id: Uuid::now_v7(),
+        status: failure.status(),
+        tool: None,
+        output: None,
+        attachments: Vec::new(),
+        failure: Some(failure),
+        usage: ResourceUsage::default(),
+        limits,
+        skill: None,
+        stdout: String::new(),
+        stderr: String::new(),
+    };
+    Ok(print_json(session.console, &result)?)
+}

@@ -1,0 +1,288 @@
+//! What became of a run: its output, its failure, and what it cost.
+
+use std::path::Path;
+
+use skillhost::execution::Frame;
+use skillhost::grant::Denial;
+use skillhost::limits::{Limit, display_bytes, grouped};
+use skillhost::text::printable;
+use skillhost::usage::ResourceUsage;
+use skillhost::{Attachment, Cause, ExecutionResult, Failure, Limits, Status};
+
+use super::view::View;
+use super::{attachments, backtrace};
+use crate::cli::complaint::{Complaint, show_error, show_hint};
+use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, styled};
+use crate::cli::exit::Exit;
+use crate::cli::units;
+
+/// How a run is to be shown.
+pub struct Report<'a> {
+    /// Where to.
+    pub console: Console,
+    /// Whether a program reads the result.
+    pub json: bool,
+    /// Where attachments go.
+    pub out: Option<&'a Path>,
+    /// What was typed for the skill.
+    pub typed: &'a Path,
+    /// Hints for where the input does not fit.
+    pub input_hints: &'a [String],
+    /// What the skill declares and was not granted.
+    pub missing: &'a [Denial],
+}
+
+impl Report<'_> {
+    /// Shows everything, and gives the exit code.
+    ///
+    /// # Errors
+    /// Where the output or an attachment cannot be written.
+    pub fn show(&self, result: &ExecutionResult, view: &View) -> anyhow::Result<Exit> {
+        view.stream("stdout", &result.stdout);
+        view.stream("stderr", &result.stderr);
+        if self.json {
+            print_json(self.console, result)?;
+        } else if let Some(output) = &result.output {
+            match output.as_str() {
+                Some(text) => print_data(self.console, text)?,
+                None => print_json(self.console, output)?,
+            }
+        }
+        let written = self.write_attachments(&result.attachments);
+        if let Some(failure) = &result.failure {
+            self.failure(failure, &result.usage);
+        }
+        self.dropped(&result.usage);
+        self.console.note(cost(result));
+        if self.console.verbose > 0 {
+            self.console.note(details(&result.usage));
+        }
+        written?;
+        Ok(Exit::of(result.status, result.failure.as_ref()))
+    }
+
+    fn write_attachments(&self, attached: &[Attachment]) -> Result<(), Complaint> {
+        let Some(folder) = self.out else {
+            // In JSON they are part of the result.
+            if !attached.is_empty() && !self.json {
+                let bytes = attached.iter().map(|one| one.data.len() as u64).sum();
+                let many = if attached.len() == 1 { "" } else { "s" };
+                self.console.warn(format_args!(
+                    "{} attachment{many} of {} not written: {}",
+                    attached.len(),
+                    display_bytes(bytes),
+                    names(attached)
+                ));
+                if !self.console.quiet {
+                    show_hint("name a folder to write to: --out DIR");
+                }
+            }
+            return Ok(());
+        };
+        for attachment in attached {
+            let path = attachments::write(folder, attachment).map_err(|error| {
+                Complaint::new(
+                    Exit::Host,
+                    format!(
+                        "cannot write an attachment to `{}`: {error}",
+                        folder.display()
+                    ),
+                )
+            })?;
+            self.console.note(format_args!(
+                "wrote {} ({}, {})",
+                printable(&path.to_string_lossy(), false),
+                display_bytes(attachment.data.len() as u64),
+                printable(&attachment.media_type, false)
+            ));
+        }
+        Ok(())
+    }
+
+    fn failure(&self, failure: &Failure, usage: &ResourceUsage) {
+        show_error(&failure.message);
+        match &failure.cause {
+            Cause::SkillError { code, details, .. } => {
+                if let Some(code) = code {
+                    say(format_args!("  code: {}", printable(code, false)));
+                }
+                if let Some(details) = details {
+                    let text = details.to_string();
+                    say(format_args!("  details: {}", printable(&text, false)));
+                }
+            }
+            Cause::Trap { backtrace, .. } | Cause::ResourceExhausted { backtrace, .. } => {
+                self.backtrace(backtrace);
+            }
+            _ => {}
+        }
+        for hint in self.hints(failure, usage) {
+            show_hint(&hint);
+        }
+    }
+
+    fn backtrace(&self, frames: &[Frame]) {
+        let lines = backtrace::lines(frames, self.console.verbose > 0);
+        if !lines.is_empty() {
+            say("  in the skill, innermost first:");
+        }
+        for line in lines {
+            say(format_args!("    {line}"));
+        }
+    }
+
+    fn hints(&self, failure: &Failure, usage: &ResourceUsage) -> Vec<String> {
+        let mut hints = Vec::new();
+        match &failure.cause {
+            Cause::ResourceExhausted { limit, allowed, .. }
+            | Cause::Timeout { limit, allowed, .. } => {
+                hints.extend(raise(*limit, *allowed).or(failure.hint.clone()));
+            }
+            Cause::Rejected { denials, .. } if !denials.is_empty() => {
+                hints.extend(denials.iter().map(|denial| denial.hint.clone()));
+                hints.dedup();
+            }
+            Cause::InvalidInput { .. } => {
+                hints.extend(failure.hint.clone());
+                hints.extend_from_slice(self.input_hints);
+                if hints.is_empty() {
+                    hints.push(format!(
+                        "`skillhost inspect {}` shows what the tool takes",
+                        self.typed.display()
+                    ));
+                }
+            }
+            Cause::SkillError {
+                retryable: true,
+                retry_after_ms: Some(milliseconds),
+                ..
+            } => {
+                let delay = std::time::Duration::from_millis(*milliseconds);
+                hints.push(format!(
+                    "the skill says that trying again after {} may help",
+                    units::duration(delay)
+                ));
+            }
+            _ => hints.extend(failure.hint.clone()),
+        }
+        if failure.status() == Status::Failed && !usage.wall_time.is_zero() {
+            hints.extend(self.missing.iter().map(|denial| {
+                format!(
+                    "the skill wants a {}, which was not granted: {}",
+                    denial.capability, denial.hint
+                )
+            }));
+        }
+        hints
+    }
+
+    fn dropped(&self, usage: &ResourceUsage) {
+        for (what, bytes) in [
+            ("standard output", usage.dropped.stdout_bytes),
+            ("standard error", usage.dropped.stderr_bytes),
+            ("log", usage.dropped.log_bytes),
+            ("progress reports", usage.dropped.progress_bytes),
+        ] {
+            if bytes > 0 {
+                self.console.warn(format_args!(
+                    "{} of the skill's {what} were dropped, being past the limit",
+                    display_bytes(bytes)
+                ));
+            }
+        }
+    }
+}
+
+/// How to raise a limit on the command line.
+fn raise(limit: Limit, allowed: u64) -> Option<String> {
+    let flag = match limit {
+        Limit::Fuel => "--fuel N",
+        Limit::Memory => "--memory SIZE",
+        Limit::WallTime => "--timeout TIME",
+        Limit::Output => "--output-limit SIZE",
+        Limit::TableElements => "--limit table_elements=N",
+        Limit::Instances => "--limit instances=N",
+        Limit::Input => "--limit input_bytes=SIZE",
+        Limit::Attachments => "--limit attachment_bytes=SIZE",
+        Limit::HostBytes => "--limit host_bytes=SIZE",
+        Limit::Handles => "--limit handles=N",
+        Limit::Stack => "--limit stack_bytes=SIZE",
+        _ => return None,
+    };
+    if limit != Limit::Stack && allowed >= Limits::ceiling().get(limit) {
+        return Some("this is the most that this host allows; give it less to do".into());
+    }
+    Some(format!(
+        "raise the limit with `{flag}`, or give it less to do"
+    ))
+}
+
+fn names(attached: &[Attachment]) -> String {
+    let mut names: Vec<_> = attached
+        .iter()
+        .take(5)
+        .map(|attachment| printable(&attachment.name, false))
+        .collect();
+    if attached.len() > names.len() {
+        names.push("…".into());
+    }
+    names.join(", ")
+}
+
+/// The line that says what it cost.
+fn cost(result: &ExecutionResult) -> String {
+    let ExecutionResult { usage, status, .. } = result;
+    let mut parts = Vec::new();
+    parts.push(match &result.skill {
+        Some(skill) => format!("{} {}", skill.name, skill.version),
+        None => "skill".to_owned(),
+    });
+    parts.extend(result.tool.clone());
+    if *status != Status::Success {
+        parts.push(status.as_str().replace('_', " "));
+    }
+    if usage.wall_time.is_zero() {
+        parts.push("did not run".to_owned());
+    } else {
+        parts.push(units::duration(usage.wall_time));
+        parts.push(format!("{} fuel", units::count(usage.fuel)));
+        parts.push(display_bytes(usage.peak_memory_bytes));
+        let calls = usage.host_calls;
+        parts.push(format!(
+            "{} host call{}",
+            grouped(calls),
+            if calls == 1 { "" } else { "s" }
+        ));
+    }
+    let tokens = usage.tokens;
+    if tokens.input > 0 || tokens.output > 0 {
+        parts.push(format!(
+            "{} + {} tokens",
+            grouped(tokens.input),
+            grouped(tokens.output)
+        ));
+    }
+    let mark = match status {
+        Status::Success => styled(GOOD, "✓"),
+        _ => styled(ERROR, "✗"),
+    };
+    format!("{mark} {}", printable(&parts.join(" · "), false))
+}
+
+/// The line below it, with `-v`.
+fn details(usage: &ResourceUsage) -> String {
+    let times = [
+        ("cpu", usage.cpu_time),
+        ("instantiation", usage.instantiation_time),
+        ("run", usage.run_time),
+        ("waiting", usage.waiting_time),
+        ("loading", usage.compile_time),
+    ]
+    .map(|(what, time)| format!("{what} {}", units::duration(time)));
+    format!(
+        "  {} · {} in · {} out",
+        times.join(" · "),
+        display_bytes(usage.input_bytes),
+        display_bytes(usage.output_bytes)
+    )
+}

@@ -1,0 +1,321 @@
+//! JSON Schemas as a person reads them: a line for each field.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+use skillhost::text::printable;
+
+use super::console::{NAME, styled};
+
+/// How many levels of fields in fields are shown.
+const MAX_LEVELS: usize = 3;
+/// The widest that a type or a default is written.
+const MAX_TYPE: usize = 200;
+
+/// What a schema is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Somebody has to write it, and needs to know what must be there.
+    Input,
+    /// Somebody reads it, and needs to know what may be missing.
+    Output,
+}
+
+/// The fields of a schema for an object: name, type, whether it must be there, and what it means.
+/// Of any other schema, its type.
+pub fn fields(schema: &Value, side: Side, indent: usize, width: usize) -> String {
+    let mut rows = Vec::new();
+    collect(schema, schema, side, 0, &mut rows);
+    if rows.is_empty() {
+        let kind = type_of(schema, schema, 0);
+        return format!("{}{}\n", " ".repeat(indent), cut(&kind));
+    }
+    let longest = rows
+        .iter()
+        .map(|row| 2 * row.level + row.name.chars().count())
+        .max();
+    let column = indent + longest.unwrap_or(0) + 2;
+    let mut out = String::new();
+    for row in &rows {
+        let before = indent + 2 * row.level;
+        let text = match (row.presence.as_str(), row.meaning.as_str()) {
+            ("", "") => row.kind.clone(),
+            ("", meaning) => format!("{} – {meaning}", row.kind),
+            (presence, "") => format!("{}, {presence}", row.kind),
+            (presence, meaning) => format!("{}, {presence} – {meaning}", row.kind),
+        };
+        let text = wrapped(&text, column, width);
+        let _ = write!(
+            out,
+            "{}{}{}",
+            " ".repeat(before),
+            styled(NAME, &row.name),
+            // The first line's indentation makes room for the name.
+            text.get(before + row.name.chars().count()..)
+                .unwrap_or("\n")
+        );
+    }
+    out
+}
+
+struct Row {
+    level: usize,
+    name: String,
+    kind: String,
+    presence: String,
+    meaning: String,
+}
+
+fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Vec<Row>) {
+    let schema = resolve(root, schema);
+    let Some(fields) = schema.get("properties").and_then(Value::as_object) else {
+        return;
+    };
+    let required: HashSet<&str> = list(schema, "required").filter_map(Value::as_str).collect();
+    let (first, then): (Vec<_>, Vec<_>) = fields
+        .iter()
+        .partition(|(name, _)| required.contains(name.as_str()));
+    for (name, field) in first.into_iter().chain(then) {
+        let target = resolve(root, field);
+        let keyword = |name: &str| field.get(name).or_else(|| target.get(name));
+        let is_required = required.contains(name.as_str());
+        let presence = match (is_required, side, keyword("default")) {
+            (true, Side::Input, _) => "required".to_owned(),
+            (false, Side::Input, Some(default)) if !default.is_null() => {
+                format!("default {default}")
+            }
+            (false, Side::Output, _) => "not always there".to_owned(),
+            _ => String::new(),
+        };
+        let meaning = keyword("description").and_then(Value::as_str);
+        let mut kind = type_of(root, field, 0);
+        if !is_required {
+            // That it can be left out says as much.
+            kind = kind.trim_end_matches(" or null").to_owned();
+        }
+        rows.push(Row {
+            level,
+            name: printable(name, false).into_owned(),
+            kind: cut(&kind),
+            presence: cut(&presence),
+            meaning: meaning.unwrap_or_default().to_owned(),
+        });
+        if level + 1 < MAX_LEVELS {
+            collect(root, inner(root, target), side, level + 1, rows);
+        }
+    }
+}
+
+/// The schema of the objects in a list, or of an object that may be null; else the schema itself.
+fn inner<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    if let Some(items) = schema.get("items") {
+        return inner(root, resolve(root, items));
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        let mut objects = list(schema, keyword)
+            .map(|alternative| resolve(root, alternative))
+            .filter(|alternative| alternative.get("type").and_then(Value::as_str) != Some("null"));
+        if let (Some(only), None) = (objects.next(), objects.next()) {
+            return only;
+        }
+    }
+    schema
+}
+
+/// Follows `$ref` to where it leads, within the same schema.
+fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
+    for _ in 0..8 {
+        let target = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|pointer| root.pointer(pointer.strip_prefix('#')?));
+        match target {
+            Some(target) => schema = target,
+            None => break,
+        }
+    }
+    schema
+}
+
+/// A type in words: `integer, 1 to 10`, `list of string`, `"a" | "b"`.
+fn type_of(root: &Value, schema: &Value, depth: usize) -> String {
+    if depth > 4 {
+        return "…".into();
+    }
+    let schema = resolve(root, schema);
+    let Value::Object(keywords) = schema else {
+        return "anything".into();
+    };
+    if let Some(value) = keywords.get("const") {
+        return value.to_string();
+    }
+    if keywords.contains_key("enum") {
+        return join(list(schema, "enum").map(Value::to_string));
+    }
+    for keyword in ["anyOf", "oneOf"] {
+        if keywords.contains_key(keyword) {
+            return join(list(schema, keyword).map(|one| type_of(root, one, depth + 1)));
+        }
+    }
+    match keywords.get("type") {
+        Some(Value::String(kind)) => simple(root, kind, keywords, depth),
+        Some(Value::Array(kinds)) => join(
+            kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .map(|kind| simple(root, kind, keywords, depth)),
+        ),
+        _ => "anything".into(),
+    }
+}
+
+fn simple(root: &Value, kind: &str, keywords: &Map<String, Value>, depth: usize) -> String {
+    let bound = |name: &str| keywords.get(name).map(plain);
+    match kind {
+        "array" => match keywords.get("items") {
+            Some(items) => format!("list of {}", type_of(root, items, depth + 1)),
+            None => "list".into(),
+        },
+        "object" => match keywords.get("additionalProperties") {
+            Some(values @ Value::Object(_)) if !keywords.contains_key("properties") => {
+                format!("object of {}", type_of(root, values, depth + 1))
+            }
+            _ => "object".into(),
+        },
+        "integer" | "number" => match (bound("minimum"), bound("maximum")) {
+            (Some(least), Some(most)) => format!("{kind}, {least} to {most}"),
+            (Some(least), None) => format!("{kind} ≥ {least}"),
+            (None, Some(most)) => format!("{kind} ≤ {most}"),
+            (None, None) => kind.into(),
+        },
+        kind => printable(kind, false).into_owned(),
+    }
+}
+
+/// A bound as it was meant: schemars writes that of a `u8` as `255.0` in places.
+fn plain(bound: &Value) -> String {
+    let text = bound.to_string();
+    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+}
+
+/// Alternatives: of values, `"a" | "b"`; of types, `string or integer`.
+fn join(parts: impl Iterator<Item = String>) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    for part in parts {
+        if !seen.contains(&part) {
+            seen.push(part);
+        }
+    }
+    // `null` reads best at the end.
+    seen.sort_by_key(|part| part == "null");
+    let mut joined = String::new();
+    for part in seen {
+        if !joined.is_empty() {
+            let values = joined.ends_with('"') && part.starts_with('"');
+            joined.push_str(if values { " | " } else { " or " });
+        }
+        joined.push_str(&part);
+    }
+    joined
+}
+
+fn list<'a>(schema: &'a Value, keyword: &str) -> impl Iterator<Item = &'a Value> {
+    schema
+        .get(keyword)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn cut(text: &str) -> String {
+    let text = printable(text, false);
+    if text.chars().count() <= MAX_TYPE {
+        return text.into_owned();
+    }
+    text.chars().take(MAX_TYPE - 1).chain(['…']).collect()
+}
+
+/// A text in lines of a width, each set in. Line ends in it count as spaces, empty lines stay.
+pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for paragraph in text.trim().split("\n\n") {
+        if column > 0 {
+            out.push_str("\n\n");
+            column = 0;
+        }
+        for word in paragraph.split_whitespace() {
+            let word = printable(word, false);
+            let length = word.chars().count();
+            if column == 0 || column + 1 + length > width {
+                if column > 0 {
+                    out.push('\n');
+                }
+                out.push_str(&" ".repeat(indent));
+                column = indent;
+            } else {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(&word);
+            column += length;
+        }
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_field_has_a_line() {
+        let schema = json!({
+            "properties": {
+                "text": {"type": "string", "description": "The text to look at, which may well be longer than a line."},
+                "top": {"type": "integer", "minimum": 0, "default": 10, "description": "How many."},
+                "mode": {"$ref": "#/$defs/Mode", "description": "How."},
+                "where": {"type": ["array", "null"], "items": {"$ref": "#/$defs/Filter"}},
+                "scores": {"type": "object", "additionalProperties": {"type": "number"}},
+                "maybe": {"anyOf": [{"$ref": "#/$defs/Mode"}, {"type": "null"}]},
+            },
+            "required": ["text", "mode"],
+            "$defs": {
+                "Mode": {"oneOf": [{"const": "fast"}, {"const": "exact"}]},
+                "Filter": {"type": "object", "properties": {"column": {"type": "string"}}, "required": ["column"]},
+            },
+        });
+        let expected = r#"
+  mode      "fast" | "exact", required – How.
+  text      string, required – The text to look at, which
+            may well be longer than a line.
+  maybe     "fast" | "exact"
+  scores    object of number
+  top       integer ≥ 0, default 10 – How many.
+  where     list of object
+    column  string, required
+"#;
+        let plain = anstream::adapter::strip_str(&fields(&schema, Side::Input, 2, 60)).to_string();
+        assert_eq!(format!("\n{plain}"), expected);
+    }
+
+    #[test]
+    fn what_is_no_object_has_its_type() {
+        let plain = |schema: &Value| fields(schema, Side::Output, 2, 80);
+        assert_eq!(plain(&json!({"type": "string"})), "  string\n");
+        assert_eq!(plain(&json!(true)), "  anything\n");
+        let endless = json!({"type": "array", "items": {"$ref": "#"}});
+        assert!(plain(&endless).starts_with("  list of list of"));
+    }
+
+    #[test]
+    fn words_are_wrapped_and_made_printable() {
+        assert_eq!(wrapped("a bb\nccc dddd", 1, 8), " a bb\n ccc\n dddd\n");
+        assert_eq!(wrapped("a\n\nb", 2, 80), "  a\n\n  b\n");
+        assert_eq!(wrapped("a\x1b[2J", 0, 80), "a\\u{1b}[2J\n");
+        assert_eq!(wrapped("", 2, 80), "\n");
+    }
+}

@@ -1,0 +1,289 @@
+//! Why there is no output, and whose fault that is.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Status;
+use crate::grant::Denial;
+use crate::limits::Limit;
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The input's, or whoever wrote it.
+    Input,
+    /// The skill's.
+    Skill,
+    /// Nobody's: a limit was met. A higher one may help.
+    Limit,
+    /// The operator's rules, or a missing grant.
+    Policy,
+    /// The host's.
+    Host,
+    /// The caller's, who cancelled.
+    Caller,
+}
+
+/// Why an execution has no output.
+///
+/// In JSON the cause stands beside the other fields, its kind under `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// What happened, in a sentence. Text from a guest stands in it only inside quotation marks or
+    /// after a colon, and with control characters escaped.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The cause, for programs.
+    #[serde(flatten)]
+    pub cause: Cause,
+}
+
+/// The cause of a failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// The skill answered with an error.
+    SkillError {
+        /// Whether the skill says that another try may help.
+        retryable: bool,
+        /// How long the skill asks to wait before that, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        /// The skill's own identifier of the error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// The skill's own details.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<Value>,
+    },
+    /// The guest trapped, exited, or broke the rules of the component model.
+    Trap {
+        /// What the trap was, such as `unreachable_code_reached` or `integer_division_by_zero`;
+        /// `exit` where the guest exited, `contract_violation` where it broke the rules of the
+        /// component model.
+        trap: String,
+        /// The guest's frames, innermost first.
+        backtrace: Vec<Frame>,
+    },
+    /// The input does not fit.
+    InvalidInput {
+        /// JSON Pointer (RFC 6901) to the place; empty for the whole.
+        pointer: String,
+    },
+    /// The skill has no such tool, or has several and none was named.
+    UnknownTool {
+        /// The tools that it has.
+        available: Vec<String>,
+    },
+    /// The output is not JSON, or does not fit the schema that the tool declares.
+    InvalidOutput {
+        /// JSON Pointer (RFC 6901) to the place; empty for the whole.
+        pointer: String,
+    },
+    /// The skill is not loaded, or could not be.
+    NotLoaded,
+    /// The wall time was up or the deadline passed.
+    Timeout {
+        /// [`Limit::WallTime`] or [`Limit::Deadline`].
+        limit: Limit,
+        /// The wall time in milliseconds; 0 for a deadline.
+        allowed: u64,
+        /// What was going on.
+        phase: Phase,
+    },
+    /// The caller cancelled.
+    Cancelled {
+        /// What was going on.
+        phase: Phase,
+    },
+    /// The request was not admitted.
+    Rejected {
+        /// Why.
+        reason: Rejection,
+        /// The grants at fault, if that was it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        denials: Vec<Denial>,
+        /// When another try would be admitted, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<DateTime<Utc>>,
+    },
+    /// A limit was met.
+    ResourceExhausted {
+        /// Which one.
+        limit: Limit,
+        /// Its value.
+        allowed: u64,
+        /// What was asked for, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        requested: Option<u64>,
+        /// The guest's frames at that point, innermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backtrace: Vec<Frame>,
+    },
+    /// Code of the host panicked while it served this guest. Only this execution is affected.
+    HostPanic,
+}
+
+impl Cause {
+    /// The status that goes with it.
+    pub fn status(&self) -> Status {
+        match self {
+            Cause::SkillError { .. }
+            | Cause::Trap { .. }
+            | Cause::InvalidInput { .. }
+            | Cause::UnknownTool { .. }
+            | Cause::InvalidOutput { .. }
+            | Cause::NotLoaded
+            | Cause::HostPanic => Status::Failed,
+            Cause::Timeout { .. } => Status::Timeout,
+            Cause::Cancelled { .. } => Status::Cancelled,
+            Cause::Rejected { .. } => Status::Rejected,
+            Cause::ResourceExhausted { .. } => Status::ResourceExhausted,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Cause::SkillError { .. } | Cause::Trap { .. } | Cause::InvalidOutput { .. } => {
+                Fault::Skill
+            }
+            Cause::InvalidInput { .. } | Cause::UnknownTool { .. } => Fault::Input,
+            Cause::Timeout { .. } | Cause::ResourceExhausted { .. } => Fault::Limit,
+            Cause::Cancelled { .. } => Fault::Caller,
+            Cause::Rejected { .. } => Fault::Policy,
+            Cause::NotLoaded | Cause::HostPanic => Fault::Host,
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of this cause, its fault following from it.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Failure {
+            fault: cause.fault(),
+            message: message.into(),
+            hint: None,
+            cause,
+        }
+    }
+
+    /// The rejection of a request for its grants. There is at least one denial.
+    pub(crate) fn denied(denials: Vec<Denial>) -> Self {
+        let list: Vec<String> = denials.iter().map(ToString::to_string).collect();
+        let hint = denials.first().map(|denial| denial.hint.clone());
+        let cause = Cause::Rejected {
+            reason: Rejection::Grant,
+            denials,
+            retry_at: None,
+        };
+        Failure {
+            hint,
+            ..Failure::new(cause, format!("not admitted: {}", list.join("; ")))
+        }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The status that goes with it.
+    pub fn status(&self) -> Status {
+        self.cause.status()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What was going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Waiting for a free instance, or for the component to be compiled.
+    Waiting,
+    /// Instantiating the component.
+    Instantiation,
+    /// Running the tool.
+    Run,
+}
+
+impl Phase {
+    /// What was going on, to stand behind "while".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Waiting => "waiting",
+            Phase::Instantiation => "instantiation",
+            Phase::Run => "run",
+        }
+    }
+}
+
+/// Why a request was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Rejection {
+    /// A grant does not fit what the skill declares, or cannot be given.
+    Grant,
+    /// A hook of the embedder's said no.
+    Hook,
+    /// The host is shutting down.
+    Shutdown,
+}
+
+/// One frame of a guest's backtrace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The function's name, demangled, or `wasm-function[N]`. Control characters are escaped.
+    pub function: String,
+    /// The core module's name, where it has one. Control characters are escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// The offset of the instruction in the component, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_reads_flat_in_json_and_comes_back() {
+        let failure = Failure::new(
+            Cause::ResourceExhausted {
+                limit: Limit::Memory,
+                allowed: 1,
+                requested: Some(2),
+                backtrace: Vec::new(),
+            },
+            "too much",
+        )
+        .hint("less");
+        let json = serde_json::to_value(&failure).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "fault": "limit", "message": "too much", "hint": "less",
+                "kind": "resource_exhausted", "limit": "memory", "allowed": 1, "requested": 2,
+            })
+        );
+        assert_eq!(serde_json::from_value::<Failure>(json).unwrap(), failure);
+    }
+}

@@ -1,0 +1,14 @@
+//! What goes in and what comes out: [`ExecutionRequest`], [`ExecutionResult`], [`Failure`], the
+//! trait [`Execute`], and the events on the way.
+
+mod event;
+mod execute;
+mod failure;
+mod request;
+mod result;
+
+pub use event::{Event, Level, Observer, Progress};
+pub use execute::{Admission, BoxFuture, Control, Execute, HostError};
+pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
+pub use request::{Attachment, ExecutionRequest};
+pub use result::{ExecutionResult, SkillIdentity, Status};

@@ -1,0 +1,94 @@
+//! What comes out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Attachment, Failure};
+use crate::limits::Limits;
+use crate::skill::Digest;
+use crate::usage::ResourceUsage;
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// The tool answered.
+    Success,
+    /// The skill failed, trapped, was called wrongly or answered wrongly, or could not be loaded.
+    Failed,
+    /// Its wall time was up, or its deadline passed.
+    Timeout,
+    /// The caller cancelled it.
+    Cancelled,
+    /// It was not admitted.
+    Rejected,
+    /// It met a limit.
+    ResourceExhausted,
+}
+
+impl Status {
+    /// The name in snake case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Success => "success",
+            Status::Failed => "failed",
+            Status::Timeout => "timeout",
+            Status::Cancelled => "cancelled",
+            Status::Rejected => "rejected",
+            Status::ResourceExhausted => "resource_exhausted",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The answer to an [`ExecutionRequest`], whatever became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionResult {
+    /// The request's id.
+    pub request_id: Uuid,
+    /// How it ended.
+    pub status: Status,
+    /// The tool that ran or was to run; `None` where none could be determined.
+    pub tool: Option<String>,
+    /// The tool's answer, where the status is [`Status::Success`].
+    pub output: Option<Value>,
+    /// Binary data beside the output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// Why there is no output.
+    pub failure: Option<Failure>,
+    /// What it cost.
+    pub usage: ResourceUsage,
+    /// The limits that applied.
+    pub limits: Limits,
+    /// The skill that ran; `None` where it was not loaded.
+    pub skill: Option<Arc<SkillIdentity>>,
+    /// What the guest wrote to standard output, up to its limit. Bytes that are not UTF-8 are
+    /// replaced.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// What the guest wrote to standard error, up to its limit. Bytes that are not UTF-8 are
+    /// replaced.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+}
+
+/// Which skill it was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SkillIdentity {
+    /// The name that the skill gave itself.
+    pub name: String,
+    /// The version that the skill gave itself.
+    pub version: String,
+    /// The digest of what was loaded.
+    pub digest: Digest,
+}

@@ -1,0 +1,207 @@
+//! Directory grants: a host path, the path under which the guest sees it, and a mode.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Capability, Denial};
+
+/// What a guest may do in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Read only. The default.
+    #[default]
+    Ro,
+    /// Read and write.
+    Rw,
+}
+
+impl Mode {
+    /// `ro` or `rw`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Ro => "ro",
+            Mode::Rw => "rw",
+        }
+    }
+}
+
+/// A directory of the host that a guest may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryGrant {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The path under which the guest sees it: absolute, or relative to its working directory.
+    pub guest: String,
+    /// What the guest may do there.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// A text that is no directory grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a directory grant: {reason}; write HOST, HOST:GUEST or HOST:GUEST:ro|rw")]
+pub struct ParseDirectoryError {
+    text: String,
+    reason: &'static str,
+}
+
+/// `HOST`, `HOST:ro`, `HOST:GUEST` or `HOST:GUEST:rw`. The guest path is the host path as written
+/// where none is given, so that a path typed beside the grant is right for the guest too.
+impl FromStr for DirectoryGrant {
+    type Err = ParseDirectoryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = |reason| ParseDirectoryError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (rest, mode) = match text.rsplit_once(':') {
+            Some((rest, "ro")) => (rest, Mode::Ro),
+            Some((rest, "rw")) => (rest, Mode::Rw),
+            _ => (text, Mode::default()),
+        };
+        let (host, guest) = rest.split_once(':').unwrap_or((rest, rest));
+        if host.is_empty() {
+            return Err(error("the host path is empty"));
+        }
+        if guest.is_empty() {
+            return Err(error("the guest path is empty"));
+        }
+        if guest.contains(':') {
+            return Err(error("there is a `:` too many"));
+        }
+        let trimmed = guest.trim_end_matches('/');
+        let guest = if trimmed.is_empty() { "/" } else { trimmed };
+        Ok(DirectoryGrant {
+            host: PathBuf::from(host),
+            guest: guest.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// A directory that a skill wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredDirectory {
+    /// The guest path at which the skill expects it, or `*` where any path will do because the
+    /// caller names it in the input.
+    pub path: String,
+    /// What the skill wants to do there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What the directory is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl DeclaredDirectory {
+    fn matches(&self, guest: &str) -> bool {
+        self.path == "*" || self.path == guest
+    }
+}
+
+/// Two grants under one guest path cannot both hold.
+pub(super) fn check(grants: &[DirectoryGrant]) -> Vec<Denial> {
+    let mut denials = Vec::new();
+    for (index, grant) in grants.iter().enumerate() {
+        if grants[..index]
+            .iter()
+            .any(|earlier| earlier.guest == grant.guest)
+        {
+            denials.push(Denial {
+                capability: Capability::Directory,
+                subject: grant.guest.clone(),
+                reason: "two directories are granted under this guest path".into(),
+                hint: "give each its own: --dir HOST:GUEST".into(),
+            });
+        }
+    }
+    denials
+}
+
+/// The grant in the narrower of the granted and the declared mode.
+pub(super) fn narrow(
+    declared: &[DeclaredDirectory],
+    grant: &DirectoryGrant,
+) -> Result<DirectoryGrant, Denial> {
+    // An exact path goes before `*`, and of several the widest mode: the skill asked for it.
+    let widest = |exact: bool| {
+        declared
+            .iter()
+            .filter(|wanted| (wanted.path == "*") != exact && wanted.matches(&grant.guest))
+            .map(|wanted| wanted.mode)
+            .max()
+    };
+    match widest(true).or_else(|| widest(false)) {
+        Some(mode) => Ok(DirectoryGrant {
+            mode: mode.min(grant.mode),
+            ..grant.clone()
+        }),
+        None => Err(super::undeclared(
+            Capability::Directory,
+            &grant.guest,
+            declared.iter().map(|wanted| &wanted.path),
+        )),
+    }
+}
+
+/// Declared directories for which nothing is granted.
+pub(super) fn missing(declared: &[DeclaredDirectory], granted: &[DirectoryGrant]) -> Vec<Denial> {
+    declared
+        .iter()
+        .filter(|wanted| !granted.iter().any(|grant| wanted.matches(&grant.guest)))
+        .map(|wanted| Denial {
+            capability: Capability::Directory,
+            subject: wanted.path.clone(),
+            reason: match &wanted.description {
+                Some(description) => {
+                    format!("declared by the skill and not granted: {description}")
+                }
+                None => "declared by the skill and not granted".into(),
+            },
+            hint: if wanted.path == "*" {
+                format!("--dir HOST:{}", wanted.mode.as_str())
+            } else {
+                format!("--dir HOST:{}:{}", wanted.path, wanted.mode.as_str())
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, String, Mode) {
+        let grant: DirectoryGrant = text.parse().unwrap();
+        (grant.host.display().to_string(), grant.guest, grant.mode)
+    }
+
+    #[test]
+    fn the_four_forms() {
+        let case = |host: &str, guest: &str, mode| (host.to_owned(), guest.to_owned(), mode);
+        assert_eq!(parsed("data"), case("data", "data", Mode::Ro));
+        assert_eq!(parsed("data/:rw"), case("data/", "data", Mode::Rw));
+        assert_eq!(parsed("/a/b:/data"), case("/a/b", "/data", Mode::Ro));
+        assert_eq!(parsed("/a/b:/data:rw"), case("/a/b", "/data", Mode::Rw));
+        assert_eq!(parsed("/"), case("/", "/", Mode::Ro));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, reason) in [
+            ("", "the host path is empty"),
+            (":ro", "the host path is empty"),
+            ("a:", "the guest path is empty"),
+            ("a:b:c", "there is a `:` too many"),
+        ] {
+            let error = text.parse::<DirectoryGrant>().unwrap_err();
+            assert_eq!(error.reason, reason, "{text}");
+        }
+    }
+}

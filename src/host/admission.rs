@@ -1,0 +1,156 @@
+//! What can be said of a request before it runs, and of an answer after.
+
+use super::{Host, Inner, Skill};
+use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, Rejection};
+use crate::grant::{self, Grants};
+use crate::limits::Limits;
+use crate::sandbox::{openable, over_input, too_late};
+use crate::skill::{Schema, Tool, ToolSchemas};
+use crate::text::closest;
+
+impl Host {
+    /// Says, without running anything, whether a request would be admitted, with which limits and
+    /// grants, and what is missing. The hook set with [`HostBuilder::before`] is asked, too.
+    pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let skill = self.skill(&request.skill);
+        let declared = skill
+            .as_ref()
+            .and_then(|skill| Some(&skill.manifest()?.grants));
+        let (tool, grants, refusal) = match self.admit(request, skill.as_ref()) {
+            Ok((_, tool, _, grants)) => (Some(tool.name.clone()), grants, None),
+            Err(failure) => (request.tool.clone(), Grants::default(), Some(failure)),
+        };
+        let limits = self.limits(request, skill.as_ref());
+        let attached: u64 = request
+            .attachments
+            .iter()
+            .map(Attachment::counted_bytes)
+            .sum();
+        let refusal = refusal
+            .or_else(|| over_input(request.input.to_string().len() as u64 + attached, &limits))
+            .or_else(|| too_late(request.deadline, &limits))
+            .or_else(|| {
+                openable(&grants)
+                    .err()
+                    .map(|denial| Failure::denied(vec![denial]))
+            });
+        Admission {
+            refusal,
+            limits,
+            missing: grant::missing(declared, &request.grants),
+            grants,
+            tool,
+            skill: skill.map(|skill| skill.inner.identity.clone()),
+        }
+    }
+
+    /// `min(ceiling, the request's, or the skill's, or ours)`.
+    pub(super) fn limits(&self, request: &ExecutionRequest, skill: Option<&Skill>) -> Limits {
+        let Inner {
+            ceiling,
+            default_limits,
+            ..
+        } = &*self.inner;
+        match skill.and_then(Skill::manifest) {
+            Some(manifest) => Limits::resolve(
+                ceiling,
+                &[&request.limits, &manifest.limits],
+                default_limits,
+            ),
+            None => Limits::resolve(ceiling, &[&request.limits], default_limits),
+        }
+    }
+
+    /// Everything that can be said of a request before it waits for a slot.
+    pub(super) fn admit<'s>(
+        &self,
+        request: &ExecutionRequest,
+        skill: Option<&'s Skill>,
+    ) -> Result<(&'s Skill, &'s Tool, &'s ToolSchemas, Grants), Failure> {
+        let Some(skill) = skill else {
+            let message = format!("no skill `{}` is loaded", request.skill);
+            return Err(Failure::new(Cause::NotLoaded, message));
+        };
+        let (tool, schemas) = skill.tool(request.tool.as_deref())?;
+        fits(request, &schemas.input, tool)?;
+        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        let grants = grant::effective(declared, &request.grants).map_err(Failure::denied)?;
+        if let Some(before) = &self.inner.before
+            && let Err(refusal) = before(request, skill.identity())
+        {
+            let cause = Cause::Rejected {
+                reason: Rejection::Hook,
+                denials: Vec::new(),
+                retry_at: refusal.retry_at,
+            };
+            return Err(Failure::new(
+                cause,
+                format!("not admitted: {}", refusal.message),
+            ));
+        }
+        Ok((skill, tool, schemas, grants))
+    }
+}
+
+/// Whether the input is one that the tool can work with.
+fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), Failure> {
+    let invalid =
+        |pointer: String, message: String| Failure::new(Cause::InvalidInput { pointer }, message);
+    let Some(fields) = request.input.as_object() else {
+        return Err(invalid(
+            String::new(),
+            "the input is not a JSON object".into(),
+        ));
+    };
+    if crate::skill::depth(&request.input) > crate::skill::MAX_DEPTH {
+        let message = format!(
+            "the input is nested more than {} levels deep",
+            crate::skill::MAX_DEPTH
+        );
+        return Err(invalid(String::new(), message));
+    }
+    let Err(mismatch) = schema.check(&request.input) else {
+        return Ok(());
+    };
+    let place = if mismatch.pointer.is_empty() {
+        String::new()
+    } else {
+        format!(" at `{}`", mismatch.pointer)
+    };
+    let message = format!("the input does not fit{place}: {}", mismatch.message);
+    let failure = invalid(mismatch.pointer, message);
+    let known = tool
+        .input_schema
+        .get("properties")
+        .and_then(|known| known.as_object());
+    let close = known.and_then(|known| {
+        let unknown = fields.keys().find(|key| !known.contains_key(*key))?;
+        closest(unknown, known.keys().map(String::as_str))
+    });
+    Err(match close {
+        Some(close) => failure.hint(format!("did you mean `{close}`?")),
+        None => failure,
+    })
+}
+
+/// The guest's answer as a value that fits what its tool declares.
+pub(super) fn output(json: &str, schemas: &ToolSchemas) -> Result<serde_json::Value, Failure> {
+    let invalid =
+        |pointer: String, message: String| Failure::new(Cause::InvalidOutput { pointer }, message);
+    let value = crate::json::parse(json).map_err(|error| {
+        invalid(
+            String::new(),
+            format!("the skill's output cannot be read: {error}"),
+        )
+    })?;
+    if let Some(schema) = &schemas.output
+        && let Err(mismatch) = schema.check(&value)
+    {
+        let message = format!(
+            "the skill's output does not fit the schema that it declares, at `{}`: {}",
+            mismatch.pointer, mismatch.message
+        );
+        return Err(invalid(mismatch.pointer, message));
+    }
+    Ok(value)
+}

@@ -1,0 +1,198 @@
+//! Setting a host up.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+
+use super::{Host, Inner};
+use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
+use crate::limits::{Limits, MIB};
+use crate::sandbox::{
+    Cache, CompileEvent, CompileSettings, EngineSettings, Engines, Loader, OnCompile, Runner,
+};
+
+/// Asked before each execution.
+pub(super) type Before =
+    Arc<dyn Fn(&ExecutionRequest, &SkillIdentity) -> Result<(), Refusal> + Send + Sync>;
+
+/// A hook's "no".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub message: String,
+    /// When another try would be admitted, where that is known.
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl<T: Into<String>> From<T> for Refusal {
+    fn from(message: T) -> Self {
+        Refusal {
+            message: message.into(),
+            retry_at: None,
+        }
+    }
+}
+
+/// Sets up a [`Host`].
+///
+/// ```
+/// use skillhost::{Host, Limits};
+///
+/// let host = Host::builder()
+///     .ceiling(Limits { memory_bytes: 128 << 20, ..Limits::ceiling() })
+///     .concurrency(8)
+///     .before(|request, skill| match request.tenant {
+///         Some(_) => Ok(()),
+///         None => Err(format!("{} runs for tenants only", skill.name).into()),
+///     })
+///     .build()?;
+/// # Ok::<(), skillhost::HostError>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct HostBuilder {
+    cache: Option<PathBuf>,
+    cache_bytes: u64,
+    concurrency: u32,
+    default_limits: Limits,
+    ceiling: Limits,
+    stack_bytes: u64,
+    compile: CompileSettings,
+    on_compile: Option<OnCompile>,
+    observer: Option<Arc<dyn Observer>>,
+    before: Option<Before>,
+}
+
+impl Default for HostBuilder {
+    fn default() -> Self {
+        HostBuilder {
+            cache: None,
+            cache_bytes: 2048 * MIB,
+            concurrency: 1_000,
+            default_limits: Limits::default(),
+            ceiling: Limits::ceiling(),
+            stack_bytes: Limits::default().stack_bytes,
+            compile: CompileSettings::default(),
+            on_compile: None,
+            observer: None,
+            before: None,
+        }
+    }
+}
+
+impl HostBuilder {
+    /// Keeps compiled components in this folder, which must be this user's and closed to others
+    /// (it is made with mode 0700). Without one, each host compiles for itself.
+    ///
+    /// What is in the folder is native code and is run: see the documentation on the compiled
+    /// cache in `ARCHITECTURE.md`.
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// How large the compiled cache may grow, in bytes. Default 2 GiB. What was not used for
+    /// longest goes first.
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// How many executions may be in flight at once; more wait for a free slot. Default 1,000, at
+    /// least 1. Each slot reserves 4 GiB of address space (not of memory).
+    pub fn concurrency(mut self, executions: u32) -> Self {
+        self.concurrency = executions.max(1);
+        self
+    }
+
+    /// The limits where neither the request nor the skill names one.
+    pub fn default_limits(mut self, limits: Limits) -> Self {
+        self.default_limits = limits;
+        self
+    }
+
+    /// What no request gets past. Default [`Limits::ceiling`].
+    pub fn ceiling(mut self, limits: Limits) -> Self {
+        self.ceiling = limits;
+        self
+    }
+
+    /// The stack of every guest, in bytes, from 64 KiB to 16 MiB; a value outside is moved to the
+    /// nearer end. Default 512 KiB.
+    pub fn stack_bytes(mut self, bytes: u64) -> Self {
+        self.stack_bytes = bytes.clamp(64 << 10, 16 << 20);
+        self
+    }
+
+    /// How components are compiled.
+    pub fn compile(mut self, settings: CompileSettings) -> Self {
+        self.compile = settings;
+        self
+    }
+
+    /// Hears of compilations, which take seconds for a large component.
+    pub fn on_compile(mut self, hear: impl Fn(&CompileEvent) + Send + Sync + 'static) -> Self {
+        self.on_compile = Some(Arc::new(hear));
+        self
+    }
+
+    /// Gets the events of all executions.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Asked before each execution that would otherwise be admitted; may refuse it.
+    pub fn before(
+        mut self,
+        hook: impl Fn(&ExecutionRequest, &SkillIdentity) -> Result<(), Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.before = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets the host up.
+    ///
+    /// # Errors
+    /// Where the engine cannot be set up, or the compiled cache cannot be used.
+    pub fn build(self) -> Result<Host, HostError> {
+        let stack_bytes = usize::try_from(self.stack_bytes)
+            .map_err(|_| HostError::Engine("the stack is too large".into()))?;
+        let engines = Engines::new(EngineSettings {
+            concurrency: self.concurrency,
+            stack_bytes,
+        })?;
+        let cache = match &self.cache {
+            Some(folder) => Some(Arc::new(Cache::open(
+                folder,
+                self.cache_bytes,
+                engines.compatibility(),
+            )?)),
+            None => None,
+        };
+        let stack = |limits: Limits| Limits {
+            stack_bytes: self.stack_bytes,
+            ..limits
+        };
+        Ok(Host {
+            inner: Arc::new(Inner {
+                loader: Loader {
+                    engines: Arc::new(engines),
+                    cache,
+                    settings: self.compile,
+                    on_compile: self.on_compile,
+                },
+                runner: Runner::new(self.concurrency),
+                default_limits: stack(self.default_limits),
+                ceiling: stack(self.ceiling),
+                observer: self.observer,
+                before: self.before,
+                skills: ArcSwap::default(),
+                loading: Mutex::default(),
+                runtime: OnceLock::new(),
+            }),
+        })
+    }
+}

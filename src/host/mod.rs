@@ -1,0 +1,215 @@
+//! The host: loads skills, and runs requests.
+
+mod admission;
+mod builder;
+mod load;
+mod skill;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+
+use crate::execution::{
+    BoxFuture, Control, Event, Execute, ExecutionRequest, ExecutionResult, HostError, Observer,
+};
+use crate::limits::Limits;
+use crate::sandbox::{Flight, Loader, Plan, Runner};
+use crate::skill::{Digest, SkillRef};
+
+use builder::Before;
+pub use builder::{HostBuilder, Refusal};
+pub use load::LoadError;
+pub use skill::Skill;
+use skill::Skills;
+
+/// Loads skills and runs requests. Cheap to clone; every clone is the same host, and tasks and
+/// threads share it freely.
+///
+/// Its methods that return futures want a tokio runtime with time enabled.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    loader: Loader,
+    runner: Runner,
+    default_limits: Limits,
+    ceiling: Limits,
+    observer: Option<Arc<dyn Observer>>,
+    before: Option<Before>,
+    skills: ArcSwap<Skills>,
+    /// One lock for each component that is being loaded, so that it is loaded once.
+    loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// For the blocking forms. Made when the first of them is called.
+    runtime: OnceLock<tokio::runtime::Runtime>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime waits for its threads when it is dropped, which inside another is a panic.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Host {
+    /// Sets up a host.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// A loaded skill: of a bare name, the highest version that is loaded.
+    pub fn skill(&self, reference: &SkillRef) -> Option<Skill> {
+        self.inner.skills.load().find(reference).cloned()
+    }
+
+    /// Every loaded skill, by name and then by version, the newest first.
+    pub fn skills(&self) -> Vec<Skill> {
+        let skills = self.inner.skills.load();
+        let mut all: Vec<Skill> = skills.by_name.values().flatten().cloned().collect();
+        // Stable: the versions of one name keep their order.
+        all.sort_by(|a, b| a.identity().name.cmp(&b.identity().name));
+        all
+    }
+
+    /// Forgets a loaded skill. Executions in flight go on.
+    pub fn unload(&self, digest: &Digest) -> Option<Skill> {
+        let mut removed = None;
+        self.inner.skills.rcu(|skills| {
+            let mut skills = Skills::clone(skills);
+            removed = skills.remove(digest);
+            skills
+        });
+        removed
+    }
+
+    /// Runs one request.
+    ///
+    /// Dropping the future stops the guest; the observers still get [`Event::Finished`].
+    ///
+    /// # Errors
+    /// Only where the host itself is broken. What becomes of the request is in the result.
+    pub async fn execute(&self, request: ExecutionRequest) -> Result<ExecutionResult, HostError> {
+        self.execute_with(request, Control::default()).await
+    }
+
+    /// Runs one request that can be cancelled or watched.
+    ///
+    /// # Errors
+    /// Only where the host itself is broken.
+    pub async fn execute_with(
+        &self,
+        request: ExecutionRequest,
+        control: Control,
+    ) -> Result<ExecutionResult, HostError> {
+        // Held rather than cloned: threads that run the same skill then share no counter.
+        let skills = self.inner.skills.load();
+        let skill = skills.find(&request.skill);
+        let limits = self.limits(&request, skill);
+        let observers = [self.inner.observer.clone(), control.observer];
+        let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
+        flight.usage.queue_wait = request.queue_wait;
+        let mut tool_name = request.tool.clone();
+        let ended = match self.admit(&request, skill) {
+            Err(failure) => Err(failure),
+            Ok((skill, tool, schemas, grants)) => {
+                tool_name = Some(tool.name.clone());
+                flight.usage.compile_time = skill.unreported_compile_time();
+                flight.tell(&Event::Admitted {
+                    skill: skill.identity(),
+                    tool: &tool.name,
+                    limits: &limits,
+                });
+                let plan = Plan {
+                    component: &skill.inner.component,
+                    tool: &tool.name,
+                    input: request.input.to_string(),
+                    attachments: request.attachments,
+                    grants: &grants,
+                    attempt: request.attempt,
+                    cancellation: control.cancellation,
+                };
+                let answer = self.inner.runner.run(&mut flight, plan).await?;
+                answer.and_then(|answer| {
+                    let output = admission::output(&answer.json, schemas)?;
+                    Ok((output, answer.attachments))
+                })
+            }
+        };
+        let (stdout, stderr) = flight.output_streams();
+        let (output, attachments, failure) = match ended {
+            Ok((output, attachments)) => (Some(output), attachments, None),
+            Err(failure) => (None, Vec::new(), Some(failure)),
+        };
+        let status = flight.finish(failure.as_ref());
+        Ok(ExecutionResult {
+            request_id: request.request_id,
+            status,
+            tool: tool_name,
+            output,
+            attachments,
+            failure,
+            usage: std::mem::take(&mut flight.usage),
+            limits,
+            skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
+            stdout,
+            stderr,
+        })
+    }
+
+    /// [`execute`](Host::execute) for callers without an async runtime. Blocks the thread; may be
+    /// called from anywhere, though inside an async runtime it keeps one of its threads.
+    ///
+    /// # Errors
+    /// Only where the host itself is broken.
+    pub fn execute_blocking(
+        &self,
+        request: ExecutionRequest,
+    ) -> Result<ExecutionResult, HostError> {
+        self.block_on(self.execute(request))?
+    }
+
+    fn block_on<T: Send>(&self, future: impl Future<Output = T> + Send) -> Result<T, HostError> {
+        let runtime = match self.inner.runtime.get() {
+            Some(runtime) => runtime,
+            None => {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(1)
+                    .thread_name("skillhost")
+                    .enable_time()
+                    .build()
+                    .map_err(|error| HostError::Internal(format!("no runtime: {error}")))?;
+                self.inner.runtime.get_or_init(|| runtime)
+            }
+        };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Ok(runtime.block_on(future));
+        }
+        // A runtime cannot be entered from within another, but from a thread of its own it can.
+        std::thread::scope(|scope| scope.spawn(|| runtime.block_on(future)).join())
+            .map_err(|_| HostError::Internal("a blocking call panicked".into()))
+    }
+}
+
+impl Execute for Host {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        Box::pin(self.execute_with(request, control))
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("skills", &self.skills())
+            .finish_non_exhaustive()
+    }
+}

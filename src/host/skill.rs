@@ -1,0 +1,160 @@
+//! Loaded skills, and the register of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::execution::{Cause, Failure, SkillIdentity};
+use crate::sandbox::{Component, Surface};
+use crate::skill::{Description, Digest, Manifest, SkillRef, Tool, ToolSchemas};
+use crate::text::closest;
+
+/// A loaded skill. Cheap to clone.
+#[derive(Clone)]
+pub struct Skill {
+    pub(super) inner: Arc<Loaded>,
+}
+
+pub(super) struct Loaded {
+    pub identity: Arc<SkillIdentity>,
+    pub description: Description,
+    pub schemas: Vec<ToolSchemas>,
+    pub manifest: Option<Manifest>,
+    pub component: Arc<Component>,
+    pub component_bytes: u64,
+    /// What loading took, in nanoseconds, until an execution has reported it.
+    pub unreported_compile_time: AtomicU64,
+}
+
+impl Skill {
+    /// Its name, version and digest.
+    pub fn identity(&self) -> &SkillIdentity {
+        &self.inner.identity
+    }
+
+    /// Its digest, which stands for exactly this component and manifest.
+    pub fn digest(&self) -> Digest {
+        self.inner.identity.digest
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    /// What its `skill.toml` declares, where it has one.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.inner.manifest.as_ref()
+    }
+
+    /// What it imports and exports.
+    pub fn surface(&self) -> &Surface {
+        &self.inner.component.surface
+    }
+
+    /// The size of its component in bytes.
+    pub fn component_bytes(&self) -> u64 {
+        self.inner.component_bytes
+    }
+
+    /// What loading took, where no execution has reported it yet.
+    pub(super) fn unreported_compile_time(&self) -> Duration {
+        let unreported = &self.inner.unreported_compile_time;
+        // Read first: after the first execution nobody needs to write it any more.
+        match unreported.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            _ => Duration::from_nanos(unreported.swap(0, Ordering::Relaxed)),
+        }
+    }
+
+    /// The tool of this name; of no name, the only one.
+    ///
+    /// # Errors
+    /// A failure with the names that there are, and the one that was probably meant.
+    pub(super) fn tool(&self, name: Option<&str>) -> Result<(&Tool, &ToolSchemas), Failure> {
+        let tools = &self.inner.description.tools;
+        let found = match (name, tools.as_slice()) {
+            (None, [_]) => Some(0),
+            (Some(name), _) => tools.iter().position(|tool| tool.name == name),
+            (None, _) => None,
+        };
+        if let Some(index) = found {
+            return Ok((&tools[index], &self.inner.schemas[index]));
+        }
+        let available: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
+        let skill = &self.inner.identity.name;
+        let list = available.join("`, `");
+        let (message, hint) = match name {
+            None => (
+                format!("`{skill}` has several tools, and none was named"),
+                None,
+            ),
+            Some(name) => (
+                format!(
+                    "`{skill}` has no tool `{}`",
+                    crate::text::printable(name, false)
+                ),
+                closest(name, tools.iter().map(|tool| tool.name.as_str())),
+            ),
+        };
+        let hint = match hint {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => format!("its tools are: `{list}`"),
+        };
+        Err(Failure::new(Cause::UnknownTool { available }, message).hint(hint))
+    }
+}
+
+impl fmt::Debug for Skill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SkillIdentity {
+            name,
+            version,
+            digest,
+        } = &*self.inner.identity;
+        write!(f, "Skill({name}@{version}, {digest})")
+    }
+}
+
+/// The skills that are loaded.
+#[derive(Clone, Default)]
+pub(super) struct Skills {
+    pub by_digest: HashMap<Digest, Skill>,
+    /// The versions of each name, the newest first.
+    pub by_name: HashMap<String, Vec<Skill>>,
+}
+
+impl Skills {
+    pub fn find(&self, reference: &SkillRef) -> Option<&Skill> {
+        match reference {
+            SkillRef::Digest(digest) => self.by_digest.get(digest),
+            SkillRef::Name { name, version } => self.by_name.get(name)?.iter().find(|skill| {
+                version
+                    .as_ref()
+                    .is_none_or(|version| **version == *skill.identity().version)
+            }),
+        }
+    }
+
+    /// Of two with the same name and version, the one that was loaded last is meant.
+    pub fn insert(&mut self, skill: &Skill) {
+        self.by_digest.insert(skill.digest(), skill.clone());
+        let versions = self
+            .by_name
+            .entry(skill.identity().name.to_string())
+            .or_default();
+        let version = |skill: &Skill| semver::Version::parse(&skill.identity().version).ok();
+        let place = versions.partition_point(|other| version(other) > version(skill));
+        versions.insert(place, skill.clone());
+    }
+
+    pub fn remove(&mut self, digest: &Digest) -> Option<Skill> {
+        let skill = self.by_digest.remove(digest)?;
+        if let Some(versions) = self.by_name.get_mut(&*skill.identity().name) {
+            versions.retain(|other| other.digest() != *digest);
+        }
+        Some(skill)
+    }
+}

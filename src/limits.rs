@@ -1,0 +1,481 @@
+//! What one execution may use at most, and how the figure that applies is found.
+//!
+//! [`Limits`] is always concrete: there is no way to spell "unlimited". Requests, manifests and
+//! operators speak in [`LimitOverrides`], where a missing value means "no opinion", and
+//! [`Limits::resolve`] makes the one from the other.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// One kibibyte, in bytes.
+pub const KIB: u64 = 1024;
+/// One mebibyte, in bytes.
+pub const MIB: u64 = 1024 * KIB;
+
+/// What one execution may use at most. Every field is enforced, in `describe`, in instantiation
+/// and in `execute` alike.
+///
+/// ```
+/// use skillhost::{LimitOverrides, Limits};
+///
+/// let limits = Limits::default();
+/// assert_eq!(limits.memory_bytes, 64 * 1024 * 1024);
+///
+/// // A request asks for more memory than the operator's ceiling allows: it gets the ceiling.
+/// let ceiling = Limits { memory_bytes: 32 << 20, ..Limits::ceiling() };
+/// let request = LimitOverrides { memory_bytes: Some(1 << 30), ..Default::default() };
+/// assert_eq!(Limits::resolve(&ceiling, &[&request], &limits).memory_bytes, 32 << 20);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Fuel: roughly one unit for each WebAssembly instruction, and one for each byte that a bulk
+    /// instruction moves. Default 10,000,000,000.
+    pub fuel: u64,
+    /// Linear memory in bytes, summed over all memories of the instance. Default 64 MiB.
+    pub memory_bytes: u64,
+    /// Table elements, summed over all tables of the instance. Default 100,000.
+    pub table_elements: u64,
+    /// Core instances that the component may consist of. Default 100.
+    pub instances: u64,
+    /// Wall time from the start of instantiation, in milliseconds, whether the guest computes or
+    /// waits. Default 10 s.
+    #[serde(rename = "wall_time_ms", with = "crate::usage::whole_ms")]
+    pub wall_time: Duration,
+    /// Input in bytes: the JSON text, and the attachments' names, media types and bytes. Default
+    /// 16 MiB.
+    pub input_bytes: u64,
+    /// Output in bytes: the JSON text of the answer or the texts of the failure. Default 1 MiB.
+    pub output_bytes: u64,
+    /// Attachments of the answer in bytes: their names, media types and bytes. Default 16 MiB.
+    pub attachment_bytes: u64,
+    /// Bytes of standard output that are kept. What comes after is dropped and counted. Default
+    /// 64 KiB.
+    pub stdout_bytes: u64,
+    /// Bytes of standard error that are kept. What comes after is dropped and counted. Default
+    /// 64 KiB.
+    pub stderr_bytes: u64,
+    /// Bytes of log records that are passed on, 16 bytes being added for each record. What comes
+    /// after is dropped and counted. Default 256 KiB.
+    pub log_bytes: u64,
+    /// Bytes of progress reports that are passed on, 16 bytes being added for each report. What
+    /// comes after is dropped and counted. Default 64 KiB.
+    pub progress_bytes: u64,
+    /// Bytes that one call from the guest into the host may carry. Default 4 MiB.
+    pub host_bytes: u64,
+    /// Handles (open files, streams, pollables, the guest's own resources) that may be open at
+    /// once. Default 1,000.
+    pub handles: u64,
+    /// Stack of the guest in bytes. Set for the whole host and reported here; a request cannot
+    /// change it. Default 512 KiB.
+    pub stack_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            fuel: 10_000_000_000,
+            memory_bytes: 64 * MIB,
+            table_elements: 100_000,
+            instances: 100,
+            wall_time: Duration::from_secs(10),
+            input_bytes: 16 * MIB,
+            output_bytes: MIB,
+            attachment_bytes: 16 * MIB,
+            stdout_bytes: 64 * KIB,
+            stderr_bytes: 64 * KIB,
+            log_bytes: 256 * KIB,
+            progress_bytes: 64 * KIB,
+            host_bytes: 4 * MIB,
+            handles: 1_000,
+            stack_bytes: 512 * KIB,
+        }
+    }
+}
+
+impl Limits {
+    /// The operator's ceiling where none was set: what no request gets past.
+    ///
+    /// A thousand times the default fuel, 1 GiB of memory, one hour of wall time, and 64 times
+    /// the default for bytes.
+    pub fn ceiling() -> Self {
+        let default = Limits::default();
+        Limits {
+            fuel: 10_000_000_000_000,
+            memory_bytes: 1024 * MIB,
+            table_elements: 10_000_000,
+            instances: 10_000,
+            wall_time: Duration::from_secs(3600),
+            input_bytes: 256 * MIB,
+            output_bytes: 64 * MIB,
+            attachment_bytes: 256 * MIB,
+            stdout_bytes: 64 * default.stdout_bytes,
+            stderr_bytes: 64 * default.stderr_bytes,
+            log_bytes: 64 * default.log_bytes,
+            progress_bytes: 64 * default.progress_bytes,
+            host_bytes: 64 * MIB,
+            handles: 100_000,
+            stack_bytes: default.stack_bytes,
+        }
+    }
+
+    /// The limits that apply: for each one the first value that a layer names, else the one of
+    /// `default`, and never more than `ceiling`.
+    ///
+    /// `layers` stand in order of precedence: the request's before the skill's.
+    pub fn resolve(ceiling: &Limits, layers: &[&LimitOverrides], default: &Limits) -> Limits {
+        macro_rules! pick {
+            ($field:ident) => {
+                layers
+                    .iter()
+                    .find_map(|layer| layer.$field)
+                    .unwrap_or(default.$field)
+                    .min(ceiling.$field)
+            };
+        }
+        Limits {
+            fuel: pick!(fuel),
+            memory_bytes: pick!(memory_bytes),
+            table_elements: pick!(table_elements),
+            instances: pick!(instances),
+            wall_time: pick!(wall_time),
+            input_bytes: pick!(input_bytes),
+            output_bytes: pick!(output_bytes),
+            attachment_bytes: pick!(attachment_bytes),
+            stdout_bytes: pick!(stdout_bytes),
+            stderr_bytes: pick!(stderr_bytes),
+            log_bytes: pick!(log_bytes),
+            progress_bytes: pick!(progress_bytes),
+            host_bytes: pick!(host_bytes),
+            handles: pick!(handles),
+            stack_bytes: default.stack_bytes,
+        }
+    }
+
+    /// The value of one limit in its base unit: bytes, milliseconds, or a count.
+    ///
+    /// [`Limit::Deadline`] is not a figure of `Limits`, and gives 0.
+    pub fn get(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::Fuel => self.fuel,
+            Limit::Memory => self.memory_bytes,
+            Limit::TableElements => self.table_elements,
+            Limit::Instances => self.instances,
+            Limit::WallTime => u64::try_from(self.wall_time.as_millis()).unwrap_or(u64::MAX),
+            Limit::Deadline => 0,
+            Limit::Input => self.input_bytes,
+            Limit::Output => self.output_bytes,
+            Limit::Attachments => self.attachment_bytes,
+            Limit::HostBytes => self.host_bytes,
+            Limit::Handles => self.handles,
+            Limit::Stack => self.stack_bytes,
+        }
+    }
+}
+
+/// Limits that somebody asks for: `None` means "no opinion", never "unlimited".
+///
+/// In JSON and TOML the keys are those of [`Limits`]; a byte count may also be a text such as
+/// `"64MiB"`, and `wall_time_ms` one such as `"2s"`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitOverrides {
+    /// See [`Limits::fuel`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// See [`Limits::memory_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub memory_bytes: Option<u64>,
+    /// See [`Limits::table_elements`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_elements: Option<u64>,
+    /// See [`Limits::instances`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u64>,
+    /// See [`Limits::wall_time`].
+    #[serde(
+        rename = "wall_time_ms",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "milliseconds_out",
+        deserialize_with = "milliseconds"
+    )]
+    pub wall_time: Option<Duration>,
+    /// See [`Limits::input_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub input_bytes: Option<u64>,
+    /// See [`Limits::output_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub output_bytes: Option<u64>,
+    /// See [`Limits::attachment_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub attachment_bytes: Option<u64>,
+    /// See [`Limits::stdout_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub stdout_bytes: Option<u64>,
+    /// See [`Limits::stderr_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub stderr_bytes: Option<u64>,
+    /// See [`Limits::log_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub log_bytes: Option<u64>,
+    /// See [`Limits::progress_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub progress_bytes: Option<u64>,
+    /// See [`Limits::host_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub host_bytes: Option<u64>,
+    /// See [`Limits::handles`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handles: Option<u64>,
+}
+
+/// The name of a limit, as it stands in results and messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`Limits::fuel`].
+    Fuel,
+    /// [`Limits::memory_bytes`].
+    Memory,
+    /// [`Limits::table_elements`].
+    TableElements,
+    /// [`Limits::instances`].
+    Instances,
+    /// [`Limits::wall_time`].
+    WallTime,
+    /// The request's own deadline.
+    Deadline,
+    /// [`Limits::input_bytes`].
+    Input,
+    /// [`Limits::output_bytes`].
+    Output,
+    /// [`Limits::attachment_bytes`].
+    Attachments,
+    /// [`Limits::host_bytes`].
+    HostBytes,
+    /// [`Limits::handles`].
+    Handles,
+    /// [`Limits::stack_bytes`].
+    Stack,
+}
+
+impl Limit {
+    /// The name in snake case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Fuel => "fuel",
+            Limit::Memory => "memory",
+            Limit::TableElements => "table_elements",
+            Limit::Instances => "instances",
+            Limit::WallTime => "wall_time",
+            Limit::Deadline => "deadline",
+            Limit::Input => "input",
+            Limit::Output => "output",
+            Limit::Attachments => "attachments",
+            Limit::HostBytes => "host_bytes",
+            Limit::Handles => "handles",
+            Limit::Stack => "stack",
+        }
+    }
+
+    /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
+    pub fn display(self, value: u64) -> String {
+        match self {
+            Limit::Fuel => format!("{} units", grouped(value)),
+            Limit::TableElements => format!("{} elements", grouped(value)),
+            Limit::Instances => format!("{} instances", grouped(value)),
+            Limit::Handles => format!("{} handles", grouped(value)),
+            Limit::WallTime | Limit::Deadline => {
+                humantime::format_duration(Duration::from_millis(value)).to_string()
+            }
+            Limit::Memory
+            | Limit::Input
+            | Limit::Output
+            | Limit::Attachments
+            | Limit::HostBytes
+            | Limit::Stack => display_bytes(value),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Reads a count of bytes: digits, or digits with a unit (`64MiB`, `1.5 GB`, `512k`).
+///
+/// # Errors
+/// A text that says what was expected.
+///
+/// ```
+/// assert_eq!(skillhost::parse_bytes("64MiB"), Ok(67_108_864));
+/// assert!(skillhost::parse_bytes("64 apples").is_err());
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    bytesize::ByteSize::from_str(text.trim())
+        .map(|size| size.as_u64())
+        .map_err(|_| format!("`{text}` is not a size; write bytes or a unit, such as `64MiB`"))
+}
+
+/// Reads a duration with its unit: `500ms`, `2s`, `1m 30s`.
+///
+/// # Errors
+/// A text that says what was expected.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(skillhost::parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+/// assert!(skillhost::parse_duration("90").is_err());
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim()).map_err(|_| {
+        format!("`{text}` is not a duration; write a number and a unit, such as `500ms` or `2s`")
+    })
+}
+
+/// Bytes for a person, exact where a unit divides them: `64 MiB`, `1.5 KiB`, `17 B`.
+pub fn display_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)];
+    for (unit, size) in UNITS {
+        if bytes >= size {
+            return if bytes.is_multiple_of(size) {
+                format!("{} {unit}", bytes / size)
+            } else {
+                // Two significant decimals are plenty; the exact figure is in the JSON.
+                format!("{:.1} {unit}", bytes as f64 / size as f64)
+            };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A count with thousands separated by commas.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(match Option::<NumberOrText>::deserialize(deserializer)? {
+        None => None,
+        Some(NumberOrText::Number(number)) => Some(number),
+        Some(NumberOrText::Text(text)) => {
+            Some(parse_bytes(&text).map_err(serde::de::Error::custom)?)
+        }
+    })
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    Ok(match Option::<NumberOrText>::deserialize(deserializer)? {
+        None => None,
+        Some(NumberOrText::Number(number)) => Some(Duration::from_millis(number)),
+        Some(NumberOrText::Text(text)) => {
+            Some(parse_duration(&text).map_err(serde::de::Error::custom)?)
+        }
+    })
+}
+
+fn milliseconds_out<S: serde::Serializer>(
+    value: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        None => serializer.serialize_none(),
+        Some(duration) => crate::usage::whole_ms::serialize(duration, serializer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_goes_before_the_skill_and_the_ceiling_over_both() {
+        let default = Limits::default();
+        let ceiling = Limits {
+            fuel: 50,
+            ..Limits::ceiling()
+        };
+        let request = LimitOverrides {
+            fuel: Some(10),
+            ..Default::default()
+        };
+        let skill = LimitOverrides {
+            fuel: Some(20),
+            handles: Some(7),
+            ..Default::default()
+        };
+        let resolved = Limits::resolve(&ceiling, &[&request, &skill], &default);
+        assert_eq!((resolved.fuel, resolved.handles), (10, 7));
+        let resolved = Limits::resolve(&ceiling, &[&LimitOverrides::default(), &skill], &default);
+        assert_eq!(resolved.fuel, 20);
+        let resolved = Limits::resolve(&ceiling, &[], &default);
+        assert_eq!(resolved.fuel, 50, "ours is clamped as well");
+    }
+
+    #[test]
+    fn an_empty_override_changes_nothing() {
+        let default = Limits::default();
+        let empty: LimitOverrides = serde_json::from_str("{}").unwrap();
+        assert_eq!(
+            Limits::resolve(&Limits::ceiling(), &[&empty], &default),
+            default
+        );
+    }
+
+    #[test]
+    fn the_default_memory_is_at_most_64_mib() {
+        assert!(Limits::default().memory_bytes <= 64 * MIB);
+    }
+
+    #[test]
+    fn sizes_and_durations_are_read_with_units() {
+        let overrides: LimitOverrides =
+            serde_json::from_str(r#"{"memory_bytes":"2MiB","wall_time_ms":"1s","output_bytes":7}"#)
+                .unwrap();
+        assert_eq!(overrides.memory_bytes, Some(2 * MIB));
+        assert_eq!(overrides.wall_time, Some(Duration::from_secs(1)));
+        assert_eq!(overrides.output_bytes, Some(7));
+        let error =
+            serde_json::from_str::<LimitOverrides>(r#"{"memory_bytes":"lots"}"#).unwrap_err();
+        assert!(
+            error.to_string().contains("`lots` is not a size"),
+            "{error}"
+        );
+        let error = serde_json::from_str::<LimitOverrides>(r#"{"memory":1}"#).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `memory`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(display_bytes(64 * MIB), "64 MiB");
+        assert_eq!(display_bytes(1536), "1.5 KiB");
+        assert_eq!(display_bytes(17), "17 B");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+        assert_eq!(Limit::WallTime.display(1500), "1s 500ms");
+    }
+}

@@ -1,0 +1,403 @@
+//! The compiled cache: native code on disk, so that a component is compiled once.
+//!
+//! Loading compiled code is running it, so only what this user's own host wrote is loaded: the
+//! folder belongs to this user and nobody else may enter it, files are written aside and renamed,
+//! and an entry whose record does not fit it, in its length or its origin, is compiled anew.
+//! Another process of the same user could forge an entry; that is outside the promise.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::execution::HostError;
+use crate::skill::{Description, Digest};
+
+/// The version of what stands in an entry's record.
+const FORMAT: u32 = 1;
+/// An entry that was used within this time need not be marked as used again.
+const TOUCH_AFTER: Duration = Duration::from_secs(60);
+
+/// What was written aside this long ago was left behind: no compilation takes an hour.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+
+/// A folder of compiled components.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+    /// Engine version and settings; part of each entry's name.
+    compatibility: u64,
+}
+
+/// What stands beside the code.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    component: Digest,
+    compatibility: u64,
+    code_bytes: u64,
+    /// What the component's `describe` answered, once it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<Description>,
+}
+
+/// An entry that fits its record.
+pub(crate) struct Entry {
+    pub code: PathBuf,
+    pub description: Option<Description>,
+}
+
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HostError + 'a {
+    move |source| HostError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Cache {
+    /// Opens the cache in a folder, which is made with mode 0700 where it is not there.
+    ///
+    /// # Errors
+    /// Where the folder is somebody else's, or others may enter it.
+    pub fn open(folder: &Path, max_bytes: u64, compatibility: u64) -> Result<Self, HostError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed("cannot make the compiled cache", folder))?;
+        let metadata =
+            fs::metadata(folder).map_err(failed("cannot look at the compiled cache", folder))?;
+        let refused = |reason: &str| {
+            Err(failed("refuses to use the compiled cache", folder)(
+                io::Error::other(reason),
+            ))
+        };
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return refused("it belongs to another user; name another folder");
+        }
+        if metadata.mode() & 0o077 != 0 {
+            return refused("others may enter it; run `chmod 700` on it, or remove it");
+        }
+        Ok(Cache {
+            folder: folder.to_owned(),
+            max_bytes,
+            compatibility,
+        })
+    }
+
+    /// The entry of a component, where there is one that fits its record.
+    pub fn find(&self, component: &Digest) -> Option<Entry> {
+        let record = fs::read(self.record_path(component)).ok()?;
+        let record: Record = serde_json::from_slice(&record).ok()?;
+        let fits = record.format == FORMAT
+            && record.component == *component
+            && record.compatibility == self.compatibility;
+        let code = self.code_path(component);
+        let metadata = fs::symlink_metadata(&code).ok()?;
+        let own = metadata.is_file()
+            && metadata.uid() == rustix::process::geteuid().as_raw()
+            && metadata.mode() & 0o022 == 0;
+        if !fits || !own || metadata.len() != record.code_bytes {
+            return None;
+        }
+        let age = metadata
+            .modified()
+            .ok()
+            .and_then(|modified| modified.elapsed().ok());
+        if age.is_some_and(|age| age > TOUCH_AFTER)
+            && let Ok(file) = File::options().append(true).open(&code)
+        {
+            // Only tells which entry to remove first; without it the cache works as well.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(Entry {
+            code,
+            description: record.description,
+        })
+    }
+
+    /// Waits until no other thread or process is making this entry, and keeps them waiting until
+    /// the lock is dropped. Blocks.
+    pub fn lock(&self, component: &Digest) -> Result<File, HostError> {
+        // 256 locks for all entries: files that are locked cannot be removed safely, so there must
+        // be few. Two components that share one merely wait for each other.
+        let path = self.folder.join(format!(".lock-{}", &component.hex()[..2]));
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(failed("cannot open", &path))?;
+        file.lock().map_err(failed("cannot lock", &path))?;
+        Ok(file)
+    }
+
+    /// A file beside the entries to write code to.
+    pub fn aside(&self) -> Result<tempfile::TempPath, HostError> {
+        tempfile::Builder::new()
+            .prefix(".compiling-")
+            .tempfile_in(&self.folder)
+            .map(tempfile::NamedTempFile::into_temp_path)
+            .map_err(failed("cannot write in the compiled cache", &self.folder))
+    }
+
+    /// Makes an entry of what was written aside, and makes room for it.
+    pub fn insert(&self, component: &Digest, aside: tempfile::TempPath) -> Result<(), HostError> {
+        let code = self.code_path(component);
+        let write = || -> io::Result<u64> {
+            let file = File::open(&aside)?;
+            // Code must be on disk before its name is, or a power cut leaves a torn entry.
+            file.sync_all()?;
+            file.metadata().map(|metadata| metadata.len())
+        };
+        let code_bytes = write().map_err(failed("cannot write", &code))?;
+        // Without a record the old code is not used, so at no moment does one fit the other.
+        let record = self.record_path(component);
+        match fs::remove_file(&record) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("cannot replace", &record)(error));
+            }
+            _ => {}
+        }
+        aside
+            .persist(&code)
+            .map_err(|error| failed("cannot write", &code)(error.error))?;
+        self.write_record(component, code_bytes, None)?;
+        self.make_room(&code);
+        Ok(())
+    }
+
+    /// Adds what the component's `describe` answered.
+    pub fn describe(&self, component: &Digest, description: &Description) -> Result<(), HostError> {
+        let code = self.code_path(component);
+        match fs::metadata(&code) {
+            Ok(metadata) => self.write_record(component, metadata.len(), Some(description.clone())),
+            // Another process has made room of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("cannot look at", &code)(error)),
+        }
+    }
+
+    fn write_record(
+        &self,
+        component: &Digest,
+        code_bytes: u64,
+        description: Option<Description>,
+    ) -> Result<(), HostError> {
+        let path = self.record_path(component);
+        let record = Record {
+            format: FORMAT,
+            component: *component,
+            compatibility: self.compatibility,
+            code_bytes,
+            description,
+        };
+        let write = || -> io::Result<()> {
+            let mut aside = tempfile::Builder::new()
+                .prefix(".record-")
+                .tempfile_in(&self.folder)?;
+            serde_json::to_writer(&mut aside, &record)?;
+            aside.persist(&path).map(drop).map_err(|error| error.error)
+        };
+        write().map_err(failed("cannot write", &path))
+    }
+
+    /// Removes the entries that were not used for longest, until the rest is within the bound.
+    /// Never the one that was just made. Code that is in use stays mapped after it is removed.
+    fn make_room(&self, keep: &Path) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        let mut codes = Vec::new();
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let Ok(modified) = metadata.modified() else {
+                continue;
+            };
+            let name = entry.file_name();
+            let aside = [".compiling-", ".record-"]
+                .iter()
+                .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "cwasm")
+            {
+                codes.push((modified, metadata.len(), path));
+            } else if aside && modified.elapsed().is_ok_and(|age| age > LEFT_BEHIND) {
+                // Whoever was writing it was killed.
+                let _ = fs::remove_file(path);
+            }
+        }
+        codes.sort();
+        let mut sum: u64 = codes.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in codes {
+            if sum <= self.max_bytes {
+                break;
+            }
+            if path != keep {
+                // The record first: code without one is not used.
+                let _ = fs::remove_file(path.with_extension("json"));
+                if fs::remove_file(&path).is_ok() {
+                    sum -= bytes;
+                }
+            }
+        }
+    }
+
+    fn code_path(&self, component: &Digest) -> PathBuf {
+        self.path(component, "cwasm")
+    }
+
+    fn record_path(&self, component: &Digest) -> PathBuf {
+        self.path(component, "json")
+    }
+
+    fn path(&self, component: &Digest, extension: &str) -> PathBuf {
+        self.folder.join(format!(
+            "{}-{:016x}.{extension}",
+            component.hex(),
+            self.compatibility
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn cache(folder: &Path, max_bytes: u64) -> Cache {
+        Cache::open(&folder.join("compiled"), max_bytes, 7).unwrap()
+    }
+
+    fn insert(cache: &Cache, name: &str, code: &[u8]) -> Digest {
+        let digest = Digest::of_component(name.as_bytes());
+        let aside = cache.aside().unwrap();
+        fs::write(&aside, code).unwrap();
+        cache.insert(&digest, aside).unwrap();
+        digest
+    }
+
+    #[test]
+    fn an_entry_is_found_until_something_about_it_is_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1000);
+        let digest = insert(&cache, "a", b"code");
+        let code = cache.find(&digest).unwrap().code;
+        assert_eq!(fs::read(&code).unwrap(), b"code");
+
+        fs::write(&code, b"cod").unwrap();
+        assert!(cache.find(&digest).is_none(), "truncated");
+        fs::write(&code, b"code").unwrap();
+        assert!(cache.find(&digest).is_some());
+        fs::set_permissions(&code, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(
+            cache.find(&digest).is_none(),
+            "others could have written it"
+        );
+        fs::remove_file(&code).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &code).unwrap();
+        assert!(cache.find(&digest).is_none(), "a link");
+        insert(&cache, "a", b"code");
+        fs::write(cache.record_path(&digest), b"{").unwrap();
+        assert!(cache.find(&digest).is_none(), "a torn record");
+
+        let other = Cache {
+            compatibility: 8,
+            ..self::cache(folder.path(), 1000)
+        };
+        let digest = insert(&cache, "b", b"code");
+        assert!(other.find(&digest).is_none(), "made by another engine");
+        fs::copy(cache.code_path(&digest), other.code_path(&digest)).unwrap();
+        fs::copy(cache.record_path(&digest), other.record_path(&digest)).unwrap();
+        assert!(
+            other.find(&digest).is_none(),
+            "renamed to look like its own"
+        );
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 10);
+        let age = |digest: &Digest, seconds| {
+            let file = File::options()
+                .append(true)
+                .open(cache.code_path(digest))
+                .unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
+                .unwrap();
+        };
+        let old = insert(&cache, "old", b"1234");
+        let used = insert(&cache, "used", b"1234");
+        age(&old, 100);
+        age(&used, 200);
+        cache.find(&used).unwrap();
+        let new = insert(&cache, "new", b"1234");
+        assert!(cache.find(&old).is_none());
+        assert!(cache.find(&used).is_some() && cache.find(&new).is_some());
+        let huge = insert(&cache, "huge", b"12345678901234567890");
+        assert!(cache.find(&huge).is_some(), "the one just made stays");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_behind_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1000);
+        let (old, new) = (
+            cache.folder.join(".compiling-a"),
+            cache.folder.join(".compiling-b"),
+        );
+        for path in [&old, &new] {
+            fs::write(path, b"half").unwrap();
+        }
+        let day_ago = SystemTime::now() - Duration::from_secs(86_400);
+        File::options()
+            .append(true)
+            .open(&old)
+            .unwrap()
+            .set_modified(day_ago)
+            .unwrap();
+        insert(&cache, "a", b"code");
+        assert!(!old.exists() && new.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("compiled");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Cache::open(&path, 1, 0).unwrap_err().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+        fs::remove_dir(&path).unwrap();
+        Cache::open(&path, 1, 0).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn a_description_is_kept_with_the_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1000);
+        let digest = insert(&cache, "a", b"code");
+        let description = Description {
+            name: "a".into(),
+            version: "1.0.0".into(),
+            description: "b".into(),
+            tools: Vec::new(),
+        };
+        cache.describe(&digest, &description).unwrap();
+        assert_eq!(cache.find(&digest).unwrap().description, Some(description));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a guest can import, one file for each: its state, its implementation, and its line in
+//! [`link`] and [`Capabilities::grant`].
+
+mod chatter;
+mod deadline;
+mod directory;
+
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+
+use super::capture::Capture;
+use super::contract::bindings::skillhost::skill as contract;
+use super::state::State;
+use crate::grant::{Denial, Grants};
+
+pub(super) use chatter::{Chatter, Listeners};
+
+/// Makes everything importable. Being importable is not being granted: each capability answers
+/// from what [`Capabilities::grant`] put into the store.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
+        WasiConfig::from(&state.called().config)
+    })?;
+    contract::logging::add_to_linker::<State, Own>(linker, State::called)?;
+    contract::progress::add_to_linker::<State, Own>(linker, State::called)?;
+    contract::tokens::add_to_linker::<State, Own>(linker, State::called)?;
+    contract::deadline::add_to_linker::<State, Own>(linker, State::called)
+}
+
+/// Our own interfaces are implemented on the store's state.
+struct Own;
+
+impl HasData for Own {
+    type Data<'a> = &'a mut State;
+}
+
+/// Whether what is granted is there to be given, as far as can be seen without giving it.
+pub(crate) fn openable(grants: &Grants) -> Result<(), Denial> {
+    grants.directories.iter().try_for_each(directory::openable)
+}
+
+/// What one execution is granted, ready to go into a store.
+pub(super) struct Capabilities {
+    pub wasi: WasiCtxBuilder,
+    pub config: WasiConfigVariables,
+    pub chatter: Chatter,
+}
+
+impl Capabilities {
+    /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening.
+    pub fn none(stdout: &Capture, stderr: &Capture) -> Self {
+        Capabilities::new(stdout, stderr, Chatter::unheard())
+    }
+
+    fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        Capabilities {
+            wasi,
+            config: WasiConfigVariables::new(),
+            chatter,
+        }
+    }
+
+    /// Exactly what is granted.
+    pub fn grant(
+        grants: &Grants,
+        stdout: &Capture,
+        stderr: &Capture,
+        chatter: Chatter,
+    ) -> Result<Self, Denial> {
+        let mut capabilities = Capabilities::new(stdout, stderr, chatter);
+        for grant in &grants.directories {
+            directory::grant(&mut capabilities.wasi, grant)?;
+        }
+        for (name, value) in &grants.environment {
+            capabilities.wasi.env(name, value);
+        }
+        for (key, value) in &grants.config {
+            capabilities.config.insert(key, value);
+        }
+        Ok(capabilities)
+    }
+}

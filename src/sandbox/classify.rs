@@ -1,0 +1,359 @@
+//! What stopped a guest. Decided once, here, by type; where wasmtime offers only a text, by that,
+//! and a test pins it.
+
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::execution::{Cause, Failure, Frame, Phase};
+use crate::limits::{Limit, Limits};
+use crate::text::{printable, shortened};
+
+/// A stop of our own: travels through wasmtime as the error of a host function or limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the {limit} limit of {allowed} was met")]
+    Limit {
+        limit: Limit,
+        allowed: u64,
+        requested: Option<u64>,
+    },
+    #[error("the time is up")]
+    TimeIsUp,
+    #[error("cancelled")]
+    Cancelled,
+    #[error("a host function panicked")]
+    Panicked,
+}
+
+/// The frames that are kept of a backtrace.
+const MAX_FRAMES: usize = 32;
+/// The bytes that are kept of a name in it.
+const MAX_NAME: usize = 200;
+
+/// Where the guest was when it stopped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    pub phase: Phase,
+    pub limits: &'a Limits,
+    /// Whether the wall time or the request's own deadline comes first.
+    pub time_limit: Limit,
+}
+
+pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>) -> Failure {
+    let backtrace = || {
+        error
+            .downcast_ref::<WasmBacktrace>()
+            .map(frames)
+            .unwrap_or_default()
+    };
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return stopped(*stop, circumstances, backtrace());
+    }
+    if let Some(limit) = met_limit(error) {
+        let allowed = circumstances.limits.get(limit);
+        return stopped(
+            Stop::Limit {
+                limit,
+                allowed,
+                requested: None,
+            },
+            circumstances,
+            backtrace(),
+        );
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        let message = format!(
+            "the skill exited with status {} instead of answering",
+            exit.0
+        );
+        return Failure::new(
+            Cause::Trap {
+                trap: "exit".into(),
+                backtrace: backtrace(),
+            },
+            message,
+        );
+    }
+    let backtrace = backtrace();
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let text = trap.to_string();
+        let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
+        let place = match backtrace.iter().find(|frame| !is_plumbing(frame)) {
+            Some(frame) => format!(" in `{}`", frame.function),
+            None => String::new(),
+        };
+        let during = match circumstances.phase {
+            Phase::Instantiation => " during instantiation",
+            _ => "",
+        };
+        let failure = Failure::new(
+            Cause::Trap {
+                trap: trap_name(*trap),
+                backtrace,
+            },
+            format!("the skill trapped{during}: {text}{place}"),
+        );
+        return match trap {
+            Trap::UnreachableCodeReached => failure
+                .hint("a panic ends like this: what it said stands in the skill's standard error"),
+            _ => failure,
+        };
+    }
+    // Without the backtrace, which stands beside it.
+    let reasons: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|reason| !reason.starts_with("error while executing at wasm backtrace"))
+        .collect();
+    let text = shortened(&printable(&reasons.join(": "), false), 500).into_owned();
+    Failure::new(
+        Cause::Trap {
+            trap: "contract_violation".into(),
+            backtrace,
+        },
+        format!("the skill broke the rules of the component model: {text}"),
+    )
+}
+
+/// The failure for a stop of our own.
+pub(super) fn stopped(
+    stop: Stop,
+    circumstances: Circumstances<'_>,
+    backtrace: Vec<Frame>,
+) -> Failure {
+    let phase = circumstances.phase;
+    match stop {
+        Stop::Limit {
+            limit,
+            allowed,
+            requested,
+        } => limit_failure(limit, allowed, requested, backtrace, phase),
+        Stop::TimeIsUp => timeout(circumstances.time_limit, circumstances.limits, phase),
+        Stop::Cancelled => cancelled(phase),
+        Stop::Panicked => Failure::new(
+            Cause::HostPanic,
+            "code of the host panicked while it served this skill; other executions go on",
+        )
+        .hint("this is a fault of the host: please report it with the host's log"),
+    }
+}
+
+pub(super) fn cancelled(phase: Phase) -> Failure {
+    let message = match phase {
+        Phase::Waiting => "cancelled while it waited to run",
+        Phase::Instantiation => "cancelled while the skill was being instantiated",
+        Phase::Run => "cancelled while the skill ran",
+    };
+    Failure::new(Cause::Cancelled { phase }, message)
+}
+
+pub(super) fn timeout(limit: Limit, limits: &Limits, phase: Phase) -> Failure {
+    let during = match phase {
+        Phase::Waiting => "while it waited to run",
+        Phase::Instantiation => "while the skill was being instantiated",
+        Phase::Run => "while the skill ran",
+    };
+    let allowed = limits.get(limit);
+    let cause = Cause::Timeout {
+        limit,
+        allowed,
+        phase,
+    };
+    match limit {
+        Limit::Deadline => Failure::new(cause, format!("the request's deadline passed {during}")),
+        _ => Failure::new(
+            cause,
+            format!(
+                "the wall time of {} was up {during}",
+                limit.display(allowed)
+            ),
+        )
+        .hint("give it more time, or less to do"),
+    }
+}
+
+/// The failure for a limit that was met.
+pub(super) fn limit_failure(
+    limit: Limit,
+    allowed: u64,
+    requested: Option<u64>,
+    backtrace: Vec<Frame>,
+    phase: Phase,
+) -> Failure {
+    let value = limit.display(allowed);
+    let asked = requested.map(|requested| limit.display(requested));
+    let message = match (limit, asked) {
+        (Limit::Fuel, _) => format!("the skill used up its fuel of {value}"),
+        (Limit::Memory, Some(asked)) => {
+            format!("the skill needed {asked} of memory; its limit is {value}")
+        }
+        (Limit::TableElements, Some(asked)) => {
+            format!("the skill needed tables of {asked}; its limit is {value}")
+        }
+        (Limit::Stack, _) => format!("the skill used up its stack of {value}"),
+        (Limit::Instances, _) => {
+            format!("the skill consists of more than {value}, which is its limit")
+        }
+        (Limit::Handles, _) => {
+            format!("the skill held more than {value} at once, which is its limit")
+        }
+        (Limit::HostBytes, _) => {
+            format!("the skill handed the host more than {value} in one call, which is its limit")
+        }
+        (Limit::Input, Some(asked)) => format!("the input has {asked}; the limit is {value}"),
+        (Limit::Output, Some(asked)) => {
+            format!("the skill answered with {asked}; its limit is {value}")
+        }
+        (Limit::Attachments, Some(asked)) => {
+            format!("the skill attached {asked}; its limit is {value}")
+        }
+        (limit, _) => format!("the skill met its {limit} limit of {value}"),
+    };
+    let during = match phase {
+        Phase::Instantiation => ", while it was being instantiated",
+        _ => "",
+    };
+    let hint = match limit {
+        Limit::Stack => "the stack is set for the whole host, not for a request",
+        Limit::Input => "raise the input limit, or hand in less",
+        _ => "raise that limit, or give it less to do",
+    };
+    Failure::new(
+        Cause::ResourceExhausted {
+            limit,
+            allowed,
+            requested,
+            backtrace,
+        },
+        format!("{message}{during}"),
+    )
+    .hint(hint)
+}
+
+/// A limit that wasmtime itself watches over.
+fn met_limit(error: &wasmtime::Error) -> Option<Limit> {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => return Some(Limit::Fuel),
+        Some(Trap::StackOverflow) => return Some(Limit::Stack),
+        _ => {}
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Some(Limit::Handles);
+    }
+    // wasmtime 48 says these in words only; `tests` pins each of them with a guest.
+    // Only of the innermost: what stands around it names the guest's functions.
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        // Without frames of the guest: it had returned, and its answer was being read.
+        return Some(if error.is::<WasmBacktrace>() {
+            Limit::HostBytes
+        } else {
+            Limit::Output
+        });
+    }
+    if text.contains("store handle limit exceeded") {
+        return Some(Limit::Handles);
+    }
+    if text.contains("resource limit exceeded: ") {
+        return Some(Limit::Instances);
+    }
+    None
+}
+
+fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
+    backtrace
+        .frames()
+        .iter()
+        .take(MAX_FRAMES)
+        .map(|frame| {
+            let function = match frame.func_name() {
+                Some(name) => demangled(name),
+                None => format!("wasm-function[{}]", frame.func_index()),
+            };
+            Frame {
+                function: readable(&function),
+                module: frame.module().name().map(readable),
+                offset: frame.module_offset().map(|offset| offset as u64),
+            }
+        })
+        .collect()
+}
+
+fn readable(name: &str) -> String {
+    shortened(&printable(name, false), MAX_NAME).into_owned()
+}
+
+/// A symbol as its author wrote it. A hostile name can be long and deep, so only a short one is
+/// looked at.
+fn demangled(name: &str) -> String {
+    if name.len() > 1_000 {
+        return name.to_owned();
+    }
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// Frames of the standard library's way to a trap: of no interest to who reads the message.
+fn is_plumbing(frame: &Frame) -> bool {
+    const PREFIXES: [&str; 9] = [
+        "core::panicking::",
+        "core::option::",
+        "core::result::",
+        "std::panicking::",
+        "std::process::",
+        "std::sys::",
+        "__rustc::",
+        "abort",
+        "rust_panic",
+    ];
+    PREFIXES
+        .iter()
+        .any(|prefix| frame.function.starts_with(prefix))
+        || frame.function.contains("rust_begin_unwind")
+        || frame.function.contains("__rust_start_panic")
+}
+
+fn trap_name(trap: Trap) -> String {
+    // The Debug form is the variant's name: `UnreachableCodeReached` becomes
+    // `unreachable_code_reached`.
+    let mut name = String::new();
+    for (index, c) in format!("{trap:?}").chars().enumerate() {
+        if c.is_ascii_uppercase() && index > 0 {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traps_have_names_in_snake_case() {
+        assert_eq!(
+            trap_name(Trap::UnreachableCodeReached),
+            "unreachable_code_reached"
+        );
+        assert_eq!(
+            trap_name(Trap::IntegerDivisionByZero),
+            "integer_division_by_zero"
+        );
+    }
+
+    #[test]
+    fn what_a_limit_says_reads_well() {
+        let failure = limit_failure(
+            Limit::Memory,
+            1 << 20,
+            Some(2 << 20),
+            Vec::new(),
+            Phase::Instantiation,
+        );
+        assert_eq!(
+            failure.message,
+            "the skill needed 2 MiB of memory; its limit is 1 MiB, while it was being instantiated"
+        );
+    }
+}

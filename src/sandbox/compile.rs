@@ -1,0 +1,398 @@
+//! Compiling a component, with limits before and, in a child process, during it.
+//!
+//! Cranelift cannot be interrupted, and some inputs make it slow. So the size of a component, of
+//! its functions and of its largest function is bounded before; and where it matters, the work is
+//! done by a child process under limits of processor time, wall time and memory.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use wasmparser::{Parser, Payload};
+use wasmtime::Engine;
+
+use super::engine;
+use crate::limits::{MIB, display_bytes, grouped};
+use crate::text::{printable, shortened};
+
+/// How components are compiled.
+#[derive(Debug, Clone)]
+pub struct CompileSettings {
+    /// The largest component, in bytes. Default 64 MiB.
+    pub max_component_bytes: u64,
+    /// The most functions, over all its modules. Default 200,000.
+    pub max_functions: u64,
+    /// The largest function body, in bytes. Default 1 MiB: compiling takes more than linear time
+    /// in it.
+    pub max_function_bytes: u64,
+    /// Where the work is done.
+    pub isolation: Isolation,
+}
+
+impl Default for CompileSettings {
+    fn default() -> Self {
+        CompileSettings {
+            max_component_bytes: 64 * MIB,
+            max_functions: 200_000,
+            max_function_bytes: MIB,
+            isolation: Isolation::InProcess,
+        }
+    }
+}
+
+/// Where components are compiled.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// In this process, on a blocking thread. Cannot be interrupted.
+    InProcess,
+    /// In a child process, which is killed when it is over a limit. The program must call
+    /// [`compile_child`] with the arguments that come after `arguments`.
+    Child {
+        /// The program; usually the running one.
+        program: PathBuf,
+        /// Arguments that make it call [`compile_child`].
+        arguments: Vec<OsString>,
+        /// Address space, in bytes.
+        memory_bytes: u64,
+        /// Wall time; processor time is limited to as much on each core.
+        wall_time: Duration,
+    },
+}
+
+impl Isolation {
+    /// A child with the default limits: 4 GiB of address space and 2 minutes.
+    pub fn child(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Isolation::Child {
+            program,
+            arguments,
+            memory_bytes: 4096 * MIB,
+            wall_time: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A component that cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// It is not a component at all.
+    #[error("it is not a WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// It is too large to be compiled.
+    #[error("it has {what} of {found}; {allowed} are allowed")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        found: String,
+        /// How large it may be.
+        allowed: String,
+    },
+    /// It is not valid, or uses what the host does not support.
+    #[error("it cannot be compiled: {0}")]
+    Invalid(String),
+    /// The child process met one of its limits.
+    #[error("compiling it was stopped: {0}")]
+    Stopped(String),
+    /// The child process could not be started, or did not do its work.
+    #[error("the compiling process failed: {0}")]
+    Child(String),
+}
+
+/// What a component imports and exports, by name: `wasi:cli/stdout@0.2.3`. Control characters are
+/// escaped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surface {
+    /// What it imports, in its own order.
+    pub imports: Vec<String>,
+    /// What it exports, in its own order.
+    pub exports: Vec<String>,
+}
+
+/// Looks at a component before it is compiled: whether it is one, and within the bounds.
+pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Surface, CompileError> {
+    if component.len() as u64 > settings.max_component_bytes {
+        return Err(CompileError::TooLarge {
+            what: "a size",
+            found: display_bytes(component.len() as u64),
+            allowed: display_bytes(settings.max_component_bytes),
+        });
+    }
+    if Parser::is_core_wasm(component) {
+        return Err(CompileError::NotAComponent(
+            "it is a core module; build it for the target wasm32-wasip2".into(),
+        ));
+    }
+    if !Parser::is_component(component) {
+        let what = match component {
+            [] => "it is empty",
+            [b'(', ..] => "it looks like WebAssembly text; turn it into binary first",
+            [0, b'a', b's', b'm', ..] => "its header is of an unknown kind or version",
+            _ => "it does not begin with the bytes \\0asm",
+        };
+        return Err(CompileError::NotAComponent(what.into()));
+    }
+    let mut functions = 0;
+    let mut depth = 0_usize;
+    let mut surface = Surface::default();
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(|error| invalid(&error))? {
+            Payload::CodeSectionEntry(body) => {
+                functions += 1;
+                let bytes = body.range().len() as u64;
+                if bytes > settings.max_function_bytes {
+                    return Err(CompileError::TooLarge {
+                        what: "a function",
+                        found: display_bytes(bytes),
+                        allowed: display_bytes(settings.max_function_bytes),
+                    });
+                }
+                if functions > settings.max_functions {
+                    return Err(CompileError::TooLarge {
+                        what: "a number of functions",
+                        found: format!("more than {}", grouped(settings.max_functions)),
+                        allowed: grouped(settings.max_functions),
+                    });
+                }
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    let import = import.map_err(|error| invalid(&error))?;
+                    surface
+                        .imports
+                        .push(printable(import.name.name, false).into_owned());
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    let export = export.map_err(|error| invalid(&error))?;
+                    surface
+                        .exports
+                        .push(printable(export.name.name, false).into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(surface)
+}
+
+/// Compiles a component that was looked at, and writes the code to a file. Takes its time: call it
+/// on a thread that may block.
+pub(super) fn compile(
+    engine: &Engine,
+    component: &[u8],
+    isolation: &Isolation,
+    output: &Path,
+) -> Result<(), CompileError> {
+    match isolation {
+        Isolation::InProcess => {
+            let code = in_process(engine, component)?;
+            std::fs::write(output, code)
+                .map_err(|error| CompileError::Child(format!("cannot write its result: {error}")))
+        }
+        Isolation::Child {
+            program,
+            arguments,
+            memory_bytes,
+            wall_time,
+        } => {
+            let mut command = Command::new(program);
+            command
+                .args(arguments)
+                .arg(output)
+                .arg(memory_bytes.to_string());
+            command.arg(wall_time.as_secs().max(1).to_string());
+            in_child(command, component, *wall_time)
+        }
+    }
+}
+
+/// Compiles a component in this process.
+pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    // Cranelift is not supposed to panic; should it, only this component is affected.
+    let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        engine.precompile_component(component)
+    }));
+    match compiled {
+        Ok(Ok(code)) => Ok(code),
+        Ok(Err(error)) => Err(invalid(&format!("{error:#}"))),
+        Err(_) => Err(CompileError::Invalid("the compiler panicked".into())),
+    }
+}
+
+fn invalid(error: &impl ToString) -> CompileError {
+    CompileError::Invalid(shortened(&printable(&error.to_string(), false), 500).into_owned())
+}
+
+fn in_child(
+    mut command: Command,
+    component: &[u8],
+    wall_time: Duration,
+) -> Result<(), CompileError> {
+    let failed =
+        |what: &str, error: std::io::Error| CompileError::Child(format!("{what}: {error}"));
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .env_clear()
+        .spawn()
+        .map_err(|error| failed("cannot start it", error))?;
+    let ends = Instant::now() + wall_time;
+    let outcome = std::thread::scope(|scope| {
+        // A thread apart, as the child may stop reading. It ends when the child does.
+        let stdin = child.stdin.take();
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(component)));
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break Ok(status),
+                Ok(None) if Instant::now() < ends => {}
+                outcome => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break Err(outcome.err());
+                }
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(16));
+        }
+    });
+    let status = match outcome {
+        Ok(status) => status,
+        Err(Some(error)) => return Err(failed("cannot wait for it", error)),
+        Err(None) => {
+            let limit = humantime::format_duration(wall_time);
+            return Err(CompileError::Stopped(format!(
+                "it took longer than {limit}"
+            )));
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut bytes = Vec::new();
+        let _ = stderr.take(8 * 1024).read_to_end(&mut bytes);
+        said = shortened(
+            &printable(String::from_utf8_lossy(&bytes).trim(), false),
+            500,
+        )
+        .into_owned();
+    }
+    match status.code() {
+        Some(INVALID) => Err(CompileError::Invalid(said)),
+        Some(code) => Err(CompileError::Child(format!(
+            "it exited with status {code}: {said}"
+        ))),
+        None => Err(CompileError::Stopped(format!(
+            "it ran out of its memory or processor time ({status})"
+        ))),
+    }
+}
+
+/// The exit code of the child for a component that cannot be compiled.
+const INVALID: i32 = 2;
+
+/// The work of the child process of [`Isolation::Child`]: sets its own limits, reads a component
+/// from standard input, and writes its code to the file that the arguments name. The arguments are
+/// those that the parent put after [`Isolation::Child::arguments`](Isolation::Child).
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     let mut arguments = std::env::args_os().skip(1);
+///     if arguments.next().is_some_and(|first| first == "compile-a-skill") {
+///         return skillhost::compile_child(arguments);
+///     }
+///     // … what the program does otherwise …
+///     std::process::ExitCode::SUCCESS
+/// }
+/// ```
+pub fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match child(arguments.into_iter()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let invalid = matches!(error, CompileError::Invalid(_));
+            let text = match error {
+                CompileError::Invalid(text) => text,
+                other => other.to_string(),
+            };
+            eprintln!("{text}");
+            ExitCode::from(if invalid { INVALID as u8 } else { 1 })
+        }
+    }
+}
+
+fn child(mut arguments: impl Iterator<Item = OsString>) -> Result<(), CompileError> {
+    let wrong = || CompileError::Child("expects a file, bytes and seconds".into());
+    let output = PathBuf::from(arguments.next().ok_or_else(wrong)?);
+    let mut number = || -> Option<u64> { arguments.next()?.to_str()?.parse().ok() };
+    let (memory_bytes, seconds) = number().zip(number()).ok_or_else(wrong)?;
+    let limit = |resource, value: u64| {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )
+        .map_err(|error| CompileError::Child(format!("cannot limit itself: {error}")))
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    limit(Resource::As, memory_bytes)?;
+    limit(Resource::Cpu, seconds.saturating_mul(cores))?;
+    limit(Resource::Core, 0)?;
+    let mut component = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut component)
+        .map_err(|error| CompileError::Child(format!("cannot read the component: {error}")))?;
+    let engine = engine::compiler().map_err(|error| CompileError::Child(error.to_string()))?;
+    let code = in_process(&engine, &component)?;
+    std::fs::write(&output, code)
+        .map_err(|error| CompileError::Child(format!("cannot write its result: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> String {
+        check(bytes, &CompileSettings::default())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn what_is_no_component_is_said_to_be_none() {
+        assert!(error(b"").contains("it is empty"));
+        assert!(error(b"(module)").contains("WebAssembly text"));
+        assert!(error(b"\0asm\x01\0\0\0").contains("core module"));
+        assert!(error(b"\0asm\xff\0\0\0").contains("unknown kind or version"));
+        assert!(error(b"#!/bin/sh").contains("does not begin with"));
+    }
+
+    #[test]
+    fn a_truncated_component_is_refused() {
+        assert!(check(b"\0asm\x0d\0\x01\0", &CompileSettings::default()).is_ok());
+        assert!(error(b"\0asm\x0d\0\x01\0\x01\x7f").contains("cannot be compiled"));
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_before_it_is_read() {
+        let settings = CompileSettings {
+            max_component_bytes: 4,
+            ..Default::default()
+        };
+        let error = check(b"\0asm\x0d\0\x01\0", &settings).unwrap_err();
+        assert_eq!(error.to_string(), "it has a size of 8 B; 4 B are allowed");
+    }
+}

@@ -1,0 +1,328 @@
+//! The guest's contract, bound to a component. The place where another contract would be bound is
+//! [`Component::bind`].
+
+use std::sync::Arc;
+
+use wasmtime::component::{self, Linker};
+use wasmtime::{Engine, Store};
+
+use super::capability;
+use super::compile::Surface;
+use super::engine::Tier;
+use super::state::State;
+use crate::skill::{Annotations, Description, Tool};
+use crate::text::{printable, shortened};
+
+pub(super) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "skill",
+        exports: { default: async },
+    });
+}
+
+pub(super) use bindings::skillhost::skill::types as wit;
+
+/// What this host offers for import: interface and version. A skill that was built against another
+/// version with the same major number (for 0.x: the same minor one) fits, as far as the functions
+/// that it uses are there.
+const OFFERED: [(&str, &str); 33] = [
+    ("skillhost:skill/types", "1.0.0"),
+    ("skillhost:skill/deadline", "1.0.0"),
+    ("skillhost:skill/logging", "1.0.0"),
+    ("skillhost:skill/progress", "1.0.0"),
+    ("skillhost:skill/tokens", "1.0.0"),
+    ("wasi:cli/environment", WASI),
+    ("wasi:cli/exit", WASI),
+    ("wasi:cli/stdin", WASI),
+    ("wasi:cli/stdout", WASI),
+    ("wasi:cli/stderr", WASI),
+    ("wasi:cli/terminal-input", WASI),
+    ("wasi:cli/terminal-output", WASI),
+    ("wasi:cli/terminal-stdin", WASI),
+    ("wasi:cli/terminal-stdout", WASI),
+    ("wasi:cli/terminal-stderr", WASI),
+    ("wasi:clocks/monotonic-clock", WASI),
+    ("wasi:clocks/wall-clock", WASI),
+    ("wasi:config/store", "0.2.0-rc.1"),
+    ("wasi:filesystem/preopens", WASI),
+    ("wasi:filesystem/types", WASI),
+    ("wasi:io/error", WASI),
+    ("wasi:io/poll", WASI),
+    ("wasi:io/streams", WASI),
+    ("wasi:random/insecure", WASI),
+    ("wasi:random/insecure-seed", WASI),
+    ("wasi:random/random", WASI),
+    ("wasi:sockets/instance-network", WASI),
+    ("wasi:sockets/ip-name-lookup", WASI),
+    ("wasi:sockets/network", WASI),
+    ("wasi:sockets/tcp", WASI),
+    ("wasi:sockets/tcp-create-socket", WASI),
+    ("wasi:sockets/udp", WASI),
+    ("wasi:sockets/udp-create-socket", WASI),
+];
+
+const WASI: &str = "0.2";
+const CONTRACT: &str = "1.0.0";
+const TOOLS: &str = "skillhost:skill/tools";
+
+/// A component that does not fit the contract.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// It exports no tools.
+    #[error("it does not export `{TOOLS}@{CONTRACT}`, and so is not a skill")]
+    NoTools,
+    /// It exports tools of another version of the contract.
+    #[error("it exports `{TOOLS}` in version {wanted}; this host speaks version {CONTRACT}")]
+    ToolsVersion {
+        /// The version that the component exports.
+        wanted: String,
+    },
+    /// It imports an interface that the host does not offer.
+    #[error(
+        "it imports `{interface}`{}, which this host does not offer",
+        at(version)
+    )]
+    NotOffered {
+        /// The interface.
+        interface: String,
+        /// Its version, if it has one.
+        version: Option<String>,
+    },
+    /// It imports an interface in a version that the host does not offer.
+    #[error("it imports `{interface}` in version {wanted}; this host offers version {offered}")]
+    ImportVersion {
+        /// The interface.
+        interface: String,
+        /// The version that the component wants.
+        wanted: String,
+        /// The version that the host offers.
+        offered: String,
+    },
+    /// A function of an interface is missing, or is of another type.
+    #[error("its imports or exports do not fit: {0}")]
+    Shape(String),
+}
+
+fn at(version: &Option<String>) -> String {
+    version
+        .as_ref()
+        .map(|version| format!(" in version {version}"))
+        .unwrap_or_default()
+}
+
+/// A compiled component, bound to the contract and to one engine.
+pub(crate) struct Component {
+    pre: bindings::SkillPre<State>,
+    pub(super) tier: Tier,
+    /// What it imports and exports.
+    pub surface: Surface,
+}
+
+impl Component {
+    /// Binds compiled code to the contract.
+    pub fn bind(component: &component::Component, tier: &Tier) -> Result<Arc<Self>, Misfit> {
+        let surface = surface(component, &tier.engine);
+        if let Some(misfit) = misfit(&surface) {
+            return Err(misfit);
+        }
+        let pre = linker(&tier.engine)
+            .and_then(|linker| linker.instantiate_pre(component))
+            .and_then(bindings::SkillPre::new)
+            .map_err(|error| {
+                Misfit::Shape(shortened(&printable(&format!("{error:#}"), false), 500).into())
+            })?;
+        Ok(Arc::new(Component {
+            pre,
+            tier: tier.clone(),
+            surface,
+        }))
+    }
+
+    pub(super) async fn instantiate(
+        &self,
+        store: &mut Store<State>,
+    ) -> wasmtime::Result<bindings::Skill> {
+        self.pre.instantiate_async(store).await
+    }
+}
+
+fn surface(component: &component::Component, engine: &Engine) -> Surface {
+    let kind = component.component_type();
+    let names = |name: &str| printable(name, false).into_owned();
+    Surface {
+        imports: kind.imports(engine).map(|(name, _)| names(name)).collect(),
+        exports: kind.exports(engine).map(|(name, _)| names(name)).collect(),
+    }
+}
+
+/// Why a component with this surface is not a skill for this host, if it is not.
+pub(crate) fn misfit(surface: &Surface) -> Option<Misfit> {
+    let tools = surface
+        .exports
+        .iter()
+        .map(|name| split(name))
+        .find(|(interface, _)| *interface == TOOLS);
+    match tools {
+        None => return Some(Misfit::NoTools),
+        Some((_, version)) => {
+            let version = version.unwrap_or("none");
+            if !serves(CONTRACT, version) {
+                return Some(Misfit::ToolsVersion {
+                    wanted: version.to_owned(),
+                });
+            }
+        }
+    }
+    surface.imports.iter().find_map(|name| {
+        let (interface, version) = split(name);
+        let offered = OFFERED.iter().find(|(offered, _)| *offered == interface);
+        match (offered, version) {
+            (None, _) => Some(Misfit::NotOffered {
+                interface: interface.to_owned(),
+                version: version.map(str::to_owned),
+            }),
+            (Some((_, offered)), Some(wanted)) if !serves(offered, wanted) => {
+                Some(Misfit::ImportVersion {
+                    interface: interface.to_owned(),
+                    wanted: wanted.to_owned(),
+                    offered: (*offered).to_owned(),
+                })
+            }
+            _ => None,
+        }
+    })
+}
+
+fn split(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('@') {
+        Some((interface, version)) => (interface, Some(version)),
+        None => (name, None),
+    }
+}
+
+/// Whether what is offered in one version serves whoever was built against another.
+fn serves(offered: &str, wanted: &str) -> bool {
+    let Ok(wanted) = semver::Version::parse(wanted) else {
+        return false;
+    };
+    if offered == WASI {
+        // All of WASI 0.2.x: releases of it only ever add functions, and whether the one that is
+        // wanted is there shows when it is linked.
+        return (wanted.major, wanted.minor) == (0, 2);
+    }
+    match semver::Version::parse(offered) {
+        Ok(offered) if offered.pre.is_empty() => {
+            wanted.major == offered.major && wanted <= offered && wanted.pre.is_empty()
+        }
+        Ok(offered) => wanted == offered,
+        Err(_) => false,
+    }
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    capability::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// A guest's description in our own types. Its schemas must at least be JSON.
+pub(super) fn description(from: wit::Description) -> Result<Description, String> {
+    let json = |what: &str, tool: &str, text: &str| {
+        serde_json::from_str(text).map_err(|error| {
+            format!(
+                "the {what} schema of tool {:?} is not JSON: {error}",
+                shortened(tool, 100)
+            )
+        })
+    };
+    let mut tools = Vec::with_capacity(from.tools.len());
+    for tool in from.tools {
+        let annotations = tool.annotations;
+        tools.push(Tool {
+            input_schema: json("input", &tool.name, &tool.input_schema)?,
+            output_schema: match &tool.output_schema {
+                Some(schema) => Some(json("output", &tool.name, schema)?),
+                None => None,
+            },
+            name: tool.name,
+            title: tool.title,
+            description: tool.description,
+            annotations: Annotations::resolve(
+                annotations.read_only,
+                annotations.destructive,
+                annotations.idempotent,
+                annotations.open_world,
+            ),
+        });
+    }
+    Ok(Description {
+        name: from.name,
+        version: from.version,
+        description: from.description,
+        tools,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn misfit_of(imports: &[&str], exports: &[&str]) -> Option<Misfit> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        misfit(&Surface {
+            imports: owned(imports),
+            exports: owned(exports),
+        })
+    }
+
+    const EXPORT: &[&str] = &["skillhost:skill/tools@1.0.0"];
+
+    #[test]
+    fn what_fits_fits() {
+        let imports = [
+            "wasi:cli/exit@0.2.3",
+            "skillhost:skill/logging@1.0.0",
+            "wasi:config/store@0.2.0-rc.1",
+        ];
+        assert_eq!(misfit_of(&imports, EXPORT), None);
+    }
+
+    #[test]
+    fn what_does_not_is_named_with_both_versions() {
+        let message = |imports: &[&str], exports: &[&str]| {
+            misfit_of(imports, exports)
+                .map(|misfit| misfit.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(
+            message(&[], &["wasi:cli/run@0.2.0"]),
+            "it does not export `skillhost:skill/tools@1.0.0`, and so is not a skill"
+        );
+        assert_eq!(
+            message(&[], &["skillhost:skill/tools@1.7.0"]),
+            "it exports `skillhost:skill/tools` in version 1.7.0; this host speaks version 1.0.0"
+        );
+        assert_eq!(
+            message(&["skillhost:skill/logging@2.0.0"], EXPORT),
+            "it imports `skillhost:skill/logging` in version 2.0.0; this host offers version 1.0.0"
+        );
+        assert_eq!(
+            message(&["wasi:cli/exit@0.3.0"], EXPORT),
+            "it imports `wasi:cli/exit` in version 0.3.0; this host offers version 0.2"
+        );
+        assert_eq!(
+            message(&["acme:db/query@0.1.0"], EXPORT),
+            "it imports `acme:db/query` in version 0.1.0, which this host does not offer"
+        );
+    }
+
+    #[test]
+    fn an_older_minor_version_keeps_working() {
+        assert!(serves("1.4.0", "1.0.0"));
+        assert!(!serves("1.4.0", "1.5.0"));
+        assert!(!serves("1.4.0", "2.0.0"));
+        assert!(!serves("0.2.0-rc.1", "0.2.0-rc.2"));
+    }
+}

@@ -1,0 +1,187 @@
+//! The two engines: one that takes instances from a pool, and one that makes them on demand.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::execution::HostError;
+
+/// What shapes the engines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EngineSettings {
+    /// Executions that may be in flight at once, on each engine.
+    pub concurrency: u32,
+    /// Stack of the guest in bytes.
+    pub stack_bytes: usize,
+}
+
+/// Core instances that a component in the pool may have. A component made by Rust has 3 to 5, one
+/// made by componentize-py about 20.
+const INSTANCES: u32 = 40;
+/// Tables that a component in the pool may have.
+const TABLES: u32 = 8;
+/// Elements that a table in the pool may have. Those of ComponentizeJS have about 12,000.
+const TABLE_ELEMENTS: usize = 20_000;
+/// Address space for each memory, so that 32-bit addresses need no check in the code. Address
+/// space is not memory: a slot costs what the guest has touched.
+const RESERVATION: u64 = 4 << 30;
+/// Memory of a slot that is zeroed for the next guest rather than returned to the kernel.
+const KEEP_RESIDENT: usize = 2 << 20;
+/// Slots that are kept warm while they are not in use.
+const WARM_SLOTS: u32 = 32;
+/// Stack for the host's own functions, on top of the guest's.
+const HOST_STACK: usize = 1 << 20;
+
+pub(crate) struct Engines {
+    pooled: Option<Tier>,
+    on_demand: OnceLock<Tier>,
+    settings: EngineSettings,
+    compatibility: u64,
+}
+
+/// An engine, and the right to run on it.
+#[derive(Clone)]
+pub(crate) struct Tier {
+    pub engine: Engine,
+    /// One permit for each execution in flight: a full pool makes the next one wait.
+    pub slots: Arc<Semaphore>,
+}
+
+impl Engines {
+    pub fn new(settings: EngineSettings) -> Result<Self, HostError> {
+        // Where the address space is limited, the pool cannot be reserved, and everything runs on
+        // demand.
+        let pooled = match Tier::new(settings, true) {
+            Ok(tier) => Some(tier),
+            Err(error) => {
+                tracing::warn!("instances are made on demand, as no pool can be reserved: {error}");
+                None
+            }
+        };
+        let engines = Engines {
+            pooled,
+            on_demand: OnceLock::new(),
+            settings,
+            compatibility: 0,
+        };
+        let mut hasher = DefaultHasher::new();
+        engines
+            .any()?
+            .engine
+            .precompile_compatibility_hash()
+            .hash(&mut hasher);
+        Ok(Engines {
+            compatibility: hasher.finish(),
+            ..engines
+        })
+    }
+
+    /// The engine that takes instances from a pool, where there is one.
+    pub fn pooled(&self) -> Option<&Tier> {
+        self.pooled.as_ref()
+    }
+
+    /// The engine for what does not fit the pool's shape. Set up when it is first needed.
+    pub fn on_demand(&self) -> Result<&Tier, HostError> {
+        if let Some(tier) = self.on_demand.get() {
+            return Ok(tier);
+        }
+        let tier = Tier::new(self.settings, false)?;
+        Ok(self.on_demand.get_or_init(|| tier))
+    }
+
+    /// An engine to compile with: compiled code runs on either.
+    pub fn any(&self) -> Result<&Tier, HostError> {
+        match &self.pooled {
+            Some(tier) => Ok(tier),
+            None => self.on_demand(),
+        }
+    }
+
+    /// Stands for the engine's version and every setting that compiled code depends on.
+    pub fn compatibility(&self) -> u64 {
+        self.compatibility
+    }
+}
+
+impl Tier {
+    fn new(settings: EngineSettings, pooled: bool) -> Result<Self, HostError> {
+        let mut config = code_config();
+        config.max_wasm_stack(settings.stack_bytes);
+        config.async_stack_size(settings.stack_bytes + HOST_STACK);
+        if pooled {
+            let slots = settings.concurrency;
+            let mut pool = PoolingAllocationConfig::new();
+            pool.total_component_instances(slots)
+                .total_core_instances(slots.saturating_mul(INSTANCES))
+                .total_memories(slots)
+                .total_tables(slots.saturating_mul(TABLES))
+                .total_stacks(slots)
+                .max_core_instances_per_component(INSTANCES)
+                .max_memories_per_component(1)
+                .max_tables_per_component(TABLES)
+                .table_elements(TABLE_ELEMENTS)
+                .max_memory_size(RESERVATION as usize)
+                .max_unused_warm_slots(WARM_SLOTS)
+                .linear_memory_keep_resident(KEEP_RESIDENT)
+                .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+                .pagemap_scan(Enabled::Auto);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        }
+        let engine =
+            Engine::new(&config).map_err(|error| HostError::Engine(format!("{error:#}")))?;
+        Ok(Tier {
+            engine,
+            slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
+        })
+    }
+}
+
+/// What compiled code depends on. The same for both engines and for the compiling child, so that
+/// code compiled once runs on all of them.
+fn code_config() -> Config {
+    let mut config = Config::new();
+    config
+        // Fuel alone stops a guest, whether its fuel or its time is up: it hands control back every
+        // so many units, and the clock is read there. Epochs as well would be paid for twice.
+        .consume_fuel(true)
+        .epoch_interruption(false)
+        .wasm_component_model(true)
+        .wasm_memory64(false)
+        .memory_reservation(RESERVATION)
+        .memory_guard_size(32 << 20)
+        .memory_init_cow(true)
+        .cranelift_opt_level(wasmtime::OptLevel::Speed);
+    config
+}
+
+/// An engine that only compiles, without reserving a pool.
+pub(super) fn compiler() -> Result<Engine, HostError> {
+    Engine::new(&code_config()).map_err(|error| HostError::Engine(format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_compiled_once_runs_on_both_engines_and_from_the_child() {
+        let hash = |engine: &Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let engines = Engines::new(EngineSettings {
+            concurrency: 2,
+            stack_bytes: 512 << 10,
+        })
+        .unwrap();
+        let pooled = hash(&engines.pooled().unwrap().engine);
+        assert_eq!(pooled, hash(&engines.on_demand().unwrap().engine));
+        assert_eq!(pooled, hash(&compiler().unwrap()));
+        assert_eq!(pooled, engines.compatibility());
+    }
+}

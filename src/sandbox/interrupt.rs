@@ -1,0 +1,254 @@
+//! Stops a guest whose time is up or that was cancelled, whether it computes or waits, and meters
+//! the processor time it takes.
+//!
+//! A computing guest hands control back each time it has used up a slice of fuel
+//! ([`FUEL_BETWEEN_CHECKS`]): wasmtime suspends it and its future wakes itself. [`Interruptible`]
+//! sees that wake-up, reads the clock, and resumes the guest at once, without a turn through the
+//! executor, until a time slice is over; only then do others get their turn. So a check costs two
+//! switches of stack and a look at the clock, and a hundred spinning guests still take turns in
+//! fractions of a millisecond.
+//!
+//! A guest that waits in a host call is not running; a timer stops it.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::classify::Stop;
+use super::measure;
+
+/// Fuel between two looks at the clock. 100,000 units are 20 to 100 µs of computing, and a look
+/// costs well under 1 µs.
+pub(super) const FUEL_BETWEEN_CHECKS: u64 = 100_000;
+
+pin_project_lite::pin_project! {
+    /// A future that is stopped when its time is up or it is cancelled.
+    pub(super) struct Interruptible<'a, F> {
+        #[pin]
+        future: F,
+        deadline: Instant,
+        cancellation: Option<&'a CancellationToken>,
+        // How long the guest may keep the thread before others get their turn.
+        slice: Duration,
+        cpu_time: &'a mut Duration,
+        signal: Arc<Signal>,
+        waker: Waker,
+        // Set up when the guest waits for the first time, and not for one that never does.
+        timer: Option<Pin<Box<tokio::time::Sleep>>>,
+        cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    }
+}
+
+/// Tells a wake-up that came while the guest was being polled (it yielded) from one that comes
+/// later (what it waits for is there).
+struct Signal {
+    woken: AtomicBool,
+    outer: Mutex<Option<Waker>>,
+}
+
+impl Signal {
+    fn outer(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        // A waker cannot be left half set: what a panicking holder left is still good.
+        self.outer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        let outer = self.outer().take();
+        if let Some(waker) = outer {
+            waker.wake();
+        }
+    }
+}
+
+impl<'a, F: Future> Interruptible<'a, F> {
+    pub fn new(
+        future: F,
+        deadline: Instant,
+        cancellation: Option<&'a CancellationToken>,
+        slice: Duration,
+        cpu_time: &'a mut Duration,
+    ) -> Self {
+        let signal = Arc::new(Signal {
+            woken: AtomicBool::new(false),
+            outer: Mutex::new(None),
+        });
+        let waker = Waker::from(Arc::clone(&signal));
+        Interruptible {
+            future,
+            deadline,
+            cancellation,
+            slice,
+            cpu_time,
+            signal,
+            waker,
+            timer: None,
+            cancelled: None,
+        }
+    }
+}
+
+impl<F: Future> Future for Interruptible<'_, F> {
+    type Output = Result<F::Output, Stop>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let began = measure::thread_cpu_time();
+        let mut this = self.project();
+        let mut turn = || {
+            let turn_began = Instant::now();
+            let mut now = turn_began;
+            loop {
+                if now >= *this.deadline {
+                    return Poll::Ready(Err(Stop::TimeIsUp));
+                }
+                if this
+                    .cancellation
+                    .is_some_and(CancellationToken::is_cancelled)
+                {
+                    return Poll::Ready(Err(Stop::Cancelled));
+                }
+                let guest = this.future.as_mut();
+                let mut inner = Context::from_waker(this.waker);
+                // The store is dropped after a panic, so nothing half done is ever seen.
+                match catch_unwind(AssertUnwindSafe(|| guest.poll(&mut inner))) {
+                    Err(_) => return Poll::Ready(Err(Stop::Panicked)),
+                    Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
+                    Ok(Poll::Pending) => {}
+                }
+                if !this.signal.woken.swap(false, Ordering::Acquire) {
+                    *this.signal.outer() = Some(context.waker().clone());
+                    // It may have been woken before there was anybody to pass that on to.
+                    if !this.signal.woken.swap(false, Ordering::Acquire) {
+                        break;
+                    }
+                    this.signal.outer().take();
+                }
+                now = Instant::now();
+                if now.duration_since(turn_began) >= *this.slice && now < *this.deadline {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+            // It waits, and does not run: from here a timer and the token must stop it.
+            let deadline = *this.deadline;
+            let timer = this
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+            if timer.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(Stop::TimeIsUp));
+            }
+            if let Some(token) = *this.cancellation {
+                let cancelled = this
+                    .cancelled
+                    .get_or_insert_with(|| Box::pin(token.clone().cancelled_owned()));
+                if cancelled.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Err(Stop::Cancelled));
+                }
+            }
+            Poll::Pending
+        };
+        let result = turn();
+        **this.cpu_time += measure::thread_cpu_time().saturating_sub(began);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn interrupted<F: Future>(
+        future: F,
+        wall_time: Duration,
+        token: &CancellationToken,
+    ) -> Result<F::Output, Stop> {
+        let deadline = tokio::time::Instant::now().into_std() + wall_time;
+        let mut cpu_time = Duration::ZERO;
+        let slice = Duration::from_micros(100);
+        Interruptible::new(future, deadline, Some(token), slice, &mut cpu_time).await
+    }
+
+    /// Yields without end, as a guest that computes does.
+    async fn spin() {
+        loop {
+            let mut yielded = false;
+            std::future::poll_fn(|context| {
+                if std::mem::replace(&mut yielded, true) {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_ends_is_passed_on() {
+        let token = CancellationToken::new();
+        let minute = Duration::from_secs(60);
+        assert_eq!(interrupted(async { 7 }, minute, &token).await, Ok(7));
+        let woken_later = async {
+            tokio::task::spawn(async {}).await.unwrap();
+            8
+        };
+        assert_eq!(interrupted(woken_later, minute, &token).await, Ok(8));
+    }
+
+    #[tokio::test]
+    async fn a_spinning_guest_is_stopped() {
+        let token = CancellationToken::new();
+        let stopped = interrupted(spin(), Duration::from_millis(5), &token).await;
+        assert_eq!(stopped, Err(Stop::TimeIsUp));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_guest_is_stopped() {
+        let token = CancellationToken::new();
+        let stopped = interrupted(
+            std::future::pending::<()>(),
+            Duration::from_secs(3600),
+            &token,
+        )
+        .await;
+        assert_eq!(stopped, Err(Stop::TimeIsUp));
+    }
+
+    #[tokio::test]
+    async fn both_are_stopped_by_the_token() {
+        let minute = Duration::from_secs(60);
+        let token = CancellationToken::new();
+        let (spinning, waiting, ()) = tokio::join!(
+            interrupted(spin(), minute, &token),
+            interrupted(std::future::pending::<()>(), minute, &token),
+            async { token.cancel() },
+        );
+        assert_eq!(
+            (spinning, waiting),
+            (Err(Stop::Cancelled), Err(Stop::Cancelled))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_stays_inside() {
+        let token = CancellationToken::new();
+        let stopped = interrupted(
+            async { panic!("expected by the test") },
+            Duration::from_secs(60),
+            &token,
+        );
+        assert_eq!(stopped.await, Err::<(), _>(Stop::Panicked));
+    }
+}

@@ -1,0 +1,188 @@
+//! Memory, tables and instances, counted over everything in one store.
+
+use wasmtime::ResourceLimiter;
+
+use super::classify::Stop;
+use crate::limits::{Limit, Limits};
+
+/// Counts what the guest's memories and tables hold in sum, and stops it where that would get past
+/// a limit.
+pub(super) struct Limiter {
+    memory: Sum,
+    table: Sum,
+    instances: usize,
+}
+
+struct Sum {
+    limit: Limit,
+    allowed: u64,
+    held: u64,
+    peak: u64,
+    /// What was approved last, and may turn out not to happen.
+    pending: u64,
+}
+
+impl Limiter {
+    pub fn new(limits: &Limits) -> Self {
+        Limiter {
+            memory: Sum::new(Limit::Memory, limits.memory_bytes),
+            table: Sum::new(Limit::TableElements, limits.table_elements),
+            instances: usize::try_from(limits.instances).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The largest sum of all memories, in bytes.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        self.memory.peak
+    }
+}
+
+impl Sum {
+    fn new(limit: Limit, allowed: u64) -> Self {
+        Sum {
+            limit,
+            allowed,
+            held: 0,
+            peak: 0,
+            pending: 0,
+        }
+    }
+
+    /// Growth past the limit ends the execution, rather than handing the guest a −1: what stopped
+    /// it is then certain, and not a guess from a later trap.
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Past its own maximum the guest gets its −1 as the specification says, and nothing is
+        // counted: that is its business and not a limit of ours.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            self.pending = 0;
+            return Ok(false);
+        }
+        let more = (desired as u64).saturating_sub(current as u64);
+        let sum = self.held.saturating_add(more);
+        if sum > self.allowed {
+            return Err(Stop::Limit {
+                limit: self.limit,
+                allowed: self.allowed,
+                requested: Some(sum),
+            }
+            .into());
+        }
+        self.pending = more;
+        self.held = sum;
+        self.settle_peak();
+        Ok(true)
+    }
+
+    fn settle_peak(&mut self) {
+        self.peak = self.peak.max(self.held);
+    }
+
+    /// Growth that was approved failed after all: it is taken back.
+    fn failed(&mut self) {
+        if self.peak == self.held {
+            self.peak -= self.pending;
+        }
+        self.held -= self.pending;
+        self.pending = 0;
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.memory.grow(current, desired, maximum)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.failed();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.table.grow(current, desired, maximum)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.table.failed();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        // Each holds elements, and those are counted; an empty one costs what an instance does.
+        self.instances
+    }
+
+    fn memories(&self) -> usize {
+        self.instances
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(memory_bytes: u64) -> Limiter {
+        Limiter::new(&Limits {
+            memory_bytes,
+            ..Limits::default()
+        })
+    }
+
+    #[test]
+    fn memories_are_summed() {
+        let mut limiter = limiter(300);
+        assert!(limiter.memory_growing(0, 100, None).unwrap());
+        assert!(limiter.memory_growing(0, 150, None).unwrap());
+        let error = limiter.memory_growing(100, 200, None).unwrap_err();
+        assert!(matches!(
+            error.downcast_ref::<Stop>(),
+            Some(Stop::Limit {
+                limit: Limit::Memory,
+                allowed: 300,
+                requested: Some(350)
+            })
+        ));
+        assert_eq!(limiter.peak_memory_bytes(), 250);
+    }
+
+    #[test]
+    fn growth_that_failed_after_all_does_not_count() {
+        let mut limiter = limiter(300);
+        limiter.memory_growing(0, 100, None).unwrap();
+        limiter.memory_growing(100, 300, None).unwrap();
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
+        assert_eq!(limiter.peak_memory_bytes(), 100);
+        assert!(limiter.memory_growing(100, 300, None).unwrap());
+        assert_eq!(limiter.peak_memory_bytes(), 300);
+    }
+
+    #[test]
+    fn growth_past_the_guests_own_maximum_is_its_business() {
+        let mut limiter = limiter(300);
+        assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
+        assert!(limiter.memory_growing(0, 300, None).unwrap());
+    }
+}

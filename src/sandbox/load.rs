@@ -1,0 +1,182 @@
+//! From a component's bytes to one that is compiled, bound and ready, by way of the cache.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component;
+
+use super::cache::{Cache, Entry};
+use super::compile::{self, CompileError, CompileSettings};
+use super::contract::{self, Component, Misfit};
+use super::engine::{Engines, Tier};
+use crate::execution::HostError;
+use crate::skill::{Description, Digest};
+
+/// Something that happens while a component is compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompileEvent {
+    /// It is not in the cache, and is now being compiled.
+    Started {
+        /// The component's size in bytes.
+        component_bytes: u64,
+    },
+    /// It was compiled.
+    Finished {
+        /// How long that took.
+        took: Duration,
+    },
+}
+
+/// Hears of compilations.
+pub(crate) type OnCompile = Arc<dyn Fn(&CompileEvent) + Send + Sync>;
+
+/// Makes components ready.
+pub(crate) struct Loader {
+    pub engines: Arc<Engines>,
+    pub cache: Option<Arc<Cache>>,
+    pub settings: CompileSettings,
+    pub on_compile: Option<OnCompile>,
+}
+
+/// A component that is ready.
+pub(crate) struct Ready {
+    pub component: Arc<Component>,
+    /// What it answered to `describe` when it was asked for the first time, where that is kept.
+    pub description: Option<Description>,
+    /// What compiling it or reading it from the cache took.
+    pub took: Duration,
+}
+
+/// Why a component could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadFault {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Loader {
+    /// Makes a component ready. Blocks for as long as it takes to compile it.
+    pub fn load(&self, component: &[u8], digest: &Digest) -> Result<Ready, LoadFault> {
+        let began = Instant::now();
+        let ready = |(component, description)| Ready {
+            component,
+            description,
+            took: began.elapsed(),
+        };
+        let Some(cache) = &self.cache else {
+            return self
+                .uncached(component)
+                .map(|component| ready((component, None)));
+        };
+        if let Some(loaded) = self.cached(cache, digest)? {
+            return Ok(ready(loaded));
+        }
+        let _lock = cache.lock(digest)?;
+        // Whoever had the lock before may have made the entry.
+        if let Some(loaded) = self.cached(cache, digest)? {
+            return Ok(ready(loaded));
+        }
+        let aside = cache.aside()?;
+        self.compile(component, &aside)?;
+        // Opened before it gets its name: from then on another process may make room of it.
+        let component = self.open(&aside)?;
+        cache.insert(digest, aside)?;
+        Ok(ready((component, None)))
+    }
+
+    /// The component as it stands in the cache, if it does. An entry that the engine refuses is
+    /// none.
+    fn cached(
+        &self,
+        cache: &Cache,
+        digest: &Digest,
+    ) -> Result<Option<(Arc<Component>, Option<Description>)>, LoadFault> {
+        let Some(Entry { code, description }) = cache.find(digest) else {
+            return Ok(None);
+        };
+        match self.open(&code) {
+            Ok(component) => Ok(Some((component, description))),
+            Err(LoadFault::Misfit(misfit)) => Err(misfit.into()),
+            Err(error) => {
+                tracing::warn!("an entry of the compiled cache is made anew: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn uncached(&self, component: &[u8]) -> Result<Arc<Component>, LoadFault> {
+        let folder = tempfile::Builder::new()
+            .prefix("skillhost-")
+            .tempdir()
+            .map_err(|source| HostError::Io {
+                what: "cannot make a folder in",
+                path: std::env::temp_dir(),
+                source,
+            })?;
+        let code = folder.path().join("code.cwasm");
+        self.compile(component, &code)?;
+        self.open(&code)
+    }
+
+    /// Compiles to a file, once it is clear that the result can be used.
+    fn compile(&self, component: &[u8], output: &Path) -> Result<(), LoadFault> {
+        let surface = compile::check(component, &self.settings)?;
+        if let Some(misfit) = contract::misfit(&surface) {
+            return Err(misfit.into());
+        }
+        let tell = |event| {
+            if let Some(on_compile) = &self.on_compile {
+                on_compile(&event);
+            }
+        };
+        tell(CompileEvent::Started {
+            component_bytes: component.len() as u64,
+        });
+        let began = Instant::now();
+        let engine = &self.engines.any()?.engine;
+        compile::compile(engine, component, &self.settings.isolation, output)?;
+        tell(CompileEvent::Finished {
+            took: began.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Maps compiled code into memory. It goes into the pool, or where its shape does not fit, is
+    /// made on demand.
+    fn open(&self, code: &Path) -> Result<Arc<Component>, LoadFault> {
+        let refused = match self.engines.pooled() {
+            Some(tier) => match deserialize(code, tier) {
+                Ok(component) => return Ok(Component::bind(&component, tier)?),
+                Err(error) => Some(error),
+            },
+            None => None,
+        };
+        if let Some(error) = refused {
+            tracing::debug!("a component does not fit the pool: {error:#}");
+        }
+        let tier = self.engines.on_demand()?;
+        let component = deserialize(code, tier)
+            .map_err(|error| HostError::Engine(format!("compiled code is refused: {error:#}")))?;
+        Ok(Component::bind(&component, tier)?)
+    }
+}
+
+fn deserialize(code: &Path, tier: &Tier) -> wasmtime::Result<component::Component> {
+    // SAFETY: the file holds what `Engine::precompile_component` made, unchanged:
+    // - it stands in the compiled cache, whose folder belongs to this user and is closed to others
+    //   (`Cache::open`), or in a temporary folder of mode 0700 made for this one call;
+    // - it was written aside for this call, or written aside and renamed by another, and then its
+    //   length, owner and mode were checked against the record written after it (`Cache::find`);
+    // - wasmtime checks that it was made by the same version with the same settings;
+    // - nothing writes to it once it has its name: entries are replaced by renaming and removed by
+    //   unlinking, and a mapping outlives both.
+    // Another process of the same user could break this; that is outside the promise (see the
+    // documentation of the cache).
+    unsafe { component::Component::deserialize_file(&tier.engine, code) }
+}

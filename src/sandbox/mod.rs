@@ -1,0 +1,29 @@
+//! The sandbox: the only code that knows wasmtime.
+//!
+//! A component is compiled once ([`compile`], [`cache`]), bound to the guest's contract
+//! ([`contract`]), and then runs in a fresh store and instance for each execution ([`run`]).
+
+mod cache;
+mod capability;
+mod capture;
+mod classify;
+mod compile;
+mod contract;
+mod engine;
+mod interrupt;
+mod limiter;
+mod load;
+mod measure;
+mod run;
+mod state;
+
+pub(crate) use cache::Cache;
+pub(crate) use capability::openable;
+pub(crate) use compile::check;
+pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};
+pub use contract::Misfit;
+pub(crate) use contract::{Component, misfit};
+pub(crate) use engine::{EngineSettings, Engines};
+pub use load::CompileEvent;
+pub(crate) use load::{LoadFault, Loader, OnCompile};
+pub(crate) use run::{Flight, Plan, Runner, over_input, too_late};

@@ -1,0 +1,527 @@
+//! One execution, from a free slot to its usage.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use wasmtime::Store;
+
+use super::capability::{Capabilities, Chatter, Listeners};
+use super::capture::Capture;
+use super::classify::{self, Circumstances};
+use super::contract::{self, Component, wit};
+use super::interrupt::Interruptible;
+use super::state::State;
+use crate::execution::{Attachment, Cause, Event, Failure, HostError, Observer, Phase, Status};
+use crate::grant::Grants;
+use crate::limits::{Limit, Limits};
+use crate::skill::Description;
+use crate::text::{printable, shortened};
+use crate::usage::{DroppedBytes, ResourceUsage};
+
+/// The bytes that are kept of a message of a guest's.
+const MAX_MESSAGE: usize = 8 * 1024;
+/// How often each of the guests that compute at the same time should get its turn.
+const ROUND: Duration = Duration::from_millis(4);
+/// No time slice is shorter: taking turns itself costs about 1 µs.
+const MIN_SLICE: Duration = Duration::from_micros(50);
+/// No time slice is longer, so that whatever else the executor has to do is not kept waiting.
+const MAX_SLICE: Duration = Duration::from_millis(1);
+
+/// Runs guests.
+pub(crate) struct Runner {
+    concurrency: u32,
+    cores: u32,
+}
+
+/// Everything that one execution needs to know.
+pub(crate) struct Plan<'a> {
+    pub component: &'a Component,
+    pub tool: &'a str,
+    /// The input's JSON text.
+    pub input: String,
+    pub attachments: Vec<Attachment>,
+    pub grants: &'a Grants,
+    pub attempt: u32,
+    pub cancellation: Option<CancellationToken>,
+}
+
+/// What a guest answered.
+pub(crate) struct Answer {
+    /// The output's JSON text, not yet looked at.
+    pub json: String,
+    pub attachments: Vec<Attachment>,
+}
+
+/// An execution on its way. However it ends, also when it is dropped, its observers hear of the
+/// end, with the usage up to there.
+pub(crate) struct Flight {
+    listeners: Listeners,
+    pub limits: Limits,
+    deadline: Option<Instant>,
+    pub usage: ResourceUsage,
+    phase: Phase,
+    stdout: Capture,
+    stderr: Capture,
+    store: Option<Store<State>>,
+    started: Option<Instant>,
+    instantiated: Option<Instant>,
+    finished: bool,
+}
+
+impl Flight {
+    pub fn new(
+        request_id: Uuid,
+        observers: [Option<std::sync::Arc<dyn Observer>>; 2],
+        limits: Limits,
+        deadline: Option<DateTime<Utc>>,
+    ) -> Self {
+        Flight {
+            listeners: Listeners {
+                request_id,
+                observers,
+            },
+            deadline: deadline.map(|deadline| {
+                let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+                let now = Instant::now();
+                // A deadline beyond what the clock can hold is none that anybody lives to see.
+                now.checked_add(left)
+                    .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+            }),
+            usage: ResourceUsage::default(),
+            phase: Phase::Waiting,
+            stdout: Capture::new(limits.stdout_bytes),
+            stderr: Capture::new(limits.stderr_bytes),
+            limits,
+            store: None,
+            started: None,
+            instantiated: None,
+            finished: false,
+        }
+    }
+
+    pub fn tell(&self, event: &Event<'_>) {
+        self.listeners.tell(event);
+    }
+
+    /// What the guest wrote to standard output and standard error.
+    pub fn output_streams(&mut self) -> (String, String) {
+        let (stdout, stdout_bytes) = self.stdout.take();
+        let (stderr, stderr_bytes) = self.stderr.take();
+        self.usage.dropped.stdout_bytes = stdout_bytes;
+        self.usage.dropped.stderr_bytes = stderr_bytes;
+        (stdout, stderr)
+    }
+
+    /// The end: tells the observers.
+    pub fn finish(&mut self, failure: Option<&Failure>) -> Status {
+        let status = failure.map_or(Status::Success, Failure::status);
+        self.finished = true;
+        self.tell(&Event::Finished {
+            status,
+            failure,
+            usage: &self.usage,
+        });
+        status
+    }
+
+    /// Reads the store's meters, and drops it.
+    fn land(&mut self) {
+        let Some(started) = self.started.take() else {
+            return;
+        };
+        let ended = Instant::now();
+        self.usage.wall_time = ended.duration_since(started);
+        let instantiated = self.instantiated.unwrap_or(ended);
+        self.usage.instantiation_time = instantiated.duration_since(started);
+        self.usage.run_time = ended.duration_since(instantiated);
+        let Some(store) = self.store.take() else {
+            return;
+        };
+        // Fuel is always configured, so reading it cannot fail.
+        self.usage.fuel = self
+            .limits
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or(0));
+        let state = store.data();
+        self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
+        self.usage.host_calls = state.host_calls;
+        self.usage.tokens = state.chatter.tokens();
+        self.usage.dropped = DroppedBytes {
+            log_bytes: state.chatter.dropped_log_bytes(),
+            progress_bytes: state.chatter.dropped_progress_bytes(),
+            ..self.usage.dropped
+        };
+    }
+
+    /// Which comes first: the wall time, or the request's own deadline.
+    fn ends(&self, started: Instant) -> (Instant, Limit) {
+        let wall = started + self.limits.wall_time;
+        match self.deadline {
+            Some(deadline) if deadline < wall => (deadline, Limit::Deadline),
+            _ => (wall, Limit::WallTime),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let phase = self.phase;
+        self.land();
+        let _ = self.output_streams();
+        let failure = classify::cancelled(phase);
+        self.finish(Some(&failure));
+    }
+}
+
+impl Runner {
+    /// A runner for engines with this many slots each.
+    pub fn new(concurrency: u32) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Runner {
+            concurrency,
+            cores: u32::try_from(cores).unwrap_or(1),
+        }
+    }
+
+    /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
+    fn slice(&self, component: &Component) -> Duration {
+        let free = u32::try_from(component.tier.slots.available_permits()).unwrap_or(u32::MAX);
+        let active = self.concurrency.saturating_sub(free).max(1);
+        (ROUND * self.cores / active).clamp(MIN_SLICE, MAX_SLICE)
+    }
+
+    /// Runs one tool. The flight then holds the usage.
+    pub async fn run(
+        &self,
+        flight: &mut Flight,
+        plan: Plan<'_>,
+    ) -> Result<Result<Answer, Failure>, HostError> {
+        let Plan {
+            component,
+            tool,
+            input,
+            attachments,
+            grants,
+            attempt,
+            cancellation,
+        } = plan;
+        let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+        let input_bytes = input.len() as u64 + attached;
+        if let Some(failure) = over_input(input_bytes, &flight.limits) {
+            return Ok(Err(failure));
+        }
+        let slot = match self.slot(flight, component, cancellation.as_ref()).await? {
+            Ok(slot) => slot,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
+        let capabilities =
+            match Capabilities::grant(grants, &flight.stdout, &flight.stderr, chatter) {
+                Ok(capabilities) => capabilities,
+                Err(denial) => return Ok(Err(Failure::denied(vec![denial]))),
+            };
+        flight.usage.input_bytes = input_bytes;
+        let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
+        let request_id = flight.listeners.request_id;
+        let ended = self
+            .fly(
+                flight,
+                component,
+                capabilities,
+                cancellation.as_ref(),
+                async |skill, store| {
+                    let context = wit::Context {
+                        request_id: request_id.to_string(),
+                        attempt,
+                    };
+                    skill
+                        .skillhost_skill_tools()
+                        .call_execute(store, tool, &input, &attachments, &context)
+                        .await
+                },
+            )
+            .await?;
+        drop(slot);
+        Ok(ended.and_then(|answer| self.answered(flight, answer)))
+    }
+
+    /// Asks a component what it is, in an instance of its own and with nothing granted.
+    pub async fn describe(
+        &self,
+        component: &Component,
+        limits: Limits,
+    ) -> Result<Result<Description, Failure>, HostError> {
+        let mut flight = Flight::new(Uuid::nil(), [None, None], limits, None);
+        let slot = match self.slot(&mut flight, component, None).await? {
+            Ok(slot) => slot,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let capabilities = Capabilities::none(&flight.stdout, &flight.stderr);
+        let described = self
+            .fly(
+                &mut flight,
+                component,
+                capabilities,
+                None,
+                async |skill, store| skill.skillhost_skill_tools().call_describe(store).await,
+            )
+            .await?;
+        drop(slot);
+        let failure = described.as_ref().err();
+        flight.finish(failure);
+        Ok(described.and_then(|described| {
+            contract::description(described).map_err(|message| {
+                Failure::new(
+                    Cause::InvalidOutput {
+                        pointer: String::new(),
+                    },
+                    printable(&message, false).into_owned(),
+                )
+            })
+        }))
+    }
+
+    /// Waits for a free slot, no longer than the deadline allows.
+    async fn slot<'c>(
+        &self,
+        flight: &mut Flight,
+        component: &'c Component,
+        cancellation: Option<&CancellationToken>,
+    ) -> Result<Result<tokio::sync::SemaphorePermit<'c>, Failure>, HostError> {
+        if cancellation.is_some_and(CancellationToken::is_cancelled) {
+            return Ok(Err(classify::cancelled(Phase::Waiting)));
+        }
+        let too_late =
+            |flight: &Flight| classify::timeout(Limit::Deadline, &flight.limits, Phase::Waiting);
+        if flight
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            return Ok(Err(too_late(flight)));
+        }
+        let slots = &component.tier.slots;
+        if let Ok(slot) = slots.try_acquire() {
+            return Ok(Ok(slot));
+        }
+        let began = Instant::now();
+        let deadline = flight.deadline;
+        let passed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let cancelled = async {
+            match cancellation {
+                Some(token) => token.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let slot = tokio::select! {
+            slot = slots.acquire() => {
+                Ok(slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?)
+            }
+            () = passed => Err(too_late(flight)),
+            () = cancelled => Err(classify::cancelled(Phase::Waiting)),
+        };
+        flight.usage.waiting_time = began.elapsed();
+        Ok(slot)
+    }
+
+    /// Instantiates the component and makes one call, both under the limits.
+    async fn fly<T>(
+        &self,
+        flight: &mut Flight,
+        component: &Component,
+        capabilities: Capabilities,
+        cancellation: Option<&CancellationToken>,
+        call: impl AsyncFnOnce(&contract::bindings::Skill, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<Result<T, Failure>, HostError> {
+        let started = Instant::now();
+        let (ends, time_limit) = flight.ends(started);
+        flight.tell(&Event::Started);
+        flight.started = Some(started);
+        flight.phase = Phase::Instantiation;
+        let store = State::store(&component.tier, &flight.limits, capabilities, ends)?;
+        let Flight {
+            store: slot,
+            phase,
+            instantiated,
+            usage,
+            ..
+        } = flight;
+        let store = slot.insert(store);
+        let guest = async {
+            let skill = component.instantiate(store).await?;
+            let now = Instant::now();
+            *instantiated = Some(now);
+            *phase = Phase::Run;
+            call(&skill, store).await
+        };
+        let ended = Interruptible::new(
+            guest,
+            ends,
+            cancellation,
+            self.slice(component),
+            &mut usage.cpu_time,
+        )
+        .await;
+        let circumstances = Circumstances {
+            phase: flight.phase,
+            limits: &flight.limits,
+            time_limit,
+        };
+        let ended = match ended {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(classify::failure(&error, circumstances)),
+            Err(stop) => Err(classify::stopped(stop, circumstances, Vec::new())),
+        };
+        flight.land();
+        Ok(ended)
+    }
+
+    /// Holds the guest's answer to its byte limits.
+    fn answered(
+        &self,
+        flight: &mut Flight,
+        answer: Result<wit::Output, wit::Failure>,
+    ) -> Result<Answer, Failure> {
+        let over = |limit: Limit, asked: u64| {
+            let allowed = flight.limits.get(limit);
+            classify::limit_failure(limit, allowed, Some(asked), Vec::new(), Phase::Run)
+        };
+        match answer {
+            Ok(wit::Output { json, attachments }) => {
+                let json_bytes = json.len() as u64;
+                let attachments: Vec<Attachment> =
+                    attachments.into_iter().map(Into::into).collect();
+                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+                flight.usage.output_bytes = json_bytes + attached;
+                if json_bytes > flight.limits.output_bytes {
+                    return Err(over(Limit::Output, json_bytes));
+                }
+                if attached > flight.limits.attachment_bytes {
+                    return Err(over(Limit::Attachments, attached));
+                }
+                Ok(Answer { json, attachments })
+            }
+            Err(failure) => {
+                let bytes = failure_bytes(&failure);
+                flight.usage.output_bytes = bytes;
+                if bytes > flight.limits.output_bytes {
+                    return Err(over(Limit::Output, bytes));
+                }
+                Err(skill_failure(failure))
+            }
+        }
+    }
+}
+
+impl From<Attachment> for wit::Attachment {
+    fn from(from: Attachment) -> Self {
+        wit::Attachment {
+            name: from.name,
+            media_type: from.media_type,
+            data: from.data,
+        }
+    }
+}
+
+impl From<wit::Attachment> for Attachment {
+    fn from(from: wit::Attachment) -> Self {
+        Attachment {
+            name: from.name,
+            media_type: from.media_type,
+            data: from.data,
+        }
+    }
+}
+
+fn failure_bytes(failure: &wit::Failure) -> u64 {
+    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let bytes = match failure {
+        wit::Failure::UnknownTool => 0,
+        wit::Failure::InvalidInput(input) => input.pointer.len() + input.message.len(),
+        wit::Failure::Retryable(retryable) => retryable.message.len(),
+        wit::Failure::Error(error) => {
+            error.message.len() + optional(&error.code) + optional(&error.details)
+        }
+    };
+    bytes as u64
+}
+
+/// The failure of an input of this many bytes, if it is over the limit.
+pub(crate) fn over_input(bytes: u64, limits: &Limits) -> Option<Failure> {
+    let allowed = limits.input_bytes;
+    (bytes > allowed).then(|| {
+        classify::limit_failure(
+            Limit::Input,
+            allowed,
+            Some(bytes),
+            Vec::new(),
+            Phase::Waiting,
+        )
+    })
+}
+
+/// The failure of a request whose deadline has passed before it runs, if it has.
+pub(crate) fn too_late(deadline: Option<DateTime<Utc>>, limits: &Limits) -> Option<Failure> {
+    let passed = deadline.is_some_and(|deadline| deadline <= Utc::now());
+    passed.then(|| classify::timeout(Limit::Deadline, limits, Phase::Waiting))
+}
+
+/// A failure as the guest states it.
+fn skill_failure(failure: wit::Failure) -> Failure {
+    let readable = |text: &str| shortened(&printable(text, true), MAX_MESSAGE).into_owned();
+    match failure {
+        wit::Failure::UnknownTool => Failure::new(
+            Cause::UnknownTool {
+                available: Vec::new(),
+            },
+            "the skill says that it has no such tool, though it described it",
+        ),
+        wit::Failure::InvalidInput(wit::InvalidInput { pointer, message }) => {
+            let pointer = shortened(&printable(&pointer, false), 1_000).into_owned();
+            let place = if pointer.is_empty() {
+                String::new()
+            } else {
+                format!(" at `{pointer}`")
+            };
+            let message = format!("the input does not fit{place}: {}", readable(&message));
+            Failure::new(Cause::InvalidInput { pointer }, message)
+        }
+        wit::Failure::Retryable(wit::Retryable {
+            message,
+            retry_after_ms,
+        }) => Failure::new(
+            Cause::SkillError {
+                retryable: true,
+                retry_after_ms,
+                code: None,
+                details: None,
+            },
+            format!("the skill failed: {}", readable(&message)),
+        )
+        .hint("the skill says that trying again may help"),
+        wit::Failure::Error(wit::Error {
+            message,
+            code,
+            details,
+        }) => Failure::new(
+            Cause::SkillError {
+                retryable: false,
+                retry_after_ms: None,
+                code: code.map(|code| shortened(&printable(&code, false), 200).into_owned()),
+                details: details.map(|text| {
+                    crate::json::parse(&text).unwrap_or(serde_json::Value::String(text))
+                }),
+            },
+            format!("the skill failed: {}", readable(&message)),
+        ),
+    }
+}

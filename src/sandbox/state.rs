@@ -1,0 +1,132 @@
+//! What one store holds besides the guest.
+
+use std::time::Instant;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{CallHook, Store, StoreContextMut};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::capability::{Capabilities, Chatter};
+use super::classify::Stop;
+use super::engine::Tier;
+use super::interrupt::FUEL_BETWEEN_CHECKS;
+use super::limiter::Limiter;
+use crate::execution::HostError;
+use crate::limits::Limits;
+
+/// Room in a call across the border for what is not the text or the bytes themselves: the fixed
+/// size of records and lists.
+const FRAMING_BYTES: u64 = 64 * 1024;
+/// The most random bytes that a guest gets in one call. Making them takes the host under 1 ms.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
+/// The state of one store. It serves one execution and is dropped.
+pub(super) struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    pub limiter: Limiter,
+    pub chatter: Chatter,
+    pub config: wasmtime_wasi_config::WasiConfigVariables,
+    /// Calls from the guest to functions of the host.
+    pub host_calls: u64,
+    deadline: Instant,
+    host_bytes: usize,
+    answer_bytes: usize,
+}
+
+impl State {
+    /// A fresh store with these limits and capabilities, and its time running.
+    pub fn store(
+        tier: &Tier,
+        limits: &Limits,
+        capabilities: Capabilities,
+        deadline: Instant,
+    ) -> Result<Store<State>, HostError> {
+        let Capabilities {
+            mut wasi,
+            config,
+            chatter,
+        } = capabilities;
+        wasi.max_random_size(MAX_RANDOM_BYTES)
+            .allow_tcp(false)
+            .allow_udp(false);
+        let mut table = ResourceTable::new();
+        // The store counts the handles themselves. Behind each there may be a second entry here, of
+        // what it belongs to, and the host has a few of its own.
+        table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
+        let answer = limits.output_bytes.saturating_add(limits.attachment_bytes);
+        let state = State {
+            wasi: wasi.build(),
+            table,
+            limiter: Limiter::new(limits),
+            chatter,
+            config,
+            host_calls: 0,
+            deadline,
+            host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
+            answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
+        };
+        let mut store = Store::new(&tier.engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_max_component_handles(size(limits.handles));
+        store.call_hook(border);
+        let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
+        store.set_fuel(limits.fuel).map_err(engine)?;
+        store
+            .fuel_async_yield_interval(Some(FUEL_BETWEEN_CHECKS))
+            .map_err(engine)?;
+        Ok(store)
+    }
+
+    /// The store's data as a host function sees it. Counts the call.
+    pub fn called(&mut self) -> &mut Self {
+        self.host_calls += 1;
+        self
+    }
+
+    /// When the execution is stopped.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+/// Called at each crossing of the border between guest and host.
+///
+/// Fuel is only used by guest code, so a guest that makes one cheap call after the other could go
+/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too.
+fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime::Result<()> {
+    match crossing {
+        CallHook::CallingWasm => {}
+        CallHook::ReturningFromWasm => {
+            let bytes = store.data().answer_bytes;
+            store.set_hostcall_fuel(bytes);
+        }
+        // Here and not where the guest is entered: within one call of the guest the host may have
+        // called its allocator, and come back from that.
+        CallHook::CallingHost => {
+            let bytes = store.data().host_bytes;
+            store.set_hostcall_fuel(bytes);
+        }
+        CallHook::ReturningFromHost => {
+            if Instant::now() >= store.data().deadline {
+                return Err(Stop::TimeIsUp.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Each function of WASI comes by here exactly once a call.
+        self.host_calls += 1;
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `SKILL.md`: what a skill says to a model, in the public Agent Skills format.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::is_name;
+use crate::text::{printable, shortened};
+
+/// A `SKILL.md`: YAML front matter, then Markdown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    pub name: String,
+    /// What the skill does and when to use it; 1 to 1,024 characters.
+    pub description: String,
+    /// The licence, where one is stated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Any further entries of the front matter's `metadata`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The Markdown after the front matter.
+    pub body: String,
+}
+
+/// A `SKILL.md` that does not follow the format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// There is no front matter.
+    #[error("it does not begin with front matter (a line `---`, YAML, a line `---`)")]
+    NoFrontMatter,
+    /// The front matter is not what it should be.
+    #[error("its front matter cannot be read: {0}")]
+    FrontMatter(String),
+    /// The name breaks the rule.
+    #[error("its name {0:?} is not 1 to 64 of a-z, 0-9 and -")]
+    Name(String),
+    /// The description is empty or too long.
+    #[error("its description has {0} characters; 1 to 1,024 are allowed")]
+    Description(usize),
+}
+
+#[derive(Deserialize)]
+struct FrontMatter {
+    name: String,
+    description: String,
+    #[serde(default)]
+    license: Option<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+impl std::str::FromStr for Document {
+    type Err = DocumentError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text
+            .strip_prefix('\u{feff}')
+            .unwrap_or(text)
+            .strip_prefix("---")
+            .and_then(|rest| {
+                rest.trim_start_matches([' ', '\t', '\r'])
+                    .strip_prefix('\n')
+            })
+            .ok_or(DocumentError::NoFrontMatter)?;
+        let (front, body) = split(rest).ok_or(DocumentError::NoFrontMatter)?;
+        let front: FrontMatter = serde_saphyr::from_str(front).map_err(|error| {
+            DocumentError::FrontMatter(
+                shortened(&printable(&error.to_string(), true), 500).into_owned(),
+            )
+        })?;
+        if !is_name(&front.name) {
+            return Err(DocumentError::Name(
+                shortened(&front.name, 100).into_owned(),
+            ));
+        }
+        let characters = front.description.chars().count();
+        if !(1..=1024).contains(&characters) {
+            return Err(DocumentError::Description(characters));
+        }
+        Ok(Document {
+            name: front.name,
+            description: front.description,
+            license: front.license,
+            metadata: front.metadata,
+            body: body.trim_start_matches('\n').to_owned(),
+        })
+    }
+}
+
+/// What stands before the line `---`, and what stands after it.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_end() == "---" {
+            return Some((&text[..offset], &text[offset + line.len()..]));
+        }
+        offset += line.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn front_matter_and_body_come_apart() {
+        let document: Document =
+            "---\nname: a-b\ndescription: Does it.\nmetadata:\n  author: me\n---\n\n# A\n---\nb\n"
+                .parse()
+                .unwrap();
+        assert_eq!(document.name, "a-b");
+        assert_eq!(document.metadata["author"], "me");
+        assert_eq!(document.body, "# A\n---\nb\n");
+    }
+
+    #[test]
+    fn what_does_not_follow_the_format_is_said() {
+        let error = |text: &str| text.parse::<Document>().unwrap_err();
+        assert_eq!(error("# A"), DocumentError::NoFrontMatter);
+        assert_eq!(error("---\nname: a\n"), DocumentError::NoFrontMatter);
+        assert!(matches!(
+            error("---\nname: a\n---\n"),
+            DocumentError::FrontMatter(_)
+        ));
+        assert_eq!(
+            error("---\nname: A b\ndescription: x\n---\n"),
+            DocumentError::Name("A b".into())
+        );
+        assert_eq!(
+            error("---\nname: a\ndescription: ''\n---\n"),
+            DocumentError::Description(0)
+        );
+    }
+
+    #[test]
+    fn a_bomb_of_aliases_is_refused() {
+        let mut yaml = String::from(
+            "---\nname: a\ndescription: b\nmetadata:\n  a0: &a0 [x,x,x,x,x,x,x,x,x]\n",
+        );
+        for level in 1..40 {
+            let before = level - 1;
+            yaml +=
+                &format!("  a{level}: &a{level} [*a{before},*a{before},*a{before},*a{before}]\n");
+        }
+        yaml += "---\n";
+        assert!(matches!(
+            yaml.parse::<Document>(),
+            Err(DocumentError::FrontMatter(_))
+        ));
+    }
+}

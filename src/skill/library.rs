@@ -1,0 +1,452 @@
+//! The library of installed skills: a folder, with one folder in it for each version of each skill.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::description::Description;
+use super::digest::{Digest, SkillRef};
+use super::package::{Package, PackageError};
+
+/// A folder of installed skills, several versions side by side: `NAME@VERSION/skill.wasm`, with
+/// `skill.toml` and `SKILL.md` where the skill has them, and `installed.json`.
+///
+/// Skills are written aside and renamed into place, so that a reader sees one whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Library {
+    folder: PathBuf,
+}
+
+/// One installed skill: the contents of its `installed.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The skill's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it is for.
+    pub description: String,
+    /// The digest of what was installed. What is loaded later must have it still.
+    pub digest: Digest,
+    /// The component's size in bytes.
+    pub component_bytes: u64,
+    /// The names of its tools.
+    pub tools: Vec<String>,
+    /// When it was installed.
+    pub installed_at: DateTime<Utc>,
+}
+
+/// What can go wrong with the library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibraryError {
+    /// A file or folder cannot be used.
+    #[error("{what} `{path}`: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No such skill is installed.
+    #[error("no skill `{reference}` is installed{}", known(similar))]
+    NotInstalled {
+        /// What was asked for.
+        reference: SkillRef,
+        /// What is installed under that name, or under a similar one.
+        similar: Vec<String>,
+    },
+    /// Another skill is installed under that name and version.
+    #[error(
+        "`{name}@{version}` is installed already, with another digest: {installed} there, {new} here"
+    )]
+    Occupied {
+        /// The name.
+        name: String,
+        /// The version.
+        version: String,
+        /// The digest that is installed.
+        installed: Digest,
+        /// The digest that was to be installed.
+        new: Digest,
+    },
+    /// Several versions are installed, and one must be named.
+    #[error("several versions of `{name}` are installed ({}); name one", versions.join(", "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// The versions.
+        versions: Vec<String>,
+    },
+    /// What is on disk is not what was installed.
+    #[error(
+        "`{path}` was changed since it was installed: its digest is {found}, and was {expected}"
+    )]
+    Changed {
+        /// Where it is.
+        path: PathBuf,
+        /// The digest that was installed.
+        expected: Digest,
+        /// The digest found.
+        found: Digest,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+}
+
+fn known(similar: &[String]) -> String {
+    if similar.is_empty() {
+        String::new()
+    } else {
+        format!(" (there is {})", similar.join(", "))
+    }
+}
+
+/// Turns an `io::Error` into a [`LibraryError`] that says what was being done, and with what.
+fn doing<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LibraryError + 'a {
+    move |source| LibraryError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl Library {
+    /// The library in a folder. The folder is made when the first skill is installed.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Library {
+            folder: folder.into(),
+        }
+    }
+
+    /// Installs a skill that has described itself. The same skill a second time changes nothing.
+    ///
+    /// `replace` puts it in the place of another one with its name and version.
+    ///
+    /// # Errors
+    /// [`LibraryError::Occupied`] or [`LibraryError::Io`].
+    pub fn install(
+        &self,
+        package: &Package,
+        description: &Description,
+        replace: bool,
+    ) -> Result<Installed, LibraryError> {
+        let (name, version) = (&description.name, &description.version);
+        let target = self.folder.join(format!("{name}@{version}"));
+        if let Some(installed) = self.entry(&target)? {
+            if installed.digest == package.digest {
+                return Ok(installed);
+            }
+            if !replace {
+                return Err(LibraryError::Occupied {
+                    name: name.clone(),
+                    version: version.clone(),
+                    installed: installed.digest,
+                    new: package.digest,
+                });
+            }
+        }
+        let installed = Installed {
+            name: name.clone(),
+            version: version.clone(),
+            description: description.description.clone(),
+            digest: package.digest,
+            component_bytes: package.component.len() as u64,
+            tools: description
+                .tools
+                .iter()
+                .map(|tool| tool.name.clone())
+                .collect(),
+            installed_at: Utc::now(),
+        };
+        fs::create_dir_all(&self.folder).map_err(doing("cannot make", &self.folder))?;
+        let aside = tempfile::Builder::new()
+            .prefix(".installing-")
+            .tempdir_in(&self.folder)
+            .map_err(doing("cannot write in", &self.folder))?;
+        let write = |file: &str, bytes: &[u8]| {
+            let path = aside.path().join(file);
+            fs::write(&path, bytes).map_err(doing("cannot write", &path))
+        };
+        write("skill.wasm", &package.component)?;
+        if let Some(text) = &package.manifest_text {
+            write("skill.toml", text.as_bytes())?;
+        }
+        if let Some(text) = &package.document_text {
+            write("SKILL.md", text.as_bytes())?;
+        }
+        let record = serde_json::to_vec_pretty(&installed)
+            .map_err(|error| doing("cannot write", &target)(error.into()))?;
+        write("installed.json", &record)?;
+        if target.exists() {
+            // Renaming over a folder that is not empty fails, so the old one steps aside first.
+            let old = aside.path().with_extension("old");
+            fs::rename(&target, &old).map_err(doing("cannot replace", &target))?;
+            fs::rename(aside.path(), &target).map_err(doing("cannot replace", &target))?;
+            fs::remove_dir_all(&old).map_err(doing("cannot remove", &old))?;
+        } else {
+            fs::rename(aside.path(), &target).map_err(doing("cannot write", &target))?;
+        }
+        // It now stands under its own name: nothing is left to clean up.
+        let _ = aside.keep();
+        Ok(installed)
+    }
+
+    /// Every installed skill, by name and then by version, the newest first.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn list(&self) -> Result<Vec<Installed>, LibraryError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(doing("cannot read", &self.folder)(error)),
+        };
+        let mut installed = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(doing("cannot read", &self.folder))?.path();
+            let hidden = path
+                .file_name()
+                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
+            if !hidden && let Some(entry) = self.entry(&path)? {
+                installed.push(entry);
+            }
+        }
+        let version = |skill: &Installed| semver::Version::parse(&skill.version).ok();
+        installed.sort_by(|a, b| {
+            a.name
+                .cmp(&b.name)
+                .then_with(|| version(b).cmp(&version(a)))
+        });
+        Ok(installed)
+    }
+
+    /// The installed skill that a reference means: of a bare name, the highest version.
+    ///
+    /// # Errors
+    /// [`LibraryError::NotInstalled`], with what comes close, or [`LibraryError::Io`].
+    pub fn find(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
+        let mut all = self.list()?;
+        if let Some(index) = all.iter().position(|skill| matches(reference, skill)) {
+            return Ok(all.swap_remove(index));
+        }
+        let similar = match reference {
+            SkillRef::Name { name, .. } => {
+                let close = crate::text::closest(name, all.iter().map(|skill| skill.name.as_str()));
+                all.iter()
+                    .filter(|skill| Some(skill.name.as_str()) == close)
+                    .map(|skill| format!("{}@{}", skill.name, skill.version))
+                    .collect()
+            }
+            SkillRef::Digest(_) => Vec::new(),
+        };
+        Err(LibraryError::NotInstalled {
+            reference: reference.clone(),
+            similar,
+        })
+    }
+
+    /// Reads an installed skill, and makes sure that it is what was installed.
+    ///
+    /// # Errors
+    /// [`LibraryError::Changed`], or any of [`find`](Library::find) and [`Package::read`].
+    pub fn read(
+        &self,
+        reference: &SkillRef,
+        max_component_bytes: u64,
+    ) -> Result<Package, LibraryError> {
+        let installed = self.find(reference)?;
+        let path = self
+            .folder
+            .join(format!("{}@{}", installed.name, installed.version));
+        let package = Package::read(&path, max_component_bytes)?;
+        if package.digest != installed.digest {
+            return Err(LibraryError::Changed {
+                path,
+                expected: installed.digest,
+                found: package.digest,
+            });
+        }
+        Ok(package)
+    }
+
+    /// Removes an installed skill. Of several versions, one must be named.
+    ///
+    /// # Errors
+    /// [`LibraryError::NotInstalled`], [`LibraryError::Ambiguous`] or [`LibraryError::Io`].
+    pub fn remove(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
+        let installed = self.find(reference)?;
+        if let SkillRef::Name { version: None, .. } = reference {
+            let versions: Vec<String> = self
+                .list()?
+                .into_iter()
+                .filter(|skill| skill.name == installed.name)
+                .map(|skill| skill.version)
+                .collect();
+            if versions.len() > 1 {
+                return Err(LibraryError::Ambiguous {
+                    name: installed.name,
+                    versions,
+                });
+            }
+        }
+        let path = self
+            .folder
+            .join(format!("{}@{}", installed.name, installed.version));
+        let aside = self
+            .folder
+            .join(format!(".removing-{}", uuid::Uuid::now_v7()));
+        fs::rename(&path, &aside).map_err(doing("cannot remove", &path))?;
+        fs::remove_dir_all(&aside).map_err(doing("cannot remove", &aside))?;
+        Ok(installed)
+    }
+
+    /// The record of one folder, or `None` where it holds no skill.
+    fn entry(&self, folder: &Path) -> Result<Option<Installed>, LibraryError> {
+        let path = folder.join("installed.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(doing("cannot read", &path)(error)),
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| doing("cannot understand", &path)(error.into()))
+    }
+}
+
+fn matches(reference: &SkillRef, skill: &Installed) -> bool {
+    match reference {
+        SkillRef::Digest(digest) => skill.digest == *digest,
+        SkillRef::Name { name, version } => {
+            skill.name == *name
+                && version
+                    .as_ref()
+                    .is_none_or(|version| skill.version == *version)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::skill::{Annotations, Tool};
+
+    fn description(version: &str) -> Description {
+        Description {
+            name: "words".into(),
+            version: version.into(),
+            description: "Counts.".into(),
+            tools: vec![Tool {
+                name: "count".into(),
+                title: None,
+                description: String::new(),
+                input_schema: serde_json::json!({}),
+                output_schema: None,
+                annotations: Annotations::resolve(None, None, None, None),
+            }],
+        }
+    }
+
+    fn package(bytes: &str) -> Package {
+        Package::from_parts(bytes.as_bytes(), Some("[limits]\nfuel = 1".into()), None).unwrap()
+    }
+
+    #[test]
+    fn versions_stand_side_by_side_and_the_newest_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path().join("skills"));
+        assert_eq!(library.list().unwrap(), []);
+        for version in ["1.9.0", "1.10.0"] {
+            library
+                .install(&package(version), &description(version), false)
+                .unwrap();
+        }
+        let found = library.find(&"words".into()).unwrap();
+        assert_eq!(found.version, "1.10.0");
+        assert_eq!(
+            library.read(&"words@1.9.0".into(), 100).unwrap().digest,
+            package("1.9.0").digest
+        );
+        assert_eq!(library.find(&found.digest.into()).unwrap(), found);
+        assert!(matches!(
+            library.remove(&"words".into()),
+            Err(LibraryError::Ambiguous { .. })
+        ));
+        library.remove(&"words@1.10.0".into()).unwrap();
+        assert_eq!(library.find(&"words".into()).unwrap().version, "1.9.0");
+        let left: Vec<_> = fs::read_dir(folder.path().join("skills"))
+            .unwrap()
+            .collect();
+        assert_eq!(left.len(), 1, "nothing is left behind: {left:?}");
+    }
+
+    #[test]
+    fn another_skill_under_the_same_version_needs_to_be_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        library
+            .install(&package("one"), &description("1.0.0"), false)
+            .unwrap();
+        library
+            .install(&package("one"), &description("1.0.0"), false)
+            .unwrap();
+        assert!(matches!(
+            library.install(&package("two"), &description("1.0.0"), false),
+            Err(LibraryError::Occupied { .. })
+        ));
+        library
+            .install(&package("two"), &description("1.0.0"), true)
+            .unwrap();
+        assert_eq!(
+            library.find(&"words".into()).unwrap().digest,
+            package("two").digest
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_change_on_disk_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        library
+            .install(&package("one"), &description("1.0.0"), false)
+            .unwrap();
+        fs::write(
+            folder.path().join("words@1.0.0/skill.toml"),
+            "[limits]\nfuel = 2",
+        )
+        .unwrap();
+        assert!(matches!(
+            library.read(&"words".into(), 100),
+            Err(LibraryError::Changed { .. })
+        ));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_answered_with_what_comes_close() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        library
+            .install(&package("one"), &description("1.0.0"), false)
+            .unwrap();
+        let error = library.find(&"wrods".into()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no skill `wrods` is installed (there is words@1.0.0)"
+        );
+    }
+}

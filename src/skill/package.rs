@@ -1,0 +1,328 @@
+//! A skill on disk: a lone component, or a folder with a component, `skill.toml` and `SKILL.md`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::digest::Digest;
+use super::document::{Document, DocumentError};
+use super::manifest::{Manifest, ManifestError};
+
+/// The largest `skill.toml` or `SKILL.md`, in bytes.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// The bytes of a skill, read and identified, but neither compiled nor asked anything.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// The component.
+    pub component: Arc<[u8]>,
+    /// The digest of the component alone; the compiled cache goes by it.
+    pub component_digest: Digest,
+    /// The digest of the skill: of the component and the manifest.
+    pub digest: Digest,
+    /// What `skill.toml` declares, where there is one.
+    pub manifest: Option<Manifest>,
+    /// The text of `skill.toml`.
+    pub manifest_text: Option<Arc<str>>,
+    /// What `SKILL.md` says, where there is one.
+    pub document: Option<Document>,
+    /// The text of `SKILL.md`.
+    pub document_text: Option<Arc<str>>,
+    /// Where it was read from.
+    pub path: Option<PathBuf>,
+}
+
+/// A skill that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackageError {
+    /// The file or folder cannot be read.
+    #[error("`{path}` cannot be read: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is neither a file nor a folder.
+    #[error("`{path}` is neither a regular file nor a folder")]
+    NotAFile {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// A file is too large.
+    #[error("`{path}` has {bytes} bytes; {allowed} are allowed")]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// How large it is.
+        bytes: u64,
+        /// How large it may be.
+        allowed: u64,
+    },
+    /// The folder has no component.
+    #[error("the folder `{path}` has no `skill.wasm` and no other single `.wasm` file in it")]
+    NoComponent {
+        /// Which folder.
+        path: PathBuf,
+        /// Whether it has a `Cargo.toml`, and so looks like the source of a skill.
+        is_source: bool,
+    },
+    /// The folder has several components.
+    #[error(
+        "the folder `{path}` has several `.wasm` files in it; name the one to run `skill.wasm`"
+    )]
+    SeveralComponents {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// `skill.toml` cannot be used.
+    #[error("`{path}` cannot be used: {source}")]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ManifestError,
+    },
+    /// `SKILL.md` does not follow the format.
+    #[error("`{path}` does not follow the Agent Skills format: {source}")]
+    Document {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: DocumentError,
+    },
+}
+
+impl Package {
+    /// Reads a `.wasm` file, or a folder with one. Files next to a lone `.wasm` are not looked at.
+    ///
+    /// `max_component_bytes` bounds the component; `skill.toml` and `SKILL.md` may have 1 MiB.
+    ///
+    /// # Errors
+    /// See [`PackageError`].
+    pub fn read(path: &Path, max_component_bytes: u64) -> Result<Self, PackageError> {
+        let kind = std::fs::metadata(path).map_err(|source| io(path, source))?;
+        if kind.is_file() {
+            let component = read_bounded(path, max_component_bytes)?;
+            let mut package = Package::from_bytes(component);
+            package.path = Some(path.to_owned());
+            return Ok(package);
+        }
+        if !kind.is_dir() {
+            return Err(PackageError::NotAFile {
+                path: path.to_owned(),
+            });
+        }
+        let component = read_bounded(&component_in(path)?, max_component_bytes)?;
+        let manifest = read_text(&path.join("skill.toml"))?;
+        let document = read_text(&path.join("SKILL.md"))?;
+        let mut package = Package::from_parts(component, manifest, document)
+            .map_err(|error| error.in_folder(path))?;
+        package.path = Some(path.to_owned());
+        Ok(package)
+    }
+
+    /// A lone component.
+    pub fn from_bytes(component: impl Into<Arc<[u8]>>) -> Self {
+        let component = component.into();
+        let digest = Digest::of_component(&component);
+        Package {
+            component,
+            component_digest: digest,
+            digest,
+            manifest: None,
+            manifest_text: None,
+            document: None,
+            document_text: None,
+            path: None,
+        }
+    }
+
+    /// A component with the texts of `skill.toml` and `SKILL.md`, each where there is one.
+    ///
+    /// # Errors
+    /// [`PackageError::Manifest`] or [`PackageError::Document`].
+    pub fn from_parts(
+        component: impl Into<Arc<[u8]>>,
+        manifest: Option<String>,
+        document: Option<String>,
+    ) -> Result<Self, PackageError> {
+        let mut package = Package::from_bytes(component);
+        if let Some(text) = manifest {
+            let parsed = text.parse().map_err(|source| PackageError::Manifest {
+                path: "skill.toml".into(),
+                source,
+            })?;
+            package.manifest = Some(parsed);
+            package.digest = package.component_digest.with_manifest(text.as_bytes());
+            package.manifest_text = Some(text.into());
+        }
+        if let Some(text) = document {
+            let parsed = text.parse().map_err(|source| PackageError::Document {
+                path: "SKILL.md".into(),
+                source,
+            })?;
+            package.document = Some(parsed);
+            package.document_text = Some(text.into());
+        }
+        Ok(package)
+    }
+}
+
+impl PackageError {
+    fn in_folder(self, folder: &Path) -> Self {
+        match self {
+            PackageError::Manifest { path, source } => PackageError::Manifest {
+                path: folder.join(path),
+                source,
+            },
+            PackageError::Document { path, source } => PackageError::Document {
+                path: folder.join(path),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
+fn io(path: &Path, source: std::io::Error) -> PackageError {
+    PackageError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn component_in(folder: &Path) -> Result<PathBuf, PackageError> {
+    let named = folder.join("skill.wasm");
+    if named.is_file() {
+        return Ok(named);
+    }
+    let mut found = None;
+    for entry in std::fs::read_dir(folder).map_err(|source| io(folder, source))? {
+        let path = entry.map_err(|source| io(folder, source))?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "wasm")
+            && path.is_file()
+        {
+            if found.is_some() {
+                return Err(PackageError::SeveralComponents {
+                    path: folder.to_owned(),
+                });
+            }
+            found = Some(path);
+        }
+    }
+    found.ok_or_else(|| PackageError::NoComponent {
+        path: folder.to_owned(),
+        is_source: folder.join("Cargo.toml").is_file(),
+    })
+}
+
+/// Reads a regular file of at most `allowed` bytes, whatever its metadata promise.
+fn read_bounded(path: &Path, allowed: u64) -> Result<Vec<u8>, PackageError> {
+    // Asked before it is opened: opening a FIFO would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
+    if !metadata.is_file() {
+        return Err(PackageError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let too_large = |bytes| PackageError::TooLarge {
+        path: path.to_owned(),
+        bytes,
+        allowed,
+    };
+    if metadata.len() > allowed {
+        return Err(too_large(metadata.len()));
+    }
+    let file = File::open(path).map_err(|source| io(path, source))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
+    file.take(allowed + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| io(path, source))?;
+    if bytes.len() as u64 > allowed {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> Result<Option<String>, PackageError> {
+    match read_bounded(path, MAX_TEXT_BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
+            io(
+                path,
+                std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+            )
+        }),
+        Err(PackageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_folder_is_read_whole() {
+        let folder = folder(&[
+            ("x.wasm", "component"),
+            ("skill.toml", "[limits]\nfuel = 1"),
+            ("SKILL.md", "---\nname: a\ndescription: b\n---\n"),
+        ]);
+        let package = Package::read(folder.path(), 100).unwrap();
+        assert_eq!(package.manifest.unwrap().limits.fuel, Some(1));
+        assert_eq!(package.document.unwrap().name, "a");
+        assert_ne!(package.digest, package.component_digest);
+        let lone = Package::read(&folder.path().join("x.wasm"), 100).unwrap();
+        assert_eq!(lone.digest, package.component_digest);
+        assert!(lone.manifest.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let read = |folder: &tempfile::TempDir| Package::read(folder.path(), 10).unwrap_err();
+        assert!(matches!(
+            read(&folder(&[("Cargo.toml", "")])),
+            PackageError::NoComponent {
+                is_source: true,
+                ..
+            }
+        ));
+        assert!(matches!(
+            read(&folder(&[("a.wasm", ""), ("b.wasm", "")])),
+            PackageError::SeveralComponents { .. }
+        ));
+        assert!(matches!(
+            read(&folder(&[("a.wasm", "0123456789a")])),
+            PackageError::TooLarge {
+                bytes: 11,
+                allowed: 10,
+                ..
+            }
+        ));
+        let error = read(&folder(&[("a.wasm", ""), ("skill.toml", "[limit]")]));
+        assert!(error.to_string().contains("skill.toml"), "{error}");
+        assert!(matches!(
+            Package::read(Path::new("/nowhere/at/all"), 10),
+            Err(PackageError::Io { .. })
+        ));
+        assert!(matches!(
+            Package::read(Path::new("/dev/null"), 10),
+            Err(PackageError::NotAFile { .. })
+        ));
+    }
+}

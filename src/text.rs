@@ -1,0 +1,93 @@
+//! Text from strangers, made fit for a person's eyes.
+
+/// The candidate that a misspelt word most likely meant, if any is close.
+///
+/// Jaro-Winkler similarity above 0.8; the threshold that clap uses for its own suggestions.
+pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Text from a guest for a terminal or a log: control characters are shown as escapes, so that it
+/// cannot move the cursor, change colours, or forge a second line.
+///
+/// Newlines and tabs stay where `lines` is set. Bidirectional overrides (U+202A to U+202E, U+2066
+/// to U+2069) and other invisible format characters count as control characters: they make text
+/// read as what it is not.
+///
+/// ```
+/// assert_eq!(skillhost::text::printable("a\x1b[2Jb\n", false), "a\\u{1b}[2Jb\\n");
+/// ```
+pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
+    let keep = |c: char| match c {
+        '\n' | '\t' => lines,
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{2069}'
+        | '\u{feff}' => false,
+        c => !c.is_control(),
+    };
+    if text.chars().all(keep) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if keep(c) {
+            out.push(c);
+        } else {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                c => out.extend(c.escape_unicode()),
+            }
+        }
+    }
+    out.into()
+}
+
+/// At most `max` bytes of a text, cut at a character, with a mark where something is missing.
+pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
+    if text.len() <= max {
+        return text.into();
+    }
+    let mut end = max;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}… ({} bytes more)", &text[..end], text.len() - end).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_sent() {
+        assert_eq!(printable("plain é", false), "plain é");
+        assert_eq!(printable("a\r\nb", true), "a\\r\nb");
+        assert_eq!(printable("\u{202e}evil", true), "\\u{202e}evil");
+        assert_eq!(printable("\u{9b}31m", true), "\\u{9b}31m");
+    }
+
+    #[test]
+    fn shortening_keeps_characters_whole() {
+        assert_eq!(shortened("ééé", 3), "é… (4 bytes more)");
+        assert_eq!(shortened("abc", 3), "abc");
+    }
+
+    #[test]
+    fn close_words_are_found_and_far_ones_not() {
+        assert_eq!(
+            closest("thumnail", ["thumbnail", "metadata"].into_iter()),
+            Some("thumbnail")
+        );
+        assert_eq!(
+            closest("zebra", ["thumbnail", "metadata"].into_iter()),
+            None
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! What an execution cost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What an execution cost, up to its end, however it ended.
+///
+/// Times serialise as milliseconds with a fraction, under names that end in `_ms`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourceUsage {
+    /// Fuel consumed, in units; see [`Limits::fuel`](crate::Limits::fuel).
+    pub fuel: u64,
+    /// Processor time that threads of the host spent in the guest and in the host calls it made,
+    /// read from the threads' own clocks. Blocking file system calls run on threads apart and do
+    /// not count.
+    #[serde(rename = "cpu_time_ms", with = "fractional_ms")]
+    pub cpu_time: Duration,
+    /// Wall time from the start of instantiation to the end.
+    #[serde(rename = "wall_time_ms", with = "fractional_ms")]
+    pub wall_time: Duration,
+    /// Of the wall time, what instantiation took.
+    #[serde(rename = "instantiation_time_ms", with = "fractional_ms")]
+    pub instantiation_time: Duration,
+    /// Of the wall time, what the call took.
+    #[serde(rename = "run_time_ms", with = "fractional_ms")]
+    pub run_time: Duration,
+    /// Time spent before the wall clock started, waiting for a free instance.
+    #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
+    pub waiting_time: Duration,
+    /// Time spent before the wall clock started, compiling the component or loading it from the
+    /// compiled cache. Zero where it was ready.
+    #[serde(rename = "compile_time_ms", with = "fractional_ms")]
+    pub compile_time: Duration,
+    /// Time spent in a queue before that, where the request came from one.
+    #[serde(rename = "queue_wait_ms", with = "fractional_ms")]
+    pub queue_wait: Duration,
+    /// The largest sum of the instance's linear memories, in bytes.
+    pub peak_memory_bytes: u64,
+    /// Calls from the guest to functions of the host.
+    pub host_calls: u64,
+    /// Bytes handed to the guest: the input's JSON text, and the attachments' names, media types
+    /// and bytes.
+    pub input_bytes: u64,
+    /// Bytes that the guest answered: the output's JSON text, and the attachments' names, media
+    /// types and bytes, or the texts of its failure.
+    pub output_bytes: u64,
+    /// Chatter past its limit, in bytes.
+    pub dropped: DroppedBytes,
+    /// Language-model tokens that the guest reported.
+    pub tokens: Tokens,
+}
+
+/// Chatter that was dropped because it was past its limit, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedBytes {
+    /// Of standard output.
+    pub stdout_bytes: u64,
+    /// Of standard error.
+    pub stderr_bytes: u64,
+    /// Of log records, 16 bytes being added for each.
+    pub log_bytes: u64,
+    /// Of progress reports, 16 bytes being added for each.
+    pub progress_bytes: u64,
+}
+
+/// Language-model tokens, as the guest reported them; the host cannot check them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Tokens sent to a model.
+    pub input: u64,
+    /// Tokens that a model produced.
+    pub output: u64,
+}
+
+/// A duration as milliseconds with a fraction (to the microsecond).
+pub(crate) mod fractional_ms {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.as_micros() as f64 / 1000.0)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        let milliseconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(milliseconds / 1000.0).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A duration as whole milliseconds.
+pub(crate) mod whole_ms {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}

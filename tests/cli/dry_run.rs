@@ -1,0 +1,143 @@
+//! `run --dry-run`: what would happen.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn it_would_run() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "a\n1\n");
+    check(
+        place.run([
+            "run",
+            "csv-query",
+            "query",
+            "--dir",
+            "data:rw",
+            "--memory",
+            "16MiB",
+            "--dry-run",
+            "--config",
+            "max_rows=5",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+✓ csv-query 0.1.0 · query would run
+
+Limits
+  attachment_bytes  16 MiB
+  fuel              50,000,000,000
+  handles           1,000
+  host_bytes        4 MiB
+  input_bytes       16 MiB
+  instances         100
+  log_bytes         256 KiB
+  memory_bytes      16 MiB
+  output_bytes      4 MiB
+  progress_bytes    64 KiB
+  stack_bytes       512 KiB
+  stderr_bytes      64 KiB
+  stdout_bytes      64 KiB
+  table_elements    100,000
+  wall_time_ms      60 s
+
+Grants
+  directory  data      ro  from data
+  config     max_rows  = 5
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn what_is_missing_is_listed() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    let said = place.run(["run", "csv-query", "query", "--dry-run"]);
+    let (_, grants) = said.split_once("Grants\n").expect("there are some");
+    check(
+        grants,
+        str![[r#"
+  config  max_rows  = 1000
+
+Declared by the skill, and not granted
+  directory  *  --dir HOST:ro
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn it_would_be_rejected() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    let said = place.run([
+        "run",
+        "csv-query",
+        "query",
+        "--config",
+        "max_row=5",
+        "--dry-run",
+    ]);
+    let (refusal, _) = said.split_once("\nLimits\n").expect("there are some");
+    check(
+        refusal,
+        str![[r#"
+exit: 3
+--- stdout
+✗ csv-query 0.1.0 · query would not run
+  not admitted: config `max_row`: granted, but not declared by the skill
+  hint: did you mean `max_rows`?
+
+"#]],
+    );
+}
+
+#[test]
+fn json() {
+    let place = Place::with_text_stats();
+    let json = |output: std::process::Output, code| {
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(output.stderr, b"");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("it is JSON")
+    };
+    let admitted = json(
+        place.output([
+            "run",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--dry-run",
+            "--json",
+        ]),
+        0,
+    );
+    assert_eq!(admitted["refusal"], serde_json::Value::Null);
+    assert_eq!(admitted["tool"], "count");
+    assert_eq!(admitted["skill"]["name"], "text-stats");
+    let refused = json(
+        place.output(["run", "text-stats", "--dry-run", "--json"]),
+        2,
+    );
+    assert_eq!(refused["refusal"]["kind"], "invalid_input");
+}
+
+#[test]
+fn nothing_runs_and_nothing_is_made() {
+    let place = Place::with_behaviours();
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "spin",
+        "--dry-run",
+        "--out",
+        "out",
+    ]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(!place.path("out").exists());
+}

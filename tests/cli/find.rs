@@ -1,0 +1,273 @@
+//! Skills that cannot be found, or are none.
+
+use std::os::unix::fs::PermissionsExt;
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn nothing_of_that_name() {
+    check(
+        Place::new().run(["run", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-stats` was found
+  as a path: no such file or folder
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
+    check(
+        Place::new().run(["run", "skills/text-stats.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `skills/text-stats.wasm` was found
+  as a path: no such file or folder
+  as an installed skill: it is not a name, name@version or digest
+hint: is the path right? It is taken from the folder that this runs in
+
+"#]],
+    );
+}
+
+#[test]
+fn something_of_a_similar_name() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    check(
+        place.run(["run", "txt-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `txt-stats` was found
+  as a path: no such file or folder
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: did you mean `text-stats@0.1.0`?
+
+"#]],
+    );
+    check(
+        place.run(["run", "text-stats@2.0.0"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-stats@2.0.0` was found
+  as a path: no such file or folder
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: did you mean `text-stats@0.1.0`?
+
+"#]],
+    );
+}
+
+#[test]
+fn a_folder_with_nothing_of_a_skill() {
+    let place = Place::new();
+    place.write("notes/a.txt", "");
+    check(
+        place.run(["inspect", "notes"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `notes` was found
+  as a path: the folder has neither a `.wasm` file nor a Cargo.toml
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
+}
+
+#[test]
+fn a_folder_with_several_components() {
+    let place = Place::new();
+    place.write("two/a.wasm", "");
+    place.write("two/b.wasm", "");
+    check(
+        place.run(["run", "two"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: the folder `two` has several `.wasm` files in it; name the one to run `skill.wasm`
+
+"#]],
+    );
+}
+
+#[test]
+fn garbage() {
+    let place = Place::new();
+    place.write("garbage.wasm", "#!/bin/sh\n");
+    check(
+        place.run(["run", "garbage.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `garbage.wasm`: it is not a WebAssembly component: it does not begin with the bytes \0asm
+hint: `skillhost new NAME` starts a skill, and `cargo build --release --target wasm32-wasip2` builds it
+
+"#]],
+    );
+    place.write("empty.wasm", "");
+    check(
+        place.run(["run", "empty.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `empty.wasm`: it is not a WebAssembly component: it is empty
+hint: `skillhost new NAME` starts a skill, and `cargo build --release --target wasm32-wasip2` builds it
+
+"#]],
+    );
+}
+
+#[test]
+fn a_core_module() {
+    let place = Place::new();
+    place.write("core.wasm", b"\0asm\x01\0\0\0");
+    check(
+        place.run(["run", "core.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `core.wasm`: it is not a WebAssembly component: it is a core module; build it for the target wasm32-wasip2
+hint: `skillhost new NAME` starts a skill, and `cargo build --release --target wasm32-wasip2` builds it
+
+"#]],
+    );
+}
+
+#[test]
+fn a_component_that_is_no_skill() {
+    let place = Place::new();
+    place.write("none.wasm", b"\0asm\x0d\0\x01\0");
+    check(
+        place.run(["run", "none.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `none.wasm`: it does not fit this host
+  it does not export `skillhost:skill/tools@1.0.0`, and so is not a skill
+hint: start a skill with `skillhost new NAME`
+
+"#]],
+    );
+}
+
+#[test]
+fn a_manifest_with_a_mistake() {
+    let place = Place::with_text_stats();
+    place.write("text-stats/skill.toml", "[limits]\nmemory = 1\n");
+    check(
+        place.run(["run", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: `text-stats/skill.toml` cannot be used: TOML parse error at line 2, column 1
+    |
+  2 | memory = 1
+    | ^^^^^^
+  unknown field `memory`, expected one of `fuel`, `memory_bytes`, `table_elements`, `instances`, `wall_time_ms`, `input_bytes`, `output_bytes`, `attachment_bytes`, `stdout_bytes`, `stderr_bytes`, `log_bytes`, `progress_bytes`, `host_bytes`, `handles`
+hint: a skill.toml has the tables `grants`, `config` and `limits`, and nothing else
+
+"#]],
+    );
+}
+
+#[test]
+fn a_document_of_another_name() {
+    let place = Place::with_text_stats();
+    place.write(
+        "text-stats/SKILL.md",
+        "---\nname: other\ndescription: Another.\n---\n",
+    );
+    check(
+        place.run(["run", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `text-stats`: its SKILL.md names it "other", and the component says "text-stats"
+hint: give both the same name: the package in Cargo.toml, and `name:` in SKILL.md
+
+"#]],
+    );
+    place.write("text-stats/SKILL.md", "# Text stats\n");
+    check(
+        place.run(["run", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: `text-stats/SKILL.md` does not follow the Agent Skills format: it does not begin with front matter (a line `---`, YAML, a line `---`)
+hint: a SKILL.md begins with `---`, `name: …`, `description: …`, `---`
+
+"#]],
+    );
+}
+
+#[test]
+fn a_cache_that_others_may_enter() {
+    let place = Place::with_text_stats();
+    place.write("open/compiled/x", "");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.path("open/compiled"), open).expect("it can be opened");
+    check(
+        place.run(["--home", "open", "run", "text-stats", "--arg", "text=a"]),
+        str![[r#"
+exit: 70
+--- stdout
+--- stderr
+error: refuses to use the compiled cache `[PLACE]/open/compiled`: others may enter it; run `chmod 700` on it, or remove it
+hint: name another folder for the cache and the skills with `--home DIR`
+
+"#]],
+    );
+}
+
+#[test]
+fn no_home() {
+    let place = Place::with_text_stats();
+    let mut command = place.command(["list"]);
+    command.env_remove("SKILLHOST_HOME").env("HOME", "");
+    let said = place.said(&command.output().expect("the command starts"));
+    // Where the user database names a home, that is used.
+    assert!(
+        said.starts_with("exit: 0\n") || said.contains("--home DIR"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_folders_of_the_xdg_specification() {
+    let place = Place::with_text_stats();
+    let run = |name: &str, arg: &str| {
+        let mut command = place.command([name, arg]);
+        command
+            .env_remove("SKILLHOST_HOME")
+            .env("HOME", place.path("user"))
+            .env("XDG_CACHE_HOME", place.path("cache"));
+        command.output().expect("the command starts")
+    };
+    assert!(run("install", "text-stats").status.success());
+    let data = place.path("user/.local/share/skillhost/skills/text-stats@0.1.0");
+    assert!(data.join("skill.wasm").is_file());
+    let cache = place.path("cache/skillhost/compiled");
+    let mode = cache.metadata().expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}

@@ -1,0 +1,234 @@
+//! Nothing is granted that is not named.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn a_folder_can_be_read_when_it_is_granted() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "n\n1\n2\n");
+    check(
+        place.run([
+            "run",
+            "csv-query",
+            "query",
+            "--dir",
+            "data",
+            "--arg",
+            "path=data/a.csv",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"columns":["n"],"rows":[[1],[2]],"rows_matched":2,"rows_read":2,"truncated":false}
+--- stderr
+✓ csv-query 0.1.0 · query · [COST]
+
+"#]],
+    );
+    check(
+        place.run(["run", "csv-query", "query", "--arg", "path=data/a.csv"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/path`: cannot read `data/a.csv`: no such file, or its directory is not granted (--dir)
+hint: `skillhost inspect csv-query` shows what the tool takes
+hint: the skill wants a directory, which was not granted: --dir HOST:ro
+✗ csv-query 0.1.0 · query · failed · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn under_another_path_and_to_write() {
+    let place = Place::with_behaviours();
+    place.write("data/a.txt", "hello");
+    let read = r#"{"path": "/in/a.txt"}"#;
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "read",
+            "--dir",
+            "data:/in",
+            "-q",
+            "-i",
+            read,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"text":"hello"}
+--- stderr
+
+"#]],
+    );
+    let write = r#"{"path": "/in/b.txt", "text": "new"}"#;
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "write",
+            "--dir",
+            "data:/in",
+            "-q",
+            "-i",
+            write,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"error":"Operation not permitted (os error 63)"}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "write",
+            "--dir",
+            "data:/in:rw",
+            "-q",
+            "-i",
+            write,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+
+"#]],
+    );
+    assert_eq!(place.read("data/b.txt"), "new");
+}
+
+#[test]
+fn a_folder_that_is_not_there() {
+    let place = Place::with_behaviours();
+    check(
+        place.run(["run", "behaviours.wasm", "read", "--dir", "nowhere:/in"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: directory `/in`: `nowhere` cannot be opened: No such file or directory (os error 2)
+hint: grant a directory that exists and that this user may read
+✗ behaviours 1.2.3 · read · rejected · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn a_grant_that_is_none() {
+    check(
+        Place::new().run(["run", "x", "--dir", "a:b:c"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'a:b:c' for '--dir <HOST[:GUEST][:ro|rw]>': `a:b:c` is not a directory grant: there is a `:` too many; write HOST, HOST:GUEST or HOST:GUEST:ro|rw
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
+#[test]
+fn a_grant_that_the_skill_does_not_declare() {
+    let place = Place::with_text_stats();
+    check(
+        place.run([
+            "run",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--dir",
+            ".",
+            "--env",
+            "A=b",
+        ]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: directory `.`: granted, but not declared by the skill; environment `A`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no directory
+hint: the skill's skill.toml declares no environment
+✗ text-stats 0.1.0 · count · rejected · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn environment_and_configuration() {
+    let place = Place::with_behaviours();
+    let mut command = place.command(["run", "behaviours.wasm", "environment", "-q"]);
+    command.args(["--env", "A=b=c"]).env("SECRET", "x");
+    check(
+        place.said(&command.output().expect("the command starts")),
+        str![[r#"
+exit: 0
+--- stdout
+{"arguments":[],"variables":[["A","b=c"]]}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "config",
+            "-q",
+            "--config",
+            "k=v",
+            "-i",
+            r#"{"key": "k"}"#,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"all":[["k","v"]],"value":"v"}
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn the_environment_is_not_inherited() {
+    check(
+        Place::new().run(["run", "x", "--env", "HOME"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'HOME' for '--env <KEY=VALUE>': nothing is inherited from this environment; write the value out: HOME=VALUE
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        Place::new().run(["run", "x", "--config", "key"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'key' for '--config <KEY=VALUE>': write KEY=VALUE
+
+For more information, try '--help'.
+
+"#]],
+    );
+}

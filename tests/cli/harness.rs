@@ -1,0 +1,247 @@
+//! What the tests share: places to run the command in, skills to run, and a way to look at what it
+//! says.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use regex::Regex;
+use snapbox::Assert;
+
+/// Checks what the command said against a snapshot.
+pub fn check(actual: impl AsRef<str>, expected: impl snapbox::IntoData) {
+    Assert::new()
+        .normalize_paths(false)
+        .action_env(snapbox::assert::DEFAULT_ACTION_ENV)
+        .eq(actual.as_ref(), expected);
+}
+
+/// An empty folder to run the command in, with a home of its own. Compiled components are shared.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A place with nothing in it.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let home = folder.path().join("home");
+        fs::create_dir(&home).expect("a folder can be made");
+        std::os::unix::fs::symlink(compiled(), home.join("compiled")).expect("a link can be made");
+        Place { folder }
+    }
+
+    /// A place with the component `behaviours.wasm`, which does what it is told.
+    pub fn with_behaviours() -> Self {
+        let place = Place::new();
+        fs::copy(behaviours(), place.path("behaviours.wasm")).expect("a file can be copied");
+        place
+    }
+
+    /// A place with the folder `text-stats`, a skill with a `skill.toml` and a `SKILL.md`.
+    pub fn with_text_stats() -> Self {
+        let place = Place::new();
+        place.add_example("text-stats");
+        place
+    }
+
+    /// Adds the folder of a packaged example skill.
+    pub fn add_example(&self, name: &str) {
+        let folder = self.path(name);
+        fs::create_dir(&folder).expect("a folder can be made");
+        fs::copy(example(name), folder.join("skill.wasm")).expect("a file can be copied");
+        let source = root().join("example-skills").join(name);
+        for file in ["skill.toml", "SKILL.md"] {
+            fs::copy(source.join(file), folder.join(file)).expect("a file can be copied");
+        }
+    }
+
+    /// A path in this place.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file, and makes the folders that it is in.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("a folder can be made");
+        }
+        fs::write(path, contents).expect("a file can be written");
+    }
+
+    /// The text of a file.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a file can be read")
+    }
+
+    /// The command, with little of this process's environment.
+    pub fn command<const N: usize>(&self, args: [&str; N]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skillhost"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("SKILLHOST_HOME", self.path("home"))
+            .stdin(Stdio::null());
+        for variable in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "RUSTUP_TOOLCHAIN",
+        ] {
+            if let Some(value) = std::env::var_os(variable) {
+                command.env(variable, value);
+            }
+        }
+        command
+    }
+
+    /// Runs the command, and gives what it says.
+    pub fn run<const N: usize>(&self, args: [&str; N]) -> String {
+        self.said(&self.output(args))
+    }
+
+    /// Runs the command.
+    pub fn output<const N: usize>(&self, args: [&str; N]) -> Output {
+        self.command(args).output().expect("the command starts")
+    }
+
+    /// Runs the command with something on standard input, and gives what it says.
+    pub fn run_with_stdin<const N: usize>(&self, args: [&str; N], stdin: &[u8]) -> String {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        // Dropped at the end of the statement, so that the command sees the end.
+        let written = child.stdin.take().expect("it is piped").write_all(stdin);
+        written.expect("the command reads");
+        self.said(&child.wait_with_output().expect("the command ends"))
+    }
+
+    /// Exit code, standard output and standard error, with what varies replaced.
+    pub fn said(&self, output: &Output) -> String {
+        let code = output.status.code();
+        let code = code.map_or("by a signal".to_owned(), |code| code.to_string());
+        let stdout = self.steady(&String::from_utf8_lossy(&output.stdout));
+        let stderr = self.steady(&String::from_utf8_lossy(&output.stderr));
+        format!("exit: {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
+    }
+
+    fn steady(&self, text: &str) -> String {
+        // Cargo's progress is cargo's.
+        const CARGO: [&str; 7] = [
+            "Updating",
+            "Locking",
+            "Downloading",
+            "Downloaded",
+            "Compiling",
+            "Finished",
+            "Blocking",
+        ];
+        let mut steady: String = text
+            .split_inclusive('\n')
+            .filter(|line| {
+                let line = line.trim_start();
+                !CARGO.iter().any(|word| line.starts_with(word))
+                    && !line.starts_with("Adding ")
+                    && !line.starts_with("Downloaded ")
+            })
+            .collect();
+        for folder in [
+            self.folder.path().to_owned(),
+            self.folder.path().canonicalize().expect("it is there"),
+        ] {
+            steady = steady.replace(&folder.display().to_string(), "[PLACE]");
+        }
+        for (pattern, replacement) in FILTERS {
+            let pattern = Regex::new(pattern).expect("a pattern of ours");
+            steady = pattern.replace_all(&steady, replacement).into_owned();
+        }
+        steady
+    }
+}
+
+/// What varies, and what to put in its place.
+const FILTERS: [(&str, &str); 8] = [
+    (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
+    (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
+    (r"\[DIGEST\] +[\d.]+ [KM]iB", "[DIGEST]  [SIZE]"),
+    (
+        r"· [\d.]+ (µs|ms|s) · [\d.]+( [kMGT])? fuel · [\d.]+ [KMG]?i?B · [\d,]+ host calls?",
+        "· [COST]",
+    ),
+    (
+        r"(cpu|instantiation|run|waiting|loading) [\d.]+ (µs|ms|s)",
+        "$1 [TIME]",
+    ),
+    (r"sdk/\d+\.\d+\.\d+-[0-9a-f]{12}", "sdk/[VERSION]"),
+    (r"[\d.]+ [KM]iB, once", "[SIZE], once"),
+    (r"compiled in [\d.]+ s", "compiled in [TIME]"),
+];
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the skills of the tests are built, for all test binaries.
+pub fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests")
+}
+
+/// The cache that all places share, as compiling takes its time.
+fn compiled() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-by-the-command");
+        let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+        assert!(made.is_ok() || folder.is_dir(), "{made:?}");
+        folder
+    })
+}
+
+/// The component of `tests/guests/behaviours`, built when it is first asked for.
+fn behaviours() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("tests/guests", "behaviours"))
+}
+
+/// The component of an example skill, built when it is first asked for.
+fn example(name: &str) -> PathBuf {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = LOCK.lock();
+    built("example-skills", name)
+}
+
+fn built(workspace: &str, package: &str) -> PathBuf {
+    let target = target();
+    fs::create_dir_all(&target).expect("a folder can be made");
+    // The integration tests build to the same folder.
+    let lock = File::create(target.join(".build-lock")).expect("a file can be made");
+    lock.lock().expect("a file can be locked");
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--target", "wasm32-wasip2"])
+        .args(["--package", package])
+        .current_dir(root().join(workspace))
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .expect("cargo can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{package} cannot be built:\n{said}"
+    );
+    target
+        .join("wasm32-wasip2/release")
+        .join(format!("{}.wasm", package.replace('-', "_")))
+}

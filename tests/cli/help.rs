@@ -1,0 +1,496 @@
+//! Help, and arguments that are no arguments.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn the_command() {
+    check(
+        Place::new().run(["--help"]),
+        str![[r#"
+exit: 0
+--- stdout
+Runs agent skills, compiled to WebAssembly components, in a sandbox with limits that hold.
+
+A skill touches nothing but what it is granted for the run, stops at its limits, and always shows
+what it cost.
+
+Usage: skillhost [OPTIONS] <COMMAND>
+
+Commands:
+  run          Run a tool of a skill, in a fresh sandbox
+  inspect      Show a skill's tools, what it wants to touch, and whether it fits this host
+  new          Start a skill: a crate that builds, passes its tests, and runs
+  install      Install a skill, so that it can be run by its name
+  list         List the installed skills, the highest version of each first
+  remove       Remove an installed skill
+  completions  Write the completions for a shell to standard output
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+  -V, --version
+          Print version
+
+Global options:
+      --home <DIR>
+          Keep installed skills, compiled ones and the SDK in this folder
+          
+          Without it, they are in the folders of the XDG Base Directory Specification: usually
+          ~/.local/share/skillhost and ~/.cache/skillhost.
+          
+          [env: SKILLHOST_HOME]
+
+  -v, --verbose...
+          Say more; twice and three times for still more
+
+  -q, --quiet
+          Say nothing but errors and results
+
+      --color <WHEN>
+          When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
+          
+          [default: auto]
+
+Examples:
+  Start a skill, test it, and run it:
+    skillhost new hello && cd hello
+    cargo test
+    skillhost run . --arg name=World
+  See what a skill offers, and what it wants:
+    skillhost inspect hello.wasm
+  Run a tool on files in a folder, with less time and memory than usual:
+    skillhost run regex-search search --dir notes --arg path=notes --arg pattern=todo \
+        --timeout 2s --memory 16MiB
+
+Exit codes:
+    0  success
+    1  the skill failed: an error of its own, a trap, an output that does not fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not fit
+    3  rejected: not admitted, such as for a grant that the skill does not declare
+    4  a limit other than time was met
+    5  the time was up
+    6  the skill cannot be found, built or loaded
+   70  the host itself is broken
+  130  cancelled with Ctrl-C
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn nothing_at_all() {
+    let said = Place::new().run([]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+    assert!(said.contains("Usage: skillhost"), "{said}");
+}
+
+#[test]
+fn run() {
+    check(
+        Place::new().run(["run", "--help"]),
+        str![[r#"
+exit: 0
+--- stdout
+Run a tool of a skill, in a fresh sandbox
+
+The tool's output goes to standard output. What the skill logs, how far it has come, what went wrong
+and what it cost go to standard error. Nothing is granted that is not named here: no files, no
+environment, no network.
+
+Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
+
+Arguments:
+  <SKILL>
+          The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
+          source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
+          name@version or digest. A path goes before a name
+
+  [TOOL]
+          The tool; may be left out where the skill has one only
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+Input:
+  -i, --input <JSON|@FILE|->
+          The input, a JSON object; from a file with @FILE, from standard input with -
+
+  -a, --arg <KEY=VALUE>
+          Set a field of the input, also over one in --input
+          
+          What is text by the tool's schema is taken as it is; numbers, booleans, lists and objects
+          are read as JSON. With KEY:=JSON the value is JSON in any case.
+
+      --attach <FILE>
+          Attach a file to the input; standard input with -
+
+Limits:
+      --fuel <N>
+          Fuel: about one unit for each instruction, such as 5000000 or 5M
+
+      --memory <SIZE>
+          Memory, such as 64MiB
+
+      --timeout <TIME>
+          Wall time, such as 2s or 500ms
+
+      --output-limit <SIZE>
+          Size of the output, such as 1MiB
+
+      --limit <NAME=VALUE>
+          Set any limit by its name
+          
+          The names are those of `limits` in the output of --json, such as `table_elements`,
+          `attachment_bytes` or `handles`. Sizes and times may have a unit.
+
+Grants:
+      --dir <HOST[:GUEST][:ro|rw]>
+          Grant a folder, read-only unless it ends in :rw
+          
+          The skill sees it under GUEST, or where that is left out, under the path that is written
+          here.
+
+      --env <KEY=VALUE>
+          Grant an environment variable; none is inherited
+
+      --config <KEY=VALUE>
+          Give a configuration key a value
+
+Output:
+      --out <DIR>
+          Write the attachments of the answer to this folder; no file that is there is overwritten
+
+      --dry-run
+          Run nothing; say whether it would be admitted, with which limits and grants
+
+      --json
+          Print the whole result as JSON, also of a failure
+
+Global options:
+      --home <DIR>
+          Keep installed skills, compiled ones and the SDK in this folder
+          
+          Without it, they are in the folders of the XDG Base Directory Specification: usually
+          ~/.local/share/skillhost and ~/.cache/skillhost.
+          
+          [env: SKILLHOST_HOME]
+
+  -v, --verbose...
+          Say more; twice and three times for still more
+
+  -q, --quiet
+          Say nothing but errors and results
+
+      --color <WHEN>
+          When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
+          
+          [default: auto]
+
+Examples:
+  Run the only tool of a skill:
+    skillhost run text-stats --arg text='to be or not to be'
+  Give the whole input, as JSON, from a file, or from standard input:
+    skillhost run text-stats count --input '{"text": "to be", "top": 3}'
+    skillhost run text-stats count --input @input.json
+  Build a skill from its source and run it on a file:
+    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 --out thumbnails
+  Let it read a folder, and write to another one:
+    skillhost run ./my-skill --dir notes --dir /tmp/result:/out:rw
+  Set limits; the names for --limit are those in the output of --json:
+    skillhost run ./my-skill --timeout 500ms --fuel 5M --limit handles=20
+  See whether it would be admitted, and under which limits:
+    skillhost run ./my-skill --dir notes --dry-run
+
+Exit codes:
+    0  success
+    1  the skill failed: an error of its own, a trap, an output that does not fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not fit
+    3  rejected: not admitted, such as for a grant that the skill does not declare
+    4  a limit other than time was met
+    5  the time was up
+    6  the skill cannot be found, built or loaded
+   70  the host itself is broken
+  130  cancelled with Ctrl-C
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn inspect() {
+    check(
+        Place::new().run(["inspect", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+Show a skill's tools, what it wants to touch, and whether it fits this host
+
+Usage: skillhost inspect [OPTIONS] <SKILL>
+
+Arguments:
+  <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
+           source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
+           name@version or digest. A path goes before a name
+
+Options:
+      --json  Print everything as JSON
+  -h, --help  Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  skillhost inspect text-stats
+  skillhost inspect target/wasm32-wasip2/release/my_skill.wasm
+  skillhost inspect ./my-skill --json | jq '.tools[].name'
+
+Exit codes:
+    0  it fits
+    6  it cannot be found, built or loaded; what it imports is shown where that is known
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn new() {
+    check(
+        Place::new().run(["new", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+Start a skill: a crate that builds, passes its tests, and runs
+
+Usage: skillhost new [OPTIONS] <NAME>
+
+Arguments:
+  <NAME>  The skill's name: 1 to 64 of a-z, 0-9 and -, with a letter first
+
+Options:
+      --path <DIR>  The folder to make, rather than one of the skill's name
+      --sdk <PATH>  Depend on the `skills-sdk` crate in this folder, rather than on the one that is
+                    unpacked
+  -h, --help        Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  Start a skill in a folder of its name:
+    skillhost new word-count
+  Start one elsewhere, with an SDK of one's own:
+    skillhost new word-count --path skills/words --sdk ~/skillhost/skills-sdk
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn install() {
+    check(
+        Place::new().run(["install", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+Install a skill, so that it can be run by its name
+
+Usage: skillhost install [OPTIONS] <SKILL>
+
+Arguments:
+  <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
+           source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
+           name@version or digest. A path goes before a name
+
+Options:
+      --replace  Put it in the place of another skill of the same name and version
+  -h, --help     Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  Install a skill from its source, and run it by name:
+    skillhost install ./word-count
+    skillhost run word-count
+  Put another build in the place of the one with the same version:
+    skillhost install word-count.wasm --replace
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn list() {
+    check(
+        Place::new().run(["list", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+List the installed skills, the highest version of each first
+
+Usage: skillhost list [OPTIONS]
+
+Options:
+      --json  Print everything as JSON
+  -h, --help  Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  skillhost list
+  skillhost list --json | jq -r '.[].digest'
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn remove() {
+    check(
+        Place::new().run(["remove", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+Remove an installed skill
+
+Usage: skillhost remove [OPTIONS] <NAME[@VERSION]>
+
+Arguments:
+  <NAME[@VERSION]>  Which one: NAME, NAME@VERSION where there are several versions, or a digest
+
+Options:
+  -h, --help  Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  skillhost remove word-count
+  skillhost remove word-count@0.1.0
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn completions() {
+    let place = Place::new();
+    check(
+        place.run(["completions", "-h"]),
+        str![[r#"
+exit: 0
+--- stdout
+Write the completions for a shell to standard output
+
+Usage: skillhost completions [OPTIONS] <SHELL>
+
+Arguments:
+  <SHELL>  The shell [possible values: bash, elvish, fish, powershell, zsh]
+
+Options:
+  -h, --help  Print help (see more with '--help')
+
+Global options:
+      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
+                      SKILLHOST_HOME]
+  -v, --verbose...    Say more; twice and three times for still more
+  -q, --quiet         Say nothing but errors and results
+      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
+                      never [default: auto]
+
+Examples:
+  skillhost completions bash > ~/.local/share/bash-completion/completions/skillhost
+  skillhost completions zsh > ~/.zfunc/_skillhost
+  skillhost completions fish > ~/.config/fish/completions/skillhost.fish
+--- stderr
+
+"#]],
+    );
+    for (shell, sign) in [
+        ("bash", "complete -F"),
+        ("zsh", "#compdef"),
+        ("fish", "complete -c"),
+    ] {
+        let said = place.run(["completions", shell]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        assert!(said.contains(sign), "{shell}");
+        assert!(!said.contains("compile-component"), "{shell}");
+    }
+}
+
+#[test]
+fn a_misspelt_command() {
+    check(
+        Place::new().run(["runn"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unrecognized subcommand 'runn'
+
+  tip: a similar subcommand exists: 'run'
+
+Usage: skillhost [OPTIONS] <COMMAND>
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
+#[test]
+fn a_misspelt_flag() {
+    check(
+        Place::new().run(["run", "x", "--memroy", "1MiB"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unexpected argument '--memroy' found
+
+  tip: a similar argument exists: '--memory'
+
+Usage: skillhost run --memory <SIZE> <SKILL> [TOOL]
+
+For more information, try '--help'.
+
+"#]],
+    );
+}

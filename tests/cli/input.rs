@@ -1,0 +1,325 @@
+//! Where a tool's input comes from.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn arguments_are_read_as_the_schema_says() {
+    let place = Place::with_text_stats();
+    // `text` is a text, and `top` a number.
+    let said = place.run(["run", "text-stats", "--arg", "text=1", "--arg", "top=1"]);
+    check(
+        said,
+        str![[r#"
+exit: 0
+--- stdout
+{"characters":1,"distinct_words":1,"lines":1,"longest_line":{"characters":1,"number":1},"top_words":[{"count":1,"word":"1"}],"words":1}
+--- stderr
+✓ text-stats 0.1.0 · count · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn json_from_the_command_line_a_file_and_standard_input() {
+    let place = Place::with_behaviours();
+    place.write("input.json", r#"{"from": "a file"}"#);
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "echo",
+            "--input",
+            r#"{"from": "here"}"#,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"from":"here"}
+--- stderr
+✓ behaviours 1.2.3 · echo · [COST]
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "echo",
+            "--input",
+            "@input.json",
+            "-q",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{"from":"a file"}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run_with_stdin(
+            ["run", "behaviours.wasm", "echo", "--input", "-", "-q"],
+            br#"{"from": "standard input"}"#,
+        ),
+        str![[r#"
+exit: 0
+--- stdout
+{"from":"standard input"}
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn arguments_go_over_the_input() {
+    let place = Place::with_behaviours();
+    let input = r#"{"a": 1, "b": 2}"#;
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "-q",
+        "-i",
+        input,
+        "-a",
+        "b=3",
+        "-a",
+        "c:=[4]",
+    ]);
+    check(
+        said,
+        str![[r#"
+exit: 0
+--- stdout
+{"a":1,"b":"3","c":[4]}
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn input_that_is_no_json() {
+    let place = Place::with_behaviours();
+    check(
+        place.run(["run", "behaviours.wasm", "echo", "--input", "{\"a\": 1,}"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: --input is not JSON: trailing comma at line 1 column 9
+  {"a": 1,}
+          ^
+
+"#]],
+    );
+    check(
+        place.run(["run", "behaviours.wasm", "echo", "--input", "[1]"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: --input is of type array, and a tool's input is a JSON object
+hint: write such as '{"text": "to be"}', or --arg text='to be'
+
+"#]],
+    );
+    place.write("input.json", "{}");
+    check(
+        place.run(["run", "behaviours.wasm", "echo", "--input", "input.json"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: --input is not JSON: expected value at line 1 column 1
+  input.json
+  ^
+hint: a file is named with `@`: --input @input.json
+
+"#]],
+    );
+    check(
+        place.run(["run", "behaviours.wasm", "echo", "--input", "@inptu.json"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: cannot read `inptu.json`: No such file or directory (os error 2)
+
+"#]],
+    );
+}
+
+#[test]
+fn a_misspelt_key() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["run", "text-stats", "--arg", "text=a", "--arg", "tpo=3"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit: Additional properties are not allowed ('tpo' was unexpected)
+hint: its fields are: `min_length`, `text`, `top`
+✗ text-stats 0.1.0 · count · failed · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn a_value_of_another_type() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["run", "text-stats", "--arg", "text=a", "--arg", "top=many"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/top`: "many" is not of type "integer"
+hint: `skillhost inspect text-stats` shows what the tool takes
+✗ text-stats 0.1.0 · count · failed · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn a_key_that_is_missing() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["run", "text-stats"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit: "text" is a required property
+hint: `skillhost inspect text-stats` shows what the tool takes
+✗ text-stats 0.1.0 · count · failed · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn a_list_that_is_not_written_as_one() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    check(
+        place.run([
+            "run",
+            "csv-query",
+            "query",
+            "--arg",
+            "text=a,b",
+            "--arg",
+            "columns=a",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/columns`: "a" is not of type "array"
+hint: a list is written as JSON: --arg 'columns=["a"]'
+✗ csv-query 0.1.0 · query · failed · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn an_argument_without_a_value() {
+    let place = Place::new();
+    check(
+        place.run(["run", "x", "--arg", "text"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'text' for '--arg <KEY=VALUE>': there is no `=`; write KEY=VALUE, or KEY:=JSON
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["run", "x", "--arg", "list:=[1"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'list:=[1' for '--arg <KEY=VALUE>': `[1` is not JSON: EOF while parsing a list at line 1 column 2
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let place = Place::new();
+    check(
+        place.run(["run", "x", "--input", "-", "--attach", "-"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: standard input can be read only once
+hint: write one of them to a file, and name that
+
+"#]],
+    );
+}
+
+#[test]
+fn a_tool_must_be_named_where_there_are_several() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    check(
+        place.run(["run", "csv-query"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `csv-query` has several tools, and none was named
+hint: its tools are: `query`, `columns`
+✗ csv-query 0.1.0 · failed · did not run
+
+"#]],
+    );
+    check(
+        place.run(["run", "csv-query", "qurey"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `csv-query` has no tool `qurey`
+hint: did you mean `query`?
+✗ csv-query 0.1.0 · qurey · failed · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn input_that_the_skill_refuses() {
+    let place = Place::with_behaviours();
+    check(
+        place.run(["run", "behaviours.wasm", "reject_input"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/a/0`: not like this
+hint: `skillhost inspect behaviours.wasm` shows what the tool takes
+✗ behaviours 1.2.3 · reject_input · failed · [COST]
+
+"#]],
+    );
+}

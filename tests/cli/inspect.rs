@@ -1,0 +1,162 @@
+//! `inspect`: what a skill is.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn for_a_person() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    let said = place.run(["inspect", "csv-query"]);
+    // Its size and its interfaces are those of the compiler that made it.
+    let said = regex::Regex::new(r"component  .*")
+        .expect("a pattern of ours")
+        .replace(&said, "component  [SIZE]");
+    let (shown, imports) = said.split_once("Imports\n").expect("there are some");
+    check(
+        shown,
+        str![[r#"
+exit: 0
+--- stdout
+csv-query 0.1.0
+Selects, filters, groups and sorts the rows of CSV tables
+
+  digest     sha256:[DIGEST]
+  component  [SIZE]
+  fits       yes
+
+Tool query  read-only
+  Selects, filters, groups and sorts the rows of a CSV table.
+
+  The table is the file `path`, or `text`, or else the first attachment; its first row names the
+  columns. With `group_by` or `aggregates` the answer has one row per group.
+  input
+    aggregates    list of object – The figures to give per group, or for the whole table without
+                  `group_by`.
+      fn          "count" | "sum" | "avg" | "min" | "max", required – What to compute. `sum` and
+                  `avg` leave out cells that are no numbers.
+      as          string – What to call the result; `sum_population` or the like by default.
+      column      string – The column to compute it of; only `count` can do without and then counts
+                  rows.
+    columns       list of string, default [] – The columns to give, in this order; all of them by
+                  default.
+    delimiter     string, default "," – What separates the cells of a row.
+    filter        list of object – The conditions that a row must meet, all of them.
+      column      string, required – The column to look at.
+      op          "=" | "!=" | "<" | "<=" | ">" | ">=" | "contains" | "starts_with" | "ends_with" |
+                  "in", required – How to compare.
+      value       anything, required – What to compare with. A number compares with cells that are
+                  numbers, a string with any cell as text, case-sensitively. `null`, with `=` and
+                  `!=`, stands for an empty cell. `in` takes an array.
+    group_by      list of string, default [] – Give one row per combination of values in these
+                  columns.
+    limit         integer ≥ 0 – At most this many rows; 100 by default.
+    order_by      list of object – What to sort by, the most important first. Empty cells come last.
+      column      string, required – A column of the table or, when grouping, of the result.
+      descending  boolean, default false – From the highest to the lowest.
+    path          string – The CSV file, in a granted directory.
+    text          string – The table itself, in place of a file.
+  output
+    columns       list of string – The names of the columns.
+    rows          list of list of integer or number or string or null – The rows: cells in the order
+                  of `columns`, numbers where they look like it, empty cells `null`.
+    rows_matched  integer ≥ 0 – Rows of the table that met the conditions.
+    rows_read     integer ≥ 0 – Rows of the table that were read.
+    truncated     boolean – Whether `limit` cut rows off.
+
+Tool columns  read-only
+  Describes the columns of a CSV table: names, types, empty cells, sample values.
+
+  Use it before `query` on a table you do not know. The table is the file `path`, or `text`, or else
+  the first attachment; its first row names the columns.
+  input
+    delimiter  string – What separates the cells of a row; a comma by default.
+    path       string – The CSV file, in a granted directory.
+    samples    integer ≥ 0, default 3 – How many sample values to give per column.
+    text       string – The table itself, in place of a file.
+  output
+    columns    list of object – The columns, in the table's order.
+      empty    integer ≥ 0 – How many of its cells are empty.
+      name     string – Its name in the header.
+      samples  list of integer or number or string or null – The first values that differ.
+      type     "boolean" | "integer" | "number" | "text" | "empty" | "date" – What all of its cells
+               have in common.
+    rows       integer ≥ 0 – Rows, without the header.
+
+Wants
+  directory  any path  ro                     Where the CSV files are.
+  config     max_rows  integer, default 1000  A query can ask for at most this many rows.
+
+Limits of its own
+  fuel          50,000,000,000
+  output_bytes  4 MiB
+  wall_time_ms  60 s
+
+
+"#]],
+    );
+    assert!(imports.contains("  wasi:filesystem@0.2"), "{imports}");
+}
+
+#[test]
+fn for_a_program() {
+    let place = Place::with_text_stats();
+    let output = place.output(["inspect", "text-stats", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stderr, b"");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["name"], "text-stats");
+    assert_eq!(json["version"], "0.1.0");
+    assert_eq!(json["fits"], true);
+    assert_eq!(json["tools"][0]["name"], "count");
+    assert_eq!(json["tools"][0]["annotations"]["read_only"], true);
+    assert_eq!(json["tools"][0]["input_schema"]["required"][0], "text");
+    assert_eq!(json["manifest"]["limits"]["wall_time_ms"], 5000);
+    let size = std::fs::metadata(place.path("text-stats/skill.wasm"));
+    assert_eq!(json["component_bytes"], size.expect("it is there").len());
+    for list in ["imports", "exports"] {
+        let list = json[list].as_array().expect("a list");
+        assert!(
+            list.iter()
+                .any(|name| name.as_str().is_some_and(|name| name.contains(':')))
+        );
+    }
+    for field in ["digest", "description"] {
+        assert!(json[field].is_string(), "{field}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_shown_as_far_as_it_goes() {
+    let place = Place::new();
+    place.write("none.wasm", b"\0asm\x0d\0\x01\0");
+    check(
+        place.run(["inspect", "none.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+none.wasm
+
+  digest     sha256:[DIGEST]
+  component  8 B
+  fits       no: it does not export `skillhost:skill/tools@1.0.0`, and so is not a skill
+
+Imports
+  nothing
+
+Exports
+  nothing
+--- stderr
+error: cannot load `none.wasm`: it does not fit this host
+  it does not export `skillhost:skill/tools@1.0.0`, and so is not a skill
+hint: start a skill with `skillhost new NAME`
+
+"#]],
+    );
+    let output = place.output(["inspect", "none.wasm", "--json"]);
+    assert_eq!(output.status.code(), Some(6));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["fits"], false);
+    assert_eq!(json["tools"], serde_json::json!([]));
+}

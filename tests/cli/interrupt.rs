@@ -1,0 +1,121 @@
+//! Ctrl-C, and readers that go away.
+
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
+    place
+        .command(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts")
+}
+
+fn interrupt(child: &Child) {
+    let id = i32::try_from(child.id()).expect("a process id is small");
+    let id = rustix::process::Pid::from_raw(id).expect("a process id is not zero");
+    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it can be signalled");
+}
+
+/// Waits until the skill has said something, and so runs.
+fn wait_until_it_runs(child: &mut Child) {
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    let mut seen = [0; 1];
+    stderr.read_exact(&mut seen).expect("it says something");
+}
+
+#[test]
+fn a_guest_that_computes_is_cancelled() {
+    let place = Place::with_behaviours();
+    // So that the time it takes to compile does not matter.
+    place.run(["run", "behaviours.wasm", "echo"]);
+    let mut child = start(
+        &place,
+        ["run", "behaviours.wasm", "spin", "--timeout", "60s", "-v"],
+    );
+    wait_until_it_runs(&mut child);
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    interrupt(&child);
+    let output = child.wait_with_output().expect("the command ends");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let said = place.said(&output);
+    let end = said.find("error: ").expect("it says so");
+    assert!(said.starts_with("exit: 130\n"), "{said}");
+    check(
+        &said[end..],
+        str![[r#"
+error: cancelled while the skill ran
+✗ behaviours 1.2.3 · spin · cancelled · [COST]
+  cpu [TIME] · instantiation [TIME] · run [TIME] · waiting [TIME] · loading [TIME] · 2 B in · 0 B out
+
+"#]],
+    );
+}
+
+#[test]
+fn a_guest_that_waits_is_cancelled() {
+    let place = Place::with_behaviours();
+    place.run(["run", "behaviours.wasm", "echo"]);
+    let mut child = start(
+        &place,
+        [
+            "run",
+            "behaviours.wasm",
+            "wait_for_ever",
+            "--timeout",
+            "60s",
+            "-v",
+            "--json",
+        ],
+    );
+    wait_until_it_runs(&mut child);
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&child);
+    let output = child.wait_with_output().expect("the command ends");
+    assert_eq!(output.status.code(), Some(130));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["status"], "cancelled");
+    assert!(
+        json["usage"]["wall_time_ms"].as_f64() > Some(100.0),
+        "{json}"
+    );
+}
+
+#[test]
+fn nobody_needs_to_read_to_the_end() {
+    let place = Place::with_behaviours();
+    let input = r#"{"bytes": 900000}"#;
+    let mut child = start(
+        &place,
+        ["run", "behaviours.wasm", "answer_large", "-i", input],
+    );
+    // More than a pipe holds, and nobody takes it.
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    check(
+        place.said(&output),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ behaviours 1.2.3 · answer_large · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn nobody_needs_to_hear_of_errors() {
+    let place = Place::new();
+    let mut child = start(&place, ["run", "nowhere"]);
+    drop(child.stderr.take());
+    let output = child.wait_with_output().expect("the command ends");
+    assert_eq!(output.status.code(), Some(6));
+}

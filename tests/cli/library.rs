@@ -1,0 +1,217 @@
+//! `install`, `list` and `remove`.
+
+use std::fs;
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn from_installation_to_removal() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no skill is installed in `[PLACE]/home/skills`
+hint: `skillhost install SKILL` installs one
+
+"#]],
+    );
+    check(
+        place.run(["install", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.1.0 is now installed (sha256:[DIGEST])
+
+"#]],
+    );
+    check(
+        place.run(["install", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.1.0 was installed already (sha256:[DIGEST])
+
+"#]],
+    );
+    let list = place.run(["list"]);
+    assert!(
+        list.starts_with("exit: 0\n--- stdout\ntext-stats  0.1.0  "),
+        "{list}"
+    );
+    check(
+        place.run(["remove", "text-statz"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-statz` is installed
+hint: did you mean `text-stats@0.1.0`?
+
+"#]],
+    );
+    check(
+        place.run(["remove", "Text Stats"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `Text Stats` is no name of a skill
+hint: write NAME, NAME@VERSION, or a digest as `skillhost list --json` shows it
+
+"#]],
+    );
+    check(
+        place.run(["remove", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.1.0 is removed (sha256:[DIGEST])
+
+"#]],
+    );
+    check(
+        place.run(["remove", "text-stats@0.1.0"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-stats@0.1.0` is installed
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
+}
+
+#[test]
+fn a_list_for_programs() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["list", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+[]
+--- stderr
+
+"#]],
+    );
+    place.run(["install", "text-stats"]);
+    let output = place.output(["list", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json[0]["name"], "text-stats");
+    assert_eq!(json[0]["tools"], serde_json::json!(["count"]));
+}
+
+#[test]
+fn another_build_of_the_same_version() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    // A manifest that asks for something else makes another skill.
+    place.write("text-stats/skill.toml", "[limits]\nfuel = 7\n");
+    check(
+        place.run(["install", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: another skill is installed as `text-stats@0.1.0`
+  installed: sha256:[DIGEST]
+  this one:  sha256:[DIGEST]
+hint: give this one another version, or put it in the other's place with `--replace`
+
+"#]],
+    );
+    check(
+        place.run(["install", "text-stats", "--replace"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.1.0 is now installed in the other's place (sha256:[DIGEST])
+
+"#]],
+    );
+}
+
+#[test]
+fn what_was_changed_on_disk_is_not_run() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
+    place.write("home/skills/text-stats@0.1.0/skill.toml", "");
+    check(
+        place.run(["run", "text-stats", "--arg", "text=a"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: `[PLACE]/home/skills/text-stats@0.1.0` was changed since it was installed
+  installed: sha256:[DIGEST]
+  now:       sha256:[DIGEST]
+hint: remove it with `skillhost remove`, and install it anew
+
+"#]],
+    );
+}
+
+#[test]
+fn of_several_versions_one_is_named() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    // As if another version had been installed.
+    let record = place.read("home/skills/text-stats@0.1.0/installed.json");
+    place.write(
+        "home/skills/text-stats@0.0.9/installed.json",
+        record.replace("0.1.0", "0.0.9"),
+    );
+    check(
+        place.run(["list"]),
+        str![[r#"
+exit: 0
+--- stdout
+text-stats  0.1.0  [DIGEST]  [SIZE]  count
+text-stats  0.0.9  [DIGEST]  [SIZE]  count
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["remove", "text-stats"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: several versions of `text-stats` are installed
+  0.1.0, 0.0.9
+hint: name one: `text-stats@0.1.0`
+
+"#]],
+    );
+    check(
+        place.run(["remove", "text-stats@0.0.9"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.0.9 is removed (sha256:[DIGEST])
+
+"#]],
+    );
+}
+
+#[test]
+fn what_is_no_skill_is_not_installed() {
+    let place = Place::new();
+    place.write("garbage.wasm", "garbage");
+    let said = place.run(["install", "garbage.wasm"]);
+    assert!(said.starts_with("exit: 6\n"), "{said}");
+    assert!(!place.path("home/skills").exists());
+}

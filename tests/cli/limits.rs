@@ -1,0 +1,425 @@
+//! Each limit, given too small on the command line, stops a guest with its own exit code and a
+//! message that says what to do; what was used up to then is shown all the same.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+fn run<const N: usize>(args: [&str; N]) -> String {
+    let place = Place::with_behaviours();
+    let mut command = place.command(["run", "behaviours.wasm"]);
+    place.said(&command.args(args).output().expect("the command starts"))
+}
+
+#[test]
+fn fuel() {
+    check(
+        run(["spin", "--fuel", "1M"]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill used up its fuel of 1,000,000 units
+  in the skill, innermost first:
+    behaviours::spin
+    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
+hint: raise the limit with `--fuel N`, or give it less to do
+✗ behaviours 1.2.3 · spin · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn memory() {
+    check(
+        run([
+            "allocate",
+            "-i",
+            r#"{"bytes": 50000000}"#,
+            "--memory",
+            "8MiB",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill needed 48.8 MiB of memory; its limit is 8 MiB
+  in the skill, innermost first:
+    sbrk
+    dlmalloc
+    malloc
+    __rustc::__rdl_alloc
+    __rustc::__rust_alloc
+    alloc::raw_vec::RawVecInner<A>::try_allocate_in
+    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
+hint: raise the limit with `--memory SIZE`, or give it less to do
+✗ behaviours 1.2.3 · allocate · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn time_while_computing() {
+    check(
+        run(["spin", "--timeout", "50ms"]),
+        str![[r#"
+exit: 5
+--- stdout
+--- stderr
+error: the wall time of 50ms was up while the skill ran
+hint: raise the limit with `--timeout TIME`, or give it less to do
+✗ behaviours 1.2.3 · spin · timeout · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn time_while_waiting() {
+    check(
+        run(["wait_for_ever", "--timeout", "50ms"]),
+        str![[r#"
+exit: 5
+--- stdout
+--- stderr
+error: the wall time of 50ms was up while the skill ran
+hint: raise the limit with `--timeout TIME`, or give it less to do
+✗ behaviours 1.2.3 · wait_for_ever · timeout · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn output() {
+    check(
+        run([
+            "answer_large",
+            "-i",
+            r#"{"bytes": 5000}"#,
+            "--output-limit",
+            "1KiB",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill answered with 4.9 KiB; its limit is 1 KiB
+hint: raise the limit with `--output-limit SIZE`, or give it less to do
+✗ behaviours 1.2.3 · answer_large · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn attachments() {
+    check(
+        run([
+            "attach",
+            "-i",
+            r#"{"count": 2, "bytes": 100}"#,
+            "--limit",
+            "attachment_bytes=64",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill attached 204 B; its limit is 64 B
+hint: raise the limit with `--limit attachment_bytes=SIZE`, or give it less to do
+✗ behaviours 1.2.3 · attach · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn input() {
+    check(
+        run([
+            "echo",
+            "-i",
+            r#"{"text": "too long"}"#,
+            "--limit",
+            "input_bytes=8",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the input has 19 B; the limit is 8 B
+hint: raise the limit with `--limit input_bytes=SIZE`, or give it less to do
+✗ behaviours 1.2.3 · echo · resource exhausted · did not run
+
+"#]],
+    );
+}
+
+#[test]
+fn table_elements() {
+    check(
+        run(["echo", "--limit", "table_elements=1"]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill needed tables of 28 elements; its limit is 1 elements, while it was being instantiated
+hint: raise the limit with `--limit table_elements=N`, or give it less to do
+✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn instances() {
+    check(
+        run(["echo", "--limit", "instances=1"]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill consists of more than 1 instances, which is its limit, while it was being instantiated
+hint: raise the limit with `--limit instances=N`, or give it less to do
+✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn handles() {
+    check(
+        run([
+            "pollables",
+            "-i",
+            r#"{"count": 100}"#,
+            "--limit",
+            "handles=10",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill held more than 10 handles at once, which is its limit
+  in the skill, innermost first:
+    wasip2::imports::wasi::clocks::monotonic_clock::subscribe_duration
+    <alloc::vec::Vec<T> as alloc::vec::spec_from_iter::SpecFromIter<T,I>>::from_iter
+    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
+hint: raise the limit with `--limit handles=N`, or give it less to do
+✗ behaviours 1.2.3 · pollables · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn bytes_for_the_host() {
+    // The host grants every call some room for what goes around the bytes.
+    check(
+        run([
+            "log_large",
+            "-i",
+            r#"{"bytes": 500000}"#,
+            "--limit",
+            "host_bytes=1KiB",
+        ]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill handed the host more than 1 KiB in one call, which is its limit
+  in the skill, innermost first:
+    wasm-function[6]
+    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
+hint: raise the limit with `--limit host_bytes=SIZE`, or give it less to do
+✗ behaviours 1.2.3 · log_large · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn stack() {
+    check(
+        run(["overflow_the_stack", "--limit", "stack_bytes=128KiB"]),
+        str![[r#"
+exit: 4
+--- stdout
+--- stderr
+error: the skill used up its stack of 128 KiB
+  in the skill, innermost first:
+    behaviours::deeper (20 times)
+hint: raise the limit with `--limit stack_bytes=SIZE`, or give it less to do
+✗ behaviours 1.2.3 · overflow_the_stack · resource exhausted · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn chatter_is_cut_and_the_run_goes_on() {
+    check(
+        run([
+            "log",
+            "-i",
+            r#"{"count": 5, "bytes": 20}"#,
+            "--limit",
+            "log_bytes=40",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+[behaviours] warn: xxxxxxxxxxxxxxxxxxxx
+warning: 144 B of the skill's log were dropped, being past the limit
+✓ behaviours 1.2.3 · log · [COST]
+
+"#]],
+    );
+    check(
+        run([
+            "print",
+            "-i",
+            r#"{"count": 5, "stdout": "12345\n", "stderr": "67890\n"}"#,
+            "--limit",
+            "stdout_bytes=6",
+            "--limit",
+            "stderr_bytes=6",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+[behaviours] stdout: 12345
+[behaviours] stderr: 67890
+warning: 24 B of the skill's standard output were dropped, being past the limit
+warning: 24 B of the skill's standard error were dropped, being past the limit
+✓ behaviours 1.2.3 · print · [COST]
+
+"#]],
+    );
+    check(
+        run([
+            "progress",
+            "-i",
+            r#"{"count": 5, "bytes": 20}"#,
+            "--limit",
+            "progress_bytes=40",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+warning: 144 B of the skill's progress reports were dropped, being past the limit
+✓ behaviours 1.2.3 · progress · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn a_limit_over_the_ceiling() {
+    check(
+        run(["echo", "--memory", "8GiB"]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies
+✓ behaviours 1.2.3 · echo · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn limits_that_are_none() {
+    check(
+        run(["echo", "--memory", "lots"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'lots' for '--memory <SIZE>': `lots` is not a size; write bytes or a unit, such as `64MiB`
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        run(["echo", "--timeout", "2"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '2' for '--timeout <TIME>': `2` is not a duration; write a number and a unit, such as `500ms` or `2s`
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        run(["echo", "--fuel", "much"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'much' for '--fuel <N>': `much` is not a count; write digits, or such as `5M`
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        run(["echo", "--limit", "handels=3"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'handels=3' for '--limit <NAME=VALUE>': there is no limit `handels`; did you mean `handles`?
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        run(["echo", "--limit", "speed=3"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, fuel, handles, host_bytes, input_bytes, instances, log_bytes, memory_bytes, output_bytes, progress_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        run(["echo", "--limit", "stack_bytes=1"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the stack can be 64 KiB to 16 MiB large
+
+"#]],
+    );
+    check(
+        run(["echo", "--fuel", "5", "--limit", "fuel=6"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the limit fuel is given twice
+
+"#]],
+    );
+}

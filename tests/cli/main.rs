@@ -1,0 +1,25 @@
+//! Tests of the command, as its users see it: exit code, standard output, standard error.
+//!
+//! `SNAPSHOTS=overwrite cargo test --release --test cli` writes what the command says now into the
+//! tests; then read the difference.
+
+mod harness;
+
+mod help;
+
+mod input;
+mod limits;
+mod output;
+mod run;
+
+mod attachments;
+mod dry_run;
+mod grants;
+
+mod find;
+mod inspect;
+mod library;
+mod new;
+
+mod interrupt;
+mod terminal;

@@ -1,0 +1,184 @@
+//! `new`: from nothing to a result.
+
+use std::process::Command;
+
+use snapbox::str;
+
+use crate::harness::{Place, check, root, target};
+
+/// The three commands that `new` prints, in an empty folder with a home of its own: the checkout
+/// plays no part, as the SDK is unpacked from the binary.
+#[test]
+fn a_new_skill_builds_tests_and_runs() {
+    let place = Place::new();
+    check(
+        place.run(["new", "word-greeter"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ the skill `word-greeter` is in `word-greeter`; now:
+  cd word-greeter
+  cargo test
+  skillhost run . --arg name=World
+
+"#]],
+    );
+    let manifest = place.read("word-greeter/Cargo.toml");
+    let home = place.path("home").display().to_string();
+    assert!(manifest.contains(&home), "{manifest}");
+    assert!(
+        !manifest.contains(&root().display().to_string()),
+        "{manifest}"
+    );
+
+    let in_folder = |command: &mut Command| {
+        let output = command
+            .current_dir(place.path("word-greeter"))
+            .env("CARGO_TARGET_DIR", target())
+            .output()
+            .expect("it starts");
+        place.said(&output)
+    };
+    let tested = in_folder(
+        Command::new(env!("CARGO"))
+            .args(["test", "--lib"])
+            .env_remove("RUSTFLAGS"),
+    );
+    assert!(tested.contains("test result: ok. 2 passed"), "{tested}");
+    let ran = in_folder(&mut place.command(["run", ".", "--arg", "name=World"]));
+    check(
+        ran,
+        str![[r#"
+exit: 0
+--- stdout
+{"characters":13,"text":"Hello, World!"}
+--- stderr
+[word-greeter] info: greeting World
+✓ word-greeter 0.1.0 · greet · [COST]
+
+"#]],
+    );
+    let rude = in_folder(&mut place.command(["run", ".", "--arg", "name=a", "--arg", "times=101"]));
+    check(
+        rude,
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/times`: more than 100 is rude
+hint: `skillhost inspect .` shows what the tool takes
+✗ word-greeter 0.1.0 · greet · failed · [COST]
+
+"#]],
+    );
+    let inspected = in_folder(&mut place.command(["inspect", "."]));
+    assert!(inspected.contains("Tool greet  read-only\n"), "{inspected}");
+}
+
+#[test]
+fn names_that_are_none() {
+    let place = Place::new();
+    check(
+        place.run(["new", "Word Count"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `Word Count` is no name for a skill
+  a name has 1 to 64 of a-z, 0-9 and -, a letter first and no hyphen last
+hint: `word-count` would be one
+
+"#]],
+    );
+    check(
+        place.run(["new", "test"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `test` is no name for a crate
+  Rust uses it itself
+hint: `test-skill` would be one
+
+"#]],
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_empty() {
+    let place = Place::new();
+    place.write("mine/notes.txt", "");
+    check(
+        place.run(["new", "mine"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `mine` is not empty
+hint: name another folder with --path DIR
+
+"#]],
+    );
+    place.write("file", "");
+    check(
+        place.run(["new", "file"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `file` is there, and is no folder
+hint: name another folder with --path DIR
+
+"#]],
+    );
+    assert!(!place.path("home/sdk").exists());
+}
+
+#[test]
+fn elsewhere_and_with_an_sdk_of_ones_own() {
+    let place = Place::new();
+    let sdk = root().join("skills-sdk");
+    let sdk = sdk.to_str().expect("the checkout's path is Unicode");
+    check(
+        place.run(["new", "mine", "--path", "deep/er", "--sdk", sdk]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ the skill `mine` is in `deep/er`; now:
+  cd deep/er
+  cargo test
+  skillhost run . --arg name=World
+
+"#]],
+    );
+    let manifest = place.read("deep/er/Cargo.toml");
+    assert!(
+        manifest.contains(&format!("path = \"{sdk}\"")),
+        "{manifest}"
+    );
+    assert!(!place.path("home/sdk").exists());
+    check(
+        place.run(["new", "other", "--sdk", "deep/er"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `deep/er` is not the SDK: its Cargo.toml names another crate
+hint: name the folder `skills-sdk`, with its Cargo.toml
+
+"#]],
+    );
+    check(
+        place.run(["new", "other", "--sdk", "nowhere"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `nowhere` is not the SDK: No such file or directory (os error 2)
+hint: name the folder `skills-sdk`, with its Cargo.toml
+
+"#]],
+    );
+}

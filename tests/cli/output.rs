@@ -1,0 +1,287 @@
+//! What a run prints, and where.
+
+use serde_json::Value;
+use skillhost::{ExecutionResult, Status};
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+/// What `--json` printed: one line, and a result that comes back.
+fn result(stdout: &[u8]) -> (Value, ExecutionResult) {
+    let text = std::str::from_utf8(stdout).expect("JSON is UTF-8");
+    assert_eq!(text.matches('\n').count(), 1, "{text}");
+    let value = serde_json::from_str(text).expect("it is JSON");
+    let result = serde_json::from_str(text).expect("it is a result");
+    assert_eq!(serde_json::to_value(&result).expect("it is JSON"), value);
+    (value, result)
+}
+
+#[test]
+fn a_text_is_printed_plain() {
+    let place = Place::with_behaviours();
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "answer_large",
+            "-i",
+            r#"{"bytes": 7}"#,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+xxxxx
+--- stderr
+✓ behaviours 1.2.3 · answer_large · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn json_is_the_whole_result() {
+    let place = Place::with_text_stats();
+    let output = place.output(["run", "text-stats", "--json", "--arg", "text=a b"]);
+    assert_eq!(output.status.code(), Some(0));
+    let (json, result) = result(&output.stdout);
+    assert_eq!(result.status, Status::Success);
+    assert_eq!(json["output"]["words"], 2);
+    assert_eq!(json["failure"], Value::Null);
+    assert_eq!(json["skill"]["name"], "text-stats");
+    assert_eq!(json["skill"]["version"], "0.1.0");
+    let digest = json["skill"]["digest"].as_str().expect("there is one");
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    for figure in [
+        "fuel",
+        "cpu_time_ms",
+        "wall_time_ms",
+        "peak_memory_bytes",
+        "host_calls",
+        "input_bytes",
+        "output_bytes",
+        "tokens",
+    ] {
+        assert!(!json["usage"][figure].is_null(), "{figure}: {json}");
+    }
+    assert_eq!(json["usage"]["input_bytes"], 14);
+    assert_eq!(json["limits"]["memory_bytes"], 64 << 20);
+}
+
+#[test]
+fn json_is_printed_of_failures_too() {
+    let place = Place::with_behaviours();
+    for (args, code, kind) in [
+        (["spin", "--fuel=1k"], 4, "resource_exhausted"),
+        (["spin", "--timeout=20ms"], 5, "timeout"),
+        (["panic", "--fuel=1G"], 1, "trap"),
+        (["nothing", "--fuel=1G"], 2, "unknown_tool"),
+        (["read", "--dir=/nowhere/at/all"], 3, "rejected"),
+    ] {
+        let mut command = place.command(["run", "behaviours.wasm", "--json"]);
+        let output = command.args(args).output().expect("the command starts");
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        let (json, _) = result(&output.stdout);
+        assert_eq!(json["failure"]["kind"], kind);
+        assert!(output.stderr.starts_with(b"error: ") || kind == "trap");
+    }
+}
+
+#[test]
+fn json_is_printed_of_what_cannot_be_loaded() {
+    let place = Place::new();
+    place.write("garbage.wasm", "garbage");
+    let output = place.output(["run", "garbage.wasm", "--json", "--fuel", "7"]);
+    assert_eq!(output.status.code(), Some(6));
+    let (json, result) = result(&output.stdout);
+    assert_eq!(result.status, Status::Failed);
+    assert_eq!(json["failure"]["kind"], "not_loaded");
+    assert_eq!(json["skill"], Value::Null);
+    assert_eq!(json["limits"]["fuel"], 7);
+}
+
+#[test]
+fn what_the_skill_says_stands_behind_its_name() {
+    let place = Place::with_behaviours();
+    let input = r#"{"count": 2, "stdout": "a\nerror: forged\n", "stderr": "\u001b[2Jb\r\n"}"#;
+    check(
+        place.run(["run", "behaviours.wasm", "print", "-i", input]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+[behaviours] stdout: a
+[behaviours] stdout: error: forged
+[behaviours] stdout: a
+[behaviours] stdout: error: forged
+[behaviours] stderr: \u{1b}[2Jb
+[behaviours] stderr: \u{1b}[2Jb\r
+✓ behaviours 1.2.3 · print · [COST]
+
+"#]],
+    );
+    check(
+        place.run(["run", "behaviours.wasm", "chatter", "-i", r#"{"count": 2}"#]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+[behaviours] info: record 0
+[behaviours] info: record 1
+✓ behaviours 1.2.3 · chatter · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn quiet_leaves_only_the_output() {
+    let place = Place::with_behaviours();
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "chatter",
+            "-i",
+            r#"{"count": 2}"#,
+            "--quiet",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn verbose_says_more() {
+    let place = Place::with_behaviours();
+    // The first time it is compiled, and afterwards not.
+    place.run(["run", "behaviours.wasm", "echo"]);
+    check(
+        place.run(["run", "behaviours.wasm", "echo", "-v"]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+loaded Skill(behaviours@1.2.3, sha256:[DIGEST])
+✓ behaviours 1.2.3 · echo · [COST]
+  cpu [TIME] · instantiation [TIME] · run [TIME] · waiting [TIME] · loading [TIME] · 2 B in · 2 B out
+
+"#]],
+    );
+}
+
+#[test]
+fn tokens_are_part_of_the_cost() {
+    let place = Place::with_behaviours();
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "add_tokens",
+            "-i",
+            r#"{"input": 1200, "output": 5}"#,
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+✓ behaviours 1.2.3 · add_tokens · [COST] · 1,201 + 7 tokens
+
+"#]],
+    );
+}
+
+#[test]
+fn a_panic() {
+    let place = Place::with_behaviours();
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "panic",
+            "-i",
+            r#"{"message": "what now"}"#,
+        ]),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+[behaviours] stderr: thread '<unnamed>' (1) panicked at behaviours/src/lib.rs:184:24:
+[behaviours] stderr: told to panic: what now
+[behaviours] stderr: note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+error: the skill trapped: wasm `unreachable` instruction executed in `<behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute`
+  in the skill, innermost first:
+    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
+hint: a panic ends like this: what it said stands in the skill's standard error
+✗ behaviours 1.2.3 · panic · failed · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn an_error_of_the_skill() {
+    let place = Place::with_behaviours();
+    let input = r#"{"message": "no\u001b[31m good", "code": "E1", "details": "{\"a\": 1}"}"#;
+    check(
+        place.run(["run", "behaviours.wasm", "fail", "-i", input]),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: no\u{1b}[31m good
+  code: E1
+  details: {"a":1}
+✗ behaviours 1.2.3 · fail · failed · [COST]
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "fail_to_retry",
+            "-i",
+            r#"{"after_ms": 1500}"#,
+        ]),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: later
+hint: the skill says that trying again after 1.5 s may help
+✗ behaviours 1.2.3 · fail_to_retry · failed · [COST]
+
+"#]],
+    );
+}
+
+#[test]
+fn an_output_that_does_not_fit() {
+    let place = Place::with_behaviours();
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "answer",
+            "-i",
+            r#"{"json": "[1]"}"#,
+        ]),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill's output does not fit the schema that it declares, at ``: [1] is not of type "object"
+✗ behaviours 1.2.3 · answer · failed · [COST]
+
+"#]],
+    );
+}

@@ -1,0 +1,362 @@
+//! What a guest may touch: exactly what is granted.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+use skillhost::execution::Rejection;
+use skillhost::grant::{Capability, Grants, Mode};
+use skillhost::skill::{Manifest, Package};
+use skillhost::{Cause, ExecutionResult, Host, Skill, Status};
+
+use crate::harness::{behaviours_path, builder, cause, execute, host, output, request};
+
+/// Runs one of the behaviours with these grants.
+async fn with(grants: &Grants, tool: &str, input: Value) -> Value {
+    let request = request(host(), tool, input).await.grants(grants.clone());
+    let result = execute(host(), request).await;
+    output(&result).clone()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("open")).unwrap();
+    fs::write(folder.path().join("open/a.txt"), "a").unwrap();
+    fs::write(folder.path().join("secret.txt"), "secret").unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn without_a_grant_nothing_is_visible() {
+    let nothing = Grants::default();
+    for path in ["/", ".", "/etc", "/etc/hostname", "/proc/self/environ", ""] {
+        for tool in ["list", "read"] {
+            let answer = with(&nothing, tool, json!({ "path": path })).await;
+            assert!(answer["error"].is_string(), "{tool} {path:?}: {answer}");
+        }
+    }
+    let answer = with(&nothing, "environment", json!({})).await;
+    assert_eq!(
+        answer["variables"],
+        json!([]),
+        "the host's own does not leak"
+    );
+    assert_eq!(answer["arguments"], json!([]));
+    let answer = with(&nothing, "config", json!({"key": "a"})).await;
+    assert_eq!(answer, json!({"value": null, "all": []}));
+    let answer = with(&nothing, "stdin", json!({})).await;
+    assert_eq!(answer, json!({"bytes": 0}));
+}
+
+#[tokio::test]
+async fn a_directory_can_be_read() {
+    let folder = folder();
+    let grants = Grants::default().directory(folder.path().join("open"), "/data", Mode::Ro);
+    let answer = with(&grants, "list", json!({"path": "/data"})).await;
+    assert_eq!(answer, json!({"names": ["a.txt"]}));
+    let answer = with(&grants, "read", json!({"path": "/data/a.txt"})).await;
+    assert_eq!(answer, json!({"text": "a"}));
+    // But not written to.
+    let writes = [
+        ("write", json!({"path": "/data/a.txt", "text": "b"})),
+        ("write", json!({"path": "/data/new.txt", "text": "b"})),
+        ("remove", json!({"path": "/data/a.txt"})),
+    ];
+    for (tool, input) in writes {
+        let answer = with(&grants, tool, input).await;
+        assert!(answer["error"].is_string(), "{tool}: {answer}");
+    }
+    let entries: Vec<_> = fs::read_dir(folder.path().join("open")).unwrap().collect();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(
+        fs::read_to_string(folder.path().join("open/a.txt")).unwrap(),
+        "a"
+    );
+}
+
+#[tokio::test]
+async fn a_directory_can_be_written_to_where_that_is_granted() {
+    let folder = folder();
+    let grants = Grants::default().directory(folder.path().join("open"), "/data", Mode::Rw);
+    let answer = with(
+        &grants,
+        "write",
+        json!({"path": "/data/b.txt", "text": "b"}),
+    )
+    .await;
+    assert_eq!(answer, json!({}));
+    assert_eq!(
+        fs::read_to_string(folder.path().join("open/b.txt")).unwrap(),
+        "b"
+    );
+    assert_eq!(
+        with(&grants, "remove", json!({"path": "/data/a.txt"})).await,
+        json!({})
+    );
+    assert!(!folder.path().join("open/a.txt").exists());
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_a_directory() {
+    let folder = folder();
+    let open = folder.path().join("open");
+    symlink("../secret.txt", open.join("relative")).unwrap();
+    symlink(folder.path().join("secret.txt"), open.join("absolute")).unwrap();
+    symlink("..", open.join("up")).unwrap();
+    symlink("/", open.join("root")).unwrap();
+    let secret = folder.path().join("secret.txt");
+    let grants = Grants::default().directory(&open, "/data", Mode::Rw);
+    for path in [
+        "/data/../secret.txt",
+        "/data/open/../../secret.txt",
+        "/data/a.txt/../../secret.txt",
+        "/data/relative",
+        "/data/absolute",
+        "/data/up/secret.txt",
+        "/data/root/etc/hostname",
+        "/data//../secret.txt",
+        "../secret.txt",
+        "secret.txt",
+        secret.to_str().unwrap(),
+        "/etc/hostname",
+    ] {
+        let read = with(&grants, "read", json!({ "path": path })).await;
+        assert!(read["error"].is_string(), "{path}: {read}");
+        let write = with(&grants, "write", json!({"path": path, "text": "broken"})).await;
+        assert!(write["error"].is_string(), "{path}: {write}");
+        let _ = with(&grants, "remove", json!({ "path": path })).await;
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret", "{path}");
+    }
+}
+
+/// Opening one would wait for a writer, on a thread of the host's that nothing interrupts.
+#[tokio::test]
+async fn a_fifo_does_not_hold_the_host_up() {
+    let folder = folder();
+    let fifo = folder.path().join("open/fifo");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&fifo)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let limits = skillhost::LimitOverrides {
+        wall_time: Some(std::time::Duration::from_millis(300)),
+        ..crate::limits::NONE
+    };
+    let grants = Grants::default().directory(folder.path().join("open"), "/data", Mode::Rw);
+    let request = request(host(), "read", json!({"path": "/data/fifo"}))
+        .await
+        .grants(grants)
+        .limits(limits);
+    let result = execute(host(), request).await;
+    assert!(result.usage.wall_time < std::time::Duration::from_secs(3));
+    // Whoever waits there must be let go, or the test's runtime could not end.
+    let _ = fs::OpenOptions::new().read(true).write(true).open(&fifo);
+    crate::harness::check_undisturbed(host()).await;
+}
+
+/// However much a guest asks for, the host reads it in pieces.
+#[tokio::test]
+async fn a_large_read_is_no_large_allocation() {
+    let folder = folder();
+    let file = fs::File::create(folder.path().join("open/large")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let grants = Grants::default().directory(folder.path().join("open"), "/data", Mode::Ro);
+    for bytes in [1_u64 << 30, u64::MAX] {
+        let input = json!({"name": "large", "bytes": bytes});
+        let answer = with(&grants, "read_at_once", input).await;
+        for how in ["read", "streamed"] {
+            let read = answer[how].as_u64().unwrap();
+            assert!((1..=1 << 20).contains(&read), "{how} {bytes}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn variables_and_configuration_are_what_was_granted() {
+    let grants = Grants::default()
+        .environment("TZ", "UTC")
+        .environment("EMPTY", "")
+        .config("rows", "50");
+    let answer = with(&grants, "environment", json!({})).await;
+    assert_eq!(answer["variables"], json!([["EMPTY", ""], ["TZ", "UTC"]]));
+    let answer = with(&grants, "config", json!({"key": "rows"})).await;
+    assert_eq!(answer, json!({"value": "50", "all": [["rows", "50"]]}));
+    let answer = with(&grants, "config", json!({"key": "other"})).await;
+    assert_eq!(answer["value"], Value::Null);
+}
+
+/// The behaviours with a `skill.toml`.
+async fn declared(host: &Host, manifest: &str) -> Skill {
+    let component = fs::read(behaviours_path()).unwrap();
+    let package = Package::from_parts(component, Some(manifest.into()), None).unwrap();
+    host.load_package(package).await.unwrap()
+}
+
+async fn run(
+    host: &Host,
+    skill: &Skill,
+    tool: &str,
+    input: Value,
+    grants: Grants,
+) -> ExecutionResult {
+    let request = skillhost::ExecutionRequest::new(skill.digest(), input)
+        .tool(tool)
+        .grants(grants);
+    let admission = host.can_execute(&request);
+    let result = execute(host, request).await;
+    assert_eq!(admission.refusal, result.failure);
+    result
+}
+
+const MANIFEST: &str = r#"
+    [grants]
+    environment = ["TZ"]
+    [[grants.directories]]
+    path = "/data"
+    mode = "ro"
+    [config.rows]
+    type = "integer"
+    default = 10
+    [config.name]
+    type = "string"
+    [limits]
+    fuel = 123_000_000
+"#;
+
+#[tokio::test]
+async fn what_is_declared_and_granted_holds() {
+    let host = builder().build().unwrap();
+    let skill = declared(&host, MANIFEST).await;
+    let folder = folder();
+    let grants = Grants::default()
+        .directory(folder.path().join("open"), "/data", Mode::Rw)
+        .environment("TZ", "UTC");
+    let result = run(
+        &host,
+        &skill,
+        "write",
+        json!({"path": "/data/a.txt", "text": "b"}),
+        grants.clone(),
+    )
+    .await;
+    assert!(
+        output(&result)["error"].is_string(),
+        "the narrower mode wins"
+    );
+    assert_eq!(result.limits.fuel, 123_000_000, "the skill's own limits");
+    let result = run(
+        &host,
+        &skill,
+        "read",
+        json!({"path": "/data/a.txt"}),
+        grants.clone(),
+    )
+    .await;
+    assert_eq!(output(&result), &json!({"text": "a"}));
+    let result = run(
+        &host,
+        &skill,
+        "config",
+        json!({"key": "rows"}),
+        grants.clone(),
+    )
+    .await;
+    assert_eq!(output(&result)["value"], "10", "the declared default");
+    let result = run(
+        &host,
+        &skill,
+        "config",
+        json!({"key": "rows"}),
+        grants.config("rows", "20"),
+    )
+    .await;
+    assert_eq!(output(&result)["value"], "20");
+
+    let request = skillhost::ExecutionRequest::new(skill.digest(), json!({})).tool("echo");
+    let missing: Vec<String> = host
+        .can_execute(&request)
+        .missing
+        .iter()
+        .map(|denial| denial.hint.clone())
+        .collect();
+    assert_eq!(
+        missing,
+        [
+            "--dir HOST:/data:ro",
+            "--env TZ=VALUE",
+            "--config name=VALUE"
+        ]
+    );
+    assert_eq!(
+        execute(&host, request).await.status,
+        Status::Success,
+        "it runs without"
+    );
+}
+
+#[tokio::test]
+async fn what_is_granted_and_not_declared_is_refused() {
+    let host = builder().build().unwrap();
+    let skill = declared(&host, MANIFEST).await;
+    let folder = folder();
+    for (grants, capability, hint) in [
+        (
+            Grants::default().directory(folder.path(), "/dat", Mode::Ro),
+            Capability::Directory,
+            "did you mean `/data`?",
+        ),
+        (
+            Grants::default().environment("HOME", "/root"),
+            Capability::Environment,
+            "the skill declares: TZ",
+        ),
+        (
+            Grants::default().config("row", "1"),
+            Capability::Config,
+            "did you mean `rows`?",
+        ),
+        (
+            Grants::default().config("rows", "many"),
+            Capability::Config,
+            "give rows a value of type integer",
+        ),
+    ] {
+        let result = run(&host, &skill, "echo", json!({}), grants).await;
+        assert_eq!(result.status, Status::Rejected);
+        let Cause::Rejected {
+            reason, denials, ..
+        } = cause(&result)
+        else {
+            panic!("{:?}", result.failure)
+        };
+        assert_eq!((*reason, denials.len()), (Rejection::Grant, 1));
+        assert_eq!(denials[0].capability, capability);
+        assert_eq!(denials[0].hint, hint);
+        assert_eq!(result.failure.as_ref().unwrap().hint.as_deref(), Some(hint));
+        assert_eq!(result.usage.fuel, 0);
+    }
+    let manifest: Manifest = MANIFEST.parse().unwrap();
+    assert_eq!(skill.manifest(), Some(&manifest));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_refused() {
+    let folder = folder();
+    for host_path in [
+        folder.path().join("nowhere"),
+        folder.path().join("secret.txt"),
+    ] {
+        let grants = Grants::default().directory(&host_path, "/data", Mode::Ro);
+        let request = request(host(), "echo", json!({})).await.grants(grants);
+        let refusal = host().can_execute(&request).refusal.unwrap();
+        let result = execute(host(), request).await;
+        assert_eq!(result.status, Status::Rejected);
+        let failure = result.failure.unwrap();
+        assert!(
+            failure.message.contains(host_path.to_str().unwrap()),
+            "{failure}"
+        );
+        assert_eq!(refusal.status(), Status::Rejected);
+    }
+}

@@ -1,0 +1,24 @@
+//! The host library, with real guests in it: from the outside, through its public interface only.
+//!
+//! The guests are built by the test run itself: the skill in `tests/guests` by cargo, once, and
+//! those in `handmade` from text.
+
+mod handmade;
+mod harness;
+
+mod limits;
+mod limits_outside_of_execute;
+mod usage;
+
+mod life;
+mod results;
+mod schemas;
+
+mod grants;
+mod isolation;
+
+mod cache;
+mod compiling;
+mod loading;
+
+mod tidy;

@@ -1,0 +1,392 @@
+//! What becomes of a request: success, and each kind of failure.
+
+use serde_json::json;
+use skillhost::{Cause, ExecutionRequest, Fault, Limit, LimitOverrides, Status};
+
+use crate::handmade::{Answer, Description, Handmade};
+use crate::harness::{
+    cause, check_undisturbed, execute, host, load, output, request, run, run_handmade,
+};
+use crate::limits::NONE;
+
+#[tokio::test]
+async fn a_success_has_output_identity_and_limits() {
+    let skill = host()
+        .load(crate::harness::behaviours_path())
+        .await
+        .unwrap();
+    let result = run(host(), "echo", json!({"a": [1, null, "é"]}), NONE).await;
+    assert_eq!(output(&result), &json!({"a": [1, null, "é"]}));
+    assert_eq!(result.status, Status::Success);
+    assert_eq!(result.tool.as_deref(), Some("echo"));
+    assert_eq!(result.skill.as_deref(), Some(skill.identity()));
+    assert_eq!(
+        (&*skill.identity().name, &*skill.identity().version),
+        ("behaviours", "1.2.3")
+    );
+    assert_eq!(result.limits, skillhost::Limits::default());
+    let by_name = ExecutionRequest::new("behaviours@1.2.3", json!({})).tool("echo");
+    assert_eq!(execute(host(), by_name).await.status, Status::Success);
+}
+
+#[tokio::test]
+async fn the_guest_knows_its_request_and_its_time() {
+    let mut request = request(host(), "context", json!({})).await;
+    request.attempt = 7;
+    let result = execute(host(), request.clone()).await;
+    assert_eq!(result.request_id, request.request_id);
+    assert_eq!(
+        output(&result)["request_id"],
+        request.request_id.to_string()
+    );
+    assert_eq!(output(&result)["attempt"], 7);
+    let left = output(&result)["left_ms"].as_u64().unwrap();
+    assert!((1..=10_000).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_skill_may_fail_in_its_own_words() {
+    let input =
+        json!({"message": "no\u{1b}[31m such\nrow", "code": "E7", "details": "{\"row\": 3}"});
+    let result = run(host(), "fail", input, NONE).await;
+    let failure = result.failure.unwrap();
+    assert_eq!(result.status, Status::Failed);
+    assert_eq!(failure.fault, Fault::Skill);
+    assert_eq!(failure.message, "the skill failed: no\\u{1b}[31m such\nrow");
+    assert_eq!(
+        failure.cause,
+        Cause::SkillError {
+            retryable: false,
+            retry_after_ms: None,
+            code: Some("E7".into()),
+            details: Some(json!({"row": 3})),
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_skill_may_ask_to_be_tried_again() {
+    for after in [None, Some(1500)] {
+        let input = json!({ "after_ms": after });
+        let result = run(host(), "fail_to_retry", input, NONE).await;
+        assert_eq!(
+            cause(&result),
+            &Cause::SkillError {
+                retryable: true,
+                retry_after_ms: after,
+                code: None,
+                details: None,
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_input_may_be_refused_by_the_schema_or_by_the_skill() {
+    let result = run(host(), "sleep", json!({"ms": -1}), NONE).await;
+    assert_eq!(
+        cause(&result),
+        &Cause::InvalidInput {
+            pointer: "/ms".into()
+        }
+    );
+    assert_eq!(result.failure.as_ref().unwrap().fault, Fault::Input);
+
+    let result = run(host(), "sleep", json!({"mss": 1}), NONE).await;
+    let failure = result.failure.unwrap();
+    assert_eq!(
+        failure.hint.as_deref(),
+        Some("did you mean `ms`?"),
+        "{}",
+        failure.message
+    );
+
+    let result = run(host(), "sleep", json!([1]), NONE).await;
+    assert!(matches!(cause(&result), Cause::InvalidInput { .. }));
+
+    let result = run(host(), "reject_input", json!({}), NONE).await;
+    assert_eq!(
+        cause(&result),
+        &Cause::InvalidInput {
+            pointer: "/a/0".into()
+        }
+    );
+    let failure = result.failure.unwrap();
+    assert_eq!(
+        failure.message,
+        "the input does not fit at `/a/0`: not like this"
+    );
+}
+
+#[tokio::test]
+async fn a_tool_that_is_not_there_is_suggested() {
+    let result = run(host(), "ecko", json!({}), NONE).await;
+    let failure = result.failure.as_ref().unwrap();
+    assert_eq!(failure.message, "`behaviours` has no tool `ecko`");
+    assert_eq!(failure.hint.as_deref(), Some("did you mean `echo`?"));
+    let Cause::UnknownTool { available } = cause(&result) else {
+        panic!("{failure:?}")
+    };
+    assert!(available.len() > 30);
+
+    let skill = host()
+        .load(crate::harness::behaviours_path())
+        .await
+        .unwrap();
+    let result = execute(host(), ExecutionRequest::new(skill.digest(), json!({}))).await;
+    let failure = result.failure.unwrap();
+    assert_eq!(
+        failure.message,
+        "`behaviours` has several tools, and none was named"
+    );
+
+    // The only tool needs no name.
+    let skill = load(host(), &Handmade::default()).await;
+    let result = execute(host(), ExecutionRequest::new(skill.digest(), json!({}))).await;
+    assert_eq!(result.tool.as_deref(), Some("run"));
+    assert_eq!(result.status, Status::Success);
+
+    // A skill that contradicts itself.
+    let result = run(host(), "unknown_tool", json!({}), NONE).await;
+    assert!(matches!(cause(&result), Cause::UnknownTool { .. }));
+}
+
+#[tokio::test]
+async fn an_output_must_be_json_and_fit_its_schema() {
+    let bomb = format!("[{}0]", "0,".repeat(1_500_000));
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let limits = LimitOverrides {
+        output_bytes: Some(8 << 20),
+        ..NONE
+    };
+    for (json, pointer, message) in [
+        ("not JSON", "", "cannot be read: it is not JSON"),
+        ("", "", "cannot be read: it is not JSON"),
+        ("{} {}", "", "cannot be read: it is not JSON"),
+        ("[1]", "", "does not fit the schema that it declares"),
+        (&bomb, "", "values; 1000000 are allowed"),
+        (&deep, "", "recursion limit"),
+    ] {
+        let result = run(host(), "answer", json!({ "json": json }), limits).await;
+        assert_eq!(
+            cause(&result),
+            &Cause::InvalidOutput {
+                pointer: pointer.into()
+            }
+        );
+        let failure = result.failure.unwrap();
+        assert!(failure.message.contains(message), "{}", failure.message);
+        assert_eq!(failure.fault, Fault::Skill);
+    }
+    let within = Handmade {
+        description: Description {
+            output_schema: Some(r#"{"properties": {"a": {"items": {"type": "integer"}}}}"#.into()),
+            ..Handmade::default().description
+        },
+        answer: Answer {
+            json: br#"{"a": [1, "two"]}"#.to_vec(),
+            ..Handmade::default().answer
+        },
+        ..Handmade::default()
+    };
+    let result = run_handmade(&within, NONE).await;
+    assert_eq!(
+        cause(&result),
+        &Cause::InvalidOutput {
+            pointer: "/a/1".into()
+        }
+    );
+    check_undisturbed(host()).await;
+}
+
+/// The message names the author's function and not the standard library's; the panic's own words
+/// stand in standard error.
+#[tokio::test]
+async fn a_trap_says_where() {
+    let result = run(host(), "panic", json!({"message": "ouch"}), NONE).await;
+    let failure = result.failure.as_ref().unwrap();
+    assert!(
+        result.stderr.contains("told to panic: ouch"),
+        "{}",
+        result.stderr
+    );
+    let Cause::Trap { trap, backtrace } = cause(&result) else {
+        panic!("{failure:?}")
+    };
+    assert_eq!(trap, "unreachable_code_reached");
+    assert!(
+        backtrace
+            .iter()
+            .any(|frame| frame.function.contains("Behaviours as") && frame.offset.is_some()),
+        "{backtrace:?}"
+    );
+    assert!(
+        failure.message.contains("Guest>::execute`"),
+        "{}",
+        failure.message
+    );
+
+    let named = Handmade {
+        fields: r#"(func $divide_by (param i32) (result i32)
+            (i32.div_u (i32.const 7) (local.get 0)))"#
+            .into(),
+        execute: "(call $divide_by (i32.const 0))".into(),
+        ..Handmade::default()
+    };
+    let result = run_handmade(&named, NONE).await;
+    let failure = result.failure.as_ref().unwrap();
+    assert_eq!(
+        failure.message,
+        "the skill trapped: integer divide by zero in `divide_by`"
+    );
+    let Cause::Trap { trap, backtrace } = cause(&result) else {
+        panic!("{failure:?}")
+    };
+    assert_eq!(trap, "integer_division_by_zero");
+    assert_eq!(backtrace[0].function, "divide_by");
+    assert_eq!(backtrace[0].module.as_deref(), Some("main"));
+    check_undisturbed(host()).await;
+}
+
+/// A guest that names its functions like the engine's own messages, or like a terminal's commands.
+#[tokio::test]
+async fn names_of_functions_are_data() {
+    for name in [
+        "fuel allocated for hostcalls has been exhausted",
+        "store handle limit exceeded",
+        "resource limit exceeded: ",
+        "all fuel consumed by WebAssembly",
+        "\\1b[2J\\0a\\e2\\80\\ae",
+    ] {
+        let skill = Handmade {
+            fields: format!("(func $\"{name}\" unreachable)"),
+            execute: format!("(call $\"{name}\") i32.const $answer"),
+            ..Handmade::default()
+        };
+        let result = run_handmade(&skill, NONE).await;
+        let failure = result.failure.as_ref().unwrap();
+        assert!(
+            matches!(cause(&result), Cause::Trap { .. }),
+            "{name}: {failure:?}"
+        );
+        assert!(!format!("{failure}").contains(['\x1b', '\n', '\u{202e}']));
+    }
+}
+
+#[tokio::test]
+async fn waiting_for_nothing_is_against_the_rules() {
+    let result = run(host(), "poll_nothing", json!({}), NONE).await;
+    assert!(matches!(cause(&result), Cause::Trap { .. }));
+    let failure = result.failure.unwrap();
+    assert!(failure.message.contains("empty poll list"), "{failure}");
+}
+
+#[tokio::test]
+async fn exiting_is_no_answer() {
+    for code in [0, 3] {
+        let result = run(host(), "exit", json!({ "code": code }), NONE).await;
+        let Cause::Trap { trap, .. } = cause(&result) else {
+            panic!("{:?}", result.failure)
+        };
+        assert_eq!(trap, "exit");
+        assert!(
+            result
+                .failure
+                .unwrap()
+                .message
+                .contains("exited with status")
+        );
+        assert_eq!(result.status, Status::Failed);
+    }
+    check_undisturbed(host()).await;
+}
+
+/// Pointers beyond the memory, lengths that lie, text that is none, a case that does not exist.
+#[tokio::test]
+async fn an_answer_that_breaks_the_rules_is_a_failure_of_the_skill() {
+    let answer = |answer: Answer| Handmade {
+        answer,
+        ..Handmade::default()
+    };
+    let usual = Handmade::default().answer;
+    let cases = [
+        answer(Answer {
+            json: vec![0xff, 0xfe],
+            ..usual.clone()
+        }),
+        answer(Answer {
+            json_length: Some(1 << 20),
+            ..usual.clone()
+        }),
+        answer(Answer {
+            attachments: (0xffff_ff00, 100),
+            ..usual.clone()
+        }),
+        answer(Answer {
+            attachments: (3, 1),
+            ..usual.clone()
+        }),
+        answer(Answer {
+            case: 7,
+            ..usual.clone()
+        }),
+        Handmade {
+            execute: "i32.const 3".into(),
+            ..Handmade::default()
+        },
+        Handmade {
+            execute: "i32.const -8".into(),
+            ..Handmade::default()
+        },
+        Handmade {
+            realloc: "i32.const -8".into(),
+            ..Handmade::default()
+        },
+    ];
+    for skill in cases {
+        let result = run_handmade(&skill, NONE).await;
+        let Cause::Trap { trap, .. } = cause(&result) else {
+            panic!("{:?}", result.failure)
+        };
+        assert_eq!(trap, "contract_violation", "{:?}", result.failure);
+        assert_eq!(result.failure.as_ref().unwrap().fault, Fault::Skill);
+        check_undisturbed(host()).await;
+    }
+    // So long that the host would have to make room for it first.
+    for lie in [
+        Answer {
+            json_length: Some(u32::MAX),
+            ..usual.clone()
+        },
+        Answer {
+            attachments: (8, u32::MAX),
+            ..usual.clone()
+        },
+    ] {
+        let result = run_handmade(&answer(lie), NONE).await;
+        assert!(
+            matches!(
+                cause(&result),
+                Cause::Trap { .. }
+                    | Cause::ResourceExhausted {
+                        limit: Limit::Output,
+                        ..
+                    }
+            ),
+            "{:?}",
+            result.failure
+        );
+    }
+    check_undisturbed(host()).await;
+}
+
+#[tokio::test]
+async fn what_is_not_loaded_is_said() {
+    let result = execute(host(), ExecutionRequest::new("nobody@1.0.0", json!({}))).await;
+    assert_eq!(cause(&result), &Cause::NotLoaded);
+    assert_eq!(
+        result.failure.unwrap().message,
+        "no skill `nobody@1.0.0` is loaded"
+    );
+    assert_eq!(result.skill, None);
+}

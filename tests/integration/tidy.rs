@@ -1,0 +1,172 @@
+//! The invariants of the architecture that a program can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A source file: its path below `src`, and its text without the unit tests at its end.
+struct Source {
+    path: String,
+    text: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut open: Vec<PathBuf> = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("src can be read");
+            open.extend(entries.map(|entry| entry.expect("src can be read").path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("src can be read");
+            let below = path.strip_prefix(&root).expect("it is below");
+            sources.push(Source {
+                path: below.to_str().expect("names are UTF-8").to_owned(),
+                lines: text.lines().count(),
+                text,
+            });
+        }
+    }
+    assert!(sources.len() > 20);
+    sources
+}
+
+/// The lines that are code and have one of these words in them.
+fn lines_with<'s>(source: &'s Source, words: &'s [&str]) -> impl Iterator<Item = String> + 's {
+    let is_word = |line: &str, word: &str| {
+        line.match_indices(word).any(|(at, _)| {
+            let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+            !line[..at].ends_with(part_of_name)
+                && !line[at + word.len()..].starts_with(part_of_name)
+        })
+    };
+    source
+        .text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .filter(move |(_, line)| words.iter().any(|word| is_word(line, word)))
+        .map(|(number, line)| format!("src/{}:{}: {}", source.path, number + 1, line.trim()))
+}
+
+/// Checks that these words stand in code at these places only.
+fn check_only(words: &[&str], allowed: impl Fn(&str) -> bool) {
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|source| !allowed(&source.path))
+        .flat_map(|source| lines_with(source, words).collect::<Vec<_>>())
+        .collect();
+    assert!(
+        found.is_empty(),
+        "{words:?} must not stand here:\n{}",
+        found.join("\n")
+    );
+}
+
+/// Checks that these words do not stand in code at these places.
+fn check_never(words: &[&str], forbidden: impl Fn(&str) -> bool) {
+    check_only(words, |path| !forbidden(path));
+}
+
+#[test]
+fn only_the_sandbox_knows_wasmtime() {
+    check_only(
+        &["wasmtime", "wasmtime_wasi", "wasmtime_wasi_config"],
+        |path| path.starts_with("sandbox/"),
+    );
+}
+
+#[test]
+fn only_the_command_line_knows_its_parser_and_anyhow() {
+    let cli = |path: &str| path.starts_with("cli/") || path == "cli.rs";
+    check_only(&["clap", "clap_complete"], cli);
+    check_only(&["anyhow"], |path| cli(path) || path == "main.rs");
+}
+
+/// What goes in and out, and what a skill is, can be read without knowing how it runs.
+#[test]
+fn data_does_not_know_what_runs_it() {
+    let data = |path: &str| {
+        path.starts_with("grant/")
+            || path.starts_with("skill/")
+            || [
+                "limits.rs",
+                "usage.rs",
+                "execution.rs",
+                "text.rs",
+                "json.rs",
+            ]
+            .contains(&path)
+    };
+    check_never(&["crate::sandbox", "crate::host", "crate::cli"], data);
+}
+
+#[test]
+fn the_sandbox_does_not_know_the_host() {
+    check_never(&["crate::host", "crate::cli"], |path| {
+        path.starts_with("sandbox/")
+    });
+}
+
+#[test]
+fn the_library_does_not_know_the_command_line() {
+    check_never(&["crate::cli"], |path| {
+        !path.starts_with("cli/") && path != "main.rs"
+    });
+}
+
+#[test]
+fn every_unsafe_block_says_why_it_is_sound() {
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let is_unsafe = code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe");
+            if !is_unsafe {
+                continue;
+            }
+            let mut above = lines[..number].iter().rev().take_while(|line| {
+                line.trim_start().starts_with("//") || line.trim_start().starts_with("#[")
+            });
+            assert!(
+                above.any(|line| line.contains("SAFETY:")),
+                "src/{}:{}: `unsafe` without a comment `SAFETY:` above it",
+                source.path,
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_grows_past_what_can_be_read() {
+    let large: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.lines > 600)
+        .map(|source| format!("src/{} has {} lines", source.path, source.lines))
+        .collect();
+    assert!(
+        large.is_empty(),
+        "600 lines are enough:\n{}",
+        large.join("\n")
+    );
+}
+
+#[test]
+fn every_limit_stands_in_the_readme() {
+    let Ok(readme) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+    else {
+        // Not written yet.
+        return;
+    };
+    let limits = serde_json::to_value(skillhost::Limits::default()).expect("limits are JSON");
+    for name in limits.as_object().expect("an object").keys() {
+        assert!(
+            readme.contains(&format!("`{name}`")),
+            "the README's table of limits lacks `{name}`"
+        );
+    }
+}

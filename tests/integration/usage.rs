@@ -1,0 +1,301 @@
+//! What an execution cost: each figure, on guests whose cost is known.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+use skillhost::{
+    Attachment, Cause, Control, ExecutionRequest, LimitOverrides, ResourceUsage, Status,
+};
+
+use crate::handmade::Handmade;
+use crate::harness::{
+    PAGE, Record, builder, cause, execute, host, load, request, run, run_handmade, run_tool,
+};
+use crate::limits::NONE;
+
+fn counting_to(turns: u32) -> Handmade {
+    Handmade {
+        execute: format!(
+            "(local $n i32) (local.set $n (i32.const {turns}))
+            (loop $more
+                (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            i32.const $answer"
+        ),
+        ..Handmade::default()
+    }
+}
+
+/// A turn of that loop has 5 instructions. Tolerance: 20 %.
+#[tokio::test]
+async fn fuel_is_about_one_unit_for_each_instruction() {
+    let few = run_handmade(&counting_to(1_000), NONE).await.usage.fuel;
+    let many = run_handmade(&counting_to(101_000), NONE).await.usage.fuel;
+    let turn = (many - few) as f64 / 100_000.0;
+    assert!((4.0..=6.0).contains(&turn), "{turn}");
+}
+
+#[tokio::test]
+async fn fuel_is_the_same_each_time() {
+    let skill = load(host(), &counting_to(12_345)).await.digest();
+    let first = run_tool(host(), skill, NONE).await.usage.fuel;
+    for _ in 0..5 {
+        assert_eq!(run_tool(host(), skill, NONE).await.usage.fuel, first);
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The test's own thread runs the guest, so its clock says what is right. Tolerance: 10 %, on the
+/// side of what the host does around the guest. A busy machine changes neither figure.
+#[tokio::test]
+async fn cpu_time_is_that_of_the_thread() {
+    let limits = LimitOverrides {
+        fuel: Some(300_000_000),
+        ..NONE
+    };
+    let request = request(host(), "spin", json!({})).await.limits(limits);
+    let before = thread_cpu_time();
+    let result = host().execute(request).await.unwrap();
+    let spent = thread_cpu_time() - before;
+    let measured = result.usage.cpu_time;
+    assert!(measured <= spent, "{measured:?} of {spent:?}");
+    assert!(measured >= spent.mul_f64(0.9), "{measured:?} of {spent:?}");
+    assert!(measured <= result.usage.wall_time + Duration::from_millis(1));
+}
+
+/// Of half a second asleep, at most a tenth is computing.
+#[tokio::test]
+async fn a_guest_that_sleeps_uses_wall_time_and_no_cpu_time() {
+    let result = run(host(), "sleep", json!({"ms": 500}), NONE).await;
+    assert_eq!(result.status, Status::Success);
+    assert!(result.usage.wall_time >= Duration::from_millis(500));
+    assert!(
+        result.usage.cpu_time < Duration::from_millis(50),
+        "{:?}",
+        result.usage
+    );
+}
+
+#[tokio::test]
+async fn peak_memory_is_exact_to_the_page() {
+    for pages in [0, 1, 7, 500] {
+        let skill = Handmade {
+            execute: format!("(drop (memory.grow (i32.const {pages}))) i32.const $answer"),
+            ..Handmade::default()
+        };
+        let result = run_handmade(&skill, NONE).await;
+        assert_eq!(result.usage.peak_memory_bytes, (4 + pages) * PAGE);
+    }
+}
+
+#[tokio::test]
+async fn host_calls_are_counted_exactly() {
+    let skill = Handmade {
+        execute: "
+            (drop (call $now)) (drop (call $now)) (drop (call $now))
+            (call $log (i32.const 0) (i32.const 0) (i32.const 1))
+            (call $log (i32.const 0) (i32.const 0) (i32.const 1))
+            i32.const $answer"
+            .into(),
+        ..Handmade::that_calls()
+    };
+    assert_eq!(run_handmade(&skill, NONE).await.usage.host_calls, 5);
+    let mut calls = Vec::new();
+    for count in [10, 110] {
+        let result = run(host(), "measured_calls", json!({ "count": count }), NONE).await;
+        calls.push(result.usage.host_calls);
+        let result = run(
+            host(),
+            "many_random",
+            json!({"count": count, "bytes": 8}),
+            NONE,
+        )
+        .await;
+        calls.push(result.usage.host_calls);
+        let result = run(host(), "chatter", json!({ "count": count }), NONE).await;
+        calls.push(result.usage.host_calls);
+    }
+    assert_eq!(calls[3] - calls[0], 100);
+    assert_eq!(calls[4] - calls[1], 100);
+    assert_eq!(calls[5] - calls[2], 200, "a log and a progress report each");
+}
+
+/// Making a pollable, waiting for it, and giving it back: dropping a handle is a call, too.
+#[tokio::test]
+async fn waiting_is_three_calls() {
+    let skill = Handmade {
+        execute: "(local $p i32)
+            (local.set $p (call $subscribe (i64.const 1000000)))
+            (call $block (local.get $p)) (call $drop (local.get $p))
+            i32.const $answer"
+            .into(),
+        ..Handmade::that_calls()
+    };
+    let calls = run_handmade(&skill, NONE).await.usage.host_calls;
+    assert_eq!(calls, 3);
+}
+
+#[tokio::test]
+async fn bytes_in_and_out_are_exact() {
+    let request = request(host(), "echo", json!({"a": "é"}))
+        .await
+        .attach(Attachment::new("name", "text/plain", *b"12345"))
+        .attach(Attachment::new("", "", []));
+    let result = execute(host(), request).await;
+    let json_bytes = r#"{"a":"é"}"#.len() as u64;
+    assert_eq!(result.usage.input_bytes, json_bytes + 4 + 10 + 5);
+    assert_eq!(result.usage.output_bytes, result.usage.input_bytes);
+    assert_eq!(
+        result.attachments[0],
+        Attachment::new("name", "text/plain", *b"12345")
+    );
+
+    let input = json!({"message": "abc", "code": "de", "details": "f"});
+    let result = run(host(), "fail", input, NONE).await;
+    assert_eq!(result.usage.output_bytes, 6);
+}
+
+#[tokio::test]
+async fn tokens_add_up() {
+    let result = run(
+        host(),
+        "add_tokens",
+        json!({"input": 10, "output": 20}),
+        NONE,
+    )
+    .await;
+    assert_eq!(
+        (result.usage.tokens.input, result.usage.tokens.output),
+        (11, 22)
+    );
+    let most = json!({"input": u64::MAX, "output": u64::MAX});
+    let result = run(host(), "add_tokens", most, NONE).await;
+    assert_eq!(result.usage.tokens.input, u64::MAX, "it does not wrap");
+}
+
+/// Waiting, compiling, instantiation and run, each where it belongs.
+#[tokio::test]
+async fn times_are_split() {
+    let host = builder().concurrency(1).build().unwrap();
+    let request_of = |input| request(&host, "sleep", input);
+    let began = Instant::now();
+    let mut queued = request_of(json!({"ms": 0})).await;
+    queued.queue_wait = Duration::from_millis(1234);
+    let (slow, quick) = tokio::join!(
+        execute(&host, request_of(json!({"ms": 200})).await),
+        async {
+            tokio::task::yield_now().await;
+            execute(&host, queued).await
+        }
+    );
+    let elapsed = began.elapsed();
+    assert!(
+        slow.usage.compile_time > Duration::ZERO,
+        "the first to run says what loading took"
+    );
+    assert_eq!(quick.usage.compile_time, Duration::ZERO);
+    assert!(slow.usage.run_time >= Duration::from_millis(200));
+    assert_eq!(slow.usage.waiting_time, Duration::ZERO);
+    assert!(
+        quick.usage.waiting_time >= Duration::from_millis(190),
+        "{:?}",
+        quick.usage
+    );
+    assert!(quick.usage.waiting_time + quick.usage.wall_time <= elapsed);
+    assert!(quick.usage.instantiation_time > Duration::ZERO);
+    assert_eq!(quick.usage.queue_wait, Duration::from_millis(1234));
+}
+
+/// Whatever became of it, what it did until then is there.
+#[tokio::test]
+async fn usage_is_there_on_every_kind_of_failure() {
+    let limits = LimitOverrides {
+        fuel: Some(50_000_000),
+        wall_time: Some(Duration::from_millis(300)),
+        memory_bytes: Some(100 * PAGE),
+        ..NONE
+    };
+    for (tool, input) in [
+        ("spin", json!({})),
+        ("wait_for_ever", json!({})),
+        ("allocate", json!({"bytes": 100 << 20})),
+        ("panic", json!({})),
+        ("exit", json!({"code": 3})),
+        ("fail", json!({"message": "x"})),
+        ("fail_to_retry", json!({})),
+        ("reject_input", json!({})),
+        ("unknown_tool", json!({})),
+        ("answer", json!({"json": "not JSON"})),
+        ("answer_large", json!({"bytes": 1100000})),
+        ("overflow_the_stack", json!({})),
+    ] {
+        let result = run(host(), tool, input, limits).await;
+        assert_ne!(result.status, Status::Success, "{tool}");
+        check_usage(tool, &result.usage);
+    }
+}
+
+fn check_usage(what: &str, usage: &ResourceUsage) {
+    assert!(usage.fuel > 1000, "{what}: {usage:?}");
+    assert!(usage.peak_memory_bytes >= 17 * PAGE, "{what}: {usage:?}");
+    assert!(usage.cpu_time > Duration::ZERO, "{what}: {usage:?}");
+    assert!(usage.run_time > Duration::ZERO, "{what}: {usage:?}");
+    assert!(
+        usage.instantiation_time > Duration::ZERO,
+        "{what}: {usage:?}"
+    );
+    assert!(usage.input_bytes > 0, "{what}: {usage:?}");
+}
+
+#[tokio::test]
+async fn usage_is_there_when_it_is_cancelled_and_when_its_future_is_dropped() {
+    for tool in ["spin", "wait_for_ever"] {
+        let record = Record::new();
+        let token = tokio_util::sync::CancellationToken::new();
+        let control = Control::default()
+            .observer(record.clone())
+            .cancellation(token.clone());
+        let running = request(host(), tool, json!({})).await;
+        let (result, ()) = tokio::join!(host().execute_with(running, control), async {
+            record.wait_for("started", 1).await;
+            token.cancel();
+        });
+        let result = result.unwrap();
+        assert!(matches!(cause(&result), Cause::Cancelled { .. }));
+        check_usage(tool, &result.usage);
+
+        let record = Record::new();
+        let control = Control::default().observer(record.clone());
+        let running = request(host(), tool, json!({})).await;
+        tokio::select! {
+            _ = host().execute_with(running, control) => unreachable!("it never ends"),
+            () = async {
+                record.wait_for("started", 1).await;
+                // Into the guest and back.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        assert_eq!(
+            record.events(),
+            ["admitted", "started", "finished cancelled"]
+        );
+        check_usage(tool, &record.usage().unwrap());
+    }
+}
+
+/// A guest that was stopped before its first instruction cost nothing but time.
+#[tokio::test]
+async fn nothing_is_reported_that_was_not_used() {
+    let result = execute(host(), ExecutionRequest::new("nobody", json!({}))).await;
+    assert_eq!(cause(&result), &Cause::NotLoaded);
+    assert_eq!(result.usage, ResourceUsage::default());
+    let result = run(host(), "sleep", json!({}), NONE).await;
+    assert!(matches!(cause(&result), Cause::InvalidInput { .. }));
+    assert_eq!(result.usage.fuel, 0);
+}
