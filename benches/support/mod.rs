@@ -61,6 +61,7 @@ pub fn times(rounds: usize, mut round: impl FnMut()) -> Vec<Duration> {
 pub fn quantile(times: &[Duration], share: f64) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
+    assert!(!sorted.is_empty(), "nothing was measured");
     let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1;
     sorted[index]
 }

@@ -94,8 +94,11 @@ impl Host {
     ///
     /// # Errors
     /// Only where the host itself is broken. What becomes of the request is in the result.
-    pub async fn execute(&self, request: ExecutionRequest) -> Result<ExecutionResult, HostError> {
-        self.execute_with(request, Control::default()).await
+    pub fn execute(
+        &self,
+        request: ExecutionRequest,
+    ) -> impl Future<Output = Result<ExecutionResult, HostError>> + Send + '_ {
+        self.execute_with(request, Control::default())
     }
 
     /// Runs one request that can be cancelled or watched.

@@ -49,6 +49,9 @@ pub(crate) struct Ready {
     pub took: Duration,
 }
 
+/// A component from the cache, and what it answered to `describe`, where that is kept.
+type Loaded = (Arc<Component>, Option<Description>);
+
 /// Why a component could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadFault {
@@ -96,7 +99,7 @@ impl Loader {
         &self,
         cache: &Cache,
         digest: &Digest,
-    ) -> Result<Option<(Arc<Component>, Option<Description>)>, LoadFault> {
+    ) -> Result<Option<Loaded>, LoadFault> {
         let Some(Entry { code, description }) = cache.find(digest) else {
             return Ok(None);
         };

@@ -5,17 +5,17 @@
 //! bounded in size, nothing is ever fetched, and the number of times that a value can be visited
 //! is bounded: see [`Schema::new`].
 
-use std::collections::HashMap;
+mod cost;
+
 use std::fmt;
 
 use serde_json::Value;
 
 use crate::text::{printable, shortened};
+use cost::Graph;
 
 /// The largest schema, in bytes of its JSON text.
 const MAX_BYTES: usize = 256 * 1024;
-/// The most work that the places along one way into a value may make, in units of [`Node::own`].
-const MAX_VISITS: u64 = 50_000;
 /// The work that checking any value may make: well under a second of it.
 const FREE_WORK: u64 = 10_000_000;
 /// The work that each part of a value may make in a value that is larger. Whoever allows larger
@@ -23,12 +23,8 @@ const FREE_WORK: u64 = 10_000_000;
 const WORK_PER_PART: u64 = 100;
 /// The most patterns that one schema may have: each takes up to [`MAX_PATTERN_BYTES`] of memory.
 pub(super) const MAX_PATTERNS: usize = 200;
-/// The longest path to a place in a schema, in bytes.
-const MAX_POINTER: usize = 8 * 1024;
 /// The deepest nesting of JSON that anything here accepts; serde_json has the same bound.
 pub(crate) const MAX_DEPTH: usize = 128;
-/// The least depth that a schema must allow to be of use.
-const MIN_DEPTH: usize = 4;
 /// The size to which one compiled pattern may grow, in bytes.
 const MAX_PATTERN_BYTES: usize = 128 * 1024;
 
@@ -226,251 +222,6 @@ fn extent(value: &Value) -> Extent {
 /// How many levels of arrays and objects a value has: 0 for a number or a text.
 pub(crate) fn depth(value: &Value) -> usize {
     extent(value).depth
-}
-
-/// The subschemas of a schema, and which of them meet where.
-struct Graph<'a> {
-    root: &'a Value,
-    nodes: Vec<Node>,
-    by_pointer: HashMap<String, usize>,
-    patterns: usize,
-}
-
-#[derive(Default)]
-struct Node {
-    /// What its own keywords cost: 1, and 1 more for each name and pattern that they list and for
-    /// each 16 bytes that they compare with.
-    own: u64,
-    /// Checked against the same place.
-    in_place: Vec<usize>,
-    /// Checked against a child, several possibly against the same one.
-    overlapping: Vec<usize>,
-    /// Checked against a child, each against another.
-    exclusive: Vec<usize>,
-    /// In-place subschemas are walked a second time to find what they did not evaluate.
-    twice: bool,
-}
-
-impl<'a> Graph<'a> {
-    fn new(root: &'a Value) -> Result<Self, SchemaError> {
-        let mut graph = Graph {
-            root,
-            nodes: Vec::new(),
-            by_pointer: HashMap::new(),
-            patterns: 0,
-        };
-        let mut open = vec![(String::new(), root)];
-        graph.node("", &mut Vec::new(), root);
-        while let Some((pointer, schema)) = open.pop() {
-            graph.visit(&pointer, schema, &mut open)?;
-        }
-        Ok(graph)
-    }
-
-    /// The index of the node at a pointer; it is put on the list of open ones when it is new.
-    fn node(
-        &mut self,
-        pointer: &str,
-        open: &mut Vec<(String, &'a Value)>,
-        schema: &'a Value,
-    ) -> usize {
-        if let Some(&index) = self.by_pointer.get(pointer) {
-            return index;
-        }
-        let index = self.nodes.len();
-        self.nodes.push(Node::default());
-        self.by_pointer.insert(pointer.to_owned(), index);
-        open.push((pointer.to_owned(), schema));
-        index
-    }
-
-    fn visit(
-        &mut self,
-        pointer: &str,
-        schema: &'a Value,
-        open: &mut Vec<(String, &'a Value)>,
-    ) -> Result<(), SchemaError> {
-        let Value::Object(keywords) = schema else {
-            return Ok(());
-        };
-        let mut node = Node {
-            own: 1,
-            ..Node::default()
-        };
-        for (keyword, value) in keywords {
-            let place = format!("{pointer}/{}", escape(keyword));
-            if place.len() > MAX_POINTER {
-                return Err(SchemaError::Invalid(
-                    "it has a name in it that is too long".into(),
-                ));
-            }
-            let list = match keyword.as_str() {
-                "$ref" => {
-                    let target = self.resolve(&place, keyword, value)?;
-                    let index = self.node(&target.0, open, target.1);
-                    node.in_place.push(index);
-                    continue;
-                }
-                "$dynamicRef" | "$recursiveRef" | "$id" | "id" if value.is_string() => {
-                    // A root may name itself: that changes nothing, as nothing is looked up by it.
-                    if pointer.is_empty() && matches!(keyword.as_str(), "$id" | "id") {
-                        continue;
-                    }
-                    return Err(reference(keyword, &place, value));
-                }
-                "unevaluatedProperties" | "unevaluatedItems" => {
-                    node.twice = true;
-                    &mut node.overlapping
-                }
-                "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else"
-                | "dependentSchemas" | "dependencies" => &mut node.in_place,
-                "patternProperties" | "contains" | "propertyNames" => &mut node.overlapping,
-                "properties"
-                | "additionalProperties"
-                | "items"
-                | "prefixItems"
-                | "additionalItems" => &mut node.exclusive,
-                "title" | "description" | "$comment" | "default" | "examples" | "$defs"
-                | "definitions" => continue,
-                keyword => {
-                    self.patterns += usize::from(keyword == "pattern");
-                    node.own += 1 + value.to_string().len() as u64 / 16;
-                    continue;
-                }
-            };
-            let named = matches!(
-                keyword.as_str(),
-                "properties" | "patternProperties" | "dependentSchemas" | "dependencies"
-            );
-            match value {
-                Value::Object(schemas) if named => {
-                    node.own += schemas.len() as u64;
-                    if keyword == "patternProperties" {
-                        self.patterns += schemas.len();
-                    }
-                    for (key, schema) in schemas {
-                        let place = format!("{place}/{}", escape(key));
-                        list.push(self.node(&place, open, schema));
-                    }
-                }
-                Value::Array(schemas) => {
-                    for (index, schema) in schemas.iter().enumerate() {
-                        list.push(self.node(&format!("{place}/{index}"), open, schema));
-                    }
-                }
-                schema => list.push(self.node(&place, open, schema)),
-            }
-        }
-        let index = self.by_pointer[pointer];
-        self.nodes[index] = node;
-        Ok(())
-    }
-
-    fn resolve(
-        &self,
-        place: &str,
-        keyword: &str,
-        value: &Value,
-    ) -> Result<(String, &'a Value), SchemaError> {
-        let pointer = value
-            .as_str()
-            .and_then(|text| text.strip_prefix('#'))
-            .filter(|pointer| pointer.is_empty() || pointer.starts_with('/'))
-            .filter(|pointer| !pointer.contains('%'));
-        pointer
-            .and_then(|pointer| Some((pointer.to_owned(), self.root.pointer(pointer)?)))
-            .ok_or_else(|| reference(keyword, place, value))
-    }
-
-    /// The deepest value for which no way into it makes more than [`MAX_VISITS`], and what each
-    /// depth up to there makes.
-    fn visits(&self) -> Result<(usize, Vec<u64>), SchemaError> {
-        let order = self.in_place_order()?;
-        let mut below = vec![0_u64; self.nodes.len()];
-        let mut visits = Vec::new();
-        for depth in 0..=MAX_DEPTH {
-            let mut here = vec![0_u64; self.nodes.len()];
-            for &index in &order {
-                let node = &self.nodes[index];
-                let sum = |list: &[usize], of: &[u64]| {
-                    list.iter()
-                        .fold(0_u64, |sum, &index| sum.saturating_add(of[index]))
-                };
-                let in_place = sum(&node.in_place, &here);
-                let in_place = if node.twice {
-                    in_place.saturating_mul(2)
-                } else {
-                    in_place
-                };
-                let exclusive = node.exclusive.iter().map(|&index| below[index]).max();
-                here[index] = node
-                    .own
-                    .saturating_add(in_place)
-                    .saturating_add(sum(&node.overlapping, &below))
-                    .saturating_add(exclusive.unwrap_or(0));
-            }
-            if here[0] > MAX_VISITS {
-                return match depth.checked_sub(1) {
-                    Some(depth) if depth >= MIN_DEPTH => Ok((depth, visits)),
-                    _ => Err(SchemaError::TooExpensive),
-                };
-            }
-            visits.push(here[0]);
-            if here == below {
-                break;
-            }
-            below = here;
-        }
-        Ok((MAX_DEPTH, visits))
-    }
-
-    /// The nodes, each after those it checks in place. A cycle there would never end.
-    fn in_place_order(&self) -> Result<Vec<usize>, SchemaError> {
-        #[derive(Clone, Copy, PartialEq)]
-        enum Mark {
-            New,
-            Open,
-            Done,
-        }
-        let mut marks = vec![Mark::New; self.nodes.len()];
-        let mut order = Vec::with_capacity(self.nodes.len());
-        for start in 0..self.nodes.len() {
-            let mut stack = vec![(start, 0)];
-            while let Some((index, next)) = stack.pop() {
-                if next == 0 {
-                    match marks[index] {
-                        Mark::Done => continue,
-                        Mark::Open => return Err(SchemaError::TooExpensive),
-                        Mark::New => marks[index] = Mark::Open,
-                    }
-                }
-                match self.nodes[index].in_place.get(next) {
-                    Some(&child) => {
-                        stack.push((index, next + 1));
-                        stack.push((child, 0));
-                    }
-                    None => {
-                        marks[index] = Mark::Done;
-                        order.push(index);
-                    }
-                }
-            }
-        }
-        Ok(order)
-    }
-}
-
-fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {
-    SchemaError::Reference {
-        keyword: keyword.to_owned(),
-        pointer: shortened(&printable(place, false), 200).into_owned(),
-        reference: shortened(value.as_str().unwrap_or("not a text"), 200).into_owned(),
-    }
-}
-
-/// A key as it stands in a JSON Pointer (RFC 6901, section 3).
-fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]
