@@ -1,5 +1,5 @@
 //! How long after its deadline a guest is stopped that does all it can to go on: one that spins
-//! alone, a hundred that spin at once on two threads, and one inside a bulk memory instruction.
+//! alone, on fast instructions and on slow ones, a hundred that spin at once on two threads, and one inside a bulk memory instruction.
 //! And what becomes of a trivial execution beside the hundred.
 //!
 //! `cargo bench --bench deadline`, with `-- --smoke` to see only whether it works. The floor is
@@ -20,10 +20,13 @@ const CROWD: usize = 100;
 /// The memory limit of the guest that fills memory, and what it fills of it, in MiB.
 const MEMORY: u64 = 64;
 const FILLED: u64 = 48;
+/// What the guest that waits for its memory reads from, in MiB.
+const CHASED: u64 = 32;
 
 fn main() {
     let bench = Bench::new(&support::guest());
-    let alone = bench.alone();
+    let alone = bench.alone("spin", Duration::from_millis(20));
+    let chasing = bench.alone("chase", Duration::from_millis(60));
     let common = bench.crowd(|_| Duration::ZERO);
     let staggered = bench.crowd(|index| Duration::from_millis(2) * index as u32);
     let beside = bench.beside();
@@ -33,6 +36,7 @@ fn main() {
     println!("late by, in ms             p50      p99      p99      p50      p99");
     for (name, lateness) in [
         ("alone", &alone),
+        ("alone, slow memory", &chasing),
         ("100, one deadline", &common),
         ("100, staggered", &staggered),
     ] {
@@ -56,6 +60,7 @@ fn main() {
         serde_json::json!({
             "benchmark": "deadline",
             "alone": alone.json(),
+            "alone_slow_memory": chasing.json(),
             "crowd_one_deadline": common.json(),
             "crowd_staggered": staggered.json(),
             "beside_crowd": {
@@ -69,6 +74,7 @@ fn main() {
             "load": support::load(),
             "target": {
                 "alone": {"p99_ms": 2.0},
+                "alone_slow_memory": {"p99_ms": 2.0},
                 "crowd_one_deadline": {"p99_ms": 10.0},
                 "crowd_staggered": {"p99_ms": 10.0},
                 "bulk": {"p99_ms": support::ms(write).max(2.0)},
@@ -184,12 +190,11 @@ impl Bench {
     }
 
     /// One that spins, again and again, in turn with native code.
-    fn alone(&self) -> Lateness {
+    fn alone(&self, tool: &str, wall_time: Duration) -> Lateness {
         let mut lateness = Lateness::default();
-        let wall_time = Duration::from_millis(20);
         for _ in 0..support::rounds(300) {
             let began = Instant::now();
-            let request = self.request("spin", 0, wall_time);
+            let request = self.request(tool, CHASED, wall_time);
             let (result, ended) = self.runtime.block_on(self.start(request));
             lateness.inside.push(late(&result, wall_time));
             lateness.outside.push(ended - began - wall_time);

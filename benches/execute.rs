@@ -96,7 +96,6 @@ fn main() {
 }
 
 async fn execute(host: &Host, skill: &Skill) {
-
     let request =
         ExecutionRequest::new(skill.digest(), serde_json::json!({"text": "to be"})).tool("echo");
     let result = host.execute(request).await.expect("the host works");

@@ -29,8 +29,11 @@ pub const MIB: u64 = 1024 * KIB;
 /// let request = LimitOverrides { memory_bytes: Some(1 << 30), ..Default::default() };
 /// assert_eq!(Limits::resolve(&ceiling, &[&request], &limits).memory_bytes, 32 << 20);
 /// ```
+///
+/// Read back from JSON, a limit that is not there is the default, and one that is not known is left
+/// out: results outlive the version that wrote them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct Limits {
     /// Fuel: roughly one unit for each WebAssembly instruction, and one for each byte that a bulk
     /// instruction moves. Default 10,000,000,000.

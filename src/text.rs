@@ -2,10 +2,21 @@
 
 /// The candidate that a misspelt word most likely meant, if any is close.
 ///
-/// Jaro-Winkler similarity above 0.8; the threshold that clap uses for its own suggestions.
+/// Jaro-Winkler similarity above 0.8; the threshold that clap uses for its own suggestions. It is
+/// too strict with short words, so one slip (a letter more, less or other, or two swapped) counts
+/// as close as well.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |candidate| {
+        let similarity = strsim::jaro_winkler(word, candidate);
+        let slip = (3..=64).contains(&word.len()) && strsim::osa_distance(word, candidate) == 1;
+        if slip {
+            similarity.max(0.9)
+        } else {
+            similarity
+        }
+    };
     candidates
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -85,6 +96,7 @@ mod tests {
             closest("thumnail", ["thumbnail", "metadata"].into_iter()),
             Some("thumbnail")
         );
+        assert_eq!(closest("tpo", ["text", "top"].into_iter()), Some("top"));
         assert_eq!(
             closest("zebra", ["thumbnail", "metadata"].into_iter()),
             None

@@ -29,7 +29,7 @@ pub struct ResourceUsage {
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
     pub waiting_time: Duration,
     /// Time spent before the wall clock started, compiling the component or loading it from the
-    /// compiled cache. Zero where it was ready.
+    /// compiled cache. The first execution after a skill was loaded reports it, and no other.
     #[serde(rename = "compile_time_ms", with = "fractional_ms")]
     pub compile_time: Duration,
     /// Time spent in a queue before that, where the request came from one.

@@ -22,6 +22,15 @@ pub fn rounds(n: usize) -> usize {
 
 /// The guest of the benchmarks, built from source.
 pub fn guest() -> PathBuf {
+    build("bench_guest.wasm")
+}
+
+/// A command that says hello, built from source.
+pub fn hello() -> PathBuf {
+    build("hello.wasm")
+}
+
+fn build(file: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-guest");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -43,7 +52,25 @@ pub fn guest() -> PathBuf {
         built.success(),
         "the guest was not built; is the target there? `rustup target add wasm32-wasip2`"
     );
-    target.join("wasm32-wasip2/release/bench_guest.wasm")
+    target.join("wasm32-wasip2/release").join(file)
+}
+
+/// This very program with other arguments, in a process of its own. It is to print JSON in its last
+/// line.
+pub fn again(arguments: &[&str]) -> serde_json::Value {
+    let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+    command.args(arguments);
+    if smoke() {
+        command.arg("--smoke");
+    }
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("this program can be started");
+    assert!(output.status.success(), "{arguments:?} failed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).expect("the last line is JSON")
 }
 
 /// Runs something a number of times, and gives the time that each round took.
@@ -119,17 +146,16 @@ pub fn ratio(a: f64, b: f64) -> f64 {
     (a / b * 1e3).round() / 1e3
 }
 
-/// The memory that this process holds, in bytes.
+/// The memory that this process holds, in bytes, with the kernel's tables of its pages.
 pub fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = |line: &str| line.trim().strip_suffix(" kB")?.parse::<u64>().ok();
     status
         .lines()
-        .find_map(|line| {
-            line.strip_prefix("VmRSS:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse::<u64>()
-                .ok()
+        .filter_map(|line| match line.split_once(':')? {
+            ("VmRSS" | "VmPTE", rest) => kib(rest),
+            _ => None,
         })
-        .map_or(0, |kib| kib * 1024)
+        .sum::<u64>()
+        * 1024
 }

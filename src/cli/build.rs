@@ -106,7 +106,7 @@ fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
         return Ok(());
     }
     console.note(format_args!(
-        "Rust's target {TARGET}, which skills are built for, is missing; running `rustup target add {TARGET}`"
+        "Rust's target {TARGET}, which skills are built for, is missing; trying `rustup target add {TARGET}`"
     ));
     let added = Command::new("rustup")
         .args(["target", "add", TARGET])

@@ -21,7 +21,7 @@ pub enum Exit {
     Timeout = 5,
     /// The skill could not be found, built or loaded.
     NotLoaded = 6,
-    /// The host itself is broken.
+    /// The host itself failed, or could not write the output.
     Host = 70,
     /// Ctrl-C.
     Cancelled = 130,
@@ -37,7 +37,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-   70  the host itself is broken
+   70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C";
 
 impl Exit {

@@ -1,11 +1,14 @@
 //! The host that a command runs skills with.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 use skillhost::skill::Package;
 use skillhost::{CompileEvent, CompileSettings, Host, Isolation, Skill};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +23,11 @@ pub const COMPILE_COMPONENT: &str = "compile-component";
 
 /// Executions in flight at once. A command has one; `describe` of a new skill is another.
 const CONCURRENCY: u32 = 2;
+
+/// How long a compilation that is cancelled may take to remove what it has written.
+const TIDYING: Duration = Duration::from_millis(200);
+/// Within this time, Ctrl-C reaches all processes that it is meant for.
+const JUST_NOW: Duration = Duration::from_millis(10);
 
 /// A host that keeps compiled components, and compiles in a child process.
 pub struct CommandHost {
@@ -68,11 +76,23 @@ impl CommandHost {
         typed: &Path,
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Skill> {
+        let mut load = std::pin::pin!(self.host.load_package(package));
         let ended = tokio::select! {
-            loaded = self.host.load_package(package) => {
-                loaded.map_err(|error| explain::load(&typed.display().to_string(), error))
+            loaded = &mut load => Some(loaded),
+            () = interrupts.next() => {
+                // Ctrl-C in a terminal ends the compiling process as well, and what it was writing
+                // is then removed.
+                let _ = tokio::time::timeout(TIDYING, load).await;
+                None
             }
-            () = interrupts.next() => Err(Complaint::new(
+        };
+        let ended = match ended {
+            Some(Ok(skill)) => Ok(skill),
+            // For the same reason the compilation may fail before Ctrl-C is noticed here.
+            Some(Err(error)) if !interrupts.pending().await => {
+                Err(explain::load(&typed.display().to_string(), error))
+            }
+            _ => Err(Complaint::new(
                 Exit::Cancelled,
                 "cancelled while the skill was being loaded",
             )),
@@ -135,12 +155,24 @@ fn stop(spinner: &Spinner) {
 pub struct Interrupts(Signal);
 
 impl Interrupts {
-    /// From now on, Ctrl-C does not end the process.
+    /// From now on, the first Ctrl-C does not end the process. The second does, at once and
+    /// whatever is going on: it is acted upon where it arrives, as the thread that runs the guest
+    /// may be kept by it.
     ///
     /// # Errors
     /// Where the system refuses.
     pub fn catch() -> anyhow::Result<Self> {
+        let again = Arc::new(AtomicBool::new(false));
+        let code = Exit::Cancelled as i32;
+        // In this order: the first one finds that there was none before, and sets it.
+        flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&again))?;
+        flag::register(SIGINT, again)?;
         Ok(Interrupts(signal(SignalKind::interrupt())?))
+    }
+
+    /// Whether there was one, or is one just now.
+    async fn pending(&mut self) -> bool {
+        tokio::time::timeout(JUST_NOW, self.next()).await.is_ok()
     }
 
     /// The next one.

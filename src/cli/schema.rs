@@ -10,6 +10,10 @@ use super::console::{NAME, styled};
 
 /// How many levels of fields in fields are shown.
 const MAX_LEVELS: usize = 3;
+/// The most fields that are shown of one schema: a hostile one can unfold without end.
+const MAX_ROWS: usize = 500;
+/// The most alternatives that are shown of one type.
+const MAX_ALTERNATIVES: usize = 8;
 /// The widest that a type or a default is written.
 const MAX_TYPE: usize = 200;
 
@@ -77,6 +81,9 @@ fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Ve
         .iter()
         .partition(|(name, _)| required.contains(name.as_str()));
     for (name, field) in first.into_iter().chain(then) {
+        if rows.len() >= MAX_ROWS {
+            return;
+        }
         let target = resolve(root, field);
         let keyword = |name: &str| field.get(name).or_else(|| target.get(name));
         let is_required = required.contains(name.as_str());
@@ -108,9 +115,13 @@ fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Ve
 }
 
 /// The schema of the objects in a list, or of an object that may be null; else the schema itself.
-fn inner<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    if let Some(items) = schema.get("items") {
-        return inner(root, resolve(root, items));
+fn inner<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
+    // A list of lists of … may refer to itself.
+    for _ in 0..8 {
+        let Some(items) = schema.get("items") else {
+            break;
+        };
+        schema = resolve(root, items);
     }
     for keyword in ["anyOf", "oneOf"] {
         let mut objects = list(schema, keyword)
@@ -151,11 +162,12 @@ fn type_of(root: &Value, schema: &Value, depth: usize) -> String {
         return value.to_string();
     }
     if keywords.contains_key("enum") {
-        return join(list(schema, "enum").map(Value::to_string));
+        return join(list(schema, "enum").take(100).map(Value::to_string));
     }
     for keyword in ["anyOf", "oneOf"] {
         if keywords.contains_key(keyword) {
-            return join(list(schema, keyword).map(|one| type_of(root, one, depth + 1)));
+            let some = list(schema, keyword).take(MAX_ALTERNATIVES);
+            return join(some.map(|one| type_of(root, one, depth + 1)));
         }
     }
     match keywords.get("type") {

@@ -129,6 +129,9 @@ pub enum Cause {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         backtrace: Vec<Frame>,
     },
+    /// The host itself is broken. Only in events: the caller gets a
+    /// [`HostError`](crate::HostError).
+    HostError,
     /// Code of the host panicked while it served this guest. Only this execution is affected.
     HostPanic,
 }
@@ -143,6 +146,7 @@ impl Cause {
             | Cause::UnknownTool { .. }
             | Cause::InvalidOutput { .. }
             | Cause::NotLoaded
+            | Cause::HostError
             | Cause::HostPanic => Status::Failed,
             Cause::Timeout { .. } => Status::Timeout,
             Cause::Cancelled { .. } => Status::Cancelled,
@@ -161,7 +165,7 @@ impl Cause {
             Cause::Timeout { .. } | Cause::ResourceExhausted { .. } => Fault::Limit,
             Cause::Cancelled { .. } => Fault::Caller,
             Cause::Rejected { .. } => Fault::Policy,
-            Cause::NotLoaded | Cause::HostPanic => Fault::Host,
+            Cause::NotLoaded | Cause::HostError | Cause::HostPanic => Fault::Host,
         }
     }
 }
@@ -243,8 +247,6 @@ pub enum Rejection {
     Grant,
     /// A hook of the embedder's said no.
     Hook,
-    /// The host is shutting down.
-    Shutdown,
 }
 
 /// One frame of a guest's backtrace.

@@ -101,7 +101,16 @@ pub struct DeclaredDirectory {
 
 impl DeclaredDirectory {
     fn matches(&self, guest: &str) -> bool {
-        self.path == "*" || self.path == guest
+        self.path == "*" || normal(&self.path) == normal(guest)
+    }
+}
+
+/// A guest path without what makes no difference: `./` before it, and `/` after it.
+fn normal(path: &str) -> &str {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    match path.trim_end_matches('/') {
+        "" if path.starts_with('/') => "/",
+        path => path,
     }
 }
 
@@ -111,7 +120,7 @@ pub(super) fn check(grants: &[DirectoryGrant]) -> Vec<Denial> {
     for (index, grant) in grants.iter().enumerate() {
         if grants[..index]
             .iter()
-            .any(|earlier| earlier.guest == grant.guest)
+            .any(|earlier| normal(&earlier.guest) == normal(&grant.guest))
         {
             denials.push(Denial {
                 capability: Capability::Directory,

@@ -8,6 +8,17 @@ use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Schema, Tool, ToolSchemas};
 use crate::text::closest;
 
+/// A request that may run.
+pub(super) struct Admitted<'s> {
+    pub skill: &'s Skill,
+    pub tool: &'s Tool,
+    pub schemas: &'s ToolSchemas,
+    /// The effective grants.
+    pub grants: Grants,
+    /// The input's JSON text.
+    pub input: String,
+}
+
 impl Host {
     /// Says, without running anything, whether a request would be admitted, with which limits and
     /// grants, and what is missing. The hook set with [`HostBuilder::before`] is asked, too.
@@ -16,24 +27,15 @@ impl Host {
         let declared = skill
             .as_ref()
             .and_then(|skill| Some(&skill.manifest()?.grants));
-        let (tool, grants, refusal) = match self.admit(request, skill.as_ref()) {
-            Ok((_, tool, _, grants)) => (Some(tool.name.clone()), grants, None),
+        let limits = self.limits(request, skill.as_ref());
+        let (tool, grants, refusal) = match self.admit(request, skill.as_ref(), &limits) {
+            Ok(Admitted { tool, grants, .. }) => {
+                let refusal = openable(&grants).err();
+                let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
+                (Some(tool.name.clone()), grants, refusal)
+            }
             Err(failure) => (request.tool.clone(), Grants::default(), Some(failure)),
         };
-        let limits = self.limits(request, skill.as_ref());
-        let attached: u64 = request
-            .attachments
-            .iter()
-            .map(Attachment::counted_bytes)
-            .sum();
-        let refusal = refusal
-            .or_else(|| over_input(request.input.to_string().len() as u64 + attached, &limits))
-            .or_else(|| too_late(request.deadline, &limits))
-            .or_else(|| {
-                openable(&grants)
-                    .err()
-                    .map(|denial| Failure::denied(vec![denial]))
-            });
         Admission {
             refusal,
             limits,
@@ -61,16 +63,38 @@ impl Host {
         }
     }
 
-    /// Everything that can be said of a request before it waits for a slot.
+    /// Everything that can be said of a request before it waits for a slot. What is cheap to find
+    /// out comes first.
     pub(super) fn admit<'s>(
         &self,
         request: &ExecutionRequest,
         skill: Option<&'s Skill>,
-    ) -> Result<(&'s Skill, &'s Tool, &'s ToolSchemas, Grants), Failure> {
+        limits: &Limits,
+    ) -> Result<Admitted<'s>, Failure> {
         let Some(skill) = skill else {
             let message = format!("no skill `{}` is loaded", request.skill);
             return Err(Failure::new(Cause::NotLoaded, message));
         };
+        if let Some(failure) = too_late(request.deadline, limits) {
+            return Err(failure);
+        }
+        let input = serde_json::to_string(&request.input).map_err(|error| {
+            let cause = Cause::InvalidInput {
+                pointer: String::new(),
+            };
+            Failure::new(
+                cause,
+                format!("the input cannot be written as JSON: {error}"),
+            )
+        })?;
+        let attached: u64 = request
+            .attachments
+            .iter()
+            .map(Attachment::counted_bytes)
+            .sum();
+        if let Some(failure) = over_input(input.len() as u64 + attached, limits) {
+            return Err(failure);
+        }
         let (tool, schemas) = skill.tool(request.tool.as_deref())?;
         fits(request, &schemas.input, tool)?;
         let declared = skill.manifest().map(|manifest| &manifest.grants);
@@ -88,7 +112,13 @@ impl Host {
                 format!("not admitted: {}", refusal.message),
             ));
         }
-        Ok((skill, tool, schemas, grants))
+        Ok(Admitted {
+            skill,
+            tool,
+            schemas,
+            grants,
+            input,
+        })
     }
 }
 

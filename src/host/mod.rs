@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arc_swap::ArcSwap;
 
 use crate::execution::{
-    BoxFuture, Control, Event, Execute, ExecutionRequest, ExecutionResult, HostError, Observer,
+    BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Observer,
 };
 use crate::limits::Limits;
 use crate::sandbox::{Flight, Loader, Plan, Runner};
 use crate::skill::{Digest, SkillRef};
 
+use admission::Admitted;
 use builder::Before;
 pub use builder::{HostBuilder, Refusal};
 pub use load::LoadError;
@@ -115,12 +117,23 @@ impl Host {
         let skill = skills.find(&request.skill);
         let limits = self.limits(&request, skill);
         let observers = [self.inner.observer.clone(), control.observer];
+        // Declared before the flight, and so dropped after it: see `Runner::run`.
+        let mut slot = None;
         let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
         flight.usage.queue_wait = request.queue_wait;
-        let mut tool_name = request.tool.clone();
-        let ended = match self.admit(&request, skill) {
-            Err(failure) => Err(failure),
-            Ok((skill, tool, schemas, grants)) => {
+        let tool_name;
+        let ended = match self.admit(&request, skill, &limits) {
+            Err(failure) => {
+                tool_name = request.tool;
+                Err(failure)
+            }
+            Ok(Admitted {
+                skill,
+                tool,
+                schemas,
+                grants,
+                input,
+            }) => {
                 tool_name = Some(tool.name.clone());
                 flight.usage.compile_time = skill.unreported_compile_time();
                 flight.tell(&Event::Admitted {
@@ -129,15 +142,26 @@ impl Host {
                     limits: &limits,
                 });
                 let plan = Plan {
-                    component: &skill.inner.component,
                     tool: &tool.name,
-                    input: request.input.to_string(),
+                    input,
                     attachments: request.attachments,
                     grants: &grants,
                     attempt: request.attempt,
                     cancellation: control.cancellation,
                 };
-                let answer = self.inner.runner.run(&mut flight, plan).await?;
+                let answer = match self
+                    .inner
+                    .runner
+                    .run(&mut slot, &skill.inner.component, &mut flight, plan)
+                    .await
+                {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        let failure = Failure::new(Cause::HostError, error.to_string());
+                        flight.finish(Some(&failure));
+                        return Err(error);
+                    }
+                };
                 answer.and_then(|answer| {
                     let output = admission::output(&answer.json, schemas)?;
                     Ok((output, answer.attachments))
@@ -187,7 +211,14 @@ impl Host {
                     .enable_time()
                     .build()
                     .map_err(|error| HostError::Internal(format!("no runtime: {error}")))?;
-                self.inner.runtime.get_or_init(|| runtime)
+                if let Err(second) = self.inner.runtime.set(runtime) {
+                    // Another thread was first.
+                    second.shutdown_background();
+                }
+                self.inner
+                    .runtime
+                    .get()
+                    .ok_or_else(|| HostError::Internal("no runtime".into()))?
             }
         };
         if tokio::runtime::Handle::try_current().is_err() {

@@ -151,6 +151,8 @@ fn code_config() -> Config {
         .epoch_interruption(false)
         .wasm_component_model(true)
         .wasm_memory64(false)
+        // The limiter counts on memories growing by whole pages.
+        .wasm_custom_page_sizes(false)
         .memory_reservation(RESERVATION)
         .memory_guard_size(32 << 20)
         .memory_init_cow(true)

@@ -104,10 +104,10 @@ impl<F: Future> Future for Interruptible<'_, F> {
     type Output = Result<F::Output, Stop>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let began = measure::thread_cpu_time();
+        let turn_began = Instant::now();
+        let began = measure::cpu_time_at_beginning(turn_began);
         let mut this = self.project();
         let mut turn = || {
-            let turn_began = Instant::now();
             let mut now = turn_began;
             loop {
                 if now >= *this.deadline {
@@ -160,7 +160,7 @@ impl<F: Future> Future for Interruptible<'_, F> {
             Poll::Pending
         };
         let result = turn();
-        **this.cpu_time += measure::thread_cpu_time().saturating_sub(began);
+        **this.cpu_time += measure::cpu_time_at_end().saturating_sub(began);
         result
     }
 }

@@ -95,11 +95,7 @@ impl Loader {
 
     /// The component as it stands in the cache, if it does. An entry that the engine refuses is
     /// none.
-    fn cached(
-        &self,
-        cache: &Cache,
-        digest: &Digest,
-    ) -> Result<Option<Loaded>, LoadFault> {
+    fn cached(&self, cache: &Cache, digest: &Digest) -> Result<Option<Loaded>, LoadFault> {
         let Some(Entry { code, description }) = cache.find(digest) else {
             return Ok(None);
         };

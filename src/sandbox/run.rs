@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
-use super::capability::{Capabilities, Chatter, Listeners};
+use super::capability::{Capabilities, Chatter, Listeners, NotGranted};
 use super::capture::Capture;
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
@@ -20,6 +20,8 @@ use crate::skill::Description;
 use crate::text::{printable, shortened};
 use crate::usage::{DroppedBytes, ResourceUsage};
 
+/// The most attachments of one answer.
+const MAX_ATTACHMENTS: usize = 1_000;
 /// The bytes that are kept of a message of a guest's.
 const MAX_MESSAGE: usize = 8 * 1024;
 /// How often each of the guests that compute at the same time should get its turn.
@@ -37,7 +39,6 @@ pub(crate) struct Runner {
 
 /// Everything that one execution needs to know.
 pub(crate) struct Plan<'a> {
-    pub component: &'a Component,
     pub tool: &'a str,
     /// The input's JSON text.
     pub input: String,
@@ -46,6 +47,9 @@ pub(crate) struct Plan<'a> {
     pub attempt: u32,
     pub cancellation: Option<CancellationToken>,
 }
+
+/// The right to run on an engine, once there is a free place.
+pub(crate) type Slot<'c> = Option<tokio::sync::SemaphorePermit<'c>>;
 
 /// What a guest answered.
 pub(crate) struct Answer {
@@ -196,13 +200,17 @@ impl Runner {
     }
 
     /// Runs one tool. The flight then holds the usage.
-    pub async fn run(
+    ///
+    /// The slot that it takes is put into `slot`, which must outlive the flight: whoever waits for
+    /// it may only go on when the instance is gone, also where both are dropped half way.
+    pub async fn run<'c>(
         &self,
+        slot: &mut Slot<'c>,
+        component: &'c Component,
         flight: &mut Flight,
         plan: Plan<'_>,
     ) -> Result<Result<Answer, Failure>, HostError> {
         let Plan {
-            component,
             tool,
             input,
             attachments,
@@ -212,18 +220,18 @@ impl Runner {
         } = plan;
         let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
         let input_bytes = input.len() as u64 + attached;
-        if let Some(failure) = over_input(input_bytes, &flight.limits) {
-            return Ok(Err(failure));
-        }
-        let slot = match self.slot(flight, component, cancellation.as_ref()).await? {
-            Ok(slot) => slot,
+        match self.slot(flight, component, cancellation.as_ref()).await? {
+            Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
-        };
+        }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
         let capabilities =
             match Capabilities::grant(grants, &flight.stdout, &flight.stderr, chatter) {
                 Ok(capabilities) => capabilities,
-                Err(denial) => return Ok(Err(Failure::denied(vec![denial]))),
+                Err(NotGranted::Denied(denial)) => {
+                    return Ok(Err(Failure::denied(vec![denial])));
+                }
+                Err(NotGranted::Host(error)) => return Err(error),
             };
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
@@ -246,7 +254,7 @@ impl Runner {
                 },
             )
             .await?;
-        drop(slot);
+        *slot = None;
         Ok(ended.and_then(|answer| self.answered(flight, answer)))
     }
 
@@ -256,11 +264,13 @@ impl Runner {
         component: &Component,
         limits: Limits,
     ) -> Result<Result<Description, Failure>, HostError> {
+        // Declared first and so dropped last: see `run`.
+        let slot;
         let mut flight = Flight::new(Uuid::nil(), [None, None], limits, None);
-        let slot = match self.slot(&mut flight, component, None).await? {
-            Ok(slot) => slot,
+        match self.slot(&mut flight, component, None).await? {
+            Ok(free) => slot = free,
             Err(failure) => return Ok(Err(failure)),
-        };
+        }
         let capabilities = Capabilities::none(&flight.stdout, &flight.stderr);
         let described = self
             .fly(
@@ -407,6 +417,16 @@ impl Runner {
                 }
                 if attached > flight.limits.attachment_bytes {
                     return Err(over(Limit::Attachments, attached));
+                }
+                if attachments.len() > MAX_ATTACHMENTS {
+                    let cause = Cause::InvalidOutput {
+                        pointer: String::new(),
+                    };
+                    let count = attachments.len();
+                    let message = format!(
+                        "the skill answered with {count} attachments; {MAX_ATTACHMENTS} are allowed"
+                    );
+                    return Err(Failure::new(cause, message));
                 }
                 Ok(Answer { json, attachments })
             }

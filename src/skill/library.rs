@@ -214,8 +214,12 @@ impl Library {
             let hidden = path
                 .file_name()
                 .is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
-            if !hidden && let Some(entry) = self.entry(&path)? {
-                installed.push(entry);
+            match self.entry(&path) {
+                _ if hidden => {}
+                Ok(Some(entry)) => installed.push(entry),
+                Ok(None) => {}
+                // One that cannot be read must not keep the others from being used.
+                Err(error) => tracing::warn!("an installed skill is passed over: {error}"),
             }
         }
         let version = |skill: &Installed| semver::Version::parse(&skill.version).ok();

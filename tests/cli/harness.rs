@@ -155,6 +155,7 @@ impl Place {
                     && !line.starts_with("Downloaded ")
             })
             .collect();
+        steady = own_frames(&steady);
         for folder in [
             self.folder.path().to_owned(),
             self.folder.path().canonicalize().expect("it is there"),
@@ -169,8 +170,22 @@ impl Place {
     }
 }
 
+/// Leaves out of backtraces what the compiler and the standard library put there.
+fn own_frames(text: &str) -> String {
+    let mut in_backtrace = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        in_backtrace &= line.starts_with("    ");
+        if !in_backtrace || line.starts_with("    behaviours::") {
+            kept.push_str(line);
+        }
+        in_backtrace |= line == "  in the skill, innermost first:\n";
+    }
+    kept
+}
+
 /// What varies, and what to put in its place.
-const FILTERS: [(&str, &str); 8] = [
+const FILTERS: [(&str, &str); 9] = [
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
     (r"\[DIGEST\] +[\d.]+ [KM]iB", "[DIGEST]  [SIZE]"),
@@ -185,6 +200,7 @@ const FILTERS: [(&str, &str); 8] = [
     (r"sdk/\d+\.\d+\.\d+-[0-9a-f]{12}", "sdk/[VERSION]"),
     (r"[\d.]+ [KM]iB, once", "[SIZE], once"),
     (r"compiled in [\d.]+ s", "compiled in [TIME]"),
+    (r"lib\.rs:\d+:\d+", "lib.rs:[LINE]"),
 ];
 
 /// The checkout.
@@ -216,8 +232,6 @@ fn behaviours() -> &'static Path {
 
 /// The component of an example skill, built when it is first asked for.
 fn example(name: &str) -> PathBuf {
-    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _one = LOCK.lock();
     built("example-skills", name)
 }
 

@@ -4,6 +4,16 @@ use snapbox::str;
 
 use crate::harness::{Place, check};
 
+/// The help of a command, without what it shares with all others.
+fn own(command: &str, flag: &str) -> String {
+    let said = Place::new().run([command, flag]);
+    let (before, rest) = said
+        .split_once("Global options:\n")
+        .expect("there are some");
+    let (_, after) = rest.split_once("Examples:").expect("there are some");
+    format!("{before}Examples:{after}")
+}
+
 #[test]
 fn the_command() {
     check(
@@ -73,7 +83,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-   70  the host itself is broken
+   70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
 --- stderr
 
@@ -91,7 +101,7 @@ fn nothing_at_all() {
 #[test]
 fn run() {
     check(
-        Place::new().run(["run", "--help"]),
+        own("run", "--help"),
         str![[r#"
 exit: 0
 --- stdout
@@ -145,6 +155,10 @@ Limits:
       --limit <NAME=VALUE>
           Set any limit by its name
           
+          What is not set here is as the skill's skill.toml says, else as the host does: 10 G units
+          of fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. --dry-run shows all that
+          apply.
+          
           The names are those of `limits` in the output of --json, such as `table_elements`,
           `attachment_bytes` or `handles`. Sizes and times may have a unit.
 
@@ -171,26 +185,6 @@ Output:
       --json
           Print the whole result as JSON, also of a failure
 
-Global options:
-      --home <DIR>
-          Keep installed skills, compiled ones and the SDK in this folder
-          
-          Without it, they are in the folders of the XDG Base Directory Specification: usually
-          ~/.local/share/skillhost and ~/.cache/skillhost.
-          
-          [env: SKILLHOST_HOME]
-
-  -v, --verbose...
-          Say more; twice and three times for still more
-
-  -q, --quiet
-          Say nothing but errors and results
-
-      --color <WHEN>
-          When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
-          
-          [default: auto]
-
 Examples:
   Run the only tool of a skill:
     skillhost run text-stats --arg text='to be or not to be'
@@ -214,7 +208,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-   70  the host itself is broken
+   70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
 --- stderr
 
@@ -225,7 +219,7 @@ Exit codes:
 #[test]
 fn inspect() {
     check(
-        Place::new().run(["inspect", "-h"]),
+        own("inspect", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -241,14 +235,6 @@ Arguments:
 Options:
       --json  Print everything as JSON
   -h, --help  Print help (see more with '--help')
-
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
 
 Examples:
   skillhost inspect text-stats
@@ -267,7 +253,7 @@ Exit codes:
 #[test]
 fn new() {
     check(
-        Place::new().run(["new", "-h"]),
+        own("new", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -284,14 +270,6 @@ Options:
                     unpacked
   -h, --help        Print help (see more with '--help')
 
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
-
 Examples:
   Start a skill in a folder of its name:
     skillhost new word-count
@@ -306,7 +284,7 @@ Examples:
 #[test]
 fn install() {
     check(
-        Place::new().run(["install", "-h"]),
+        own("install", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -323,14 +301,6 @@ Options:
       --replace  Put it in the place of another skill of the same name and version
   -h, --help     Print help (see more with '--help')
 
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
-
 Examples:
   Install a skill from its source, and run it by name:
     skillhost install ./word-count
@@ -346,7 +316,7 @@ Examples:
 #[test]
 fn list() {
     check(
-        Place::new().run(["list", "-h"]),
+        own("list", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -357,14 +327,6 @@ Usage: skillhost list [OPTIONS]
 Options:
       --json  Print everything as JSON
   -h, --help  Print help (see more with '--help')
-
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
 
 Examples:
   skillhost list
@@ -378,7 +340,7 @@ Examples:
 #[test]
 fn remove() {
     check(
-        Place::new().run(["remove", "-h"]),
+        own("remove", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -391,14 +353,6 @@ Arguments:
 
 Options:
   -h, --help  Print help (see more with '--help')
-
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
 
 Examples:
   skillhost remove word-count
@@ -413,7 +367,7 @@ Examples:
 fn completions() {
     let place = Place::new();
     check(
-        place.run(["completions", "-h"]),
+        own("completions", "-h"),
         str![[r#"
 exit: 0
 --- stdout
@@ -426,14 +380,6 @@ Arguments:
 
 Options:
   -h, --help  Print help (see more with '--help')
-
-Global options:
-      --home <DIR>    Keep installed skills, compiled ones and the SDK in this folder [env: 
-                      SKILLHOST_HOME]
-  -v, --verbose...    Say more; twice and three times for still more
-  -q, --quiet         Say nothing but errors and results
-      --color <WHEN>  When to use colours: auto (on a terminal, unless NO_COLOR is set), always or
-                      never [default: auto]
 
 Examples:
   skillhost completions bash > ~/.local/share/bash-completion/completions/skillhost

@@ -165,6 +165,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit: Additional properties are not allowed ('tpo' was unexpected)
+hint: did you mean `top`?
 hint: its fields are: `min_length`, `text`, `top`
 ✗ text-stats 0.1.0 · count · failed · did not run
 

@@ -89,6 +89,29 @@ fn a_guest_that_waits_is_cancelled() {
 }
 
 #[test]
+fn a_compilation_is_cancelled() {
+    let place = Place::with_behaviours();
+    let mut child = start(
+        &place,
+        ["--home", "empty", "-v", "run", "behaviours.wasm", "echo"],
+    );
+    // The first thing that it says is that it compiles.
+    wait_until_it_runs(&mut child);
+    interrupt(&child);
+    let output = child.wait_with_output().expect("the command ends");
+    let said = place.said(&output);
+    let end = said.find("error: ").expect("it says so");
+    assert!(said.starts_with("exit: 130\n"), "{said}");
+    check(
+        &said[end..],
+        str![[r#"
+error: cancelled while the skill was being loaded
+
+"#]],
+    );
+}
+
+#[test]
 fn nobody_needs_to_read_to_the_end() {
     let place = Place::with_behaviours();
     let input = r#"{"bytes": 900000}"#;

@@ -11,6 +11,7 @@ mod input;
 mod limits;
 mod output;
 mod run;
+mod source;
 
 mod attachments;
 mod dry_run;

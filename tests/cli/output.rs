@@ -161,6 +161,20 @@ exit: 0
 fn verbose_says_more() {
     let place = Place::with_behaviours();
     // The first time it is compiled, and afterwards not.
+    let compiled = place.run(["--home", "empty", "-v", "run", "behaviours.wasm", "echo"]);
+    let (compiled, _) = compiled.split_once("loaded").expect("it says so");
+    check(
+        compiled,
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+compiling a component of [SIZE], once
+compiled in [TIME]
+
+"#]],
+    );
     place.run(["run", "behaviours.wasm", "echo"]);
     check(
         place.run(["run", "behaviours.wasm", "echo", "-v"]),
@@ -214,12 +228,11 @@ fn a_panic() {
 exit: 1
 --- stdout
 --- stderr
-[behaviours] stderr: thread '<unnamed>' (1) panicked at behaviours/src/lib.rs:184:24:
+[behaviours] stderr: thread '<unnamed>' (1) panicked at behaviours/src/lib.rs:[LINE]:
 [behaviours] stderr: told to panic: what now
 [behaviours] stderr: note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 error: the skill trapped: wasm `unreachable` instruction executed in `<behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute`
   in the skill, innermost first:
-    <behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute
 hint: a panic ends like this: what it said stands in the skill's standard error
 ✗ behaviours 1.2.3 · panic · failed · [COST]
 

@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{Place, check, root, target};
+use crate::harness::{Place, check};
 
 #[test]
 fn a_component() {
@@ -44,91 +44,6 @@ exit: 0
 {"characters":18,"distinct_words":4,"lines":1,"longest_line":{"characters":18,"number":1},"top_words":[{"count":2,"word":"be"}],"words":6}
 --- stderr
 ✓ text-stats 0.1.0 · count · [COST]
-
-"#]],
-    );
-}
-
-#[test]
-fn a_source_folder() {
-    let place = Place::new();
-    let source = root().join("example-skills/text-stats");
-    let mut command = place.command(["run"]);
-    command
-        .arg(source)
-        .args(["--arg", "text=to be", "--arg", "top=0"])
-        .env("CARGO_TARGET_DIR", target());
-    check(
-        place.said(&command.output().expect("the command starts")),
-        str![[r#"
-exit: 0
---- stdout
-{"characters":5,"distinct_words":2,"lines":1,"longest_line":{"characters":5,"number":1},"top_words":[],"words":2}
---- stderr
-✓ text-stats 0.1.0 · count · [COST]
-
-"#]],
-    );
-}
-
-#[test]
-fn a_source_that_does_not_build() {
-    let place = Place::new();
-    place.write(
-        "broken/Cargo.toml",
-        "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
-    );
-    place.write("broken/src/lib.rs", "fn f() -> u8 { \"no\" }\n");
-    let said = place.run(["run", "broken"]);
-    assert!(said.contains("mismatched types"), "{said}");
-    let end = said.find("error: `broken`").expect("it says so");
-    check(
-        &said[end..],
-        str![[r#"
-error: `broken` does not build
-  what cargo says about it stands above
-
-"#]],
-    );
-}
-
-#[test]
-fn a_source_that_is_no_component() {
-    let place = Place::new();
-    place.write(
-        "plain/Cargo.toml",
-        "[package]\nname = \"plain\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
-    );
-    place.write("plain/src/lib.rs", "");
-    check(
-        place.run(["run", "plain"]),
-        str![[r#"
-exit: 6
---- stdout
---- stderr
-error: `plain` builds, but not to a component
-hint: its Cargo.toml needs `[lib]` with `crate-type = ["cdylib", "rlib"]`
-
-"#]],
-    );
-}
-
-#[test]
-fn a_workspace_of_sources() {
-    let place = Place::new();
-    place.write(
-        "all/Cargo.toml",
-        "[workspace]\nmembers = [\"one\", \"two\"]\n",
-    );
-    check(
-        place.run(["run", "all"]),
-        str![[r#"
-exit: 6
---- stdout
---- stderr
-error: `all` holds a workspace of crates, and is no skill itself
-  its crates: one, two
-hint: name one of them: `all/one`
 
 "#]],
     );

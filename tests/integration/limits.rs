@@ -270,7 +270,7 @@ async fn a_deadline_that_has_passed_ends_it_before_it_begins() {
             phase: Phase::Waiting
         }
     );
-    assert_eq!(record.events(), ["admitted", "finished timeout"]);
+    assert_eq!(record.events(), ["finished timeout"]);
     assert_eq!(
         (result.usage.fuel, result.usage.wall_time),
         (0, Duration::ZERO)

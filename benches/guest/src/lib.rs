@@ -1,4 +1,4 @@
-//! The guest of the benchmarks: one trivial tool, five computing kernels, and three ways of not
+//! The guest of the benchmarks: one trivial tool, five computing kernels, and four ways of not
 //! coming back.
 
 wit_bindgen::generate!({ path: "../../wit", world: "skill", generate_all });
@@ -15,7 +15,7 @@ export!(Bench);
 impl Guest for Bench {
     fn describe() -> Description {
         let names =
-            ["echo", "calls", "matrix", "hash", "sort", "strings", "spin", "wait", "fill"];
+            ["echo", "calls", "matrix", "hash", "sort", "strings", "spin", "chase", "wait", "fill"];
         Description {
             name: "bench-guest".into(),
             version: "0.1.0".into(),
@@ -45,6 +45,7 @@ impl Guest for Bench {
             "spin" => loop {
                 std::hint::black_box(());
             },
+            "chase" => chase(n()),
             "wait" => {
                 std::thread::sleep(std::time::Duration::from_secs(n()));
                 0
@@ -129,6 +130,18 @@ fn strings(n: u64) -> u64 {
         text.push_str(&format!("item-{i},"));
     }
     text.split(',').filter(|item| item.ends_with('7')).count() as u64
+}
+
+/// Reads from random places in `n` MiB, a power of two: as slow as instructions get, as each waits
+/// for the memory and for the one before.
+fn chase(n: u64) -> u64 {
+    let bytes = vec![1_u8; (n << 20) as usize];
+    let mut place = 1_usize;
+    loop {
+        let step = bytes[place & (bytes.len() - 1)];
+        place = place.wrapping_mul(1_664_525).wrapping_add(step.into());
+        std::hint::black_box(());
+    }
 }
 
 /// Fills `n` MiB with one bulk instruction, again and again.

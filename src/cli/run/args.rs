@@ -74,6 +74,9 @@ pub struct RunArgs {
     pub output_limit: Option<u64>,
     /// Set any limit by its name
     ///
+    /// What is not set here is as the skill's skill.toml says, else as the host does: 10 G units of
+    /// fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. --dry-run shows all that apply.
+    ///
     /// The names are those of `limits` in the output of --json, such as `table_elements`,
     /// `attachment_bytes` or `handles`. Sizes and times may have a unit.
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit, help_heading = "Limits")]
@@ -265,6 +268,19 @@ mod tests {
         assert!(value("zzz=1").unwrap_err().contains("table_elements"));
         assert!(value("handles").unwrap_err().contains("no `=`"));
         assert!(value("handles=-1").unwrap_err().contains("not a count"));
+    }
+
+    #[test]
+    fn the_help_names_the_defaults() {
+        let Limits {
+            fuel,
+            memory_bytes,
+            wall_time,
+            output_bytes,
+            ..
+        } = Limits::default();
+        assert_eq!((fuel, memory_bytes), (10_000_000_000, 64 << 20));
+        assert_eq!((wall_time.as_secs(), output_bytes), (10, 1 << 20));
     }
 
     #[test]

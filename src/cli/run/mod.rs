@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::Session;
 use super::complaint::Complaint;
-use super::console::{print_json, say};
+use super::console::print_json;
 use super::exit::Exit;
 use super::explain;
 use super::host::{CommandHost, Interrupts, block_on};
@@ -86,16 +86,13 @@ fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     })
 }
 
-/// A token that the first Ctrl-C cancels. The second ends the process, whatever it does.
+/// A token that Ctrl-C cancels.
 fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
         interrupts.next().await;
         cancelled.cancel();
-        interrupts.next().await;
-        say("ended at once");
-        std::process::exit(Exit::Cancelled as i32);
     });
     token
 }

@@ -150,7 +150,9 @@ impl Plan {
 
 /// The limits of all flags together. Naming one twice is a mistake.
 fn limits(args: &RunArgs) -> anyhow::Result<(LimitOverrides, Option<u64>)> {
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // Rounded up: no time at all is not what anybody means.
+    let milliseconds =
+        |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
     let mut all = args.limit.clone();
     for (name, value) in [
         ("fuel", args.fuel),

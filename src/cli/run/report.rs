@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::Context;
+use serde_json::Value;
 use skillhost::execution::Frame;
 use skillhost::grant::Denial;
 use skillhost::limits::{Limit, display_bytes, grouped};
@@ -40,14 +42,12 @@ impl Report<'_> {
     pub fn show(&self, result: &ExecutionResult, view: &View) -> anyhow::Result<Exit> {
         view.stream("stdout", &result.stdout);
         view.stream("stderr", &result.stderr);
-        if self.json {
-            print_json(self.console, result)?;
-        } else if let Some(output) = &result.output {
-            match output.as_str() {
-                Some(text) => print_data(self.console, text)?,
-                None => print_json(self.console, output)?,
-            }
-        }
+        let printed = match &result.output {
+            _ if self.json => print_json(self.console, result),
+            Some(Value::String(text)) => print_data(self.console, text),
+            Some(output) => print_json(self.console, output),
+            None => Ok(()),
+        };
         let written = self.write_attachments(&result.attachments);
         if let Some(failure) = &result.failure {
             self.failure(failure, &result.usage);
@@ -57,6 +57,7 @@ impl Report<'_> {
         if self.console.verbose > 0 {
             self.console.note(details(&result.usage));
         }
+        printed.context("cannot write to standard output")?;
         written?;
         Ok(Exit::of(result.status, result.failure.as_ref()))
     }

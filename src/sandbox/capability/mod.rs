@@ -12,6 +12,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use super::capture::Capture;
 use super::contract::bindings::skillhost::skill as contract;
 use super::state::State;
+use crate::execution::HostError;
 use crate::grant::{Denial, Grants};
 
 pub(super) use chatter::{Chatter, Listeners};
@@ -39,6 +40,14 @@ impl HasData for Own {
 /// Whether what is granted is there to be given, as far as can be seen without giving it.
 pub(crate) fn openable(grants: &Grants) -> Result<(), Denial> {
     grants.directories.iter().try_for_each(directory::openable)
+}
+
+/// Why something that is granted cannot be given.
+pub(super) enum NotGranted {
+    /// The fault is the grant's.
+    Denied(Denial),
+    /// The fault is the host's, which has run out of something.
+    Host(HostError),
 }
 
 /// What one execution is granted, ready to go into a store.
@@ -70,7 +79,7 @@ impl Capabilities {
         stdout: &Capture,
         stderr: &Capture,
         chatter: Chatter,
-    ) -> Result<Self, Denial> {
+    ) -> Result<Self, NotGranted> {
         let mut capabilities = Capabilities::new(stdout, stderr, chatter);
         for grant in &grants.directories {
             directory::grant(&mut capabilities.wasi, grant)?;

@@ -9,8 +9,13 @@ use crate::text::{printable, shortened};
 
 /// The most work that the places along one way into a value may make, in units of [`Node::own`].
 const MAX_VISITS: u64 = 50_000;
-/// The longest path to a place in a schema, in bytes.
-const MAX_POINTER: usize = 8 * 1024;
+/// The longest path to a place in a schema, in bytes, and the most subschemas: together they bound
+/// the memory that looking at a schema takes.
+const MAX_POINTER: usize = 1024;
+const MAX_NODES: usize = 10_000;
+/// What matching one pattern costs for 64 bytes of text: matching is linear in the text, but takes
+/// time for every state that the pattern can be in.
+const PATTERN_WORK: u64 = 1_000;
 /// The least depth that a schema must allow to be of use.
 const MIN_DEPTH: usize = 4;
 
@@ -46,10 +51,14 @@ impl<'a> Graph<'a> {
             by_pointer: HashMap::new(),
             patterns: 0,
         };
+        closed(root)?;
         let mut open = vec![(String::new(), root)];
         graph.node("", &mut Vec::new(), root);
         while let Some((pointer, schema)) = open.pop() {
             graph.visit(&pointer, schema, &mut open)?;
+            if graph.nodes.len() > MAX_NODES {
+                return Err(SchemaError::TooExpensive);
+            }
         }
         Ok(graph)
     }
@@ -98,13 +107,6 @@ impl<'a> Graph<'a> {
                     node.in_place.push(index);
                     continue;
                 }
-                "$dynamicRef" | "$recursiveRef" | "$id" | "id" if value.is_string() => {
-                    // A root may name itself: that changes nothing, as nothing is looked up by it.
-                    if pointer.is_empty() && matches!(keyword.as_str(), "$id" | "id") {
-                        continue;
-                    }
-                    return Err(reference(keyword, &place, value));
-                }
                 "unevaluatedProperties" | "unevaluatedItems" => {
                     node.twice = true;
                     &mut node.overlapping
@@ -117,10 +119,13 @@ impl<'a> Graph<'a> {
                 | "items"
                 | "prefixItems"
                 | "additionalItems" => &mut node.exclusive,
-                "title" | "description" | "$comment" | "default" | "examples" | "$defs"
-                | "definitions" => continue,
+                "$id" | "$schema" | "title" | "description" | "$comment" | "default"
+                | "examples" | "$defs" | "definitions" => continue,
                 keyword => {
-                    self.patterns += usize::from(keyword == "pattern");
+                    if keyword == "pattern" {
+                        self.patterns += 1;
+                        node.own += PATTERN_WORK;
+                    }
                     node.own += 1 + value.to_string().len() as u64 / 16;
                     continue;
                 }
@@ -134,6 +139,7 @@ impl<'a> Graph<'a> {
                     node.own += schemas.len() as u64;
                     if keyword == "patternProperties" {
                         self.patterns += schemas.len();
+                        node.own += schemas.len() as u64 * PATTERN_WORK;
                     }
                     for (key, schema) in schemas {
                         let place = format!("{place}/{}", escape(key));
@@ -245,6 +251,48 @@ impl<'a> Graph<'a> {
         }
         Ok(order)
     }
+}
+
+/// Makes sure that a reference means the same place to whoever follows it: nothing below the root
+/// may start a schema of its own, with names and rules of its own.
+fn closed(root: &Value) -> Result<(), SchemaError> {
+    const KNOWN: [&str; 4] = ["2020-12", "2019-09", "draft-07", "draft-06"];
+    if let Some(draft) = root.get("$schema")
+        && !draft
+            .as_str()
+            .is_some_and(|draft| KNOWN.iter().any(|known| draft.contains(known)))
+    {
+        return Err(SchemaError::Invalid(
+            "its `$schema` is not draft 6, 7, 2019-09 or 2020-12".into(),
+        ));
+    }
+    const OWN: [&str; 7] = [
+        "$id",
+        "$schema",
+        "$anchor",
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "$recursiveRef",
+        "$recursiveAnchor",
+    ];
+    let mut open = vec![(root, true)];
+    while let Some((value, is_root)) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                let own = fields.iter().find(|(key, value)| {
+                    let named = matches!(key.as_str(), "$id" | "$schema") && is_root;
+                    OWN.contains(&key.as_str()) && !named && !value.is_object()
+                });
+                if let Some((key, value)) = own {
+                    return Err(reference(key, "", value));
+                }
+                open.extend(fields.values().map(|field| (field, false)));
+            }
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, false))),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {

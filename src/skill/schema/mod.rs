@@ -26,7 +26,10 @@ pub(super) const MAX_PATTERNS: usize = 200;
 /// The deepest nesting of JSON that anything here accepts; serde_json has the same bound.
 pub(crate) const MAX_DEPTH: usize = 128;
 /// The size to which one compiled pattern may grow, in bytes.
-const MAX_PATTERN_BYTES: usize = 128 * 1024;
+const MAX_PATTERN_BYTES: usize = 32 * 1024;
+
+/// The memory that matching one pattern may use, in bytes.
+const PATTERN_CACHE_BYTES: usize = 256 * 1024;
 
 /// A JSON Schema that is ready to check with, and safe to.
 pub struct Schema {
@@ -124,7 +127,7 @@ impl Schema {
             .with_pattern_options(
                 jsonschema::PatternOptions::regex()
                     .size_limit(MAX_PATTERN_BYTES)
-                    .dfa_size_limit(MAX_PATTERN_BYTES),
+                    .dfa_size_limit(PATTERN_CACHE_BYTES),
             )
             .build(schema)
             .map_err(|error| {
@@ -181,7 +184,8 @@ impl Schema {
         match self.validator.validate(value) {
             Ok(()) => Ok(()),
             Err(error) => Err(Mismatch {
-                pointer: error.instance_path().to_string(),
+                pointer: shortened(&printable(&error.instance_path().to_string(), false), 1_000)
+                    .into_owned(),
                 message: shortened(&printable(&error.to_string(), false), 300).into_owned(),
             }),
         }
@@ -198,23 +202,44 @@ struct Extent {
 
 fn extent(value: &Value) -> Extent {
     let text = |text: &String| 1 + text.len() as u64 / 64;
-    let mut extent = Extent { depth: 0, parts: 0 };
-    let mut open = vec![(value, 0)];
-    while let Some((value, level)) = open.pop() {
-        extent.parts += 1;
+    let mut extent = Extent { depth: 0, parts: 1 };
+    // Only what has something in it, so that a flat value needs no list at all.
+    let mut open = Vec::new();
+    let mut next = Some((value, 1));
+    while let Some((value, level)) = next {
+        let mut visit = |part: &'_ Value| -> bool {
+            extent.parts += 1;
+            match part {
+                Value::Array(_) | Value::Object(_) => return true,
+                Value::String(string) => extent.parts += text(string),
+                _ => {}
+            }
+            false
+        };
         match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, level + 1))),
+            Value::Array(items) => {
+                open.extend(
+                    items
+                        .iter()
+                        .filter(|item| visit(item))
+                        .map(|item| (item, level + 1)),
+                );
+                extent.depth = extent.depth.max(level);
+            }
             Value::Object(fields) => {
+                open.extend(
+                    fields
+                        .values()
+                        .filter(|field| visit(field))
+                        .map(|field| (field, level + 1)),
+                );
                 extent.parts += fields.keys().map(text).sum::<u64>();
-                open.extend(fields.values().map(|field| (field, level + 1)));
+                extent.depth = extent.depth.max(level);
             }
-            Value::String(string) => {
-                extent.parts += text(string);
-                continue;
-            }
-            _ => continue,
+            Value::String(string) => extent.parts += text(string),
+            _ => {}
         }
-        extent.depth = extent.depth.max(level + 1);
+        next = open.pop();
     }
     extent
 }
@@ -353,6 +378,67 @@ mod tests {
         assert_eq!(
             Schema::new(&json!({"anyOf": patterns})).unwrap_err(),
             SchemaError::TooManyPatterns(300)
+        );
+    }
+
+    #[test]
+    fn an_ordinary_pattern_is_taken() {
+        let schema = Schema::new(&json!({
+            "items": {"type": "string", "pattern": r"^[\w.+-]+@[\w-]+\.[\w.]+$"},
+        }));
+        let schema = schema.unwrap();
+        assert_eq!(schema.check(&json!(vec!["a.b@example.org"; 1_000])), Ok(()));
+        assert!(schema.check(&json!(["nobody"])).is_err());
+    }
+
+    #[test]
+    fn a_pattern_with_many_states_does_not_meet_a_long_text() {
+        let patterns: Vec<Value> = (0..20)
+            .map(|n| json!({"pattern": format!("a[ab]{{100}}{n}")}))
+            .collect();
+        let schema = Schema::new(&json!({"not": {"anyOf": patterns}})).unwrap();
+        let mismatch = schema.check(&json!("ab".repeat(100_000))).unwrap_err();
+        assert!(
+            mismatch.message.contains("too large"),
+            "{}",
+            mismatch.message
+        );
+    }
+
+    #[test]
+    fn a_part_with_an_identity_of_its_own_is_refused() {
+        let hidden = json!({
+            "$ref": "#/$defs/x/$defs/l0",
+            "$defs": {"l0": {}, "x": {"$id": "urn:x", "$defs": {"l0": {"$ref": "#/$defs/l0"}}}},
+        });
+        assert!(matches!(
+            Schema::new(&hidden),
+            Err(SchemaError::Reference { .. })
+        ));
+        let property = json!({"properties": {"$id": {"type": "string"}, "id": {"const": "a"}}});
+        assert!(Schema::new(&property).is_ok());
+        let draft_4 = json!({"$schema": "http://json-schema.org/draft-04/schema#"});
+        assert!(matches!(
+            Schema::new(&draft_4),
+            Err(SchemaError::Invalid(_))
+        ));
+    }
+
+    #[test]
+    fn a_schema_of_long_names_costs_little() {
+        let many: Vec<Value> = vec![json!({}); 60_000];
+        let schema = json!({"properties": {"k".repeat(7_000): {"anyOf": many}}});
+        assert!(Schema::new(&schema).is_err());
+    }
+
+    #[test]
+    fn what_a_mismatch_says_is_escaped() {
+        let schema = Schema::new(&json!({"additionalProperties": {"type": "string"}})).unwrap();
+        let mismatch = schema.check(&json!({"\u{1b}[2J\nforged": 1})).unwrap_err();
+        assert!(
+            !mismatch.pointer.chars().any(char::is_control),
+            "{:?}",
+            mismatch.pointer
         );
     }
 
