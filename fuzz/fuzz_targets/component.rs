@@ -21,7 +21,10 @@ fn host() -> &'static Host {
             wall_time: Duration::from_millis(500),
             ..Limits::default()
         };
-        let host = Host::builder().concurrency(4).default_limits(limits).build();
+        let host = Host::builder()
+            .concurrency(4)
+            .default_limits(limits)
+            .build();
         host.expect("the host can be set up")
     })
 }

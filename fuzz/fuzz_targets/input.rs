@@ -25,7 +25,10 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = text.parse::<DirectoryGrant>();
     let _ = text.parse::<Digest>();
     if let Ok(reference) = text.parse::<SkillRef>() {
-        assert_eq!(reference.to_string().parse::<SkillRef>().as_ref(), Ok(&reference));
+        assert_eq!(
+            reference.to_string().parse::<SkillRef>().as_ref(),
+            Ok(&reference)
+        );
     }
     let _ = skillhost::parse_bytes(text);
     let _ = skillhost::parse_duration(text);

@@ -3,9 +3,7 @@
 
 wit_bindgen::generate!({ path: "../../wit", world: "skill", generate_all });
 
-use exports::skillhost::skill::tools::{
-    Attachment, Context, Description, Failure, Guest, Output,
-};
+use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
 use skillhost::skill::types::{Annotations, Tool};
 
 struct Bench;
@@ -14,8 +12,9 @@ export!(Bench);
 
 impl Guest for Bench {
     fn describe() -> Description {
-        let names =
-            ["echo", "calls", "matrix", "hash", "sort", "strings", "spin", "chase", "wait", "fill"];
+        let names = [
+            "echo", "calls", "matrix", "hash", "sort", "strings", "spin", "chase", "wait", "fill",
+        ];
         Description {
             name: "bench-guest".into(),
             version: "0.1.0".into(),
@@ -36,7 +35,12 @@ impl Guest for Bench {
             digits.parse::<u64>().unwrap_or(1)
         };
         let number = match tool.as_str() {
-            "echo" => return Ok(Output { json: input, attachments: Vec::new() }),
+            "echo" => {
+                return Ok(Output {
+                    json: input,
+                    attachments: Vec::new(),
+                });
+            }
             "calls" => fibonacci(n()),
             "matrix" => matrix(n()),
             "hash" => hash(n()),
@@ -53,7 +57,10 @@ impl Guest for Bench {
             "fill" => fill(n()),
             _ => return Err(Failure::UnknownTool),
         };
-        Ok(Output { json: format!("{{\"result\":{number}}}"), attachments: Vec::new() })
+        Ok(Output {
+            json: format!("{{\"result\":{number}}}"),
+            attachments: Vec::new(),
+        })
     }
 }
 
@@ -75,7 +82,11 @@ fn tool(name: &str) -> Tool {
 
 /// Recursive calls.
 fn fibonacci(n: u64) -> u64 {
-    if n < 2 { n } else { fibonacci(n - 1) + fibonacci(n - 2) }
+    if n < 2 {
+        n
+    } else {
+        fibonacci(n - 1) + fibonacci(n - 2)
+    }
 }
 
 /// A tight numeric loop: the product of two `n` by `n` matrices.
