@@ -75,7 +75,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Execute: Send + Sync {
     /// Runs one request. A result of any status carries the usage up to its end.
     ///
-    /// Dropping the future stops the guest; the observer still gets [`Event::Finished`].
+    /// Dropping the future stops the guest; the observer still gets [`Event::Finished`](super::Event::Finished).
     ///
     /// # Errors
     /// Only where the host itself is broken.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::grant::Grants;
 use crate::limits::LimitOverrides;
@@ -28,7 +28,7 @@ use crate::skill::SkillRef;
 pub struct ExecutionRequest {
     /// Identifies the request in events, results and logs. Random and ordered by time (UUID
     /// version 7) unless set.
-    #[serde(default = "Uuid::now_v7")]
+    #[serde(default = "new_request_id")]
     pub request_id: Uuid,
     /// The skill, by name, name and version, or digest.
     pub skill: SkillRef,
@@ -75,6 +75,12 @@ pub struct ExecutionRequest {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Ordered by time to the millisecond. `Uuid::now_v7` orders within one as well, for which all
+/// threads take turns at one lock.
+fn new_request_id() -> Uuid {
+    Uuid::new_v7(Timestamp::now(NoContext))
+}
+
 fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }
@@ -87,7 +93,7 @@ impl ExecutionRequest {
     /// A request for the only tool of a skill, with nothing granted and the default limits.
     pub fn new(skill: impl Into<SkillRef>, input: Value) -> Self {
         ExecutionRequest {
-            request_id: Uuid::now_v7(),
+            request_id: new_request_id(),
             skill: skill.into(),
             tool: None,
             input,

@@ -50,7 +50,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The answer to an [`ExecutionRequest`], whatever became of it.
+/// The answer to an [`ExecutionRequest`](super::ExecutionRequest), whatever became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionResult {
     /// The request's id.

@@ -21,7 +21,8 @@ pub(super) struct Admitted<'s> {
 
 impl Host {
     /// Says, without running anything, whether a request would be admitted, with which limits and
-    /// grants, and what is missing. The hook set with [`HostBuilder::before`] is asked, too.
+    /// grants, and what is missing. The hook set with
+    /// [`HostBuilder::before`](super::HostBuilder::before) is asked, too.
     pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let skill = self.skill(&request.skill);
         let declared = skill
