@@ -110,7 +110,7 @@ pub fn print(text: impl Display) -> io::Result<()> {
 /// A script on standard output, byte for byte.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_script(script: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     gone_is_fine(stdout.write_all(script).and_then(|()| stdout.flush()))
@@ -120,7 +120,7 @@ pub fn print_script(script: &[u8]) -> io::Result<()> {
 /// newline is added where the text does not end with one.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_data(console: Console, text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let shown = if console.stdout_terminal {
@@ -140,7 +140,7 @@ pub fn print_data(console: Console, text: &str) -> io::Result<()> {
 /// A value as JSON on standard output: pretty for a person, on one line for a program.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(console: Console, value: &impl serde::Serialize) -> io::Result<()> {
     let text = if console.stdout_terminal {
         serde_json::to_string_pretty(value)
