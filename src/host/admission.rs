@@ -5,7 +5,7 @@ use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, 
 use crate::grant::{self, Grants};
 use crate::limits::Limits;
 use crate::sandbox::{openable, over_input, too_late};
-use crate::skill::{Schema, Tool, ToolSchemas};
+use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::closest;
 
 /// A request that may run.
@@ -143,11 +143,7 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
     let Err(mismatch) = schema.check(&request.input) else {
         return Ok(());
     };
-    let place = if mismatch.pointer.is_empty() {
-        String::new()
-    } else {
-        format!(" at `{}`", mismatch.pointer)
-    };
+    let place = place(&mismatch);
     let message = format!("the input does not fit{place}: {}", mismatch.message);
     let failure = invalid(mismatch.pointer, message);
     let known = tool
@@ -164,6 +160,14 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
     })
 }
 
+/// Where a value does not fit, to stand in a sentence; nothing for the whole of it.
+fn place(mismatch: &Mismatch) -> String {
+    match mismatch.pointer.as_str() {
+        "" => String::new(),
+        pointer => format!(" at `{pointer}`"),
+    }
+}
+
 /// The guest's answer as a value that fits what its tool declares.
 pub(super) fn output(json: &str, schemas: &ToolSchemas) -> Result<serde_json::Value, Failure> {
     let invalid =
@@ -178,8 +182,9 @@ pub(super) fn output(json: &str, schemas: &ToolSchemas) -> Result<serde_json::Va
         && let Err(mismatch) = schema.check(&value)
     {
         let message = format!(
-            "the skill's output does not fit the schema that it declares, at `{}`: {}",
-            mismatch.pointer, mismatch.message
+            "the skill's output does not fit the schema that it declares{}: {}",
+            place(&mismatch),
+            mismatch.message
         );
         return Err(invalid(mismatch.pointer, message));
     }

@@ -292,7 +292,7 @@ fn an_output_that_does_not_fit() {
 exit: 1
 --- stdout
 --- stderr
-error: the skill's output does not fit the schema that it declares, at ``: [1] is not of type "object"
+error: the skill's output does not fit the schema that it declares: [1] is not of type "object"
 ✗ behaviours 1.2.3 · answer · failed · [COST]
 
 "#]],
