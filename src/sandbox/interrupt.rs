@@ -23,19 +23,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 
-/// Fuel between two looks at the clock. 100,000 units are 20 to 100 µs of computing, and a look
-/// costs well under 1 µs.
-pub(super) const FUEL_BETWEEN_CHECKS: u64 = 100_000;
+/// Fuel between two looks at the clock. 200,000 units are some 10 to 50 µs of computing, and a look
+/// costs well under 1 µs (`cargo bench --bench enforce`).
+pub(super) const FUEL_BETWEEN_CHECKS: u64 = 200_000;
 
 pin_project_lite::pin_project! {
     /// A future that is stopped when its time is up or it is cancelled.
-    pub(super) struct Interruptible<'a, F> {
+    pub(super) struct Interruptible<'a, F, S> {
         #[pin]
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        // How long the guest may keep the thread before others get their turn.
-        slice: Duration,
+        // How long the guest may keep the thread before others get their turn. Asked at each turn,
+        // as the number of the others changes.
+        slice: S,
         cpu_time: &'a mut Duration,
         signal: Arc<Signal>,
         waker: Waker,
@@ -73,12 +74,12 @@ impl Wake for Signal {
     }
 }
 
-impl<'a, F: Future> Interruptible<'a, F> {
+impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
     pub fn new(
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        slice: Duration,
+        slice: S,
         cpu_time: &'a mut Duration,
     ) -> Self {
         let signal = Arc::new(Signal {
@@ -100,7 +101,7 @@ impl<'a, F: Future> Interruptible<'a, F> {
     }
 }
 
-impl<F: Future> Future for Interruptible<'_, F> {
+impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
     type Output = Result<F::Output, Stop>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -109,6 +110,7 @@ impl<F: Future> Future for Interruptible<'_, F> {
         let mut this = self.project();
         let mut turn = || {
             let mut now = turn_began;
+            let mut slice = None;
             loop {
                 if now >= *this.deadline {
                     return Poll::Ready(Err(Stop::TimeIsUp));
@@ -136,7 +138,8 @@ impl<F: Future> Future for Interruptible<'_, F> {
                     this.signal.outer().take();
                 }
                 now = Instant::now();
-                if now.duration_since(turn_began) >= *this.slice && now < *this.deadline {
+                let slice = *slice.get_or_insert_with(|| (this.slice)());
+                if now.duration_since(turn_began) >= slice && now < *this.deadline {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -176,7 +179,7 @@ mod tests {
     ) -> Result<F::Output, Stop> {
         let deadline = tokio::time::Instant::now().into_std() + wall_time;
         let mut cpu_time = Duration::ZERO;
-        let slice = Duration::from_micros(100);
+        let slice = || Duration::from_micros(100);
         Interruptible::new(future, deadline, Some(token), slice, &mut cpu_time).await
     }
 

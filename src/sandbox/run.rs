@@ -25,9 +25,9 @@ const MAX_ATTACHMENTS: usize = 1_000;
 /// The bytes that are kept of a message of a guest's.
 const MAX_MESSAGE: usize = 8 * 1024;
 /// How often each of the guests that compute at the same time should get its turn.
-const ROUND: Duration = Duration::from_millis(4);
+const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
-const MIN_SLICE: Duration = Duration::from_micros(50);
+const MIN_SLICE: Duration = Duration::from_micros(20);
 /// No time slice is longer, so that whatever else the executor has to do is not kept waiting.
 const MAX_SLICE: Duration = Duration::from_millis(1);
 
@@ -377,7 +377,7 @@ impl Runner {
             guest,
             ends,
             cancellation,
-            self.slice(component),
+            || self.slice(component),
             &mut usage.cpu_time,
         )
         .await;
