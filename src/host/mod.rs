@@ -171,7 +171,10 @@ impl Host {
         let (stdout, stderr) = flight.output_streams();
         let (output, attachments, failure) = match ended {
             Ok((output, attachments)) => (Some(output), attachments, None),
-            Err(failure) => (None, Vec::new(), Some(failure)),
+            Err(failure) => {
+                let denied = std::mem::take(&mut flight.denials);
+                (None, Vec::new(), Some(failure.after(denied)))
+            }
         };
         let status = flight.finish(failure.as_ref());
         Ok(ExecutionResult {

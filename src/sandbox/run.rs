@@ -14,7 +14,7 @@ use super::contract::{self, Component, wit};
 use super::interrupt::Interruptible;
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Observer, Phase, Status};
-use crate::grant::Grants;
+use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::skill::Description;
 use crate::text::{printable, shortened};
@@ -65,6 +65,8 @@ pub(crate) struct Flight {
     pub limits: Limits,
     deadline: Option<Instant>,
     pub usage: ResourceUsage,
+    /// What was refused to the guest while it ran.
+    pub denials: Vec<Denial>,
     phase: Phase,
     stdout: Capture,
     stderr: Capture,
@@ -94,6 +96,7 @@ impl Flight {
                     .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
             }),
             usage: ResourceUsage::default(),
+            denials: Vec::new(),
             phase: Phase::Waiting,
             stdout: Capture::new(limits.stdout_bytes),
             stderr: Capture::new(limits.stderr_bytes),
@@ -152,6 +155,7 @@ impl Flight {
         self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
+        self.denials = state.refusals.take();
         self.usage.dropped = DroppedBytes {
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),

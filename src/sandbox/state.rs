@@ -6,7 +6,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::capability::{Capabilities, Chatter};
+use super::capability::{Capabilities, Chatter, Refusals};
 use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::FUEL_BETWEEN_CHECKS;
@@ -26,6 +26,8 @@ pub(super) struct State {
     table: ResourceTable,
     pub limiter: Limiter,
     pub chatter: Chatter,
+    /// What was refused to the guest.
+    pub refusals: Refusals,
     pub config: wasmtime_wasi_config::WasiConfigVariables,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
@@ -46,6 +48,7 @@ impl State {
             mut wasi,
             config,
             chatter,
+            refusals,
         } = capabilities;
         wasi.max_random_size(MAX_RANDOM_BYTES)
             .allow_tcp(false)
@@ -60,6 +63,7 @@ impl State {
             table,
             limiter: Limiter::new(limits),
             chatter,
+            refusals,
             config,
             host_calls: 0,
             deadline,

@@ -324,12 +324,10 @@ async fn what_is_granted_and_not_declared_is_refused() {
     ] {
         let result = run(&host, &skill, "echo", json!({}), grants).await;
         assert_eq!(result.status, Status::Rejected);
-        let Cause::Rejected {
-            reason, denials, ..
-        } = cause(&result)
-        else {
+        let Cause::Rejected { reason, .. } = cause(&result) else {
             panic!("{:?}", result.failure)
         };
+        let denials = &result.failure.as_ref().unwrap().denials;
         assert_eq!((*reason, denials.len()), (Rejection::Grant, 1));
         assert_eq!(denials[0].capability, capability);
         assert_eq!(denials[0].hint, hint);

@@ -4,6 +4,7 @@
 mod chatter;
 mod deadline;
 mod directory;
+mod refusals;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
@@ -16,6 +17,7 @@ use crate::execution::HostError;
 use crate::grant::{Denial, Grants};
 
 pub(super) use chatter::{Chatter, Listeners};
+pub(super) use refusals::Refusals;
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
 /// from what [`Capabilities::grant`] put into the store.
@@ -55,6 +57,7 @@ pub(super) struct Capabilities {
     pub wasi: WasiCtxBuilder,
     pub config: WasiConfigVariables,
     pub chatter: Chatter,
+    pub refusals: Refusals,
 }
 
 impl Capabilities {
@@ -69,6 +72,7 @@ impl Capabilities {
         Capabilities {
             wasi,
             config: WasiConfigVariables::new(),
+            refusals: Refusals::new(chatter.listeners()),
             chatter,
         }
     }
