@@ -54,6 +54,7 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawGrants {
     directories: Vec<DeclaredDirectory>,
+    scratch: bool,
     environment: Vec<String>,
 }
 
@@ -85,6 +86,7 @@ impl std::str::FromStr for Manifest {
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
+                scratch: raw.grants.scratch,
                 environment: raw.grants.environment,
                 config: raw.config,
             },
