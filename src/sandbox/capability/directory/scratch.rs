@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +74,7 @@ impl ScratchRoot {
         }
         let path = tempfile::Builder::new()
             .prefix(PREFIX)
+            .permissions(PermissionsExt::from_mode(0o700))
             .tempdir_in(&self.base)?
             .keep();
         let lock = File::create_new(path.join(LOCK))?;
@@ -200,8 +201,6 @@ fn is_taken(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -219,7 +218,7 @@ mod tests {
         // Deeper than a path can say, and than this process may have files open.
         for depth in 0..3_000 {
             dir.write("file", "x").unwrap();
-            dir.symlink("/", "root").unwrap();
+            dir.symlink_contents("/", "root").unwrap();
             dir.create_dir("moved-3").unwrap();
             if depth % 100 == 0 {
                 dir.create_dir("other").unwrap();
@@ -264,7 +263,7 @@ mod tests {
         let root = ScratchRoot::new(base.path().into());
         let (one, other) = (root.make().unwrap(), root.make().unwrap());
         assert_ne!(one.path, other.path);
-        for path in [&one.path, one.path.parent().unwrap().into()] as [&PathBuf; 2] {
+        for path in [one.path.as_path(), one.path.parent().unwrap()] {
             assert_eq!(
                 fs::metadata(path).unwrap().permissions().mode() & 0o777,
                 0o700
