@@ -148,6 +148,31 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
             let written = handle.write(&bytes, count("offset")).map_err(named)?;
             Ok(json!({ "written": written }))
         }
+        "try" => {
+            // Again and again, while somebody changes what stands there.
+            let mut seen = std::collections::BTreeMap::<String, u64>::new();
+            for _ in 0..count("count") {
+                let (open, flags) = match flag("write") {
+                    true => (
+                        OpenFlags::CREATE,
+                        DescriptorFlags::READ | DescriptorFlags::WRITE,
+                    ),
+                    false => (OpenFlags::empty(), DescriptorFlags::READ),
+                };
+                let opened = handle.open_at(follow, &path, open, flags);
+                let what = match opened.and_then(|file| {
+                    if flag("write") {
+                        file.write(b"overwritten", 0)?;
+                    }
+                    file.read(100, 0)
+                }) {
+                    Ok((bytes, _)) => String::from_utf8_lossy(&bytes).into_owned(),
+                    Err(error) => named(error),
+                };
+                *seen.entry(what).or_default() += 1;
+            }
+            Ok(json!({ "seen": seen }))
+        }
         "set_size" => done(handle.set_size(count("bytes"))),
         "stat" => {
             let stat = match call["path"].is_string() {
