@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
+use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
 use crate::sandbox::{
@@ -63,6 +64,9 @@ pub struct HostBuilder {
     on_compile: Option<OnCompile>,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
+    name_servers: NameServers,
+    roots: Roots,
+    certificates: Vec<Vec<u8>>,
 }
 
 impl Default for HostBuilder {
@@ -78,6 +82,9 @@ impl Default for HostBuilder {
             on_compile: None,
             observer: None,
             before: None,
+            name_servers: NameServers::default(),
+            roots: Roots::default(),
+            certificates: Vec::new(),
         }
     }
 }
@@ -153,13 +160,33 @@ impl HostBuilder {
         self
     }
 
+    /// Who is asked for the addresses of names that a skill connects to. Default the system's.
+    pub fn name_servers(mut self, servers: NameServers) -> Self {
+        self.name_servers = servers;
+        self
+    }
+
+    /// Whose certificates are trusted inside TLS. Default [`Roots::Bundled`].
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Trusts one more authority, or several: their certificates in PEM form.
+    pub fn certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.push(pem.into());
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
-    /// Where the engine cannot be set up, or the compiled cache cannot be used.
+    /// Where the engine cannot be set up, the compiled cache cannot be used, or a certificate that
+    /// was to be added is none.
     pub fn build(self) -> Result<Host, HostError> {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
+        let egress = Egress::new(self.name_servers, self.roots, &self.certificates)?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
@@ -184,7 +211,7 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
-                runner: Runner::new(self.concurrency),
+                runner: Runner::new(self.concurrency, egress),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,

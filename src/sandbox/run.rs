@@ -1,5 +1,6 @@
 //! One execution, from a free slot to its usage.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
 use super::interrupt::Interruptible;
 use super::state::State;
+use crate::egress::Egress;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Observer, Phase, Status};
 use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
@@ -35,6 +37,7 @@ const MAX_SLICE: Duration = Duration::from_millis(1);
 pub(crate) struct Runner {
     concurrency: u32,
     cores: u32,
+    egress: Arc<Egress>,
 }
 
 /// Everything that one execution needs to know.
@@ -79,7 +82,7 @@ pub(crate) struct Flight {
 impl Flight {
     pub fn new(
         request_id: Uuid,
-        observers: [Option<std::sync::Arc<dyn Observer>>; 2],
+        observers: [Option<Arc<dyn Observer>>; 2],
         limits: Limits,
         deadline: Option<DateTime<Utc>>,
     ) -> Self {
@@ -156,6 +159,12 @@ impl Flight {
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.refusals.take();
+        if let Some(meter) = state.network.meter() {
+            let (connections, sent, received) = meter.read();
+            self.usage.connections = connections;
+            self.usage.http_request_bytes = sent;
+            self.usage.http_response_bytes = received;
+        }
         self.usage.dropped = DroppedBytes {
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),
@@ -187,12 +196,14 @@ impl Drop for Flight {
 }
 
 impl Runner {
-    /// A runner for engines with this many slots each.
-    pub fn new(concurrency: u32) -> Self {
+    /// A runner for engines with this many slots each, whose guests reach the network through
+    /// `egress`.
+    pub fn new(concurrency: u32, egress: Arc<Egress>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         Runner {
             concurrency,
             cores: u32::try_from(cores).unwrap_or(1),
+            egress,
         }
     }
 
@@ -229,14 +240,20 @@ impl Runner {
             Err(failure) => return Ok(Err(failure)),
         }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let capabilities =
-            match Capabilities::grant(grants, &flight.stdout, &flight.stderr, chatter) {
-                Ok(capabilities) => capabilities,
-                Err(NotGranted::Denied(denial)) => {
-                    return Ok(Err(Failure::denied(vec![denial])));
-                }
-                Err(NotGranted::Host(error)) => return Err(error),
-            };
+        let capabilities = match Capabilities::grant(
+            grants,
+            &flight.stdout,
+            &flight.stderr,
+            chatter,
+            &self.egress,
+            &flight.limits,
+        ) {
+            Ok(capabilities) => capabilities,
+            Err(NotGranted::Denied(denial)) => {
+                return Ok(Err(Failure::denied(vec![denial])));
+            }
+            Err(NotGranted::Host(error)) => return Err(error),
+        };
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
         let request_id = flight.listeners.request_id;
@@ -375,7 +392,12 @@ impl Runner {
             let now = Instant::now();
             *instantiated = Some(now);
             *phase = Phase::Run;
-            call(&skill, store).await
+            let answer = call(&skill, store).await?;
+            // A limit of the network that was met beside the guest, without its noticing.
+            match store.data().network.stop() {
+                Some(stop) => Err(stop.into()),
+                None => Ok(answer),
+            }
         };
         let ended = Interruptible::new(
             guest,

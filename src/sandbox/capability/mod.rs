@@ -4,7 +4,12 @@
 mod chatter;
 mod deadline;
 mod directory;
+mod http;
+mod network;
 mod refusals;
+mod sockets;
+
+use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
@@ -13,16 +18,21 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use super::capture::Capture;
 use super::contract::bindings::skillhost::skill as contract;
 use super::state::State;
+use crate::egress::Egress;
 use crate::execution::HostError;
 use crate::grant::{Denial, Grants};
+use crate::limits::Limits;
 
 pub(super) use chatter::{Chatter, Listeners};
+pub(super) use network::Network;
 pub(super) use refusals::Refusals;
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
 /// from what [`Capabilities::grant`] put into the store.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    sockets::link(linker)?;
+    http::link(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
         WasiConfig::from(&state.called().config)
     })?;
@@ -58,6 +68,7 @@ pub(super) struct Capabilities {
     pub config: WasiConfigVariables,
     pub chatter: Chatter,
     pub refusals: Refusals,
+    pub network: Network,
 }
 
 impl Capabilities {
@@ -69,10 +80,12 @@ impl Capabilities {
     fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        let refusals = Refusals::new(chatter.listeners());
         Capabilities {
             wasi,
             config: WasiConfigVariables::new(),
-            refusals: Refusals::new(chatter.listeners()),
+            network: Network::none(refusals.clone()),
+            refusals,
             chatter,
         }
     }
@@ -83,8 +96,12 @@ impl Capabilities {
         stdout: &Capture,
         stderr: &Capture,
         chatter: Chatter,
+        egress: &Arc<Egress>,
+        limits: &Limits,
     ) -> Result<Self, NotGranted> {
         let mut capabilities = Capabilities::new(stdout, stderr, chatter);
+        capabilities.network.grant(grants, egress, limits);
+        sockets::grant(&mut capabilities.wasi, &capabilities.network);
         for grant in &grants.directories {
             directory::grant(&mut capabilities.wasi, grant)?;
         }
