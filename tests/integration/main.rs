@@ -16,6 +16,7 @@ mod schemas;
 
 mod grants;
 mod isolation;
+mod network;
 
 mod cache;
 mod compiling;
