@@ -37,10 +37,13 @@ pub mod execution;
 mod json;
 pub mod text;
 
+mod egress;
+
 mod sandbox;
 
 pub mod host;
 
+pub use egress::{NameServers, Roots};
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, SkillIdentity, Status,

@@ -51,6 +51,16 @@ pub struct ResourceUsage {
     /// Bytes that were written to granted directories, growth of a file counting as writing.
     #[serde(default)]
     pub write_bytes: u64,
+    /// Outgoing connections that were opened.
+    #[serde(default)]
+    pub connections: u64,
+    /// Bytes of outgoing HTTP requests: request lines, headers, framing and bodies, inside TLS
+    /// where there is TLS.
+    #[serde(default)]
+    pub http_request_bytes: u64,
+    /// Bytes of the answers to them, counted alike.
+    #[serde(default)]
+    pub http_response_bytes: u64,
     /// Chatter past its limit, in bytes.
     pub dropped: DroppedBytes,
     /// Language-model tokens that the guest reported.

@@ -51,14 +51,6 @@ impl FromStr for Clock {
     }
 }
 
-impl TryFrom<String> for Clock {
-    type Error = ParseClockError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,11 +60,7 @@ impl fmt::Display for Clock {
     }
 }
 
-impl From<Clock> for String {
-    fn from(clock: Clock) -> Self {
-        clock.to_string()
-    }
-}
+super::as_text!(Clock, ParseClockError);
 
 /// The random numbers that a guest gets, `wasi:random`.
 ///
@@ -112,14 +100,6 @@ impl FromStr for Random {
     }
 }
 
-impl TryFrom<String> for Random {
-    type Error = ParseRandomError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
 impl fmt::Display for Random {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,11 +109,7 @@ impl fmt::Display for Random {
     }
 }
 
-impl From<Random> for String {
-    fn from(random: Random) -> Self {
-        random.to_string()
-    }
-}
+super::as_text!(Random, ParseRandomError);
 
 #[cfg(test)]
 mod tests {

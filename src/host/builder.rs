@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
+use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
 use crate::sandbox::{
@@ -65,6 +66,9 @@ pub struct HostBuilder {
     on_compile: Option<OnCompile>,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
+    name_servers: NameServers,
+    roots: Roots,
+    certificates: Vec<Vec<u8>>,
 }
 
 impl Default for HostBuilder {
@@ -81,6 +85,9 @@ impl Default for HostBuilder {
             on_compile: None,
             observer: None,
             before: None,
+            name_servers: NameServers::default(),
+            roots: Roots::default(),
+            certificates: Vec::new(),
         }
     }
 }
@@ -165,13 +172,33 @@ impl HostBuilder {
         self
     }
 
+    /// Who is asked for the addresses of names that a skill connects to. Default the system's.
+    pub fn name_servers(mut self, servers: NameServers) -> Self {
+        self.name_servers = servers;
+        self
+    }
+
+    /// Whose certificates are trusted inside TLS. Default [`Roots::Bundled`].
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Trusts one more authority, or several: their certificates in PEM form.
+    pub fn certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.push(pem.into());
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
-    /// Where the engine cannot be set up, or the compiled cache cannot be used.
+    /// Where the engine cannot be set up, the compiled cache cannot be used, or a certificate that
+    /// was to be added is none.
     pub fn build(self) -> Result<Host, HostError> {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
+        let egress = Egress::new(self.name_servers, self.roots, &self.certificates)?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
@@ -188,6 +215,7 @@ impl HostBuilder {
         let backing = Backing {
             disk: Arc::new(Disk::new()),
             scratch: Arc::new(ScratchRoot::new(scratch)),
+            egress,
         };
         let stack = |limits: Limits| Limits {
             stack_bytes: self.stack_bytes,

@@ -211,7 +211,7 @@ impl Host {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(1)
                     .thread_name("skillhost")
-                    .enable_time()
+                    .enable_all()
                     .build()
                     .map_err(|error| HostError::Internal(format!("no runtime: {error}")))?;
                 if let Err(second) = self.inner.runtime.set(runtime) {

@@ -163,6 +163,12 @@ impl Flight {
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.refusals.take();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
+        if let Some(meter) = state.network.meter() {
+            let (connections, sent, received) = meter.read();
+            self.usage.connections = connections;
+            self.usage.http_request_bytes = sent;
+            self.usage.http_response_bytes = received;
+        }
         self.usage.dropped = DroppedBytes {
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),
@@ -405,7 +411,12 @@ impl Runner {
             let now = Instant::now();
             *instantiated = Some(now);
             *phase = Phase::Run;
-            call(&skill, store).await
+            let answer = call(&skill, store).await?;
+            // A limit of the network that was met beside the guest, without its noticing.
+            match store.data().network.stop() {
+                Some(stop) => Err(stop.into()),
+                None => Ok(answer),
+            }
         };
         let ended = Interruptible::new(
             guest,

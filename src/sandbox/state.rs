@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{Capabilities, Chatter, Directories, Refusals};
+use super::capability::{Capabilities, Chatter, Directories, Network, Refusals};
 use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::FUEL_BETWEEN_CHECKS;
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub directories: Directories,
     /// What was refused to the guest.
     pub refusals: Refusals,
+    pub network: Network,
     pub config: wasmtime_wasi_config::WasiConfigVariables,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
@@ -55,10 +57,9 @@ impl State {
             config,
             chatter,
             refusals,
+            network,
         } = capabilities;
-        wasi.max_random_size(MAX_RANDOM_BYTES)
-            .allow_tcp(false)
-            .allow_udp(false);
+        wasi.max_random_size(MAX_RANDOM_BYTES);
         let mut table = ResourceTable::new();
         // The store counts the handles themselves. Behind each there may be a second entry here, of
         // what it belongs to, and the host has a few of its own.
@@ -71,6 +72,7 @@ impl State {
             chatter,
             directories,
             refusals,
+            network,
             config,
             host_calls: 0,
             deadline,
@@ -129,6 +131,9 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
             store.set_hostcall_fuel(bytes);
         }
         CallHook::ReturningFromHost => {
+            if let Some(stop) = store.data().network.stop() {
+                return Err(stop.into());
+            }
             if Instant::now() >= store.data().deadline {
                 return Err(Stop::TimeIsUp.into());
             }
@@ -149,5 +154,12 @@ impl WasiView for State {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.host_calls += 1;
+        self.network.view(&mut self.table)
     }
 }

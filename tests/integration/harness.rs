@@ -63,6 +63,11 @@ fn guests() -> &'static Path {
     })
 }
 
+/// The component of `tests/guests/network`, built with the other one.
+pub fn network_path() -> PathBuf {
+    behaviours_path().with_file_name("network.wasm")
+}
+
 /// Sets up a host with the compiled cache that all tests share.
 pub fn builder() -> HostBuilder {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -122,7 +127,7 @@ pub async fn run_tool(host: &Host, skill: Digest, limits: LimitOverrides) -> Exe
 }
 
 /// What is true of every result.
-fn check_result(result: &ExecutionResult) {
+pub fn check_result(result: &ExecutionResult) {
     let usage = &result.usage;
     match &result.failure {
         None => assert_eq!(result.status, Status::Success),
@@ -135,6 +140,8 @@ fn check_result(result: &ExecutionResult) {
         }
     }
     assert!(usage.fuel <= result.limits.fuel);
+    assert!(usage.http_request_bytes <= result.limits.http_request_bytes);
+    assert!(usage.http_response_bytes <= result.limits.http_response_bytes);
     assert!(usage.peak_memory_bytes <= result.limits.memory_bytes);
     assert_eq!(usage.peak_memory_bytes % PAGE, 0);
     assert_eq!(

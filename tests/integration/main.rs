@@ -17,6 +17,7 @@ mod schemas;
 mod directories;
 mod grants;
 mod isolation;
+mod network;
 
 mod cache;
 mod compiling;

@@ -4,8 +4,11 @@
 mod chatter;
 mod deadline;
 mod directory;
+mod http;
+mod network;
 mod refusals;
 mod reproducible;
+mod sockets;
 
 use std::sync::Arc;
 
@@ -18,6 +21,7 @@ use super::classify::Stop;
 use super::contract::bindings::skillhost::skill as contract;
 use super::disk::Disk;
 use super::state::State;
+use crate::egress::Egress;
 use crate::execution::HostError;
 use crate::grant::{Clock, Denial, Grants};
 use crate::limits::Limits;
@@ -25,6 +29,7 @@ use crate::limits::Limits;
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
 pub(super) use directory::{Directories, Removal};
+pub(super) use network::Network;
 pub(super) use refusals::Refusals;
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
@@ -32,6 +37,8 @@ pub(super) use refusals::Refusals;
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     directory::link(linker)?;
+    sockets::link(linker)?;
+    http::link(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
         WasiConfig::from(&state.called().config)
     })?;
@@ -60,6 +67,8 @@ pub(crate) struct Backing {
     pub disk: Arc<Disk>,
     /// Where scratch directories are made.
     pub scratch: Arc<ScratchRoot>,
+    /// The way to the network.
+    pub egress: Arc<Egress>,
 }
 
 /// Why something that is granted cannot be given.
@@ -81,6 +90,7 @@ pub(super) struct Capabilities {
     pub config: WasiConfigVariables,
     pub chatter: Chatter,
     pub refusals: Refusals,
+    pub network: Network,
 }
 
 impl Capabilities {
@@ -93,12 +103,14 @@ impl Capabilities {
     pub fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        let refusals = Refusals::new(chatter.listeners());
         Capabilities {
             wasi,
             directories: Directories::default(),
             clock: Clock::System,
             config: WasiConfigVariables::new(),
-            refusals: Refusals::new(chatter.listeners()),
+            network: Network::none(refusals.clone()),
+            refusals,
             chatter,
         }
     }
@@ -114,6 +126,8 @@ impl Capabilities {
         capabilities.directories = Directories::open(grants, backing, refusals, limits).await?;
         reproducible::grant(&mut capabilities.wasi, grants);
         capabilities.clock = grants.clock;
+        capabilities.network.grant(grants, &backing.egress, limits);
+        sockets::grant(&mut capabilities.wasi, &capabilities.network);
         for (name, value) in &grants.environment {
             capabilities.wasi.env(name, value);
         }
