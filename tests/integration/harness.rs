@@ -110,7 +110,7 @@ pub async fn run_tool(host: &Host, skill: Digest, limits: LimitOverrides) -> Exe
 }
 
 /// What is true of every result.
-fn check_result(result: &ExecutionResult) {
+pub fn check_result(result: &ExecutionResult) {
     let usage = &result.usage;
     match &result.failure {
         None => assert_eq!(result.status, Status::Success),
@@ -130,7 +130,8 @@ fn check_result(result: &ExecutionResult) {
         usage.wall_time,
         "the split sums up"
     );
-    assert!(result.stdout.len() as u64 <= 3 * result.limits.stdout_bytes);
+    assert!(result.stdout.len() as u64 <= result.limits.stdout_bytes);
+    assert!(result.stderr.len() as u64 <= result.limits.stderr_bytes);
     let json = serde_json::to_string(result).expect("a result is JSON");
     let back: ExecutionResult = serde_json::from_str(&json).expect("a result comes back");
     assert_eq!(
