@@ -53,6 +53,22 @@ fn at_what_the_host_does() {
     }
 }
 
+/// Whatever happens, also while an execution is dropped because of it.
+#[test]
+fn at_everything() {
+    let _alone = alone();
+    let panics = |_: Uuid, _: &Event<'_>| panic!("expected by the test");
+    let host = builder().observer(Arc::new(panics)).build().unwrap();
+    for tool in ["chatter", "print"] {
+        let end = match tool {
+            "chatter" => End::HostPanic,
+            _ => End::Success,
+        };
+        let attack = Attack::with(tool, json!({"count": 3})).on(&host);
+        attack.watched_by(Arc::new(panics)).ends_with(end);
+    }
+}
+
 /// The observer of the host hears everything, and whoever else listens still hears of it.
 #[test]
 fn of_one_observer_beside_another() {
