@@ -94,6 +94,10 @@ pub struct Progress<'a> {
 
 /// Gets the events of executions. Called on the execution's own thread: be quick, and do not block.
 ///
+/// One that panics ends no more than the execution at hand. At what the guest says (a record, a
+/// report) that ends with [`Cause::HostPanic`](crate::Cause::HostPanic); at every other event it goes
+/// on.
+///
 /// Any `Fn(Uuid, &Event)` is one:
 ///
 /// ```

@@ -6,7 +6,7 @@ use crate::grant::{self, Grants};
 use crate::limits::Limits;
 use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
-use crate::text::closest;
+use crate::text::{closest, printable, shortened};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
@@ -154,7 +154,11 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
         closest(unknown, known.keys().map(String::as_str))
     });
     Err(match close {
-        Some(close) => failure.hint(format!("did you mean `{close}`?")),
+        Some(close) => {
+            // A key of the skill's own schema: its text, and of any length.
+            let close = printable(&shortened(close, 200), false).into_owned();
+            failure.hint(format!("did you mean `{close}`?"))
+        }
         None => failure,
     })
 }

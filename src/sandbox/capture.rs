@@ -33,8 +33,11 @@ impl Capture {
     pub fn take(&self) -> (String, u64) {
         let mut captured = self.lock();
         let kept = std::mem::take(&mut captured.kept);
-        let text = String::from_utf8(kept)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        let text = String::from_utf8(kept).unwrap_or_else(|error| {
+            let (text, dropped) = readable(error.as_bytes(), captured.allowed);
+            captured.dropped += dropped;
+            text
+        });
         (text, captured.dropped)
     }
 
@@ -50,6 +53,27 @@ impl Capture {
         // Bytes and a count: whatever a panicking writer left is consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The text of bytes that are not all text, with a mark for what cannot be read, and how many bytes
+/// were left off: a mark is longer than what it stands for, and the limit holds for the text as well.
+fn readable(bytes: &[u8], allowed: u64) -> (String, u64) {
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    let mut text = String::new();
+    let mut taken = 0;
+    let marked = bytes.utf8_chunks().flat_map(|chunk| {
+        let mark = (!chunk.invalid().is_empty())
+            .then_some((char::REPLACEMENT_CHARACTER, chunk.invalid().len()));
+        chunk.valid().chars().map(|c| (c, c.len_utf8())).chain(mark)
+    });
+    for (c, length) in marked {
+        if text.len() + c.len_utf8() > allowed {
+            break;
+        }
+        text.push(c);
+        taken += length;
+    }
+    (text, (bytes.len() - taken) as u64)
 }
 
 impl IsTerminal for Capture {
@@ -124,9 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn a_character_cut_in_two_is_replaced() {
-        let capture = Capture::new(1);
-        capture.push("é".as_bytes());
-        assert_eq!(capture.take(), ("\u{fffd}".into(), 1));
+    fn a_character_cut_in_two_is_left_off() {
+        let capture = Capture::new(3);
+        capture.push("abé".as_bytes());
+        assert_eq!(capture.take(), ("ab".into(), 2));
+    }
+
+    #[test]
+    fn marks_for_what_is_no_text_count_as_long_as_they_are() {
+        let capture = Capture::new(8);
+        capture.push(b"a\xff\xffb\xffc");
+        assert_eq!(capture.take(), ("a\u{fffd}\u{fffd}b".into(), 2));
     }
 }

@@ -23,14 +23,16 @@ use crate::usage::{DroppedBytes, ResourceUsage};
 
 /// The most attachments of one answer.
 const MAX_ATTACHMENTS: usize = 1_000;
-/// The bytes that are kept of a message of a guest's.
+/// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
 const MAX_MESSAGE: usize = 8 * 1024;
 /// How often each of the guests that compute at the same time should get its turn.
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
-/// No time slice is longer, so that whatever else the executor has to do is not kept waiting.
-const MAX_SLICE: Duration = Duration::from_millis(1);
+/// No time slice is longer, so that whatever else the executor has to do is not kept waiting: even
+/// beside guests that spin on each of its threads, a trivial execution takes hardly longer
+/// (`cargo bench --bench beside`).
+const MAX_SLICE: Duration = Duration::from_micros(200);
 
 /// Runs guests.
 pub(crate) struct Runner {
@@ -566,7 +568,8 @@ pub(crate) fn too_late(deadline: Option<DateTime<Utc>>, limits: &Limits) -> Opti
 
 /// A failure as the guest states it.
 fn skill_failure(failure: wit::Failure) -> Failure {
-    let readable = |text: &str| shortened(&printable(text, true), MAX_MESSAGE).into_owned();
+    // Shortened first, as escapes are longer than what they stand for.
+    let readable = |text: &str| printable(&shortened(text, MAX_MESSAGE), true).into_owned();
     match failure {
         wit::Failure::UnknownTool => Failure::new(
             Cause::UnknownTool {
@@ -575,7 +578,7 @@ fn skill_failure(failure: wit::Failure) -> Failure {
             "the skill says that it has no such tool, though it described it",
         ),
         wit::Failure::InvalidInput(wit::InvalidInput { pointer, message }) => {
-            let pointer = shortened(&printable(&pointer, false), 1_000).into_owned();
+            let pointer = printable(&shortened(&pointer, 1_000), false).into_owned();
             let place = if pointer.is_empty() {
                 String::new()
             } else {
@@ -605,7 +608,7 @@ fn skill_failure(failure: wit::Failure) -> Failure {
             Cause::SkillError {
                 retryable: false,
                 retry_after_ms: None,
-                code: code.map(|code| shortened(&printable(&code, false), 200).into_owned()),
+                code: code.map(|code| printable(&shortened(&code, 200), false).into_owned()),
                 details: details.map(|text| {
                     crate::json::parse(&text).unwrap_or(serde_json::Value::String(text))
                 }),

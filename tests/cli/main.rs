@@ -3,6 +3,12 @@
 //! `SNAPSHOTS=overwrite cargo test --release --test cli` writes what the command says now into the
 //! tests; then read the difference.
 
+#[path = "../integration/handmade.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+mod handmade;
 mod harness;
 
 mod help;
@@ -22,5 +28,6 @@ mod inspect;
 mod library;
 mod new;
 
+mod hostile;
 mod interrupt;
 mod terminal;

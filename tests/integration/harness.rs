@@ -149,7 +149,8 @@ pub fn check_result(result: &ExecutionResult) {
         usage.wall_time,
         "the split sums up"
     );
-    assert!(result.stdout.len() as u64 <= 3 * result.limits.stdout_bytes);
+    assert!(result.stdout.len() as u64 <= result.limits.stdout_bytes);
+    assert!(result.stderr.len() as u64 <= result.limits.stderr_bytes);
     let json = serde_json::to_string(result).expect("a result is JSON");
     let back: ExecutionResult = serde_json::from_str(&json).expect("a result comes back");
     assert_eq!(

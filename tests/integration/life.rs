@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::json;
 use skillhost::execution::{Phase, Rejection};
 use skillhost::host::Refusal;
-use skillhost::{Cause, Control, ExecutionRequest, Host, Limit, LimitOverrides, Limits, Status};
+use skillhost::{Cause, Control, ExecutionRequest, Host, LimitOverrides, Limits, Status};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -359,51 +359,6 @@ async fn a_full_pool_means_waiting() {
         (1..=3).contains(&most),
         "{most}: the slot is given on a little before the event"
     );
-    check_undisturbed(&host).await;
-}
-
-/// All of them are stopped, in their time, and one that has little to do gets through beside them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_spinning_guests_leave_room_for_one_more() {
-    let host = builder().concurrency(101).build().unwrap();
-    let record = Record::new();
-    let wall_time = Duration::from_millis(1500);
-    let limits = LimitOverrides {
-        wall_time: Some(wall_time),
-        fuel: Some(u64::MAX),
-        ..NONE
-    };
-    let spin = request(&host, "spin", json!({})).await.limits(limits);
-    let mut tasks = JoinSet::new();
-    for _ in 0..100 {
-        let (host, request) = (host.clone(), spin.clone());
-        let control = Control::default().observer(record.clone());
-        tasks.spawn(async move { host.execute_with(request, control).await.unwrap() });
-    }
-    record.wait_for("started", 100).await;
-    let echo = request(&host, "echo", json!({"a": 1})).await;
-    let began = Instant::now();
-    let beside = tokio::spawn({
-        let host = host.clone();
-        async move { execute(&host, echo).await }
-    });
-    let result = beside.await.unwrap();
-    let took = began.elapsed();
-    assert_eq!(output(&result), &json!({"a": 1}));
-    assert_eq!(
-        record.count("finished timeout"),
-        0,
-        "they were all still there: {took:?}"
-    );
-    while let Some(joined) = tasks.join_next().await {
-        let result = joined.unwrap();
-        let Cause::Timeout { limit, .. } = cause(&result) else {
-            panic!("{:?}", result.failure)
-        };
-        assert_eq!(*limit, Limit::WallTime);
-        assert!(result.usage.wall_time < wall_time + Duration::from_secs(1));
-        assert!(result.usage.fuel > 0, "each had its turns");
-    }
     check_undisturbed(&host).await;
 }
 

@@ -3,11 +3,14 @@
 //! The guests are built by the test run itself: the skill in `tests/guests` by cargo, once, and
 //! those in `handmade` from text.
 
+#[allow(
+    dead_code,
+    reason = "shared with the hostile suite, and each uses its part"
+)]
 mod handmade;
 mod harness;
 
 mod limits;
-mod limits_outside_of_execute;
 mod usage;
 
 mod life;
@@ -20,6 +23,7 @@ mod isolation;
 mod network;
 
 mod cache;
+mod child;
 mod compiling;
 mod loading;
 

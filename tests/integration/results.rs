@@ -1,9 +1,9 @@
 //! What becomes of a request: success, and each kind of failure.
 
 use serde_json::json;
-use skillhost::{Cause, ExecutionRequest, Fault, Limit, LimitOverrides, Status};
+use skillhost::{Cause, ExecutionRequest, Fault, Status};
 
-use crate::handmade::{Answer, Description, Handmade};
+use crate::handmade::Handmade;
 use crate::harness::{
     cause, check_undisturbed, execute, host, load, output, request, run, run_handmade,
 };
@@ -151,54 +151,6 @@ async fn a_tool_that_is_not_there_is_suggested() {
     assert!(matches!(cause(&result), Cause::UnknownTool { .. }));
 }
 
-#[tokio::test]
-async fn an_output_must_be_json_and_fit_its_schema() {
-    let bomb = format!("[{}0]", "0,".repeat(1_500_000));
-    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-    let limits = LimitOverrides {
-        output_bytes: Some(8 << 20),
-        ..NONE
-    };
-    for (json, pointer, message) in [
-        ("not JSON", "", "cannot be read: it is not JSON"),
-        ("", "", "cannot be read: it is not JSON"),
-        ("{} {}", "", "cannot be read: it is not JSON"),
-        ("[1]", "", "does not fit the schema that it declares"),
-        (&bomb, "", "values; 1000000 are allowed"),
-        (&deep, "", "recursion limit"),
-    ] {
-        let result = run(host(), "answer", json!({ "json": json }), limits).await;
-        assert_eq!(
-            cause(&result),
-            &Cause::InvalidOutput {
-                pointer: pointer.into()
-            }
-        );
-        let failure = result.failure.unwrap();
-        assert!(failure.message.contains(message), "{}", failure.message);
-        assert_eq!(failure.fault, Fault::Skill);
-    }
-    let within = Handmade {
-        description: Description {
-            output_schema: Some(r#"{"properties": {"a": {"items": {"type": "integer"}}}}"#.into()),
-            ..Handmade::default().description
-        },
-        answer: Answer {
-            json: br#"{"a": [1, "two"]}"#.to_vec(),
-            ..Handmade::default().answer
-        },
-        ..Handmade::default()
-    };
-    let result = run_handmade(&within, NONE).await;
-    assert_eq!(
-        cause(&result),
-        &Cause::InvalidOutput {
-            pointer: "/a/1".into()
-        }
-    );
-    check_undisturbed(host()).await;
-}
-
 /// The message names the author's function and not the standard library's; the panic's own words
 /// stand in standard error.
 #[tokio::test]
@@ -245,138 +197,6 @@ async fn a_trap_says_where() {
     assert_eq!(trap, "integer_division_by_zero");
     assert_eq!(backtrace[0].function, "divide_by");
     assert_eq!(backtrace[0].module.as_deref(), Some("main"));
-    check_undisturbed(host()).await;
-}
-
-/// A guest that names its functions like the engine's own messages, or like a terminal's commands.
-#[tokio::test]
-async fn names_of_functions_are_data() {
-    for name in [
-        "fuel allocated for hostcalls has been exhausted",
-        "store handle limit exceeded",
-        "resource limit exceeded: ",
-        "all fuel consumed by WebAssembly",
-        "\\1b[2J\\0a\\e2\\80\\ae",
-    ] {
-        let skill = Handmade {
-            fields: format!("(func $\"{name}\" unreachable)"),
-            execute: format!("(call $\"{name}\") i32.const $answer"),
-            ..Handmade::default()
-        };
-        let result = run_handmade(&skill, NONE).await;
-        let failure = result.failure.as_ref().unwrap();
-        assert!(
-            matches!(cause(&result), Cause::Trap { .. }),
-            "{name}: {failure:?}"
-        );
-        assert!(!format!("{failure}").contains(['\x1b', '\n', '\u{202e}']));
-    }
-}
-
-#[tokio::test]
-async fn waiting_for_nothing_is_against_the_rules() {
-    let result = run(host(), "poll_nothing", json!({}), NONE).await;
-    assert!(matches!(cause(&result), Cause::Trap { .. }));
-    let failure = result.failure.unwrap();
-    assert!(failure.message.contains("empty poll list"), "{failure}");
-}
-
-#[tokio::test]
-async fn exiting_is_no_answer() {
-    for code in [0, 3] {
-        let result = run(host(), "exit", json!({ "code": code }), NONE).await;
-        let Cause::Trap { trap, .. } = cause(&result) else {
-            panic!("{:?}", result.failure)
-        };
-        assert_eq!(trap, "exit");
-        assert!(
-            result
-                .failure
-                .unwrap()
-                .message
-                .contains("exited with status")
-        );
-        assert_eq!(result.status, Status::Failed);
-    }
-    check_undisturbed(host()).await;
-}
-
-/// Pointers beyond the memory, lengths that lie, text that is none, a case that does not exist.
-#[tokio::test]
-async fn an_answer_that_breaks_the_rules_is_a_failure_of_the_skill() {
-    let answer = |answer: Answer| Handmade {
-        answer,
-        ..Handmade::default()
-    };
-    let usual = Handmade::default().answer;
-    let cases = [
-        answer(Answer {
-            json: vec![0xff, 0xfe],
-            ..usual.clone()
-        }),
-        answer(Answer {
-            json_length: Some(1 << 20),
-            ..usual.clone()
-        }),
-        answer(Answer {
-            attachments: (0xffff_ff00, 100),
-            ..usual.clone()
-        }),
-        answer(Answer {
-            attachments: (3, 1),
-            ..usual.clone()
-        }),
-        answer(Answer {
-            case: 7,
-            ..usual.clone()
-        }),
-        Handmade {
-            execute: "i32.const 3".into(),
-            ..Handmade::default()
-        },
-        Handmade {
-            execute: "i32.const -8".into(),
-            ..Handmade::default()
-        },
-        Handmade {
-            realloc: "i32.const -8".into(),
-            ..Handmade::default()
-        },
-    ];
-    for skill in cases {
-        let result = run_handmade(&skill, NONE).await;
-        let Cause::Trap { trap, .. } = cause(&result) else {
-            panic!("{:?}", result.failure)
-        };
-        assert_eq!(trap, "contract_violation", "{:?}", result.failure);
-        assert_eq!(result.failure.as_ref().unwrap().fault, Fault::Skill);
-        check_undisturbed(host()).await;
-    }
-    // So long that the host would have to make room for it first.
-    for lie in [
-        Answer {
-            json_length: Some(u32::MAX),
-            ..usual.clone()
-        },
-        Answer {
-            attachments: (8, u32::MAX),
-            ..usual.clone()
-        },
-    ] {
-        let result = run_handmade(&answer(lie), NONE).await;
-        assert!(
-            matches!(
-                cause(&result),
-                Cause::Trap { .. }
-                    | Cause::ResourceExhausted {
-                        limit: Limit::Output,
-                        ..
-                    }
-            ),
-            "{:?}",
-            result.failure
-        );
-    }
     check_undisturbed(host()).await;
 }
 

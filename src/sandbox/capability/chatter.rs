@@ -2,6 +2,7 @@
 //! dropped and counted, and the run goes on.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -32,7 +33,23 @@ pub(in crate::sandbox) struct Listeners {
 }
 
 impl Listeners {
+    /// Tells them what the host does. An observer that panics does not keep the others from hearing
+    /// of it, nor the host from going on: the end of an execution is told while it is dropped, and
+    /// a panic there would end the process.
     pub fn tell(&self, event: &Event<'_>) {
+        for observer in self.observers.iter().flatten() {
+            let heard = catch_unwind(AssertUnwindSafe(|| {
+                observer.observe(self.request_id, event);
+            }));
+            if heard.is_err() {
+                tracing::error!(request_id = %self.request_id, "an observer panicked");
+            }
+        }
+    }
+
+    /// Tells them what the guest says. A panic goes on from here: it was made by what the guest
+    /// said, and ends its execution (see `Interruptible`).
+    fn pass_on(&self, event: &Event<'_>) {
         for observer in self.observers.iter().flatten() {
             observer.observe(self.request_id, event);
         }
@@ -126,7 +143,7 @@ impl logging::Host for State {
             logging::Level::Warn => Level::Warn,
             logging::Level::Error => Level::Error,
         };
-        chatter.listeners.tell(&Event::Log {
+        chatter.listeners.pass_on(&Event::Log {
             level,
             message: Cow::Owned(message),
         });
@@ -146,7 +163,7 @@ impl progress::Host for State {
         let percent = percent
             .filter(|percent| !percent.is_nan())
             .map(|p| p.clamp(0.0, 100.0));
-        chatter.listeners.tell(&Event::Progress(Progress {
+        chatter.listeners.pass_on(&Event::Progress(Progress {
             percent,
             step: Cow::Owned(step),
             details: details.map(Cow::Owned),

@@ -45,6 +45,7 @@ const TOOLS: &[&str] = &[
     "log",
     "log_after_random",
     "log_large",
+    "log_text",
     "many_random",
     "measured_calls",
     "now_for_ever",
@@ -54,6 +55,8 @@ const TOOLS: &[&str] = &[
     "pollables",
     "print",
     "print_large",
+    "print_raw",
+    "print_zeros",
     "progress",
     "random_for_ever",
     "read",
@@ -138,8 +141,9 @@ impl Guest for Behaviours {
                 }));
             }
             "fail_large" => {
+                let text = input["text"].as_str().unwrap_or("x");
                 return Err(Failure::Error(Error {
-                    message: "x".repeat(number("bytes") as usize),
+                    message: text.repeat(number("bytes") as usize),
                     code: None,
                     details: None,
                 }));
@@ -161,6 +165,10 @@ impl Guest for Behaviours {
                 // A call into which the host allocates comes first.
                 black_box(get_random_bytes(16));
                 log(Level::Info, &"x".repeat(number("bytes") as usize));
+                json!({})
+            }
+            "log_text" => {
+                log(Level::Warn, &text("text"));
                 json!({})
             }
             "log_large" => {
@@ -212,6 +220,17 @@ impl Guest for Behaviours {
                 let _ = stdout.write(&vec![b'x'; number("bytes") as usize]);
                 json!({})
             }
+            "print_raw" => {
+                let bytes = vec![number("byte") as u8; number("bytes") as usize];
+                std::io::stdout().write_all(&bytes).expect("stdout takes it");
+                std::io::stdout().flush().expect("stdout takes it");
+                json!({})
+            }
+            "print_zeros" => {
+                let stdout = wasip2::cli::stdout::get_stdout();
+                let _ = stdout.write_zeroes(number("bytes"));
+                json!({})
+            }
             "progress" => {
                 for _ in 0..number("count") {
                     skillhost::skill::progress::report(
@@ -232,8 +251,8 @@ impl Guest for Behaviours {
             "read_at_once" => read_at_once(&text("name"), number("bytes")),
             "reject_input" => {
                 return Err(Failure::InvalidInput(InvalidInput {
-                    pointer: "/a/0".into(),
-                    message: "not like this".into(),
+                    pointer: input["pointer"].as_str().unwrap_or("/a/0").into(),
+                    message: input["message"].as_str().unwrap_or("not like this").into(),
                 }));
             }
             "remember" => remembered(&text("word")),

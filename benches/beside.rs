@@ -1,0 +1,237 @@
+//! What two guests that spin cost those that behave well beside them, on two threads: how long
+//! after it was asked for a trivial execution is there, at the 99th percentile, when a hundred are
+//! asked for at once, and when a hundred tasks ask for one after the other; and how late a guest is
+//! stopped that waits. (Beside a hundred that spin: see `deadline`.)
+//!
+//! `cargo bench --bench beside`, with `-- --smoke` to see only whether it works. The floor is the
+//! same without the two that spin, in turn with it.
+
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use skillhost::{Control, Event, ExecutionRequest, Host, LimitOverrides, Skill, Status};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Guests that behave well, at once.
+const WELL: usize = 100;
+/// Guests that spin.
+const SPINNING: usize = 2;
+
+fn main() {
+    let bench = Bench::new(&support::guest());
+    let mut at_once = Figures::default();
+    let mut in_turn = Figures::default();
+    let mut waiting = Figures::default();
+    for _ in 0..support::rounds(100) {
+        for spinning in [0, SPINNING] {
+            let crowd = bench.spin(spinning);
+            at_once.of(spinning).extend(bench.at_once());
+            in_turn.of(spinning).extend(bench.in_turn(10));
+            waiting.of(spinning).push(bench.waiting());
+            bench.stop(crowd);
+        }
+    }
+    println!(
+        "{WELL} that behave well        alone: p50      p99    beside {SPINNING}: p50      p99    ratio of p99"
+    );
+    for (name, figures) in [
+        ("all at once", &at_once),
+        ("one after the other", &in_turn),
+        ("a waiting one, late", &waiting),
+    ] {
+        println!(
+            "{name:20} in µs {:10.0} {:8.0} {:16.0} {:8.0} {:10.2}",
+            support::us(support::median(&figures.alone)),
+            support::us(support::quantile(&figures.alone, 0.99)),
+            support::us(support::median(&figures.beside)),
+            support::us(support::quantile(&figures.beside, 0.99)),
+            figures.ratio(),
+        );
+    }
+    println!(
+        "{}",
+        serde_json::json!({
+            "benchmark": "beside",
+            "well_behaved": WELL,
+            "spinning": SPINNING,
+            "at_once": at_once.json(),
+            "in_turn": in_turn.json(),
+            "waiting_late": waiting.json(),
+            "load": support::load(),
+            "target": {
+                "at_once": {"p99_ratio": 3.0},
+                "in_turn": {"p99_ratio": 3.0},
+                "waiting_late": {"beside_p99_us": 10_000},
+            },
+        })
+    );
+}
+
+/// How long each trivial execution took, from its request to its answer.
+#[derive(Default)]
+struct Figures {
+    alone: Vec<Duration>,
+    beside: Vec<Duration>,
+}
+
+impl Figures {
+    fn of(&mut self, spinning: usize) -> &mut Vec<Duration> {
+        match spinning {
+            0 => &mut self.alone,
+            _ => &mut self.beside,
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        let p99 = |times| support::us(support::quantile(times, 0.99));
+        support::ratio(p99(&self.beside), p99(&self.alone))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "alone_p50_us": support::us(support::median(&self.alone)),
+            "alone_p99_us": support::us(support::quantile(&self.alone, 0.99)),
+            "beside_p50_us": support::us(support::median(&self.beside)),
+            "beside_p99_us": support::us(support::quantile(&self.beside, 0.99)),
+            "p99_ratio": self.ratio(),
+            "executions": self.beside.len(),
+        })
+    }
+}
+
+/// Guests that spin until they are stopped.
+struct Crowd {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<Status>>,
+}
+
+struct Bench {
+    runtime: Runtime,
+    host: Host,
+    skill: Skill,
+}
+
+impl Bench {
+    fn new(guest: &Path) -> Self {
+        let host = Host::builder().build().expect("the host can be set up");
+        let skill = host.load_blocking(guest).expect("the guest loads");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        Bench {
+            runtime,
+            host,
+            skill,
+        }
+    }
+
+    fn request(&self, tool: &str) -> ExecutionRequest {
+        let limits = LimitOverrides {
+            wall_time: Some(Duration::from_secs(60)),
+            fuel: Some(u64::MAX),
+            ..Default::default()
+        };
+        ExecutionRequest::new(self.skill.digest(), serde_json::json!({}))
+            .tool(tool)
+            .limits(limits)
+    }
+
+    /// Starts so many that spin, and waits until they do.
+    fn spin(&self, count: usize) -> Crowd {
+        let stop = CancellationToken::new();
+        let (started, all_started) = std::sync::mpsc::channel();
+        let tasks = (0..count)
+            .map(|_| {
+                let started = started.clone();
+                let hear = move |_: uuid::Uuid, event: &Event<'_>| {
+                    if matches!(event, Event::Started) {
+                        started.send(()).expect("somebody waits");
+                    }
+                };
+                let control = Control::default()
+                    .cancellation(stop.clone())
+                    .observer(std::sync::Arc::new(hear));
+                let (host, request) = (self.host.clone(), self.request("spin"));
+                self.runtime.spawn(async move {
+                    let result = host.execute_with(request, control).await;
+                    result.expect("the host works").status
+                })
+            })
+            .collect();
+        for _ in 0..count {
+            all_started.recv().expect("each starts");
+        }
+        Crowd { stop, tasks }
+    }
+
+    fn stop(&self, crowd: Crowd) {
+        crowd.stop.cancel();
+        for task in crowd.tasks {
+            let status = self.join(task);
+            assert_eq!(status, Status::Cancelled, "it span until then");
+        }
+    }
+
+    /// How late one is stopped that waits.
+    fn waiting(&self) -> Duration {
+        let wall_time = Duration::from_millis(10);
+        let mut request = self.request("wait");
+        request.input = serde_json::json!({"n": 60});
+        request.limits.wall_time = Some(wall_time);
+        let host = self.host.clone();
+        let task = self
+            .runtime
+            .spawn(async move { host.execute(request).await });
+        let result = self.join(task).expect("the host works");
+        assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
+        result.usage.wall_time - wall_time
+    }
+
+    fn join<T>(&self, task: JoinHandle<T>) -> T {
+        self.runtime.block_on(task).expect("no panic")
+    }
+
+    /// A hundred, asked for from outside at the same moment.
+    fn at_once(&self) -> Vec<Duration> {
+        let tasks: Vec<_> = (0..WELL)
+            .map(|_| {
+                let (host, request) = (self.host.clone(), self.request("echo"));
+                let asked = Instant::now();
+                self.runtime.spawn(async move {
+                    let result = host.execute(request).await.expect("the host works");
+                    assert_eq!(result.status, Status::Success);
+                    asked.elapsed()
+                })
+            })
+            .collect();
+        tasks.into_iter().map(|task| self.join(task)).collect()
+    }
+
+    /// A hundred tasks, each of which asks for one after the other, and lets the others go on in
+    /// between.
+    fn in_turn(&self, times: usize) -> Vec<Duration> {
+        let tasks: Vec<_> = (0..WELL)
+            .map(|_| {
+                let (host, request) = (self.host.clone(), self.request("echo"));
+                self.runtime.spawn(async move {
+                    let mut took = Vec::with_capacity(times);
+                    for _ in 0..times {
+                        let (asked, request) = (Instant::now(), request.clone());
+                        tokio::task::yield_now().await;
+                        let result = host.execute(request).await.expect("the host works");
+                        assert_eq!(result.status, Status::Success);
+                        took.push(asked.elapsed());
+                    }
+                    took
+                })
+            })
+            .collect();
+        tasks.into_iter().flat_map(|task| self.join(task)).collect()
+    }
+}

@@ -1,0 +1,627 @@
+//! The one way in which every attack is run, and what is checked of each:
+//!
+//! - what stopped it: the exact cause and limit, and the status that goes with that;
+//! - that the usage is there, and plausible;
+//! - that it got no further past its limit than it may: 10 % or a page past bytes, 10 ms or the time
+//!   to write its memory limit once past time, and that the host's own heap stayed within what the
+//!   limits allow;
+//! - that the host's memory, its slots and its open files came back;
+//! - that the next execution of another skill on the same host, which behaves well, is undisturbed:
+//!   the right answer, at the same cost in fuel, without waiting for a slot.
+//!
+//! Each is run several times on one host with a single slot, so that anything left behind adds up,
+//! and a slot that is not given back is missed at once.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use serde_json::{Value, json};
+use skillhost::execution::Phase;
+use skillhost::{
+    Attachment, Cause, Control, ExecutionRequest, ExecutionResult, Failure, Fault, Host,
+    HostBuilder, Limit, LimitOverrides, LoadError, Observer, Skill, Status,
+};
+use tokio::runtime::Runtime;
+
+use crate::handmade::{Handmade, TOOL};
+use crate::harness::{self, LATE, PAGE, behaviours_path, check_result};
+use crate::measure::{Held, check_alone, check_leaves_nothing_but, time_to_write};
+
+/// No limit asked for: the host's own apply.
+pub const NONE: LimitOverrides = LimitOverrides {
+    fuel: None,
+    memory_bytes: None,
+    table_elements: None,
+    instances: None,
+    wall_time: None,
+    input_bytes: None,
+    output_bytes: None,
+    attachment_bytes: None,
+    stdout_bytes: None,
+    stderr_bytes: None,
+    log_bytes: None,
+    progress_bytes: None,
+    host_bytes: None,
+    handles: None,
+    open_files: None,
+    created_files: None,
+    write_bytes: None,
+    connections: None,
+    http_request_bytes: None,
+    http_response_bytes: None,
+};
+/// Long enough to be well in the middle of things, short enough for a test.
+pub const SHORT: Duration = Duration::from_millis(60);
+/// What a guest may run past its time, in processor time: that it waits for the processor of a busy
+/// machine is not its doing.
+const SHARP: Duration = Duration::from_millis(10);
+/// How often an attack is run after the first time.
+const ROUNDS: usize = 3;
+/// What nothing in this suite takes: whoever waits so long waits for something that was not given
+/// back.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The heap that the host needs for an execution whatever it does, and what a million JSON values,
+/// the most that it reads, take of it.
+const OWN_HEAP: u64 = 48 << 20;
+
+pub fn fuel(fuel: u64) -> LimitOverrides {
+    LimitOverrides {
+        fuel: Some(fuel),
+        ..NONE
+    }
+}
+
+pub fn memory(pages: u64) -> LimitOverrides {
+    LimitOverrides {
+        memory_bytes: Some(pages * PAGE),
+        ..NONE
+    }
+}
+
+/// So much time, and far more fuel than fits in it.
+pub fn wall_time(wall_time: Duration) -> LimitOverrides {
+    LimitOverrides {
+        wall_time: Some(wall_time),
+        fuel: Some(u64::MAX),
+        ..NONE
+    }
+}
+
+/// Sets up a host with a single slot.
+pub fn builder() -> HostBuilder {
+    harness::builder().concurrency(1)
+}
+
+/// What an attack ends with.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// This limit was met, or its wall time was up, at this point.
+    Limit(Limit, Phase),
+    /// One of these limits was met while it ran.
+    OneOf(&'a [Limit]),
+    /// A trap of this name.
+    Trap(&'a str),
+    /// Its answer is refused, because of what stands at this place in it.
+    InvalidOutput(&'a str),
+    /// Its answer is refused, wherever the reason stands in it.
+    InvalidOutputAnywhere,
+    /// The input is refused, because of what stands at this place in it.
+    InvalidInput(&'a str),
+    /// The input is refused before anything runs, wherever the reason stands in it.
+    InvalidInputAnywhere,
+    /// It says itself that it failed.
+    SkillError,
+    /// It denies a tool that it described.
+    UnknownTool,
+    /// Code of the host panicked.
+    HostPanic,
+    /// It was not stopped: what it did too much of was dropped.
+    Success,
+}
+
+/// This limit is met while the tool runs.
+pub fn met(limit: Limit) -> End<'static> {
+    End::Limit(limit, Phase::Run)
+}
+
+/// Its time is up while the tool runs.
+pub const TIMEOUT: End<'static> = End::Limit(Limit::WallTime, Phase::Run);
+
+/// An attack by a skill that runs.
+#[derive(Clone)]
+pub struct Attack {
+    /// A component of its own; without one, it is a behaviour.
+    component: Option<Vec<u8>>,
+    /// Its text, for who looks into a failure.
+    text: String,
+    tool: &'static str,
+    input: Value,
+    attachments: Vec<Attachment>,
+    limits: LimitOverrides,
+    observer: Option<Arc<dyn Observer>>,
+    host: Host,
+}
+
+impl fmt::Debug for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.tool, self.input, self.text)
+    }
+}
+
+impl Attack {
+    /// By a skill made by hand.
+    pub fn by(skill: Handmade) -> Self {
+        Attack {
+            text: skill.text(),
+            ..Attack::of(skill.build())
+        }
+    }
+
+    /// By this component.
+    pub fn of(component: Vec<u8>) -> Self {
+        Attack {
+            component: Some(component),
+            ..Attack::with(TOOL, json!({}))
+        }
+    }
+
+    /// By one of the behaviours.
+    pub fn with(tool: &'static str, input: Value) -> Self {
+        Attack {
+            component: None,
+            text: String::new(),
+            tool,
+            input,
+            attachments: Vec::new(),
+            limits: NONE,
+            observer: None,
+            host: host().clone(),
+        }
+    }
+
+    /// Under these limits.
+    pub fn under(mut self, limits: LimitOverrides) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// With this input.
+    pub fn input(mut self, input: Value) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// With this beside the input.
+    pub fn attach(mut self, attachment: Attachment) -> Self {
+        self.attachments.push(attachment);
+        self
+    }
+
+    /// On this host, which has one slot.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = host.clone();
+        self
+    }
+
+    /// Watched by this observer.
+    pub fn watched_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Runs the attack, checks everything, and gives the last result for what else is to be said
+    /// of it.
+    #[track_caller]
+    pub fn ends_with(self, end: End<'_>) -> ExecutionResult {
+        check_alone();
+        let neighbour = Neighbour::of(&self.host);
+        let skill = self.load();
+        let mut last = self.run(&skill);
+        self.check_end(&last, end);
+        let mut late = Duration::MAX;
+        check_leaves_nothing_but(0, || {
+            for _ in 0..ROUNDS {
+                let began = Held::now();
+                last = self.run(&skill);
+                self.check_end(&last, end);
+                self.check_heap(&last, began.heap_peak());
+                late = late.min(last.usage.cpu_time.saturating_sub(last.limits.wall_time));
+                neighbour.check_undisturbed(&self.host);
+            }
+        });
+        if !late.is_zero() {
+            let allowed = SHARP.max(time_to_write(last.limits.memory_bytes));
+            assert!(
+                late <= allowed,
+                "{late:?} past its time, {allowed:?} allowed\n{self:?}"
+            );
+        }
+        if self.component.is_some() {
+            self.host.unload(&skill.digest());
+        }
+        last
+    }
+
+    fn load(&self) -> Skill {
+        let loaded = runtime().block_on(async {
+            match &self.component {
+                Some(component) => self.host.load_bytes(component.clone()).await,
+                None => self.host.load(behaviours_path()).await,
+            }
+        });
+        loaded.unwrap_or_else(|error| panic!("{error}\n{self:?}"))
+    }
+
+    fn run(&self, skill: &Skill) -> ExecutionResult {
+        let mut request = ExecutionRequest::new(skill.digest(), self.input.clone())
+            .tool(self.tool)
+            .limits(self.limits)
+            .deadline(Utc::now() + PATIENCE);
+        request.attachments = self.attachments.clone();
+        let control = Control {
+            observer: self.observer.clone(),
+            ..Control::default()
+        };
+        let result = runtime().block_on(self.host.execute_with(request, control));
+        let result = result.expect("the host is well");
+        check_result(&result);
+        result
+    }
+
+    #[track_caller]
+    fn check_end(&self, result: &ExecutionResult, end: End<'_>) {
+        let what = || format!("{end:?} expected: {:?}\n{self:?}", result.failure);
+        let cause = result.failure.as_ref().map(|failure| &failure.cause);
+        let (is_end, status) = match (end, cause) {
+            (End::Success, None) => (true, Status::Success),
+            (
+                End::Limit(Limit::WallTime, during),
+                Some(Cause::Timeout {
+                    limit,
+                    allowed,
+                    phase,
+                }),
+            ) => {
+                let value = result.limits.get(Limit::WallTime);
+                let is_it = (*limit, *allowed, *phase) == (Limit::WallTime, value, during);
+                (is_it, Status::Timeout)
+            }
+            (End::Limit(expected, _), Some(Cause::ResourceExhausted { limit, allowed, .. })) => {
+                let value = result.limits.get(expected);
+                (
+                    (*limit, *allowed) == (expected, value),
+                    Status::ResourceExhausted,
+                )
+            }
+            (End::OneOf(limits), Some(Cause::ResourceExhausted { limit, .. })) => {
+                (limits.contains(limit), Status::ResourceExhausted)
+            }
+            (End::Trap(name), Some(Cause::Trap { trap, .. })) => (trap == name, Status::Failed),
+            (End::InvalidOutput(place), Some(Cause::InvalidOutput { pointer }))
+            | (End::InvalidInput(place), Some(Cause::InvalidInput { pointer })) => {
+                (pointer == place, Status::Failed)
+            }
+            (End::InvalidOutputAnywhere, Some(Cause::InvalidOutput { .. }))
+            | (End::InvalidInputAnywhere, Some(Cause::InvalidInput { .. }))
+            | (End::SkillError, Some(Cause::SkillError { .. }))
+            | (End::UnknownTool, Some(Cause::UnknownTool { .. }))
+            | (End::HostPanic, Some(Cause::HostPanic)) => (true, Status::Failed),
+            _ => (false, result.status),
+        };
+        assert!(is_end, "{}", what());
+        assert_eq!(result.status, status, "{}", what());
+        if let Some(failure) = &result.failure {
+            let fault = match end {
+                End::Limit(..) | End::OneOf(_) => Fault::Limit,
+                End::HostPanic => Fault::Host,
+                End::InvalidInput(_) | End::InvalidInputAnywhere | End::UnknownTool => Fault::Input,
+                _ => Fault::Skill,
+            };
+            assert_eq!(failure.fault, fault, "{}", what());
+            check_text(&failure.message);
+            if let Some(hint) = &failure.hint {
+                check_text(hint);
+            }
+        }
+        self.check_usage(result, end);
+        self.check_overshoot(result, end);
+    }
+
+    /// What it used up to its end is there.
+    #[track_caller]
+    fn check_usage(&self, result: &ExecutionResult, end: End<'_>) {
+        let usage = &result.usage;
+        let what = || format!("{usage:?}\n{self:?}");
+        assert!(
+            usage.waiting_time < LATE,
+            "its slot was not free: {}",
+            what()
+        );
+        // What is refused by the host was never run; what the skill refuses was.
+        let refused = match end {
+            End::InvalidInputAnywhere | End::Limit(Limit::Input, _) => true,
+            End::InvalidInput(_) => usage.wall_time.is_zero(),
+            _ => false,
+        };
+        if refused {
+            assert_eq!(
+                (usage.fuel, usage.wall_time),
+                (0, Duration::ZERO),
+                "{}",
+                what()
+            );
+            return;
+        }
+        assert!(
+            !usage.wall_time.is_zero() && !usage.cpu_time.is_zero(),
+            "{}",
+            what()
+        );
+        match end {
+            End::Limit(limit, Phase::Instantiation) => {
+                assert!(usage.run_time.is_zero(), "{}", what());
+                let declared = matches!(
+                    limit,
+                    Limit::Memory | Limit::TableElements | Limit::Instances
+                );
+                assert!(usage.fuel > 0 || declared, "{}", what());
+            }
+            _ => {
+                assert!(usage.fuel > 0 && usage.peak_memory_bytes > 0, "{}", what());
+                assert!(
+                    usage.input_bytes > 0 && !usage.run_time.is_zero(),
+                    "{}",
+                    what()
+                );
+            }
+        }
+    }
+
+    /// It got no further than it may. What is late in processor time is judged over all rounds.
+    #[track_caller]
+    fn check_overshoot(&self, result: &ExecutionResult, end: End<'_>) {
+        let (usage, limits) = (&result.usage, &result.limits);
+        let what = || format!("{usage:?}\n{self:?}");
+        if let End::Limit(Limit::WallTime, _) = end {
+            assert!(usage.wall_time >= limits.wall_time, "{}", what());
+        }
+        assert!(usage.wall_time < limits.wall_time + LATE, "{}", what());
+        assert!(usage.fuel <= limits.fuel, "{}", what());
+        if let End::Limit(Limit::Fuel, _) = end {
+            assert_eq!(usage.fuel, limits.fuel, "{}", what());
+        }
+        // Pages are given out whole.
+        assert!(usage.peak_memory_bytes <= limits.memory_bytes, "{}", what());
+        // An answer is read under both limits together, and held to each of them after.
+        let answer = limits.output_bytes + limits.attachment_bytes;
+        assert!(usage.output_bytes <= a_little_more(answer), "{}", what());
+        assert!(
+            result.stdout.len() as u64 <= limits.stdout_bytes,
+            "{}",
+            what()
+        );
+        assert!(
+            result.stderr.len() as u64 <= limits.stderr_bytes,
+            "{}",
+            what()
+        );
+    }
+
+    /// What the host itself held meanwhile, as the guest's memory is no part of the heap: the
+    /// input in two forms, what one call may carry and, as text that was not UTF-8, become, an
+    /// answer and what was made of it, and chatter.
+    #[track_caller]
+    fn check_heap(&self, result: &ExecutionResult, peak: u64) {
+        let limits = &result.limits;
+        let texts = limits.stdout_bytes + limits.stderr_bytes + limits.log_bytes;
+        let allowed = OWN_HEAP
+            + a_little_more(2 * usage_of_input(result))
+            + a_little_more(2 * limits.host_bytes)
+            + a_little_more(2 * (limits.output_bytes + limits.attachment_bytes))
+            + a_little_more(2 * (texts + limits.progress_bytes));
+        assert!(
+            peak <= allowed,
+            "{peak} bytes on the heap, {allowed} allowed\n{self:?}"
+        );
+    }
+}
+
+fn usage_of_input(result: &ExecutionResult) -> u64 {
+    result.usage.input_bytes.max(result.limits.input_bytes)
+}
+
+/// What 10 % or a page past a limit is.
+fn a_little_more(bytes: u64) -> u64 {
+    bytes + (bytes / 10).max(PAGE)
+}
+
+/// Checks that a text that a person will see cannot do anything but be read.
+#[track_caller]
+pub fn check_text(text: &str) {
+    assert!(!text.is_empty());
+    assert!(text.len() < 64 << 10, "{} bytes", text.len());
+    let printable = skillhost::text::printable(text, true);
+    assert_eq!(printable, text, "it must be escaped");
+}
+
+/// An attack by what is to be loaded.
+pub struct Load {
+    component: Vec<u8>,
+    host: Host,
+}
+
+impl Load {
+    /// Of this component.
+    pub fn of(component: Vec<u8>) -> Self {
+        Load {
+            component,
+            host: host().clone(),
+        }
+    }
+
+    /// Of a skill made by hand.
+    pub fn by(skill: &Handmade) -> Self {
+        Load::of(skill.build())
+    }
+
+    /// On this host, which has one slot.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = host.clone();
+        self
+    }
+
+    /// Tries to load it, checks everything, and gives the reason why it was refused.
+    #[track_caller]
+    pub fn fails(self) -> LoadError {
+        self.fails_within(LATE)
+    }
+
+    /// The same, in so much time.
+    #[track_caller]
+    pub fn fails_within(self, time: Duration) -> LoadError {
+        self.run(time).expect_err("it must not load")
+    }
+
+    /// Tries to load it: it may be refused or not, and must not do any harm.
+    #[track_caller]
+    pub fn does_no_harm(self) {
+        let _ = self.run(LATE);
+    }
+
+    /// Asks it to describe itself, and checks that it was stopped by this.
+    #[track_caller]
+    pub fn describing_ends_with(self, end: End<'_>) -> Failure {
+        let LoadError::Describe(failure) = self.fails_within(2 * LATE) else {
+            panic!("it was not asked")
+        };
+        let (met, during) = match &failure.cause {
+            Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase)),
+            Cause::ResourceExhausted { limit, .. } => (*limit, None),
+            cause => match end {
+                End::Trap(name) => {
+                    let Cause::Trap { trap, .. } = cause else {
+                        panic!("{cause:?}")
+                    };
+                    assert_eq!(trap, name);
+                    assert_eq!(failure.fault, Fault::Skill);
+                    return *failure;
+                }
+                _ => panic!("{end:?} expected: {cause:?}: {}", failure.message),
+            },
+        };
+        let End::Limit(expected, phase) = end else {
+            panic!("{end:?} expected: {}", failure.message)
+        };
+        assert_eq!(met, expected, "{}", failure.message);
+        assert!(during.is_none_or(|during| during == phase), "{during:?}");
+        let instantiated = failure.message.contains("while it was being instantiated")
+            || failure
+                .message
+                .contains("while the skill was being instantiated");
+        assert_eq!(
+            instantiated,
+            phase == Phase::Instantiation,
+            "{}",
+            failure.message
+        );
+        assert_eq!(failure.fault, Fault::Limit);
+        *failure
+    }
+
+    #[track_caller]
+    fn run(self, time: Duration) -> Result<Skill, LoadError> {
+        check_alone();
+        let neighbour = Neighbour::of(&self.host);
+        let loaded = self.host.skills().len();
+        let mut last = self.load(time);
+        check_leaves_nothing_but(0, || {
+            for _ in 0..ROUNDS {
+                last = self.load(time);
+                neighbour.check_undisturbed(&self.host);
+            }
+        });
+        if let Err(error) = &last {
+            check_text(&error.to_string());
+            assert!(error.to_string().len() < 2_000, "{error}");
+        }
+        assert_eq!(self.host.skills().len(), loaded, "nothing of it stays");
+        last
+    }
+
+    #[track_caller]
+    fn load(&self, time: Duration) -> Result<Skill, LoadError> {
+        let began = Instant::now();
+        let loaded = runtime().block_on(self.host.load_bytes(self.component.clone()));
+        assert!(began.elapsed() < time, "{:?}: {loaded:?}", began.elapsed());
+        if let Ok(skill) = &loaded {
+            self.host.unload(&skill.digest());
+        }
+        loaded
+    }
+}
+
+/// Another skill on the same host, that behaves well.
+pub struct Neighbour {
+    request: ExecutionRequest,
+    expected: ExecutionResult,
+}
+
+impl Neighbour {
+    pub fn of(host: &Host) -> Self {
+        let skill = runtime()
+            .block_on(host.load(behaviours_path()))
+            .expect("it loads");
+        let request = ExecutionRequest::new(skill.digest(), json!({"a": [1, "é"]}))
+            .tool("echo")
+            .attach(Attachment::new("name", "text/plain", *b"12345"));
+        let expected = run_well(host, &request);
+        assert_eq!(expected.status, Status::Success);
+        assert_eq!(expected.output.as_ref(), Some(&request.input));
+        Neighbour { request, expected }
+    }
+
+    #[track_caller]
+    pub fn check_undisturbed(&self, host: &Host) {
+        let result = run_well(host, &self.request);
+        let Neighbour { expected, .. } = self;
+        assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+        assert_eq!(result.output, expected.output);
+        assert_eq!(result.attachments, expected.attachments);
+        assert_eq!(
+            (&result.stdout, &result.stderr),
+            (&expected.stdout, &expected.stderr)
+        );
+        assert_eq!(result.usage.fuel, expected.usage.fuel);
+        assert_eq!(
+            result.usage.peak_memory_bytes,
+            expected.usage.peak_memory_bytes
+        );
+        assert!(result.usage.waiting_time < LATE, "{:?}", result.usage);
+    }
+}
+
+fn run_well(host: &Host, request: &ExecutionRequest) -> ExecutionResult {
+    let request = request.clone().deadline(Utc::now() + PATIENCE);
+    let result = runtime().block_on(host.execute(request));
+    result.expect("the host is well")
+}
+
+/// The host that most attacks are made on.
+pub fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| builder().build().expect("a host can be set up"))
+}
+
+/// What everything runs on.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build()
+            .expect("a runtime can be set up")
+    })
+}

@@ -1,0 +1,290 @@
+//! Guests that compute without end, in every place where code of theirs runs, and guests that make
+//! much happen with few instructions. (Where no tool runs yet: see `describing` and
+//! `instantiating`.)
+
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::execution::Phase;
+use skillhost::{Cause, Limit, LimitOverrides};
+
+use crate::attack::{Attack, End, SHORT, TIMEOUT, fuel, met, wall_time};
+use crate::handmade::{Handmade, SPIN};
+use crate::measure::alone;
+
+/// Stopped by its fuel where that is the nearer limit, and in time where there is plenty of it.
+#[track_caller]
+fn is_stopped_by_fuel_and_in_time(skill: Handmade) {
+    let attack = Attack::by(skill);
+    attack
+        .clone()
+        .under(fuel(1_000_000))
+        .ends_with(met(Limit::Fuel));
+    attack.under(wall_time(SHORT)).ends_with(TIMEOUT);
+}
+
+fn that_runs(execute: &str) -> Handmade {
+    Handmade {
+        execute: execute.into(),
+        ..Handmade::default()
+    }
+}
+
+#[test]
+fn a_loop() {
+    let _alone = alone();
+    let spin = Attack::with("spin", json!({}));
+    let result = spin
+        .clone()
+        .under(fuel(3_000_000))
+        .ends_with(met(Limit::Fuel));
+    let Some(Cause::ResourceExhausted { backtrace, .. }) = result.failure.map(|f| f.cause) else {
+        unreachable!()
+    };
+    let names: Vec<String> = backtrace.into_iter().map(|frame| frame.function).collect();
+    assert!(names.iter().any(|name| name.contains("spin")), "{names:?}");
+    spin.under(wall_time(SHORT)).ends_with(TIMEOUT);
+}
+
+/// Neither a loop nor a deeper stack.
+#[test]
+fn tail_calls() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(Handmade {
+        fields: "(func $a (result i32) (return_call $b)) (func $b (result i32) (return_call $a))"
+            .into(),
+        ..that_runs("(call $a)")
+    });
+}
+
+#[test]
+fn calls_through_a_table() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(Handmade {
+        fields:
+            "(type $v (func)) (table $t 1 funcref) (func $nothing) (elem $t (i32.const 0) $nothing)"
+                .into(),
+        ..that_runs(
+            "(loop $again (call_indirect $t (type $v) (i32.const 0)) (br $again)) unreachable",
+        )
+    });
+}
+
+#[test]
+fn a_loop_in_the_allocator_that_the_host_calls() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(Handmade {
+        realloc: SPIN.into(),
+        ..Handmade::default()
+    });
+}
+
+#[test]
+fn a_loop_in_the_function_that_the_host_calls_afterwards() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(Handmade {
+        // `describe` has one, too, and must come back: it has another address.
+        post_return: format!("(if (i32.eq (local.get 0) (i32.const $answer)) (then {SPIN}))"),
+        ..Handmade::default()
+    });
+}
+
+/// A skill with a resource whose destructor is this.
+fn with_destructor(destructor: &str, execute: &str) -> Handmade {
+    Handmade {
+        before: format!(
+            r#"(core module $d (func (export "drop") (param i32) {destructor}))
+            (core instance $d (instantiate $d))
+            (type $r (resource (rep i32) (dtor (core func $d "drop"))))
+            (core func $new (canon resource.new $r))
+            (core func $drop (canon resource.drop $r))"#
+        ),
+        with: r#"(with "r" (instance (export "new" (func $new)) (export "drop" (func $drop))))"#
+            .into(),
+        imports: r#"(import "r" "new" (func $new (param i32) (result i32)))
+            (import "r" "drop" (func $drop (param i32)))"#
+            .into(),
+        ..that_runs(execute)
+    }
+}
+
+#[test]
+fn a_loop_in_a_destructor() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(with_destructor(
+        SPIN,
+        "(call $drop (call $new (i32.const 7))) i32.const $answer",
+    ));
+}
+
+/// It leaves resources behind, for the host to clean up. The host runs nothing of it any more.
+#[test]
+fn a_loop_in_a_destructor_that_is_left_to_the_host() {
+    let _alone = alone();
+    let skill = with_destructor(
+        SPIN,
+        "(drop (call $new (i32.const 7))) (drop (call $new (i32.const 8))) i32.const $answer",
+    );
+    Attack::by(skill)
+        .under(fuel(1_000_000))
+        .ends_with(End::Success);
+}
+
+/// Bulk instructions, each over and over: few instructions, much to do. They are paid for by the
+/// byte or element, so they are stopped like any other loop.
+#[test]
+fn fills_and_copies() {
+    let _alone = alone();
+    let much_memory = r#"(memory (export "memory") 900)"#;
+    for (instruction, fields) in [
+        (
+            "(memory.fill (i32.const 196608) (i32.const 7) (i32.const 58000000))",
+            "",
+        ),
+        (
+            "(memory.copy (i32.const 196608) (i32.const 29000000) (i32.const 28000000))",
+            "",
+        ),
+        (
+            "(memory.init $d (i32.const 196608) (i32.const 0) (i32.const 100000))",
+            "data",
+        ),
+        (
+            "(table.fill $t (i32.const 0) (ref.func $f) (i32.const 90000))",
+            "",
+        ),
+        (
+            "(table.copy $t $t (i32.const 1) (i32.const 2) (i32.const 90000))",
+            "",
+        ),
+        (
+            "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 50000))",
+            "elements",
+        ),
+    ] {
+        let segment = match fields {
+            "data" => format!("(data $d \"{}\")", "x".repeat(100_000)),
+            "elements" => format!("(elem $e func {})", "$f ".repeat(50_000)),
+            _ => String::new(),
+        };
+        is_stopped_by_fuel_and_in_time(Handmade {
+            memory: much_memory.into(),
+            realloc: "i32.const 131072".into(),
+            fields: format!("(table $t 95000 funcref) (func $f) (elem declare func $f) {segment}"),
+            ..that_runs(&format!(
+                "(loop $again {instruction} (br $again)) unreachable"
+            ))
+        });
+    }
+}
+
+/// Instructions that are calls into the engine, and cost one unit of fuel each.
+#[test]
+fn instructions_that_the_engine_carries_out() {
+    let _alone = alone();
+    for instruction in [
+        "(drop (memory.grow (i32.const 0)))",
+        "(drop (table.grow $t (ref.null func) (i32.const 0)))",
+        "(drop (table.get $t (i32.const 5)))",
+        "(drop (ref.func $f))",
+        "(data.drop $d)",
+        "(memory.fill (i32.const 0) (i32.const 0) (i32.const 0))",
+    ] {
+        is_stopped_by_fuel_and_in_time(Handmade {
+            fields: "(table $t 10 funcref) (func $f) (elem declare func $f) (data $d \"x\")".into(),
+            ..that_runs(&format!(
+                "(loop $again {instruction} (br $again)) unreachable"
+            ))
+        });
+    }
+}
+
+/// One store in each page, so that nearly every instruction waits for the kernel.
+#[test]
+fn touching_fresh_memory() {
+    let _alone = alone();
+    let touch = "(local $at i32)
+        (drop (memory.grow (i32.const 15000)))
+        (loop $again
+            (i32.store (i32.add (i32.const 262144) (local.get $at)) (i32.const 1))
+            (local.set $at (i32.and (i32.add (local.get $at) (i32.const 4097)) (i32.const 0x3aff_ffff)))
+            (br $again))
+        unreachable";
+    let limits = LimitOverrides {
+        memory_bytes: Some(1 << 30),
+        ..wall_time(SHORT)
+    };
+    Attack::by(that_runs(touch))
+        .under(limits)
+        .ends_with(TIMEOUT);
+}
+
+/// A skill of two components, of which one hands the other a text. The other wants it in this
+/// encoding, so that the engine transcodes it, for hardly any fuel.
+pub fn of_two_components(encoding: &str, execute: &str) -> String {
+    let skill = Handmade {
+        before: r#"
+            (import "take" (func $imported (param "text" string)))
+            (core module $heap (memory (export "memory") 300))
+            (core instance $heap (instantiate $heap))
+            (core func $take (canon lower (func $imported)
+                (memory (core memory $heap "memory")) string-encoding=utf8))"#
+            .into(),
+        with: r#"(with "other" (instance (export "take" (func $take))))"#.into(),
+        imports: r#"(import "other" "take" (func $take (param i32 i32)))"#.into(),
+        ..that_runs(execute)
+    };
+    format!(
+        r#"(component
+            (component $other
+                (core module $m
+                    (memory (export "memory") 600)
+                    (func (export "take") (param i32 i32))
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 16))
+                (core instance $m (instantiate $m))
+                (func (export "take") (param "text" string) (canon lift (core func $m "take")
+                    (memory (core memory $m "memory")) (realloc (core func $m "realloc"))
+                    string-encoding={encoding})))
+            {}
+            (instance $other (instantiate $other))
+            (instance $one (instantiate $skill (with "take" (func $other "take"))))
+            (export "skillhost:skill/tools@1.0.0" (instance $one "skillhost:skill/tools@1.0.0")))"#,
+        skill.text()
+    )
+}
+
+#[test]
+fn texts_from_component_to_component() {
+    let _alone = alone();
+    for encoding in ["utf8", "utf16", "latin1+utf16"] {
+        let hand_over = "(loop $again
+            (call $take (i32.const 0) (i32.const 19000000)) (br $again)) unreachable";
+        let attack = Attack::of(wat::parse_str(of_two_components(encoding, hand_over)).unwrap());
+        attack
+            .clone()
+            .under(fuel(5_000))
+            .ends_with(met(Limit::Fuel));
+        attack.under(wall_time(SHORT)).ends_with(TIMEOUT);
+    }
+}
+
+/// Code that runs before the tool does, in the instantiation for this very execution.
+#[test]
+fn a_long_start_function() {
+    let _alone = alone();
+    let count = "(local $n i32) (loop $more (br_if $more (i32.lt_u
+        (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 100000000))))";
+    let skill = Handmade {
+        fields: format!("(func $start {count}) (start $start)"),
+        ..Handmade::default()
+    };
+    let attack = Attack::by(skill);
+    let during = |limit| End::Limit(limit, Phase::Instantiation);
+    attack
+        .clone()
+        .under(fuel(1_000_000))
+        .ends_with(during(Limit::Fuel));
+    attack
+        .under(wall_time(Duration::from_millis(20)))
+        .ends_with(during(Limit::WallTime));
+}

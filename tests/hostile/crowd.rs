@@ -1,0 +1,74 @@
+//! Many hostile guests at once, and one beside them that behaves well.
+
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::{Cause, Control, Host, Limit, LimitOverrides};
+use tokio::task::JoinSet;
+
+use crate::attack::{NONE, runtime};
+use crate::harness::{LATE, Record, builder, cause, check_undisturbed, execute, output, request};
+use crate::measure::{alone, check_leaves_nothing_but};
+
+/// All of them are stopped, in their time, and one that has little to do gets through beside them.
+#[test]
+fn a_hundred_spinning_guests() {
+    let _alone = alone();
+    crowd("spin");
+}
+
+#[test]
+fn a_hundred_guests_that_keep_the_host_busy() {
+    let _alone = alone();
+    crowd("now_for_ever");
+    crowd("wait_for_ever");
+}
+
+fn crowd(tool: &'static str) {
+    let host = builder().concurrency(101).build().unwrap();
+    runtime().block_on(check_undisturbed(&host));
+    // What is set up once, is set up now.
+    runtime().block_on(round(&host, tool));
+    // The slots stay warm, with up to 2 MiB each.
+    check_leaves_nothing_but(101 * (2 << 20), || runtime().block_on(round(&host, tool)));
+}
+
+async fn round(host: &Host, tool: &'static str) {
+    let record = Record::new();
+    let wall_time = Duration::from_millis(1500);
+    let limits = LimitOverrides {
+        wall_time: Some(wall_time),
+        fuel: Some(u64::MAX),
+        ..NONE
+    };
+    let hostile = request(host, tool, json!({})).await.limits(limits);
+    let echo = request(host, "echo", json!({"a": 1})).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..100 {
+        let (host, request) = (host.clone(), hostile.clone());
+        let control = Control::default().observer(record.clone());
+        tasks.spawn(async move { host.execute_with(request, control).await.unwrap() });
+    }
+    record.wait_for("started", 100).await;
+    let beside = tokio::spawn({
+        let host = host.clone();
+        async move { execute(&host, echo).await }
+    });
+    let result = beside.await.unwrap();
+    assert_eq!(output(&result), &json!({"a": 1}));
+    assert_eq!(
+        record.count("finished timeout"),
+        0,
+        "they were all still there"
+    );
+    while let Some(joined) = tasks.join_next().await {
+        let result = joined.unwrap();
+        let Cause::Timeout { limit, .. } = cause(&result) else {
+            panic!("{:?}", result.failure)
+        };
+        assert_eq!(*limit, Limit::WallTime);
+        assert!(result.usage.wall_time < wall_time + LATE);
+        assert!(result.usage.fuel > 0, "each had its turns");
+    }
+    check_undisturbed(host).await;
+}

@@ -1,0 +1,327 @@
+//! Files that are hostile before any code of theirs runs: not what they say they are, too large, too
+//! deep, too slow to compile, or made for another host.
+
+use std::time::Duration;
+
+use skillhost::{CompileError, CompileSettings, Host, LoadError, Misfit};
+
+use crate::attack::{Attack, End, Load, Neighbour, builder};
+use crate::child;
+use crate::handmade::Handmade;
+use crate::measure::alone;
+
+#[test]
+fn what_is_no_component() {
+    let _alone = alone();
+    let module = wat::parse_str("(module)").unwrap();
+    for (bytes, message) in [
+        (Vec::new(), "it is empty"),
+        (module, "core module"),
+        (b"(component)".to_vec(), "WebAssembly text"),
+        (b"#!/bin/sh".to_vec(), "does not begin with"),
+        (b"\0asm\x0d\0\x02\0".to_vec(), "unknown kind or version"),
+        (vec![0; 1 << 20], "does not begin with"),
+    ] {
+        let error = Load::of(bytes).fails();
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::NotAComponent(_))),
+            "{error}"
+        );
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+/// Cut off anywhere, it is refused.
+#[test]
+fn a_component_that_is_truncated() {
+    let _alone = alone();
+    let component = Handmade::default().build();
+    for length in (8..component.len()).step_by(61) {
+        let error = Load::of(component[..length].to_vec()).fails();
+        assert!(
+            matches!(error, LoadError::Compile(_) | LoadError::Misfit(_)),
+            "{length}: {error}"
+        );
+    }
+}
+
+/// With any byte changed it is refused, or still a component, and never a crash.
+#[test]
+fn a_component_that_is_malformed() {
+    let _alone = alone();
+    let component = Handmade::default().build();
+    for at in (0..component.len()).step_by(41) {
+        let mut broken = component.clone();
+        broken[at] ^= 0x41;
+        Load::of(broken).does_no_harm();
+    }
+}
+
+/// Sections and lists that say they are as long as 32 bits can say.
+#[test]
+fn a_component_that_lies_about_its_lengths() {
+    let _alone = alone();
+    for section in 0..=12_u8 {
+        for length in [b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\x07"] {
+            let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+            component.push(section);
+            component.extend(length);
+            component.extend([0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]);
+            let error = Load::of(component).fails();
+            assert!(
+                matches!(&error, LoadError::Compile(_)),
+                "{section}: {error}"
+            );
+            // As many items as can be said, in a section that is there.
+            let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+            component.extend([section, 8, 0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]);
+            Load::of(component).does_no_harm();
+        }
+    }
+}
+
+/// What takes long to compile is refused before.
+#[test]
+fn a_component_that_is_absurdly_large() {
+    let _alone = alone();
+    let host = builder()
+        .compile(CompileSettings {
+            max_component_bytes: 1 << 20,
+            max_functions: 1_000,
+            max_function_bytes: 10_000,
+            ..CompileSettings::default()
+        })
+        .build()
+        .unwrap();
+    let large = Handmade {
+        fields: format!("(data \"{}\")", "x".repeat(1 << 20)),
+        ..Handmade::default()
+    };
+    let many = Handmade {
+        fields: "(func)".repeat(1_000),
+        ..Handmade::default()
+    };
+    let long = Handmade {
+        fields: format!("(func {})", "(drop (i32.const 1))".repeat(10_000)),
+        ..Handmade::default()
+    };
+    for (skill, message) in [
+        (large, "it has a size of 1.0 MiB; 1 MiB are allowed"),
+        (
+            many,
+            "it has a number of functions of more than 1,000; 1,000 are allowed",
+        ),
+        (long, "it has a function of"),
+    ] {
+        let error = Load::by(&skill).on(&host).fails();
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::TooLarge { .. })),
+            "{error}"
+        );
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+/// Many functions, of a size that is allowed: seconds of work.
+fn slow_to_compile() -> Handmade {
+    let body = "(if (i32.load (local.get 0)) (then
+        (i32.store (local.get 1) (i32.add (local.get 0) (i32.load (local.get 1))))))";
+    let function = format!("(func (param i32 i32) {})", body.repeat(2_000));
+    Handmade {
+        fields: function.repeat(60),
+        ..Handmade::default()
+    }
+}
+
+/// A host that compiles under these limits, and has its neighbour compiled already.
+fn compiling_under(memory_bytes: u64, wall_time: Duration) -> Host {
+    Neighbour::of(crate::attack::host());
+    let settings = child::settings(memory_bytes, wall_time);
+    builder().compile(settings).build().unwrap()
+}
+
+#[test]
+fn a_component_that_takes_too_long_to_compile() {
+    let _alone = alone();
+    let host = compiling_under(4 << 30, Duration::from_millis(100));
+    let error = Load::by(&slow_to_compile()).on(&host).fails();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::Stopped(_))),
+        "{error}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "compiling it was stopped: it took longer than 100ms"
+    );
+}
+
+/// The child aborts, or has no room for a thread, depending on where it meets its limit.
+#[test]
+fn a_component_that_takes_too_much_memory_to_compile() {
+    let _alone = alone();
+    let host = compiling_under(160 << 20, Duration::from_secs(60));
+    let error = Load::by(&slow_to_compile())
+        .on(&host)
+        .fails_within(Duration::from_secs(60));
+    assert!(
+        matches!(
+            &error,
+            LoadError::Compile(CompileError::Stopped(_) | CompileError::Child(_))
+        ),
+        "{error}"
+    );
+}
+
+/// Components in components in components.
+#[test]
+fn components_that_are_nested_deeply() {
+    let _alone = alone();
+    // The binary by hand: a parser of text would have to be as deep.
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    for _ in 0..2_000 {
+        let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+        let mut length = component.len();
+        while length >= 0x80 {
+            outer.push((length & 0x7f) as u8 | 0x80);
+            length >>= 7;
+        }
+        outer.push(length as u8);
+        outer.extend(&component);
+        component = outer;
+    }
+    let error = Load::of(component).fails();
+    assert!(
+        matches!(error, LoadError::Compile(_) | LoadError::Misfit(_)),
+        "{error}"
+    );
+}
+
+/// Blocks in blocks in blocks. Deep, and still legal: it loads or it is refused, in bounded time.
+#[test]
+fn code_that_is_nested_deeply() {
+    let _alone = alone();
+    let nested = "block ".repeat(5_000) + &"end ".repeat(5_000);
+    let skill = Handmade {
+        fields: format!("(func {nested})"),
+        ..Handmade::default()
+    };
+    // On a thread of its own, whose stack holds what parsing this text takes.
+    let component = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || skill.build())
+        .unwrap()
+        .join()
+        .unwrap();
+    Load::of(component).does_no_harm();
+}
+
+#[track_caller]
+fn does_not_fit(skill: Handmade, expected: impl Fn(&Misfit) -> bool) {
+    let error = Load::by(&skill).fails();
+    let LoadError::Misfit(misfit) = &error else {
+        panic!("{error}")
+    };
+    assert!(expected(misfit), "{error}");
+}
+
+#[test]
+fn imports_that_nobody_offers() {
+    let _alone = alone();
+    for import in [
+        r#"(import "acme:x/y@0.1.0" (instance (export "f" (func))))"#,
+        r#"(import "wasi:cli/exit@0.3.0" (instance (export "exit" (func))))"#,
+        r#"(import "skillhost:skill/root@1.0.0" (instance (export "f" (func))))"#,
+        r#"(import "exec" (func (param "command" string)))"#,
+        r#"(import "a-module" (core module))"#,
+        r#"(import "a-component" (component))"#,
+        r#"(import "a-type" (type (sub resource)))"#,
+    ] {
+        let skill = Handmade {
+            before: import.into(),
+            ..Handmade::default()
+        };
+        does_not_fit(skill, |_| true);
+    }
+    // Ten thousand of them, of which the message names a few.
+    let many = (0..10_000).map(|n| format!(r#"(import "acme:x/y{n}@0.1.0" (instance))"#));
+    let skill = Handmade {
+        before: many.collect(),
+        ..Handmade::default()
+    };
+    does_not_fit(skill, |_| true);
+}
+
+/// The names fit, and what stands behind them does not.
+#[test]
+fn imports_of_another_shape() {
+    let _alone = alone();
+    for import in [
+        r#"(import "wasi:cli/exit@0.2.0" (instance (export "leave" (func))))"#,
+        r#"(import "wasi:cli/exit@0.2.0" (instance
+            (export "exit" (func (param "status" string)))))"#,
+        r#"(import "skillhost:skill/logging@1.0.0" (instance
+            (export "log" (func (param "level" u64) (param "message" string)))))"#,
+        r#"(import "wasi:cli/exit@0.2.0" (func))"#,
+    ] {
+        let skill = Handmade {
+            before: import.into(),
+            ..Handmade::default()
+        };
+        does_not_fit(skill, |misfit| matches!(misfit, Misfit::Shape(_)));
+    }
+}
+
+#[test]
+fn exports_of_another_shape() {
+    let _alone = alone();
+    for text in [
+        r#"(component (instance $i) (export "skillhost:skill/tools@1.0.0" (instance $i)))"#,
+        "(component)",
+        r#"(component (type $t u8) (export "skillhost:skill/tools@1.0.0" (type $t)))"#,
+    ] {
+        let error = Load::of(wat::parse_str(text).unwrap()).fails();
+        assert!(matches!(error, LoadError::Misfit(_)), "{error}");
+    }
+}
+
+/// Whatever else it exports is never called.
+#[test]
+fn exports_that_nobody_asked_for() {
+    let _alone = alone();
+    let skill = Handmade {
+        before: r#"(component $more
+            (core module $m (func (export "run") unreachable))
+            (core instance $m (instantiate $m))
+            (func (export "run") (canon lift (core func $m "run"))))
+            (instance $more (instantiate $more))
+            (export "wasi:cli/run@0.2.0" (instance $more))"#
+            .into(),
+        ..Handmade::default()
+    };
+    Attack::by(skill).ends_with(End::Success);
+}
+
+/// Parts of WebAssembly that the host leaves off, as its limits do not reach there: shared memory
+/// and waiting on it, memories of 64 bits, pages of another size.
+#[test]
+fn features_that_are_off() {
+    let _alone = alone();
+    let wait = "(drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))";
+    for (fields, execute) in [
+        ("(memory $other 1 1 shared)", ""),
+        ("(memory $other i64 1)", ""),
+        ("(memory $other 1 1 (pagesize 1))", ""),
+        ("", wait),
+    ] {
+        let skill = Handmade {
+            fields: fields.into(),
+            execute: format!("{execute} i32.const $answer"),
+            ..Handmade::default()
+        };
+        let error = Load::by(&skill).fails();
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
+            "{fields} {execute}: {error}"
+        );
+    }
+}

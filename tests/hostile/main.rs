@@ -1,0 +1,51 @@
+//! The hostile suite: every attack on a host that we know of, each run in one and the same way.
+//!
+//! A file holds one family of attacks. What is checked of each is written down in [`attack`], and
+//! is not for a family to say: an attack is a skill, the limits that it runs under, and what it ends
+//! with:
+//!
+//! ```ignore
+//! Attack::by(Handmade { execute: SPIN.into(), ..Handmade::default() })
+//!     .under(fuel(1_000_000))
+//!     .ends_with(met(Limit::Fuel));
+//! ```
+//!
+//! A further family is a further file and its line below. Attacks of a skill made by hand begin with
+//! `Attack::by`, of a behaviour of `tests/guests` with `Attack::with`, of what is to be loaded with
+//! `Load::by`; a host with settings of its own is made by `attack::builder` (one slot) and handed in
+//! with `on`; what is granted goes into the request by a method of `Attack` beside `under`.
+//!
+//! Not here: what stopping costs (`benches/`), and that nothing of one execution is seen by the
+//! next (`tests/integration/isolation.rs`).
+
+#[path = "../integration/handmade.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+mod handmade;
+#[path = "../integration/harness.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+mod harness;
+
+#[path = "../integration/child.rs"]
+mod child;
+
+mod attack;
+mod measure;
+
+mod describing;
+mod instantiating;
+mod loading;
+
+mod computing;
+mod crowd;
+mod lies;
+mod memory;
+mod panics;
+mod terminal;
+mod volume;
+mod waiting;

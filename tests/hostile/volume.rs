@@ -1,0 +1,329 @@
+//! Bombs: more than anybody wants to have, in everything that a guest can hand the host.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use skillhost::{Attachment, Cause, Event, Limit, LimitOverrides};
+
+use crate::attack::{Attack, End, NONE, met};
+use crate::handmade::{Answer, Handmade};
+use crate::measure::alone;
+
+fn output(bytes: u64) -> LimitOverrides {
+    LimitOverrides {
+        output_bytes: Some(bytes),
+        memory_bytes: Some(256 << 20),
+        ..NONE
+    }
+}
+
+#[test]
+fn an_output_that_is_too_large() {
+    let _alone = alone();
+    let answer =
+        |bytes: u64| Attack::with("answer_large", json!({ "bytes": bytes })).under(output(1000));
+    let result = answer(1000).ends_with(End::Success);
+    assert_eq!(result.usage.output_bytes, 1000);
+    let result = answer(1001).ends_with(met(Limit::Output));
+    assert_eq!(result.usage.output_bytes, 1001);
+    // So much that it is not even taken over into the host's memory.
+    let result = answer(60 << 20).ends_with(met(Limit::Output));
+    assert_eq!(result.usage.output_bytes, 0);
+}
+
+#[test]
+fn an_error_text_that_is_too_long() {
+    let _alone = alone();
+    let fail =
+        |bytes: u64| Attack::with("fail_large", json!({ "bytes": bytes })).under(output(100_000));
+    fail(100_001).ends_with(met(Limit::Output));
+    fail(60 << 20).ends_with(met(Limit::Output));
+    let result = fail(100_000).ends_with(End::SkillError);
+    assert!(result.failure.expect("it failed").message.len() < 10_000);
+}
+
+/// Of characters each of which takes several to be shown.
+#[test]
+fn an_error_text_that_grows_when_it_is_escaped() {
+    let _alone = alone();
+    let text = "\u{1}".repeat(1 << 20);
+    let input = json!({"message": text, "code": text, "details": null});
+    let result = Attack::with("fail", input)
+        .under(output(4 << 20))
+        .ends_with(End::SkillError);
+    let failure = result.failure.expect("it failed");
+    assert!(failure.message.len() < 60_000, "{}", failure.message.len());
+    let Cause::SkillError {
+        code: Some(code), ..
+    } = failure.cause
+    else {
+        unreachable!()
+    };
+    assert!(code.len() < 2_000, "{}", code.len());
+    // As long as the limit allows, and not six times as long on the way.
+    let input = json!({"text": "\u{1}", "bytes": 60 << 20});
+    Attack::with("fail_large", input)
+        .under(output(64 << 20))
+        .ends_with(End::SkillError);
+}
+
+/// Details that are JSON with as many values as fit.
+#[test]
+fn details_that_blow_up() {
+    let _alone = alone();
+    for details in [
+        format!("[{}0]", "0,".repeat(500_000)),
+        "[".repeat(500_000),
+        format!("{}{}", "[{\"a\":".repeat(100_000), "1"),
+    ] {
+        let input = json!({"message": "", "code": "", "details": details});
+        let result = Attack::with("fail", input)
+            .under(output(4 << 20))
+            .ends_with(End::SkillError);
+        assert!(result.failure.expect("it failed").hint.is_none());
+    }
+}
+
+#[test]
+fn attachments_that_are_too_large() {
+    let _alone = alone();
+    let attach = |bytes: u64| {
+        let limits = LimitOverrides {
+            attachment_bytes: Some(3000),
+            ..NONE
+        };
+        Attack::with("attach", json!({"count": 3, "bytes": bytes})).under(limits)
+    };
+    let result = attach(998).ends_with(End::Success);
+    assert_eq!(
+        (result.attachments.len(), result.usage.output_bytes),
+        (3, 3002)
+    );
+    let result = attach(999).ends_with(met(Limit::Attachments));
+    assert_eq!(result.usage.output_bytes, 3005);
+    attach(10 << 20).ends_with(End::OneOf(&[Limit::Output, Limit::Attachments]));
+}
+
+#[test]
+fn more_attachments_than_anybody_can_look_at() {
+    let _alone = alone();
+    Attack::with("attach", json!({"count": 1001, "bytes": 0})).ends_with(End::InvalidOutput(""));
+    // As many empty ones as fit in the guest's memory: nothing by their bytes, and yet each of them
+    // is something that the host must hold.
+    let skill = Handmade {
+        memory: r#"(memory (export "memory") 400)"#.into(),
+        answer: Answer {
+            attachments: (200_000, 700_000),
+            ..Handmade::default().answer
+        },
+        ..Handmade::default()
+    };
+    Attack::by(skill).ends_with(met(Limit::Output));
+}
+
+/// 100,000 attachments that all stand at the same 1 MiB: small for the guest, 100 GiB for a host
+/// that copies first and counts later.
+#[test]
+fn a_list_that_overlaps_itself() {
+    let _alone = alone();
+    let skill = Handmade {
+        memory: r#"(memory (export "memory") 80)"#.into(),
+        execute: "(local $at i32) (local.set $at (i32.const 2000000))
+            (loop $next
+                (i32.store offset=16 (local.get $at) (i32.const 0))
+                (i32.store offset=20 (local.get $at) (i32.const 1048576))
+                (local.set $at (i32.add (local.get $at) (i32.const 24)))
+                (br_if $next (i32.lt_u (local.get $at) (i32.const 4400000))))
+            i32.const $answer"
+            .into(),
+        realloc: "i32.const 0".into(),
+        answer: Answer {
+            attachments: (2_000_000, 100_000),
+            ..Handmade::default().answer
+        },
+        ..Handmade::default()
+    };
+    Attack::by(skill).ends_with(End::OneOf(&[Limit::Output, Limit::Attachments]));
+}
+
+/// The bytes of what observers hear.
+fn heard() -> (
+    Arc<Mutex<u64>>,
+    impl Fn(uuid::Uuid, &Event<'_>) + Send + Sync,
+) {
+    let sum = Arc::new(Mutex::new(0));
+    let hear = {
+        let sum = Arc::clone(&sum);
+        move |_: uuid::Uuid, event: &Event<'_>| {
+            let bytes = match event {
+                // Each execution is counted by itself.
+                Event::Admitted { .. } => {
+                    *sum.lock().expect("nobody panics here") = 0;
+                    0
+                }
+                Event::Log { message, .. } => message.len() + 16,
+                Event::Progress(progress) => progress.step.len() + 16,
+                _ => 0,
+            };
+            *sum.lock().expect("nobody panics here") += bytes as u64;
+        }
+    };
+    (sum, hear)
+}
+
+/// Chatter past its limit is dropped and counted, and the run goes on.
+#[test]
+fn log_records_and_progress_reports_without_end() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        log_bytes: Some(1000),
+        progress_bytes: Some(1000),
+        ..NONE
+    };
+    for tool in ["log", "progress"] {
+        for (count, bytes) in [(100, 9), (100_000, 0), (50, 1 << 20)] {
+            let (sum, hear) = heard();
+            let result = Attack::with(tool, json!({"count": count, "bytes": bytes}))
+                .under(limits)
+                .watched_by(Arc::new(hear))
+                .ends_with(End::Success);
+            let sum = *sum.lock().expect("nobody panics here");
+            assert!(sum <= 1000, "{sum} bytes of {tool} were heard");
+            let dropped = result.usage.dropped;
+            let total = count * (bytes + 16);
+            assert_eq!(dropped.log_bytes + dropped.progress_bytes + sum, total);
+        }
+    }
+}
+
+#[test]
+fn standard_output_and_standard_error_without_end() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        stdout_bytes: Some(25),
+        stderr_bytes: Some(7),
+        ..NONE
+    };
+    let input = json!({"count": 10, "stdout": "0123456789\n", "stderr": "abc"});
+    let result = Attack::with("print", input)
+        .under(limits)
+        .ends_with(End::Success);
+    assert_eq!(result.stdout, "0123456789\n0123456789\n012");
+    assert_eq!(result.stderr, "abcabca");
+    let dropped = result.usage.dropped;
+    assert_eq!(
+        (dropped.stdout_bytes, dropped.stderr_bytes),
+        (110 - 25, 30 - 7)
+    );
+
+    let input = json!({"count": 20_000, "stdout": "x".repeat(1000), "stderr": "\n"});
+    let result = Attack::with("print", input).ends_with(End::Success);
+    assert_eq!(result.stdout.len() as u64, result.limits.stdout_bytes);
+}
+
+/// Bytes that are no text: each would become three, as the mark for what cannot be read.
+#[test]
+fn standard_output_that_is_no_text() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        stdout_bytes: Some(1000),
+        ..NONE
+    };
+    let result = Attack::with("print_raw", json!({"byte": 0xff, "bytes": 5_000}))
+        .under(limits)
+        .ends_with(End::Success);
+    assert_eq!(result.stdout, "\u{fffd}".repeat(333));
+    assert_eq!(result.usage.dropped.stdout_bytes, 5_000 - 333);
+}
+
+/// More zeros in one call than the stream says that it takes.
+#[test]
+fn zeros_that_nobody_has_room_for() {
+    let _alone = alone();
+    for bytes in [1 << 20, 1 << 40, u64::MAX] {
+        Attack::with("print_zeros", json!({ "bytes": bytes }))
+            .ends_with(End::Trap("contract_violation"));
+    }
+}
+
+#[test]
+fn a_call_that_carries_too_much() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        host_bytes: Some(1 << 20),
+        memory_bytes: Some(256 << 20),
+        ..NONE
+    };
+    for tool in ["log_large", "log_after_random", "print_large"] {
+        let call = |bytes: u64| Attack::with(tool, json!({ "bytes": bytes })).under(limits);
+        // A stream may say for itself that it takes less at once.
+        if tool != "print_large" {
+            call(1 << 20).ends_with(End::Success);
+        }
+        call(2 << 20).ends_with(met(Limit::HostBytes));
+        call(60 << 20).ends_with(met(Limit::HostBytes));
+    }
+}
+
+/// A text that is Latin-1 in the guest's memory and twice as long in the host's.
+#[test]
+fn a_text_that_grows_when_it_is_read() {
+    let _alone = alone();
+    let calls = Handmade::that_calls();
+    let skill = Handmade {
+        before: calls
+            .before
+            .replace(
+                r#"(memory (core memory $heap "memory"))))"#,
+                r#"(memory (core memory $heap "memory")) string-encoding=latin1+utf16))"#,
+            )
+            .replace(
+                r#"(memory (export "memory") 128)"#,
+                r#"(memory (export "memory") 128)
+                (func $fill (memory.fill (i32.const 0) (i32.const 0xe9) (i32.const 8388608)))
+                (start $fill)"#,
+            ),
+        execute: "(call $log (i32.const 2) (i32.const 0) (i32.const 4194304)) i32.const $answer"
+            .into(),
+        ..calls
+    };
+    let result = Attack::by(skill).ends_with(End::Success);
+    assert_eq!(result.usage.dropped.log_bytes, 2 * (4 << 20) + 16);
+}
+
+/// Random bytes, all that there are.
+#[test]
+fn a_question_with_a_huge_answer() {
+    let _alone = alone();
+    for bytes in [1 << 30, u64::MAX] {
+        Attack::with("many_random", json!({"count": 1, "bytes": bytes}))
+            .ends_with(End::Trap("contract_violation"));
+    }
+}
+
+/// The other way round: whoever asks is hostile, and not the skill.
+#[test]
+fn an_input_that_is_too_large() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        input_bytes: Some(100),
+        ..NONE
+    };
+    let echo = |input: Value| Attack::with("echo", input).under(limits);
+    echo(json!({"a": "x".repeat(92)})).ends_with(End::Success);
+    echo(json!({"a": "x".repeat(93)})).ends_with(met(Limit::Input));
+    echo(json!({}))
+        .attach(Attachment::new("a", "b", vec![0; 97]))
+        .ends_with(met(Limit::Input));
+    echo(json!({"a": "x".repeat(20 << 20)})).ends_with(met(Limit::Input));
+}
+
+#[test]
+fn an_input_that_is_nested_deeply() {
+    let _alone = alone();
+    let mut input = json!(0);
+    for _ in 0..200 {
+        input = json!([input]);
+    }
+    Attack::with("echo", json!({ "a": input })).ends_with(End::InvalidInput(""));
+}
