@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -30,6 +31,7 @@ pub(super) struct State {
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
     deadline: Instant,
+    cancellation: Option<CancellationToken>,
     host_bytes: usize,
     answer_bytes: usize,
 }
@@ -41,6 +43,7 @@ impl State {
         limits: &Limits,
         capabilities: Capabilities,
         deadline: Instant,
+        cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
             mut wasi,
@@ -63,6 +66,7 @@ impl State {
             config,
             host_calls: 0,
             deadline,
+            cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
             answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
         };
@@ -93,7 +97,8 @@ impl State {
 /// Called at each crossing of the border between guest and host.
 ///
 /// Fuel is only used by guest code, so a guest that makes one cheap call after the other could go
-/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too.
+/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too, and
+/// whether it was cancelled.
 fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime::Result<()> {
     match crossing {
         CallHook::CallingWasm => {}
@@ -108,8 +113,13 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
             store.set_hostcall_fuel(bytes);
         }
         CallHook::ReturningFromHost => {
-            if Instant::now() >= store.data().deadline {
+            let state = store.data();
+            if Instant::now() >= state.deadline {
                 return Err(Stop::TimeIsUp.into());
+            }
+            let cancellation = state.cancellation.as_ref();
+            if cancellation.is_some_and(CancellationToken::is_cancelled) {
+                return Err(Stop::Cancelled.into());
             }
         }
     }
