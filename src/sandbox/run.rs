@@ -399,7 +399,13 @@ impl Runner {
         flight.tell(&Event::Started);
         flight.started = Some(started);
         flight.phase = Phase::Instantiation;
-        let store = State::store(&component.tier, &flight.limits, capabilities, ends)?;
+        let store = State::store(
+            &component.tier,
+            &flight.limits,
+            capabilities,
+            ends,
+            cancellation.cloned(),
+        )?;
         let Flight {
             store: slot,
             phase,

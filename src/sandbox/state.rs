@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -38,6 +39,7 @@ pub(super) struct State {
     deadline: Instant,
     /// The time that is left where the clocks stand still.
     still: Option<Duration>,
+    cancellation: Option<CancellationToken>,
     host_bytes: usize,
     answer_bytes: usize,
 }
@@ -49,6 +51,7 @@ impl State {
         limits: &Limits,
         capabilities: Capabilities,
         deadline: Instant,
+        cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
             mut wasi,
@@ -80,6 +83,7 @@ impl State {
                 Clock::System => None,
                 Clock::Still(_) => Some(limits.wall_time),
             },
+            cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
             answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
         };
@@ -116,7 +120,8 @@ impl State {
 /// Called at each crossing of the border between guest and host.
 ///
 /// Fuel is only used by guest code, so a guest that makes one cheap call after the other could go
-/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too.
+/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too, and
+/// whether it was cancelled.
 fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime::Result<()> {
     match crossing {
         CallHook::CallingWasm => {}
@@ -131,11 +136,16 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
             store.set_hostcall_fuel(bytes);
         }
         CallHook::ReturningFromHost => {
-            if let Some(stop) = store.data().network.stop() {
+            let state = store.data();
+            if let Some(stop) = state.network.stop() {
                 return Err(stop.into());
             }
-            if Instant::now() >= store.data().deadline {
+            if Instant::now() >= state.deadline {
                 return Err(Stop::TimeIsUp.into());
+            }
+            let cancellation = state.cancellation.as_ref();
+            if cancellation.is_some_and(CancellationToken::is_cancelled) {
+                return Err(Stop::Cancelled.into());
             }
         }
     }

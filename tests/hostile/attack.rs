@@ -20,10 +20,12 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use skillhost::execution::Phase;
 use skillhost::{
-    Attachment, Cause, Control, ExecutionRequest, ExecutionResult, Failure, Fault, Host,
+    Attachment, Cause, Control, Event, ExecutionRequest, ExecutionResult, Failure, Fault, Host,
     HostBuilder, Limit, LimitOverrides, LoadError, Observer, Skill, Status,
 };
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::handmade::{Handmade, TOOL};
 use crate::harness::{self, LATE, PAGE, behaviours_path, check_result};
@@ -117,6 +119,8 @@ pub enum End<'a> {
     UnknownTool,
     /// Code of the host panicked.
     HostPanic,
+    /// It was cancelled while it ran.
+    Cancelled,
     /// It was not stopped: what it did too much of was dropped.
     Success,
 }
@@ -141,6 +145,7 @@ pub struct Attack {
     attachments: Vec<Attachment>,
     limits: LimitOverrides,
     observer: Option<Arc<dyn Observer>>,
+    cancelled: bool,
     host: Host,
 }
 
@@ -177,6 +182,7 @@ impl Attack {
             attachments: Vec::new(),
             limits: NONE,
             observer: None,
+            cancelled: false,
             host: host().clone(),
         }
     }
@@ -208,6 +214,12 @@ impl Attack {
     /// Watched by this observer.
     pub fn watched_by(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Cancelled while it logs its first record.
+    pub fn cancelled(mut self) -> Self {
+        self.cancelled = true;
         self
     }
 
@@ -260,10 +272,22 @@ impl Attack {
             .limits(self.limits)
             .deadline(Utc::now() + PATIENCE);
         request.attachments = self.attachments.clone();
-        let control = Control {
+        let mut control = Control {
             observer: self.observer.clone(),
             ..Control::default()
         };
+        if self.cancelled {
+            let token = CancellationToken::new();
+            let cancel = {
+                let token = token.clone();
+                move |_: Uuid, event: &Event<'_>| {
+                    if matches!(event, Event::Log { .. }) {
+                        token.cancel();
+                    }
+                }
+            };
+            control = control.cancellation(token).observer(Arc::new(cancel));
+        }
         let result = runtime().block_on(self.host.execute_with(request, control));
         let result = result.expect("the host is well");
         check_result(&result);
@@ -308,6 +332,9 @@ impl Attack {
             | (End::SkillError, Some(Cause::SkillError { .. }))
             | (End::UnknownTool, Some(Cause::UnknownTool { .. }))
             | (End::HostPanic, Some(Cause::HostPanic)) => (true, Status::Failed),
+            (End::Cancelled, Some(Cause::Cancelled { phase: Phase::Run })) => {
+                (true, Status::Cancelled)
+            }
             _ => (false, result.status),
         };
         assert!(is_end, "{}", what());
@@ -316,6 +343,7 @@ impl Attack {
             let fault = match end {
                 End::Limit(..) | End::OneOf(_) => Fault::Limit,
                 End::HostPanic => Fault::Host,
+                End::Cancelled => Fault::Caller,
                 End::InvalidInput(_) | End::InvalidInputAnywhere | End::UnknownTool => Fault::Input,
                 _ => Fault::Skill,
             };

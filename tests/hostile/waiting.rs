@@ -2,9 +2,9 @@
 //! the host busy with calls.
 
 use serde_json::json;
-use skillhost::Limit;
+use skillhost::{Limit, LimitOverrides};
 
-use crate::attack::{Attack, End, SHORT, TIMEOUT, met, wall_time};
+use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::handmade::Handmade;
 use crate::measure::alone;
 
@@ -68,6 +68,25 @@ fn calls_of_the_host_that_carry_much() {
             (call $log (i32.const 2) (i32.const 0) (i32.const 4194304)) (br $again)) unreachable",
     );
     Attack::by(skill).under(wall_time(SHORT)).ends_with(TIMEOUT);
+}
+
+/// Nor do they keep it from hearing that it was cancelled: it does after the call at hand.
+#[test]
+fn dear_calls_after_being_cancelled() {
+    let _alone = alone();
+    let skill = that_calls(
+        "(loop $again
+            (call $log (i32.const 2) (i32.const 0) (i32.const 4194304)) (br $again)) unreachable",
+    );
+    let limits = LimitOverrides {
+        log_bytes: Some(5 << 20),
+        ..NONE
+    };
+    let result = Attack::by(skill)
+        .under(limits)
+        .cancelled()
+        .ends_with(End::Cancelled);
+    assert_eq!(result.usage.host_calls, 1);
 }
 
 /// Made and given back, so that there are never many.
