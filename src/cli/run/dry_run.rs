@@ -68,6 +68,15 @@ fn text(admission: &Admission) -> String {
             format!("from {}", directory.host.display()),
         ]);
     }
+    for (kind, texts) in [
+        ("http", texts(&grants.http)),
+        ("socket", texts(&grants.sockets)),
+        ("address", texts(&grants.addresses)),
+    ] {
+        for text in texts {
+            granted.row([kind.to_owned(), text]);
+        }
+    }
     for (kind, entries) in [
         ("environment", &grants.environment),
         ("config", &grants.config),
@@ -101,4 +110,8 @@ fn text(admission: &Admission) -> String {
         out.push_str(&missing.to_string());
     }
     out
+}
+
+fn texts(grants: &[impl ToString]) -> Vec<String> {
+    grants.iter().map(ToString::to_string).collect()
 }

@@ -261,6 +261,13 @@ fn cost(result: &ExecutionResult) -> String {
             if calls == 1 { "" } else { "s" }
         ));
     }
+    if usage.connections > 0 {
+        parts.push(format!(
+            "{} sent, {} received",
+            display_bytes(usage.http_request_bytes),
+            display_bytes(usage.http_response_bytes)
+        ));
+    }
     let tokens = usage.tokens;
     if tokens.input > 0 || tokens.output > 0 {
         parts.push(format!(
