@@ -203,6 +203,8 @@
 mod attachment;
 mod context;
 mod failure;
+#[cfg(feature = "http")]
+pub mod http;
 mod skill;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
