@@ -1,7 +1,9 @@
 //! The flags that grant something, for every command that takes them.
 
 use clap::{Args, ValueHint};
-use skillhost::grant::{AddressGrant, DirectoryGrant, Grants, HttpGrant, SocketGrant};
+use skillhost::grant::{
+    AddressGrant, Clock, DirectoryGrant, Grants, HttpGrant, Random, SocketGrant,
+};
 
 /// What can be granted on the command line.
 #[derive(Debug, Default, Args)]
@@ -18,6 +20,9 @@ pub struct GrantArgs {
         help_heading = "Grants"
     )]
     pub dir: Vec<DirectoryGrant>,
+    /// Give the skill an empty folder at /scratch that is gone afterwards
+    #[arg(long, help_heading = "Grants")]
+    pub scratch: bool,
     /// Grant HTTP requests: methods, where not all, then scheme, host, port and path prefix
     ///
     /// Such as 'GET https://example.com/api' or https://*.example.com. An address in place of a
@@ -51,6 +56,17 @@ pub struct GrantArgs {
     /// Give a configuration key a value
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = "Grants")]
     pub config: Vec<(String, String)>,
+    /// `system`, or the time at which the skill's clocks stand still, such as 2026-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = str::parse::<Clock>, help_heading = "Grants")]
+    pub clock: Option<Clock>,
+    /// `system`, or `seed:N` for random numbers that are the same each time
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        value_parser = str::parse::<Random>,
+        help_heading = "Grants"
+    )]
+    pub random: Option<Random>,
 }
 
 impl GrantArgs {
@@ -58,6 +74,9 @@ impl GrantArgs {
     pub fn grants(self) -> Grants {
         let mut grants = Grants {
             directories: self.dir,
+            scratch: self.scratch,
+            clock: self.clock.unwrap_or_default(),
+            random: self.random.unwrap_or_default(),
             http: self.http,
             sockets: self.socket,
             addresses: self.address,

@@ -26,6 +26,7 @@ mod config;
 mod directory;
 mod http;
 mod network;
+mod reproducible;
 mod socket;
 mod target;
 
@@ -39,6 +40,10 @@ pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
 pub use config::{ConfigKey, ConfigType};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError};
+pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
+
+/// The guest path of the scratch directory.
+pub const SCRATCH: &str = "/scratch";
 pub use http::{HttpGrant, ParseHttpError};
 pub(crate) use network::{address_denied, http_denied, socket_denied};
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
@@ -61,6 +66,10 @@ pub struct Grants {
     /// Directories of the host, under guest paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DirectoryGrant>,
+    /// A directory at [`SCRATCH`] that is empty at first, that nobody else sees, and that is gone
+    /// after the execution.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
     /// HTTP requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpGrant>,
@@ -76,6 +85,16 @@ pub struct Grants {
     /// Configuration keys and their values, read by the guest through `wasi:config`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// The clocks. A skill need not declare that it reads them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clock: Clock,
+    /// The random numbers. A skill need not declare that it draws them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub random: Random,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Grants {
@@ -92,6 +111,27 @@ impl Grants {
             guest: guest.into(),
             mode,
         });
+        self
+    }
+
+    /// Gives a scratch directory.
+    #[must_use]
+    pub fn scratch(mut self) -> Self {
+        self.scratch = true;
+        self
+    }
+
+    /// Sets the clocks.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the source of random numbers.
+    #[must_use]
+    pub fn random(mut self, random: Random) -> Self {
+        self.random = random;
         self
     }
 
@@ -137,6 +177,9 @@ pub struct Declared {
     /// Directories, each a guest path and a mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DeclaredDirectory>,
+    /// A scratch directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
     /// HTTP requests. The host `*` stands for all hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpGrant>,
@@ -158,6 +201,8 @@ pub struct Declared {
 pub enum Capability {
     /// A directory of the host.
     Directory,
+    /// A scratch directory.
+    Scratch,
     /// An outgoing HTTP request.
     Http,
     /// A socket below HTTP.
@@ -168,6 +213,10 @@ pub enum Capability {
     Environment,
     /// A configuration key.
     Config,
+    /// The clocks.
+    Clock,
+    /// The random numbers.
+    Random,
 }
 
 impl Capability {
@@ -175,11 +224,14 @@ impl Capability {
     pub fn as_str(self) -> &'static str {
         match self {
             Capability::Directory => "directory",
+            Capability::Scratch => "scratch",
             Capability::Http => "http",
             Capability::Socket => "socket",
             Capability::Address => "address",
             Capability::Environment => "environment",
             Capability::Config => "config",
+            Capability::Clock => "clock",
+            Capability::Random => "random",
         }
     }
 }
@@ -219,7 +271,7 @@ impl fmt::Display for Denial {
 /// Every grant that the skill does not declare or that does not fit its declaration. They are
 /// errors rather than ignored, so that a misspelt grant is noticed.
 pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants, Vec<Denial>> {
-    let mut denials = directory::check(&granted.directories);
+    let mut denials = directory::check(granted);
     denials.extend(network::check(granted));
     let Some(declared) = declared else {
         return if denials.is_empty() {
@@ -228,7 +280,21 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             Err(denials)
         };
     };
-    let mut effective = Grants::default();
+    let mut effective = Grants {
+        scratch: granted.scratch,
+        clock: granted.clock,
+        random: granted.random,
+        ..Grants::default()
+    };
+    if granted.scratch && !declared.scratch {
+        denials.push(Denial {
+            capability: Capability::Scratch,
+            subject: SCRATCH.into(),
+            reason: "granted, but not declared by the skill".into(),
+            hint: "leave it out, or add `scratch = true` to `[grants]` in the skill's skill.toml"
+                .into(),
+        });
+    }
     for grant in &granted.directories {
         match directory::narrow(&declared.directories, grant) {
             Ok(grant) => effective.directories.push(grant),
@@ -281,6 +347,14 @@ pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
         return Vec::new();
     };
     let mut missing = directory::missing(&declared.directories, &granted.directories);
+    if declared.scratch && !granted.scratch {
+        missing.push(Denial {
+            capability: Capability::Scratch,
+            subject: SCRATCH.into(),
+            reason: "declared by the skill and not granted".into(),
+            hint: "--scratch".into(),
+        });
+    }
     missing.extend(network::missing(declared, granted));
     for name in &declared.environment {
         if !granted.environment.contains_key(name) {

@@ -11,7 +11,8 @@ use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
 use crate::sandbox::{
-    Cache, CompileEvent, CompileSettings, EngineSettings, Engines, Loader, OnCompile, Runner,
+    Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
+    OnCompile, Runner, ScratchRoot,
 };
 
 /// Asked before each execution.
@@ -56,6 +57,7 @@ impl<T: Into<String>> From<T> for Refusal {
 pub struct HostBuilder {
     cache: Option<PathBuf>,
     cache_bytes: u64,
+    scratch: Option<PathBuf>,
     concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
@@ -74,6 +76,7 @@ impl Default for HostBuilder {
         HostBuilder {
             cache: None,
             cache_bytes: 2048 * MIB,
+            scratch: None,
             concurrency: 1_000,
             default_limits: Limits::default(),
             ceiling: Limits::ceiling(),
@@ -104,6 +107,15 @@ impl HostBuilder {
     /// longest goes first.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Makes scratch directories in this folder. Default: the system's folder for temporary files.
+    ///
+    /// The host makes a folder of its own there, of mode 0700, when a scratch directory is granted
+    /// for the first time, and removes those that were left by hosts that were killed.
+    pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.scratch = Some(folder.into());
         self
     }
 
@@ -199,6 +211,12 @@ impl HostBuilder {
             )?)),
             None => None,
         };
+        let scratch = self.scratch.unwrap_or_else(std::env::temp_dir);
+        let backing = Backing {
+            disk: Arc::new(Disk::new()),
+            scratch: Arc::new(ScratchRoot::new(scratch)),
+            egress,
+        };
         let stack = |limits: Limits| Limits {
             stack_bytes: self.stack_bytes,
             ..limits
@@ -211,7 +229,7 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
-                runner: Runner::new(self.concurrency, egress),
+                runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,

@@ -57,6 +57,7 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawGrants {
     directories: Vec<DeclaredDirectory>,
+    scratch: bool,
     http: Vec<HttpGrant>,
     sockets: Vec<SocketGrant>,
     environment: Vec<String>,
@@ -96,6 +97,7 @@ impl std::str::FromStr for Manifest {
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
+                scratch: raw.grants.scratch,
                 http: raw.grants.http,
                 sockets: raw.grants.sockets,
                 environment: raw.grants.environment,

@@ -25,6 +25,18 @@ pub const LATE: Duration = Duration::from_secs(3);
 /// The component of `tests/guests/behaviours`, built when it is first asked for.
 pub fn behaviours_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| guests().join("behaviours.wasm"))
+}
+
+/// The component of `tests/guests/directories`, built when it is first asked for.
+pub fn directories_path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| guests().join("directories.wasm"))
+}
+
+/// Where the components of `tests/guests` are, built when they are first asked for.
+fn guests() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
         fs::create_dir_all(&target).expect("a folder can be made");
@@ -47,7 +59,7 @@ pub fn behaviours_path() -> &'static Path {
             output.status.success(),
             "the guests cannot be built:\n{said}"
         );
-        target.join("wasm32-wasip2/release/behaviours.wasm")
+        target.join("wasm32-wasip2/release")
     })
 }
 

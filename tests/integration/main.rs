@@ -14,6 +14,7 @@ mod life;
 mod results;
 mod schemas;
 
+mod directories;
 mod grants;
 mod isolation;
 mod network;

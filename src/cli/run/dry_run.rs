@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use skillhost::Admission;
+use skillhost::grant::{Clock, Random, SCRATCH};
 use skillhost::text::printable;
 
 use crate::cli::console::{BOLD, Console, ERROR, GOOD, HINT, print, print_json, styled};
@@ -68,6 +69,9 @@ fn text(admission: &Admission) -> String {
             format!("from {}", directory.host.display()),
         ]);
     }
+    if grants.scratch {
+        granted.row(["scratch", SCRATCH, "rw", "empty, and gone afterwards"].map(str::to_owned));
+    }
     for (kind, texts) in [
         ("http", texts(&grants.http)),
         ("socket", texts(&grants.sockets)),
@@ -75,6 +79,22 @@ fn text(admission: &Admission) -> String {
     ] {
         for text in texts {
             granted.row([kind.to_owned(), text]);
+        }
+    }
+    for (kind, value, system) in [
+        (
+            "clock",
+            grants.clock.to_string(),
+            Clock::default() == grants.clock,
+        ),
+        (
+            "random",
+            grants.random.to_string(),
+            Random::default() == grants.random,
+        ),
+    ] {
+        if !system {
+            granted.row([kind.to_owned(), value]);
         }
     }
     for (kind, entries) in [
