@@ -47,7 +47,16 @@ fn a_page_is_fetched_when_it_is_granted() {
     let servers = [("PORT", server)];
     check(
         fetch(&place, ["run", "fetch-page", "--arg", &url], &servers),
-        str![[r#""#]],
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
+  code: http-denied
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:PORT/'` (in the policy: `http = ["GET http://127.0.0.1:PORT/"]`)
+✗ fetch-page 0.1.0 · fetch · failed · [COST]
+
+"#]],
     );
     let grant = format!("GET http://{server}");
     check(
@@ -56,7 +65,14 @@ fn a_page_is_fetched_when_it_is_granted() {
             ["run", "fetch-page", "--arg", &url, "--http", &grant],
             &servers,
         ),
-        str![[r#""#]],
+        str![[r##"
+exit: 0
+--- stdout
+{"markdown":"# Hello","media_type":"text/html","title":"T","url":"http://127.0.0.1:PORT/page"}
+--- stderr
+✓ fetch-page 0.1.0 · fetch · [COST] · 163 B sent, 94 B received
+
+"##]],
     );
 }
 
@@ -77,7 +93,16 @@ fn a_redirect_to_what_is_not_granted_is_not_followed() {
             ["run", "fetch-page", "--arg", &url, "--http", &grant],
             &servers,
         ),
-        str![[r#""#]],
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
+  code: http-denied
+hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:INSIDE/'` (in the policy: `http = ["GET http://127.0.0.1:INSIDE/"]`)
+✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
+
+"#]],
     );
 }
 
@@ -98,7 +123,41 @@ fn grants_are_checked_and_shown() {
             "url=https://www.example.com",
             "-q",
         ]),
-        str![[r#""#]],
+        str![[r#"
+exit: 0
+--- stdout
+✓ fetch-page 0.1.0 · fetch would run
+
+Limits
+  attachment_bytes     16 MiB
+  connections          8
+  created_files        1,000
+  fuel                 10,000,000,000
+  handles              1,000
+  host_bytes           4 MiB
+  http_request_bytes   1 MiB
+  http_response_bytes  8 MiB
+  input_bytes          16 MiB
+  instances            100
+  log_bytes            256 KiB
+  memory_bytes         192 MiB
+  open_files           64
+  output_bytes         4 MiB
+  progress_bytes       64 KiB
+  stack_bytes          512 KiB
+  stderr_bytes         64 KiB
+  stdout_bytes         64 KiB
+  table_elements       100,000
+  wall_time_ms         30 s
+  write_bytes          64 MiB
+
+Grants
+  http     GET https://*.example.com/
+  http     GET http://*.example.com/
+  address  10.0.0.0/8
+--- stderr
+
+"#]],
     );
     check(
         place.run([
@@ -109,7 +168,15 @@ fn grants_are_checked_and_shown() {
             "--arg",
             "url=x",
         ]),
-        str![[r#""#]],
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'example.com' for '--http <[METHODS ]URL>': `example.com` is not an HTTP grant: there is no scheme before the host; write [METHOD[,METHOD…] ]SCHEME://HOST[:PORT][/PATH], such as `GET https://example.com/api`
+
+For more information, try '--help'.
+
+"#]],
     );
     check(
         place.run([
@@ -120,7 +187,15 @@ fn grants_are_checked_and_shown() {
             "--arg",
             "url=x",
         ]),
-        str![[r#""#]],
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'tcp://localhost:80' for '--socket <tcp|udp://IP:PORT>': `tcp://localhost:80` is not a socket grant: a socket is granted by address, not by name; write tcp://IP:PORT or udp://IP:PORT, with an IPv6 address in brackets
+
+For more information, try '--help'.
+
+"#]],
     );
     check(
         place.run([
@@ -131,11 +206,27 @@ fn grants_are_checked_and_shown() {
             "--arg",
             "url=x",
         ]),
-        str![[r#""#]],
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '10.1.1.1/8' for '--address <IP[/BITS]>': `10.1.1.1/8` is not an address grant: it names a network by one of its hosts; the network is 10.0.0.0/8; write an IP address, or a network such as 10.1.0.0/16
+
+For more information, try '--help'.
+
+"#]],
     );
     check(
         place.run(["run", "fetch-page", "--http", "https://*", "--arg", "url=x"]),
-        str![[r#""#]],
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: http `https://*/`: the host `*` can be declared, and not granted
+hint: name the hosts: a name, `*.name` for all below it, or an address
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
+
+"#]],
     );
     check(
         place.run([
@@ -146,6 +237,14 @@ fn grants_are_checked_and_shown() {
             "--arg",
             "url=x",
         ]),
-        str![[r#""#]],
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: socket `tcp://127.0.0.1:80`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no socket
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
+
+"#]],
     );
 }
