@@ -135,12 +135,40 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What an error of this crate's own says of another try: it is the error's source, where the
+/// conversion of every error can see it.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code))]
+pub(crate) enum Outlook {
+    /// It may end better.
+    MayPass,
+    /// It will not. With a short stable identifier, for programs.
+    Stays(&'static str),
+}
+
+impl fmt::Display for Outlook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MayPass => "trying again may help",
+            Self::Stays(_) => "trying again will not help",
+        })
+    }
+}
+
+impl Error for Outlook {}
+
 /// An error's message, followed by those of its sources where they add to it.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
+            if let Some(outlook) = error.downcast_ref::<Outlook>() {
+                return match outlook {
+                    Outlook::MayPass => Self::retry(message),
+                    Outlook::Stays(code) => Self::error(message).code(*code),
+                };
+            }
             let text = error.to_string();
             if !message.contains(&text) {
                 message.push_str(": ");

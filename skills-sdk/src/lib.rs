@@ -172,6 +172,12 @@
 //! Files, clocks, random numbers and environment variables come through the
 //! standard library, as far as the host grants them.
 //!
+//! # The network
+//!
+//! With the feature `http` a tool fetches what its operator grants:
+//! `ctx.http().get("https://example.com/").send()?`. The module `http` has the
+//! client, its errors and what it does about redirects.
+//!
 //! # Tests
 //!
 //! `cargo test` runs natively, without a host. The function can be called as it
@@ -203,6 +209,8 @@
 mod attachment;
 mod context;
 mod failure;
+#[cfg(feature = "http")]
+pub mod http;
 mod skill;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

@@ -55,6 +55,43 @@ impl TestContext {
         self
     }
 
+    /// Says what a request with this method, to this URL, is answered. Where several answers are
+    /// given to one, they come in that order, and the last one again and again. Whatever no answer
+    /// is given to is denied, as by a host that does not grant it.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn answer(self, method: &str, url: &str, answer: crate::http::Response) -> Self {
+        self.answer_with(method, url, Ok(answer))
+    }
+
+    /// Like [`answer`](Self::answer), also with an error.
+    ///
+    /// # Panics
+    /// Where the URL is none.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn answer_with(
+        self,
+        method: &str,
+        url: &str,
+        answer: Result<crate::http::Response, crate::http::HttpError>,
+    ) -> Self {
+        let url = url::Url::parse(url).expect("the URL of an answer is one");
+        let mut answers = self.0.surroundings.answers.borrow_mut();
+        answers
+            .entry((method.to_owned(), url.to_string()))
+            .or_default()
+            .push_back(answer);
+        drop(answers);
+        self
+    }
+
+    /// The requests that were sent so far, the oldest first.
+    #[cfg(feature = "http")]
+    pub fn requests(&self) -> Vec<SentRequest> {
+        self.0.surroundings.requests.borrow().clone()
+    }
+
     /// Sets which attempt this is, counted from 1.
     #[must_use]
     pub fn attempt(mut self, attempt: u32) -> Self {
@@ -137,6 +174,20 @@ pub struct ProgressReport {
     pub details: Option<Value>,
 }
 
+/// A request that a tool sent.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentRequest {
+    /// The method.
+    pub method: String,
+    /// The URL.
+    pub url: String,
+    /// The headers, their names in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 /// A count of language-model tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
@@ -155,7 +206,18 @@ pub(crate) struct Surroundings {
     logs: RefCell<Vec<LogRecord>>,
     progress: RefCell<Vec<ProgressReport>>,
     tokens: Cell<Tokens>,
+    #[cfg(feature = "http")]
+    answers: RefCell<Answers>,
+    #[cfg(feature = "http")]
+    requests: RefCell<Vec<SentRequest>>,
 }
+
+/// What each method and URL is answered, in order.
+#[cfg(feature = "http")]
+type Answers = BTreeMap<
+    (String, String),
+    std::collections::VecDeque<Result<crate::http::Response, crate::http::HttpError>>,
+>;
 
 impl Default for Surroundings {
     fn default() -> Self {
@@ -165,11 +227,48 @@ impl Default for Surroundings {
             logs: RefCell::default(),
             progress: RefCell::default(),
             tokens: Cell::default(),
+            #[cfg(feature = "http")]
+            answers: RefCell::default(),
+            #[cfg(feature = "http")]
+            requests: RefCell::default(),
         }
     }
 }
 
 impl Surroundings {
+    #[cfg(feature = "http")]
+    pub(crate) fn fetch(
+        &self,
+        hop: &crate::http::Hop,
+    ) -> Result<crate::http::Response, crate::http::HttpError> {
+        use crate::http::HttpError;
+        self.requests.borrow_mut().push(SentRequest {
+            method: hop.method.clone(),
+            url: hop.url.to_string(),
+            headers: hop.headers.clone(),
+            body: hop.body.clone(),
+        });
+        let mut answers = self.answers.borrow_mut();
+        let given = answers.get_mut(&(hop.method.clone(), hop.url.to_string()));
+        let answer = match given {
+            Some(given) if given.len() > 1 => given.pop_front(),
+            Some(given) => given.front().cloned(),
+            None => None,
+        };
+        let answer = answer.unwrap_or_else(|| {
+            Err(HttpError::Denied {
+                request: format!("{} {}", hop.method, hop.url),
+                reason: "the test gives no answer to it",
+            })
+        })?;
+        if answer.bytes().len() as u64 > hop.max_bytes {
+            return Err(HttpError::TooLarge {
+                most: hop.max_bytes,
+            });
+        }
+        Ok(answer)
+    }
+
     pub(crate) fn time_left(&self) -> Duration {
         match self.deadline {
             Some(deadline) => deadline.saturating_duration_since(Instant::now()),

@@ -1,7 +1,9 @@
 //! The flags that grant something, for every command that takes them.
 
 use clap::{Args, ValueHint};
-use skillhost::grant::{Clock, DirectoryGrant, Grants, Random};
+use skillhost::grant::{
+    AddressGrant, Clock, DirectoryGrant, Grants, HttpGrant, Random, SocketGrant,
+};
 
 /// What can be granted on the command line.
 #[derive(Debug, Default, Args)]
@@ -21,6 +23,33 @@ pub struct GrantArgs {
     /// Give the skill an empty folder at /scratch that is gone afterwards
     #[arg(long, help_heading = "Grants")]
     pub scratch: bool,
+    /// Grant HTTP requests: methods, where not all, then scheme, host, port and path prefix
+    ///
+    /// Such as 'GET https://example.com/api' or https://*.example.com. An address in place of a
+    /// name is granted by that, also where it is not public: http://127.0.0.1:3000.
+    #[arg(
+        long,
+        value_name = "[METHODS ]URL",
+        value_parser = str::parse::<HttpGrant>,
+        help_heading = "Grants"
+    )]
+    pub http: Vec<HttpGrant>,
+    /// Grant a socket to one address and port, past HTTP
+    #[arg(
+        long,
+        value_name = "tcp|udp://IP:PORT",
+        value_parser = str::parse::<SocketGrant>,
+        help_heading = "Grants"
+    )]
+    pub socket: Vec<SocketGrant>,
+    /// Let granted names lead to an address, or a network, that is not public
+    #[arg(
+        long,
+        value_name = "IP[/BITS]",
+        value_parser = str::parse::<AddressGrant>,
+        help_heading = "Grants"
+    )]
+    pub address: Vec<AddressGrant>,
     /// Grant an environment variable; none is inherited
     #[arg(long, value_name = "KEY=VALUE", value_parser = variable, help_heading = "Grants")]
     pub env: Vec<(String, String)>,
@@ -48,6 +77,9 @@ impl GrantArgs {
             scratch: self.scratch,
             clock: self.clock.unwrap_or_default(),
             random: self.random.unwrap_or_default(),
+            http: self.http,
+            sockets: self.socket,
+            addresses: self.address,
             ..Grants::default()
         };
         for (key, value) in self.env {

@@ -214,6 +214,12 @@ fn wants(declared: &Declared) -> String {
             printable(directory.description.as_deref().unwrap_or(""), false).into_owned(),
         ]);
     }
+    for request in &declared.http {
+        wants.row(["http".into(), request.to_string()]);
+    }
+    for socket in &declared.sockets {
+        wants.row(["socket".into(), socket.to_string()]);
+    }
     for variable in &declared.environment {
         wants.row([
             "environment".into(),

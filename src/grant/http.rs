@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{HostName, HttpTarget, Scheme, below, is_token};
+use super::target::{HostName, HttpTarget, Scheme, below, is_method};
 
 /// The longest text of a grant, in bytes.
 const MAX_TEXT: usize = 2_048;
@@ -292,7 +292,7 @@ fn parse(text: &str) -> Result<HttpGrant, String> {
 fn methods(text: &str) -> Result<Vec<String>, String> {
     let mut methods = Vec::new();
     for method in text.split(',') {
-        if !is_token(method) {
+        if !is_method(method) {
             return Err("what stands before the URL is not a list of methods".into());
         }
         let capitals = method.to_ascii_uppercase();
@@ -331,13 +331,10 @@ impl fmt::Display for HttpGrant {
         if let Port::One(port) = self.port {
             write!(f, ":{port}")?;
         }
-        match (&self.host, self.port) {
-            // What no text can say: every host, at the scheme's own port.
-            (Hosts::All, Port::Default) => {
-                let scheme = self.scheme.unwrap_or(Scheme::Http);
-                write!(f, ":{}", scheme.default_port())?;
-            }
-            _ => {}
+        // Without a port, the host `*` would stand for all ports.
+        if self.host == Hosts::All && self.port == Port::Default {
+            let scheme = self.scheme.unwrap_or(Scheme::Http);
+            write!(f, ":{}", scheme.default_port())?;
         }
         f.write_str(&self.path)
     }

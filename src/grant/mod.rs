@@ -381,17 +381,21 @@ pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
 
 /// The exact text that would grant something: as a flag, and as a line of the policy file.
 pub(crate) fn hint(flag: &str, key: &str, grant: &str) -> String {
-    // Quoted where a shell would take it apart.
-    let quote = if grant.contains([' ', '*', '[']) {
-        "'"
-    } else {
-        ""
-    };
+    let word = word(grant);
     format!(
-        "grant it for this run with `{flag} {quote}{grant}{quote}`, or for good with \
-         `skillhost policy grant NAME {flag} {quote}{grant}{quote}` (in the policy: \
-         `{key} = [\"{grant}\"]`)"
+        "grant it for this run with `{flag} {word}`, or for good with \
+         `skillhost policy grant NAME {flag} {word}` (in the policy: `{key} = [\"{grant}\"]`)"
     )
+}
+
+/// A text as a shell takes it for one word.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/@%+=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// A text as it may stand in a message.

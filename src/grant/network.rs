@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, hint,
-    not_public, undeclared,
+    not_public, quoted, undeclared, word,
 };
 
 /// Grants that would be too wide, whatever is declared.
@@ -94,11 +94,13 @@ pub(super) fn missing(declared: &Declared, granted: &Grants) -> Vec<Denial> {
         capability,
         reason: "declared by the skill and not granted".into(),
         hint: match capability {
-            Capability::Http => format!("{flag} '{}'", subject.replacen("://*", "://HOST", 1)),
-            _ => format!(
-                "{flag} {}",
-                subject.replacen('*', "IP", 1).replace('*', "PORT")
-            ),
+            Capability::Http => {
+                format!("{flag} {}", word(&subject.replacen("://*", "://HOST", 1)))
+            }
+            _ => {
+                let subject = subject.replacen("://*", "://IP", 1).replace('*', "PORT");
+                format!("{flag} {}", word(&subject))
+            }
         },
         subject,
     };
@@ -123,7 +125,7 @@ pub(crate) fn http_denied(target: &HttpTarget) -> Denial {
     let grant = HttpGrant::of(target).to_string();
     Denial {
         capability: Capability::Http,
-        subject: format!("{} {target}", target.method()),
+        subject: quoted(&format!("{} {target}", target.method())),
         reason: "no grant allows this request".into(),
         hint: hint("--http", "http", &grant),
     }
@@ -222,6 +224,11 @@ mod tests {
             r#"http = ["GET https://*", "https://a.example"]
             sockets = ["tcp://*:5432"]"#,
         );
+        let odd = declared(r#"http = ["https://a.example/x';reboot;'"]"#);
+        assert_eq!(
+            missing(Some(&odd), &Grants::default())[0].hint,
+            r"--http 'https://a.example/x'\'';reboot;'\'''"
+        );
         let hints = |granted: &Grants| -> Vec<String> {
             let missing = missing(Some(&wants), granted);
             missing.into_iter().map(|denial| denial.hint).collect()
@@ -230,7 +237,7 @@ mod tests {
             hints(&Grants::default()),
             [
                 "--http 'GET https://HOST/'",
-                "--http 'https://a.example/'",
+                "--http https://a.example/",
                 "--socket tcp://IP:5432"
             ]
         );

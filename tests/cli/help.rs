@@ -172,6 +172,18 @@ Grants:
       --scratch
           Give the skill an empty folder at /scratch that is gone afterwards
 
+      --http <[METHODS ]URL>
+          Grant HTTP requests: methods, where not all, then scheme, host, port and path prefix
+          
+          Such as 'GET https://example.com/api' or https://*.example.com. An address in place of a
+          name is granted by that, also where it is not public: http://127.0.0.1:3000.
+
+      --socket <tcp|udp://IP:PORT>
+          Grant a socket to one address and port, past HTTP
+
+      --address <IP[/BITS]>
+          Let granted names lead to an address, or a network, that is not public
+
       --env <KEY=VALUE>
           Grant an environment variable; none is inherited
 
@@ -205,6 +217,8 @@ Examples:
     skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 --out thumbnails
   Let it read a folder, and write to another one:
     skillhost run ./my-skill --dir notes --dir /tmp/result:/out:rw
+  Let it fetch from one site:
+    skillhost run ./fetch-page --http 'GET https://example.com' --arg url=https://example.com/
   Set limits; the names for --limit are those in the output of --json:
     skillhost run ./my-skill --timeout 500ms --fuel 5M --limit handles=20
   See whether it would be admitted, and under which limits:

@@ -22,6 +22,7 @@ mod source;
 mod attachments;
 mod dry_run;
 mod grants;
+mod network;
 
 mod find;
 mod inspect;

@@ -131,6 +131,13 @@ fn the_sandbox_does_not_know_the_host() {
 }
 
 #[test]
+fn egress_does_not_know_who_uses_it() {
+    check_never(&["crate::sandbox", "crate::host", "crate::cli"], |path| {
+        path.starts_with("egress/")
+    });
+}
+
+#[test]
 fn the_library_does_not_know_the_command_line() {
     check_never(&["crate::cli"], |path| {
         !path.starts_with("cli/") && path != "main.rs"

@@ -8,6 +8,9 @@ struct Described;
 #[derive(Deserialize, Serialize)]
 struct Readable;
 
+#[derive(Deserialize, JsonSchema)]
+struct Count;
+
 /// Takes a type that cannot be read.
 #[tool]
 fn not_read(#[tool(input)] _value: Described) {}
@@ -36,8 +39,6 @@ fn no_error() -> Result<u32, Bare> {
 
 /// Has a default of another type.
 #[tool]
-fn other_default(#[tool(default = "many")] count: u32) -> u32 {
-    count
-}
+fn other_default(#[tool(default = "many")] _count: Count) {}
 
 fn main() {}

@@ -72,6 +72,15 @@ fn text(admission: &Admission) -> String {
     if grants.scratch {
         granted.row(["scratch", SCRATCH, "rw", "empty, and gone afterwards"].map(str::to_owned));
     }
+    for (kind, texts) in [
+        ("http", texts(&grants.http)),
+        ("socket", texts(&grants.sockets)),
+        ("address", texts(&grants.addresses)),
+    ] {
+        for text in texts {
+            granted.row([kind.to_owned(), text]);
+        }
+    }
     for (kind, value, system) in [
         (
             "clock",
@@ -121,4 +130,8 @@ fn text(admission: &Admission) -> String {
         out.push_str(&missing.to_string());
     }
     out
+}
+
+fn texts(grants: &[impl ToString]) -> Vec<String> {
+    grants.iter().map(ToString::to_string).collect()
 }

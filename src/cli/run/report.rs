@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 use skillhost::execution::Frame;
-use skillhost::grant::Denial;
+use skillhost::grant::{Capability, Denial};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::printable;
 use skillhost::usage::ResourceUsage;
@@ -166,11 +166,19 @@ impl Report<'_> {
             }
             _ => hints.extend(failure.hint.clone()),
         }
-        if failure.status() == Status::Failed && !usage.wall_time.is_zero() {
+        // What was refused while it ran is more to the point than what might be missing.
+        if failure.status() == Status::Failed
+            && failure.denials.is_empty()
+            && !usage.wall_time.is_zero()
+        {
             hints.extend(self.missing.iter().map(|denial| {
+                let wanted = match denial.capability {
+                    Capability::Http => "HTTP".to_owned(),
+                    other => format!("a {other}"),
+                };
                 format!(
-                    "the skill wants a {}, which was not granted: {}",
-                    denial.capability, denial.hint
+                    "the skill wants {wanted}, which was not granted: {}",
+                    denial.hint
                 )
             }));
         }
@@ -259,6 +267,13 @@ fn cost(result: &ExecutionResult) -> String {
             "{} host call{}",
             grouped(calls),
             if calls == 1 { "" } else { "s" }
+        ));
+    }
+    if usage.connections > 0 {
+        parts.push(format!(
+            "{} sent, {} received",
+            display_bytes(usage.http_request_bytes),
+            display_bytes(usage.http_response_bytes)
         ));
     }
     let tokens = usage.tokens;

@@ -206,7 +206,7 @@ async fn compressed_bodies_are_left_as_they_are() {
 #[tokio::test]
 async fn odd_urls_and_methods_are_refused() {
     let server = Server::answering(OK).await;
-    let grants = http(&[&server.grant()]);
+    let grants = http(&[&format!("GET {}", server.grant())]);
     for (authority, method, error) in [
         (format!("user@{}", server.address), "GET", "uri invalid"),
         (

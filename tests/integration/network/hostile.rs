@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use skillhost::grant::Grants;
-use skillhost::{Limit, LimitOverrides, Status};
+use skillhost::{Cause, Limit, LimitOverrides, Status};
 
 use super::servers::Server;
 use super::{Ended, check_undisturbed, fetch, http, run};
-use crate::harness::{check_exhausted, check_timeout, host};
+use crate::harness::{cause, check_exhausted, check_timeout, host};
 
 const KIB: u64 = 1024;
 /// The wall time of guests that wait until they are stopped.
@@ -153,7 +153,7 @@ async fn a_body_that_stops_half_way() {
     let mut input = server.request("/");
     input["between_bytes_ms"] = json!(50);
     let ended = fetch(host(), granted(&server), input).await;
-    assert_eq!(ended.output()["broken"], "read timeout");
+    assert_eq!(ended.output()["broken"], "connection read timeout");
     server.quiet().await;
     check_undisturbed(host()).await;
 }
@@ -191,11 +191,11 @@ async fn lengths_that_lie() {
         // Less is an error.
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc",
-            json!({"broken": "incomplete"}),
+            json!({"broken": "incomplete HTTP response"}),
         ),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc",
-            json!({"broken": "incomplete"}),
+            json!({"broken": "incomplete HTTP response"}),
         ),
         // What can be read in two ways is not read.
         (
@@ -343,26 +343,26 @@ async fn a_limit_that_the_guest_ignores() {
 /// The host keeps only so much of what a guest makes of fields.
 #[tokio::test]
 async fn a_bomb_of_fields() {
-    let input = json!({"count": 100});
-    let ended = run(
-        host(),
-        "fields",
-        Grants::default(),
-        input,
-        LimitOverrides::default(),
-    )
-    .await;
-    assert_eq!(ended.output()["refused"], 100);
-    let input = json!({"count": 100_000});
-    let ended = run(
-        host(),
-        "fields",
-        Grants::default(),
-        input,
-        LimitOverrides::default(),
-    )
-    .await;
+    let fields = async |count: u64, kibibytes: u64| {
+        let input = json!({"count": count, "kibibytes": kibibytes});
+        run(
+            host(),
+            "fields",
+            Grants::default(),
+            input,
+            LimitOverrides::default(),
+        )
+        .await
+    };
+    assert_eq!(fields(100, 8).await.output()["kept"], 100);
+    let ended = fields(100_000, 8).await;
     check_exhausted(&ended.result, Limit::Handles, 1000);
+    let ended = fields(1, 1024).await;
+    assert!(
+        matches!(cause(&ended.result), Cause::Trap { .. }),
+        "{:?}",
+        ended.result
+    );
     check_undisturbed(host()).await;
 }
 

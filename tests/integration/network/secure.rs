@@ -104,7 +104,11 @@ async fn an_added_authority_is_trusted_for_the_names_it_vouches_for() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_told_apart() {
-    let server = super::servers::Server::answering("nonsense").await;
+    let server = super::servers::Server::with(|mut connection| async move {
+        connection.send("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        connection.gone().await;
+    })
+    .await;
     let granted = http(&[&format!("https://{}", server.address)]);
     let mut input = server.request("/");
     input["scheme"] = json!("https");

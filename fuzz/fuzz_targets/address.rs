@@ -1,0 +1,58 @@
+//! The address rules: no form of an IPv4 address is more public than that address, and the texts of
+//! grants read the same again.
+
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libfuzzer_sys::fuzz_target;
+use skillhost::grant::{AddressGrant, SocketGrant, not_public};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(octets) = bytes.first_chunk::<4>() {
+        let plain = Ipv4Addr::from(*octets);
+        let [a, b] = [
+            u16::from_be_bytes([octets[0], octets[1]]),
+            u16::from_be_bytes([octets[2], octets[3]]),
+        ];
+        let forms = [
+            plain.to_ipv6_mapped(),
+            Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a, b),
+            Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, a, b),
+            Ipv6Addr::new(0x2002, a, b, 0, 0, 0, 0, 1),
+            Ipv6Addr::new(0x2001, 0, a, b, 0, 0, !0x0808, !0x0808),
+            Ipv6Addr::new(0x2001, 0, 0x0808, 0x0808, 0, 0, !a, !b),
+        ];
+        for form in forms {
+            assert_eq!(
+                not_public(form.into()),
+                not_public(plain.into()),
+                "{form} of {plain}"
+            );
+        }
+        let grant = AddressGrant::from(IpAddr::V4(plain));
+        assert!(grant.contains(plain.to_ipv6_mapped().into()));
+    }
+    if let Some(octets) = bytes.first_chunk::<16>() {
+        let address = Ipv6Addr::from(*octets);
+        let internal = address.is_loopback()
+            || address.is_unspecified()
+            || address.is_multicast()
+            || address.is_unique_local()
+            || address.is_unicast_link_local();
+        assert!(
+            !internal || not_public(address.into()).is_some(),
+            "{address}"
+        );
+        assert!(AddressGrant::from(IpAddr::V6(address)).contains(address.into()));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(grant) = text.parse::<AddressGrant>() {
+        assert_eq!(grant.to_string().parse(), Ok(grant));
+    }
+    if let Ok(grant) = text.parse::<SocketGrant>() {
+        assert_eq!(grant.to_string().parse(), Ok(grant));
+    }
+});

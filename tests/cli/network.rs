@@ -1,0 +1,250 @@
+//! A skill that wants the network gets what is granted, and is told what to grant.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+/// A server that answers every request with this, for as long as the test runs.
+fn serve(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = BufReader::new(&stream).lines();
+            while head
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+fn page(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
+/// Runs the skill, with the servers' ports replaced.
+fn fetch<const N: usize>(place: &Place, args: [&str; N], servers: &[(&str, SocketAddr)]) -> String {
+    let said = place.run(args);
+    servers.iter().fold(said, |said, (name, address)| {
+        said.replace(&address.to_string(), &format!("127.0.0.1:{name}"))
+    })
+}
+
+#[test]
+fn a_page_is_fetched_when_it_is_granted() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let server = serve(page("<title>T</title><h1>Hello</h1>"));
+    let url = format!("url=http://{server}/page");
+    let servers = [("PORT", server)];
+    check(
+        fetch(&place, ["run", "fetch-page", "--arg", &url], &servers),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
+  code: http-denied
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:PORT/'` (in the policy: `http = ["GET http://127.0.0.1:PORT/"]`)
+✗ fetch-page 0.1.0 · fetch · failed · [COST]
+
+"#]],
+    );
+    let grant = format!("GET http://{server}");
+    check(
+        fetch(
+            &place,
+            ["run", "fetch-page", "--arg", &url, "--http", &grant],
+            &servers,
+        ),
+        str![[r##"
+exit: 0
+--- stdout
+{"markdown":"# Hello","media_type":"text/html","title":"T","url":"http://127.0.0.1:PORT/page"}
+--- stderr
+✓ fetch-page 0.1.0 · fetch · [COST] · 163 B sent, 94 B received
+
+"##]],
+    );
+}
+
+#[test]
+fn a_redirect_to_what_is_not_granted_is_not_followed() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let inside = serve(page("secret"));
+    let server = serve(format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{inside}/\r\ncontent-length: 0\r\n\r\n"
+    ));
+    let url = format!("url=http://{server}/");
+    let grant = format!("http://{server}");
+    let servers = [("PORT", server), ("INSIDE", inside)];
+    check(
+        fetch(
+            &place,
+            ["run", "fetch-page", "--arg", &url, "--http", &grant],
+            &servers,
+        ),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
+  code: http-denied
+hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:INSIDE/'` (in the policy: `http = ["GET http://127.0.0.1:INSIDE/"]`)
+✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
+
+"#]],
+    );
+}
+
+#[test]
+fn grants_are_checked_and_shown() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--http",
+            "GET,POST *://*.example.com",
+            "--address",
+            "10.0.0.0/8",
+            "--dry-run",
+            "--arg",
+            "url=https://www.example.com",
+            "-q",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+✓ fetch-page 0.1.0 · fetch would run
+
+Limits
+  attachment_bytes     16 MiB
+  connections          8
+  created_files        1,000
+  fuel                 10,000,000,000
+  handles              1,000
+  host_bytes           4 MiB
+  http_request_bytes   1 MiB
+  http_response_bytes  8 MiB
+  input_bytes          16 MiB
+  instances            100
+  log_bytes            256 KiB
+  memory_bytes         192 MiB
+  open_files           64
+  output_bytes         4 MiB
+  progress_bytes       64 KiB
+  stack_bytes          512 KiB
+  stderr_bytes         64 KiB
+  stdout_bytes         64 KiB
+  table_elements       100,000
+  wall_time_ms         30 s
+  write_bytes          64 MiB
+
+Grants
+  http     GET https://*.example.com/
+  http     GET http://*.example.com/
+  address  10.0.0.0/8
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--http",
+            "example.com",
+            "--arg",
+            "url=x",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'example.com' for '--http <[METHODS ]URL>': `example.com` is not an HTTP grant: there is no scheme before the host; write [METHOD[,METHOD…] ]SCHEME://HOST[:PORT][/PATH], such as `GET https://example.com/api`
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--socket",
+            "tcp://localhost:80",
+            "--arg",
+            "url=x",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'tcp://localhost:80' for '--socket <tcp|udp://IP:PORT>': `tcp://localhost:80` is not a socket grant: a socket is granted by address, not by name; write tcp://IP:PORT or udp://IP:PORT, with an IPv6 address in brackets
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--address",
+            "10.1.1.1/8",
+            "--arg",
+            "url=x",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '10.1.1.1/8' for '--address <IP[/BITS]>': `10.1.1.1/8` is not an address grant: it names a network by one of its hosts; the network is 10.0.0.0/8; write an IP address, or a network such as 10.1.0.0/16
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["run", "fetch-page", "--http", "https://*", "--arg", "url=x"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: http `https://*/`: the host `*` can be declared, and not granted
+hint: name the hosts: a name, `*.name` for all below it, or an address
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--socket",
+            "tcp://127.0.0.1:80",
+            "--arg",
+            "url=x",
+        ]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: socket `tcp://127.0.0.1:80`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no socket
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
+
+"#]],
+    );
+}
