@@ -37,6 +37,8 @@ pub mod execution;
 mod json;
 pub mod text;
 
+pub mod policy;
+
 mod sandbox;
 
 pub mod host;
@@ -47,6 +49,7 @@ pub use execution::{
 };
 pub use host::{Host, HostBuilder, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,
 };

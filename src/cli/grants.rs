@@ -1,7 +1,12 @@
-//! The flags that grant something, for every command that takes them.
+//! Grants: the flags, for every command that takes them, and how they are shown.
+
+use std::path::Path;
 
 use clap::{Args, ValueHint};
-use skillhost::grant::{DirectoryGrant, Grants};
+use skillhost::grant::{DirectoryGrant, Grants, check_name, check_value, command, shell_word};
+use skillhost::text::printable;
+
+use super::table::Table;
 
 /// What can be granted on the command line.
 #[derive(Debug, Default, Args)]
@@ -43,21 +48,91 @@ impl GrantArgs {
     }
 }
 
+/// What is granted, a row each; those that come from the policy are marked where it is told apart.
+pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
+    let mut table = Table::new(2);
+    let mark = |text: String, marked: bool| {
+        if marked {
+            format!("{text} (policy)")
+        } else {
+            text
+        }
+    };
+    for directory in &grants.directories {
+        table.row([
+            "directory".to_owned(),
+            printable(&directory.guest, false).into_owned(),
+            directory.mode.as_str().to_owned(),
+            mark(
+                format!(
+                    "from {}",
+                    printable(&directory.host.to_string_lossy(), false)
+                ),
+                from_policy
+                    .directories
+                    .iter()
+                    .any(|other| other.guest == directory.guest),
+            ),
+        ]);
+    }
+    for (kind, entries, marked) in [
+        ("environment", &grants.environment, &from_policy.environment),
+        ("config", &grants.config, &from_policy.config),
+    ] {
+        for (key, value) in entries {
+            table.row([
+                kind.to_owned(),
+                printable(key, false).into_owned(),
+                mark(
+                    format!("= {}", printable(value, false)),
+                    marked.contains_key(key),
+                ),
+            ]);
+        }
+    }
+    table
+}
+
+/// A hint of the library's, with what was typed for the skill in the commands that it names.
+pub fn for_typed(hint: &str, name: &str, typed: &Path) -> String {
+    let mut hint = hint.to_owned();
+    let typed = typed.to_string_lossy();
+    if typed == name {
+        return hint;
+    }
+    for verb in ["grant", "diff", "confirm"] {
+        for end in [" ", "`"] {
+            hint = hint.replace(
+                &format!("`{}{end}", command(verb, name)),
+                &format!("`{}{end}", command(verb, &typed)),
+            );
+        }
+    }
+    hint
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name is empty; write KEY=VALUE".into()),
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) => pair(key, value),
         None => Err(format!(
-            "nothing is inherited from this environment; write the value out: {text}=VALUE"
+            "nothing is inherited from this environment; write the value out: {}=VALUE",
+            shell_word(text)
         )),
     }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if !key.is_empty() => pair(key, value),
         _ => Err("write KEY=VALUE".into()),
     }
+}
+
+fn pair(key: &str, value: &str) -> Result<(String, String), String> {
+    check_name(key)?;
+    check_value(value)?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -70,5 +145,21 @@ mod tests {
         assert!(variable("HOME").unwrap_err().contains("HOME=VALUE"));
         assert!(variable("=x").is_err());
         assert!(setting("x").is_err());
+        assert!(variable("A\nB=x").unwrap_err().contains("control"));
+        assert!(setting(&format!("a={}", "x".repeat(1 << 20))).is_err());
+    }
+
+    #[test]
+    fn a_hint_names_what_was_typed() {
+        let hint = "see `skillhost policy diff a`; `skillhost policy grant a --env B=c`";
+        assert_eq!(for_typed(hint, "a", Path::new("a")), hint);
+        assert_eq!(
+            for_typed(hint, "a", Path::new("./my a")),
+            "see `skillhost policy diff './my a'`; `skillhost policy grant './my a' --env B=c`"
+        );
+        assert_eq!(
+            for_typed("`skillhost policy diff a-b`", "a", Path::new("x")),
+            "`skillhost policy diff a-b`"
+        );
     }
 }

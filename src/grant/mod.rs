@@ -4,6 +4,9 @@
 
 mod config;
 mod directory;
+mod hint;
+mod pairs;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use config::{ConfigKey, ConfigType};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError};
+pub use hint::{command, shell_word, to_grant};
+pub use values::{
+    MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,
+};
 
 /// What an operator grants for one execution. Empty by default: nothing is granted.
 ///
@@ -24,17 +31,29 @@ pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError
 ///     .config("max_rows", "50");
 /// assert_eq!(grants.directories[0].guest, "/data");
 /// ```
+///
+/// In JSON and TOML a directory is a table or the text of `--dir`, and the environment and the
+/// configuration are tables or lists of texts `NAME=VALUE`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Directories of the host, under guest paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DirectoryGrant>,
     /// Environment variables and their values. Nothing of the host's environment is inherited.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "pairs::read"
+    )]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "pairs::schema"))]
     pub environment: BTreeMap<String, String>,
     /// Configuration keys and their values, read by the guest through `wasi:config`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "pairs::read"
+    )]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "pairs::schema"))]
     pub config: BTreeMap<String, String>,
 }
 
@@ -68,10 +87,60 @@ impl Grants {
         self.config.insert(key.into(), value.into());
         self
     }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        *self == Grants::default()
+    }
+
+    /// These grants and others. Of two for the same guest path, variable or key, the other holds,
+    /// in this one's place.
+    #[must_use]
+    pub fn with(self, over: &Grants) -> Self {
+        let Grants {
+            mut directories,
+            mut environment,
+            mut config,
+        } = self;
+        for grant in &over.directories {
+            match directories.iter_mut().find(|other| other.same_path(grant)) {
+                Some(place) => *place = grant.clone(),
+                None => directories.push(grant.clone()),
+            }
+        }
+        environment.extend(over.environment.clone());
+        config.extend(over.config.clone());
+        Grants {
+            directories,
+            environment,
+            config,
+        }
+    }
+
+    /// Those of these grants that [`with`](Grants::with) keeps: for another guest path, variable or
+    /// key than any of the others.
+    #[must_use]
+    pub fn except(self, over: &Grants) -> Self {
+        let Grants {
+            mut directories,
+            mut environment,
+            mut config,
+        } = self;
+        directories.retain(|grant| !over.directories.iter().any(|other| grant.same_path(other)));
+        environment.retain(|name, _| !over.environment.contains_key(name));
+        config.retain(|key, _| !over.config.contains_key(key));
+        Grants {
+            directories,
+            environment,
+            config,
+        }
+    }
 }
 
 /// What a skill declares that it wants, in its `skill.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Declared {
     /// Directories, each a guest path and a mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -82,6 +151,18 @@ pub struct Declared {
     /// Configuration keys with their types and defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, ConfigKey>,
+}
+
+impl Declared {
+    /// Leaves out what only a person reads.
+    pub(crate) fn forget_descriptions(&mut self) {
+        for directory in &mut self.directories {
+            directory.description = None;
+        }
+        for key in self.config.values_mut() {
+            key.description = None;
+        }
+    }
 }
 
 /// A capability: a kind of thing that can be granted.
@@ -95,6 +176,9 @@ pub enum Capability {
     Environment,
     /// A configuration key.
     Config,
+    /// The operator's consent to exactly this skill, without which what the policy grants to its
+    /// name does not hold.
+    Consent,
 }
 
 impl Capability {
@@ -104,6 +188,37 @@ impl Capability {
             Capability::Directory => "directory",
             Capability::Environment => "environment",
             Capability::Config => "config",
+            Capability::Consent => "consent",
+        }
+    }
+
+    /// The flag that grants it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Capability::Directory => "--dir",
+            Capability::Environment => "--env",
+            Capability::Config => "--config",
+            Capability::Consent => "--yes",
+        }
+    }
+
+    /// The field of [`Grants`] that holds it, which is also its key in the policy file.
+    pub fn field(self) -> &'static str {
+        match self {
+            Capability::Directory => "directories",
+            Capability::Environment => "environment",
+            Capability::Config => "config",
+            Capability::Consent => "confirmed",
+        }
+    }
+
+    /// Whether that field holds several grants.
+    pub(crate) fn is_list(self) -> bool {
+        match self {
+            Capability::Directory
+            | Capability::Environment
+            | Capability::Config
+            | Capability::Consent => true,
         }
     }
 }
@@ -133,23 +248,45 @@ impl fmt::Display for Denial {
     }
 }
 
-/// The effective grants: those that are both declared and granted.
+/// The effective grants: those that are both declared and granted. `skill` is its name, for hints.
 ///
 /// With no declaration (a component without `skill.toml`) the grants hold as they are. A directory
 /// gets the narrower of the two modes; configuration keys that are not granted get their declared
 /// defaults.
 ///
 /// # Errors
-/// Every grant that the skill does not declare or that does not fit its declaration. They are
-/// errors rather than ignored, so that a misspelt grant is noticed.
-pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants, Vec<Denial>> {
+/// Every grant that the skill does not declare or that does not fit its declaration, and every
+/// configuration key that it requires and that has no value. They are errors rather than ignored,
+/// so that a misspelt grant is noticed.
+pub fn effective(
+    skill: &str,
+    declared: Option<&Declared>,
+    granted: &Grants,
+) -> Result<Grants, Vec<Denial>> {
+    let (mut effective, mut denials) = intersection(declared, granted);
+    for (key, declaration) in declared.iter().flat_map(|declared| &declared.config) {
+        if effective.config.contains_key(key) {
+            continue;
+        }
+        if let Some(default) = &declaration.default {
+            effective.config.insert(key.clone(), config::text(default));
+        } else if declaration.required && !granted.config.contains_key(key) {
+            denials.push(config::missing(skill, key, declaration));
+        }
+    }
+    if denials.is_empty() {
+        Ok(effective)
+    } else {
+        Err(denials)
+    }
+}
+
+/// What is both declared and granted, without defaults, and what is granted and cannot be.
+pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, Vec<Denial>) {
     let mut denials = directory::check(&granted.directories);
+    denials.extend(values::check(granted));
     let Some(declared) = declared else {
-        return if denials.is_empty() {
-            Ok(granted.clone())
-        } else {
-            Err(denials)
-        };
+        return (granted.clone(), denials);
     };
     let mut effective = Grants::default();
     for grant in &granted.directories {
@@ -169,11 +306,6 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             ));
         }
     }
-    for (key, declaration) in &declared.config {
-        if let Some(default) = &declaration.default {
-            effective.config.insert(key.clone(), config::text(default));
-        }
-    }
     for (key, value) in &granted.config {
         match declared.config.get(key) {
             None => denials.push(undeclared(Capability::Config, key, declared.config.keys())),
@@ -190,37 +322,33 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             },
         }
     }
-    if denials.is_empty() {
-        Ok(effective)
-    } else {
-        Err(denials)
-    }
+    (effective, denials)
 }
 
-/// What a skill declares and was not granted. It may run without, and then meets a denial.
-pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
+/// What a skill declares and was not granted. It may run without, and then meets a denial. `skill`
+/// is its name, for hints.
+pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
     let Some(declared) = declared else {
         return Vec::new();
     };
-    let mut missing = directory::missing(&declared.directories, &granted.directories);
+    let mut missing = directory::missing(skill, &declared.directories, &granted.directories);
     for name in &declared.environment {
         if !granted.environment.contains_key(name) {
             missing.push(Denial {
                 capability: Capability::Environment,
                 subject: name.clone(),
                 reason: "declared by the skill and not granted".into(),
-                hint: format!("--env {name}=VALUE"),
+                hint: to_grant(
+                    skill,
+                    Capability::Environment,
+                    Some(&format!("{name}=VALUE")),
+                ),
             });
         }
     }
     for (key, declaration) in &declared.config {
         if declaration.default.is_none() && !granted.config.contains_key(key) {
-            missing.push(Denial {
-                capability: Capability::Config,
-                subject: key.clone(),
-                reason: "declared by the skill without a default, and not granted".into(),
-                hint: format!("--config {key}=VALUE"),
-            });
+            missing.push(config::missing(skill, key, declaration));
         }
     }
     missing
@@ -267,9 +395,12 @@ mod tests {
 
     #[test]
     fn nothing_granted_is_nothing_but_defaults() {
-        let grants = effective(Some(&declared()), &Grants::default()).unwrap();
+        let grants = effective("a", Some(&declared()), &Grants::default()).unwrap();
         assert_eq!(grants, Grants::default().config("max_rows", "10"));
-        assert_eq!(effective(None, &Grants::default()), Ok(Grants::default()));
+        assert_eq!(
+            effective("a", None, &Grants::default()),
+            Ok(Grants::default())
+        );
     }
 
     #[test]
@@ -277,7 +408,7 @@ mod tests {
         let granted = Grants::default()
             .directory("/a", "/data", Mode::Rw)
             .directory("/b", "/out", Mode::Ro);
-        let grants = effective(Some(&declared()), &granted).unwrap();
+        let grants = effective("a", Some(&declared()), &granted).unwrap();
         assert_eq!(grants.directories[0].mode, Mode::Ro);
         assert_eq!(grants.directories[1].mode, Mode::Ro);
     }
@@ -288,7 +419,7 @@ mod tests {
             .directory("/a", "/dat", Mode::Ro)
             .environment("HOME", "/root")
             .config("max_row", "1");
-        let denials = effective(Some(&declared()), &granted).unwrap_err();
+        let denials = effective("a", Some(&declared()), &granted).unwrap_err();
         let subjects: Vec<&str> = denials
             .iter()
             .map(|denial| denial.subject.as_str())
@@ -300,6 +431,7 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_is_refused() {
         let denials = effective(
+            "a",
             Some(&declared()),
             &Grants::default().config("max_rows", "many"),
         )
@@ -314,10 +446,49 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_the_flag_to_add() {
         let missing = missing(
+            "a",
             Some(&declared()),
             &Grants::default().environment("TZ", "UTC"),
         );
         let hints: Vec<&str> = missing.iter().map(|denial| denial.hint.as_str()).collect();
-        assert_eq!(hints, ["--dir HOST:/data:ro", "--dir HOST:/out:rw"]);
+        assert_eq!(hints.len(), 2);
+        assert!(hints[0].contains("`--dir HOST:/data:ro`"), "{hints:?}");
+        assert!(
+            hints[1].contains("`directories = [\"HOST:/out:rw\"]`"),
+            "{hints:?}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_required_must_have_a_value() {
+        let declared: Declared =
+            toml::from_str("[config.token]\ntype = \"string\"\nrequired = true").unwrap();
+        let denials = effective("a", Some(&declared), &Grants::default()).unwrap_err();
+        assert_eq!(denials.len(), 1);
+        assert!(denials[0].reason.contains("required"), "{denials:?}");
+        assert!(
+            denials[0].hint.contains("`--config token=VALUE`"),
+            "{denials:?}"
+        );
+        let granted = Grants::default().config("token", "x");
+        assert_eq!(effective("a", Some(&declared), &granted), Ok(granted));
+    }
+
+    #[test]
+    fn of_two_grants_for_one_place_the_later_holds() {
+        let below = Grants::default()
+            .directory("/a", "/data", Mode::Rw)
+            .directory("/b", "/out", Mode::Rw)
+            .environment("TZ", "UTC")
+            .config("a", "1");
+        let over = Grants::default()
+            .directory("/c", "/data/", Mode::Ro)
+            .environment("TZ", "CET");
+        let both = below.clone().with(&over);
+        assert_eq!(both.directories.len(), 2);
+        assert_eq!(both.directories[0], over.directories[0]);
+        assert_eq!(both.environment["TZ"], "CET");
+        assert_eq!(both.config["a"], "1");
+        assert_eq!(below.except(&both), Grants::default());
     }
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
+use crate::policy::Policy;
 use crate::sandbox::{
     Cache, CompileEvent, CompileSettings, EngineSettings, Engines, Loader, OnCompile, Runner,
 };
@@ -63,6 +64,7 @@ pub struct HostBuilder {
     on_compile: Option<OnCompile>,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
+    policy: Option<Policy>,
 }
 
 impl Default for HostBuilder {
@@ -78,6 +80,7 @@ impl Default for HostBuilder {
             on_compile: None,
             observer: None,
             before: None,
+            policy: None,
         }
     }
 }
@@ -153,6 +156,15 @@ impl HostBuilder {
         self
     }
 
+    /// What skills are granted beside what a request grants. Without one, nothing is.
+    ///
+    /// A skill for whose name the policy has grants, and whose digest is not confirmed for them, is
+    /// rejected. [`Host::set_policy`] puts another in its place.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
@@ -189,6 +201,7 @@ impl HostBuilder {
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
+                policy: ArcSwapOption::from_pointee(self.policy),
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grant::{ConfigKey, Declared, DeclaredDirectory};
+use crate::grant::{ConfigKey, Declared, DeclaredDirectory, MAX_ENTRIES, check_name};
 use crate::limits::LimitOverrides;
 use crate::text::{printable, shortened};
+
+/// The longest guest path that can be declared, in bytes.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// The contents of a `skill.toml`.
 ///
@@ -63,25 +66,7 @@ impl std::str::FromStr for Manifest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let raw: Raw =
             toml::from_str(text).map_err(|error| ManifestError(readable(&error.to_string())))?;
-        for directory in &raw.grants.directories {
-            if directory.path.is_empty() || directory.path.split('/').any(|part| part == "..") {
-                return Err(ManifestError(format!(
-                    "grants.directories: the path {:?} is empty or has `..` in it",
-                    directory.path
-                )));
-            }
-        }
-        for (key, declaration) in &raw.config {
-            if let Some(default) = &declaration.default {
-                let text = match default {
-                    serde_json::Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                declaration.check(&text).map_err(|reason| {
-                    ManifestError(readable(&format!("config.{key}.default: {reason}")))
-                })?;
-            }
-        }
+        check(&raw).map_err(|message| ManifestError(readable(&message)))?;
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
@@ -91,6 +76,51 @@ impl std::str::FromStr for Manifest {
             limits: raw.limits,
         })
     }
+}
+
+/// What the types do not say.
+fn check(raw: &Raw) -> Result<(), String> {
+    let RawGrants {
+        directories,
+        environment,
+    } = &raw.grants;
+    for (what, count) in [
+        ("grants.directories", directories.len()),
+        ("grants.environment", environment.len()),
+        ("config", raw.config.len()),
+    ] {
+        if count > MAX_ENTRIES {
+            return Err(format!(
+                "{what}: there are {count}; {MAX_ENTRIES} are allowed"
+            ));
+        }
+    }
+    for DeclaredDirectory { path, .. } in directories {
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Err(format!(
+                "grants.directories: the path {path:?} is empty or has `..` in it"
+            ));
+        }
+        if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+            return Err(format!(
+                "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes or \
+                 has a control character in it"
+            ));
+        }
+    }
+    for (index, name) in environment.iter().enumerate() {
+        check_name(name).map_err(|reason| format!("grants.environment: {reason}"))?;
+        if environment[..index].contains(name) {
+            return Err(format!("grants.environment: `{name}` stands there twice"));
+        }
+    }
+    for (key, declaration) in &raw.config {
+        check_name(key).map_err(|reason| format!("config: {reason}"))?;
+        declaration
+            .check_declaration()
+            .map_err(|reason| format!("config.{key}: {reason}"))?;
+    }
+    Ok(())
 }
 
 fn readable(text: &str) -> String {
@@ -111,9 +141,45 @@ mod tests {
         assert!(error("[limits]\nmemory = 1").contains("line 2"));
         assert!(error("[[grants.directories]]\npath = \"../x\"").contains(".."));
         assert!(
-            error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n.default")
+            error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")
         );
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
+    }
+
+    #[test]
+    fn names_and_keys_are_held_to_their_bounds() {
+        let many: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("\"A{n}\"")).collect();
+        for (text, reason) in [
+            (r#"grants.environment = ["A=B"]"#, "`=`"),
+            (r#"grants.environment = [""]"#, "empty"),
+            (r#"grants.environment = ["A\u0000"]"#, "control character"),
+            (r#"grants.environment = ["A", "A"]"#, "twice"),
+            (
+                &format!("grants.environment = [{}]", many.join(", ")),
+                "256 are allowed",
+            ),
+            (
+                r#"grants.directories = [{ path = "/a\nb" }]"#,
+                "control character",
+            ),
+            ("[config.\"a=b\"]\ntype = \"string\"", "`=`"),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = [1]",
+                "config.a: default",
+            ),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = \"\\u0000\"",
+                "NUL",
+            ),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = \"\"\nrequired = true",
+                "has no default",
+            ),
+        ] {
+            let error = error(text);
+            assert!(error.contains(reason), "{text}: {error}");
+            assert!(!error.contains('\0'), "{error:?}");
+        }
     }
 
     #[test]

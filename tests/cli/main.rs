@@ -16,6 +16,7 @@ mod source;
 mod attachments;
 mod dry_run;
 mod grants;
+mod policy;
 
 mod find;
 mod inspect;

@@ -16,6 +16,7 @@ mod schemas;
 
 mod grants;
 mod isolation;
+mod policy;
 
 mod cache;
 mod compiling;

@@ -33,6 +33,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
     pub dry_run: bool,
+    /// Whether the policy is left out.
+    pub no_policy: bool,
     /// Whether a program reads the result.
     pub json: bool,
     tool: Option<String>,
@@ -90,6 +92,7 @@ impl Plan {
             stack_bytes,
             out: args.out,
             dry_run: args.dry_run,
+            no_policy: args.no_policy,
             json: args.json,
             tool: args.tool,
             input,
