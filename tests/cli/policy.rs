@@ -233,8 +233,11 @@ exit: 0
 
 "#]],
     );
-    let said = place.run([run, skill, tool, arg, path, "--no-policy"]);
+    let mut command = place.command([run, skill, tool, arg, path, "--no-policy"]);
+    command.env("SKILLHOST_POLICY", place.path("home/policy.toml"));
+    let said = place.said(&command.output().expect("the command starts"));
     assert!(said.starts_with("exit: 2\n"), "{said}");
+    assert!(said.contains("the skill wants directory"), "{said}");
     let inspected = place.run(["inspect", "csv-query"]);
     let (_, policy) = inspected
         .split_once("Granted by the policy\n")

@@ -134,6 +134,8 @@ fn add(
     }
     let entry = policy.skills.entry(identity.name.to_string()).or_default();
     entry.grants = std::mem::take(&mut entry.grants).with(granted);
-    entry.confirm(super::confirmation(skill));
+    if entry.confirmation(&identity.digest).is_none() {
+        entry.confirm(super::confirmation(skill));
+    }
     Ok(entry.grants.clone())
 }

@@ -10,6 +10,7 @@ mod diff;
 mod show;
 
 mod edit;
+mod text;
 
 mod confirm;
 mod grant;

@@ -63,12 +63,12 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
 
 /// The grants without those for one subject; `None` where there are none for it.
 fn without(grants: &Grants, subject: &str) -> Option<Grants> {
-    let mut fields = super::edit::fields(grants);
+    let mut fields = super::text::fields(grants);
     let mut found = false;
     for (field, value) in &mut fields {
         match value {
             serde_json::Value::Array(list) => list.retain(|grant| {
-                let matches = super::edit::subject(grant) == subject;
+                let matches = super::text::subject(grant) == subject;
                 found |= matches;
                 !matches
             }),
@@ -86,10 +86,10 @@ fn without(grants: &Grants, subject: &str) -> Option<Grants> {
 
 fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
     let mut subjects = Vec::new();
-    for (field, value) in super::edit::fields(grants) {
+    for (field, value) in super::text::fields(grants) {
         match value {
             serde_json::Value::Array(list) => {
-                subjects.extend(list.iter().map(super::edit::subject))
+                subjects.extend(list.iter().map(super::text::subject))
             }
             serde_json::Value::Object(table) => {
                 subjects.extend(table.into_iter().map(|(key, _)| key))

@@ -86,7 +86,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub grants: GrantArgs,
     /// Leave the policy out: grant nothing but what is named here
-    #[arg(long, help_heading = "Grants", conflicts_with = "policy")]
+    #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
