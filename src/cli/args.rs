@@ -79,10 +79,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Keep installed skills, compiled ones and the SDK in this folder
+    /// Keep installed skills, the policy, compiled skills and the SDK in this folder
     ///
     /// Without it, they are in the folders of the XDG Base Directory Specification: usually
-    /// ~/.local/share/skillhost and ~/.cache/skillhost.
+    /// ~/.local/share/skillhost, ~/.config/skillhost and ~/.cache/skillhost.
     #[arg(
         long,
         global = true,

@@ -6,6 +6,7 @@ use clap::{Args, ValueHint};
 use skillhost::grant::{DirectoryGrant, Grants, check_name, check_value, command, shell_word};
 use skillhost::text::printable;
 
+use super::complaint::Complaint;
 use super::table::Table;
 
 /// What can be granted on the command line.
@@ -33,18 +34,26 @@ pub struct GrantArgs {
 
 impl GrantArgs {
     /// What is granted by all flags together.
-    pub fn grants(self) -> Grants {
+    ///
+    /// # Errors
+    /// Where one variable or key is named twice.
+    pub fn grants(self) -> Result<Grants, Complaint> {
         let mut grants = Grants {
             directories: self.dir,
             ..Grants::default()
         };
-        for (key, value) in self.env {
-            grants = grants.environment(key, value);
+        for (what, flags, granted) in [
+            ("variable", self.env, &mut grants.environment),
+            ("configuration key", self.config, &mut grants.config),
+        ] {
+            for (name, value) in flags {
+                if granted.insert(name.clone(), value).is_some() {
+                    let message = format!("the {what} `{name}` is given twice");
+                    return Err(Complaint::usage(message));
+                }
+            }
         }
-        for (key, value) in self.config {
-            grants = grants.config(key, value);
-        }
-        grants
+        Ok(grants)
     }
 }
 
@@ -147,6 +156,31 @@ mod tests {
         assert!(setting("x").is_err());
         assert!(variable("A\nB=x").unwrap_err().contains("control"));
         assert!(setting(&format!("a={}", "x".repeat(1 << 20))).is_err());
+    }
+
+    #[test]
+    fn one_name_has_one_value() {
+        let pair = |value: &str| ("A".to_owned(), value.to_owned());
+        let twice = GrantArgs {
+            env: vec![pair("1"), pair("2")],
+            ..GrantArgs::default()
+        };
+        assert!(
+            twice
+                .grants()
+                .unwrap_err()
+                .message
+                .contains("`A` is given twice")
+        );
+        let both = GrantArgs {
+            env: vec![pair("1")],
+            config: vec![pair("2")],
+            ..GrantArgs::default()
+        };
+        assert_eq!(
+            both.grants().unwrap(),
+            Grants::default().environment("A", "1").config("A", "2")
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::Policy;
 use crate::grant;
-use crate::text::{closest, printable, shortened};
+use crate::text::{meant, printable, shortened};
 
 /// The longest text of an error that is kept, in bytes.
 const MAX_SHOWN: usize = 2_000;
@@ -80,7 +80,7 @@ impl FromStr for Policy {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let policy: Policy = toml::from_str(text).map_err(|error| {
             let mut wrong = PolicyError::new(error.message()).at(text, error.span());
-            wrong.hint = meant(error.message());
+            wrong.hint = meant(error.message()).map(|word| format!("did you mean `{word}`?"));
             wrong
         })?;
         for (name, skill) in &policy.skills {
@@ -133,21 +133,6 @@ impl FromStr for Policy {
         }
         Ok(policy)
     }
-}
-
-/// What an unknown word probably meant. The message is that of serde, with the words between
-/// backticks: first the unknown one, then those that there are.
-fn meant(message: &str) -> Option<String> {
-    let known = ["unknown field `", "unknown variant `"]
-        .iter()
-        .any(|start| message.starts_with(start));
-    if !known {
-        return None;
-    }
-    let mut words = message.split('`').skip(1).step_by(2);
-    let unknown = words.next()?;
-    let close = closest(unknown, words)?;
-    Some(format!("did you mean `{close}`?"))
 }
 
 /// Where in a text something stands; of what is not there, where what it is in stands.

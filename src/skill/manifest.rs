@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::{ConfigKey, Declared, DeclaredDirectory, MAX_ENTRIES, check_name};
 use crate::limits::LimitOverrides;
-use crate::text::{printable, shortened};
+use crate::text::{meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -64,8 +64,13 @@ impl std::str::FromStr for Manifest {
     type Err = ManifestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let raw: Raw =
-            toml::from_str(text).map_err(|error| ManifestError(readable(&error.to_string())))?;
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let mut message = error.to_string().trim_end().to_owned();
+            if let Some(word) = meant(error.message()) {
+                message.push_str(&format!("; did you mean `{word}`?"));
+            }
+            ManifestError(readable(&message))
+        })?;
         check(&raw).map_err(|message| ManifestError(readable(&message)))?;
         Ok(Manifest {
             grants: Declared {
@@ -139,6 +144,7 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         assert!(error("[limits]\nmemory = 1").contains("unknown field `memory`"));
         assert!(error("[limits]\nmemory = 1").contains("line 2"));
+        assert!(error("[grants]\nenviroment = []").ends_with("did you mean `environment`?"));
         assert!(error("[[grants.directories]]\npath = \"../x\"").contains(".."));
         assert!(
             error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")

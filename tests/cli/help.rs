@@ -47,10 +47,10 @@ Options:
 
 Global options:
       --home <DIR>
-          Keep installed skills, compiled ones and the SDK in this folder
+          Keep installed skills, the policy, compiled skills and the SDK in this folder
           
           Without it, they are in the folders of the XDG Base Directory Specification: usually
-          ~/.local/share/skillhost and ~/.cache/skillhost.
+          ~/.local/share/skillhost, ~/.config/skillhost and ~/.cache/skillhost.
           
           [env: SKILLHOST_HOME]
 

@@ -533,6 +533,97 @@ exit: 0
 }
 
 #[test]
+fn what_is_granted_to_a_skill_that_is_gone_can_be_seen() {
+    let place = granted();
+    fs::remove_dir_all(place.path("csv-query")).expect("it can be removed");
+    check(
+        place.run(["policy", "show", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+csv-query
+  directory  /data     ro  from [PLACE]/data
+  config     max_rows  = 1
+  confirmed  0.1.0  sha256:[DIGEST]
+--- stderr
+warning: it cannot be loaded: no skill `csv-query` was found
+
+"#]],
+    );
+    let said = place.run(["policy", "show", "csv-quer"]);
+    assert!(said.starts_with("exit: 6\n"), "{said}");
+}
+
+#[test]
+fn the_help() {
+    check(
+        Place::new().run(["policy", "--help"]),
+        str![[r#"
+exit: 0
+--- stdout
+Show and change what skills are granted for good
+
+Usage: skillhost policy [OPTIONS] <COMMAND>
+
+Commands:
+  show     Show what the policy grants, and to which digests
+  check    Check the policy, and hold it against what is installed
+  grant    Grant a skill something for good
+  revoke   Take from a skill what the policy grants it
+  diff     Show how a skill differs from the one that was confirmed
+  confirm  Give what the policy grants to a skill to the digest that it has now
+  schema   Print the JSON Schema of the policy file
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+Global options:
+      --home <DIR>
+          Keep installed skills, the policy, compiled skills and the SDK in this folder
+          
+          Without it, they are in the folders of the XDG Base Directory Specification: usually
+          ~/.local/share/skillhost, ~/.config/skillhost and ~/.cache/skillhost.
+          
+          [env: SKILLHOST_HOME]
+
+      --policy <FILE>
+          Take what skills are granted for good from this file
+          
+          Without it, from policy.toml in the folder of --home, or of the XDG Base Directory
+          Specification: usually ~/.config/skillhost. See `skillhost policy --help`.
+          
+          [env: SKILLHOST_POLICY]
+
+  -v, --verbose...
+          Say more; twice and three times for still more
+
+  -q, --quiet
+          Say nothing but errors and results
+
+      --color <WHEN>
+          When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
+          
+          [default: auto]
+
+Examples:
+  Let an installed skill read a folder whenever it runs:
+    skillhost policy grant csv-query --dir /srv/reports:/data
+  See what it is granted, and what it wants besides:
+    skillhost policy show csv-query
+  After an update, see what it wants now, and consent to it:
+    skillhost policy diff csv-query
+    skillhost policy confirm csv-query
+
+A grant is given to a digest: to exactly the component and the skill.toml that were looked at. A
+skill that changed is not run until what the policy grants to its name is confirmed for it, too.
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
 fn check_finds_what_does_not_fit() {
     let place = granted();
     place.run(["install", "csv-query"]);
@@ -581,6 +672,23 @@ found: csv-query: csv-query@0.1.0 is installed and not confirmed (sha256:[DIGEST
         .filter_map(|finding| finding["kind"].as_str())
         .collect();
     assert_eq!(kinds, ["grant", "directory", "unconfirmed"]);
+}
+
+#[test]
+fn grants_that_nobody_gets_are_found() {
+    let place = Place::new();
+    place.write(
+        "home/policy.toml",
+        "[skills.gone.grants]\nenvironment = { A = 1 }\n",
+    );
+    check(place.run(["policy", "check"]), str![[r#"
+exit: 3
+--- stdout
+found: gone: no digest is confirmed, so nobody gets these grants
+  hint: `skillhost policy confirm SKILL` confirms one
+--- stderr
+
+"#]]);
 }
 
 #[test]

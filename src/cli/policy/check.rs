@@ -184,6 +184,13 @@ fn about(name: &str, entry: &SkillPolicy, versions: &[Version], findings: &mut V
     if entry.grants.is_empty() {
         return;
     }
+    if versions.is_empty() && entry.confirmed.is_empty() {
+        find(
+            Kind::Unconfirmed,
+            "no digest is confirmed, so nobody gets these grants".to_owned(),
+            format!("`{}` confirms one", command("confirm", "SKILL")),
+        );
+    }
     for Version {
         version, digest, ..
     } in versions

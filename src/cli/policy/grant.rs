@@ -39,7 +39,7 @@ pub struct PolicyGrantArgs {
 /// # Errors
 /// Where the skill does not declare them, or has grants that are not confirmed for this digest.
 pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
-    let mut granted = args.grants.grants();
+    let mut granted = args.grants.grants()?;
     if granted.is_empty() {
         let complaint = Complaint::usage("nothing is named that is to be granted");
         let hint = format!(

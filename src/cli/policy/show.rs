@@ -59,7 +59,30 @@ struct OneSkill<'a> {
 
 fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Exit> {
     let typed = args.skill.as_deref().unwrap_or_else(|| "".as_ref());
-    let skill = super::load(typed, session)?;
+    let skill = match super::load(typed, session) {
+        Ok(skill) => skill,
+        // What the policy says of a skill that is gone can still be shown.
+        Err(error) => {
+            let entry = typed
+                .to_str()
+                .and_then(|name| policy.skills.get_key_value(name));
+            return match entry {
+                Some((name, entry)) if args.json => {
+                    let gone = Gone { name, entry };
+                    print_json(session.console, &gone)?;
+                    Ok(Exit::Success)
+                }
+                Some((name, entry)) => {
+                    print(entry_text(name, entry, [].into_iter()))?;
+                    session
+                        .console
+                        .warn(format_args!("it cannot be loaded: {error}"));
+                    Ok(Exit::Success)
+                }
+                None => Err(error),
+            };
+        }
+    };
     let standing = Standing::new(policy, &skill);
     if args.json {
         let skill = skill.identity();
@@ -96,6 +119,14 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
     // Each line came through `printable`, or is a name or a path that the manifest's rules allow.
     print(out)?;
     Ok(Exit::Success)
+}
+
+/// A skill that the policy speaks of, and that cannot be loaded.
+#[derive(Serialize)]
+struct Gone<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    entry: &'a SkillPolicy,
 }
 
 #[derive(Serialize)]

@@ -98,7 +98,7 @@ impl Plan {
             input,
             arguments: args.arg,
             attachments,
-            grants: args.grants.grants(),
+            grants: args.grants.grants()?,
         })
     }
 
