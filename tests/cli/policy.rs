@@ -681,14 +681,17 @@ fn grants_that_nobody_gets_are_found() {
         "home/policy.toml",
         "[skills.gone.grants]\nenvironment = { A = 1 }\n",
     );
-    check(place.run(["policy", "check"]), str![[r#"
+    check(
+        place.run(["policy", "check"]),
+        str![[r#"
 exit: 3
 --- stdout
 found: gone: no digest is confirmed, so nobody gets these grants
   hint: `skillhost policy confirm SKILL` confirms one
 --- stderr
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
