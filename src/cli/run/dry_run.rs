@@ -96,7 +96,3 @@ fn text(admission: &Admission, typed: &Path) -> String {
     }
     out
 }
-
-fn texts(grants: &[impl ToString]) -> Vec<String> {
-    grants.iter().map(ToString::to_string).collect()
-}

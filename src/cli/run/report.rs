@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 use skillhost::execution::Frame;
-use skillhost::grant::{Capability, Denial};
+use skillhost::grant::Denial;
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::printable;
 use skillhost::usage::ResourceUsage;
