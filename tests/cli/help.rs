@@ -201,10 +201,11 @@ Grants:
 
       --clock <TIME>
           `system`, or the time at which the skill's clocks stand still, such as
-          2026-01-01T00:00:00Z
+          [TIME]
 
       --random <SOURCE>
           `system`, or `seed:N` for random numbers that are the same each time
+
       --no-policy
           Leave the policy out: grant nothing but what is named here
 

@@ -53,7 +53,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
-hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:PORT/'` (in the policy: `http = ["GET http://127.0.0.1:PORT/"]`)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/'` (in the policy: `http = ["GET http://127.0.0.1:PORT/"]`)
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
 "#]],
@@ -99,7 +99,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
   code: http-denied
-hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant NAME --http 'GET http://127.0.0.1:INSIDE/'` (in the policy: `http = ["GET http://127.0.0.1:INSIDE/"]`)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'` (in the policy: `http = ["GET http://127.0.0.1:INSIDE/"]`)
 ✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
 
 "#]],
