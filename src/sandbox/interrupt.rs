@@ -10,7 +10,6 @@
 //!
 //! A guest that waits in a host call is not running; a timer stops it.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -27,27 +26,6 @@ use super::measure;
 /// Fuel between two looks at the clock. 200,000 units are some 10 to 50 µs of computing, and a look
 /// costs well under 1 µs (`cargo bench --bench enforce`).
 pub(super) const FUEL_BETWEEN_CHECKS: u64 = 200_000;
-
-/// Fuel up to the next look at the clock for a guest whose turn is over, and took long because of
-/// what it had the host do: enough that it costs a guest little that computes from then on (some 5 %,
-/// up to its next call), and the time of some ten to seventy calls for one that goes on calling.
-pub(super) const FUEL_WHEN_OVERDUE: u64 = 5_000;
-/// A turn of a guest that only computes is over before.
-const LONG_TURN: Duration = Duration::from_millis(1);
-
-thread_local! {
-    /// When the turn began of the guest that is being polled on this thread.
-    static TURN_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// Whether the guest that is being polled on this thread should long have given others a turn.
-///
-/// A guest hands control back each time it has used up a slice of fuel. One that has the host do
-/// much for little fuel would keep the thread for seconds.
-pub(super) fn turn_is_overdue(now: Instant) -> bool {
-    let began = TURN_BEGAN.get();
-    began.is_some_and(|began| now.saturating_duration_since(began) >= LONG_TURN)
-}
 
 pin_project_lite::pin_project! {
     /// A future that is stopped when its time is up or it is cancelled.
@@ -129,7 +107,6 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let turn_began = Instant::now();
         let began = measure::cpu_time_at_beginning(turn_began);
-        TURN_BEGAN.set(Some(turn_began));
         let mut this = self.project();
         let mut turn = || {
             let mut now = turn_began;

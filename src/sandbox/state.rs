@@ -10,7 +10,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::capability::{Capabilities, Chatter};
 use super::classify::Stop;
 use super::engine::Tier;
-use super::interrupt::{self, FUEL_BETWEEN_CHECKS, FUEL_WHEN_OVERDUE};
+use super::interrupt::FUEL_BETWEEN_CHECKS;
 use super::limiter::Limiter;
 use crate::execution::HostError;
 use crate::limits::Limits;
@@ -30,8 +30,6 @@ pub(super) struct State {
     pub config: wasmtime_wasi_config::WasiConfigVariables,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
-    /// Whether it is to look at the clock sooner, as its turn is overdue.
-    overdue: bool,
     deadline: Instant,
     cancellation: Option<CancellationToken>,
     host_bytes: usize,
@@ -67,7 +65,6 @@ impl State {
             chatter,
             config,
             host_calls: 0,
-            overdue: false,
             deadline,
             cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
@@ -101,7 +98,7 @@ impl State {
 ///
 /// Fuel is only used by guest code, so a guest that makes one cheap call after the other could go
 /// on past its time without ever using up a slice of fuel. Hence the clock is read here, too, and
-/// whether it was cancelled, and whether others should have had their turn.
+/// whether it was cancelled.
 fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime::Result<()> {
     match crossing {
         CallHook::CallingWasm => {}
@@ -116,23 +113,13 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
             store.set_hostcall_fuel(bytes);
         }
         CallHook::ReturningFromHost => {
-            let now = Instant::now();
-            let overdue = interrupt::turn_is_overdue(now);
-            let state = store.data_mut();
-            if now >= state.deadline {
+            let state = store.data();
+            if Instant::now() >= state.deadline {
                 return Err(Stop::TimeIsUp.into());
             }
             let cancellation = state.cancellation.as_ref();
             if cancellation.is_some_and(CancellationToken::is_cancelled) {
                 return Err(Stop::Cancelled.into());
-            }
-            // Only where it changes, as it begins a new slice of fuel. It changes back in a new turn
-            // only: until then the guest uses up the slice at hand.
-            if std::mem::replace(&mut state.overdue, overdue) != overdue {
-                store.fuel_async_yield_interval(Some(match overdue {
-                    true => FUEL_WHEN_OVERDUE,
-                    false => FUEL_BETWEEN_CHECKS,
-                }))?;
             }
         }
     }
