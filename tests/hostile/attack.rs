@@ -14,14 +14,15 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::{Value, json};
 use skillhost::execution::Phase;
+use skillhost::grant::Grants;
 use skillhost::{
-    Attachment, Cause, Control, Event, ExecutionRequest, ExecutionResult, Failure, Fault, Host,
-    HostBuilder, Limit, LimitOverrides, LoadError, Observer, Skill, Status,
+    Attachment, Cause, Control, Event, ExecutionRequest, ExecutionResult, Fault, Host, HostBuilder,
+    Limit, LimitOverrides, Observer, Skill, Status,
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,7 @@ pub const SHORT: Duration = Duration::from_millis(60);
 /// machine is not its doing.
 const SHARP: Duration = Duration::from_millis(10);
 /// How often an attack is run after the first time.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 /// What nothing in this suite takes: whoever waits so long waits for something that was not given
 /// back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,6 +145,7 @@ pub struct Attack {
     input: Value,
     attachments: Vec<Attachment>,
     limits: LimitOverrides,
+    grants: Grants,
     observer: Option<Arc<dyn Observer>>,
     cancelled: bool,
     host: Host,
@@ -181,6 +183,7 @@ impl Attack {
             input,
             attachments: Vec::new(),
             limits: NONE,
+            grants: Grants::default(),
             observer: None,
             cancelled: false,
             host: host().clone(),
@@ -190,6 +193,12 @@ impl Attack {
     /// Under these limits.
     pub fn under(mut self, limits: LimitOverrides) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// With what these grants give.
+    pub fn granted(mut self, grants: Grants) -> Self {
+        self.grants = grants;
         self
     }
 
@@ -270,6 +279,7 @@ impl Attack {
         let mut request = ExecutionRequest::new(skill.digest(), self.input.clone())
             .tool(self.tool)
             .limits(self.limits)
+            .grants(self.grants.clone())
             .deadline(Utc::now() + PATIENCE);
         request.attachments = self.attachments.clone();
         let mut control = Control {
@@ -472,122 +482,6 @@ pub fn check_text(text: &str) {
     assert!(text.len() < 64 << 10, "{} bytes", text.len());
     let printable = skillhost::text::printable(text, true);
     assert_eq!(printable, text, "it must be escaped");
-}
-
-/// An attack by what is to be loaded.
-pub struct Load {
-    component: Vec<u8>,
-    host: Host,
-}
-
-impl Load {
-    /// Of this component.
-    pub fn of(component: Vec<u8>) -> Self {
-        Load {
-            component,
-            host: host().clone(),
-        }
-    }
-
-    /// Of a skill made by hand.
-    pub fn by(skill: &Handmade) -> Self {
-        Load::of(skill.build())
-    }
-
-    /// On this host, which has one slot.
-    pub fn on(mut self, host: &Host) -> Self {
-        self.host = host.clone();
-        self
-    }
-
-    /// Tries to load it, checks everything, and gives the reason why it was refused.
-    #[track_caller]
-    pub fn fails(self) -> LoadError {
-        self.fails_within(LATE)
-    }
-
-    /// The same, in so much time.
-    #[track_caller]
-    pub fn fails_within(self, time: Duration) -> LoadError {
-        self.run(time).expect_err("it must not load")
-    }
-
-    /// Tries to load it: it may be refused or not, and must not do any harm.
-    #[track_caller]
-    pub fn does_no_harm(self) {
-        let _ = self.run(LATE);
-    }
-
-    /// Asks it to describe itself, and checks that it was stopped by this.
-    #[track_caller]
-    pub fn describing_ends_with(self, end: End<'_>) -> Failure {
-        let LoadError::Describe(failure) = self.fails_within(2 * LATE) else {
-            panic!("it was not asked")
-        };
-        let (met, during) = match &failure.cause {
-            Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase)),
-            Cause::ResourceExhausted { limit, .. } => (*limit, None),
-            cause => match end {
-                End::Trap(name) => {
-                    let Cause::Trap { trap, .. } = cause else {
-                        panic!("{cause:?}")
-                    };
-                    assert_eq!(trap, name);
-                    assert_eq!(failure.fault, Fault::Skill);
-                    return *failure;
-                }
-                _ => panic!("{end:?} expected: {cause:?}: {}", failure.message),
-            },
-        };
-        let End::Limit(expected, phase) = end else {
-            panic!("{end:?} expected: {}", failure.message)
-        };
-        assert_eq!(met, expected, "{}", failure.message);
-        assert!(during.is_none_or(|during| during == phase), "{during:?}");
-        let instantiated = failure.message.contains("while it was being instantiated")
-            || failure
-                .message
-                .contains("while the skill was being instantiated");
-        assert_eq!(
-            instantiated,
-            phase == Phase::Instantiation,
-            "{}",
-            failure.message
-        );
-        assert_eq!(failure.fault, Fault::Limit);
-        *failure
-    }
-
-    #[track_caller]
-    fn run(self, time: Duration) -> Result<Skill, LoadError> {
-        check_alone();
-        let neighbour = Neighbour::of(&self.host);
-        let loaded = self.host.skills().len();
-        let mut last = self.load(time);
-        check_leaves_nothing_but(0, || {
-            for _ in 0..ROUNDS {
-                last = self.load(time);
-                neighbour.check_undisturbed(&self.host);
-            }
-        });
-        if let Err(error) = &last {
-            check_text(&error.to_string());
-            assert!(error.to_string().len() < 2_000, "{error}");
-        }
-        assert_eq!(self.host.skills().len(), loaded, "nothing of it stays");
-        last
-    }
-
-    #[track_caller]
-    fn load(&self, time: Duration) -> Result<Skill, LoadError> {
-        let began = Instant::now();
-        let loaded = runtime().block_on(self.host.load_bytes(self.component.clone()));
-        assert!(began.elapsed() < time, "{:?}: {loaded:?}", began.elapsed());
-        if let Ok(skill) = &loaded {
-            self.host.unload(&skill.digest());
-        }
-        loaded
-    }
 }
 
 /// Another skill on the same host, that behaves well.

@@ -8,8 +8,9 @@ use skillhost::execution::Phase;
 use skillhost::skill::{DescriptionError, SchemaError};
 use skillhost::{Cause, Host, Limit, Limits, LoadError, Status};
 
-use crate::attack::{End, Load, SHORT, builder, runtime};
+use crate::attack::{End, SHORT, builder, runtime};
 use crate::handmade::{Description, Handmade, SPIN};
+use crate::load::Load;
 use crate::measure::alone;
 
 /// Code that breaks a limit by itself, and which one.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use skillhost::{CompileError, CompileSettings, Host, LoadError, Misfit};
 
-use crate::attack::{Attack, End, Load, Neighbour, builder};
+use crate::attack::{Attack, End, Neighbour, builder};
 use crate::child;
 use crate::handmade::Handmade;
+use crate::load::Load;
 use crate::measure::alone;
 
 #[test]

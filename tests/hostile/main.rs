@@ -10,10 +10,11 @@
 //!     .ends_with(met(Limit::Fuel));
 //! ```
 //!
-//! A further family is a further file and its line below. Attacks of a skill made by hand begin with
+//! A further family is a further file and its line below, and a further way to end a further case of
+//! `attack::End`. Each test begins with `let _alone = alone();`, as it measures the process. Attacks of a skill made by hand begin with
 //! `Attack::by`, of a behaviour of `tests/guests` with `Attack::with`, of what is to be loaded with
 //! `Load::by`; a host with settings of its own is made by `attack::builder` (one slot) and handed in
-//! with `on`; what is granted goes into the request by a method of `Attack` beside `under`.
+//! with `on`, and what is granted with `granted`.
 //!
 //! Not here: what stopping costs (`benches/`), and that nothing of one execution is seen by the
 //! next (`tests/integration/isolation.rs`).
@@ -35,6 +36,7 @@ mod harness;
 mod child;
 
 mod attack;
+mod load;
 mod measure;
 
 mod describing;

@@ -4,9 +4,10 @@
 use serde_json::json;
 use skillhost::{Cause, Level};
 
-use crate::attack::{Attack, End, Load, check_text};
+use crate::attack::{Attack, End, check_text};
 use crate::describing::described;
 use crate::handmade::{Answer, Description, Handmade};
+use crate::load::Load;
 use crate::measure::alone;
 
 /// Clears the screen, forges a line, writes backwards, is invisible, and ends a program's string.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use skillhost::grant::Grants;
 use skillhost::{Attachment, Cause, Event, Limit, LimitOverrides};
 
 use crate::attack::{Attack, End, NONE, met};
@@ -299,6 +300,23 @@ fn a_question_with_a_huge_answer() {
         Attack::with("many_random", json!({"count": 1, "bytes": bytes}))
             .ends_with(End::Trap("contract_violation"));
     }
+}
+
+/// It is granted more than it has memory for, and asks for all of it again and again.
+#[test]
+fn a_grant_that_is_larger_than_the_guest() {
+    let _alone = alone();
+    let value = "x".repeat(4 << 20);
+    let limits = LimitOverrides {
+        memory_bytes: Some(2 << 20),
+        ..NONE
+    };
+    let grants = || Grants::default().config("key", &value);
+    let attack = Attack::with("config", json!({"key": "key"})).granted(grants());
+    attack.under(limits).ends_with(met(Limit::Memory));
+    let grants = Grants::default().environment("KEY", &value);
+    let attack = Attack::with("environment", json!({})).granted(grants);
+    attack.under(limits).ends_with(met(Limit::Memory));
 }
 
 /// The other way round: whoever asks is hostile, and not the skill.

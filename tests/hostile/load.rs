@@ -1,0 +1,128 @@
+//! Attacks by what is to be loaded, run and checked as those of skills that run (see `attack`). There
+//! is no usage: what was spent on a skill that is refused is reported nowhere.
+
+use std::time::{Duration, Instant};
+
+use skillhost::execution::Phase;
+use skillhost::{Cause, Failure, Fault, Host, LoadError, Skill};
+
+use crate::attack::{End, Neighbour, ROUNDS, check_text, host, runtime};
+use crate::handmade::Handmade;
+use crate::harness::LATE;
+use crate::measure::{check_alone, check_leaves_nothing_but};
+
+/// An attack by what is to be loaded.
+pub struct Load {
+    component: Vec<u8>,
+    host: Host,
+}
+
+impl Load {
+    /// Of this component.
+    pub fn of(component: Vec<u8>) -> Self {
+        Load {
+            component,
+            host: host().clone(),
+        }
+    }
+
+    /// Of a skill made by hand.
+    pub fn by(skill: &Handmade) -> Self {
+        Load::of(skill.build())
+    }
+
+    /// On this host, which has one slot.
+    pub fn on(mut self, host: &Host) -> Self {
+        self.host = host.clone();
+        self
+    }
+
+    /// Tries to load it, checks everything, and gives the reason why it was refused.
+    #[track_caller]
+    pub fn fails(self) -> LoadError {
+        self.fails_within(LATE)
+    }
+
+    /// The same, in so much time.
+    #[track_caller]
+    pub fn fails_within(self, time: Duration) -> LoadError {
+        self.run(time).expect_err("it must not load")
+    }
+
+    /// Tries to load it: it may be refused or not, and must not do any harm.
+    #[track_caller]
+    pub fn does_no_harm(self) {
+        let _ = self.run(LATE);
+    }
+
+    /// Asks it to describe itself, and checks that it was stopped by this.
+    #[track_caller]
+    pub fn describing_ends_with(self, end: End<'_>) -> Failure {
+        let LoadError::Describe(failure) = self.fails_within(2 * LATE) else {
+            panic!("it was not asked")
+        };
+        let (met, during) = match &failure.cause {
+            Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase)),
+            Cause::ResourceExhausted { limit, .. } => (*limit, None),
+            cause => match end {
+                End::Trap(name) => {
+                    let Cause::Trap { trap, .. } = cause else {
+                        panic!("{cause:?}")
+                    };
+                    assert_eq!(trap, name);
+                    assert_eq!(failure.fault, Fault::Skill);
+                    return *failure;
+                }
+                _ => panic!("{end:?} expected: {cause:?}: {}", failure.message),
+            },
+        };
+        let End::Limit(expected, phase) = end else {
+            panic!("{end:?} expected: {}", failure.message)
+        };
+        assert_eq!(met, expected, "{}", failure.message);
+        assert!(during.is_none_or(|during| during == phase), "{during:?}");
+        let instantiated = failure.message.contains("while it was being instantiated")
+            || failure
+                .message
+                .contains("while the skill was being instantiated");
+        assert_eq!(
+            instantiated,
+            phase == Phase::Instantiation,
+            "{}",
+            failure.message
+        );
+        assert_eq!(failure.fault, Fault::Limit);
+        *failure
+    }
+
+    #[track_caller]
+    fn run(self, time: Duration) -> Result<Skill, LoadError> {
+        check_alone();
+        let neighbour = Neighbour::of(&self.host);
+        let loaded = self.host.skills().len();
+        let mut last = self.load(time);
+        check_leaves_nothing_but(0, || {
+            for _ in 0..ROUNDS {
+                last = self.load(time);
+                neighbour.check_undisturbed(&self.host);
+            }
+        });
+        if let Err(error) = &last {
+            check_text(&error.to_string());
+            assert!(error.to_string().len() < 2_000, "{error}");
+        }
+        assert_eq!(self.host.skills().len(), loaded, "nothing of it stays");
+        last
+    }
+
+    #[track_caller]
+    fn load(&self, time: Duration) -> Result<Skill, LoadError> {
+        let began = Instant::now();
+        let loaded = runtime().block_on(self.host.load_bytes(self.component.clone()));
+        assert!(began.elapsed() < time, "{:?}: {loaded:?}", began.elapsed());
+        if let Ok(skill) = &loaded {
+            self.host.unload(&skill.digest());
+        }
+        loaded
+    }
+}
