@@ -41,6 +41,9 @@ mod sandbox;
 
 pub mod host;
 
+#[cfg(feature = "doctor")]
+pub mod doctor;
+
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, SkillIdentity, Status,

@@ -7,6 +7,7 @@ use clap::builder::Styles;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::completions::CompletionsArgs;
+use super::doctor::DoctorArgs;
 use super::exit::CODES;
 use super::inspect::InspectArgs;
 use super::install::InstallArgs;
@@ -70,6 +71,7 @@ pub enum Command {
     Install(InstallArgs),
     List(ListArgs),
     Remove(RemoveArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 

@@ -29,6 +29,8 @@ mod install;
 mod list;
 mod remove;
 
+mod doctor;
+
 mod completions;
 
 use std::process::ExitCode;
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Install(args) => install::install(&args, &session),
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
+        Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));

@@ -22,5 +22,7 @@ mod inspect;
 mod library;
 mod new;
 
+mod doctor;
+
 mod interrupt;
 mod terminal;

@@ -21,4 +21,6 @@ mod cache;
 mod compiling;
 mod loading;
 
+mod doctor;
+
 mod tidy;
