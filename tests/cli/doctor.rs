@@ -158,11 +158,19 @@ hint: chmod 700 '[PLACE]/home/compiled'
 
 #[test]
 fn where_there_is_no_room_to_try_anything() {
-    let mut command = Place::new().command(["doctor"]);
+    let place = Place::new();
+    let mut command = place.command(["doctor"]);
     let output = command.env("TMPDIR", "/nowhere").output();
     check(
-        Place::new().said(&output.expect("the command starts")),
-        str![],
+        place.said(&output.expect("the command starts")),
+        str![[r#"
+exit: 70
+--- stdout
+--- stderr
+error: cannot use the temporary folder `/nowhere`: No such file or directory (os error 2) at path "/nowhere/skillhost-doctor-nZ3FAi"
+hint: name another folder for temporary files in the variable TMPDIR
+
+"#]],
     );
 }
 
