@@ -183,6 +183,15 @@ impl Figures {
 }
 
 impl Unit {
+    /// A value with its unit, to the last digit.
+    fn exact(self, value: u64) -> String {
+        match self {
+            Unit::Bytes => format!("{} B", grouped(value)),
+            Unit::Microseconds => format!("{} µs", grouped(value)),
+            Unit::Count => grouped(value),
+        }
+    }
+
     /// A value with its unit, for a person.
     pub fn display(self, value: u64) -> String {
         match self {
@@ -300,9 +309,9 @@ impl Finding {
             self.verdict = Verdict::Broken;
             self.reason = Some(format!(
                 "it got to {}; the limit is {}, and {} past it are allowed",
-                unit.display(reached),
-                unit.display(limit),
-                unit.display(allowance)
+                unit.exact(reached),
+                unit.exact(limit),
+                unit.exact(allowance)
             ));
         }
         self.figures = Some(figures);
@@ -314,6 +323,15 @@ impl Finding {
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
         self
+    }
+
+    /// Adds something to know about what holds.
+    #[must_use]
+    pub fn note(self, note: impl Into<String>) -> Self {
+        match self.verdict {
+            Verdict::Holds => self.reason(note),
+            _ => self,
+        }
     }
 
     /// Adds what to do about it.

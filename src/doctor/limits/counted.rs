@@ -67,7 +67,8 @@ fn count(limit: u64, reached: u64) -> Figures {
     Figures::exact(Unit::Count, limit, reached)
 }
 
-/// What the largest loop that ends within its fuel takes, where it has plenty.
+/// What the largest loop that ends within its fuel takes: its turns, by what each of them takes where
+/// there is plenty.
 pub async fn fuel(ground: &Ground) -> Result<Finding, Trouble> {
     const FUEL: u64 = 1_000_000;
     let climb = Climb {
@@ -85,8 +86,12 @@ pub async fn fuel(ground: &Ground) -> Result<Finding, Trouble> {
         numbers: 10_000..=u32::MAX,
     };
     let (skill, finding, furthest) = climb.climb(ground).await?;
-    let plenty = ground.run(&skill, furthest, Default::default()).await?;
-    Ok(finding.figures(count(FUEL, plenty.result.usage.fuel)))
+    let half = furthest / 2;
+    let all = ground.run(&skill, furthest, Default::default()).await?;
+    let some = ground.run(&skill, half, Default::default()).await?;
+    let of_turns = (all.result.usage.fuel).saturating_sub(some.result.usage.fuel);
+    let reached = of_turns * u64::from(furthest) / u64::from(furthest - half);
+    Ok(finding.figures(count(FUEL, reached)))
 }
 
 const PAGES: u64 = 64;
@@ -179,7 +184,7 @@ pub async fn instances(ground: &Ground) -> Result<Finding, Trouble> {
     }
     Ok(judge::stopped(&within, &past, Limit::Instances, 60)
         .figures(count(61, 61))
-        .reason("61 run where 61 are allowed, and none of them where 60 are"))
+        .note("61 run where 61 are allowed, and none of them where 60 are"))
 }
 
 pub async fn input(ground: &Ground) -> Result<Finding, Trouble> {
@@ -202,7 +207,7 @@ pub async fn input(ground: &Ground) -> Result<Finding, Trouble> {
     }
     Ok(judge::stopped(&within, &past, Limit::Input, BYTES)
         .figures(Figures::exact(Unit::Bytes, BYTES, within.usage.input_bytes))
-        .reason("refused before anything runs"))
+        .note("refused before anything runs"))
 }
 
 /// Neither a little too much nor so much that it must not be copied is let through; what the host

@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(finding.verdict, Verdict::Broken);
         assert_eq!(
             finding.reason.as_deref(),
-            Some("it got to 3.1 MiB; the limit is 640 KiB, and 64 KiB past it are allowed")
+            Some("it got to 3,276,800 B; the limit is 655,360 B, and 65,536 B past it are allowed")
         );
     }
 
