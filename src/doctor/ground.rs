@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rustix::fs::StatVfsMountFlags;
@@ -73,20 +74,53 @@ pub(super) struct Ground {
 pub(super) struct Run {
     pub result: ExecutionResult,
     pub heard: Heard,
-    /// From the moment at which the wall time began until the caller had the answer.
+    /// From the moment at which the wall time began until the caller had the answer, without the time
+    /// in which others had the processor: that says nothing of this host.
     pub took: Duration,
 }
 
 /// What the guest said while it ran. Each record counts for 16 bytes beside its text.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Heard {
-    started: Option<Instant>,
+    started: Option<Moment>,
     pub log_bytes: u64,
     pub progress_bytes: u64,
 }
 
 /// What each record of chatter counts for beside its text.
 pub(super) const RECORD: u64 = 16;
+
+/// A moment, and for how long the thread had waited for a processor by then.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    thread: ThreadId,
+    waited: Duration,
+}
+
+impl Moment {
+    fn now() -> Self {
+        // Where the kernel does not say, all time counts.
+        let waited = std::fs::read_to_string("/proc/thread-self/schedstat")
+            .ok()
+            .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok())
+            .map_or(Duration::ZERO, Duration::from_nanos);
+        Moment {
+            at: Instant::now(),
+            thread: std::thread::current().id(),
+            waited,
+        }
+    }
+
+    /// The time since an earlier moment. Where it is one of another thread, waiting counts.
+    fn running_since(self, earlier: Moment) -> Duration {
+        let all = self.at.saturating_duration_since(earlier.at);
+        if self.thread != earlier.thread {
+            return all;
+        }
+        all.saturating_sub(self.waited.saturating_sub(earlier.waited))
+    }
+}
 
 #[derive(Default)]
 struct Listener(Mutex<Heard>);
@@ -96,7 +130,7 @@ impl Observer for Listener {
         // Figures only: whatever a panicking holder left can be used.
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Started => heard.started = Some(Instant::now()),
+            Event::Started => heard.started = Some(Moment::now()),
             Event::Log { message, .. } => heard.log_bytes += message.len() as u64 + RECORD,
             Event::Progress(progress) => {
                 let details = progress.details.as_ref().map_or(0, |details| details.len());
@@ -168,12 +202,12 @@ impl Ground {
         let listener = Arc::new(Listener::default());
         let control = Control::default().observer(listener.clone());
         let result = self.host.execute_with(request.tool(TOOL), control).await?;
-        let ended = Instant::now();
+        let ended = Moment::now();
         let heard = *listener.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Run {
             took: heard
                 .started
-                .map_or(Duration::ZERO, |started| ended.duration_since(started)),
+                .map_or(Duration::ZERO, |started| ended.running_since(started)),
             result,
             heard,
         })

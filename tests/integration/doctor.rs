@@ -116,8 +116,9 @@ fn find<'r>(report: &'r Report, kind: Kind, name: &str) -> &'r Check {
         .unwrap_or_else(|| panic!("there is no {name}"))
 }
 
+/// A cache that others may enter, and a check of the caller's own.
 #[tokio::test]
-async fn a_cache_that_others_may_enter_does_not_hold() {
+async fn what_does_not_hold_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("open/compiled");
     fs::create_dir_all(&cache).unwrap();
@@ -128,8 +129,22 @@ async fn a_cache_that_others_may_enter_does_not_hold() {
     mode(&cache, 0o755);
     fs::write(cache.join("forged.cwasm"), "code").unwrap();
     mode(&cache.join("forged.cwasm"), 0o666);
-    let report = Examination::new().cache(&cache).run(|_| {}).await.unwrap();
+    let report = Examination::new()
+        .cache(&cache)
+        .and(Kind::Policy, "file", "who may write it", || {
+            Finding::broken("everybody").hint("chmod 600")
+        })
+        .run(|_| {})
+        .await
+        .unwrap();
     assert!(!report.holds);
+    let check = report.checks.last().unwrap();
+    assert_eq!((check.kind, check.name.as_str()), (Kind::Policy, "file"));
+    let broken: Vec<&str> = report
+        .with(Verdict::Broken)
+        .map(|check| check.name.as_str())
+        .collect();
+    assert_eq!(broken, ["folder", "path", "file"]);
     let check = find(&report, Kind::Cache, "folder");
     assert_eq!(check.verdict, Verdict::Broken);
     assert!(
@@ -145,20 +160,4 @@ async fn a_cache_that_others_may_enter_does_not_hold() {
     let check = find(&report, Kind::Cache, "entries");
     assert_eq!(check.verdict, Verdict::Warning);
     assert_eq!(check.stopped_by.as_deref(), Some("1 of 1 are not"));
-}
-
-#[tokio::test]
-async fn the_callers_own_checks_count() {
-    let report = Examination::new()
-        .and(Kind::Policy, "file", "who may write it", || {
-            Finding::broken("everybody").hint("chmod 600")
-        })
-        .run(|_| {})
-        .await
-        .unwrap();
-    assert!(!report.holds);
-    let check = report.checks.last().unwrap();
-    assert_eq!((check.kind, check.name.as_str()), (Kind::Policy, "file"));
-    let broken: Vec<&Check> = report.with(Verdict::Broken).collect();
-    assert_eq!(broken, [check]);
 }
