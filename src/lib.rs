@@ -37,6 +37,8 @@ pub mod execution;
 mod json;
 pub mod text;
 
+mod egress;
+
 mod sandbox;
 
 pub mod host;
@@ -44,6 +46,7 @@ pub mod host;
 #[cfg(feature = "doctor")]
 pub mod doctor;
 
+pub use egress::{NameServers, Roots};
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, SkillIdentity, Status,

@@ -45,6 +45,22 @@ pub struct ResourceUsage {
     /// Bytes that the guest answered: the output's JSON text, and the attachments' names, media
     /// types and bytes, or the texts of its failure.
     pub output_bytes: u64,
+    /// Files, directories and links that were made in granted directories.
+    #[serde(default)]
+    pub created_files: u64,
+    /// Bytes that were written to granted directories, growth of a file counting as writing.
+    #[serde(default)]
+    pub write_bytes: u64,
+    /// Outgoing connections that were opened.
+    #[serde(default)]
+    pub connections: u64,
+    /// Bytes of outgoing HTTP requests: request lines, headers, framing and bodies, inside TLS
+    /// where there is TLS.
+    #[serde(default)]
+    pub http_request_bytes: u64,
+    /// Bytes of the answers to them, counted alike.
+    #[serde(default)]
+    pub http_response_bytes: u64,
     /// Chatter past its limit, in bytes.
     pub dropped: DroppedBytes,
     /// Language-model tokens that the guest reported.

@@ -24,6 +24,16 @@ pub const COMPILE_COMPONENT: &str = "compile-component";
 /// Executions in flight at once. A command has one; `describe` of a new skill is another.
 const CONCURRENCY: u32 = 2;
 
+/// Allows this process as many open files as it may have. The lower limit that it starts with is
+/// for programs that cannot count past 1,024.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    // Should it be refused, there are fewer.
+    let _ = setrlimit(Resource::Nofile, files);
+}
+
 /// How long a compilation that is cancelled may take to remove what it has written.
 const TIDYING: Duration = Duration::from_millis(200);
 /// Within this time, Ctrl-C reaches all processes that it is meant for.
@@ -56,8 +66,11 @@ impl CommandHost {
         let console = session.console;
         let spinner = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&spinner);
+        let places = session.places()?;
+        allow_open_files();
         let mut builder = Host::builder()
-            .cache(session.places()?.compiled())
+            .cache(places.compiled())
+            .scratch(places.scratch())
             .concurrency(CONCURRENCY)
             .compile(CompileSettings {
                 isolation: isolation()?,

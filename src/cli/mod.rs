@@ -13,6 +13,7 @@ mod explain;
 mod places;
 
 mod build;
+mod grants;
 mod host;
 mod locate;
 

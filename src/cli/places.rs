@@ -44,6 +44,11 @@ impl Places {
         self.cache.join("compiled")
     }
 
+    /// Scratch directories of skills that run.
+    pub fn scratch(&self) -> PathBuf {
+        self.cache.join("scratch")
+    }
+
     /// Installed skills.
     pub fn skills(&self) -> PathBuf {
         self.data.join("skills")

@@ -23,19 +23,19 @@ pub(super) const PROBES: &[Probe] = &[
     cache("foreign", "loading code of other makers", |ground| {
         Box::pin(damaged(ground, "foreign", replace))
     }),
-    cache("tampered", "another's code under its name", |ground| {
+    cache("tampered", "code of another component", |ground| {
         Box::pin(damaged(ground, "tampered", exchange))
     }),
-    cache("writable", "an entry that others may write", |ground| {
+    cache("writable", "an entry others may write", |ground| {
         Box::pin(damaged(ground, "writable", open_to_all))
     }),
     cache("link", "an entry that is a symlink", |ground| {
         Box::pin(damaged(ground, "link", link))
     }),
-    cache("mode", "a folder that others may enter", |ground| {
+    cache("mode", "a folder others may enter", |ground| {
         Box::pin(open_folder(ground))
     }),
-    cache("folder", "whose it is, and who may enter", |ground| {
+    cache("folder", "whose, and who may enter", |ground| {
         Box::pin(async { of_folder(ground, folder) })
     }),
     cache("path", "who may replace the folder", |ground| {
@@ -44,7 +44,7 @@ pub(super) const PROBES: &[Probe] = &[
     cache("entries", "who may write them", |ground| {
         Box::pin(async { of_folder(ground, entries) })
     }),
-    cache("mount", "whether code there may be run", |ground| {
+    cache("mount", "whether code may run there", |ground| {
         Box::pin(async { of_folder(ground, mount) })
     }),
 ];

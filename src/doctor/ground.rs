@@ -26,7 +26,7 @@ pub(super) struct Probe {
     pub kind: Kind,
     /// The field of `Limits`, the capability, or what else is looked at.
     pub name: &'static str,
-    /// What is tried, in at most 30 characters.
+    /// What is tried, in at most 28 characters.
     pub tried: &'static str,
     pub probe: for<'g> fn(&'g Ground) -> BoxFuture<'g, Result<Finding, Trouble>>,
 }
@@ -74,9 +74,10 @@ pub(super) struct Ground {
 pub(super) struct Run {
     pub result: ExecutionResult,
     pub heard: Heard,
-    /// From the moment at which the wall time began until the caller had the answer, without the time
-    /// in which others had the processor: that says nothing of this host.
+    /// From the moment at which the wall time began until the caller had the answer.
     pub took: Duration,
+    /// Of that, for how long others had the processor, which says nothing of this host.
+    pub waited: Duration,
 }
 
 /// What the guest said while it ran. Each record counts for 16 bytes beside its text.
@@ -100,7 +101,7 @@ struct Moment {
 
 impl Moment {
     fn now() -> Self {
-        // Where the kernel does not say, all time counts.
+        // Where the kernel does not say, it has not waited.
         let waited = std::fs::read_to_string("/proc/thread-self/schedstat")
             .ok()
             .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok())
@@ -112,13 +113,17 @@ impl Moment {
         }
     }
 
-    /// The time since an earlier moment. Where it is one of another thread, waiting counts.
-    fn running_since(self, earlier: Moment) -> Duration {
-        let all = self.at.saturating_duration_since(earlier.at);
-        if self.thread != earlier.thread {
-            return all;
+    fn since(self, earlier: Moment) -> Duration {
+        self.at.saturating_duration_since(earlier.at)
+    }
+
+    /// Nothing where the earlier moment is one of another thread.
+    fn waited_since(self, earlier: Moment) -> Duration {
+        if self.thread == earlier.thread {
+            self.waited.saturating_sub(earlier.waited)
+        } else {
+            Duration::ZERO
         }
-        all.saturating_sub(self.waited.saturating_sub(earlier.waited))
     }
 }
 
@@ -207,7 +212,10 @@ impl Ground {
         Ok(Run {
             took: heard
                 .started
-                .map_or(Duration::ZERO, |started| ended.running_since(started)),
+                .map_or(Duration::ZERO, |started| ended.since(started)),
+            waited: heard
+                .started
+                .map_or(Duration::ZERO, |started| ended.waited_since(started)),
             result,
             heard,
         })

@@ -12,7 +12,7 @@ pub(super) const PROBES: &[Probe] = &[
     isolation("memory", "reading past its end", |ground| {
         Box::pin(past_the_end(ground))
     }),
-    isolation("memory", "calling a function as another", |ground| {
+    isolation("memory", "a function as another", |ground| {
         Box::pin(wrong_function(ground))
     }),
     isolation("instance", "finding what it left behind", |ground| {

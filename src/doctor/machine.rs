@@ -24,10 +24,10 @@ pub(super) const PROBES: &[Probe] = &[
     machine("address_space", "instances from a pool", |ground| {
         Box::pin(address_space(ground))
     }),
-    machine("pagemap_scan", "clearing what a guest touched", |_| {
+    machine("pagemap_scan", "clearing what was touched", |_| {
         Box::pin(async { pagemap_scan() })
     }),
-    machine("openat2", "paths that stay in a directory", |_| {
+    machine("openat2", "paths that stay inside", |_| {
         Box::pin(async { beneath() })
     }),
     machine("thread_clock", "counting processor time", |_| {
@@ -45,7 +45,7 @@ pub(super) const PROBES: &[Probe] = &[
     machine("overcommit", "reserving without using", |_| {
         Box::pin(async { overcommit() })
     }),
-    machine("open_files", "granted directories and files", |_| {
+    machine("open_files", "directories and files", |_| {
         Box::pin(async { open_files() })
     }),
     machine("speculation", "secrets of the host's memory", |_| {

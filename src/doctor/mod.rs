@@ -21,6 +21,7 @@ mod ground;
 mod guests;
 #[doc(hidden)]
 pub mod handmade;
+mod http;
 
 mod limits;
 
@@ -142,7 +143,7 @@ impl Examination {
     }
 
     /// Makes all checks, one after the other, and tells of each when it ends. Takes seconds, and
-    /// wants a tokio runtime with time enabled.
+    /// wants a tokio runtime with time and I/O enabled.
     ///
     /// Guests run in a host of the examination's own and in temporary folders, which are gone
     /// afterwards.
@@ -202,8 +203,8 @@ mod tests {
     #[test]
     fn what_is_tried_fits_its_column() {
         for probe in PROBES.into_iter().flatten() {
-            assert!(probe.tried.chars().count() <= 30, "{}", probe.tried);
-            assert!(probe.name.len() <= 16, "{}", probe.name);
+            assert!(probe.tried.chars().count() <= 28, "{}", probe.tried);
+            assert!(probe.name.len() <= 19, "{}", probe.name);
         }
     }
 

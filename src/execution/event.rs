@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Failure, SkillIdentity, Status};
+use crate::grant::Denial;
 use crate::limits::Limits;
 use crate::usage::ResourceUsage;
 
@@ -63,6 +64,11 @@ pub enum Event<'a> {
         level: Level,
         /// The text.
         message: Cow<'a, str>,
+    },
+    /// Something was refused to the guest, which may go on without.
+    Denied {
+        /// What, and what would have to be granted.
+        denial: &'a Denial,
     },
     /// It ended. Always the last event, also where the future was dropped or nothing ran.
     Finished {

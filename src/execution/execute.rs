@@ -53,6 +53,9 @@ pub enum HostError {
     /// The WebAssembly engine could not be set up.
     #[error("the WebAssembly engine cannot be set up: {0}")]
     Engine(String),
+    /// A certificate that was to be trusted is none.
+    #[error("a certificate cannot be added: {0}")]
+    Certificate(String),
     /// A folder or file of the host's own could not be used.
     #[error("{what} `{path}`: {source}")]
     Io {

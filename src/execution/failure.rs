@@ -41,6 +41,10 @@ pub struct Failure {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What was refused: to the request, or to the guest while it ran. The first of each, and not
+    /// more than 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<Denial>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -109,9 +113,6 @@ pub enum Cause {
     Rejected {
         /// Why.
         reason: Rejection,
-        /// The grants at fault, if that was it.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        denials: Vec<Denial>,
         /// When another try would be admitted, where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<DateTime<Utc>>,
@@ -177,6 +178,7 @@ impl Failure {
             fault: cause.fault(),
             message: message.into(),
             hint: None,
+            denials: Vec::new(),
             cause,
         }
     }
@@ -187,13 +189,28 @@ impl Failure {
         let hint = denials.first().map(|denial| denial.hint.clone());
         let cause = Cause::Rejected {
             reason: Rejection::Grant,
-            denials,
             retry_at: None,
         };
         Failure {
             hint,
+            denials,
             ..Failure::new(cause, format!("not admitted: {}", list.join("; ")))
         }
+    }
+
+    /// Adds what was refused to the guest while it ran. Where nothing better is known, the first of
+    /// it is what to do something about.
+    pub(crate) fn after(mut self, denials: Vec<Denial>) -> Self {
+        if denials.is_empty() {
+            return self;
+        }
+        if let Some(first) = denials.first()
+            && matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. })
+        {
+            self.hint = Some(first.hint.clone());
+        }
+        self.denials = denials;
+        self
     }
 
     /// Adds what to do about it.

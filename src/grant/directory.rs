@@ -1,11 +1,12 @@
 //! Directory grants: a host path, the path under which the guest sees it, and a mode.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Denial};
+use super::{Capability, Denial, Grants, SCRATCH};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -84,6 +85,13 @@ impl FromStr for DirectoryGrant {
     }
 }
 
+impl fmt::Display for DirectoryGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.display();
+        write!(f, "{host}:{}:{}", self.guest, self.mode.as_str())
+    }
+}
+
 /// A directory that a skill wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,12 +123,15 @@ fn normal(path: &str) -> &str {
 }
 
 /// Two grants under one guest path cannot both hold.
-pub(super) fn check(grants: &[DirectoryGrant]) -> Vec<Denial> {
+pub(super) fn check(granted: &Grants) -> Vec<Denial> {
     let mut denials = Vec::new();
+    let grants = &granted.directories;
     for (index, grant) in grants.iter().enumerate() {
-        if grants[..index]
-            .iter()
-            .any(|earlier| normal(&earlier.guest) == normal(&grant.guest))
+        let taken = granted.scratch && normal(&grant.guest) == SCRATCH;
+        if taken
+            || grants[..index]
+                .iter()
+                .any(|earlier| normal(&earlier.guest) == normal(&grant.guest))
         {
             denials.push(Denial {
                 capability: Capability::Directory,

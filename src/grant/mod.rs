@@ -2,16 +2,52 @@
 //!
 //! Pure data: nothing here opens a file or a connection. Everything that is not granted is denied.
 
+/// A type that travels as its text form, in JSON and TOML alike.
+macro_rules! as_text {
+    ($type:ty, $error:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+
+mod address;
 mod config;
 mod directory;
+mod http;
+mod network;
+mod reproducible;
+mod socket;
+mod target;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use address::canonical;
+pub use address::{AddressGrant, ParseAddressError, not_public};
+use as_text;
 pub use config::{ConfigKey, ConfigType};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError};
+pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
+
+/// The guest path of the scratch directory.
+pub const SCRATCH: &str = "/scratch";
+pub use http::{HttpGrant, ParseHttpError};
+pub(crate) use network::{address_denied, http_denied, socket_denied};
+pub use socket::{ParseSocketError, Protocol, SocketGrant};
+pub use target::{HostName, HttpTarget, Scheme, TargetError};
 
 /// What an operator grants for one execution. Empty by default: nothing is granted.
 ///
@@ -30,12 +66,35 @@ pub struct Grants {
     /// Directories of the host, under guest paths.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DirectoryGrant>,
+    /// A directory at [`SCRATCH`] that is empty at first, that nobody else sees, and that is gone
+    /// after the execution.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
+    /// HTTP requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpGrant>,
+    /// Sockets, each to one address and port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketGrant>,
+    /// Addresses that are not public and that the names in `http` may still resolve to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AddressGrant>,
     /// Environment variables and their values. Nothing of the host's environment is inherited.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
     /// Configuration keys and their values, read by the guest through `wasi:config`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
+    /// The clocks. A skill need not declare that it reads them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clock: Clock,
+    /// The random numbers. A skill need not declare that it draws them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub random: Random,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Grants {
@@ -52,6 +111,48 @@ impl Grants {
             guest: guest.into(),
             mode,
         });
+        self
+    }
+
+    /// Gives a scratch directory.
+    #[must_use]
+    pub fn scratch(mut self) -> Self {
+        self.scratch = true;
+        self
+    }
+
+    /// Sets the clocks.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the source of random numbers.
+    #[must_use]
+    pub fn random(mut self, random: Random) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Adds HTTP requests.
+    #[must_use]
+    pub fn http(mut self, grant: HttpGrant) -> Self {
+        self.http.push(grant);
+        self
+    }
+
+    /// Adds a socket.
+    #[must_use]
+    pub fn socket(mut self, grant: SocketGrant) -> Self {
+        self.sockets.push(grant);
+        self
+    }
+
+    /// Adds addresses that granted names may resolve to though they are not public.
+    #[must_use]
+    pub fn address(mut self, grant: AddressGrant) -> Self {
+        self.addresses.push(grant);
         self
     }
 
@@ -76,6 +177,15 @@ pub struct Declared {
     /// Directories, each a guest path and a mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DeclaredDirectory>,
+    /// A scratch directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
+    /// HTTP requests. The host `*` stands for all hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpGrant>,
+    /// Sockets. `*` stands for every address, or every port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketGrant>,
     /// Names of environment variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<String>,
@@ -91,10 +201,22 @@ pub struct Declared {
 pub enum Capability {
     /// A directory of the host.
     Directory,
+    /// A scratch directory.
+    Scratch,
+    /// An outgoing HTTP request.
+    Http,
+    /// A socket below HTTP.
+    Socket,
+    /// An address that is not public, to which a name resolved.
+    Address,
     /// An environment variable.
     Environment,
     /// A configuration key.
     Config,
+    /// The clocks.
+    Clock,
+    /// The random numbers.
+    Random,
 }
 
 impl Capability {
@@ -102,8 +224,14 @@ impl Capability {
     pub fn as_str(self) -> &'static str {
         match self {
             Capability::Directory => "directory",
+            Capability::Scratch => "scratch",
+            Capability::Http => "http",
+            Capability::Socket => "socket",
+            Capability::Address => "address",
             Capability::Environment => "environment",
             Capability::Config => "config",
+            Capability::Clock => "clock",
+            Capability::Random => "random",
         }
     }
 }
@@ -119,7 +247,7 @@ impl fmt::Display for Capability {
 pub struct Denial {
     /// Which capability.
     pub capability: Capability,
-    /// What was asked: a guest path, a variable, a key.
+    /// What was asked: a guest path, a request, an address, a variable, a key.
     pub subject: String,
     /// Why it was refused.
     pub reason: String,
@@ -143,7 +271,8 @@ impl fmt::Display for Denial {
 /// Every grant that the skill does not declare or that does not fit its declaration. They are
 /// errors rather than ignored, so that a misspelt grant is noticed.
 pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants, Vec<Denial>> {
-    let mut denials = directory::check(&granted.directories);
+    let mut denials = directory::check(granted);
+    denials.extend(network::check(granted));
     let Some(declared) = declared else {
         return if denials.is_empty() {
             Ok(granted.clone())
@@ -151,13 +280,28 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             Err(denials)
         };
     };
-    let mut effective = Grants::default();
+    let mut effective = Grants {
+        scratch: granted.scratch,
+        clock: granted.clock,
+        random: granted.random,
+        ..Grants::default()
+    };
+    if granted.scratch && !declared.scratch {
+        denials.push(Denial {
+            capability: Capability::Scratch,
+            subject: SCRATCH.into(),
+            reason: "granted, but not declared by the skill".into(),
+            hint: "leave it out, or add `scratch = true` to `[grants]` in the skill's skill.toml"
+                .into(),
+        });
+    }
     for grant in &granted.directories {
         match directory::narrow(&declared.directories, grant) {
             Ok(grant) => effective.directories.push(grant),
             Err(denial) => denials.push(denial),
         }
     }
+    network::narrow(declared, granted, &mut effective, &mut denials);
     for (name, value) in &granted.environment {
         if declared.environment.contains(name) {
             effective.environment.insert(name.clone(), value.clone());
@@ -203,6 +347,15 @@ pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
         return Vec::new();
     };
     let mut missing = directory::missing(&declared.directories, &granted.directories);
+    if declared.scratch && !granted.scratch {
+        missing.push(Denial {
+            capability: Capability::Scratch,
+            subject: SCRATCH.into(),
+            reason: "declared by the skill and not granted".into(),
+            hint: "--scratch".into(),
+        });
+    }
+    missing.extend(network::missing(declared, granted));
     for name in &declared.environment {
         if !granted.environment.contains_key(name) {
             missing.push(Denial {
@@ -224,6 +377,26 @@ pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
         }
     }
     missing
+}
+
+/// The exact text that would grant something: as a flag, and as a line of the policy file.
+pub(crate) fn hint(flag: &str, key: &str, grant: &str) -> String {
+    // Quoted where a shell would take it apart.
+    let quote = if grant.contains([' ', '*', '[']) {
+        "'"
+    } else {
+        ""
+    };
+    format!(
+        "grant it for this run with `{flag} {quote}{grant}{quote}`, or for good with \
+         `skillhost policy grant NAME {flag} {quote}{grant}{quote}` (in the policy: \
+         `{key} = [\"{grant}\"]`)"
+    )
+}
+
+/// A text as it may stand in a message.
+fn quoted(text: &str) -> String {
+    crate::text::shortened(&crate::text::printable(text, false), 200).into_owned()
 }
 
 fn undeclared<'a>(

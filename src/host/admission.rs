@@ -105,7 +105,6 @@ impl Host {
         {
             let cause = Cause::Rejected {
                 reason: Rejection::Hook,
-                denials: Vec::new(),
                 retry_at: refusal.retry_at,
             };
             return Err(Failure::new(

@@ -7,10 +7,12 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
+use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
 use crate::sandbox::{
-    Cache, CompileEvent, CompileSettings, EngineSettings, Engines, Loader, OnCompile, Runner,
+    Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
+    OnCompile, Runner, ScratchRoot,
 };
 
 /// Asked before each execution.
@@ -55,6 +57,7 @@ impl<T: Into<String>> From<T> for Refusal {
 pub struct HostBuilder {
     cache: Option<PathBuf>,
     cache_bytes: u64,
+    scratch: Option<PathBuf>,
     concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
@@ -63,6 +66,9 @@ pub struct HostBuilder {
     on_compile: Option<OnCompile>,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
+    name_servers: NameServers,
+    roots: Roots,
+    certificates: Vec<Vec<u8>>,
 }
 
 impl Default for HostBuilder {
@@ -70,6 +76,7 @@ impl Default for HostBuilder {
         HostBuilder {
             cache: None,
             cache_bytes: 2048 * MIB,
+            scratch: None,
             concurrency: 1_000,
             default_limits: Limits::default(),
             ceiling: Limits::ceiling(),
@@ -78,6 +85,9 @@ impl Default for HostBuilder {
             on_compile: None,
             observer: None,
             before: None,
+            name_servers: NameServers::default(),
+            roots: Roots::default(),
+            certificates: Vec::new(),
         }
     }
 }
@@ -97,6 +107,15 @@ impl HostBuilder {
     /// longest goes first.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Makes scratch directories in this folder. Default: the system's folder for temporary files.
+    ///
+    /// The host makes a folder of its own there, of mode 0700, when a scratch directory is granted
+    /// for the first time, and removes those that were left by hosts that were killed.
+    pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.scratch = Some(folder.into());
         self
     }
 
@@ -153,13 +172,33 @@ impl HostBuilder {
         self
     }
 
+    /// Who is asked for the addresses of names that a skill connects to. Default the system's.
+    pub fn name_servers(mut self, servers: NameServers) -> Self {
+        self.name_servers = servers;
+        self
+    }
+
+    /// Whose certificates are trusted inside TLS. Default [`Roots::Bundled`].
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Trusts one more authority, or several: their certificates in PEM form.
+    pub fn certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.push(pem.into());
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
-    /// Where the engine cannot be set up, or the compiled cache cannot be used.
+    /// Where the engine cannot be set up, the compiled cache cannot be used, or a certificate that
+    /// was to be added is none.
     pub fn build(self) -> Result<Host, HostError> {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
+        let egress = Egress::new(self.name_servers, self.roots, &self.certificates)?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
@@ -171,6 +210,12 @@ impl HostBuilder {
                 engines.compatibility(),
             )?)),
             None => None,
+        };
+        let scratch = self.scratch.unwrap_or_else(std::env::temp_dir);
+        let backing = Backing {
+            disk: Arc::new(Disk::new()),
+            scratch: Arc::new(ScratchRoot::new(scratch)),
+            egress,
         };
         let stack = |limits: Limits| Limits {
             stack_bytes: self.stack_bytes,
@@ -184,7 +229,7 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
-                runner: Runner::new(self.concurrency),
+                runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,

@@ -171,7 +171,10 @@ impl Host {
         let (stdout, stderr) = flight.output_streams();
         let (output, attachments, failure) = match ended {
             Ok((output, attachments)) => (Some(output), attachments, None),
-            Err(failure) => (None, Vec::new(), Some(failure)),
+            Err(failure) => {
+                let denied = std::mem::take(&mut flight.denials);
+                (None, Vec::new(), Some(failure.after(denied)))
+            }
         };
         let status = flight.finish(failure.as_ref());
         Ok(ExecutionResult {
@@ -208,7 +211,7 @@ impl Host {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(1)
                     .thread_name("skillhost")
-                    .enable_time()
+                    .enable_all()
                     .build()
                     .map_err(|error| HostError::Internal(format!("no runtime: {error}")))?;
                 if let Err(second) = self.inner.runtime.set(runtime) {

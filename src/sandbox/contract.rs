@@ -26,7 +26,7 @@ pub(super) use bindings::skillhost::skill::types as wit;
 /// What this host offers for import: interface and version. A skill that was built against another
 /// version with the same major number (for 0.x: the same minor one) fits, as far as the functions
 /// that it uses are there.
-const OFFERED: [(&str, &str); 33] = [
+const OFFERED: [(&str, &str); 35] = [
     ("skillhost:skill/types", "1.0.0"),
     ("skillhost:skill/deadline", "1.0.0"),
     ("skillhost:skill/logging", "1.0.0"),
@@ -47,6 +47,8 @@ const OFFERED: [(&str, &str); 33] = [
     ("wasi:config/store", "0.2.0-rc.1"),
     ("wasi:filesystem/preopens", WASI),
     ("wasi:filesystem/types", WASI),
+    ("wasi:http/outgoing-handler", WASI),
+    ("wasi:http/types", WASI),
     ("wasi:io/error", WASI),
     ("wasi:io/poll", WASI),
     ("wasi:io/streams", WASI),

@@ -112,6 +112,7 @@ impl Loader {
     fn uncached(&self, component: &[u8]) -> Result<Arc<Component>, LoadFault> {
         let folder = tempfile::Builder::new()
             .prefix("skillhost-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .tempdir()
             .map_err(|source| HostError::Io {
                 what: "cannot make a folder in",

@@ -9,6 +9,7 @@ mod capture;
 mod classify;
 mod compile;
 mod contract;
+mod disk;
 mod engine;
 mod interrupt;
 mod limiter;
@@ -18,11 +19,12 @@ mod run;
 mod state;
 
 pub(crate) use cache::Cache;
-pub(crate) use capability::openable;
+pub(crate) use capability::{Backing, ScratchRoot, openable};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};
 pub use contract::Misfit;
 pub(crate) use contract::{Component, misfit};
+pub(crate) use disk::Disk;
 pub(crate) use engine::{EngineSettings, Engines};
 #[cfg(feature = "doctor")]
 pub(crate) use engine::{pagemap_scan, pool_fits};

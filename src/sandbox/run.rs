@@ -1,5 +1,6 @@
 //! One execution, from a free slot to its usage.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -7,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
-use super::capability::{Capabilities, Chatter, Listeners, NotGranted};
+use super::capability::{Backing, Capabilities, Chatter, Listeners, NotGranted, Removal};
 use super::capture::Capture;
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
 use super::interrupt::Interruptible;
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Observer, Phase, Status};
-use crate::grant::Grants;
+use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::skill::Description;
 use crate::text::{printable, shortened};
@@ -35,6 +36,7 @@ const MAX_SLICE: Duration = Duration::from_millis(1);
 pub(crate) struct Runner {
     concurrency: u32,
     cores: u32,
+    backing: Backing,
 }
 
 /// Everything that one execution needs to know.
@@ -65,10 +67,14 @@ pub(crate) struct Flight {
     pub limits: Limits,
     deadline: Option<Instant>,
     pub usage: ResourceUsage,
+    /// What was refused to the guest while it ran.
+    pub denials: Vec<Denial>,
     phase: Phase,
     stdout: Capture,
     stderr: Capture,
     store: Option<Store<State>>,
+    /// To be removed once the store is gone.
+    scratch: Option<Removal>,
     started: Option<Instant>,
     instantiated: Option<Instant>,
     finished: bool,
@@ -77,7 +83,7 @@ pub(crate) struct Flight {
 impl Flight {
     pub fn new(
         request_id: Uuid,
-        observers: [Option<std::sync::Arc<dyn Observer>>; 2],
+        observers: [Option<Arc<dyn Observer>>; 2],
         limits: Limits,
         deadline: Option<DateTime<Utc>>,
     ) -> Self {
@@ -94,11 +100,13 @@ impl Flight {
                     .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
             }),
             usage: ResourceUsage::default(),
+            denials: Vec::new(),
             phase: Phase::Waiting,
             stdout: Capture::new(limits.stdout_bytes),
             stderr: Capture::new(limits.stderr_bytes),
             limits,
             store: None,
+            scratch: None,
             started: None,
             instantiated: None,
             finished: false,
@@ -140,7 +148,7 @@ impl Flight {
         let instantiated = self.instantiated.unwrap_or(ended);
         self.usage.instantiation_time = instantiated.duration_since(started);
         self.usage.run_time = ended.duration_since(instantiated);
-        let Some(store) = self.store.take() else {
+        let Some(mut store) = self.store.take() else {
             return;
         };
         // Fuel is always configured, so reading it cannot fail.
@@ -148,10 +156,19 @@ impl Flight {
             .limits
             .fuel
             .saturating_sub(store.get_fuel().unwrap_or(0));
-        let state = store.data();
+        let state = store.data_mut();
+        self.scratch = state.directories.take_scratch();
         self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
+        self.denials = state.refusals.take();
+        (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
+        if let Some(meter) = state.network.meter() {
+            let (connections, sent, received) = meter.read();
+            self.usage.connections = connections;
+            self.usage.http_request_bytes = sent;
+            self.usage.http_response_bytes = received;
+        }
         self.usage.dropped = DroppedBytes {
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),
@@ -184,11 +201,12 @@ impl Drop for Flight {
 
 impl Runner {
     /// A runner for engines with this many slots each.
-    pub fn new(concurrency: u32) -> Self {
+    pub fn new(concurrency: u32, backing: Backing) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         Runner {
             concurrency,
             cores: u32::try_from(cores).unwrap_or(1),
+            backing,
         }
     }
 
@@ -224,15 +242,10 @@ impl Runner {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
         }
-        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let capabilities =
-            match Capabilities::grant(grants, &flight.stdout, &flight.stderr, chatter) {
-                Ok(capabilities) => capabilities,
-                Err(NotGranted::Denied(denial)) => {
-                    return Ok(Err(Failure::denied(vec![denial])));
-                }
-                Err(NotGranted::Host(error)) => return Err(error),
-            };
+        let capabilities = match self.granted(flight, grants, cancellation.as_ref()).await? {
+            Ok(capabilities) => capabilities,
+            Err(failure) => return Ok(Err(failure)),
+        };
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
         let request_id = flight.listeners.request_id;
@@ -255,6 +268,9 @@ impl Runner {
             )
             .await?;
         *slot = None;
+        if let Some(scratch) = flight.scratch.take() {
+            scratch.done().await;
+        }
         Ok(ended.and_then(|answer| self.answered(flight, answer)))
     }
 
@@ -306,41 +322,65 @@ impl Runner {
         if cancellation.is_some_and(CancellationToken::is_cancelled) {
             return Ok(Err(classify::cancelled(Phase::Waiting)));
         }
-        let too_late =
-            |flight: &Flight| classify::timeout(Limit::Deadline, &flight.limits, Phase::Waiting);
         if flight
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
         {
-            return Ok(Err(too_late(flight)));
+            let limits = &flight.limits;
+            return Ok(Err(classify::timeout(
+                Limit::Deadline,
+                limits,
+                Phase::Waiting,
+            )));
         }
         let slots = &component.tier.slots;
         if let Ok(slot) = slots.try_acquire() {
             return Ok(Ok(slot));
         }
         let began = Instant::now();
-        let deadline = flight.deadline;
-        let passed = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        let cancelled = async {
-            match cancellation {
-                Some(token) => token.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
         let slot = tokio::select! {
             slot = slots.acquire() => {
                 Ok(slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?)
             }
-            () = passed => Err(too_late(flight)),
-            () = cancelled => Err(classify::cancelled(Phase::Waiting)),
+            failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => Err(failure),
         };
         flight.usage.waiting_time = began.elapsed();
         Ok(slot)
+    }
+
+    /// Makes what is granted ready, no longer than the deadline allows.
+    async fn granted(
+        &self,
+        flight: &mut Flight,
+        grants: &Grants,
+        cancellation: Option<&CancellationToken>,
+    ) -> Result<Result<Capabilities, Failure>, HostError> {
+        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
+        let nothing = Capabilities::new(&flight.stdout, &flight.stderr, chatter);
+        let began = Instant::now();
+        let granted = tokio::select! {
+            biased;
+            granted = Capabilities::grant(grants, &flight.limits, &self.backing, nothing) => granted,
+            failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
+                return Ok(Err(failure));
+            }
+        };
+        if !grants.directories.is_empty() || grants.scratch {
+            flight.usage.waiting_time += began.elapsed();
+        }
+        match granted {
+            Ok(capabilities) => Ok(Ok(capabilities)),
+            Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
+            Err(NotGranted::Host(error)) => Err(error),
+            Err(NotGranted::Stopped(stop)) => {
+                let circumstances = Circumstances {
+                    phase: Phase::Waiting,
+                    limits: &flight.limits,
+                    time_limit: Limit::Deadline,
+                };
+                Ok(Err(classify::stopped(stop, circumstances, Vec::new())))
+            }
+        }
     }
 
     /// Instantiates the component and makes one call, both under the limits.
@@ -371,7 +411,12 @@ impl Runner {
             let now = Instant::now();
             *instantiated = Some(now);
             *phase = Phase::Run;
-            call(&skill, store).await
+            let answer = call(&skill, store).await?;
+            // A limit of the network that was met beside the guest, without its noticing.
+            match store.data().network.stop() {
+                Some(stop) => Err(stop.into()),
+                None => Ok(answer),
+            }
         };
         let ended = Interruptible::new(
             guest,
@@ -439,6 +484,30 @@ impl Runner {
                 Err(skill_failure(failure))
             }
         }
+    }
+}
+
+/// Waits until the deadline passes or somebody cancels, and says which.
+async fn stopped_waiting(
+    deadline: Option<Instant>,
+    limits: Limits,
+    cancellation: Option<&CancellationToken>,
+) -> Failure {
+    let passed = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let cancelled = async {
+        match cancellation {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = passed => classify::timeout(Limit::Deadline, &limits, Phase::Waiting),
+        () = cancelled => classify::cancelled(Phase::Waiting),
     }
 }
 

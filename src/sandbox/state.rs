@@ -1,17 +1,19 @@
 //! What one store holds besides the guest.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{Capabilities, Chatter};
+use super::capability::{Capabilities, Chatter, Directories, Network, Refusals};
 use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::FUEL_BETWEEN_CHECKS;
 use super::limiter::Limiter;
 use crate::execution::HostError;
+use crate::grant::Clock;
 use crate::limits::Limits;
 
 /// Room in a call across the border for what is not the text or the bytes themselves: the fixed
@@ -26,10 +28,16 @@ pub(super) struct State {
     table: ResourceTable,
     pub limiter: Limiter,
     pub chatter: Chatter,
+    pub directories: Directories,
+    /// What was refused to the guest.
+    pub refusals: Refusals,
+    pub network: Network,
     pub config: wasmtime_wasi_config::WasiConfigVariables,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
     deadline: Instant,
+    /// The time that is left where the clocks stand still.
+    still: Option<Duration>,
     host_bytes: usize,
     answer_bytes: usize,
 }
@@ -44,12 +52,14 @@ impl State {
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
             mut wasi,
+            directories,
+            clock,
             config,
             chatter,
+            refusals,
+            network,
         } = capabilities;
-        wasi.max_random_size(MAX_RANDOM_BYTES)
-            .allow_tcp(false)
-            .allow_udp(false);
+        wasi.max_random_size(MAX_RANDOM_BYTES);
         let mut table = ResourceTable::new();
         // The store counts the handles themselves. Behind each there may be a second entry here, of
         // what it belongs to, and the host has a few of its own.
@@ -60,9 +70,16 @@ impl State {
             table,
             limiter: Limiter::new(limits),
             chatter,
+            directories,
+            refusals,
+            network,
             config,
             host_calls: 0,
             deadline,
+            still: match clock {
+                Clock::System => None,
+                Clock::Still(_) => Some(limits.wall_time),
+            },
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
             answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
         };
@@ -84,9 +101,15 @@ impl State {
         self
     }
 
-    /// When the execution is stopped.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
+    /// What the guest's handles stand for.
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// How long the guest still has, as far as its clocks tell.
+    pub fn time_left(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.still.unwrap_or(left)
     }
 }
 
@@ -108,6 +131,9 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
             store.set_hostcall_fuel(bytes);
         }
         CallHook::ReturningFromHost => {
+            if let Some(stop) = store.data().network.stop() {
+                return Err(stop.into());
+            }
             if Instant::now() >= store.data().deadline {
                 return Err(Stop::TimeIsUp.into());
             }
@@ -128,5 +154,12 @@ impl WasiView for State {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.host_calls += 1;
+        self.network.view(&mut self.table)
     }
 }

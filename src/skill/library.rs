@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::description::Description;
@@ -138,6 +139,7 @@ impl Library {
         replace: bool,
     ) -> Result<Installed, LibraryError> {
         let (name, version) = (&description.name, &description.version);
+        let _alone = self.alone()?;
         let target = self.folder.join(format!("{name}@{version}"));
         if let Some(installed) = self.entry(&target)? {
             if installed.digest == package.digest {
@@ -165,7 +167,6 @@ impl Library {
                 .collect(),
             installed_at: Utc::now(),
         };
-        fs::create_dir_all(&self.folder).map_err(doing("cannot make", &self.folder))?;
         let aside = tempfile::Builder::new()
             .prefix(".installing-")
             .tempdir_in(&self.folder)
@@ -185,17 +186,43 @@ impl Library {
             .map_err(|error| doing("cannot write", &target)(error.into()))?;
         write("installed.json", &record)?;
         if target.exists() {
-            // Renaming over a folder that is not empty fails, so the old one steps aside first.
-            let old = aside.path().with_extension("old");
-            fs::rename(&target, &old).map_err(doing("cannot replace", &target))?;
-            fs::rename(aside.path(), &target).map_err(doing("cannot replace", &target))?;
-            fs::remove_dir_all(&old).map_err(doing("cannot remove", &old))?;
+            // The two change places at once: whoever looks meanwhile finds the one or the other.
+            renameat_with(CWD, aside.path(), CWD, &target, RenameFlags::EXCHANGE)
+                .map_err(|error| doing("cannot replace", &target)(error.into()))?;
+            aside
+                .close()
+                .map_err(doing("cannot remove what was in", &target))?;
         } else {
             fs::rename(aside.path(), &target).map_err(doing("cannot write", &target))?;
+            // It now stands under its own name: nothing is left to clean up.
+            let _ = aside.keep();
         }
-        // It now stands under its own name: nothing is left to clean up.
-        let _ = aside.keep();
         Ok(installed)
+    }
+
+    /// Waits until no other process changes the library, and keeps others from it for as long as
+    /// the answer lives. What a process that was killed has left behind is removed.
+    fn alone(&self) -> Result<fs::File, LibraryError> {
+        fs::create_dir_all(&self.folder).map_err(doing("cannot make", &self.folder))?;
+        let path = self.folder.join(".lock");
+        let lock = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(doing("cannot write", &path))?;
+        lock.lock().map_err(doing("cannot lock", &path))?;
+        let entries = fs::read_dir(&self.folder).map_err(doing("cannot read", &self.folder))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if (name.starts_with(b".installing-") || name.starts_with(b".removing-"))
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!("`{}` stays behind: {error}", entry.path().display());
+            }
+        }
+        Ok(lock)
     }
 
     /// Every installed skill, by name and then by version, the newest first.
@@ -285,6 +312,9 @@ impl Library {
     /// # Errors
     /// [`LibraryError::NotInstalled`], [`LibraryError::Ambiguous`] or [`LibraryError::Io`].
     pub fn remove(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
+        // Looked for before anything is made in a folder that may not even be there.
+        self.find(reference)?;
+        let _alone = self.alone()?;
         let installed = self.find(reference)?;
         if let SkillRef::Name { version: None, .. } = reference {
             let versions: Vec<String> = self
@@ -370,6 +400,34 @@ mod tests {
     }
 
     #[test]
+    fn many_replace_one_another_at_once_and_one_of_them_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        // As if a process had been killed half way.
+        let left = folder.path().join(".installing-x");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("skill.wasm"), "").unwrap();
+        let library = Library::new(folder.path());
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let library = &library;
+                scope.spawn(move || {
+                    let package = package(&format!("component {number}"));
+                    for _ in 0..20 {
+                        library
+                            .install(&package, &description("1.0.0"), true)
+                            .unwrap();
+                        assert_eq!(library.list().unwrap().len(), 1);
+                    }
+                });
+            }
+        });
+        assert!(library.read(&"words".parse().unwrap(), 1 << 20).is_ok());
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "the skill and the lock: {names:?}");
+    }
+
+    #[test]
     fn versions_stand_side_by_side_and_the_newest_is_meant() {
         let folder = tempfile::tempdir().unwrap();
         let library = Library::new(folder.path().join("skills"));
@@ -395,7 +453,11 @@ mod tests {
         let left: Vec<_> = fs::read_dir(folder.path().join("skills"))
             .unwrap()
             .collect();
-        assert_eq!(left.len(), 1, "nothing is left behind: {left:?}");
+        assert_eq!(
+            left.len(),
+            2,
+            "nothing but the lock is left behind: {left:?}"
+        );
     }
 
     #[test]
@@ -419,7 +481,7 @@ mod tests {
             library.find(&"words".into()).unwrap().digest,
             package("two").digest
         );
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

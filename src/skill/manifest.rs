@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grant::{ConfigKey, Declared, DeclaredDirectory};
+use crate::grant::{ConfigKey, Declared, DeclaredDirectory, HttpGrant, SocketGrant};
 use crate::limits::LimitOverrides;
 use crate::text::{printable, shortened};
+
+/// The most HTTP requests, and the most sockets, that one skill may declare.
+const MAX_NETWORK: usize = 100;
 
 /// The contents of a `skill.toml`.
 ///
@@ -54,6 +57,9 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawGrants {
     directories: Vec<DeclaredDirectory>,
+    scratch: bool,
+    http: Vec<HttpGrant>,
+    sockets: Vec<SocketGrant>,
     environment: Vec<String>,
 }
 
@@ -71,6 +77,12 @@ impl std::str::FromStr for Manifest {
                 )));
             }
         }
+        let most = raw.grants.http.len().max(raw.grants.sockets.len());
+        if most > MAX_NETWORK {
+            return Err(ManifestError(format!(
+                "grants: {most} of one kind are declared; {MAX_NETWORK} are the most"
+            )));
+        }
         for (key, declaration) in &raw.config {
             if let Some(default) = &declaration.default {
                 let text = match default {
@@ -85,6 +97,9 @@ impl std::str::FromStr for Manifest {
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
+                scratch: raw.grants.scratch,
+                http: raw.grants.http,
+                sockets: raw.grants.sockets,
                 environment: raw.grants.environment,
                 config: raw.config,
             },
@@ -113,6 +128,7 @@ mod tests {
         assert!(
             error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n.default")
         );
+        assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
     }
 

@@ -28,21 +28,27 @@ exit: 0
 ✓ csv-query 0.1.0 · query would run
 
 Limits
-  attachment_bytes  16 MiB
-  fuel              50,000,000,000
-  handles           1,000
-  host_bytes        4 MiB
-  input_bytes       16 MiB
-  instances         100
-  log_bytes         256 KiB
-  memory_bytes      16 MiB
-  output_bytes      4 MiB
-  progress_bytes    64 KiB
-  stack_bytes       512 KiB
-  stderr_bytes      64 KiB
-  stdout_bytes      64 KiB
-  table_elements    100,000
-  wall_time_ms      60 s
+  attachment_bytes     16 MiB
+  connections          8
+  created_files        1,000
+  fuel                 50,000,000,000
+  handles              1,000
+  host_bytes           4 MiB
+  http_request_bytes   1 MiB
+  http_response_bytes  16 MiB
+  input_bytes          16 MiB
+  instances            100
+  log_bytes            256 KiB
+  memory_bytes         16 MiB
+  open_files           64
+  output_bytes         4 MiB
+  progress_bytes       64 KiB
+  stack_bytes          512 KiB
+  stderr_bytes         64 KiB
+  stdout_bytes         64 KiB
+  table_elements       100,000
+  wall_time_ms         60 s
+  write_bytes          64 MiB
 
 Grants
   directory  data      ro  from data

@@ -171,11 +171,21 @@ Grants:
           The skill sees it under GUEST, or where that is left out, under the path that is written
           here.
 
+      --scratch
+          Give the skill an empty folder at /scratch that is gone afterwards
+
       --env <KEY=VALUE>
           Grant an environment variable; none is inherited
 
       --config <KEY=VALUE>
           Give a configuration key a value
+
+      --clock <TIME>
+          `system`, or the time at which the skill's clocks stand still, such as
+          2026-01-01T00:00:00Z
+
+      --random <SOURCE>
+          `system`, or `seed:N` for random numbers that are the same each time
 
 Output:
       --out <DIR>

@@ -136,7 +136,7 @@ fn table_elements() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed tables of 28 elements; its limit is 1 elements, while it was being instantiated
+error: the skill needed tables of 30 elements; its limit is 1 element, while it was being instantiated
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
@@ -152,7 +152,7 @@ fn instances() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill consists of more than 1 instances, which is its limit, while it was being instantiated
+error: the skill consists of more than 1 instance, which is its limit, while it was being instantiated
 hint: raise the limit with `--limit instances=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
@@ -331,7 +331,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, fuel, handles, host_bytes, input_bytes, instances, log_bytes, memory_bytes, output_bytes, progress_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms
+error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, connections, created_files, fuel, handles, host_bytes, http_request_bytes, http_response_bytes, input_bytes, instances, log_bytes, memory_bytes, open_files, output_bytes, progress_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms, write_bytes
 
 For more information, try '--help'.
 

@@ -149,9 +149,8 @@ async fn a_fifo_does_not_hold_the_host_up() {
         .grants(grants)
         .limits(limits);
     let result = execute(host(), request).await;
+    assert!(output(&result)["error"].is_string(), "{result:?}");
     assert!(result.usage.wall_time < std::time::Duration::from_secs(3));
-    // Whoever waits there must be let go, or the test's runtime could not end.
-    let _ = fs::OpenOptions::new().read(true).write(true).open(&fifo);
     crate::harness::check_undisturbed(host()).await;
 }
 
@@ -324,12 +323,10 @@ async fn what_is_granted_and_not_declared_is_refused() {
     ] {
         let result = run(&host, &skill, "echo", json!({}), grants).await;
         assert_eq!(result.status, Status::Rejected);
-        let Cause::Rejected {
-            reason, denials, ..
-        } = cause(&result)
-        else {
+        let Cause::Rejected { reason, .. } = cause(&result) else {
             panic!("{:?}", result.failure)
         };
+        let denials = &result.failure.as_ref().unwrap().denials;
         assert_eq!((*reason, denials.len()), (Rejection::Grant, 1));
         assert_eq!(denials[0].capability, capability);
         assert_eq!(denials[0].hint, hint);

@@ -25,6 +25,18 @@ pub const LATE: Duration = Duration::from_secs(3);
 /// The component of `tests/guests/behaviours`, built when it is first asked for.
 pub fn behaviours_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| guests().join("behaviours.wasm"))
+}
+
+/// The component of `tests/guests/directories`, built when it is first asked for.
+pub fn directories_path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| guests().join("directories.wasm"))
+}
+
+/// Where the components of `tests/guests` are, built when they are first asked for.
+fn guests() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
         fs::create_dir_all(&target).expect("a folder can be made");
@@ -47,8 +59,13 @@ pub fn behaviours_path() -> &'static Path {
             output.status.success(),
             "the guests cannot be built:\n{said}"
         );
-        target.join("wasm32-wasip2/release/behaviours.wasm")
+        target.join("wasm32-wasip2/release")
     })
+}
+
+/// The component of `tests/guests/network`, built with the other one.
+pub fn network_path() -> PathBuf {
+    behaviours_path().with_file_name("network.wasm")
 }
 
 /// Sets up a host with the compiled cache that all tests share.
@@ -110,7 +127,7 @@ pub async fn run_tool(host: &Host, skill: Digest, limits: LimitOverrides) -> Exe
 }
 
 /// What is true of every result.
-fn check_result(result: &ExecutionResult) {
+pub fn check_result(result: &ExecutionResult) {
     let usage = &result.usage;
     match &result.failure {
         None => assert_eq!(result.status, Status::Success),
@@ -123,6 +140,8 @@ fn check_result(result: &ExecutionResult) {
         }
     }
     assert!(usage.fuel <= result.limits.fuel);
+    assert!(usage.http_request_bytes <= result.limits.http_request_bytes);
+    assert!(usage.http_response_bytes <= result.limits.http_response_bytes);
     assert!(usage.peak_memory_bytes <= result.limits.memory_bytes);
     assert_eq!(usage.peak_memory_bytes % PAGE, 0);
     assert_eq!(

@@ -174,7 +174,6 @@ async fn a_hook_may_refuse() {
     let refused = |message: &str, retry_at| {
         let cause = Cause::Rejected {
             reason: Rejection::Hook,
-            denials: Vec::new(),
             retry_at,
         };
         (format!("not admitted: {message}"), cause)

@@ -28,6 +28,12 @@ pub const NONE: LimitOverrides = LimitOverrides {
     progress_bytes: None,
     host_bytes: None,
     handles: None,
+    open_files: None,
+    created_files: None,
+    write_bytes: None,
+    connections: None,
+    http_request_bytes: None,
+    http_response_bytes: None,
 };
 /// Long enough to be well in the middle of things, short enough for a test.
 const SHORT: Duration = Duration::from_millis(60);
@@ -557,6 +563,12 @@ async fn what_is_asked_for_past_the_ceiling_is_clamped_and_reported() {
         progress_bytes: Some(u64::MAX),
         host_bytes: Some(u64::MAX),
         handles: Some(u64::MAX),
+        open_files: Some(u64::MAX),
+        created_files: Some(u64::MAX),
+        write_bytes: Some(u64::MAX),
+        connections: Some(u64::MAX),
+        http_request_bytes: Some(u64::MAX),
+        http_response_bytes: Some(u64::MAX),
     };
     let result = run(&host, "spin", json!({}), asked).await;
     check_exhausted(&result, Limit::Fuel, 5_000_000);

@@ -14,8 +14,10 @@ mod life;
 mod results;
 mod schemas;
 
+mod directories;
 mod grants;
 mod isolation;
+mod network;
 
 mod cache;
 mod compiling;

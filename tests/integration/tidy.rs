@@ -72,8 +72,29 @@ fn check_never(words: &[&str], forbidden: impl Fn(&str) -> bool) {
 #[test]
 fn only_the_sandbox_knows_wasmtime() {
     check_only(
-        &["wasmtime", "wasmtime_wasi", "wasmtime_wasi_config"],
+        &[
+            "wasmtime",
+            "wasmtime_wasi",
+            "wasmtime_wasi_config",
+            "wasmtime_wasi_http",
+        ],
         |path| path.starts_with("sandbox/"),
+    );
+}
+
+#[test]
+fn only_egress_opens_outgoing_connections() {
+    check_only(
+        &[
+            "TcpStream",
+            "TcpSocket",
+            "UdpSocket",
+            "hickory_resolver",
+            "rustls",
+            "tokio_rustls",
+        ],
+        // `sandbox/capability/sockets.rs` names WASI's types of these names.
+        |path| path.starts_with("egress/") || path == "sandbox/capability/sockets.rs",
     );
 }
 

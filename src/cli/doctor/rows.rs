@@ -11,9 +11,9 @@ use crate::cli::console::{BOLD, DIM, ERROR, GOOD, WARNING, styled};
 
 /// Columns of the name, of what was tried, and of what stopped it; how far it got takes the rest of
 /// 80.
-const NAME: usize = 16;
-const TRIED: usize = 30;
-const STOPPED: usize = 16;
+const NAME: usize = 19;
+const TRIED: usize = 28;
+const STOPPED: usize = 15;
 const PAST: usize = 8;
 
 /// The row of a check, under the title of its kind where `last` was another.
@@ -127,7 +127,7 @@ mod tests {
         }
         assert_eq!(
             rows[0],
-            "  ✓ memory_bytes      growing                         memory            +1023 B\n"
+            "  ✓ memory_bytes         growing                       memory           +1023 B\n"
         );
         assert!(rows[2].contains("✗ ") && rows[2].contains("  nothing\n"));
         assert!(rows[3].contains("? ") && rows[3].contains("could not be tried\n"));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use serde_json::{Map, Value};
-use skillhost::grant::DirectoryGrant;
 use skillhost::text::closest;
 use skillhost::{Limits, parse_bytes, parse_duration};
 
 use crate::cli::exit::CODES;
+use crate::cli::grants::GrantArgs;
 use crate::cli::locate::SKILL_HELP;
 
 const EXAMPLES: &str = "\
@@ -82,24 +82,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit, help_heading = "Limits")]
     pub limit: Vec<LimitArg>,
 
-    /// Grant a folder, read-only unless it ends in :rw
-    ///
-    /// The skill sees it under GUEST, or where that is left out, under the path that is written
-    /// here.
-    #[arg(
-        long,
-        value_name = "HOST[:GUEST][:ro|rw]",
-        value_parser = str::parse::<DirectoryGrant>,
-        value_hint = ValueHint::DirPath,
-        help_heading = "Grants"
-    )]
-    pub dir: Vec<DirectoryGrant>,
-    /// Grant an environment variable; none is inherited
-    #[arg(long, value_name = "KEY=VALUE", value_parser = variable, help_heading = "Grants")]
-    pub env: Vec<(String, String)>,
-    /// Give a configuration key a value
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = "Grants")]
-    pub config: Vec<(String, String)>,
+    /// What the skill may touch.
+    #[command(flatten)]
+    pub grants: GrantArgs,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
@@ -214,23 +199,6 @@ fn count(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("`{text}` is not a count; write digits, or such as `5M`"))
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some(("", _)) => Err("the name is empty; write KEY=VALUE".into()),
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(format!(
-            "nothing is inherited from this environment; write the value out: {text}=VALUE"
-        )),
-    }
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,13 +257,5 @@ mod tests {
         assert!(count("99999999999999G").is_err());
         assert!(count("M").is_err());
         assert!(count("").is_err());
-    }
-
-    #[test]
-    fn a_variable_without_a_value_says_that_nothing_is_inherited() {
-        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
-        assert!(variable("HOME").unwrap_err().contains("HOME=VALUE"));
-        assert!(variable("=x").is_err());
-        assert!(setting("x").is_err());
     }
 }

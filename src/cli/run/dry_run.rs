@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use skillhost::Admission;
+use skillhost::grant::{Clock, Random, SCRATCH};
 use skillhost::text::printable;
 
 use crate::cli::console::{BOLD, Console, ERROR, GOOD, HINT, print, print_json, styled};
@@ -67,6 +68,25 @@ fn text(admission: &Admission) -> String {
             directory.mode.as_str().to_owned(),
             format!("from {}", directory.host.display()),
         ]);
+    }
+    if grants.scratch {
+        granted.row(["scratch", SCRATCH, "rw", "empty, and gone afterwards"].map(str::to_owned));
+    }
+    for (kind, value, system) in [
+        (
+            "clock",
+            grants.clock.to_string(),
+            Clock::default() == grants.clock,
+        ),
+        (
+            "random",
+            grants.random.to_string(),
+            Random::default() == grants.random,
+        ),
+    ] {
+        if !system {
+            granted.row([kind.to_owned(), value]);
+        }
     }
     for (kind, entries) in [
         ("environment", &grants.environment),

@@ -57,16 +57,6 @@ impl Plan {
                 .into());
         }
         let (limits, stack_bytes) = limits(&args)?;
-        let mut grants = Grants {
-            directories: args.dir,
-            ..Grants::default()
-        };
-        for (key, value) in args.env {
-            grants = grants.environment(key, value);
-        }
-        for (key, value) in args.config {
-            grants = grants.config(key, value);
-        }
         if let Some(out) = &args.out
             && !args.dry_run
         {
@@ -105,7 +95,7 @@ impl Plan {
             input,
             arguments: args.arg,
             attachments,
-            grants,
+            grants: args.grants.grants(),
         })
     }
 

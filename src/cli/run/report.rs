@@ -139,8 +139,8 @@ impl Report<'_> {
             | Cause::Timeout { limit, allowed, .. } => {
                 hints.extend(raise(*limit, *allowed).or(failure.hint.clone()));
             }
-            Cause::Rejected { denials, .. } if !denials.is_empty() => {
-                hints.extend(denials.iter().map(|denial| denial.hint.clone()));
+            _ if !failure.denials.is_empty() => {
+                hints.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
                 hints.dedup();
             }
             Cause::InvalidInput { .. } => {
@@ -207,6 +207,12 @@ fn raise(limit: Limit, allowed: u64) -> Option<String> {
         Limit::Attachments => "--limit attachment_bytes=SIZE",
         Limit::HostBytes => "--limit host_bytes=SIZE",
         Limit::Handles => "--limit handles=N",
+        Limit::OpenFiles => "--limit open_files=N",
+        Limit::CreatedFiles => "--limit created_files=N",
+        Limit::WriteBytes => "--limit write_bytes=SIZE",
+        Limit::Connections => "--limit connections=N",
+        Limit::HttpRequestBytes => "--limit http_request_bytes=SIZE",
+        Limit::HttpResponseBytes => "--limit http_response_bytes=SIZE",
         Limit::Stack => "--limit stack_bytes=SIZE",
         _ => return None,
     };

@@ -110,6 +110,9 @@ impl Observer for View {
         match event {
             Event::Log { level, message } => self.log(*level, message),
             Event::Progress(progress) => self.progress(progress),
+            Event::Denied { denial } if self.console.verbose > 0 => {
+                self.lines(&styled(DIM, "denied"), &denial.to_string());
+            }
             Event::Finished { .. } => self.clear(),
             _ => {}
         }

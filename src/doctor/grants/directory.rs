@@ -374,3 +374,13 @@ pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
     let folder = Folder::new(ground, "undeclared")?;
     super::undeclared(ground, Capability::Directory, folder.grants(Mode::Ro)).await
 }
+
+/// A scratch directory works, and is empty again for the next run.
+pub async fn scratch(ground: &Ground) -> Result<Finding, Trouble> {
+    let skill = ground.load(&guest()).await?;
+    let grants = Grants::default().scratch();
+    if let Some(finding) = control(ground, &skill, &grants, &[Act::Write]).await? {
+        return Ok(finding);
+    }
+    all_refused(ground, &skill, &grants, vec![(Act::Read, "a.txt")]).await
+}

@@ -2,29 +2,31 @@
 //! granted exactly that, and what it does not declare it does not get.
 
 mod directory;
-mod network;
+mod http;
+pub(super) mod network;
+mod reproducible;
 mod values;
 
 use super::check::{Finding, Kind};
 use super::ground::{Ground, Probe, Trouble, ended};
 use super::handmade::Handmade;
 use crate::execution::{BoxFuture, Cause, ExecutionRequest, ExecutionResult};
-use crate::grant::{Capability, Grants};
+use crate::grant::{Capability, Denial, Grants};
 use crate::host::Skill;
 use crate::skill::Package;
 
 /// One entry or more for each capability; a test sees to that.
 pub(super) const PROBES: &[Probe] = &[
-    grant("directory", "opening, with nothing granted", |ground| {
+    grant("directory", "with nothing granted", |ground| {
         Box::pin(directory::nothing_granted(ground))
     }),
     grant("directory", "a handle it was not given", |ground| {
         Box::pin(directory::forged_handle(ground))
     }),
-    grant("directory", "writing where `ro` is granted", |ground| {
+    grant("directory", "writing, `ro` granted", |ground| {
         Box::pin(directory::read_only(ground))
     }),
-    grant("directory", "writing where `ro` is declared", |ground| {
+    grant("directory", "writing, `ro` declared", |ground| {
         Box::pin(directory::declared_read_only(ground))
     }),
     grant("directory", "`..` and absolute paths", |ground| {
@@ -51,14 +53,44 @@ pub(super) const PROBES: &[Probe] = &[
     grant("config", "granted and not declared", |ground| {
         Box::pin(values::undeclared_config(ground))
     }),
-    grant("network", "connecting to this machine", |ground| {
+    grant("socket", "connecting to this machine", |ground| {
         Box::pin(network::tcp(ground))
     }),
-    grant("network", "a socket for datagrams", |ground| {
+    grant("socket", "a socket for datagrams", |ground| {
         Box::pin(network::udp(ground))
     }),
-    grant("network", "looking a name up", |ground| {
+    grant("socket", "looking a name up", |ground| {
         Box::pin(network::lookup(ground))
+    }),
+    grant("socket", "connecting to another port", |ground| {
+        Box::pin(network::another_port(ground))
+    }),
+    grant("socket", "granted and not declared", |ground| {
+        Box::pin(network::undeclared(ground))
+    }),
+    grant("http", "with nothing granted", |ground| {
+        Box::pin(http::nothing_granted(ground))
+    }),
+    grant("http", "a request for another path", |ground| {
+        Box::pin(http::another_path(ground))
+    }),
+    grant("http", "granted and not declared", |ground| {
+        Box::pin(http::undeclared(ground))
+    }),
+    grant("address", "a name for this machine", |ground| {
+        Box::pin(http::loopback(ground))
+    }),
+    grant("scratch", "what another run left", |ground| {
+        Box::pin(reproducible::scratch(ground))
+    }),
+    grant("scratch", "granted and not declared", |ground| {
+        Box::pin(reproducible::undeclared_scratch(ground))
+    }),
+    grant("clock", "time off a still clock", |ground| {
+        Box::pin(reproducible::clock(ground))
+    }),
+    grant("random", "drawing with one seed", |ground| {
+        Box::pin(reproducible::random(ground))
     }),
 ];
 
@@ -105,13 +137,12 @@ async fn undeclared(
 }
 
 fn judge_undeclared(capability: Capability, past: &ExecutionResult) -> Finding {
-    match past.failure.as_ref().map(|failure| &failure.cause) {
-        Some(Cause::Rejected { denials, .. })
-            if denials.iter().any(|denial| denial.capability == capability)
-                && past.usage.fuel == 0 =>
-        {
-            Finding::holds("rejected")
-        }
-        _ => Finding::broken(format!("it was not rejected: {}", ended(past))),
+    let rejected = past.failure.as_ref().is_some_and(|failure| {
+        let named = |denial: &Denial| denial.capability == capability;
+        matches!(failure.cause, Cause::Rejected { .. }) && failure.denials.iter().any(named)
+    });
+    if rejected && past.usage.fuel == 0 {
+        return Finding::holds("rejected");
     }
+    Finding::broken(format!("it was not rejected: {}", ended(past)))
 }

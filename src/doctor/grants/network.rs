@@ -1,11 +1,15 @@
 //! The network, of which nothing is granted: not by TCP, not by UDP, and no name is looked up.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::doctor::check::Finding;
-use crate::doctor::ground::{Ground, Trouble, ended};
-use crate::doctor::guests::{NUMBER, answering, calling, number};
+use crate::doctor::ground::{Ground, Trouble, ended, numbered};
+use crate::doctor::guests::{NUMBER, answering, calling, number, times};
 use crate::doctor::handmade::Handmade;
+use crate::doctor::http::Server;
+use crate::doctor::limits::network::no_server;
+use crate::execution::ExecutionResult;
+use crate::grant::{Capability, Grants, Protocol, SocketGrant};
 
 /// What the guest tries; its number is this times 65,536, and the port of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ const REFUSALS: [&str; 3] = [
     "permanent-resolver-failure",
 ];
 
-/// Sockets: `$network`, `$tcp` and `$udp` (of a family), `$connect` and `$lookup`.
+/// Sockets: `$network`, `$tcp` and `$udp` (of a family), `$connect`, `$finish`, and `$lookup`.
 fn sockets() -> Handmade {
     let errors = ERRORS.map(|name| format!("\"{name}\"")).join(" ");
     calling(
@@ -81,7 +85,22 @@ fn sockets() -> Handmade {
             (alias outer $skill $network (type $a))
             (export "network" (type $n (eq $a)))
             (export "instance-network" (func (result (own $n))))))
+        (import "wasi:io/poll@0.2.0" (instance $poll
+            (export "pollable" (type $p (sub resource)))
+            (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "wasi:io/streams@0.2.0" (instance $streams
+            (export "input-stream" (type (sub resource)))
+            (export "output-stream" (type (sub resource)))))
+        (alias export $streams "input-stream" (type $input-stream))
+        (alias export $streams "output-stream" (type $output-stream))
         (import "wasi:sockets/tcp@0.2.0" (instance $connections
+            (alias outer $skill $pollable (type $d))
+            (export "pollable" (type $p (eq $d)))
+            (alias outer $skill $input-stream (type $e))
+            (export "input-stream" (type $in (eq $e)))
+            (alias outer $skill $output-stream (type $f))
+            (export "output-stream" (type $out (eq $f)))
             (alias outer $skill $network (type $a))
             (export "network" (type $n (eq $a)))
             (alias outer $skill $error-code (type $b))
@@ -91,7 +110,11 @@ fn sockets() -> Handmade {
             (export "tcp-socket" (type $s (sub resource)))
             (export "[method]tcp-socket.start-connect" (func (param "self" (borrow $s))
                 (param "network" (borrow $n)) (param "remote-address" $address)
-                (result (result (error $error)))))))
+                (result (result (error $error)))))
+            (export "[method]tcp-socket.finish-connect" (func (param "self" (borrow $s))
+                (result (result (tuple (own $in) (own $out)) (error $error)))))
+            (export "[method]tcp-socket.subscribe" (func (param "self" (borrow $s))
+                (result (own $p))))))
         (alias export $connections "tcp-socket" (type $tcp-socket))
         (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $create-tcp
             (alias outer $skill $error-code (type $a))
@@ -127,6 +150,11 @@ fn sockets() -> Handmade {
         (core func $udp (canon lower (func $create-udp "create-udp-socket") (memory $memory)))
         (core func $connect (canon lower
             (func $connections "[method]tcp-socket.start-connect") (memory $memory)))
+        (core func $finish (canon lower
+            (func $connections "[method]tcp-socket.finish-connect") (memory $memory)))
+        (core func $subscribe (canon lower
+            (func $connections "[method]tcp-socket.subscribe")))
+        (core func $block (canon lower (func $poll "[method]pollable.block")))
         (core func $lookup (canon lower (func $names "resolve-addresses") (memory $memory)))"#
         ),
         &[
@@ -137,6 +165,9 @@ fn sockets() -> Handmade {
                 "connect",
                 "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
             ),
+            ("finish", "(param i32 i32)"),
+            ("subscribe", "(param i32) (result i32)"),
+            ("block", "(param i32)"),
             ("lookup", "(param i32 i32 i32 i32)"),
         ],
     )
@@ -161,11 +192,15 @@ fn guest() -> Handmade {
             (if {tcp} (then
                 (call $tcp (i32.const 0) (i32.const 64))
                 {done}
-                (call $connect (i32.load (i32.const 68)) (call $network) (i32.const 0)
+                (local.set $a (i32.load (i32.const 68)))
+                (call $connect (local.get $a) (call $network) (i32.const 0)
                     {port} (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1)
                     {zeros} (i32.const 64))
                 (if (i32.load8_u (i32.const 64))
-                    (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))))
+                    (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))
+                (call $block (call $subscribe (local.get $a)))
+                (call $finish (local.get $a) (i32.const 64))
+                {done}))
             (i32.const 0))"#
     );
     answering(
@@ -200,17 +235,18 @@ async fn refused(ground: &Ground, way: Way) -> Result<Finding, Trouble> {
     if listener.is_ok_and(|(_, listener)| listener.accept().is_ok()) {
         return Ok(Finding::broken("it connected"));
     }
-    let error = number(&past.result)
+    Ok(judge(way, &past.result))
+}
+
+fn judge(way: Way, past: &ExecutionResult) -> Finding {
+    let error = number(past)
         .and_then(|number| usize::try_from(number).ok()?.checked_sub(1))
         .and_then(|error| ERRORS.get(error));
-    Ok(match error {
+    match error {
         Some(error) if REFUSALS.contains(error) => Finding::holds(*error),
         Some(error) => Finding::broken(format!("{way:?} was let through, and failed: {error}")),
-        None => {
-            let how = ended(&past.result);
-            Finding::broken(format!("{way:?} was not refused: {how}"))
-        }
-    })
+        None => Finding::broken(format!("{way:?} was not refused: {}", ended(past))),
+    }
 }
 
 pub async fn tcp(ground: &Ground) -> Result<Finding, Trouble> {
@@ -223,4 +259,52 @@ pub async fn udp(ground: &Ground) -> Result<Finding, Trouble> {
 
 pub async fn lookup(ground: &Ground) -> Result<Finding, Trouble> {
     refused(ground, Way::Lookup).await
+}
+
+/// Opens as many TCP sockets as its number, each connecting to this port of this machine, and goes
+/// on where that is refused.
+pub(in crate::doctor) fn connecting(port: u16) -> Handmade {
+    let zeros = "(i32.const 0) ".repeat(6);
+    Handmade {
+        execute: times(&format!(
+            "(call $tcp (i32.const 0) (i32.const 64))
+            (if (i32.eqz (i32.load8_u (i32.const 64))) (then
+                (call $connect (i32.load (i32.const 68)) (call $network) (i32.const 0)
+                    (i32.const {port}) (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1)
+                    {zeros} (i32.const 64))))"
+        )),
+        ..sockets()
+    }
+}
+
+/// A socket is granted to one port, and the guest connects to another.
+pub async fn another_port(ground: &Ground) -> Result<Finding, Trouble> {
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let skill = ground.load(&guest()).await?;
+    let to = |port| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Grants::default().socket(SocketGrant::new(Protocol::Tcp, address))
+    };
+    let port = server.address.port();
+    let asked = (Way::Tcp as u32) << 16 | u32::from(port);
+    let within = ground.request(numbered(&skill, asked).grants(to(port)));
+    let within = within.await?.result;
+    if number(&within) != Some(0) {
+        let how = ended(&within);
+        return Ok(Finding::unknown(format!(
+            "what is granted does not work: {how}"
+        )));
+    }
+    let another = to(port.wrapping_add(1).max(1));
+    let past = ground.request(numbered(&skill, asked).grants(another));
+    Ok(judge(Way::Tcp, &past.await?.result))
+}
+
+pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
+    let address = SocketAddr::from(([192, 0, 2, 1], 80));
+    let grants = Grants::default().socket(SocketGrant::new(Protocol::Tcp, address));
+    super::undeclared(ground, Capability::Socket, grants).await
 }

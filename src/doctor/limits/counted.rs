@@ -7,21 +7,23 @@ use serde_json::json;
 
 use super::judge;
 use crate::doctor::check::{Figures, Finding, PAGE, Unit};
-use crate::doctor::ground::{Ground, Run, Trouble, ended, met};
+use crate::doctor::ground::{Ground, Run, Trouble, ended, met, numbered};
 use crate::doctor::guests::{self, NUMBER, times};
 use crate::doctor::handmade::{Answer, Handmade};
 use crate::execution::{Attachment, ExecutionRequest, Status};
+use crate::grant::Grants;
 use crate::host::Skill;
 use crate::limits::{Limit, LimitOverrides, Limits};
 
 /// A guest that takes the more of something the larger its number is.
-struct Climb {
-    guest: Handmade,
-    limits: LimitOverrides,
-    limit: Limit,
-    allowed: u64,
+pub(super) struct Climb {
+    pub guest: Handmade,
+    pub grants: Grants,
+    pub limits: LimitOverrides,
+    pub limit: Limit,
+    pub allowed: u64,
     /// The largest number that is within the limit, and one that is far past it.
-    numbers: RangeInclusive<u32>,
+    pub numbers: RangeInclusive<u32>,
 }
 
 impl Climb {
@@ -29,15 +31,15 @@ impl Climb {
     async fn climb(&self, ground: &Ground) -> Result<(Skill, Finding, u32), Trouble> {
         let skill = ground.load(&self.guest).await?;
         let (mut low, mut high) = self.numbers.clone().into_inner();
-        let within = ground.run(&skill, low, self.limits).await?;
-        let past = ground.run(&skill, high, self.limits).await?;
+        let within = self.run(ground, &skill, low).await?;
+        let past = self.run(ground, &skill, high).await?;
         let mut finding = judge::stopped(&within.result, &past.result, self.limit, self.allowed);
         if finding.verdict.is_failure() {
             return Ok((skill, finding, low));
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            let Run { result, .. } = ground.run(&skill, middle, self.limits).await?;
+            let Run { result, .. } = self.run(ground, &skill, middle).await?;
             if result.status == Status::Success {
                 low = middle;
             } else {
@@ -51,8 +53,13 @@ impl Climb {
         Ok((skill, finding, low))
     }
 
+    async fn run(&self, ground: &Ground, skill: &Skill, number: u32) -> Result<Run, Trouble> {
+        let request = numbered(skill, number).limits(self.limits);
+        ground.request(request.grants(self.grants.clone())).await
+    }
+
     /// The same, the number being what the limit counts after `amount`.
-    async fn by(
+    pub async fn by(
         &self,
         ground: &Ground,
         amount: impl Fn(u64) -> u64,
@@ -63,7 +70,7 @@ impl Climb {
     }
 }
 
-fn count(limit: u64, reached: u64) -> Figures {
+pub(super) fn count(limit: u64, reached: u64) -> Figures {
     Figures::exact(Unit::Count, limit, reached)
 }
 
@@ -76,6 +83,7 @@ pub async fn fuel(ground: &Ground) -> Result<Finding, Trouble> {
             execute: times(""),
             ..Handmade::default()
         },
+        grants: Grants::default(),
         limits: LimitOverrides {
             fuel: Some(FUEL),
             ..Default::default()
@@ -99,6 +107,7 @@ const PAGES: u64 = 64;
 fn pages(guest: Handmade, numbers: RangeInclusive<u32>) -> Climb {
     Climb {
         guest,
+        grants: Grants::default(),
         limits: LimitOverrides {
             memory_bytes: Some(PAGES * PAGE),
             ..Default::default()
@@ -151,6 +160,7 @@ pub async fn tables(ground: &Ground) -> Result<Finding, Trouble> {
             ),
             ..Handmade::default()
         },
+        grants: Grants::default(),
         limits: LimitOverrides {
             table_elements: Some(1_000),
             ..Default::default()
@@ -299,6 +309,7 @@ pub async fn host_bytes(ground: &Ground) -> Result<Finding, Trouble> {
             ),
             ..guests::log()
         },
+        grants: Grants::default(),
         limits: LimitOverrides {
             host_bytes: Some(BYTES.into()),
             log_bytes: Some(0),
@@ -317,6 +328,7 @@ pub async fn handles(ground: &Ground) -> Result<Finding, Trouble> {
             execute: times("(drop (call $subscribe (i64.const -1)))"),
             ..Handmade::that_calls()
         },
+        grants: Grants::default(),
         limits: LimitOverrides {
             handles: Some(100),
             ..Default::default()
@@ -341,6 +353,7 @@ pub async fn stack(ground: &Ground) -> Result<Finding, Trouble> {
     };
     let climb = |allowed| Climb {
         guest: guest.clone(),
+        grants: Grants::default(),
         limits: LimitOverrides::default(),
         limit: Limit::Stack,
         allowed,

@@ -2,7 +2,9 @@
 
 mod chatter;
 mod counted;
+mod files;
 mod judge;
+pub(super) mod network;
 mod time;
 
 use super::check::{Finding, Kind};
@@ -35,7 +37,7 @@ pub(super) const PROBES: &[Probe] = &[
     limit("wall_time_ms", "calling the host without end", |ground| {
         Box::pin(time::calling(ground))
     }),
-    limit("wall_time_ms", "filling all its memory at once", |ground| {
+    limit("wall_time_ms", "filling its memory at once", |ground| {
         Box::pin(time::filling(ground))
     }),
     limit("deadline", "a loop without end", |ground| {
@@ -47,11 +49,9 @@ pub(super) const PROBES: &[Probe] = &[
     limit("output_bytes", "answering with a long text", |ground| {
         Box::pin(counted::output(ground))
     }),
-    limit(
-        "attachment_bytes",
-        "attaching the same bytes often",
-        |ground| Box::pin(counted::attachments(ground)),
-    ),
+    limit("attachment_bytes", "the same bytes many times", |ground| {
+        Box::pin(counted::attachments(ground))
+    }),
     limit("stdout_bytes", "printing without end", |ground| {
         Box::pin(chatter::stdout(ground))
     }),
@@ -61,17 +61,37 @@ pub(super) const PROBES: &[Probe] = &[
     limit("log_bytes", "logging without end", |ground| {
         Box::pin(chatter::log(ground))
     }),
-    limit(
-        "progress_bytes",
-        "reporting progress without end",
-        |ground| Box::pin(chatter::progress(ground)),
-    ),
+    limit("progress_bytes", "reporting without end", |ground| {
+        Box::pin(chatter::progress(ground))
+    }),
     limit("host_bytes", "a long text in one call", |ground| {
         Box::pin(counted::host_bytes(ground))
     }),
     limit("handles", "opening clocks, closing none", |ground| {
         Box::pin(counted::handles(ground))
     }),
+    limit("open_files", "opening, and closing none", |ground| {
+        Box::pin(files::open(ground))
+    }),
+    limit("created_files", "making symlinks", |ground| {
+        Box::pin(files::created(ground))
+    }),
+    limit("write_bytes", "writing a long file", |ground| {
+        Box::pin(files::written(ground))
+    }),
+    limit("connections", "connecting again and again", |ground| {
+        Box::pin(network::connections(ground))
+    }),
+    limit(
+        "http_request_bytes",
+        "a request with a long path",
+        |ground| Box::pin(network::request_bytes(ground)),
+    ),
+    limit(
+        "http_response_bytes",
+        "an answer with a long head",
+        |ground| Box::pin(network::response_bytes(ground)),
+    ),
     limit("stack_bytes", "recursion without end", |ground| {
         Box::pin(counted::stack(ground))
     }),

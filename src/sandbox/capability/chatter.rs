@@ -92,6 +92,11 @@ impl Chatter {
         }
     }
 
+    /// Who hears it.
+    pub fn listeners(&self) -> Listeners {
+        self.listeners.clone()
+    }
+
     /// Bytes of log records that were dropped.
     pub fn dropped_log_bytes(&self) -> u64 {
         self.log.dropped

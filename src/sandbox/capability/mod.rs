@@ -4,23 +4,41 @@
 mod chatter;
 mod deadline;
 mod directory;
+mod http;
+mod network;
+mod refusals;
+mod reproducible;
+mod sockets;
+
+use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::capture::Capture;
+use super::classify::Stop;
 use super::contract::bindings::skillhost::skill as contract;
+use super::disk::Disk;
 use super::state::State;
+use crate::egress::Egress;
 use crate::execution::HostError;
-use crate::grant::{Denial, Grants};
+use crate::grant::{Clock, Denial, Grants};
+use crate::limits::Limits;
 
 pub(super) use chatter::{Chatter, Listeners};
+pub(crate) use directory::ScratchRoot;
+pub(super) use directory::{Directories, Removal};
+pub(super) use network::Network;
+pub(super) use refusals::Refusals;
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
 /// from what [`Capabilities::grant`] put into the store.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    directory::link(linker)?;
+    sockets::link(linker)?;
+    http::link(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
         WasiConfig::from(&state.called().config)
     })?;
@@ -30,7 +48,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     contract::deadline::add_to_linker::<State, Own>(linker, State::called)
 }
 
-/// Our own interfaces are implemented on the store's state.
+/// Our own interfaces, and our own implementations of others, are on the store's state.
 struct Own;
 
 impl HasData for Own {
@@ -42,19 +60,37 @@ pub(crate) fn openable(grants: &Grants) -> Result<(), Denial> {
     grants.directories.iter().try_for_each(directory::openable)
 }
 
+/// What the capabilities of all executions rest on.
+#[derive(Clone)]
+pub(crate) struct Backing {
+    /// Threads to block on.
+    pub disk: Arc<Disk>,
+    /// Where scratch directories are made.
+    pub scratch: Arc<ScratchRoot>,
+    /// The way to the network.
+    pub egress: Arc<Egress>,
+}
+
 /// Why something that is granted cannot be given.
+#[derive(Debug)]
 pub(super) enum NotGranted {
     /// The fault is the grant's.
     Denied(Denial),
     /// The fault is the host's, which has run out of something.
     Host(HostError),
+    /// It is more than a limit allows.
+    Stopped(Stop),
 }
 
 /// What one execution is granted, ready to go into a store.
 pub(super) struct Capabilities {
     pub wasi: WasiCtxBuilder,
+    pub directories: Directories,
+    pub clock: Clock,
     pub config: WasiConfigVariables,
     pub chatter: Chatter,
+    pub refusals: Refusals,
+    pub network: Network,
 }
 
 impl Capabilities {
@@ -63,27 +99,35 @@ impl Capabilities {
         Capabilities::new(stdout, stderr, Chatter::unheard())
     }
 
-    fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
+    /// Nothing yet, and somebody listening.
+    pub fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
+        let refusals = Refusals::new(chatter.listeners());
         Capabilities {
             wasi,
+            directories: Directories::default(),
+            clock: Clock::System,
             config: WasiConfigVariables::new(),
+            network: Network::none(refusals.clone()),
+            refusals,
             chatter,
         }
     }
 
     /// Exactly what is granted.
-    pub fn grant(
+    pub async fn grant(
         grants: &Grants,
-        stdout: &Capture,
-        stderr: &Capture,
-        chatter: Chatter,
+        limits: &Limits,
+        backing: &Backing,
+        mut capabilities: Capabilities,
     ) -> Result<Self, NotGranted> {
-        let mut capabilities = Capabilities::new(stdout, stderr, chatter);
-        for grant in &grants.directories {
-            directory::grant(&mut capabilities.wasi, grant)?;
-        }
+        let refusals = &capabilities.refusals;
+        capabilities.directories = Directories::open(grants, backing, refusals, limits).await?;
+        reproducible::grant(&mut capabilities.wasi, grants);
+        capabilities.clock = grants.clock;
+        capabilities.network.grant(grants, &backing.egress, limits);
+        sockets::grant(&mut capabilities.wasi, &capabilities.network);
         for (name, value) in &grants.environment {
             capabilities.wasi.env(name, value);
         }

@@ -28,6 +28,7 @@ export!(Behaviours);
 const TOOLS: &[&str] = &[
     "add_tokens",
     "allocate",
+    "ambient",
     "answer",
     "answer_large",
     "attach",
@@ -98,6 +99,7 @@ impl Guest for Behaviours {
                 json!({})
             }
             "allocate" => json!({"sum": touched(number("bytes") as usize)}),
+            "ambient" => ambient(),
             "answer" => return Ok(plain(text("json"))),
             "answer_large" => return Ok(plain(quoted(number("bytes") as usize))),
             "attach" => return Ok(attached(number("count"), number("bytes") as usize)),
@@ -342,6 +344,19 @@ fn spin() -> Value {
 fn deeper(depth: u64) -> u64 {
     // Little on the guest's own stack in its memory, so that the host's ends first.
     black_box(depth) + deeper(depth + 1) * 3
+}
+
+/// All that a guest gets from around it without asking for anything by name.
+fn ambient() -> Value {
+    let now = wasip2::clocks::wall_clock::now();
+    json!({
+        "now": format!("{}.{:09}", now.seconds, now.nanoseconds),
+        "monotonic": monotonic_clock::now(),
+        "left_ms": skillhost::skill::deadline::time_left() / 1_000_000,
+        "random": get_random_bytes(16),
+        "insecure": wasip2::random::insecure::get_insecure_random_u64(),
+        "seed": format!("{:?}", wasip2::random::insecure_seed::insecure_seed()),
+    })
 }
 
 /// What an earlier execution left behind, and then something new to leave.

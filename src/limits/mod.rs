@@ -4,11 +4,14 @@
 //! operators speak in [`LimitOverrides`], where a missing value means "no opinion", and
 //! [`Limits::resolve`] makes the one from the other.
 
+mod text;
+
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use text::{display_bytes, grouped, parse_bytes, parse_duration};
 
 /// One kibibyte, in bytes.
 pub const KIB: u64 = 1024;
@@ -72,6 +75,19 @@ pub struct Limits {
     /// Handles (open files, streams, pollables, the guest's own resources) that may be open at
     /// once. Default 1,000.
     pub handles: u64,
+    /// Files and directories of granted directories that may be open at once. Default 64.
+    pub open_files: u64,
+    /// Files, directories and links that may be made in granted directories. Default 1,000.
+    pub created_files: u64,
+    /// Bytes that may be written to granted directories; growing a file counts as writing. Default
+    /// 64 MiB.
+    pub write_bytes: u64,
+    /// Outgoing connections that may be open at once. Default 8.
+    pub connections: u64,
+    /// Bytes of all outgoing HTTP requests together, headers included. Default 1 MiB.
+    pub http_request_bytes: u64,
+    /// Bytes of all answers to them together, headers included. Default 16 MiB.
+    pub http_response_bytes: u64,
     /// Stack of the guest in bytes. Set for the whole host and reported here; a request cannot
     /// change it. Default 512 KiB.
     pub stack_bytes: u64,
@@ -94,6 +110,12 @@ impl Default for Limits {
             progress_bytes: 64 * KIB,
             host_bytes: 4 * MIB,
             handles: 1_000,
+            open_files: 64,
+            created_files: 1_000,
+            write_bytes: 64 * MIB,
+            connections: 8,
+            http_request_bytes: MIB,
+            http_response_bytes: 16 * MIB,
             stack_bytes: 512 * KIB,
         }
     }
@@ -121,6 +143,12 @@ impl Limits {
             progress_bytes: 64 * default.progress_bytes,
             host_bytes: 64 * MIB,
             handles: 100_000,
+            open_files: 4_096,
+            created_files: 1_000_000,
+            write_bytes: 16 * 1024 * MIB,
+            connections: 256,
+            http_request_bytes: 256 * MIB,
+            http_response_bytes: 1024 * MIB,
             stack_bytes: default.stack_bytes,
         }
     }
@@ -154,6 +182,12 @@ impl Limits {
             progress_bytes: pick!(progress_bytes),
             host_bytes: pick!(host_bytes),
             handles: pick!(handles),
+            open_files: pick!(open_files),
+            created_files: pick!(created_files),
+            write_bytes: pick!(write_bytes),
+            connections: pick!(connections),
+            http_request_bytes: pick!(http_request_bytes),
+            http_response_bytes: pick!(http_response_bytes),
             stack_bytes: default.stack_bytes,
         }
     }
@@ -174,6 +208,12 @@ impl Limits {
             Limit::Attachments => self.attachment_bytes,
             Limit::HostBytes => self.host_bytes,
             Limit::Handles => self.handles,
+            Limit::OpenFiles => self.open_files,
+            Limit::CreatedFiles => self.created_files,
+            Limit::WriteBytes => self.write_bytes,
+            Limit::Connections => self.connections,
+            Limit::HttpRequestBytes => self.http_request_bytes,
+            Limit::HttpResponseBytes => self.http_response_bytes,
             Limit::Stack => self.stack_bytes,
         }
     }
@@ -233,6 +273,24 @@ pub struct LimitOverrides {
     /// See [`Limits::handles`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handles: Option<u64>,
+    /// See [`Limits::open_files`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// See [`Limits::created_files`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_files: Option<u64>,
+    /// See [`Limits::write_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub write_bytes: Option<u64>,
+    /// See [`Limits::connections`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+    /// See [`Limits::http_request_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub http_request_bytes: Option<u64>,
+    /// See [`Limits::http_response_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub http_response_bytes: Option<u64>,
 }
 
 /// The name of a limit, as it stands in results and messages.
@@ -262,6 +320,18 @@ pub enum Limit {
     HostBytes,
     /// [`Limits::handles`].
     Handles,
+    /// [`Limits::open_files`].
+    OpenFiles,
+    /// [`Limits::created_files`].
+    CreatedFiles,
+    /// [`Limits::write_bytes`].
+    WriteBytes,
+    /// [`Limits::connections`].
+    Connections,
+    /// [`Limits::http_request_bytes`].
+    HttpRequestBytes,
+    /// [`Limits::http_response_bytes`].
+    HttpResponseBytes,
     /// [`Limits::stack_bytes`].
     Stack,
 }
@@ -281,6 +351,12 @@ impl Limit {
             Limit::Attachments => "attachments",
             Limit::HostBytes => "host_bytes",
             Limit::Handles => "handles",
+            Limit::OpenFiles => "open_files",
+            Limit::CreatedFiles => "created_files",
+            Limit::WriteBytes => "write_bytes",
+            Limit::Connections => "connections",
+            Limit::HttpRequestBytes => "http_request_bytes",
+            Limit::HttpResponseBytes => "http_response_bytes",
             Limit::Stack => "stack",
         }
     }
@@ -288,10 +364,13 @@ impl Limit {
     /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
     pub fn display(self, value: u64) -> String {
         match self {
-            Limit::Fuel => format!("{} units", grouped(value)),
-            Limit::TableElements => format!("{} elements", grouped(value)),
-            Limit::Instances => format!("{} instances", grouped(value)),
-            Limit::Handles => format!("{} handles", grouped(value)),
+            Limit::Fuel => counted(value, "unit"),
+            Limit::TableElements => counted(value, "element"),
+            Limit::Instances => counted(value, "instance"),
+            Limit::Handles => counted(value, "handle"),
+            Limit::OpenFiles => counted(value, "open file"),
+            Limit::CreatedFiles => counted(value, "new file"),
+            Limit::Connections => counted(value, "connection"),
             Limit::WallTime | Limit::Deadline => {
                 humantime::format_duration(Duration::from_millis(value)).to_string()
             }
@@ -300,6 +379,9 @@ impl Limit {
             | Limit::Output
             | Limit::Attachments
             | Limit::HostBytes
+            | Limit::WriteBytes
+            | Limit::HttpRequestBytes
+            | Limit::HttpResponseBytes
             | Limit::Stack => display_bytes(value),
         }
     }
@@ -311,64 +393,9 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Reads a count of bytes: digits, or digits with a unit (`64MiB`, `1.5 GB`, `512k`).
-///
-/// # Errors
-/// A text that says what was expected.
-///
-/// ```
-/// assert_eq!(skillhost::parse_bytes("64MiB"), Ok(67_108_864));
-/// assert!(skillhost::parse_bytes("64 apples").is_err());
-/// ```
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    bytesize::ByteSize::from_str(text.trim())
-        .map(|size| size.as_u64())
-        .map_err(|_| format!("`{text}` is not a size; write bytes or a unit, such as `64MiB`"))
-}
-
-/// Reads a duration with its unit: `500ms`, `2s`, `1m 30s`.
-///
-/// # Errors
-/// A text that says what was expected.
-///
-/// ```
-/// # use std::time::Duration;
-/// assert_eq!(skillhost::parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
-/// assert!(skillhost::parse_duration("90").is_err());
-/// ```
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text.trim()).map_err(|_| {
-        format!("`{text}` is not a duration; write a number and a unit, such as `500ms` or `2s`")
-    })
-}
-
-/// Bytes for a person, exact where a unit divides them: `64 MiB`, `1.5 KiB`, `17 B`.
-pub fn display_bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)];
-    for (unit, size) in UNITS {
-        if bytes >= size {
-            return if bytes.is_multiple_of(size) {
-                format!("{} {unit}", bytes / size)
-            } else {
-                // Two significant decimals are plenty; the exact figure is in the JSON.
-                format!("{:.1} {unit}", bytes as f64 / size as f64)
-            };
-        }
-    }
-    format!("{bytes} B")
-}
-
-/// A count with thousands separated by commas.
-pub fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+fn counted(value: u64, one: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(value))
 }
 
 #[derive(Deserialize)]
@@ -437,6 +464,14 @@ mod tests {
     }
 
     #[test]
+    fn values_have_their_unit() {
+        assert_eq!(Limit::WallTime.display(1500), "1s 500ms");
+        assert_eq!(Limit::Memory.display(64 * MIB), "64 MiB");
+        assert_eq!(Limit::Instances.display(1), "1 instance");
+        assert_eq!(Limit::Connections.display(8), "8 connections");
+    }
+
+    #[test]
     fn an_empty_override_changes_nothing() {
         let default = Limits::default();
         let empty: LimitOverrides = serde_json::from_str("{}").unwrap();
@@ -470,15 +505,5 @@ mod tests {
             error.to_string().contains("unknown field `memory`"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn figures_read_well() {
-        assert_eq!(display_bytes(64 * MIB), "64 MiB");
-        assert_eq!(display_bytes(1536), "1.5 KiB");
-        assert_eq!(display_bytes(17), "17 B");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(grouped(123), "123");
-        assert_eq!(Limit::WallTime.display(1500), "1s 500ms");
     }
 }

@@ -1,0 +1,95 @@
+//! Bodies of requests and answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::send::Shared;
+use super::{EgressError, Meter};
+
+/// An error of whoever makes a request's body.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The body of an answer, read from the connection as fast as it is taken from here. Dropping it
+/// closes the connection.
+pub(crate) struct ResponseBody {
+    incoming: Incoming,
+    connection: Shared,
+    meter: Arc<Meter>,
+    patience: Option<(Duration, Pin<Box<Sleep>>)>,
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Shared,
+        meter: Arc<Meter>,
+        between_bytes: Option<Duration>,
+    ) -> Self {
+        ResponseBody {
+            incoming,
+            connection,
+            meter,
+            patience: between_bytes
+                .map(|patience| (patience, Box::pin(tokio::time::sleep(patience)))),
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = EgressError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, EgressError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some((patience, timer)) = &mut this.patience {
+                    timer.as_mut().reset(Instant::now() + *patience);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(match this.meter.met() {
+                Some(_) => EgressError::Limit,
+                None => EgressError::of(&error),
+            }))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let Some((_, timer)) = &mut this.patience else {
+                    return Poll::Pending;
+                };
+                timer
+                    .as_mut()
+                    .poll(context)
+                    .map(|()| Some(Err(EgressError::BetweenBytesTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.connection.close();
+    }
+}

@@ -1,0 +1,230 @@
+//! Counts what one execution sends and receives, and says when a limit was met.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::EgressError;
+use crate::limits::{Limit, Limits};
+
+/// The most that is read from a connection at once.
+const READ_BYTES: usize = 16 * 1024;
+/// How long a request waits for a connection that is being closed. The executor gets round to
+/// that soon; who still has none then has too many open.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The network's meters of one execution. Every connection counts here, and where a limit was met
+/// that is remembered, so that the execution ends with it whatever the guest makes of the error.
+pub(crate) struct Meter {
+    requests: Mutex<Count>,
+    responses: Mutex<Count>,
+    places: Arc<Semaphore>,
+    opened: AtomicU64,
+    met: OnceLock<Limit>,
+    limits: Limits,
+}
+
+struct Count {
+    bytes: u64,
+    most: u64,
+}
+
+impl Count {
+    fn new(most: u64) -> Mutex<Self> {
+        Mutex::new(Count { bytes: 0, most })
+    }
+
+    fn left(&self) -> usize {
+        usize::try_from(self.most.saturating_sub(self.bytes)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Meter {
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        let places = usize::try_from(limits.connections).unwrap_or(usize::MAX);
+        Arc::new(Meter {
+            requests: Count::new(limits.http_request_bytes),
+            responses: Count::new(limits.http_response_bytes),
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            opened: AtomicU64::new(0),
+            met: OnceLock::new(),
+            limits: *limits,
+        })
+    }
+
+    /// The limit that was met, if one was, and its value.
+    pub fn met(&self) -> Option<(Limit, u64)> {
+        let limit = *self.met.get()?;
+        Some((limit, self.limits.get(limit)))
+    }
+
+    /// Connections that were opened, bytes that were sent, and bytes that were received.
+    pub fn read(&self) -> (u64, u64, u64) {
+        (
+            self.opened.load(Ordering::Relaxed),
+            lock(&self.requests).bytes,
+            lock(&self.responses).bytes,
+        )
+    }
+
+    /// A place for one more connection.
+    pub async fn place(&self) -> Result<OwnedSemaphorePermit, EgressError> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        match tokio::time::timeout(PATIENCE, place).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(self.meet(Limit::Connections)),
+        }
+    }
+
+    /// A place that is never given back, for a connection whose end the host does not see.
+    pub fn place_for_good(&self) -> Result<(), EgressError> {
+        match self.places.try_acquire() {
+            Ok(place) => {
+                place.forget();
+                self.opened.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(_) => Err(self.meet(Limit::Connections)),
+        }
+    }
+
+    fn meet(&self, limit: Limit) -> EgressError {
+        // Only the first one is told.
+        let _ = self.met.set(limit);
+        EgressError::Limit
+    }
+}
+
+fn lock(count: &Mutex<Count>) -> MutexGuard<'_, Count> {
+    // A number: a panicking holder cannot have left it half changed.
+    count.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection whose bytes are counted, inside TLS where there is TLS: request lines, headers,
+/// framing, bodies, trailers, and what comes before and after an answer.
+pub(super) struct Metered<S> {
+    stream: S,
+    meter: Arc<Meter>,
+    buffer: Box<[u8]>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S> Metered<S> {
+    pub fn new(stream: S, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
+        meter.opened.fetch_add(1, Ordering::Relaxed);
+        Metered {
+            stream,
+            meter,
+            buffer: vec![0; READ_BYTES].into(),
+            _place: place,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for Metered<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        // Held while reading, which does not wait, so that several connections at once do not
+        // each take what is left. One byte more than that shows that there is more.
+        let mut count = lock(&this.meter.responses);
+        let most = into
+            .remaining()
+            .min(READ_BYTES)
+            .min(count.left().saturating_add(1));
+        let mut buffer = ReadBuf::new(&mut this.buffer[..most]);
+        match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let read = buffer.filled();
+                if read.len() > count.left() {
+                    count.bytes = count.most;
+                    drop(count);
+                    return Poll::Ready(Err(limit(&this.meter, Limit::HttpResponseBytes)));
+                }
+                count.bytes += read.len() as u64;
+                into.put_slice(read);
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for Metered<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let this = self.get_mut();
+        let mut count = lock(&this.meter.requests);
+        let most = bytes.len().min(count.left());
+        if most == 0 && !bytes.is_empty() {
+            drop(count);
+            return Poll::Ready(Err(limit(&this.meter, Limit::HttpRequestBytes)));
+        }
+        match Pin::new(&mut this.stream).poll_write(context, &bytes[..most]) {
+            Poll::Ready(Ok(written)) => {
+                count.bytes += written as u64;
+                Poll::Ready(Ok(written))
+            }
+            other => other,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+fn limit(meter: &Meter, limit: Limit) -> std::io::Error {
+    std::io::Error::other(meter.meet(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(limits: Limits) -> Arc<Meter> {
+        Meter::new(&limits)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_come_back_when_connections_close() {
+        let meter = meter(Limits {
+            connections: 1,
+            ..Limits::default()
+        });
+        drop(meter.place().await.unwrap());
+        let place = meter.place().await.unwrap();
+        let (second, ()) = tokio::join!(meter.place(), async { drop(place) });
+        assert!(second.is_ok());
+        assert!(meter.place().await.is_err());
+        assert_eq!(meter.met(), Some((Limit::Connections, 1)));
+    }
+
+    #[test]
+    fn places_for_good_do_not_come_back() {
+        let meter = meter(Limits {
+            connections: 2,
+            ..Limits::default()
+        });
+        assert!(meter.place_for_good().is_ok());
+        assert!(meter.place_for_good().is_ok());
+        assert!(meter.place_for_good().is_err());
+        assert_eq!(meter.met(), Some((Limit::Connections, 2)));
+    }
+}

@@ -1,0 +1,103 @@
+//! Outgoing connections. Nothing else in the host opens one.
+//!
+//! A request is checked against the grants, its host is resolved, *every* address is checked, and
+//! the connection goes to an address that was: a name is not looked up a second time. One request
+//! has one connection, over which nothing else is sent. Proxies named in the environment are
+//! ignored, for they would connect to wherever they like.
+
+mod body;
+mod connect;
+mod meter;
+mod resolve;
+mod rules;
+mod send;
+mod tls;
+
+use std::sync::Arc;
+
+pub(crate) use body::{BoxError, RequestBody, ResponseBody};
+pub(crate) use meter::Meter;
+pub use resolve::NameServers;
+pub(crate) use rules::Rules;
+pub(crate) use send::Times;
+pub use tls::Roots;
+
+use crate::execution::HostError;
+use crate::grant::Denial;
+
+/// Opens outgoing connections.
+pub(crate) struct Egress {
+    names: NameServers,
+    tls: tls::Tls,
+}
+
+impl Egress {
+    /// # Errors
+    /// Where a certificate that was to be added is none.
+    pub fn new(
+        names: NameServers,
+        roots: Roots,
+        certificates: &[Vec<u8>],
+    ) -> Result<Arc<Self>, HostError> {
+        Ok(Arc::new(Egress {
+            names,
+            tls: tls::Tls::new(roots, certificates)?,
+        }))
+    }
+}
+
+/// A request that got no answer, or an answer that broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EgressError {
+    #[error("no grant allows it")]
+    Denied(Box<Denial>),
+    #[error("its host leads to no address that is granted")]
+    AddressDenied(Box<Denial>),
+    #[error("there is no such host")]
+    NoSuchHost,
+    #[error("its host could not be looked up")]
+    Names,
+    #[error("looking its host up took too long")]
+    NamesTimeout,
+    #[error("the connection was refused")]
+    Refused,
+    #[error("no connection: {0}")]
+    Connect(std::io::Error),
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    #[error("the server's certificate is not trusted")]
+    Certificate,
+    #[error("TLS failed")]
+    Tls,
+    #[error("a limit was met")]
+    Limit,
+    #[error("the answer's head is too large")]
+    HeadTooLarge,
+    #[error("no answer came in time")]
+    FirstByteTimeout,
+    #[error("the answer's next bytes did not come in time")]
+    BetweenBytesTimeout,
+    #[error("the answer broke off")]
+    Incomplete,
+    #[error("the request's body broke off")]
+    RequestBody,
+    #[error("the answer is not HTTP")]
+    Protocol,
+}
+
+impl EgressError {
+    /// What a failure of HTTP itself was.
+    fn of(error: &hyper::Error) -> Self {
+        if error.is_parse_too_large() {
+            EgressError::HeadTooLarge
+        } else if error.is_incomplete_message() || error.is_closed() {
+            EgressError::Incomplete
+        } else if error.is_user() {
+            EgressError::RequestBody
+        } else if error.is_parse() {
+            EgressError::Protocol
+        } else {
+            EgressError::Incomplete
+        }
+    }
+}

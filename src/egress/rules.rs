@@ -1,0 +1,111 @@
+//! What one execution may reach.
+
+use std::net::IpAddr;
+
+use crate::grant::{
+    AddressGrant, Denial, Grants, HostName, HttpGrant, HttpTarget, address_denied, canonical,
+    http_denied, not_public,
+};
+
+/// The grants that outgoing HTTP is held to.
+pub(crate) struct Rules {
+    http: Vec<HttpGrant>,
+    addresses: Vec<AddressGrant>,
+}
+
+impl Rules {
+    /// Those of effective grants.
+    pub fn new(grants: &Grants) -> Self {
+        Rules {
+            http: grants.http.clone(),
+            addresses: grants.addresses.clone(),
+        }
+    }
+
+    /// Whether a request may be sent at all, as far as its text tells.
+    pub fn admit(&self, target: &HttpTarget) -> Result<(), Box<Denial>> {
+        if self.http.iter().any(|grant| grant.allows(target)) {
+            Ok(())
+        } else {
+            Err(Box::new(http_denied(target)))
+        }
+    }
+
+    /// Of the addresses of a request's host, those to which it may go.
+    pub fn reachable(
+        &self,
+        target: &HttpTarget,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Vec<IpAddr>, Box<Denial>> {
+        let mut allowed = Vec::new();
+        let mut refused = None;
+        for address in addresses {
+            if !self.may_reach(target, address) {
+                refused.get_or_insert(address);
+            } else if !allowed.contains(&canonical(address)) {
+                allowed.push(canonical(address));
+            }
+        }
+        match refused {
+            Some(address) if allowed.is_empty() => Err(Box::new(address_denied(target, address))),
+            _ => Ok(allowed),
+        }
+    }
+
+    fn may_reach(&self, target: &HttpTarget, address: IpAddr) -> bool {
+        let by_itself = |grant: &HttpGrant| {
+            *target.host() == HostName::Address(canonical(address))
+                && grant.address() == Some(canonical(address))
+                && grant.allows(target)
+        };
+        not_public(address).is_none()
+            || self.addresses.iter().any(|grant| grant.contains(address))
+            || self.http.iter().any(by_itself)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(http: &[&str], addresses: &[&str]) -> Rules {
+        Rules {
+            http: http.iter().map(|text| text.parse().unwrap()).collect(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        }
+    }
+
+    fn reachable(rules: &Rules, url: &str, addresses: &[&str]) -> Result<Vec<String>, String> {
+        let target = HttpTarget::new("GET", url).unwrap();
+        rules
+            .reachable(&target, addresses.iter().map(|text| text.parse().unwrap()))
+            .map(|addresses| addresses.iter().map(ToString::to_string).collect())
+            .map_err(|denial| denial.subject)
+    }
+
+    #[test]
+    fn of_several_addresses_the_allowed_ones_remain() {
+        let rules = rules(&["http://a.example"], &[]);
+        let url = "http://a.example/";
+        let found = |addresses: &[&str]| reachable(&rules, url, addresses);
+        assert_eq!(found(&["10.0.0.1", "1.1.1.1", "::1"]).unwrap(), ["1.1.1.1"]);
+        assert_eq!(found(&["10.0.0.1", "::1"]).unwrap_err(), "10.0.0.1");
+        assert_eq!(
+            found(&["::ffff:127.0.0.1"]).unwrap_err(),
+            "::ffff:127.0.0.1"
+        );
+        assert_eq!(found(&["::ffff:1.1.1.1", "1.1.1.1"]).unwrap(), ["1.1.1.1"]);
+        assert!(found(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_address_that_is_not_public_is_granted_by_itself() {
+        let literal = rules(&["http://127.0.0.1:80", "http://a.example"], &[]);
+        let local = ["127.0.0.1"];
+        assert!(reachable(&literal, "http://127.0.0.1/", &local).is_ok());
+        // A name that leads there is another matter.
+        assert!(reachable(&literal, "http://a.example/", &local).is_err());
+        let named = rules(&["http://a.example"], &["127.0.0.0/8"]);
+        assert!(reachable(&named, "http://a.example/", &local).is_ok());
+    }
+}

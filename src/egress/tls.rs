@@ -1,0 +1,123 @@
+//! TLS: whom to trust.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::EgressError;
+use crate::execution::HostError;
+use crate::grant::HostName;
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Roots {
+    /// Those of Mozilla's list, which is part of this program: the same on every machine. The
+    /// default.
+    #[default]
+    Bundled,
+    /// Those that this machine trusts.
+    Platform,
+    /// None but the certificates that are added.
+    None,
+}
+
+pub(super) struct Tls {
+    roots: Roots,
+    added: Vec<CertificateDer<'static>>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    pub fn new(roots: Roots, certificates: &[Vec<u8>]) -> Result<Self, HostError> {
+        let mut added = Vec::new();
+        let mut store = RootCertStore::empty();
+        for pem in certificates {
+            let before = added.len();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate =
+                    certificate.map_err(|error| HostError::Certificate(error.to_string()))?;
+                store
+                    .add(certificate.clone())
+                    .map_err(|error| HostError::Certificate(error.to_string()))?;
+                added.push(certificate);
+            }
+            if added.len() == before {
+                return Err(HostError::Certificate("there is none in PEM form".into()));
+            }
+        }
+        Ok(Tls {
+            roots,
+            added,
+            config: OnceLock::new(),
+        })
+    }
+
+    /// Greets a server inside TLS, and checks that it is the one that was meant.
+    pub async fn connect(
+        &self,
+        host: &HostName,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, EgressError> {
+        let name = match host {
+            HostName::Name(name) => {
+                ServerName::try_from(name.clone()).map_err(|_| EgressError::NoSuchHost)?
+            }
+            HostName::Address(address) => ServerName::IpAddress((*address).into()),
+        };
+        let connector = TlsConnector::from(self.config().await?);
+        connector.connect(name, stream).await.map_err(|error| {
+            tracing::debug!(%host, %error, "TLS failed");
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match inner {
+                Some(rustls::Error::InvalidCertificate(_)) => EgressError::Certificate,
+                _ => EgressError::Tls,
+            }
+        })
+    }
+
+    /// Made when it is first needed: reading this machine's certificates takes a while.
+    async fn config(&self) -> Result<Arc<ClientConfig>, EgressError> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        let mut store = RootCertStore::empty();
+        match self.roots {
+            Roots::Bundled => store
+                .roots
+                .extend_from_slice(webpki_roots::TLS_SERVER_ROOTS),
+            Roots::Platform => {
+                let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
+                    .await
+                    .map_err(|_| EgressError::Tls)?;
+                for error in found.errors {
+                    tracing::warn!("a certificate of this machine cannot be read: {error}");
+                }
+                store.add_parsable_certificates(found.certs);
+            }
+            Roots::None => {}
+        }
+        store.add_parsable_certificates(self.added.iter().cloned());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                tracing::error!("TLS cannot be set up: {error}");
+                EgressError::Tls
+            })?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        Ok(Arc::clone(self.config.get_or_init(|| {
+            let mut config = config;
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // One execution must not be told by a server from another by a ticket of an earlier one.
+            config.resumption = rustls::client::Resumption::disabled();
+            Arc::new(config)
+        })))
+    }
+}

@@ -1,0 +1,268 @@
+//! Grants of the network: what is declared and granted, and what is said where something is not.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, hint,
+    not_public, undeclared,
+};
+
+/// Grants that would be too wide, whatever is declared.
+pub(super) fn check(granted: &Grants) -> Vec<Denial> {
+    let http = granted
+        .http
+        .iter()
+        .filter(|grant| grant.is_for_all_hosts())
+        .map(|grant| Denial {
+            capability: Capability::Http,
+            subject: grant.to_string(),
+            reason: "the host `*` can be declared, and not granted".into(),
+            hint: "name the hosts: a name, `*.name` for all below it, or an address".into(),
+        });
+    let sockets = granted
+        .sockets
+        .iter()
+        .filter(|grant| !grant.is_exact())
+        .map(|grant| Denial {
+            capability: Capability::Socket,
+            subject: grant.to_string(),
+            reason: "a `*` can be declared, and not granted".into(),
+            hint: format!(
+                "name the address and the port: {}://IP:PORT",
+                grant.protocol().as_str()
+            ),
+        });
+    http.chain(sockets).collect()
+}
+
+/// Adds what is both declared and granted.
+pub(super) fn narrow(
+    declared: &Declared,
+    granted: &Grants,
+    effective: &mut Grants,
+    denials: &mut Vec<Denial>,
+) {
+    for grant in &granted.http {
+        for both in declared
+            .http
+            .iter()
+            .filter_map(|wanted| wanted.intersection(grant))
+        {
+            if !effective.http.contains(&both) {
+                effective.http.push(both);
+            }
+        }
+        let overlaps = |wanted: &HttpGrant| wanted.intersection(grant).is_some();
+        if !declared.http.iter().any(overlaps) {
+            let declared: Vec<String> = declared.http.iter().map(ToString::to_string).collect();
+            denials.push(undeclared(
+                Capability::Http,
+                &grant.to_string(),
+                declared.iter(),
+            ));
+        }
+    }
+    for grant in &granted.sockets {
+        if declared.sockets.iter().any(|wanted| wanted.covers(grant)) {
+            effective.sockets.push(*grant);
+        } else {
+            let declared: Vec<String> = declared.sockets.iter().map(ToString::to_string).collect();
+            denials.push(undeclared(
+                Capability::Socket,
+                &grant.to_string(),
+                declared.iter(),
+            ));
+        }
+    }
+    // Where a name leads is a matter of the operator's network, of which the skill knows nothing:
+    // whoever declares HTTP may be led to what is granted.
+    if declared.http.is_empty() {
+        denials.extend(granted.addresses.iter().map(|grant| Denial {
+            capability: Capability::Address,
+            subject: grant.to_string(),
+            reason: "granted, but the skill declares no http that could lead there".into(),
+            hint: "leave it out".into(),
+        }));
+    } else {
+        effective.addresses.clone_from(&granted.addresses);
+    }
+}
+
+/// What is declared and not granted.
+pub(super) fn missing(declared: &Declared, granted: &Grants) -> Vec<Denial> {
+    let missing = |capability, subject: String, flag: &str| Denial {
+        capability,
+        reason: "declared by the skill and not granted".into(),
+        hint: match capability {
+            Capability::Http => format!("{flag} '{}'", subject.replacen("://*", "://HOST", 1)),
+            _ => format!(
+                "{flag} {}",
+                subject.replacen('*', "IP", 1).replace('*', "PORT")
+            ),
+        },
+        subject,
+    };
+    let http = declared
+        .http
+        .iter()
+        .filter(|wanted| {
+            let met = |grant: &HttpGrant| wanted.intersection(grant).is_some();
+            !granted.http.iter().any(met)
+        })
+        .map(|wanted| missing(Capability::Http, wanted.to_string(), "--http"));
+    let sockets = declared
+        .sockets
+        .iter()
+        .filter(|wanted| !granted.sockets.iter().any(|grant| wanted.covers(grant)))
+        .map(|wanted| missing(Capability::Socket, wanted.to_string(), "--socket"));
+    http.chain(sockets).collect()
+}
+
+/// A request that no grant allows.
+pub(crate) fn http_denied(target: &HttpTarget) -> Denial {
+    let grant = HttpGrant::of(target).to_string();
+    Denial {
+        capability: Capability::Http,
+        subject: format!("{} {target}", target.method()),
+        reason: "no grant allows this request".into(),
+        hint: hint("--http", "http", &grant),
+    }
+}
+
+/// A request whose host leads to nothing but addresses that are not granted.
+pub(crate) fn address_denied(target: &HttpTarget, address: IpAddr) -> Denial {
+    let kind = not_public(address).unwrap_or("not granted");
+    Denial {
+        capability: Capability::Address,
+        subject: address.to_string(),
+        reason: format!(
+            "`{}` leads to this address, which is not public ({kind})",
+            target.host()
+        ),
+        hint: hint("--address", "addresses", &address.to_string()),
+    }
+}
+
+/// A socket to an address that is not granted.
+pub(crate) fn socket_denied(protocol: Protocol, to: SocketAddr) -> Denial {
+    let grant = SocketGrant::new(protocol, to).to_string();
+    Denial {
+        capability: Capability::Socket,
+        reason: "no grant allows a socket to this address and port".into(),
+        hint: hint("--socket", "sockets", &grant),
+        subject: grant,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{effective, missing};
+    use super::*;
+
+    fn declared(text: &str) -> Declared {
+        toml::from_str(text).unwrap()
+    }
+
+    fn http(texts: &[&str]) -> Grants {
+        texts.iter().fold(Grants::default(), |grants, text| {
+            grants.http(text.parse().unwrap())
+        })
+    }
+
+    fn shown(grants: &Grants) -> Vec<String> {
+        grants.http.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn http_is_what_is_declared_and_granted() {
+        let declared = declared(r#"http = ["GET https://*", "GET http://*"]"#);
+        let granted = http(&["https://a.example/x", "http://127.0.0.1:3000"]);
+        assert_eq!(
+            shown(&effective(Some(&declared), &granted).unwrap()),
+            ["GET https://a.example/x", "GET http://127.0.0.1:3000/"]
+        );
+        assert_eq!(effective(None, &granted).unwrap(), granted);
+    }
+
+    #[test]
+    fn what_is_granted_and_not_declared_is_named() {
+        let declared = declared(r#"http = ["GET https://a.example"]"#);
+        let granted = http(&["https://b.example"]);
+        let denials = effective(Some(&declared), &granted).unwrap_err();
+        assert_eq!(denials[0].subject, "https://b.example/");
+        assert_eq!(denials[0].capability, Capability::Http);
+    }
+
+    #[test]
+    fn a_star_is_not_granted() {
+        for declaration in [None, Some(declared(r#"http = ["*://*"]"#))] {
+            let denials = effective(declaration.as_ref(), &http(&["https://*"])).unwrap_err();
+            assert!(denials[0].reason.contains("not granted"), "{denials:?}");
+        }
+        let granted = Grants::default().socket("tcp://*:80".parse().unwrap());
+        assert!(effective(None, &granted).is_err());
+    }
+
+    #[test]
+    fn sockets_and_addresses() {
+        let wants = declared(r#"sockets = ["tcp://*:5432"]"#);
+        let granted = Grants::default().socket("tcp://10.0.0.1:5432".parse().unwrap());
+        assert_eq!(effective(Some(&wants), &granted).unwrap(), granted);
+        let other = Grants::default().socket("udp://10.0.0.1:5432".parse().unwrap());
+        assert!(effective(Some(&wants), &other).is_err());
+        let address = Grants::default().address("10.0.0.0/8".parse().unwrap());
+        assert!(effective(Some(&wants), &address).is_err());
+        let wants = declared(r#"http = ["https://wiki.example"]"#);
+        assert_eq!(effective(Some(&wants), &address).unwrap(), address);
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_the_flag_to_add() {
+        let wants = declared(
+            r#"http = ["GET https://*", "https://a.example"]
+            sockets = ["tcp://*:5432"]"#,
+        );
+        let hints = |granted: &Grants| -> Vec<String> {
+            let missing = missing(Some(&wants), granted);
+            missing.into_iter().map(|denial| denial.hint).collect()
+        };
+        assert_eq!(
+            hints(&Grants::default()),
+            [
+                "--http 'GET https://HOST/'",
+                "--http 'https://a.example/'",
+                "--socket tcp://IP:5432"
+            ]
+        );
+        assert_eq!(
+            hints(&http(&["https://a.example"])),
+            ["--socket tcp://IP:5432"]
+        );
+    }
+
+    #[test]
+    fn a_denial_says_what_to_add() {
+        let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
+        let denial = http_denied(&target);
+        assert_eq!(denial.subject, "GET http://a.example:81/x?y");
+        assert!(
+            denial.hint.contains("--http 'GET http://a.example:81/'"),
+            "{}",
+            denial.hint
+        );
+        assert!(
+            denial
+                .hint
+                .contains(r#"http = ["GET http://a.example:81/"]"#),
+            "{}",
+            denial.hint
+        );
+        let denial = address_denied(&target, "127.0.0.1".parse().unwrap());
+        assert!(
+            denial.hint.contains("--address 127.0.0.1"),
+            "{}",
+            denial.hint
+        );
+        assert!(denial.reason.contains("loopback"), "{}", denial.reason);
+    }
+}

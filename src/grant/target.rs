@@ -1,0 +1,496 @@
+//! What an HTTP request is aimed at, in the one spelling that is compared and sent.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::address::canonical;
+
+/// The longest URL that is looked at, in bytes.
+const MAX_URL: usize = 16 * 1024;
+/// How many times over a server might decode a path.
+const DECODINGS: usize = 3;
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Unencrypted.
+    Http,
+    /// Inside TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// 80 or 443.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// A host, as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostName {
+    /// A name: lower case, punycode, without a dot at its end.
+    Name(String),
+    /// An address. One that is mapped into IPv6 is the IPv4 address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostName::Name(name) => f.write_str(name),
+            HostName::Address(IpAddr::V4(address)) => address.fmt(f),
+            HostName::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// The method and URL of a request, normalised: two spellings of one URL give the same target.
+///
+/// ```
+/// use skillhost::grant::HttpTarget;
+///
+/// let plain = HttpTarget::new("GET", "https://example.com/a/c")?;
+/// let odd = HttpTarget::new("GET", "HTTPS://EXAMPLE.com.:443/a/./b/%2e%2E/%63")?;
+/// assert_eq!(plain, odd);
+/// # Ok::<(), skillhost::grant::TargetError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTarget {
+    method: String,
+    scheme: Scheme,
+    host: HostName,
+    port: u16,
+    path: String,
+    query: Option<String>,
+}
+
+/// A request that cannot be sent to anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The method is not one.
+    #[error("the method is not an HTTP method")]
+    Method,
+    /// The method would make a proxy or a mirror of the server.
+    #[error("the methods CONNECT and TRACE cannot be granted")]
+    ForbiddenMethod,
+    /// The URL is longer than 16 KiB.
+    #[error("the URL is longer than 16 KiB")]
+    TooLong,
+    /// There are control characters, spaces or backslashes in it.
+    #[error("the URL has control characters, spaces or backslashes in it")]
+    Characters,
+    /// It is no absolute URL.
+    #[error("it is no absolute URL with a host")]
+    Url,
+    /// The scheme is neither http nor https.
+    #[error("the scheme is neither http nor https")]
+    Scheme,
+    /// There is a user name or password before the host.
+    #[error("there is a user name or password before the host")]
+    UserInfo,
+    /// The host is no name and no address.
+    #[error("the host is no name and no address")]
+    Host,
+    /// There is no such port.
+    #[error("there is no port 0 to connect to")]
+    Port,
+}
+
+impl HttpTarget {
+    /// Normalises a method and an absolute URL.
+    ///
+    /// # Errors
+    /// What makes it no target. Whatever two programs may read differently is refused rather than
+    /// guessed: user information, backslashes, control characters.
+    pub fn new(method: &str, url: &str) -> Result<Self, TargetError> {
+        if !is_token(method) {
+            return Err(TargetError::Method);
+        }
+        if ["CONNECT", "TRACE"].contains(&method.to_ascii_uppercase().as_str()) {
+            return Err(TargetError::ForbiddenMethod);
+        }
+        if url.len() > MAX_URL {
+            return Err(TargetError::TooLong);
+        }
+        let odd = |c: char| c.is_control() || c == ' ' || c == '\\';
+        if url.contains(odd) {
+            return Err(TargetError::Characters);
+        }
+        let authority = authority(url).ok_or(TargetError::Url)?;
+        if authority.contains('@') {
+            return Err(TargetError::UserInfo);
+        }
+        let mut url = Url::parse(url).map_err(|error| match error {
+            url::ParseError::InvalidPort => TargetError::Port,
+            url::ParseError::RelativeUrlWithoutBase => TargetError::Url,
+            _ => TargetError::Host,
+        })?;
+        let scheme = match url.scheme() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(TargetError::Scheme),
+        };
+        url.set_fragment(None);
+        let port = match url.port().unwrap_or(scheme.default_port()) {
+            0 => return Err(TargetError::Port),
+            port => port,
+        };
+        Ok(HttpTarget {
+            method: method.to_owned(),
+            scheme,
+            host: host(&url).ok_or(TargetError::Host)?,
+            port,
+            path: plain(url.path()),
+            query: url.query().map(str::to_owned),
+        })
+    }
+
+    /// The method, as it was written: methods are told apart by case.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The host.
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// The port, the scheme's own where none was written.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The path: no dot segments, and nothing encoded that need not be.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Path and query, as they are sent.
+    pub fn path_and_query(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Host, and port where it is not the scheme's own: the value of the `host` header.
+    pub fn authority(&self) -> String {
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Scheme, host and port, with a `/` at its end.
+    pub fn origin(&self) -> String {
+        format!("{}://{}/", self.scheme.as_str(), self.authority())
+    }
+
+    /// Whether the path is below a prefix, however often a server decodes it.
+    pub(super) fn is_below(&self, prefix: &str) -> bool {
+        if prefix == "/" {
+            return true;
+        }
+        let mut path = self.path.clone();
+        for _ in 0..DECODINGS {
+            if !below(&path, prefix) {
+                return false;
+            }
+            path = decoded(&path);
+        }
+        below(&path, prefix)
+    }
+}
+
+/// Scheme, host, path and query, without the method.
+impl fmt::Display for HttpTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_str();
+        write!(
+            f,
+            "{scheme}://{}{}",
+            self.authority(),
+            self.path_and_query()
+        )
+    }
+}
+
+/// What stands between `://` and the path.
+fn authority(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    (!authority.is_empty()).then_some(authority)
+}
+
+pub(super) fn is_token(method: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !method.is_empty() && method.len() <= 64 && method.bytes().all(token)
+}
+
+/// The host of a URL in the form that is compared.
+fn host(url: &Url) -> Option<HostName> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(HostName::Address(address.into())),
+        Host::Ipv6(address) => Some(HostName::Address(canonical(address.into()))),
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            is_name(name).then(|| HostName::Name(name.to_owned()))
+        }
+    }
+}
+
+/// Whether this is a name that can be asked for: labels of 1 to 63 letters, digits, `-` and `_`.
+fn is_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// A path with what need not be encoded decoded, and the rest encoded in capitals.
+fn plain(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        plain.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match escape(rest) {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                plain.push(char::from(byte));
+                rest = &rest[3..];
+            }
+            Some(_) => {
+                plain.push_str(&rest[..3].to_ascii_uppercase());
+                rest = &rest[3..];
+            }
+            // A lone `%` stands for itself.
+            None => {
+                plain.push_str("%25");
+                rest = &rest[1..];
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// The byte that `%XX` at the beginning of a text stands for.
+fn escape(text: &str) -> Option<u8> {
+    let digits = text.get(1..3)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// The path as the most liberal of servers might read it: everything decoded once, backslashes
+/// taken for slashes, several slashes for one, parameters (`;x`) left out, dot segments followed.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(first) = rest.chars().next() {
+        match escape(rest) {
+            Some(byte) if first == '%' => {
+                bytes.push(byte);
+                rest = &rest[3..];
+            }
+            _ => {
+                let (taken, left) = rest.split_at(first.len_utf8());
+                bytes.extend_from_slice(taken.as_bytes());
+                rest = left;
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes).replace('\\', "/");
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in text.split('/') {
+        match segment.split(';').next().unwrap_or_default() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    let end = if text.ends_with('/') && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    format!("/{}{end}", segments.join("/"))
+}
+
+/// Whether a path is the prefix itself, or goes on below it.
+pub(super) fn below(path: &str, prefix: &str) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<HttpTarget, TargetError> {
+        HttpTarget::new("GET", url)
+    }
+
+    #[test]
+    fn spellings_of_one_url_are_one() {
+        for (odd, plain) in [
+            ("HTTP://Example.COM", "http://example.com/"),
+            ("http://example.com:80/", "http://example.com/"),
+            ("https://example.com:443/", "https://example.com/"),
+            ("http://example.com:0080/", "http://example.com/"),
+            ("http://example.com:/", "http://example.com/"),
+            ("http://example.com./", "http://example.com/"),
+            ("http://ex%61mple.com/", "http://example.com/"),
+            ("http://bücher.example/", "http://xn--bcher-kva.example/"),
+            ("http://BÜCHER.example/", "http://xn--bcher-kva.example/"),
+            ("http://example。com/", "http://example.com/"),
+            ("http://127.1/", "http://127.0.0.1/"),
+            ("http://2130706433/", "http://127.0.0.1/"),
+            ("http://0x7f.0.0.1/", "http://127.0.0.1/"),
+            ("http://0177.0.0.1/", "http://127.0.0.1/"),
+            ("http://127.0.0.1./", "http://127.0.0.1/"),
+            ("http://[::FFFF:127.0.0.1]/", "http://127.0.0.1/"),
+            ("http://[0:0:0:0:0:0:0:1]/", "http://[::1]/"),
+            ("http://a.example/b/../c", "http://a.example/c"),
+            ("http://a.example/b/%2e%2E/c", "http://a.example/c"),
+            ("http://a.example/../../c", "http://a.example/c"),
+            ("http://a.example/./%63", "http://a.example/c"),
+            ("http://a.example/%e2%82%ac", "http://a.example/%E2%82%AC"),
+            ("http://a.example/€", "http://a.example/%E2%82%AC"),
+            ("http://a.example/100%", "http://a.example/100%25"),
+            ("http://a.example#part", "http://a.example/"),
+            ("http://a.example?q", "http://a.example/?q"),
+        ] {
+            assert_eq!(target(odd), target(plain), "{odd}");
+            assert_eq!(target(odd).unwrap().to_string(), plain, "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_programs_may_read_differently_is_refused() {
+        for (url, error) in [
+            ("http://user@example.com/", TargetError::UserInfo),
+            ("http://a:b@example.com/", TargetError::UserInfo),
+            ("http://@example.com/", TargetError::UserInfo),
+            (
+                "http://example.com\\@evil.example/",
+                TargetError::Characters,
+            ),
+            ("http:\\\\example.com/", TargetError::Characters),
+            ("http://example.com/\r\nHost: x", TargetError::Characters),
+            ("http://example.com/\0", TargetError::Characters),
+            ("http://exa\tmple.com/", TargetError::Characters),
+            (" http://example.com/", TargetError::Characters),
+            ("http:example.com", TargetError::Url),
+            ("/path", TargetError::Url),
+            ("http:///path", TargetError::Url),
+            ("ftp://example.com/", TargetError::Scheme),
+            ("file://example.com/", TargetError::Scheme),
+            ("http://example.com:0/", TargetError::Port),
+            ("http://example.com:65536/", TargetError::Port),
+            ("http://example..com/", TargetError::Host),
+            ("http://example.com../", TargetError::Host),
+            ("http://.example.com/", TargetError::Host),
+            ("http://[::1%25lo]/", TargetError::Host),
+            ("http://[::1/", TargetError::Host),
+            ("http://exa%00mple.com/", TargetError::Host),
+            ("http://exa%2fmple.com/", TargetError::Host),
+            ("http://*.example.com/", TargetError::Host),
+            ("http://256.256.256.256/", TargetError::Host),
+        ] {
+            assert_eq!(target(url), Err(error), "{url}");
+        }
+        let long = format!("http://example.com/{}", "a".repeat(MAX_URL));
+        assert_eq!(target(&long), Err(TargetError::TooLong));
+        let label = format!("http://{}.example/", "a".repeat(64));
+        assert_eq!(target(&label), Err(TargetError::Host));
+    }
+
+    #[test]
+    fn methods_are_tokens_and_two_are_never_sent() {
+        let method = |method| HttpTarget::new(method, "http://a.example/").map(|_| ());
+        assert_eq!(method("GET"), Ok(()));
+        assert_eq!(method("PROPFIND"), Ok(()));
+        assert_eq!(method(""), Err(TargetError::Method));
+        assert_eq!(method("GET /x HTTP/1.1\r\n"), Err(TargetError::Method));
+        assert_eq!(method("CONNECT"), Err(TargetError::ForbiddenMethod));
+        assert_eq!(method("Trace"), Err(TargetError::ForbiddenMethod));
+    }
+
+    #[test]
+    fn a_prefix_holds_however_a_server_reads_the_path() {
+        let below = |path: &str, prefix: &str| {
+            target(&format!("http://a.example{path}"))
+                .unwrap()
+                .is_below(prefix)
+        };
+        for path in [
+            "/api",
+            "/api/",
+            "/api/x",
+            "/api//x",
+            "/x/../api/y",
+            "/%61pi/x",
+            "/api/a;b",
+        ] {
+            assert!(below(path, "/api"), "{path}");
+        }
+        for path in [
+            "/",
+            "/apix",
+            "/API",
+            "//api",
+            "/api/../x",
+            "/api/..%2fx",
+            "/api/%2e%2e%2fx",
+            "/api/..%5cx",
+            "/api/%252e%252e/x",
+            "/api/%252e%252e%252fx",
+            "/api/..;/x",
+            "/api//../../x",
+            "/api%2fx",
+        ] {
+            assert!(!below(path, "/api"), "{path}");
+        }
+        assert!(!below("/api", "/api/"));
+        assert!(below("/api/x", "/api/"));
+        assert!(below("/anything/..%2f", "/"));
+    }
+
+    #[test]
+    fn what_is_sent_is_what_was_checked() {
+        let target = target("http://A.example:8080/x/../y?q=%41#f").unwrap();
+        assert_eq!(target.path_and_query(), "/y?q=%41");
+        assert_eq!(target.authority(), "a.example:8080");
+        assert_eq!(target.origin(), "http://a.example:8080/");
+    }
+}

@@ -1,0 +1,80 @@
+//! Figures as people write and read them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{KIB, MIB};
+
+/// Reads a count of bytes: digits, or digits with a unit (`64MiB`, `1.5 GB`, `512k`).
+///
+/// # Errors
+/// A text that says what was expected.
+///
+/// ```
+/// assert_eq!(skillhost::parse_bytes("64MiB"), Ok(67_108_864));
+/// assert!(skillhost::parse_bytes("64 apples").is_err());
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    bytesize::ByteSize::from_str(text.trim())
+        .map(|size| size.as_u64())
+        .map_err(|_| format!("`{text}` is not a size; write bytes or a unit, such as `64MiB`"))
+}
+
+/// Reads a duration with its unit: `500ms`, `2s`, `1m 30s`.
+///
+/// # Errors
+/// A text that says what was expected.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(skillhost::parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+/// assert!(skillhost::parse_duration("90").is_err());
+/// ```
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text.trim()).map_err(|_| {
+        format!("`{text}` is not a duration; write a number and a unit, such as `500ms` or `2s`")
+    })
+}
+
+/// Bytes for a person, exact where a unit divides them: `64 MiB`, `1.5 KiB`, `17 B`.
+pub fn display_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)];
+    for (unit, size) in UNITS {
+        if bytes >= size {
+            return if bytes.is_multiple_of(size) {
+                format!("{} {unit}", bytes / size)
+            } else {
+                // Two significant decimals are plenty; the exact figure is in the JSON.
+                format!("{:.1} {unit}", bytes as f64 / size as f64)
+            };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// A count with thousands separated by commas.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(display_bytes(64 * MIB), "64 MiB");
+        assert_eq!(display_bytes(1536), "1.5 KiB");
+        assert_eq!(display_bytes(17), "17 B");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(123), "123");
+    }
+}

@@ -1,0 +1,272 @@
+//! Open files and directories of a guest's.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
+
+use super::shared::{Fault, Open, Shared};
+use crate::grant::{DirectoryGrant, Mode};
+
+/// How often a file that comes and goes meanwhile is looked for.
+const ATTEMPTS: usize = 16;
+
+/// What a guest's handle stands for.
+#[derive(Clone)]
+pub(super) enum Descriptor {
+    File(Arc<File>),
+    Directory(Arc<Directory>),
+}
+
+/// By which grant something was opened.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub shared: Arc<Shared>,
+    pub grant: Arc<DirectoryGrant>,
+}
+
+pub(super) struct File {
+    pub file: std::fs::File,
+    pub readable: bool,
+    pub writable: bool,
+    pub origin: Origin,
+    _open: Open,
+}
+
+pub(super) struct Directory {
+    pub dir: Dir,
+    pub origin: Origin,
+    _open: Open,
+}
+
+/// How a guest wants something opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub follow: bool,
+    pub read: bool,
+    pub write: bool,
+    pub create: bool,
+    pub exclusive: bool,
+    pub truncate: bool,
+    pub directory: bool,
+}
+
+impl Origin {
+    /// Whether anything may be changed there.
+    ///
+    /// # Errors
+    /// Where it may not. The refusal is noted.
+    pub fn changeable(&self) -> Result<(), Fault> {
+        match self.grant.mode {
+            Mode::Rw => Ok(()),
+            Mode::Ro => Err(self.shared.read_only(&self.grant)),
+        }
+    }
+
+    /// What to make of an error that a path led to.
+    pub fn fault(&self, error: io::Error, path: &str) -> Fault {
+        // cap-std's own refusals have no number, for the system never saw the path, or its number
+        // would say something else.
+        if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
+            return self.shared.escape(&self.grant, path);
+        }
+        error.into()
+    }
+}
+
+impl Directory {
+    /// Opens the directory of the host's that is granted. Blocks. The inner error is the grant's.
+    pub fn ambient(origin: Origin) -> Result<io::Result<Self>, Fault> {
+        let open = origin.shared.open()?;
+        let dir = Dir::open_ambient_dir(&origin.grant.host, cap_std::ambient_authority());
+        Ok(dir.map(|dir| Directory {
+            dir,
+            origin,
+            _open: open,
+        }))
+    }
+
+    /// Opens a file or directory in it, or makes a file. Blocks.
+    ///
+    /// What is there is looked at before it is opened, by a handle that does nothing but name it:
+    /// opening a FIFO could wait for ever, and opening a device can do things. The file itself is
+    /// then opened by that handle, so that nobody can put something else in its place in between.
+    pub fn open(&self, path: &str, wanted: Wanted) -> Result<Descriptor, Fault> {
+        let changes = wanted.write || wanted.create || wanted.truncate;
+        if changes {
+            self.origin.changeable()?;
+        }
+        let open = self.origin.shared.open()?;
+        for _ in 0..ATTEMPTS {
+            let found = self.name(path, wanted.follow);
+            match found {
+                Ok(_) if wanted.create && wanted.exclusive => return Err(ErrorCode::Exist.into()),
+                Ok(named) => return self.opened(named, path, wanted, open),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.create => {
+                    if let Some(file) = self.make(path, wanted.read)? {
+                        return Ok(Descriptor::File(Arc::new(File {
+                            file,
+                            readable: wanted.read,
+                            writable: wanted.write,
+                            origin: self.origin.clone(),
+                            _open: open,
+                        })));
+                    }
+                }
+                Err(error) => return Err(self.origin.fault(error, path)),
+            }
+        }
+        // Also a link that leads nowhere: what stands at its end is not made.
+        Err(ErrorCode::NoEntry.into())
+    }
+
+    /// A handle that names what stands at a path, and can do nothing else with it.
+    fn name(&self, path: &str, follow: bool) -> io::Result<cap_std::fs::File> {
+        let follow = match follow {
+            true => FollowSymlinks::Yes,
+            false => FollowSymlinks::No,
+        };
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .follow(follow)
+            .custom_flags(OFlags::PATH.bits().cast_signed());
+        self.dir.open_with(path, &options)
+    }
+
+    fn opened(
+        &self,
+        named: cap_std::fs::File,
+        path: &str,
+        wanted: Wanted,
+        open: Open,
+    ) -> Result<Descriptor, Fault> {
+        let kind = kind(&named.metadata()?);
+        match kind {
+            DescriptorType::Directory if wanted.write || wanted.create || wanted.truncate => {
+                Err(ErrorCode::IsDirectory.into())
+            }
+            DescriptorType::Directory => Ok(Descriptor::Directory(Arc::new(Directory {
+                dir: Dir::from_std_file(named.into_std()),
+                origin: self.origin.clone(),
+                _open: open,
+            }))),
+            DescriptorType::RegularFile if wanted.directory => Err(ErrorCode::NotDirectory.into()),
+            DescriptorType::RegularFile => {
+                let writable = wanted.write || wanted.truncate;
+                let file = std::fs::File::options()
+                    .read(wanted.read || !writable)
+                    .write(writable)
+                    .truncate(wanted.truncate)
+                    .open(format!("/proc/self/fd/{}", named.as_raw_fd()))?;
+                Ok(Descriptor::File(Arc::new(File {
+                    file,
+                    readable: wanted.read,
+                    writable: wanted.write,
+                    origin: self.origin.clone(),
+                    _open: open,
+                })))
+            }
+            DescriptorType::SymbolicLink => Err(ErrorCode::Loop.into()),
+            other => Err(self.origin.shared.special(
+                &self.origin.grant,
+                path,
+                match other {
+                    DescriptorType::Fifo => "a FIFO",
+                    DescriptorType::Socket => "a socket",
+                    DescriptorType::BlockDevice | DescriptorType::CharacterDevice => "a device",
+                    _ => "of an unknown kind",
+                },
+            )),
+        }
+    }
+
+    /// Makes a file that is not there; `None` where it came into being meanwhile.
+    fn make(&self, path: &str, read: bool) -> Result<Option<std::fs::File>, Fault> {
+        self.origin.shared.create()?;
+        let mut options = OpenOptions::new();
+        options.read(read).write(true).create_new(true);
+        match self.dir.open_with(path, &options) {
+            Ok(file) => Ok(Some(file.into_std())),
+            Err(error) => {
+                self.origin.shared.not_created();
+                match error.kind() {
+                    io::ErrorKind::AlreadyExists => Ok(None),
+                    _ => Err(self.origin.fault(error, path)),
+                }
+            }
+        }
+    }
+
+    /// Has something made in it that counts as a new file.
+    pub fn create(
+        &self,
+        path: &str,
+        make: impl FnOnce(&Dir) -> io::Result<()>,
+    ) -> Result<(), Fault> {
+        self.origin.shared.create()?;
+        make(&self.dir).map_err(|error| {
+            self.origin.shared.not_created();
+            self.origin.fault(error, path)
+        })
+    }
+}
+
+impl Descriptor {
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Descriptor::File(file) => &file.origin,
+            Descriptor::Directory(directory) => &directory.origin,
+        }
+    }
+
+    /// What the system knows of it. Blocks.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        match self {
+            Descriptor::File(file) => Metadata::from_file(&file.file),
+            Descriptor::Directory(directory) => directory.dir.dir_metadata(),
+        }
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The kind of thing that it is.
+pub(super) fn kind(metadata: &Metadata) -> DescriptorType {
+    kind_of(metadata.file_type())
+}
+
+/// The kind of thing that it is.
+pub(super) fn kind_of(kind: cap_std::fs::FileType) -> DescriptorType {
+    use cap_fs_ext::FileTypeExt;
+    if kind.is_dir() {
+        DescriptorType::Directory
+    } else if kind.is_file() {
+        DescriptorType::RegularFile
+    } else if kind.is_symlink() {
+        DescriptorType::SymbolicLink
+    } else if kind.is_fifo() {
+        DescriptorType::Fifo
+    } else if kind.is_socket() {
+        DescriptorType::Socket
+    } else if kind.is_block_device() {
+        DescriptorType::BlockDevice
+    } else if kind.is_char_device() {
+        DescriptorType::CharacterDevice
+    } else {
+        DescriptorType::Unknown
+    }
+}
+
+/// What tells one file from another.
+pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
+    (MetadataExt::dev(metadata), MetadataExt::ino(metadata))
+}

@@ -1,0 +1,542 @@
+//! `wasi:filesystem`, function by function.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Component, Path};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cap_fs_ext::{DirExt, SystemTimeSpec};
+use cap_std::fs::Metadata;
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
+use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+
+use types::{DescriptorFlags, ErrorCode, Filesize, OpenFlags, PathFlags};
+
+use super::descriptor::{Descriptor, Directory, File, Wanted, identity, kind};
+use super::listing::Listing;
+use super::shared::Fault;
+use super::stream::{Place, Reader, Writer, read_at, write};
+use crate::sandbox::state::State;
+
+// WASI's own bindings are used, with the resources of wasmtime-wasi in their types. A `Resource`
+// is a number and a type that is only a name: what stands behind the number in the table is ours.
+type Handle = Resource<types::Descriptor>;
+type Entries = Resource<types::DirectoryEntryStream>;
+
+impl State {
+    fn descriptor(&mut self, handle: &Handle) -> FsResult<Descriptor> {
+        let ours = Resource::<Descriptor>::new_borrow(handle.rep());
+        Ok(self.table().get(&ours)?.clone())
+    }
+
+    fn file(&mut self, handle: &Handle) -> FsResult<Arc<File>> {
+        match self.descriptor(handle)? {
+            Descriptor::File(file) => Ok(file),
+            Descriptor::Directory(_) => Err(ErrorCode::IsDirectory.into()),
+        }
+    }
+
+    fn writable(&mut self, handle: &Handle) -> FsResult<Arc<File>> {
+        let file = self.file(handle)?;
+        if !file.writable {
+            // Opened for reading; that the grant allows no more was said where it was opened.
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        Ok(file)
+    }
+
+    fn directory(&mut self, handle: &Handle) -> FsResult<Arc<Directory>> {
+        match self.descriptor(handle)? {
+            Descriptor::Directory(directory) => Ok(directory),
+            Descriptor::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
+    }
+
+    fn handle(&mut self, descriptor: Descriptor) -> FsResult<Handle> {
+        Ok(Resource::new_own(self.table().push(descriptor)?.rep()))
+    }
+}
+
+/// Does something with a directory on a thread that may block. Errors are told apart by the path
+/// that led to them.
+async fn within<T: Send + 'static>(
+    directory: Arc<Directory>,
+    path: String,
+    work: impl FnOnce(&Directory, &str) -> io::Result<T> + Send + 'static,
+) -> FsResult<T> {
+    let shared = Arc::clone(&directory.origin.shared);
+    let done = shared
+        .run(move || work(&directory, &path).map_err(|error| directory.origin.fault(error, &path)))
+        .await?;
+    Ok(done)
+}
+
+/// Does something with whatever it is on a thread that may block.
+async fn with<T: Send + 'static>(
+    descriptor: Descriptor,
+    work: impl FnOnce(&Descriptor) -> io::Result<T> + Send + 'static,
+) -> FsResult<T> {
+    let shared = Arc::clone(&descriptor.origin().shared);
+    Ok(shared.run(move || Ok(work(&descriptor)?)).await?)
+}
+
+impl preopens::Host for State {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
+        let mut handles = Vec::new();
+        for directory in self.directories.granted() {
+            let path = directory.origin.grant.guest.clone();
+            let handle = self.handle(Descriptor::Directory(directory));
+            let handle = handle.map_err(|error| match error.downcast() {
+                Ok(code) => code.into(),
+                Err(error) => error,
+            })?;
+            handles.push((handle, path));
+        }
+        Ok(handles)
+    }
+}
+
+impl types::Host for State {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        error.downcast()
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table().get(&error)?;
+        Ok(error.downcast_ref::<ErrorCode>().copied())
+    }
+}
+
+impl types::HostDescriptor for State {
+    async fn advise(
+        &mut self,
+        handle: Handle,
+        _offset: Filesize,
+        _length: Filesize,
+        _advice: types::Advice,
+    ) -> FsResult<()> {
+        // Advice is not heeded: what it would do to the page cache is not the guest's to say.
+        self.file(&handle).map(drop)
+    }
+
+    async fn sync_data(&mut self, handle: Handle) -> FsResult<()> {
+        self.sync(handle).await
+    }
+
+    async fn sync(&mut self, handle: Handle) -> FsResult<()> {
+        with(self.descriptor(&handle)?, |descriptor| match descriptor {
+            Descriptor::File(file) => file.file.sync_all(),
+            Descriptor::Directory(directory) => directory.dir.open(".")?.sync_all(),
+        })
+        .await
+    }
+
+    async fn get_flags(&mut self, handle: Handle) -> FsResult<DescriptorFlags> {
+        Ok(match self.descriptor(&handle)? {
+            Descriptor::File(file) => {
+                let flag = |holds, flag| {
+                    if holds {
+                        flag
+                    } else {
+                        DescriptorFlags::empty()
+                    }
+                };
+                flag(file.readable, DescriptorFlags::READ)
+                    | flag(file.writable, DescriptorFlags::WRITE)
+            }
+            Descriptor::Directory(directory) => match directory.origin.grant.mode {
+                crate::grant::Mode::Ro => DescriptorFlags::READ,
+                crate::grant::Mode::Rw => DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY,
+            },
+        })
+    }
+
+    async fn get_type(&mut self, handle: Handle) -> FsResult<types::DescriptorType> {
+        Ok(match self.descriptor(&handle)? {
+            Descriptor::File(_) => types::DescriptorType::RegularFile,
+            Descriptor::Directory(_) => types::DescriptorType::Directory,
+        })
+    }
+
+    async fn set_size(&mut self, handle: Handle, size: Filesize) -> FsResult<()> {
+        let file = self.writable(&handle)?;
+        let shared = Arc::clone(&file.origin.shared);
+        let work = move || {
+            let grown = size.saturating_sub(file.file.metadata()?.len());
+            file.origin.shared.write(grown)?;
+            Ok(file.file.set_len(size)?)
+        };
+        Ok(shared.run(work).await?)
+    }
+
+    async fn set_times(
+        &mut self,
+        handle: Handle,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        let descriptor = self.descriptor(&handle)?;
+        descriptor.origin().changeable()?;
+        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        with(descriptor, move |descriptor| match descriptor {
+            Descriptor::File(file) => {
+                let mut times = std::fs::FileTimes::new();
+                let absolute = |time| match time {
+                    SystemTimeSpec::Absolute(time) => cap_std::time::SystemTime::into_std(time),
+                    SystemTimeSpec::SymbolicNow => SystemTime::now(),
+                };
+                if let Some(time) = accessed {
+                    times = times.set_accessed(absolute(time));
+                }
+                if let Some(time) = modified {
+                    times = times.set_modified(absolute(time));
+                }
+                file.file.set_times(times)
+            }
+            Descriptor::Directory(directory) => directory.dir.set_times(".", accessed, modified),
+        })
+        .await
+    }
+
+    async fn read(
+        &mut self,
+        handle: Handle,
+        length: Filesize,
+        offset: Filesize,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        let file = self.file(&handle)?;
+        let shared = Arc::clone(&file.origin.shared);
+        let read = shared
+            .run(move || read_at(&file.file, length, offset))
+            .await?;
+        let ended = read.is_empty();
+        Ok((read, ended))
+    }
+
+    async fn write(
+        &mut self,
+        handle: Handle,
+        bytes: Vec<u8>,
+        offset: Filesize,
+    ) -> FsResult<Filesize> {
+        let file = self.writable(&handle)?;
+        let shared = Arc::clone(&file.origin.shared);
+        let work = move || {
+            write(&file.origin.shared, &file.file, &bytes, Place::At(offset))?;
+            Ok(bytes.len() as u64)
+        };
+        Ok(shared.run(work).await?)
+    }
+
+    async fn read_directory(&mut self, handle: Handle) -> FsResult<Entries> {
+        let listing = Listing::new(self.directory(&handle)?).await?;
+        Ok(Resource::new_own(self.table().push(listing)?.rep()))
+    }
+
+    async fn create_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
+        let directory = self.directory(&handle)?;
+        directory.origin.changeable()?;
+        let shared = Arc::clone(&directory.origin.shared);
+        let work = move || directory.create(&path, |dir| dir.create_dir(&path));
+        Ok(shared.run(work).await?)
+    }
+
+    async fn stat(&mut self, handle: Handle) -> FsResult<types::DescriptorStat> {
+        let metadata = with(self.descriptor(&handle)?, Descriptor::metadata).await?;
+        Ok(stat(&metadata))
+    }
+
+    async fn stat_at(
+        &mut self,
+        handle: Handle,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<types::DescriptorStat> {
+        let metadata = within(self.directory(&handle)?, path, metadata_at(flags)).await?;
+        Ok(stat(&metadata))
+    }
+
+    async fn set_times_at(
+        &mut self,
+        handle: Handle,
+        flags: PathFlags,
+        path: String,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        let directory = self.directory(&handle)?;
+        directory.origin.changeable()?;
+        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        within(directory, path, move |directory, path| {
+            if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+                directory.dir.set_times(path, accessed, modified)
+            } else {
+                directory.dir.set_symlink_times(path, accessed, modified)
+            }
+        })
+        .await
+    }
+
+    async fn link_at(
+        &mut self,
+        handle: Handle,
+        old_flags: PathFlags,
+        old_path: String,
+        new_handle: Handle,
+        new_path: String,
+    ) -> FsResult<()> {
+        let (old, new) = (self.directory(&handle)?, self.directory(&new_handle)?);
+        // In both: by a second name elsewhere, what may only be read here could be written to.
+        old.origin.changeable()?;
+        new.origin.changeable()?;
+        if old_flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let shared = Arc::clone(&new.origin.shared);
+        let work = move || {
+            let link = |dir: &cap_std::fs::Dir| old.dir.hard_link(&old_path, dir, &new_path);
+            new.create(&new_path, link)
+        };
+        Ok(shared.run(work).await?)
+    }
+
+    async fn open_at(
+        &mut self,
+        handle: Handle,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Handle> {
+        let directory = self.directory(&handle)?;
+        let synchronised = DescriptorFlags::FILE_INTEGRITY_SYNC
+            | DescriptorFlags::DATA_INTEGRITY_SYNC
+            | DescriptorFlags::REQUESTED_WRITE_SYNC;
+        if flags.intersects(synchronised) {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let making = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE;
+        if open_flags.contains(OpenFlags::DIRECTORY) && open_flags.intersects(making) {
+            return Err(ErrorCode::Invalid.into());
+        }
+        let write = flags.contains(DescriptorFlags::WRITE);
+        let wanted = Wanted {
+            follow: path_flags.contains(PathFlags::SYMLINK_FOLLOW),
+            // A file that is not to be written to is to be read, whatever the flags say.
+            read: flags.contains(DescriptorFlags::READ) || !write,
+            write,
+            create: open_flags.contains(OpenFlags::CREATE),
+            exclusive: open_flags.contains(OpenFlags::EXCLUSIVE),
+            truncate: open_flags.contains(OpenFlags::TRUNCATE),
+            directory: open_flags.contains(OpenFlags::DIRECTORY),
+        };
+        let shared = Arc::clone(&directory.origin.shared);
+        let opened = shared.run(move || directory.open(&path, wanted)).await?;
+        self.handle(opened)
+    }
+
+    fn drop(&mut self, handle: Handle) -> wasmtime::Result<()> {
+        let ours = Resource::<Descriptor>::new_own(handle.rep());
+        self.table().delete(ours)?;
+        Ok(())
+    }
+
+    async fn readlink_at(&mut self, handle: Handle, path: String) -> FsResult<String> {
+        let target = within(self.directory(&handle)?, path, |directory, path| {
+            directory.dir.read_link(path)
+        })
+        .await?;
+        let target = target.into_os_string().into_string();
+        target.map_err(|_| ErrorCode::IllegalByteSequence.into())
+    }
+
+    async fn remove_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
+        let directory = self.directory(&handle)?;
+        directory.origin.changeable()?;
+        within(directory, path, |directory, path| {
+            directory.dir.remove_dir(path)
+        })
+        .await
+    }
+
+    async fn rename_at(
+        &mut self,
+        handle: Handle,
+        old_path: String,
+        new_handle: Handle,
+        new_path: String,
+    ) -> FsResult<()> {
+        let (old, new) = (self.directory(&handle)?, self.directory(&new_handle)?);
+        old.origin.changeable()?;
+        new.origin.changeable()?;
+        within(old, old_path, move |old, old_path| {
+            old.dir.rename(old_path, &new.dir, &new_path)
+        })
+        .await
+    }
+
+    async fn symlink_at(
+        &mut self,
+        handle: Handle,
+        target: String,
+        new_path: String,
+    ) -> FsResult<()> {
+        let directory = self.directory(&handle)?;
+        directory.origin.changeable()?;
+        // A link that leads out is of no use to the guest, which cannot follow it, but whoever
+        // reads the directory later may.
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !Path::new(&target).components().all(inside) {
+            let origin = &directory.origin;
+            return Err(origin.shared.escape(&origin.grant, &target).into());
+        }
+        let shared = Arc::clone(&directory.origin.shared);
+        let work = move || directory.create(&new_path, |dir| dir.symlink(&target, &new_path));
+        Ok(shared.run(work).await?)
+    }
+
+    async fn unlink_file_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
+        let directory = self.directory(&handle)?;
+        directory.origin.changeable()?;
+        within(directory, path, |directory, path| {
+            directory.dir.remove_file_or_symlink(path)
+        })
+        .await
+    }
+
+    fn read_via_stream(
+        &mut self,
+        handle: Handle,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let reader: DynInputStream = Box::new(Reader::new(self.file(&handle)?, offset)?);
+        Ok(self.table().push(reader)?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        handle: Handle,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let writer = Writer::new(self.writable(&handle)?, Place::At(offset))?;
+        let writer: DynOutputStream = Box::new(writer);
+        Ok(self.table().push(writer)?)
+    }
+
+    fn append_via_stream(&mut self, handle: Handle) -> FsResult<Resource<DynOutputStream>> {
+        let writer = Writer::new(self.writable(&handle)?, Place::End)?;
+        let writer: DynOutputStream = Box::new(writer);
+        Ok(self.table().push(writer)?)
+    }
+
+    async fn is_same_object(&mut self, one: Handle, other: Handle) -> wasmtime::Result<bool> {
+        let both = [self.descriptor(&one), self.descriptor(&other)];
+        let [Ok(one), Ok(other)] = both else {
+            return Err(wasmtime::Error::msg("no such descriptor"));
+        };
+        let same = with(one, move |one| {
+            Ok(identity(&one.metadata()?) == identity(&other.metadata()?))
+        });
+        // What the system cannot tell apart is not known to be the same.
+        Ok(same.await.unwrap_or(false))
+    }
+
+    async fn metadata_hash(&mut self, handle: Handle) -> FsResult<types::MetadataHashValue> {
+        let metadata = with(self.descriptor(&handle)?, Descriptor::metadata).await?;
+        Ok(hash(&metadata))
+    }
+
+    async fn metadata_hash_at(
+        &mut self,
+        handle: Handle,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<types::MetadataHashValue> {
+        let metadata = within(self.directory(&handle)?, path, metadata_at(flags)).await?;
+        Ok(hash(&metadata))
+    }
+}
+
+impl types::HostDirectoryEntryStream for State {
+    async fn read_directory_entry(
+        &mut self,
+        entries: Entries,
+    ) -> FsResult<Option<types::DirectoryEntry>> {
+        let ours = Resource::<Listing>::new_borrow(entries.rep());
+        Ok(self.table().get_mut(&ours)?.next().await?)
+    }
+
+    fn drop(&mut self, entries: Entries) -> wasmtime::Result<()> {
+        let ours = Resource::<Listing>::new_own(entries.rep());
+        self.table().delete(ours)?;
+        Ok(())
+    }
+}
+
+fn metadata_at(
+    flags: PathFlags,
+) -> impl FnOnce(&Directory, &str) -> io::Result<Metadata> + Send + 'static {
+    move |directory, path| {
+        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            directory.dir.metadata(path)
+        } else {
+            directory.dir.symlink_metadata(path)
+        }
+    }
+}
+
+fn stat(metadata: &Metadata) -> types::DescriptorStat {
+    use cap_fs_ext::MetadataExt;
+    let time = |time: io::Result<cap_std::time::SystemTime>| {
+        // Before 1970 there is no time in WASI.
+        let since = time.ok()?.into_std().duration_since(UNIX_EPOCH).ok()?;
+        Some(Datetime {
+            seconds: since.as_secs(),
+            nanoseconds: since.subsec_nanos(),
+        })
+    };
+    types::DescriptorStat {
+        type_: kind(metadata),
+        link_count: metadata.nlink(),
+        size: metadata.len(),
+        data_access_timestamp: time(metadata.accessed()),
+        data_modification_timestamp: time(metadata.modified()),
+        status_change_timestamp: None,
+    }
+}
+
+fn hash(metadata: &Metadata) -> types::MetadataHashValue {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, identity(metadata)).hash(&mut hasher);
+        hasher.finish()
+    };
+    types::MetadataHashValue {
+        lower: half(0),
+        upper: half(1),
+    }
+}
+
+fn time(time: types::NewTimestamp) -> Result<Option<SystemTimeSpec>, Fault> {
+    Ok(match time {
+        types::NewTimestamp::NoChange => None,
+        types::NewTimestamp::Now => Some(SystemTimeSpec::SymbolicNow),
+        types::NewTimestamp::Timestamp(Datetime {
+            seconds,
+            nanoseconds,
+        }) => {
+            let since = Duration::from_secs(seconds)
+                .checked_add(Duration::from_nanos(nanoseconds.into()))
+                .ok_or(ErrorCode::Overflow)?;
+            let time = UNIX_EPOCH.checked_add(since).ok_or(ErrorCode::Overflow)?;
+            let time = cap_std::time::SystemTime::from_std(time);
+            Some(SystemTimeSpec::Absolute(time))
+        }
+    })
+}

@@ -1,0 +1,273 @@
+//! Scratch directories: private to one execution, and gone when it ends.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cap_fs_ext::{DirExt, OsMetadataExt};
+use cap_std::fs::Dir;
+
+/// What the folders of hosts are called, before a number.
+const PREFIX: &str = "skillhost-scratch-";
+/// A file in it that is locked for as long as the host lives.
+const LOCK: &str = "lock";
+/// How often the removal of a folder is begun anew, as a write that was under way when its guest
+/// was stopped may still put something into it.
+const ATTEMPTS: usize = 100;
+
+/// Where a host makes scratch directories.
+pub(crate) struct ScratchRoot {
+    pub(super) base: PathBuf,
+    folder: Mutex<Option<Arc<Folder>>>,
+}
+
+/// A host's own folder, of mode 0700.
+struct Folder {
+    path: PathBuf,
+    made: AtomicU64,
+    /// Locked while the host lives: what is not locked was left by one that was killed.
+    _lock: File,
+}
+
+/// One scratch directory. Removed, with all that is in it, when it is dropped; that blocks.
+pub(super) struct Scratch {
+    pub path: PathBuf,
+    /// Goes with the last of its directories.
+    _folder: Arc<Folder>,
+}
+
+impl ScratchRoot {
+    /// In a folder of the host's, `base`. Nothing is made before it is needed.
+    pub fn new(base: PathBuf) -> Self {
+        ScratchRoot {
+            base,
+            folder: Mutex::default(),
+        }
+    }
+
+    /// Makes an empty directory. Blocks.
+    ///
+    /// The first time, what hosts that were killed have left behind is removed.
+    pub(super) fn make(&self) -> io::Result<Scratch> {
+        let folder = self.folder()?;
+        let number = folder.made.fetch_add(1, Ordering::Relaxed);
+        let path = folder.path.join(number.to_string());
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Scratch {
+            path,
+            _folder: folder,
+        })
+    }
+
+    fn folder(&self) -> io::Result<Arc<Folder>> {
+        // Either there or not: a panicking holder cannot have left it in between.
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = &*folder {
+            return Ok(Arc::clone(folder));
+        }
+        fs::create_dir_all(&self.base)?;
+        if let Err(error) = sweep(&self.base) {
+            tracing::debug!("old scratch directories stay behind: {error}");
+        }
+        let path = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(PermissionsExt::from_mode(0o700))
+            .tempdir_in(&self.base)?
+            .keep();
+        let lock = File::create_new(path.join(LOCK))?;
+        lock.lock()?;
+        let made = Arc::new(Folder {
+            path,
+            made: AtomicU64::new(0),
+            _lock: lock,
+        });
+        *folder = Some(Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            let path = self.path.display();
+            tracing::warn!("the scratch directory `{path}` stays behind: {error}");
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            let path = self.path.display();
+            tracing::warn!("the folder `{path}` stays behind: {error}");
+        }
+    }
+}
+
+/// Removes the folders of hosts that are no more.
+fn sweep(base: &Path) -> io::Result<()> {
+    let base = Dir::open_ambient_dir(base, cap_std::ambient_authority())?;
+    for entry in base.entries()? {
+        let name = entry?.file_name();
+        if !name.to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        // Others may put what they like into a base such as `/tmp`, so only a directory of this
+        // user's own is touched, and it is held by its handle rather than by its name.
+        let Ok(folder) = base.open_dir_nofollow(&name) else {
+            continue;
+        };
+        let metadata = folder.dir_metadata()?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+            continue;
+        }
+        // One that has no lock yet is just being made.
+        let Ok(lock) = folder.open(LOCK) else {
+            continue;
+        };
+        if lock.into_std().try_lock().is_ok() {
+            clear(&folder)?;
+            base.remove_dir(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory of this host's and all that is in it.
+fn remove(path: &Path) -> io::Result<()> {
+    let dir = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
+    let mut ended = Ok(());
+    for _ in 0..ATTEMPTS {
+        clear(&dir)?;
+        ended = fs::remove_dir(path);
+        match &ended {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            _ => break,
+        }
+    }
+    ended
+}
+
+/// Removes all that is in a directory, however deep it is nested: what lies two levels down is
+/// moved up, so that neither the stack nor the number of open files grows with the depth.
+fn clear(dir: &Dir) -> io::Result<()> {
+    let mut moved = 0_u64;
+    loop {
+        let mut empty = true;
+        for entry in dir.entries()? {
+            let entry = entry?;
+            empty = false;
+            let name = entry.file_name();
+            if !entry.file_type()?.is_dir() {
+                dir.remove_file(&name)?;
+                continue;
+            }
+            let inner = dir.open_dir(&name)?;
+            for child in inner.entries()? {
+                let child = child?;
+                let child_name = child.file_name();
+                if !child.file_type()?.is_dir() {
+                    inner.remove_file(&child_name)?;
+                    continue;
+                }
+                // A name may be taken by something of the guest's.
+                loop {
+                    moved += 1;
+                    match inner.rename(&child_name, dir, format!("moved-{moved}")) {
+                        Err(error) if is_taken(&error) => {}
+                        done => break done?,
+                    }
+                }
+            }
+            dir.remove_dir(&name)?;
+        }
+        if empty {
+            return Ok(());
+        }
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AlreadyExists
+            | io::ErrorKind::DirectoryNotEmpty
+            | io::ErrorKind::NotADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_and_wide_directory_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().join("scratch"));
+        let scratch = root.make().unwrap();
+        let path = scratch.path.clone();
+        let mut dir = Dir::open_ambient_dir(&path, cap_std::ambient_authority()).unwrap();
+        for name in ["moved-1", "moved-2", "moved-7"] {
+            dir.create_dir(name).unwrap();
+            dir.write(format!("{name}/file"), "x").unwrap();
+        }
+        dir.write("moved-4", "a file").unwrap();
+        // Deeper than a path can say, and than this process may have files open.
+        for depth in 0..3_000 {
+            dir.write("file", "x").unwrap();
+            dir.symlink_contents("/", "root").unwrap();
+            dir.create_dir("moved-3").unwrap();
+            if depth % 100 == 0 {
+                dir.create_dir("other").unwrap();
+            }
+            dir = dir.open_dir("moved-3").unwrap();
+        }
+        drop(dir);
+        drop(scratch);
+        assert!(!path.exists());
+        drop(root);
+        let left: Vec<_> = fs::read_dir(base.path().join("scratch")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn what_a_dead_host_left_is_swept_and_what_a_living_one_has_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let living = ScratchRoot::new(base.path().into());
+        let kept = living.make().unwrap();
+        let dead = base.path().join("skillhost-scratch-dead");
+        fs::create_dir_all(dead.join("0/inner")).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        fs::set_permissions(&dead, fs::Permissions::from_mode(0o700)).unwrap();
+        // A trap: it looks like one of ours, and leads to somebody's documents.
+        let documents = base.path().join("documents");
+        fs::create_dir(&documents).unwrap();
+        fs::write(documents.join(LOCK), "").unwrap();
+        fs::set_permissions(&documents, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(&documents, base.path().join("skillhost-scratch-x")).unwrap();
+        let unrelated = base.path().join("other");
+        fs::create_dir(&unrelated).unwrap();
+        let next = ScratchRoot::new(base.path().into());
+        drop(next.make().unwrap());
+        assert!(!dead.exists());
+        assert!(kept.path.exists() && unrelated.exists());
+        assert!(documents.join(LOCK).exists());
+    }
+
+    #[test]
+    fn each_is_private_and_of_its_own() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().into());
+        let (one, other) = (root.make().unwrap(), root.make().unwrap());
+        assert_ne!(one.path, other.path);
+        for path in [one.path.as_path(), one.path.parent().unwrap()] {
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What all descriptors of one execution share: threads to block on, quotas, and whom to tell of
+//! refusals.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
+use wasmtime_wasi::p2::{FsError, StreamError};
+
+use crate::grant::{Capability, Denial, DirectoryGrant};
+use crate::limits::{Limit, Limits};
+use crate::sandbox::capability::Refusals;
+use crate::sandbox::classify::Stop;
+use crate::sandbox::disk::Disk;
+use crate::text::{printable, shortened};
+
+/// Calls of one execution that may be on the threads for the disk at once.
+const TURNS: usize = 4;
+
+/// See the module.
+pub(super) struct Shared {
+    disk: Arc<Disk>,
+    turns: Arc<Semaphore>,
+    refusals: Refusals,
+    open_files: Quota,
+    created_files: Quota,
+    write_bytes: Quota,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The guest hears of it.
+    Code(ErrorCode),
+    /// The execution ends.
+    Stop(Stop),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Fault::Code(error.into())
+    }
+}
+
+impl From<ErrorCode> for Fault {
+    fn from(code: ErrorCode) -> Self {
+        Fault::Code(code)
+    }
+}
+
+impl From<rustix::io::Errno> for Fault {
+    fn from(error: rustix::io::Errno) -> Self {
+        Fault::from(io::Error::from(error))
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        Fault::Stop(stop)
+    }
+}
+
+impl From<Fault> for FsError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Code(code) => code.into(),
+            Fault::Stop(stop) => FsError::trap(stop),
+        }
+    }
+}
+
+impl From<Fault> for StreamError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Code(code) => StreamError::LastOperationFailed(code.into()),
+            Fault::Stop(stop) => StreamError::Trap(stop.into()),
+        }
+    }
+}
+
+struct Quota {
+    limit: Limit,
+    allowed: u64,
+    used: AtomicU64,
+}
+
+impl Quota {
+    fn new(limit: Limit, limits: &Limits) -> Self {
+        Quota {
+            limit,
+            allowed: limits.get(limit),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes so much, or nothing where that is more than is left.
+    fn take(&self, amount: u64) -> Result<(), Stop> {
+        let mut asked = 0;
+        let taken = self
+            .used
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                asked = used.saturating_add(amount);
+                (asked <= self.allowed).then_some(asked)
+            });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Stop::Limit {
+                limit: self.limit,
+                allowed: self.allowed,
+                requested: Some(asked),
+            }),
+        }
+    }
+
+    fn give_back(&self, amount: u64) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    pub fn new(disk: Arc<Disk>, refusals: Refusals, limits: &Limits) -> Self {
+        Shared {
+            disk,
+            turns: Arc::new(Semaphore::new(TURNS)),
+            refusals,
+            open_files: Quota::new(Limit::OpenFiles, limits),
+            created_files: Quota::new(Limit::CreatedFiles, limits),
+            write_bytes: Quota::new(Limit::WriteBytes, limits),
+        }
+    }
+
+    /// Files that were made, and bytes that were written.
+    pub fn used(&self) -> (u64, u64) {
+        (self.created_files.used(), self.write_bytes.used())
+    }
+
+    /// Has something done on a thread that may block. Once begun it runs to its end.
+    pub async fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> io::Result<JoinHandle<Result<T, Fault>>> {
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        self.disk.spawn(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+    }
+
+    /// Has something done on a thread that may block, and waits for it.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        done(self.start(work).await?.await)
+    }
+
+    /// Has something done whether or not anybody waits for it.
+    pub fn finish(&self, work: impl FnOnce() + Send + 'static) {
+        if let Err(error) = self.disk.spawn(work) {
+            tracing::warn!("the last write of a skill is lost: {error}");
+        }
+    }
+
+    /// The right to have one more file open.
+    pub fn open(self: &Arc<Self>) -> Result<Open, Fault> {
+        self.open_files.take(1)?;
+        if !self.disk.open() {
+            self.open_files.give_back(1);
+            tracing::warn!("this host has as many files open for skills as it may");
+            return Err(ErrorCode::Busy.into());
+        }
+        Ok(Open(Arc::clone(self)))
+    }
+
+    /// Counts a file, directory or link that is about to be made.
+    pub fn create(&self) -> Result<(), Stop> {
+        self.created_files.take(1)
+    }
+
+    /// It was not made after all.
+    pub fn not_created(&self) {
+        self.created_files.give_back(1);
+    }
+
+    /// Counts bytes that are about to be written.
+    pub fn write(&self, bytes: u64) -> Result<(), Stop> {
+        self.write_bytes.take(bytes)
+    }
+
+    /// Notes that a guest wanted to write where it may only read.
+    pub fn read_only(&self, grant: &DirectoryGrant) -> Fault {
+        let wider = DirectoryGrant {
+            mode: crate::grant::Mode::Rw,
+            ..grant.clone()
+        };
+        self.refusals.add(Denial {
+            capability: Capability::Directory,
+            subject: grant.guest.clone(),
+            reason: "the skill wanted to write there, and may only read".into(),
+            hint: format!("--dir {wider}"),
+        });
+        ErrorCode::NotPermitted.into()
+    }
+
+    /// Notes that a guest's path led out of what it may touch.
+    pub fn escape(&self, grant: &DirectoryGrant, path: &str) -> Fault {
+        let path = shortened(&printable(path, false), 200).into_owned();
+        self.refusals.add(Denial {
+            capability: Capability::Directory,
+            subject: grant.guest.clone(),
+            reason: format!("the path `{path}` leads out of the directory"),
+            hint: "grant the directory that it leads to, under a path of its own: --dir HOST:GUEST"
+                .into(),
+        });
+        ErrorCode::NotPermitted.into()
+    }
+
+    /// Notes that a guest wanted to open something that is no file, directory or link.
+    pub fn special(&self, grant: &DirectoryGrant, path: &str, kind: &str) -> Fault {
+        let path = shortened(&printable(path, false), 200).into_owned();
+        self.refusals.add(Denial {
+            capability: Capability::Directory,
+            subject: grant.guest.clone(),
+            reason: format!("`{path}` is {kind}: only files and directories can be opened"),
+            hint: "nothing can be granted for that; put a file there".into(),
+        });
+        ErrorCode::NotPermitted.into()
+    }
+}
+
+/// What came of work on another thread.
+pub(super) fn done<T>(
+    joined: Result<Result<T, Fault>, tokio::task::JoinError>,
+) -> Result<T, Fault> {
+    match joined {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => Err(Stop::Panicked.into()),
+        // The host is going, and its threads with it.
+        Err(_) => Err(Stop::Cancelled.into()),
+    }
+}
+
+/// The right to have one file open. Given back when it is dropped.
+pub(super) struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open_files.give_back(1);
+        self.0.disk.close();
+    }
+}

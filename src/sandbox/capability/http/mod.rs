@@ -1,0 +1,116 @@
+//! `wasi:http`: outgoing requests, by way of [`egress`](crate::egress).
+
+mod errors;
+
+use std::sync::Arc;
+
+use http::{HeaderName, Request, Response};
+use http_body_util::BodyExt;
+use wasmtime::component::Linker;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks,
+};
+
+use super::Refusals;
+use super::network::Granted;
+use crate::egress::{BoxError, EgressError, RequestBody, Times};
+use crate::grant::{HttpTarget, http_denied};
+use crate::sandbox::state::State;
+
+/// The most that one write to a request's body hands over, of which two wait to be sent.
+const WRITE_BYTES: usize = 16 * 1024;
+
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+}
+
+/// Where `wasi:http` asks what to do.
+pub(super) struct Hooks {
+    pub granted: Option<Arc<Granted>>,
+    pub refusals: Refusals,
+}
+
+/// What drives an answer on, for as long as the guest holds it.
+type Driving = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Answer = Result<(Response<WasiBody>, Driving), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        DEFAULT_FORBIDDEN_HEADERS.contains(name)
+    }
+
+    /// Egress names the host that it connects to.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Driving,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        let uri = request.uri().to_string();
+        let target = match HttpTarget::new(request.method().as_str(), &uri) {
+            Ok(target) => target,
+            Err(error) => return refused(errors::of_target(error)),
+        };
+        let Some(granted) = self.granted.clone() else {
+            self.refusals.add(http_denied(&target));
+            return refused(Error::HttpRequestDenied);
+        };
+        let refusals = self.refusals.clone();
+        let options = options.unwrap_or_default();
+        let times = Times {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        };
+        Box::new(async move {
+            let request = request.map(body);
+            let sent = granted
+                .egress
+                .send(&target, request, &granted.rules, &granted.meter, times)
+                .await;
+            match sent {
+                Ok((answer, driver)) => {
+                    let answer = answer.map(|body| body.map_err(errors::of).boxed_unsync());
+                    let driving: Driving = Box::new(async move {
+                        driver.await;
+                        Ok(())
+                    });
+                    Ok((answer, driving))
+                }
+                Err(error) => {
+                    if let EgressError::Denied(denial) | EgressError::AddressDenied(denial) = &error
+                    {
+                        refusals.add((**denial).clone());
+                    }
+                    Err(errors::of(error))
+                }
+            }
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        WRITE_BYTES
+    }
+
+    fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> ErrorCode {
+        ErrorCode::HttpProtocolError
+    }
+
+    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
+        ErrorCode::DestinationUnavailable
+    }
+}
+
+fn refused(error: Error) -> Box<dyn Future<Output = Answer> + Send> {
+    Box::new(std::future::ready(Err(error)))
+}
+
+fn body(body: WasiBody) -> RequestBody {
+    body.map_err(|error| Box::new(error) as BoxError)
+        .boxed_unsync()
+}

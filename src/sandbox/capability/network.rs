@@ -1,0 +1,91 @@
+//! What HTTP and sockets share: the network's grants and meters of one execution.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+
+use super::Refusals;
+use super::http::Hooks;
+use crate::egress::{Egress, Meter, Rules};
+use crate::grant::{Grants, SocketGrant};
+use crate::limits::Limits;
+use crate::sandbox::classify::Stop;
+
+/// The most that the fields of one head may take, roughly in bytes: what a guest makes of them is
+/// the host's memory, and there may be as many as handles.
+const FIELDS_BYTES: usize = 16 * 1024;
+
+/// The network of one execution. With nothing granted, it holds nothing.
+pub(in crate::sandbox) struct Network {
+    context: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+/// What is granted, shared with the requests on their way.
+pub(super) struct Granted {
+    pub egress: Arc<Egress>,
+    pub rules: Rules,
+    pub sockets: Vec<SocketGrant>,
+    pub meter: Arc<Meter>,
+}
+
+impl Network {
+    /// None at all.
+    pub fn none(refusals: Refusals) -> Self {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(FIELDS_BYTES);
+        Network {
+            context,
+            hooks: Hooks {
+                granted: None,
+                refusals,
+            },
+        }
+    }
+
+    /// Exactly what is granted.
+    pub fn grant(&mut self, grants: &Grants, egress: &Arc<Egress>, limits: &Limits) {
+        if grants.http.is_empty() && grants.sockets.is_empty() {
+            return;
+        }
+        self.hooks.granted = Some(Arc::new(Granted {
+            egress: Arc::clone(egress),
+            rules: Rules::new(grants),
+            sockets: grants.sockets.clone(),
+            meter: Meter::new(limits),
+        }));
+    }
+
+    pub(super) fn granted(&self) -> Option<&Arc<Granted>> {
+        self.hooks.granted.as_ref()
+    }
+
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.hooks.refusals
+    }
+
+    /// The meters, where anything is granted.
+    pub fn meter(&self) -> Option<&Meter> {
+        self.hooks.granted.as_ref().map(|granted| &*granted.meter)
+    }
+
+    /// Whether a limit of the network was met, which ends the execution.
+    pub fn stop(&self) -> Option<Stop> {
+        let (limit, allowed) = self.meter()?.met()?;
+        Some(Stop::Limit {
+            limit,
+            allowed,
+            requested: None,
+        })
+    }
+
+    /// What `wasi:http` works on.
+    pub fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table,
+            ctx: &mut self.context,
+        }
+    }
+}

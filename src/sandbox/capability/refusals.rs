@@ -1,0 +1,87 @@
+//! What was refused to a guest while it ran.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Listeners;
+use crate::execution::Event;
+use crate::grant::Denial;
+
+/// The refusals of one execution that are kept, and that observers hear of. A guest may ask for
+/// the same thing, or for another, without end.
+const MAX_REFUSALS: usize = 20;
+
+/// Collects refusals. Cloning gives another handle to the same collection.
+#[derive(Clone)]
+pub(in crate::sandbox) struct Refusals(Arc<Collected>);
+
+struct Collected {
+    listeners: Listeners,
+    denials: Mutex<Vec<Denial>>,
+}
+
+impl Refusals {
+    /// None so far.
+    pub fn new(listeners: Listeners) -> Self {
+        Refusals(Arc::new(Collected {
+            listeners,
+            denials: Mutex::default(),
+        }))
+    }
+
+    /// Something was refused. What was refused before is not told again.
+    pub fn add(&self, denial: Denial) {
+        {
+            let mut denials = self.lock();
+            if denials.len() >= MAX_REFUSALS || denials.contains(&denial) {
+                return;
+            }
+            denials.push(denial.clone());
+        }
+        self.0.listeners.tell(&Event::Denied { denial: &denial });
+    }
+
+    /// What was refused, each once, in order.
+    pub fn take(&self) -> Vec<Denial> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Denial>> {
+        // A list that is only ever added to: a panicking holder left it whole.
+        self.0
+            .denials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::grant::Capability;
+
+    #[test]
+    fn each_is_told_once_and_there_is_an_end() {
+        let told = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&told);
+        let observer = move |_: Uuid, event: &Event<'_>| {
+            assert!(matches!(event, Event::Denied { .. }));
+            *count.lock().unwrap() += 1;
+        };
+        let refusals = Refusals::new(Listeners {
+            request_id: Uuid::nil(),
+            observers: [Some(Arc::new(observer)), None],
+        });
+        for number in 0..1_000 {
+            refusals.add(Denial {
+                capability: Capability::Directory,
+                subject: format!("/{}", number / 2),
+                reason: String::new(),
+                hint: String::new(),
+            });
+        }
+        assert_eq!(refusals.take().len(), MAX_REFUSALS);
+        assert_eq!(*told.lock().unwrap(), MAX_REFUSALS);
+    }
+}

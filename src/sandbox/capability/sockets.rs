@@ -1,0 +1,189 @@
+//! `wasi:sockets`: TCP and UDP to granted addresses and ports. No socket listens, and no name is
+//! looked up: sockets are granted by address.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily};
+use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
+use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket};
+use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
+
+use super::network::{Granted, Network};
+use crate::grant::{Capability, Denial, Protocol, socket_denied};
+use crate::sandbox::state::State;
+
+/// Puts our own in the place of what makes sockets and looks names up.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    tcp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    udp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    ip_name_lookup::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Checks where the sockets of this execution go.
+pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
+    let granted = |protocol| {
+        network.granted().is_some_and(|granted| {
+            let mut sockets = granted.sockets.iter();
+            sockets.any(|socket| socket.protocol() == protocol)
+        })
+    };
+    let (tcp, udp) = (granted(Protocol::Tcp), granted(Protocol::Udp));
+    wasi.allow_tcp(tcp).allow_udp(udp);
+    let Some(granted) = network.granted().filter(|_| tcp || udp) else {
+        return;
+    };
+    let granted = Arc::clone(granted);
+    let refusals = network.refusals().clone();
+    wasi.socket_addr_check(move |address, used| {
+        let (allowed, protocol) = decide(&granted, address, used);
+        if !allowed && matches!(used, SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend) {
+            refusals.add(socket_denied(protocol, address));
+        }
+        Box::pin(std::future::ready(allowed))
+    });
+}
+
+fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool, Protocol) {
+    let allows = |protocol| {
+        let mut sockets = granted.sockets.iter();
+        sockets.any(|socket| socket.allows(protocol, address))
+    };
+    // Whoever connects is bound on the way, to any address and a port of the system's choice.
+    let unbound = address.ip().is_unspecified() && address.port() == 0;
+    match used {
+        SocketAddrUse::TcpConnect => (allows(Protocol::Tcp), Protocol::Tcp),
+        SocketAddrUse::TcpBind => (unbound, Protocol::Tcp),
+        SocketAddrUse::UdpBind => (unbound, Protocol::Udp),
+        SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
+            (allows(Protocol::Udp), Protocol::Udp)
+        }
+        _ => (false, Protocol::Tcp),
+    }
+}
+
+/// The state as these interfaces see it.
+struct Sockets<'a>(&'a mut State);
+
+impl HasData for Sockets<'static> {
+    type Data<'a> = Sockets<'a>;
+}
+
+fn of(state: &mut State) -> Sockets<'_> {
+    Sockets(state)
+}
+
+impl Sockets<'_> {
+    /// A place for one more socket, which counts as a connection until the execution ends: the host
+    /// does not see when it closes.
+    fn place(&mut self, protocol: Protocol) -> SocketResult<()> {
+        let granted = self.0.network.granted().filter(|granted| {
+            let mut sockets = granted.sockets.iter();
+            sockets.any(|socket| socket.protocol() == protocol)
+        });
+        match granted {
+            None => {
+                self.0.network.refusals().add(Denial {
+                    capability: Capability::Socket,
+                    subject: protocol.as_str().to_owned(),
+                    reason: format!("no {} socket is granted", protocol.as_str()),
+                    hint: crate::grant::hint(
+                        "--socket",
+                        "sockets",
+                        &format!("{}://IP:PORT", protocol.as_str()),
+                    ),
+                });
+                Err(ErrorCode::AccessDenied.into())
+            }
+            Some(granted) => granted
+                .meter
+                .place_for_good()
+                .map_err(|_| ErrorCode::NewSocketLimit.into()),
+        }
+    }
+
+    fn view(&mut self) -> WasiSocketsCtxView<'_> {
+        self.0.sockets()
+    }
+}
+
+impl network::Host for Sockets<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.view().convert_error_code(error)
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        self.view().network_error_code(error)
+    }
+}
+
+impl network::HostNetwork for Sockets<'_> {
+    fn drop(&mut self, network: Resource<network::Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.view(), network)
+    }
+}
+
+impl tcp_create_socket::Host for Sockets<'_> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
+        self.place(Protocol::Tcp)?;
+        self.view().create_tcp_socket(family)
+    }
+}
+
+impl udp_create_socket::Host for Sockets<'_> {
+    async fn create_udp_socket(
+        &mut self,
+        family: IpAddressFamily,
+    ) -> SocketResult<Resource<UdpSocket>> {
+        self.place(Protocol::Udp)?;
+        self.view().create_udp_socket(family).await
+    }
+}
+
+impl ip_name_lookup::Host for Sockets<'_> {
+    fn resolve_addresses(
+        &mut self,
+        _: Resource<network::Network>,
+        name: String,
+    ) -> SocketResult<Resource<ip_name_lookup::ResolveAddressStream>> {
+        let subject = crate::text::printable(&name, false);
+        self.0.network.refusals().add(Denial {
+            capability: Capability::Socket,
+            subject: crate::text::shortened(&subject, 253).into_owned(),
+            reason: "names are not looked up for sockets, which are granted by address".into(),
+            hint: "use the address itself, or send the request through wasi:http".into(),
+        });
+        Err(ErrorCode::AccessDenied.into())
+    }
+}
+
+impl ip_name_lookup::HostResolveAddressStream for Sockets<'_> {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<ip_name_lookup::ResolveAddressStream>,
+    ) -> SocketResult<Option<IpAddress>> {
+        self.view().resolve_next_address(stream)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<ip_name_lookup::ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        self.view().subscribe(stream)
+    }
+
+    fn drop(
+        &mut self,
+        stream: Resource<ip_name_lookup::ResolveAddressStream>,
+    ) -> wasmtime::Result<()> {
+        ip_name_lookup::HostResolveAddressStream::drop(&mut self.view(), stream)
+    }
+}

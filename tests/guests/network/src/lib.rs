@@ -1,0 +1,311 @@
+//! A skill that uses the network as it is told, well or badly. It speaks `wasi:http` and
+//! `wasi:sockets` directly, without the SDK, so that nothing stands between a test and the host.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+
+use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
+use serde_json::{Value, json};
+use skillhost::skill::types::{Annotations, Tool};
+use wasip2::clocks::monotonic_clock;
+use wasip2::http::outgoing_handler::handle;
+use wasip2::http::types::{
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method,
+    OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+};
+use wasip2::io::streams::StreamError;
+
+wit_bindgen::generate!({
+    path: "../../../wit",
+    world: "skill",
+    generate_all,
+});
+
+struct Network;
+
+export!(Network);
+
+const TOOLS: &[&str] = &[
+    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "spin", "tcp", "udp",
+];
+
+impl Guest for Network {
+    fn describe() -> Description {
+        let tool = |name: &&str| Tool {
+            name: (*name).to_owned(),
+            title: None,
+            description: "Does what its name says.".into(),
+            input_schema: r#"{"type": "object"}"#.into(),
+            output_schema: None,
+            annotations: Annotations {
+                read_only: None,
+                destructive: None,
+                idempotent: None,
+                open_world: None,
+            },
+        };
+        Description {
+            name: "network".into(),
+            version: "1.0.0".into(),
+            description: "Uses the network as it is told.".into(),
+            tools: TOOLS.iter().map(tool).collect(),
+        }
+    }
+
+    fn execute(
+        tool: String,
+        input: String,
+        _: Vec<Attachment>,
+        _: Context,
+    ) -> Result<Output, Failure> {
+        let input: Value = serde_json::from_str(&input).expect("the host sends JSON");
+        let count = input["count"].as_u64().unwrap_or(1);
+        let to = input["to"].as_str().unwrap_or_default();
+        let answer = match tool.as_str() {
+            // Sends requests and lets go of each at once.
+            "abandon" => {
+                for _ in 0..count {
+                    drop(send(&input));
+                }
+                json!({})
+            }
+            // Makes as many fields as it can, and keeps them.
+            "fields" => {
+                let mut kept = Vec::new();
+                let mut refused = 0;
+                for _ in 0..count {
+                    let fields = Fields::new();
+                    let value = vec![b'x'; 1024];
+                    while fields.append("x", &value).is_ok() {}
+                    refused += 1;
+                    kept.push(fields);
+                }
+                json!({"refused": refused})
+            }
+            // Keeps all of them open at once.
+            "hold" => {
+                let sent: Vec<_> = (0..count).map(|_| send(&input)).collect();
+                let answers: Vec<_> = sent.into_iter().map(|sent| wait(sent?)).collect();
+                let open = answers.iter().filter(|answer| answer.is_ok()).count();
+                json!({"open": open})
+            }
+            "listen" => said(TcpListener::bind(to).map(|listener| {
+                let accepted = listener.accept().map(|_| ());
+                format!("{accepted:?}")
+            })),
+            "lookup" => said(
+                to.to_socket_addrs()
+                    .map(|found| format!("{:?}", found.count())),
+            ),
+            // One after the other.
+            "many" => {
+                let one = |_| answered(&input)["status"].clone();
+                json!({"statuses": (0..count).map(one).collect::<Vec<_>>()})
+            }
+            "request" => answered(&input),
+            // Sends one request, and computes without looking at the answer.
+            "spin" => {
+                let sent = send(&input);
+                if let Ok(sent) = &sent {
+                    sent.subscribe().block();
+                }
+                let mut sum = 0_u64;
+                for at in 0..count {
+                    sum = black_box(sum.wrapping_add(at));
+                }
+                json!({"sum": sum})
+            }
+            "tcp" => said(TcpStream::connect(to).and_then(|mut stream| {
+                stream.write_all(b"ping")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                Ok(answer)
+            })),
+            "udp" => said(UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+                socket.send_to(b"ping", to)?;
+                let mut answer = [0; 64];
+                let (bytes, _) = socket.recv_from(&mut answer)?;
+                Ok(String::from_utf8_lossy(&answer[..bytes]).into_owned())
+            })),
+            _ => return Err(Failure::UnknownTool),
+        };
+        Ok(Output {
+            json: answer.to_string(),
+            attachments: Vec::new(),
+        })
+    }
+}
+
+fn said(result: std::io::Result<String>) -> Value {
+    match result {
+        Ok(text) => json!({"said": text}),
+        Err(error) => json!({"error": error.kind().to_string()}),
+    }
+}
+
+/// Sends a request, and tells everything of the answer.
+fn answered(input: &Value) -> Value {
+    match send(input)
+        .and_then(wait)
+        .and_then(|answer| read(input, answer))
+    {
+        Ok(answer) => answer,
+        Err(error) => json!({"error": error.name()}),
+    }
+}
+
+fn send(input: &Value) -> Result<FutureIncomingResponse, ErrorCode> {
+    let text = |key: &str| input[key].as_str().map(str::to_owned);
+    let fields = Fields::new();
+    for header in input["headers"].as_array().into_iter().flatten() {
+        let name = header[0].as_str().unwrap_or_default();
+        let value = header[1].as_str().unwrap_or_default();
+        if fields.append(name, value.as_bytes()).is_err() {
+            return Err(ErrorCode::InternalError(Some(
+                "a header was refused".into(),
+            )));
+        }
+    }
+    let request = OutgoingRequest::new(fields);
+    let invalid = |()| ErrorCode::HttpRequestUriInvalid;
+    let method = match input["method"].as_str() {
+        None | Some("GET") => Method::Get,
+        Some("POST") => Method::Post,
+        Some(other) => Method::Other(other.to_owned()),
+    };
+    request.set_method(&method).map_err(invalid)?;
+    let scheme = match input["scheme"].as_str() {
+        None | Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        Some(other) => Scheme::Other(other.to_owned()),
+    };
+    request.set_scheme(Some(&scheme)).map_err(invalid)?;
+    request
+        .set_authority(text("authority").as_deref())
+        .map_err(invalid)?;
+    request
+        .set_path_with_query(text("path").as_deref())
+        .map_err(invalid)?;
+    let options = RequestOptions::new();
+    let milliseconds = |key: &str| input[key].as_u64().map(|time| time * 1_000_000);
+    let _ = options.set_connect_timeout(milliseconds("connect_ms"));
+    let _ = options.set_first_byte_timeout(milliseconds("first_byte_ms"));
+    let _ = options.set_between_bytes_timeout(milliseconds("between_bytes_ms"));
+    let upload = input["upload_bytes"].as_u64();
+    let body = upload.map(|_| request.body().expect("it is taken once"));
+    let sent = handle(request, Some(options))?;
+    if let (Some(body), Some(bytes)) = (body, upload) {
+        write(body, bytes);
+    }
+    Ok(sent)
+}
+
+/// Writes a body for as long as somebody takes it.
+fn write(body: OutgoingBody, mut bytes: u64) {
+    let stream = body.write().expect("it is taken once");
+    let ready = stream.subscribe();
+    while bytes > 0 {
+        ready.block();
+        let Ok(allowed) = stream.check_write() else {
+            break;
+        };
+        let piece = allowed.min(bytes);
+        if stream.write(&vec![b'u'; piece as usize]).is_err() {
+            break;
+        }
+        bytes -= piece;
+    }
+    drop(ready);
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
+}
+
+fn wait(sent: FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
+    sent.subscribe().block();
+    sent.get().expect("it is ready").expect("it is taken once")
+}
+
+fn read(input: &Value, answer: IncomingResponse) -> Result<Value, ErrorCode> {
+    let status = answer.status();
+    let headers: Vec<_> = answer
+        .headers()
+        .entries()
+        .into_iter()
+        .map(|(name, value)| json!([name, String::from_utf8_lossy(&value)]))
+        .collect();
+    let body = answer.consume().expect("it is taken once");
+    let stream = body.stream().expect("it is taken once");
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    let mut broken = Value::Null;
+    let slowly = input["pause_ms"].as_u64().unwrap_or_default();
+    loop {
+        if slowly > 0 {
+            monotonic_clock::subscribe_duration(slowly * 1_000_000).block();
+        }
+        match stream.blocking_read(64 * 1024) {
+            Ok(piece) => {
+                length += piece.len();
+                bytes.extend(
+                    piece
+                        .into_iter()
+                        .take(1024_usize.saturating_sub(bytes.len())),
+                );
+            }
+            Err(StreamError::Closed) => break,
+            Err(StreamError::LastOperationFailed(error)) => {
+                let code = wasip2::http::types::http_error_code(&error);
+                broken = json!(code.map_or("unknown", |code| code.name()));
+                break;
+            }
+        }
+    }
+    drop(stream);
+    let trailers = IncomingBody::finish(body);
+    trailers.subscribe().block();
+    let trailers = match trailers.get() {
+        Some(Ok(Ok(Some(fields)))) => json!(fields.entries().len()),
+        Some(Ok(Ok(None))) => json!(0),
+        Some(Ok(Err(error))) => json!(error.name()),
+        _ => Value::Null,
+    };
+    Ok(json!({
+        "status": status,
+        "headers": headers,
+        "body": String::from_utf8_lossy(&bytes),
+        "bytes": length,
+        "broken": broken,
+        "trailers": trailers,
+    }))
+}
+
+/// What an error is called, as far as the tests tell them apart.
+trait Name {
+    fn name(&self) -> &'static str;
+}
+
+impl Name for ErrorCode {
+    fn name(&self) -> &'static str {
+        match self {
+            ErrorCode::HttpRequestDenied => "denied",
+            ErrorCode::DestinationIpProhibited => "address prohibited",
+            ErrorCode::DnsError(_) => "dns",
+            ErrorCode::DnsTimeout => "dns timeout",
+            ErrorCode::ConnectionRefused => "refused",
+            ErrorCode::ConnectionTimeout => "connect timeout",
+            ErrorCode::ConnectionReadTimeout => "read timeout",
+            ErrorCode::HttpResponseTimeout => "response timeout",
+            ErrorCode::HttpResponseHeaderSectionSize(_) => "head too large",
+            ErrorCode::HttpResponseIncomplete => "incomplete",
+            ErrorCode::HttpRequestUriInvalid => "uri invalid",
+            ErrorCode::HttpRequestMethodInvalid => "method invalid",
+            ErrorCode::HttpProtocolError => "protocol error",
+            ErrorCode::TlsCertificateError => "certificate",
+            ErrorCode::TlsProtocolError => "tls",
+            ErrorCode::ConnectionLimitReached => "limit",
+            ErrorCode::InternalError(_) => "internal",
+            _ => "other",
+        }
+    }
+}

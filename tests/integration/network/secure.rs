@@ -1,0 +1,124 @@
+//! TLS: a server is who its certificate says, for whoever is trusted.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
+use skillhost::{Host, HostError, NameServers, Roots};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::servers::{Answer, Names};
+use super::{fetch, http, to};
+use crate::harness::builder;
+
+struct Secure {
+    port: u16,
+    authority: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A server inside TLS whose certificate is for this name, of an authority of its own.
+async fn server(name: &str) -> Secure {
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("it is one of rustls' own")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it has one").port();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret";
+            let _ = stream.write_all(answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    Secure {
+        port,
+        authority: issuer.pem(),
+        task,
+    }
+}
+
+async fn ask(host: &Host, server: &Secure, name: &str) -> Value {
+    let granted = http(&[&format!("https://{name}:{}", server.port)]);
+    let input = json!({
+        "scheme": "https", "authority": format!("{name}:{}", server.port), "path": "/",
+    });
+    let ended = fetch(host, to(granted, &["127.0.0.1"]), input).await;
+    ended.output().clone()
+}
+
+#[tokio::test]
+async fn an_added_authority_is_trusted_for_the_names_it_vouches_for() {
+    let names = Names::with(|_, _| Answer::addresses(&["127.0.0.1"])).await;
+    let server = server("a.example").await;
+    let builder = || builder().name_servers(NameServers::Servers(vec![names.address]));
+    for roots in [Roots::Bundled, Roots::Platform, Roots::None] {
+        let trusting = builder()
+            .roots(roots)
+            .certificate(server.authority.clone())
+            .build()
+            .expect("a host can be set up");
+        let answer = ask(&trusting, &server, "a.example").await;
+        assert_eq!(answer["body"], "secret", "{roots:?}: {answer}");
+        let answer = ask(&trusting, &server, "b.example").await;
+        assert_eq!(answer["error"], "certificate", "{roots:?}");
+        let answer = ask(&trusting, &server, "127.0.0.1").await;
+        assert_eq!(answer["error"], "certificate", "{roots:?}");
+        let plain = builder()
+            .roots(roots)
+            .build()
+            .expect("a host can be set up");
+        let answer = ask(&plain, &server, "a.example").await;
+        assert_eq!(answer["error"], "certificate", "{roots:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_apart() {
+    let server = super::servers::Server::answering("nonsense").await;
+    let granted = http(&[&format!("https://{}", server.address)]);
+    let mut input = server.request("/");
+    input["scheme"] = json!("https");
+    let ended = fetch(crate::harness::host(), granted, input).await;
+    assert_eq!(ended.output()["error"], "tls");
+}
+
+#[test]
+fn what_is_no_certificate_is_refused() {
+    for pem in [
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        let error = builder().certificate(pem).build().expect_err("it is none");
+        assert!(matches!(error, HostError::Certificate(_)), "{error}");
+    }
+}

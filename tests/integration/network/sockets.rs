@@ -1,0 +1,116 @@
+//! Sockets below HTTP: to granted addresses and ports, and no others.
+
+use serde_json::json;
+use skillhost::grant::{Capability, Grants};
+use skillhost::{Limit, LimitOverrides};
+use tokio::net::UdpSocket;
+
+use super::servers::Server;
+use super::{Ended, check_undisturbed, run};
+use crate::harness::{check_exhausted, host};
+
+async fn pong() -> Server {
+    Server::with(|mut connection| async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut ping = [0; 4];
+        let _ = connection.stream.read_exact(&mut ping).await;
+        connection.send("pong").await;
+        let _ = connection.stream.shutdown().await;
+    })
+    .await
+}
+
+async fn tool(name: &str, granted: &[&str], to: &str) -> Ended {
+    let grants = granted.iter().fold(Grants::default(), |grants, text| {
+        grants.socket(text.parse().expect("it is a grant"))
+    });
+    run(
+        host(),
+        name,
+        grants,
+        json!({"to": to}),
+        LimitOverrides::default(),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn tcp_goes_where_it_is_granted() {
+    let server = pong().await;
+    let other = pong().await;
+    let to = server.address.to_string();
+    let grant = format!("tcp://{to}");
+    let ended = tool("tcp", &[&grant], &to).await;
+    assert_eq!(ended.output()["said"], "pong");
+    assert_eq!(ended.result.usage.connections, 1);
+    for (granted, refused) in [
+        (vec![], "tcp".to_owned()),
+        (vec![format!("udp://{to}")], "tcp".to_owned()),
+        (vec![format!("tcp://{}", other.address)], grant.clone()),
+    ] {
+        let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+        let ended = tool("tcp", &granted, &to).await;
+        assert_eq!(ended.output()["error"], "permission denied", "{granted:?}");
+        assert_eq!(ended.denial().capability, Capability::Socket);
+        assert_eq!(ended.denial().subject, refused);
+        assert!(
+            ended.denial().hint.contains("--socket"),
+            "{:?}",
+            ended.denial()
+        );
+    }
+    assert_eq!(server.accepted(), 1);
+    assert_eq!(other.accepted(), 0);
+    check_undisturbed(host()).await;
+}
+
+#[tokio::test]
+async fn udp_goes_where_it_is_granted() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+    let to = socket.local_addr().expect("it has one").to_string();
+    let answering = tokio::spawn(async move {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer).await {
+            // Somebody else answers first, and is not heard.
+            let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+            stranger.send_to(b"forged", from).await.expect("it is sent");
+            socket.send_to(b"pong", from).await.expect("it is sent");
+        }
+    });
+    let ended = tool("udp", &[&format!("udp://{to}")], &to).await;
+    assert_eq!(ended.output()["said"], "pong");
+    let ended = tool("udp", &["udp://127.0.0.1:9"], &to).await;
+    assert_eq!(ended.output()["error"], "permission denied");
+    assert_eq!(ended.denial().subject, format!("udp://{to}"));
+    answering.abort();
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let ended = tool("listen", &["tcp://127.0.0.1:9"], "127.0.0.1:0").await;
+    assert_eq!(ended.output()["error"], "permission denied");
+    let ended = tool("listen", &["tcp://127.0.0.1:9"], "0.0.0.0:0").await;
+    assert_eq!(ended.output()["error"], "permission denied");
+}
+
+#[tokio::test]
+async fn names_are_not_looked_up() {
+    let ended = tool("lookup", &["tcp://127.0.0.1:9"], "localhost:80").await;
+    assert!(ended.output()["error"].is_string(), "{:?}", ended.output());
+    assert_eq!(ended.denial().subject, "localhost");
+}
+
+#[tokio::test]
+async fn sockets_count_as_connections() {
+    let server = pong().await;
+    let to = server.address.to_string();
+    let limits = LimitOverrides {
+        connections: Some(0),
+        ..Default::default()
+    };
+    let grant = format!("tcp://{to}").parse().expect("it is a grant");
+    let grants = Grants::default().socket(grant);
+    let ended = run(host(), "tcp", grants, json!({"to": to}), limits).await;
+    check_exhausted(&ended.result, Limit::Connections, 0);
+    assert_eq!(server.accepted(), 0);
+}
