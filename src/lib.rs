@@ -44,6 +44,9 @@ mod sandbox;
 
 pub mod host;
 
+#[cfg(feature = "doctor")]
+pub mod doctor;
+
 pub use egress::{NameServers, Roots};
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,

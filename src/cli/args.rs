@@ -7,6 +7,7 @@ use clap::builder::Styles;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::completions::CompletionsArgs;
+use super::doctor::DoctorArgs;
 use super::exit::CODES;
 use super::inspect::InspectArgs;
 use super::install::InstallArgs;
@@ -72,6 +73,7 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 

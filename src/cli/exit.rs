@@ -21,6 +21,8 @@ pub enum Exit {
     Timeout = 5,
     /// The skill could not be found, built or loaded.
     NotLoaded = 6,
+    /// The self-test found something that does not hold.
+    Unsound = 7,
     /// The host itself failed, or could not write the output.
     Host = 70,
     /// Ctrl-C.
@@ -37,6 +39,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
+    7  `doctor` found something that does not hold
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C";
 
@@ -79,6 +82,7 @@ mod tests {
             Exit::Limit,
             Exit::Timeout,
             Exit::NotLoaded,
+            Exit::Unsound,
             Exit::Host,
             Exit::Cancelled,
         ] {

@@ -39,6 +39,15 @@ const TIDYING: Duration = Duration::from_millis(200);
 /// Within this time, Ctrl-C reaches all processes that it is meant for.
 const JUST_NOW: Duration = Duration::from_millis(10);
 
+/// How the command compiles: in a child process.
+///
+/// # Errors
+/// Where this program does not know where it is.
+pub fn isolation() -> anyhow::Result<Isolation> {
+    let program = std::env::current_exe().context("this program cannot find itself")?;
+    Ok(Isolation::child(program, vec![COMPILE_COMPONENT.into()]))
+}
+
 /// A host that keeps compiled components, and compiles in a child process.
 pub struct CommandHost {
     /// The host.
@@ -54,7 +63,6 @@ impl CommandHost {
     /// # Errors
     /// Where the cache or the engine cannot be used.
     pub fn open(session: &Session, stack_bytes: Option<u64>) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("this program cannot find itself")?;
         let console = session.console;
         let spinner = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&spinner);
@@ -65,7 +73,7 @@ impl CommandHost {
             .scratch(places.scratch())
             .concurrency(CONCURRENCY)
             .compile(CompileSettings {
-                isolation: Isolation::child(program, vec![COMPILE_COMPONENT.into()]),
+                isolation: isolation()?,
                 ..CompileSettings::default()
             })
             .on_compile(move |event| show_compilation(event, console, &shared));

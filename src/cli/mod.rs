@@ -31,6 +31,7 @@ mod list;
 mod remove;
 
 mod policy;
+mod doctor;
 
 mod completions;
 
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));

@@ -165,6 +165,22 @@ pub(super) fn compiler() -> Result<Engine, HostError> {
     Engine::new(&code_config()).map_err(|error| HostError::Engine(format!("{error:#}")))
 }
 
+/// Whether a pool with so many slots can be reserved in this process.
+#[cfg(feature = "doctor")]
+pub(crate) fn pool_fits(concurrency: u32) -> bool {
+    let settings = EngineSettings {
+        concurrency,
+        stack_bytes: 512 << 10,
+    };
+    Tier::new(settings, true).is_ok()
+}
+
+/// Whether the kernel tells which pages of a slot a guest has touched.
+#[cfg(feature = "doctor")]
+pub(crate) fn pagemap_scan() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

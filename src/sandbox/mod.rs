@@ -26,6 +26,8 @@ pub use contract::Misfit;
 pub(crate) use contract::{Component, misfit};
 pub(crate) use disk::Disk;
 pub(crate) use engine::{EngineSettings, Engines};
+#[cfg(feature = "doctor")]
+pub(crate) use engine::{pagemap_scan, pool_fits};
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile};
 pub(crate) use run::{Flight, Plan, Runner, over_input, too_late};

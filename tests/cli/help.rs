@@ -36,6 +36,7 @@ Commands:
   list         List the installed skills, the highest version of each first
   remove       Remove an installed skill
   policy       Show and change what skills are granted for good
+  doctor       Show that the sandbox holds on this machine, with hostile guests
   completions  Write the completions for a shell to standard output
 
 Options:
@@ -92,6 +93,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
+    7  `doctor` found something that does not hold
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
 --- stderr
@@ -244,6 +246,7 @@ Exit codes:
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
+    7  `doctor` found something that does not hold
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
 --- stderr
@@ -393,6 +396,42 @@ Options:
 Examples:
   skillhost remove word-count
   skillhost remove word-count@0.1.0
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn doctor() {
+    check(
+        own("doctor", "--help"),
+        str![[r#"
+exit: 0
+--- stdout
+Show that the sandbox holds on this machine, with hostile guests
+
+For each limit and each grant a guest tries to get past it, and beside it the same guest runs within
+it and must succeed. The compiled cache, the kernel and the hardware are looked at as well. Nothing
+that is installed is run or changed. Takes a few seconds.
+
+Ends with exit code 7 where anything does not hold or could not be tried; warnings do not count.
+
+Usage: skillhost doctor [OPTIONS]
+
+Options:
+      --json
+          Print everything as JSON
+
+  -h, --help
+          Print help (see a summary with '-h')
+
+Examples:
+  skillhost doctor
+  See what does not hold, and why:
+    skillhost doctor --json | jq '.checks[] | select(.verdict != "holds")'
+  See that nothing gets further past a limit than it may, and how far it got:
+    skillhost doctor --json | jq '.checks[].figures | select(. != null)'
 --- stderr
 
 "#]],

@@ -31,5 +31,7 @@ mod library;
 mod new;
 
 mod hostile;
+mod doctor;
+
 mod interrupt;
 mod terminal;

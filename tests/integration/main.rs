@@ -28,4 +28,6 @@ mod child;
 mod compiling;
 mod loading;
 
+mod doctor;
+
 mod tidy;

@@ -147,6 +147,11 @@ fn egress_does_not_know_who_uses_it() {
 }
 
 #[test]
+fn what_is_examined_does_not_know_the_self_test() {
+    check_never(&["crate::doctor"], |path| !path.starts_with("doctor/"));
+}
+
+#[test]
 fn the_library_does_not_know_the_command_line() {
     check_never(&["crate::cli"], |path| {
         !path.starts_with("cli/") && path != "main.rs"

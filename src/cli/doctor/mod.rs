@@ -1,0 +1,201 @@
+//! `skillhost doctor`: hostile guests, run on this machine, that show that the sandbox holds.
+
+mod rows;
+
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use skillhost::HostError;
+use skillhost::doctor::{Check, Examination, Report, Verdict, probes};
+
+use super::complaint::{Complaint, show_error, show_hint};
+use super::console::{Console, GOOD, print, print_json, styled};
+use super::exit::Exit;
+use super::host::{block_on, isolation};
+use super::{Session, explain, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost doctor
+  See what does not hold, and why:
+    skillhost doctor --json | jq '.checks[] | select(.verdict != \"holds\")'
+  See that nothing gets further past a limit than it may, and how far it got:
+    skillhost doctor --json | jq '.checks[].figures | select(. != null)'";
+
+/// Show that the sandbox holds on this machine, with hostile guests
+///
+/// For each limit and each grant a guest tries to get past it, and beside it the same guest runs
+/// within it and must succeed. The compiled cache, the kernel and the hardware are looked at as
+/// well. Nothing that is installed is run or changed. Takes a few seconds.
+///
+/// Ends with exit code 7 where anything does not hold or could not be tried; warnings do not count.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DoctorArgs {
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Examines this machine.
+///
+/// # Errors
+/// Where no host can be set up.
+pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
+    let console = session.console;
+    let examination = Examination::new()
+        .isolation(isolation()?)
+        .cache(session.places()?.compiled());
+    let progress = Progress::begin(console);
+    let mut printed = Ok(());
+    let report = block_on(async |mut interrupts| {
+        let mut last = None;
+        let examined = examination.run(|check| {
+            progress.next();
+            if !args.json && printed.is_ok() {
+                let rows = rows::of(check, last);
+                last = Some(check.kind);
+                printed = progress.beside(|| print(rows));
+            }
+        });
+        tokio::select! {
+            report = examined => report.map_err(|error| not_examined(&error).into()),
+            () = interrupts.next() => {
+                Err(Complaint::new(Exit::Cancelled, "cancelled before everything was tried").into())
+            }
+        }
+    });
+    progress.end();
+    let report = report?;
+    printed?;
+    if args.json {
+        print_json(console, &report)?;
+    } else {
+        explain_verdicts(console, &report);
+    }
+    Ok(if report.holds {
+        Exit::Success
+    } else {
+        Exit::Unsound
+    })
+}
+
+fn not_examined(error: &HostError) -> Complaint {
+    match error {
+        HostError::Io { .. } => Complaint::new(Exit::Host, error.to_string())
+            .hint("name another folder for temporary files in the variable TMPDIR"),
+        _ => explain::host(error),
+    }
+}
+
+/// Says why what does not hold does not, what the warnings are about, and the sum of it.
+fn explain_verdicts(console: Console, report: &Report) {
+    let title = |check: &Check| {
+        let Check {
+            kind, name, tried, ..
+        } = check;
+        format!("{} `{name}` ({tried})", kind.as_str())
+    };
+    let reason = |check: &Check| check.reason.clone().unwrap_or_default();
+    if console.verbose > 0 {
+        for check in report.with(Verdict::NotApplicable) {
+            console.note(format_args!("{}: {}", title(check), reason(check)));
+        }
+    }
+    for check in report.with(Verdict::Warning) {
+        console.warn(format_args!("{}: {}", title(check), reason(check)));
+        if let Some(hint) = &check.hint
+            && !console.quiet
+        {
+            show_hint(hint);
+        }
+    }
+    for check in &report.checks {
+        let what = match check.verdict {
+            Verdict::Broken => "does not hold",
+            Verdict::Unknown => "could not be tried",
+            _ => continue,
+        };
+        show_error(&format!("{} {what}: {}", title(check), reason(check)));
+        if let Some(hint) = &check.hint {
+            show_hint(hint);
+        }
+    }
+    let count = |verdict| report.with(verdict).count();
+    let mut sum = vec![format!("{} hold", count(Verdict::Holds))];
+    for (verdict, what) in [
+        (Verdict::Broken, "do not"),
+        (Verdict::Unknown, "could not be tried"),
+        (Verdict::Warning, "warn"),
+        (Verdict::NotApplicable, "do not apply"),
+    ] {
+        match count(verdict) {
+            0 => {}
+            count => sum.push(format!("{count} {what}")),
+        }
+    }
+    let mark = if report.holds {
+        styled(GOOD, "✓")
+    } else {
+        styled(super::console::ERROR, "✗")
+    };
+    console.note(format_args!(
+        "{mark} skillhost {} on {} · {} · {}",
+        report.version,
+        report.platform,
+        sum.join(", "),
+        units::duration(report.took)
+    ));
+}
+
+/// What is being tried, for a person who watches.
+struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    fn begin(console: Console) -> Self {
+        if !console.stderr_terminal || console.quiet {
+            return Progress(None);
+        }
+        let bar = ProgressBar::new(probes().count() as u64);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len} · {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let progress = Progress(Some(bar));
+        progress.show();
+        progress
+    }
+
+    /// One more has ended.
+    fn next(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        if let Some(bar) = &self.0 {
+            let at = usize::try_from(bar.position()).unwrap_or(usize::MAX);
+            match probes().nth(at) {
+                Some((kind, name)) => bar.set_message(format!("{} {name}", kind.as_str())),
+                None => bar.set_message(""),
+            }
+        }
+    }
+
+    /// Prints something without the bar in its way.
+    fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

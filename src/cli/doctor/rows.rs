@@ -1,0 +1,143 @@
+//! The table of what was tried, row by row. Its columns are as wide whatever comes, as rows are
+//! shown while others are still being tried.
+
+use std::fmt::Write as _;
+
+use anstyle::Style;
+use skillhost::doctor::{Check, Kind, Verdict};
+use skillhost::text::printable;
+
+use crate::cli::console::{BOLD, DIM, ERROR, GOOD, WARNING, styled};
+
+/// Columns of the name, of what was tried, and of what stopped it; how far it got takes the rest of
+/// 80.
+const NAME: usize = 19;
+const TRIED: usize = 28;
+const STOPPED: usize = 15;
+const PAST: usize = 8;
+
+/// The row of a check, under the title of its kind where `last` was another.
+pub fn of(check: &Check, last: Option<Kind>) -> String {
+    let mut rows = String::new();
+    if last != Some(check.kind) {
+        if last.is_some() {
+            rows.push('\n');
+        }
+        rows.push_str(&title(check.kind));
+    }
+    let (style, mark) = mark(check.verdict);
+    let stopped = stopped(check);
+    let mut row = String::new();
+    let _ = write!(
+        row,
+        "{:<NAME$}  {:<TRIED$}  ",
+        cut(&check.name, NAME),
+        cut(&check.tried, TRIED)
+    );
+    match &check.figures {
+        Some(figures) => {
+            let past = match figures.past {
+                0 => "0".to_owned(),
+                past => format!("+{}", figures.unit.display(past)),
+            };
+            let _ = write!(row, "{:<STOPPED$}  {past}", cut(&stopped, STOPPED));
+        }
+        None => row.push_str(&cut(&stopped, STOPPED + 2 + PAST)),
+    }
+    let _ = writeln!(rows, "  {} {}", styled(style, mark), row.trim_end());
+    rows
+}
+
+fn title(kind: Kind) -> String {
+    let (what, tried, stopped, past) = match kind {
+        Kind::Limit => ("limit", "tried", "stopped by", "past it"),
+        Kind::Grant => ("grant", "tried", "stopped by", ""),
+        Kind::Isolation => ("isolation", "tried", "stopped by", ""),
+        Kind::Compile => ("compiling", "tried", "stopped by", "past it"),
+        Kind::Cache => ("compiled cache", "tried, or looked at", "found", ""),
+        Kind::Machine => ("this machine", "which matters for", "found", ""),
+        Kind::Policy => ("policy", "tried, or looked at", "found", ""),
+        _ => (kind.as_str(), "tried", "stopped by", ""),
+    };
+    let line = format!("    {what:<NAME$}  {tried:<TRIED$}  {stopped:<STOPPED$}  {past}");
+    format!("{}\n", styled(BOLD, line.trim_end()))
+}
+
+fn mark(verdict: Verdict) -> (Style, &'static str) {
+    match verdict {
+        Verdict::Holds => (GOOD, "✓"),
+        Verdict::Warning => (WARNING, "!"),
+        Verdict::Broken => (ERROR, "✗"),
+        Verdict::Unknown => (ERROR, "?"),
+        Verdict::NotApplicable => (DIM, "–"),
+    }
+}
+
+fn stopped(check: &Check) -> String {
+    match (&check.stopped_by, check.verdict) {
+        (_, Verdict::Unknown) => "could not be tried".into(),
+        (Some(stopped_by), _) => stopped_by.clone(),
+        (None, Verdict::NotApplicable) => "does not apply".into(),
+        (None, _) => match check.kind {
+            Kind::Cache | Kind::Machine | Kind::Policy => "see below".into(),
+            _ => "nothing".into(),
+        },
+    }
+}
+
+/// A text of at most so many columns.
+fn cut(text: &str, columns: usize) -> String {
+    let text = printable(text, false);
+    if text.chars().count() <= columns {
+        return text.into_owned();
+    }
+    let mut cut: String = text.chars().take(columns - 1).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use skillhost::doctor::{Figures, Finding};
+
+    use super::*;
+
+    fn plain(finding: Finding, tried: &str) -> String {
+        let check = finding.check(Kind::Limit, "memory_bytes", tried, Duration::ZERO);
+        anstream::adapter::strip_str(&of(&check, Some(Kind::Limit))).to_string()
+    }
+
+    #[test]
+    fn rows_line_up_and_fit_80_columns() {
+        let figures = Figures::bytes(1 << 20, (1 << 20) + 1023);
+        let rows = [
+            plain(Finding::holds("memory").figures(figures), "growing"),
+            plain(
+                Finding::holds("x".repeat(100)).figures(figures),
+                &"y".repeat(100),
+            ),
+            plain(Finding::broken("it got out"), "growing"),
+            plain(Finding::unknown("no guest"), "growing\x1b[2J"),
+        ];
+        for row in &rows {
+            assert!(row.trim_end().chars().count() <= 80, "{row}");
+            assert!(!row.contains('\x1b'), "{row}");
+        }
+        assert_eq!(
+            rows[0],
+            "  ✓ memory_bytes         growing                       memory           +1023 B\n"
+        );
+        assert!(rows[2].contains("✗ ") && rows[2].contains("  nothing\n"));
+        assert!(rows[3].contains("? ") && rows[3].contains("could not be tried\n"));
+    }
+
+    #[test]
+    fn titles_fit_80_columns() {
+        for kind in [Kind::Limit, Kind::Compile, Kind::Cache, Kind::Machine] {
+            let title = anstream::adapter::strip_str(&title(kind)).to_string();
+            assert!(title.trim_end().chars().count() <= 80, "{title}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What bounds a component before and while it is compiled.
+
+use super::check::{Figures, Finding, Kind, Unit};
+use super::ground::{Ground, Probe, Trouble};
+use super::handmade::Handmade;
+use crate::execution::BoxFuture;
+use crate::host::{Host, LoadError};
+use crate::sandbox::{CompileError, CompileSettings, Isolation};
+
+pub(super) const PROBES: &[Probe] = &[
+    compile("component_bytes", "a component a byte too long", |_| {
+        Box::pin(component_bytes())
+    }),
+    compile(
+        "functions",
+        "a function too many",
+        |_| Box::pin(functions()),
+    ),
+    compile("function_bytes", "a function too long", |_| {
+        Box::pin(function_bytes())
+    }),
+    compile("child", "with too little memory", |ground| {
+        Box::pin(child(ground))
+    }),
+];
+
+const fn compile(
+    name: &'static str,
+    tried: &'static str,
+    probe: for<'g> fn(&'g Ground) -> BoxFuture<'g, Result<Finding, Trouble>>,
+) -> Probe {
+    Probe {
+        kind: Kind::Compile,
+        name,
+        tried,
+        probe,
+    }
+}
+
+/// Loads a guest under these settings, in a host of its own that has compiled nothing.
+async fn load(settings: CompileSettings, guest: &[u8]) -> Result<Option<CompileError>, Trouble> {
+    let host = Host::builder().concurrency(1).compile(settings).build()?;
+    match host.load_bytes(guest).await {
+        Ok(_) => Ok(None),
+        Err(LoadError::Compile(error)) => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The guest is compiled under one setting, the most of which the figures give, and refused under the
+/// one next to it.
+async fn bounded(
+    guest: &[u8],
+    within: CompileSettings,
+    past: CompileSettings,
+    figures: Figures,
+) -> Result<Finding, Trouble> {
+    if let Some(error) = load(within, guest).await? {
+        return Ok(Finding::unknown(format!("within the limit: {error}")));
+    }
+    Ok(match load(past, guest).await? {
+        Some(CompileError::TooLarge { .. }) => Finding::holds("not compiled").figures(figures),
+        Some(error) => Finding::broken(format!("not for its size was it refused: {error}")),
+        None => Finding::broken("it was compiled"),
+    })
+}
+
+async fn component_bytes() -> Result<Finding, Trouble> {
+    let guest = Handmade::default().component().map_err(Trouble::Text)?;
+    let settings = |bytes| CompileSettings {
+        max_component_bytes: bytes,
+        ..CompileSettings::default()
+    };
+    let bytes = guest.len() as u64;
+    let figures = Figures::exact(Unit::Bytes, bytes, bytes);
+    bounded(&guest, settings(bytes), settings(bytes - 1), figures).await
+}
+
+async fn functions() -> Result<Finding, Trouble> {
+    let guest = Handmade {
+        fields: "(func) ".repeat(96),
+        ..Handmade::default()
+    };
+    let guest = guest.component().map_err(Trouble::Text)?;
+    let settings = |functions| CompileSettings {
+        max_functions: functions,
+        ..CompileSettings::default()
+    };
+    // A guest made by hand has four of its own.
+    let figures = Figures::exact(Unit::Count, 100, 100);
+    bounded(&guest, settings(100), settings(99), figures).await
+}
+
+async fn function_bytes() -> Result<Finding, Trouble> {
+    const BYTES: u64 = 10_000;
+    let guest = Handmade {
+        // Each is one byte, and two more are for its locals and its end.
+        fields: format!("(func {})", "nop ".repeat(9_998)),
+        ..Handmade::default()
+    };
+    let guest = guest.component().map_err(Trouble::Text)?;
+    let settings = |bytes| CompileSettings {
+        max_function_bytes: bytes,
+        ..CompileSettings::default()
+    };
+    let figures = Figures::exact(Unit::Bytes, BYTES, BYTES);
+    bounded(&guest, settings(BYTES), settings(BYTES - 1), figures).await
+}
+
+/// The child process that compiles gets no more memory than it is allowed.
+async fn child(ground: &Ground) -> Result<Finding, Trouble> {
+    let Isolation::Child {
+        program,
+        arguments,
+        wall_time,
+        ..
+    } = &ground.isolation
+    else {
+        return Ok(Finding::not_applicable(
+            "this host compiles in its own process",
+        ));
+    };
+    let guest = Handmade::default().component().map_err(Trouble::Text)?;
+    let within = CompileSettings {
+        isolation: ground.isolation.clone(),
+        ..CompileSettings::default()
+    };
+    if let Some(error) = load(within, &guest).await? {
+        return Ok(Finding::unknown(format!("within its limits: {error}")));
+    }
+    let starved = CompileSettings {
+        isolation: Isolation::Child {
+            program: program.clone(),
+            arguments: arguments.clone(),
+            // Less than the program itself takes.
+            memory_bytes: 1 << 20,
+            wall_time: *wall_time,
+        },
+        ..CompileSettings::default()
+    };
+    // However it says so: nothing but its memory is different.
+    Ok(match load(starved, &guest).await? {
+        Some(_) => Finding::holds("its own limits"),
+        None => Finding::broken("it compiled with less memory than it needs"),
+    })
+}

@@ -1,0 +1,90 @@
+//! HTTP requests, and the addresses that names resolve to.
+
+use crate::doctor::check::Finding;
+use crate::doctor::ground::{Ground, Run, Trouble, ended, numbered};
+use crate::doctor::guests::number;
+use crate::doctor::http::{Server, guest};
+use crate::doctor::limits::network::{asking, no_server};
+use crate::execution::ExecutionResult;
+use crate::grant::{Capability, Grants, HttpGrant};
+
+/// The letters of the path that the guest asks for: `/aaa`.
+const PATH: u32 = 4;
+
+/// The guest gets an answer with these grants, and none with those, and the server hears nothing.
+async fn refused(
+    ground: &Ground,
+    server: &Server,
+    authority: &str,
+    works: Option<Grants>,
+    refused: Option<Grants>,
+) -> Result<Finding, Trouble> {
+    let (Some(works), Some(refused)) = (works, refused) else {
+        return Ok(Finding::unknown(
+            "the server's address is none to be granted",
+        ));
+    };
+    let skill = ground.load(&guest(authority)).await?;
+    let request = |grants| numbered(&skill, PATH).grants(grants);
+    let Run { result: within, .. } = ground.request(request(works)).await?;
+    if number(&within) != Some(0) {
+        let how = ended(&within);
+        return Ok(Finding::unknown(format!(
+            "what is granted does not work: {how}"
+        )));
+    }
+    let heard = server.connections();
+    let Run { result: past, .. } = ground.request(request(refused)).await?;
+    Ok(judge(&past, server.connections() > heard))
+}
+
+fn judge(past: &ExecutionResult, heard: bool) -> Finding {
+    match number(past) {
+        _ if heard => Finding::broken("it reached the server"),
+        Some(1 | 2) => Finding::holds("refused"),
+        _ => Finding::broken(format!("it was not refused: {}", ended(past))),
+    }
+}
+
+pub async fn nothing_granted(ground: &Ground) -> Result<Finding, Trouble> {
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let authority = server.address.to_string();
+    let nothing = Some(Grants::default());
+    refused(ground, &server, &authority, asking(server.address), nothing).await
+}
+
+pub async fn another_path(ground: &Ground) -> Result<Finding, Trouble> {
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let authority = server.address.to_string();
+    let grant: Option<HttpGrant> = format!("GET http://{authority}/b").parse().ok();
+    let another = grant.map(|grant| Grants::default().http(grant));
+    refused(ground, &server, &authority, asking(server.address), another).await
+}
+
+/// A name is granted; that it resolves to this machine is not.
+pub async fn loopback(ground: &Ground) -> Result<Finding, Trouble> {
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let authority = format!("localhost:{}", server.address.port());
+    let grant: Option<HttpGrant> = format!("GET http://{authority}").parse().ok();
+    let name = grant.map(|grant| Grants::default().http(grant));
+    let address = ["127.0.0.0/8", "::1/128"]
+        .into_iter()
+        .try_fold(name.clone().unwrap_or_default(), |grants, address| {
+            Some(grants.address(address.parse().ok()?))
+        });
+    refused(ground, &server, &authority, address, name).await
+}
+
+pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
+    let grants = asking(std::net::SocketAddr::from(([192, 0, 2, 1], 80))).unwrap_or_default();
+    super::undeclared(ground, Capability::Http, grants).await
+}

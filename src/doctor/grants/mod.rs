@@ -1,0 +1,148 @@
+//! A hostile guest for each capability: with nothing granted it sees nothing, with something
+//! granted exactly that, and what it does not declare it does not get.
+
+mod directory;
+mod http;
+pub(super) mod network;
+mod reproducible;
+mod values;
+
+use super::check::{Finding, Kind};
+use super::ground::{Ground, Probe, Trouble, ended};
+use super::handmade::Handmade;
+use crate::execution::{BoxFuture, Cause, ExecutionRequest, ExecutionResult};
+use crate::grant::{Capability, Denial, Grants};
+use crate::host::Skill;
+use crate::skill::Package;
+
+/// One entry or more for each capability; a test sees to that.
+pub(super) const PROBES: &[Probe] = &[
+    grant("directory", "with nothing granted", |ground| {
+        Box::pin(directory::nothing_granted(ground))
+    }),
+    grant("directory", "a handle it was not given", |ground| {
+        Box::pin(directory::forged_handle(ground))
+    }),
+    grant("directory", "writing, `ro` granted", |ground| {
+        Box::pin(directory::read_only(ground))
+    }),
+    grant("directory", "writing, `ro` declared", |ground| {
+        Box::pin(directory::declared_read_only(ground))
+    }),
+    grant("directory", "`..` and absolute paths", |ground| {
+        Box::pin(directory::paths(ground))
+    }),
+    grant("directory", "symlinks that lead out", |ground| {
+        Box::pin(directory::symlinks(ground))
+    }),
+    grant("directory", "moving a file out", |ground| {
+        Box::pin(directory::renames(ground))
+    }),
+    grant("directory", "granted and not declared", |ground| {
+        Box::pin(directory::undeclared(ground))
+    }),
+    grant("environment", "reading all variables", |ground| {
+        Box::pin(values::environment(ground))
+    }),
+    grant("environment", "granted and not declared", |ground| {
+        Box::pin(values::undeclared_environment(ground))
+    }),
+    grant("config", "reading all keys", |ground| {
+        Box::pin(values::config(ground))
+    }),
+    grant("config", "granted and not declared", |ground| {
+        Box::pin(values::undeclared_config(ground))
+    }),
+    grant("socket", "connecting to this machine", |ground| {
+        Box::pin(network::tcp(ground))
+    }),
+    grant("socket", "a socket for datagrams", |ground| {
+        Box::pin(network::udp(ground))
+    }),
+    grant("socket", "looking a name up", |ground| {
+        Box::pin(network::lookup(ground))
+    }),
+    grant("socket", "connecting to another port", |ground| {
+        Box::pin(network::another_port(ground))
+    }),
+    grant("socket", "granted and not declared", |ground| {
+        Box::pin(network::undeclared(ground))
+    }),
+    grant("http", "with nothing granted", |ground| {
+        Box::pin(http::nothing_granted(ground))
+    }),
+    grant("http", "a request for another path", |ground| {
+        Box::pin(http::another_path(ground))
+    }),
+    grant("http", "granted and not declared", |ground| {
+        Box::pin(http::undeclared(ground))
+    }),
+    grant("address", "a name for this machine", |ground| {
+        Box::pin(http::loopback(ground))
+    }),
+    grant("scratch", "what another run left", |ground| {
+        Box::pin(reproducible::scratch(ground))
+    }),
+    grant("scratch", "granted and not declared", |ground| {
+        Box::pin(reproducible::undeclared_scratch(ground))
+    }),
+    grant("clock", "time off a still clock", |ground| {
+        Box::pin(reproducible::clock(ground))
+    }),
+    grant("random", "drawing with one seed", |ground| {
+        Box::pin(reproducible::random(ground))
+    }),
+];
+
+const fn grant(
+    name: &'static str,
+    tried: &'static str,
+    probe: for<'g> fn(&'g Ground) -> BoxFuture<'g, Result<Finding, Trouble>>,
+) -> Probe {
+    Probe {
+        kind: Kind::Grant,
+        name,
+        tried,
+        probe,
+    }
+}
+
+/// Loads a guest with a `skill.toml`.
+async fn with_manifest(
+    ground: &Ground,
+    guest: &Handmade,
+    manifest: &str,
+) -> Result<Skill, Trouble> {
+    let component = guest.component().map_err(Trouble::Text)?;
+    let package = Package::from_parts(component, Some(manifest.into()), None)
+        .map_err(|error| Trouble::Load(error.into()))?;
+    Ok(ground.host.load_package(package).await?)
+}
+
+/// What a skill does not declare in its `skill.toml` it does not get, whoever grants it.
+async fn undeclared(
+    ground: &Ground,
+    capability: Capability,
+    grants: Grants,
+) -> Result<Finding, Trouble> {
+    let skill = with_manifest(ground, &Handmade::default(), "").await?;
+    let request = || ExecutionRequest::new(skill.digest(), serde_json::json!({}));
+    let within = ground.request(request()).await?.result;
+    if within.failure.is_some() {
+        let how = ended(&within);
+        return Ok(Finding::unknown(format!("with nothing granted: {how}")));
+    }
+    let past = ground.request(request().grants(grants)).await?.result;
+    Ok(judge_undeclared(capability, &past))
+}
+
+fn judge_undeclared(capability: Capability, past: &ExecutionResult) -> Finding {
+    let rejected = past.failure.as_ref().is_some_and(|failure| {
+        let named = |denial: &Denial| denial.capability == capability;
+        matches!(failure.cause, Cause::Rejected { .. }) && failure.denials.iter().any(named)
+    });
+    if rejected && past.usage.fuel == 0 {
+        return Finding::holds("rejected");
+    }
+    Finding::broken(format!("it was not rejected: {}", ended(past)))
+}

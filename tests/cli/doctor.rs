@@ -1,0 +1,225 @@
+//! `skillhost doctor`: what it shows, and what it ends with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use regex::Regex;
+use serde_json::Value;
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+/// What depends on the machine, and on how busy it is, replaced.
+fn steady(said: &str) -> String {
+    const FILTERS: [(&str, &str); 5] = [
+        // Of the machine only that something was found out.
+        (r"(?m)^  [✓!–] ([a-z0-9_]+) .*$", "  [SEEN] $1"),
+        (r"(?m)^(warning: machine|hint: ).*\n", ""),
+        (r"\+[\d.]+ (µs|ms)", "+[TIME]"),
+        (
+            r" on linux .* x86_64| on linux .* aarch64",
+            " on [PLATFORM]",
+        ),
+        (r"· \d+ hold.*", "· [SUM]"),
+    ];
+    let (tried, machine) = said.split_once("    this machine").expect("it comes last");
+    let mut machine = machine.to_owned();
+    for (pattern, replacement) in FILTERS {
+        let pattern = Regex::new(pattern).expect("a pattern of ours");
+        machine = pattern.replace_all(&machine, replacement).into_owned();
+    }
+    let time = Regex::new(r"wall_time( +)(\+[\d.]+ (µs|ms)|0)|(deadline {10}.*)deadline( +).*")
+        .expect("a pattern of ours");
+    let tried = time.replace_all(tried, "${4}[IN TIME]");
+    format!("{tried}    this machine{machine}")
+}
+
+/// A place whose cache is its own rather than the one that all tests share.
+fn place(mode: u32) -> Place {
+    let place = Place::new();
+    let cache = place.path("home/compiled");
+    fs::remove_file(&cache).expect("it is a link");
+    fs::create_dir(&cache).expect("a folder can be made");
+    fs::set_permissions(&cache, fs::Permissions::from_mode(mode)).expect("it is ours");
+    place
+}
+
+#[test]
+fn all_holds() {
+    check(
+        steady(&place(0o700).run(["doctor"])),
+        str![[r#"
+exit: 0
+--- stdout
+    limit             tried                           stopped by        past it
+  ✓ fuel              a loop without end              fuel              0
+  ✓ memory_bytes      growing one memory              memory            0
+  ✓ memory_bytes      growing two memories in turn    memory            0
+  ✓ table_elements    growing two tables in turn      table_elements    0
+  ✓ instances         consisting of 61 instances      instances         0
+  ✓ wall_time_ms      a loop without end              [IN TIME]
+  ✓ wall_time_ms      waiting on a clock for ever     [IN TIME]
+  ✓ wall_time_ms      calling the host without end    [IN TIME]
+  ✓ wall_time_ms      filling all its memory at once  [IN TIME]
+  ✓ deadline          a loop without end              [IN TIME]
+  ✓ input_bytes       an input a byte too long        input             0
+  ✓ output_bytes      answering with a long text      output            +1 B
+  ✓ attachment_bytes  attaching the same bytes often  attachments       +1002 B
+  ✓ stdout_bytes      printing without end            cut and counted   0
+  ✓ stderr_bytes      printing without end            cut and counted   0
+  ✓ log_bytes         logging without end             cut and counted   0
+  ✓ progress_bytes    reporting progress without end  cut and counted   0
+  ✓ host_bytes        a long text in one call         host_bytes        +64 KiB
+  ✓ handles           opening clocks, closing none    handles           0
+  ✓ stack_bytes       recursion without end           stack             0
+
+    grant             tried                           stopped by
+  ✓ directory         opening, with nothing granted   no directory
+  ✓ directory         a handle it was not given       contract violation
+  ✓ directory         writing where `ro` is granted   not-permitted
+  ✓ directory         writing where `ro` is declared  not-permitted
+  ✓ directory         `..` and absolute paths         not-permitted
+  ✓ directory         symlinks that lead out          not-permitted
+  ✓ directory         moving a file out               not-permitted
+  ✓ directory         granted and not declared        rejected
+  ✓ environment       reading all variables           nothing is there
+  ✓ environment       granted and not declared        rejected
+  ✓ config            reading all keys                nothing is there
+  ✓ config            granted and not declared        rejected
+  ✓ network           connecting to this machine      access-denied
+  ✓ network           a socket for datagrams          access-denied
+  ✓ network           looking a name up               permanent-resolver-failure
+
+    isolation         tried                           stopped by
+  ✓ memory            reading past its end            trap
+  ✓ memory            calling a function as another   trap
+  ✓ instance          finding what it left behind     a fresh instance
+  ✓ describe          a loop without end              fuel
+  ✓ start             a loop without end              fuel
+  ✓ realloc           a loop without end              fuel
+  ✓ post_return       a loop without end              fuel
+  ✓ destructor        a loop without end              fuel
+
+    compiling         tried                           stopped by        past it
+  ✓ component_bytes   a component a byte too long     not compiled      0
+  ✓ functions         a function too many             not compiled      0
+  ✓ function_bytes    a function too long             not compiled      0
+  ✓ child             with too little memory          its own limits
+
+    compiled cache    tried, or looked at             found
+  ✓ truncated         loading half of an entry        compiled anew
+  ✓ foreign           loading code of other makers    compiled anew
+  ✓ tampered          another's code under its name   compiled anew
+  ✓ writable          an entry that others may write  compiled anew
+  ✓ link              an entry that is a symlink      compiled anew
+  ✓ mode              a folder that others may enter  refused
+  ✓ folder            whose it is, and who may enter  mode 0700
+  ✓ path              who may replace the folder      nobody else
+  ✓ entries           who may write them              all 0 are its own
+  ✓ mount             whether code there may be run   yes
+
+    this machine      which matters for               found
+  [SEEN] clock
+  [SEEN] code_pages
+  [SEEN] address_space
+  [SEEN] pagemap_scan
+  [SEEN] openat2
+  [SEEN] thread_clock
+  [SEEN] processor
+  [SEEN] cores
+  [SEEN] memory
+  [SEEN] overcommit
+  [SEEN] open_files
+  [SEEN] speculation
+  [SEEN] user
+  [SEEN] seccomp
+--- stderr
+✓ skillhost 0.1.0 on [PLATFORM] · [SUM]
+
+"#]],
+    );
+}
+
+#[test]
+fn what_does_not_hold_is_explained() {
+    let said = place(0o755).run(["doctor", "--quiet"]);
+    assert!(said.starts_with("exit: 7\n"), "{said}");
+    let (_, stderr) = said.split_once("--- stderr\n").expect("it is there");
+    check(
+        stderr,
+        str![[r#"
+error: cache `folder` (whose it is, and who may enter) does not hold: `[PLACE]/home/compiled` has mode 0755: others may enter it
+hint: chmod 700 '[PLACE]/home/compiled'
+
+"#]],
+    );
+}
+
+#[test]
+fn where_there_is_no_room_to_try_anything() {
+    let place = Place::new();
+    let mut command = place.command(["doctor"]);
+    let output = command.env("TMPDIR", "/nowhere").output();
+    let said = place.said(&output.expect("the command starts"));
+    let name = Regex::new("doctor-[A-Za-z0-9]{6}").expect("a pattern of ours");
+    check(
+        name.replace_all(&said, "doctor-[NAME]"),
+        str![[r#"
+exit: 70
+--- stdout
+--- stderr
+error: cannot use the temporary folder `/nowhere`: No such file or directory (os error 2) at path "/nowhere/skillhost-doctor-[NAME]"
+hint: name another folder for temporary files in the variable TMPDIR
+
+"#]],
+    );
+}
+
+#[test]
+fn every_line_fits_80_columns() {
+    let output = place(0o755).output(["doctor"]);
+    let stdout = String::from_utf8(output.stdout).expect("it is UTF-8");
+    assert!(stdout.lines().count() > 60);
+    for line in stdout.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn one_document_for_a_program() {
+    let place = place(0o700);
+    let output = place.output(["doctor", "--json"]);
+    let said = place.said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(output.stderr.is_empty(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("it is one document");
+    assert_eq!(report["holds"], true);
+    let checks = report["checks"].as_array().expect("a list");
+    let find = |kind: &str, name: &str| {
+        checks
+            .iter()
+            .find(|check| check["kind"] == kind && check["name"] == name)
+            .unwrap_or_else(|| panic!("no {name}: {said}"))
+    };
+    let memory = find("limit", "memory_bytes");
+    assert_eq!(memory["verdict"], "holds");
+    assert_eq!(memory["stopped_by"], "memory");
+    assert_eq!(memory["figures"]["unit"], "bytes");
+    assert_eq!(memory["figures"]["limit"], memory["figures"]["reached"]);
+    assert_eq!(memory["figures"]["past"], 0);
+    let child = find("compile", "child");
+    assert_eq!(child["verdict"], "holds", "{child}");
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let place = place(0o700);
+    place.write("tmp/keep", "");
+    let mut command = place.command(["doctor", "--json"]);
+    let output = command.env("TMPDIR", place.path("tmp")).output();
+    assert!(output.expect("the command starts").status.success());
+    let names = |folder: &Path| fs::read_dir(folder).expect("it is there").count();
+    assert_eq!(names(&place.path("tmp")), 1);
+    assert_eq!(names(&place.path("home/compiled")), 0);
+}
