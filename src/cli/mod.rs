@@ -30,8 +30,8 @@ mod install;
 mod list;
 mod remove;
 
-mod policy;
 mod doctor;
+mod policy;
 
 mod completions;
 

@@ -11,6 +11,7 @@ mod compile;
 mod contract;
 mod disk;
 mod engine;
+mod flight;
 mod interrupt;
 mod limiter;
 mod load;
@@ -28,6 +29,7 @@ pub(crate) use disk::Disk;
 pub(crate) use engine::{EngineSettings, Engines};
 #[cfg(feature = "doctor")]
 pub(crate) use engine::{pagemap_scan, pool_fits};
+pub(crate) use flight::Flight;
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile};
-pub(crate) use run::{Flight, Plan, Runner, over_input, too_late};
+pub(crate) use run::{Plan, Runner, over_input, too_late};

@@ -1,6 +1,5 @@
 //! One execution, from a free slot to its usage.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -8,18 +7,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
-use super::capability::{Backing, Capabilities, Chatter, Listeners, NotGranted, Removal};
-use super::capture::Capture;
+use super::capability::{Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
+use super::flight::Flight;
 use super::interrupt::Interruptible;
 use super::state::State;
-use crate::execution::{Attachment, Cause, Event, Failure, HostError, Observer, Phase, Status};
-use crate::grant::{Denial, Grants};
+use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
+use crate::grant::Grants;
 use crate::limits::{Limit, Limits};
 use crate::skill::Description;
 use crate::text::{printable, shortened};
-use crate::usage::{DroppedBytes, ResourceUsage};
 
 /// The most attachments of one answer.
 const MAX_ATTACHMENTS: usize = 1_000;
@@ -62,145 +60,6 @@ pub(crate) struct Answer {
     /// The output's JSON text, not yet looked at.
     pub json: String,
     pub attachments: Vec<Attachment>,
-}
-
-/// An execution on its way. However it ends, also when it is dropped, its observers hear of the
-/// end, with the usage up to there.
-pub(crate) struct Flight {
-    listeners: Listeners,
-    pub limits: Limits,
-    deadline: Option<Instant>,
-    pub usage: ResourceUsage,
-    /// What was refused to the guest while it ran.
-    pub denials: Vec<Denial>,
-    phase: Phase,
-    stdout: Capture,
-    stderr: Capture,
-    store: Option<Store<State>>,
-    /// To be removed once the store is gone.
-    scratch: Option<Removal>,
-    started: Option<Instant>,
-    instantiated: Option<Instant>,
-    finished: bool,
-}
-
-impl Flight {
-    pub fn new(
-        request_id: Uuid,
-        observers: [Option<Arc<dyn Observer>>; 2],
-        limits: Limits,
-        deadline: Option<DateTime<Utc>>,
-    ) -> Self {
-        Flight {
-            listeners: Listeners {
-                request_id,
-                observers,
-            },
-            deadline: deadline.map(|deadline| {
-                let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
-                let now = Instant::now();
-                // A deadline beyond what the clock can hold is none that anybody lives to see.
-                now.checked_add(left)
-                    .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
-            }),
-            usage: ResourceUsage::default(),
-            denials: Vec::new(),
-            phase: Phase::Waiting,
-            stdout: Capture::new(limits.stdout_bytes),
-            stderr: Capture::new(limits.stderr_bytes),
-            limits,
-            store: None,
-            scratch: None,
-            started: None,
-            instantiated: None,
-            finished: false,
-        }
-    }
-
-    pub fn tell(&self, event: &Event<'_>) {
-        self.listeners.tell(event);
-    }
-
-    /// What the guest wrote to standard output and standard error.
-    pub fn output_streams(&mut self) -> (String, String) {
-        let (stdout, stdout_bytes) = self.stdout.take();
-        let (stderr, stderr_bytes) = self.stderr.take();
-        self.usage.dropped.stdout_bytes = stdout_bytes;
-        self.usage.dropped.stderr_bytes = stderr_bytes;
-        (stdout, stderr)
-    }
-
-    /// The end: tells the observers.
-    pub fn finish(&mut self, failure: Option<&Failure>) -> Status {
-        let status = failure.map_or(Status::Success, Failure::status);
-        self.finished = true;
-        self.tell(&Event::Finished {
-            status,
-            failure,
-            usage: &self.usage,
-        });
-        status
-    }
-
-    /// Reads the store's meters, and drops it.
-    fn land(&mut self) {
-        let Some(started) = self.started.take() else {
-            return;
-        };
-        let ended = Instant::now();
-        self.usage.wall_time = ended.duration_since(started);
-        let instantiated = self.instantiated.unwrap_or(ended);
-        self.usage.instantiation_time = instantiated.duration_since(started);
-        self.usage.run_time = ended.duration_since(instantiated);
-        let Some(mut store) = self.store.take() else {
-            return;
-        };
-        // Fuel is always configured, so reading it cannot fail.
-        self.usage.fuel = self
-            .limits
-            .fuel
-            .saturating_sub(store.get_fuel().unwrap_or(0));
-        let state = store.data_mut();
-        self.scratch = state.directories.take_scratch();
-        self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
-        self.usage.host_calls = state.host_calls;
-        self.usage.tokens = state.chatter.tokens();
-        self.denials = state.refusals.take();
-        (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
-        if let Some(meter) = state.network.meter() {
-            let (connections, sent, received) = meter.read();
-            self.usage.connections = connections;
-            self.usage.http_request_bytes = sent;
-            self.usage.http_response_bytes = received;
-        }
-        self.usage.dropped = DroppedBytes {
-            log_bytes: state.chatter.dropped_log_bytes(),
-            progress_bytes: state.chatter.dropped_progress_bytes(),
-            ..self.usage.dropped
-        };
-    }
-
-    /// Which comes first: the wall time, or the request's own deadline.
-    fn ends(&self, started: Instant) -> (Instant, Limit) {
-        let wall = started + self.limits.wall_time;
-        match self.deadline {
-            Some(deadline) if deadline < wall => (deadline, Limit::Deadline),
-            _ => (wall, Limit::WallTime),
-        }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        let phase = self.phase;
-        self.land();
-        let _ = self.output_streams();
-        let failure = classify::cancelled(phase);
-        self.finish(Some(&failure));
-    }
 }
 
 impl Runner {

@@ -30,8 +30,8 @@ mod inspect;
 mod library;
 mod new;
 
-mod hostile;
 mod doctor;
+mod hostile;
 
 mod interrupt;
 mod terminal;

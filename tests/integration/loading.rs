@@ -136,8 +136,8 @@ async fn what_does_not_fit_the_contract_names_interface_and_versions() {
             "it imports `skillhost:skill/logging` in version 1.3.0; this host offers version 1.0.0",
         ),
         (
-            imports("wasi:http/outgoing-handler@0.2.0"),
-            "it imports `wasi:http/outgoing-handler` in version 0.2.0, which this host does not offer",
+            imports("wasi:http/incoming-handler@0.2.0"),
+            "it imports `wasi:http/incoming-handler` in version 0.2.0, which this host does not offer",
         ),
     ] {
         let error = error(host(), skill.build()).await;

@@ -65,9 +65,13 @@ impl Network {
         &self.hooks.refusals
     }
 
-    /// The meters, where anything is granted.
-    pub fn meter(&self) -> Option<&Meter> {
+    fn meter(&self) -> Option<&Meter> {
         self.hooks.granted.as_ref().map(|granted| &*granted.meter)
+    }
+
+    /// Connections that were opened, bytes of HTTP that were sent, and bytes that were received.
+    pub fn used(&self) -> (u64, u64, u64) {
+        self.meter().map(Meter::read).unwrap_or_default()
     }
 
     /// Whether a limit of the network was met, which ends the execution.

@@ -1,0 +1,155 @@
+//! What one execution has used so far, and who hears of its end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+use wasmtime::Store;
+
+use super::capability::{Listeners, Removal};
+use super::capture::Capture;
+use super::classify;
+use super::state::State;
+use crate::execution::{Event, Failure, Observer, Phase, Status};
+use crate::grant::Denial;
+use crate::limits::{Limit, Limits};
+use crate::usage::{DroppedBytes, ResourceUsage};
+
+/// An execution on its way. However it ends, also when it is dropped, its observers hear of the
+/// end, with the usage up to there.
+pub(crate) struct Flight {
+    pub(super) listeners: Listeners,
+    pub limits: Limits,
+    pub(super) deadline: Option<Instant>,
+    pub usage: ResourceUsage,
+    /// What was refused to the guest while it ran.
+    pub denials: Vec<Denial>,
+    pub(super) phase: Phase,
+    pub(super) stdout: Capture,
+    pub(super) stderr: Capture,
+    pub(super) store: Option<Store<State>>,
+    /// To be removed once the store is gone.
+    pub(super) scratch: Option<Removal>,
+    pub(super) started: Option<Instant>,
+    pub(super) instantiated: Option<Instant>,
+    finished: bool,
+}
+
+impl Flight {
+    pub fn new(
+        request_id: Uuid,
+        observers: [Option<Arc<dyn Observer>>; 2],
+        limits: Limits,
+        deadline: Option<DateTime<Utc>>,
+    ) -> Self {
+        Flight {
+            listeners: Listeners {
+                request_id,
+                observers,
+            },
+            deadline: deadline.map(|deadline| {
+                let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+                let now = Instant::now();
+                // A deadline beyond what the clock can hold is none that anybody lives to see.
+                now.checked_add(left)
+                    .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+            }),
+            usage: ResourceUsage::default(),
+            denials: Vec::new(),
+            phase: Phase::Waiting,
+            stdout: Capture::new(limits.stdout_bytes),
+            stderr: Capture::new(limits.stderr_bytes),
+            limits,
+            store: None,
+            scratch: None,
+            started: None,
+            instantiated: None,
+            finished: false,
+        }
+    }
+
+    pub fn tell(&self, event: &Event<'_>) {
+        self.listeners.tell(event);
+    }
+
+    /// What the guest wrote to standard output and standard error.
+    pub fn output_streams(&mut self) -> (String, String) {
+        let (stdout, stdout_bytes) = self.stdout.take();
+        let (stderr, stderr_bytes) = self.stderr.take();
+        self.usage.dropped.stdout_bytes = stdout_bytes;
+        self.usage.dropped.stderr_bytes = stderr_bytes;
+        (stdout, stderr)
+    }
+
+    /// The end: tells the observers.
+    pub fn finish(&mut self, failure: Option<&Failure>) -> Status {
+        let status = failure.map_or(Status::Success, Failure::status);
+        self.finished = true;
+        self.tell(&Event::Finished {
+            status,
+            failure,
+            usage: &self.usage,
+        });
+        status
+    }
+
+    /// Reads the store's meters, and drops it.
+    pub(super) fn land(&mut self) {
+        let Some(started) = self.started.take() else {
+            return;
+        };
+        let ended = Instant::now();
+        self.usage.wall_time = ended.duration_since(started);
+        let instantiated = self.instantiated.unwrap_or(ended);
+        self.usage.instantiation_time = instantiated.duration_since(started);
+        self.usage.run_time = ended.duration_since(instantiated);
+        let Some(mut store) = self.store.take() else {
+            return;
+        };
+        // Fuel is always configured, so reading it cannot fail.
+        self.usage.fuel = self
+            .limits
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or(0));
+        let state = store.data_mut();
+        self.scratch = state.directories.take_scratch();
+        self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
+        self.usage.host_calls = state.host_calls;
+        self.usage.tokens = state.chatter.tokens();
+        self.denials = state.refusals.take();
+        (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
+        (
+            self.usage.connections,
+            self.usage.http_request_bytes,
+            self.usage.http_response_bytes,
+        ) = state.network.used();
+        self.usage.dropped = DroppedBytes {
+            log_bytes: state.chatter.dropped_log_bytes(),
+            progress_bytes: state.chatter.dropped_progress_bytes(),
+            ..self.usage.dropped
+        };
+    }
+
+    /// Which comes first: the wall time, or the request's own deadline.
+    pub(super) fn ends(&self, started: Instant) -> (Instant, Limit) {
+        let wall = started + self.limits.wall_time;
+        match self.deadline {
+            Some(deadline) if deadline < wall => (deadline, Limit::Deadline),
+            _ => (wall, Limit::WallTime),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let phase = self.phase;
+        self.land();
+        let _ = self.output_streams();
+        let failure = classify::cancelled(phase);
+        self.finish(Some(&failure));
+    }
+}
