@@ -17,6 +17,12 @@ pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "wit",
         world: "skill",
+        imports: {
+            // What a guest hands over in one of these can be large, and the guest uses hardly any
+            // fuel for it: see `interrupt::hand_back`.
+            "skillhost:skill/logging.log": async,
+            "skillhost:skill/progress.report": async,
+        },
         exports: { default: async },
     });
 }

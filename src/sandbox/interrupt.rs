@@ -27,6 +27,29 @@ use super::measure;
 /// costs well under 1 µs (`cargo bench --bench enforce`).
 pub(super) const FUEL_BETWEEN_CHECKS: u64 = 200_000;
 
+/// Bytes that the host handles in a few microseconds.
+const FEW_BYTES: usize = 16 * 1024;
+
+/// Hands control back from within a function of the host that has handled so many bytes, unless
+/// they are few.
+///
+/// A guest hands control back by the fuel that it uses. One that has the host do much and computes
+/// next to nothing itself would keep its thread for seconds.
+pub(super) async fn hand_back(bytes: usize) {
+    if bytes < FEW_BYTES {
+        return;
+    }
+    let mut handed_back = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut handed_back, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 pin_project_lite::pin_project! {
     /// A future that is stopped when its time is up or it is cancelled.
     pub(super) struct Interruptible<'a, F, S> {

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use skillhost::{Cause, Control, Host, Limit, LimitOverrides};
+use skillhost::{Cause, Control, ExecutionRequest, Host, Limit, LimitOverrides};
 use tokio::task::JoinSet;
 
 use crate::attack::{NONE, runtime};
-use crate::harness::{LATE, Record, builder, cause, check_undisturbed, execute, output, request};
+use crate::handmade::Handmade;
+use crate::harness::{
+    LATE, Record, builder, cause, check_undisturbed, execute, load, output, request,
+};
 use crate::measure::{alone, check_leaves_nothing_but};
 
 /// All of them are stopped, in their time, and one that has little to do gets through beside them.
@@ -22,6 +25,50 @@ fn a_hundred_guests_that_keep_the_host_busy() {
     let _alone = alone();
     crowd("now_for_ever");
     crowd("wait_for_ever");
+}
+
+/// One on each thread of the runtime, whose calls keep the host busy for long and take hardly any
+/// fuel: they hand the thread on in between.
+#[test]
+fn guests_whose_calls_take_long() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let host = builder().concurrency(2).build().unwrap();
+    let skill = Handmade {
+        execute: "(loop $again
+            (call $log (i32.const 2) (i32.const 0) (i32.const 4194304)) (br $again)) unreachable"
+            .into(),
+        ..Handmade::that_calls()
+    };
+    runtime.block_on(async {
+        let skill = load(&host, &skill).await;
+        let logs = ExecutionRequest::new(skill.digest(), json!({}));
+        let draws = request(&host, "random_for_ever", json!({"bytes": 1 << 20})).await;
+        for request in [logs, draws] {
+            check_undisturbed(&host).await;
+            let request = request.limits(LimitOverrides {
+                wall_time: Some(Duration::from_millis(1500)),
+                ..NONE
+            });
+            let record = Record::new();
+            let control = Control::default().observer(record.clone());
+            let hostile = tokio::spawn({
+                let host = host.clone();
+                async move { host.execute_with(request, control).await }
+            });
+            record.wait_for("started", 1).await;
+            // Each takes many turns, of which there is one in a second where none is handed on.
+            for _ in 0..20 {
+                check_undisturbed(&host).await;
+            }
+            assert!(!hostile.is_finished(), "the thread was its own until then");
+            let result = hostile.await.unwrap().unwrap();
+            assert!(matches!(cause(&result), Cause::Timeout { .. }));
+        }
+    });
 }
 
 fn crowd(tool: &'static str) {

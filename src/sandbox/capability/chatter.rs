@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::execution::{Event, Level, Observer, Progress};
 use crate::limits::Limits;
 use crate::sandbox::contract::bindings::skillhost::skill::{logging, progress, tokens};
+use crate::sandbox::interrupt::hand_back;
 use crate::sandbox::state::State;
 use crate::usage::Tokens;
 
@@ -131,7 +132,8 @@ impl Chatter {
 }
 
 impl logging::Host for State {
-    fn log(&mut self, level: logging::Level, message: String) {
+    async fn log(&mut self, level: logging::Level, message: String) {
+        hand_back(message.len()).await;
         let chatter = &mut self.chatter;
         if !chatter.log.spend(message.len()) {
             return;
@@ -151,12 +153,11 @@ impl logging::Host for State {
 }
 
 impl progress::Host for State {
-    fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
+    async fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
+        let bytes = step.len() + details.as_ref().map_or(0, String::len);
+        hand_back(bytes).await;
         let chatter = &mut self.chatter;
-        if !chatter
-            .progress
-            .spend(step.len() + details.as_ref().map_or(0, String::len))
-        {
+        if !chatter.progress.spend(bytes) {
             return;
         }
         // A percentage is a claim of the guest's like any other: NaN is none, the rest is clamped.

@@ -6,6 +6,7 @@ mod deadline;
 mod directory;
 mod http;
 mod network;
+mod random;
 mod refusals;
 mod reproducible;
 mod sockets;
@@ -37,6 +38,7 @@ pub(super) use refusals::Refusals;
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     directory::link(linker)?;
+    random::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
