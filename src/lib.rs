@@ -38,6 +38,7 @@ mod json;
 pub mod text;
 
 mod egress;
+pub mod policy;
 
 mod sandbox;
 
@@ -50,6 +51,7 @@ pub use execution::{
 };
 pub use host::{Host, HostBuilder, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,
 };

@@ -22,6 +22,20 @@ pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// What an unknown field or variant probably meant. The message is that of serde, with the words
+/// between backticks: first the unknown one, then those that there are.
+pub(crate) fn meant(message: &str) -> Option<String> {
+    let known = ["unknown field `", "unknown variant `"]
+        .iter()
+        .any(|start| message.starts_with(start));
+    if !known {
+        return None;
+    }
+    let mut words = message.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    closest(unknown, words).map(str::to_owned)
+}
+
 /// Text from a guest for a terminal or a log: control characters are shown as escapes, so that it
 /// cannot move the cursor, change colours, or forge a second line.
 ///

@@ -12,6 +12,7 @@ use super::inspect::InspectArgs;
 use super::install::InstallArgs;
 use super::list::ListArgs;
 use super::new::NewArgs;
+use super::policy::PolicyArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 
@@ -39,8 +40,8 @@ Examples:
 
 /// Runs agent skills, compiled to WebAssembly components, in a sandbox with limits that hold.
 ///
-/// A skill touches nothing but what it is granted for the run, stops at its limits, and always
-/// shows what it cost.
+/// A skill touches nothing but what it is granted, for the run or in the policy, stops at its
+/// limits, and always shows what it cost.
 #[derive(Debug, Parser)]
 #[command(
     name = "skillhost",
@@ -70,6 +71,7 @@ pub enum Command {
     Install(InstallArgs),
     List(ListArgs),
     Remove(RemoveArgs),
+    Policy(PolicyArgs),
     Completions(CompletionsArgs),
 }
 
@@ -77,10 +79,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Keep installed skills, compiled ones and the SDK in this folder
+    /// Keep installed skills, the policy, compiled skills and the SDK in this folder
     ///
     /// Without it, they are in the folders of the XDG Base Directory Specification: usually
-    /// ~/.local/share/skillhost and ~/.cache/skillhost.
+    /// ~/.local/share/skillhost, ~/.config/skillhost and ~/.cache/skillhost.
     #[arg(
         long,
         global = true,
@@ -90,6 +92,19 @@ pub struct GlobalArgs {
         value_hint = ValueHint::DirPath
     )]
     pub home: Option<PathBuf>,
+    /// Take what skills are granted for good from this file
+    ///
+    /// Without it, from policy.toml in the folder of --home, or of the XDG Base Directory
+    /// Specification: usually ~/.config/skillhost. See `skillhost policy --help`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "SKILLHOST_POLICY",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath
+    )]
+    pub policy: Option<PathBuf>,
     /// Say more; twice and three times for still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,

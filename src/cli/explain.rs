@@ -1,5 +1,6 @@
 //! What the library's errors mean to whoever typed the command.
 
+use skillhost::policy::PolicyError;
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
 
@@ -91,6 +92,15 @@ fn misfit(what: &str, error: &Misfit) -> Complaint {
         Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } => complaint
             .hint("build it with the SDK of this host's version (`skillhost new` unpacks it)"),
         _ => complaint.hint(format!("`skillhost inspect {what}` lists what it imports")),
+    }
+}
+
+/// A policy that cannot be used.
+pub fn policy(error: PolicyError) -> Complaint {
+    let complaint = Complaint::usage(error.to_string());
+    match error.hint {
+        Some(hint) => complaint.hint(hint),
+        None => complaint,
     }
 }
 

@@ -1,9 +1,16 @@
-//! The flags that grant something, for every command that takes them.
+//! Grants: the flags, for every command that takes them, and how they are shown.
+
+use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, DirectoryGrant, Grants, HttpGrant, Random, SocketGrant,
+    AddressGrant, Clock, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SocketGrant,
+    check_name, check_value, command, shell_word,
 };
+use skillhost::text::printable;
+
+use super::complaint::Complaint;
+use super::table::Table;
 
 /// What can be granted on the command line.
 #[derive(Debug, Default, Args)]
@@ -71,7 +78,10 @@ pub struct GrantArgs {
 
 impl GrantArgs {
     /// What is granted by all flags together.
-    pub fn grants(self) -> Grants {
+    ///
+    /// # Errors
+    /// Where one variable or key is named twice.
+    pub fn grants(self) -> Result<Grants, Complaint> {
         let mut grants = Grants {
             directories: self.dir,
             scratch: self.scratch,
@@ -82,31 +92,143 @@ impl GrantArgs {
             addresses: self.address,
             ..Grants::default()
         };
-        for (key, value) in self.env {
-            grants = grants.environment(key, value);
+        for (what, flags, granted) in [
+            ("variable", self.env, &mut grants.environment),
+            ("configuration key", self.config, &mut grants.config),
+        ] {
+            for (name, value) in flags {
+                if granted.insert(name.clone(), value).is_some() {
+                    let message = format!("the {what} `{name}` is given twice");
+                    return Err(Complaint::usage(message));
+                }
+            }
         }
-        for (key, value) in self.config {
-            grants = grants.config(key, value);
-        }
-        grants
+        Ok(grants)
     }
+}
+
+/// What is granted, a row each; those that come from the policy are marked where it is told apart.
+pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
+    let mut table = Table::new(2);
+    let mark = |text: String, marked: bool| {
+        if marked {
+            format!("{text} (policy)")
+        } else {
+            text
+        }
+    };
+    for directory in &grants.directories {
+        table.row([
+            "directory".to_owned(),
+            printable(&directory.guest, false).into_owned(),
+            directory.mode.as_str().to_owned(),
+            mark(
+                format!(
+                    "from {}",
+                    printable(&directory.host.to_string_lossy(), false)
+                ),
+                from_policy
+                    .directories
+                    .iter()
+                    .any(|other| other.guest == directory.guest),
+            ),
+        ]);
+    }
+    if grants.scratch {
+        let what = "empty, and gone afterwards".to_owned();
+        table.row([
+            "scratch".to_owned(),
+            SCRATCH.to_owned(),
+            "rw".to_owned(),
+            mark(what, from_policy.scratch),
+        ]);
+    }
+    let mut texts = Vec::new();
+    texts.extend(rows("http", &grants.http, &from_policy.http));
+    texts.extend(rows("socket", &grants.sockets, &from_policy.sockets));
+    texts.extend(rows("address", &grants.addresses, &from_policy.addresses));
+    if grants.clock != Clock::default() {
+        let marked = from_policy.clock == grants.clock;
+        texts.push(("clock", grants.clock.to_string(), marked));
+    }
+    if grants.random != Random::default() {
+        let marked = from_policy.random == grants.random;
+        texts.push(("random", grants.random.to_string(), marked));
+    }
+    for (kind, text, marked) in texts {
+        table.row([kind.to_owned(), mark(text, marked)]);
+    }
+    for (kind, entries, marked) in [
+        ("environment", &grants.environment, &from_policy.environment),
+        ("config", &grants.config, &from_policy.config),
+    ] {
+        for (key, value) in entries {
+            table.row([
+                kind.to_owned(),
+                printable(key, false).into_owned(),
+                mark(
+                    format!("= {}", printable(value, false)),
+                    marked.contains_key(key),
+                ),
+            ]);
+        }
+    }
+    table
+}
+
+/// Grants of one kind as texts, and whether each comes from the policy.
+fn rows<T: std::fmt::Display + PartialEq>(
+    kind: &'static str,
+    grants: &[T],
+    from_policy: &[T],
+) -> Vec<(&'static str, String, bool)> {
+    let row = |grant: &T| {
+        let text = printable(&grant.to_string(), false).into_owned();
+        (kind, text, from_policy.contains(grant))
+    };
+    grants.iter().map(row).collect()
+}
+
+/// A hint of the library's, with what was typed for the skill in the commands that it names.
+pub fn for_typed(hint: &str, name: &str, typed: &Path) -> String {
+    let mut hint = hint.to_owned();
+    let typed = typed.to_string_lossy();
+    if typed == name {
+        return hint;
+    }
+    for verb in ["grant", "diff", "confirm"] {
+        for end in [" ", "`"] {
+            hint = hint.replace(
+                &format!("`{}{end}", command(verb, name)),
+                &format!("`{}{end}", command(verb, &typed)),
+            );
+        }
+    }
+    hint
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) => Err("the name is empty; write KEY=VALUE".into()),
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) => pair(key, value),
         None => Err(format!(
-            "nothing is inherited from this environment; write the value out: {text}=VALUE"
+            "nothing is inherited from this environment; write the value out: {}=VALUE",
+            shell_word(text)
         )),
     }
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some((key, value)) if !key.is_empty() => pair(key, value),
         _ => Err("write KEY=VALUE".into()),
     }
+}
+
+fn pair(key: &str, value: &str) -> Result<(String, String), String> {
+    check_name(key)?;
+    check_value(value)?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -119,5 +241,46 @@ mod tests {
         assert!(variable("HOME").unwrap_err().contains("HOME=VALUE"));
         assert!(variable("=x").is_err());
         assert!(setting("x").is_err());
+        assert!(variable("A\nB=x").unwrap_err().contains("control"));
+        assert!(setting(&format!("a={}", "x".repeat(1 << 20))).is_err());
+    }
+
+    #[test]
+    fn one_name_has_one_value() {
+        let pair = |value: &str| ("A".to_owned(), value.to_owned());
+        let twice = GrantArgs {
+            env: vec![pair("1"), pair("2")],
+            ..GrantArgs::default()
+        };
+        assert!(
+            twice
+                .grants()
+                .unwrap_err()
+                .message
+                .contains("`A` is given twice")
+        );
+        let both = GrantArgs {
+            env: vec![pair("1")],
+            config: vec![pair("2")],
+            ..GrantArgs::default()
+        };
+        assert_eq!(
+            both.grants().unwrap(),
+            Grants::default().environment("A", "1").config("A", "2")
+        );
+    }
+
+    #[test]
+    fn a_hint_names_what_was_typed() {
+        let hint = "see `skillhost policy diff a`; `skillhost policy grant a --env B=c`";
+        assert_eq!(for_typed(hint, "a", Path::new("a")), hint);
+        assert_eq!(
+            for_typed(hint, "a", Path::new("./my a")),
+            "see `skillhost policy diff './my a'`; `skillhost policy grant './my a' --env B=c`"
+        );
+        assert_eq!(
+            for_typed("`skillhost policy diff a-b`", "a", Path::new("x")),
+            "`skillhost policy diff a-b`"
+        );
     }
 }

@@ -16,6 +16,7 @@ use super::console::{BOLD, DIM, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{CommandHost, block_on};
 use super::locate::{SKILL_HELP, locate};
+use super::policy::Standing;
 use super::schema::Side;
 use super::table::Table;
 use super::{Session, explain, schema, units};
@@ -53,6 +54,9 @@ struct Inspection {
     manifest: Option<Manifest>,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// What the policy says of it, where it was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Standing>,
     fits: bool,
     /// Why it does not fit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +84,13 @@ pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
         }),
     };
     let inspection = match &loaded {
-        Ok(skill) => describe(package, surface, Ok(skill.description())),
+        Ok(skill) => {
+            let policy = session.policy_file()?.read()?.unwrap_or_default();
+            Inspection {
+                policy: Some(Standing::new(&policy, skill)),
+                ..describe(package, surface, Ok(skill.description()))
+            }
+        }
         Err(error) => describe(package, surface, Err(reason(error))),
     };
     if args.json {
@@ -122,6 +132,7 @@ fn describe(
         manifest: package.manifest,
         imports: surface.imports,
         exports: surface.exports,
+        policy: None,
         fits: reason.is_none(),
         reason,
     }
@@ -158,6 +169,13 @@ fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
     if let Some(manifest) = &inspection.manifest {
         out.push_str(&wants(&manifest.grants));
         out.push_str(&default_limits(&manifest.limits));
+    }
+    if let Some(standing) = &inspection.policy {
+        let _ = write!(
+            out,
+            "\n{}\n{standing}",
+            styled(BOLD, "Granted by the policy")
+        );
     }
     let heading = styled(BOLD, "Imports");
     let _ = writeln!(out, "\n{heading}");
@@ -229,6 +247,7 @@ fn wants(declared: &Declared) -> String {
     for (key, declaration) in &declared.config {
         let default = match &declaration.default {
             Some(default) => format!("{}, default {default}", declaration.kind.as_str()),
+            None if declaration.required => format!("{}, required", declaration.kind.as_str()),
             None => declaration.kind.as_str().to_owned(),
         };
         wants.row([

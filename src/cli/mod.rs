@@ -30,6 +30,8 @@ mod install;
 mod list;
 mod remove;
 
+mod policy;
+
 mod completions;
 
 use std::process::ExitCode;
@@ -39,6 +41,7 @@ use clap::Parser;
 use args::{Cli, Command};
 use console::Console;
 use places::Places;
+use policy::PolicyFile;
 
 pub use host::COMPILE_COMPONENT;
 
@@ -46,12 +49,21 @@ pub use host::COMPILE_COMPONENT;
 struct Session {
     console: Console,
     home: Option<std::path::PathBuf>,
+    policy: Option<std::path::PathBuf>,
 }
 
 impl Session {
     /// The folders that the command keeps things in.
     fn places(&self) -> anyhow::Result<Places> {
         Places::find(self.home.as_deref())
+    }
+
+    /// The policy file, whether it is there or not.
+    fn policy_file(&self) -> anyhow::Result<PolicyFile> {
+        match &self.policy {
+            Some(path) => Ok(PolicyFile::named(path)),
+            None => Ok(PolicyFile::usual(self.places()?.policy())),
+        }
     }
 }
 
@@ -63,6 +75,7 @@ pub fn main() -> ExitCode {
     let session = Session {
         console: Console::new(global.quiet, global.verbose),
         home: global.home.filter(|home| !home.as_os_str().is_empty()),
+        policy: global.policy.filter(|file| !file.as_os_str().is_empty()),
     };
     session.console.follow_logs();
     let ended = match command {
@@ -72,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Install(args) => install::install(&args, &session),
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
+        Command::Policy(args) => policy::policy(args, &session),
         Command::Completions(args) => completions::completions(&args),
     };
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));

@@ -11,6 +11,7 @@ use super::complaint::Complaint;
 #[derive(Debug, Clone)]
 pub struct Places {
     cache: PathBuf,
+    config: PathBuf,
     data: PathBuf,
 }
 
@@ -26,6 +27,7 @@ impl Places {
             let home = std::path::absolute(home)?;
             return Ok(Places {
                 cache: home.clone(),
+                config: home.clone(),
                 data: home,
             });
         }
@@ -35,6 +37,7 @@ impl Places {
         })?;
         Ok(Places {
             cache: base.cache_dir().join("skillhost"),
+            config: base.config_dir().join("skillhost"),
             data: base.data_dir().join("skillhost"),
         })
     }
@@ -57,6 +60,11 @@ impl Places {
     /// The library of installed skills.
     pub fn library(&self) -> Library {
         Library::new(self.skills())
+    }
+
+    /// What skills are granted for good.
+    pub fn policy(&self) -> PathBuf {
+        self.config.join("policy.toml")
     }
 
     /// Unpacked versions of the SDK.

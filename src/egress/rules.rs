@@ -9,14 +9,17 @@ use crate::grant::{
 
 /// The grants that outgoing HTTP is held to.
 pub(crate) struct Rules {
+    /// The skill's name, for hints.
+    skill: String,
     http: Vec<HttpGrant>,
     addresses: Vec<AddressGrant>,
 }
 
 impl Rules {
     /// Those of effective grants.
-    pub fn new(grants: &Grants) -> Self {
+    pub fn new(skill: &str, grants: &Grants) -> Self {
         Rules {
+            skill: skill.to_owned(),
             http: grants.http.clone(),
             addresses: grants.addresses.clone(),
         }
@@ -27,7 +30,7 @@ impl Rules {
         if self.http.iter().any(|grant| grant.allows(target)) {
             Ok(())
         } else {
-            Err(Box::new(http_denied(target)))
+            Err(Box::new(http_denied(&self.skill, target)))
         }
     }
 
@@ -47,7 +50,9 @@ impl Rules {
             }
         }
         match refused {
-            Some(address) if allowed.is_empty() => Err(Box::new(address_denied(target, address))),
+            Some(address) if allowed.is_empty() => {
+                Err(Box::new(address_denied(&self.skill, target, address)))
+            }
             _ => Ok(allowed),
         }
     }
@@ -70,6 +75,7 @@ mod tests {
 
     fn rules(http: &[&str], addresses: &[&str]) -> Rules {
         Rules {
+            skill: "a".into(),
             http: http.iter().map(|text| text.parse().unwrap()).collect(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         }

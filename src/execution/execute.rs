@@ -102,6 +102,8 @@ pub struct Admission {
     pub tool: Option<String>,
     /// What the skill could touch.
     pub grants: Grants,
+    /// The part of it that comes from the host's policy; the rest is the request's, or a default.
+    pub from_policy: Grants,
     /// What the skill declares and was not granted. It may run without.
     pub missing: Vec<Denial>,
 }

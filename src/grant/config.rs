@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Capability, Denial, to_grant};
+use crate::text::{printable, shortened};
+
 /// A configuration key that a skill declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConfigKey {
     /// The type of its values.
@@ -11,7 +15,11 @@ pub struct ConfigKey {
     pub kind: ConfigType,
     /// The value where none is granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("type" = ["string", "number", "boolean"])))]
     pub default: Option<serde_json::Value>,
+    /// Whether the skill cannot run without a value. A key with a default always has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
     /// What the key is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -19,6 +27,7 @@ pub struct ConfigKey {
 
 /// The type of a configuration value. Values travel as text; this says what the text must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ConfigType {
     /// Any text.
@@ -49,6 +58,7 @@ impl ConfigKey {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self, value: &str) -> Result<(), String> {
+        super::check_value(value)?;
         let fits = match self.kind {
             ConfigType::String => true,
             ConfigType::Integer => value.parse::<i64>().is_ok(),
@@ -58,8 +68,42 @@ impl ConfigKey {
         if fits {
             Ok(())
         } else {
+            let value = shortened(value, 100);
+            let value = printable(&value, false);
             Err(format!("`{value}` is not of type {}", self.kind.as_str()))
         }
+    }
+
+    /// Whether the declaration makes sense in itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check_declaration(&self) -> Result<(), String> {
+        let Some(default) = &self.default else {
+            return Ok(());
+        };
+        if self.required {
+            return Err("a key that is required has no default".into());
+        }
+        if default.is_array() || default.is_object() || default.is_null() {
+            return Err("default: write a text, a number or a boolean".into());
+        }
+        self.check(&text(default))
+            .map_err(|reason| format!("default: {reason}"))
+    }
+}
+
+/// A key without a default that has no value.
+pub(super) fn missing(skill: &str, key: &str, declaration: &ConfigKey) -> Denial {
+    Denial {
+        capability: Capability::Config,
+        subject: key.to_owned(),
+        reason: if declaration.required {
+            "required by the skill, and not granted".into()
+        } else {
+            "declared by the skill without a default, and not granted".into()
+        },
+        hint: to_grant(skill, Capability::Config, Some(&format!("{key}=VALUE"))),
     }
 }
 
@@ -80,6 +124,7 @@ mod tests {
         let key = |kind| ConfigKey {
             kind,
             default: None,
+            required: false,
             description: None,
         };
         assert!(key(ConfigType::Integer).check("-3").is_ok());

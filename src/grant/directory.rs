@@ -4,12 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Denial, Grants, SCRATCH};
+use super::{Capability, Denial, Grants, SCRATCH, to_grant};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Read only. The default.
@@ -30,16 +33,74 @@ impl Mode {
 }
 
 /// A directory of the host that a guest may use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// In JSON and TOML a table, or the text of the flag `--dir`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = or_text))]
 pub struct DirectoryGrant {
     /// The directory on the host.
     pub host: PathBuf,
     /// The path under which the guest sees it: absolute, or relative to its working directory.
     pub guest: String,
     /// What the guest may do there.
-    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(default))]
     pub mode: Mode,
+}
+
+impl<'de> Deserialize<'de> for DirectoryGrant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TableOrText)
+    }
+}
+
+struct TableOrText;
+
+impl<'de> Visitor<'de> for TableOrText {
+    type Value = DirectoryGrant;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text HOST[:GUEST][:ro or :rw], or a table of `host`, `guest` and `mode`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<DirectoryGrant, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DirectoryGrant, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            host: PathBuf,
+            guest: String,
+            #[serde(default)]
+            mode: Mode,
+        }
+        let Table { host, guest, mode } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(DirectoryGrant { host, guest, mode })
+    }
+}
+
+/// A table, or a text.
+#[cfg(feature = "schema")]
+fn or_text(schema: &mut schemars::Schema) {
+    let table = std::mem::take(schema);
+    *schema = schemars::json_schema!({ "anyOf": [{ "type": "string" }, table] });
+}
+
+/// The whole form: `HOST:GUEST:ro` or `HOST:GUEST:rw`. Paths with a `:` in them do not come back.
+impl fmt::Display for DirectoryGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DirectoryGrant { host, guest, mode } = self;
+        write!(f, "{}:{guest}:{}", host.display(), mode.as_str())
+    }
+}
+
+impl DirectoryGrant {
+    /// Whether both are under the same guest path.
+    pub(super) fn same_path(&self, other: &DirectoryGrant) -> bool {
+        normal(&self.guest) == normal(&other.guest)
+    }
 }
 
 /// A text that is no directory grant.
@@ -85,15 +146,9 @@ impl FromStr for DirectoryGrant {
     }
 }
 
-impl fmt::Display for DirectoryGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host.display();
-        write!(f, "{host}:{}:{}", self.guest, self.mode.as_str())
-    }
-}
-
 /// A directory that a skill wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeclaredDirectory {
     /// The guest path at which the skill expects it, or `*` where any path will do because the
@@ -131,7 +186,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
         if taken
             || grants[..index]
                 .iter()
-                .any(|earlier| normal(&earlier.guest) == normal(&grant.guest))
+                .any(|earlier| earlier.same_path(grant))
         {
             denials.push(Denial {
                 capability: Capability::Directory,
@@ -171,7 +226,11 @@ pub(super) fn narrow(
 }
 
 /// Declared directories for which nothing is granted.
-pub(super) fn missing(declared: &[DeclaredDirectory], granted: &[DirectoryGrant]) -> Vec<Denial> {
+pub(super) fn missing(
+    skill: &str,
+    declared: &[DeclaredDirectory],
+    granted: &[DirectoryGrant],
+) -> Vec<Denial> {
     declared
         .iter()
         .filter(|wanted| !granted.iter().any(|grant| wanted.matches(&grant.guest)))
@@ -184,10 +243,13 @@ pub(super) fn missing(declared: &[DeclaredDirectory], granted: &[DirectoryGrant]
                 }
                 None => "declared by the skill and not granted".into(),
             },
-            hint: if wanted.path == "*" {
-                format!("--dir HOST:{}", wanted.mode.as_str())
-            } else {
-                format!("--dir HOST:{}:{}", wanted.path, wanted.mode.as_str())
+            hint: {
+                let text = if wanted.path == "*" {
+                    format!("HOST:{}", wanted.mode.as_str())
+                } else {
+                    format!("HOST:{}:{}", wanted.path, wanted.mode.as_str())
+                };
+                to_grant(skill, Capability::Directory, Some(&text))
             },
         })
         .collect()

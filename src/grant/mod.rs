@@ -18,20 +18,38 @@ macro_rules! as_text {
                 value.to_string()
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string" })
+            }
+        }
     };
 }
 
 mod address;
 mod config;
+mod denial;
 mod directory;
+mod hint;
 mod http;
 mod network;
+mod pairs;
 mod reproducible;
 mod socket;
 mod target;
+mod values;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,15 +57,22 @@ pub(crate) use address::canonical;
 pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
 pub use config::{ConfigKey, ConfigType};
+use denial::undeclared;
+pub use denial::{Capability, Denial};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError};
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
-/// The guest path of the scratch directory.
-pub const SCRATCH: &str = "/scratch";
+pub use hint::{command, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
 pub(crate) use network::{address_denied, http_denied, socket_denied};
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
 pub use target::{HostName, HttpTarget, Scheme, TargetError};
+pub use values::{
+    MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,
+};
+
+/// The guest path of the scratch directory.
+pub const SCRATCH: &str = "/scratch";
 
 /// What an operator grants for one execution. Empty by default: nothing is granted.
 ///
@@ -60,7 +85,11 @@ pub use target::{HostName, HttpTarget, Scheme, TargetError};
 ///     .config("max_rows", "50");
 /// assert_eq!(grants.directories[0].guest, "/data");
 /// ```
+///
+/// In JSON and TOML a directory is a table or the text of `--dir`, and the environment and the
+/// configuration are tables or lists of texts `NAME=VALUE`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Directories of the host, under guest paths.
@@ -80,10 +109,18 @@ pub struct Grants {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<AddressGrant>,
     /// Environment variables and their values. Nothing of the host's environment is inherited.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "pairs::read"
+    )]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "pairs::schema"))]
     pub environment: BTreeMap<String, String>,
     /// Configuration keys and their values, read by the guest through `wasi:config`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "pairs::read"
+    )]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "pairs::schema"))]
     pub config: BTreeMap<String, String>,
     /// The clocks. A skill need not declare that it reads them.
     #[serde(skip_serializing_if = "is_default")]
@@ -169,10 +206,74 @@ impl Grants {
         self.config.insert(key.into(), value.into());
         self
     }
+
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        *self == Grants::default()
+    }
+
+    /// These grants and others. Of two for the same guest path, variable or key, the other holds,
+    /// in this one's place; so do the other's clocks and random numbers, unless they are the
+    /// system's.
+    #[must_use]
+    pub fn with(mut self, over: &Grants) -> Self {
+        fn add<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+            for one in more {
+                if !all.contains(one) {
+                    all.push(one.clone());
+                }
+            }
+        }
+        for grant in &over.directories {
+            let mut all = self.directories.iter_mut();
+            match all.find(|other| other.same_path(grant)) {
+                Some(place) => *place = grant.clone(),
+                None => self.directories.push(grant.clone()),
+            }
+        }
+        self.scratch |= over.scratch;
+        add(&mut self.http, &over.http);
+        add(&mut self.sockets, &over.sockets);
+        add(&mut self.addresses, &over.addresses);
+        self.environment.extend(over.environment.clone());
+        self.config.extend(over.config.clone());
+        if !is_default(&over.clock) {
+            self.clock = over.clock;
+        }
+        if !is_default(&over.random) {
+            self.random = over.random;
+        }
+        self
+    }
+
+    /// Those of these grants that [`with`](Grants::with) keeps and that the others do not hold
+    /// themselves.
+    #[must_use]
+    pub fn except(mut self, over: &Grants) -> Self {
+        self.directories
+            .retain(|grant| !over.directories.iter().any(|other| grant.same_path(other)));
+        self.scratch &= !over.scratch;
+        self.http.retain(|grant| !over.http.contains(grant));
+        self.sockets.retain(|grant| !over.sockets.contains(grant));
+        self.addresses
+            .retain(|grant| !over.addresses.contains(grant));
+        self.environment
+            .retain(|name, _| !over.environment.contains_key(name));
+        self.config.retain(|key, _| !over.config.contains_key(key));
+        if !is_default(&over.clock) {
+            self.clock = Clock::default();
+        }
+        if !is_default(&over.random) {
+            self.random = Random::default();
+        }
+        self
+    }
 }
 
 /// What a skill declares that it wants, in its `skill.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Declared {
     /// Directories, each a guest path and a mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -194,91 +295,58 @@ pub struct Declared {
     pub config: BTreeMap<String, ConfigKey>,
 }
 
-/// A capability: a kind of thing that can be granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Capability {
-    /// A directory of the host.
-    Directory,
-    /// A scratch directory.
-    Scratch,
-    /// An outgoing HTTP request.
-    Http,
-    /// A socket below HTTP.
-    Socket,
-    /// An address that is not public, to which a name resolved.
-    Address,
-    /// An environment variable.
-    Environment,
-    /// A configuration key.
-    Config,
-    /// The clocks.
-    Clock,
-    /// The random numbers.
-    Random,
-}
-
-impl Capability {
-    /// The name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Capability::Directory => "directory",
-            Capability::Scratch => "scratch",
-            Capability::Http => "http",
-            Capability::Socket => "socket",
-            Capability::Address => "address",
-            Capability::Environment => "environment",
-            Capability::Config => "config",
-            Capability::Clock => "clock",
-            Capability::Random => "random",
+impl Declared {
+    /// Leaves out what only a person reads.
+    pub(crate) fn forget_descriptions(&mut self) {
+        for directory in &mut self.directories {
+            directory.description = None;
+        }
+        for key in self.config.values_mut() {
+            key.description = None;
         }
     }
 }
 
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One thing that was refused, and what would have to change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Denial {
-    /// Which capability.
-    pub capability: Capability,
-    /// What was asked: a guest path, a request, an address, a variable, a key.
-    pub subject: String,
-    /// Why it was refused.
-    pub reason: String,
-    /// What would have to change.
-    pub hint: String,
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`: {}", self.capability, self.subject, self.reason)
-    }
-}
-
-/// The effective grants: those that are both declared and granted.
+/// The effective grants: those that are both declared and granted. `skill` is its name, for hints.
 ///
 /// With no declaration (a component without `skill.toml`) the grants hold as they are. A directory
 /// gets the narrower of the two modes; configuration keys that are not granted get their declared
 /// defaults.
 ///
 /// # Errors
-/// Every grant that the skill does not declare or that does not fit its declaration. They are
-/// errors rather than ignored, so that a misspelt grant is noticed.
-pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants, Vec<Denial>> {
+/// Every grant that the skill does not declare or that does not fit its declaration, and every
+/// configuration key that it requires and that has no value. They are errors rather than ignored,
+/// so that a misspelt grant is noticed.
+pub fn effective(
+    skill: &str,
+    declared: Option<&Declared>,
+    granted: &Grants,
+) -> Result<Grants, Vec<Denial>> {
+    let (mut effective, mut denials) = intersection(declared, granted);
+    for (key, declaration) in declared.iter().flat_map(|declared| &declared.config) {
+        if effective.config.contains_key(key) {
+            continue;
+        }
+        if let Some(default) = &declaration.default {
+            effective.config.insert(key.clone(), config::text(default));
+        } else if declaration.required && !granted.config.contains_key(key) {
+            denials.push(config::missing(skill, key, declaration));
+        }
+    }
+    if denials.is_empty() {
+        Ok(effective)
+    } else {
+        Err(denials)
+    }
+}
+
+/// What is both declared and granted, without defaults, and what is granted and cannot be.
+pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, Vec<Denial>) {
     let mut denials = directory::check(granted);
+    denials.extend(values::check(granted));
     denials.extend(network::check(granted));
     let Some(declared) = declared else {
-        return if denials.is_empty() {
-            Ok(granted.clone())
-        } else {
-            Err(denials)
-        };
+        return (granted.clone(), denials);
     };
     let mut effective = Grants {
         scratch: granted.scratch,
@@ -313,11 +381,6 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             ));
         }
     }
-    for (key, declaration) in &declared.config {
-        if let Some(default) = &declaration.default {
-            effective.config.insert(key.clone(), config::text(default));
-        }
-    }
     for (key, value) in &granted.config {
         match declared.config.get(key) {
             None => denials.push(undeclared(Capability::Config, key, declared.config.keys())),
@@ -334,95 +397,50 @@ pub fn effective(declared: Option<&Declared>, granted: &Grants) -> Result<Grants
             },
         }
     }
-    if denials.is_empty() {
-        Ok(effective)
-    } else {
-        Err(denials)
-    }
+    (effective, denials)
 }
 
-/// What a skill declares and was not granted. It may run without, and then meets a denial.
-pub fn missing(declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
+/// What a skill declares and was not granted. It may run without, and then meets a denial. `skill`
+/// is its name, for hints.
+pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
     let Some(declared) = declared else {
         return Vec::new();
     };
-    let mut missing = directory::missing(&declared.directories, &granted.directories);
+    let mut missing = directory::missing(skill, &declared.directories, &granted.directories);
     if declared.scratch && !granted.scratch {
         missing.push(Denial {
             capability: Capability::Scratch,
             subject: SCRATCH.into(),
             reason: "declared by the skill and not granted".into(),
-            hint: "--scratch".into(),
+            hint: to_grant(skill, Capability::Scratch, None),
         });
     }
-    missing.extend(network::missing(declared, granted));
+    missing.extend(network::missing(skill, declared, granted));
     for name in &declared.environment {
         if !granted.environment.contains_key(name) {
             missing.push(Denial {
                 capability: Capability::Environment,
                 subject: name.clone(),
                 reason: "declared by the skill and not granted".into(),
-                hint: format!("--env {name}=VALUE"),
+                hint: to_grant(
+                    skill,
+                    Capability::Environment,
+                    Some(&format!("{name}=VALUE")),
+                ),
             });
         }
     }
     for (key, declaration) in &declared.config {
         if declaration.default.is_none() && !granted.config.contains_key(key) {
-            missing.push(Denial {
-                capability: Capability::Config,
-                subject: key.clone(),
-                reason: "declared by the skill without a default, and not granted".into(),
-                hint: format!("--config {key}=VALUE"),
-            });
+            missing.push(config::missing(skill, key, declaration));
         }
     }
     missing
 }
 
-/// The exact text that would grant something: as a flag, and as a line of the policy file.
-pub(crate) fn hint(flag: &str, key: &str, grant: &str) -> String {
-    let word = word(grant);
-    format!(
-        "grant it for this run with `{flag} {word}`, or for good with \
-         `skillhost policy grant NAME {flag} {word}` (in the policy: `{key} = [\"{grant}\"]`)"
-    )
-}
-
-/// A text as a shell takes it for one word.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/@%+=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 /// A text as it may stand in a message.
 fn quoted(text: &str) -> String {
     crate::text::shortened(&crate::text::printable(text, false), 200).into_owned()
-}
-
-fn undeclared<'a>(
-    capability: Capability,
-    subject: &str,
-    declared: impl Iterator<Item = &'a String>,
-) -> Denial {
-    let declared: Vec<&str> = declared.map(String::as_str).collect();
-    let hint = match (
-        crate::text::closest(subject, declared.iter().copied()),
-        declared.is_empty(),
-    ) {
-        (Some(close), _) => format!("did you mean `{close}`?"),
-        (None, true) => format!("the skill's skill.toml declares no {capability}"),
-        (None, false) => format!("the skill declares: {}", declared.join(", ")),
-    };
-    Denial {
-        capability,
-        subject: subject.to_owned(),
-        reason: "granted, but not declared by the skill".into(),
-        hint,
-    }
 }
 
 #[cfg(test)]
@@ -444,9 +462,12 @@ mod tests {
 
     #[test]
     fn nothing_granted_is_nothing_but_defaults() {
-        let grants = effective(Some(&declared()), &Grants::default()).unwrap();
+        let grants = effective("a", Some(&declared()), &Grants::default()).unwrap();
         assert_eq!(grants, Grants::default().config("max_rows", "10"));
-        assert_eq!(effective(None, &Grants::default()), Ok(Grants::default()));
+        assert_eq!(
+            effective("a", None, &Grants::default()),
+            Ok(Grants::default())
+        );
     }
 
     #[test]
@@ -454,7 +475,7 @@ mod tests {
         let granted = Grants::default()
             .directory("/a", "/data", Mode::Rw)
             .directory("/b", "/out", Mode::Ro);
-        let grants = effective(Some(&declared()), &granted).unwrap();
+        let grants = effective("a", Some(&declared()), &granted).unwrap();
         assert_eq!(grants.directories[0].mode, Mode::Ro);
         assert_eq!(grants.directories[1].mode, Mode::Ro);
     }
@@ -465,7 +486,7 @@ mod tests {
             .directory("/a", "/dat", Mode::Ro)
             .environment("HOME", "/root")
             .config("max_row", "1");
-        let denials = effective(Some(&declared()), &granted).unwrap_err();
+        let denials = effective("a", Some(&declared()), &granted).unwrap_err();
         let subjects: Vec<&str> = denials
             .iter()
             .map(|denial| denial.subject.as_str())
@@ -477,6 +498,7 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_is_refused() {
         let denials = effective(
+            "a",
             Some(&declared()),
             &Grants::default().config("max_rows", "many"),
         )
@@ -491,10 +513,49 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_the_flag_to_add() {
         let missing = missing(
+            "a",
             Some(&declared()),
             &Grants::default().environment("TZ", "UTC"),
         );
         let hints: Vec<&str> = missing.iter().map(|denial| denial.hint.as_str()).collect();
-        assert_eq!(hints, ["--dir HOST:/data:ro", "--dir HOST:/out:rw"]);
+        assert_eq!(hints.len(), 2);
+        assert!(hints[0].contains("`--dir HOST:/data:ro`"), "{hints:?}");
+        assert!(
+            hints[1].contains("`directories = [\"HOST:/out:rw\"]`"),
+            "{hints:?}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_required_must_have_a_value() {
+        let declared: Declared =
+            toml::from_str("[config.token]\ntype = \"string\"\nrequired = true").unwrap();
+        let denials = effective("a", Some(&declared), &Grants::default()).unwrap_err();
+        assert_eq!(denials.len(), 1);
+        assert!(denials[0].reason.contains("required"), "{denials:?}");
+        assert!(
+            denials[0].hint.contains("`--config token=VALUE`"),
+            "{denials:?}"
+        );
+        let granted = Grants::default().config("token", "x");
+        assert_eq!(effective("a", Some(&declared), &granted), Ok(granted));
+    }
+
+    #[test]
+    fn of_two_grants_for_one_place_the_later_holds() {
+        let below = Grants::default()
+            .directory("/a", "/data", Mode::Rw)
+            .directory("/b", "/out", Mode::Rw)
+            .environment("TZ", "UTC")
+            .config("a", "1");
+        let over = Grants::default()
+            .directory("/c", "/data/", Mode::Ro)
+            .environment("TZ", "CET");
+        let both = below.clone().with(&over);
+        assert_eq!(both.directories.len(), 2);
+        assert_eq!(both.directories[0], over.directories[0]);
+        assert_eq!(both.environment["TZ"], "CET");
+        assert_eq!(both.config["a"], "1");
+        assert_eq!(below.except(&both), Grants::default());
     }
 }

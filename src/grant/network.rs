@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, hint,
-    not_public, quoted, undeclared, word,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, not_public,
+    quoted, to_grant, undeclared,
 };
 
 /// Grants that would be too wide, whatever is declared.
@@ -89,19 +89,11 @@ pub(super) fn narrow(
 }
 
 /// What is declared and not granted.
-pub(super) fn missing(declared: &Declared, granted: &Grants) -> Vec<Denial> {
-    let missing = |capability, subject: String, flag: &str| Denial {
+pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec<Denial> {
+    let missing = |capability, subject: String, text: &str| Denial {
         capability,
         reason: "declared by the skill and not granted".into(),
-        hint: match capability {
-            Capability::Http => {
-                format!("{flag} {}", word(&subject.replacen("://*", "://HOST", 1)))
-            }
-            _ => {
-                let subject = subject.replacen("://*", "://IP", 1).replace('*', "PORT");
-                format!("{flag} {}", word(&subject))
-            }
-        },
+        hint: to_grant(skill, capability, Some(text)),
         subject,
     };
     let http = declared
@@ -111,28 +103,36 @@ pub(super) fn missing(declared: &Declared, granted: &Grants) -> Vec<Denial> {
             let met = |grant: &HttpGrant| wanted.intersection(grant).is_some();
             !granted.http.iter().any(met)
         })
-        .map(|wanted| missing(Capability::Http, wanted.to_string(), "--http"));
+        .map(|wanted| {
+            let wanted = wanted.to_string();
+            let text = wanted.replacen("://*", "://HOST", 1);
+            missing(Capability::Http, wanted, &text)
+        });
     let sockets = declared
         .sockets
         .iter()
         .filter(|wanted| !granted.sockets.iter().any(|grant| wanted.covers(grant)))
-        .map(|wanted| missing(Capability::Socket, wanted.to_string(), "--socket"));
+        .map(|wanted| {
+            let wanted = wanted.to_string();
+            let text = wanted.replacen("://*", "://IP", 1).replace('*', "PORT");
+            missing(Capability::Socket, wanted, &text)
+        });
     http.chain(sockets).collect()
 }
 
 /// A request that no grant allows.
-pub(crate) fn http_denied(target: &HttpTarget) -> Denial {
+pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
     let grant = HttpGrant::of(target).to_string();
     Denial {
         capability: Capability::Http,
         subject: quoted(&format!("{} {target}", target.method())),
         reason: "no grant allows this request".into(),
-        hint: hint("--http", "http", &grant),
+        hint: to_grant(skill, Capability::Http, Some(&grant)),
     }
 }
 
 /// A request whose host leads to nothing but addresses that are not granted.
-pub(crate) fn address_denied(target: &HttpTarget, address: IpAddr) -> Denial {
+pub(crate) fn address_denied(skill: &str, target: &HttpTarget, address: IpAddr) -> Denial {
     let kind = not_public(address).unwrap_or("not granted");
     Denial {
         capability: Capability::Address,
@@ -141,17 +141,17 @@ pub(crate) fn address_denied(target: &HttpTarget, address: IpAddr) -> Denial {
             "`{}` leads to this address, which is not public ({kind})",
             target.host()
         ),
-        hint: hint("--address", "addresses", &address.to_string()),
+        hint: to_grant(skill, Capability::Address, Some(&address.to_string())),
     }
 }
 
 /// A socket to an address that is not granted.
-pub(crate) fn socket_denied(protocol: Protocol, to: SocketAddr) -> Denial {
+pub(crate) fn socket_denied(skill: &str, protocol: Protocol, to: SocketAddr) -> Denial {
     let grant = SocketGrant::new(protocol, to).to_string();
     Denial {
         capability: Capability::Socket,
         reason: "no grant allows a socket to this address and port".into(),
-        hint: hint("--socket", "sockets", &grant),
+        hint: to_grant(skill, Capability::Socket, Some(&grant)),
         subject: grant,
     }
 }
@@ -180,17 +180,17 @@ mod tests {
         let declared = declared(r#"http = ["GET https://*", "GET http://*"]"#);
         let granted = http(&["https://a.example/x", "http://127.0.0.1:3000"]);
         assert_eq!(
-            shown(&effective(Some(&declared), &granted).unwrap()),
+            shown(&effective("a", Some(&declared), &granted).unwrap()),
             ["GET https://a.example/x", "GET http://127.0.0.1:3000/"]
         );
-        assert_eq!(effective(None, &granted).unwrap(), granted);
+        assert_eq!(effective("a", None, &granted).unwrap(), granted);
     }
 
     #[test]
     fn what_is_granted_and_not_declared_is_named() {
         let declared = declared(r#"http = ["GET https://a.example"]"#);
         let granted = http(&["https://b.example"]);
-        let denials = effective(Some(&declared), &granted).unwrap_err();
+        let denials = effective("a", Some(&declared), &granted).unwrap_err();
         assert_eq!(denials[0].subject, "https://b.example/");
         assert_eq!(denials[0].capability, Capability::Http);
     }
@@ -198,24 +198,24 @@ mod tests {
     #[test]
     fn a_star_is_not_granted() {
         for declaration in [None, Some(declared(r#"http = ["*://*"]"#))] {
-            let denials = effective(declaration.as_ref(), &http(&["https://*"])).unwrap_err();
+            let denials = effective("a", declaration.as_ref(), &http(&["https://*"])).unwrap_err();
             assert!(denials[0].reason.contains("not granted"), "{denials:?}");
         }
         let granted = Grants::default().socket("tcp://*:80".parse().unwrap());
-        assert!(effective(None, &granted).is_err());
+        assert!(effective("a", None, &granted).is_err());
     }
 
     #[test]
     fn sockets_and_addresses() {
         let wants = declared(r#"sockets = ["tcp://*:5432"]"#);
         let granted = Grants::default().socket("tcp://10.0.0.1:5432".parse().unwrap());
-        assert_eq!(effective(Some(&wants), &granted).unwrap(), granted);
+        assert_eq!(effective("a", Some(&wants), &granted).unwrap(), granted);
         let other = Grants::default().socket("udp://10.0.0.1:5432".parse().unwrap());
-        assert!(effective(Some(&wants), &other).is_err());
+        assert!(effective("a", Some(&wants), &other).is_err());
         let address = Grants::default().address("10.0.0.0/8".parse().unwrap());
-        assert!(effective(Some(&wants), &address).is_err());
+        assert!(effective("a", Some(&wants), &address).is_err());
         let wants = declared(r#"http = ["https://wiki.example"]"#);
-        assert_eq!(effective(Some(&wants), &address).unwrap(), address);
+        assert_eq!(effective("a", Some(&wants), &address).unwrap(), address);
     }
 
     #[test]
@@ -226,31 +226,35 @@ mod tests {
         );
         let odd = declared(r#"http = ["https://a.example/x';reboot;'"]"#);
         assert_eq!(
-            missing(Some(&odd), &Grants::default())[0].hint,
-            r"--http 'https://a.example/x'\'';reboot;'\'''"
+            missing("a", Some(&odd), &Grants::default())[0].hint,
+            to_grant(
+                "a",
+                Capability::Http,
+                Some("https://a.example/x';reboot;'")
+            )
         );
-        let hints = |granted: &Grants| -> Vec<String> {
-            let missing = missing(Some(&wants), granted);
-            missing.into_iter().map(|denial| denial.hint).collect()
+        let check = |granted: &Grants, flags: &[&str]| {
+            let missing = missing("a", Some(&wants), granted);
+            assert_eq!(missing.len(), flags.len());
+            for (denial, flag) in missing.iter().zip(flags) {
+                assert!(denial.hint.contains(&format!("with `{flag}`")), "{denial:?}");
+            }
         };
-        assert_eq!(
-            hints(&Grants::default()),
-            [
+        check(
+            &Grants::default(),
+            &[
                 "--http 'GET https://HOST/'",
                 "--http https://a.example/",
-                "--socket tcp://IP:5432"
-            ]
+                "--socket tcp://IP:5432",
+            ],
         );
-        assert_eq!(
-            hints(&http(&["https://a.example"])),
-            ["--socket tcp://IP:5432"]
-        );
+        check(&http(&["https://a.example"]), &["--socket tcp://IP:5432"]);
     }
 
     #[test]
     fn a_denial_says_what_to_add() {
         let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
-        let denial = http_denied(&target);
+        let denial = http_denied("a", &target);
         assert_eq!(denial.subject, "GET http://a.example:81/x?y");
         assert!(
             denial.hint.contains("--http 'GET http://a.example:81/'"),
@@ -264,7 +268,7 @@ mod tests {
             "{}",
             denial.hint
         );
-        let denial = address_denied(&target, "127.0.0.1".parse().unwrap());
+        let denial = address_denied("a", &target, "127.0.0.1".parse().unwrap());
         assert!(
             denial.hint.contains("--address 127.0.0.1"),
             "{}",

@@ -2,8 +2,9 @@
 
 use super::{Host, Inner, Skill};
 use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, Rejection};
-use crate::grant::{self, Grants};
+use crate::grant::{self, Denial, Grants};
 use crate::limits::Limits;
+use crate::policy::Effective;
 use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
@@ -15,6 +16,8 @@ pub(super) struct Admitted<'s> {
     pub schemas: &'s ToolSchemas,
     /// The effective grants.
     pub grants: Grants,
+    /// The part of them that the host's policy grants.
+    pub from_policy: Grants,
     /// The input's JSON text.
     pub input: String,
 }
@@ -25,23 +28,40 @@ impl Host {
     /// [`HostBuilder::before`](super::HostBuilder::before) is asked, too.
     pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let skill = self.skill(&request.skill);
-        let declared = skill
-            .as_ref()
-            .and_then(|skill| Some(&skill.manifest()?.grants));
         let limits = self.limits(request, skill.as_ref());
-        let (tool, grants, refusal) = match self.admit(request, skill.as_ref(), &limits) {
-            Ok(Admitted { tool, grants, .. }) => {
+        let admitted = self.admit(request, skill.as_ref(), &limits);
+        let (tool, grants, from_policy, refusal) = match admitted {
+            Ok(Admitted {
+                tool,
+                grants,
+                from_policy,
+                ..
+            }) => {
                 let refusal = openable(&grants).err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
-                (Some(tool.name.clone()), grants, refusal)
+                (Some(tool.name.clone()), grants, from_policy, refusal)
             }
-            Err(failure) => (request.tool.clone(), Grants::default(), Some(failure)),
+            Err(failure) => (
+                request.tool.clone(),
+                Grants::default(),
+                Grants::default(),
+                Some(failure),
+            ),
+        };
+        let missing = match &skill {
+            Some(skill) => {
+                let declared = skill.manifest().map(|manifest| &manifest.grants);
+                let granted = from_policy.clone().with(&request.grants);
+                grant::missing(&skill.identity().name, declared, &granted)
+            }
+            None => Vec::new(),
         };
         Admission {
             refusal,
             limits,
-            missing: grant::missing(declared, &request.grants),
+            missing,
             grants,
+            from_policy,
             tool,
             skill: skill.map(|skill| skill.inner.identity.clone()),
         }
@@ -98,8 +118,12 @@ impl Host {
         }
         let (tool, schemas) = skill.tool(request.tool.as_deref())?;
         fits(request, &schemas.input, tool)?;
-        let declared = skill.manifest().map(|manifest| &manifest.grants);
-        let grants = grant::effective(declared, &request.grants).map_err(Failure::denied)?;
+        let Effective {
+            grants,
+            from_policy,
+        } = self
+            .effective(skill, &request.grants)
+            .map_err(Failure::denied)?;
         if let Some(before) = &self.inner.before
             && let Err(refusal) = before(request, skill.identity())
         {
@@ -117,8 +141,26 @@ impl Host {
             tool,
             schemas,
             grants,
+            from_policy,
             input,
         })
+    }
+
+    /// What is declared by the skill, and granted by the policy or the request.
+    fn effective(&self, skill: &Skill, requested: &Grants) -> Result<Effective, Vec<Denial>> {
+        let identity = skill.identity();
+        match &*self.inner.policy.load() {
+            Some(policy) => {
+                policy.effective(identity, skill.manifest(), skill.description(), requested)
+            }
+            None => {
+                let declared = skill.manifest().map(|manifest| &manifest.grants);
+                Ok(Effective {
+                    grants: grant::effective(&identity.name, declared, requested)?,
+                    from_policy: Grants::default(),
+                })
+            }
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
 use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
+use crate::policy::Policy;
 use crate::sandbox::{
     Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
     OnCompile, Runner, ScratchRoot,
@@ -69,6 +70,7 @@ pub struct HostBuilder {
     name_servers: NameServers,
     roots: Roots,
     certificates: Vec<Vec<u8>>,
+    policy: Option<Policy>,
 }
 
 impl Default for HostBuilder {
@@ -88,6 +90,7 @@ impl Default for HostBuilder {
             name_servers: NameServers::default(),
             roots: Roots::default(),
             certificates: Vec::new(),
+            policy: None,
         }
     }
 }
@@ -190,6 +193,15 @@ impl HostBuilder {
         self
     }
 
+    /// What skills are granted beside what a request grants. Without one, nothing is.
+    ///
+    /// A skill for whose name the policy has grants, and whose digest is not confirmed for them, is
+    /// rejected. [`Host::set_policy`] puts another in its place.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
@@ -234,6 +246,7 @@ impl HostBuilder {
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
+                policy: ArcSwapOption::from_pointee(self.policy),
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

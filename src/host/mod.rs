@@ -10,13 +10,14 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::execution::{
     BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Observer,
 };
 use crate::limits::Limits;
+use crate::policy::Policy;
 use crate::sandbox::{Flight, Loader, Plan, Runner};
 use crate::skill::{Digest, SkillRef};
 
@@ -43,6 +44,7 @@ struct Inner {
     ceiling: Limits,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
+    policy: ArcSwapOption<Policy>,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -90,6 +92,17 @@ impl Host {
         removed
     }
 
+    /// The policy that holds, where there is one.
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.inner.policy.load_full()
+    }
+
+    /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
+    /// that are admitted from now on.
+    pub fn set_policy(&self, policy: Option<Policy>) {
+        self.inner.policy.store(policy.map(Arc::new));
+    }
+
     /// Runs one request.
     ///
     /// Dropping the future stops the guest; the observers still get [`Event::Finished`].
@@ -133,6 +146,7 @@ impl Host {
                 schemas,
                 grants,
                 input,
+                ..
             }) => {
                 tool_name = Some(tool.name.clone());
                 flight.usage.compile_time = skill.unreported_compile_time();
@@ -142,6 +156,7 @@ impl Host {
                     limits: &limits,
                 });
                 let plan = Plan {
+                    skill: &skill.identity().name,
                     tool: &tool.name,
                     input,
                     attachments: request.attachments,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::execution::{Cause, Failure, SkillIdentity};
+use crate::policy::Wants;
 use crate::sandbox::{Component, Surface};
 use crate::skill::{Description, Digest, Manifest, SkillRef, Tool, ToolSchemas};
 use crate::text::closest;
@@ -47,6 +48,11 @@ impl Skill {
     /// What its `skill.toml` declares, where it has one.
     pub fn manifest(&self) -> Option<&Manifest> {
         self.inner.manifest.as_ref()
+    }
+
+    /// What it wants, as far as consent to it goes.
+    pub fn wants(&self) -> Wants {
+        Wants::new(self.manifest(), self.description())
     }
 
     /// What it imports and exports.

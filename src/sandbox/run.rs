@@ -41,6 +41,8 @@ pub(crate) struct Runner {
 
 /// Everything that one execution needs to know.
 pub(crate) struct Plan<'a> {
+    /// The skill's name.
+    pub skill: &'a str,
     pub tool: &'a str,
     /// The input's JSON text.
     pub input: String,
@@ -90,6 +92,7 @@ impl Runner {
         plan: Plan<'_>,
     ) -> Result<Result<Answer, Failure>, HostError> {
         let Plan {
+            skill,
             tool,
             input,
             attachments,
@@ -103,7 +106,10 @@ impl Runner {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
         }
-        let capabilities = match self.granted(flight, grants, cancellation.as_ref()).await? {
+        let capabilities = match self
+            .granted(flight, skill, grants, cancellation.as_ref())
+            .await?
+        {
             Ok(capabilities) => capabilities,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -213,11 +219,12 @@ impl Runner {
     async fn granted(
         &self,
         flight: &mut Flight,
+        skill: &str,
         grants: &Grants,
         cancellation: Option<&CancellationToken>,
     ) -> Result<Result<Capabilities, Failure>, HostError> {
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let nothing = Capabilities::new(&flight.stdout, &flight.stderr, chatter);
+        let nothing = Capabilities::new(skill, &flight.stdout, &flight.stderr, chatter);
         let began = Instant::now();
         let granted = tokio::select! {
             biased;

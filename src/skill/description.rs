@@ -47,6 +47,7 @@ pub struct Tool {
 /// The effects of a tool. What its author does not state is taken as the more dangerous case, as
 /// the Model Context Protocol does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Annotations {
     /// It changes nothing outside its own answer. False unless stated.
     pub read_only: bool,

@@ -136,7 +136,7 @@ impl FromStr for SkillRef {
 
 /// A skill's name: 1 to 64 of `a-z`, `0-9` and `-`, no hyphen first or last. The public Agent
 /// Skills format has the same rule.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
             .bytes()

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grant::{ConfigKey, Declared, DeclaredDirectory, HttpGrant, SocketGrant};
+use crate::grant::{
+    ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SocketGrant, check_name,
+};
 use crate::limits::LimitOverrides;
-use crate::text::{printable, shortened};
+use crate::text::{meant, printable, shortened};
 
-/// The most HTTP requests, and the most sockets, that one skill may declare.
-const MAX_NETWORK: usize = 100;
+/// The longest guest path that can be declared, in bytes.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// The contents of a `skill.toml`.
 ///
@@ -67,33 +69,14 @@ impl std::str::FromStr for Manifest {
     type Err = ManifestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let raw: Raw =
-            toml::from_str(text).map_err(|error| ManifestError(readable(&error.to_string())))?;
-        for directory in &raw.grants.directories {
-            if directory.path.is_empty() || directory.path.split('/').any(|part| part == "..") {
-                return Err(ManifestError(format!(
-                    "grants.directories: the path {:?} is empty or has `..` in it",
-                    directory.path
-                )));
+        let raw: Raw = toml::from_str(text).map_err(|error| {
+            let mut message = error.to_string().trim_end().to_owned();
+            if let Some(word) = meant(error.message()) {
+                message.push_str(&format!("; did you mean `{word}`?"));
             }
-        }
-        let most = raw.grants.http.len().max(raw.grants.sockets.len());
-        if most > MAX_NETWORK {
-            return Err(ManifestError(format!(
-                "grants: {most} of one kind are declared; {MAX_NETWORK} are the most"
-            )));
-        }
-        for (key, declaration) in &raw.config {
-            if let Some(default) = &declaration.default {
-                let text = match default {
-                    serde_json::Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                declaration.check(&text).map_err(|reason| {
-                    ManifestError(readable(&format!("config.{key}.default: {reason}")))
-                })?;
-            }
-        }
+            ManifestError(readable(&message))
+        })?;
+        check(&raw).map_err(|message| ManifestError(readable(&message)))?;
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
@@ -106,6 +89,56 @@ impl std::str::FromStr for Manifest {
             limits: raw.limits,
         })
     }
+}
+
+/// What the types do not say.
+fn check(raw: &Raw) -> Result<(), String> {
+    let RawGrants {
+        directories,
+        scratch: _,
+        http,
+        sockets,
+        environment,
+    } = &raw.grants;
+    for (what, count) in [
+        ("grants.directories", directories.len()),
+        ("grants.http", http.len()),
+        ("grants.sockets", sockets.len()),
+        ("grants.environment", environment.len()),
+        ("config", raw.config.len()),
+    ] {
+        if count > MAX_ENTRIES {
+            return Err(format!(
+                "{what}: there are {count}; {MAX_ENTRIES} are allowed"
+            ));
+        }
+    }
+    for DeclaredDirectory { path, .. } in directories {
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Err(format!(
+                "grants.directories: the path {path:?} is empty or has `..` in it"
+            ));
+        }
+        if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+            return Err(format!(
+                "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes or \
+                 has a control character in it"
+            ));
+        }
+    }
+    for (index, name) in environment.iter().enumerate() {
+        check_name(name).map_err(|reason| format!("grants.environment: {reason}"))?;
+        if environment[..index].contains(name) {
+            return Err(format!("grants.environment: `{name}` stands there twice"));
+        }
+    }
+    for (key, declaration) in &raw.config {
+        check_name(key).map_err(|reason| format!("config: {reason}"))?;
+        declaration
+            .check_declaration()
+            .map_err(|reason| format!("config.{key}: {reason}"))?;
+    }
+    Ok(())
 }
 
 fn readable(text: &str) -> String {
@@ -124,12 +157,49 @@ mod tests {
     fn mistakes_are_named_with_their_place() {
         assert!(error("[limits]\nmemory = 1").contains("unknown field `memory`"));
         assert!(error("[limits]\nmemory = 1").contains("line 2"));
+        assert!(error("[grants]\nenviroment = []").ends_with("did you mean `environment`?"));
         assert!(error("[[grants.directories]]\npath = \"../x\"").contains(".."));
         assert!(
-            error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n.default")
+            error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")
         );
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
+    }
+
+    #[test]
+    fn names_and_keys_are_held_to_their_bounds() {
+        let many: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("\"A{n}\"")).collect();
+        for (text, reason) in [
+            (r#"grants.environment = ["A=B"]"#, "`=`"),
+            (r#"grants.environment = [""]"#, "empty"),
+            (r#"grants.environment = ["A\u0000"]"#, "control character"),
+            (r#"grants.environment = ["A", "A"]"#, "twice"),
+            (
+                &format!("grants.environment = [{}]", many.join(", ")),
+                "256 are allowed",
+            ),
+            (
+                r#"grants.directories = [{ path = "/a\nb" }]"#,
+                "control character",
+            ),
+            ("[config.\"a=b\"]\ntype = \"string\"", "`=`"),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = [1]",
+                "config.a: default",
+            ),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = \"\\u0000\"",
+                "NUL",
+            ),
+            (
+                "[config.a]\ntype = \"string\"\ndefault = \"\"\nrequired = true",
+                "has no default",
+            ),
+        ] {
+            let error = error(text);
+            assert!(error.contains(reason), "{text}: {error}");
+            assert!(!error.contains('\0'), "{error:?}");
+        }
     }
 
     #[test]

@@ -18,4 +18,5 @@ pub use package::{Package, PackageError};
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::ToolSchemas;
+pub(crate) use digest::is_name;
 pub(crate) use schema::{MAX_DEPTH, depth};

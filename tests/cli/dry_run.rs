@@ -71,7 +71,8 @@ fn what_is_missing_is_listed() {
   config  max_rows  = 1000
 
 Declared by the skill, and not granted
-  directory  *  --dir HOST:ro
+  directory *
+    grant it for this run with `--dir HOST:ro`, or for good with `skillhost policy grant csv-query --dir HOST:ro` (in the policy: `directories = ["HOST:ro"]`)
 --- stderr
 
 "#]],

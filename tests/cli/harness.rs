@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -70,7 +71,10 @@ impl Place {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).expect("a folder can be made");
         }
-        fs::write(path, contents).expect("a file can be written");
+        fs::write(&path, contents).expect("a file can be written");
+        // Whatever the mask is: a policy that a group can write is refused.
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&path, mode).expect("a mode can be set");
     }
 
     /// The text of a file.
@@ -126,6 +130,26 @@ impl Place {
         self.said(&child.wait_with_output().expect("the command ends"))
     }
 
+    /// Runs the command with a terminal as standard input, at which somebody types an answer.
+    pub fn answer<const N: usize>(&self, args: [&str; N], answer: &str) -> String {
+        let (mut person, terminal) = terminal();
+        // Kept by the terminal until it is read.
+        person
+            .write_all(answer.as_bytes())
+            .expect("a terminal takes what is typed");
+        let output = self
+            .command(args)
+            .stdin(terminal)
+            .output()
+            .expect("the command starts");
+        self.said(&output)
+    }
+
+    /// The text of a file, with what varies replaced.
+    pub fn file(&self, name: &str) -> String {
+        self.steady(&self.read(name))
+    }
+
     /// Exit code, standard output and standard error, with what varies replaced.
     pub fn said(&self, output: &Output) -> String {
         let code = output.status.code();
@@ -170,6 +194,24 @@ impl Place {
     }
 }
 
+/// A pseudo-terminal: the person's end, and the command's.
+fn terminal() -> (File, File) {
+    let (mut person, mut command) = (-1, -1);
+    // SAFETY: both places are valid for writing, and null asks for no name and the usual settings.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut person,
+            &raw mut command,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were opened just now, and nobody else has them.
+    unsafe { (File::from_raw_fd(person), File::from_raw_fd(command)) }
+}
+
 /// Leaves out of backtraces what the compiler and the standard library put there.
 fn own_frames(text: &str) -> String {
     let mut in_backtrace = false;
@@ -185,7 +227,8 @@ fn own_frames(text: &str) -> String {
 }
 
 /// What varies, and what to put in its place.
-const FILTERS: [(&str, &str); 9] = [
+const FILTERS: [(&str, &str); 10] = [
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
     (r"\[DIGEST\] +[\d.]+ [KM]iB", "[DIGEST]  [SIZE]"),

@@ -23,8 +23,8 @@ exit: 0
 --- stdout
 Runs agent skills, compiled to WebAssembly components, in a sandbox with limits that hold.
 
-A skill touches nothing but what it is granted for the run, stops at its limits, and always shows
-what it cost.
+A skill touches nothing but what it is granted, for the run or in the policy, stops at its limits,
+and always shows what it cost.
 
 Usage: skillhost [OPTIONS] <COMMAND>
 
@@ -35,6 +35,7 @@ Commands:
   install      Install a skill, so that it can be run by its name
   list         List the installed skills, the highest version of each first
   remove       Remove an installed skill
+  policy       Show and change what skills are granted for good
   completions  Write the completions for a shell to standard output
 
 Options:
@@ -46,12 +47,20 @@ Options:
 
 Global options:
       --home <DIR>
-          Keep installed skills, compiled ones and the SDK in this folder
+          Keep installed skills, the policy, compiled skills and the SDK in this folder
           
           Without it, they are in the folders of the XDG Base Directory Specification: usually
-          ~/.local/share/skillhost and ~/.cache/skillhost.
+          ~/.local/share/skillhost, ~/.config/skillhost and ~/.cache/skillhost.
           
           [env: SKILLHOST_HOME]
+
+      --policy <FILE>
+          Take what skills are granted for good from this file
+          
+          Without it, from policy.toml in the folder of --home, or of the XDG Base Directory
+          Specification: usually ~/.config/skillhost. See `skillhost policy --help`.
+          
+          [env: SKILLHOST_POLICY]
 
   -v, --verbose...
           Say more; twice and three times for still more
@@ -108,8 +117,8 @@ exit: 0
 Run a tool of a skill, in a fresh sandbox
 
 The tool's output goes to standard output. What the skill logs, how far it has come, what went wrong
-and what it cost go to standard error. Nothing is granted that is not named here: no files, no
-environment, no network.
+and what it cost go to standard error. Nothing is granted that is named neither here nor in the
+policy: no files, no environment, no network.
 
 Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
 
@@ -196,6 +205,8 @@ Grants:
 
       --random <SOURCE>
           `system`, or `seed:N` for random numbers that are the same each time
+      --no-policy
+          Leave the policy out: grant nothing but what is named here
 
 Output:
       --out <DIR>

@@ -93,6 +93,9 @@ Limits of its own
   output_bytes  4 MiB
   wall_time_ms  60 s
 
+Granted by the policy
+  nothing; `skillhost policy grant csv-query` adds grants
+
 
 "#]],
     );

@@ -137,6 +137,7 @@ exit: 4
 --- stdout
 --- stderr
 error: the skill needed tables of 30 elements; its limit is 1 element, while it was being instantiated
+error: the skill needed tables of 28 elements; its limit is 1 element, while it was being instantiated
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 

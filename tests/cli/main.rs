@@ -23,6 +23,7 @@ mod attachments;
 mod dry_run;
 mod grants;
 mod network;
+mod policy;
 
 mod find;
 mod inspect;

@@ -273,20 +273,22 @@ async fn what_is_declared_and_granted_holds() {
     assert_eq!(output(&result)["value"], "20");
 
     let request = skillhost::ExecutionRequest::new(skill.digest(), json!({})).tool("echo");
-    let missing: Vec<String> = host
-        .can_execute(&request)
-        .missing
-        .iter()
-        .map(|denial| denial.hint.clone())
-        .collect();
-    assert_eq!(
-        missing,
-        [
-            "--dir HOST:/data:ro",
-            "--env TZ=VALUE",
-            "--config name=VALUE"
-        ]
-    );
+    let missing = host.can_execute(&request).missing;
+    let flags = [
+        "--dir HOST:/data:ro",
+        "--env TZ=VALUE",
+        "--config name=VALUE",
+    ];
+    assert_eq!(missing.len(), flags.len());
+    for (denial, flag) in missing.iter().zip(flags) {
+        let hint = &denial.hint;
+        assert!(
+            hint.contains(&format!("for this run with `{flag}`")),
+            "{hint}"
+        );
+        let for_good = format!("`skillhost policy grant behaviours {flag}`");
+        assert!(hint.contains(&for_good), "{hint}");
+    }
     assert_eq!(
         execute(&host, request).await.status,
         Status::Success,

@@ -21,6 +21,7 @@ mod directories;
 mod grants;
 mod isolation;
 mod network;
+mod policy;
 
 mod cache;
 mod child;

@@ -33,8 +33,8 @@ Examples:
 /// Run a tool of a skill, in a fresh sandbox
 ///
 /// The tool's output goes to standard output. What the skill logs, how far it has come, what went
-/// wrong and what it cost go to standard error. Nothing is granted that is not named here: no
-/// files, no environment, no network.
+/// wrong and what it cost go to standard error. Nothing is granted that is named neither here nor in
+/// the policy: no files, no environment, no network.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct RunArgs {
@@ -87,6 +87,9 @@ pub struct RunArgs {
     /// What the skill may touch.
     #[command(flatten)]
     pub grants: GrantArgs,
+    /// Leave the policy out: grant nothing but what is named here
+    #[arg(long, help_heading = "Grants")]
+    pub no_policy: bool,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]

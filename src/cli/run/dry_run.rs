@@ -1,13 +1,14 @@
 //! `skillhost run --dry-run`: what would happen.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use skillhost::Admission;
-use skillhost::grant::{Clock, Random, SCRATCH};
 use skillhost::text::printable;
 
 use crate::cli::console::{BOLD, Console, ERROR, GOOD, HINT, print, print_json, styled};
 use crate::cli::exit::Exit;
+use crate::cli::grants;
 use crate::cli::table::Table;
 use crate::cli::units;
 
@@ -15,11 +16,16 @@ use crate::cli::units;
 ///
 /// # Errors
 /// Where the output cannot be written.
-pub fn show(console: Console, json: bool, admission: &Admission) -> anyhow::Result<Exit> {
+pub fn show(
+    console: Console,
+    json: bool,
+    typed: &Path,
+    admission: &Admission,
+) -> anyhow::Result<Exit> {
     if json {
         print_json(console, admission)?;
     } else {
-        print(text(admission))?;
+        print(text(admission, typed))?;
     }
     Ok(match &admission.refusal {
         Some(failure) => Exit::of(failure.status(), Some(failure)),
@@ -27,7 +33,15 @@ pub fn show(console: Console, json: bool, admission: &Admission) -> anyhow::Resu
     })
 }
 
-fn text(admission: &Admission) -> String {
+/// A hint with what was typed for the skill.
+fn hint(admission: &Admission, typed: &Path, hint: &str) -> String {
+    match &admission.skill {
+        Some(skill) => grants::for_typed(hint, &skill.name, typed),
+        None => hint.to_owned(),
+    }
+}
+
+fn text(admission: &Admission, typed: &Path) -> String {
     let mut out = String::new();
     let mut name = match &admission.skill {
         Some(skill) => format!("{} {}", skill.name, skill.version),
@@ -43,12 +57,12 @@ fn text(admission: &Admission) -> String {
     };
     if let Some(failure) = &admission.refusal {
         let _ = writeln!(out, "  {}", printable(&failure.message, false));
-        if let Some(hint) = &failure.hint {
+        if let Some(text) = &failure.hint {
             let _ = writeln!(
                 out,
                 "  {}: {}",
                 styled(HINT, "hint"),
-                printable(hint, false)
+                printable(&hint(admission, typed, text), false)
             );
         }
     }
@@ -59,56 +73,7 @@ fn text(admission: &Admission) -> String {
     }
     out.push_str(&limits.to_string());
     let _ = writeln!(out, "\n{}", styled(BOLD, "Grants"));
-    let grants = &admission.grants;
-    let mut granted = Table::new(2);
-    for directory in &grants.directories {
-        granted.row([
-            "directory".to_owned(),
-            printable(&directory.guest, false).into_owned(),
-            directory.mode.as_str().to_owned(),
-            format!("from {}", directory.host.display()),
-        ]);
-    }
-    if grants.scratch {
-        granted.row(["scratch", SCRATCH, "rw", "empty, and gone afterwards"].map(str::to_owned));
-    }
-    for (kind, texts) in [
-        ("http", texts(&grants.http)),
-        ("socket", texts(&grants.sockets)),
-        ("address", texts(&grants.addresses)),
-    ] {
-        for text in texts {
-            granted.row([kind.to_owned(), text]);
-        }
-    }
-    for (kind, value, system) in [
-        (
-            "clock",
-            grants.clock.to_string(),
-            Clock::default() == grants.clock,
-        ),
-        (
-            "random",
-            grants.random.to_string(),
-            Random::default() == grants.random,
-        ),
-    ] {
-        if !system {
-            granted.row([kind.to_owned(), value]);
-        }
-    }
-    for (kind, entries) in [
-        ("environment", &grants.environment),
-        ("config", &grants.config),
-    ] {
-        for (key, value) in entries {
-            granted.row([
-                kind.to_owned(),
-                printable(key, false).into_owned(),
-                format!("= {}", printable(value, false)),
-            ]);
-        }
-    }
+    let granted = grants::table(&admission.grants, &admission.from_policy);
     if granted.is_empty() {
         out.push_str("  none\n");
     }
@@ -119,19 +84,15 @@ fn text(admission: &Admission) -> String {
             "\n{}",
             styled(BOLD, "Declared by the skill, and not granted")
         );
-        let mut missing = Table::new(2);
         for denial in &admission.missing {
-            missing.row([
-                denial.capability.as_str().to_owned(),
-                printable(&denial.subject, false).into_owned(),
-                printable(&denial.hint, false).into_owned(),
-            ]);
+            let _ = writeln!(
+                out,
+                "  {} {}\n    {}",
+                denial.capability,
+                printable(&denial.subject, false),
+                printable(&hint(admission, typed, &denial.hint), false)
+            );
         }
-        out.push_str(&missing.to_string());
     }
     out
-}
-
-fn texts(grants: &[impl ToString]) -> Vec<String> {
-    grants.iter().map(ToString::to_string).collect()
 }

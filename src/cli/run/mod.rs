@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skillhost::execution::Phase;
+use skillhost::grant::{Denial, Grants};
 use skillhost::{
-    Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
+    Admission, Cause, Control, ExecutionResult, Failure, Host, LimitOverrides, Limits,
+    ResourceUsage, Skill,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -54,7 +56,12 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
 
 fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&plan.skill, session)?;
+    let policy = match plan.no_policy {
+        true => None,
+        false => session.policy_file()?.read()?,
+    };
     let command_host = CommandHost::open(session, plan.stack_bytes)?;
+    command_host.host.set_policy(policy);
     block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
@@ -64,10 +71,10 @@ fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
         let (request, input_hints) = plan.request(&skill);
         if dry_run {
-            return dry_run::show(session.console, json, &host.can_execute(&request));
+            let admission = host.can_execute(&request);
+            return dry_run::show(session.console, json, &typed, &admission);
         }
-        let declared = skill.manifest().map(|manifest| &manifest.grants);
-        let missing = skillhost::grant::missing(declared, &request.grants);
+        let missing = missing(host, &skill, &request.grants);
         let view = Arc::new(View::new(session.console, &skill.identity().name));
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
@@ -81,11 +88,25 @@ fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
             json,
             out: out.as_deref(),
             typed: &typed,
+            name: &skill.identity().name,
             input_hints: &input_hints,
             missing: &missing,
         }
         .show(&result, &view)
     })
+}
+
+/// What a skill declares, and neither the policy nor the request grants.
+fn missing(host: &Host, skill: &Skill, requested: &Grants) -> Vec<Denial> {
+    let name = &*skill.identity().name;
+    let policy = host.policy();
+    let entry = policy.as_ref().and_then(|policy| policy.skills.get(name));
+    let granted = match entry {
+        Some(entry) => &entry.grants.clone().with(requested),
+        None => requested,
+    };
+    let declared = skill.manifest().map(|manifest| &manifest.grants);
+    skillhost::grant::missing(name, declared, granted)
 }
 
 /// A token that Ctrl-C cancels.
@@ -128,7 +149,8 @@ fn print_unloaded(
             limits,
             skill: None,
             tool: None,
-            grants: Default::default(),
+            grants: Grants::default(),
+            from_policy: Grants::default(),
             missing: Vec::new(),
         };
         return Ok(print_json(session.console, &admission)?);

@@ -33,6 +33,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
     pub dry_run: bool,
+    /// Whether the policy is left out.
+    pub no_policy: bool,
     /// Whether a program reads the result.
     pub json: bool,
     tool: Option<String>,
@@ -90,12 +92,13 @@ impl Plan {
             stack_bytes,
             out: args.out,
             dry_run: args.dry_run,
+            no_policy: args.no_policy,
             json: args.json,
             tool: args.tool,
             input,
             arguments: args.arg,
             attachments,
-            grants: args.grants.grants(),
+            grants: args.grants.grants()?,
         })
     }
 

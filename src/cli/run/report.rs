@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 use skillhost::execution::Frame;
-use skillhost::grant::{Capability, Denial};
+use skillhost::grant::Denial;
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::printable;
 use skillhost::usage::ResourceUsage;
@@ -16,6 +16,7 @@ use super::{attachments, backtrace};
 use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, styled};
 use crate::cli::exit::Exit;
+use crate::cli::grants::for_typed;
 use crate::cli::units;
 
 /// How a run is to be shown.
@@ -28,6 +29,8 @@ pub struct Report<'a> {
     pub out: Option<&'a Path>,
     /// What was typed for the skill.
     pub typed: &'a Path,
+    /// The skill's name.
+    pub name: &'a str,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
     /// What the skill declares and was not granted.
@@ -118,7 +121,7 @@ impl Report<'_> {
             _ => {}
         }
         for hint in self.hints(failure, usage) {
-            show_hint(&hint);
+            show_hint(&for_typed(&hint, self.name, self.typed));
         }
     }
 
@@ -172,13 +175,9 @@ impl Report<'_> {
             && !usage.wall_time.is_zero()
         {
             hints.extend(self.missing.iter().map(|denial| {
-                let wanted = match denial.capability {
-                    Capability::Http => "HTTP".to_owned(),
-                    other => format!("a {other}"),
-                };
                 format!(
-                    "the skill wants {wanted}, which was not granted: {}",
-                    denial.hint
+                    "the skill wants {} `{}`, which was not granted: {}",
+                    denial.capability, denial.subject, denial.hint
                 )
             }));
         }

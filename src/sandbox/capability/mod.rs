@@ -96,14 +96,14 @@ pub(super) struct Capabilities {
 impl Capabilities {
     /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening.
     pub fn none(stdout: &Capture, stderr: &Capture) -> Self {
-        Capabilities::new(stdout, stderr, Chatter::unheard())
+        Capabilities::new("", stdout, stderr, Chatter::unheard())
     }
 
-    /// Nothing yet, and somebody listening.
-    pub fn new(stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
+    /// Nothing yet, for a skill of this name, and somebody listening.
+    pub fn new(skill: &str, stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
-        let refusals = Refusals::new(chatter.listeners());
+        let refusals = Refusals::new(skill, chatter.listeners());
         Capabilities {
             wasi,
             directories: Directories::default(),

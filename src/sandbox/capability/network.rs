@@ -51,7 +51,7 @@ impl Network {
         }
         self.hooks.granted = Some(Arc::new(Granted {
             egress: Arc::clone(egress),
-            rules: Rules::new(grants),
+            rules: Rules::new(self.hooks.refusals.skill(), grants),
             sockets: grants.sockets.clone(),
             meter: Meter::new(limits),
         }));

@@ -15,17 +15,24 @@ const MAX_REFUSALS: usize = 20;
 pub(in crate::sandbox) struct Refusals(Arc<Collected>);
 
 struct Collected {
+    skill: String,
     listeners: Listeners,
     denials: Mutex<Vec<Denial>>,
 }
 
 impl Refusals {
-    /// None so far.
-    pub fn new(listeners: Listeners) -> Self {
+    /// None so far. `skill` is the name of whose they are, for hints.
+    pub fn new(skill: &str, listeners: Listeners) -> Self {
         Refusals(Arc::new(Collected {
+            skill: skill.to_owned(),
             listeners,
             denials: Mutex::default(),
         }))
+    }
+
+    /// The skill's name.
+    pub fn skill(&self) -> &str {
+        &self.0.skill
     }
 
     /// Something was refused. What was refused before is not told again.
@@ -69,10 +76,13 @@ mod tests {
             assert!(matches!(event, Event::Denied { .. }));
             *count.lock().unwrap() += 1;
         };
-        let refusals = Refusals::new(Listeners {
-            request_id: Uuid::nil(),
-            observers: [Some(Arc::new(observer)), None],
-        });
+        let refusals = Refusals::new(
+            "a",
+            Listeners {
+                request_id: Uuid::nil(),
+                observers: [Some(Arc::new(observer)), None],
+            },
+        );
         for number in 0..1_000 {
             refusals.add(Denial {
                 capability: Capability::Directory,

@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSo
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
 use super::network::{Granted, Network};
-use crate::grant::{Capability, Denial, Protocol, socket_denied};
+use crate::grant::{Capability, Denial, Protocol, socket_denied, to_grant};
 use crate::sandbox::state::State;
 
 /// Puts our own in the place of what makes sockets and looks names up.
@@ -43,7 +43,7 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
     wasi.socket_addr_check(move |address, used| {
         let (allowed, protocol) = decide(&granted, address, used);
         if !allowed && matches!(used, SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend) {
-            refusals.add(socket_denied(protocol, address));
+            refusals.add(socket_denied(refusals.skill(), protocol, address));
         }
         Box::pin(std::future::ready(allowed))
     });
@@ -88,15 +88,13 @@ impl Sockets<'_> {
         });
         match granted {
             None => {
-                self.0.network.refusals().add(Denial {
+                let refusals = self.0.network.refusals();
+                let text = format!("{}://IP:PORT", protocol.as_str());
+                refusals.add(Denial {
                     capability: Capability::Socket,
                     subject: protocol.as_str().to_owned(),
                     reason: format!("no {} socket is granted", protocol.as_str()),
-                    hint: crate::grant::hint(
-                        "--socket",
-                        "sockets",
-                        &format!("{}://IP:PORT", protocol.as_str()),
-                    ),
+                    hint: to_grant(refusals.skill(), Capability::Socket, Some(&text)),
                 });
                 Err(ErrorCode::AccessDenied.into())
             }

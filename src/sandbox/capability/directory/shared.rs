@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
-use crate::grant::{Capability, Denial, DirectoryGrant};
+use crate::grant::{Capability, Denial, DirectoryGrant, to_grant};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
@@ -208,7 +208,11 @@ impl Shared {
             capability: Capability::Directory,
             subject: grant.guest.clone(),
             reason: "the skill wanted to write there, and may only read".into(),
-            hint: format!("--dir {wider}"),
+            hint: to_grant(
+                self.refusals.skill(),
+                Capability::Directory,
+                Some(&wider.to_string()),
+            ),
         });
         ErrorCode::NotPermitted.into()
     }

@@ -57,7 +57,8 @@ impl WasiHttpHooks for Hooks {
             Err(error) => return refused(errors::of_target(error)),
         };
         let Some(granted) = self.granted.clone() else {
-            self.refusals.add(http_denied(&target));
+            let denial = http_denied(self.refusals.skill(), &target);
+            self.refusals.add(denial);
             return refused(Error::HttpRequestDenied);
         };
         let refusals = self.refusals.clone();

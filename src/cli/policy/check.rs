@@ -1,0 +1,241 @@
+//! `skillhost policy check`: whether the policy makes sense, with what is installed.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+use skillhost::grant::{Declared, Denial, command, effective, intersection, shell_word};
+use skillhost::policy::SkillPolicy;
+use skillhost::skill::{Digest, SkillRef};
+use skillhost::text::printable;
+use skillhost::{CompileSettings, Policy};
+
+use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
+use crate::cli::exit::Exit;
+use crate::cli::{Session, explain};
+
+const EXIT: &str = "\
+Exit codes:
+    0  nothing was found
+    2  the policy cannot be used
+    3  something was found";
+
+/// Check the policy, and hold it against what is installed
+///
+/// Found are grants that no version of the skill declares or that do not fit, folders that are not
+/// there, and installed skills for whose names there are grants that are not confirmed for them.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT)]
+pub struct CheckArgs {
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    path: &'a Path,
+    /// Whether nothing was found.
+    sound: bool,
+    findings: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Serialize)]
+struct Finding {
+    kind: Kind,
+    /// The skill's name.
+    skill: String,
+    message: String,
+    hint: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// It is granted, and cannot be.
+    Grant,
+    /// A folder is not there.
+    Directory,
+    /// An installed skill is not confirmed.
+    Unconfirmed,
+    /// An installed skill cannot be read.
+    Unreadable,
+}
+
+/// Checks the policy.
+///
+/// # Errors
+/// Where it cannot be used.
+pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
+    let file = session.policy_file()?;
+    let policy = file.read()?.unwrap_or_default();
+    let findings = findings(&policy, session)?;
+    let sound = findings.is_empty();
+    if args.json {
+        let path = file.path();
+        print_json(
+            session.console,
+            &Report {
+                path,
+                sound,
+                findings,
+            },
+        )?;
+    } else if sound {
+        session.console.note(format_args!(
+            "{} the policy `{}` is sound, with grants for {} skill{}",
+            styled(GOOD, "✓"),
+            file.path().display(),
+            policy.skills.len(),
+            if policy.skills.len() == 1 { "" } else { "s" }
+        ));
+    } else {
+        for Finding {
+            skill,
+            message,
+            hint,
+            ..
+        } in &findings
+        {
+            let (found, label) = (styled(WARNING, "found"), styled(HINT, "hint"));
+            let message = printable(message, false);
+            let hint = printable(hint, false);
+            print(format_args!(
+                "{found}: {skill}: {message}\n  {label}: {hint}\n"
+            ))?;
+        }
+    }
+    Ok(if sound { Exit::Success } else { Exit::Rejected })
+}
+
+/// An installed version of a skill.
+struct Version {
+    version: String,
+    digest: Digest,
+    declared: Option<Declared>,
+}
+
+fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> {
+    let library = session.places()?.library();
+    let installed = library.list().map_err(explain::library)?;
+    let mut findings = Vec::new();
+    for (name, entry) in &policy.skills {
+        let mut versions = Vec::new();
+        for skill in installed.iter().filter(|skill| skill.name == *name) {
+            let reference = SkillRef::Name {
+                name: name.clone(),
+                version: Some(skill.version.clone()),
+            };
+            match library.read(&reference, CompileSettings::default().max_component_bytes) {
+                Ok(package) => versions.push(Version {
+                    version: skill.version.clone(),
+                    digest: skill.digest,
+                    declared: package.manifest.map(|manifest| manifest.grants),
+                }),
+                Err(error) => findings.push(Finding {
+                    kind: Kind::Unreadable,
+                    skill: name.clone(),
+                    message: error.to_string(),
+                    hint: "remove it with `skillhost remove`, and install it anew".into(),
+                }),
+            }
+        }
+        about(name, entry, &versions, &mut findings);
+    }
+    Ok(findings)
+}
+
+/// What there is to find in one entry.
+fn about(name: &str, entry: &SkillPolicy, versions: &[Version], findings: &mut Vec<Finding>) {
+    let mut find = |kind, message: String, hint: String| {
+        findings.push(Finding {
+            kind,
+            skill: name.to_owned(),
+            message,
+            hint,
+        });
+    };
+    for denial in denials(name, entry, versions) {
+        let hint = format!(
+            "{}; to take it out: `{} {}`",
+            denial.hint,
+            command("revoke", name),
+            shell_word(&denial.subject)
+        );
+        find(Kind::Grant, denial.to_string(), hint);
+    }
+    for directory in &entry.grants.directories {
+        if !directory.host.is_dir() {
+            find(
+                Kind::Directory,
+                format!(
+                    "`{}` is not a folder that is there",
+                    directory.host.display()
+                ),
+                format!(
+                    "make it, or take the grant out: `{} {}`",
+                    command("revoke", name),
+                    shell_word(&directory.guest)
+                ),
+            );
+        }
+    }
+    if entry.grants.is_empty() {
+        return;
+    }
+    if versions.is_empty() && entry.confirmed.is_empty() {
+        find(
+            Kind::Unconfirmed,
+            "no digest is confirmed, so nobody gets these grants".to_owned(),
+            format!("`{}` confirms one", command("confirm", "SKILL")),
+        );
+    }
+    for Version {
+        version, digest, ..
+    } in versions
+    {
+        if entry.confirmation(digest).is_none() {
+            let full = format!("{name}@{version}");
+            find(
+                Kind::Unconfirmed,
+                format!("{full} is installed and not confirmed ({digest})"),
+                format!(
+                    "`{}` shows what it wants, `{}` confirms it",
+                    command("diff", &full),
+                    command("confirm", &full)
+                ),
+            );
+        }
+    }
+}
+
+/// Grants that no version takes, of those that are installed or were confirmed; and keys that an
+/// installed and confirmed one requires.
+fn denials(name: &str, entry: &SkillPolicy, versions: &[Version]) -> Vec<Denial> {
+    let installed = versions.iter().map(|version| version.declared.as_ref());
+    let confirmed = entry.confirmed.iter().filter_map(|confirmed| {
+        let wanted = confirmed.wanted.as_ref()?;
+        Some(wanted.declared.as_ref())
+    });
+    let mut refused = installed
+        .chain(confirmed)
+        .map(|declared| intersection(declared, &entry.grants).1);
+    let mut denials = refused.next().unwrap_or_default();
+    let same = |a: &Denial, b: &Denial| a.capability == b.capability && a.subject == b.subject;
+    for other in refused {
+        denials.retain(|denial| other.iter().any(|other| same(other, denial)));
+    }
+    for version in versions {
+        if entry.confirmation(&version.digest).is_some() {
+            let declared = version.declared.as_ref();
+            let (fitting, _) = intersection(declared, &entry.grants);
+            denials.extend(
+                effective(name, declared, &fitting)
+                    .err()
+                    .unwrap_or_default(),
+            );
+        }
+    }
+    denials
+}

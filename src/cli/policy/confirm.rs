@@ -1,0 +1,119 @@
+//! `skillhost policy confirm`: consent to a digest.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use skillhost::Policy;
+use skillhost::grant::{Grants, command};
+
+use super::diff::Comparison;
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{BOLD, GOOD, print, say, styled};
+use crate::cli::exit::Exit;
+use crate::cli::grants;
+use crate::cli::locate::SKILL_HELP;
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost policy confirm csv-query
+  skillhost policy confirm csv-query@0.2.0 --yes
+
+Exit codes:
+    0  it is confirmed
+    2  there is nobody to ask, or nothing to confirm
+    3  the answer was no";
+
+/// Give what the policy grants to a skill to the digest that it has now
+///
+/// Shows how it differs from the one that was confirmed before, and asks. The confirmation takes
+/// the place of an earlier one of the same version; those of other versions stay.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ConfirmArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    skill: PathBuf,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Confirms a skill.
+///
+/// # Errors
+/// Where there is nothing to confirm, or nobody to ask.
+pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
+    let file = session.policy_file()?;
+    let policy = file.read()?.unwrap_or_default();
+    let skill = super::load(&args.skill, session)?;
+    let name = &*skill.identity().name;
+    let granted = granted(&policy, name);
+    if granted.is_empty() {
+        let message = format!("the policy grants nothing to `{name}`");
+        return Err(Complaint::usage(message)
+            .hint(format!(
+                "`{}` grants, and confirms in one go",
+                command("grant", &args.skill.to_string_lossy())
+            ))
+            .into());
+    }
+    let title = super::title(&skill);
+    let digest = skill.digest();
+    if policy.skills[name].confirmation(&digest).is_some() {
+        session.console.note(format_args!(
+            "{} {title} was confirmed already ({digest})",
+            styled(GOOD, "✓")
+        ));
+        return Ok(Exit::Success);
+    }
+    print(format_args!(
+        "{}\n{}\n{}",
+        Comparison::new(&policy, &skill).text(),
+        styled(BOLD, "It would be granted"),
+        grants::table(&granted, &Grants::default())
+    ))?;
+    if !args.yes && !agreed(&title)? {
+        say("not confirmed");
+        return Ok(Exit::Rejected);
+    }
+    super::edit::edit(&file, |policy| {
+        let changed = Complaint::usage("the policy was changed in the meantime")
+            .hint("look at it again, and confirm then");
+        match policy.skills.get_mut(name) {
+            Some(entry) if entry.grants == granted => {
+                entry.confirm(super::confirmation(&skill));
+                Ok(())
+            }
+            _ => Err(changed.into()),
+        }
+    })?;
+    session.console.note(format_args!(
+        "{} {title} is now confirmed ({digest})",
+        styled(GOOD, "✓")
+    ));
+    Ok(Exit::Success)
+}
+
+fn granted(policy: &Policy, name: &str) -> Grants {
+    let entry = policy.skills.get(name);
+    entry.map_or_else(Grants::default, |entry| entry.grants.clone())
+}
+
+/// Asks.
+fn agreed(title: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Err(
+            Complaint::usage("there is nobody to ask: standard input is no terminal")
+                .hint("`--yes` confirms it without asking")
+                .into(),
+        );
+    }
+    let mut stderr = anstream::stderr().lock();
+    write!(stderr, "Give these grants to {title} as it is now? [y/N] ")?;
+    stderr.flush()?;
+    drop(stderr);
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,141 @@
+//! `skillhost policy grant`: for good, and to a digest.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
+use skillhost::grant::{DirectoryGrant, Grants, command, intersection};
+use skillhost::policy::Consent;
+use skillhost::{Policy, Skill};
+
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{GOOD, styled};
+use crate::cli::exit::Exit;
+use crate::cli::grants::{self, GrantArgs};
+use crate::cli::locate::SKILL_HELP;
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost policy grant csv-query --dir /srv/reports:/data --config max_rows=50
+  skillhost policy grant ./my-skill --env TZ=UTC";
+
+/// Grant a skill something for good
+///
+/// The grants are those of `skillhost run`, and are added to the policy; one for the same guest
+/// path, variable or key takes the other's place. They are given to the digest that the skill has
+/// now. What its skill.toml does not declare cannot be granted.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PolicyGrantArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    skill: PathBuf,
+    /// What is granted.
+    #[command(flatten)]
+    grants: GrantArgs,
+}
+
+/// Adds grants to the policy.
+///
+/// # Errors
+/// Where the skill does not declare them, or has grants that are not confirmed for this digest.
+pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
+    let mut granted = args.grants.grants()?;
+    if granted.is_empty() {
+        let complaint = Complaint::usage("nothing is named that is to be granted");
+        let hint = format!(
+            "`{}` lists what the skill wants, and how to grant it",
+            command("show", &args.skill.to_string_lossy())
+        );
+        return Err(complaint.hint(hint).into());
+    }
+    for directory in &mut granted.directories {
+        make_absolute(directory)?;
+    }
+    let skill = super::load(&args.skill, session)?;
+    declares(&skill, &granted)?;
+    let file = session.policy_file()?;
+    let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
+    let console = session.console;
+    let title = super::title(&skill);
+    console.note(format_args!(
+        "{} {title} is now granted, in `{}`:",
+        styled(GOOD, "✓"),
+        file.path().display()
+    ));
+    // Those of the whole entry that were named here.
+    let kept = entry.clone().except(&granted);
+    let added = entry.except(&kept);
+    console.note(
+        grants::table(&added, &Grants::default())
+            .to_string()
+            .trim_end(),
+    );
+    Ok(Exit::Success)
+}
+
+/// A policy holds wherever the command is run.
+fn make_absolute(directory: &mut DirectoryGrant) -> anyhow::Result<()> {
+    let typed = &directory.host;
+    if !typed.is_dir() {
+        let message = format!("`{}` is not a folder that is there", typed.display());
+        return Err(Complaint::usage(message).into());
+    }
+    if typed.to_str().is_none() {
+        let message = format!("`{}` is not UTF-8, as a policy is", typed.display());
+        return Err(Complaint::usage(message).into());
+    }
+    directory.host = std::path::absolute(typed)?;
+    Ok(())
+}
+
+/// Whether the skill declares all of it.
+fn declares(skill: &Skill, granted: &Grants) -> Result<(), Complaint> {
+    let declared = skill.manifest().map(|manifest| &manifest.grants);
+    let (_, denials) = intersection(declared, granted);
+    let Some(first) = denials.first() else {
+        return Ok(());
+    };
+    let mut complaint = Complaint::new(Exit::Rejected, format!("cannot be granted: {first}"));
+    for denial in &denials[1..] {
+        complaint = complaint.detail(denial.to_string());
+    }
+    for denial in &denials {
+        if !complaint.hints.contains(&denial.hint) {
+            complaint = complaint.hint(&denial.hint);
+        }
+    }
+    Err(complaint)
+}
+
+/// Adds the grants, and gives all that the skill then has.
+fn add(
+    policy: &mut Policy,
+    skill: &Skill,
+    typed: &Path,
+    granted: &Grants,
+) -> anyhow::Result<Grants> {
+    let identity = skill.identity();
+    if policy.consent(&identity.name, &identity.digest) == Consent::Missing {
+        // To add one grant must not be to consent to the others.
+        let typed = typed.to_string_lossy();
+        return Err(Complaint::new(
+            Exit::Rejected,
+            format!(
+                "what the policy grants to `{}` is not confirmed for this digest",
+                identity.name
+            ),
+        )
+        .hint(format!(
+            "see what it wants now with `{}`, and confirm it with `{}` first",
+            command("diff", &typed),
+            command("confirm", &typed)
+        ))
+        .into());
+    }
+    let entry = policy.skills.entry(identity.name.to_string()).or_default();
+    entry.grants = std::mem::take(&mut entry.grants).with(granted);
+    if entry.confirmation(&identity.digest).is_none() {
+        entry.confirm(super::confirmation(skill));
+    }
+    Ok(entry.grants.clone())
+}

@@ -1,0 +1,129 @@
+//! `skillhost policy`: what skills are granted for good.
+//!
+//! Modules, in the order in which to read them:
+
+mod place;
+mod standing;
+
+mod check;
+mod diff;
+mod show;
+
+mod edit;
+mod text;
+
+mod confirm;
+mod grant;
+mod revoke;
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use skillhost::policy::Confirmation;
+use skillhost::{Policy, Skill};
+
+use super::Session;
+use super::complaint::Complaint;
+use super::console::print_json;
+use super::exit::Exit;
+use super::host::{CommandHost, block_on};
+use super::locate::locate;
+pub use place::PolicyFile;
+pub use standing::Standing;
+
+const EXAMPLES: &str = "\
+Examples:
+  Let an installed skill read a folder whenever it runs:
+    skillhost policy grant csv-query --dir /srv/reports:/data
+  See what it is granted, and what it wants besides:
+    skillhost policy show csv-query
+  After an update, see what it wants now, and consent to it:
+    skillhost policy diff csv-query
+    skillhost policy confirm csv-query
+
+A grant is given to a digest: to exactly the component and the skill.toml that were looked at. A
+skill that changed is not run until what the policy grants to its name is confirmed for it, too.";
+
+/// Show and change what skills are granted for good
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+/// What the help says of each stands with its arguments.
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    Show(show::ShowArgs),
+    Check(check::CheckArgs),
+    Grant(grant::PolicyGrantArgs),
+    Revoke(revoke::RevokeArgs),
+    Diff(diff::DiffArgs),
+    Confirm(confirm::ConfirmArgs),
+    /// Print the JSON Schema of the policy file
+    ///
+    /// Editors that know JSON Schema can check the file with it while it is written.
+    Schema,
+}
+
+/// Carries one of the commands out.
+///
+/// # Errors
+/// Where the policy, or a skill that is named, cannot be used.
+pub fn policy(args: PolicyArgs, session: &Session) -> anyhow::Result<Exit> {
+    match args.command {
+        PolicyCommand::Show(args) => show::show(&args, session),
+        PolicyCommand::Check(args) => check::check(&args, session),
+        PolicyCommand::Grant(args) => grant::grant(args, session),
+        PolicyCommand::Revoke(args) => revoke::revoke(&args, session),
+        PolicyCommand::Diff(args) => diff::diff(&args, session),
+        PolicyCommand::Confirm(args) => confirm::confirm(&args, session),
+        PolicyCommand::Schema => {
+            print_json(session.console, &Policy::json_schema())?;
+            Ok(Exit::Success)
+        }
+    }
+}
+
+/// Finds and loads the skill that was typed.
+fn load(typed: &Path, session: &Session) -> anyhow::Result<Skill> {
+    let package = locate(typed, session)?;
+    let command_host = CommandHost::open(session, None)?;
+    block_on(async |mut interrupts| command_host.load(package, typed, &mut interrupts).await)
+}
+
+/// `name@version`.
+fn title(skill: &Skill) -> String {
+    let identity = skill.identity();
+    format!("{}@{}", identity.name, identity.version)
+}
+
+/// The confirmation of a skill as it is now.
+fn confirmation(skill: &Skill) -> Confirmation {
+    let identity = skill.identity();
+    Confirmation {
+        digest: identity.digest,
+        version: Some(identity.version.to_string()),
+        at: Some(now()),
+        wanted: Some(skill.wants()),
+    }
+}
+
+/// To the second: more would only be noise in the file.
+fn now() -> chrono::DateTime<chrono::Utc> {
+    let now = chrono::Utc::now();
+    chrono::DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now)
+}
+
+/// The policy has no entry of this name.
+fn unknown(name: &str, policy: &Policy, file: &PolicyFile) -> Complaint {
+    let complaint = Complaint::usage(format!(
+        "the policy `{}` says nothing of `{name}`",
+        file.path().display()
+    ));
+    match skillhost::text::closest(name, policy.skills.keys().map(String::as_str)) {
+        Some(close) => complaint.hint(format!("did you mean `{close}`?")),
+        None => complaint.hint("`skillhost policy show` lists all that it has"),
+    }
+}

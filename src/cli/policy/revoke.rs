@@ -1,0 +1,105 @@
+//! `skillhost policy revoke`: take grants back.
+
+use clap::Args;
+use skillhost::grant::Grants;
+use skillhost::text::{closest, printable};
+
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{GOOD, styled};
+use crate::cli::exit::Exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost policy revoke csv-query /data max_rows
+  skillhost policy revoke csv-query --all";
+
+/// Take from a skill what the policy grants it
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RevokeArgs {
+    /// The skill's name, as in the policy; it need not be installed
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What is taken back: guest paths, variables and keys, as `skillhost policy show` lists them
+    #[arg(value_name = "GRANT", required_unless_present = "all")]
+    subjects: Vec<String>,
+    /// Take everything back, and the confirmations, too
+    #[arg(long, conflicts_with = "subjects")]
+    all: bool,
+}
+
+/// Takes grants out of the policy.
+///
+/// # Errors
+/// Where they are not in it.
+pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
+    let file = session.policy_file()?;
+    let name = &args.name;
+    super::edit::edit(&file, |policy| {
+        let Some(entry) = policy.skills.get_mut(name) else {
+            return Err(super::unknown(name, policy, &file).into());
+        };
+        if args.all {
+            policy.skills.remove(name);
+            return Ok(());
+        }
+        for subject in &args.subjects {
+            entry.grants = without(&entry.grants, subject)
+                .ok_or_else(|| not_granted(name, subject, &entry.grants))?;
+        }
+        Ok(())
+    })?;
+    session.console.note(format_args!(
+        "{} taken from {name}: {}",
+        styled(GOOD, "✓"),
+        match args.all {
+            true => "everything".into(),
+            false => printable(&args.subjects.join(", "), false).into_owned(),
+        }
+    ));
+    Ok(Exit::Success)
+}
+
+/// The grants without those for one subject; `None` where there are none for it.
+fn without(grants: &Grants, subject: &str) -> Option<Grants> {
+    let mut fields = super::text::fields(grants);
+    let mut found = false;
+    for (field, value) in &mut fields {
+        match value {
+            serde_json::Value::Array(list) => list.retain(|grant| {
+                let matches = super::text::subject(grant) == subject;
+                found |= matches;
+                !matches
+            }),
+            serde_json::Value::Object(table) => found |= table.remove(subject).is_some(),
+            _ if field == subject => found = true,
+            _ => {}
+        }
+    }
+    if !found {
+        return None;
+    }
+    fields.retain(|field, value| field != subject || value.is_array() || value.is_object());
+    serde_json::from_value(serde_json::Value::Object(fields)).ok()
+}
+
+fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
+    let mut subjects = Vec::new();
+    for (field, value) in super::text::fields(grants) {
+        match value {
+            serde_json::Value::Array(list) => {
+                subjects.extend(list.iter().map(super::text::subject))
+            }
+            serde_json::Value::Object(table) => {
+                subjects.extend(table.into_iter().map(|(key, _)| key))
+            }
+            _ => subjects.push(field),
+        }
+    }
+    let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
+    match closest(subject, subjects.iter().map(String::as_str)) {
+        Some(close) => complaint.hint(format!("did you mean `{close}`?")),
+        None => complaint.hint(format!("it grants: {}", subjects.join(", "))),
+    }
+}

@@ -1,0 +1,232 @@
+//! `skillhost policy show`: what is granted, and to which digests.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use serde::Serialize;
+use skillhost::grant::Grants;
+use skillhost::policy::{Consent, SkillPolicy};
+use skillhost::skill::Installed;
+use skillhost::{Policy, SkillIdentity};
+
+use super::{PolicyFile, Standing};
+use crate::cli::complaint::show_hint;
+use crate::cli::console::{BOLD, DIM, GOOD, WARNING, print, print_json, styled};
+use crate::cli::exit::Exit;
+use crate::cli::locate::SKILL_HELP;
+use crate::cli::table::Table;
+use crate::cli::{Session, explain, grants};
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost policy show
+  skillhost policy show csv-query --json | jq .grants";
+
+/// Show what the policy grants, and to which digests
+///
+/// Of one skill, what it gets when it runs, and what it wants besides.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ShowArgs {
+    #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
+    skill: Option<PathBuf>,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the policy, or how one skill stands with it.
+///
+/// # Errors
+/// Where the policy or the skill cannot be used.
+pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
+    let file = session.policy_file()?;
+    let policy = file.read()?;
+    match &args.skill {
+        Some(_) => one(args, session, &policy.unwrap_or_default()),
+        None => all(args, session, &file, policy),
+    }
+}
+
+#[derive(Serialize)]
+struct OneSkill<'a> {
+    #[serde(flatten)]
+    skill: &'a SkillIdentity,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Exit> {
+    let typed = args.skill.as_deref().unwrap_or_else(|| "".as_ref());
+    let skill = match super::load(typed, session) {
+        Ok(skill) => skill,
+        // What the policy says of a skill that is gone can still be shown.
+        Err(error) => {
+            let entry = typed
+                .to_str()
+                .and_then(|name| policy.skills.get_key_value(name));
+            return match entry {
+                Some((name, entry)) if args.json => {
+                    let gone = Gone { name, entry };
+                    print_json(session.console, &gone)?;
+                    Ok(Exit::Success)
+                }
+                Some((name, entry)) => {
+                    print(entry_text(name, entry, [].into_iter()))?;
+                    session
+                        .console
+                        .warn(format_args!("it cannot be loaded: {error}"));
+                    Ok(Exit::Success)
+                }
+                None => Err(error),
+            };
+        }
+    };
+    let standing = Standing::new(policy, &skill);
+    if args.json {
+        let skill = skill.identity();
+        print_json(session.console, &OneSkill { skill, standing })?;
+        return Ok(Exit::Success);
+    }
+    let mut out = format!("{}\n", styled(BOLD, super::title(&skill)));
+    let mut facts = Table::new(2);
+    facts.row(["digest".into(), skill.digest().to_string()]);
+    facts.row([
+        "consent".into(),
+        match standing.consent {
+            Consent::Given => styled(GOOD, "given"),
+            Consent::Missing => styled(WARNING, "missing: it is not run until it is confirmed"),
+            Consent::NotNeeded => "not needed: the policy grants it nothing".into(),
+        },
+    ]);
+    let _ = write!(
+        out,
+        "{facts}\n{}\n{standing}",
+        styled(BOLD, "Granted by the policy")
+    );
+    if !standing.missing.is_empty() {
+        let _ = writeln!(out, "\n{}", styled(BOLD, "Declared, and not granted"));
+        for denial in &standing.missing {
+            let hint = grants::for_typed(&denial.hint, &skill.identity().name, typed);
+            let _ = writeln!(
+                out,
+                "  {} {}\n    {hint}",
+                denial.capability, denial.subject
+            );
+        }
+    }
+    // Each line came through `printable`, or is a name or a path that the manifest's rules allow.
+    print(out)?;
+    Ok(Exit::Success)
+}
+
+/// A skill that the policy speaks of, and that cannot be loaded.
+#[derive(Serialize)]
+struct Gone<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    entry: &'a SkillPolicy,
+}
+
+#[derive(Serialize)]
+struct Everything<'a> {
+    path: &'a std::path::Path,
+    exists: bool,
+    policy: &'a Policy,
+    /// Installed skills for whose names there are grants, and whether they are confirmed.
+    installed: Vec<InstalledSkill>,
+}
+
+#[derive(Serialize)]
+struct InstalledSkill {
+    #[serde(flatten)]
+    skill: Installed,
+    consent: Consent,
+}
+
+fn all(
+    args: &ShowArgs,
+    session: &Session,
+    file: &PolicyFile,
+    policy: Option<Policy>,
+) -> anyhow::Result<Exit> {
+    let exists = policy.is_some();
+    let policy = policy.unwrap_or_default();
+    let installed = session
+        .places()?
+        .library()
+        .list()
+        .map_err(explain::library)?;
+    let installed: Vec<InstalledSkill> = installed
+        .into_iter()
+        .filter(|skill| policy.skills.contains_key(&skill.name))
+        .map(|skill| InstalledSkill {
+            consent: policy.consent(&skill.name, &skill.digest),
+            skill,
+        })
+        .collect();
+    if args.json {
+        let everything = Everything {
+            path: file.path(),
+            exists,
+            policy: &policy,
+            installed,
+        };
+        print_json(session.console, &everything)?;
+        return Ok(Exit::Success);
+    }
+    let path = file.path().display();
+    if policy.skills.is_empty() {
+        let what = match exists {
+            true => format!("the policy `{path}` grants nothing"),
+            false => format!("there is no policy `{path}`, and so nothing is granted for good"),
+        };
+        session.console.note(what);
+        if !session.console.quiet {
+            show_hint("`skillhost policy grant SKILL` grants something");
+        }
+        return Ok(Exit::Success);
+    }
+    let mut out = format!("{}\n", styled(DIM, path));
+    for (name, entry) in &policy.skills {
+        let versions = installed.iter().filter(|other| other.skill.name == *name);
+        let _ = write!(out, "\n{}", entry_text(name, entry, versions));
+    }
+    print(out)?;
+    Ok(Exit::Success)
+}
+
+fn entry_text<'a>(
+    name: &str,
+    entry: &SkillPolicy,
+    installed: impl Iterator<Item = &'a InstalledSkill>,
+) -> String {
+    let mut out = format!("{}\n", styled(BOLD, name));
+    let granted = grants::table(&entry.grants, &Grants::default());
+    if granted.is_empty() {
+        out.push_str("  nothing granted\n");
+    }
+    out.push_str(&granted.to_string());
+    let mut digests = Table::new(2);
+    for confirmed in &entry.confirmed {
+        digests.row([
+            "confirmed".to_owned(),
+            skillhost::text::printable(confirmed.version.as_deref().unwrap_or("-"), false)
+                .into_owned(),
+            confirmed.digest.to_string(),
+        ]);
+    }
+    for other in installed {
+        let InstalledSkill { skill, consent } = other;
+        if *consent == Consent::Missing {
+            digests.row([
+                "installed".to_owned(),
+                skill.version.clone(),
+                format!("{} {}", skill.digest, styled(WARNING, "not confirmed")),
+            ]);
+        }
+    }
+    out.push_str(&digests.to_string());
+    out
+}

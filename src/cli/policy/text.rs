@@ -1,0 +1,519 @@
+//! The text of the policy file, changed with its comments and its order kept.
+//!
+//! What differs between two parsed policies is carried over to the text, and the text must parse to
+//! what was meant.
+
+use serde_json::{Map, Value as Json};
+use skillhost::Policy;
+use skillhost::grant::{DirectoryGrant, Grants};
+use skillhost::policy::{Confirmation, SkillPolicy};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
+
+use crate::cli::complaint::Complaint;
+use crate::cli::exit::Exit;
+
+/// The text of one policy as that of another.
+///
+/// # Errors
+/// Where the text is written in a way that cannot be changed here.
+pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<String> {
+    let mut document: DocumentMut = text.parse()?;
+    let by_hand = || {
+        Complaint::new(
+            Exit::Host,
+            "the policy is written in a way that this command cannot change",
+        )
+        .hint("change it by hand; `skillhost policy check` then checks it")
+    };
+    apply(document.as_item_mut(), before, after).ok_or_else(by_hand)?;
+    let text = document.to_string();
+    match text.parse::<Policy>() {
+        Ok(policy) if policy == *after => Ok(text),
+        _ => Err(by_hand().into()),
+    }
+}
+
+fn apply(root: &mut Item, before: &Policy, after: &Policy) -> Option<()> {
+    let skills = child(root, "skills")?;
+    for name in before.skills.keys() {
+        if !after.skills.contains_key(name) {
+            skills.as_table_like_mut()?.remove(name);
+        }
+    }
+    let none = SkillPolicy::default();
+    for (name, new) in &after.skills {
+        let old = before.skills.get(name).unwrap_or(&none);
+        if old == new {
+            continue;
+        }
+        let skill = child(skills, name)?;
+        if old.grants != new.grants {
+            set_grants(child(skill, "grants")?, &old.grants, &new.grants)?;
+        }
+        if old.confirmed != new.confirmed {
+            set_confirmed(skill, &old.confirmed, &new.confirmed)?;
+        }
+    }
+    Some(())
+}
+
+/// The table under a key, made where there is none.
+fn child<'a>(parent: &'a mut Item, key: &str) -> Option<&'a mut Item> {
+    let inline = parent.is_value();
+    let table = parent.as_table_like_mut()?;
+    if !table.contains_key(key) {
+        let new = if inline {
+            Item::Value(InlineTable::new().into())
+        } else {
+            let mut new = Table::new();
+            new.set_implicit(true);
+            Item::Table(new)
+        };
+        table.insert(key, new);
+    }
+    table.get_mut(key)
+}
+
+/// The fields of grants, by their keys. What is empty is not there.
+pub fn fields(grants: &Grants) -> Map<String, Json> {
+    match serde_json::to_value(grants) {
+        Ok(Json::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// What a grant in a list is for: a directory's guest path, or the text itself.
+pub fn subject(grant: &Json) -> String {
+    match grant {
+        Json::String(text) => text.clone(),
+        other => match other.get("guest") {
+            Some(Json::String(guest)) => guest.clone(),
+            _ => other.to_string(),
+        },
+    }
+}
+
+fn set_grants(grants: &mut Item, old: &Grants, new: &Grants) -> Option<()> {
+    let (old, new) = (fields(old), fields(new));
+    let grants = grants.as_table_like_mut()?;
+    for field in old.keys() {
+        if !new.contains_key(field) {
+            grants.remove(field);
+        }
+    }
+    for (field, value) in &new {
+        let before = old.get(field);
+        if before == Some(value) {
+            continue;
+        }
+        match (grants.get_mut(field), value) {
+            (Some(item), Json::Array(wanted)) => {
+                let present = before.and_then(Json::as_array)?;
+                set_list(item, present, wanted, grant_value)?;
+            }
+            (Some(item), Json::Object(wanted)) => set_pairs(item, wanted)?,
+            (Some(Item::Value(item)), scalar) => replace(item, plain(scalar)?),
+            (Some(_), _) => return None,
+            (None, Json::Array(list)) => {
+                let list: Option<Array> = list.iter().map(grant_value).collect();
+                grants.insert(field, Item::Value(list?.into()));
+            }
+            (None, other) => {
+                grants.insert(field, Item::Value(plain(other)?));
+            }
+        }
+    }
+    Some(())
+}
+
+/// Makes a list, in either of the forms that TOML has, hold what is wanted. What is in it stands in
+/// the order of `present`.
+fn set_list(
+    item: &mut Item,
+    present: &[Json],
+    wanted: &[Json],
+    value: impl Fn(&Json) -> Option<Value>,
+) -> Option<()> {
+    let gone = (0..present.len())
+        .rev()
+        .filter(|index| !wanted.contains(&present[*index]));
+    let mut added: Vec<&Json> = wanted.iter().filter(|one| !present.contains(one)).collect();
+    match item {
+        Item::Value(Value::Array(list)) if list.len() == present.len() => {
+            for index in gone {
+                // One for the same guest path stays in its place.
+                let same = |one: &&Json| subject(one) == subject(&present[index]);
+                match added.iter().position(same) {
+                    Some(at) => replace(list.get_mut(index)?, value(added.remove(at))?),
+                    None => remove(list, index),
+                }
+            }
+            for one in added {
+                push(list, value(one)?);
+            }
+        }
+        Item::ArrayOfTables(list) if list.len() == present.len() => {
+            for index in gone {
+                let same = |one: &&Json| subject(one) == subject(&present[index]);
+                match added.iter().position(same) {
+                    Some(at) => {
+                        let fields = table(added.remove(at))?;
+                        let place = list.get_mut(index)?;
+                        for (key, value) in fields {
+                            place.insert(&key, value);
+                        }
+                    }
+                    None => {
+                        list.remove(index);
+                    }
+                }
+            }
+            for one in added {
+                list.push(table(one)?);
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Removes a value with what is said of it behind it, which TOML's parser gives to what follows.
+fn remove(list: &mut Array, index: usize) {
+    let about_previous = prefix(list, index);
+    let (about_previous, _) = split_comment(&about_previous);
+    let follows = prefix(list, index + 1);
+    let (_, rest) = split_comment(&follows);
+    let merged = if index == 0 && !rest.contains('\n') {
+        prefix(list, 0)
+    } else {
+        format!("{about_previous}{rest}")
+    };
+    list.remove(index);
+    if let Some(next) = list.get_mut(index) {
+        next.decor_mut().set_prefix(merged);
+    } else if rest.contains('\n') && !list.is_empty() {
+        list.set_trailing(merged);
+    } else {
+        list.set_trailing("");
+    }
+}
+
+/// What stands before a value, or behind the last.
+fn prefix(list: &Array, index: usize) -> String {
+    let raw = match list.get(index) {
+        Some(value) => value.decor().prefix(),
+        None => Some(list.trailing()),
+    };
+    let text = raw.and_then(|raw| raw.as_str()).map(str::to_owned);
+    text.unwrap_or_else(|| match index {
+        0 => String::new(),
+        _ if index < list.len() => " ".to_owned(),
+        _ => String::new(),
+    })
+}
+
+/// A comment on the line of what stands before, and the rest.
+fn split_comment(prefix: &str) -> (&str, &str) {
+    match prefix.find('\n') {
+        Some(end) if prefix[..end].contains('#') => prefix.split_at(end),
+        _ => ("", prefix),
+    }
+}
+
+/// Adds a value on a line of its own where the others stand on lines of their own.
+fn push(list: &mut Array, value: Value) {
+    let prefix = list
+        .iter()
+        .last()
+        .and_then(|last| last.decor().prefix()?.as_str())
+        .and_then(|prefix| prefix.rfind('\n').map(|at| prefix[at..].to_owned()));
+    match prefix {
+        Some(prefix) => {
+            list.push_formatted(value.decorated(prefix, ""));
+        }
+        None => list.push(value),
+    }
+}
+
+/// Names with values, in a table or as a list of texts.
+fn set_pairs(item: &mut Item, wanted: &Map<String, Json>) -> Option<()> {
+    if let Item::Value(Value::Array(list)) = item {
+        let mut missing = wanted.clone();
+        for index in (0..list.len()).rev() {
+            let place = list.get_mut(index)?;
+            let (name, value) = place.as_str()?.split_once('=')?;
+            match missing.remove(name) {
+                Some(wanted) if wanted.as_str() == Some(value) => {}
+                Some(wanted) => {
+                    let pair = format!("{name}={}", wanted.as_str()?);
+                    replace(place, pair.into());
+                }
+                None => remove(list, index),
+            }
+        }
+        for (name, value) in missing {
+            push(list, format!("{name}={}", value.as_str()?).into());
+        }
+        return Some(());
+    }
+    let table = item.as_table_like_mut()?;
+    let present: Vec<String> = table.iter().map(|(name, _)| name.to_owned()).collect();
+    for name in present {
+        if !wanted.contains_key(&name) {
+            table.remove(&name);
+        }
+    }
+    for (name, value) in wanted {
+        let text = value.as_str()?;
+        match table.get_mut(name) {
+            Some(Item::Value(value)) if said(value).as_deref() == Some(text) => {}
+            Some(Item::Value(value)) => replace(value, text.into()),
+            Some(_) => return None,
+            None => {
+                table.insert(name, Item::Value(text.into()));
+            }
+        }
+    }
+    Some(())
+}
+
+/// A scalar, as the text that the guest reads.
+fn said(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.value().clone()),
+        Value::Integer(number) => Some(number.value().to_string()),
+        Value::Float(number) => Some(number.value().to_string()),
+        Value::Boolean(truth) => Some(truth.value().to_string()),
+        _ => None,
+    }
+}
+
+/// Puts another value where one stands, and leaves the comments around it.
+fn replace(place: &mut Value, mut value: Value) {
+    *value.decor_mut() = place.decor().clone();
+    *place = value;
+}
+
+fn set_confirmed(skill: &mut Item, old: &[Confirmation], new: &[Confirmation]) -> Option<()> {
+    let json = |list: &[Confirmation]| -> Option<Vec<Json>> {
+        list.iter()
+            .map(|one| serde_json::to_value(one).ok())
+            .collect()
+    };
+    let (old, new) = (json(old)?, json(new)?);
+    let inline = skill.is_value();
+    let skill = skill.as_table_like_mut()?;
+    if new.is_empty() {
+        skill.remove("confirmed");
+        return Some(());
+    }
+    if !skill.contains_key("confirmed") {
+        let empty = if inline {
+            Item::Value(Array::new().into())
+        } else {
+            Item::ArrayOfTables(toml_edit::ArrayOfTables::new())
+        };
+        skill.insert("confirmed", empty);
+    }
+    set_list(skill.get_mut("confirmed")?, &old, &new, plain)
+}
+
+/// A grant in a list: a text where there is a text form.
+fn grant_value(grant: &Json) -> Option<Value> {
+    if let Ok(directory) = serde_json::from_value::<DirectoryGrant>(grant.clone()) {
+        let text = directory.to_string();
+        if text.parse() == Ok(directory) {
+            return Some(text.into());
+        }
+    }
+    plain(grant)
+}
+
+/// JSON as TOML, on one line.
+fn plain(json: &Json) -> Option<Value> {
+    Some(match json {
+        Json::Null => return None,
+        Json::Bool(truth) => (*truth).into(),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None if number.is_f64() => number.as_f64()?.into(),
+            None => return None,
+        },
+        Json::String(text) => text.as_str().into(),
+        Json::Array(list) => {
+            let list: Option<Array> = list.iter().map(plain).collect();
+            list?.into()
+        }
+        Json::Object(fields) => {
+            let mut table = InlineTable::new();
+            for (key, value) in fields {
+                table.insert(key, plain(value)?);
+            }
+            table.into()
+        }
+    })
+}
+
+/// A JSON object as a table of its own.
+fn table(json: &Json) -> Option<Table> {
+    let mut table = Table::new();
+    for (key, value) in json.as_object()? {
+        match value {
+            // One level more, so that no line grows long.
+            Json::Object(fields) => {
+                let mut inner = Table::new();
+                for (key, value) in fields {
+                    inner.insert(key, Item::Value(plain(value)?));
+                }
+                table.insert(key, Item::Table(inner));
+            }
+            value => {
+                table.insert(key, Item::Value(plain(value)?));
+            }
+        }
+    }
+    Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use skillhost::grant::Mode;
+
+    use super::*;
+
+    const TEXT: &str = r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+    { host = "/y", guest = "/y" },
+]
+config = { n = 1, m = "two" } # a comment
+environment = ["TZ=UTC", "A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#;
+
+    fn after(change: impl FnOnce(&mut Policy)) -> String {
+        let before: Policy = TEXT.parse().unwrap();
+        let mut after = before.clone();
+        change(&mut after);
+        edited(TEXT, &before, &after).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_it_is() {
+        assert_eq!(after(|_| {}), TEXT);
+        let text = after(|policy| {
+            let b = &mut policy.skills.get_mut("b").unwrap().grants;
+            *b = std::mem::take(b).with(
+                &Grants::default()
+                    .directory("/z", "/y", Mode::Rw)
+                    .config("n", "2")
+                    .environment("TZ", "CET"),
+            );
+        });
+        check(
+            &text,
+            r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+    "/z:/y:rw",
+]
+config = { n = "2", m = "two" } # a comment
+environment = ["TZ=CET", "A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#,
+        );
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest_in_order() {
+        let text = after(|policy| {
+            let b = &mut policy.skills.get_mut("b").unwrap().grants;
+            b.directories.remove(1);
+            b.environment.remove("TZ");
+            b.config.remove("n");
+        });
+        check(
+            &text,
+            r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+]
+config = { m = "two" } # a comment
+environment = ["A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#,
+        );
+        let text = after(|policy| {
+            let b = &mut policy.skills.get_mut("b").unwrap().grants;
+            b.directories.remove(0);
+            b.environment.remove("A");
+            policy.skills.remove("a");
+        });
+        check(
+            &text,
+            r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    { host = "/y", guest = "/y" },
+]
+config = { n = 1, m = "two" } # a comment
+environment = ["TZ=UTC"]
+"#,
+        );
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn every_change_reads_as_what_was_meant() {
+        let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let confirmation: Confirmation =
+            serde_json::from_value(serde_json::json!({ "digest": digest, "version": "1.0.0" }))
+                .unwrap();
+        // `edited` itself compares what was meant with what the text says.
+        let text = after(|policy| {
+            policy.skills.remove("b");
+            let mut new = SkillPolicy::default();
+            new.grants = Grants::default()
+                .directory("/a:b", "/c d", Mode::Ro)
+                .config("key with \"quotes\"", "a\nb");
+            new.confirm(confirmation.clone());
+            policy.skills.insert("c".into(), new);
+            policy.skills.get_mut("a").unwrap().grants = Grants::default();
+            policy
+                .skills
+                .get_mut("a")
+                .unwrap()
+                .confirm(confirmation.clone());
+        });
+        assert!(
+            text.contains("{ guest = \"/c d\", host = \"/a:b\", mode = \"ro\" }"),
+            "{text}"
+        );
+        assert!(text.contains("[[skills.c.confirmed]]"), "{text}");
+        let inline = "skills = { a = { grants = { environment = { A = 1 } } } }";
+        let before: Policy = inline.parse().unwrap();
+        let mut policy = before.clone();
+        let a = policy.skills.get_mut("a").unwrap();
+        a.grants = a.grants.clone().config("x", "y");
+        a.confirm(confirmation);
+        policy.skills.insert("d".into(), policy.skills["a"].clone());
+        let text = edited(inline, &before, &policy).unwrap();
+        assert!(!text.contains("\n["), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! What can be granted, and what is said where something is not.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A capability: a kind of thing that can be granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Capability {
+    /// A directory of the host.
+    Directory,
+    /// A scratch directory.
+    Scratch,
+    /// An outgoing HTTP request.
+    Http,
+    /// A socket below HTTP.
+    Socket,
+    /// An address that is not public, to which a name resolved.
+    Address,
+    /// An environment variable.
+    Environment,
+    /// A configuration key.
+    Config,
+    /// The clocks.
+    Clock,
+    /// The random numbers.
+    Random,
+    /// The operator's consent to exactly this skill, without which what the policy grants to its
+    /// name does not hold.
+    Consent,
+}
+
+impl Capability {
+    /// The name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Capability::Directory => "directory",
+            Capability::Scratch => "scratch",
+            Capability::Http => "http",
+            Capability::Socket => "socket",
+            Capability::Address => "address",
+            Capability::Environment => "environment",
+            Capability::Config => "config",
+            Capability::Clock => "clock",
+            Capability::Random => "random",
+            Capability::Consent => "consent",
+        }
+    }
+
+    /// The flag that grants it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Capability::Directory => "--dir",
+            Capability::Scratch => "--scratch",
+            Capability::Http => "--http",
+            Capability::Socket => "--socket",
+            Capability::Address => "--address",
+            Capability::Environment => "--env",
+            Capability::Config => "--config",
+            Capability::Clock => "--clock",
+            Capability::Random => "--random",
+            Capability::Consent => "--yes",
+        }
+    }
+
+    /// The field of [`Grants`](super::Grants) that holds it, which is also its key in the policy
+    /// file.
+    pub fn field(self) -> &'static str {
+        match self {
+            Capability::Directory => "directories",
+            Capability::Scratch => "scratch",
+            Capability::Http => "http",
+            Capability::Socket => "sockets",
+            Capability::Address => "addresses",
+            Capability::Environment => "environment",
+            Capability::Config => "config",
+            Capability::Clock => "clock",
+            Capability::Random => "random",
+            Capability::Consent => "confirmed",
+        }
+    }
+
+    /// Whether that field holds several grants.
+    pub(crate) fn is_list(self) -> bool {
+        !matches!(
+            self,
+            Capability::Scratch | Capability::Clock | Capability::Random
+        )
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that was refused, and what would have to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// Which capability.
+    pub capability: Capability,
+    /// What was asked: a guest path, a request, an address, a variable, a key.
+    pub subject: String,
+    /// Why it was refused.
+    pub reason: String,
+    /// What would have to change.
+    pub hint: String,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`: {}", self.capability, self.subject, self.reason)
+    }
+}
+
+/// What is granted, and the skill does not declare.
+pub(super) fn undeclared<'a>(
+    capability: Capability,
+    subject: &str,
+    declared: impl Iterator<Item = &'a String>,
+) -> Denial {
+    let declared: Vec<&str> = declared.map(String::as_str).collect();
+    let hint = match (
+        crate::text::closest(subject, declared.iter().copied()),
+        declared.is_empty(),
+    ) {
+        (Some(close), _) => format!("did you mean `{close}`?"),
+        (None, true) => format!("the skill's skill.toml declares no {capability}"),
+        (None, false) => format!("the skill declares: {}", declared.join(", ")),
+    };
+    Denial {
+        capability,
+        subject: subject.to_owned(),
+        reason: "granted, but not declared by the skill".into(),
+        hint,
+    }
+}

@@ -1,0 +1,79 @@
+//! What to add so that something is granted.
+
+use std::borrow::Cow;
+
+use super::Capability;
+use crate::text::{printable, shortened};
+
+/// The longest text of a grant that stands in a hint, in bytes.
+const MAX_SHOWN: usize = 1_000;
+
+/// The exact text to add so that a skill is granted something: as a flag for one run, and as the
+/// line for the policy file.
+///
+/// `text` is the grant in the form that flag and file share, such as `TZ=UTC`; `None` for a flag
+/// without a value.
+pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> String {
+    let (flag, field) = (capability.flag(), capability.field());
+    let (flag, line) = match text {
+        Some(text) => {
+            let shown = shortened(text, MAX_SHOWN);
+            let shown = printable(&shown, false);
+            let value = toml::Value::from(&*shown);
+            (
+                format!("{flag} {}", shell_word(&shown)),
+                if capability.is_list() {
+                    format!("{field} = [{value}]")
+                } else {
+                    format!("{field} = {value}")
+                },
+            )
+        }
+        None => (flag.to_owned(), format!("{field} = true")),
+    };
+    format!(
+        "grant it for this run with `{flag}`, or for good with \
+         `{} {flag}` (in the policy: `{line}`)",
+        command("grant", skill)
+    )
+}
+
+/// `skillhost policy VERB SKILL`, to be typed.
+pub fn command(verb: &str, skill: &str) -> String {
+    format!("skillhost policy {verb} {}", shell_word(skill))
+}
+
+/// A text as one word of a shell, quoted where it needs to be.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', r"'\''")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_has_the_flag_the_command_and_the_line() {
+        assert_eq!(
+            to_grant("fetch", Capability::Environment, Some("TZ=UTC")),
+            "grant it for this run with `--env TZ=UTC`, or for good with \
+             `skillhost policy grant fetch --env TZ=UTC` (in the policy: `environment = [\"TZ=UTC\"]`)"
+        );
+    }
+
+    #[test]
+    fn what_is_copied_into_a_shell_is_one_word() {
+        assert_eq!(shell_word("/a/b:ro"), "/a/b:ro");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("$(reboot)`x`;"), "'$(reboot)`x`;'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        let hint = to_grant("a", Capability::Directory, Some("HOST:/x\n$(y)\"]:ro"));
+        assert!(hint.contains(r"'HOST:/x\n$(y)"), "{hint}");
+        assert!(!hint.contains('\n'), "{hint}");
+    }
+}

@@ -1,0 +1,328 @@
+//! Which of the policy's grants a skill gets.
+
+use super::{Difference, Kind, Policy, SkillPolicy, Wants};
+use crate::execution::SkillIdentity;
+use crate::grant::{self, Capability, Declared, Denial, Grants};
+use crate::skill::{Description, Digest, Manifest};
+
+/// The changes that a denial names; the command `diff` shows all.
+const MAX_CHANGES: usize = 3;
+
+/// Whether the operator has given the policy's grants to a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// The policy grants nothing to a skill of this name, so there is nothing to consent to.
+    NotNeeded,
+    /// The grants are given to this digest.
+    Given,
+    /// There are grants for a skill of this name, but not for this digest.
+    Missing,
+}
+
+impl Consent {
+    /// `not_needed`, `given` or `missing`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Consent::NotNeeded => "not_needed",
+            Consent::Given => "given",
+            Consent::Missing => "missing",
+        }
+    }
+}
+
+impl serde::Serialize for Consent {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// What a request may touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effective {
+    /// Everything.
+    pub grants: Grants,
+    /// The part of it that comes from the policy.
+    pub from_policy: Grants,
+}
+
+impl Policy {
+    /// Whether the operator has given this name's grants to this digest.
+    pub fn consent(&self, name: &str, digest: &Digest) -> Consent {
+        match self.skills.get(name) {
+            Some(skill) if !skill.grants.is_empty() => match skill.confirmation(digest) {
+                Some(_) => Consent::Given,
+                None => Consent::Missing,
+            },
+            _ => Consent::NotNeeded,
+        }
+    }
+
+    /// The effective grants of a request: what the skill declares, and the policy or the request
+    /// grants. Of two grants for the same guest path, variable or key, the request's holds.
+    ///
+    /// The policy's grants are for all versions of a skill. One that this version does not declare
+    /// is passed over where another confirmed version declares it.
+    ///
+    /// # Errors
+    /// Where the policy has grants for a skill of this name and they are not confirmed for this
+    /// digest; and as [`grant::effective`].
+    pub fn effective(
+        &self,
+        skill: &SkillIdentity,
+        manifest: Option<&Manifest>,
+        description: &Description,
+        requested: &Grants,
+    ) -> Result<Effective, Vec<Denial>> {
+        let declared = manifest.map(|manifest| &manifest.grants);
+        let entry = match self.skills.get(&*skill.name) {
+            Some(entry) if !entry.grants.is_empty() => entry,
+            _ => {
+                return Ok(Effective {
+                    grants: grant::effective(&skill.name, declared, requested)?,
+                    from_policy: Grants::default(),
+                });
+            }
+        };
+        if entry.confirmation(&skill.digest).is_none() {
+            let wants = Wants::new(manifest, description);
+            return Err(vec![unconfirmed(skill, entry, &wants)]);
+        }
+        let from_policy = entry
+            .fitting(&skill.name, &skill.digest, declared)?
+            .except(requested);
+        let both = from_policy.clone().with(requested);
+        Ok(Effective {
+            grants: grant::effective(&skill.name, declared, &both)?,
+            from_policy,
+        })
+    }
+}
+
+impl SkillPolicy {
+    /// The grants that fit what one version declares.
+    ///
+    /// # Errors
+    /// Those that do not fit it, nor any other confirmed version.
+    pub(super) fn fitting(
+        &self,
+        name: &str,
+        digest: &Digest,
+        declared: Option<&Declared>,
+    ) -> Result<Grants, Vec<Denial>> {
+        let (fitting, denials) = grant::intersection(declared, &self.grants);
+        if denials.is_empty() {
+            return Ok(fitting);
+        }
+        let others: Vec<Vec<Denial>> = self
+            .confirmed
+            .iter()
+            .filter(|other| other.digest != *digest)
+            .filter_map(|other| other.wanted.as_ref())
+            .map(|wanted| grant::intersection(wanted.declared.as_ref(), &self.grants).1)
+            .collect();
+        let refused_by = |denials: &[Denial], denial: &Denial| {
+            denials.iter().any(|other| {
+                other.capability == denial.capability && other.subject == denial.subject
+            })
+        };
+        let denials: Vec<Denial> = denials
+            .into_iter()
+            .filter(|denial| others.iter().all(|other| refused_by(other, denial)))
+            .map(|denial| Denial {
+                reason: format!("in the policy: {}", denial.reason),
+                hint: format!(
+                    "{}; to take it out of the policy: `{} {}`",
+                    denial.hint,
+                    grant::command("revoke", name),
+                    grant::shell_word(&denial.subject)
+                ),
+                ..denial
+            })
+            .collect();
+        if denials.is_empty() {
+            Ok(fitting)
+        } else {
+            Err(denials)
+        }
+    }
+}
+
+/// The policy's grants are given to other digests.
+fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Denial {
+    let mut reason = format!(
+        "the policy's grants are not confirmed for this digest, {}",
+        skill.digest
+    );
+    let before = entry.closest(&skill.version);
+    if let Some(wanted) = before.and_then(|before| before.wanted.as_ref()) {
+        let difference = Difference::between(wanted, wants);
+        let more: Vec<String> = difference
+            .changes
+            .iter()
+            .filter(|change| !matches!(change.kind, Kind::Removed | Kind::Narrowed))
+            .map(|change| format!("{} {change}", change.kind.as_str()))
+            .collect();
+        match more.len() {
+            0 => reason.push_str("; it wants nothing more than the one that was confirmed"),
+            count => {
+                let shown = more[..count.min(MAX_CHANGES)].join("; ");
+                reason.push_str(&format!("; since the one that was confirmed: {shown}"));
+                if count > MAX_CHANGES {
+                    reason.push_str(&format!("; and {} more", count - MAX_CHANGES));
+                }
+            }
+        }
+    }
+    Denial {
+        capability: Capability::Consent,
+        subject: skill.name.to_string(),
+        reason,
+        hint: format!(
+            "see what it wants now with `{}`, and consent to it with `{}`",
+            grant::command("diff", &skill.name),
+            grant::command("confirm", &skill.name)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::Mode;
+    use crate::policy::Confirmation;
+
+    const MANIFEST: &str = r#"
+        grants.environment = ["TZ"]
+        grants.directories = [{ path = "/data", mode = "ro" }]
+        config.rows = { type = "integer", default = 10 }
+    "#;
+
+    fn identity(component: &str, manifest: &str) -> SkillIdentity {
+        SkillIdentity {
+            name: "words".into(),
+            version: "1.0.0".into(),
+            digest: Digest::of_component(component.as_bytes()).with_manifest(manifest.as_bytes()),
+        }
+    }
+
+    fn description() -> Description {
+        Description {
+            name: "words".into(),
+            version: "1.0.0".into(),
+            description: String::new(),
+            tools: Vec::new(),
+        }
+    }
+
+    fn confirmation(skill: &SkillIdentity, manifest: &str) -> Confirmation {
+        let manifest = manifest.parse().unwrap();
+        Confirmation {
+            digest: skill.digest,
+            version: Some(skill.version.to_string()),
+            at: None,
+            wanted: Some(Wants::new(Some(&manifest), &description())),
+        }
+    }
+
+    fn policy(grants: Grants, confirmed: Vec<Confirmation>) -> Policy {
+        let mut policy = Policy::default();
+        let skill = SkillPolicy { grants, confirmed };
+        policy.skills.insert("words".into(), skill);
+        policy
+    }
+
+    fn effective(
+        policy: &Policy,
+        skill: &SkillIdentity,
+        manifest: &str,
+        requested: &Grants,
+    ) -> Result<Effective, Vec<Denial>> {
+        let manifest = manifest.parse().unwrap();
+        policy.effective(skill, Some(&manifest), &description(), requested)
+    }
+
+    #[test]
+    fn grants_are_given_to_a_digest_not_to_a_name() {
+        let skill = identity("a", MANIFEST);
+        let policy = policy(
+            Grants::default().environment("TZ", "UTC"),
+            vec![confirmation(&skill, MANIFEST)],
+        );
+        let none = Grants::default();
+        let given = effective(&policy, &skill, MANIFEST, &none).unwrap();
+        assert_eq!(
+            given.from_policy,
+            Grants::default().environment("TZ", "UTC")
+        );
+        assert_eq!(given.grants, given.from_policy.clone().config("rows", "10"));
+        for (component, manifest) in [
+            ("b", MANIFEST),
+            ("a", "grants.environment = [\"TZ\", \"SECRET\"]"),
+            ("a", ""),
+        ] {
+            let other = identity(component, manifest);
+            for requested in [&none, &Grants::default().environment("TZ", "UTC")] {
+                let denials = effective(&policy, &other, manifest, requested).unwrap_err();
+                assert_eq!(denials.len(), 1);
+                assert_eq!(denials[0].capability, Capability::Consent);
+                assert!(denials[0].hint.contains("`skillhost policy confirm words`"));
+                assert_eq!(
+                    denials[0].reason.contains("added environment SECRET"),
+                    manifest.contains("SECRET"),
+                    "{}",
+                    denials[0].reason
+                );
+            }
+        }
+        let mut unnamed = identity("b", MANIFEST);
+        unnamed.name = "other".into();
+        let given = effective(&policy, &unnamed, MANIFEST, &none).unwrap();
+        assert_eq!(given.from_policy, Grants::default());
+    }
+
+    #[test]
+    fn the_request_goes_before_the_policy() {
+        let skill = identity("a", MANIFEST);
+        let policy = policy(
+            Grants::default()
+                .environment("TZ", "UTC")
+                .config("rows", "20")
+                .directory("/srv", "/data", Mode::Rw),
+            vec![confirmation(&skill, MANIFEST)],
+        );
+        let requested = Grants::default()
+            .config("rows", "30")
+            .directory("/tmp", "/data", Mode::Ro);
+        let given = effective(&policy, &skill, MANIFEST, &requested).unwrap();
+        assert_eq!(given.grants, requested.environment("TZ", "UTC"));
+        assert_eq!(
+            given.from_policy,
+            Grants::default().environment("TZ", "UTC")
+        );
+        let given = effective(&policy, &skill, MANIFEST, &Grants::default()).unwrap();
+        assert_eq!(given.grants.directories[0].mode, Mode::Ro, "as declared");
+    }
+
+    #[test]
+    fn a_grant_for_another_version_is_passed_over_and_a_misspelt_one_is_not() {
+        let newer = "grants.environment = [\"TZ\", \"LANG\"]";
+        let (one, two) = (identity("a", MANIFEST), identity("b", newer));
+        let confirmed = vec![confirmation(&one, MANIFEST), confirmation(&two, newer)];
+        let grants = Grants::default().environment("LANG", "C");
+        let both = policy(grants.clone(), confirmed.clone());
+        let none = Grants::default();
+        assert_eq!(
+            effective(&both, &one, MANIFEST, &none).unwrap().from_policy,
+            none
+        );
+        assert_eq!(
+            effective(&both, &two, newer, &none).unwrap().from_policy,
+            grants
+        );
+        let misspelt = policy(grants.environment("LNAG", "C"), confirmed);
+        let denials = effective(&misspelt, &one, MANIFEST, &none).unwrap_err();
+        assert_eq!(denials.len(), 1, "{denials:?}");
+        assert_eq!(denials[0].subject, "LNAG");
+        assert!(denials[0].hint.contains("policy revoke words LNAG"));
+    }
+}

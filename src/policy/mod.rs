@@ -1,0 +1,123 @@
+//! The operator's policy: what each skill is granted for good, and to which digests.
+//!
+//! Parsing and deciding are pure; only [`Policy::read`] opens a file.
+
+mod consent;
+mod difference;
+mod file;
+mod parse;
+mod wants;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use consent::{Consent, Effective};
+pub use difference::{Change, Difference, Kind};
+pub use file::MAX_POLICY_BYTES;
+pub use parse::PolicyError;
+pub use wants::Wants;
+
+use crate::grant::Grants;
+use crate::skill::Digest;
+
+/// The contents of a policy file.
+///
+/// ```
+/// use skillhost::policy::{Consent, Policy};
+///
+/// let policy: Policy = r#"
+///     [skills.csv-query.grants]
+///     directories = ["/srv/reports:/data:ro"]
+///     config = { max_rows = 50 }
+///
+///     [[skills.csv-query.confirmed]]
+///     digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+/// "#.parse()?;
+/// let digest = policy.skills["csv-query"].confirmed[0].digest;
+/// assert_eq!(policy.consent("csv-query", &digest), Consent::Given);
+/// # Ok::<(), skillhost::policy::PolicyError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Policy {
+    /// What is said of each skill, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub skills: BTreeMap<String, SkillPolicy>,
+}
+
+/// What a policy says of one skill, in all its versions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct SkillPolicy {
+    /// What it is granted. Host paths are absolute.
+    #[serde(skip_serializing_if = "Grants::is_empty")]
+    pub grants: Grants,
+    /// The digests that the grants are given to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub confirmed: Vec<Confirmation>,
+}
+
+/// A digest to which the operator has given a skill's grants, and what the skill wanted then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The digest.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "String", regex(pattern = "^sha256:[0-9a-f]{64}$"))
+    )]
+    pub digest: Digest,
+    /// The skill's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When it was confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub at: Option<DateTime<Utc>>,
+    /// What the skill wanted then, so that a later version can be compared with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wants>,
+}
+
+impl SkillPolicy {
+    /// The confirmation of a digest.
+    pub fn confirmation(&self, digest: &Digest) -> Option<&Confirmation> {
+        self.confirmed
+            .iter()
+            .find(|confirmed| confirmed.digest == *digest)
+    }
+
+    /// Adds a confirmation. It takes the place of an earlier one of the same digest or version;
+    /// those of other versions, which may be installed side by side, stay.
+    pub fn confirm(&mut self, confirmation: Confirmation) {
+        self.confirmed.retain(|other| {
+            other.digest != confirmation.digest
+                && (other.version.is_none() || other.version != confirmation.version)
+        });
+        self.confirmed.push(confirmation);
+    }
+
+    /// The confirmation that another digest is best compared with: of the same version, else the
+    /// latest.
+    pub fn closest(&self, version: &str) -> Option<&Confirmation> {
+        let same = |confirmed: &&Confirmation| confirmed.version.as_deref() == Some(version);
+        // Of several that are equal, the last in the file.
+        let latest = self.confirmed.iter().max_by_key(|confirmed| confirmed.at);
+        self.confirmed.iter().rev().find(same).or(latest)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl Policy {
+    /// The JSON Schema of the policy file.
+    pub fn json_schema() -> serde_json::Value {
+        schemars::schema_for!(Policy).to_value()
+    }
+}

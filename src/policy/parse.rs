@@ -1,0 +1,255 @@
+//! From the text of a policy file to a [`Policy`], and what is wrong with it.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::de::DeTable;
+
+use super::Policy;
+use crate::grant;
+use crate::text::{meant, printable, shortened};
+
+/// The longest text of an error that is kept, in bytes.
+const MAX_SHOWN: usize = 2_000;
+
+/// A policy that cannot be used: what is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct PolicyError {
+    /// The file, where it was one.
+    pub path: Option<PathBuf>,
+    /// The line in it, counted from 1, where it is one.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+/// Where, and what is wrong; the hint stands apart.
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "the policy `{}`", path.display())?,
+            None => f.write_str("the policy")?,
+        }
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl PolicyError {
+    pub(super) fn new(message: impl AsRef<str>) -> Self {
+        PolicyError {
+            path: None,
+            line: None,
+            message: readable(message.as_ref()),
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn in_file(mut self, path: &Path) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+
+    fn at(mut self, text: &str, span: Option<Range<usize>>) -> Self {
+        self.line = span.map(|span| {
+            let before = text.as_bytes().get(..span.start).unwrap_or(text.as_bytes());
+            1 + before.iter().filter(|byte| **byte == b'\n').count()
+        });
+        self
+    }
+}
+
+fn readable(text: &str) -> String {
+    printable(&shortened(text.trim_end(), MAX_SHOWN), false).into_owned()
+}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let policy: Policy = toml::from_str(text).map_err(|error| {
+            let mut wrong = PolicyError::new(error.message()).at(text, error.span());
+            wrong.hint = meant(error.message()).map(|word| format!("did you mean `{word}`?"));
+            wrong
+        })?;
+        for (name, skill) in &policy.skills {
+            let wrong = |place: &[&str], message: String| {
+                let mut whole = vec!["skills", name.as_str()];
+                whole.extend(place);
+                PolicyError::new(format!("{}: {message}", whole.join(".")))
+                    .at(text, span(text, &whole))
+            };
+            if !crate::skill::is_name(name) {
+                return Err(wrong(
+                    &[],
+                    "a skill's name is 1 to 64 of a-z, 0-9 and -".to_owned(),
+                ));
+            }
+            for (index, directory) in skill.grants.directories.iter().enumerate() {
+                if !directory.host.is_absolute() {
+                    let path = directory.host.display();
+                    let index = index.to_string();
+                    return Err(wrong(
+                        &["grants", "directories", &index],
+                        format!("the host path `{path}` is not absolute"),
+                    )
+                    .hint("a policy holds wherever the command is run, so write the whole path"));
+                }
+            }
+            // Of what the types do not say, a component without `skill.toml` is told all.
+            if let Some(denial) = grant::intersection(None, &skill.grants)
+                .1
+                .into_iter()
+                .next()
+            {
+                let field = denial.capability.field();
+                return Err(wrong(
+                    &["grants", field],
+                    format!("`{}`: {}", denial.subject, denial.reason),
+                )
+                .hint(denial.hint));
+            }
+            for (index, confirmed) in skill.confirmed.iter().enumerate() {
+                let twice = skill.confirmed[..index]
+                    .iter()
+                    .any(|other| other.digest == confirmed.digest);
+                if twice {
+                    let index = index.to_string();
+                    let message = format!("{} is confirmed twice", confirmed.digest);
+                    return Err(wrong(&["confirmed", &index], message));
+                }
+            }
+        }
+        Ok(policy)
+    }
+}
+
+/// Where in a text something stands; of what is not there, where what it is in stands.
+fn span(text: &str, place: &[&str]) -> Option<Range<usize>> {
+    let root = DeTable::parse(text).ok()?;
+    let mut found = None;
+    let mut table = Some(root.get_ref());
+    let mut list = None;
+    for part in place {
+        let value = match (table, list) {
+            (Some(table), _) => {
+                let (key, value) = DeTable::get_key_value(table, *part)?;
+                found = Some(key.span());
+                value
+            }
+            (None, Some(list)) => {
+                let list: &toml::de::DeArray<'_> = list;
+                let Some(value) = part.parse::<usize>().ok().and_then(|at| list.get(at)) else {
+                    break;
+                };
+                found = Some(value.span());
+                value
+            }
+            (None, None) => break,
+        };
+        table = value.get_ref().as_table();
+        list = value.get_ref().as_array();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let twice = format!(
+            "[[skills.a.confirmed]]\ndigest = \"{digest}\"\n\n[[skills.a.confirmed]]\ndigest = \"{digest}\""
+        );
+        for (text, line, reason, hint) in [
+            ("x = 1", 1, "unknown field `x`", None),
+            (
+                "\n[skill.a]",
+                2,
+                "unknown field `skill`",
+                Some("did you mean `skills`?"),
+            ),
+            (
+                "[skills.a.grants]\n\ndirectorys = []",
+                3,
+                "unknown field `directorys`",
+                Some("did you mean `directories`?"),
+            ),
+            (
+                "[skills.a.grants]\ndirectories = 7",
+                2,
+                "invalid type",
+                None,
+            ),
+            (
+                "[skills.a.grants]\ndirectories = [\n\"/a:/b\",\n\"/a:b:c:d\"]",
+                4,
+                "there is a `:` too many",
+                None,
+            ),
+            (
+                "[skills.a.grants]\ndirectories = [\n\"/a:/b\",\n\"b\"]",
+                4,
+                "the host path `b` is not absolute",
+                Some("a policy holds wherever the command is run, so write the whole path"),
+            ),
+            (
+                "[skills.a.grants]\nenvironment = [\"A=1\"]\ndirectories = [\"/a:/b\", \"/c:/b:rw\"]",
+                3,
+                "`/b`: two directories are granted under this guest path",
+                Some("give each its own: --dir HOST:GUEST"),
+            ),
+            (
+                "[skills.a.grants]\nenvironment = [\"A=1\", \"A=2\"]",
+                2,
+                "`A` is granted twice",
+                None,
+            ),
+            (
+                "[skills.a.grants]\nconfig.a = 1\nconfig.a = 2",
+                3,
+                "duplicate key",
+                None,
+            ),
+            ("[skills.A_b]", 1, "a skill's name is", None),
+            (
+                "[[skills.a.confirmed]]\ndigest = \"sha256:12\"",
+                2,
+                "is not a digest",
+                None,
+            ),
+            (twice.as_str(), 4, "is confirmed twice", None),
+            ("[skills", 1, "unclosed table", None),
+        ] {
+            let error = text.parse::<Policy>().unwrap_err();
+            assert!(error.message.contains(reason), "{text}: {error}");
+            assert_eq!(error.line, Some(line), "{text}: {error}");
+            assert_eq!(error.hint.as_deref(), hint, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_policy_grants_nothing() {
+        assert_eq!("".parse(), Ok(Policy::default()));
+        assert_eq!("[skills.a]".parse::<Policy>().unwrap().skills.len(), 1);
+    }
+
+    #[test]
+    fn text_from_the_file_cannot_forge_a_line() {
+        let error = "\"x\\u001b[2J\\n\" = 1".parse::<Policy>().unwrap_err();
+        assert!(!error.to_string().contains(char::is_control), "{error:?}");
+    }
+}
