@@ -227,17 +227,16 @@ mod tests {
         let odd = declared(r#"http = ["https://a.example/x';reboot;'"]"#);
         assert_eq!(
             missing("a", Some(&odd), &Grants::default())[0].hint,
-            to_grant(
-                "a",
-                Capability::Http,
-                Some("https://a.example/x';reboot;'")
-            )
+            to_grant("a", Capability::Http, Some("https://a.example/x';reboot;'"))
         );
         let check = |granted: &Grants, flags: &[&str]| {
             let missing = missing("a", Some(&wants), granted);
             assert_eq!(missing.len(), flags.len());
             for (denial, flag) in missing.iter().zip(flags) {
-                assert!(denial.hint.contains(&format!("with `{flag}`")), "{denial:?}");
+                assert!(
+                    denial.hint.contains(&format!("with `{flag}`")),
+                    "{denial:?}"
+                );
             }
         };
         check(

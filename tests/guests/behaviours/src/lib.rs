@@ -222,7 +222,9 @@ impl Guest for Behaviours {
             }
             "print_raw" => {
                 let bytes = vec![number("byte") as u8; number("bytes") as usize];
-                std::io::stdout().write_all(&bytes).expect("stdout takes it");
+                std::io::stdout()
+                    .write_all(&bytes)
+                    .expect("stdout takes it");
                 std::io::stdout().flush().expect("stdout takes it");
                 json!({})
             }
