@@ -40,6 +40,8 @@ pub fn host(error: &HostError) -> Complaint {
         HostError::Engine(_) => {
             complaint.hint("is the address space limited? `ulimit -v unlimited` lifts it")
         }
+        HostError::Certificate(_) => Complaint::usage(error.to_string())
+            .hint("`--certificate` takes a file with certificates in PEM form"),
         HostError::Io { .. } => {
             complaint.hint("name another folder for the cache and the skills with `--home DIR`")
         }

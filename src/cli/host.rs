@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use skillhost::skill::Package;
-use skillhost::{CompileEvent, CompileSettings, Host, Isolation, Skill};
+use skillhost::{CompileEvent, CompileSettings, Host, Isolation, Roots, Skill};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complaint::Complaint;
@@ -48,6 +48,17 @@ pub fn isolation() -> anyhow::Result<Isolation> {
     Ok(Isolation::child(program, vec![COMPILE_COMPONENT.into()]))
 }
 
+/// What is set for the whole host.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// The stack of every guest, in bytes.
+    pub stack_bytes: Option<u64>,
+    /// Whose certificates are trusted inside TLS.
+    pub roots: Roots,
+    /// Further ones, in PEM form.
+    pub certificates: Vec<Vec<u8>>,
+}
+
 /// A host that keeps compiled components, and compiles in a child process.
 pub struct CommandHost {
     /// The host.
@@ -62,7 +73,7 @@ impl CommandHost {
     ///
     /// # Errors
     /// Where the cache or the engine cannot be used.
-    pub fn open(session: &Session, stack_bytes: Option<u64>) -> anyhow::Result<Self> {
+    pub fn open(session: &Session, settings: Settings) -> anyhow::Result<Self> {
         let console = session.console;
         let spinner = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&spinner);
@@ -77,8 +88,12 @@ impl CommandHost {
                 ..CompileSettings::default()
             })
             .on_compile(move |event| show_compilation(event, console, &shared));
-        if let Some(bytes) = stack_bytes {
+        if let Some(bytes) = settings.stack_bytes {
             builder = builder.stack_bytes(bytes);
+        }
+        builder = builder.roots(settings.roots);
+        for pem in settings.certificates {
+            builder = builder.certificate(pem);
         }
         Ok(CommandHost {
             host: builder.build().map_err(|error| explain::host(&error))?,

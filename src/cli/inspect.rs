@@ -14,7 +14,7 @@ use skillhost::{LimitOverrides, LoadError, Surface};
 use super::complaint::Complaint;
 use super::console::{BOLD, DIM, print, print_json, styled};
 use super::exit::Exit;
-use super::host::{CommandHost, block_on};
+use super::host::{CommandHost, Settings, block_on};
 use super::locate::{SKILL_HELP, locate};
 use super::policy::Standing;
 use super::schema::Side;
@@ -69,7 +69,7 @@ struct Inspection {
 /// Where it cannot be found, or is no component at all.
 pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&args.skill, session)?;
-    let command_host = CommandHost::open(session, None)?;
+    let command_host = CommandHost::open(session, Settings::default())?;
     let typed = args.skill.display().to_string();
     let (surface, misfit) = command_host
         .host

@@ -7,7 +7,7 @@ use skillhost::skill::SkillRef;
 
 use super::console::{GOOD, styled};
 use super::exit::Exit;
-use super::host::{CommandHost, block_on};
+use super::host::{CommandHost, Settings, block_on};
 use super::locate::{SKILL_HELP, locate};
 use super::{Session, explain};
 
@@ -39,7 +39,7 @@ pub struct InstallArgs {
 /// Where it cannot be loaded, or another one stands in its place.
 pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&args.skill, session)?;
-    let command_host = CommandHost::open(session, None)?;
+    let command_host = CommandHost::open(session, Settings::default())?;
     let skill = block_on(async |mut interrupts| {
         command_host
             .load(package.clone(), &args.skill, &mut interrupts)

@@ -1,7 +1,7 @@
 //! A guest that makes HTTP requests, and a server on this machine that counts what arrives.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -190,8 +190,13 @@ impl Server {
                 match listener.accept() {
                     Ok((connection, _)) => {
                         shared.connections.fetch_add(1, Ordering::Relaxed);
+                        // Nobody waits here for long: a socket that is only opened sends nothing.
+                        let patience = Some(Duration::from_millis(200));
+                        let ready = connection
+                            .set_nonblocking(false)
+                            .and_then(|()| connection.set_read_timeout(patience));
                         // Whatever becomes of it, the guest is what is looked at.
-                        let _ = serve(connection, &shared.most_bytes);
+                        let _ = ready.and_then(|()| serve(connection, &shared.most_bytes));
                     }
                     Err(_) => std::thread::sleep(Duration::from_micros(200)),
                 }
@@ -224,10 +229,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut connection: TcpStream, most_bytes: &AtomicU64) -> io::Result<()> {
-    connection.set_nonblocking(false)?;
-    // Nobody waits here for long: a socket that is only opened sends nothing.
-    connection.set_read_timeout(Some(Duration::from_millis(200)))?;
+fn serve(mut connection: impl Read + Write, most_bytes: &AtomicU64) -> io::Result<()> {
     let mut request = Vec::new();
     let mut piece = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {

@@ -8,6 +8,7 @@ use skillhost::{Attachment, Cause, Event, Limit, LimitOverrides};
 
 use crate::attack::{Attack, End, NONE, met};
 use crate::handmade::{Answer, Handmade};
+use crate::harness::PAGE;
 use crate::measure::alone;
 
 fn output(bytes: u64) -> LimitOverrides {
@@ -306,15 +307,19 @@ fn a_question_with_a_huge_answer() {
 #[test]
 fn a_grant_that_is_larger_than_the_guest() {
     let _alone = alone();
-    let value = "x".repeat(4 << 20);
+    // As much as can be granted, and twice as much as the guest can hold.
+    let value = "x".repeat(31 << 10);
+    let all = || (0..30).map(|number| format!("KEY{number}"));
     let limits = LimitOverrides {
-        memory_bytes: Some(2 << 20),
+        memory_bytes: Some(24 * PAGE),
         ..NONE
     };
-    let grants = || Grants::default().config("key", &value);
-    let attack = Attack::with("config", json!({"key": "key"})).granted(grants());
+    let grants = all().fold(Grants::default(), |grants, key| grants.config(key, &value));
+    let attack = Attack::with("config", json!({"key": "KEY0"})).granted(grants);
     attack.under(limits).ends_with(met(Limit::Memory));
-    let grants = Grants::default().environment("KEY", &value);
+    let grants = all().fold(Grants::default(), |grants, key| {
+        grants.environment(key, &value)
+    });
     let attack = Attack::with("environment", json!({})).granted(grants);
     attack.under(limits).ends_with(met(Limit::Memory));
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use skillhost::HostError;
-use skillhost::doctor::{Check, Examination, Report, Verdict, probes};
+use skillhost::Policy;
+use skillhost::doctor::{Check, Examination, Finding, Kind, Report, Verdict, probes};
 
 use super::complaint::{Complaint, show_error, show_hint};
 use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{block_on, isolation};
+use super::policy::PolicyFile;
 use super::{Session, explain, units};
 
 const EXAMPLES: &str = "\
@@ -47,6 +49,10 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     let examination = Examination::new()
         .isolation(isolation()?)
         .cache(session.places()?.compiled());
+    let file = session.policy_file()?;
+    let examination = examination.and(Kind::Policy, "policy", "its file can be used", move || {
+        policy_file(&file)
+    });
     let progress = Progress::begin(console);
     let mut printed = Ok(());
     let report = block_on(async |mut interrupts| {
@@ -79,6 +85,25 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Exit::Unsound
     })
+}
+
+/// Whether the policy file can be read, and is closed to others.
+fn policy_file(file: &PolicyFile) -> Finding {
+    let path = file.path().display();
+    match Policy::read(file.path()) {
+        Ok(None) => Finding::not_applicable(format!("there is no `{path}`")),
+        Ok(Some(policy)) => Finding::holds(match policy.skills.len() {
+            1 => "it is sound, for 1 skill".to_owned(),
+            count => format!("it is sound, for {count} skills"),
+        }),
+        Err(error) => {
+            let finding = Finding::broken(error.to_string());
+            match error.hint {
+                Some(hint) => finding.hint(hint),
+                None => finding,
+            }
+        }
+    }
 }
 
 fn not_examined(error: &HostError) -> Complaint {

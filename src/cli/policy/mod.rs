@@ -26,7 +26,7 @@ use super::Session;
 use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
-use super::host::{CommandHost, block_on};
+use super::host::{CommandHost, Settings, block_on};
 use super::locate::locate;
 pub use place::PolicyFile;
 pub use standing::Standing;
@@ -89,7 +89,7 @@ pub fn policy(args: PolicyArgs, session: &Session) -> anyhow::Result<Exit> {
 /// Finds and loads the skill that was typed.
 fn load(typed: &Path, session: &Session) -> anyhow::Result<Skill> {
     let package = locate(typed, session)?;
-    let command_host = CommandHost::open(session, None)?;
+    let command_host = CommandHost::open(session, Settings::default())?;
     block_on(async |mut interrupts| command_host.load(package, typed, &mut interrupts).await)
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Map, Value};
 use skillhost::text::closest;
-use skillhost::{Limits, parse_bytes, parse_duration};
+use skillhost::{Limits, Roots, parse_bytes, parse_duration};
 
 use crate::cli::exit::CODES;
 use crate::cli::grants::GrantArgs;
@@ -35,6 +35,27 @@ Examples:
 /// The tool's output goes to standard output. What the skill logs, how far it has come, what went
 /// wrong and what it cost go to standard error. Nothing is granted that is named neither here nor in
 /// the policy: no files, no environment, no network.
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RootsArg {
+    /// Mozilla's list, which is part of this program
+    Bundled,
+    /// Those that this machine trusts
+    Platform,
+    /// Nobody's but those of `--certificate`
+    None,
+}
+
+impl From<RootsArg> for Roots {
+    fn from(roots: RootsArg) -> Self {
+        match roots {
+            RootsArg::Bundled => Roots::Bundled,
+            RootsArg::Platform => Roots::Platform,
+            RootsArg::None => Roots::None,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct RunArgs {
@@ -87,6 +108,22 @@ pub struct RunArgs {
     /// What the skill may touch.
     #[command(flatten)]
     pub grants: GrantArgs,
+    /// Trust the certificate authorities of a file in PEM form, beside those of `--roots`
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        help_heading = "Grants"
+    )]
+    pub certificate: Vec<PathBuf>,
+    /// Whose certificates are trusted for https
+    #[arg(
+        long,
+        value_name = "WHOSE",
+        default_value = "bundled",
+        help_heading = "Grants"
+    )]
+    pub roots: RootsArg,
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,

@@ -54,13 +54,13 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
     ended
 }
 
-fn carry_out(plan: Plan, session: &Session) -> anyhow::Result<Exit> {
+fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&plan.skill, session)?;
     let policy = match plan.no_policy {
         true => None,
         false => session.policy_file()?.read()?,
     };
-    let command_host = CommandHost::open(session, plan.stack_bytes)?;
+    let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
     block_on(async |mut interrupts| {
         let skill = command_host

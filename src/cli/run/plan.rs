@@ -15,6 +15,7 @@ use super::{attachments, input};
 use crate::cli::complaint::Complaint;
 use crate::cli::console::Console;
 use crate::cli::exit::Exit;
+use crate::cli::host::Settings;
 use crate::cli::units;
 
 /// What a host can be given for a stack.
@@ -27,8 +28,8 @@ pub struct Plan {
     pub skill: PathBuf,
     /// The limits asked for.
     pub limits: LimitOverrides,
-    /// The stack asked for, which is set for the whole host.
-    pub stack_bytes: Option<u64>,
+    /// What is set for the whole host.
+    pub settings: Settings,
     /// Where attachments go.
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
@@ -59,6 +60,15 @@ impl Plan {
                 .into());
         }
         let (limits, stack_bytes) = limits(&args)?;
+        let settings = Settings {
+            stack_bytes,
+            roots: args.roots.into(),
+            certificates: args
+                .certificate
+                .iter()
+                .map(|path| read(Some(path)))
+                .collect::<anyhow::Result<_>>()?,
+        };
         if let Some(out) = &args.out
             && !args.dry_run
         {
@@ -89,7 +99,7 @@ impl Plan {
         Ok(Plan {
             skill: args.skill,
             limits,
-            stack_bytes,
+            settings,
             out: args.out,
             dry_run: args.dry_run,
             no_policy: args.no_policy,

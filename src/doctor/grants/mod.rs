@@ -1,6 +1,7 @@
 //! A hostile guest for each capability: with nothing granted it sees nothing, with something
 //! granted exactly that, and what it does not declare it does not get.
 
+mod consent;
 mod directory;
 mod http;
 pub(super) mod network;
@@ -52,6 +53,9 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("config", "granted and not declared", |ground| {
         Box::pin(values::undeclared_config(ground))
+    }),
+    grant("consent", "another skill's name", |ground| {
+        Box::pin(consent::stolen_name(ground))
     }),
     grant("socket", "connecting to this machine", |ground| {
         Box::pin(network::tcp(ground))

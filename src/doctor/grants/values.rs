@@ -10,7 +10,7 @@ use crate::execution::{ExecutionRequest, ExecutionResult};
 use crate::grant::{Capability, Grants};
 
 /// The value that is granted, which the guest answers with.
-const VALUE: &str = r#"{"granted":true}"#;
+pub(super) const VALUE: &str = r#"{"granted":true}"#;
 
 /// Answers with the value of the only variable or key, with `{}` where there is none, and with
 /// `{"all":…}` where there are more. `list` is the address of the list.
@@ -33,6 +33,11 @@ fn answering_with_value(guest: Handmade, list: u32) -> Handmade {
         ),
         ..guest
     }
+}
+
+/// Answers with the value of the only variable.
+pub(super) fn answering_with_variable(guest: Handmade) -> Handmade {
+    answering_with_value(guest, 64)
 }
 
 /// With nothing granted there is nothing, and with one value there is that one.
@@ -64,7 +69,7 @@ fn judge(granted: &ExecutionResult, nothing: &ExecutionResult) -> Finding {
 }
 
 pub async fn environment(ground: &Ground) -> Result<Finding, Trouble> {
-    let guest = answering_with_value(guests::environment(), 64);
+    let guest = answering_with_variable(guests::environment());
     let grants = Grants::default().environment("DOCTOR", VALUE);
     exactly(ground, guest, grants).await
 }
@@ -95,7 +100,7 @@ mod tests {
     /// What the guest sees of so many variables, judged as if one or none had been granted.
     async fn seen<const N: usize>(variables: [&str; N]) -> ExecutionResult {
         let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
-        let guest = answering_with_value(guests::environment(), 64);
+        let guest = answering_with_variable(guests::environment());
         let skill = ground.load(&guest).await.unwrap();
         let grants = variables
             .into_iter()

@@ -1,0 +1,61 @@
+//! Consent: what the policy grants to a name is given to a digest.
+
+use serde_json::json;
+
+use crate::doctor::check::Finding;
+use crate::doctor::ground::{Ground, Trouble, ended};
+use crate::doctor::guests;
+use crate::doctor::handmade::Handmade;
+use crate::execution::ExecutionRequest;
+use crate::grant::Capability;
+use crate::policy::Policy;
+
+/// A name that no other guest has.
+const NAME: &str = "doctor-consent";
+
+fn guest(description: &str) -> Handmade {
+    let mut guest = super::values::answering_with_variable(guests::environment());
+    guest.description.name = NAME.into();
+    guest.description.description = description.into();
+    guest
+}
+
+/// A guest takes the name of another one, to which the policy grants something.
+pub async fn stolen_name(ground: &Ground) -> Result<Finding, Trouble> {
+    let rightful = ground.load(&guest("The one that was looked at.")).await?;
+    let thief = ground.load(&guest("Another one.")).await?;
+    let policy = format!(
+        "[skills.{NAME}.grants]\nenvironment = {{ DOCTOR = '{}' }}\n\
+         [[skills.{NAME}.confirmed]]\ndigest = \"{}\"\n",
+        super::values::VALUE,
+        rightful.digest()
+    );
+    let policy: Policy = policy
+        .parse()
+        .map_err(|error| Trouble::Text(format!("the probe's own policy is refused: {error}")))?;
+    let before = ground.host.policy();
+    ground.host.set_policy(Some(policy));
+    let run = |skill: &crate::host::Skill| {
+        ground.request(ExecutionRequest::new(skill.digest(), json!({})))
+    };
+    let ends = (run(&rightful).await, run(&thief).await);
+    ground
+        .host
+        .set_policy(before.map(|policy| Policy::clone(&policy)));
+    let (granted, stolen) = (ends.0?.result, ends.1?.result);
+    if granted.output != Some(json!({"granted": true})) {
+        return Ok(Finding::unknown(format!(
+            "what was granted did not arrive: {}",
+            ended(&granted)
+        )));
+    }
+    let is_refused = stolen.failure.as_ref().is_some_and(|failure| {
+        let mut denials = failure.denials.iter();
+        denials.any(|denial| denial.capability == Capability::Consent)
+    });
+    Ok(if is_refused {
+        Finding::holds("it was not admitted")
+    } else {
+        Finding::broken(format!("another digest was admitted: {}", ended(&stolen)))
+    })
+}
