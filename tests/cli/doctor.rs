@@ -52,74 +52,91 @@ fn all_holds() {
         str![[r#"
 exit: 0
 --- stdout
-    limit             tried                           stopped by        past it
-  ✓ fuel              a loop without end              fuel              0
-  ✓ memory_bytes      growing one memory              memory            0
-  ✓ memory_bytes      growing two memories in turn    memory            0
-  ✓ table_elements    growing two tables in turn      table_elements    0
-  ✓ instances         consisting of 61 instances      instances         0
-  ✓ wall_time_ms      a loop without end              [IN TIME]
-  ✓ wall_time_ms      waiting on a clock for ever     [IN TIME]
-  ✓ wall_time_ms      calling the host without end    [IN TIME]
-  ✓ wall_time_ms      filling all its memory at once  [IN TIME]
-  ✓ deadline          a loop without end              [IN TIME]
-  ✓ input_bytes       an input a byte too long        input             0
-  ✓ output_bytes      answering with a long text      output            +1 B
-  ✓ attachment_bytes  attaching the same bytes often  attachments       +1002 B
-  ✓ stdout_bytes      printing without end            cut and counted   0
-  ✓ stderr_bytes      printing without end            cut and counted   0
-  ✓ log_bytes         logging without end             cut and counted   0
-  ✓ progress_bytes    reporting progress without end  cut and counted   0
-  ✓ host_bytes        a long text in one call         host_bytes        +64 KiB
-  ✓ handles           opening clocks, closing none    handles           0
-  ✓ stack_bytes       recursion without end           stack             0
+    limit                tried                         stopped by       past it
+  ✓ fuel                 a loop without end            fuel             0
+  ✓ memory_bytes         growing one memory            memory           0
+  ✓ memory_bytes         growing two memories in turn  memory           0
+  ✓ table_elements       growing two tables in turn    table_elements   0
+  ✓ instances            consisting of 61 instances    instances        0
+  ✓ wall_time_ms         a loop without end            [IN TIME]
+  ✓ wall_time_ms         waiting on a clock for ever   [IN TIME]
+  ✓ wall_time_ms         calling the host without end  [IN TIME]
+  ✓ wall_time_ms         filling its memory at once    [IN TIME]
+  ✓ deadline             a loop without end            [IN TIME]
+  ✓ input_bytes          an input a byte too long      input            0
+  ✓ output_bytes         answering with a long text    output           +1 B
+  ✓ attachment_bytes     the same bytes many times     attachments      +1002 B
+  ✓ stdout_bytes         printing without end          cut and counted  0
+  ✓ stderr_bytes         printing without end          cut and counted  0
+  ✓ log_bytes            logging without end           cut and counted  0
+  ✓ progress_bytes       reporting without end         cut and counted  0
+  ✓ host_bytes           a long text in one call       host_bytes       +64 KiB
+  ✓ handles              opening clocks, closing none  handles          0
+  ✓ open_files           opening, and closing none     open_files       0
+  ✓ created_files        making symlinks               created_files    0
+  ✓ write_bytes          writing a long file           write_bytes      0
+  ✓ connections          connecting again and again    connections      0
+  ✓ http_request_bytes   a request with a long path    http_request_b…  0
+  ✓ http_response_bytes  an answer with a long head    http_response_…  0
+  ✓ stack_bytes          recursion without end         stack            0
 
-    grant             tried                           stopped by
-  ✓ directory         opening, with nothing granted   no directory
-  ✓ directory         a handle it was not given       contract violation
-  ✓ directory         writing where `ro` is granted   not-permitted
-  ✓ directory         writing where `ro` is declared  not-permitted
-  ✓ directory         `..` and absolute paths         not-permitted
-  ✓ directory         symlinks that lead out          not-permitted
-  ✓ directory         moving a file out               not-permitted
-  ✓ directory         granted and not declared        rejected
-  ✓ environment       reading all variables           nothing is there
-  ✓ environment       granted and not declared        rejected
-  ✓ config            reading all keys                nothing is there
-  ✓ config            granted and not declared        rejected
-  ✓ network           connecting to this machine      access-denied
-  ✓ network           a socket for datagrams          access-denied
-  ✓ network           looking a name up               permanent-resolver-failure
+    grant                tried                         stopped by
+  ✓ directory            with nothing granted          no directory
+  ✓ directory            a handle it was not given     contract violation
+  ✓ directory            writing, `ro` granted         not-permitted
+  ✓ directory            writing, `ro` declared        not-permitted
+  ✓ directory            `..` and absolute paths       not-permitted
+  ✓ directory            symlinks that lead out        not-permitted
+  ✓ directory            moving a file out             not-permitted
+  ✓ directory            granted and not declared      rejected
+  ✓ environment          reading all variables         nothing is there
+  ✓ environment          granted and not declared      rejected
+  ✓ config               reading all keys              nothing is there
+  ✓ config               granted and not declared      rejected
+  ✓ consent              another skill's name          it was not admitted
+  ✓ socket               connecting to this machine    access-denied
+  ✓ socket               a socket for datagrams        access-denied
+  ✓ socket               looking a name up             access-denied
+  ✓ socket               connecting to another port    access-denied
+  ✓ socket               granted and not declared      rejected
+  ✓ http                 with nothing granted          refused
+  ✓ http                 a request for another path    refused
+  ✓ http                 granted and not declared      rejected
+  ✓ address              a name for this machine       refused
+  ✓ scratch              what another run left         no-entry
+  ✓ scratch              granted and not declared      rejected
+  ✓ clock                time off a still clock        it stands still
+  ✓ random               drawing with one seed         the same each time
 
-    isolation         tried                           stopped by
-  ✓ memory            reading past its end            trap
-  ✓ memory            calling a function as another   trap
-  ✓ instance          finding what it left behind     a fresh instance
-  ✓ describe          a loop without end              fuel
-  ✓ start             a loop without end              fuel
-  ✓ realloc           a loop without end              fuel
-  ✓ post_return       a loop without end              fuel
-  ✓ destructor        a loop without end              fuel
+    isolation            tried                         stopped by
+  ✓ memory               reading past its end          trap
+  ✓ memory               a function as another         trap
+  ✓ instance             finding what it left behind   a fresh instance
+  ✓ describe             a loop without end            fuel
+  ✓ start                a loop without end            fuel
+  ✓ realloc              a loop without end            fuel
+  ✓ post_return          a loop without end            fuel
+  ✓ destructor           a loop without end            fuel
 
-    compiling         tried                           stopped by        past it
-  ✓ component_bytes   a component a byte too long     not compiled      0
-  ✓ functions         a function too many             not compiled      0
-  ✓ function_bytes    a function too long             not compiled      0
-  ✓ child             with too little memory          its own limits
+    compiling            tried                         stopped by       past it
+  ✓ component_bytes      a component a byte too long   not compiled     0
+  ✓ functions            a function too many           not compiled     0
+  ✓ function_bytes       a function too long           not compiled     0
+  ✓ child                with too little memory        its own limits
 
-    compiled cache    tried, or looked at             found
-  ✓ truncated         loading half of an entry        compiled anew
-  ✓ foreign           loading code of other makers    compiled anew
-  ✓ tampered          another's code under its name   compiled anew
-  ✓ writable          an entry that others may write  compiled anew
-  ✓ link              an entry that is a symlink      compiled anew
-  ✓ mode              a folder that others may enter  refused
-  ✓ folder            whose it is, and who may enter  mode 0700
-  ✓ path              who may replace the folder      nobody else
-  ✓ entries           who may write them              all 0 are its own
-  ✓ mount             whether code there may be run   yes
+    compiled cache       tried, or looked at           found
+  ✓ truncated            loading half of an entry      compiled anew
+  ✓ foreign              loading code of other makers  compiled anew
+  ✓ tampered             code of another component     compiled anew
+  ✓ writable             an entry others may write     compiled anew
+  ✓ link                 an entry that is a symlink    compiled anew
+  ✓ mode                 a folder others may enter     refused
+  ✓ folder               whose, and who may enter      mode 0700
+  ✓ path                 who may replace the folder    nobody else
+  ✓ entries              who may write them            all 0 are its own
+  ✓ mount                whether code may run there    yes
 
-    this machine      which matters for               found
+    this machine         which matters for             found
   [SEEN] clock
   [SEEN] code_pages
   [SEEN] address_space
@@ -134,6 +151,9 @@ exit: 0
   [SEEN] speculation
   [SEEN] user
   [SEEN] seccomp
+
+    policy               tried, or looked at           found
+  [SEEN] policy
 --- stderr
 ✓ skillhost 0.1.0 on [PLATFORM] · [SUM]
 
@@ -149,7 +169,7 @@ fn what_does_not_hold_is_explained() {
     check(
         stderr,
         str![[r#"
-error: cache `folder` (whose it is, and who may enter) does not hold: `[PLACE]/home/compiled` has mode 0755: others may enter it
+error: cache `folder` (whose, and who may enter) does not hold: `[PLACE]/home/compiled` has mode 0755: others may enter it
 hint: chmod 700 '[PLACE]/home/compiled'
 
 "#]],

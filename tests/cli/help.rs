@@ -29,7 +29,7 @@ and always shows what it cost.
 Usage: skillhost [OPTIONS] <COMMAND>
 
 Commands:
-  run          Run a tool of a skill, in a fresh sandbox
+  run          What can be granted on the command line
   inspect      Show a skill's tools, what it wants to touch, and whether it fits this host
   new          Start a skill: a crate that builds, passes its tests, and runs
   install      Install a skill, so that it can be run by its name
@@ -116,11 +116,7 @@ fn run() {
         str![[r#"
 exit: 0
 --- stdout
-Run a tool of a skill, in a fresh sandbox
-
-The tool's output goes to standard output. What the skill logs, how far it has come, what went wrong
-and what it cost go to standard error. Nothing is granted that is named neither here nor in the
-policy: no files, no environment, no network.
+What can be granted on the command line
 
 Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
 
@@ -207,6 +203,19 @@ Grants:
 
       --random <SOURCE>
           `system`, or `seed:N` for random numbers that are the same each time
+
+      --certificate <FILE>
+          Trust the certificate authorities of a file in PEM form, beside those of `--roots`
+
+      --roots <WHOSE>
+          Whose certificates are trusted for https
+
+          Possible values:
+          - bundled:  Mozilla's list, which is part of this program
+          - platform: Those that this machine trusts
+          - none:     Nobody's but those of `--certificate`
+          
+          [default: bundled]
 
       --no-policy
           Leave the policy out: grant nothing but what is named here
