@@ -106,13 +106,12 @@ impl Runner {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
         }
-        let capabilities = match self
-            .granted(flight, skill, grants, cancellation.as_ref())
-            .await?
-        {
-            Ok(capabilities) => capabilities,
-            Err(failure) => return Ok(Err(failure)),
-        };
+        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
+        let mut capabilities = Capabilities::new(skill, &flight.stdout, &flight.stderr, chatter);
+        let granted = self.grant(flight, &mut capabilities, grants, cancellation.as_ref());
+        if let Err(failure) = granted.await? {
+            return Ok(Err(failure));
+        }
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
         let request_id = flight.listeners.request_id;
@@ -216,28 +215,28 @@ impl Runner {
     }
 
     /// Makes what is granted ready, no longer than the deadline allows.
-    async fn granted(
+    async fn grant(
         &self,
         flight: &mut Flight,
-        skill: &str,
+        capabilities: &mut Capabilities,
         grants: &Grants,
         cancellation: Option<&CancellationToken>,
-    ) -> Result<Result<Capabilities, Failure>, HostError> {
-        let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let nothing = Capabilities::new(skill, &flight.stdout, &flight.stderr, chatter);
+    ) -> Result<Result<(), Failure>, HostError> {
+        capabilities.grant(grants, &flight.limits, &self.backing);
+        if grants.directories.is_empty() && !grants.scratch {
+            return Ok(Ok(()));
+        }
         let began = Instant::now();
-        let granted = tokio::select! {
+        let opened = tokio::select! {
             biased;
-            granted = Capabilities::grant(grants, &flight.limits, &self.backing, nothing) => granted,
+            opened = capabilities.open(grants, &flight.limits, &self.backing) => opened,
             failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
                 return Ok(Err(failure));
             }
         };
-        if !grants.directories.is_empty() || grants.scratch {
-            flight.usage.waiting_time += began.elapsed();
-        }
-        match granted {
-            Ok(capabilities) => Ok(Ok(capabilities)),
+        flight.usage.waiting_time += began.elapsed();
+        match opened {
+            Ok(()) => Ok(Ok(())),
             Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
             Err(NotGranted::Host(error)) => Err(error),
             Err(NotGranted::Stopped(stop)) => {

@@ -30,11 +30,6 @@ Examples:
   See whether it would be admitted, and under which limits:
     skillhost run ./my-skill --dir notes --dry-run";
 
-/// Run a tool of a skill, in a fresh sandbox
-///
-/// The tool's output goes to standard output. What the skill logs, how far it has come, what went
-/// wrong and what it cost go to standard error. Nothing is granted that is named neither here nor in
-/// the policy: no files, no environment, no network.
 /// Whose certificates are trusted.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum RootsArg {
@@ -56,6 +51,11 @@ impl From<RootsArg> for Roots {
     }
 }
 
+/// Run a tool of a skill, in a fresh sandbox
+///
+/// The tool's output goes to standard output. What the skill logs, how far it has come, what went
+/// wrong and what it cost go to standard error. Nothing is granted that is named neither here nor in
+/// the policy: no files, no environment, no network.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
 pub struct RunArgs {

@@ -117,25 +117,28 @@ impl Capabilities {
         }
     }
 
-    /// Exactly what is granted.
-    pub async fn grant(
+    /// Exactly what is granted, but for directories.
+    pub fn grant(&mut self, grants: &Grants, limits: &Limits, backing: &Backing) {
+        reproducible::grant(&mut self.wasi, grants);
+        self.clock = grants.clock;
+        self.network.grant(grants, &backing.egress, limits);
+        sockets::grant(&mut self.wasi, &self.network);
+        for (name, value) in &grants.environment {
+            self.wasi.env(name, value);
+        }
+        for (key, value) in &grants.config {
+            self.config.insert(key, value);
+        }
+    }
+
+    /// Opens the directories that are granted.
+    pub async fn open(
+        &mut self,
         grants: &Grants,
         limits: &Limits,
         backing: &Backing,
-        mut capabilities: Capabilities,
-    ) -> Result<Self, NotGranted> {
-        let refusals = &capabilities.refusals;
-        capabilities.directories = Directories::open(grants, backing, refusals, limits).await?;
-        reproducible::grant(&mut capabilities.wasi, grants);
-        capabilities.clock = grants.clock;
-        capabilities.network.grant(grants, &backing.egress, limits);
-        sockets::grant(&mut capabilities.wasi, &capabilities.network);
-        for (name, value) in &grants.environment {
-            capabilities.wasi.env(name, value);
-        }
-        for (key, value) in &grants.config {
-            capabilities.config.insert(key, value);
-        }
-        Ok(capabilities)
+    ) -> Result<(), NotGranted> {
+        self.directories = Directories::open(grants, backing, &self.refusals, limits).await?;
+        Ok(())
     }
 }
