@@ -233,6 +233,11 @@ impl Runner {
             failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
                 return Ok(Err(failure));
             }
+            // A disk that does not answer must not keep the slot for ever.
+            () = tokio::time::sleep(flight.limits.wall_time) => {
+                let limits = &flight.limits;
+                return Ok(Err(classify::timeout(Limit::WallTime, limits, Phase::Waiting)));
+            }
         };
         flight.usage.waiting_time += began.elapsed();
         match opened {
@@ -285,8 +290,9 @@ impl Runner {
             *instantiated = Some(now);
             *phase = Phase::Run;
             let answer = call(&skill, store).await?;
-            // A limit of the network that was met beside the guest, without its noticing.
-            match store.data().network.stop() {
+            // A limit that was met beside the guest, without its noticing.
+            let state = store.data();
+            match state.network.stop().or_else(|| state.directories.stop()) {
                 Some(stop) => Err(stop.into()),
                 None => Ok(answer),
             }

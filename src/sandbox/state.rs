@@ -137,7 +137,7 @@ fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime
         }
         CallHook::ReturningFromHost => {
             let state = store.data();
-            if let Some(stop) = state.network.stop() {
+            if let Some(stop) = state.network.stop().or_else(|| state.directories.stop()) {
                 return Err(stop.into());
             }
             if Instant::now() >= state.deadline {

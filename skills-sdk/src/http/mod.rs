@@ -274,7 +274,7 @@ impl Response {
 
 /// Why there is no answer, or not a good one.
 ///
-/// `?` makes a [`Failure`] of it: one that may be tried again where the network, the server or its
+/// `?` makes a [`Failure`](crate::Failure) of it: one that may be tried again where the network, the server or its
 /// load may be at fault, and else an error with the code `http-denied`, `http-status`,
 /// `http-too-large`, `http-redirects` or `http`.
 #[derive(Clone, Debug, PartialEq, Eq)]

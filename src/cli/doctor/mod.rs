@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use skillhost::HostError;
-use skillhost::Policy;
 use skillhost::doctor::{Check, Examination, Finding, Kind, Report, Verdict, probes};
 
 use super::complaint::{Complaint, show_error, show_hint};
@@ -90,19 +89,22 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
 /// Whether the policy file can be read, and is closed to others.
 fn policy_file(file: &PolicyFile) -> Finding {
     let path = file.path().display();
-    match Policy::read(file.path()) {
+    match file.read() {
         Ok(None) => Finding::not_applicable(format!("there is no `{path}`")),
         Ok(Some(policy)) => Finding::holds(match policy.skills.len() {
             1 => "it is sound, for 1 skill".to_owned(),
             count => format!("it is sound, for {count} skills"),
         }),
-        Err(error) => {
-            let finding = Finding::broken(error.to_string());
-            match error.hint {
-                Some(hint) => finding.hint(hint),
-                None => finding,
+        Err(error) => match error.downcast::<Complaint>() {
+            Ok(complaint) => {
+                let finding = Finding::broken(complaint.message);
+                match complaint.hints.into_iter().next() {
+                    Some(hint) => finding.hint(hint),
+                    None => finding,
+                }
             }
-        }
+            Err(error) => Finding::broken(error.to_string()),
+        },
     }
 }
 

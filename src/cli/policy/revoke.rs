@@ -48,6 +48,10 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             entry.grants = without(&entry.grants, subject)
                 .ok_or_else(|| not_granted(name, subject, &entry.grants))?;
         }
+        if entry.grants.is_empty() {
+            // A grant that is given later is not to find an old consent.
+            entry.confirmed.clear();
+        }
         Ok(())
     })?;
     session.console.note(format_args!(

@@ -152,10 +152,10 @@ impl ip_name_lookup::Host for Sockets<'_> {
         _: Resource<network::Network>,
         name: String,
     ) -> SocketResult<Resource<ip_name_lookup::ResolveAddressStream>> {
-        let subject = crate::text::printable(&name, false);
+        let name = crate::text::shortened(&name, 253);
         self.0.network.refusals().add(Denial {
             capability: Capability::Socket,
-            subject: crate::text::shortened(&subject, 253).into_owned(),
+            subject: crate::text::printable(&name, false).into_owned(),
             reason: "names are not looked up for sockets, which are granted by address".into(),
             hint: "use the address itself, or send the request through wasi:http".into(),
         });

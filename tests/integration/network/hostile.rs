@@ -366,6 +366,26 @@ async fn a_bomb_of_fields() {
     check_undisturbed(host()).await;
 }
 
+/// What a guest writes into a request that it never sends is the host's memory, too.
+#[tokio::test]
+async fn texts_of_any_length() {
+    for (bytes, taken) in [
+        (10, [true, true, true, true]),
+        (100, [false, false, true, true]),
+        (10_000, [false, false, false, true]),
+        (20_000, [false; 4]),
+        (3 << 20, [false; 4]),
+    ] {
+        let input = json!({ "bytes": bytes });
+        let limits = LimitOverrides::default();
+        let ended = run(host(), "texts", Grants::default(), input, limits).await;
+        let [method, scheme, authority, path] = taken;
+        let expected =
+            json!({"method": method, "scheme": scheme, "authority": authority, "path": path});
+        assert_eq!(ended.output(), &expected, "{bytes}");
+    }
+}
+
 /// Dropping the future closes what it had open.
 #[tokio::test]
 async fn an_execution_that_is_dropped() {

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
-use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt};
+use cap_fs_ext::{FollowSymlinks, MetadataExt, OpenOptionsFollowExt, SystemTimeSpec};
 use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
 use super::shared::{Fault, Open, Shared};
@@ -124,6 +125,23 @@ impl Directory {
         Err(ErrorCode::NoEntry.into())
     }
 
+    /// Sets the times of what a path leads to. Blocks. It is not opened for that: it might be a FIFO.
+    pub fn set_times(
+        &self,
+        path: &str,
+        accessed: Option<SystemTimeSpec>,
+        modified: Option<SystemTimeSpec>,
+    ) -> Result<(), Fault> {
+        let named = self.name(path, true);
+        let named = named.map_err(|error| self.origin.fault(error, path))?;
+        let times = Timestamps {
+            last_access: timespec(accessed),
+            last_modification: timespec(modified),
+        };
+        let link = format!("/proc/self/fd/{}", named.as_raw_fd());
+        Ok(utimensat(CWD, link, &times, AtFlags::empty())?)
+    }
+
     /// A handle that names what stands at a path, and can do nothing else with it.
     fn name(&self, path: &str, follow: bool) -> io::Result<cap_std::fs::File> {
         let follow = match follow {
@@ -236,6 +254,25 @@ impl Descriptor {
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+fn timespec(time: Option<SystemTimeSpec>) -> Timespec {
+    let nothing_but = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    match time {
+        None => nothing_but(UTIME_OMIT),
+        Some(SystemTimeSpec::SymbolicNow) => nothing_but(UTIME_NOW),
+        Some(SystemTimeSpec::Absolute(time)) => {
+            // Times before 1970 cannot be said in WASI.
+            let since = time
+                .into_std()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            Timespec {
+                tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: since.subsec_nanos().into(),
+            }
+        }
     }
 }
 

@@ -215,7 +215,8 @@ impl types::HostDescriptor for State {
         let read = shared
             .run(move || read_at(&file.file, length, offset))
             .await?;
-        let ended = read.is_empty();
+        // Nothing asked for is nothing read, and not the end.
+        let ended = length > 0 && read.is_empty();
         Ok((read, ended))
     }
 
@@ -228,6 +229,7 @@ impl types::HostDescriptor for State {
         let file = self.writable(&handle)?;
         let shared = Arc::clone(&file.origin.shared);
         let work = move || {
+            file.origin.shared.write(bytes.len() as u64)?;
             write(&file.origin.shared, &file.file, &bytes, Place::At(offset))?;
             Ok(bytes.len() as u64)
         };
@@ -273,14 +275,15 @@ impl types::HostDescriptor for State {
         let directory = self.directory(&handle)?;
         directory.origin.changeable()?;
         let (accessed, modified) = (time(accessed)?, time(modified)?);
-        within(directory, path, move |directory, path| {
-            if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-                directory.dir.set_times(path, accessed, modified)
-            } else {
+        if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            return within(directory, path, move |directory, path| {
                 directory.dir.set_symlink_times(path, accessed, modified)
-            }
-        })
-        .await
+            })
+            .await;
+        }
+        let shared = Arc::clone(&directory.origin.shared);
+        let work = move || directory.set_times(&path, accessed, modified);
+        Ok(shared.run(work).await?)
     }
 
     async fn link_at(

@@ -14,6 +14,7 @@ mod stream;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
@@ -22,6 +23,7 @@ use super::{Backing, NotGranted, Own, Refusals};
 use crate::execution::HostError;
 use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, SCRATCH};
 use crate::limits::Limits;
+use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
 
 use descriptor::{Directory, Origin};
@@ -46,6 +48,9 @@ pub(in crate::sandbox) struct Directories {
     scratch: Option<Removal>,
 }
 
+/// How long an answer waits for its scratch directory to be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A scratch directory that is to be removed, on a thread that may block, even where this is only
 /// dropped.
 pub(in crate::sandbox) struct Removal {
@@ -54,16 +59,15 @@ pub(in crate::sandbox) struct Removal {
 }
 
 impl Removal {
-    /// Waits until the directory is gone.
+    /// Waits until the directory is gone, or for a second.
     pub async fn done(mut self) {
         let scratch = self.scratch.take();
-        let shared = Arc::clone(&self.shared);
-        let removed = shared.run(move || {
-            drop(scratch);
-            Ok(())
-        });
-        if let Err(fault) = removed.await {
-            tracing::warn!("a scratch directory is not removed yet: {fault:?}");
+        let Ok(removing) = self.shared.start_now(move || drop(scratch)) else {
+            return;
+        };
+        // It goes on without us: an answer is not kept back by a disk that does not answer.
+        if tokio::time::timeout(PATIENCE, removing).await.is_err() {
+            tracing::warn!("a scratch directory is still being removed");
         }
     }
 }
@@ -151,6 +155,11 @@ impl Directories {
 
     fn granted(&self) -> Vec<Arc<Directory>> {
         self.granted.clone()
+    }
+
+    /// The limit that was met, if one was.
+    pub fn stop(&self) -> Option<Stop> {
+        self.shared.as_ref()?.met()
     }
 
     /// Files that were made, and bytes that were written.

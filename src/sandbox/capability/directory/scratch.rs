@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cap_fs_ext::{DirExt, OsMetadataExt};
 use cap_std::fs::Dir;
@@ -77,8 +78,11 @@ impl ScratchRoot {
             .permissions(PermissionsExt::from_mode(0o700))
             .tempdir_in(&self.base)?
             .keep();
-        let lock = File::create_new(path.join(LOCK))?;
+        // It gets its name when it is locked: one that is there and not locked is nobody's.
+        let aside = path.join(format!("{LOCK}.new"));
+        let lock = File::create_new(&aside)?;
         lock.lock()?;
+        fs::rename(aside, path.join(LOCK))?;
         let made = Arc::new(Folder {
             path,
             made: AtomicU64::new(0),
@@ -124,16 +128,25 @@ fn sweep(base: &Path) -> io::Result<()> {
         if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
             continue;
         }
-        // One that has no lock yet is just being made.
-        let Ok(lock) = folder.open(LOCK) else {
-            continue;
+        let lock = match folder.open(LOCK) {
+            Ok(lock) => Some(lock.into_std()),
+            // One that has no lock is just being made, or was left half removed.
+            Err(_) if is_old(&metadata) => None,
+            Err(_) => continue,
         };
-        if lock.into_std().try_lock().is_ok() {
+        // Held until it is gone.
+        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
             clear(&folder)?;
             base.remove_dir(&name)?;
         }
     }
     Ok(())
+}
+
+/// Whether it was last changed a day ago or longer.
+fn is_old(metadata: &cap_std::fs::Metadata) -> bool {
+    let changed = metadata.modified().map(|time| time.into_std().elapsed());
+    matches!(changed, Ok(Ok(age)) if age > Duration::from_secs(24 * 3600))
 }
 
 /// Removes a directory of this host's and all that is in it.
@@ -162,7 +175,7 @@ fn clear(dir: &Dir) -> io::Result<()> {
             empty = false;
             let name = entry.file_name();
             if !entry.file_type()?.is_dir() {
-                dir.remove_file(&name)?;
+                gone(dir.remove_file(&name))?;
                 continue;
             }
             let inner = dir.open_dir(&name)?;
@@ -170,7 +183,7 @@ fn clear(dir: &Dir) -> io::Result<()> {
                 let child = child?;
                 let child_name = child.file_name();
                 if !child.file_type()?.is_dir() {
-                    inner.remove_file(&child_name)?;
+                    gone(inner.remove_file(&child_name))?;
                     continue;
                 }
                 // A name may be taken by something of the guest's.
@@ -182,11 +195,19 @@ fn clear(dir: &Dir) -> io::Result<()> {
                     }
                 }
             }
-            dir.remove_dir(&name)?;
+            gone(dir.remove_dir(&name))?;
         }
         if empty {
             return Ok(());
         }
+    }
+}
+
+/// What somebody else removed is gone as well.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

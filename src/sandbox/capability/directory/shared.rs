@@ -2,8 +2,8 @@
 //! refusals.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     open_files: Quota,
     created_files: Quota,
     write_bytes: Quota,
+    /// The first limit that was met, which ends the execution whatever the guest makes of it.
+    met: OnceLock<Stop>,
 }
 
 /// Why a call came to nothing.
@@ -133,6 +135,7 @@ impl Shared {
             open_files: Quota::new(Limit::OpenFiles, limits),
             created_files: Quota::new(Limit::CreatedFiles, limits),
             write_bytes: Quota::new(Limit::WriteBytes, limits),
+            met: OnceLock::new(),
         }
     }
 
@@ -165,6 +168,14 @@ impl Shared {
         done(self.start(work).await?.await)
     }
 
+    /// Has something done at once, without waiting for a turn.
+    pub fn start_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        self.disk.spawn(work)
+    }
+
     /// Has something done whether or not anybody waits for it.
     pub fn finish(&self, work: impl FnOnce() + Send + 'static) {
         if let Err(error) = self.disk.spawn(work) {
@@ -174,7 +185,7 @@ impl Shared {
 
     /// The right to have one more file open.
     pub fn open(self: &Arc<Self>) -> Result<Open, Fault> {
-        self.open_files.take(1)?;
+        self.note(self.open_files.take(1))?;
         if !self.disk.open() {
             self.open_files.give_back(1);
             tracing::warn!("this host has as many files open for skills as it may");
@@ -185,7 +196,7 @@ impl Shared {
 
     /// Counts a file, directory or link that is about to be made.
     pub fn create(&self) -> Result<(), Stop> {
-        self.created_files.take(1)
+        self.note(self.created_files.take(1))
     }
 
     /// It was not made after all.
@@ -195,7 +206,19 @@ impl Shared {
 
     /// Counts bytes that are about to be written.
     pub fn write(&self, bytes: u64) -> Result<(), Stop> {
-        self.write_bytes.take(bytes)
+        self.note(self.write_bytes.take(bytes))
+    }
+
+    /// The limit that was met, if one was.
+    pub fn met(&self) -> Option<Stop> {
+        self.met.get().copied()
+    }
+
+    fn note(&self, taken: Result<(), Stop>) -> Result<(), Stop> {
+        taken.inspect_err(|stop| {
+            // Only the first one is told.
+            let _ = self.met.set(*stop);
+        })
     }
 
     /// Notes that a guest wanted to write where it may only read.
@@ -219,7 +242,7 @@ impl Shared {
 
     /// Notes that a guest's path led out of what it may touch.
     pub fn escape(&self, grant: &DirectoryGrant, path: &str) -> Fault {
-        let path = shortened(&printable(path, false), 200).into_owned();
+        let path = printable(&shortened(path, 200), false).into_owned();
         self.refusals.add(Denial {
             capability: Capability::Directory,
             subject: grant.guest.clone(),
@@ -232,7 +255,7 @@ impl Shared {
 
     /// Notes that a guest wanted to open something that is no file, directory or link.
     pub fn special(&self, grant: &DirectoryGrant, path: &str, kind: &str) -> Fault {
-        let path = shortened(&printable(path, false), 200).into_owned();
+        let path = printable(&shortened(path, 200), false).into_owned();
         self.refusals.add(Denial {
             capability: Capability::Directory,
             subject: grant.guest.clone(),

@@ -37,8 +37,8 @@ pub(super) enum Place {
     End,
 }
 
-/// Writes all the bytes. Blocks. They count before they are written, and where the file grows by
-/// more than them, that growth.
+/// Writes all the bytes, which are counted already. Blocks. Where the file grows by more than them,
+/// the rest of that growth counts before they are written.
 pub(super) fn write(
     shared: &Shared,
     file: &fs::File,
@@ -50,11 +50,10 @@ pub(super) fn write(
         Place::At(offset) => {
             let size = file.metadata()?.len();
             let growth = offset.saturating_add(length).saturating_sub(size);
-            shared.write(length.max(growth))?;
+            shared.write(growth.saturating_sub(length))?;
             file.write_all_at(bytes, offset)?;
         }
         Place::End => {
-            shared.write(length)?;
             let mut left = bytes;
             while !left.is_empty() {
                 let pieces = [std::io::IoSlice::new(left)];
@@ -233,8 +232,16 @@ impl Writer {
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.check()?;
+        if bytes.len() > PIECE {
+            return Err(StreamError::trap(
+                "more was written than there was room for",
+            ));
+        }
         match self.state {
             Writing::Ready => {
+                // Counted as soon as it is taken over, whenever it goes out.
+                let shared = &self.file.origin.shared;
+                shared.write(bytes.len() as u64).map_err(Fault::from)?;
                 self.state = Writing::Pending(bytes);
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! `wasi:http`: outgoing requests, by way of [`egress`](crate::egress).
 
+mod bounds;
 mod errors;
 
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::sandbox::state::State;
 const WRITE_BYTES: usize = 16 * 1024;
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    bounds::link(linker)
 }
 
 /// Where `wasi:http` asks what to do.

@@ -27,7 +27,8 @@ struct Network;
 export!(Network);
 
 const TOOLS: &[&str] = &[
-    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "spin", "tcp", "udp",
+    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "spin", "tcp", "texts",
+    "udp",
 ];
 
 impl Guest for Network {
@@ -122,6 +123,17 @@ impl Guest for Network {
                 stream.read_to_string(&mut answer)?;
                 Ok(answer)
             })),
+            // Makes a request, and says which texts of so many bytes it takes.
+            "texts" => {
+                let text = "a".repeat(input["bytes"].as_u64().unwrap_or_default() as usize);
+                let request = OutgoingRequest::new(Fields::new());
+                json!({
+                    "method": request.set_method(&Method::Other(text.clone())).is_ok(),
+                    "scheme": request.set_scheme(Some(&Scheme::Other(text.clone()))).is_ok(),
+                    "authority": request.set_authority(Some(&text)).is_ok(),
+                    "path": request.set_path_with_query(Some(&format!("/{text}"))).is_ok(),
+                })
+            }
             "udp" => said(UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
                 socket.send_to(b"ping", to)?;
                 let mut answer = [0; 64];
