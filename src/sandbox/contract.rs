@@ -22,6 +22,8 @@ pub(super) mod bindings {
             // fuel for it: see `interrupt::hand_back`.
             "skillhost:skill/logging.log": async,
             "skillhost:skill/progress.report": async,
+            "wasi:config/store.get": async,
+            "wasi:config/store.get-all": async,
         },
         exports: { default: async },
     });

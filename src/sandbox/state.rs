@@ -1,5 +1,6 @@
 //! What one store holds besides the guest.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,8 @@ pub(super) struct State {
     /// What was refused to the guest.
     pub refusals: Refusals,
     pub network: Network,
-    pub config: wasmtime_wasi_config::WasiConfigVariables,
+    /// Configuration keys and their values.
+    pub config: BTreeMap<String, String>,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
     deadline: Instant,

@@ -2,6 +2,7 @@
 //! [`link`] and [`Capabilities::grant`].
 
 mod chatter;
+mod config;
 mod deadline;
 mod directory;
 mod http;
@@ -11,11 +12,11 @@ mod refusals;
 mod reproducible;
 mod sockets;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
-use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use super::capture::Capture;
 use super::classify::Stop;
@@ -41,9 +42,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     random::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
-    wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| {
-        WasiConfig::from(&state.called().config)
-    })?;
+    super::contract::bindings::wasi::config::store::add_to_linker::<State, Own>(
+        linker,
+        State::called,
+    )?;
     contract::logging::add_to_linker::<State, Own>(linker, State::called)?;
     contract::progress::add_to_linker::<State, Own>(linker, State::called)?;
     contract::tokens::add_to_linker::<State, Own>(linker, State::called)?;
@@ -89,7 +91,7 @@ pub(super) struct Capabilities {
     pub wasi: WasiCtxBuilder,
     pub directories: Directories,
     pub clock: Clock,
-    pub config: WasiConfigVariables,
+    pub config: BTreeMap<String, String>,
     pub chatter: Chatter,
     pub refusals: Refusals,
     pub network: Network,
@@ -110,7 +112,7 @@ impl Capabilities {
             wasi,
             directories: Directories::default(),
             clock: Clock::System,
-            config: WasiConfigVariables::new(),
+            config: BTreeMap::new(),
             network: Network::none(refusals.clone()),
             refusals,
             chatter,
@@ -126,9 +128,7 @@ impl Capabilities {
         for (name, value) in &grants.environment {
             self.wasi.env(name, value);
         }
-        for (key, value) in &grants.config {
-            self.config.insert(key, value);
-        }
+        self.config.clone_from(&grants.config);
     }
 
     /// Opens the directories that are granted.
