@@ -29,7 +29,7 @@ and always shows what it cost.
 Usage: skillhost [OPTIONS] <COMMAND>
 
 Commands:
-  run          What can be granted on the command line
+  run          Run a tool of a skill, in a fresh sandbox
   inspect      Show a skill's tools, what it wants to touch, and whether it fits this host
   new          Start a skill: a crate that builds, passes its tests, and runs
   install      Install a skill, so that it can be run by its name
@@ -116,7 +116,11 @@ fn run() {
         str![[r#"
 exit: 0
 --- stdout
-What can be granted on the command line
+Run a tool of a skill, in a fresh sandbox
+
+The tool's output goes to standard output. What the skill logs, how far it has come, what went wrong
+and what it cost go to standard error. Nothing is granted that is named neither here nor in the
+policy: no files, no environment, no network.
 
 Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
 
