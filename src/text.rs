@@ -49,11 +49,7 @@ pub(crate) fn meant(message: &str) -> Option<String> {
 pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
     let keep = |c: char| match c {
         '\n' | '\t' => lines,
-        '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{2069}'
-        | '\u{feff}' => false,
-        c => !c.is_control(),
+        c => !c.is_control() && !is_invisible(c),
     };
     if text.chars().all(keep) {
         return text.into();
@@ -74,6 +70,18 @@ pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
+/// Whether a character shows nothing itself, or changes how others are shown: general category
+/// "format" (Cf) and the line and paragraph separators of Unicode 17.0, the fillers, and tags.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// At most `max` bytes of a text, cut at a character, with a mark where something is missing.
 pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
     if text.len() <= max {
@@ -89,6 +97,24 @@ pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_shown() {
+        for c in [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{206a}',
+            '\u{e0041}',
+            '\u{3164}',
+            '\u{202e}',
+        ] {
+            assert_eq!(
+                printable(&c.to_string(), true),
+                c.escape_unicode().to_string()
+            );
+        }
+        assert_eq!(printable("é 漢 🙂\u{fe0f}", false), "é 漢 🙂\u{fe0f}");
+    }
 
     #[test]
     fn control_characters_are_shown_not_sent() {

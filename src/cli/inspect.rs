@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
-use skillhost::grant::Declared;
+use skillhost::grant::{Declared, SCRATCH};
 use skillhost::limits::display_bytes;
 use skillhost::skill::{Description, Digest, Manifest, Package, Tool};
 use skillhost::text::printable;
@@ -231,6 +231,9 @@ fn wants(declared: &Declared) -> String {
             directory.mode.as_str().into(),
             printable(directory.description.as_deref().unwrap_or(""), false).into_owned(),
         ]);
+    }
+    if declared.scratch {
+        wants.row(["scratch".into(), SCRATCH.into()]);
     }
     for request in &declared.http {
         wants.row(["http".into(), request.to_string()]);

@@ -338,6 +338,16 @@ async fn what_is_no_file_is_not_opened() {
     for answer in self::answers(devices, calls).await {
         assert_eq!(answer, error("not-permitted"));
     }
+    // In these, the host's own memory and variables are files.
+    let process = Grants::default().directory("/proc", "/proc", Mode::Rw);
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "self/mem"},
+        {"call": "open", "at": 0, "path": "self/environ"},
+        {"call": "open", "at": 0, "path": "sys/kernel/hostname", "write": true},
+    ]);
+    for answer in self::answers(process, calls).await {
+        assert_eq!(answer, error("not-permitted"));
+    }
 }
 
 fn check_exhausted(result: &ExecutionResult, expected: Limit, allowed: u64) {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skillhost::execution::Phase;
-use skillhost::grant::{Denial, Grants};
+use skillhost::grant::{Capability, Denial, Grants};
 use skillhost::{
     Admission, Cause, Control, ExecutionResult, Failure, Host, LimitOverrides, Limits,
     ResourceUsage, Skill,
@@ -106,7 +106,15 @@ fn missing(host: &Host, skill: &Skill, requested: &Grants) -> Vec<Denial> {
         None => requested,
     };
     let declared = skill.manifest().map(|manifest| &manifest.grants);
-    skillhost::grant::missing(name, declared, granted)
+    let mut missing = skillhost::grant::missing(name, declared, granted);
+    // A skill often declares more requests than anybody wants to grant. Where some are granted, what
+    // it lacks of them shows in what it was denied.
+    missing.retain(|denial| match denial.capability {
+        Capability::Http => granted.http.is_empty(),
+        Capability::Socket => granted.sockets.is_empty(),
+        _ => true,
+    });
+    missing
 }
 
 /// A token that Ctrl-C cancels.

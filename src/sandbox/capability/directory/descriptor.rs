@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -174,12 +175,20 @@ impl Directory {
                 _open: open,
             }))),
             DescriptorType::RegularFile if wanted.directory => Err(ErrorCode::NotDirectory.into()),
+            DescriptorType::RegularFile if is_of_the_kernel(&named)? => {
+                let grant = &self.origin.grant;
+                Err(self
+                    .origin
+                    .shared
+                    .special(grant, path, "a file of the kernel's"))
+            }
             DescriptorType::RegularFile => {
                 let writable = wanted.write || wanted.truncate;
                 let file = std::fs::File::options()
                     .read(wanted.read || !writable)
                     .write(writable)
                     .truncate(wanted.truncate)
+                    .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
                     .open(format!("/proc/self/fd/{}", named.as_raw_fd()))?;
                 Ok(Descriptor::File(Arc::new(File {
                     file,
@@ -255,6 +264,31 @@ impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Whether it stands in a file system that the kernel makes up: in `/proc`, the memory and the
+/// variables of this very process are files, and reading others waits for ever.
+fn is_of_the_kernel(named: &cap_std::fs::File) -> io::Result<bool> {
+    // From `linux/magic.h`: proc, sysfs, debugfs, tracefs, securityfs, bpf, cgroup, cgroup2, selinux,
+    // pstore, efivarfs, configfs, fusectl, binfmt_misc.
+    const MAGIC: [i64; 14] = [
+        0x9fa0,
+        0x6265_6572,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x0027_e0eb,
+        0x6367_7270,
+        0xf97c_ff8c,
+        0x6165_676c,
+        0xde5e_81e4,
+        0x6265_6570,
+        0x6573_5543,
+        0x4249_4e4d,
+    ];
+    let kind = rustix::fs::fstatfs(named)?.f_type;
+    Ok(MAGIC.contains(&(kind as i64 & 0xffff_ffff)))
 }
 
 fn timespec(time: Option<SystemTimeSpec>) -> Timespec {

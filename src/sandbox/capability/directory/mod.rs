@@ -49,7 +49,7 @@ pub(in crate::sandbox) struct Directories {
 }
 
 /// How long an answer waits for its scratch directory to be gone.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A scratch directory that is to be removed, on a thread that may block, even where this is only
 /// dropped.
@@ -59,7 +59,7 @@ pub(in crate::sandbox) struct Removal {
 }
 
 impl Removal {
-    /// Waits until the directory is gone, or for a second.
+    /// Waits until the directory is gone, or for five seconds.
     pub async fn done(mut self) {
         let scratch = self.scratch.take();
         let Ok(removing) = self.shared.start_now(move || drop(scratch)) else {

@@ -1,5 +1,6 @@
 //! Scratch directories: private to one execution, and gone when it ends.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -70,9 +71,6 @@ impl ScratchRoot {
             return Ok(Arc::clone(folder));
         }
         fs::create_dir_all(&self.base)?;
-        if let Err(error) = sweep(&self.base) {
-            tracing::debug!("old scratch directories stay behind: {error}");
-        }
         let path = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(PermissionsExt::from_mode(0o700))
@@ -89,6 +87,14 @@ impl ScratchRoot {
             _lock: lock,
         });
         *folder = Some(Arc::clone(&made));
+        // Beside, and once its own is there: nobody waits for the rubbish of others.
+        let base = self.base.clone();
+        let swept = std::thread::Builder::new()
+            .name("skillhost-sweep".into())
+            .spawn(move || sweep(&base));
+        if let Err(error) = swept {
+            tracing::debug!("old scratch directories stay behind: {error}");
+        }
         Ok(made)
     }
 }
@@ -112,33 +118,44 @@ impl Drop for Folder {
 }
 
 /// Removes the folders of hosts that are no more.
-fn sweep(base: &Path) -> io::Result<()> {
-    let base = Dir::open_ambient_dir(base, cap_std::ambient_authority())?;
-    for entry in base.entries()? {
-        let name = entry?.file_name();
+fn sweep(base: &Path) {
+    let entries = Dir::open_ambient_dir(base, cap_std::ambient_authority())
+        .and_then(|base| base.entries().map(|entries| (base, entries)));
+    let Ok((base, entries)) = entries else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
         if !name.to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        // Others may put what they like into a base such as `/tmp`, so only a directory of this
-        // user's own is touched, and it is held by its handle rather than by its name.
-        let Ok(folder) = base.open_dir_nofollow(&name) else {
-            continue;
-        };
-        let metadata = folder.dir_metadata()?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            continue;
+        if let Err(error) = sweep_one(&base, &name) {
+            tracing::debug!("an old scratch directory stays behind: {error}");
         }
-        let lock = match folder.open(LOCK) {
-            Ok(lock) => Some(lock.into_std()),
-            // One that has no lock is just being made, or was left half removed.
-            Err(_) if is_old(&metadata) => None,
-            Err(_) => continue,
-        };
-        // Held until it is gone.
-        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
-            clear(&folder)?;
-            base.remove_dir(&name)?;
-        }
+    }
+}
+
+fn sweep_one(base: &Dir, name: &OsStr) -> io::Result<()> {
+    // Others may put what they like into a base such as `/tmp`, so only a directory of this user's
+    // own is touched, and it is held by its handle rather than by its name.
+    let Ok(folder) = base.open_dir_nofollow(name) else {
+        return Ok(());
+    };
+    let metadata = folder.dir_metadata()?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+        return Ok(());
+    }
+    let lock = match folder.open(LOCK) {
+        Ok(lock) => Some(lock.into_std()),
+        // One that has no lock is just being made, or was left half removed.
+        Err(_) if is_old(&metadata) => None,
+        Err(_) => return Ok(()),
+    };
+    // Held until it is gone.
+    if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+        clear(&folder)?;
+        gone(folder.remove_file(LOCK))?;
+        base.remove_dir(name)?;
     }
     Ok(())
 }
@@ -155,6 +172,8 @@ fn remove(path: &Path) -> io::Result<()> {
     let mut ended = Ok(());
     for _ in 0..ATTEMPTS {
         clear(&dir)?;
+        // The last to go: without it, what is left is nobody's to remove.
+        gone(dir.remove_file(LOCK))?;
         ended = fs::remove_dir(path);
         match &ended {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
@@ -164,7 +183,7 @@ fn remove(path: &Path) -> io::Result<()> {
     ended
 }
 
-/// Removes all that is in a directory, however deep it is nested: what lies two levels down is
+/// Removes all that is in a directory but a file that is called as a lock, however deep it is nested: what lies two levels down is
 /// moved up, so that neither the stack nor the number of open files grows with the depth.
 fn clear(dir: &Dir) -> io::Result<()> {
     let mut moved = 0_u64;
@@ -172,8 +191,11 @@ fn clear(dir: &Dir) -> io::Result<()> {
         let mut empty = true;
         for entry in dir.entries()? {
             let entry = entry?;
-            empty = false;
             let name = entry.file_name();
+            if name == LOCK && entry.file_type()?.is_file() {
+                continue;
+            }
+            empty = false;
             if !entry.file_type()?.is_dir() {
                 gone(dir.remove_file(&name))?;
                 continue;
@@ -271,8 +293,7 @@ mod tests {
         std::os::unix::fs::symlink(&documents, base.path().join("skillhost-scratch-x")).unwrap();
         let unrelated = base.path().join("other");
         fs::create_dir(&unrelated).unwrap();
-        let next = ScratchRoot::new(base.path().into());
-        drop(next.make().unwrap());
+        sweep(base.path());
         assert!(!dead.exists());
         assert!(kept.path.exists() && unrelated.exists());
         assert!(documents.join(LOCK).exists());
