@@ -31,8 +31,8 @@ use skill::Skills;
 /// Loads skills and runs requests. Cheap to clone; every clone is the same host, and tasks and
 /// threads share it freely.
 ///
-/// Its methods that return futures want a tokio runtime with time enabled, and where a skill is granted
-/// the network, with I/O as well (`enable_all`).
+/// Its methods that return futures want a tokio runtime with time enabled, and where a skill is
+/// granted the network, with I/O as well (`enable_all`).
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,

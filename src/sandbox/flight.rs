@@ -117,7 +117,7 @@ impl Flight {
         self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
-        self.denials = state.refusals.take();
+        self.denials = state.network.refusals().take();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
         (
             self.usage.connections,

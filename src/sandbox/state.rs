@@ -9,7 +9,7 @@ use wasmtime::{CallHook, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{Capabilities, Chatter, Directories, Network, Refusals};
+use super::capability::{Capabilities, Chatter, Directories, Network};
 use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::FUEL_BETWEEN_CHECKS;
@@ -31,8 +31,6 @@ pub(super) struct State {
     pub limiter: Limiter,
     pub chatter: Chatter,
     pub directories: Directories,
-    /// What was refused to the guest.
-    pub refusals: Refusals,
     pub network: Network,
     /// Configuration keys and their values.
     pub config: BTreeMap<String, String>,
@@ -61,7 +59,6 @@ impl State {
             clock,
             config,
             chatter,
-            refusals,
             network,
         } = capabilities;
         wasi.max_random_size(MAX_RANDOM_BYTES);
@@ -76,7 +73,6 @@ impl State {
             limiter: Limiter::new(limits),
             chatter,
             directories,
-            refusals,
             network,
             config,
             host_calls: 0,

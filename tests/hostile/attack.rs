@@ -29,32 +29,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::handmade::{Handmade, TOOL};
+pub use crate::harness::NONE;
 use crate::harness::{self, LATE, PAGE, behaviours_path, check_result};
 use crate::measure::{Held, check_alone, check_leaves_nothing_but, time_to_write};
 
-/// No limit asked for: the host's own apply.
-pub const NONE: LimitOverrides = LimitOverrides {
-    fuel: None,
-    memory_bytes: None,
-    table_elements: None,
-    instances: None,
-    wall_time: None,
-    input_bytes: None,
-    output_bytes: None,
-    attachment_bytes: None,
-    stdout_bytes: None,
-    stderr_bytes: None,
-    log_bytes: None,
-    progress_bytes: None,
-    host_bytes: None,
-    handles: None,
-    open_files: None,
-    created_files: None,
-    write_bytes: None,
-    connections: None,
-    http_request_bytes: None,
-    http_response_bytes: None,
-};
 /// Long enough to be well in the middle of things, short enough for a test.
 pub const SHORT: Duration = Duration::from_millis(60);
 /// What a guest may run past its time, in processor time: that it waits for the processor of a busy

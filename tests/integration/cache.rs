@@ -11,8 +11,8 @@ use serde_json::json;
 use skillhost::{CompileEvent, ExecutionRequest, Host, HostError, LoadError, Status};
 
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{behaviours_path, load, output, run_tool};
-use crate::limits::NONE;
 
 /// A host with a cache of its own, and how often it has compiled.
 fn counting(folder: &Path) -> (Host, Arc<AtomicUsize>) {

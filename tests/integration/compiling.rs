@@ -10,8 +10,8 @@ use skillhost::{
 
 use crate::child::{isolation, settings};
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{behaviours_path, load, run_tool};
-use crate::limits::NONE;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

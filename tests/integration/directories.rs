@@ -13,8 +13,8 @@ use skillhost::execution::Phase;
 use skillhost::grant::{Capability, Clock, Grants, Mode, Random};
 use skillhost::{Cause, ExecutionRequest, ExecutionResult, Host, Limit, LimitOverrides, Status};
 
+use crate::harness::NONE;
 use crate::harness::{behaviours_path, builder, cause, directories_path, execute, host, output};
-use crate::limits::NONE;
 
 /// A folder with `open`, which is granted under `/data`, and `secret.txt` beside it.
 struct Folder(tempfile::TempDir);

@@ -141,7 +141,7 @@ async fn a_fifo_does_not_hold_the_host_up() {
     assert!(made.success());
     let limits = skillhost::LimitOverrides {
         wall_time: Some(std::time::Duration::from_millis(300)),
-        ..crate::limits::NONE
+        ..crate::harness::NONE
     };
     let grants = Grants::default().directory(folder.path().join("open"), "/data", Mode::Rw);
     let request = request(host(), "read", json!({"path": "/data/fifo"}))

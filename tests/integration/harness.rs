@@ -22,6 +22,30 @@ pub const PAGE: u64 = 64 << 10;
 /// What a guest that is stopped in time may be late on a busy machine.
 pub const LATE: Duration = Duration::from_secs(3);
 
+/// No limit asked for: the host's own apply.
+pub const NONE: LimitOverrides = LimitOverrides {
+    fuel: None,
+    memory_bytes: None,
+    table_elements: None,
+    instances: None,
+    wall_time: None,
+    input_bytes: None,
+    output_bytes: None,
+    attachment_bytes: None,
+    stdout_bytes: None,
+    stderr_bytes: None,
+    log_bytes: None,
+    progress_bytes: None,
+    host_bytes: None,
+    handles: None,
+    open_files: None,
+    created_files: None,
+    write_bytes: None,
+    connections: None,
+    http_request_bytes: None,
+    http_response_bytes: None,
+};
+
 /// The component of `tests/guests/behaviours`, built when it is first asked for.
 pub fn behaviours_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{builder, check_undisturbed, execute, load, output, request, run_tool};
-use crate::limits::NONE;
 
 /// One slot, so that every execution gets the same place in the pool.
 #[tokio::test]

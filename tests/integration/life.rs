@@ -12,11 +12,11 @@ use skillhost::{Cause, Control, ExecutionRequest, Host, LimitOverrides, Limits, 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::NONE;
 use crate::harness::{
     Record, behaviours_path, builder, cause, check_timeout, check_undisturbed, execute, host,
     output, request, run,
 };
-use crate::limits::NONE;
 
 #[tokio::test]
 async fn events_come_in_order() {

@@ -9,32 +9,10 @@ use skillhost::{Cause, Control, Limit, LimitOverrides, Limits, Status};
 
 use crate::handmade::Handmade;
 use crate::harness::{
-    PAGE, Record, builder, cause, check_exhausted, check_undisturbed, execute, host, load, request,
-    run, run_handmade, run_tool,
+    NONE, PAGE, Record, builder, cause, check_exhausted, check_undisturbed, execute, host, load,
+    request, run, run_handmade, run_tool,
 };
 
-pub const NONE: LimitOverrides = LimitOverrides {
-    fuel: None,
-    memory_bytes: None,
-    table_elements: None,
-    instances: None,
-    wall_time: None,
-    input_bytes: None,
-    output_bytes: None,
-    attachment_bytes: None,
-    stdout_bytes: None,
-    stderr_bytes: None,
-    log_bytes: None,
-    progress_bytes: None,
-    host_bytes: None,
-    handles: None,
-    open_files: None,
-    created_files: None,
-    write_bytes: None,
-    connections: None,
-    http_request_bytes: None,
-    http_response_bytes: None,
-};
 /// Long enough to be well in the middle of things, short enough for a test.
 const SHORT: Duration = Duration::from_millis(60);
 

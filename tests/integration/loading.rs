@@ -8,8 +8,8 @@ use skillhost::skill::{Package, PackageError};
 use skillhost::{Host, Limits, LoadError, Misfit};
 
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{behaviours_path, builder, check_undisturbed, host, load, output, run_tool};
-use crate::limits::NONE;
 
 /// The error of what cannot be loaded. It must not take long, and must not break anything.
 async fn error(host: &Host, component: Vec<u8>) -> LoadError {

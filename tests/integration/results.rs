@@ -4,10 +4,10 @@ use serde_json::json;
 use skillhost::{Cause, ExecutionRequest, Fault, Status};
 
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{
     cause, check_undisturbed, execute, host, load, output, request, run, run_handmade,
 };
-use crate::limits::NONE;
 
 #[tokio::test]
 async fn a_success_has_output_identity_and_limits() {

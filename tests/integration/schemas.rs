@@ -8,8 +8,8 @@ use skillhost::skill::DescriptionError;
 use skillhost::{ExecutionRequest, LimitOverrides, LoadError};
 
 use crate::handmade::{Answer, Description, Handmade};
+use crate::harness::NONE;
 use crate::harness::{builder, execute};
-use crate::limits::NONE;
 
 /// What loading a skill or checking one value may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);

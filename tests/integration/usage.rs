@@ -9,10 +9,10 @@ use skillhost::{
 };
 
 use crate::handmade::Handmade;
+use crate::harness::NONE;
 use crate::harness::{
     PAGE, Record, builder, cause, execute, host, load, request, run, run_handmade, run_tool,
 };
-use crate::limits::NONE;
 
 fn counting_to(turns: u32) -> Handmade {
     Handmade {

@@ -93,7 +93,6 @@ pub(super) struct Capabilities {
     pub clock: Clock,
     pub config: BTreeMap<String, String>,
     pub chatter: Chatter,
-    pub refusals: Refusals,
     pub network: Network,
 }
 
@@ -107,14 +106,12 @@ impl Capabilities {
     pub fn new(skill: &str, stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
-        let refusals = Refusals::new(skill, chatter.listeners());
         Capabilities {
             wasi,
             directories: Directories::default(),
             clock: Clock::System,
             config: BTreeMap::new(),
-            network: Network::none(refusals.clone()),
-            refusals,
+            network: Network::none(Refusals::new(skill, chatter.listeners())),
             chatter,
         }
     }
@@ -138,7 +135,8 @@ impl Capabilities {
         limits: &Limits,
         backing: &Backing,
     ) -> Result<(), NotGranted> {
-        self.directories = Directories::open(grants, backing, &self.refusals, limits).await?;
+        self.directories =
+            Directories::open(grants, backing, self.network.refusals(), limits).await?;
         Ok(())
     }
 }

@@ -61,7 +61,8 @@ impl Network {
         self.hooks.granted.as_ref()
     }
 
-    pub(super) fn refusals(&self) -> &Refusals {
+    /// What was refused to the guest, of the network and of all else.
+    pub fn refusals(&self) -> &Refusals {
         &self.hooks.refusals
     }
 
