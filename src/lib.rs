@@ -44,6 +44,9 @@ mod sandbox;
 
 pub mod host;
 
+#[cfg(feature = "queue")]
+pub mod queue;
+
 #[cfg(feature = "doctor")]
 pub mod doctor;
 

@@ -262,6 +262,8 @@ impl Phase {
 pub enum Rejection {
     /// A grant does not fit what the skill declares, or cannot be given.
     Grant,
+    /// The tool runs only after somebody has approved it.
+    Approval,
     /// A hook of the embedder's said no.
     Hook,
 }

@@ -1,0 +1,231 @@
+//! Attempts end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::super::counters::{Counter, Happened, Measure, Tally};
+use super::super::error::QueueError;
+use super::super::job::JobStatus;
+use super::super::outcome::Outcome;
+use super::super::retry::Retry;
+use super::super::store::{AttemptRow, Flags, Lane, Place, Result, Row, Rows, Shared};
+use super::super::time::Micros;
+use super::super::transition::{Trigger, transition};
+use super::record;
+
+/// How one attempt ended, as its worker says.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub job: Uuid,
+    pub seq: i64,
+    pub fence: i64,
+    pub worker: Uuid,
+    pub outcome: Arc<Outcome>,
+    pub retry: Arc<Retry>,
+    /// How it ended, in a word.
+    pub status: &'static str,
+    /// JSON for the record of the attempt.
+    pub details: String,
+    /// JSON of the result, to be kept if it completes the job.
+    pub result: Option<String>,
+}
+
+/// Where a job stands after one attempt at it.
+pub(crate) type Settled = Result<JobStatus>;
+
+/// The most records of attempts that were not used up, of one job.
+const UNCOUNTED: i64 = 100;
+
+/// Settles attempts, each by itself: one that is no longer its worker's is refused, and changes
+/// nothing.
+pub(crate) async fn settle(
+    rows: &mut dyn Rows,
+    endings: &[Ending],
+    now: Micros,
+) -> Result<Vec<Settled>> {
+    let seqs: Vec<i64> = endings.iter().map(|ending| ending.seq).collect();
+    let mut found: HashMap<i64, Row> = rows
+        .jobs_by_seq(&seqs)
+        .await?
+        .into_iter()
+        .map(|row| (row.seq, row))
+        .collect();
+    let mut writes = Writes::default();
+    let mut answers = Vec::with_capacity(endings.len());
+    for ending in endings {
+        let theirs = found.remove(&ending.seq).filter(|row| {
+            row.status == JobStatus::Running
+                && row.fence == ending.fence
+                && row.worker == Some(ending.worker)
+                && row.id == ending.job
+        });
+        let Some(row) = theirs else {
+            answers.push(Err(QueueError::Stale(ending.job)));
+            continue;
+        };
+        let trigger = Trigger::End {
+            outcome: &ending.outcome,
+            retry: &ending.retry,
+        };
+        let status = writes.end(
+            row,
+            trigger,
+            ending.status,
+            ending.details.clone(),
+            ending.result.clone(),
+            now,
+        )?;
+        answers.push(Ok(status));
+    }
+    writes.write(rows, now).await?;
+    Ok(answers)
+}
+
+/// What the ends of attempts change.
+#[derive(Default)]
+pub(super) struct Writes {
+    rows: Vec<Row>,
+    attempts: Vec<AttemptRow>,
+    results: Vec<(i64, String)>,
+    shared: Shared,
+    /// How many stopped running, by lane.
+    stopped: HashMap<i64, i64>,
+    tally: Tally,
+}
+
+impl Writes {
+    /// One attempt ended.
+    pub fn end(
+        &mut self,
+        mut row: Row,
+        trigger: Trigger<'_>,
+        status: &str,
+        details: String,
+        result: Option<String>,
+        now: Micros,
+    ) -> Result<JobStatus> {
+        let change = transition(&row.standing(), trigger, now).map_err(|impossible| {
+            QueueError::Internal(format!(
+                "job {} is {}, and an attempt at it ended",
+                row.id, impossible.status
+            ))
+        })?;
+        let (from, kind) = (row.status, change.event);
+        let number = row.attempts + 1;
+        let counted = change.attempts > row.attempts;
+        let started = row.started.unwrap_or(now);
+        self.attempts.push(AttemptRow {
+            job: row.seq,
+            fence: row.fence,
+            number,
+            counted,
+            worker: row.worker.unwrap_or_default(),
+            started,
+            ended: now,
+            status: status.to_owned(),
+            details,
+        });
+        row.apply(change, now);
+        row.worker = None;
+        self.shared
+            .tally
+            .moved(row.lane, Some(from), Some(row.status));
+        *self.stopped.entry(row.lane).or_default() += 1;
+        self.tally.took(Measure::Run, now, now - started);
+        if counted && row.status != JobStatus::Completed {
+            self.tally.happened(Happened::FailedAttempts, now, 1);
+        }
+        ended(&row, &mut self.tally, now);
+        if row.status.is_waiting() {
+            self.shared.places.push(place(&row));
+        }
+        self.shared
+            .events
+            .push(super::event(&row, kind, Some(number), now));
+        if row.status == JobStatus::Completed
+            && let Some(result) = result
+            && !row.flags.has(Flags::FORGET)
+        {
+            self.results.push((row.seq, result));
+        }
+        let status = row.status;
+        self.rows.push(row);
+        Ok(status)
+    }
+
+    /// Writes it all down.
+    pub async fn write(mut self, rows: &mut dyn Rows, now: Micros) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        rows.update_jobs(&self.rows).await?;
+        rows.insert_attempts(&self.attempts).await?;
+        if !self.results.is_empty() {
+            rows.insert_results(&self.results).await?;
+        }
+        release(rows, &self.rows).await?;
+        let ids: Vec<i64> = self.stopped.keys().copied().collect();
+        for Lane {
+            id,
+            queue,
+            tenant,
+            skill,
+            ..
+        } in rows.lanes_by_id(&ids).await?
+        {
+            let count = self.stopped.get(&id).copied().unwrap_or_default();
+            for scope in [queue, tenant, skill] {
+                self.shared.tally.add(Counter::Running(scope), -count);
+            }
+        }
+        self.shared.tally.extend(self.tally);
+        record(rows, self.shared, now).await
+    }
+}
+
+/// The place of a job that waits.
+pub(super) fn place(row: &Row) -> Place {
+    Place {
+        seq: row.seq,
+        lane: row.lane,
+        priority: row.priority,
+        due: row.due,
+    }
+}
+
+/// Counts a job that has come to its end.
+pub(super) fn ended(row: &Row, tally: &mut Tally, now: Micros) {
+    let what = match row.status {
+        JobStatus::Completed => Happened::Completed,
+        JobStatus::Cancelled => Happened::Cancelled,
+        JobStatus::Dead => {
+            let cause = row.cause.clone().unwrap_or_default();
+            tally.add(Counter::Dead(row.lane, cause), 1);
+            Happened::Dead
+        }
+        _ => return,
+    };
+    tally.happened(what, now, 1);
+}
+
+/// Gives back what jobs held that have come to their end, and lets their callbacks be sent.
+pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row]) -> Result<()> {
+    let having = |flag: Flags| -> Vec<&Row> {
+        changed
+            .iter()
+            .filter(|row| row.status.is_terminal() && row.flags.has(flag))
+            .collect()
+    };
+    let keyed: Vec<Uuid> = having(Flags::KEY).iter().map(|row| row.id).collect();
+    if !keyed.is_empty() {
+        rows.release_keys(&keyed).await?;
+    }
+    Ok(())
+}
+
+/// How many records of attempts that were not used up are kept.
+pub(crate) fn uncounted_kept() -> i64 {
+    UNCOUNTED
+}

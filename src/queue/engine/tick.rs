@@ -1,0 +1,108 @@
+//! What has to be done from time to time, by whichever worker comes first.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::super::error::QueueError;
+use super::super::outcome::WORKER_LOST;
+use super::super::retry::Retry;
+use super::super::store::{Flags, Result, Row, Rows, Shared};
+use super::super::time::Micros;
+use super::super::transition::{Trigger, transition};
+use super::settle::{Writes, ended, release};
+use super::{absorb, catch_up};
+
+/// How many jobs of a dead worker are put back in one transaction.
+const BATCH: usize = 512;
+
+/// What a tick did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ticked {
+    /// Jobs that were taken from dead workers.
+    pub rescued: usize,
+    /// Jobs whose deadline passed while they waited.
+    pub expired: usize,
+    /// Whether there may be more of either.
+    pub more: bool,
+}
+
+/// Puts jobs of dead workers through the state machine, and ends those whose deadline passed.
+pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
+    catch_up(rows, now).await?;
+    let mut done = Ticked::default();
+    for worker in rows.expired_workers(now).await? {
+        done.rescued += rescue(rows, worker, BATCH - done.rescued, now).await?;
+        if done.rescued >= BATCH {
+            done.more = true;
+            break;
+        }
+    }
+    let overdue = rows.overdue(now, BATCH).await?;
+    done.more |= overdue.len() >= BATCH;
+    done.expired = expire(rows, overdue, now).await?;
+    Ok(done)
+}
+
+/// Takes jobs from a worker that died; forgets the worker once it has none.
+pub(crate) async fn rescue(
+    rows: &mut dyn Rows,
+    worker: Uuid,
+    most: usize,
+    now: Micros,
+) -> Result<usize> {
+    let lost = rows.jobs_of(worker, most).await?;
+    if lost.is_empty() {
+        rows.remove_worker(worker).await?;
+        return Ok(0);
+    }
+    let seqs: Vec<i64> = lost.iter().map(|row| row.seq).collect();
+    let bodies: HashMap<i64, _> = rows.bodies(&seqs).await?.into_iter().collect();
+    let mut writes = Writes::default();
+    let count = lost.len();
+    for row in lost {
+        let retry: Retry = bodies
+            .get(&row.seq)
+            .and_then(|body| serde_json::from_str(&body.retry).ok())
+            .ok_or_else(|| {
+                QueueError::Damaged(format!("the retry plan of job {} cannot be read", row.id))
+            })?;
+        let trigger = Trigger::Lost {
+            retry: &retry,
+            destructive: row.flags.has(Flags::DESTRUCTIVE),
+        };
+        let details = serde_json::json!({
+            "failure": {"message": "its worker died, or lost touch with the queue"},
+        });
+        writes.end(row, trigger, WORKER_LOST, details.to_string(), None, now)?;
+    }
+    writes.write(rows, now).await?;
+    if count < most {
+        rows.remove_worker(worker).await?;
+    }
+    Ok(count)
+}
+
+async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<usize> {
+    let mut shared = Shared::default();
+    let mut changed = Vec::with_capacity(overdue.len());
+    for mut row in overdue {
+        let Ok(change) = transition(&row.standing(), Trigger::Expire, now) else {
+            continue;
+        };
+        super::control::unplace(rows, &row).await?;
+        let (from, kind) = (row.status, change.event);
+        row.apply(change, now);
+        shared.tally.moved(row.lane, Some(from), Some(row.status));
+        ended(&row, &mut shared.tally, now);
+        shared.events.push(super::event(&row, kind, None, now));
+        changed.push(row);
+    }
+    if changed.is_empty() {
+        return Ok(0);
+    }
+    rows.update_jobs(&changed).await?;
+    release(rows, &changed).await?;
+    absorb(rows, shared, now).await?;
+    Ok(changed.len())
+}

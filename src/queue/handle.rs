@@ -1,0 +1,4 @@
+//! The queue, from the outside.
+
+/// x
+pub struct Queue;

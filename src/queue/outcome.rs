@@ -1,0 +1,177 @@
+//! What became of one attempt.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::retry::RetryCause;
+use super::time::{Micros, SECOND, micros};
+use crate::execution::Rejection;
+use crate::{Cause, ExecutionResult, Limit};
+
+/// What became of one attempt.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// A skill was executed, or was not admitted.
+    Executed {
+        /// The answer.
+        result: Box<ExecutionResult>,
+        /// Whether the tool is marked destructive and not idempotent by its author.
+        destructive: bool,
+    },
+    /// A handler did it.
+    Done(Value),
+    /// A handler could not do it.
+    Failed {
+        /// What went wrong, in a sentence.
+        message: String,
+        /// Whether another try may help.
+        retryable: bool,
+        /// How long to wait before that, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// Not now: again then, no attempt used up.
+    Snoozed {
+        /// When.
+        until: DateTime<Utc>,
+    },
+    /// Its worker hands it back, no attempt used up.
+    Released {
+        /// Why, as the name of a cause, such as `shutdown`.
+        cause: &'static str,
+    },
+}
+
+/// What follows from an outcome, attempts and deadline aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Completed,
+    /// Another try, where the policy has one on this cause.
+    Again {
+        on: RetryCause,
+        cause: &'static str,
+        after: Option<Micros>,
+    },
+    /// The same try would end the same way.
+    Dead(&'static str),
+    /// Back to the queue until then, no attempt used up.
+    Back {
+        cause: &'static str,
+        until: Micros,
+    },
+    Snoozed {
+        until: Micros,
+    },
+    /// Somebody has to say whether it may run.
+    Ask,
+    Cancelled,
+}
+
+/// How long a job waits for another worker when this one lacks its skill.
+const ELSEWHERE: Micros = 10 * SECOND;
+/// How long a job waits when its worker's host is broken.
+const BROKEN: Micros = 5 * SECOND;
+
+impl Outcome {
+    pub(crate) fn verdict(&self, now: Micros) -> Verdict {
+        match self {
+            Outcome::Done(_) => Verdict::Completed,
+            Outcome::Failed {
+                retryable,
+                retry_after_ms,
+                ..
+            } => error(*retryable, *retry_after_ms),
+            Outcome::Snoozed { until } => Verdict::Snoozed {
+                until: micros(*until),
+            },
+            Outcome::Released { cause } => {
+                let broken = *cause == HOST_ERROR;
+                let until = if broken { now + BROKEN } else { now };
+                Verdict::Back { cause, until }
+            }
+            Outcome::Executed { result, .. } => match &result.failure {
+                None => Verdict::Completed,
+                Some(failure) => failed(&failure.cause, now),
+            },
+        }
+    }
+
+    /// Whether nobody knows how much of it was done, and doing it twice does harm.
+    pub(crate) fn is_destructive(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Executed {
+                destructive: true,
+                ..
+            }
+        )
+    }
+}
+
+/// The cause of a job that its worker handed back because its host is broken.
+pub(crate) const HOST_ERROR: &str = "host_error";
+/// The cause of a job that waits for somebody's word.
+pub(crate) const APPROVAL_NEEDED: &str = "approval_needed";
+/// The cause of a job whose worker died.
+pub(crate) const WORKER_LOST: &str = "worker_lost";
+
+fn error(retryable: bool, retry_after_ms: Option<u64>) -> Verdict {
+    let (on, cause) = match retryable {
+        true => (RetryCause::RetryableError, "retryable_error"),
+        false => (RetryCause::SkillError, "skill_error"),
+    };
+    let after = retry_after_ms.map(|after| {
+        Micros::try_from(after).map_or(Micros::MAX, |after| after.saturating_mul(1_000))
+    });
+    Verdict::Again { on, cause, after }
+}
+
+/// The table of DESIGN: retry by cause.
+fn failed(cause: &Cause, now: Micros) -> Verdict {
+    let again = |on: RetryCause, cause| Verdict::Again {
+        on,
+        cause,
+        after: None,
+    };
+    match cause {
+        Cause::SkillError {
+            retryable,
+            retry_after_ms,
+            ..
+        } => error(*retryable, *retry_after_ms),
+        Cause::Trap { .. } => again(RetryCause::Trap, "trap"),
+        Cause::HostPanic => again(RetryCause::Trap, "host_panic"),
+        // Its own deadline: no later try can meet it.
+        Cause::Timeout {
+            limit: Limit::Deadline,
+            ..
+        } => Verdict::Dead("deadline"),
+        Cause::Timeout { .. } => again(RetryCause::Timeout, "timeout"),
+        Cause::InvalidOutput { .. } => again(RetryCause::InvalidOutput, "invalid_output"),
+        Cause::ResourceExhausted { limit, .. } => {
+            again(RetryCause::ResourceExhausted, limit.as_str())
+        }
+        Cause::InvalidInput { .. } => Verdict::Dead("invalid_input"),
+        Cause::UnknownTool { .. } => Verdict::Dead("unknown_tool"),
+        Cause::NotLoaded => Verdict::Back {
+            cause: "not_loaded",
+            until: now + ELSEWHERE,
+        },
+        Cause::Rejected {
+            reason: Rejection::Approval,
+            ..
+        } => Verdict::Ask,
+        Cause::Rejected {
+            retry_at: Some(at), ..
+        } => Verdict::Back {
+            cause: "rejected",
+            until: micros(*at).max(now),
+        },
+        Cause::Rejected { .. } => Verdict::Dead("rejected"),
+        Cause::Cancelled { .. } => Verdict::Cancelled,
+        Cause::HostError => Verdict::Back {
+            cause: HOST_ERROR,
+            until: now + BROKEN,
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! A new job, looked at and written as rows before anybody waits for it.
+
+use std::sync::Arc;
+
+use super::engine::submit::Prepared;
+use super::error::QueueError;
+use super::job::{Due, JobStatus, KeyScope, Mode, NewJob, Work};
+use super::retry::{Retry, RetryPolicy};
+use super::store::{Body, Flags, KeyRow, LaneKey, Row};
+use super::time::{Micros, SECOND, micros};
+
+/// The most tags on a job.
+const MAX_TAGS: usize = 20;
+/// The most bytes of a name: of a queue or a tag.
+const MAX_NAME: usize = 64;
+/// The most bytes of a tenant, a user, a skill's reference or a key.
+const MAX_TEXT: usize = 255;
+/// The most milliseconds that a job may be put off: ten years.
+const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
+
+/// Looks at a job and writes it as rows. `policy` is what holds where the job says nothing.
+pub(crate) fn prepare(
+    job: NewJob,
+    policy: impl FnOnce(&NewJob) -> Arc<RetryPolicy>,
+    max_bytes: usize,
+    now: Micros,
+) -> Result<Prepared, QueueError> {
+    check(&job)?;
+    let policy = match &job.retry {
+        Some(policy) => policy.clone(),
+        None => (*policy(&job)).clone(),
+    };
+    policy.check()?;
+    let scheduled = match job.due {
+        Due::Now => now,
+        Due::AfterMs(delay) if delay <= MAX_DELAY_MS => now + (delay as Micros) * 1_000,
+        Due::AfterMs(delay) => {
+            return Err(invalid(format!(
+                "a delay of {delay} ms is more than ten years"
+            )));
+        }
+        Due::At(at) => micros(at),
+    };
+    let flags = Flags::default()
+        .with(
+            Flags::KEY,
+            matches!(&job.key, Some(key) if key.scope == KeyScope::Unfinished),
+        )
+        .with(Flags::CALLBACK, job.callback.is_some())
+        .with(Flags::FORGET, job.mode == Mode::FireAndForget);
+    let tenant = job.tenant.clone().unwrap_or_default();
+    let lane = LaneKey {
+        queue: job.queue.clone(),
+        tenant: tenant.clone(),
+        skill: job.skill(),
+    };
+    let key = job.key.as_ref().map(|key| KeyRow {
+        tenant,
+        key: key.key.clone(),
+        job: job.id,
+        until: match key.scope {
+            KeyScope::Unfinished => None,
+            KeyScope::PeriodS(seconds) => {
+                let period = Micros::try_from(seconds).unwrap_or(Micros::MAX);
+                Some(now.saturating_add(period.saturating_mul(SECOND)))
+            }
+        },
+    });
+    let row = Row {
+        seq: 0,
+        id: job.id,
+        lane: 0,
+        kind: job.work.kind(),
+        status: if job.paused {
+            JobStatus::Paused
+        } else {
+            JobStatus::Pending
+        },
+        cause: None,
+        priority: job.priority,
+        attempts: 0,
+        max_attempts: policy.max_attempts,
+        fence: 0,
+        worker: None,
+        created: now,
+        updated: now,
+        scheduled,
+        due: scheduled,
+        started: None,
+        completed: None,
+        deadline: job.deadline.map(micros),
+        cancel_requested: false,
+        flags,
+    };
+    let seed = job.id.as_u64_pair();
+    let retry = Retry::plan(policy, seed.0 ^ seed.1);
+    let body = Body {
+        submitted: text(&job)?,
+        retry: text(&retry)?,
+    };
+    if body.submitted.len() > max_bytes {
+        return Err(invalid(format!(
+            "it has {} bytes as JSON; {max_bytes} are allowed",
+            body.submitted.len()
+        )));
+    }
+    Ok(Prepared {
+        row,
+        lane,
+        body,
+        key,
+        tags: job.tags.into_iter().collect(),
+    })
+}
+
+fn text<T: serde::Serialize>(value: &T) -> Result<String, QueueError> {
+    serde_json::to_string(value)
+        .map_err(|error| invalid(format!("it cannot be written as JSON: {error}")))
+}
+
+fn invalid(what: impl Into<String>) -> QueueError {
+    QueueError::Invalid(what.into())
+}
+
+fn check(job: &NewJob) -> Result<(), QueueError> {
+    let is_name = |name: &str| {
+        (1..=MAX_NAME).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    if !is_name(&job.queue) {
+        return Err(invalid(format!(
+            "the queue's name {:?} is not 1 to {MAX_NAME} of a-z, A-Z, 0-9, _, - and .",
+            crate::text::shortened(&job.queue, 100)
+        )));
+    }
+    let skill = job.skill();
+    let texts = [
+        ("tenant", job.tenant.as_deref()),
+        ("user", job.user.as_deref()),
+        (
+            "idempotency key",
+            job.key.as_ref().map(|key| key.key.as_str()),
+        ),
+        (
+            "skill",
+            Some(skill.as_str()).filter(|skill| !skill.is_empty()),
+        ),
+    ];
+    for (what, text) in texts {
+        let Some(text) = text else { continue };
+        if text.is_empty() || text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+            return Err(invalid(format!(
+                "the {what} is not 1 to {MAX_TEXT} bytes without control characters"
+            )));
+        }
+    }
+    if job.tags.len() > MAX_TAGS {
+        return Err(invalid(format!(
+            "it has {} tags; {MAX_TAGS} are allowed",
+            job.tags.len()
+        )));
+    }
+    if let Some(tag) = job
+        .tags
+        .iter()
+        .find(|tag| tag.is_empty() || tag.len() > MAX_NAME || tag.chars().any(char::is_control))
+    {
+        return Err(invalid(format!(
+            "the tag {:?} is not 1 to {MAX_NAME} bytes without control characters",
+            crate::text::shortened(tag, 100)
+        )));
+    }
+    if (job.mode == Mode::Deferred) != job.callback.is_some() {
+        return Err(invalid(
+            "a job has a callback where its mode is `deferred`, and nowhere else",
+        ));
+    }
+    if let Work::Custom { name, .. } = &job.work
+        && name.is_empty()
+    {
+        return Err(invalid("the name of its handler is empty"));
+    }
+    Ok(())
+}

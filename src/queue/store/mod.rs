@@ -1,0 +1,430 @@
+//! Where the queue is kept: the rows, and what can be done with them.
+//!
+//! The decisions are made above, once for every store ([`engine`](super::engine)): a store reads and
+//! writes rows, many at a time, within one transaction. It also says whether its transactions are
+//! *serial*. Some rows everybody would have to write: counters, the places of waiting jobs, the
+//! numbers of events. A transaction that is not serial puts such changes aside ([`Rows::defer`]), and
+//! the next serial one takes them in, so that writers do not wait for each other.
+
+pub(crate) mod sqlite;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::counters::{Counter, Tally};
+use super::error::QueueError;
+use super::event::JobEventKind;
+use super::fair::Head;
+use super::job::{JobStatus, Kind, Priority};
+use super::operation::Operation;
+use super::time::Micros;
+
+pub(crate) type Result<T> = std::result::Result<T, QueueError>;
+/// What a store answers, now or later.
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// The state of one job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    /// In the order in which they were submitted. 0 before it is stored.
+    pub seq: i64,
+    pub id: Uuid,
+    pub lane: i64,
+    pub kind: Kind,
+    pub status: JobStatus,
+    pub cause: Option<String>,
+    pub priority: Priority,
+    pub attempts: u32,
+    pub max_attempts: u32,
+    /// How often it was claimed: the fencing token of the last claim.
+    pub fence: i64,
+    /// Whose claim that was.
+    pub worker: Option<Uuid>,
+    pub created: Micros,
+    pub updated: Micros,
+    /// When it was to run first.
+    pub scheduled: Micros,
+    /// When it may run next.
+    pub due: Micros,
+    pub started: Option<Micros>,
+    pub completed: Option<Micros>,
+    pub deadline: Option<Micros>,
+    pub cancel_requested: bool,
+    pub flags: Flags,
+}
+
+/// What a job has, so that nobody has to look for it in vain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Flags(pub i64);
+
+impl Flags {
+    /// An idempotency key that holds until it has ended.
+    pub const KEY: Flags = Flags(1);
+    /// A callback.
+    pub const CALLBACK: Flags = Flags(2);
+    /// A tool that is marked destructive and not idempotent.
+    pub const DESTRUCTIVE: Flags = Flags(4);
+    /// Nobody will ask for its output.
+    pub const FORGET: Flags = Flags(8);
+
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[must_use]
+    pub fn with(self, other: Flags, on: bool) -> Flags {
+        Flags(if on { self.0 | other.0 } else { self.0 })
+    }
+}
+
+/// What does not change of a job, as JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Body {
+    /// The [`NewJob`](super::NewJob).
+    pub submitted: String,
+    /// The [`Retry`](super::Retry).
+    pub retry: String,
+}
+
+/// One attempt that ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttemptRow {
+    pub job: i64,
+    pub fence: i64,
+    /// Which attempt it was, counted from 1.
+    pub number: u32,
+    /// Whether it was used up.
+    pub counted: bool,
+    pub worker: Uuid,
+    pub started: Micros,
+    pub ended: Micros,
+    /// How it ended: a status of an execution, or `released`, `snoozed`, `worker_lost`.
+    pub status: String,
+    /// Failure, usage, limits, digest and the like, as JSON.
+    pub details: String,
+}
+
+/// What an idempotency key points to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KeyRow {
+    pub tenant: String,
+    pub key: String,
+    pub job: Uuid,
+    /// Until when it holds; `None`: until the job has ended.
+    pub until: Option<Micros>,
+}
+
+/// A queue, tenant and skill: what jobs have in common that stand in one line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LaneKey {
+    pub queue: String,
+    /// Empty for none.
+    pub tenant: String,
+    /// Empty for none.
+    pub skill: String,
+}
+
+/// A lane, with what it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lane {
+    pub id: i64,
+    pub share: i64,
+    pub queue: i64,
+    pub tenant: i64,
+    pub skill: i64,
+}
+
+impl Lane {
+    /// Its queue, tenant and skill.
+    pub fn scopes(&self) -> [i64; 3] {
+        [self.queue, self.tenant, self.skill]
+    }
+}
+
+/// What can be paused, and bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeKind {
+    /// A queue.
+    Queue,
+    /// A tenant.
+    Tenant,
+    /// A skill, by name or as jobs refer to it.
+    Skill,
+}
+super::job::names!(ScopeKind, "kind of scope", Queue => "queue", Tenant => "tenant", Skill => "skill");
+
+/// A queue, tenant or skill.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scope {
+    pub id: i64,
+    pub kind: ScopeKind,
+    pub name: String,
+    pub paused: bool,
+    /// How many of its jobs may run at once.
+    pub concurrency: Option<i64>,
+    /// How many of its jobs may start in a period.
+    pub rate: Option<Rate>,
+    /// A tenant's part, against others: at least 1.
+    pub weight: i64,
+    /// Where newcomers to a queue begin; see [`fair`](super::fair).
+    pub clock: i64,
+    /// Closed until then, for its rate; 0 for not.
+    pub closed_until: Micros,
+    /// Closed for its concurrency.
+    pub full: bool,
+}
+
+impl Scope {
+    /// Whether none of its jobs may start now.
+    pub fn is_closed(&self, now: Micros) -> bool {
+        self.paused || self.full || self.closed_until > now
+    }
+}
+
+/// How many may start in a period, with a bucket of tokens that fills evenly and holds one period's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rate {
+    pub count: i64,
+    pub period: Micros,
+    /// When the bucket was, or will be, empty and began to fill: the generic cell rate algorithm's
+    /// theoretical arrival time (ITU-T I.371).
+    pub arrival: Micros,
+}
+
+/// One tenant in one queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShareRow {
+    pub id: i64,
+    pub tenant: i64,
+    pub virtual_time: i64,
+}
+
+/// A lane that has waiting jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitingLane {
+    pub id: i64,
+    pub share: i64,
+    pub skill: i64,
+}
+
+/// A job's place among those that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub seq: i64,
+    pub lane: i64,
+    pub priority: Priority,
+    pub due: Micros,
+}
+
+/// One event that has no number yet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct EventRow {
+    pub job: Uuid,
+    pub kind: JobEventKind,
+    pub at: Micros,
+    pub attempt: Option<u32>,
+    /// JSON, or empty.
+    pub data: String,
+}
+
+/// Changes to what everybody writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Shared {
+    pub tally: Tally,
+    /// Jobs that begin to wait.
+    pub places: Vec<Place>,
+    pub events: Vec<EventRow>,
+}
+
+impl Shared {
+    pub fn is_empty(&self) -> bool {
+        self.tally.0.is_empty() && self.places.is_empty() && self.events.is_empty()
+    }
+}
+
+/// A worker that lives, or did.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct WorkerRow {
+    pub id: Uuid,
+    /// A name for people: host and process.
+    pub name: String,
+    pub started: Micros,
+    /// Until when its claims hold.
+    pub lease_until: Micros,
+}
+
+/// Which jobs to list. All that are named must hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// One of these statuses; any where empty.
+    pub status: Vec<JobStatus>,
+    /// This kind.
+    pub kind: Option<Kind>,
+    /// This queue.
+    pub queue: Option<String>,
+    /// This tenant.
+    pub tenant: Option<String>,
+    /// This skill, as the job names it.
+    pub skill: Option<String>,
+    /// This tag.
+    pub tag: Option<String>,
+    /// Dead, paused or waiting for this cause.
+    pub cause: Option<String>,
+    /// Submitted before this one: where to go on with the next page.
+    pub before: Option<Uuid>,
+    /// At most so many; 100 unless set, and at most 10,000.
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// How many to give.
+    pub(crate) fn most(&self) -> usize {
+        self.limit.unwrap_or(100).clamp(1, 10_000)
+    }
+}
+
+/// All of a job but its attempts and result.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub row: Row,
+    pub body: Body,
+    pub lane: LaneKey,
+}
+
+/// What is read beside those who write, each as of one moment.
+pub(crate) trait Reads: Send + Sync {
+    /// Jobs, the last submitted first.
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>>;
+    /// These jobs, in this order, those that are not there being left out.
+    fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
+    /// Attempts at a job, in order.
+    fn attempts(&self, seq: i64) -> Answer<'_, Vec<AttemptRow>>;
+    /// A job's result and the last word on how far it has come, as JSON.
+    fn result(&self, seq: i64) -> Answer<'_, (Option<String>, Option<String>)>;
+    /// Events after this one, in order, with their numbers.
+    fn events(&self, after: i64, most: usize) -> Answer<'_, Vec<(i64, EventRow)>>;
+    /// The first event that is kept, and the last that there was; 0 for none.
+    fn event_bounds(&self) -> Answer<'_, (i64, i64)>;
+    /// Every counter of these kinds: kind, number, name, value. What was put aside is counted in.
+    fn counters<'a>(
+        &'a self,
+        kinds: &'a [&'static str],
+    ) -> Answer<'a, Vec<(String, i64, String, i64)>>;
+    /// Every lane.
+    fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>>;
+    /// Every scope of a kind.
+    fn scopes(&self, kind: ScopeKind) -> Answer<'_, Vec<Scope>>;
+    /// When the oldest job was submitted that has this status.
+    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>>;
+    /// Every worker whose lease holds.
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
+    /// Jobs that this worker has, and somebody asked to cancel.
+    fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>>;
+    /// When the next job that waits for its time is due.
+    fn next_due(&self) -> Answer<'_, Option<Micros>>;
+}
+
+/// Where a queue is kept.
+pub(crate) trait Store: Send + Sync {
+    /// Hands over something to be written.
+    fn send(&self, operation: Operation);
+    /// Reads beside those who write.
+    fn reads(&self) -> &dyn Reads;
+}
+
+/// One transaction.
+///
+/// Rows come back in the order in which they were asked for, those that are not there being left
+/// out, unless it says otherwise. Rows of jobs that are read stay as they are until the transaction
+/// ends.
+pub(crate) trait Rows: Send {
+    /// Whether no other serial transaction runs meanwhile.
+    fn is_serial(&self) -> bool;
+
+    /// Finds or makes lanes, one for each key.
+    fn lanes<'a>(&'a mut self, keys: &'a [LaneKey]) -> Answer<'a, Vec<Lane>>;
+    fn lanes_by_id<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Lane>>;
+
+    /// Stores new jobs and gives their numbers.
+    fn insert_jobs<'a>(&'a mut self, jobs: &'a [(Row, &'a Body)]) -> Answer<'a, Vec<i64>>;
+    fn insert_tags<'a>(&'a mut self, tags: &'a [(i64, &'a str)]) -> Answer<'a, ()>;
+    fn jobs<'a>(&'a mut self, ids: &'a [Uuid]) -> Answer<'a, Vec<Row>>;
+    fn jobs_by_seq<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<Row>>;
+    /// Waiting or paused jobs whose deadline has passed.
+    fn overdue(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Row>>;
+    /// Running jobs of a worker.
+    fn jobs_of(&mut self, worker: Uuid, most: usize) -> Answer<'_, Vec<Row>>;
+    fn update_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
+    /// Removes jobs with all that belongs to them, their events aside.
+    fn delete_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
+    fn bodies<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, Body)>>;
+
+    /// Takes keys for jobs; where one is taken, the job that has it.
+    fn take_keys<'a>(
+        &'a mut self,
+        keys: &'a [KeyRow],
+        now: Micros,
+    ) -> Answer<'a, Vec<Option<Uuid>>>;
+    /// Gives back keys that hold until their job has ended.
+    fn release_keys<'a>(&'a mut self, jobs: &'a [Uuid]) -> Answer<'a, ()>;
+
+    fn insert_attempts<'a>(&'a mut self, attempts: &'a [AttemptRow]) -> Answer<'a, ()>;
+    /// Keeps results, JSON each.
+    fn insert_results<'a>(&'a mut self, results: &'a [(i64, String)]) -> Answer<'a, ()>;
+    /// Keeps the last word on how far jobs have come, JSON each.
+    fn put_progress<'a>(&'a mut self, progress: &'a [(i64, String)]) -> Answer<'a, ()>;
+
+    /// Puts changes aside for the next serial transaction.
+    fn defer<'a>(&'a mut self, shared: &'a Shared) -> Answer<'a, ()>;
+    /// Takes what was put aside, in order.
+    fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>>;
+
+    // Only within a serial transaction.
+
+    fn add_counters<'a>(&'a mut self, tally: &'a Tally) -> Answer<'a, ()>;
+    fn counters<'a>(&'a mut self, counters: &'a [Counter]) -> Answer<'a, Vec<i64>>;
+    fn insert_events<'a>(&'a mut self, events: &'a [EventRow]) -> Answer<'a, ()>;
+    /// Puts jobs in line: their lane, head and share.
+    fn insert_ready<'a>(&'a mut self, ready: &'a [(i64, Head)]) -> Answer<'a, ()>;
+    /// Takes jobs out of line, where they are in it.
+    fn remove_ready<'a>(&'a mut self, ready: &'a [(i64, Head)]) -> Answer<'a, ()>;
+    /// Keeps jobs until they are due.
+    fn insert_later<'a>(&'a mut self, places: &'a [Place]) -> Answer<'a, ()>;
+    fn remove_later<'a>(&'a mut self, places: &'a [(Micros, i64)]) -> Answer<'a, ()>;
+    /// Takes those that are due.
+    fn take_due(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Place>>;
+
+    fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>>;
+    /// Finds or makes a scope.
+    fn scope<'a>(&'a mut self, kind: ScopeKind, name: &'a str) -> Answer<'a, Scope>;
+    fn update_scope<'a>(&'a mut self, scope: &'a Scope) -> Answer<'a, ()>;
+    /// Scopes that are closed for their rate until then or before.
+    fn scopes_to_reopen(&mut self, now: Micros) -> Answer<'_, Vec<Scope>>;
+    /// Queues that have somebody in line, or those of these.
+    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>>;
+    /// Tenants of a queue that have jobs in line of which some may start, who has had least first.
+    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>>;
+    fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>>;
+    fn set_virtual_time<'a>(&'a mut self, shares: &'a [(i64, i64)]) -> Answer<'a, ()>;
+    /// Closes or opens a tenant's shares.
+    fn close_tenant(&mut self, tenant: i64, closed: bool) -> Answer<'_, ()>;
+    /// Lanes of these shares with jobs in line, those of closed skills left out.
+    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>>;
+    /// The first jobs in each of these lanes.
+    fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>>;
+    /// Marks lanes as empty or not, and their shares with them; gives the shares that were empty
+    /// before.
+    fn set_waiting<'a>(&'a mut self, lanes: &'a [i64], waiting: bool) -> Answer<'a, Vec<i64>>;
+
+    fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()>;
+    /// Renews a lease; whether it was there to renew.
+    fn renew(&mut self, worker: Uuid, until: Micros) -> Answer<'_, bool>;
+    fn remove_worker(&mut self, worker: Uuid) -> Answer<'_, ()>;
+    /// Workers whose lease has expired.
+    fn expired_workers(&mut self, now: Micros) -> Answer<'_, Vec<Uuid>>;
+}

@@ -1,0 +1,237 @@
+//! The queue in a SQLite file.
+//!
+//! One connection writes, on a thread of its own, in transactions that each take in all that is
+//! waiting to be written (group commit); `synchronous=FULL`, so that what was acknowledged survives a
+//! power cut. Readers have connections of their own (write-ahead log). Other processes may use the
+//! file at the same time.
+
+mod answers;
+mod lines;
+mod notice;
+mod read;
+mod rows;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use tokio::sync::watch;
+
+use super::{Lane, LaneKey, Reads, Result, Store};
+use crate::queue::error::QueueError;
+use crate::queue::operation::Operation;
+use crate::queue::time::Clock;
+
+use notice::Notice;
+use read::Reader;
+use writer::Writer;
+
+/// How long another process may hold the file before we give up: `SQLITE_BUSY` reaches nobody while
+/// others do their work.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// The schema, step by step. What was released never changes.
+const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// A queue in a file.
+pub(crate) struct SqliteStore {
+    writer: Writer,
+    reader: Reader,
+    _notice: Notice,
+}
+
+impl SqliteStore {
+    /// Opens a file, making it if it is not there. `changed` is bumped whenever it was written.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>, changed: &watch::Sender<u64>) -> Result<Self> {
+        Ok(SqliteStore {
+            writer: Writer::open(path, clock, changed.clone())?,
+            reader: Reader::new(path),
+            _notice: Notice::start(path, changed.clone())?,
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn send(&self, operation: Operation) {
+        self.writer.send(operation);
+    }
+
+    fn reads(&self) -> &dyn Reads {
+        &self.reader
+    }
+}
+
+/// One connection, with what it knows by heart.
+pub(crate) struct Sqlite {
+    connection: Connection,
+    /// Lanes are never removed.
+    lanes: HashMap<LaneKey, Lane>,
+    lanes_by_id: HashMap<i64, Lane>,
+}
+
+/// The most lanes to know by heart; more are looked up.
+const LANES: usize = 10_000;
+
+impl Sqlite {
+    /// Opens a file to write; makes it, and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(parent).map_err(|error| {
+                QueueError::Unavailable(format!("cannot make `{}`: {error}", parent.display()))
+            })?;
+        }
+        private(path)?;
+        let mut connection = connect(path, true)?;
+        migrate(&mut connection, path)?;
+        Ok(Sqlite {
+            connection,
+            lanes: HashMap::new(),
+            lanes_by_id: HashMap::new(),
+        })
+    }
+
+    /// Begins a transaction that nobody else's can run beside.
+    fn begin(&mut self) -> Result<()> {
+        Ok(self.run("BEGIN IMMEDIATE")?)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        Ok(self.run("COMMIT")?)
+    }
+
+    fn roll_back(&mut self) {
+        // What was learnt may have been undone.
+        self.lanes.clear();
+        self.lanes_by_id.clear();
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.run("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn run(&self, statement: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+}
+
+/// Opens a connection.
+pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection> {
+    let flags = if write {
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+    };
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| at(path, error))?;
+    let set = || -> rusqlite::Result<()> {
+        connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(128);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", false)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "cache_size", -65_536)?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        if write {
+            // A checkpoint writes each page once, however often it changed: rarer is cheaper.
+            connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+        } else {
+            connection.pragma_update(None, "query_only", true)?;
+        }
+        Ok(())
+    };
+    set().map_err(|error| at(path, error))?;
+    Ok(connection)
+}
+
+/// Makes the file readable for its owner alone: requests and results stand in it.
+fn private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(QueueError::Unavailable(format!(
+            "cannot make `{}`: {error}",
+            path.display()
+        ))),
+    }
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
+    let steps: Vec<M<'_>> = STEPS.iter().map(|step| M::up(step)).collect();
+    let known = steps.len();
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| at(path, error))?;
+    let known_version = i64::try_from(known).unwrap_or(i64::MAX);
+    if found > known_version {
+        return Err(QueueError::TooNew {
+            database: path.display().to_string(),
+            found,
+            known: known_version,
+        });
+    }
+    if found == known_version {
+        return Ok(());
+    }
+    // One at a time: two processes may come at once.
+    let lock = std::fs::File::open(path)
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| {
+            QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
+        })?;
+    let migrated = Migrations::new(steps).to_latest(connection);
+    drop(lock);
+    migrated.map_err(|error| {
+        QueueError::Unavailable(format!(
+            "cannot bring `{}` up to date: {error}",
+            path.display()
+        ))
+    })
+}
+
+fn at(path: &Path, error: rusqlite::Error) -> QueueError {
+    match QueueError::from(error) {
+        QueueError::Unavailable(what) => {
+            QueueError::Unavailable(format!("`{}`: {what}", path.display()))
+        }
+        QueueError::Damaged(what) => QueueError::Damaged(format!("`{}`: {what}", path.display())),
+        QueueError::Full(what) => QueueError::Full(format!("`{}`: {what}", path.display())),
+        other => other,
+    }
+}
+
+impl From<rusqlite::Error> for QueueError {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => QueueError::Full(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => QueueError::Damaged(text),
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory,
+            ) => QueueError::Unavailable(text),
+            _ => QueueError::Internal(format!("SQLite: {text}")),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Reading beside the writer: connections of their own, on threads that may block.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+use uuid::Uuid;
+
+use super::super::{
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Reads, Result, Scope, ScopeKind,
+    WorkerRow,
+};
+use super::connect;
+use super::lines::{SCOPE, scope};
+use super::rows::{COLUMNS, limit, name, row, uuid};
+use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
+use crate::queue::time::Micros;
+
+/// The most connections that are kept for the next who reads.
+const KEPT: usize = 4;
+
+/// Reads a file.
+pub(crate) struct Reader {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Reader {
+    pub fn new(path: &Path) -> Self {
+        Reader {
+            path: path.to_owned(),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Reads on a thread that may block.
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Answer<'a, T> {
+        let (path, idle) = (self.path.clone(), self.idle.clone());
+        Box::pin(async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let taken = idle.lock().ok().and_then(|mut idle| idle.pop());
+                let connection = match taken {
+                    Some(connection) => connection,
+                    None => connect(&path, false)?,
+                };
+                let found = read(&connection);
+                if let Ok(mut idle) = idle.lock()
+                    && idle.len() < KEPT
+                {
+                    idle.push(connection);
+                }
+                found
+            });
+            reading.await.map_err(|error| {
+                QueueError::Internal(format!("reading the queue failed: {error}"))
+            })?
+        })
+    }
+}
+
+/// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
+fn select(tail: &str) -> String {
+    let columns: Vec<String> = COLUMNS
+        .split(", ")
+        .map(|column| format!("jobs.{}", column.trim()))
+        .collect();
+    format!(
+        "SELECT {}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
+         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane \
+         JOIN scopes AS queues ON queues.id = lanes.queue \
+         JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+         JOIN scopes AS skills ON skills.id = lanes.skill {tail}",
+        columns.join(", ")
+    )
+}
+
+fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
+    Ok(Found {
+        row: row(read)?,
+        body: Body {
+            submitted: read.get(20)?,
+            retry: read.get(21)?,
+        },
+        lane: LaneKey {
+            queue: read.get(22)?,
+            tenant: read.get(23)?,
+            skill: read.get(24)?,
+        },
+    })
+}
+
+/// The conditions of a filter, and what they are filled with.
+fn conditions(filter: &Filter) -> (String, Vec<Sql>) {
+    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut values = Vec::new();
+    if !filter.status.is_empty() {
+        // Names of ours, and written out: the planner must see that `completed` is not among them
+        // to use the index that leaves it out.
+        let names: Vec<String> = filter
+            .status
+            .iter()
+            .map(|status| format!("'{}'", status.as_str()))
+            .collect();
+        conditions.push(format!("jobs.status IN ({})", names.join(", ")));
+        if !filter.status.contains(&JobStatus::Completed) {
+            conditions.push("jobs.status <> 'completed'".to_owned());
+        }
+    }
+    let texts = [
+        (
+            "jobs.kind = ?",
+            filter.kind.map(|kind| kind.as_str().to_owned()),
+        ),
+        ("queues.name = ?", filter.queue.clone()),
+        ("tenants.name = ?", filter.tenant.clone()),
+        ("skills.name = ?", filter.skill.clone()),
+        ("jobs.cause = ?", filter.cause.clone()),
+        (
+            "jobs.seq IN (SELECT seq FROM tags WHERE tag = ?)",
+            filter.tag.clone(),
+        ),
+    ];
+    for (condition, text) in texts {
+        if let Some(text) = text {
+            conditions.push(condition.to_owned());
+            values.push(Sql::Text(text));
+        }
+    }
+    if let Some(before) = filter.before {
+        conditions.push("jobs.seq < (SELECT seq FROM jobs WHERE id = ?)".to_owned());
+        values.push(Sql::Blob(before.as_bytes().to_vec()));
+    }
+    (conditions.join(" AND "), values)
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    with: Vec<Sql>,
+    read: impl FnMut(&SqlRow<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(rusqlite::params_from_iter(with), read)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+impl Reads for Reader {
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>> {
+        let (conditions, mut values) = conditions(filter);
+        values.push(limit(filter.most()));
+        let sql = select(&format!(
+            "WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ?"
+        ));
+        self.read(move |connection| all(connection, &sql, values, found))
+    }
+
+    fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>> {
+        let ids = ids.to_vec();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&select("WHERE jobs.id = ?1"))?;
+            let mut jobs = Vec::with_capacity(ids.len());
+            for id in ids {
+                jobs.extend(statement.query_row([id.as_bytes()], found).optional()?);
+            }
+            Ok(jobs)
+        })
+    }
+
+    fn attempts(&self, seq: i64) -> Answer<'_, Vec<AttemptRow>> {
+        self.read(move |connection| {
+            let sql = "SELECT job, fence, number, counted, worker, started, ended, status, details \
+                       FROM attempts WHERE job = ?1 ORDER BY fence";
+            all(connection, sql, vec![Sql::Integer(seq)], |read| {
+                Ok(AttemptRow {
+                    job: read.get(0)?,
+                    fence: read.get(1)?,
+                    number: read.get(2)?,
+                    counted: read.get(3)?,
+                    worker: uuid(read, 4)?,
+                    started: read.get(5)?,
+                    ended: read.get(6)?,
+                    status: read.get(7)?,
+                    details: read.get(8)?,
+                })
+            })
+        })
+    }
+
+    fn result(&self, seq: i64) -> Answer<'_, (Option<String>, Option<String>)> {
+        self.read(move |connection| {
+            let one = |sql: &str| -> Result<Option<String>> {
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(statement.query_row([seq], |read| read.get(0)).optional()?)
+            };
+            Ok((
+                one("SELECT result FROM results WHERE seq = ?1")?,
+                one("SELECT progress FROM progress WHERE seq = ?1")?,
+            ))
+        })
+    }
+
+    fn events(&self, after: i64, most: usize) -> Answer<'_, Vec<(i64, EventRow)>> {
+        self.read(move |connection| {
+            let sql = "SELECT id, job, kind, at, attempt, data FROM events WHERE id > ?1 \
+                       ORDER BY id LIMIT ?2";
+            all(
+                connection,
+                sql,
+                vec![Sql::Integer(after), limit(most)],
+                |read| {
+                    let event = EventRow {
+                        job: uuid(read, 1)?,
+                        kind: name(read, 2)?,
+                        at: read.get(3)?,
+                        attempt: read.get(4)?,
+                        data: read.get(5)?,
+                    };
+                    Ok((read.get(0)?, event))
+                },
+            )
+        })
+    }
+
+    fn event_bounds(&self) -> Answer<'_, (i64, i64)> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT coalesce((SELECT min(id) FROM events), 0), \
+                 (SELECT last FROM numbers WHERE name = 'event')",
+            )?;
+            Ok(statement.query_row([], |read| Ok((read.get(0)?, read.get(1)?)))?)
+        })
+    }
+
+    fn counters<'a>(
+        &'a self,
+        kinds: &'a [&'static str],
+    ) -> Answer<'a, Vec<(String, i64, String, i64)>> {
+        let kinds = kinds.to_vec();
+        self.read(move |connection| {
+            let mut counters = Vec::new();
+            for kind in kinds {
+                let sql = "SELECT kind, number, name, value FROM counters WHERE kind = ?1";
+                counters.extend(all(
+                    connection,
+                    sql,
+                    vec![Sql::Text(kind.to_owned())],
+                    |read| Ok((read.get(0)?, read.get(1)?, read.get(2)?, read.get(3)?)),
+                )?);
+            }
+            Ok(counters)
+        })
+    }
+
+    fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>> {
+        self.read(|connection| {
+            let sql = "SELECT lanes.id, queues.name, tenants.name, skills.name FROM lanes \
+                       JOIN scopes AS queues ON queues.id = lanes.queue \
+                       JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+                       JOIN scopes AS skills ON skills.id = lanes.skill";
+            all(connection, sql, Vec::new(), |read| {
+                let key = LaneKey {
+                    queue: read.get(1)?,
+                    tenant: read.get(2)?,
+                    skill: read.get(3)?,
+                };
+                Ok((read.get(0)?, key))
+            })
+        })
+    }
+
+    fn scopes(&self, kind: ScopeKind) -> Answer<'_, Vec<Scope>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {SCOPE} FROM scopes WHERE kind = ?1 ORDER BY name");
+            let kind = Sql::Text(kind.as_str().to_owned());
+            all(connection, &sql, vec![kind], scope)
+        })
+    }
+
+    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT created_at FROM jobs WHERE status = ?1 AND status <> 'completed' \
+                 ORDER BY seq LIMIT 1",
+            )?;
+            Ok(statement
+                .query_row([status.as_str()], |read| read.get(0))
+                .optional()?)
+        })
+    }
+
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>> {
+        self.read(move |connection| {
+            let sql = "SELECT id, name, started, lease_until FROM workers WHERE lease_until > ?1 \
+                       ORDER BY started";
+            all(connection, sql, vec![Sql::Integer(now)], |read| {
+                Ok(WorkerRow {
+                    id: uuid(read, 0)?,
+                    name: read.get(1)?,
+                    started: read.get(2)?,
+                    lease_until: read.get(3)?,
+                })
+            })
+        })
+    }
+
+    fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>> {
+        self.read(move |connection| {
+            let sql = "SELECT id FROM jobs WHERE worker = ?1 AND cancel_requested = 1";
+            let worker = Sql::Blob(worker.as_bytes().to_vec());
+            all(connection, sql, vec![worker], |read| uuid(read, 0))
+        })
+    }
+
+    fn next_due(&self) -> Answer<'_, Option<Micros>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT min(due_at) FROM later")?;
+            Ok(statement.query_row(params![], |read| read.get(0))?)
+        })
+    }
+}

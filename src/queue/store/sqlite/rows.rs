@@ -1,0 +1,423 @@
+//! Jobs, and what belongs to them.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{OptionalExtension as _, Row as SqlRow, params};
+use uuid::Uuid;
+
+use super::super::{AttemptRow, Body, EventRow, Flags, KeyRow, Result, Row, Shared, WorkerRow};
+use super::Sqlite;
+use crate::queue::counters::{Counter, Tally};
+use crate::queue::engine::settle::uncounted_kept;
+use crate::queue::error::QueueError;
+use crate::queue::time::Micros;
+
+/// The columns of a job's state, in the order in which [`row`] reads them.
+pub(super) const COLUMNS: &str = "seq, id, lane, kind, status, cause, priority, attempts, \
+    max_attempts, fence, worker, created_at, updated_at, scheduled_at, due_at, started_at, \
+    completed_at, deadline, cancel_requested, flags";
+
+/// Reads a job's state.
+pub(super) fn row(found: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        seq: found.get(0)?,
+        id: uuid(found, 1)?,
+        lane: found.get(2)?,
+        kind: name(found, 3)?,
+        status: name(found, 4)?,
+        cause: found.get(5)?,
+        priority: name(found, 6)?,
+        attempts: found.get(7)?,
+        max_attempts: found.get(8)?,
+        fence: found.get(9)?,
+        worker: optional_uuid(found, 10)?,
+        created: found.get(11)?,
+        updated: found.get(12)?,
+        scheduled: found.get(13)?,
+        due: found.get(14)?,
+        started: found.get(15)?,
+        completed: found.get(16)?,
+        deadline: found.get(17)?,
+        cancel_requested: found.get(18)?,
+        flags: Flags(found.get(19)?),
+    })
+}
+
+pub(super) fn uuid(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<Uuid> {
+    found.get::<_, [u8; 16]>(index).map(Uuid::from_bytes)
+}
+
+fn optional_uuid(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> {
+    let bytes: Option<[u8; 16]> = found.get(index)?;
+    Ok(bytes.map(Uuid::from_bytes))
+}
+
+/// Reads a name that is one of an enum's.
+pub(super) fn name<T: std::str::FromStr>(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text = found.get_ref(index)?.as_str()?;
+    text.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(
+            index,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
+    })
+}
+
+impl Sqlite {
+    /// The next numbers of a kind; the first of them.
+    fn numbers(&self, name: &str, count: usize) -> Result<i64> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let last: i64 = self
+            .connection
+            .prepare_cached("UPDATE numbers SET last = last + ?2 WHERE name = ?1 RETURNING last")?
+            .query_row(params![name, count], |found| found.get(0))?;
+        Ok(last - count + 1)
+    }
+
+    pub(super) fn insert_jobs_now(&self, jobs: &[(Row, &Body)]) -> Result<Vec<i64>> {
+        let first = self.numbers("job", jobs.len())?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO jobs (seq, id, lane, kind, status, cause, priority, attempts, \
+             max_attempts, fence, worker, created_at, updated_at, scheduled_at, due_at, \
+             started_at, completed_at, deadline, cancel_requested, flags) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+             ?18, ?19, ?20)",
+        )?;
+        let mut body = self
+            .connection
+            .prepare_cached("INSERT INTO bodies (seq, submitted, retry) VALUES (?1, ?2, ?3)")?;
+        let mut seqs = Vec::with_capacity(jobs.len());
+        for ((job, text), seq) in jobs.iter().zip(first..) {
+            insert.execute(params![
+                seq,
+                job.id.as_bytes(),
+                job.lane,
+                job.kind.as_str(),
+                job.status.as_str(),
+                job.cause,
+                job.priority.as_str(),
+                job.attempts,
+                job.max_attempts,
+                job.fence,
+                job.worker.as_ref().map(Uuid::as_bytes),
+                job.created,
+                job.updated,
+                job.scheduled,
+                job.due,
+                job.started,
+                job.completed,
+                job.deadline,
+                job.cancel_requested,
+                job.flags.0,
+            ])?;
+            body.execute(params![seq, text.submitted, text.retry])?;
+            seqs.push(seq);
+        }
+        Ok(seqs)
+    }
+
+    pub(super) fn insert_tags_now(&self, tags: &[(i64, &str)]) -> Result<()> {
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO tags (tag, seq) VALUES (?2, ?1)")?;
+        for (seq, tag) in tags {
+            insert.execute(params![seq, tag])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn jobs_now(&self, ids: &[Uuid]) -> Result<Vec<Row>> {
+        let mut select = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(select.query_row([id.as_bytes()], row).optional()?);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn jobs_by_seq_now(&self, seqs: &[i64]) -> Result<Vec<Row>> {
+        let mut select = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE seq = ?1"))?;
+        let mut found = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            found.extend(select.query_row([seq], row).optional()?);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn overdue_now(&self, now: Micros, most: usize) -> Result<Vec<Row>> {
+        self.rows(
+            &format!(
+                "SELECT {COLUMNS} FROM jobs WHERE deadline <= ?1 \
+                 AND deadline IS NOT NULL AND status IN ('pending', 'failed', 'paused') \
+                 ORDER BY deadline LIMIT ?2"
+            ),
+            [Sql::Integer(now), limit(most)],
+        )
+    }
+
+    pub(super) fn jobs_of_now(&self, worker: Uuid, most: usize) -> Result<Vec<Row>> {
+        self.rows(
+            &format!("SELECT {COLUMNS} FROM jobs WHERE worker = ?1 ORDER BY seq LIMIT ?2"),
+            [Sql::Blob(worker.as_bytes().to_vec()), limit(most)],
+        )
+    }
+
+    fn rows<const N: usize>(&self, sql: &str, with: [Sql; N]) -> Result<Vec<Row>> {
+        let mut select = self.connection.prepare_cached(sql)?;
+        let found = select.query_map(rusqlite::params_from_iter(with), row)?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn update_jobs_now(&self, jobs: &[Row]) -> Result<()> {
+        let mut update = self.connection.prepare_cached(
+            "UPDATE jobs SET status = ?2, cause = ?3, priority = ?4, attempts = ?5, fence = ?6, \
+             worker = ?7, updated_at = ?8, due_at = ?9, started_at = ?10, completed_at = ?11, \
+             cancel_requested = ?12 WHERE seq = ?1",
+        )?;
+        for job in jobs {
+            let changed = update.execute(params![
+                job.seq,
+                job.status.as_str(),
+                job.cause,
+                job.priority.as_str(),
+                job.attempts,
+                job.fence,
+                job.worker.as_ref().map(Uuid::as_bytes),
+                job.updated,
+                job.due,
+                job.started,
+                job.completed,
+                job.cancel_requested,
+            ])?;
+            if changed != 1 {
+                return Err(QueueError::Internal(format!(
+                    "job {} was there, and is gone",
+                    job.id
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_jobs_now(&self, jobs: &[Row]) -> Result<()> {
+        for table in ["results", "progress", "tags", "bodies", "jobs"] {
+            let mut delete = self
+                .connection
+                .prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?;
+            for job in jobs {
+                delete.execute([job.seq])?;
+            }
+        }
+        let mut attempts = self
+            .connection
+            .prepare_cached("DELETE FROM attempts WHERE job = ?1")?;
+        let mut keys = self
+            .connection
+            .prepare_cached("DELETE FROM keys WHERE job = ?1")?;
+        for job in jobs {
+            attempts.execute([job.seq])?;
+            keys.execute([job.id.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bodies_now(&self, seqs: &[i64]) -> Result<Vec<(i64, Body)>> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT submitted, retry FROM bodies WHERE seq = ?1")?;
+        let mut bodies = Vec::with_capacity(seqs.len());
+        for &seq in seqs {
+            let body = select
+                .query_row([seq], |found| {
+                    Ok(Body {
+                        submitted: found.get(0)?,
+                        retry: found.get(1)?,
+                    })
+                })
+                .optional()?;
+            bodies.extend(body.map(|body| (seq, body)));
+        }
+        Ok(bodies)
+    }
+
+    pub(super) fn take_keys_now(&self, keys: &[KeyRow], now: Micros) -> Result<Vec<Option<Uuid>>> {
+        let mut take = self.connection.prepare_cached(
+            "INSERT INTO keys (tenant, \"key\", job, until) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (tenant, \"key\") DO UPDATE SET job = excluded.job, until = excluded.until \
+             WHERE until <= ?5",
+        )?;
+        let mut holder = self
+            .connection
+            .prepare_cached("SELECT job FROM keys WHERE tenant = ?1 AND \"key\" = ?2")?;
+        keys.iter()
+            .map(|key| {
+                let job = key.job.as_bytes();
+                let taken = take.execute(params![key.tenant, key.key, job, key.until, now])?;
+                if taken == 1 {
+                    return Ok(None);
+                }
+                let found = holder.query_row([&key.tenant, &key.key], |found| uuid(found, 0))?;
+                Ok(Some(found))
+            })
+            .collect()
+    }
+
+    pub(super) fn release_keys_now(&self, jobs: &[Uuid]) -> Result<()> {
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM keys WHERE job = ?1 AND until IS NULL")?;
+        for job in jobs {
+            delete.execute([job.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert_attempts_now(&self, attempts: &[AttemptRow]) -> Result<()> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO attempts (job, fence, number, counted, worker, started, ended, status, \
+             details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?;
+        let mut forget = self.connection.prepare_cached(
+            "DELETE FROM attempts WHERE job = ?1 AND fence <= ?2 AND counted = 0",
+        )?;
+        for attempt in attempts {
+            insert.execute(params![
+                attempt.job,
+                attempt.fence,
+                attempt.number,
+                attempt.counted,
+                attempt.worker.as_bytes(),
+                attempt.started,
+                attempt.ended,
+                attempt.status,
+                attempt.details,
+            ])?;
+            if !attempt.counted && attempt.fence > uncounted_kept() {
+                forget.execute([attempt.job, attempt.fence - uncounted_kept()])?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn insert_results_now(&self, results: &[(i64, String)]) -> Result<()> {
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO results (seq, result) VALUES (?1, ?2)")?;
+        for (seq, result) in results {
+            insert.execute(params![seq, result])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_progress_now(&self, progress: &[(i64, String)]) -> Result<()> {
+        let mut put = self
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO progress (seq, progress) VALUES (?1, ?2)")?;
+        for (seq, progress) in progress {
+            put.execute(params![seq, progress])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_counters_now(&self, tally: &Tally) -> Result<()> {
+        let mut add = self.connection.prepare_cached(
+            "INSERT INTO counters (kind, number, name, value) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (kind, number, name) DO UPDATE SET value = value + excluded.value",
+        )?;
+        for (counter, by) in &tally.0 {
+            let (kind, number, name) = counter.columns();
+            add.execute(params![kind, number, name, by])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn counters_now(&self, counters: &[Counter]) -> Result<Vec<i64>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT value FROM counters WHERE kind = ?1 AND number = ?2 AND name = ?3",
+        )?;
+        counters
+            .iter()
+            .map(|counter| {
+                let (kind, number, name) = counter.columns();
+                let value = select
+                    .query_row(params![kind, number, name], |found| found.get(0))
+                    .optional()?;
+                Ok(value.unwrap_or(0))
+            })
+            .collect()
+    }
+
+    pub(super) fn insert_events_now(&self, events: &[EventRow]) -> Result<()> {
+        let first = self.numbers("event", events.len())?;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO events (id, job, kind, at, attempt, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        for (event, id) in events.iter().zip(first..) {
+            insert.execute(params![
+                id,
+                event.job.as_bytes(),
+                event.kind.as_str(),
+                event.at,
+                event.attempt,
+                event.data,
+            ])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_worker_now(&self, worker: &WorkerRow) -> Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO workers (id, name, started, lease_until) \
+                 VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                worker.id.as_bytes(),
+                worker.name,
+                worker.started,
+                worker.lease_until
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn renew_now(&self, worker: Uuid, until: Micros) -> Result<bool> {
+        let changed = self
+            .connection
+            .prepare_cached("UPDATE workers SET lease_until = ?2 WHERE id = ?1")?
+            .execute(params![worker.as_bytes(), until])?;
+        Ok(changed == 1)
+    }
+
+    pub(super) fn remove_worker_now(&self, worker: Uuid) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM workers WHERE id = ?1")?
+            .execute([worker.as_bytes()])?;
+        Ok(())
+    }
+
+    pub(super) fn expired_workers_now(&self, now: Micros) -> Result<Vec<Uuid>> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT id FROM workers WHERE lease_until <= ?1 LIMIT 100")?;
+        let found = select.query_map([now], |found| uuid(found, 0))?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Every transaction here is serial: nothing is ever put aside.
+    pub(super) fn defer_now(&self, _: &Shared) -> Result<()> {
+        Err(QueueError::Internal(
+            "a serial store put something aside".to_owned(),
+        ))
+    }
+}
+
+pub(super) fn limit(most: usize) -> Sql {
+    Sql::Integer(i64::try_from(most).unwrap_or(i64::MAX))
+}
