@@ -26,12 +26,12 @@ pub use attempt::Attempt;
 pub use engine::submit::Submitted;
 pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
-pub use handle::Queue;
+pub use handle::{Bounds, Queue, QueueBuilder};
 pub use job::{
     Callback, DEFAULT_QUEUE, Due, Job, JobStatus, Key, KeyScope, Kind, Maintenance, Mode, NewJob,
     Priority, UnknownName, Work,
 };
 pub use outcome::Outcome;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
-pub use store::ScopeKind;
+pub use store::{Filter, ScopeKind};
 pub use time::{Clock, SystemClock};

@@ -358,7 +358,7 @@ async fn start(
         .into_iter()
         .filter(|row| row.status.is_terminal())
         .collect();
-    super::settle::release(rows, &expired).await?;
+    super::settle::release(rows, &expired, now).await?;
     absorb(rows, shared, now).await?;
     Ok(stale)
 }

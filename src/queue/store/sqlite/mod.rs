@@ -6,6 +6,7 @@
 //! file at the same time.
 
 mod answers;
+mod keeping;
 mod lines;
 mod notice;
 mod read;
