@@ -257,6 +257,13 @@ impl Execute for Host {
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(self.execute_with(request, control))
     }
+
+    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
+        let Some(skill) = self.skill(&request.skill) else {
+            return false;
+        };
+        matches!(skill.tool(request.tool.as_deref()), Ok((tool, _)) if tool.marked_destructive)
+    }
 }
 
 impl fmt::Debug for Host {

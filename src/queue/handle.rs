@@ -525,6 +525,19 @@ impl Queue {
         self.inner.changed.subscribe()
     }
 
+    /// What time it is, by the queue's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.inner.clock.now()
+    }
+
+    pub(super) fn max_result_bytes(&self) -> usize {
+        self.inner.max_result_bytes
+    }
+
+    pub(super) fn max_job_bytes(&self) -> usize {
+        self.inner.max_job_bytes
+    }
+
     pub(super) fn reads(&self) -> &dyn Reads {
         self.inner.store.reads()
     }

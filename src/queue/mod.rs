@@ -22,7 +22,15 @@ mod engine;
 mod handle;
 mod prepare;
 
+mod dead;
+mod maintenance;
+mod statistics;
+mod subscription;
+
+mod worker;
+
 pub use attempt::Attempt;
+pub use dead::{DeadLetter, Replay, ReplayVersion};
 pub use engine::submit::Submitted;
 pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
@@ -31,7 +39,11 @@ pub use job::{
     Callback, DEFAULT_QUEUE, Due, Job, JobStatus, Key, KeyScope, Kind, Maintenance, Mode, NewJob,
     Priority, UnknownName, Work,
 };
+pub use maintenance::Pruned;
 pub use outcome::Outcome;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
+pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
+pub use subscription::Subscription;
 pub use time::{Clock, SystemClock};
+pub use worker::{Done, Handler, HandlerFailure, Keep, Task, Worker, WorkerBuilder, WorkerError};

@@ -265,6 +265,8 @@ pub(super) fn description(from: wit::Description) -> Result<Description, String>
                 annotations.idempotent,
                 annotations.open_world,
             ),
+            marked_destructive: annotations.destructive == Some(true)
+                && annotations.idempotent != Some(true),
         });
     }
     Ok(Description {

@@ -42,6 +42,9 @@ pub struct Tool {
     pub output_schema: Option<Value>,
     /// Its effects, as its author states them.
     pub annotations: Annotations,
+    /// Whether its author marked it as destructive and not idempotent, rather than saying nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub marked_destructive: bool,
 }
 
 /// The effects of a tool. What its author does not state is taken as the more dangerous case, as
@@ -234,6 +237,7 @@ mod tests {
                     input_schema: json!({"type": "object"}),
                     output_schema: None,
                     annotations: Annotations::resolve(None, None, None, None),
+                    marked_destructive: false,
                 })
                 .collect(),
         }

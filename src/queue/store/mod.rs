@@ -365,6 +365,8 @@ pub(crate) trait Store: Send + Sync {
     fn send(&self, operation: Operation);
     /// Reads beside those who write.
     fn reads(&self) -> &dyn Reads;
+    /// Gives room back to the file system.
+    fn vacuum(&self) -> Answer<'_, ()>;
 }
 
 /// One transaction.
