@@ -159,7 +159,6 @@ impl WorkerBuilder {
 impl Worker {
     /// Sets up a worker for a queue.
     pub fn builder(queue: Queue) -> WorkerBuilder {
-        let machine = rustix::system::uname();
         let concurrency = std::thread::available_parallelism().map_or(1, usize::from);
         WorkerBuilder {
             settings: Settings {
@@ -170,11 +169,7 @@ impl Worker {
                 concurrency,
                 lease: Duration::from_secs(30),
                 grace: Duration::from_secs(25),
-                name: format!(
-                    "{}:{}",
-                    machine.nodename().to_string_lossy(),
-                    std::process::id()
-                ),
+                name: format!("{}:{}", machine(), std::process::id()),
                 keep: Keep::default(),
                 until_empty: false,
             },
@@ -234,4 +229,14 @@ pub enum WorkerError {
     /// The host is broken. Nothing is used up of what it could not do.
     #[error("the host is broken, so that the worker stopped: {0}")]
     Host(String),
+}
+
+/// The machine's name, where the system tells it.
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
 }
