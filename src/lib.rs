@@ -47,6 +47,9 @@ pub mod host;
 #[cfg(feature = "doctor")]
 pub mod doctor;
 
+#[cfg(feature = "queue")]
+pub mod queue;
+
 pub use egress::{NameServers, Roots};
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,

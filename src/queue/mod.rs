@@ -1,0 +1,3 @@
+//! A durable job queue.
+
+pub mod schedule;
