@@ -1,3 +1,4 @@
 //! A durable job queue.
 
+pub mod callback;
 pub mod schedule;
