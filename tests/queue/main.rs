@@ -1,0 +1,3 @@
+//! The queue on its stores.
+
+mod postgres;
