@@ -3,12 +3,12 @@
 //! The server listens on a socket in that folder alone, so nobody else's is met and no port is
 //! needed. It ends with the process that started it, however that ends: a shell waits for the end of
 //! a pipe that only this process holds, then stops the server and empties the folder.
+//!
+//! A benchmark or a program has it too, by `#[path = "../tests/queue/postgres/mod.rs"]`.
 
 mod binaries;
 mod fetch;
 mod folder;
-#[cfg(test)]
-mod tests;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

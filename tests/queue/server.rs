@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tokio_postgres::NoTls;
 
-use super::{Durability, Postgres, Stop};
+use crate::postgres::{Durability, Postgres, Stop};
 
 async fn count(client: &tokio_postgres::Client) -> i64 {
     let row = client.query_one("SELECT count(*) FROM one", &[]).await;
@@ -94,7 +94,7 @@ async fn a_server_ends_with_a_process_that_is_killed() {
     }
     let mut child = Command::new(std::env::current_exe().expect("it is running"))
         .args(["--exact", "--nocapture"])
-        .arg("postgres::tests::a_server_ends_with_a_process_that_is_killed")
+        .arg("server::a_server_ends_with_a_process_that_is_killed")
         .env(VARIABLE, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
