@@ -82,7 +82,10 @@ async fn through(count: usize, host: Option<(Host, ExecutionRequest)>) -> f64 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let rate = count as f64 / began.elapsed().as_secs_f64();
-    println!("submitted in {submitted:?}, done in {:?}: {rate:.0}/s", began.elapsed());
+    println!(
+        "submitted in {submitted:?}, done in {:?}: {rate:.0}/s",
+        began.elapsed()
+    );
     let _ = stop.send(());
     println!("{:?}", working.await.expect("no panic").expect("works"));
     rate

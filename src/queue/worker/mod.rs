@@ -1,6 +1,7 @@
 //! Does what is in the queue.
 
 mod attempt;
+mod callback;
 mod handler;
 mod run;
 
@@ -14,6 +15,7 @@ use super::error::QueueError;
 use super::handle::Queue;
 use crate::Execute;
 
+pub use callback::CallbackSender;
 pub use handler::{Handler, HandlerFailure, Task};
 
 /// Takes jobs from a queue and does them, so many at once, until it is told to stop.
@@ -48,6 +50,7 @@ struct Settings {
     queue: Queue,
     execute: Option<Arc<dyn Execute>>,
     handlers: HashMap<String, Arc<dyn Handler>>,
+    callbacks: Option<CallbackSender>,
     queues: Option<Vec<String>>,
     concurrency: usize,
     lease: Duration,
@@ -94,6 +97,13 @@ impl WorkerBuilder {
         self.settings
             .handlers
             .insert(name.into(), Arc::new(handler));
+        self
+    }
+
+    /// Sends callbacks. A worker without this leaves them to others.
+    #[must_use]
+    pub fn callbacks(mut self, callbacks: CallbackSender) -> Self {
+        self.settings.callbacks = Some(callbacks);
         self
     }
 
@@ -165,6 +175,7 @@ impl Worker {
                 queue,
                 execute: None,
                 handlers: HashMap::new(),
+                callbacks: None,
                 queues: None,
                 concurrency,
                 lease: Duration::from_secs(30),
