@@ -38,8 +38,6 @@ use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
-    // Done by the time the skill's schemas are looked at.
-    std::thread::spawn(skillhost::skill::Schema::prepare);
     let plan = Plan::new(args)?;
     plan.warn_of_ceiling(session.console);
     let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
