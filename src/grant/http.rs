@@ -70,7 +70,7 @@ pub struct ParseHttpError {
 }
 
 impl HttpGrant {
-    /// The narrowest grant, apart from the path, that allows a request.
+    /// The narrowest grant that allows a request: a grant has no query.
     pub fn of(target: &HttpTarget) -> Self {
         HttpGrant {
             methods: vec![target.method().to_owned()],
@@ -81,8 +81,15 @@ impl HttpGrant {
             } else {
                 Port::One(target.port())
             },
-            path: "/".into(),
+            path: target.path().to_owned(),
         }
+    }
+
+    /// The same for all paths.
+    #[must_use]
+    pub fn for_all_paths(mut self) -> Self {
+        self.path = "/".into();
+        self
     }
 
     /// Whether a request is allowed by this grant. Where its host resolves to is another question.
@@ -558,7 +565,11 @@ mod tests {
     fn the_narrowest_grant_of_a_request_allows_it() {
         let target = HttpTarget::new("POST", "http://a.example:8080/x?y").unwrap();
         let grant = HttpGrant::of(&target);
-        assert_eq!(grant.to_string(), "POST http://a.example:8080/");
+        assert_eq!(grant.to_string(), "POST http://a.example:8080/x");
+        assert_eq!(grant.to_string().parse(), Ok(grant.clone()));
         assert!(grant.allows(&target));
+        assert!(!grant.allows(&HttpTarget::new("POST", "http://a.example:8080/").unwrap()));
+        let all = grant.for_all_paths();
+        assert_eq!(all.to_string(), "POST http://a.example:8080/");
     }
 }

@@ -76,8 +76,8 @@ exit: 0
   ✓ created_files        making symlinks               created_files    0
   ✓ write_bytes          writing a long file           write_bytes      0
   ✓ connections          connecting again and again    connections      0
-  ✓ http_request_bytes   a request with a long path    http_request_b…  0
-  ✓ http_response_bytes  an answer with a long head    http_response_…  0
+  ✓ http_request_bytes   a request with a long path    http_request_bytes  0
+  ✓ http_response_bytes  an answer with a long head    http_response_bytes  0
   ✓ stack_bytes          recursion without end         stack            0
 
     grant                tried                         stopped by

@@ -1,0 +1,579 @@
+//! `wasi:filesystem`, call by call: what each does, and what a grant, a quota and a limit leave of
+//! it.
+
+mod races;
+mod repeated;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use skillhost::execution::Phase;
+use skillhost::grant::{Capability, Grants, Mode};
+use skillhost::{Cause, ExecutionRequest, ExecutionResult, Limit, LimitOverrides, Status};
+
+use crate::harness::NONE;
+use crate::harness::{builder, cause, directories_path, execute, host, output};
+
+/// A folder with `open`, which is granted under `/data`, and `secret.txt` beside it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        fs::create_dir(folder.open("")).unwrap();
+        fs::write(folder.open("a.txt"), "content").unwrap();
+        fs::write(folder.0.path().join("secret.txt"), "secret").unwrap();
+        folder
+    }
+
+    fn open(&self, path: &str) -> PathBuf {
+        self.0.path().join("open").join(path)
+    }
+
+    fn granted(&self, mode: Mode) -> Grants {
+        Grants::default().directory(self.open(""), "/data", mode)
+    }
+}
+
+async fn request(grants: Grants, calls: Value) -> ExecutionRequest {
+    let skill = host().load(directories_path()).await.expect("it loads");
+    ExecutionRequest::new(skill.digest(), json!({ "calls": calls })).grants(grants)
+}
+
+async fn run(grants: Grants, limits: LimitOverrides, calls: Value) -> ExecutionResult {
+    let request = request(grants, calls).await.limits(limits);
+    execute(host(), request).await
+}
+
+/// What came of each call.
+async fn answers(grants: Grants, calls: Value) -> Vec<Value> {
+    let result = run(grants, NONE, calls).await;
+    output(&result)["answers"].as_array().unwrap().clone()
+}
+
+fn error(name: &str) -> Value {
+    json!({ "error": name })
+}
+
+#[tokio::test]
+async fn files_are_read_and_written() {
+    let folder = Folder::new();
+    let answers = answers(
+        folder.granted(Mode::Rw),
+        json!([
+            {"call": "open", "at": 0, "path": "a.txt"},
+            {"call": "read", "at": 1, "bytes": 4, "offset": 0},
+            {"call": "read", "at": 1, "bytes": 100, "offset": 4},
+            {"call": "read", "at": 1, "bytes": 100, "offset": 7},
+            {"call": "stream_in", "at": 1, "bytes": 3, "offset": 1},
+            {"call": "write", "at": 1, "bytes": 1},
+            {"call": "open", "at": 0, "path": "new", "create": true, "write": true},
+            {"call": "stream_out", "at": 2, "bytes": 10_000},
+            {"call": "append", "at": 2, "bytes": 5},
+            {"call": "stream_out", "at": 2, "bytes": 100_000, "offset": 4, "unflushed": true},
+            {"call": "write", "at": 2, "bytes": 2, "offset": 1},
+            {"call": "stat", "at": 2},
+            {"call": "set_size", "at": 2, "bytes": 3},
+            {"call": "read", "at": 2, "bytes": 9, "offset": 0},
+            {"call": "flags", "at": 1},
+            {"call": "flags", "at": 2},
+            {"call": "sync", "at": 2},
+            {"call": "open", "at": 0, "path": "new", "truncate": true, "write": true},
+            {"call": "stat", "at": 3},
+        ]),
+    )
+    .await;
+    let fine = json!({});
+    let expected = [
+        fine.clone(),
+        json!({"bytes": 4, "ended": false, "text": "cont"}),
+        json!({"bytes": 3, "ended": false, "text": "ent"}),
+        json!({"bytes": 0, "ended": true, "text": ""}),
+        json!({"total": 6}),
+        error("not-permitted"),
+        fine.clone(),
+        fine.clone(),
+        fine.clone(),
+        fine.clone(),
+        json!({"written": 2}),
+        json!({"type": "DescriptorType::RegularFile", "size": 100_004, "links": 1}),
+        fine.clone(),
+        json!({"bytes": 3, "ended": false, "text": "yxx"}),
+        json!({"flags": "DescriptorFlags(READ)"}),
+        json!({"flags": "DescriptorFlags(READ | WRITE)"}),
+        fine.clone(),
+        fine.clone(),
+        json!({"type": "DescriptorType::RegularFile", "size": 0, "links": 1}),
+    ];
+    for (number, (answer, expected)) in answers.iter().zip(&expected).enumerate() {
+        assert_eq!(answer, expected, "call {number}");
+    }
+    assert_eq!(answers.len(), expected.len());
+}
+
+#[tokio::test]
+async fn directories_are_made_listed_and_removed() {
+    let folder = Folder::new();
+    let answers = answers(
+        folder.granted(Mode::Rw),
+        json!([
+            {"call": "make_directory", "at": 0, "path": "sub"},
+            {"call": "make_directory", "at": 0, "path": "sub"},
+            {"call": "open", "at": 0, "path": "sub", "directory": true},
+            {"call": "open", "at": 1, "path": "file-{n}", "create": true, "drop": true, "times": 200},
+            {"call": "list", "at": 1},
+            {"call": "list", "at": 0},
+            {"call": "sync", "at": 1},
+            {"call": "rename", "at": 1, "path": "file-0", "to": 0, "new_path": "moved"},
+            {"call": "link", "at": 0, "path": "moved", "to": 1, "new_path": "second"},
+            {"call": "stat", "at": 0, "path": "moved"},
+            {"call": "symlink", "at": 0, "target": "sub/second", "path": "link"},
+            {"call": "read_link", "at": 0, "path": "link"},
+            {"call": "stat", "at": 0, "path": "link"},
+            {"call": "stat", "at": 0, "path": "link", "follow": true},
+            {"call": "open", "at": 0, "path": "link", "follow": true},
+            {"call": "open", "at": 0, "path": "link"},
+            {"call": "same", "at": 0, "to": 0},
+            {"call": "same", "at": 0, "to": 1},
+            {"call": "set_times", "at": 0, "path": "link"},
+            {"call": "set_times", "at": 0, "path": "moved"},
+            {"call": "remove_directory", "at": 0, "path": "sub"},
+            {"call": "unlink", "at": 0, "path": "link"},
+            {"call": "unlink", "at": 0, "path": "sub"},
+            {"call": "remove_directory", "at": 0, "path": "moved"},
+            {"call": "list", "at": 2},
+            {"call": "open", "at": 2, "path": "x"},
+        ]),
+    )
+    .await;
+    let fine = json!({});
+    let of = |number: usize| &answers[number];
+    for number in [0, 2, 6, 7, 8, 10, 14, 18, 19, 21] {
+        assert_eq!(of(number), &fine, "call {number}");
+    }
+    assert_eq!(of(1), &error("exist"));
+    assert_eq!(of(3), &json!({"after": 200}));
+    assert_eq!(of(4)["entries"], 200);
+    assert_eq!(
+        of(5)["names"],
+        json!([
+            "a.txt DescriptorType::RegularFile",
+            "sub DescriptorType::Directory"
+        ])
+    );
+    assert_eq!(of(9)["links"], 2);
+    assert_eq!(of(11), &json!({"target": "sub/second"}));
+    assert_eq!(of(12)["type"], "DescriptorType::SymbolicLink");
+    assert_eq!(of(13)["type"], "DescriptorType::RegularFile");
+    assert_eq!(of(15), &error("loop"));
+    assert_eq!(of(16), &json!({"same": true, "hash": true}));
+    assert_eq!(of(17), &json!({"same": false, "hash": false}));
+    assert_eq!(of(20), &error("not-empty"));
+    assert_eq!(of(22), &error("is-directory"));
+    assert_eq!(of(23), &error("not-directory"));
+    assert_eq!(of(24), &error("not-directory"));
+    assert_eq!(of(25), &error("not-directory"));
+}
+
+/// A guest that may only read is told so, and whoever granted that is told what it wanted.
+#[tokio::test]
+async fn what_may_only_be_read_is_not_changed() {
+    let folder = Folder::new();
+    let other = Folder::new();
+    let grants = folder
+        .granted(Mode::Ro)
+        .directory(other.open(""), "/other", Mode::Rw);
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "a.txt", "write": true},
+        {"call": "open", "at": 0, "path": "a.txt", "truncate": true},
+        {"call": "open", "at": 0, "path": "b.txt", "create": true},
+        {"call": "make_directory", "at": 0, "path": "b"},
+        {"call": "remove_directory", "at": 0, "path": "b"},
+        {"call": "unlink", "at": 0, "path": "a.txt"},
+        {"call": "symlink", "at": 0, "target": "a.txt", "path": "b"},
+        {"call": "link", "at": 0, "path": "a.txt", "to": 0, "new_path": "b"},
+        {"call": "rename", "at": 0, "path": "a.txt", "to": 0, "new_path": "b"},
+        {"call": "set_times", "at": 0, "path": "a.txt"},
+        // By a second name, it could be written to.
+        {"call": "link", "at": 0, "path": "a.txt", "to": 1, "new_path": "b"},
+        {"call": "rename", "at": 0, "path": "a.txt", "to": 1, "new_path": "b"},
+        {"call": "rename", "at": 1, "path": "a.txt", "to": 0, "new_path": "b"},
+    ]);
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hear = Arc::clone(&told);
+    let observer = move |_: uuid::Uuid, event: &skillhost::Event<'_>| {
+        if let skillhost::Event::Denied { denial } = event {
+            hear.lock().unwrap().push((*denial).clone());
+        }
+    };
+    let control = skillhost::Control::default().observer(Arc::new(observer));
+    let request = request(grants, calls).await;
+    let result = host().execute_with(request, control).await.unwrap();
+    for (number, answer) in output(&result)["answers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(answer, &error("not-permitted"), "call {number}");
+    }
+    assert_eq!(fs::read_to_string(folder.open("a.txt")).unwrap(), "content");
+    assert_eq!(fs::read_dir(folder.open("")).unwrap().count(), 1);
+    assert_eq!(
+        (result.usage.created_files, result.usage.write_bytes),
+        (0, 0)
+    );
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 1, "the same is told once: {told:?}");
+    assert_eq!(
+        (told[0].capability, told[0].subject.as_str()),
+        (Capability::Directory, "/data")
+    );
+    let grant = format!("{}:/data:rw", folder.open("").display());
+    assert!(told[0].hint.contains(&grant), "{}", told[0].hint);
+}
+
+#[tokio::test]
+async fn no_call_leads_out() {
+    let folder = Folder::new();
+    symlink("../secret.txt", folder.open("out")).unwrap();
+    symlink("/etc", folder.open("root")).unwrap();
+    symlink("..", folder.open("up")).unwrap();
+    let paths = [
+        "../secret.txt",
+        "a/../../secret.txt",
+        "/etc/hostname",
+        "out",
+        "root/hostname",
+        "up/secret.txt",
+        "up",
+        "..",
+        "./../secret.txt",
+        "../open/../secret.txt",
+    ];
+    for path in paths {
+        let answers = answers(
+            folder.granted(Mode::Rw),
+            json!([
+                {"call": "open", "at": 0, "path": path, "follow": true},
+                {"call": "open", "at": 0, "path": path, "follow": true, "write": true, "create": true},
+                {"call": "stat", "at": 0, "path": path, "follow": true},
+                {"call": "make_directory", "at": 0, "path": format!("{path}/made")},
+                {"call": "link", "at": 0, "path": "a.txt", "to": 0, "new_path": format!("{path}/linked")},
+                {"call": "rename", "at": 0, "path": "a.txt", "to": 0, "new_path": format!("{path}/moved")},
+                {"call": "symlink", "at": 0, "target": "a.txt", "path": format!("{path}/link")},
+                {"call": "unlink", "at": 0, "path": format!("{path}/a.txt")},
+            ]),
+        )
+        .await;
+        for (number, answer) in answers.iter().enumerate() {
+            assert!(
+                answer["error"].is_string(),
+                "{path}, call {number}: {answer}"
+            );
+        }
+    }
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 2);
+    let secret = fs::read_to_string(folder.0.path().join("secret.txt")).unwrap();
+    assert_eq!(secret, "secret");
+}
+
+/// A link that leads out is not followed by the guest's calls, but might be by whoever reads the
+/// directory later.
+#[tokio::test]
+async fn no_link_is_made_that_leads_out() {
+    let folder = Folder::new();
+    for target in ["/etc/passwd", "../secret.txt", "sub/../../secret.txt", ".."] {
+        let calls = json!([{"call": "symlink", "at": 0, "target": target, "path": "link"}]);
+        let answers = answers(folder.granted(Mode::Rw), calls).await;
+        assert_eq!(answers, [error("not-permitted")], "{target}");
+    }
+    assert_eq!(fs::read_dir(folder.open("")).unwrap().count(), 1);
+}
+
+/// FIFOs, sockets and devices are looked at, and never opened.
+#[tokio::test]
+async fn what_is_no_file_is_not_opened() {
+    let folder = Folder::new();
+    let made = std::process::Command::new("mkfifo")
+        .arg(folder.open("fifo"))
+        .status();
+    assert!(made.unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(folder.open("socket")).unwrap();
+    let result = run(
+        folder.granted(Mode::Rw),
+        NONE,
+        json!([
+            {"call": "open", "at": 0, "path": "fifo"},
+            {"call": "open", "at": 0, "path": "fifo", "write": true},
+            {"call": "open", "at": 0, "path": "fifo", "write": true, "create": true},
+            {"call": "open", "at": 0, "path": "socket"},
+            {"call": "set_times", "at": 0, "path": "fifo", "follow": true},
+            {"call": "stat", "at": 0, "path": "fifo"},
+            {"call": "list", "at": 0},
+            {"call": "unlink", "at": 0, "path": "fifo"},
+        ]),
+    )
+    .await;
+    let answers = &output(&result)["answers"];
+    for number in 0..4 {
+        assert_eq!(answers[number], error("not-permitted"), "call {number}");
+    }
+    assert_eq!(
+        answers[4],
+        json!({}),
+        "its times are set without opening it"
+    );
+    assert_eq!(answers[5]["type"], "DescriptorType::Fifo");
+    assert_eq!(answers[6]["entries"], 3);
+    assert_eq!(answers[7], json!({}));
+    // Devices, where this user may see them at all.
+    let devices = Grants::default().directory("/dev", "/dev", Mode::Rw);
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "zero"},
+        {"call": "open", "at": 0, "path": "null", "write": true},
+    ]);
+    for answer in self::answers(devices, calls).await {
+        assert_eq!(answer, error("not-permitted"));
+    }
+    // In these, the host's own memory and variables are files.
+    let process = Grants::default().directory("/proc", "/proc", Mode::Rw);
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "self/mem"},
+        {"call": "open", "at": 0, "path": "self/environ"},
+        {"call": "open", "at": 0, "path": "sys/kernel/hostname", "write": true},
+    ]);
+    for answer in self::answers(process, calls).await {
+        assert_eq!(answer, error("not-permitted"));
+    }
+}
+
+fn check_exhausted(result: &ExecutionResult, expected: Limit, allowed: u64) {
+    assert_eq!(
+        result.status,
+        Status::ResourceExhausted,
+        "{:?}",
+        result.failure
+    );
+    let Cause::ResourceExhausted {
+        limit,
+        allowed: at,
+        requested,
+        ..
+    } = cause(result)
+    else {
+        panic!("{:?}", result.failure)
+    };
+    assert_eq!((*limit, *at), (expected, allowed));
+    assert!(requested.unwrap() > allowed, "{requested:?}");
+}
+
+#[tokio::test]
+async fn files_that_are_open_at_once_are_limited() {
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        open_files: Some(10),
+        ..NONE
+    };
+    let open = |times: u64, drop: bool| json!([{"call": "open", "at": 0, "path": "a.txt", "times": times, "drop": drop}]);
+    // One is the directory itself.
+    let result = run(folder.granted(Mode::Ro), limits, open(9, false)).await;
+    assert_eq!(result.status, Status::Success);
+    let result = run(folder.granted(Mode::Ro), limits, open(10, false)).await;
+    check_exhausted(&result, Limit::OpenFiles, 10);
+    let result = run(folder.granted(Mode::Ro), limits, open(1_000, true)).await;
+    assert_eq!(
+        result.status,
+        Status::Success,
+        "those that are closed do not count"
+    );
+    for held in ["hold_listing", "hold_reader", "hold_writer"] {
+        let calls = json!([
+            {"call": "open", "at": 0, "path": "a.txt", "write": true},
+            {"call": held, "at": if held == "hold_listing" { 0 } else { 1 }, "times": 9},
+        ]);
+        let result = run(folder.granted(Mode::Rw), limits, calls).await;
+        check_exhausted(&result, Limit::OpenFiles, 10);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_made_are_limited() {
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        created_files: Some(5),
+        ..NONE
+    };
+    for call in [
+        json!({"call": "open", "at": 0, "path": "file-{n}", "create": true, "drop": true, "times": 9}),
+        json!({"call": "make_directory", "at": 0, "path": "directory-{n}", "times": 9}),
+        json!({"call": "symlink", "at": 0, "path": "symlink-{n}", "target": "a.txt", "times": 9}),
+        json!({"call": "link", "at": 0, "path": "a.txt", "to": 0, "new_path": "link-{n}", "times": 9}),
+    ] {
+        let before = fs::read_dir(folder.open("")).unwrap().count();
+        let result = run(folder.granted(Mode::Rw), limits, json!([call])).await;
+        check_exhausted(&result, Limit::CreatedFiles, 5);
+        assert_eq!(result.usage.created_files, 5);
+        let made = fs::read_dir(folder.open("")).unwrap().count() - before;
+        assert_eq!(made, 5, "not one more than the limit: {call}");
+    }
+    // What fails, or was there before, is not made.
+    let calls = json!([
+        {"call": "make_directory", "at": 0, "path": "directory-0"},
+        {"call": "make_directory", "at": 0, "path": "no/such/folder"},
+        {"call": "open", "at": 0, "path": "a.txt", "create": true, "drop": true, "times": 20},
+        {"call": "open", "at": 0, "path": "no/such/folder", "create": true},
+    ]);
+    let result = run(folder.granted(Mode::Rw), limits, calls).await;
+    assert_eq!(
+        (result.status, result.usage.created_files),
+        (Status::Success, 0)
+    );
+}
+
+#[tokio::test]
+async fn bytes_that_are_written_are_limited() {
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        write_bytes: Some(100_000),
+        ..NONE
+    };
+    let open = json!({"call": "open", "at": 0, "path": "big", "create": true, "write": true, "truncate": true});
+    for call in [
+        json!({"call": "stream_out", "at": 1, "bytes": 200_000}),
+        json!({"call": "stream_out", "at": 1, "bytes": 200_000, "unflushed": true}),
+        json!({"call": "append", "at": 1, "bytes": 200_000}),
+        json!({"call": "write", "at": 1, "bytes": 30_000, "offset": 0, "times": 9}),
+        // Nothing but holes, and yet as large as if it were written.
+        json!({"call": "write", "at": 1, "bytes": 1, "offset": 1_000_000}),
+        json!({"call": "set_size", "at": 1, "bytes": 1_000_000_000_000_u64}),
+        json!({"call": "write", "at": 1, "bytes": 1, "offset": u64::MAX}),
+    ] {
+        let result = run(folder.granted(Mode::Rw), limits, json!([open, call])).await;
+        check_exhausted(&result, Limit::WriteBytes, 100_000);
+        let size = fs::metadata(folder.open("big")).unwrap().len();
+        assert!(size <= 100_000, "{size}: {call}");
+        assert!(result.usage.write_bytes <= 100_000 && result.usage.write_bytes >= size);
+        fs::write(folder.open("big"), "").unwrap();
+    }
+    let calls = json!([open, {"call": "stream_out", "at": 1, "bytes": 100_000}]);
+    let result = run(folder.granted(Mode::Rw), limits, calls).await;
+    assert_eq!(
+        (result.status, result.usage.write_bytes),
+        (Status::Success, 100_000)
+    );
+}
+
+/// As many as a directory may have: the host reads them a few at a time.
+#[tokio::test]
+async fn a_large_directory_is_read() {
+    let folder = Folder::new();
+    for number in 0..5_000 {
+        fs::write(folder.open(&format!("{number}-{}", "n".repeat(200))), "").unwrap();
+    }
+    let answers = answers(folder.granted(Mode::Ro), json!([{"call": "list", "at": 0}])).await;
+    assert_eq!(answers[0]["entries"], 5_001);
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_text_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let name = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    fs::write(folder.open("").join(name), "").unwrap();
+    let answers = answers(folder.granted(Mode::Ro), json!([{"call": "list", "at": 0}])).await;
+    assert_eq!(answers, [error("illegal-byte-sequence")]);
+}
+
+#[tokio::test]
+async fn a_scratch_directory_is_empty_private_and_gone_afterwards() {
+    let base = tempfile::tempdir().unwrap();
+    let host = builder().scratch(base.path()).build().unwrap();
+    let skill = host.load(directories_path()).await.unwrap();
+    let request = |calls: Value| {
+        ExecutionRequest::new(skill.digest(), json!({ "calls": calls }))
+            .grants(Grants::default().scratch())
+    };
+    let fill = json!([
+        {"call": "list", "at": 0},
+        {"call": "make_directory", "at": 0, "path": "down"},
+        {"call": "open", "at": 0, "path": "down/file", "create": true, "write": true},
+        {"call": "stream_out", "at": 1, "bytes": 10_000},
+    ]);
+    for _ in 0..2 {
+        let result = execute(&host, request(fill.clone())).await;
+        assert_eq!(output(&result)["granted"], json!(["/scratch"]));
+        let answers = &output(&result)["answers"];
+        assert_eq!(
+            answers[0]["entries"], 0,
+            "nothing of the one before: {answers}"
+        );
+        assert_eq!(answers[3], json!({}));
+        assert_eq!(
+            (result.usage.created_files, result.usage.write_bytes),
+            (2, 10_000)
+        );
+        assert_eq!(scratch_left(base.path()), Vec::<PathBuf>::new());
+    }
+    // Also where it is stopped.
+    let mut stopped = request(json!([
+        {"call": "make_directory", "at": 0, "path": "{n}", "times": 1_000_000},
+    ]));
+    stopped.limits.created_files = Some(100);
+    let result = execute(&host, stopped).await;
+    check_exhausted(&result, Limit::CreatedFiles, 100);
+    assert_eq!(scratch_left(base.path()), Vec::<PathBuf>::new());
+    drop((skill, host));
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+/// What is in the folders of hosts, but for their locks.
+fn scratch_left(base: &Path) -> Vec<PathBuf> {
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    let inner = entries(base)
+        .into_iter()
+        .flat_map(|folder| entries(&folder));
+    inner.filter(|path| !path.ends_with("lock")).collect()
+}
+
+#[tokio::test]
+async fn two_directories_cannot_share_a_path() {
+    let folder = Folder::new();
+    let twice = folder
+        .granted(Mode::Ro)
+        .directory(folder.open(""), "/data/", Mode::Ro);
+    let scratch = Grants::default()
+        .scratch()
+        .directory(folder.open(""), "/scratch", Mode::Ro);
+    for grants in [twice, scratch] {
+        let result = run(grants, NONE, json!([])).await;
+        assert_eq!(result.status, Status::Rejected);
+        assert_eq!(result.failure.unwrap().denials.len(), 1);
+    }
+}
+
+/// Nobody waits for a directory that cannot be opened in time.
+#[tokio::test]
+async fn opening_what_is_granted_counts_against_the_deadline() {
+    let folder = Folder::new();
+    let late = request(folder.granted(Mode::Ro), json!([]))
+        .await
+        .deadline(chrono::Utc::now() - chrono::Duration::seconds(1));
+    let result = execute(host(), late).await;
+    assert!(matches!(
+        cause(&result),
+        Cause::Timeout {
+            limit: Limit::Deadline,
+            phase: Phase::Waiting,
+            ..
+        }
+    ));
+}
