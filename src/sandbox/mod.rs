@@ -20,6 +20,7 @@ mod run;
 mod state;
 
 pub(crate) use cache::Cache;
+pub use capability::open_below;
 pub(crate) use capability::{Backing, ScratchRoot, openable};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};

@@ -30,6 +30,7 @@ use crate::limits::Limits;
 
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
+pub use directory::open_below;
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
 pub(super) use refusals::Refusals;

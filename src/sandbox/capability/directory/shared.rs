@@ -225,6 +225,8 @@ impl Shared {
     pub fn read_only(&self, grant: &DirectoryGrant) -> Fault {
         let wider = DirectoryGrant {
             mode: crate::grant::Mode::Rw,
+            // As it must stand in the policy.
+            host: std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
             ..grant.clone()
         };
         self.refusals.add(Denial {
