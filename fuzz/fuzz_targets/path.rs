@@ -11,9 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
 use skillhost::fuzzing::open_below;
-use skillhost::grant::{
-    self, Declared, DeclaredDirectory, DirectoryGrant, Grants, Mode, leads_out,
-};
+use skillhost::grant::{self, Declared, DeclaredDirectory, DirectoryGrant, Grants, leads_out};
 use tempfile::TempDir;
 
 /// The most paths of one input that are tried.

@@ -119,11 +119,12 @@ impl Flight {
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.network.refusals().take();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
-        (
-            self.usage.connections,
-            self.usage.http_request_bytes,
-            self.usage.http_response_bytes,
-        ) = state.network.used();
+        let traffic = state.network.used();
+        self.usage.connections = traffic.connections;
+        self.usage.http_request_bytes = traffic.request_bytes;
+        self.usage.http_response_bytes = traffic.response_bytes;
+        self.usage.socket_sent_bytes = traffic.sent_bytes;
+        self.usage.socket_read_bytes = traffic.received_bytes;
         self.usage.dropped = DroppedBytes {
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),

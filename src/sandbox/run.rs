@@ -107,7 +107,13 @@ impl Runner {
             Err(failure) => return Ok(Err(failure)),
         }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let mut capabilities = Capabilities::new(skill, &flight.stdout, &flight.stderr, chatter);
+        let mut capabilities = Capabilities::new(
+            skill,
+            &flight.stdout,
+            &flight.stderr,
+            chatter,
+            &flight.limits,
+        );
         let granted = self.grant(flight, &mut capabilities, grants, cancellation.as_ref());
         if let Err(failure) = granted.await? {
             return Ok(Err(failure));
@@ -153,7 +159,7 @@ impl Runner {
             Ok(free) => slot = free,
             Err(failure) => return Ok(Err(failure)),
         }
-        let capabilities = Capabilities::none(&flight.stdout, &flight.stderr);
+        let capabilities = Capabilities::none(&flight.stdout, &flight.stderr, &flight.limits);
         let described = self
             .fly(
                 &mut flight,
@@ -332,13 +338,17 @@ impl Runner {
         match answer {
             Ok(wit::Output { json, attachments }) => {
                 let json_bytes = json.len() as u64;
-                let attachments: Vec<Attachment> =
-                    attachments.into_iter().map(Into::into).collect();
-                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
-                flight.usage.output_bytes = json_bytes + attached;
+                flight.usage.output_bytes = json_bytes;
                 if json_bytes > flight.limits.output_bytes {
                     return Err(over(Limit::Output, json_bytes));
                 }
+                let attachments = attachments
+                    .0
+                    .map_err(|error| classify::attachments(&error, &flight.limits))?;
+                let attachments: Vec<Attachment> =
+                    attachments.into_iter().map(Into::into).collect();
+                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+                flight.usage.output_bytes += attached;
                 if attached > flight.limits.attachment_bytes {
                     return Err(over(Limit::Attachments, attached));
                 }

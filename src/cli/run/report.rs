@@ -217,6 +217,9 @@ fn raise(limit: Limit, allowed: u64) -> Option<String> {
         Limit::Connections => "--limit connections=N",
         Limit::HttpRequestBytes => "--limit http_request_bytes=SIZE",
         Limit::HttpResponseBytes => "--limit http_response_bytes=SIZE",
+        Limit::HttpFieldsBytes => "--limit http_fields_bytes=SIZE",
+        Limit::SocketSentBytes => "--limit socket_sent_bytes=SIZE",
+        Limit::SocketReadBytes => "--limit socket_read_bytes=SIZE",
         Limit::Stack => "--limit stack_bytes=SIZE",
         _ => return None,
     };
@@ -268,8 +271,8 @@ fn cost(result: &ExecutionResult) -> String {
     if usage.connections > 0 {
         parts.push(format!(
             "{} sent, {} received",
-            display_bytes(usage.http_request_bytes),
-            display_bytes(usage.http_response_bytes)
+            display_bytes(usage.http_request_bytes + usage.socket_sent_bytes),
+            display_bytes(usage.http_response_bytes + usage.socket_read_bytes)
         ));
     }
     let tokens = usage.tokens;

@@ -99,12 +99,18 @@ pub(super) struct Capabilities {
 
 impl Capabilities {
     /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening.
-    pub fn none(stdout: &Capture, stderr: &Capture) -> Self {
-        Capabilities::new("", stdout, stderr, Chatter::unheard())
+    pub fn none(stdout: &Capture, stderr: &Capture, limits: &Limits) -> Self {
+        Capabilities::new("", stdout, stderr, Chatter::unheard(), limits)
     }
 
     /// Nothing yet, for a skill of this name, and somebody listening.
-    pub fn new(skill: &str, stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
+    pub fn new(
+        skill: &str,
+        stdout: &Capture,
+        stderr: &Capture,
+        chatter: Chatter,
+        limits: &Limits,
+    ) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
         Capabilities {
@@ -112,7 +118,7 @@ impl Capabilities {
             directories: Directories::default(),
             clock: Clock::System,
             config: BTreeMap::new(),
-            network: Network::none(Refusals::new(skill, chatter.listeners())),
+            network: Network::none(Refusals::new(skill, chatter.listeners()), limits),
             chatter,
         }
     }
