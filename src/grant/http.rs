@@ -70,9 +70,10 @@ pub struct ParseHttpError {
 }
 
 impl HttpGrant {
-    /// The narrowest grant that allows a request: a grant has no query.
+    /// The narrowest grant that allows a request, as far as one can be written: a grant has no query,
+    /// and a path that another decoding would change, or that has a `*`, is none to compare with.
     pub fn of(target: &HttpTarget) -> Self {
-        HttpGrant {
+        let grant = HttpGrant {
             methods: vec![target.method().to_owned()],
             scheme: Some(target.scheme()),
             host: Hosts::One(target.host().clone()),
@@ -82,6 +83,11 @@ impl HttpGrant {
                 Port::One(target.port())
             },
             path: target.path().to_owned(),
+        };
+        if grant.allows(target) && !grant.path.contains('*') {
+            grant
+        } else {
+            grant.for_all_paths()
         }
     }
 
@@ -571,5 +577,11 @@ mod tests {
         assert!(!grant.allows(&HttpTarget::new("POST", "http://a.example:8080/").unwrap()));
         let all = grant.for_all_paths();
         assert_eq!(all.to_string(), "POST http://a.example:8080/");
+        for odd in ["/a/..%2f%2e%2e/b", "/a*b"] {
+            let target = HttpTarget::new("GET", &format!("http://a.example{odd}")).unwrap();
+            let grant = HttpGrant::of(&target);
+            assert_eq!(grant.to_string(), "GET http://a.example/", "{odd}");
+            assert!(grant.allows(&target));
+        }
     }
 }
