@@ -16,7 +16,7 @@ mod tls;
 use std::sync::Arc;
 
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
-pub(crate) use meter::Meter;
+pub(crate) use meter::{Meter, Traffic};
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;
 pub(crate) use send::Times;
