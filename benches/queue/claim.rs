@@ -79,7 +79,10 @@ async fn cost(place: &Place, many: usize, backlog: Backlog) -> (Duration, Durati
     let queue = place.queue().await;
     let crowd = NewJob::custom("nothing", Value::Null).tenant("crowd");
     let crowd = match backlog {
-        Backlog::Paused => NewJob { paused: true, ..crowd },
+        Backlog::Paused => NewJob {
+            paused: true,
+            ..crowd
+        },
         Backlog::NotDue => crowd.delay(Duration::from_secs(86_400)),
         _ => crowd,
     };
@@ -98,7 +101,9 @@ async fn cost(place: &Place, many: usize, backlog: Backlog) -> (Duration, Durati
         Backlog::Dead => {
             let worker = Worker::builder(queue.clone())
                 .concurrency(1024)
-                .handler("nothing", |_| async { Err(HandlerFailure::permanent("no")) })
+                .handler("nothing", |_| async {
+                    Err(HandlerFailure::permanent("no"))
+                })
                 .until_empty()
                 .build();
             worker.run(std::future::pending()).await.expect("it works");

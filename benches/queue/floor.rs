@@ -37,14 +37,23 @@ pub fn sqlite(count: usize) -> f64 {
     for batch in 0..count / BATCH {
         let first = (batch * BATCH) as i64 + 1;
         let events = first * 3;
-        write(&connection, |connection| submitted(connection, first, events));
-        write(&connection, |connection| claimed(connection, first, events, worker));
-        write(&connection, |connection| settled(connection, first, events, worker));
+        write(&connection, |connection| {
+            submitted(connection, first, events)
+        });
+        write(&connection, |connection| {
+            claimed(connection, first, events, worker)
+        });
+        write(&connection, |connection| {
+            settled(connection, first, events, worker)
+        });
     }
     count as f64 / began.elapsed().as_secs_f64()
 }
 
-fn write(connection: &rusqlite::Connection, rows: impl Fn(&rusqlite::Connection) -> rusqlite::Result<()>) {
+fn write(
+    connection: &rusqlite::Connection,
+    rows: impl Fn(&rusqlite::Connection) -> rusqlite::Result<()>,
+) {
     connection.execute_batch("BEGIN IMMEDIATE").expect("begun");
     rows(connection).expect("written");
     connection.execute_batch("COMMIT").expect("committed");
@@ -60,13 +69,20 @@ fn event(
         .prepare_cached(
             "INSERT INTO events (id, job, kind, at, attempt, data) VALUES (?1, ?2, ?3, ?4, 1, '')",
         )?
-        .execute(rusqlite::params![id, job.as_bytes(), kind, 1_700_000_000_000_000_i64])?;
+        .execute(rusqlite::params![
+            id,
+            job.as_bytes(),
+            kind,
+            1_700_000_000_000_000_i64
+        ])?;
     Ok(())
 }
 
 /// The id of a job, known by its number.
 fn id(seq: i64) -> uuid::Uuid {
-    uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 | (seq as u128) << 80 | seq as u128)
+    uuid::Uuid::from_u128(
+        0x0190_0000_0000_7000_8000_0000_0000_0000 | (seq as u128) << 80 | seq as u128,
+    )
 }
 
 fn submitted(connection: &rusqlite::Connection, first: i64, events: i64) -> rusqlite::Result<()> {
@@ -80,7 +96,11 @@ fn submitted(connection: &rusqlite::Connection, first: i64, events: i64) -> rusq
                  'custom', 'pending', NULL, 'normal', 0, 5, 0, NULL, ?3, ?3, ?3, ?3, NULL, NULL, \
                  NULL, 0, 0)",
             )?
-            .execute(rusqlite::params![seq, id.as_bytes(), 1_700_000_000_000_000_i64 + seq])?;
+            .execute(rusqlite::params![
+                seq,
+                id.as_bytes(),
+                1_700_000_000_000_000_i64 + seq
+            ])?;
         connection
             .prepare_cached("INSERT INTO bodies (seq, submitted, retry) VALUES (?1, ?2, ?3)")?
             .execute(rusqlite::params![seq, body(id), RETRY])?;
@@ -108,7 +128,11 @@ fn claimed(
                 "UPDATE jobs SET status = 'running', fence = 1, worker = ?2, started_at = ?3, \
                  updated_at = ?3 WHERE seq = ?1",
             )?
-            .execute(rusqlite::params![seq, worker.as_bytes(), 1_700_000_000_000_000_i64])?;
+            .execute(rusqlite::params![
+                seq,
+                worker.as_bytes(),
+                1_700_000_000_000_000_i64
+            ])?;
         event(connection, events + BATCH as i64 + at, &id(seq), "started")?;
     }
     Ok(())
@@ -133,11 +157,20 @@ fn settled(
                 "INSERT INTO attempts (job, fence, number, counted, worker, started, ended, \
                  status, details) VALUES (?1, 1, 1, 1, ?2, ?3, ?3, 'success', '{}')",
             )?
-            .execute(rusqlite::params![seq, worker.as_bytes(), 1_700_000_000_000_000_i64])?;
+            .execute(rusqlite::params![
+                seq,
+                worker.as_bytes(),
+                1_700_000_000_000_000_i64
+            ])?;
         connection
             .prepare_cached("INSERT INTO results (seq, result) VALUES (?1, '{\"output\":null}')")?
             .execute([seq])?;
-        event(connection, events + 2 * BATCH as i64 + at, &id(seq), "completed")?;
+        event(
+            connection,
+            events + 2 * BATCH as i64 + at,
+            &id(seq),
+            "completed",
+        )?;
     }
     Ok(())
 }

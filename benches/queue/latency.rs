@@ -55,7 +55,9 @@ fn quantile(delays: &[f64], part: f64) -> Value {
 }
 
 fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is later");
     u64::try_from(since.as_micros()).expect("not that late")
 }
 

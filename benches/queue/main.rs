@@ -13,10 +13,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[allow(
-    dead_code,
-    reason = "shared with the tests, and each uses its part"
-)]
+#[allow(dead_code, reason = "shared with the tests, and each uses its part")]
 #[path = "../../tests/queue/postgres/mod.rs"]
 mod postgres;
 

@@ -30,7 +30,11 @@ pub fn measure(runtime: &Runtime, server: &Postgres) -> Value {
         on_postgres.push(runtime.block_on(through(place, few, None)));
     }
     let ratio = |ours: &[f64], bare: &[f64]| {
-        let each: Vec<f64> = ours.iter().zip(bare).map(|(ours, bare)| ours / bare).collect();
+        let each: Vec<f64> = ours
+            .iter()
+            .zip(bare)
+            .map(|(ours, bare)| ours / bare)
+            .collect();
         support::ratio(middle(&each), 1.0)
     };
     let figures = json!({
@@ -63,15 +67,15 @@ async fn host() -> (Arc<Host>, ExecutionRequest) {
     (Arc::new(host), request)
 }
 
-async fn through(
-    place: Place,
-    count: usize,
-    host: Option<&(Arc<Host>, ExecutionRequest)>,
-) -> f64 {
+async fn through(place: Place, count: usize, host: Option<&(Arc<Host>, ExecutionRequest)>) -> f64 {
     let queue = place.queue().await;
     let mut worker = Worker::builder(queue.clone())
         .concurrency(1024)
-        .keep(Keep { completed: None, dead: None, events: None })
+        .keep(Keep {
+            completed: None,
+            dead: None,
+            events: None,
+        })
         .handler("nothing", nothing);
     let mut job = NewJob::custom("nothing", Value::Null);
     if let Some((host, request)) = host {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
 #[cfg(feature = "queue")]
 pub(crate) use exchange::{Answer, Bounds};
-pub(crate) use meter::Meter;
+pub(crate) use meter::{Meter, Traffic};
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;
 pub(crate) use send::Times;
