@@ -7,6 +7,8 @@
 
 mod body;
 mod connect;
+#[cfg(feature = "postgres")]
+mod database;
 mod meter;
 mod resolve;
 mod rules;
@@ -16,6 +18,8 @@ mod tls;
 use std::sync::Arc;
 
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
+#[cfg(feature = "postgres")]
+pub(crate) use database::{DatabaseTrust, database_tls};
 pub(crate) use meter::Meter;
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;
