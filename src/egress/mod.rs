@@ -9,6 +9,8 @@ mod body;
 mod connect;
 #[cfg(feature = "postgres")]
 mod database;
+#[cfg(feature = "queue")]
+mod exchange;
 mod meter;
 mod resolve;
 mod rules;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
 #[cfg(feature = "postgres")]
 pub(crate) use database::{DatabaseTrust, database_tls};
+#[cfg(feature = "queue")]
+pub(crate) use exchange::{Answer, Bounds};
 pub(crate) use meter::Meter;
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;

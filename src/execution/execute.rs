@@ -87,6 +87,13 @@ pub trait Execute: Send + Sync {
         request: ExecutionRequest,
         control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>>;
+
+    /// Whether the tool that the request names is marked destructive and not idempotent by its
+    /// author. A queue does not try such a one again by itself. False where that is not known.
+    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
+        let _ = request;
+        false
+    }
 }
 
 /// Whether a request would be admitted, and under which conditions.

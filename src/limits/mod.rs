@@ -293,6 +293,35 @@ pub struct LimitOverrides {
     pub http_response_bytes: Option<u64>,
 }
 
+impl LimitOverrides {
+    /// These, and where they say nothing, those.
+    #[must_use]
+    pub fn or(self, others: &LimitOverrides) -> LimitOverrides {
+        LimitOverrides {
+            fuel: self.fuel.or(others.fuel),
+            memory_bytes: self.memory_bytes.or(others.memory_bytes),
+            table_elements: self.table_elements.or(others.table_elements),
+            instances: self.instances.or(others.instances),
+            wall_time: self.wall_time.or(others.wall_time),
+            input_bytes: self.input_bytes.or(others.input_bytes),
+            output_bytes: self.output_bytes.or(others.output_bytes),
+            attachment_bytes: self.attachment_bytes.or(others.attachment_bytes),
+            stdout_bytes: self.stdout_bytes.or(others.stdout_bytes),
+            stderr_bytes: self.stderr_bytes.or(others.stderr_bytes),
+            log_bytes: self.log_bytes.or(others.log_bytes),
+            progress_bytes: self.progress_bytes.or(others.progress_bytes),
+            host_bytes: self.host_bytes.or(others.host_bytes),
+            handles: self.handles.or(others.handles),
+            open_files: self.open_files.or(others.open_files),
+            created_files: self.created_files.or(others.created_files),
+            write_bytes: self.write_bytes.or(others.write_bytes),
+            connections: self.connections.or(others.connections),
+            http_request_bytes: self.http_request_bytes.or(others.http_request_bytes),
+            http_response_bytes: self.http_response_bytes.or(others.http_response_bytes),
+        }
+    }
+}
+
 /// The name of a limit, as it stands in results and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,4 +1,592 @@
 //! The queue, from the outside.
 
-/// x
-pub struct Queue;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+use super::attempt::Attempt;
+use super::engine::control::{Action, act};
+use super::engine::submit::{Submitted, duplicate};
+use super::error::QueueError;
+use super::event::{EventBatch, JobEvent};
+use super::job::{Job, JobStatus, NewJob, Priority};
+use super::operation::Operation;
+use super::prepare::prepare;
+use super::retry::RetryPolicy;
+use super::store::sqlite::SqliteStore;
+use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, Store};
+use super::time::{Clock, SystemClock, micros, moment};
+
+type Result<T> = std::result::Result<T, QueueError>;
+
+/// A durable queue of jobs. Cheap to clone, and safe to share; every clone is the same queue.
+///
+/// ```no_run
+/// use skillhost::ExecutionRequest;
+/// use skillhost::queue::{NewJob, Queue};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = Queue::open("queue.db")?;
+/// let request = ExecutionRequest::new("text-stats", serde_json::json!({"text": "to be"}));
+/// let submitted = queue.submit(NewJob::execution(request)).await?;
+/// // Some worker, in this process or another, does it.
+/// let job = queue.wait(submitted.id).await?;
+/// println!("{}: {:?}", job.status, queue.result(job.id).await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Queue {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub store: Box<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    /// Bumped whenever the store may have changed.
+    pub changed: watch::Sender<u64>,
+    pub max_result_bytes: usize,
+    max_job_bytes: usize,
+    policies: Mutex<Policies>,
+}
+
+/// How jobs are tried again that do not say so themselves, as read a moment ago.
+#[derive(Default)]
+struct Policies {
+    read: Option<Instant>,
+    by_name: Arc<HashMap<(String, String), Arc<RetryPolicy>>>,
+}
+
+/// How long what was read of retry policies holds.
+const POLICIES_HOLD: Duration = Duration::from_secs(1);
+
+/// How to open a queue.
+pub struct QueueBuilder {
+    clock: Arc<dyn Clock>,
+    max_job_bytes: usize,
+    max_result_bytes: usize,
+}
+
+impl Default for QueueBuilder {
+    fn default() -> Self {
+        QueueBuilder {
+            clock: Arc::new(SystemClock),
+            max_job_bytes: 16 << 20,
+            max_result_bytes: 64 << 20,
+        }
+    }
+}
+
+impl QueueBuilder {
+    /// Tells the time; the system's clock unless set.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The most bytes of a job as JSON, its input and attachments included; 16 MiB unless set.
+    #[must_use]
+    pub fn max_job_bytes(mut self, bytes: usize) -> Self {
+        self.max_job_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of a result as JSON; 64 MiB unless set. A job whose result is larger is dead,
+    /// of the cause `result_too_large`.
+    #[must_use]
+    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
+        self.max_result_bytes = bytes;
+        self
+    }
+
+    /// Opens a queue in a SQLite file, making it where it is not there and bringing it up to date
+    /// where an older release made it.
+    ///
+    /// # Errors
+    /// Where the file cannot be used, or a newer release made it.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Queue> {
+        let changed = watch::Sender::new(0);
+        let store = SqliteStore::open(path.as_ref(), self.clock.clone(), &changed)?;
+        Ok(self.with(Box::new(store), changed))
+    }
+
+    fn with(self, store: Box<dyn Store>, changed: watch::Sender<u64>) -> Queue {
+        Queue {
+            inner: Arc::new(Inner {
+                store,
+                clock: self.clock,
+                changed,
+                max_result_bytes: self.max_result_bytes,
+                max_job_bytes: self.max_job_bytes,
+                policies: Mutex::default(),
+            }),
+        }
+    }
+}
+
+impl Queue {
+    /// How to open a queue that is set up otherwise.
+    pub fn builder() -> QueueBuilder {
+        QueueBuilder::default()
+    }
+
+    /// Opens a queue in a SQLite file.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Queue> {
+        Queue::builder().open(path)
+    }
+
+    /// Stores a job. Once this has answered, it is not lost, whatever dies.
+    ///
+    /// # Errors
+    /// Where the job cannot be accepted, or the store cannot be written.
+    pub async fn submit(&self, job: NewJob) -> Result<Submitted> {
+        let submitted = self.submit_all(vec![job]).await?;
+        submitted
+            .first()
+            .copied()
+            .ok_or_else(|| QueueError::Internal("a job was not answered".to_owned()))
+    }
+
+    /// Stores jobs: all, or none of them.
+    ///
+    /// # Errors
+    /// Where one of the jobs cannot be accepted, or the store cannot be written.
+    pub async fn submit_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
+        let now = micros(self.inner.clock.now());
+        let policies = self.policies().await?;
+        let prepared = jobs
+            .into_iter()
+            .map(|job| {
+                let policy = |job: &NewJob| policy_for(&policies, job);
+                prepare(job, policy, self.inner.max_job_bytes, now)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(id) = duplicate(&prepared) {
+            return Err(QueueError::Invalid(format!("two of them have the id {id}")));
+        }
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.inner.store.send(Operation::Submit(prepared, reply));
+        answered(answer).await
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// Where there is no such job.
+    pub async fn job(&self, id: Uuid) -> Result<Job> {
+        self.find(id).await.and_then(job)
+    }
+
+    async fn find(&self, id: Uuid) -> Result<Found> {
+        let found = self.reads().find(&[id]).await?;
+        found.into_iter().next().ok_or(QueueError::NotFound(id))
+    }
+
+    /// Jobs that fit a filter, the last submitted first.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Job>> {
+        self.reads()
+            .list(filter)
+            .await?
+            .into_iter()
+            .map(job)
+            .collect()
+    }
+
+    /// What a job came to: of an execution, an [`ExecutionResult`](crate::ExecutionResult) as JSON;
+    /// `None` where it has not completed, or its result is not kept.
+    ///
+    /// # Errors
+    /// Where there is no such job.
+    pub async fn result(&self, id: Uuid) -> Result<Option<Value>> {
+        let found = self.find(id).await?;
+        let (result, _) = self.reads().result(found.row.seq).await?;
+        result.map(|result| read(id, &result)).transpose()
+    }
+
+    /// The last word of a job on how far it has come: `percent`, `step` and `details`.
+    ///
+    /// # Errors
+    /// Where there is no such job.
+    pub async fn progress(&self, id: Uuid) -> Result<Option<Value>> {
+        let found = self.find(id).await?;
+        let (_, progress) = self.reads().result(found.row.seq).await?;
+        progress.map(|progress| read(id, &progress)).transpose()
+    }
+
+    /// Every attempt at a job, in order.
+    ///
+    /// # Errors
+    /// Where there is no such job.
+    pub async fn attempts(&self, id: Uuid) -> Result<Vec<Attempt>> {
+        let found = self.find(id).await?;
+        let attempts = self.reads().attempts(found.row.seq).await?;
+        attempts
+            .into_iter()
+            .map(|attempt| Ok(Attempt::from_row(id, attempt)?))
+            .collect()
+    }
+
+    /// Waits until a job has ended, in this process or another.
+    ///
+    /// # Errors
+    /// Where there is no such job.
+    pub async fn wait(&self, id: Uuid) -> Result<Job> {
+        let mut changed = self.inner.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let job = self.job(id).await?;
+            if job.is_terminal() {
+                return Ok(job);
+            }
+            if changed.changed().await.is_err() {
+                return Err(QueueError::Closed);
+            }
+        }
+    }
+
+    /// Cancels jobs, each by itself. One that runs is asked to stop, and is cancelled once it has.
+    ///
+    /// # Errors
+    /// Where the store cannot be written; of each job, where there is none or it has ended.
+    pub async fn cancel(&self, ids: &[Uuid]) -> Result<Vec<Result<JobStatus>>> {
+        self.act(ids, Action::Cancel, Value::Null).await
+    }
+
+    /// Pauses waiting jobs, each by itself.
+    ///
+    /// # Errors
+    /// As [`Queue::cancel`].
+    pub async fn pause(&self, ids: &[Uuid]) -> Result<Vec<Result<JobStatus>>> {
+        self.act(ids, Action::Pause, Value::Null).await
+    }
+
+    /// Lets paused jobs go on, each by itself.
+    ///
+    /// # Errors
+    /// As [`Queue::cancel`].
+    pub async fn resume(&self, ids: &[Uuid]) -> Result<Vec<Result<JobStatus>>> {
+        self.act(ids, Action::Resume, Value::Null).await
+    }
+
+    /// Answers for jobs that wait for somebody's word: they run, or are dead.
+    ///
+    /// # Errors
+    /// As [`Queue::cancel`].
+    pub async fn answer(
+        &self,
+        ids: &[Uuid],
+        approved: bool,
+        by: &str,
+    ) -> Result<Vec<Result<JobStatus>>> {
+        let note = serde_json::json!({"by": by});
+        self.act(ids, Action::Answer { approved }, note).await
+    }
+
+    /// Puts waiting jobs off, each by itself.
+    ///
+    /// # Errors
+    /// As [`Queue::cancel`].
+    pub async fn snooze(
+        &self,
+        ids: &[Uuid],
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Result<JobStatus>>> {
+        let until = micros(until);
+        self.act(ids, Action::Snooze { until }, Value::Null).await
+    }
+
+    /// Gives jobs another priority, each by itself.
+    ///
+    /// # Errors
+    /// As [`Queue::cancel`].
+    pub async fn set_priority(
+        &self,
+        ids: &[Uuid],
+        priority: Priority,
+    ) -> Result<Vec<Result<JobStatus>>> {
+        self.act(ids, Action::SetPriority(priority), Value::Null)
+            .await
+    }
+
+    async fn act(
+        &self,
+        ids: &[Uuid],
+        action: Action,
+        note: Value,
+    ) -> Result<Vec<Result<JobStatus>>> {
+        let (ids, note) = (Arc::new(ids.to_vec()), Arc::new(note));
+        self.write(move |rows, now| {
+            let (ids, note) = (ids.clone(), note.clone());
+            Box::pin(async move { act(rows, &ids, action, &note, now).await })
+        })
+        .await
+    }
+
+    /// Sets how jobs of a queue are tried again that do not say so themselves; `None`: as the
+    /// default says. Holds within a second for every process.
+    ///
+    /// # Errors
+    /// Where the policy makes no sense, or the store cannot be written.
+    pub async fn set_queue_retry(&self, queue: &str, policy: Option<&RetryPolicy>) -> Result<()> {
+        self.set_policy("queue", queue.to_owned(), policy).await
+    }
+
+    /// Sets how executions of a tool are tried again that do not say so themselves; it goes before
+    /// what is set for the queue.
+    ///
+    /// # Errors
+    /// As [`Queue::set_queue_retry`].
+    pub async fn set_tool_retry(
+        &self,
+        skill: &str,
+        tool: &str,
+        policy: Option<&RetryPolicy>,
+    ) -> Result<()> {
+        self.set_policy("tool", format!("{skill}/{tool}"), policy)
+            .await
+    }
+
+    async fn set_policy(
+        &self,
+        kind: &'static str,
+        name: String,
+        policy: Option<&RetryPolicy>,
+    ) -> Result<()> {
+        let row = match policy {
+            Some(policy) => {
+                policy.check()?;
+                Some(Arc::new(PolicyRow {
+                    kind: kind.to_owned(),
+                    name: name.clone(),
+                    policy: serde_json::to_string(policy)
+                        .map_err(|error| QueueError::Internal(error.to_string()))?,
+                }))
+            }
+            None => None,
+        };
+        let name: Arc<str> = name.into();
+        self.write(move |rows, _| {
+            let (row, name) = (row.clone(), name.clone());
+            Box::pin(async move {
+                match row {
+                    Some(row) => rows.put_policy(&row).await,
+                    None => rows.remove_policy(kind, &name).await.map(drop),
+                }
+            })
+        })
+        .await?;
+        if let Ok(mut policies) = self.inner.policies.lock() {
+            policies.read = None;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn policies(
+        &self,
+    ) -> Result<Arc<HashMap<(String, String), Arc<RetryPolicy>>>> {
+        if let Ok(policies) = self.inner.policies.lock()
+            && policies
+                .read
+                .is_some_and(|read| read.elapsed() < POLICIES_HOLD)
+        {
+            return Ok(policies.by_name.clone());
+        }
+        let mut by_name = HashMap::new();
+        for PolicyRow { kind, name, policy } in self.reads().policies().await? {
+            let policy = serde_json::from_str(&policy).map_err(|error| {
+                QueueError::Damaged(format!("the retry policy of {kind} `{name}`: {error}"))
+            })?;
+            by_name.insert((kind, name), Arc::new(policy));
+        }
+        let by_name = Arc::new(by_name);
+        if let Ok(mut policies) = self.inner.policies.lock() {
+            policies.read = Some(Instant::now());
+            policies.by_name = by_name.clone();
+        }
+        Ok(by_name)
+    }
+
+    /// Events after a cursor, in order: at most so many, and at most 10,000. 0 is before the first.
+    ///
+    /// # Errors
+    /// Where events after the cursor are no longer kept.
+    pub async fn events(&self, after: i64, most: usize) -> Result<EventBatch> {
+        let most = most.clamp(1, 10_000);
+        let mut found = self.reads().events(after, most + 1).await?;
+        let has_more = found.len() > most;
+        found.truncate(most);
+        // Numbers have no gaps, so a gap is what was removed.
+        let next = found.first().map(|(id, _)| *id);
+        let (oldest, last) = match next {
+            Some(id) if id == after + 1 => (id, id),
+            _ => self.reads().event_bounds().await?,
+        };
+        let gone = if oldest == 0 { last } else { oldest - 1 };
+        if after < gone && next != Some(after + 1) {
+            return Err(QueueError::CursorTooOld {
+                cursor: after,
+                oldest: gone + 1,
+            });
+        }
+        let cursor = found.last().map_or(after, |(id, _)| *id);
+        let events = found
+            .into_iter()
+            .map(|(id, event)| JobEvent::from_row(id, event))
+            .collect::<Result<_>>()?;
+        Ok(EventBatch {
+            events,
+            cursor,
+            has_more,
+        })
+    }
+
+    /// The number of the last event: the cursor of what is still to come.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn last_event(&self) -> Result<i64> {
+        Ok(self.reads().event_bounds().await?.1)
+    }
+
+    /// Waits until something may have changed since `seen` was taken from here.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changed.subscribe()
+    }
+
+    /// What time it is, by the queue's clock.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.inner.clock.now()
+    }
+
+    pub(super) fn max_result_bytes(&self) -> usize {
+        self.inner.max_result_bytes
+    }
+
+    pub(super) fn max_job_bytes(&self) -> usize {
+        self.inner.max_job_bytes
+    }
+
+    pub(super) fn reads(&self) -> &dyn Reads {
+        self.inner.store.reads()
+    }
+
+    /// Does something in a serial transaction.
+    pub(super) async fn write<T, F>(&self, call: F) -> Result<T>
+    where
+        F: for<'a> FnMut(&'a mut dyn Rows, super::time::Micros) -> super::store::Answer<'a, T>
+            + Send
+            + 'static,
+        T: Send + 'static,
+    {
+        let (operation, answer) = Operation::other(call);
+        self.inner.store.send(operation);
+        answered(answer).await
+    }
+}
+
+/// What a writer answers.
+pub(super) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    answer.await.unwrap_or(Err(QueueError::Closed))
+}
+
+pub(super) fn policy_for(
+    policies: &HashMap<(String, String), Arc<RetryPolicy>>,
+    job: &NewJob,
+) -> Arc<RetryPolicy> {
+    if policies.is_empty() {
+        return Arc::default();
+    }
+    let of_tool = job.work.tool().and_then(|tool| {
+        let name = format!("{}/{tool}", job.skill());
+        policies.get(&("tool".to_owned(), name))
+    });
+    of_tool
+        .or_else(|| policies.get(&("queue".to_owned(), job.queue.clone())))
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn read<T: serde::de::DeserializeOwned>(id: Uuid, json: &str) -> Result<T> {
+    serde_json::from_str(json)
+        .map_err(|error| QueueError::Damaged(format!("what is kept of job {id}: {error}")))
+}
+
+fn some(name: String) -> Option<String> {
+    Some(name).filter(|name| !name.is_empty())
+}
+
+/// A job, as it is shown.
+pub(super) fn job(found: Found) -> Result<Job> {
+    let Found { row, body, lane } = found;
+    let submitted: NewJob = read(row.id, &body.submitted)?;
+    Ok(Job {
+        id: row.id,
+        kind: row.kind,
+        status: row.status,
+        cause: row.cause,
+        priority: row.priority,
+        queue: lane.queue,
+        tenant: some(lane.tenant),
+        user: submitted.user.clone(),
+        skill: some(lane.skill),
+        tool: submitted.work.tool().map(str::to_owned),
+        attempts: row.attempts,
+        max_attempts: row.max_attempts,
+        created_at: moment(row.created),
+        updated_at: moment(row.updated),
+        scheduled_at: moment(row.due),
+        started_at: row.started.map(moment),
+        completed_at: row.completed.map(moment),
+        deadline: row.deadline.map(moment),
+        worker: row.worker,
+        cancel_requested: row.cancel_requested,
+        retry: read(row.id, &body.retry)?,
+        submitted,
+    })
+}
+
+impl Attempt {
+    fn from_row(job: Uuid, row: AttemptRow) -> Result<Self> {
+        Ok(Attempt {
+            attempt: row.number,
+            counted: row.counted,
+            worker: row.worker,
+            started_at: moment(row.started),
+            ended_at: moment(row.ended),
+            status: row.status,
+            details: read(job, &row.details)?,
+        })
+    }
+}
+
+impl JobEvent {
+    pub(super) fn from_row(id: i64, row: EventRow) -> Result<Self> {
+        Ok(JobEvent {
+            id,
+            job: row.job,
+            kind: row.kind,
+            at: moment(row.at),
+            attempt: row.attempt,
+            data: match row.data.as_str() {
+                "" => Value::Null,
+                data => read(row.job, data)?,
+            },
+        })
+    }
+}

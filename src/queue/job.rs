@@ -73,6 +73,8 @@ pub enum Kind {
     Maintenance,
     /// Work of the embedder's own.
     Custom,
+    /// Sending a result to where it was asked for.
+    Callback,
 }
 
 /// Gives an enum one spelling in JSON, SQL, the command line and messages.
@@ -118,7 +120,8 @@ names!(JobStatus, "status of a job",
 names!(Priority, "priority",
     Low => "low", Normal => "normal", High => "high", Critical => "critical");
 names!(Kind, "kind of job",
-    Execution => "execution", Maintenance => "maintenance", Custom => "custom");
+    Execution => "execution", Maintenance => "maintenance", Custom => "custom",
+    Callback => "callback");
 
 /// A name that is none of those that there are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -169,6 +172,14 @@ pub enum Work {
         #[serde(default)]
         payload: Value,
     },
+    /// Sends the result of a deferred job to where it was asked for. The queue submits it itself,
+    /// together with the end of that job.
+    Callback {
+        /// The job that ended.
+        job: Uuid,
+        /// Where to.
+        callback: Callback,
+    },
 }
 
 /// A task that keeps the queue itself in order.
@@ -198,6 +209,7 @@ impl Work {
             Work::Execution { .. } => Kind::Execution,
             Work::Maintenance { .. } => Kind::Maintenance,
             Work::Custom { .. } => Kind::Custom,
+            Work::Callback { .. } => Kind::Callback,
         }
     }
 
@@ -205,7 +217,7 @@ impl Work {
     pub fn skill(&self) -> String {
         match self {
             Work::Execution { request } => request.skill.to_string(),
-            Work::Maintenance { .. } => String::new(),
+            Work::Maintenance { .. } | Work::Callback { .. } => String::new(),
             Work::Custom { name, .. } => name.clone(),
         }
     }

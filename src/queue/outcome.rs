@@ -35,6 +35,13 @@ pub enum Outcome {
         /// When.
         until: DateTime<Utc>,
     },
+    /// This worker has no handler for it: back to the queue for another, no attempt used up; dead
+    /// after its deadline or a day.
+    Elsewhere,
+    /// What it came to is too large to be kept.
+    TooLarge,
+    /// It stopped because it was told to.
+    Cancelled,
     /// Its worker hands it back, no attempt used up.
     Released {
         /// Why, as the name of a cause, such as `shutdown`.
@@ -84,9 +91,15 @@ impl Outcome {
             Outcome::Snoozed { until } => Verdict::Snoozed {
                 until: micros(*until),
             },
+            Outcome::Elsewhere => elsewhere(now),
+            Outcome::TooLarge => Verdict::Dead("result_too_large"),
+            Outcome::Cancelled => Verdict::Cancelled,
             Outcome::Released { cause } => {
-                let broken = *cause == HOST_ERROR;
-                let until = if broken { now + BROKEN } else { now };
+                let until = match *cause {
+                    HOST_ERROR => now + BROKEN,
+                    NO_HOST => now + ELSEWHERE,
+                    _ => now,
+                };
                 Verdict::Back { cause, until }
             }
             Outcome::Executed { result, .. } => match &result.failure {
@@ -110,6 +123,10 @@ impl Outcome {
 
 /// The cause of a job that its worker handed back because its host is broken.
 pub(crate) const HOST_ERROR: &str = "host_error";
+/// The cause of a job whose skill or handler its worker does not have.
+pub(crate) const NOT_LOADED: &str = "not_loaded";
+/// The cause of a job whose worker executes no skills.
+pub(crate) const NO_HOST: &str = "no_host";
 /// The cause of a job that waits for somebody's word.
 pub(crate) const APPROVAL_NEEDED: &str = "approval_needed";
 /// The cause of a job whose worker died.
@@ -126,7 +143,14 @@ fn error(retryable: bool, retry_after_ms: Option<u64>) -> Verdict {
     Verdict::Again { on, cause, after }
 }
 
-/// The table of DESIGN: retry by cause.
+fn elsewhere(now: Micros) -> Verdict {
+    Verdict::Back {
+        cause: NOT_LOADED,
+        until: now + ELSEWHERE,
+    }
+}
+
+/// Retry by cause.
 fn failed(cause: &Cause, now: Micros) -> Verdict {
     let again = |on: RetryCause, cause| Verdict::Again {
         on,
@@ -153,10 +177,7 @@ fn failed(cause: &Cause, now: Micros) -> Verdict {
         }
         Cause::InvalidInput { .. } => Verdict::Dead("invalid_input"),
         Cause::UnknownTool { .. } => Verdict::Dead("unknown_tool"),
-        Cause::NotLoaded => Verdict::Back {
-            cause: "not_loaded",
-            until: now + ELSEWHERE,
-        },
+        Cause::NotLoaded => elsewhere(now),
         Cause::Rejected {
             reason: Rejection::Approval,
             ..

@@ -6,7 +6,7 @@
 
 use super::event::JobEventKind;
 use super::job::JobStatus;
-use super::outcome::{APPROVAL_NEEDED, Outcome, Verdict, WORKER_LOST};
+use super::outcome::{APPROVAL_NEEDED, NO_HOST, NOT_LOADED, Outcome, Verdict, WORKER_LOST};
 use super::retry::{Retry, RetryCause};
 use super::time::{DAY, Micros, span};
 
@@ -251,7 +251,8 @@ fn ended(
         // A skill that no worker has: for a day, or until the deadline.
         Verdict::Back { cause, until }
             if too_late(until)
-                || (cause == "not_loaded" && until >= job.scheduled.saturating_add(DAY)) =>
+                || (matches!(cause, NOT_LOADED | NO_HOST)
+                    && until >= job.scheduled.saturating_add(DAY)) =>
         {
             dead(cause, job.attempts)
         }

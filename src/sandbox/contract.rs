@@ -150,11 +150,11 @@ impl Component {
         }))
     }
 
-    pub(super) async fn instantiate(
+    pub(super) fn instantiate(
         &self,
         store: &mut Store<State>,
-    ) -> wasmtime::Result<bindings::Skill> {
-        self.pre.instantiate_async(store).await
+    ) -> impl Future<Output = wasmtime::Result<bindings::Skill>> {
+        self.pre.instantiate_async(store)
     }
 }
 
@@ -265,6 +265,8 @@ pub(super) fn description(from: wit::Description) -> Result<Description, String>
                 annotations.idempotent,
                 annotations.open_world,
             ),
+            marked_destructive: annotations.destructive == Some(true)
+                && annotations.idempotent != Some(true),
         });
     }
     Ok(Description {

@@ -121,7 +121,7 @@ async fn act_on(
     shared.events.push(event);
     let changed = [row];
     rows.update_jobs(&changed).await?;
-    release(rows, &changed).await?;
+    release(rows, &changed, now).await?;
     absorb(rows, shared, now).await?;
     Ok(Ok(changed[0].status))
 }

@@ -6,6 +6,9 @@
 mod absorb;
 pub(crate) mod claim;
 pub(crate) mod control;
+pub(crate) mod fire;
+pub(crate) mod keep;
+pub(crate) mod lease;
 pub(crate) mod settle;
 pub(crate) mod submit;
 pub(crate) mod tick;

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::super::callback::{DELAYS, delay_before};
 use super::super::counters::{Counter, Happened, Measure, Tally};
 use super::super::error::QueueError;
-use super::super::job::JobStatus;
+use super::super::job::{JobStatus, NewJob, Work};
 use super::super::outcome::Outcome;
-use super::super::retry::Retry;
+use super::super::prepare::prepare;
+use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{AttemptRow, Flags, Lane, Place, Result, Row, Rows, Shared};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
 use super::record;
+use super::submit::Prepared;
 
 /// How one attempt ended, as its worker says.
 #[derive(Debug, Clone)]
@@ -165,7 +168,7 @@ impl Writes {
         if !self.results.is_empty() {
             rows.insert_results(&self.results).await?;
         }
-        release(rows, &self.rows).await?;
+        release(rows, &self.rows, now).await?;
         let ids: Vec<i64> = self.stopped.keys().copied().collect();
         for Lane {
             id,
@@ -211,7 +214,7 @@ pub(super) fn ended(row: &Row, tally: &mut Tally, now: Micros) {
 }
 
 /// Gives back what jobs held that have come to their end, and lets their callbacks be sent.
-pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row]) -> Result<()> {
+pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row], now: Micros) -> Result<()> {
     let having = |flag: Flags| -> Vec<&Row> {
         changed
             .iter()
@@ -222,7 +225,58 @@ pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row]) -> Result<()> 
     if !keyed.is_empty() {
         rows.release_keys(&keyed).await?;
     }
+    let called: Vec<i64> = having(Flags::CALLBACK).iter().map(|row| row.seq).collect();
+    if !called.is_empty() {
+        call_back(rows, &called, now).await?;
+    }
     Ok(())
+}
+
+/// Submits jobs that send results to where they were asked for.
+async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()> {
+    let mut jobs = Vec::with_capacity(ended.len());
+    for (_, body) in rows.bodies(ended).await? {
+        let job: NewJob = serde_json::from_str(&body.submitted)
+            .map_err(|error| QueueError::Damaged(format!("a job cannot be read: {error}")))?;
+        let Some(callback) = job.callback else {
+            continue;
+        };
+        let work = Work::Callback {
+            job: job.id,
+            callback,
+        };
+        let sending = NewJob {
+            tenant: job.tenant,
+            user: job.user,
+            queue: job.queue,
+            retry: Some(callback_policy()),
+            ..NewJob::new(work)
+        };
+        let mut sending = prepare(sending, |_| Default::default(), usize::MAX, now)?;
+        sending.body.retry = serde_json::to_string(&callback_retry(sending.row.id))
+            .map_err(|error| QueueError::Internal(error.to_string()))?;
+        jobs.push(sending);
+    }
+    let jobs: Vec<&Prepared> = jobs.iter().collect();
+    super::submit::submit(rows, &jobs, now).await.map(drop)
+}
+
+/// As the specification of Standard Webhooks recommends.
+fn callback_retry(id: Uuid) -> Retry {
+    let id = id.to_string();
+    let delays_ms = (1..)
+        .map_while(|attempts| delay_before(attempts, &id, None))
+        .map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+        .collect();
+    Retry {
+        policy: callback_policy(),
+        delays_ms,
+    }
+}
+
+fn callback_policy() -> RetryPolicy {
+    let attempts = u32::try_from(DELAYS.len() + 1).unwrap_or(u32::MAX);
+    RetryPolicy::attempts(attempts)
 }
 
 /// How many records of attempts that were not used up are kept.

@@ -102,7 +102,7 @@ async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<u
         return Ok(0);
     }
     rows.update_jobs(&changed).await?;
-    release(rows, &changed).await?;
+    release(rows, &changed, now).await?;
     absorb(rows, shared, now).await?;
     Ok(changed.len())
 }

@@ -139,13 +139,6 @@ pub(crate) struct Lane {
     pub skill: i64,
 }
 
-impl Lane {
-    /// Its queue, tenant and skill.
-    pub fn scopes(&self) -> [i64; 3] {
-        [self.queue, self.tenant, self.skill]
-    }
-}
-
 /// What can be paused, and bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -298,6 +291,32 @@ pub(crate) struct Found {
     pub lane: LaneKey,
 }
 
+/// Work that comes up again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ScheduleRow {
+    pub name: String,
+    /// The [`Recurrence`](super::Recurrence), as JSON.
+    pub recurrence: String,
+    /// The [`NewJob`](super::NewJob) that each firing submits, as JSON.
+    pub job: String,
+    pub created: Micros,
+    /// The last firing.
+    pub last: Option<Micros>,
+    /// The next; `None`: none any more.
+    pub next: Option<Micros>,
+}
+
+/// How jobs are tried again that do not say so themselves: of a queue, or of a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PolicyRow {
+    /// `queue` or `tool`.
+    pub kind: String,
+    /// The queue's name; or the skill's, a slash and the tool's.
+    pub name: String,
+    /// The [`RetryPolicy`](super::RetryPolicy), as JSON.
+    pub policy: String,
+}
+
 /// What is read beside those who write, each as of one moment.
 pub(crate) trait Reads: Send + Sync {
     /// Jobs, the last submitted first.
@@ -327,8 +346,12 @@ pub(crate) trait Reads: Send + Sync {
     fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
     /// Jobs that this worker has, and somebody asked to cancel.
     fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>>;
-    /// When the next job that waits for its time is due.
+    /// When the next job that waits for its time is due, or the next schedule.
     fn next_due(&self) -> Answer<'_, Option<Micros>>;
+    /// Every schedule.
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
+    /// Every retry policy.
+    fn policies(&self) -> Answer<'_, Vec<PolicyRow>>;
 }
 
 /// Where a queue is kept.
@@ -337,6 +360,8 @@ pub(crate) trait Store: Send + Sync {
     fn send(&self, operation: Operation);
     /// Reads beside those who write.
     fn reads(&self) -> &dyn Reads;
+    /// Gives room back to the file system.
+    fn vacuum(&self) -> Answer<'_, ()>;
 }
 
 /// One transaction.
@@ -386,6 +411,10 @@ pub(crate) trait Rows: Send {
     /// Takes what was put aside, in order.
     fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>>;
 
+    /// Sets how jobs are tried again that do not say so themselves.
+    fn put_policy<'a>(&'a mut self, policy: &'a PolicyRow) -> Answer<'a, ()>;
+    fn remove_policy<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool>;
+
     // Only within a serial transaction.
 
     fn add_counters<'a>(&'a mut self, tally: &'a Tally) -> Answer<'a, ()>;
@@ -422,6 +451,24 @@ pub(crate) trait Rows: Send {
     /// Marks lanes as empty or not, and their shares with them; gives the shares that were empty
     /// before.
     fn set_waiting<'a>(&'a mut self, lanes: &'a [i64], waiting: bool) -> Answer<'a, Vec<i64>>;
+
+    /// Makes a schedule, or replaces it.
+    fn put_schedule<'a>(&'a mut self, schedule: &'a ScheduleRow) -> Answer<'a, ()>;
+    fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool>;
+    /// Schedules whose next firing is then or before.
+    fn due_schedules(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ScheduleRow>>;
+
+    /// Jobs of these statuses that ended before then, the first first.
+    fn ended<'a>(
+        &'a mut self,
+        statuses: &'a [JobStatus],
+        before: Micros,
+        most: usize,
+    ) -> Answer<'a, Vec<Row>>;
+    /// Removes events from before then, the first first; gives how many.
+    fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
+    /// Removes counters of hours before this one.
+    fn forget_hours(&mut self, before: i64) -> Answer<'_, ()>;
 
     fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()>;
     /// Renews a lease; whether it was there to renew.

@@ -79,6 +79,7 @@ CREATE INDEX jobs_by_status ON jobs (status, seq) WHERE status <> 'completed';
 CREATE INDEX jobs_of_worker ON jobs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX jobs_with_deadline ON jobs (deadline)
     WHERE deadline IS NOT NULL AND status IN ('pending', 'failed', 'paused');
+CREATE INDEX jobs_by_end ON jobs (status, completed_at) WHERE completed_at IS NOT NULL;
 
 -- What does not change of them.
 CREATE TABLE bodies (seq BIGINT PRIMARY KEY, submitted TEXT NOT NULL, retry TEXT NOT NULL);
@@ -166,3 +167,21 @@ CREATE TABLE workers (
     lease_until  BIGINT NOT NULL
 ) WITH (fillfactor = 50);
 CREATE INDEX workers_by_lease ON workers (lease_until);
+
+CREATE TABLE schedules (
+    name        TEXT COLLATE "C" PRIMARY KEY,
+    recurrence  TEXT NOT NULL,
+    job         TEXT NOT NULL,
+    created     BIGINT NOT NULL,
+    last        BIGINT,
+    next        BIGINT
+);
+CREATE INDEX schedules_by_next ON schedules (next) WHERE next IS NOT NULL;
+
+-- How jobs are tried again that do not say so themselves.
+CREATE TABLE policies (
+    kind    TEXT COLLATE "C" NOT NULL,
+    name    TEXT COLLATE "C" NOT NULL,
+    policy  TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+);

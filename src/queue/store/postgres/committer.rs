@@ -134,7 +134,8 @@ struct Session {
 
 /// How an attempt at a transaction ended.
 enum Ended {
-    Committed,
+    /// Whether anything was written.
+    Committed(bool),
     /// Nothing was done.
     Undone(QueueError, Remedy),
     /// It was asked to commit, and did not answer: the number of the transaction.
@@ -259,9 +260,11 @@ impl Task {
         loop {
             tries += 1;
             let (error, remedy) = match self.attempt(Some(&mut group), wait).await {
-                Ended::Committed => {
+                Ended::Committed(wrote) => {
                     group.succeed();
-                    self.tell();
+                    if wrote {
+                        self.tell();
+                    }
                     return;
                 }
                 Ended::Unknown(transaction) => match self.was_committed(&transaction).await {
@@ -333,7 +336,8 @@ impl Task {
         let mut pause = PAUSE;
         while Instant::now() < until {
             match self.attempt(None, wait).await {
-                Ended::Committed => return self.tell(),
+                Ended::Committed(true) => return self.tell(),
+                Ended::Committed(false) => return,
                 // It is there or it is not: whoever reads looks again.
                 Ended::Unknown(_) | Ended::Undone(_, Remedy::None) => return,
                 Ended::Undone(error, _) => {
@@ -376,7 +380,7 @@ impl Task {
             },
         };
         match &ended {
-            Ended::Committed => self.session = Some(session),
+            Ended::Committed(_) => self.session = Some(session),
             Ended::Undone(_, Remedy::Again | Remedy::None) => {
                 if session.client.batch_execute("ROLLBACK").await.is_ok() {
                     self.session = Some(session);
@@ -434,7 +438,7 @@ impl Task {
                 if more {
                     self.more();
                 }
-                Ended::Committed
+                Ended::Committed(transaction.is_some())
             }
             Err(error) => match transaction {
                 // Nothing was written: it makes no difference.

@@ -15,6 +15,7 @@ mod connect;
 mod directory;
 mod failure;
 mod inbox;
+mod keeping;
 mod lines;
 mod notice;
 mod read;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_postgres::Transaction;
 
-use super::{LaneKey, Reads, Result, Store};
+use super::{Answer, LaneKey, Reads, Result, Store};
 use crate::queue::engine::submit::{Prepared, Submitted, submit};
 use crate::queue::error::QueueError;
 use crate::queue::operation::Operation;
@@ -41,6 +42,12 @@ use failure::describe;
 use notice::{Herald, Notice};
 use read::{Pool, Reader};
 use transaction::{Statements, Writing};
+
+/// What fills and empties.
+const TABLES: &[&str] = &[
+    "jobs", "bodies", "results", "progress", "attempts", "keys", "tags", "ready", "later", "inbox",
+    "counters", "events", "numbers", "scopes", "shares", "lanes", "workers",
+];
 
 /// A queue in a database.
 pub(crate) struct PostgresStore {
@@ -168,5 +175,26 @@ impl Store for PostgresStore {
 
     fn reads(&self) -> &dyn Reads {
         &self.reader
+    }
+
+    /// Makes the room of what was removed usable again; what is at the end of a table goes back to
+    /// the file system. Nobody waits for it.
+    fn vacuum(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let connected = self.shop.connector.connect(Purpose::Listen).await;
+            let (client, _task) = connected.map_err(|error| {
+                QueueError::Unavailable(format!(
+                    "{}: {}",
+                    self.shop.connector.target.name(),
+                    describe(&error)
+                ))
+            })?;
+            for table in TABLES {
+                client
+                    .batch_execute(&format!("VACUUM (ANALYZE) {table}"))
+                    .await?;
+            }
+            Ok(())
+        })
     }
 }

@@ -10,13 +10,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Reads, Result, Scope, ScopeKind,
-    WorkerRow,
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, PolicyRow, Reads, Result,
+    ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::committer::Committer;
 use super::connect::Connector;
 use super::failure::{Remedy, remedy};
 use super::inbox::read_tally;
+use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
@@ -461,8 +462,10 @@ impl Reads for Reader {
             let rows = self
                 .pool
                 .query(
-                    "SELECT min(due_at) FROM later WHERE due_at >= \
-                     (SELECT last FROM numbers WHERE name = 'due')",
+                    "SELECT least((SELECT min(due_at) FROM later WHERE due_at >= \
+                     (SELECT last FROM numbers WHERE name = 'due')), \
+                     (SELECT min(next) FROM schedules WHERE next IS NOT NULL), \
+                     (SELECT min(closed_until) FROM scopes WHERE closed_until > 0))",
                     &[],
                 )
                 .await?;
@@ -470,6 +473,30 @@ impl Reads for Reader {
                 Some(read) => Ok(read.try_get(0)?),
                 None => Ok(None),
             }
+        })
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(async move {
+            let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
+            let rows = self.pool.query(&sql, &[]).await?;
+            rows.iter().map(schedule).collect()
+        })
+    }
+
+    fn policies(&self) -> Answer<'_, Vec<PolicyRow>> {
+        Box::pin(async move {
+            let sql = "SELECT kind, name, policy FROM policies ORDER BY kind, name";
+            let rows = self.pool.query(sql, &[]).await?;
+            rows.iter()
+                .map(|read| {
+                    Ok(PolicyRow {
+                        kind: read.try_get(0)?,
+                        name: read.try_get(1)?,
+                        policy: read.try_get(2)?,
+                    })
+                })
+                .collect()
         })
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn limit(most: usize) -> i64 {
 }
 
 impl Writing<'_> {
-    fn rows(&mut self, found: &[SqlRow]) -> Result<Vec<Row>> {
+    /// Jobs that were locked.
+    pub(super) fn rows(&mut self, found: &[SqlRow]) -> Result<Vec<Row>> {
         self.lock_taken();
         found.iter().map(row).collect()
     }
@@ -156,6 +157,9 @@ impl Writing<'_> {
     }
 
     pub(super) async fn insert_tags_now(&mut self, tags: &[(i64, &str)]) -> Result<()> {
+        if tags.is_empty() {
+            return Ok(());
+        }
         let with = vec![
             column!(tags, |tag| tag.1.to_owned()),
             column!(tags, |tag| tag.0),
@@ -433,6 +437,9 @@ impl Writing<'_> {
     }
 
     pub(super) async fn put_progress_now(&mut self, progress: &[(i64, String)]) -> Result<()> {
+        if progress.is_empty() {
+            return Ok(());
+        }
         // The last word on each counts.
         let last: HashMap<i64, &str> = progress
             .iter()

@@ -76,6 +76,8 @@ CREATE INDEX jobs_of_worker ON jobs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX jobs_with_deadline ON jobs (deadline)
     WHERE deadline IS NOT NULL AND status IN ('pending', 'failed', 'paused');
 
+CREATE INDEX jobs_by_end ON jobs (status, completed_at) WHERE completed_at IS NOT NULL;
+
 -- What does not change of them.
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, submitted TEXT NOT NULL, retry TEXT NOT NULL);
 
@@ -146,3 +148,21 @@ CREATE TABLE workers (
     lease_until  INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX workers_by_lease ON workers (lease_until);
+
+CREATE TABLE schedules (
+    name        TEXT PRIMARY KEY,
+    recurrence  TEXT NOT NULL,
+    job         TEXT NOT NULL,
+    created     INTEGER NOT NULL,
+    last        INTEGER,
+    next        INTEGER
+) WITHOUT ROWID;
+CREATE INDEX schedules_by_next ON schedules (next) WHERE next IS NOT NULL;
+
+-- How jobs are tried again that do not say so themselves.
+CREATE TABLE policies (
+    kind    TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    policy  TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;

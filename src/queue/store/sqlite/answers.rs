@@ -5,12 +5,13 @@ use std::future;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, Row, Rows, Scope, ScopeKind,
-    ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row, Rows,
+    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::Sqlite;
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::fair::Head;
+use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 impl Rows for Sqlite {
@@ -94,6 +95,14 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.defer_now(shared)))
     }
 
+    fn put_policy<'a>(&'a mut self, policy: &'a PolicyRow) -> Answer<'a, ()> {
+        Box::pin(future::ready(self.put_policy_now(policy)))
+    }
+
+    fn remove_policy<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(future::ready(self.remove_policy_now(kind, name)))
+    }
+
     fn add_counters<'a>(&'a mut self, tally: &'a Tally) -> Answer<'a, ()> {
         Box::pin(future::ready(self.add_counters_now(tally)))
     }
@@ -172,6 +181,35 @@ impl Rows for Sqlite {
 
     fn set_waiting<'a>(&'a mut self, lanes: &'a [i64], waiting: bool) -> Answer<'a, Vec<i64>> {
         Box::pin(future::ready(self.set_waiting_now(lanes, waiting)))
+    }
+
+    fn put_schedule<'a>(&'a mut self, schedule: &'a ScheduleRow) -> Answer<'a, ()> {
+        Box::pin(future::ready(self.put_schedule_now(schedule)))
+    }
+
+    fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(future::ready(self.remove_schedule_now(name)))
+    }
+
+    fn due_schedules(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(future::ready(self.due_schedules_now(now, most)))
+    }
+
+    fn ended<'a>(
+        &'a mut self,
+        statuses: &'a [JobStatus],
+        before: Micros,
+        most: usize,
+    ) -> Answer<'a, Vec<Row>> {
+        Box::pin(future::ready(self.ended_now(statuses, before, most)))
+    }
+
+    fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(future::ready(self.forget_events_now(before, most)))
+    }
+
+    fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {
+        Box::pin(future::ready(self.forget_hours_now(before)))
     }
 
     fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()> {

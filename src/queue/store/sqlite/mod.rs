@@ -6,6 +6,7 @@
 //! file at the same time.
 
 mod answers;
+mod keeping;
 mod lines;
 mod notice;
 mod read;
@@ -13,7 +14,7 @@ mod rows;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use rusqlite_migration::{M, Migrations};
 
 use tokio::sync::watch;
 
-use super::{Lane, LaneKey, Reads, Result, Store};
+use super::{Answer, Lane, LaneKey, Reads, Result, Store};
 use crate::queue::error::QueueError;
 use crate::queue::operation::Operation;
 use crate::queue::time::Clock;
@@ -43,6 +44,7 @@ pub(crate) struct SqliteStore {
     writer: Writer,
     reader: Reader,
     _notice: Notice,
+    path: PathBuf,
 }
 
 impl SqliteStore {
@@ -52,6 +54,7 @@ impl SqliteStore {
             writer: Writer::open(path, clock, changed.clone())?,
             reader: Reader::new(path),
             _notice: Notice::start(path, changed.clone())?,
+            path: path.to_owned(),
         })
     }
 }
@@ -63,6 +66,21 @@ impl Store for SqliteStore {
 
     fn reads(&self) -> &dyn Reads {
         &self.reader
+    }
+
+    fn vacuum(&self) -> Answer<'_, ()> {
+        let path = self.path.clone();
+        Box::pin(async move {
+            let vacuum = tokio::task::spawn_blocking(move || {
+                let connection = connect(&path, true)?;
+                connection
+                    .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+                    .map_err(|error| at(&path, error))
+            });
+            vacuum
+                .await
+                .map_err(|error| QueueError::Internal(format!("the vacuum failed: {error}")))?
+        })
     }
 }
 

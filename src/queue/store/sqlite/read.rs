@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Reads, Result, Scope, ScopeKind,
-    WorkerRow,
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, PolicyRow, Reads, Result,
+    ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::connect;
+use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
@@ -318,8 +319,32 @@ impl Reads for Reader {
 
     fn next_due(&self) -> Answer<'_, Option<Micros>> {
         self.read(|connection| {
-            let mut statement = connection.prepare_cached("SELECT min(due_at) FROM later")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT min(at) FROM (SELECT min(due_at) AS at FROM later UNION ALL \
+                 SELECT min(next) FROM schedules WHERE next IS NOT NULL UNION ALL \
+                 SELECT min(closed_until) FROM scopes WHERE closed_until > 0)",
+            )?;
             Ok(statement.query_row(params![], |read| read.get(0))?)
+        })
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        self.read(|connection| {
+            let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
+            all(connection, &sql, Vec::new(), schedule)
+        })
+    }
+
+    fn policies(&self) -> Answer<'_, Vec<PolicyRow>> {
+        self.read(|connection| {
+            let sql = "SELECT kind, name, policy FROM policies ORDER BY kind, name";
+            all(connection, sql, Vec::new(), |read| {
+                Ok(PolicyRow {
+                    kind: read.get(0)?,
+                    name: read.get(1)?,
+                    policy: read.get(2)?,
+                })
+            })
         })
     }
 }

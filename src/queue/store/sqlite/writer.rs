@@ -34,8 +34,11 @@ impl Writer {
                     {
                         group.add(next);
                     }
+                    let before = store.connection.total_changes();
                     write(&mut store, group, &*clock);
-                    changed.send_modify(|generation| *generation = generation.wrapping_add(1));
+                    if store.connection.total_changes() != before {
+                        changed.send_modify(|generation| *generation = generation.wrapping_add(1));
+                    }
                 }
             })
             .map_err(|error| {

@@ -1,0 +1,170 @@
+//! What is kept, for how long, and what is put back.
+
+use uuid::Uuid;
+
+use super::super::counters::{Counter, Tally, hour};
+use super::super::event::JobEventKind;
+use super::super::job::JobStatus;
+use super::super::store::{AttemptRow, Body, EventRow, LaneKey, Result, Row, Rows, Shared};
+use super::super::time::Micros;
+use super::{absorb, catch_up};
+
+/// What is to be removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Removal {
+    /// Completed and cancelled jobs that ended before then.
+    pub completed: Option<Micros>,
+    /// Dead ones.
+    pub dead: Option<Micros>,
+    /// Events from before then.
+    pub events: Option<Micros>,
+    /// Statistics of hours before the one of then.
+    pub hours: Option<Micros>,
+}
+
+/// How much was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub jobs: usize,
+    pub events: usize,
+}
+
+/// Removes what is old, up to so many of each.
+pub(crate) async fn prune(
+    rows: &mut dyn Rows,
+    removal: Removal,
+    most: usize,
+    now: Micros,
+) -> Result<Removed> {
+    catch_up(rows, now).await?;
+    let mut removed = Removed::default();
+    let kinds: [(&[JobStatus], Option<Micros>); 2] = [
+        (
+            &[JobStatus::Completed, JobStatus::Cancelled],
+            removal.completed,
+        ),
+        (&[JobStatus::Dead], removal.dead),
+    ];
+    for (statuses, before) in kinds {
+        let Some(before) = before else { continue };
+        let old = rows.ended(statuses, before, most - removed.jobs).await?;
+        removed.jobs += old.len();
+        remove(rows, &old, Vec::new(), now).await?;
+    }
+    if let Some(before) = removal.events {
+        removed.events = rows.forget_events(before, most).await?;
+    }
+    if let Some(before) = removal.hours {
+        rows.forget_hours(hour(before)).await?;
+    }
+    Ok(removed)
+}
+
+/// Removes dead jobs; gives those that were not dead, or not there.
+pub(crate) async fn discard(
+    rows: &mut dyn Rows,
+    ids: &[Uuid],
+    now: Micros,
+) -> Result<Vec<(Uuid, Option<JobStatus>)>> {
+    catch_up(rows, now).await?;
+    let found = rows.jobs(ids).await?;
+    let refused = ids
+        .iter()
+        .filter_map(|id| match found.iter().find(|row| row.id == *id) {
+            Some(row) if row.status == JobStatus::Dead => None,
+            Some(row) => Some((*id, Some(row.status))),
+            None => Some((*id, None)),
+        })
+        .collect();
+    let dead: Vec<Row> = found
+        .into_iter()
+        .filter(|row| row.status == JobStatus::Dead)
+        .collect();
+    let events = dead
+        .iter()
+        .map(|row| EventRow {
+            job: row.id,
+            kind: JobEventKind::Discarded,
+            at: now,
+            attempt: None,
+            data: String::new(),
+        })
+        .collect();
+    remove(rows, &dead, events, now).await?;
+    Ok(refused)
+}
+
+async fn remove(
+    rows: &mut dyn Rows,
+    jobs: &[Row],
+    events: Vec<EventRow>,
+    now: Micros,
+) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut tally = Tally::default();
+    for job in jobs {
+        tally.moved(job.lane, Some(job.status), None);
+        if job.status == JobStatus::Dead {
+            let cause = job.cause.clone().unwrap_or_default();
+            tally.add(Counter::Dead(job.lane, cause), -1);
+        }
+    }
+    rows.delete_jobs(jobs).await?;
+    let shared = Shared {
+        tally,
+        events,
+        places: Vec::new(),
+    };
+    absorb(rows, shared, now).await
+}
+
+/// A dead letter that comes from elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct Letter {
+    pub row: Row,
+    pub lane: LaneKey,
+    pub body: Body,
+    pub attempts: Vec<AttemptRow>,
+    pub tags: Vec<String>,
+}
+
+/// Puts dead letters back that came from elsewhere; gives how many were not there already.
+pub(crate) async fn import(rows: &mut dyn Rows, letters: &[Letter], now: Micros) -> Result<usize> {
+    catch_up(rows, now).await?;
+    let ids: Vec<Uuid> = letters.iter().map(|letter| letter.row.id).collect();
+    let known: Vec<Uuid> = rows.jobs(&ids).await?.iter().map(|row| row.id).collect();
+    let mut shared = Shared::default();
+    let mut count = 0;
+    for letter in letters {
+        if known.contains(&letter.row.id) {
+            continue;
+        }
+        let lanes = rows.lanes(std::slice::from_ref(&letter.lane)).await?;
+        let lane = lanes.first().map_or(0, |lane| lane.id);
+        let row = Row {
+            lane,
+            ..letter.row.clone()
+        };
+        let seqs = rows.insert_jobs(&[(row.clone(), &letter.body)]).await?;
+        let seq = seqs.first().copied().unwrap_or_default();
+        let attempts: Vec<AttemptRow> = letter
+            .attempts
+            .iter()
+            .map(|attempt| AttemptRow {
+                job: seq,
+                ..attempt.clone()
+            })
+            .collect();
+        rows.insert_attempts(&attempts).await?;
+        let tags: Vec<(i64, &str)> = letter.tags.iter().map(|tag| (seq, tag.as_str())).collect();
+        rows.insert_tags(&tags).await?;
+        shared.tally.moved(lane, None, Some(row.status));
+        let cause = row.cause.clone().unwrap_or_default();
+        shared.tally.add(Counter::Dead(lane, cause), 1);
+        count += 1;
+    }
+    absorb(rows, shared, now).await?;
+    Ok(count)
+}

@@ -1,0 +1,53 @@
+//! What a worker writes while it works.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::super::event::JobEventKind;
+use super::super::job::JobStatus;
+use super::super::store::{EventRow, Result, Row, Rows, Shared};
+use super::super::time::Micros;
+use super::record;
+
+/// How far a job has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub seq: i64,
+    pub fence: i64,
+    pub worker: Uuid,
+    /// JSON.
+    pub progress: String,
+}
+
+/// Writes down how far jobs have come, where they are still their worker's.
+pub(crate) async fn report(rows: &mut dyn Rows, reports: &[Report], now: Micros) -> Result<()> {
+    let seqs: Vec<i64> = reports.iter().map(|report| report.seq).collect();
+    let found: HashMap<i64, Row> = rows
+        .jobs_by_seq(&seqs)
+        .await?
+        .into_iter()
+        .map(|row| (row.seq, row))
+        .collect();
+    let mut shared = Shared::default();
+    let mut progress = Vec::new();
+    for report in reports {
+        let Some(row) = found.get(&report.seq).filter(|row| {
+            row.status == JobStatus::Running
+                && row.fence == report.fence
+                && row.worker == Some(report.worker)
+        }) else {
+            continue;
+        };
+        progress.push((row.seq, report.progress.clone()));
+        shared.events.push(EventRow {
+            job: row.id,
+            kind: JobEventKind::Progress,
+            at: now,
+            attempt: Some(row.attempts + 1),
+            data: report.progress.clone(),
+        });
+    }
+    rows.put_progress(&progress).await?;
+    record(rows, shared, now).await
+}

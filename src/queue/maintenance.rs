@@ -1,0 +1,93 @@
+//! Keeping the queue in order.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::engine::keep::{Removal, Removed, prune};
+use super::engine::tick::tick;
+use super::error::QueueError;
+use super::handle::Queue;
+use super::job::Maintenance;
+use super::statistics::KEPT_HOURS;
+use super::time::{HOUR, Micros, micros, span};
+use super::worker::Keep;
+
+type Result<T> = std::result::Result<T, QueueError>;
+
+/// How many are removed in one transaction, so that nobody waits long for it.
+const BATCH: usize = 500;
+
+/// How much was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Jobs, with their attempts and results.
+    pub jobs: usize,
+    /// Events.
+    pub events: usize,
+}
+
+impl Queue {
+    /// Removes what ended longer ago than is to be kept.
+    ///
+    /// # Errors
+    /// Where the store cannot be written. What was removed before that stays removed.
+    pub async fn prune(&self, keep: Keep) -> Result<Pruned> {
+        let now = micros(self.now());
+        let before = |age: Option<Duration>| age.map(|age| now.saturating_sub(span(age)));
+        let removal = Removal {
+            completed: before(keep.completed),
+            dead: before(keep.dead),
+            events: before(keep.events),
+            hours: Some(now - Micros::from(KEPT_HOURS) * HOUR),
+        };
+        let mut pruned = Pruned::default();
+        loop {
+            let Removed { jobs, events } = self
+                .write(move |rows, now| {
+                    Box::pin(async move { prune(rows, removal, BATCH, now).await })
+                })
+                .await?;
+            pruned.jobs += jobs;
+            pruned.events += events;
+            if jobs < BATCH && events < BATCH {
+                return Ok(pruned);
+            }
+        }
+    }
+
+    /// Does a maintenance task, and says what was done.
+    pub(super) async fn maintain(&self, task: &Maintenance) -> Result<Value> {
+        match task {
+            Maintenance::Prune {
+                completed_after_s,
+                dead_after_s,
+            } => {
+                let pruned = self
+                    .prune(Keep {
+                        completed: completed_after_s.map(Duration::from_secs),
+                        dead: dead_after_s.map(Duration::from_secs),
+                        events: None,
+                    })
+                    .await?;
+                Ok(json!({"jobs": pruned.jobs}))
+            }
+            Maintenance::Vacuum => {
+                self.inner.store.vacuum().await?;
+                Ok(json!({}))
+            }
+            Maintenance::Rescue => {
+                let mut rescued = 0;
+                loop {
+                    let ticked = self
+                        .write(|rows, now| Box::pin(async move { tick(rows, now).await }))
+                        .await?;
+                    rescued += ticked.rescued;
+                    if !ticked.more {
+                        return Ok(json!({"rescued": rescued}));
+                    }
+                }
+            }
+        }
+    }
+}

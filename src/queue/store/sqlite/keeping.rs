@@ -1,0 +1,117 @@
+//! Schedules, policies, and what is removed in the end.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Row as SqlRow, params};
+
+use super::super::{PolicyRow, Result, Row, ScheduleRow};
+use super::Sqlite;
+use super::rows::{COLUMNS, limit, row};
+use crate::queue::counters::{HOURS, RUN, WAIT};
+use crate::queue::job::JobStatus;
+use crate::queue::time::Micros;
+
+pub(super) const SCHEDULE: &str = "name, recurrence, job, created, last, next";
+
+pub(super) fn schedule(found: &SqlRow<'_>) -> rusqlite::Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        name: found.get(0)?,
+        recurrence: found.get(1)?,
+        job: found.get(2)?,
+        created: found.get(3)?,
+        last: found.get(4)?,
+        next: found.get(5)?,
+    })
+}
+
+impl Sqlite {
+    pub(super) fn put_policy_now(&self, policy: &PolicyRow) -> Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO policies (kind, name, policy) VALUES (?1, ?2, ?3)",
+            )?
+            .execute([&policy.kind, &policy.name, &policy.policy])?;
+        Ok(())
+    }
+
+    pub(super) fn remove_policy_now(&self, kind: &str, name: &str) -> Result<bool> {
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM policies WHERE kind = ?1 AND name = ?2")?
+            .execute([kind, name])?;
+        Ok(removed == 1)
+    }
+
+    pub(super) fn put_schedule_now(&self, schedule: &ScheduleRow) -> Result<()> {
+        self.connection
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO schedules ({SCHEDULE}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+            ))?
+            .execute(params![
+                schedule.name,
+                schedule.recurrence,
+                schedule.job,
+                schedule.created,
+                schedule.last,
+                schedule.next,
+            ])?;
+        Ok(())
+    }
+
+    pub(super) fn remove_schedule_now(&self, name: &str) -> Result<bool> {
+        let removed = self
+            .connection
+            .prepare_cached("DELETE FROM schedules WHERE name = ?1")?
+            .execute([name])?;
+        Ok(removed == 1)
+    }
+
+    pub(super) fn due_schedules_now(&self, now: Micros, most: usize) -> Result<Vec<ScheduleRow>> {
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT {SCHEDULE} FROM schedules WHERE next IS NOT NULL AND next <= ?1 \
+             ORDER BY next LIMIT ?2"
+        ))?;
+        let found = select.query_map(params![now, limit(most)], schedule)?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+
+    pub(super) fn ended_now(
+        &self,
+        statuses: &[JobStatus],
+        before: Micros,
+        most: usize,
+    ) -> Result<Vec<Row>> {
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM jobs WHERE status = ?1 AND completed_at IS NOT NULL \
+             AND completed_at < ?2 ORDER BY completed_at LIMIT ?3"
+        ))?;
+        let mut ended = Vec::new();
+        for status in statuses {
+            let left = limit(most - ended.len());
+            let name = Sql::Text(status.as_str().to_owned());
+            for found in select.query_map(params![name, before, left], row)? {
+                ended.push(found?);
+            }
+        }
+        Ok(ended)
+    }
+
+    pub(super) fn forget_events_now(&self, before: Micros, most: usize) -> Result<usize> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?2) \
+                 AND at < ?1",
+            )?
+            .execute(params![before, limit(most)])?)
+    }
+
+    pub(super) fn forget_hours_now(&self, before: i64) -> Result<()> {
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM counters WHERE kind = ?1 AND number < ?2")?;
+        for kind in [HOURS, WAIT, RUN] {
+            delete.execute(params![kind, before])?;
+        }
+        Ok(())
+    }
+}

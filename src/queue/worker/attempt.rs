@@ -1,0 +1,347 @@
+//! One attempt, from a claim to its end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::super::engine::claim::ClaimedRow;
+use super::super::engine::lease::Report;
+use super::super::engine::settle::Ending;
+use super::super::handle::Queue;
+use super::super::job::{Maintenance, NewJob, Work};
+use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
+use super::super::retry::{Retry, RetryPolicy};
+use super::callback::CallbackSender;
+use super::handler::{Handler, HandlerFailure, Task};
+use crate::{
+    Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
+};
+
+/// What attempts have in common.
+pub(super) struct Bench {
+    pub queue: Queue,
+    pub execute: Option<Arc<dyn Execute>>,
+    pub handlers: HashMap<String, Arc<dyn Handler>>,
+    pub callbacks: Option<CallbackSender>,
+    /// Cancelled when the worker has waited long enough.
+    pub interrupted: CancellationToken,
+    /// The last word of each running job that was not written down yet, by job.
+    pub reports: Arc<Mutex<HashMap<i64, Report>>>,
+}
+
+/// How an attempt ended, and whether the host is broken.
+pub(super) struct Performed {
+    pub ending: Ending,
+    pub broken: Option<String>,
+}
+
+/// What is said of how an attempt ended.
+pub(super) struct End {
+    pub outcome: Outcome,
+    pub status: &'static str,
+    pub details: Value,
+    pub result: Option<String>,
+    pub broken: Option<String>,
+}
+
+impl End {
+    pub fn new(outcome: Outcome, status: &'static str) -> Self {
+        End {
+            outcome,
+            status,
+            details: json!({}),
+            result: None,
+            broken: None,
+        }
+    }
+
+    pub fn failed(message: impl Into<String>, retryable: bool, after: Option<Duration>) -> Self {
+        let message = message.into();
+        let details = json!({"failure": {"message": message}});
+        let outcome = Outcome::Failed {
+            message,
+            retryable,
+            retry_after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+        };
+        End {
+            details,
+            ..End::new(outcome, "failed")
+        }
+    }
+
+    fn released(cause: &'static str) -> Self {
+        End {
+            details: json!({"failure": {"message": format!("given back: {cause}")}}),
+            ..End::new(Outcome::Released { cause }, "released")
+        }
+    }
+}
+
+impl Bench {
+    /// Does what was claimed.
+    pub async fn perform(
+        self: Arc<Self>,
+        claimed: ClaimedRow,
+        worker: Uuid,
+        token: CancellationToken,
+    ) -> Performed {
+        let ClaimedRow { row, body, waited } = claimed;
+        let job: Result<NewJob, _> = serde_json::from_str(&body.submitted);
+        let retry: Result<Retry, _> = serde_json::from_str(&body.retry);
+        let (end, retry) = match (job, retry) {
+            (Ok(job), Ok(retry)) => {
+                let at = At {
+                    seq: row.seq,
+                    fence: row.fence,
+                    worker,
+                    attempt: row.attempts + 1,
+                    waited: Duration::from_micros(waited.max(0).unsigned_abs()),
+                };
+                (self.work(job, &at, token).await, retry)
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                let end = End::failed(format!("the job cannot be read: {error}"), false, None);
+                (end, Retry::plan(RetryPolicy::default(), 0))
+            }
+        };
+        let end = self.bounded(end);
+        Performed {
+            ending: Ending {
+                job: row.id,
+                seq: row.seq,
+                fence: row.fence,
+                worker,
+                outcome: Arc::new(end.outcome),
+                retry: Arc::new(retry),
+                status: end.status,
+                details: end.details.to_string(),
+                result: end.result,
+            },
+            broken: end.broken,
+        }
+    }
+
+    /// A result that is too large to be kept is none.
+    fn bounded(&self, end: End) -> End {
+        let allowed = self.queue.max_result_bytes();
+        match &end.result {
+            Some(result) if result.len() > allowed => {
+                let bytes = result.len();
+                let message =
+                    format!("its result has {bytes} bytes as JSON; {allowed} are allowed");
+                End {
+                    outcome: Outcome::TooLarge,
+                    status: "failed",
+                    details: json!({"failure": {"message": message}}),
+                    result: None,
+                    broken: end.broken,
+                }
+            }
+            _ => end,
+        }
+    }
+
+    async fn work(&self, job: NewJob, at: &At, token: CancellationToken) -> End {
+        let end = match job.work.clone() {
+            Work::Execution { request } => self.execute(*request, job, at, token).await,
+            Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
+            Work::Maintenance { task } => self.maintain(&task).await,
+            Work::Callback { job, callback } => self.call_back(job, &callback, at).await,
+        };
+        let ended_well = matches!(end.outcome, Outcome::Done(_));
+        match self.interrupted.is_cancelled() && !ended_well && was_cut(&end.outcome) {
+            true => End::released("shutdown"),
+            false => end,
+        }
+    }
+
+    async fn execute(
+        &self,
+        mut request: ExecutionRequest,
+        job: NewJob,
+        at: &At,
+        token: CancellationToken,
+    ) -> End {
+        let Some(execute) = &self.execute else {
+            return End::released(NO_HOST);
+        };
+        request.tenant = job.tenant;
+        request.user = job.user;
+        request.attempt = at.attempt;
+        request.queue_wait = at.waited;
+        request.deadline = job.deadline;
+        let control = Control::default()
+            .cancellation(token)
+            .observer(self.observer(at));
+        // Only asked for where it matters, and before the request is gone.
+        let destructive = execute.is_destructive(&request);
+        match execute.execute(request, control).await {
+            Ok(result) => executed(result, destructive),
+            Err(error) => End {
+                broken: Some(error.to_string()),
+                details: json!({"failure": {"fault": "host", "message": error.to_string()}}),
+                ..End::released(HOST_ERROR)
+            },
+        }
+    }
+
+    async fn handle(
+        &self,
+        name: &str,
+        payload: Value,
+        job: NewJob,
+        at: &At,
+        token: CancellationToken,
+    ) -> End {
+        let Some(handler) = self.handlers.get(name) else {
+            return End {
+                details: json!({"failure": {
+                    "message": format!("this worker has no handler `{name}`"),
+                }}),
+                ..End::new(Outcome::Elsewhere, "released")
+            };
+        };
+        let task = Task {
+            job: job.id,
+            payload,
+            attempt: at.attempt,
+            tenant: job.tenant,
+            deadline: job.deadline,
+            cancellation: token.clone(),
+            report: self.reporter(at),
+        };
+        // On a task of its own: a handler that panics ends no more than its attempt.
+        let mut doing = tokio::spawn(handler.handle(task));
+        let done = tokio::select! {
+            done = &mut doing => done,
+            () = token.cancelled() => {
+                // It was told, too, and may finish what it holds.
+                match tokio::time::timeout(HANDLER_GRACE, &mut doing).await {
+                    Ok(done) => done,
+                    Err(_) => {
+                        doing.abort();
+                        return End::new(Outcome::Cancelled, "cancelled");
+                    }
+                }
+            }
+        };
+        match done {
+            Ok(Ok(output)) => End {
+                result: Some(json!({"output": output}).to_string()),
+                ..End::new(Outcome::Done(output), "success")
+            },
+            Ok(Err(_)) if token.is_cancelled() => End::new(Outcome::Cancelled, "cancelled"),
+            Ok(Err(HandlerFailure::Failed {
+                message,
+                retryable,
+                retry_after,
+            })) => End::failed(message, retryable, retry_after),
+            Ok(Err(HandlerFailure::Snooze(after))) => {
+                let until =
+                    self.queue.now() + chrono::Duration::from_std(after).unwrap_or_default();
+                End::new(Outcome::Snoozed { until }, "snoozed")
+            }
+            Err(error) if error.is_panic() => End::failed("the handler panicked", true, None),
+            Err(_) => End::released("shutdown"),
+        }
+    }
+
+    async fn maintain(&self, task: &Maintenance) -> End {
+        match self.queue.maintain(task).await {
+            Ok(done) => End {
+                result: Some(json!({"output": done}).to_string()),
+                ..End::new(Outcome::Done(done), "success")
+            },
+            Err(error) => End::failed(error.to_string(), true, None),
+        }
+    }
+
+    /// Takes what a job says on its way.
+    fn reporter(&self, at: &At) -> Arc<dyn Fn(Value) + Send + Sync> {
+        let reports = self.reports.clone();
+        let (seq, fence, worker) = (at.seq, at.fence, at.worker);
+        Arc::new(move |progress: Value| {
+            let report = Report {
+                seq,
+                fence,
+                worker,
+                progress: progress.to_string(),
+            };
+            if let Ok(mut reports) = reports.lock() {
+                reports.insert(seq, report);
+            }
+        })
+    }
+
+    fn observer(&self, at: &At) -> Arc<dyn Observer> {
+        let report = self.reporter(at);
+        Arc::new(move |_: Uuid, event: &Event<'_>| {
+            if let Event::Progress(progress) = event {
+                // The guest's own JSON, which nobody has looked at: kept as text unless it is.
+                let details = progress
+                    .details
+                    .as_deref()
+                    .map(|details| crate::json::parse(details).unwrap_or_else(|_| json!(details)));
+                report(json!({
+                    "percent": progress.percent.map(|percent| percent.clamp(0.0, 100.0)),
+                    "step": progress.step,
+                    "details": details,
+                }));
+            }
+        })
+    }
+}
+
+/// How long a handler that was cancelled may take to end.
+const HANDLER_GRACE: Duration = Duration::from_secs(5);
+
+/// Where an attempt stands.
+pub(super) struct At {
+    seq: i64,
+    fence: i64,
+    worker: Uuid,
+    pub attempt: u32,
+    waited: Duration,
+}
+
+/// Whether an outcome says no more than that somebody cut it short.
+fn was_cut(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Cancelled => true,
+        Outcome::Executed { result, .. } => result
+            .failure
+            .as_ref()
+            .is_some_and(|failure| matches!(failure.cause, Cause::Cancelled { .. })),
+        _ => false,
+    }
+}
+
+fn executed(result: ExecutionResult, destructive: bool) -> End {
+    let mut details = json!({"usage": result.usage, "skill": result.skill, "tool": result.tool});
+    if let Some(failure) = &result.failure {
+        // All that it takes to understand it later.
+        details["failure"] = json!(failure);
+        details["limits"] = json!(result.limits);
+        details["stderr"] = json!(crate::text::shortened(&result.stderr, 4_096));
+    }
+    let status = result.status.as_str();
+    let kept = serde_json::to_string(&result).ok();
+    let outcome = Outcome::Executed {
+        result: Box::new(ExecutionResult {
+            // Written down already, and of any size.
+            output: None,
+            attachments: Vec::<Attachment>::new(),
+            ..result
+        }),
+        destructive,
+    };
+    End {
+        details,
+        result: kept,
+        ..End::new(outcome, status)
+    }
+}

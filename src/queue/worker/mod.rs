@@ -1,0 +1,253 @@
+//! Does what is in the queue.
+
+mod attempt;
+mod callback;
+mod handler;
+mod run;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::QueueError;
+use super::handle::Queue;
+use crate::Execute;
+
+pub use callback::CallbackSender;
+pub use handler::{Handler, HandlerFailure, Task};
+
+/// Takes jobs from a queue and does them, so many at once, until it is told to stop.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use skillhost::Host;
+/// use skillhost::queue::{Queue, Worker};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = Host::builder().build()?;
+/// host.load("text-stats.wasm").await?;
+/// let worker = Worker::builder(Queue::open("queue.db")?)
+///     .execute(Arc::new(host))
+///     .concurrency(4)
+///     .build();
+/// let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+/// worker.run(stop).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Worker {
+    settings: Settings,
+}
+
+/// Sets up a [`Worker`].
+pub struct WorkerBuilder {
+    settings: Settings,
+}
+
+struct Settings {
+    queue: Queue,
+    execute: Option<Arc<dyn Execute>>,
+    handlers: HashMap<String, Arc<dyn Handler>>,
+    callbacks: Option<CallbackSender>,
+    queues: Option<Vec<String>>,
+    concurrency: usize,
+    lease: Duration,
+    grace: Duration,
+    name: String,
+    keep: Keep,
+    until_empty: bool,
+}
+
+/// How long what has ended is kept. A worker removes what is older by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Completed and cancelled jobs, with their results; 7 days by default.
+    pub completed: Option<Duration>,
+    /// Dead jobs; for ever by default.
+    pub dead: Option<Duration>,
+    /// Events; 7 days by default.
+    pub events: Option<Duration>,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        let week = Duration::from_secs(7 * 86_400);
+        Keep {
+            completed: Some(week),
+            dead: None,
+            events: Some(week),
+        }
+    }
+}
+
+impl WorkerBuilder {
+    /// What executes skills. A worker without one takes jobs all the same, and gives executions back
+    /// for others.
+    #[must_use]
+    pub fn execute(mut self, execute: Arc<dyn Execute>) -> Self {
+        self.settings.execute = Some(execute);
+        self
+    }
+
+    /// Does custom jobs of this name.
+    #[must_use]
+    pub fn handler(mut self, name: impl Into<String>, handler: impl Handler + 'static) -> Self {
+        self.settings
+            .handlers
+            .insert(name.into(), Arc::new(handler));
+        self
+    }
+
+    /// Sends callbacks. A worker without this leaves them to others.
+    #[must_use]
+    pub fn callbacks(mut self, callbacks: CallbackSender) -> Self {
+        self.settings.callbacks = Some(callbacks);
+        self
+    }
+
+    /// The queues that it serves; all of them unless set.
+    #[must_use]
+    pub fn queues<T: Into<String>>(mut self, queues: impl IntoIterator<Item = T>) -> Self {
+        self.settings.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How many jobs it does at once: at least 1; as many as there are processors unless set.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.settings.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// How long its claims hold without being renewed: at least 1 second; 30 seconds unless set. It
+    /// renews them every third of that. A worker that dies is noticed so much later.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease.max(Duration::from_secs(1));
+        self
+    }
+
+    /// How long running jobs may go on once it was told to stop; 25 seconds unless set. What is left
+    /// then is interrupted, and goes back to the queue with no attempt used up.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// A name for people; the machine's and the process's number unless set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// How long what has ended is kept.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.settings.keep = keep;
+        self
+    }
+
+    /// Stops by itself once nothing is waiting that could start now.
+    #[must_use]
+    pub fn until_empty(mut self) -> Self {
+        self.settings.until_empty = true;
+        self
+    }
+
+    /// The worker.
+    pub fn build(self) -> Worker {
+        Worker {
+            settings: self.settings,
+        }
+    }
+}
+
+impl Worker {
+    /// Sets up a worker for a queue.
+    pub fn builder(queue: Queue) -> WorkerBuilder {
+        let concurrency = std::thread::available_parallelism().map_or(1, usize::from);
+        WorkerBuilder {
+            settings: Settings {
+                queue,
+                execute: None,
+                handlers: HashMap::new(),
+                callbacks: None,
+                queues: None,
+                concurrency,
+                lease: Duration::from_secs(30),
+                grace: Duration::from_secs(25),
+                name: format!("{}:{}", machine(), std::process::id()),
+                keep: Keep::default(),
+                until_empty: false,
+            },
+        }
+    }
+
+    /// Works until `stop` is ready: then it takes no more, lets what runs finish for the grace
+    /// period, interrupts the rest and gives it back.
+    ///
+    /// # Errors
+    /// Where the queue cannot be used, or the host is broken. What it had taken has been given back,
+    /// or will be by another worker once its lease has expired.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Done, WorkerError> {
+        self.run_and_hurry(stop, std::future::pending()).await
+    }
+
+    /// As [`Worker::run`]; where `hurry` is ready while it waits for what runs, it waits no longer.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn run_and_hurry(
+        self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<Done, WorkerError> {
+        run::run(self.settings, stop, hurry).await
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.settings.name)
+            .field("concurrency", &self.settings.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Attempts that it settled.
+    pub settled: u64,
+    /// Of these, jobs that completed.
+    pub completed: u64,
+    /// Jobs that it gave back when it stopped.
+    pub released: u64,
+}
+
+/// Why a worker stopped that nobody told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The host is broken. Nothing is used up of what it could not do.
+    #[error("the host is broken, so that the worker stopped: {0}")]
+    Host(String),
+}
+
+/// The machine's name, where the system tells it.
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}

@@ -1,0 +1,424 @@
+//! The loop of a worker.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::super::engine::claim::{ClaimedRow, Wanted};
+use super::super::engine::lease::{Report, report};
+use super::super::engine::settle::Ending;
+use super::super::engine::tick::{Ticked, tick};
+use super::super::error::QueueError;
+use super::super::handle::{Queue, answered};
+use super::super::job::JobStatus;
+use super::super::operation::Operation;
+use super::super::store::WorkerRow;
+use super::super::time::{micros, span};
+use super::attempt::{Bench, Performed};
+use super::{Done, Settings, WorkerError};
+
+/// How often to look for work where nobody tells of any.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often to look whether somebody wants a running job cancelled.
+const CANCELS: Duration = Duration::from_millis(20);
+/// How often to write down how far jobs have come.
+const REPORTS: Duration = Duration::from_millis(200);
+/// How often to remove what is old.
+const PRUNE: Duration = Duration::from_secs(600);
+
+/// What a task of ours came to.
+struct Finished {
+    seq: i64,
+    settled: Result<JobStatus, QueueError>,
+    broken: Option<String>,
+}
+
+struct Running {
+    job: Uuid,
+    token: CancellationToken,
+}
+
+struct Loop {
+    settings: Settings,
+    bench: Arc<Bench>,
+    /// New at every start, and whenever the lease was lost.
+    identity: Uuid,
+    tasks: JoinSet<Finished>,
+    running: HashMap<i64, Running>,
+    turn: usize,
+    /// The last claim got all that it asked for: there may be more.
+    plenty: bool,
+    /// Something changed since the last claim.
+    look: bool,
+    done: Done,
+    broken: Option<String>,
+}
+
+pub(super) async fn run(
+    mut settings: Settings,
+    stop: impl Future<Output = ()>,
+    hurry: impl Future<Output = ()>,
+) -> Result<Done, WorkerError> {
+    let bench = Arc::new(Bench {
+        queue: settings.queue.clone(),
+        execute: settings.execute.take(),
+        handlers: std::mem::take(&mut settings.handlers),
+        callbacks: settings.callbacks.take(),
+        interrupted: CancellationToken::new(),
+        reports: Arc::default(),
+    });
+    let mut changed = settings.queue.changes();
+    let mut worker = Loop {
+        bench,
+        identity: Uuid::nil(),
+        tasks: JoinSet::new(),
+        running: HashMap::new(),
+        turn: 0,
+        plenty: true,
+        look: true,
+        done: Done::default(),
+        broken: None,
+        settings,
+    };
+    worker.register().await?;
+    let worked = worker.work(stop, &mut changed).await;
+    worker.drain(hurry, &mut changed).await;
+    let left = worker.leave().await;
+    worked?;
+    left?;
+    match worker.broken {
+        Some(broken) => Err(WorkerError::Host(broken)),
+        None => Ok(worker.done),
+    }
+}
+
+impl Loop {
+    fn queue(&self) -> &Queue {
+        &self.settings.queue
+    }
+
+    /// Becomes somebody.
+    async fn register(&mut self) -> Result<(), QueueError> {
+        self.identity = Uuid::now_v7();
+        let lease = span(self.settings.lease);
+        let (id, name) = (self.identity, self.settings.name.clone());
+        self.queue()
+            .write(move |rows, now| {
+                let row = WorkerRow {
+                    id,
+                    name: name.clone(),
+                    started: now,
+                    lease_until: now.saturating_add(lease),
+                };
+                Box::pin(async move { rows.put_worker(&row).await })
+            })
+            .await
+    }
+
+    async fn leave(&mut self) -> Result<(), QueueError> {
+        let id = self.identity;
+        self.queue()
+            .write(move |rows, _| Box::pin(async move { rows.remove_worker(id).await }))
+            .await
+    }
+
+    /// Takes jobs and does them until `stop` is ready, or nothing is left where that is asked for.
+    async fn work(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        changed: &mut watch::Receiver<u64>,
+    ) -> Result<(), QueueError> {
+        let mut stop = pin!(stop);
+        let mut heartbeat = every(self.settings.lease / 3);
+        let mut reports = every(REPORTS);
+        let mut cancels = every(CANCELS);
+        let mut prune = every(PRUNE);
+        let mut next_look = Instant::now();
+        let mut cancel = false;
+        loop {
+            if self.wants() {
+                changed.mark_unchanged();
+                let claimed = self.claim().await?;
+                if claimed == 0 && self.settings.until_empty && self.running.is_empty() {
+                    return Ok(());
+                }
+                next_look = Instant::now() + self.until_next(claimed).await?;
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    self.finished(finished);
+                    while let Some(finished) = self.tasks.try_join_next() {
+                        self.finished(finished);
+                    }
+                    if self.broken.is_some() {
+                        return Ok(());
+                    }
+                }
+                _ = heartbeat.tick() => self.beat().await?,
+                _ = cancels.tick(), if cancel && !self.running.is_empty() => {
+                    cancel = false;
+                    self.heed_cancels().await?;
+                }
+                _ = reports.tick(), if !self.running.is_empty() => self.write_reports(),
+                _ = prune.tick() => self.prune(),
+                alive = changed.changed() => {
+                    if alive.is_err() {
+                        return Err(QueueError::Closed);
+                    }
+                    self.look = true;
+                    cancel = true;
+                }
+                () = sleep_until(next_look) => {
+                    self.look = true;
+                    cancel = true;
+                    next_look = Instant::now() + LOOK;
+                }
+            }
+        }
+    }
+
+    /// Whether to ask for more now: many at a time where many can be had.
+    fn wants(&self) -> bool {
+        let free = self.settings.concurrency - self.running.len();
+        let enough = (self.settings.concurrency / 4).max(1);
+        (self.look || self.plenty) && free >= enough
+    }
+
+    async fn claim(&mut self) -> Result<usize, QueueError> {
+        let most = self.settings.concurrency - self.running.len();
+        self.look = false;
+        self.turn = self.turn.wrapping_add(1);
+        let wanted = Wanted {
+            worker: self.identity,
+            queues: self.settings.queues.clone(),
+            turn: self.turn,
+            most,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.queue()
+            .inner
+            .store
+            .send(Operation::Claim(wanted, reply));
+        let claimed = match answered(answer).await {
+            // It passes, or somebody makes room: what runs goes on meanwhile.
+            Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
+                tracing::warn!(%error, "no jobs can be taken");
+                self.plenty = false;
+                return Ok(0);
+            }
+            claimed => claimed?,
+        };
+        let count = claimed.len();
+        self.plenty = count == most;
+        for claimed in claimed {
+            self.start(claimed);
+        }
+        Ok(count)
+    }
+
+    fn start(&mut self, claimed: ClaimedRow) {
+        let token = self.bench.interrupted.child_token();
+        let seq = claimed.row.seq;
+        let running = Running {
+            job: claimed.row.id,
+            token: token.clone(),
+        };
+        self.running.insert(seq, running);
+        let (bench, worker) = (self.bench.clone(), self.identity);
+        self.tasks.spawn(async move {
+            let queue = bench.queue.clone();
+            let Performed { ending, broken } = bench.perform(claimed, worker, token).await;
+            Finished {
+                seq,
+                settled: settle(&queue, ending).await,
+                broken,
+            }
+        });
+    }
+
+    /// How long until it is worth looking again by itself.
+    async fn until_next(&self, claimed: usize) -> Result<Duration, QueueError> {
+        if claimed > 0 {
+            return Ok(LOOK);
+        }
+        let now = micros(self.queue().now());
+        Ok(match self.queue().reads().next_due().await {
+            Ok(Some(due)) => {
+                let wait = Duration::from_micros((due - now).max(0).unsigned_abs());
+                // Not at once again, where what is due may not start.
+                wait.clamp(Duration::from_millis(1), LOOK)
+            }
+            _ => LOOK,
+        })
+    }
+
+    fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) => {
+                // Nothing is known of which it was: its lease will tell.
+                self.broken = Some(format!("an attempt was not brought to its end: {error}"));
+                return;
+            }
+        };
+        self.running.remove(&finished.seq);
+        if let Ok(mut reports) = self.bench.reports.lock() {
+            reports.remove(&finished.seq);
+        }
+        match finished.settled {
+            Ok(status) => {
+                self.done.settled += 1;
+                self.done.completed += u64::from(status == JobStatus::Completed);
+                self.done.released += u64::from(status == JobStatus::Pending);
+            }
+            Err(error) => tracing::warn!(%error, "an attempt could not be settled"),
+        }
+        if finished.broken.is_some() {
+            self.broken = finished.broken;
+        }
+    }
+
+    /// Renews the lease, and does what somebody has to do from time to time.
+    async fn beat(&mut self) -> Result<(), QueueError> {
+        let (id, lease) = (self.identity, span(self.settings.lease));
+        let beat = self
+            .queue()
+            .write(move |rows, now| {
+                Box::pin(async move {
+                    let ours = rows.renew(id, now.saturating_add(lease)).await?;
+                    Ok((ours, tick(rows, now).await?))
+                })
+            })
+            .await;
+        match beat {
+            Ok((true, Ticked { more, rescued, .. })) => {
+                self.look |= more || rescued > 0;
+                Ok(())
+            }
+            Ok((false, _)) => {
+                tracing::warn!("this worker's lease expired; what it had has been taken from it");
+                for running in self.running.values() {
+                    running.token.cancel();
+                }
+                self.register().await
+            }
+            // It may pass before the lease does.
+            Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
+                tracing::warn!(%error, "the lease could not be renewed");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn heed_cancels(&mut self) -> Result<(), QueueError> {
+        let wanted = self.queue().reads().cancels(self.identity).await?;
+        for running in self.running.values() {
+            if wanted.contains(&running.job) {
+                running.token.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down how far jobs have come; nobody waits for it.
+    fn write_reports(&self) {
+        let reports: Vec<Report> = match self.bench.reports.lock() {
+            Ok(mut reports) => reports.drain().map(|(_, report)| report).collect(),
+            Err(_) => return,
+        };
+        if reports.is_empty() {
+            return;
+        }
+        let reports = Arc::new(reports);
+        let (operation, _) = Operation::other(move |rows, now| {
+            let reports = reports.clone();
+            Box::pin(async move { report(rows, &reports, now).await })
+        });
+        self.queue().inner.store.send(operation);
+    }
+
+    fn prune(&self) {
+        let (queue, keep) = (self.queue().clone(), self.settings.keep);
+        tokio::spawn(async move {
+            if let Err(error) = queue.prune(keep).await {
+                tracing::warn!(%error, "what is old could not be removed");
+            }
+        });
+    }
+
+    /// Lets what runs finish for a while, then interrupts it.
+    async fn drain(&mut self, hurry: impl Future<Output = ()>, changed: &mut watch::Receiver<u64>) {
+        let mut hurry = pin!(hurry);
+        let mut heartbeat = every(self.settings.lease / 3);
+        let mut cancels = every(CANCELS);
+        let end = Instant::now() + self.settings.grace;
+        let mut cut = false;
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                Some(finished) = self.tasks.join_next() => self.finished(finished),
+                () = sleep_until(end), if !cut => {
+                    cut = true;
+                    self.bench.interrupted.cancel();
+                }
+                () = &mut hurry, if !cut => {
+                    cut = true;
+                    self.bench.interrupted.cancel();
+                }
+                _ = cancels.tick() => {
+                    if matches!(changed.has_changed(), Ok(true)) {
+                        changed.mark_unchanged();
+                        if let Err(error) = self.heed_cancels().await {
+                            tracing::warn!(%error, "the queue cannot be asked what to cancel");
+                        }
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if let Err(error) = self.beat().await {
+                        tracing::warn!(%error, "the lease could not be renewed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Settles an attempt, however long it takes until that can be written.
+async fn settle(queue: &Queue, ending: Ending) -> Result<JobStatus, QueueError> {
+    let job = ending.job;
+    let mut wait = Duration::from_millis(20);
+    loop {
+        let (reply, answer) = oneshot::channel();
+        let endings = vec![ending.clone()];
+        queue.inner.store.send(Operation::Settle(endings, reply));
+        match answered(answer).await {
+            Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
+                tracing::warn!(%error, %job, "an attempt cannot be settled yet");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(2));
+            }
+            answer => {
+                return answer?
+                    .into_iter()
+                    .next()
+                    .unwrap_or(Err(QueueError::Stale(job)));
+            }
+        }
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
