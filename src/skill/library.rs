@@ -399,6 +399,7 @@ mod tests {
                 input_schema: serde_json::json!({}),
                 output_schema: None,
                 annotations: Annotations::resolve(None, None, None, None),
+                marked_destructive: false,
             }],
         }
     }

@@ -6,6 +6,8 @@
 //! numbers of events. A transaction that is not serial puts such changes aside ([`Rows::defer`]), and
 //! the next serial one takes them in, so that writers do not wait for each other.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::future::Future;
