@@ -362,6 +362,11 @@ pub(crate) trait Store: Send + Sync {
     fn reads(&self) -> &dyn Reads;
     /// Gives room back to the file system.
     fn vacuum(&self) -> Answer<'_, ()>;
+    /// Itself, where it is one in PostgreSQL.
+    #[cfg(feature = "postgres")]
+    fn postgres(&self) -> Option<&postgres::PostgresStore> {
+        None
+    }
 }
 
 /// One transaction.

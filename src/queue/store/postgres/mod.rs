@@ -197,4 +197,8 @@ impl Store for PostgresStore {
             Ok(())
         })
     }
+
+    fn postgres(&self) -> Option<&PostgresStore> {
+        Some(self)
+    }
 }
