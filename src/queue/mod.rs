@@ -24,6 +24,7 @@ mod prepare;
 
 mod dead;
 mod maintenance;
+mod scope;
 mod statistics;
 mod subscription;
 
@@ -42,8 +43,11 @@ pub use job::{
 pub use maintenance::Pruned;
 pub use outcome::Outcome;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
+pub use scope::{RateInfo, ScopeInfo};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
 pub use time::{Clock, SystemClock};
-pub use worker::{Done, Handler, HandlerFailure, Keep, Task, Worker, WorkerBuilder, WorkerError};
+pub use worker::{
+    Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder, WorkerError,
+};

@@ -1,6 +1,7 @@
 //! `skillhost run`: one tool, once.
 
 mod args;
+mod asked;
 mod attachments;
 mod backtrace;
 mod dry_run;
@@ -28,10 +29,11 @@ use super::exit::Exit;
 use super::explain;
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
-pub use args::RunArgs;
+pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
+pub use asked::{Asked, limits};
 use plan::Plan;
-use report::Report;
-use view::View;
+pub use report::Report;
+pub use view::View;
 
 /// Runs a tool as the arguments say.
 ///
@@ -41,8 +43,8 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
     // Done by the time the skill's schemas are looked at.
     std::thread::spawn(skillhost::skill::Schema::prepare);
     let plan = Plan::new(args)?;
-    plan.warn_of_ceiling(session.console);
-    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
+    plan.asked.warn_of_ceiling(session.console);
+    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
     let ended = carry_out(plan, session);
     if json
         && let Err(error) = &ended
@@ -69,7 +71,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
-        let (request, input_hints) = plan.request(&skill);
+        let (request, input_hints) = plan.asked.request(&skill);
         if dry_run {
             let admission = host.can_execute(&request);
             return dry_run::show(session.console, json, &typed, &admission);
