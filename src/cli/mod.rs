@@ -33,6 +33,13 @@ mod remove;
 mod doctor;
 mod policy;
 
+mod database;
+mod packages;
+
+mod jobs;
+mod queues;
+mod worker;
+
 mod completions;
 
 use std::process::ExitCode;
@@ -87,6 +94,9 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Jobs(args) => jobs::jobs(args, &session),
+        Command::Worker(args) => worker::worker(args, &session),
+        Command::Queues(args) => queues::queues(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };

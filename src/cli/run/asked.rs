@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 use skillhost::grant::Grants;
 use skillhost::limits::display_bytes;
+use skillhost::skill::SkillRef;
 use skillhost::{Attachment, ExecutionRequest, LimitOverrides, Limits, Skill};
 
 use super::args::{Argument, LimitArg, LimitArgs, RequestArgs};
@@ -97,6 +98,18 @@ impl Asked {
         request.tool = tool.map(|tool| tool.name.clone()).or(self.tool);
         request.attachments = self.attachments;
         (request, hints)
+    }
+
+    /// The request for a skill of which nothing is known here: what is text stays text.
+    pub fn request_for(self, skill: SkillRef) -> ExecutionRequest {
+        let mut input = self.input;
+        input::merge(&mut input, self.arguments, None);
+        let mut request = ExecutionRequest::new(skill, Value::Object(input))
+            .limits(self.limits)
+            .grants(self.grants);
+        request.tool = self.tool;
+        request.attachments = self.attachments;
+        request
     }
 
     /// Says where the host's ceiling is lower than what was asked for.

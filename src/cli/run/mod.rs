@@ -165,7 +165,13 @@ fn print_unloaded(
         };
         return Ok(print_json(session.console, &admission)?);
     }
-    let result = ExecutionResult {
+    let result = without_run(failure, limits);
+    Ok(print_json(session.console, &result)?)
+}
+
+/// The result of a request that never ran.
+pub fn without_run(failure: Failure, limits: Limits) -> ExecutionResult {
+    ExecutionResult {
         request_id: Uuid::now_v7(),
         status: failure.status(),
         tool: None,
@@ -177,6 +183,5 @@ fn print_unloaded(
         skill: None,
         stdout: String::new(),
         stderr: String::new(),
-    };
-    Ok(print_json(session.console, &result)?)
+    }
 }
