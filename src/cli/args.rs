@@ -18,6 +18,7 @@ use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
+use super::schedules::SchedulesArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -78,6 +79,7 @@ pub enum Command {
     Policy(PolicyArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
+    Schedules(SchedulesArgs),
     Queues(QueuesArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),

@@ -10,6 +10,7 @@ mod complaint;
 mod console;
 mod exit;
 mod explain;
+mod heap;
 mod places;
 
 mod build;
@@ -38,6 +39,7 @@ mod packages;
 
 mod jobs;
 mod queues;
+mod schedules;
 mod worker;
 
 mod completions;
@@ -77,6 +79,7 @@ impl Session {
 
 /// Parses the arguments, carries out the command, and says what went wrong if something did.
 pub fn main() -> ExitCode {
+    heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
     let Cli { command, global } = Cli::parse();
     global.color.write_global();
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::policy(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
+        Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),

@@ -91,9 +91,14 @@ impl Packages {
             tracing::warn!("`{}` was changed, and is not used", path.display());
             return None;
         }
-        // Where that fails, it is removed a little early.
-        let _ = touch(&path, SystemTime::now());
+        self.needed(digest);
         Some(package)
+    }
+
+    /// Says that a skill is needed now.
+    pub fn needed(&self, digest: &Digest) {
+        // Where that fails, it is removed a little early.
+        let _ = touch(&self.path(digest), SystemTime::now());
     }
 
     /// Removes what nobody has needed for long; gives how many. What cannot be removed stays.

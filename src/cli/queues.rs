@@ -235,8 +235,10 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
             ScopeKind::Skill => None,
         };
         let mut table = Table::new(0);
-        let mut heading = vec![kind.as_str(), "state", "concurrency", "rate", "running"];
-        heading.extend(waiting.map(|_| "waiting"));
+        let mut heading = vec![kind.as_str(), "state", "concurrency", "rate"];
+        if waiting.is_some() {
+            heading.extend(["running", "waiting"]);
+        }
         heading.extend((kind == ScopeKind::Tenant).then_some("weight"));
         table.row(heading.into_iter().map(str::to_owned));
         for scope in scopes {
@@ -252,18 +254,19 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
                     .concurrency
                     .map_or("-".to_owned(), |most| most.to_string()),
                 scope.rate.map_or("-".to_owned(), |rate| {
-                    format!("{} in {}", rate.count, units::duration(rate.period()))
+                    let period = Duration::from_millis(rate.period_ms);
+                    format!("{} in {}", rate.count, units::duration(period))
                 }),
-                grouped(scope.running),
             ];
-            row.extend(waiting.map(|counts| {
+            if let Some(counts) = waiting {
                 let of = |status| {
                     let counts = counts.get(&scope.name)?;
                     counts.get(&status).copied()
                 };
                 let waiting = [JobStatus::Pending, JobStatus::Failed].map(of);
-                grouped(waiting.into_iter().flatten().sum())
-            }));
+                row.push(grouped(of(JobStatus::Running).unwrap_or(0)));
+                row.push(grouped(waiting.into_iter().flatten().sum()));
+            }
             row.extend((kind == ScopeKind::Tenant).then(|| scope.weight.to_string()));
             table.row(row);
         }

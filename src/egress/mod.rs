@@ -7,6 +7,8 @@
 
 mod body;
 mod connect;
+#[cfg(feature = "queue")]
+mod exchange;
 mod meter;
 mod resolve;
 mod rules;
@@ -16,6 +18,8 @@ mod tls;
 use std::sync::Arc;
 
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
+#[cfg(feature = "queue")]
+pub(crate) use exchange::{Answer, Bounds};
 pub(crate) use meter::Meter;
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;

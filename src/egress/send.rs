@@ -97,7 +97,7 @@ fn addressed(
 }
 
 /// Waits for something that only comes while the driver is polled.
-async fn with_driver<F: Future>(future: F, driver: &mut Driver) -> F::Output {
+pub(super) async fn with_driver<F: Future>(future: F, driver: &mut Driver) -> F::Output {
     let mut future = std::pin::pin!(future);
     let mut driven = false;
     std::future::poll_fn(|context| {

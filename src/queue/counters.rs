@@ -68,15 +68,6 @@ impl Happened {
     }
 }
 
-impl Measure {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Measure::Wait => "wait",
-            Measure::Run => "run",
-        }
-    }
-}
-
 /// How a counter is spelled in a table: its kind, a number and a text.
 impl Counter {
     pub fn columns(&self) -> (&'static str, i64, String) {

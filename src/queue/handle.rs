@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::attempt::Attempt;
-use super::engine::control::{Action, ScopeChange, act, set_scope};
+use super::engine::control::{Action, act};
 use super::engine::submit::{Submitted, duplicate};
 use super::error::QueueError;
 use super::event::{EventBatch, JobEvent};
@@ -20,8 +20,8 @@ use super::operation::Operation;
 use super::prepare::prepare;
 use super::retry::RetryPolicy;
 use super::store::sqlite::SqliteStore;
-use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, ScopeKind, Store};
-use super::time::{Clock, SystemClock, micros, moment, span};
+use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, Store};
+use super::time::{Clock, SystemClock, micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
 
@@ -129,17 +129,6 @@ impl QueueBuilder {
             }),
         }
     }
-}
-
-/// Bounds on a queue, a tenant or a skill. What is left out stays as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Bounds {
-    /// How many may run at once, over all workers; `Some(None)` takes the bound away.
-    pub concurrency: Option<Option<u32>>,
-    /// How many may start in which period, over all workers; `Some(None)` takes the bound away.
-    pub rate: Option<Option<(u32, Duration)>>,
-    /// A tenant's part in proportion to others': 1 unless set.
-    pub weight: Option<u32>,
 }
 
 impl Queue {
@@ -349,53 +338,6 @@ impl Queue {
         .await
     }
 
-    /// Starts no more jobs of a queue, tenant or skill, or goes on. What runs is not touched.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub async fn pause_all(&self, kind: ScopeKind, name: &str, paused: bool) -> Result<()> {
-        let change = ScopeChange {
-            paused: Some(paused),
-            ..ScopeChange::default()
-        };
-        self.set_scope(kind, name, change).await
-    }
-
-    /// Bounds what a queue, tenant or skill may have, over all workers.
-    ///
-    /// # Errors
-    /// Where a bound is 0, or the store cannot be written.
-    pub async fn set_bounds(&self, kind: ScopeKind, name: &str, bounds: Bounds) -> Result<()> {
-        if bounds.weight == Some(0) {
-            return Err(QueueError::Invalid("a weight of 0".to_owned()));
-        }
-        if let Some(Some((count, period))) = bounds.rate
-            && (count == 0 || period.is_zero())
-        {
-            return Err(QueueError::Invalid(
-                "a rate of nothing; pause it instead".to_owned(),
-            ));
-        }
-        let change = ScopeChange {
-            paused: None,
-            concurrency: bounds.concurrency.map(|most| most.map(i64::from)),
-            rate: bounds
-                .rate
-                .map(|rate| rate.map(|(count, period)| (i64::from(count), span(period)))),
-            weight: bounds.weight.map(i64::from),
-        };
-        self.set_scope(kind, name, change).await
-    }
-
-    async fn set_scope(&self, kind: ScopeKind, name: &str, change: ScopeChange) -> Result<()> {
-        let name: Arc<str> = name.into();
-        self.write(move |rows, now| {
-            let name = name.clone();
-            Box::pin(async move { set_scope(rows, kind, &name, change, now).await.map(drop) })
-        })
-        .await
-    }
-
     /// Sets how jobs of a queue are tried again that do not say so themselves; `None`: as the
     /// default says. Holds within a second for every process.
     ///
@@ -455,7 +397,9 @@ impl Queue {
         Ok(())
     }
 
-    async fn policies(&self) -> Result<Arc<HashMap<(String, String), Arc<RetryPolicy>>>> {
+    pub(super) async fn policies(
+        &self,
+    ) -> Result<Arc<HashMap<(String, String), Arc<RetryPolicy>>>> {
         if let Ok(policies) = self.inner.policies.lock()
             && policies
                 .read
@@ -561,7 +505,7 @@ pub(super) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<
     answer.await.unwrap_or(Err(QueueError::Closed))
 }
 
-fn policy_for(
+pub(super) fn policy_for(
     policies: &HashMap<(String, String), Arc<RetryPolicy>>,
     job: &NewJob,
 ) -> Arc<RetryPolicy> {

@@ -3,6 +3,9 @@
 
 pub mod job;
 pub mod retry;
+pub mod schedule;
+
+pub mod callback;
 
 mod attempt;
 mod event;
@@ -22,32 +25,35 @@ mod engine;
 mod handle;
 mod prepare;
 
+mod bounds;
 mod dead;
 mod maintenance;
-mod scope;
+mod recurring;
 mod statistics;
 mod subscription;
 
 mod worker;
 
 pub use attempt::Attempt;
+pub use bounds::{Bounds, RateInfo, ScopeInfo};
 pub use dead::{DeadLetter, Replay, ReplayVersion};
 pub use engine::submit::Submitted;
 pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
-pub use handle::{Bounds, Queue, QueueBuilder};
+pub use handle::{Queue, QueueBuilder};
 pub use job::{
     Callback, DEFAULT_QUEUE, Due, Job, JobStatus, Key, KeyScope, Kind, Maintenance, Mode, NewJob,
     Priority, UnknownName, Work,
 };
 pub use maintenance::Pruned;
 pub use outcome::Outcome;
+pub use recurring::Recurring;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
-pub use scope::{RateInfo, ScopeInfo};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
 pub use time::{Clock, SystemClock};
 pub use worker::{
-    Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder, WorkerError,
+    CallbackSender, Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder,
+    WorkerError,
 };

@@ -27,7 +27,10 @@ use clap::{Args, Subcommand};
 use super::Session;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
+pub use asked::JobArgs;
 pub use id::short;
+pub use moment::written;
+pub use submit::prepared;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,6 +1,6 @@
 //! `skillhost jobs submit`: work for later, or for elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueHint};
@@ -107,7 +107,6 @@ pub fn submit(
     database: &DatabaseArgs,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    std::thread::spawn(skillhost::skill::Schema::prepare);
     let many = args.from.is_some();
     let (wait, json, no_look) = (args.wait, args.json, args.unchecked);
     let out = args.out;
@@ -220,6 +219,30 @@ async fn check(
     skills.keep(&checked, now)?;
     jobs.extend(checked.into_iter().map(|checked| checked.job));
     Ok(jobs)
+}
+
+/// A job that was checked, and that what it needs is kept for.
+///
+/// # Errors
+/// Where it cannot be accepted.
+pub async fn prepared(
+    skill: &Path,
+    tool: Option<String>,
+    request: RequestArgs,
+    job: JobArgs,
+    now: DateTime<Utc>,
+    session: &Session,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<NewJob> {
+    let line = Line {
+        skill: skill.to_owned(),
+        tool,
+        request,
+        job,
+    };
+    let checked = check(vec![(0, line)], false, now, session, interrupts).await?;
+    let none = || Complaint::usage("no skill is named").into();
+    checked.into_iter().next().ok_or_else(none)
 }
 
 /// An error with the number of the line, where there are lines.

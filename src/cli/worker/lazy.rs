@@ -19,6 +19,9 @@ use crate::cli::run::without_run;
 /// How long what was looked up holds: which version a name means, and what the policy says.
 const HOLD: Duration = Duration::from_secs(1);
 
+/// How often it is said that a skill is still needed.
+const SAY: Duration = Duration::from_secs(3_600);
+
 /// A host with the library of installed skills behind it, and what was kept for jobs.
 pub struct Lazy {
     host: Host,
@@ -32,6 +35,8 @@ pub struct Lazy {
 #[derive(Default)]
 struct Known {
     names: HashMap<SkillRef, (Digest, Instant)>,
+    /// When it was last said that a skill is needed.
+    needed: HashMap<Digest, Instant>,
     /// When the policy was last looked at, and what its file looked like.
     policy: Option<(Instant, Option<Look>)>,
 }
@@ -81,6 +86,7 @@ impl Lazy {
         if let Some(digest) = known
             && self.host.skill(&digest.into()).is_some()
         {
+            self.still_needed(digest);
             return Ok(digest);
         }
         let (this, wanted) = (Arc::clone(self), reference.clone());
@@ -106,6 +112,17 @@ impl Lazy {
             self.known().names.insert(reference.clone(), entry);
         }
         Ok(digest)
+    }
+
+    /// Says from time to time that a skill that is loaded is needed.
+    fn still_needed(&self, digest: Digest) {
+        let mut known = self.known();
+        let said = known.needed.entry(digest).or_insert_with(Instant::now);
+        if said.elapsed() > SAY {
+            *said = Instant::now();
+            drop(known);
+            self.packages.needed(&digest);
+        }
     }
 
     /// Looks a skill up, and reads it unless it is loaded.

@@ -2,11 +2,13 @@
 
 mod lazy;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
-use skillhost::queue::{Done, JobStatus, Queue, Settled, Worker, WorkerError};
+use clap::{Args, ValueHint};
+use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
+use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
 use skillhost::text::printable;
 use skillhost::{parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,6 +70,12 @@ pub struct WorkerArgs {
     /// The stack of every guest, such as 1MiB
     #[arg(long, value_name = "SIZE", value_parser = stack)]
     stack: Option<u64>,
+    /// Send callbacks, signed with the secret in this file: `whsec_` and base64
+    ///
+    /// Jobs that were submitted with --callback have their results sent. Without a secret, this worker
+    /// leaves that to others.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
     /// Leave the policy out: grant nothing but what jobs name
@@ -96,7 +104,6 @@ fn stack(text: &str) -> Result<u64, String> {
 /// # Errors
 /// Where the queue cannot be used, or the host is broken.
 pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
-    std::thread::spawn(skillhost::skill::Schema::prepare);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let concurrency = args.concurrency.map_or(processors, |many| many as usize);
     let settings = Settings {
@@ -124,7 +131,11 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let ended = runtime.block_on(async {
         let signals = signals()?;
         let queue = args.database.open(session).await?;
-        let worker = set_up(&args, queue, concurrency, lazy, session.console);
+        let callbacks = match &args.callback_secret {
+            Some(path) => Some(callbacks(path)?),
+            None => None,
+        };
+        let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
         session.console.note(format_args!(
             "working on {concurrency} {} at a time; Ctrl-C ends it",
             if concurrency == 1 { "job" } else { "jobs" }
@@ -144,6 +155,7 @@ fn set_up(
     queue: Queue,
     concurrency: usize,
     lazy: Lazy,
+    callbacks: Option<CallbackSender>,
     console: Console,
 ) -> Worker {
     let mut worker = Worker::builder(queue)
@@ -160,10 +172,26 @@ fn set_up(
     if let Some(name) = &args.name {
         worker = worker.name(name);
     }
+    if let Some(callbacks) = callbacks {
+        worker = worker.callbacks(callbacks);
+    }
     if args.until_empty {
         worker = worker.until_empty();
     }
     worker.build()
+}
+
+/// What sends callbacks, signed with the secret in a file.
+fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Complaint::usage(format!("cannot read `{}`: {error}", path.display())))?;
+    let secret: Secret = text.trim().parse().map_err(|error| {
+        // What is wrong with it, and not what it is.
+        Complaint::usage(format!("`{}` holds no secret: {error}", path.display()))
+    })?;
+    let callbacks =
+        Callbacks::new(CallbackSettings::default()).map_err(|error| explain::host(&error))?;
+    Ok(CallbackSender::new(callbacks, vec![secret]))
 }
 
 /// Counts SIGINT and SIGTERM from now on.

@@ -10,7 +10,7 @@ use super::super::fair::{Head, LaneHeads, Pick, QueueHeads, Room, ShareHeads, pi
 use super::super::store::{Body, EventRow, Result, Row, Rows, Scope, ScopeKind, Shared};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
-use super::absorb::{absorb, place, reopen};
+use super::absorb::{absorb, place};
 use super::catch_up;
 
 /// How many tenants of a queue are looked at, at a time.
@@ -53,6 +53,7 @@ pub(crate) async fn claim(
     now: Micros,
 ) -> Result<Vec<ClaimedRow>> {
     catch_up(rows, now).await?;
+    super::fire::fire(rows, now).await?;
     promote(rows, now).await?;
     for mut scope in rows.scopes_to_reopen(now).await? {
         scope.closed_until = 0;
@@ -361,9 +362,4 @@ async fn start(
     super::settle::release(rows, &expired, now).await?;
     absorb(rows, shared, now).await?;
     Ok(stale)
-}
-
-/// Opens what has room again; for those who change bounds.
-pub(crate) async fn reopened(rows: &mut dyn Rows, scope: i64, now: Micros) -> Result<()> {
-    reopen(rows, &[scope], now).await
 }

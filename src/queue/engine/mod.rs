@@ -6,6 +6,7 @@
 mod absorb;
 pub(crate) mod claim;
 pub(crate) mod control;
+pub(crate) mod fire;
 pub(crate) mod keep;
 pub(crate) mod lease;
 pub(crate) mod settle;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::super::callback::{DELAYS, delay_before};
 use super::super::counters::{Counter, Happened, Measure, Tally};
 use super::super::error::QueueError;
 use super::super::job::{JobStatus, NewJob, Work};
@@ -248,24 +249,34 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
             tenant: job.tenant,
             user: job.user,
             queue: job.queue,
-            retry: Some(callback_retry()),
+            retry: Some(callback_policy()),
             ..NewJob::new(work)
         };
-        jobs.push(prepare(sending, |_| Default::default(), usize::MAX, now)?);
+        let mut sending = prepare(sending, |_| Default::default(), usize::MAX, now)?;
+        sending.body.retry = serde_json::to_string(&callback_retry(sending.row.id))
+            .map_err(|error| QueueError::Internal(error.to_string()))?;
+        jobs.push(sending);
     }
     let jobs: Vec<&Prepared> = jobs.iter().collect();
     super::submit::submit(rows, &jobs, now).await.map(drop)
 }
 
-/// Ten attempts within some 15 hours.
-fn callback_retry() -> RetryPolicy {
-    RetryPolicy {
-        max_attempts: 10,
-        base_ms: 5_000,
-        factor: 4.0,
-        cap_ms: 4 * 3_600_000,
-        ..RetryPolicy::default()
+/// As the specification of Standard Webhooks recommends.
+fn callback_retry(id: Uuid) -> Retry {
+    let id = id.to_string();
+    let delays_ms = (1..)
+        .map_while(|attempts| delay_before(attempts, &id, None))
+        .map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+        .collect();
+    Retry {
+        policy: callback_policy(),
+        delays_ms,
     }
+}
+
+fn callback_policy() -> RetryPolicy {
+    let attempts = u32::try_from(DELAYS.len() + 1).unwrap_or(u32::MAX);
+    RetryPolicy::attempts(attempts)
 }
 
 /// How many records of attempts that were not used up are kept.

@@ -137,13 +137,6 @@ pub(crate) struct Lane {
     pub skill: i64,
 }
 
-impl Lane {
-    /// Its queue, tenant and skill.
-    pub fn scopes(&self) -> [i64; 3] {
-        [self.queue, self.tenant, self.skill]
-    }
-}
-
 /// What can be paused, and bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use super::super::handle::Queue;
 use super::super::job::{Maintenance, NewJob, Work};
 use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
 use super::super::retry::{Retry, RetryPolicy};
-use super::super::time::moment;
+use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
 use crate::{
     Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
@@ -26,6 +26,7 @@ pub(super) struct Bench {
     pub queue: Queue,
     pub execute: Option<Arc<dyn Execute>>,
     pub handlers: HashMap<String, Arc<dyn Handler>>,
+    pub callbacks: Option<CallbackSender>,
     /// Cancelled when the worker has waited long enough.
     pub interrupted: CancellationToken,
     /// The last word of each running job that was not written down yet, by job.
@@ -39,16 +40,16 @@ pub(super) struct Performed {
 }
 
 /// What is said of how an attempt ended.
-struct End {
-    outcome: Outcome,
-    status: &'static str,
-    details: Value,
-    result: Option<String>,
-    broken: Option<String>,
+pub(super) struct End {
+    pub outcome: Outcome,
+    pub status: &'static str,
+    pub details: Value,
+    pub result: Option<String>,
+    pub broken: Option<String>,
 }
 
 impl End {
-    fn new(outcome: Outcome, status: &'static str) -> Self {
+    pub fn new(outcome: Outcome, status: &'static str) -> Self {
         End {
             outcome,
             status,
@@ -58,7 +59,7 @@ impl End {
         }
     }
 
-    fn failed(message: impl Into<String>, retryable: bool, after: Option<Duration>) -> Self {
+    pub fn failed(message: impl Into<String>, retryable: bool, after: Option<Duration>) -> Self {
         let message = message.into();
         let details = json!({"failure": {"message": message}});
         let outcome = Outcome::Failed {
@@ -149,7 +150,7 @@ impl Bench {
             Work::Execution { request } => self.execute(*request, job, at, token).await,
             Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
             Work::Maintenance { task } => self.maintain(&task).await,
-            Work::Callback { job, callback } => self.call_back(job, &callback).await,
+            Work::Callback { job, callback } => self.call_back(job, &callback, at).await,
         };
         let ended_well = matches!(end.outcome, Outcome::Done(_));
         match self.interrupted.is_cancelled() && !ended_well && was_cut(&end.outcome) {
@@ -306,11 +307,11 @@ impl Bench {
 const HANDLER_GRACE: Duration = Duration::from_secs(5);
 
 /// Where an attempt stands.
-struct At {
+pub(super) struct At {
     seq: i64,
     fence: i64,
     worker: Uuid,
-    attempt: u32,
+    pub attempt: u32,
     waited: Duration,
 }
 
@@ -349,11 +350,5 @@ fn executed(result: ExecutionResult, destructive: bool) -> End {
         details,
         result: kept,
         ..End::new(outcome, status)
-    }
-}
-
-impl Bench {
-    async fn call_back(&self, _job: Uuid, _callback: &super::super::job::Callback) -> End {
-        End::failed("not yet", true, None)
     }
 }

@@ -1,6 +1,7 @@
 //! Does what is in the queue.
 
 mod attempt;
+mod callback;
 mod handler;
 mod run;
 
@@ -17,6 +18,7 @@ use super::handle::Queue;
 use super::job::JobStatus;
 use crate::Execute;
 
+pub use callback::CallbackSender;
 pub use handler::{Handler, HandlerFailure, Task};
 
 /// Takes jobs from a queue and does them, so many at once, until it is told to stop.
@@ -51,6 +53,7 @@ struct Settings {
     queue: Queue,
     execute: Option<Arc<dyn Execute>>,
     handlers: HashMap<String, Arc<dyn Handler>>,
+    callbacks: Option<CallbackSender>,
     queues: Option<Vec<String>>,
     concurrency: usize,
     lease: Duration,
@@ -124,6 +127,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Sends callbacks. A worker without this leaves them to others.
+    #[must_use]
+    pub fn callbacks(mut self, callbacks: CallbackSender) -> Self {
+        self.settings.callbacks = Some(callbacks);
+        self
+    }
+
     /// The queues that it serves; all of them unless set.
     #[must_use]
     pub fn queues<T: Into<String>>(mut self, queues: impl IntoIterator<Item = T>) -> Self {
@@ -194,22 +204,18 @@ impl WorkerBuilder {
 impl Worker {
     /// Sets up a worker for a queue.
     pub fn builder(queue: Queue) -> WorkerBuilder {
-        let machine = rustix::system::uname();
         let concurrency = std::thread::available_parallelism().map_or(1, usize::from);
         WorkerBuilder {
             settings: Settings {
                 queue,
                 execute: None,
                 handlers: HashMap::new(),
+                callbacks: None,
                 queues: None,
                 concurrency,
                 lease: Duration::from_secs(30),
                 grace: Duration::from_secs(25),
-                name: format!(
-                    "{}:{}",
-                    machine.nodename().to_string_lossy(),
-                    std::process::id()
-                ),
+                name: format!("{}:{}", machine(), std::process::id()),
                 keep: Keep::default(),
                 until_empty: false,
                 on_settled: None,
@@ -270,4 +276,14 @@ pub enum WorkerError {
     /// The host is broken. Nothing is used up of what it could not do.
     #[error("the host is broken, so that the worker stopped: {0}")]
     Host(String),
+}
+
+/// The machine's name, where the system tells it.
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
 }

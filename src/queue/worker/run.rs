@@ -73,6 +73,7 @@ pub(super) async fn run(
         queue: settings.queue.clone(),
         execute: settings.execute.take(),
         handlers: std::mem::take(&mut settings.handlers),
+        callbacks: settings.callbacks.take(),
         interrupted: CancellationToken::new(),
         reports: Arc::default(),
     });

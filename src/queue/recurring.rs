@@ -1,0 +1,138 @@
+//! Work that comes up again and again.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::error::QueueError;
+use super::handle::{Queue, policy_for};
+use super::job::NewJob;
+use super::prepare::prepare;
+use super::schedule::Schedule;
+use super::store::ScheduleRow;
+use super::time::{micros, moment};
+
+type Result<T> = std::result::Result<T, QueueError>;
+
+/// A schedule, with the job that each firing submits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recurring {
+    /// Its name: 1 to 64 of `a-z`, `A-Z`, `0-9`, `_`, `-` and `.`.
+    pub name: String,
+    /// When.
+    pub schedule: Schedule,
+    /// What each firing submits, as a new job with an id of its own.
+    pub job: NewJob,
+    /// When it was added.
+    pub created_at: DateTime<Utc>,
+    /// When it fired last.
+    pub last: Option<DateTime<Utc>>,
+    /// When it fires next.
+    pub next: Option<DateTime<Utc>>,
+}
+
+impl Queue {
+    /// Adds a schedule, or replaces the one of this name. Any worker fires it, and each firing is
+    /// made once, however many workers there are. A job that does not say how it is tried again is
+    /// tried as the settings of its tool and queue say now.
+    ///
+    /// # Errors
+    /// Where the name or the job cannot be accepted, or the store cannot be written.
+    pub async fn put_schedule(
+        &self,
+        name: &str,
+        schedule: Schedule,
+        mut job: NewJob,
+    ) -> Result<Recurring> {
+        let is_name = (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+        if !is_name {
+            return Err(QueueError::Invalid(format!(
+                "the schedule's name {:?} is not 1 to 64 of a-z, A-Z, 0-9, _, - and .",
+                crate::text::shortened(name, 100)
+            )));
+        }
+        if job.key.is_some() {
+            return Err(QueueError::Invalid(
+                "a schedule's jobs cannot share an idempotency key".to_owned(),
+            ));
+        }
+        if job.retry.is_none() {
+            job.retry = Some((*policy_for(&*self.policies().await?, &job)).clone());
+        }
+        let now = self.now();
+        prepare(
+            job.clone(),
+            |_| Arc::default(),
+            self.max_job_bytes(),
+            micros(now),
+        )?;
+        let json = |error: serde_json::Error| QueueError::Internal(error.to_string());
+        let row = Arc::new(ScheduleRow {
+            name: name.to_owned(),
+            recurrence: serde_json::to_string(&schedule).map_err(json)?,
+            job: serde_json::to_string(&job).map_err(json)?,
+            created: micros(now),
+            last: None,
+            next: schedule.next_after(now).map(micros),
+        });
+        let written = row.clone();
+        self.write(move |rows, _| {
+            let row = written.clone();
+            Box::pin(async move { rows.put_schedule(&row).await })
+        })
+        .await?;
+        recurring(&row)
+    }
+
+    /// Every schedule, by name.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn schedules(&self) -> Result<Vec<Recurring>> {
+        self.reads()
+            .schedules()
+            .await?
+            .iter()
+            .map(recurring)
+            .collect()
+    }
+
+    /// Removes a schedule. Jobs that it submitted stay.
+    ///
+    /// # Errors
+    /// Where there is no such schedule.
+    pub async fn remove_schedule(&self, name: &str) -> Result<()> {
+        let wanted: Arc<str> = name.into();
+        let removed = self
+            .write(move |rows, _| {
+                let name = wanted.clone();
+                Box::pin(async move { rows.remove_schedule(&name).await })
+            })
+            .await?;
+        match removed {
+            true => Ok(()),
+            false => Err(QueueError::Unknown {
+                what: "schedule",
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+fn recurring(row: &ScheduleRow) -> Result<Recurring> {
+    let damaged = |error: serde_json::Error| {
+        QueueError::Damaged(format!("the schedule `{}`: {error}", row.name))
+    };
+    Ok(Recurring {
+        name: row.name.clone(),
+        schedule: serde_json::from_str(&row.recurrence).map_err(damaged)?,
+        job: serde_json::from_str(&row.job).map_err(damaged)?,
+        created_at: moment(row.created),
+        last: row.last.map(moment),
+        next: row.next.map(moment),
+    })
+}

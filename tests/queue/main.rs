@@ -1,0 +1,4 @@
+//! The queue on its stores.
+
+mod postgres;
+mod server;
