@@ -2,6 +2,7 @@
 
 use skillhost::grant::shell_word;
 use skillhost::policy::PolicyError;
+use skillhost::queue::QueueError;
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
 
@@ -150,6 +151,21 @@ pub fn library(error: LibraryError) -> Complaint {
         .detail(format!("now:       {found}"))
         .hint("remove it with `skillhost remove`, and install it anew"),
         _ => Complaint::not_loaded(message),
+    }
+}
+
+/// A queue that cannot do what it was asked.
+pub fn queue(error: QueueError) -> Complaint {
+    let message = error.to_string();
+    match error {
+        QueueError::NotFound(_) => {
+            Complaint::usage(message).hint("`skillhost jobs list` shows which there are")
+        }
+        QueueError::Invalid(_)
+        | QueueError::Retry(_)
+        | QueueError::Unknown { .. }
+        | QueueError::Conflict { .. } => Complaint::usage(message),
+        _ => Complaint::new(Exit::Host, message),
     }
 }
 

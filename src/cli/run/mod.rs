@@ -1,6 +1,7 @@
 //! `skillhost run`: one tool, once.
 
 mod args;
+mod asked;
 mod attachments;
 mod backtrace;
 mod dry_run;
@@ -29,10 +30,11 @@ use super::explain;
 use super::grants::Typed;
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
-pub use args::RunArgs;
+pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
+pub use asked::{Asked, limits};
 use plan::Plan;
-use report::Report;
-use view::View;
+pub use report::Report;
+pub use view::View;
 
 /// Runs a tool as the arguments say.
 ///
@@ -40,8 +42,8 @@ use view::View;
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
     let plan = Plan::new(args)?;
-    plan.warn_of_ceiling(session.console);
-    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
+    plan.asked.warn_of_ceiling(session.console);
+    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
     let ended = carry_out(plan, session);
     if json
         && let Err(error) = &ended
@@ -60,7 +62,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         false => session.policy_file()?.read()?,
     };
     let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
-    let scratch = plan.grants.scratch || policies.any(|policy| policy.grants.scratch);
+    let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
     let ended = block_on(async |mut interrupts| {
@@ -70,7 +72,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
-        let (request, input_hints) = plan.request(&skill);
+        let (request, input_hints) = plan.asked.request(&skill);
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
             let mut admission = host.can_execute(&request);
@@ -176,7 +178,13 @@ fn print_unloaded(
         };
         return Ok(print_json(session.console, &admission)?);
     }
-    let result = ExecutionResult {
+    let result = without_run(failure, limits);
+    Ok(print_json(session.console, &result)?)
+}
+
+/// The result of a request that never ran.
+pub fn without_run(failure: Failure, limits: Limits) -> ExecutionResult {
+    ExecutionResult {
         request_id: Uuid::now_v7(),
         status: failure.status(),
         tool: None,
@@ -188,6 +196,5 @@ fn print_unloaded(
         skill: None,
         stdout: String::new(),
         stderr: String::new(),
-    };
-    Ok(print_json(session.console, &result)?)
+    }
 }

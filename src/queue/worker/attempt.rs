@@ -177,10 +177,17 @@ impl Bench {
         let control = Control::default()
             .cancellation(token)
             .observer(self.observer(at));
-        // Only asked for where it matters, and before the request is gone.
-        let destructive = execute.is_destructive(&request);
+        let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
+        asked.tool.clone_from(&request.tool);
         match execute.execute(request, control).await {
-            Ok(result) => executed(result, destructive),
+            Ok(result) => {
+                // Asked afterwards, and of what ran: before, the skill need not be loaded.
+                if let Some(skill) = &result.skill {
+                    asked.skill = skill.digest.into();
+                }
+                let destructive = result.failure.is_some() && execute.is_destructive(&asked);
+                executed(result, destructive)
+            }
             Err(error) => End {
                 broken: Some(error.to_string()),
                 details: json!({"failure": {"fault": "host", "message": error.to_string()}}),
