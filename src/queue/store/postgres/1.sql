@@ -79,7 +79,7 @@ CREATE INDEX jobs_by_status ON jobs (status, seq) WHERE status <> 'completed';
 CREATE INDEX jobs_of_worker ON jobs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX jobs_with_deadline ON jobs (deadline)
     WHERE deadline IS NOT NULL AND status IN ('pending', 'failed', 'paused');
-CREATE INDEX jobs_by_end ON jobs (status, completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX jobs_by_end ON jobs (status, completed_at, seq) WHERE completed_at IS NOT NULL;
 
 -- What does not change of them.
 CREATE TABLE bodies (seq BIGINT PRIMARY KEY, submitted TEXT NOT NULL, retry TEXT NOT NULL);

@@ -100,7 +100,7 @@ impl Writing<'_> {
     ) -> Result<Vec<Row>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM jobs WHERE status = $1 AND completed_at IS NOT NULL \
-             AND completed_at < $2 ORDER BY completed_at LIMIT $3 FOR UPDATE"
+             AND completed_at < $2 ORDER BY completed_at, seq LIMIT $3 FOR UPDATE"
         );
         let mut ended = Vec::new();
         for status in statuses {
