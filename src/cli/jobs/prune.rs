@@ -9,6 +9,7 @@ use skillhost::parse_duration;
 use skillhost::queue::Keep;
 
 use crate::cli::Session;
+use crate::cli::complaint::Complaint;
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
@@ -26,7 +27,6 @@ jobs go skills that were kept for them and that nobody has needed for 30 days.";
 /// Remove jobs that ended long ago
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
-#[group(required = true, multiple = true)]
 pub struct PruneArgs {
     /// Completed and cancelled ones that ended longer ago, such as 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -47,6 +47,12 @@ pub struct PruneArgs {
 /// # Errors
 /// Where the queue cannot be written.
 pub fn prune(args: &PruneArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+    let ages = [args.completed_after, args.dead_after, args.events_after];
+    if ages.iter().all(Option::is_none) {
+        return Err(Complaint::usage("nothing is said of what to remove")
+            .hint("such as `--completed-after 7d`")
+            .into());
+    }
     let keep = Keep {
         completed: args.completed_after,
         dead: args.dead_after,

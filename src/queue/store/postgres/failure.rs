@@ -64,6 +64,11 @@ impl From<Error> for QueueError {
                 _ => QueueError::Unavailable(text),
             };
         };
+        if *code == SqlState::UNIQUE_VIOLATION
+            && error.as_db_error().and_then(|said| said.constraint()) == Some("jobs_id_key")
+        {
+            return QueueError::Invalid("there is a job of the same id already".to_owned());
+        }
         match &code.code()[..2] {
             // Disk full; out of memory and connections are for now, too.
             "53" if *code == SqlState::DISK_FULL => QueueError::Full(text),

@@ -239,16 +239,17 @@ impl Writing<'_> {
             column!(jobs, |job| job.started),
             column!(jobs, |job| job.completed),
             column!(jobs, |job| job.cancel_requested),
+            column!(jobs, |job| job.flags.0),
         ];
         self.send_expecting(
             "UPDATE jobs SET status = new.status, cause = new.cause, priority = new.priority, \
              attempts = new.attempts, fence = new.fence, worker = new.worker, \
              updated_at = new.updated_at, due_at = new.due_at, started_at = new.started_at, \
-             completed_at = new.completed_at, cancel_requested = new.cancel_requested \
-             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
+             completed_at = new.completed_at, cancel_requested = new.cancel_requested, \
+             flags = new.flags FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
              $6::bigint[], $7::uuid[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
-             $12::boolean[]) AS new (seq, status, cause, priority, attempts, fence, worker, \
-             updated_at, due_at, started_at, completed_at, cancel_requested) \
+             $12::boolean[], $13::bigint[]) AS new (seq, status, cause, priority, attempts, fence, \
+             worker, updated_at, due_at, started_at, completed_at, cancel_requested, flags) \
              WHERE jobs.seq = new.seq",
             with,
             Some((count(jobs.len()), "a job was there, and is gone")),
