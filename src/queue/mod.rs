@@ -2,6 +2,7 @@
 //! PostgreSQL.
 
 pub mod job;
+mod new_job;
 pub mod retry;
 pub mod schedule;
 
@@ -23,6 +24,7 @@ mod store;
 mod engine;
 
 mod handle;
+mod open;
 mod prepare;
 
 mod bounds;
@@ -40,12 +42,11 @@ pub use dead::{DeadLetter, Replay, ReplayVersion};
 pub use engine::submit::Submitted;
 pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
-pub use handle::{Queue, QueueBuilder};
-pub use job::{
-    Callback, DEFAULT_QUEUE, Due, Job, JobStatus, Key, KeyScope, Kind, Maintenance, Mode, NewJob,
-    Priority, UnknownName, Work,
-};
+pub use handle::Queue;
+pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
 pub use maintenance::Pruned;
+pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
+pub use open::QueueBuilder;
 pub use outcome::Outcome;
 pub use recurring::Recurring;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
