@@ -58,24 +58,32 @@ fn from_submission_to_the_end() {
             "for=me",
         ],
     );
-    check(place.run(["jobs", "list"]), str![[r#"
+    check(
+        place.run(["jobs", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 id        status   priority  queue    tenant  attempts  submitted  what
 [JOB]  pending  high      default  acme    0/5       [AGO]  text-stats count
 --- stderr
 
-"#]]);
-    check(work(&place), str![[r#"
+"#]],
+    );
+    check(
+        work(&place),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 working on 1 job at a time; Ctrl-C ends it
 ✓ [JOB] text-stats count · completed · [TOOK]
-1 attempts, 1 jobs completed
+1 attempt, 1 job completed
 
-"#]]);
-    check(place.run(["jobs", "show", &job[28..]]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "show", &job[28..]]),
+        str![[r#"
 exit: 0
 --- stdout
 text-stats count [ID]
@@ -102,30 +110,66 @@ Output
   {"characters":5,"distinct_words":2,"lines":1,"longest_line":{"characters":5,"number":1},"top_words":[],"words":2}
 --- stderr
 
-"#]]);
+"#]],
+    );
     let shown = json(&place, ["jobs", "show", &job, "--json"]);
     assert_eq!(shown["job"]["skill"], "text-stats");
     assert_eq!(shown["job"]["submitted"]["labels"]["for"], "me");
     assert_eq!(shown["result"]["output"]["words"], 2);
-    check(place.run(["jobs", "watch", &job]), str![[r#"
+    check(
+        place.run(["jobs", "watch", &job]),
+        str![[r#"
 exit: 0
 --- stdout
 [JOB] is completed
 --- stderr
 
-"#]]);
+"#]],
+    );
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1);
     assert_eq!(stats["by_tenant"]["acme"]["completed"], 1);
+    check(place.run(["jobs", "stats"]), str![[r#"
+exit: 0
+--- stdout
+1 job
+  pending    0
+  running    0
+  completed  1
+  failed     0
+  paused     0
+  cancelled  0
+  dead       0
+
+By queue
+  default  1 completed
+
+By tenant
+  acme  1 completed
+
+The last 24 hours
+  waited      [TIMES]
+  ran         [TIMES]
+  completed   100.0 % of those that ended
+  throughput  1 an hour
+
+Workers
+  none
+--- stderr
+
+"#]]);
     let tagged = json(&place, ["jobs", "list", "--tag", "report", "--json"]);
     assert_eq!(tagged.as_array().map(Vec::len), Some(1));
-    check(place.run(["jobs", "list", "--tag", "other"]), str![[r#"
+    check(
+        place.run(["jobs", "list", "--tag", "other"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no jobs
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
@@ -224,13 +268,16 @@ error: the job cannot be accepted: the queue's name "a b" is not 1 to 64 of a-z,
 
 "#]],
     );
-    check(place.run(["jobs", "list"]), str![[r#"
+    check(
+        place.run(["jobs", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no jobs
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
@@ -279,22 +326,7 @@ hint: `skillhost inspect text-stats` shows what the tool takes
 exit: 2
 --- stdout
 --- stderr
-error: the argument '--from <FILE>' cannot be used with:
-  --priority <PRIORITY>
-  --delay <TIME>
-  --at <TIME>
-  --queue <NAME>
-  --attempts <N>
-  --key <KEY>
-  --key-for <TIME>
-  --deadline <TIME>
-  --tenant <TENANT>
-  --user <USER>
-  --tag <TAG>
-  --label <KEY=VALUE>
-  --callback <URL>
-  --forget
-  --paused
+error: the argument '--from <FILE>' cannot be used with '--queue <NAME>'
 
 Usage: skillhost jobs submit --from <FILE> --home <DIR> [SKILL] [TOOL]
 
@@ -302,13 +334,16 @@ For more information, try '--help'.
 
 "#]],
     );
-    check(place.run(["jobs", "list"]), str![[r#"
+    check(
+        place.run(["jobs", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no jobs
 
-"#]]);
+"#]],
+    );
     let keyed = r#"{"skill": "text-stats", "arg": {"text": "b"}, "key": "k", "tool": "count"}"#;
     let lines = format!("{good}\n{keyed}\n{keyed}\n");
     check(
@@ -324,7 +359,7 @@ exit: 0
 
 "#]],
     );
-    let many = good.repeat(1).to_string() + "\n";
+    let many = format!("{good}\n");
     place.write("many.jsonl", many.repeat(1_100));
     let said = place.run(["jobs", "submit", "--from", "many.jsonl"]);
     assert!(said.ends_with("1100 submitted\n"), "{said}");
@@ -376,28 +411,37 @@ fn people_step_in() {
     let place = installed();
     let submit = || id(&place, &["text-stats", "--arg", "text=a"]);
     let (one, two) = (submit(), submit());
-    check(place.run(["jobs", "pause", &one, &two]), str![[r#"
+    check(
+        place.run(["jobs", "pause", &one, &two]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ [JOB] is paused
 ✓ [JOB] is paused
 
-"#]]);
-    check(place.run(["jobs", "pause", &one]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "pause", &one]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: job [ID] is paused, and cannot be paused
 
-"#]]);
-    check(place.run(["jobs", "resume", &one]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "resume", &one]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ [JOB] is pending
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["jobs", "priority", "critical", &one]),
         str![[r#"
@@ -418,52 +462,70 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["jobs", "approve", &two]), str![[r#"
+    check(
+        place.run(["jobs", "approve", &two]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: job [ID] is paused, and cannot be approved
 
-"#]]);
-    check(place.run(["jobs", "cancel", &one, &two]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "cancel", &one, &two]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ [JOB] is cancelled
 ✓ [JOB] is cancelled
 
-"#]]);
-    check(place.run(["jobs", "cancel", &one, "--json"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "cancel", &one, "--json"]),
+        str![[r#"
 exit: 2
 --- stdout
 [{"error":"job [ID] is cancelled, and cannot be cancelled","id":"[ID]"}]
 --- stderr
 error: job [ID] is cancelled, and cannot be cancelled
 
-"#]]);
-    check(place.run(["jobs", "watch", &one]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "watch", &one]),
+        str![[r#"
 exit: 130
 --- stdout
 [JOB] is cancelled
 --- stderr
 
-"#]]);
-    check(place.run(["jobs", "show", "zz"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "show", "zz"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: `zz` is no job's id, nor the end of one
 hint: write the id, or its last 4 to 8 characters as in `skillhost jobs list`
 
-"#]]);
-    check(place.run(["jobs", "show", "00000000"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "show", "00000000"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: no job's id ends with `00000000`
 hint: `skillhost jobs list` shows which there are; of jobs before the last 10000, write the whole id
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["jobs", "show", "00000000-0000-7000-8000-000000000000"]),
         str![[r#"
@@ -494,23 +556,29 @@ fn dead_letters_are_explained_replayed_and_taken_elsewhere() {
         &place,
         &["text-stats", "--arg", "text=to be", "--fuel", "1000"],
     );
-    check(work(&place), str![[r#"
+    check(
+        work(&place),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 working on 1 job at a time; Ctrl-C ends it
 ✗ [JOB] text-stats count · dead · [TOOK] · the skill used up its fuel of 1,000 units
-1 attempts, 0 jobs completed
+1 attempt, 0 jobs completed
 
-"#]]);
-    check(place.run(["jobs", "dead", "list"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
-id        cause  attempts  died  what              why
+id        cause  attempts  died     what              why
 [JOB]  fuel   1/5       [AGO]  text-stats count  the skill used up its fuel of 1,000 units
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["jobs", "dead", "list", "--by-cause"]),
         str![[r#"
@@ -521,7 +589,9 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["jobs", "dead", "show", &job]), str![[r#"
+    check(
+        place.run(["jobs", "dead", "show", &job]),
+        str![[r#"
 exit: 0
 --- stdout
 text-stats count [ID]
@@ -548,14 +618,18 @@ Attempts
 hint: `skillhost jobs dead replay [JOB]` tries again
 --- stderr
 
-"#]]);
-    check(place.run(["jobs", "watch", &job]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["jobs", "watch", &job]),
+        str![[r#"
 exit: 4
 --- stdout
 [JOB] is dead: fuel
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["jobs", "dead", "export", "--output", "dead.jsonl"]),
         str![[r#"
@@ -578,25 +652,31 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["jobs", "dead", "replay", &job]), str![[r#"
+    check(
+        place.run(["jobs", "dead", "replay", &job]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ [JOB] is replayed as [ID], as it was already
 
-"#]]);
+"#]],
+    );
     work(&place);
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
     assert_eq!(stats["dead_by_cause"]["fuel"], 1);
-    check(place.run(["jobs", "dead", "discard", &job]), str![[r#"
+    check(
+        place.run(["jobs", "dead", "discard", &job]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: there is nobody to ask: standard input is no terminal
 hint: `--yes` removes them without asking
 
-"#]]);
+"#]],
+    );
     check(
         place.answer(["jobs", "dead", "discard", &job], "n\n"),
         str![[r#"
@@ -617,13 +697,16 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["jobs", "dead", "list"]), str![[r#"
+    check(
+        place.run(["jobs", "dead", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no dead jobs
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["--home", "other", "jobs", "dead", "import", "dead.jsonl"]),
         str![[r#"

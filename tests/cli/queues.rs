@@ -7,13 +7,16 @@ use crate::harness::{Place, check};
 #[test]
 fn queues_tenants_and_skills_are_paused_and_bounded() {
     let place = Place::with_text_stats();
-    check(place.run(["queues", "list"]), str![[r#"
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no queues
 
-"#]]);
+"#]],
+    );
     place.run(["install", "text-stats"]);
     place.run([
         "jobs",
@@ -24,22 +27,28 @@ no queues
         "--queue",
         "nightly",
     ]);
-    check(place.run(["queues", "pause", "nightly"]), str![[r#"
+    check(
+        place.run(["queues", "pause", "nightly"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ queue `nightly` is paused
 
-"#]]);
+"#]],
+    );
     place.run(["worker", "--until-empty"]);
-    check(place.run(["queues", "list"]), str![[r#"
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 queue    state   concurrency  rate  running  waiting
 nightly  paused  -            -     0        1
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run([
             "queues",
@@ -68,7 +77,9 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["queues", "list", "--tenants"]), str![[r#"
+    check(
+        place.run(["queues", "list", "--tenants"]),
+        str![[r#"
 exit: 0
 --- stdout
 tenant  state  concurrency  rate  running  waiting  weight
@@ -76,7 +87,8 @@ tenant  state  concurrency  rate  running  waiting  weight
 acme    open   -            -     0        0        2
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["queues", "pause", "--skill", "text-stats"]),
         str![[r#"
@@ -87,14 +99,17 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["queues", "list", "--skills"]), str![[r#"
+    check(
+        place.run(["queues", "list", "--skills"]),
+        str![[r#"
 exit: 0
 --- stdout
 skill       state   concurrency  rate
 text-stats  paused  -            -
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["queues", "resume", "--skill", "text-stats"]),
         str![[r#"
@@ -105,13 +120,16 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["queues", "resume", "nightly"]), str![[r#"
+    check(
+        place.run(["queues", "resume", "nightly"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ queue `nightly` goes on
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["queues", "bound", "nightly", "--rate", "none"]),
         str![[r#"
@@ -122,22 +140,27 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["queues", "list"]), str![[r#"
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 queue    state  concurrency  rate  running  waiting
 nightly  open   2            -     0        1
 --- stderr
 
-"#]]);
+"#]],
+    );
     let said = place.run(["worker", "--until-empty"]);
-    assert!(said.ends_with("1 jobs completed\n"), "{said}");
+    assert!(said.ends_with("1 job completed\n"), "{said}");
 }
 
 #[test]
 fn what_makes_no_sense_is_said() {
     let place = Place::new();
-    check(place.run(["queues", "pause"]), str![[r#"
+    check(
+        place.run(["queues", "pause"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
@@ -148,7 +171,8 @@ Usage: skillhost queues pause --home <DIR> <QUEUE|--tenant <TENANT>|--skill <NAM
 
 For more information, try '--help'.
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["queues", "pause", "a", "--tenant", "b"]),
         str![[r#"
@@ -202,13 +226,16 @@ error: a weight is a tenant's: queues take turns, and skills have no part
 #[test]
 fn schedules_come_and_go() {
     let place = Place::with_text_stats();
-    check(place.run(["schedules", "list"]), str![[r#"
+    check(
+        place.run(["schedules", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 no schedules
 
-"#]]);
+"#]],
+    );
     place.run(["install", "text-stats"]);
     check(
         place.run([
@@ -230,14 +257,17 @@ exit: 0
 
 "#]],
     );
-    check(place.run(["schedules", "list"]), str![[r#"
+    check(
+        place.run(["schedules", "list"]),
+        str![[r#"
 exit: 0
 --- stdout
 name     next                  last  missed    what              when
 morning  [TIME]  -     run_once  text-stats count  0 9 * * MON-FRI in Asia/Tokyo
 --- stderr
 
-"#]]);
+"#]],
+    );
     check(
         place.run([
             "schedules",
@@ -276,18 +306,24 @@ hint: its fields are: `min_length`, `text`, `top`
 
 "#]],
     );
-    check(place.run(["schedules", "remove", "morning"]), str![[r#"
+    check(
+        place.run(["schedules", "remove", "morning"]),
+        str![[r#"
 exit: 0
 --- stdout
 --- stderr
 ✓ schedule `morning` is removed
 
-"#]]);
-    check(place.run(["schedules", "remove", "morning"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["schedules", "remove", "morning"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
 error: there is no schedule `morning`
 
-"#]]);
+"#]],
+    );
 }

@@ -68,7 +68,9 @@ fn one_waits_for_what_another_process_does() {
             "1",
         ])
     };
-    check(wait("echo", r#"{"a": 1}"#), str![[r#"
+    check(
+        wait("echo", r#"{"a": 1}"#),
+        str![[r#"
 exit: 0
 --- stdout
 {"a":1}
@@ -76,7 +78,8 @@ exit: 0
 job [ID]
 ✓ behaviours 1.2.3 · echo · [COST]
 
-"#]]);
+"#]],
+    );
     check(
         wait("fail", r#"{"message": "no\u001b[2J", "code": "c"}"#),
         str![[r#"
@@ -153,7 +156,9 @@ fn what_a_killed_worker_had_is_done_by_another() {
 #[test]
 fn what_makes_no_sense_is_said() {
     let place = Place::new();
-    check(place.run(["worker", "--lease", "10ms"]), str![[r#"
+    check(
+        place.run(["worker", "--lease", "10ms"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
@@ -161,8 +166,11 @@ error: invalid value '10ms' for '--lease <TIME>': a lease is at least 1s
 
 For more information, try '--help'.
 
-"#]]);
-    check(place.run(["worker", "--stack", "1"]), str![[r#"
+"#]],
+    );
+    check(
+        place.run(["worker", "--stack", "1"]),
+        str![[r#"
 exit: 2
 --- stdout
 --- stderr
@@ -170,7 +178,8 @@ error: invalid value '1' for '--stack <SIZE>': the stack can be 64 KiB to 16 MiB
 
 For more information, try '--help'.
 
-"#]]);
+"#]],
+    );
     check(
         place.run(["worker", "--until-empty", "--concurrency", "1"]),
         str![[r#"
