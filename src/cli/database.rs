@@ -69,15 +69,9 @@ impl DatabaseArgs {
             Database::File(path) => {
                 Queue::open(&path).map_err(|error| explain::queue(error).into())
             }
-            Database::Postgres(url) => Err(Complaint::new(
-                Exit::Host,
-                format!(
-                    "this build cannot use PostgreSQL, such as `{}`",
-                    shown(&url)
-                ),
-            )
-            .hint("name a SQLite file")
-            .into()),
+            Database::Postgres(url) => Queue::connect(&url)
+                .await
+                .map_err(|error| explain::queue(error).into()),
         }
     }
 

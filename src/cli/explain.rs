@@ -1,5 +1,6 @@
 //! What the library's errors mean to whoever typed the command.
 
+use skillhost::grant::shell_word;
 use skillhost::policy::PolicyError;
 use skillhost::queue::QueueError;
 use skillhost::skill::{LibraryError, PackageError};
@@ -94,7 +95,10 @@ fn misfit(what: &str, error: &Misfit) -> Complaint {
         Misfit::NoTools => complaint.hint("start a skill with `skillhost new NAME`"),
         Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } => complaint
             .hint("build it with the SDK of this host's version (`skillhost new` unpacks it)"),
-        _ => complaint.hint(format!("`skillhost inspect {what}` lists what it imports")),
+        _ => complaint.hint(format!(
+            "`skillhost inspect {}` lists what it imports",
+            shell_word(what)
+        )),
     }
 }
 

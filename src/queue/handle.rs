@@ -12,13 +12,15 @@ use uuid::Uuid;
 
 use super::attempt::Attempt;
 use super::engine::control::{Action, act};
-use super::engine::submit::{Submitted, duplicate};
+use super::engine::submit::{Prepared, Submitted, duplicate};
 use super::error::QueueError;
 use super::event::{EventBatch, JobEvent};
 use super::job::{Job, JobStatus, NewJob, Priority};
 use super::operation::Operation;
 use super::prepare::prepare;
 use super::retry::RetryPolicy;
+#[cfg(feature = "postgres")]
+use super::store::postgres::PostgresStore;
 use super::store::sqlite::SqliteStore;
 use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, Store};
 use super::time::{Clock, SystemClock, micros, moment};
@@ -68,7 +70,7 @@ const POLICIES_HOLD: Duration = Duration::from_secs(1);
 
 /// How to open a queue.
 pub struct QueueBuilder {
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     max_job_bytes: usize,
     max_result_bytes: usize,
 }
@@ -76,7 +78,7 @@ pub struct QueueBuilder {
 impl Default for QueueBuilder {
     fn default() -> Self {
         QueueBuilder {
-            clock: Arc::new(SystemClock),
+            clock: None,
             max_job_bytes: 16 << 20,
             max_result_bytes: 64 << 20,
         }
@@ -84,10 +86,11 @@ impl Default for QueueBuilder {
 }
 
 impl QueueBuilder {
-    /// Tells the time; the system's clock unless set.
+    /// Tells the time. Unless set: the system's clock, and on PostgreSQL the server's, so that all
+    /// workers agree about it.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -113,15 +116,52 @@ impl QueueBuilder {
     /// Where the file cannot be used, or a newer release made it.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Queue> {
         let changed = watch::Sender::new(0);
-        let store = SqliteStore::open(path.as_ref(), self.clock.clone(), &changed)?;
-        Ok(self.with(Box::new(store), changed))
+        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let store = SqliteStore::open(path.as_ref(), clock.clone(), &changed)?;
+        Ok(self.with(Box::new(store), clock, changed))
     }
 
-    fn with(self, store: Box<dyn Store>, changed: watch::Sender<u64>) -> Queue {
+    /// Connects to a queue in a PostgreSQL database, 13 or newer, by a `postgres://` URL; makes its
+    /// tables where they are not there, in a schema of their own, and brings them up to date where
+    /// an older release made them.
+    ///
+    /// # Errors
+    /// Where the database cannot be used, or a newer release made its tables.
+    #[cfg(feature = "postgres")]
+    pub async fn connect(self, url: &str) -> Result<Queue> {
+        let changed = watch::Sender::new(0);
+        let store = PostgresStore::connect(url, self.clock.clone(), &changed).await?;
+        let clock = store.clock();
+        Ok(self.with(Box::new(store), clock, changed))
+    }
+
+    /// Opens a queue in a PostgreSQL database where this is a `postgres://` or `postgresql://` URL,
+    /// else in the SQLite file of this path.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::open`]; where the library was built without PostgreSQL and this is its URL.
+    pub async fn at(self, database: &str) -> Result<Queue> {
+        if !(database.starts_with("postgres://") || database.starts_with("postgresql://")) {
+            return self.open(database);
+        }
+        #[cfg(feature = "postgres")]
+        return self.connect(database).await;
+        #[cfg(not(feature = "postgres"))]
+        Err(QueueError::Unavailable(
+            "this was built without PostgreSQL; build it with the feature `postgres`".to_owned(),
+        ))
+    }
+
+    fn with(
+        self,
+        store: Box<dyn Store>,
+        clock: Arc<dyn Clock>,
+        changed: watch::Sender<u64>,
+    ) -> Queue {
         Queue {
             inner: Arc::new(Inner {
                 store,
-                clock: self.clock,
+                clock,
                 changed,
                 max_result_bytes: self.max_result_bytes,
                 max_job_bytes: self.max_job_bytes,
@@ -145,6 +185,23 @@ impl Queue {
         Queue::builder().open(path)
     }
 
+    /// Connects to a queue in a PostgreSQL database, by a `postgres://` URL.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::connect`].
+    #[cfg(feature = "postgres")]
+    pub async fn connect(url: &str) -> Result<Queue> {
+        Queue::builder().connect(url).await
+    }
+
+    /// Opens a queue by a `postgres://` URL, or the path of a SQLite file.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::at`].
+    pub async fn at(database: &str) -> Result<Queue> {
+        Queue::builder().at(database).await
+    }
+
     /// Stores a job. Once this has answered, it is not lost, whatever dies.
     ///
     /// # Errors
@@ -162,6 +219,16 @@ impl Queue {
     /// # Errors
     /// Where one of the jobs cannot be accepted, or the store cannot be written.
     pub async fn submit_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
+        let prepared = self.prepare_all(jobs).await?;
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.inner.store.send(Operation::Submit(prepared, reply));
+        answered(answer).await
+    }
+
+    async fn prepare_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
         let now = micros(self.inner.clock.now());
         let policies = self.policies().await?;
         let prepared = jobs
@@ -174,12 +241,38 @@ impl Queue {
         if let Some(id) = duplicate(&prepared) {
             return Err(QueueError::Invalid(format!("two of them have the id {id}")));
         }
-        if prepared.is_empty() {
-            return Ok(Vec::new());
+        Ok(prepared)
+    }
+
+    /// Stores jobs within a transaction of the caller's own, on the same PostgreSQL database: they
+    /// are there once it is committed, and only then. Call [`Queue::wake`] after that; else workers
+    /// notice within a second.
+    ///
+    /// # Errors
+    /// As [`Queue::submit_all`], and where the queue is not in PostgreSQL. Where the store cannot be
+    /// written, the caller's transaction cannot go on.
+    #[cfg(feature = "postgres")]
+    pub async fn submit_in(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Submitted>> {
+        let Some(store) = self.inner.store.postgres() else {
+            return Err(QueueError::Invalid(
+                "only a queue in PostgreSQL can be part of its transactions".to_owned(),
+            ));
+        };
+        let prepared = self.prepare_all(jobs).await?;
+        let prepared: Vec<&Prepared> = prepared.iter().collect();
+        store.submit_in(transaction, &prepared).await
+    }
+
+    /// Has workers look for what was submitted by [`Queue::submit_in`].
+    #[cfg(feature = "postgres")]
+    pub fn wake(&self) {
+        if let Some(store) = self.inner.store.postgres() {
+            store.wake();
         }
-        let (reply, answer) = oneshot::channel();
-        self.inner.store.send(Operation::Submit(prepared, reply));
-        answered(answer).await
     }
 
     /// A job.

@@ -92,7 +92,8 @@ Examples:
 Exit codes:
     0  success
     1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
+       that cannot be used
     3  rejected: not admitted, such as for a grant that the skill does not declare
     4  a limit other than time was met
     5  the time was up
@@ -258,7 +259,8 @@ Examples:
 Exit codes:
     0  success
     1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
+       that cannot be used
     3  rejected: not admitted, such as for a grant that the skill does not declare
     4  a limit other than time was met
     5  the time was up

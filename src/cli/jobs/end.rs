@@ -138,7 +138,6 @@ pub async fn show_end(
         json: shown.json,
         out: shown.out,
         typed: shown.typed,
-        name: &name,
         input_hints: &[],
         missing: &[],
     };

@@ -13,7 +13,7 @@ use super::asked::JobArgs;
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
-use crate::cli::grants::for_typed;
+use crate::cli::grants::Typed;
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
 use crate::cli::packages::Packages;
@@ -205,8 +205,10 @@ fn refused(failure: &Failure, hints: &[String], skill: &Skill, typed: &Path) -> 
             typed.display()
         ));
     }
-    let name = &skill.identity().name;
+    let typed = Typed::new(&skill.identity().name, typed);
     all.iter().fold(complaint, |complaint, hint| {
-        complaint.hint(for_typed(hint, name, typed))
+        let mut hint = hint.to_string();
+        typed.in_hint(&mut hint);
+        complaint.hint(hint)
     })
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use skillhost::execution::Phase;
 use skillhost::grant::{Capability, Denial, Grants};
 use skillhost::{
-    Admission, Cause, Control, ExecutionResult, Failure, Host, LimitOverrides, Limits,
-    ResourceUsage, Skill,
+    Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
+    Skill,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,6 +27,7 @@ use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
 use super::explain;
+use super::grants::Typed;
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
@@ -72,25 +73,30 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
         let (request, input_hints) = plan.asked.request(&skill);
+        let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
-            let admission = host.can_execute(&request);
-            return dry_run::show(session.console, json, &typed, &admission);
+            let mut admission = host.can_execute(&request);
+            hints.in_admission(&mut admission);
+            return dry_run::show(session.console, json, &admission);
         }
-        let missing = missing(host, &skill, &request.grants);
+        let mut missing = worth_naming(&skill, host.missing(&skill, &request.grants));
+        hints.in_denials(&mut missing);
         let view = Arc::new(View::new(session.console, &skill.identity().name));
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
             .observer(Arc::clone(&view) as Arc<_>);
-        let result = host
+        let mut result = host
             .execute_with(request, control)
             .await
             .map_err(|error| explain::host(&error))?;
+        if let Some(failure) = &mut result.failure {
+            hints.in_failure(failure);
+        }
         Report {
             console: session.console,
             json,
             out: out.as_deref(),
             typed: &typed,
-            name: &skill.identity().name,
             input_hints: &input_hints,
             missing: &missing,
         }
@@ -104,22 +110,23 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     ended
 }
 
-/// What a skill declares, and neither the policy nor the request grants.
-fn missing(host: &Host, skill: &Skill, requested: &Grants) -> Vec<Denial> {
-    let name = &*skill.identity().name;
-    let policy = host.policy();
-    let entry = policy.as_ref().and_then(|policy| policy.skills.get(name));
-    let granted = match entry {
-        Some(entry) => &entry.grants.clone().with(requested),
-        None => requested,
-    };
+/// What is missing and may be why a skill fails.
+///
+/// A skill often declares more requests than anybody wants to grant. Where some are granted, what it
+/// lacks of them shows in what it was denied.
+fn worth_naming(skill: &Skill, mut missing: Vec<Denial>) -> Vec<Denial> {
     let declared = skill.manifest().map(|manifest| &manifest.grants);
-    let mut missing = skillhost::grant::missing(name, declared, granted);
-    // A skill often declares more requests than anybody wants to grant. Where some are granted, what
-    // it lacks of them shows in what it was denied.
+    let declared = declared.map_or((0, 0), |declared| {
+        (declared.http.len(), declared.sockets.len())
+    });
+    let of = |kind| missing.iter().filter(|one| one.capability == kind).count();
+    let none_granted = (
+        of(Capability::Http) == declared.0,
+        of(Capability::Socket) == declared.1,
+    );
     missing.retain(|denial| match denial.capability {
-        Capability::Http => granted.http.is_empty(),
-        Capability::Socket => granted.sockets.is_empty(),
+        Capability::Http => none_granted.0,
+        Capability::Socket => none_granted.1,
         _ => true,
     });
     missing
