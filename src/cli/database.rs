@@ -7,7 +7,6 @@ use clap::{Args, ValueHint};
 use skillhost::queue::Queue;
 
 use super::complaint::Complaint;
-use super::exit::Exit;
 use super::host::{Interrupts, block_on};
 use super::{Session, explain};
 

@@ -497,7 +497,9 @@ Examples:
 
 #[test]
 fn jobs() {
-    check(own("jobs", "--help"), str![[r#"
+    check(
+        own("jobs", "--help"),
+        str![[r#"
 exit: 0
 --- stdout
 Submit jobs, and see what becomes of them
@@ -543,12 +545,15 @@ A job is named by its id, or by the end of it: at least 4 characters, looked for
 jobs. Lists show the last 8.
 --- stderr
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
 fn worker() {
-    check(own("worker", "--help"), str![[r#"
+    check(
+        own("worker", "--help"),
+        str![[r#"
 exit: 0
 --- stdout
 Do what is in the queue
@@ -627,12 +632,15 @@ Exit codes:
    70  the queue cannot be used, or the host is broken
 --- stderr
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
 fn queues() {
-    check(own("queues", "--help"), str![[r#"
+    check(
+        own("queues", "--help"),
+        str![[r#"
 exit: 0
 --- stdout
 Pause and bound queues, tenants and skills, over all workers
@@ -660,12 +668,15 @@ Examples:
     skillhost queues bound --tenant acme --weight 2
 --- stderr
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]
 fn schedules() {
-    check(own("schedules", "--help"), str![[r#"
+    check(
+        own("schedules", "--help"),
+        str![[r#"
 exit: 0
 --- stdout
 Submit jobs again and again, by cron expressions
@@ -692,7 +703,8 @@ Examples:
     skillhost schedules remove morning
 --- stderr
 
-"#]]);
+"#]],
+    );
 }
 
 #[test]

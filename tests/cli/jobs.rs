@@ -129,7 +129,9 @@ exit: 0
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1);
     assert_eq!(stats["by_tenant"]["acme"]["completed"], 1);
-    check(place.run(["jobs", "stats"]), str![[r#"
+    check(
+        place.run(["jobs", "stats"]),
+        str![[r#"
 exit: 0
 --- stdout
 1 job
@@ -157,7 +159,8 @@ Workers
   none
 --- stderr
 
-"#]]);
+"#]],
+    );
     let tagged = json(&place, ["jobs", "list", "--tag", "report", "--json"]);
     assert_eq!(tagged.as_array().map(Vec::len), Some(1));
     check(
