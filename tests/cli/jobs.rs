@@ -77,7 +77,7 @@ exit: 0
 --- stderr
 working on 1 job at a time; Ctrl-C ends it
 ✓ [JOB] text-stats count · completed · [TOOK]
-1 attempts, 1 jobs completed
+1 attempt, 1 job completed
 
 "#]],
     );
@@ -129,6 +129,38 @@ exit: 0
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1);
     assert_eq!(stats["by_tenant"]["acme"]["completed"], 1);
+    check(
+        place.run(["jobs", "stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+1 job
+  pending    0
+  running    0
+  completed  1
+  failed     0
+  paused     0
+  cancelled  0
+  dead       0
+
+By queue
+  default  1 completed
+
+By tenant
+  acme  1 completed
+
+The last 24 hours
+  waited      [TIMES]
+  ran         [TIMES]
+  completed   100.0 % of those that ended
+  throughput  1 an hour
+
+Workers
+  none
+--- stderr
+
+"#]],
+    );
     let tagged = json(&place, ["jobs", "list", "--tag", "report", "--json"]);
     assert_eq!(tagged.as_array().map(Vec::len), Some(1));
     check(
@@ -297,22 +329,7 @@ hint: `skillhost inspect text-stats` shows what the tool takes
 exit: 2
 --- stdout
 --- stderr
-error: the argument '--from <FILE>' cannot be used with:
-  --priority <PRIORITY>
-  --delay <TIME>
-  --at <TIME>
-  --queue <NAME>
-  --attempts <N>
-  --key <KEY>
-  --key-for <TIME>
-  --deadline <TIME>
-  --tenant <TENANT>
-  --user <USER>
-  --tag <TAG>
-  --label <KEY=VALUE>
-  --callback <URL>
-  --forget
-  --paused
+error: the argument '--from <FILE>' cannot be used with '--queue <NAME>'
 
 Usage: skillhost jobs submit --from <FILE> --home <DIR> [SKILL] [TOOL]
 
@@ -345,7 +362,7 @@ exit: 0
 
 "#]],
     );
-    let many = good.repeat(1).to_string() + "\n";
+    let many = format!("{good}\n");
     place.write("many.jsonl", many.repeat(1_100));
     let said = place.run(["jobs", "submit", "--from", "many.jsonl"]);
     assert!(said.ends_with("1100 submitted\n"), "{said}");
@@ -550,7 +567,7 @@ exit: 0
 --- stderr
 working on 1 job at a time; Ctrl-C ends it
 ✗ [JOB] text-stats count · dead · [TOOK] · the skill used up its fuel of 1,000 units
-1 attempts, 0 jobs completed
+1 attempt, 0 jobs completed
 
 "#]],
     );
@@ -559,7 +576,7 @@ working on 1 job at a time; Ctrl-C ends it
         str![[r#"
 exit: 0
 --- stdout
-id        cause  attempts  died  what              why
+id        cause  attempts  died     what              why
 [JOB]  fuel   1/5       [AGO]  text-stats count  the skill used up its fuel of 1,000 units
 --- stderr
 

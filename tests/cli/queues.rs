@@ -152,7 +152,7 @@ nightly  open   2            -     0        1
 "#]],
     );
     let said = place.run(["worker", "--until-empty"]);
-    assert!(said.ends_with("1 jobs completed\n"), "{said}");
+    assert!(said.ends_with("1 job completed\n"), "{said}");
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use skillhost::limits::grouped;
 use skillhost::parse_duration;
 use skillhost::queue::Keep;
 
@@ -15,6 +14,7 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::packages::Packages;
+use crate::cli::units::counted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,11 +66,11 @@ pub fn prune(args: &PruneArgs, database: &DatabaseArgs, session: &Session) -> an
             print_json(session.console, &told)?;
         } else {
             session.console.note(format_args!(
-                "{} removed: {} jobs, {} events, {} skills",
+                "{} removed: {}, {}, {}",
                 styled(GOOD, "✓"),
-                grouped(pruned.jobs as u64),
-                grouped(pruned.events as u64),
-                grouped(skills as u64)
+                counted(pruned.jobs as u64, "job"),
+                counted(pruned.events as u64, "event"),
+                counted(skills as u64, "skill")
             ));
         }
         Ok(Exit::Success)

@@ -61,7 +61,7 @@ fn text(statistics: &Statistics) -> String {
     let _ = writeln!(
         out,
         "{}",
-        styled(BOLD, format_args!("{} jobs", grouped(statistics.total)))
+        styled(BOLD, units::counted(statistics.total, "job"))
     );
     let mut table = Table::new(2);
     for (status, count) in &statistics.by_status {
@@ -98,7 +98,10 @@ fn text(statistics: &Statistics) -> String {
         "\n{}",
         styled(
             BOLD,
-            format_args!("The last {} hours", statistics.window_hours)
+            format_args!(
+                "The last {}",
+                units::counted(statistics.window_hours.into(), "hour")
+            )
         )
     );
     let mut table = Table::new(2);

@@ -25,6 +25,44 @@ use crate::cli::run::{Asked, RequestArgs};
 /// How many jobs are submitted in one transaction.
 const BATCH: usize = 512;
 
+/// What is asked of one job stands in its line.
+const OF_ONE: [&str; 34] = [
+    "skill",
+    "tool",
+    "wait",
+    "input",
+    "arg",
+    "attach",
+    "fuel",
+    "memory",
+    "timeout",
+    "output_limit",
+    "limit",
+    "dir",
+    "scratch",
+    "http",
+    "socket",
+    "address",
+    "env",
+    "config",
+    "clock",
+    "random",
+    "priority",
+    "delay",
+    "at",
+    "queue",
+    "attempts",
+    "key",
+    "deadline",
+    "tenant",
+    "user",
+    "tag",
+    "label",
+    "callback",
+    "forget",
+    "paused",
+];
+
 const EXAMPLES: &str = "\
 Examples:
   Submit a job, and get its id:
@@ -72,7 +110,7 @@ pub struct SubmitArgs {
         long,
         value_name = "FILE",
         value_hint = ValueHint::FilePath,
-        conflicts_with_all = ["skill", "tool", "RequestArgs", "LimitArgs", "GrantArgs", "JobArgs", "wait"],
+        conflicts_with_all = OF_ONE,
         help_heading = "Submission"
     )]
     from: Option<PathBuf>,

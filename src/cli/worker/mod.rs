@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
 use skillhost::text::printable;
@@ -137,8 +138,8 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         };
         let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
         session.console.note(format_args!(
-            "working on {concurrency} {} at a time; Ctrl-C ends it",
-            if concurrency == 1 { "job" } else { "jobs" }
+            "working on {} at a time; Ctrl-C ends it",
+            units::counted(concurrency as u64, "job")
         ));
         let (stop, hurry) = (at_least(signals.clone(), 1), at_least(signals, 2));
         let done = worker.run_and_hurry(stop, hurry).await;
@@ -268,9 +269,13 @@ fn summary(done: &Done) -> String {
         completed,
         released,
     } = done;
-    let mut text = format!("{settled} attempts, {completed} jobs completed");
+    let mut text = format!(
+        "{}, {} completed",
+        units::counted(*settled, "attempt"),
+        units::counted(*completed, "job")
+    );
     if *released > 0 {
-        text.push_str(&format!(", {released} given back"));
+        text.push_str(&format!(", {} given back", grouped(*released)));
     }
     text
 }

@@ -557,6 +557,7 @@ fn the_schema_describes_what_is_read() {
         input_schema: serde_json::json!({}),
         output_schema: None,
         annotations: Annotations::resolve(Some(true), None, Some(true), Some(false)),
+        marked_destructive: false,
     };
     let description = Description {
         name: "csv-query".into(),

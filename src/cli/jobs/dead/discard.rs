@@ -12,6 +12,7 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::jobs::filter::SelectionArgs;
+use crate::cli::units::counted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -82,18 +83,11 @@ pub fn discard(
             session.console.note(format_args!(
                 "{} {} removed",
                 styled(GOOD, "✓"),
-                counted(removed)
+                counted(removed as u64, "dead job")
             ));
         }
         Ok(exit)
     })
-}
-
-fn counted(count: usize) -> String {
-    match count {
-        1 => "1 dead job".to_owned(),
-        _ => format!("{count} dead jobs"),
-    }
 }
 
 /// Asks.
@@ -106,7 +100,11 @@ fn agreed(count: usize) -> anyhow::Result<bool> {
         );
     }
     let mut stderr = anstream::stderr().lock();
-    write!(stderr, "Remove {} for good? [y/N] ", counted(count))?;
+    write!(
+        stderr,
+        "Remove {} for good? [y/N] ",
+        counted(count as u64, "dead job")
+    )?;
     stderr.flush()?;
     drop(stderr);
     let mut answer = String::new();
