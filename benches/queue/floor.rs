@@ -174,3 +174,77 @@ fn settled(
     }
     Ok(())
 }
+
+/// Jobs a second through a bare `tokio-postgres`, the statements of each transaction sent at once.
+pub async fn postgres(server: &Postgres, count: usize) -> f64 {
+    let database = server.database().await;
+    let client = database.connect().await;
+    client
+        .batch_execute(include_str!("../../src/queue/store/postgres/1.sql"))
+        .await
+        .expect("the schema");
+    let mut statements = Vec::new();
+    for text in [SUBMIT, SUBMITTED, TAKE, START, STARTED, END, ATTEMPT, RESULT] {
+        statements.push(client.prepare(text).await.expect("prepared"));
+    }
+    let [submit, submitted, take, start, started, end, attempt, result] =
+        <[_; 8]>::try_from(statements).expect("eight");
+    let worker = uuid::Uuid::now_v7();
+    let now = 1_700_000_000_000_000_i64;
+    let began = Instant::now();
+    for batch in 0..count / BATCH {
+        let first = (batch * BATCH) as i64 + 1;
+        let seqs: Vec<i64> = (first..first + BATCH as i64).collect();
+        let ids: Vec<uuid::Uuid> = seqs.iter().map(|&seq| id(seq)).collect();
+        let bodies: Vec<String> = ids.iter().map(|&id| body(id)).collect();
+        let (events, more) = (first * 3, BATCH as i64);
+        let done = tokio::try_join!(
+            client.batch_execute("BEGIN"),
+            client.execute(&submit, &[&seqs, &ids, &bodies, &RETRY, &now]),
+            client.execute(&submitted, &[&events, &ids, &"submitted", &now]),
+            client.batch_execute("COMMIT"),
+        );
+        done.expect("submitted");
+        let done = tokio::try_join!(
+            client.batch_execute("BEGIN"),
+            client.execute(&take, &[&seqs]),
+            client.execute(&start, &[&seqs, &worker, &now]),
+            client.execute(&started, &[&(events + more), &ids, &"started", &now]),
+            client.batch_execute("COMMIT"),
+        );
+        done.expect("started");
+        let done = tokio::try_join!(
+            client.batch_execute("BEGIN"),
+            client.execute(&end, &[&seqs, &now]),
+            client.execute(&attempt, &[&seqs, &worker, &now]),
+            client.execute(&result, &[&seqs]),
+            client.execute(&started, &[&(events + 2 * more), &ids, &"completed", &now]),
+            client.batch_execute("COMMIT"),
+        );
+        done.expect("ended");
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+const SUBMIT: &str = "WITH given AS (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[]) \
+    AS given (seq, id, body)), \
+    put AS (INSERT INTO jobs (seq, id, lane, kind, status, cause, priority, attempts, max_attempts, \
+    fence, worker, created_at, updated_at, scheduled_at, due_at, started_at, completed_at, deadline, \
+    cancel_requested, flags) SELECT seq, id, 1, 'custom', 'pending', NULL, 'normal', 0, 5, 0, NULL, \
+    $5, $5, $5, $5, NULL, NULL, NULL, false, 0 FROM given), \
+    ready AS (INSERT INTO ready (lane, rank, seq) SELECT 1, seq, seq FROM given) \
+    INSERT INTO bodies (seq, submitted, retry) SELECT seq, body, $4::text FROM given";
+const SUBMITTED: &str = "INSERT INTO events (id, job, kind, at, attempt, data) \
+    SELECT $1::bigint + place, job, $3::text, $4::bigint, 1, '' \
+    FROM unnest($2::uuid[]) WITH ORDINALITY AS given (job, place)";
+const TAKE: &str = "DELETE FROM ready WHERE lane = 1 AND rank = ANY($1::bigint[])";
+const START: &str = "UPDATE jobs SET status = 'running', fence = 1, worker = $2::uuid, \
+    started_at = $3, updated_at = $3 WHERE seq = ANY($1::bigint[])";
+const STARTED: &str = SUBMITTED;
+const END: &str = "UPDATE jobs SET status = 'completed', attempts = 1, worker = NULL, \
+    completed_at = $2, updated_at = $2 WHERE seq = ANY($1::bigint[])";
+const ATTEMPT: &str = "INSERT INTO attempts (job, fence, number, counted, worker, started, ended, \
+    status, details) SELECT seq, 1, 1, true, $2::uuid, $3, $3, 'success', '{}' \
+    FROM unnest($1::bigint[]) AS given (seq)";
+const RESULT: &str = "INSERT INTO results (seq, result) SELECT seq, '{\"output\":null}' \
+    FROM unnest($1::bigint[]) AS given (seq)";

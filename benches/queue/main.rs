@@ -39,7 +39,11 @@ impl Place {
 
     /// A new database on the server.
     pub async fn postgres(server: &Postgres) -> Self {
-        Place::Postgres(server.database().await.keep())
+        let database = server.database().await;
+        let url = database.url();
+        // It goes with the server.
+        std::mem::forget(database);
+        Place::Postgres(url)
     }
 
     pub fn url(&self) -> String {

@@ -30,6 +30,7 @@ mod prepare;
 mod bounds;
 mod dead;
 mod maintenance;
+mod measure;
 mod recurring;
 mod statistics;
 mod subscription;
