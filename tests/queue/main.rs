@@ -1,4 +1,6 @@
 //! The queue on its stores.
 
+mod conformance;
+mod place;
 mod postgres;
 mod server;
