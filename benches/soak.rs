@@ -3,8 +3,10 @@
 //!
 //! `cargo bench --bench soak`, with `-- --smoke` to see only whether it works. Each execution must
 //! end as its attack does in the hostile suite (`tests/hostile`), and a skill that behaves well runs
-//! in between. There is no floor: the first thousand are it.
+//! in between. There is no floor: the first thousand are it. The heap is set up as the command's is.
 
+#[path = "../src/cli/heap.rs"]
+mod heap;
 mod support;
 
 #[path = "../tests/integration/handmade.rs"]
@@ -27,6 +29,7 @@ const AT_ONCE: usize = 8;
 const FIRST: usize = 1_000;
 
 fn main() {
+    heap::set_up();
     // One of the attacks makes code of the host panic, thousands of times.
     std::panic::set_hook(Box::new(|_| {}));
     let executions = support::rounds(100_000);

@@ -12,8 +12,8 @@ pub struct ResourceUsage {
     /// Fuel consumed, in units; see [`Limits::fuel`](crate::Limits::fuel).
     pub fuel: u64,
     /// Processor time that threads of the host spent in the guest and in the host calls it made,
-    /// read from the threads' own clocks. Blocking file system calls run on threads apart and do
-    /// not count; nor does moving the bytes of connections, and TLS.
+    /// read from the threads' own clocks, to 20 µs. Blocking file system calls run on threads apart
+    /// and do not count; nor does moving the bytes of connections, and TLS.
     #[serde(rename = "cpu_time_ms", with = "fractional_ms")]
     pub cpu_time: Duration,
     /// Wall time from the start of instantiation to the end.

@@ -104,7 +104,9 @@ pub fn engine(stops: Stops, pooled: bool) -> Engine {
             .max_unused_warm_slots(32)
             .linear_memory_keep_resident(2 << 20)
             .table_keep_resident(160_000)
-            .pagemap_scan(Enabled::Auto);
+            .pagemap_scan(Enabled::Auto)
+            .async_stack_keep_resident(16 << 10);
+        config.async_stack_zeroing(true);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     Engine::new(&config).expect("the engine can be set up")

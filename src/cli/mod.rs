@@ -10,6 +10,7 @@ mod complaint;
 mod console;
 mod exit;
 mod explain;
+mod heap;
 mod places;
 
 mod build;
@@ -70,6 +71,7 @@ impl Session {
 
 /// Parses the arguments, carries out the command, and says what went wrong if something did.
 pub fn main() -> ExitCode {
+    heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
     let Cli { command, global } = Cli::parse();
     global.color.write_global();

@@ -130,6 +130,19 @@ pub struct Grants {
     pub random: Random,
 }
 
+/// Nothing. It is there rather than made, as it is what most executions are granted.
+pub(crate) static NO_GRANTS: Grants = Grants {
+    directories: Vec::new(),
+    scratch: false,
+    http: Vec::new(),
+    sockets: Vec::new(),
+    addresses: Vec::new(),
+    environment: BTreeMap::new(),
+    config: BTreeMap::new(),
+    clock: Clock::System,
+    random: Random::System,
+};
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -209,7 +222,7 @@ impl Grants {
 
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
-        *self == Grants::default()
+        *self == NO_GRANTS
     }
 
     /// These grants and others. Of two for the same guest path, variable or key, the other holds,

@@ -2,9 +2,9 @@
 
 use super::{Host, Inner, Skill};
 use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, Rejection};
-use crate::grant::{self, Denial, Grants};
+use crate::grant::{self, Denial, Grants, NO_GRANTS};
 use crate::limits::Limits;
-use crate::policy::Effective;
+use crate::policy::{Consent, Effective};
 use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
@@ -14,12 +14,20 @@ pub(super) struct Admitted<'s> {
     pub skill: &'s Skill,
     pub tool: &'s Tool,
     pub schemas: &'s ToolSchemas,
-    /// The effective grants.
-    pub grants: Grants,
-    /// The part of them that the host's policy grants.
-    pub from_policy: Grants,
+    /// What it may touch, where that is anything.
+    pub effective: Option<Box<Effective>>,
     /// The input's JSON text.
     pub input: String,
+}
+
+impl Admitted<'_> {
+    /// What it may touch.
+    pub fn grants(&self) -> &Grants {
+        match &self.effective {
+            Some(effective) => &effective.grants,
+            None => &NO_GRANTS,
+        }
+    }
 }
 
 impl Host {
@@ -32,11 +40,12 @@ impl Host {
         let admitted = self.admit(request, skill.as_ref(), &limits);
         let (tool, grants, from_policy, refusal) = match admitted {
             Ok(Admitted {
-                tool,
-                grants,
-                from_policy,
-                ..
+                tool, effective, ..
             }) => {
+                let Effective {
+                    grants,
+                    from_policy,
+                } = effective.map(|effective| *effective).unwrap_or_default();
                 let refusal = openable(&grants).err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
                 (Some(tool.name.clone()), grants, from_policy, refusal)
@@ -118,10 +127,7 @@ impl Host {
         }
         let (tool, schemas) = skill.tool(request.tool.as_deref())?;
         fits(request, &schemas.input, tool)?;
-        let Effective {
-            grants,
-            from_policy,
-        } = self
+        let effective = self
             .effective(skill, &request.grants)
             .map_err(Failure::denied)?;
         if let Some(before) = &self.inner.before
@@ -140,27 +146,39 @@ impl Host {
             skill,
             tool,
             schemas,
-            grants,
-            from_policy,
+            effective,
             input,
         })
     }
 
-    /// What is declared by the skill, and granted by the policy or the request.
-    fn effective(&self, skill: &Skill, requested: &Grants) -> Result<Effective, Vec<Denial>> {
+    /// What is declared by the skill, and granted by the policy or the request, where that is
+    /// anything.
+    fn effective(
+        &self,
+        skill: &Skill,
+        requested: &Grants,
+    ) -> Result<Option<Box<Effective>>, Vec<Denial>> {
         let identity = skill.identity();
-        match &*self.inner.policy.load() {
-            Some(policy) => {
-                policy.effective(identity, skill.manifest(), skill.description(), requested)
-            }
-            None => {
-                let declared = skill.manifest().map(|manifest| &manifest.grants);
-                Ok(Effective {
-                    grants: grant::effective(&identity.name, declared, requested)?,
-                    from_policy: Grants::default(),
-                })
-            }
+        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        let policy = self.inner.policy.load();
+        let granted_for_good = policy.as_ref().is_some_and(|policy| {
+            policy.consent(&identity.name, &identity.digest) != Consent::NotNeeded
+        });
+        // Configuration keys have defaults, and may be required.
+        let configured = declared.is_some_and(|declared| !declared.config.is_empty());
+        if !granted_for_good && !configured && requested.is_empty() {
+            return Ok(None);
         }
+        let effective = match &*policy {
+            Some(policy) => {
+                policy.effective(identity, skill.manifest(), skill.description(), requested)?
+            }
+            None => Effective {
+                grants: grant::effective(&identity.name, declared, requested)?,
+                from_policy: Grants::default(),
+            },
+        };
+        Ok(Some(Box::new(effective)))
     }
 }
 

@@ -105,7 +105,11 @@ impl Host {
             Some(description) => (description, false),
             None => (self.describe(&ready.component).await?, true),
         };
-        let schemas = description.check()?;
+        // What is kept was checked before it was.
+        let schemas = match fresh {
+            true => description.check()?,
+            false => description.check_again()?,
+        };
         if fresh && let Some(cache) = &self.inner.loader.cache {
             cache.describe(&package.component_digest, &description)?;
         }

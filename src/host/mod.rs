@@ -8,6 +8,7 @@ mod skill;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -121,91 +122,88 @@ impl Host {
     ///
     /// # Errors
     /// Only where the host itself is broken.
-    pub async fn execute_with(
+    pub fn execute_with(
         &self,
         request: ExecutionRequest,
         control: Control,
-    ) -> Result<ExecutionResult, HostError> {
-        // Held rather than cloned: threads that run the same skill then share no counter.
-        let skills = self.inner.skills.load();
-        let skill = skills.find(&request.skill);
-        let limits = self.limits(&request, skill);
-        let observers = [self.inner.observer.clone(), control.observer];
-        // Declared before the flight, and so dropped after it: see `Runner::run`.
-        let mut slot = None;
-        let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
-        flight.usage.queue_wait = request.queue_wait;
-        let tool_name;
-        let ended = match self.admit(&request, skill, &limits) {
-            Err(failure) => {
-                tool_name = request.tool;
-                Err(failure)
-            }
-            Ok(Admitted {
-                skill,
-                tool,
-                schemas,
-                grants,
-                input,
-                ..
-            }) => {
-                tool_name = Some(tool.name.clone());
-                flight.usage.compile_time = skill.unreported_compile_time();
-                flight.tell(&Event::Admitted {
-                    skill: skill.identity(),
-                    tool: &tool.name,
-                    limits: &limits,
-                });
-                let plan = Plan {
-                    skill: &skill.identity().name,
-                    tool: &tool.name,
-                    input,
-                    attachments: request.attachments,
-                    grants: &grants,
-                    attempt: request.attempt,
-                    cancellation: control.cancellation,
-                };
-                let answer = match self
-                    .inner
-                    .runner
-                    .run(&mut slot, &skill.inner.component, &mut flight, plan)
-                    .await
-                {
-                    Ok(answer) => answer,
-                    Err(error) => {
-                        let failure = Failure::new(Cause::HostError, error.to_string());
-                        flight.finish(Some(&failure));
-                        return Err(error);
-                    }
-                };
-                answer.and_then(|answer| {
-                    let output = admission::output(&answer.json, schemas)?;
-                    Ok((output, answer.attachments))
-                })
-            }
-        };
-        let (stdout, stderr) = flight.output_streams();
-        let (output, attachments, failure) = match ended {
-            Ok((output, attachments)) => (Some(output), attachments, None),
-            Err(failure) => {
-                let denied = std::mem::take(&mut flight.denials);
-                (None, Vec::new(), Some(failure.after(denied)))
-            }
-        };
-        let status = flight.finish(failure.as_ref());
-        Ok(ExecutionResult {
-            request_id: request.request_id,
-            status,
-            tool: tool_name,
-            output,
-            attachments,
-            failure,
-            usage: std::mem::take(&mut flight.usage),
-            limits,
-            skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
-            stdout,
-            stderr,
-        })
+    ) -> impl Future<Output = Result<ExecutionResult, HostError>> + Send + '_ {
+        // No `async fn`, whose future would hold the request twice.
+        async move {
+            let mut request = request;
+            // Held rather than cloned: threads that run the same skill then share no counter.
+            let skills = self.inner.skills.load();
+            let skill = skills.find(&request.skill);
+            let limits = self.limits(&request, skill);
+            let observers = [self.inner.observer.clone(), control.observer];
+            // Declared before the flight, and so dropped after it: see `Runner::run`.
+            let mut slot = None;
+            let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
+            flight.usage.queue_wait = request.queue_wait;
+            let ended = match self.admit(&request, skill, &limits) {
+                Err(failure) => Err(failure),
+                Ok(admitted) => {
+                    let Admitted {
+                        skill,
+                        tool,
+                        schemas,
+                        ref input,
+                        ..
+                    } = admitted;
+                    request.tool.get_or_insert_with(|| tool.name.clone());
+                    flight.usage.compile_time = skill.unreported_compile_time();
+                    flight.tell(&Event::Admitted {
+                        skill: skill.identity(),
+                        tool: &tool.name,
+                        limits: &limits,
+                    });
+                    let plan = Plan {
+                        skill: &skill.identity().name,
+                        tool: &tool.name,
+                        input,
+                        attachments: std::mem::take(&mut request.attachments),
+                        grants: admitted.grants(),
+                        attempt: request.attempt,
+                        cancellation: control.cancellation,
+                    };
+                    let (runner, component) = (&self.inner.runner, &skill.inner.component);
+                    // Pinned where it is made, as awaiting it would move it, and it is large.
+                    let ran = pin!(runner.run(&mut slot, component, &mut flight, plan)).await;
+                    let answer = match ran {
+                        Ok(answer) => answer,
+                        Err(error) => {
+                            let failure = Failure::new(Cause::HostError, error.to_string());
+                            flight.finish(Some(&failure));
+                            return Err(error);
+                        }
+                    };
+                    answer.and_then(|answer| {
+                        let output = admission::output(&answer.json, schemas)?;
+                        Ok((output, answer.attachments))
+                    })
+                }
+            };
+            let (output, attachments, failure) = match ended {
+                Ok((output, attachments)) => (Some(output), attachments, None),
+                Err(failure) => {
+                    let denied = std::mem::take(&mut flight.denials);
+                    (None, Vec::new(), Some(failure.after(denied)))
+                }
+            };
+            let status = flight.finish(failure.as_ref());
+            Ok(ExecutionResult {
+                request_id: request.request_id,
+                status,
+                tool: request.tool,
+                output,
+                attachments,
+                failure,
+                usage: std::mem::take(&mut flight.usage),
+                limits,
+                skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
+                stdout: std::mem::take(&mut flight.stdout),
+                stderr: std::mem::take(&mut flight.stderr),
+            })
+        }
     }
 
     /// [`execute`](Host::execute) for callers without an async runtime. Blocks the thread; may be

@@ -150,11 +150,11 @@ impl Component {
         }))
     }
 
-    pub(super) async fn instantiate(
+    pub(super) fn instantiate(
         &self,
         store: &mut Store<State>,
-    ) -> wasmtime::Result<bindings::Skill> {
-        self.pre.instantiate_async(store).await
+    ) -> impl Future<Output = wasmtime::Result<bindings::Skill>> {
+        self.pre.instantiate_async(store)
     }
 }
 

@@ -30,6 +30,9 @@ const TABLE_ELEMENTS: usize = 20_000;
 const RESERVATION: u64 = 4 << 30;
 /// Memory of a slot that is zeroed for the next guest rather than returned to the kernel.
 const KEEP_RESIDENT: usize = 2 << 20;
+/// Stack of a slot that is zeroed for the next guest. The rest is returned to the kernel: a guest
+/// that recurses to its limit would otherwise leave the whole of it behind in each slot.
+const STACK_KEEP_RESIDENT: usize = 16 << 10;
 /// Slots that are kept warm while they are not in use.
 const WARM_SLOTS: u32 = 32;
 /// Stack for the host's own functions, on top of the guest's.
@@ -129,6 +132,8 @@ impl Tier {
                 .linear_memory_keep_resident(KEEP_RESIDENT)
                 .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
                 .pagemap_scan(Enabled::Auto);
+            config.async_stack_zeroing(true);
+            pool.async_stack_keep_resident(STACK_KEEP_RESIDENT);
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
         let engine =

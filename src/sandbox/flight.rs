@@ -8,7 +8,6 @@ use uuid::Uuid;
 use wasmtime::Store;
 
 use super::capability::{Listeners, Removal};
-use super::capture::Capture;
 use super::classify;
 use super::state::State;
 use crate::execution::{Event, Failure, Observer, Phase, Status};
@@ -26,8 +25,10 @@ pub(crate) struct Flight {
     /// What was refused to the guest while it ran.
     pub denials: Vec<Denial>,
     pub(super) phase: Phase,
-    pub(super) stdout: Capture,
-    pub(super) stderr: Capture,
+    /// What the guest wrote to standard output.
+    pub stdout: String,
+    /// What the guest wrote to standard error.
+    pub stderr: String,
     pub(super) store: Option<Store<State>>,
     /// To be removed once the store is gone.
     pub(super) scratch: Option<Removal>,
@@ -58,8 +59,8 @@ impl Flight {
             usage: ResourceUsage::default(),
             denials: Vec::new(),
             phase: Phase::Waiting,
-            stdout: Capture::new(limits.stdout_bytes),
-            stderr: Capture::new(limits.stderr_bytes),
+            stdout: String::new(),
+            stderr: String::new(),
             limits,
             store: None,
             scratch: None,
@@ -71,15 +72,6 @@ impl Flight {
 
     pub fn tell(&self, event: &Event<'_>) {
         self.listeners.tell(event);
-    }
-
-    /// What the guest wrote to standard output and standard error.
-    pub fn output_streams(&mut self) -> (String, String) {
-        let (stdout, stdout_bytes) = self.stdout.take();
-        let (stderr, stderr_bytes) = self.stderr.take();
-        self.usage.dropped.stdout_bytes = stdout_bytes;
-        self.usage.dropped.stderr_bytes = stderr_bytes;
-        (stdout, stderr)
     }
 
     /// The end: tells the observers.
@@ -117,18 +109,21 @@ impl Flight {
         self.usage.peak_memory_bytes = state.limiter.peak_memory_bytes();
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
-        self.denials = state.network.refusals().take();
+        self.denials = state.network.take_refusals();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
         (
             self.usage.connections,
             self.usage.http_request_bytes,
             self.usage.http_response_bytes,
         ) = state.network.used();
+        let (stdout, stderr) = state.wasi.written();
         self.usage.dropped = DroppedBytes {
+            stdout_bytes: stdout.1,
+            stderr_bytes: stderr.1,
             log_bytes: state.chatter.dropped_log_bytes(),
             progress_bytes: state.chatter.dropped_progress_bytes(),
-            ..self.usage.dropped
         };
+        (self.stdout, self.stderr) = (stdout.0, stderr.0);
     }
 
     /// Which comes first: the wall time, or the request's own deadline.
@@ -148,7 +143,6 @@ impl Drop for Flight {
         }
         let phase = self.phase;
         self.land();
-        let _ = self.output_streams();
         let failure = classify::cancelled(phase);
         self.finish(Some(&failure));
     }

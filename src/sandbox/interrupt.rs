@@ -129,7 +129,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let turn_began = Instant::now();
-        let began = measure::cpu_time_at_beginning(turn_began);
+        let began = measure::cpu_time(turn_began);
         let mut this = self.project();
         let mut turn = || {
             let mut now = turn_began;
@@ -185,7 +185,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             Poll::Pending
         };
         let result = turn();
-        **this.cpu_time += measure::cpu_time_at_end().saturating_sub(began);
+        **this.cpu_time += measure::cpu_time(Instant::now()).saturating_sub(began);
         result
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A reading this young stands for a new one. Reading the clock of a thread is a system call, and
-/// executions that follow each other closely would pay for two each.
+/// How long a reading is good for. Reading the clock of a thread is a system call, and executions
+/// that follow each other closely would pay for two each.
 const FRESH: Duration = Duration::from_micros(20);
 
 thread_local! {
@@ -14,23 +14,20 @@ thread_local! {
     static LAST: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
-/// The processor time that this thread has used up to `now`, at the beginning of something.
+/// The processor time that this thread has used up to `now`.
 ///
-/// May be late by up to 20 µs, where the thread was interrupted in the last 20 µs: what is measured
-/// from it is then short by as much, and never too long.
-pub(super) fn cpu_time_at_beginning(now: Instant) -> Duration {
-    match LAST.get() {
-        Some((then, cpu_time)) if now.saturating_duration_since(then) < FRESH => {
-            cpu_time + now.saturating_duration_since(then)
+/// Up to 20 µs after a reading of the thread's clock, what has passed since is added to it. So it
+/// may be late by as much where the thread was interrupted meanwhile, and is never early. What is
+/// measured with it is right to 20 µs.
+pub(super) fn cpu_time(now: Instant) -> Duration {
+    if let Some((then, cpu_time)) = LAST.get() {
+        let since = now.saturating_duration_since(then);
+        if since < FRESH {
+            return cpu_time + since;
         }
-        _ => thread_cpu_time(),
     }
-}
-
-/// The processor time that this thread has used, at the end of something.
-pub(super) fn cpu_time_at_end() -> Duration {
     let cpu_time = thread_cpu_time();
-    LAST.set(Some((Instant::now(), cpu_time)));
+    LAST.set(Some((now, cpu_time)));
     cpu_time
 }
 
@@ -47,11 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_young_reading_is_never_too_early() {
-        let first = cpu_time_at_end();
-        let began = cpu_time_at_beginning(Instant::now());
-        let read = thread_cpu_time();
-        assert!(first <= began, "{first:?} {began:?}");
-        assert!(began <= read + FRESH, "{began:?} {read:?}");
+    fn it_is_never_early_and_hardly_late() {
+        for _ in 0..1_000 {
+            let first = thread_cpu_time();
+            let told = cpu_time(Instant::now());
+            let read = thread_cpu_time();
+            assert!(first <= told, "{first:?} {told:?}");
+            assert!(told <= read + FRESH, "{told:?} {read:?}");
+        }
+    }
+
+    #[test]
+    fn it_goes_on_while_the_thread_computes() {
+        let first = cpu_time(Instant::now());
+        let began = thread_cpu_time();
+        while thread_cpu_time() - began < Duration::from_millis(2) {}
+        let told = cpu_time(Instant::now()) - first;
+        assert!(told + FRESH >= Duration::from_millis(2), "{told:?}");
     }
 }

@@ -18,6 +18,7 @@ mod load;
 mod measure;
 mod run;
 mod state;
+mod wasi;
 
 pub(crate) use cache::Cache;
 pub(crate) use capability::{Backing, ScratchRoot, openable};

@@ -1,5 +1,6 @@
 //! One execution, from a free slot to its usage.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -45,7 +46,7 @@ pub(crate) struct Plan<'a> {
     pub skill: &'a str,
     pub tool: &'a str,
     /// The input's JSON text.
-    pub input: String,
+    pub input: &'a String,
     pub attachments: Vec<Attachment>,
     pub grants: &'a Grants,
     pub attempt: u32,
@@ -107,32 +108,34 @@ impl Runner {
             Err(failure) => return Ok(Err(failure)),
         }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let mut capabilities = Capabilities::new(skill, &flight.stdout, &flight.stderr, chatter);
-        let granted = self.grant(flight, &mut capabilities, grants, cancellation.as_ref());
-        if let Err(failure) = granted.await? {
-            return Ok(Err(failure));
+        let mut capabilities = Capabilities::new(skill, &flight.limits, chatter);
+        capabilities.grant(grants, &flight.limits, &self.backing);
+        if !grants.directories.is_empty() || grants.scratch {
+            let opened = self.open(flight, &mut capabilities, grants, cancellation.as_ref());
+            if let Err(failure) = Box::pin(opened).await? {
+                return Ok(Err(failure));
+            }
         }
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
         let request_id = flight.listeners.request_id;
-        let ended = self
-            .fly(
-                flight,
-                component,
-                capabilities,
-                cancellation.as_ref(),
-                async |skill, store| {
-                    let context = wit::Context {
-                        request_id: request_id.to_string(),
-                        attempt,
-                    };
-                    skill
-                        .skillhost_skill_tools()
-                        .call_execute(store, tool, &input, &attachments, &context)
-                        .await
-                },
-            )
-            .await?;
+        let ended = pin!(self.fly(
+            flight,
+            component,
+            capabilities,
+            cancellation.as_ref(),
+            async |skill, store| {
+                let mut text = Uuid::encode_buffer();
+                let context = wit::Context {
+                    request_id: request_id.hyphenated().encode_lower(&mut text).to_owned(),
+                    attempt,
+                };
+                let tools = skill.skillhost_skill_tools();
+                let called = tools.call_execute(store, tool, input, &attachments, &context);
+                pin!(called).await
+            },
+        ))
+        .await?;
         *slot = None;
         if let Some(scratch) = flight.scratch.take() {
             scratch.done().await;
@@ -153,7 +156,7 @@ impl Runner {
             Ok(free) => slot = free,
             Err(failure) => return Ok(Err(failure)),
         }
-        let capabilities = Capabilities::none(&flight.stdout, &flight.stderr);
+        let capabilities = Capabilities::none(&flight.limits);
         let described = self
             .fly(
                 &mut flight,
@@ -204,28 +207,28 @@ impl Runner {
             return Ok(Ok(slot));
         }
         let began = Instant::now();
-        let slot = tokio::select! {
-            slot = slots.acquire() => {
-                Ok(slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?)
+        let slot = Box::pin(async {
+            tokio::select! {
+                slot = slots.acquire() => slot.map(Ok),
+                failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
+                    Ok(Err(failure))
+                }
             }
-            failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => Err(failure),
-        };
+        });
+        let slot = slot.await;
+        let slot = slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?;
         flight.usage.waiting_time = began.elapsed();
         Ok(slot)
     }
 
-    /// Makes what is granted ready, no longer than the deadline allows.
-    async fn grant(
+    /// Opens the directories that are granted, no longer than the deadline allows.
+    async fn open(
         &self,
         flight: &mut Flight,
         capabilities: &mut Capabilities,
         grants: &Grants,
         cancellation: Option<&CancellationToken>,
     ) -> Result<Result<(), Failure>, HostError> {
-        capabilities.grant(grants, &flight.limits, &self.backing);
-        if grants.directories.is_empty() && !grants.scratch {
-            return Ok(Ok(()));
-        }
         let began = Instant::now();
         let opened = tokio::select! {
             biased;
@@ -284,21 +287,21 @@ impl Runner {
             ..
         } = flight;
         let store = slot.insert(store);
-        let guest = async {
-            let skill = component.instantiate(store).await?;
-            let now = Instant::now();
-            *instantiated = Some(now);
-            *phase = Phase::Run;
-            let answer = call(&skill, store).await?;
-            // A limit that was met beside the guest, without its noticing.
-            let state = store.data();
-            match state.network.stop().or_else(|| state.directories.stop()) {
-                Some(stop) => Err(stop.into()),
-                None => Ok(answer),
-            }
-        };
+        // What is awaited is pinned where it is made: awaiting it as it is would move it, and it is
+        // large.
         let ended = Interruptible::new(
-            guest,
+            pin!(async {
+                let skill = pin!(component.instantiate(store)).await?;
+                *instantiated = Some(Instant::now());
+                *phase = Phase::Run;
+                let answer = pin!(call(&skill, store)).await?;
+                // A limit that was met beside the guest, without its noticing.
+                let state = store.data();
+                match state.network.stop().or_else(|| state.directories.stop()) {
+                    Some(stop) => Err(stop.into()),
+                    None => Ok(answer),
+                }
+            }),
             ends,
             cancellation,
             || self.slice(component),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, Store, StoreContextMut};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::capability::{Capabilities, Chatter, Directories, Network};
@@ -14,6 +14,7 @@ use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::FUEL_BETWEEN_CHECKS;
 use super::limiter::Limiter;
+use super::wasi::Wasi;
 use crate::execution::HostError;
 use crate::grant::Clock;
 use crate::limits::Limits;
@@ -21,12 +22,10 @@ use crate::limits::Limits;
 /// Room in a call across the border for what is not the text or the bytes themselves: the fixed
 /// size of records and lists.
 const FRAMING_BYTES: u64 = 64 * 1024;
-/// The most random bytes that a guest gets in one call. Making them takes the host under 1 ms.
-const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// The state of one store. It serves one execution and is dropped.
 pub(super) struct State {
-    wasi: WasiCtx,
+    pub wasi: Wasi,
     table: ResourceTable,
     pub limiter: Limiter,
     pub chatter: Chatter,
@@ -54,21 +53,20 @@ impl State {
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
-            mut wasi,
+            wasi,
             directories,
             clock,
             config,
             chatter,
             network,
         } = capabilities;
-        wasi.max_random_size(MAX_RANDOM_BYTES);
         let mut table = ResourceTable::new();
         // The store counts the handles themselves. Behind each there may be a second entry here, of
         // what it belongs to, and the host has a few of its own.
         table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
         let answer = limits.output_bytes.saturating_add(limits.attachment_bytes);
         let state = State {
-            wasi: wasi.build(),
+            wasi,
             table,
             limiter: Limiter::new(limits),
             chatter,
@@ -159,7 +157,7 @@ impl WasiView for State {
         // Each function of WASI comes by here exactly once a call.
         self.host_calls += 1;
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.context(),
             table: &mut self.table,
         }
     }

@@ -140,6 +140,18 @@ pub(crate) struct ToolSchemas {
 impl Description {
     /// Checks the description, and makes its schemas ready, in the order of the tools.
     pub(crate) fn check(&self) -> Result<Vec<ToolSchemas>, DescriptionError> {
+        self.check_with(Schema::new)
+    }
+
+    /// [`check`](Description::check) of one that has passed it before.
+    pub(crate) fn check_again(&self) -> Result<Vec<ToolSchemas>, DescriptionError> {
+        self.check_with(Schema::known)
+    }
+
+    fn check_with(
+        &self,
+        make: fn(&Value) -> Result<Schema, SchemaError>,
+    ) -> Result<Vec<ToolSchemas>, DescriptionError> {
         let short = |text: &str| shortened(text, 100).into_owned();
         if !is_name(&self.name) {
             return Err(DescriptionError::Name(short(&self.name)));
@@ -177,7 +189,7 @@ impl Description {
                 &tool.description,
             )?;
             let schema = |which, schema| {
-                Schema::new(schema).map_err(|source| DescriptionError::Schema {
+                make(schema).map_err(|source| DescriptionError::Schema {
                     which,
                     tool: tool.name.clone(),
                     source,

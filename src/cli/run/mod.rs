@@ -38,8 +38,6 @@ use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
-    // Done by the time the skill's schemas are looked at.
-    std::thread::spawn(skillhost::skill::Schema::prepare);
     let plan = Plan::new(args)?;
     plan.warn_of_ceiling(session.console);
     let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
@@ -60,9 +58,11 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         true => None,
         false => session.policy_file()?.read()?,
     };
+    let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
+    let scratch = plan.grants.scratch || policies.any(|policy| policy.grants.scratch);
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
-    block_on(async |mut interrupts| {
+    let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
             .await?;
@@ -93,7 +93,13 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
             missing: &missing,
         }
         .show(&result, &view)
-    })
+    });
+    if !scratch {
+        // The process ends here, and the kernel is quicker to take back what a host has mapped. Only
+        // scratch directories would outlive it.
+        std::mem::forget(command_host);
+    }
+    ended
 }
 
 /// What a skill declares, and neither the policy nor the request grants.

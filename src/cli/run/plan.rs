@@ -42,7 +42,8 @@ pub struct Plan {
     input: Map<String, Value>,
     arguments: Vec<Argument>,
     attachments: Vec<Attachment>,
-    grants: Grants,
+    /// What the skill may touch, in this run.
+    pub grants: Grants,
 }
 
 impl Plan {

@@ -16,13 +16,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::capture::Capture;
 use super::classify::Stop;
 use super::contract::bindings::skillhost::skill as contract;
 use super::disk::Disk;
 use super::state::State;
+use super::wasi::Wasi;
 use crate::egress::Egress;
 use crate::execution::HostError;
 use crate::grant::{Clock, Denial, Grants};
@@ -32,7 +31,7 @@ pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
-pub(super) use refusals::Refusals;
+pub(super) use refusals::{LateRefusals, Refusals};
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
 /// from what [`Capabilities::grant`] put into the store.
@@ -88,7 +87,7 @@ pub(super) enum NotGranted {
 
 /// What one execution is granted, ready to go into a store.
 pub(super) struct Capabilities {
-    pub wasi: WasiCtxBuilder,
+    pub wasi: Wasi,
     pub directories: Directories,
     pub clock: Clock,
     pub config: BTreeMap<String, String>,
@@ -98,34 +97,38 @@ pub(super) struct Capabilities {
 
 impl Capabilities {
     /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening.
-    pub fn none(stdout: &Capture, stderr: &Capture) -> Self {
-        Capabilities::new("", stdout, stderr, Chatter::unheard())
+    pub fn none(limits: &Limits) -> Self {
+        Capabilities::new("", limits, Chatter::unheard())
     }
 
     /// Nothing yet, for a skill of this name, and somebody listening.
-    pub fn new(skill: &str, stdout: &Capture, stderr: &Capture, chatter: Chatter) -> Self {
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(stdout.clone()).stderr(stderr.clone());
+    pub fn new(skill: &str, limits: &Limits, chatter: Chatter) -> Self {
         Capabilities {
-            wasi,
+            wasi: Wasi::new(limits),
             directories: Directories::default(),
             clock: Clock::System,
             config: BTreeMap::new(),
-            network: Network::none(Refusals::new(skill, chatter.listeners())),
+            network: Network::none(LateRefusals::new(skill, chatter.listeners())),
             chatter,
         }
     }
 
     /// Exactly what is granted, but for directories.
     pub fn grant(&mut self, grants: &Grants, limits: &Limits, backing: &Backing) {
-        reproducible::grant(&mut self.wasi, grants);
-        self.clock = grants.clock;
-        self.network.grant(grants, &backing.egress, limits);
-        sockets::grant(&mut self.wasi, &self.network);
-        for (name, value) in &grants.environment {
-            self.wasi.env(name, value);
+        if grants.is_empty() {
+            return;
         }
+        self.clock = grants.clock;
         self.config.clone_from(&grants.config);
+        self.network.grant(grants, &backing.egress, limits);
+        let network = &self.network;
+        self.wasi.grant(|wasi| {
+            reproducible::grant(wasi, grants);
+            sockets::grant(wasi, network);
+            for (name, value) in &grants.environment {
+                wasi.env(name, value);
+            }
+        });
     }
 
     /// Opens the directories that are granted.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
-use super::Refusals;
 use super::http::Hooks;
+use super::{LateRefusals, Refusals};
 use crate::egress::{Egress, Meter, Rules};
-use crate::grant::{Grants, SocketGrant};
+use crate::grant::{Denial, Grants, SocketGrant};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 
@@ -32,7 +32,7 @@ pub(super) struct Granted {
 
 impl Network {
     /// None at all.
-    pub fn none(refusals: Refusals) -> Self {
+    pub fn none(refusals: LateRefusals) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS_BYTES);
         Network {
@@ -51,7 +51,7 @@ impl Network {
         }
         self.hooks.granted = Some(Arc::new(Granted {
             egress: Arc::clone(egress),
-            rules: Rules::new(self.hooks.refusals.skill(), grants),
+            rules: Rules::new(self.refusals().skill(), grants),
             sockets: grants.sockets.clone(),
             meter: Meter::new(limits),
         }));
@@ -63,7 +63,12 @@ impl Network {
 
     /// What was refused to the guest, of the network and of all else.
     pub fn refusals(&self) -> &Refusals {
-        &self.hooks.refusals
+        self.hooks.refusals.get()
+    }
+
+    /// All of them, so far.
+    pub fn take_refusals(&self) -> Vec<Denial> {
+        self.hooks.refusals.take()
     }
 
     fn meter(&self) -> Option<&Meter> {

@@ -1,6 +1,6 @@
 //! What was refused to a guest while it ran.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Listeners;
 use crate::execution::Event;
@@ -20,9 +20,39 @@ struct Collected {
     denials: Mutex<Vec<Denial>>,
 }
 
-impl Refusals {
+/// What it takes to collect refusals. Most executions meet none.
+pub(in crate::sandbox) struct LateRefusals {
+    skill: String,
+    listeners: Listeners,
+    refusals: OnceLock<Refusals>,
+}
+
+impl LateRefusals {
     /// None so far. `skill` is the name of whose they are, for hints.
     pub fn new(skill: &str, listeners: Listeners) -> Self {
+        LateRefusals {
+            skill: skill.to_owned(),
+            listeners,
+            refusals: OnceLock::new(),
+        }
+    }
+
+    /// The collection.
+    pub fn get(&self) -> &Refusals {
+        self.refusals
+            .get_or_init(|| Refusals::new(&self.skill, self.listeners.clone()))
+    }
+
+    /// What was refused, each once, in order.
+    pub fn take(&self) -> Vec<Denial> {
+        let refusals = self.refusals.get();
+        refusals.map(Refusals::take).unwrap_or_default()
+    }
+}
+
+impl Refusals {
+    /// None so far. `skill` is the name of whose they are, for hints.
+    fn new(skill: &str, listeners: Listeners) -> Self {
         Refusals(Arc::new(Collected {
             skill: skill.to_owned(),
             listeners,

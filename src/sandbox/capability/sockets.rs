@@ -34,10 +34,10 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
         })
     };
     let (tcp, udp) = (granted(Protocol::Tcp), granted(Protocol::Udp));
-    wasi.allow_tcp(tcp).allow_udp(udp);
     let Some(granted) = network.granted().filter(|_| tcp || udp) else {
         return;
     };
+    wasi.allow_tcp(tcp).allow_udp(udp);
     let granted = Arc::clone(granted);
     let refusals = network.refusals().clone();
     wasi.socket_addr_check(move |address, used| {

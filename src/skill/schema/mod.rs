@@ -111,6 +111,33 @@ impl Schema {
     /// # Errors
     /// See [`SchemaError`].
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
+        Self::make(schema, |options| options.build(schema))
+    }
+
+    /// Makes a schema ready that [`new`](Schema::new) has taken before.
+    ///
+    /// That it is what JSON Schema says a schema is, is not looked at again: what says so is itself
+    /// a schema, and to make that ready takes 2 ms, as much as half of everything else in a process
+    /// that runs one tool. A schema that another refers to is not looked at in that way; the other
+    /// is of an earlier draft, whose own schema is small.
+    pub(super) fn known(schema: &Value) -> Result<Self, SchemaError> {
+        const NAME: &str = "urn:known";
+        Self::make(schema, |options| {
+            let registry = jsonschema::Registry::new().add(NAME, schema)?.prepare()?;
+            options
+                .with_draft(jsonschema::Draft::Draft7)
+                .with_registry(&registry)
+                .build(&serde_json::json!({"$ref": NAME}))
+        })
+    }
+
+    fn make(
+        schema: &Value,
+        build: impl FnOnce(
+            jsonschema::ValidationOptions<'_>,
+        )
+            -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>>,
+    ) -> Result<Self, SchemaError> {
         let bytes = schema.to_string().len();
         if bytes > MAX_BYTES {
             return Err(SchemaError::TooLarge(bytes));
@@ -121,18 +148,17 @@ impl Schema {
         }
         let (max_depth, visits) = graph.visits()?;
         let patterns = graph.patterns;
-        let validator = jsonschema::options()
+        let options = jsonschema::options()
             .offline()
             .should_validate_formats(false)
             .with_pattern_options(
                 jsonschema::PatternOptions::regex()
                     .size_limit(MAX_PATTERN_BYTES)
                     .dfa_size_limit(PATTERN_CACHE_BYTES),
-            )
-            .build(schema)
-            .map_err(|error| {
-                SchemaError::Invalid(shortened(&printable(&error.to_string(), false), 300).into())
-            })?;
+            );
+        let validator = build(options).map_err(|error| {
+            SchemaError::Invalid(shortened(&printable(&error.to_string(), false), 300).into())
+        })?;
         let accepts_all = match schema {
             Value::Bool(accepts) => *accepts,
             Value::Object(keywords) => keywords.is_empty(),
@@ -145,14 +171,6 @@ impl Schema {
             patterns,
             accepts_all,
         })
-    }
-
-    /// Makes ready, once for the process, what the first schema needs: what JSON Schema itself says
-    /// that a schema is. That takes 2 ms, which a program that loads one skill and ends can spend on
-    /// a thread of its own meanwhile.
-    pub fn prepare() {
-        // The smallest that is looked at.
-        let _ = Schema::new(&serde_json::json!({"type": "object"}));
     }
 
     /// How many patterns it has.
@@ -273,6 +291,50 @@ mod tests {
         let mismatch = schema.check(&json!({"list": [1, "two"]})).unwrap_err();
         assert_eq!(mismatch.pointer, "/list/1");
         assert!(mismatch.message.contains("integer"), "{}", mismatch.message);
+    }
+
+    #[test]
+    fn a_known_schema_checks_as_it_did_when_it_was_new() {
+        let tree = json!({"$ref": "#/$defs/tree", "$defs": {"tree": {
+            "type": "object",
+            "properties": {"left": {"$ref": "#/$defs/tree"}, "value": {"type": "integer"}},
+            "unevaluatedProperties": false,
+        }}});
+        let tuple = json!({"prefixItems": [{"type": "string"}], "items": {"minimum": 3}});
+        let older = json!({
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "items": [{"type": "string"}],
+            "additionalItems": {"minimum": 3},
+        });
+        let named = json!({"$id": "https://example.com/x", "properties": {"x": {"$ref": "#"}},
+            "type": "object", "dependentRequired": {"value": ["left"]}});
+        let values = [
+            json!({}),
+            json!({"left": {"left": {"value": 1}}, "value": 2}),
+            json!({"left": {"left": {"value": "one"}}}),
+            json!({"left": {"right": 1}}),
+            json!({"x": [1]}),
+            json!({"value": 1}),
+            json!(["a", 3, 4]),
+            json!(["a", 1]),
+            json!([1, 3]),
+            json!("text"),
+        ];
+        for schema in [
+            json!({}),
+            json!(true),
+            json!(false),
+            tree,
+            tuple,
+            older,
+            named,
+        ] {
+            let (new, known) = (Schema::new(&schema), Schema::known(&schema));
+            let (new, known) = (new.unwrap(), known.unwrap());
+            for value in &values {
+                assert_eq!(new.check(value), known.check(value), "{schema} {value}");
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-use super::Refusals;
+use super::LateRefusals;
 use super::network::Granted;
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
 use crate::grant::{HttpTarget, http_denied};
@@ -30,7 +30,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// Where `wasi:http` asks what to do.
 pub(super) struct Hooks {
     pub granted: Option<Arc<Granted>>,
-    pub refusals: Refusals,
+    pub refusals: LateRefusals,
 }
 
 /// What drives an answer on, for as long as the guest holds it.
@@ -59,11 +59,11 @@ impl WasiHttpHooks for Hooks {
             Err(error) => return refused(errors::of_target(error)),
         };
         let Some(granted) = self.granted.clone() else {
-            let denial = http_denied(self.refusals.skill(), &target);
-            self.refusals.add(denial);
+            let refusals = self.refusals.get();
+            refusals.add(http_denied(refusals.skill(), &target));
             return refused(Error::HttpRequestDenied);
         };
-        let refusals = self.refusals.clone();
+        let refusals = self.refusals.get().clone();
         let options = options.unwrap_or_default();
         let times = Times {
             connect: options.connect_timeout,
