@@ -391,6 +391,7 @@ mod tests {
                 input_schema: serde_json::json!({}),
                 output_schema: None,
                 annotations: Annotations::resolve(None, None, None, None),
+                marked_destructive: false,
             }],
         }
     }

@@ -13,10 +13,13 @@ use skillhost::queue::{
     Attempt, Clock, Done, HandlerFailure, Job, JobEvent, JobStatus, NewJob, Queue, QueueBuilder,
     RetryPolicy, Task, Worker, WorkerBuilder, WorkerError,
 };
-use skillhost::{BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, HostError};
+use skillhost::{Control, Execute, ExecutionRequest, ExecutionResult, HostError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+/// A boxed future, as traits need it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How long anything may take: long, for machines that have other things to do.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -327,10 +330,12 @@ impl Working {
         self.task.await.expect("it does not panic")
     }
 
-    /// It is gone from one moment to the next.
-    pub async fn die(self) {
+    /// It is gone from one moment to the next. What it had handed over to be written is written all
+    /// the same, as by a process that was killed a moment later; after this, that is over.
+    pub async fn die(self, queue: &Queue) {
         self.task.abort();
         let _ = self.task.await;
+        queue.cancel(&[]).await.expect("it can be written");
     }
 }
 
@@ -365,7 +370,7 @@ pub fn answer(request: &ExecutionRequest, cause: &Value) -> ExecutionResult {
 
 /// Answers one after the other; the last again and again.
 pub struct Scripted {
-    answers: Mutex<VecDeque<Result<Value, String>>>,
+    pub answers: Mutex<VecDeque<Result<Value, String>>>,
     pub destructive: bool,
     pub calls: Mutex<Vec<ExecutionRequest>>,
 }

@@ -328,6 +328,10 @@ async fn start(
             Trigger::Claim
         };
         let Ok(change) = transition(&row.standing(), trigger, now) else {
+            // By this clock its time has not come, though it had by the one that put it in line.
+            if row.status.is_waiting() {
+                shared.places.push(super::settle::place(row));
+            }
             stale.push(*pick);
             continue;
         };

@@ -38,7 +38,7 @@ async fn a_dead_workers_job_is_taken_from_it_and_costs_an_attempt(place: Place) 
     let id = place.submit(gated().retry(at_once(3))).await;
     let dying = Working::start(place.worker().lease(LEASE).handler("gate", gate.deaf()));
     let (_, _pass) = gate.next().await;
-    dying.die().await;
+    dying.die(&place.queue).await;
     place.clock.advance(LEASE - Duration::from_secs(1));
     rescue(&place).await;
     assert_eq!(place.status(id).await, JobStatus::Running);
@@ -57,19 +57,20 @@ async fn a_dead_workers_job_is_taken_from_it_and_costs_an_attempt(place: Place) 
 async fn a_worker_that_was_thought_dead_settles_nothing_and_gets_nothing(place: Place) {
     let mut gate = Gate::new();
     let id = place.submit(gated().retry(at_once(3))).await;
-    let slow = Working::start(place.worker().lease(LEASE).handler("gate", gate.deaf()));
+    // It has room for no more, so that it does not ask for any and is not heard of.
+    let worker = place.worker().queues(["gate"]).concurrency(1);
+    let slow = Working::start(worker.lease(LEASE).handler("gate", gate.deaf()));
     let (_, pass) = gate.next().await;
     place.clock.advance(LEASE);
     rescue(&place).await;
-    // What it gets now would be nobody's to rescue.
-    let other = place.submit(good().queue("later")).await;
-    let done = place.work(place.worker().queues(["later"])).await;
-    assert_eq!(done.completed, 1);
-    assert_eq!(place.status(other).await, JobStatus::Completed);
+    // What it got now would be nobody's to rescue.
+    let other = place.submit(good().queue("gate")).await;
     pass.send(Ok(json!("too late"))).unwrap();
     let done = slow.stop().await.unwrap();
     assert_eq!(done.completed, 0, "it was refused");
-    assert_eq!(place.status(id).await, JobStatus::Failed);
+    for (id, status) in [(id, JobStatus::Failed), (other, JobStatus::Pending)] {
+        assert_eq!(place.status(id).await, status);
+    }
     place.work(place.worker().handler("gate", crate::place::scripted)).await;
     assert_eq!(place.status(id).await, JobStatus::Completed);
     assert_eq!(
@@ -85,7 +86,7 @@ async fn a_job_that_kills_its_workers_is_dead(place: Place) {
     for _ in 0..3 {
         let dying = Working::start(place.worker().lease(LEASE).handler("gate", gate.deaf()));
         let (_, _pass) = gate.next().await;
-        dying.die().await;
+        dying.die(&place.queue).await;
         place.clock.advance(LEASE);
         rescue(&place).await;
     }
@@ -102,7 +103,7 @@ async fn what_may_do_harm_twice_is_not_repeated_after_a_death(place: Place) {
             &'a self,
             _: ExecutionRequest,
             _: skillhost::Control,
-        ) -> skillhost::BoxFuture<'a, Result<skillhost::ExecutionResult, skillhost::HostError>>
+        ) -> crate::place::BoxFuture<'a, Result<skillhost::ExecutionResult, skillhost::HostError>>
         {
             let _ = self.0.send(());
             Box::pin(std::future::pending())
@@ -119,7 +120,7 @@ async fn what_may_do_harm_twice_is_not_repeated_after_a_death(place: Place) {
         let worker = place.worker().lease(LEASE).queues(["gate"]);
         let dying = Working::start(worker.execute(Arc::new(Hanging(sender))));
         arrived.recv().await.unwrap();
-        dying.die().await;
+        dying.die(&place.queue).await;
         place.clock.advance(LEASE);
         rescue(&place).await;
         let job = place.job(id).await;
