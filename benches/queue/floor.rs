@@ -184,11 +184,21 @@ pub async fn postgres(server: &Postgres, count: usize) -> f64 {
         .await
         .expect("the schema");
     let mut statements = Vec::new();
-    for text in [SUBMIT, SUBMITTED, TAKE, START, STARTED, END, ATTEMPT, RESULT] {
+    for text in [
+        SUBMIT, SUBMITTED, TAKE, START, STARTED, END, ATTEMPT, RESULT,
+    ] {
         statements.push(client.prepare(text).await.expect("prepared"));
     }
-    let [submit, submitted, take, start, started, end, attempt, result] =
-        <[_; 8]>::try_from(statements).expect("eight");
+    let [
+        submit,
+        submitted,
+        take,
+        start,
+        started,
+        end,
+        attempt,
+        result,
+    ] = <[_; 8]>::try_from(statements).expect("eight");
     let worker = uuid::Uuid::now_v7();
     let now = 1_700_000_000_000_000_i64;
     let began = Instant::now();

@@ -50,6 +50,9 @@ pub struct RateInfo {
     pub period_ms: u64,
 }
 
+/// The longest period of a rate.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
 impl Queue {
     /// Starts no more jobs of a queue, tenant or skill, or goes on. What runs is not touched.
     ///
@@ -66,7 +69,7 @@ impl Queue {
     /// Bounds what a queue, tenant or skill may have, over all workers.
     ///
     /// # Errors
-    /// Where a bound is 0, or the store cannot be written.
+    /// Where a bound is 0, a rate's period is longer than a year, or the store cannot be written.
     pub async fn set_bounds(&self, kind: ScopeKind, name: &str, bounds: Bounds) -> Result<()> {
         if bounds.weight == Some(0) {
             return Err(QueueError::Invalid("a weight of 0".to_owned()));
@@ -76,6 +79,13 @@ impl Queue {
         {
             return Err(QueueError::Invalid(
                 "a rate of nothing; pause it instead".to_owned(),
+            ));
+        }
+        if let Some(Some((_, period))) = bounds.rate
+            && period > LONGEST
+        {
+            return Err(QueueError::Invalid(
+                "a rate over more than a year".to_owned(),
             ));
         }
         let change = ScopeChange {

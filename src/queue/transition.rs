@@ -279,3 +279,6 @@ fn ended(
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,9 @@
 //! The queue on its stores.
 
+mod conformance;
+mod crash;
+mod files;
+mod model;
+mod place;
 mod postgres;
 mod server;

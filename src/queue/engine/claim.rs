@@ -33,6 +33,8 @@ pub(crate) struct ClaimedRow {
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub worker: Uuid,
+    /// How long its claims hold.
+    pub lease: Micros,
     /// The queues that it serves; all where `None`.
     pub queues: Option<Vec<String>>,
     /// Which queue is first, so that they take turns.
@@ -46,7 +48,8 @@ pub(crate) async fn promote(rows: &mut dyn Rows, now: Micros) -> Result<()> {
     place(rows, &due, now).await
 }
 
-/// Gives a worker jobs that are next.
+/// Gives a worker jobs that are next; none where its lease expired, for nobody would take them from
+/// it again. What gives nothing writes nothing either.
 pub(crate) async fn claim(
     rows: &mut dyn Rows,
     wanted: &Wanted,
@@ -96,10 +99,30 @@ async fn round(
     let mut room = room(rows, &scopes, now).await?;
     let before = room.clone();
     let chosen = pick(&known, &mut room, most);
+    let mut count: HashMap<i64, usize> = HashMap::new();
+    for pick in &chosen.picks {
+        *count.entry(pick.lane).or_default() += 1;
+    }
+    // Also lanes that were found empty: their jobs were cancelled or paused since.
+    let empty: Vec<i64> = known
+        .iter()
+        .flat_map(|queue| &queue.shares)
+        .flat_map(|share| &share.lanes)
+        .filter(|lane| {
+            !lane.more && count.get(&lane.lane).copied().unwrap_or(0) == lane.heads.len()
+        })
+        .map(|lane| lane.lane)
+        .collect();
+    rows.set_waiting(&empty, false).await?;
     if chosen.picks.is_empty() {
         // Bounds that were met by others are written down, so that the next claim passes them over.
         close(rows, &mut scopes, &before, &room, now).await?;
-        return Ok(chosen.starved && before.values().any(|&left| left <= 0));
+        let passed = !empty.is_empty() || before.values().any(|&left| left <= 0);
+        return Ok(chosen.starved && passed);
+    }
+    let until = now.saturating_add(wanted.lease);
+    if !rows.renew(wanted.worker, until).await? {
+        return Ok(false);
     }
     let taken: Vec<(i64, Head)> = chosen
         .picks
@@ -126,18 +149,6 @@ async fn round(
             rows.update_scope(scope).await?;
         }
     }
-    let mut count: HashMap<i64, usize> = HashMap::new();
-    for pick in &chosen.picks {
-        *count.entry(pick.lane).or_default() += 1;
-    }
-    let empty: Vec<i64> = known
-        .iter()
-        .flat_map(|queue| &queue.shares)
-        .flat_map(|share| &share.lanes)
-        .filter(|lane| !lane.more && count.get(&lane.lane) == Some(&lane.heads.len()))
-        .map(|lane| lane.lane)
-        .collect();
-    rows.set_waiting(&empty, false).await?;
     close(rows, &mut scopes, &before, &room, now).await?;
     Ok(chosen.starved || !stale.is_empty())
 }
@@ -317,6 +328,10 @@ async fn start(
             Trigger::Claim
         };
         let Ok(change) = transition(&row.standing(), trigger, now) else {
+            // By this clock its time has not come, though it had by the one that put it in line.
+            if row.status.is_waiting() {
+                shared.places.push(super::settle::place(row));
+            }
             stale.push(*pick);
             continue;
         };

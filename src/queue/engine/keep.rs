@@ -135,13 +135,14 @@ pub(crate) struct Letter {
 pub(crate) async fn import(rows: &mut dyn Rows, letters: &[Letter], now: Micros) -> Result<usize> {
     catch_up(rows, now).await?;
     let ids: Vec<Uuid> = letters.iter().map(|letter| letter.row.id).collect();
-    let known: Vec<Uuid> = rows.jobs(&ids).await?.iter().map(|row| row.id).collect();
+    let mut known: Vec<Uuid> = rows.jobs(&ids).await?.iter().map(|row| row.id).collect();
     let mut shared = Shared::default();
     let mut count = 0;
     for letter in letters {
         if known.contains(&letter.row.id) {
             continue;
         }
+        known.push(letter.row.id);
         let lanes = rows.lanes(std::slice::from_ref(&letter.lane)).await?;
         let lane = lanes.first().map_or(0, |lane| lane.id);
         let row = Row {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::event::JobEventKind;
 use super::super::job::JobStatus;
-use super::super::store::{EventRow, Result, Row, Rows, Shared};
+use super::super::store::{EventRow, Flags, Result, Row, Rows, Shared};
 use super::super::time::Micros;
 use super::record;
 
@@ -18,6 +18,25 @@ pub(crate) struct Report {
     pub worker: Uuid,
     /// JSON.
     pub progress: String,
+}
+
+/// Writes down that a job's tool must not be called twice by itself. False where the job is not this
+/// worker's any more.
+pub(crate) async fn mark_destructive(
+    rows: &mut dyn Rows,
+    seq: i64,
+    fence: i64,
+    worker: Uuid,
+) -> Result<bool> {
+    let found = rows.jobs_by_seq(&[seq]).await?.into_iter().find(|row| {
+        row.status == JobStatus::Running && row.fence == fence && row.worker == Some(worker)
+    });
+    let Some(mut row) = found else {
+        return Ok(false);
+    };
+    row.flags = row.flags.with(Flags::DESTRUCTIVE, true);
+    rows.update_jobs(&[row]).await?;
+    Ok(true)
 }
 
 /// Writes down how far jobs have come, where they are still their worker's.

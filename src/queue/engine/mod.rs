@@ -49,7 +49,8 @@ impl Row {
             cause: self.cause.clone(),
             attempts: self.attempts,
             max_attempts: self.max_attempts,
-            scheduled: self.scheduled,
+            // A time that had passed long before is no reason to give it up at once.
+            scheduled: self.scheduled.max(self.created),
             due: self.due,
             deadline: self.deadline,
             cancel_requested: self.cancel_requested,

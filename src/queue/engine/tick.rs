@@ -30,6 +30,8 @@ pub(crate) struct Ticked {
 /// Puts jobs of dead workers through the state machine, and ends those whose deadline passed.
 pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
     catch_up(rows, now).await?;
+    // Also where no worker has room to ask for jobs.
+    super::fire::fire(rows, now).await?;
     let mut done = Ticked::default();
     for worker in rows.expired_workers(now).await? {
         done.rescued += rescue(rows, worker, BATCH - done.rescued, now).await?;
@@ -81,6 +83,14 @@ pub(crate) async fn rescue(
         rows.remove_worker(worker).await?;
     }
     Ok(count)
+}
+
+/// Forgets a worker that stops. Jobs that are still its own, because their end could not be written
+/// down, are taken from it.
+pub(crate) async fn leave(rows: &mut dyn Rows, worker: Uuid, now: Micros) -> Result<()> {
+    catch_up(rows, now).await?;
+    while rescue(rows, worker, BATCH, now).await? >= BATCH {}
+    Ok(())
 }
 
 async fn expire(rows: &mut dyn Rows, overdue: Vec<Row>, now: Micros) -> Result<usize> {

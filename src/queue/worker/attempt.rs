@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::engine::claim::ClaimedRow;
-use super::super::engine::lease::Report;
+use super::super::engine::lease::{Report, mark_destructive};
 use super::super::engine::settle::Ending;
 use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
 use super::super::new_job::NewJob;
 use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
 use super::super::retry::{Retry, RetryPolicy};
+use super::super::store::Flags;
 use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
 use crate::{
@@ -101,6 +102,7 @@ impl Bench {
                     worker,
                     attempt: row.attempts + 1,
                     waited: Duration::from_micros(waited.max(0).unsigned_abs()),
+                    to_mark: !retry.policy.destructive && !row.flags.has(Flags::DESTRUCTIVE),
                 };
                 (self.work(job, &at, token).await, retry)
             }
@@ -180,6 +182,10 @@ impl Bench {
             .observer(self.observer(at));
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
+        // Written down before it begins, as far as it is known, in case this worker dies.
+        if at.to_mark && execute.is_destructive(&asked) && !self.mark(at).await {
+            return End::released("not_marked");
+        }
         match execute.execute(request, control).await {
             Ok(result) => {
                 // Asked afterwards, and of what ran: before, the skill need not be loaded.
@@ -195,6 +201,22 @@ impl Bench {
                 ..End::released(HOST_ERROR)
             },
         }
+    }
+
+    /// Writes down that an attempt begins that must not be repeated, so that this is known when this
+    /// worker dies. False where that could not be written, or the attempt is not ours any more.
+    async fn mark(&self, at: &At) -> bool {
+        let (seq, fence, worker) = (at.seq, at.fence, at.worker);
+        let marked = self
+            .queue
+            .write(move |rows, _| {
+                Box::pin(async move { mark_destructive(rows, seq, fence, worker).await })
+            })
+            .await;
+        marked.unwrap_or_else(|error| {
+            tracing::warn!(%error, "an attempt could not be marked as destructive");
+            false
+        })
     }
 
     async fn handle(
@@ -249,8 +271,10 @@ impl Bench {
                 retry_after,
             })) => End::failed(message, retryable, retry_after),
             Ok(Err(HandlerFailure::Snooze(after))) => {
-                let until =
-                    self.queue.now() + chrono::Duration::from_std(after).unwrap_or_default();
+                let until = chrono::Duration::from_std(after)
+                    .ok()
+                    .and_then(|after| self.queue.now().checked_add_signed(after))
+                    .unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC);
                 End::new(Outcome::Snoozed { until }, "snoozed")
             }
             Err(error) if error.is_panic() => End::failed("the handler panicked", true, None),
@@ -314,6 +338,8 @@ pub(super) struct At {
     worker: Uuid,
     pub attempt: u32,
     waited: Duration,
+    /// Whether it matters if its tool is destructive, and nobody has written that down yet.
+    to_mark: bool,
 }
 
 /// Whether an outcome says no more than that somebody cut it short.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::super::engine::claim::{ClaimedRow, Wanted};
 use super::super::engine::lease::{Report, report};
 use super::super::engine::settle::Ending;
-use super::super::engine::tick::{Ticked, tick};
+use super::super::engine::tick::{Ticked, leave, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
@@ -126,10 +126,11 @@ impl Loop {
             .await
     }
 
+    /// Is nobody any more. What it could not settle goes the way of what dead workers leave.
     async fn leave(&mut self) -> Result<(), QueueError> {
         let id = self.identity;
         self.queue()
-            .write(move |rows, _| Box::pin(async move { rows.remove_worker(id).await }))
+            .write(move |rows, now| Box::pin(async move { leave(rows, id, now).await }))
             .await
     }
 
@@ -203,6 +204,7 @@ impl Loop {
         self.turn = self.turn.wrapping_add(1);
         let wanted = Wanted {
             worker: self.identity,
+            lease: span(self.settings.lease),
             queues: self.settings.queues.clone(),
             turn: self.turn,
             most,
@@ -336,7 +338,14 @@ impl Loop {
     }
 
     async fn heed_cancels(&mut self) -> Result<(), QueueError> {
-        let wanted = self.queue().reads().cancels(self.identity).await?;
+        let wanted = match self.queue().reads().cancels(self.identity).await {
+            // It passes; what runs goes on meanwhile.
+            Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
+                tracing::warn!(%error, "the queue cannot be asked what to cancel");
+                return Ok(());
+            }
+            wanted => wanted?,
+        };
         for running in self.running.values() {
             if wanted.contains(&running.job) {
                 running.token.cancel();

@@ -99,8 +99,10 @@ impl Sqlite {
         Ok(self
             .connection
             .prepare_cached(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT ?2) \
-                 AND at < ?1",
+                // From the first on without a gap, also where a clock was set back.
+                "WITH first AS (SELECT id, at FROM events ORDER BY id LIMIT ?2) \
+                 DELETE FROM events WHERE id IN (SELECT id FROM first) AND id < \
+                 coalesce((SELECT min(id) FROM first WHERE at >= ?1), 9223372036854775807)",
             )?
             .execute(params![before, limit(most)])?)
     }

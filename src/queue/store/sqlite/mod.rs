@@ -207,8 +207,14 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     if found == known_version {
         return Ok(());
     }
-    // One at a time: two processes may come at once.
-    let lock = std::fs::File::open(path)
+    // One at a time: two processes may come at once. The lock is on a file of its own: closing a
+    // file gives up all of a process's locks on it, those of SQLite too, and another process would
+    // take the log that we write for one that nobody writes, and remove it.
+    let lock = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(beside(path, "-lock"))
         .and_then(|file| file.lock().map(|()| file))
         .map_err(|error| {
             QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
@@ -221,6 +227,13 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
             path.display()
         ))
     })
+}
+
+/// A file of the same name with this at its end.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 fn at(path: &Path, error: rusqlite::Error) -> QueueError {

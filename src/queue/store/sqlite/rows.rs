@@ -91,7 +91,7 @@ impl Sqlite {
             .prepare_cached("INSERT INTO bodies (seq, submitted, retry) VALUES (?1, ?2, ?3)")?;
         let mut seqs = Vec::with_capacity(jobs.len());
         for ((job, text), seq) in jobs.iter().zip(first..) {
-            insert.execute(params![
+            let inserted = insert.execute(params![
                 seq,
                 job.id.as_bytes(),
                 job.lane,
@@ -112,7 +112,13 @@ impl Sqlite {
                 job.deadline,
                 job.cancel_requested,
                 job.flags.0,
-            ])?;
+            ]);
+            inserted.map_err(|error| match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                    QueueError::Invalid(format!("there is a job {} already", job.id))
+                }
+                _ => error.into(),
+            })?;
             body.execute(params![seq, text.submitted, text.retry])?;
             seqs.push(seq);
         }
@@ -179,7 +185,7 @@ impl Sqlite {
         let mut update = self.connection.prepare_cached(
             "UPDATE jobs SET status = ?2, cause = ?3, priority = ?4, attempts = ?5, fence = ?6, \
              worker = ?7, updated_at = ?8, due_at = ?9, started_at = ?10, completed_at = ?11, \
-             cancel_requested = ?12 WHERE seq = ?1",
+             cancel_requested = ?12, flags = ?13 WHERE seq = ?1",
         )?;
         for job in jobs {
             let changed = update.execute(params![
@@ -195,6 +201,7 @@ impl Sqlite {
                 job.started,
                 job.completed,
                 job.cancel_requested,
+                job.flags.0,
             ])?;
             if changed != 1 {
                 return Err(QueueError::Internal(format!(

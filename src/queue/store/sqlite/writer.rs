@@ -79,7 +79,7 @@ fn write(store: &mut Sqlite, mut group: Group, clock: &dyn Clock) {
         Ok(()) => group.succeed(),
         Err(error) => {
             store.roll_back();
-            if matches!(error, QueueError::Internal(_)) && group.len() > 1 {
+            if spoilt_by_one(&error) && group.len() > 1 {
                 for operation in group.into_operations() {
                     write(store, Group::new(operation), clock);
                 }
@@ -88,6 +88,17 @@ fn write(store: &mut Sqlite, mut group: Group, clock: &dyn Clock) {
             }
         }
     }
+}
+
+/// Whether one operation is at fault, rather than the file.
+fn spoilt_by_one(error: &QueueError) -> bool {
+    !matches!(
+        error,
+        QueueError::Full(_)
+            | QueueError::Damaged(_)
+            | QueueError::Unavailable(_)
+            | QueueError::Closed
+    )
 }
 
 fn attempt(store: &mut Sqlite, group: &mut Group, clock: &dyn Clock) -> Result<()> {

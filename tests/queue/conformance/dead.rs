@@ -1,0 +1,128 @@
+//! Dead letters.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use skillhost::queue::{
+    DeadLetter, JobEventKind, JobStatus, NewJob, QueueError, Replay, ReplayVersion, RetryPolicy,
+};
+use skillhost::{ExecutionRequest, LimitOverrides};
+
+use super::cases;
+use crate::place::{Place, Scripted, job};
+
+cases![
+    a_dead_letter_is_replayed_as_a_new_job_linked_to_it,
+    a_replay_can_raise_limits_and_take_the_current_version,
+    dead_letters_are_discarded_one_by_one,
+    dead_letters_go_out_and_come_back_as_they_were,
+];
+
+async fn dead(place: &Place) -> uuid::Uuid {
+    let id = place
+        .submit(job(json!({"fail": "no", "until": 1_000})).tag("kept"))
+        .await;
+    place.work(place.worker()).await;
+    assert_eq!(place.status(id).await, JobStatus::Dead);
+    id
+}
+
+async fn a_dead_letter_is_replayed_as_a_new_job_linked_to_it(place: Place) {
+    let id = dead(&place).await;
+    let letter = place.queue.dead_letter(id).await.unwrap();
+    assert_eq!(letter.attempts.len(), 1);
+    let replay = Replay {
+        retry: Some(RetryPolicy::attempts(2)),
+        ..Replay::default()
+    };
+    let first = place.queue.replay(id, &replay).await.unwrap();
+    assert!(!first.existing);
+    // While it has not ended, it is the answer.
+    let second = place.queue.replay(id, &replay).await.unwrap();
+    assert!(second.existing);
+    assert_eq!(second.id, first.id);
+    let job = place.job(first.id).await;
+    assert_eq!(job.submitted.replay_of, Some(id));
+    assert_eq!(job.max_attempts, 2);
+    assert!(job.submitted.tags.contains("kept"));
+    assert_eq!(
+        place.status(id).await,
+        JobStatus::Dead,
+        "it stays what it is"
+    );
+    place.work(place.worker()).await;
+    assert!(!place.queue.replay(id, &replay).await.unwrap().existing);
+    let replayed = place.events().await.into_iter();
+    let replayed = replayed.filter(|event| event.kind == JobEventKind::Replayed);
+    assert_eq!(replayed.count(), 2);
+    let alive = place.queue.replay(uuid::Uuid::nil(), &replay).await;
+    assert!(matches!(alive, Err(QueueError::NotFound(_))));
+}
+
+async fn a_replay_can_raise_limits_and_take_the_current_version(place: Place) {
+    let fuel = json!({"kind": "resource_exhausted", "limit": "fuel", "allowed": 1});
+    let execute = Arc::new(Scripted::new([Ok(fuel), Ok(Value::Null)]));
+    let request = ExecutionRequest::new("some", json!({"text": "to be"}));
+    let id = place.submit(NewJob::execution(request)).await;
+    place.work(place.worker().execute(execute.clone())).await;
+    assert_eq!(place.job(id).await.cause.as_deref(), Some("fuel"));
+    let replay = Replay {
+        limits: LimitOverrides {
+            fuel: Some(123_456),
+            ..LimitOverrides::default()
+        },
+        version: ReplayVersion::Current,
+        retry: None,
+    };
+    let again = place.queue.replay(id, &replay).await.unwrap().id;
+    place.work(place.worker().execute(execute.clone())).await;
+    assert_eq!(place.status(again).await, JobStatus::Completed);
+    let calls = execute.calls.lock().unwrap();
+    assert_eq!(calls[0].limits.fuel, None);
+    assert_eq!(calls[1].limits.fuel, Some(123_456));
+    assert_eq!(calls[1].input, calls[0].input);
+}
+
+async fn dead_letters_are_discarded_one_by_one(place: Place) {
+    let id = dead(&place).await;
+    let alive = place.submit(job(json!({}))).await;
+    let answers = place
+        .queue
+        .discard(&[id, alive, uuid::Uuid::nil()])
+        .await
+        .unwrap();
+    assert!(answers[0].is_ok());
+    assert!(matches!(answers[1], Err(QueueError::Conflict { .. })));
+    assert!(matches!(answers[2], Err(QueueError::NotFound(_))));
+    assert!(matches!(
+        place.queue.job(id).await,
+        Err(QueueError::NotFound(_))
+    ));
+    let statistics = place.queue.statistics(1).await.unwrap();
+    assert_eq!(statistics.by_status[&JobStatus::Dead], 0);
+    assert!(statistics.dead_by_cause.is_empty());
+}
+
+async fn dead_letters_go_out_and_come_back_as_they_were(place: Place) {
+    let ids = [dead(&place).await, dead(&place).await];
+    let mut lines = Vec::new();
+    for id in ids {
+        let letter = place.queue.dead_letter(id).await.unwrap();
+        lines.push(serde_json::to_string(&letter).unwrap());
+    }
+    let read = || -> Vec<DeadLetter> {
+        let letters = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+        letters.collect()
+    };
+    assert_eq!(place.queue.import_dead(read()).await.unwrap(), 0);
+    place.queue.discard(&ids[..1]).await.unwrap();
+    // One that is named twice comes once.
+    let twice: Vec<DeadLetter> = read().into_iter().chain(read()).collect();
+    assert_eq!(place.queue.import_dead(twice).await.unwrap(), 1);
+    for (id, letter) in ids.into_iter().zip(read()) {
+        assert_eq!(place.queue.dead_letter(id).await.unwrap(), letter);
+    }
+    let statistics = place.queue.statistics(1).await.unwrap();
+    assert_eq!(statistics.by_status[&JobStatus::Dead], 2);
+    assert_eq!(statistics.dead_by_cause["skill_error"], 2);
+}

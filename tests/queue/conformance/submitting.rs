@@ -1,0 +1,153 @@
+//! What comes in.
+
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::queue::{JobStatus, NewJob, QueueError};
+
+use super::cases;
+use crate::place::{Place, good, job};
+
+cases![
+    a_key_makes_a_second_submission_the_same_job_until_it_ended,
+    a_key_can_hold_for_a_period,
+    a_key_holds_within_one_call_and_within_its_tenant,
+    a_batch_is_stored_wholly_or_not_at_all,
+    an_id_is_used_once,
+    what_cannot_be_accepted_is_refused_with_a_reason,
+    a_job_comes_back_as_it_was_submitted,
+];
+
+async fn a_key_makes_a_second_submission_the_same_job_until_it_ended(place: Place) {
+    let first = place.queue.submit(good().key("a")).await.unwrap();
+    assert!(!first.existing);
+    let second = place.queue.submit(good().key("a")).await.unwrap();
+    assert!(second.existing);
+    assert_eq!(second.id, first.id);
+    place.work(place.worker()).await;
+    let third = place.queue.submit(good().key("a")).await.unwrap();
+    assert!(!third.existing);
+    assert_ne!(third.id, first.id);
+    place.queue.cancel(&[third.id]).await.unwrap();
+    assert!(!place.queue.submit(good().key("a")).await.unwrap().existing);
+}
+
+async fn a_key_can_hold_for_a_period(place: Place) {
+    let keyed = || good().key_for("a", Duration::from_secs(60));
+    let first = place.submit(keyed()).await;
+    place.work(place.worker()).await;
+    assert_eq!(place.status(first).await, JobStatus::Completed);
+    place.clock.advance(Duration::from_secs(59));
+    assert_eq!(place.submit(keyed()).await, first);
+    place.clock.advance(Duration::from_secs(2));
+    assert_ne!(place.submit(keyed()).await, first);
+}
+
+async fn a_key_holds_within_one_call_and_within_its_tenant(place: Place) {
+    let jobs = vec![
+        good().key("a"),
+        good().key("b"),
+        good().key("a"),
+        good().key("a").tenant("other"),
+        good(),
+        good(),
+    ];
+    let submitted = place.queue.submit_all(jobs.clone()).await.unwrap();
+    let existing: Vec<bool> = submitted.iter().map(|one| one.existing).collect();
+    assert_eq!(existing, [false, false, true, false, false, false]);
+    assert_eq!(submitted[2].id, submitted[0].id);
+    let again: Vec<NewJob> = vec![good().key("b"), good().key("b"), good().key("c")];
+    let again = place.queue.submit_all(again).await.unwrap();
+    assert_eq!(again[0].id, submitted[1].id);
+    assert_eq!(again[1].id, submitted[1].id);
+    assert!(!again[2].existing);
+    let kept = place.queue.statistics(1).await.unwrap().total;
+    assert_eq!(kept, 6);
+}
+
+async fn a_batch_is_stored_wholly_or_not_at_all(place: Place) {
+    let known = place.submit(good()).await;
+    let twice = NewJob {
+        id: known,
+        ..good()
+    };
+    for spoiler in [good().queue("no such name!"), twice] {
+        let mut jobs: Vec<NewJob> = (0..50).map(|_| good()).collect();
+        jobs.push(spoiler);
+        let error = place.queue.submit_all(jobs).await.unwrap_err();
+        assert!(matches!(error, QueueError::Invalid(_)), "{error}");
+    }
+    assert_eq!(place.queue.statistics(1).await.unwrap().total, 1);
+    let many: Vec<NewJob> = (0..3_000).map(|_| good()).collect();
+    place.queue.submit_all(many).await.unwrap();
+    assert_eq!(place.queue.statistics(1).await.unwrap().total, 3_001);
+}
+
+async fn an_id_is_used_once(place: Place) {
+    let one = good();
+    let again = one.clone();
+    // At the same time, so that both may come into one transaction with others.
+    let (first, second, other) = tokio::join!(
+        place.queue.submit(one),
+        place.queue.submit(again),
+        place.queue.submit(good()),
+    );
+    assert!(other.is_ok());
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    let refused = first.err().or(second.err()).unwrap();
+    assert!(matches!(refused, QueueError::Invalid(_)), "{refused}");
+    assert_eq!(place.queue.statistics(1).await.unwrap().total, 2);
+}
+
+async fn what_cannot_be_accepted_is_refused_with_a_reason(place: Place) {
+    let wrong = [
+        good().queue(""),
+        good().tenant("a\nb"),
+        good().key(""),
+        good().tag(""),
+        good().delay(Duration::MAX),
+        NewJob::custom("", json!(1)),
+        NewJob {
+            mode: skillhost::queue::Mode::Deferred,
+            ..good()
+        },
+        job(json!("x".repeat(17 << 20))),
+    ];
+    for one in wrong {
+        let error = place.queue.submit(one).await.unwrap_err();
+        assert!(matches!(error, QueueError::Invalid(_)), "{error}");
+    }
+    assert_eq!(place.queue.submit_all(Vec::new()).await.unwrap(), []);
+    let missing = place.queue.job(uuid::Uuid::nil()).await.unwrap_err();
+    assert!(matches!(missing, QueueError::NotFound(_)));
+}
+
+async fn a_job_comes_back_as_it_was_submitted(place: Place) {
+    let submitted = good()
+        .queue("nightly")
+        .tenant("acme")
+        .user("ann")
+        .tag("report")
+        .label("ticket", "7")
+        .delay(Duration::from_secs(60));
+    let id = place.submit(submitted.clone()).await;
+    let job = place.another().await.job(id).await.unwrap();
+    assert_eq!(job.submitted, submitted);
+    assert_eq!(job.tenant.as_deref(), Some("acme"));
+    assert_eq!(job.user.as_deref(), Some("ann"));
+    assert_eq!(job.skill.as_deref(), Some("work"));
+    assert_eq!(job.status, JobStatus::Pending);
+    assert_eq!(
+        job.scheduled_at - job.created_at,
+        chrono::Duration::seconds(60)
+    );
+    assert_eq!(job.retry.delays_ms.len(), 4, "the plan is made once");
+    let filter = skillhost::queue::Filter {
+        tag: Some("report".to_owned()),
+        tenant: Some("acme".to_owned()),
+        queue: Some("nightly".to_owned()),
+        status: vec![JobStatus::Pending],
+        ..skillhost::queue::Filter::default()
+    };
+    assert_eq!(place.queue.list(&filter).await.unwrap(), [job]);
+}

@@ -1,0 +1,639 @@
+//! Random operations, with workers that crash and clocks that jump, against a model small enough to
+//! be read.
+//!
+//! `SKILLHOST_SEED=7` runs the operations of one seed; `SKILLHOST_RUNS=5000` runs so many seeds. What
+//! fails is made shorter as far as it goes on failing, and printed with its seed.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use skillhost::queue::{
+    Filter, JobEventKind, JobStatus, Maintenance, NewJob, Priority, Queue, Replay, RetryPolicy,
+    ScopeKind, Worker,
+};
+use uuid::Uuid;
+
+use crate::place::{Gate, TestClock, Working, events, job, scripted};
+
+const QUEUES: [&str; 2] = ["x", "y"];
+const TENANTS: [&str; 3] = ["a", "b", "c"];
+const LEASE: u64 = 1_000;
+/// How long a job that is put off waits, in seconds.
+const SNOOZE: u64 = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Script {
+    Succeeds,
+    Fails,
+    /// Fails, and succeeds at this attempt.
+    Until(u32),
+    Snoozes,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Cancel,
+    Pause,
+    Resume,
+    Snooze,
+    Urgent,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Submit {
+        script: Script,
+        queue: usize,
+        tenant: usize,
+        key: Option<u64>,
+        delay: u64,
+        deadline: Option<u64>,
+        attempts: u32,
+        backoff: u64,
+        paused: bool,
+    },
+    Act(Action, usize),
+    Replay(usize),
+    Discard(usize),
+    Scope(ScopeKind, usize, bool),
+    Advance(u64),
+    SetBack(u64),
+    Work(usize),
+    /// A worker takes so many jobs and dies.
+    Crash(usize),
+}
+
+/// SplitMix64 (Steele, Lea, Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn index(&mut self, end: usize) -> usize {
+        usize::try_from(self.below(end as u64)).expect("it is small")
+    }
+
+    fn op(&mut self) -> Op {
+        match self.below(20) {
+            0..7 => Op::Submit {
+                script: match self.below(7) {
+                    0..3 => Script::Succeeds,
+                    3 => Script::Fails,
+                    4 => Script::Snoozes,
+                    _ => Script::Until(2 + self.below(3) as u32),
+                },
+                queue: self.index(2),
+                tenant: self.index(3),
+                key: (self.below(4) == 0).then(|| self.below(2)),
+                delay: [0, 0, 50][self.index(3)],
+                deadline: (self.below(4) == 0).then(|| 1 + self.below(300)),
+                attempts: 1 + self.below(3) as u32,
+                backoff: [0, 60][self.index(2)],
+                paused: self.below(10) == 0,
+            },
+            7..11 => {
+                use Action::{Cancel, Pause, Resume, Snooze, Urgent};
+                let action = [Cancel, Pause, Resume, Snooze, Urgent][self.index(5)];
+                Op::Act(action, self.index(12))
+            }
+            11 => Op::Replay(self.index(12)),
+            12 => Op::Discard(self.index(12)),
+            13 => match self.below(2) {
+                0 => Op::Scope(ScopeKind::Queue, self.index(2), self.below(2) == 0),
+                _ => Op::Scope(ScopeKind::Tenant, self.index(3), self.below(2) == 0),
+            },
+            14 => Op::Advance([1, 60, 400, 2 * LEASE][self.index(4)]),
+            15 => Op::SetBack([1, 60, 400][self.index(3)]),
+            16..19 => Op::Work(1 + self.index(4)),
+            _ => Op::Crash(1 + self.index(3)),
+        }
+    }
+}
+
+/// What is known of a job.
+#[derive(Debug, Clone, PartialEq)]
+struct Model {
+    id: Uuid,
+    status: JobStatus,
+    attempts: u32,
+    due: DateTime<Utc>,
+    cancel_requested: bool,
+    script: Script,
+    queue: usize,
+    tenant: usize,
+    key: Option<u64>,
+    replay_of: Option<Uuid>,
+    deadline: Option<DateTime<Utc>>,
+    max_attempts: u32,
+    backoff: u64,
+}
+
+impl Model {
+    fn fail(&mut self, now: DateTime<Utc>) {
+        self.attempts += 1;
+        let due = now + seconds(self.backoff);
+        if self.attempts >= self.max_attempts || self.deadline.is_some_and(|end| due >= end) {
+            self.status = JobStatus::Dead;
+        } else if self.cancel_requested {
+            self.status = JobStatus::Cancelled;
+        } else {
+            self.status = JobStatus::Failed;
+        }
+        if self.status != JobStatus::Dead {
+            self.due = due;
+        }
+    }
+
+    /// One attempt.
+    fn run(&mut self, now: DateTime<Utc>) {
+        let attempt = self.attempts + 1;
+        match self.script {
+            Script::Until(good) if attempt < good => self.fail(now),
+            Script::Succeeds | Script::Until(_) => {
+                self.attempts = attempt;
+                self.status = JobStatus::Completed;
+            }
+            Script::Fails => {
+                self.attempts = attempt;
+                self.status = JobStatus::Dead;
+            }
+            Script::Snoozes => {
+                let due = now + seconds(SNOOZE);
+                if self.deadline.is_some_and(|end| due >= end) {
+                    self.status = JobStatus::Dead;
+                } else {
+                    self.status = JobStatus::Pending;
+                    self.due = due;
+                }
+            }
+        }
+    }
+}
+
+fn seconds(count: u64) -> chrono::Duration {
+    chrono::Duration::seconds(i64::try_from(count).expect("it is small"))
+}
+
+/// A worker that died, and the jobs that it has.
+struct Dead {
+    until: DateTime<Utc>,
+    jobs: Vec<Uuid>,
+}
+
+struct World {
+    queue: Queue,
+    clock: std::sync::Arc<TestClock>,
+    jobs: Vec<Model>,
+    dead: Vec<Dead>,
+    paused_queues: [bool; 2],
+    paused_tenants: [bool; 3],
+    /// Jobs of our own that take from dead workers what they had.
+    rescues: u64,
+}
+
+type Checked = Result<(), String>;
+
+fn same<T: PartialEq + Debug>(what: &str, real: T, model: T) -> Checked {
+    match real == model {
+        true => Ok(()),
+        false => Err(format!("{what}: it is {real:?}, and should be {model:?}")),
+    }
+}
+
+impl World {
+    fn now(&self) -> DateTime<Utc> {
+        self.queue.now()
+    }
+
+    fn worker(&self) -> skillhost::queue::WorkerBuilder {
+        Worker::builder(self.queue.clone()).lease(Duration::from_secs(LEASE))
+    }
+
+    async fn until_empty(&self, worker: skillhost::queue::WorkerBuilder) -> Checked {
+        let worker = worker.until_empty().build();
+        let done = worker.run(std::future::pending()).await;
+        done.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What has to be done from time to time.
+    async fn tick(&mut self) -> Checked {
+        let rescue = NewJob::maintenance(Maintenance::Rescue).queue("own");
+        self.queue
+            .submit(rescue)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.until_empty(self.worker().queues(["own"])).await?;
+        self.rescues += 1;
+        let now = self.now();
+        for dead in self.dead.extract_if(.., |dead| dead.until <= now) {
+            for model in self
+                .jobs
+                .iter_mut()
+                .filter(|model| dead.jobs.contains(&model.id))
+            {
+                model.fail(now);
+            }
+        }
+        for model in &mut self.jobs {
+            let waits = model.status.is_waiting() || model.status == JobStatus::Paused;
+            if waits && model.deadline.is_some_and(|deadline| deadline <= now) {
+                model.status = JobStatus::Dead;
+            }
+        }
+        Ok(())
+    }
+
+    /// Jobs that can start.
+    fn ready(&mut self) -> impl Iterator<Item = &mut Model> {
+        let now = self.queue.now();
+        let (queues, tenants) = (self.paused_queues, self.paused_tenants);
+        self.jobs.iter_mut().filter(move |model| {
+            model.status.is_waiting()
+                && model.due <= now
+                && !queues[model.queue]
+                && !tenants[model.tenant]
+        })
+    }
+
+    async fn apply(&mut self, op: Op) -> Checked {
+        let text = |error: skillhost::queue::QueueError| error.to_string();
+        let now = self.now();
+        match op {
+            Op::Submit { .. } => self.submit(op).await,
+            Op::Act(action, index) => self.act(action, index).await,
+            Op::Replay(index) => self.replay(index).await,
+            Op::Discard(index) => {
+                let Some(model) = self.jobs.get(index) else {
+                    return Ok(());
+                };
+                let (id, dead) = (model.id, model.status == JobStatus::Dead);
+                let answers = self.queue.discard(&[id]).await.map_err(text)?;
+                if dead {
+                    self.jobs.remove(index);
+                }
+                same("discarded", answers[0].is_ok(), dead)
+            }
+            Op::Scope(kind, index, paused) => {
+                let name = match kind {
+                    ScopeKind::Queue => {
+                        self.paused_queues[index] = paused;
+                        QUEUES[index]
+                    }
+                    _ => {
+                        self.paused_tenants[index] = paused;
+                        TENANTS[index]
+                    }
+                };
+                self.queue.pause_all(kind, name, paused).await.map_err(text)
+            }
+            Op::Advance(by) => {
+                self.clock.advance(Duration::from_secs(by));
+                Ok(())
+            }
+            Op::SetBack(by) => {
+                self.clock.set_back(Duration::from_secs(by));
+                Ok(())
+            }
+            Op::Work(concurrency) => {
+                self.tick().await?;
+                while let Some(model) = self.ready().next() {
+                    model.run(now);
+                }
+                let worker = self.worker().concurrency(concurrency);
+                self.until_empty(worker.handler("work", scripted)).await
+            }
+            Op::Crash(most) => {
+                self.tick().await?;
+                let count = self.ready().count().min(most);
+                let mut gate = Gate::new();
+                let worker = self.worker().concurrency(most).handler("work", gate.deaf());
+                let working = Working::start(worker);
+                let mut passes = Vec::new();
+                let mut jobs = Vec::new();
+                for _ in 0..count {
+                    let (task, pass) = gate.next().await;
+                    passes.push(pass);
+                    jobs.push(task.job);
+                }
+                working.die(&self.queue).await;
+                let until = now + seconds(LEASE);
+                for id in &jobs {
+                    let taken = self.ready().find(|model| model.id == *id);
+                    taken
+                        .ok_or(format!("{id} could not start, and did"))?
+                        .status = JobStatus::Running;
+                }
+                self.dead.push(Dead { until, jobs });
+                Ok(())
+            }
+        }
+    }
+
+    async fn submit(&mut self, op: Op) -> Checked {
+        let Op::Submit {
+            script,
+            queue,
+            tenant,
+            key,
+            delay,
+            deadline,
+            attempts,
+            backoff,
+            paused,
+        } = op
+        else {
+            return Ok(());
+        };
+        let payload = match script {
+            Script::Succeeds => json!({}),
+            Script::Fails => json!({"fail": "no"}),
+            Script::Until(good) => json!({"retry": "no", "until": good}),
+            Script::Snoozes => json!({"snooze_ms": SNOOZE * 1_000}),
+        };
+        let now = self.now();
+        let deadline = deadline.map(|after| now + seconds(after));
+        let mut new = job(payload)
+            .queue(QUEUES[queue])
+            .tenant(TENANTS[tenant])
+            .delay(Duration::from_secs(delay))
+            .retry(RetryPolicy {
+                base_ms: backoff * 1_000,
+                factor: 1.0,
+                jitter: 0.0,
+                ..RetryPolicy::attempts(attempts)
+            });
+        new.deadline = deadline;
+        new.paused = paused;
+        if let Some(key) = key {
+            new = new.key(key.to_string());
+        }
+        let holder = self.jobs.iter().find(|model| {
+            key.is_some()
+                && model.key == key
+                && model.tenant == tenant
+                && !model.status.is_terminal()
+        });
+        let holder = holder.map(|model| model.id);
+        let id = new.id;
+        let submitted = self.queue.submit(new).await;
+        let submitted = submitted.map_err(|error| error.to_string())?;
+        same("submitted", submitted.id, holder.unwrap_or(id))?;
+        if holder.is_none() {
+            self.jobs.push(Model {
+                id,
+                status: match paused {
+                    true => JobStatus::Paused,
+                    false => JobStatus::Pending,
+                },
+                attempts: 0,
+                due: now + seconds(delay),
+                cancel_requested: false,
+                script,
+                queue,
+                tenant,
+                key,
+                replay_of: None,
+                deadline,
+                max_attempts: attempts,
+                backoff,
+            });
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, action: Action, index: usize) -> Checked {
+        let now = self.now();
+        let Some(model) = self.jobs.get_mut(index) else {
+            return Ok(());
+        };
+        let (ids, queue) = ([model.id], &self.queue);
+        let waits = model.status.is_waiting();
+        let later = now + seconds(SNOOZE);
+        let (answers, possible) = match action {
+            Action::Cancel => (queue.cancel(&ids).await, !model.status.is_terminal()),
+            Action::Pause => (queue.pause(&ids).await, waits),
+            Action::Resume => (queue.resume(&ids).await, model.status == JobStatus::Paused),
+            Action::Snooze => (queue.snooze(&ids, later).await, waits),
+            Action::Urgent => (
+                queue.set_priority(&ids, Priority::Critical).await,
+                !model.status.is_terminal(),
+            ),
+        };
+        let answers = answers.map_err(|error| error.to_string())?;
+        same("possible", answers[0].is_ok(), possible)?;
+        if !possible {
+            return Ok(());
+        }
+        match action {
+            Action::Cancel if model.status == JobStatus::Running => model.cancel_requested = true,
+            Action::Cancel => model.status = JobStatus::Cancelled,
+            Action::Pause => model.status = JobStatus::Paused,
+            Action::Resume => {
+                model.status = JobStatus::Pending;
+                model.due = model.due.max(now);
+            }
+            Action::Snooze => model.due = later,
+            Action::Urgent => {}
+        }
+        Ok(())
+    }
+
+    async fn replay(&mut self, index: usize) -> Checked {
+        let Some(model) = self.jobs.get(index).cloned() else {
+            return Ok(());
+        };
+        let replayed = self.queue.replay(model.id, &Replay::default()).await;
+        same(
+            "replayed",
+            replayed.is_ok(),
+            model.status == JobStatus::Dead,
+        )?;
+        let Ok(replayed) = replayed else {
+            return Ok(());
+        };
+        let going_on = self
+            .jobs
+            .iter()
+            .any(|other| other.replay_of == Some(model.id) && !other.status.is_terminal());
+        same("there already", replayed.existing, going_on)?;
+        if !going_on {
+            self.jobs.push(Model {
+                id: replayed.id,
+                status: JobStatus::Pending,
+                attempts: 0,
+                due: self.now(),
+                cancel_requested: false,
+                key: None,
+                replay_of: Some(model.id),
+                deadline: None,
+                ..model
+            });
+        }
+        Ok(())
+    }
+
+    /// That the queue is where the model is.
+    async fn check(&self) -> Checked {
+        let filter = Filter {
+            limit: Some(10_000),
+            ..Filter::default()
+        };
+        let listed = self.queue.list(&filter).await;
+        let mut real = BTreeMap::new();
+        for job in listed.map_err(|error| error.to_string())? {
+            real.insert(job.id, job);
+        }
+        let mut counts: BTreeMap<JobStatus, u64> =
+            JobStatus::ALL.iter().map(|&status| (status, 0)).collect();
+        for model in &self.jobs {
+            let job = real.get(&model.id).ok_or("a job is lost")?;
+            same("status", job.status, model.status)?;
+            same("attempts", job.attempts, model.attempts)?;
+            if model.status.is_waiting() {
+                same("due", job.scheduled_at, model.due)?;
+            }
+            if model.status == JobStatus::Running {
+                same("cancel", job.cancel_requested, model.cancel_requested)?;
+            }
+            *counts.entry(model.status).or_default() += 1;
+        }
+        *counts.entry(JobStatus::Completed).or_default() += self.rescues;
+        let statistics = self.queue.statistics(168).await;
+        let statistics = statistics.map_err(|error| error.to_string())?;
+        same("counts", statistics.by_status, counts)
+    }
+
+    /// That each job ended once, and that no event is missing.
+    async fn check_events(&self) -> Checked {
+        let mut ends: BTreeMap<Uuid, usize> = BTreeMap::new();
+        for (number, event) in (1..).zip(events(&self.queue).await) {
+            same("event", event.id, number)?;
+            use JobEventKind::{Cancelled, Completed, Dead};
+            if matches!(event.kind, Completed | Cancelled | Dead) {
+                *ends.entry(event.job).or_default() += 1;
+            }
+        }
+        for model in &self.jobs {
+            let ended = ends.get(&model.id).copied().unwrap_or(0);
+            same("ends", ended, usize::from(model.status.is_terminal()))?;
+            let attempts = self.queue.attempts(model.id).await;
+            let attempts = attempts.map_err(|error| error.to_string())?;
+            let counted = attempts.iter().filter(|attempt| attempt.counted).count();
+            same("counted", counted, model.attempts as usize)?;
+        }
+        Ok(())
+    }
+}
+
+/// Does these things, and says at which of them the queue left the model.
+async fn run(ops: &[Op], folder: &Path) -> Checked {
+    let folder = tempfile::tempdir_in(folder).expect("a folder");
+    let clock = TestClock::new();
+    let queue = Queue::builder()
+        .clock(clock.clone())
+        .open(folder.path().join("queue.db"))
+        .expect("it can be opened");
+    let mut world = World {
+        queue,
+        clock,
+        jobs: Vec::new(),
+        dead: Vec::new(),
+        paused_queues: [false; 2],
+        paused_tenants: [false; 3],
+        rescues: 0,
+    };
+    let mut checked = Ok(());
+    for (number, op) in ops.iter().enumerate() {
+        checked = match world.apply(*op).await {
+            Ok(()) => world.check().await,
+            error => error,
+        };
+        if let Err(error) = &mut checked {
+            *error = format!("after operation {number}, {op:?}: {error}");
+            break;
+        }
+    }
+    if checked.is_ok() {
+        checked = world.check_events().await;
+    }
+    // Closing takes a moment that nobody has to wait for.
+    tokio::task::spawn_blocking(move || drop((world, folder)));
+    checked
+}
+
+fn ops(seed: u64) -> Vec<Op> {
+    let mut random = Random(seed);
+    let count = 4 + random.below(28);
+    (0..count).map(|_| random.op()).collect()
+}
+
+/// The same failure with less.
+async fn shrunk(mut ops: Vec<Op>, mut error: String, folder: &Path) -> (Vec<Op>, String) {
+    let mut at = 0;
+    while at < ops.len() {
+        let mut fewer = ops.clone();
+        fewer.remove(at);
+        match run(&fewer, folder).await {
+            Err(other) => (ops, error) = (fewer, other),
+            Ok(()) => at += 1,
+        }
+    }
+    (ops, error)
+}
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_does_what_a_small_model_does() {
+    // In memory where that is to be had: what is written is tried elsewhere, and this is about order.
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    let folder = folder.expect("a folder");
+    let seeds: Vec<u64> = match number("SKILLHOST_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let first: u64 = Utc::now().timestamp_micros().unsigned_abs();
+            let runs = number("SKILLHOST_RUNS").unwrap_or(1_000);
+            (0..runs).map(|run| first.wrapping_add(run)).collect()
+        }
+    };
+    let began = std::time::Instant::now();
+    let mut runs = 0;
+    for &seed in &seeds {
+        // A slow machine does fewer of them, unless it was told how many.
+        if began.elapsed() > Duration::from_secs(45) && number("SKILLHOST_RUNS").is_none() {
+            break;
+        }
+        runs += 1;
+        let ops = ops(seed);
+        if let Err(error) = run(&ops, folder.path()).await {
+            let (ops, error) = shrunk(ops, error, folder.path()).await;
+            panic!("SKILLHOST_SEED={seed}: {error}\n{ops:#?}");
+        }
+    }
+    println!(
+        "{runs} runs in {:?}, from seed {}",
+        began.elapsed(),
+        seeds[0]
+    );
+}
