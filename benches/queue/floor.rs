@@ -175,6 +175,9 @@ fn settled(
     Ok(())
 }
 
+/// A value for a statement.
+type Given<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+
 /// Jobs a second through a bare `tokio-postgres`, the statements of each transaction sent at once.
 pub async fn postgres(server: &Postgres, count: usize) -> f64 {
     let database = server.database().await;
@@ -207,28 +210,37 @@ pub async fn postgres(server: &Postgres, count: usize) -> f64 {
         let seqs: Vec<i64> = (first..first + BATCH as i64).collect();
         let ids: Vec<uuid::Uuid> = seqs.iter().map(|&seq| id(seq)).collect();
         let bodies: Vec<String> = ids.iter().map(|&id| body(id)).collect();
-        let (events, more) = (first * 3, BATCH as i64);
+        let events: Vec<i64> = (0..3).map(|part| first * 3 + part * BATCH as i64).collect();
+        let (named, came, ended) = ("submitted", "started", "completed");
+        let told = [
+            [&events[0] as Given<'_>, &ids, &named, &now],
+            [&events[1] as Given<'_>, &ids, &came, &now],
+            [&events[2] as Given<'_>, &ids, &ended, &now],
+        ];
+        let new = [&seqs as Given<'_>, &ids, &bodies, &RETRY, &now];
+        let (which, whose) = ([&seqs as Given<'_>], [&seqs as Given<'_>, &worker, &now]);
+        let when = [&seqs as Given<'_>, &now];
         let done = tokio::try_join!(
             client.batch_execute("BEGIN"),
-            client.execute(&submit, &[&seqs, &ids, &bodies, &RETRY, &now]),
-            client.execute(&submitted, &[&events, &ids, &"submitted", &now]),
+            client.execute(&submit, &new),
+            client.execute(&submitted, &told[0]),
             client.batch_execute("COMMIT"),
         );
         done.expect("submitted");
         let done = tokio::try_join!(
             client.batch_execute("BEGIN"),
-            client.execute(&take, &[&seqs]),
-            client.execute(&start, &[&seqs, &worker, &now]),
-            client.execute(&started, &[&(events + more), &ids, &"started", &now]),
+            client.execute(&take, &which),
+            client.execute(&start, &whose),
+            client.execute(&started, &told[1]),
             client.batch_execute("COMMIT"),
         );
         done.expect("started");
         let done = tokio::try_join!(
             client.batch_execute("BEGIN"),
-            client.execute(&end, &[&seqs, &now]),
-            client.execute(&attempt, &[&seqs, &worker, &now]),
-            client.execute(&result, &[&seqs]),
-            client.execute(&started, &[&(events + 2 * more), &ids, &"completed", &now]),
+            client.execute(&end, &when),
+            client.execute(&attempt, &whose),
+            client.execute(&result, &which),
+            client.execute(&started, &told[2]),
             client.batch_execute("COMMIT"),
         );
         done.expect("ended");
