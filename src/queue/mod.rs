@@ -53,4 +53,6 @@ pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
 pub use time::{Clock, SystemClock};
-pub use worker::{CallbackSender, Done, Handler, HandlerFailure, Keep, Task, Worker, WorkerBuilder, WorkerError};
+pub use worker::{
+    CallbackSender, Done, Handler, HandlerFailure, Keep, Task, Worker, WorkerBuilder, WorkerError,
+};

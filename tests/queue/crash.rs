@@ -179,7 +179,11 @@ async fn check(queue: &Queue, expected: &BTreeMap<uuid::Uuid, String>) {
     }
     let mut lost = 0;
     for (&id, kind) in expected {
-        assert_eq!(ends.get(&id), Some(&1), "{kind} was settled more or less than once");
+        assert_eq!(
+            ends.get(&id),
+            Some(&1),
+            "{kind} was settled more or less than once"
+        );
         let job = queue.job(id).await.expect("it is there");
         let attempts = queue.attempts(id).await.expect("it is there");
         assert_eq!(attempts.len(), starts[&id], "every start has its end");
@@ -194,7 +198,10 @@ async fn check(queue: &Queue, expected: &BTreeMap<uuid::Uuid, String>) {
         let result = queue.result(id).await.expect("it is there");
         assert_eq!(result.is_some(), kind != "dead");
     }
-    println!("{} jobs, {lost} attempts lost with their workers", expected.len());
+    println!(
+        "{} jobs, {lost} attempts lost with their workers",
+        expected.len()
+    );
     let statistics = queue.statistics(168).await.expect("statistics");
     let mut counts: BTreeMap<JobStatus, u64> = BTreeMap::new();
     for status in JobStatus::ALL {

@@ -30,9 +30,7 @@ fn again(test: &str, path: &Path, around: &[&str]) -> Command {
         }
         None => Command::new(program),
     };
-    command
-        .args(["--exact", "--nocapture", test])
-        .env(ON, path);
+    command.args(["--exact", "--nocapture", test]).env(ON, path);
     command
 }
 
@@ -60,7 +58,12 @@ async fn a_file_that_may_not_be_written_is_an_error_that_says_so() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     // The superuser may write everything, so that somebody else has to try.
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
     let around: &[&str] = if is_root() { &nobody } else { &[] };
     let mode = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
@@ -88,7 +91,9 @@ async fn who_comes_while_somebody_holds_the_file_waits() {
     let first = filled(&path).await;
     let queue = Queue::open(&path).expect("it can be opened");
     let holder = rusqlite::Connection::open(&path).expect("it can be opened");
-    holder.execute_batch("BEGIN IMMEDIATE").expect("nobody else writes");
+    holder
+        .execute_batch("BEGIN IMMEDIATE")
+        .expect("nobody else writes");
     let submitting = tokio::spawn({
         let queue = queue.clone();
         async move { queue.submit(good()).await }
@@ -98,15 +103,21 @@ async fn who_comes_while_somebody_holds_the_file_waits() {
     assert!(!submitting.is_finished());
     holder.execute_batch("ROLLBACK").expect("it was begun");
     let submitted = submitting.await.unwrap().expect("it is its turn");
-    assert_eq!(queue.job(submitted.id).await.unwrap().status, JobStatus::Pending);
+    assert_eq!(
+        queue.job(submitted.id).await.unwrap().status,
+        JobStatus::Pending
+    );
 }
 
 #[tokio::test]
 async fn a_damaged_file_is_told_from_one_that_cannot_be_reached() {
     let folder = tempfile::tempdir().expect("a folder");
     let other = folder.path().join("notes.txt");
-    fs::write(&other, "This is no database, but a text that is long enough. ".repeat(100))
-        .expect("it can be written");
+    fs::write(
+        &other,
+        "This is no database, but a text that is long enough. ".repeat(100),
+    )
+    .expect("it can be written");
     let error = Queue::open(&other).err().expect("it is none");
     assert!(matches!(error, QueueError::Damaged(_)), "{error:?}");
     assert!(error.to_string().contains("notes.txt"), "{error}");
@@ -135,11 +146,16 @@ async fn a_file_of_a_newer_release_is_left_alone() {
     let path = folder.path().join("queue.db");
     filled(&path).await;
     let database = rusqlite::Connection::open(&path).expect("it can be opened");
-    database.pragma_update(None, "user_version", 99).expect("it can be written");
+    database
+        .pragma_update(None, "user_version", 99)
+        .expect("it can be written");
     drop(database);
     let before = fs::read(&path).expect("it can be read");
     let error = Queue::open(&path).err().expect("it is newer");
-    assert!(matches!(error, QueueError::TooNew { found: 99, .. }), "{error:?}");
+    assert!(
+        matches!(error, QueueError::TooNew { found: 99, .. }),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("use a newer release"), "{error}");
     assert_eq!(fs::read(&path).expect("it can be read"), before);
 }

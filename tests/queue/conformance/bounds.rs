@@ -59,7 +59,11 @@ async fn a_bound_on_concurrency_holds_over_all_workers(place: Place) {
                 pass.send(Ok(serde_json::Value::Null)).unwrap();
             }
         }
-        gate.next().await.1.send(Ok(serde_json::Value::Null)).unwrap();
+        gate.next()
+            .await
+            .1
+            .send(Ok(serde_json::Value::Null))
+            .unwrap();
         for one in submitted {
             let ended = place.queue.wait(one.id).await.unwrap();
             assert_eq!(ended.status, JobStatus::Completed);
@@ -124,7 +128,11 @@ async fn tenants_whose_jobs_wait_for_something_else_are_in_nobodys_way(place: Pl
     let (cancelled, full) = rest.split_at(50);
     place.queue.pause(paused).await.unwrap();
     place.queue.cancel(cancelled).await.unwrap();
-    place.queue.snooze(full, place.queue.now() + chrono::Duration::days(1)).await.unwrap();
+    place
+        .queue
+        .snooze(full, place.queue.now() + chrono::Duration::days(1))
+        .await
+        .unwrap();
     let last = place.submit(good().tenant("zzz")).await;
     place.work(place.worker()).await;
     assert_eq!(place.status(last).await, JobStatus::Completed);
@@ -148,7 +156,10 @@ async fn a_bound_that_makes_no_sense_is_refused(place: Place) {
             ..Bounds::default()
         },
     ] {
-        let refused = place.queue.set_bounds(ScopeKind::Queue, "default", bounds).await;
+        let refused = place
+            .queue
+            .set_bounds(ScopeKind::Queue, "default", bounds)
+            .await;
         assert!(matches!(refused, Err(QueueError::Invalid(_))));
     }
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use skillhost::queue::{JobEventKind, JobStatus, NewJob, QueueError};
 use skillhost::{ExecutionRequest, Status};
 
-
 use super::cases;
 use crate::place::{Gate, Place, Scripted, Working, good};
 
@@ -135,9 +134,11 @@ async fn a_job_can_wait_for_somebodys_word(place: Place) {
         if !approved {
             assert_eq!(job.cause.as_deref(), Some("approval_refused"));
         }
-        let said = place.events().await.into_iter().any(|event| {
-            event.job == id && event.data["by"] == json!("ann")
-        });
+        let said = place
+            .events()
+            .await
+            .into_iter()
+            .any(|event| event.job == id && event.data["by"] == json!("ann"));
         assert!(said);
     }
     let first = place.attempts(place.events().await[0].job).await;

@@ -19,7 +19,9 @@ cases![
 ];
 
 async fn dead(place: &Place) -> uuid::Uuid {
-    let id = place.submit(job(json!({"fail": "no", "until": 1_000})).tag("kept")).await;
+    let id = place
+        .submit(job(json!({"fail": "no", "until": 1_000})).tag("kept"))
+        .await;
     place.work(place.worker()).await;
     assert_eq!(place.status(id).await, JobStatus::Dead);
     id
@@ -43,7 +45,11 @@ async fn a_dead_letter_is_replayed_as_a_new_job_linked_to_it(place: Place) {
     assert_eq!(job.submitted.replay_of, Some(id));
     assert_eq!(job.max_attempts, 2);
     assert!(job.submitted.tags.contains("kept"));
-    assert_eq!(place.status(id).await, JobStatus::Dead, "it stays what it is");
+    assert_eq!(
+        place.status(id).await,
+        JobStatus::Dead,
+        "it stays what it is"
+    );
     place.work(place.worker()).await;
     assert!(!place.queue.replay(id, &replay).await.unwrap().existing);
     let replayed = place.events().await.into_iter();
@@ -80,11 +86,18 @@ async fn a_replay_can_raise_limits_and_take_the_current_version(place: Place) {
 async fn dead_letters_are_discarded_one_by_one(place: Place) {
     let id = dead(&place).await;
     let alive = place.submit(job(json!({}))).await;
-    let answers = place.queue.discard(&[id, alive, uuid::Uuid::nil()]).await.unwrap();
+    let answers = place
+        .queue
+        .discard(&[id, alive, uuid::Uuid::nil()])
+        .await
+        .unwrap();
     assert!(answers[0].is_ok());
     assert!(matches!(answers[1], Err(QueueError::Conflict { .. })));
     assert!(matches!(answers[2], Err(QueueError::NotFound(_))));
-    assert!(matches!(place.queue.job(id).await, Err(QueueError::NotFound(_))));
+    assert!(matches!(
+        place.queue.job(id).await,
+        Err(QueueError::NotFound(_))
+    ));
     let statistics = place.queue.statistics(1).await.unwrap();
     assert_eq!(statistics.by_status[&JobStatus::Dead], 0);
     assert!(statistics.dead_by_cause.is_empty());

@@ -29,7 +29,9 @@ cases![
 ];
 
 async fn events_have_no_gap_and_no_repeat(place: Place) {
-    let id = place.submit(job(json!({"retry": "no", "until": 2})).retry(at_once(3))).await;
+    let id = place
+        .submit(job(json!({"retry": "no", "until": 2})).retry(at_once(3)))
+        .await;
     place.work(place.worker()).await;
     let all = place.events().await;
     let ids: Vec<i64> = all.iter().map(|event| event.id).collect();
@@ -37,7 +39,10 @@ async fn events_have_no_gap_and_no_repeat(place: Place) {
     assert_eq!(ids, (1..=count).collect::<Vec<i64>>());
     assert_eq!(place.queue.last_event().await.unwrap(), count);
     let kinds: Vec<&str> = all.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds, ["submitted", "started", "failed", "started", "completed"]);
+    assert_eq!(
+        kinds,
+        ["submitted", "started", "failed", "started", "completed"]
+    );
     assert!(all.iter().all(|event| event.job == id));
     // In whatever pieces they are read.
     let mut pieces = Vec::new();
@@ -96,17 +101,33 @@ async fn a_cursor_that_fell_off_is_told_so_also_after_a_clock_was_set_back(place
     };
     // The second is older than that, and the first is not.
     place.queue.prune(keep(60)).await.unwrap();
-    let ids: Vec<i64> = events(&place.queue).await.iter().map(|event| event.id).collect();
+    let ids: Vec<i64> = events(&place.queue)
+        .await
+        .iter()
+        .map(|event| event.id)
+        .collect();
     assert_eq!(ids, [1, 2, 3]);
     place.queue.prune(keep(30)).await.unwrap();
     let error = place.queue.events(1, 10).await.unwrap_err();
-    assert!(matches!(error, QueueError::CursorTooOld { cursor: 1, oldest: 3 }), "{error}");
+    assert!(
+        matches!(
+            error,
+            QueueError::CursorTooOld {
+                cursor: 1,
+                oldest: 3
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(place.queue.events(2, 10).await.unwrap().events.len(), 1);
     place.clock.advance(Duration::from_secs(60));
     place.queue.prune(keep(30)).await.unwrap();
     assert!(matches!(
         place.queue.events(0, 10).await,
-        Err(QueueError::CursorTooOld { cursor: 0, oldest: 4 })
+        Err(QueueError::CursorTooOld {
+            cursor: 0,
+            oldest: 4
+        })
     ));
     assert_eq!(place.queue.events(3, 10).await.unwrap().events, []);
 }
@@ -119,11 +140,7 @@ pub async fn recounted(place: &Place) -> [BTreeMap<(String, JobStatus), u64>; 3]
     };
     let mut counts: [BTreeMap<(String, JobStatus), u64>; 3] = Default::default();
     for job in place.queue.list(&filter).await.unwrap() {
-        let names = [
-            String::new(),
-            job.queue,
-            job.tenant.unwrap_or_default(),
-        ];
+        let names = [String::new(), job.queue, job.tenant.unwrap_or_default()];
         for (counts, name) in counts.iter_mut().zip(names) {
             *counts.entry((name, job.status)).or_default() += 1;
         }
@@ -165,7 +182,9 @@ async fn counts_are_those_of_a_recount(place: Place) {
         let flat: BTreeMap<(String, JobStatus), u64> = kept
             .iter()
             .flat_map(|(name, counts)| {
-                counts.iter().map(move |(status, count)| ((name.clone(), *status), *count))
+                counts
+                    .iter()
+                    .map(move |(status, count)| ((name.clone(), *status), *count))
             })
             .collect();
         assert_eq!(flat, counted);
@@ -237,7 +256,9 @@ async fn a_schedule_fires_once_however_many_workers_there_are(place: Place) {
     workers().await;
     assert_eq!(made("all").await, 0);
     let next = place.queue.schedules().await.unwrap()[0].next.unwrap();
-    place.clock.advance((next - place.queue.now()).to_std().unwrap());
+    place
+        .clock
+        .advance((next - place.queue.now()).to_std().unwrap());
     workers().await;
     for name in ["skip", "once", "all"] {
         assert_eq!(made(name).await, 1, "{name}");
@@ -258,7 +279,9 @@ async fn a_schedule_fires_once_however_many_workers_there_are(place: Place) {
 async fn what_is_old_is_removed(place: Place) {
     let done = place.submit(good()).await;
     let dead = place.submit(job(json!({"fail": "no"}))).await;
-    let waiting = place.submit(good().delay(Duration::from_secs(1_000_000))).await;
+    let waiting = place
+        .submit(good().delay(Duration::from_secs(1_000_000)))
+        .await;
     place.work(place.worker()).await;
     place.clock.advance(Duration::from_secs(100));
     let task = skillhost::queue::Maintenance::Prune {
@@ -266,11 +289,16 @@ async fn what_is_old_is_removed(place: Place) {
         dead_after_s: Some(101),
     };
     let task = place.submit(NewJob::maintenance(task)).await;
-    place.submit(NewJob::maintenance(skillhost::queue::Maintenance::Vacuum)).await;
+    place
+        .submit(NewJob::maintenance(skillhost::queue::Maintenance::Vacuum))
+        .await;
     place.work(place.worker()).await;
     let result = place.queue.result(task).await.unwrap();
     assert_eq!(result, Some(json!({"output": {"jobs": 1}})));
-    assert!(matches!(place.queue.job(done).await, Err(QueueError::NotFound(_))));
+    assert!(matches!(
+        place.queue.job(done).await,
+        Err(QueueError::NotFound(_))
+    ));
     assert_eq!(place.status(dead).await, JobStatus::Dead);
     assert_eq!(place.status(waiting).await, JobStatus::Pending);
 }
@@ -286,14 +314,18 @@ async fn receiver(answers: &'static [u16]) -> (String, tokio::task::JoinHandle<V
             let mut request = String::new();
             let mut buffer = [0; 4_096];
             // The body is JSON, and the last brace its end.
-            while !(request.ends_with('}') && serde_json::from_str::<Value>(
-                request.split_once("\r\n\r\n").map_or("", |(_, body)| body)).is_ok())
+            while !(request.ends_with('}')
+                && serde_json::from_str::<Value>(
+                    request.split_once("\r\n\r\n").map_or("", |(_, body)| body),
+                )
+                .is_ok())
             {
                 let read = stream.read(&mut buffer).await.unwrap();
                 assert!(read > 0, "{request}");
                 request.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
             }
-            let answer = format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {code} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             stream.write_all(answer.as_bytes()).await.unwrap();
             came.push(request);
         }
@@ -357,14 +389,19 @@ async fn a_callback_is_sent_signed_and_again_until_it_is_taken(place: Place) {
     let attempts = place.attempts(sends).await;
     let counted = attempts.iter().filter(|attempt| attempt.counted).count();
     assert_eq!(counted, 2);
-    assert_eq!(attempts.last().unwrap().details["delivery"]["status"], json!(200));
+    assert_eq!(
+        attempts.last().unwrap().details["delivery"]["status"],
+        json!(200)
+    );
 }
 
 async fn a_callback_that_is_refused_is_dead(place: Place) {
     let secret = Secret::from_bytes([7; 24]).unwrap();
     let (url, receiving) = receiver(&[410]).await;
     let callback = Callback { url, secret: None };
-    place.submit(job(json!({"fail": "no"})).callback(callback)).await;
+    place
+        .submit(job(json!({"fail": "no"})).callback(callback))
+        .await;
     place.work(place.worker().callbacks(sender(&secret))).await;
     let job = place.job(sending(&place).await).await;
     assert_eq!(job.status, JobStatus::Dead);

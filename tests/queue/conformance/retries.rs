@@ -53,7 +53,9 @@ async fn the_stored_schedule_is_what_is_waited(place: Place) {
 }
 
 async fn a_delay_that_is_asked_for_goes_before(place: Place) {
-    let id = place.submit(job(json!({"retry": "no", "after_ms": 77_000}))).await;
+    let id = place
+        .submit(job(json!({"retry": "no", "after_ms": 77_000})))
+        .await;
     place.work(place.worker()).await;
     let wait = place.job(id).await.scheduled_at - place.queue.now();
     assert_eq!(wait.num_milliseconds(), 77_000);
@@ -63,35 +65,83 @@ async fn causes_end_where_the_table_says(place: Place) {
     use JobStatus::{Cancelled, Dead, Failed, Pending};
     let limit = |limit: &str| json!({"kind": "resource_exhausted", "limit": limit, "allowed": 1});
     let table = [
-        (json!({"kind": "skill_error", "retryable": true}), Failed, "retryable_error", 1),
-        (json!({"kind": "trap", "trap": "exit", "backtrace": []}), Failed, "trap", 1),
+        (
+            json!({"kind": "skill_error", "retryable": true}),
+            Failed,
+            "retryable_error",
+            1,
+        ),
+        (
+            json!({"kind": "trap", "trap": "exit", "backtrace": []}),
+            Failed,
+            "trap",
+            1,
+        ),
         (
             json!({"kind": "timeout", "limit": "wall_time", "allowed": 1, "phase": "run"}),
-            Failed, "timeout", 1,
+            Failed,
+            "timeout",
+            1,
         ),
         (json!({"kind": "host_panic"}), Failed, "host_panic", 1),
-        (json!({"kind": "skill_error", "retryable": false}), Dead, "skill_error", 1),
-        (json!({"kind": "invalid_input", "pointer": ""}), Dead, "invalid_input", 1),
-        (json!({"kind": "unknown_tool", "available": []}), Dead, "unknown_tool", 1),
-        (json!({"kind": "invalid_output", "pointer": ""}), Dead, "invalid_output", 1),
+        (
+            json!({"kind": "skill_error", "retryable": false}),
+            Dead,
+            "skill_error",
+            1,
+        ),
+        (
+            json!({"kind": "invalid_input", "pointer": ""}),
+            Dead,
+            "invalid_input",
+            1,
+        ),
+        (
+            json!({"kind": "unknown_tool", "available": []}),
+            Dead,
+            "unknown_tool",
+            1,
+        ),
+        (
+            json!({"kind": "invalid_output", "pointer": ""}),
+            Dead,
+            "invalid_output",
+            1,
+        ),
         (limit("fuel"), Dead, "fuel", 1),
         (limit("memory"), Dead, "memory", 1),
         (limit("output"), Dead, "output", 1),
-        (json!({"kind": "rejected", "reason": "grant"}), Dead, "rejected", 1),
+        (
+            json!({"kind": "rejected", "reason": "grant"}),
+            Dead,
+            "rejected",
+            1,
+        ),
         (
             json!({"kind": "timeout", "limit": "deadline", "allowed": 0, "phase": "run"}),
-            Dead, "deadline", 1,
+            Dead,
+            "deadline",
+            1,
         ),
         (
             json!({"kind": "rejected", "reason": "hook", "retry_at": "2199-01-01T00:00:00Z"}),
-            Pending, "rejected", 0,
+            Pending,
+            "rejected",
+            0,
         ),
         (json!({"kind": "not_loaded"}), Pending, "not_loaded", 0),
-        (json!({"kind": "cancelled", "phase": "run"}), Cancelled, "", 1),
+        (
+            json!({"kind": "cancelled", "phase": "run"}),
+            Cancelled,
+            "",
+            1,
+        ),
     ];
     for (cause, status, name, attempts) in table {
         let id = place.submit(execution()).await;
-        place.work(place.worker().execute(answering(cause.clone()))).await;
+        place
+            .work(place.worker().execute(answering(cause.clone())))
+            .await;
         let job = place.job(id).await;
         assert_eq!(job.status, status, "{cause}");
         assert_eq!(job.cause.as_deref().unwrap_or_default(), name, "{cause}");
@@ -128,7 +178,9 @@ async fn every_attempt_is_kept(place: Place) {
 }
 
 async fn what_has_no_attempts_left_is_dead(place: Place) {
-    let id = place.submit(job(json!({"retry": "no"})).retry(at_once(3))).await;
+    let id = place
+        .submit(job(json!({"retry": "no"})).retry(at_once(3)))
+        .await;
     place.work(place.worker()).await;
     let job = place.job(id).await;
     assert_eq!((job.status, job.attempts), (JobStatus::Dead, 3));
@@ -157,8 +209,14 @@ async fn a_snooze_costs_no_attempt(place: Place) {
 async fn a_policy_of_the_tool_goes_before_the_queues(place: Place) {
     let queue = &place.queue;
     let attempts = |count| RetryPolicy::attempts(count);
-    queue.set_queue_retry("default", Some(&attempts(7))).await.unwrap();
-    queue.set_tool_retry("some", "one", Some(&attempts(2))).await.unwrap();
+    queue
+        .set_queue_retry("default", Some(&attempts(7)))
+        .await
+        .unwrap();
+    queue
+        .set_tool_retry("some", "one", Some(&attempts(2)))
+        .await
+        .unwrap();
     let of = async |job: NewJob| place.job(place.submit(job).await).await.max_attempts;
     assert_eq!(of(good()).await, 7);
     assert_eq!(of(good().queue("other")).await, 5);
@@ -166,7 +224,12 @@ async fn a_policy_of_the_tool_goes_before_the_queues(place: Place) {
     assert_eq!(of(execution().retry(attempts(9))).await, 9);
     queue.set_tool_retry("some", "one", None).await.unwrap();
     assert_eq!(of(execution()).await, 7);
-    assert!(queue.set_queue_retry("default", Some(&attempts(0))).await.is_err());
+    assert!(
+        queue
+            .set_queue_retry("default", Some(&attempts(0)))
+            .await
+            .is_err()
+    );
 }
 
 async fn what_may_do_harm_twice_is_not_repeated(place: Place) {
@@ -211,16 +274,26 @@ async fn a_result_that_is_too_large_is_none(place: Place) {
 
 async fn a_deadline_passes_in_the_queue(place: Place) {
     let deadline = place.queue.now() + chrono::Duration::seconds(10);
-    let waiting = place.submit(good().deadline(deadline).delay(Duration::from_secs(5))).await;
+    let waiting = place
+        .submit(good().deadline(deadline).delay(Duration::from_secs(5)))
+        .await;
     let ready = place.submit(good().deadline(deadline)).await;
     let paused = place.submit(good().deadline(deadline)).await;
     let failed = place
         .submit(job(json!({"retry": "no", "after_ms": 9_999})).deadline(deadline))
         .await;
     place.queue.pause(&[paused]).await.unwrap();
-    place.queue.pause_all(skillhost::queue::ScopeKind::Queue, "default", true).await.unwrap();
+    place
+        .queue
+        .pause_all(skillhost::queue::ScopeKind::Queue, "default", true)
+        .await
+        .unwrap();
     place.clock.advance(Duration::from_secs(10));
-    place.queue.pause_all(skillhost::queue::ScopeKind::Queue, "default", false).await.unwrap();
+    place
+        .queue
+        .pause_all(skillhost::queue::ScopeKind::Queue, "default", false)
+        .await
+        .unwrap();
     let working = crate::place::Working::start(place.worker());
     for id in [waiting, ready, paused, failed] {
         let job = place.queue.wait(id).await.unwrap();
