@@ -7,12 +7,13 @@
 //! same without the two that spin, in turn with it.
 
 mod support;
+#[path = "support/tasks.rs"]
+mod tasks;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use skillhost::{Control, Event, ExecutionRequest, Host, LimitOverrides, Skill, Status};
-use tokio::runtime::Runtime;
+use skillhost::{Control, Event, ExecutionRequest, ExecutionResult, LimitOverrides, Status};
+use tasks::Tasks;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 const WELL: usize = 100;
 /// Guests that spin.
 const SPINNING: usize = 2;
+/// How long the guest waits that is stopped meanwhile, in milliseconds.
+const WAITED: u64 = 60;
 
 fn main() {
-    let bench = Bench::new(&support::guest());
+    let bench = Bench(Tasks::new(&support::guest()));
     let mut at_once = Figures::default();
     let mut in_turn = Figures::default();
     let mut waiting = Figures::default();
@@ -106,40 +109,19 @@ impl Figures {
 /// Guests that spin until they are stopped.
 struct Crowd {
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<Status>>,
+    tasks: Vec<JoinHandle<(ExecutionResult, Instant)>>,
 }
 
-struct Bench {
-    runtime: Runtime,
-    host: Host,
-    skill: Skill,
-}
+struct Bench(Tasks);
 
 impl Bench {
-    fn new(guest: &Path) -> Self {
-        let host = Host::builder().build().expect("the host can be set up");
-        let skill = host.load_blocking(guest).expect("the guest loads");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        Bench {
-            runtime,
-            host,
-            skill,
-        }
-    }
-
     fn request(&self, tool: &str) -> ExecutionRequest {
         let limits = LimitOverrides {
             wall_time: Some(Duration::from_secs(60)),
             fuel: Some(u64::MAX),
             ..Default::default()
         };
-        ExecutionRequest::new(self.skill.digest(), serde_json::json!({}))
-            .tool(tool)
-            .limits(limits)
+        self.0.request(tool, WAITED, limits)
     }
 
     /// Starts so many that spin, and waits until they do.
@@ -157,11 +139,9 @@ impl Bench {
                 let control = Control::default()
                     .cancellation(stop.clone())
                     .observer(std::sync::Arc::new(hear));
-                let (host, request) = (self.host.clone(), self.request("spin"));
-                self.runtime.spawn(async move {
-                    let result = host.execute_with(request, control).await;
-                    result.expect("the host works").status
-                })
+                self.0
+                    .runtime
+                    .spawn(self.0.start(self.request("spin"), control))
             })
             .collect();
         for _ in 0..count {
@@ -173,8 +153,8 @@ impl Bench {
     fn stop(&self, crowd: Crowd) {
         crowd.stop.cancel();
         for task in crowd.tasks {
-            let status = self.join(task);
-            assert_eq!(status, Status::Cancelled, "it span until then");
+            let (result, _) = self.join(task);
+            assert_eq!(result.status, Status::Cancelled, "it span until then");
         }
     }
 
@@ -182,35 +162,31 @@ impl Bench {
     fn waiting(&self) -> Duration {
         let wall_time = Duration::from_millis(10);
         let mut request = self.request("wait");
-        request.input = serde_json::json!({"n": 60});
         request.limits.wall_time = Some(wall_time);
-        let host = self.host.clone();
-        let task = self
-            .runtime
-            .spawn(async move { host.execute(request).await });
-        let result = self.join(task).expect("the host works");
+        let (result, _) = self.0.run(request);
         assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
         result.usage.wall_time - wall_time
     }
 
     fn join<T>(&self, task: JoinHandle<T>) -> T {
-        self.runtime.block_on(task).expect("no panic")
+        self.0.runtime.block_on(task).expect("no panic")
     }
 
     /// A hundred, asked for from outside at the same moment.
     fn at_once(&self) -> Vec<Duration> {
         let tasks: Vec<_> = (0..WELL)
             .map(|_| {
-                let (host, request) = (self.host.clone(), self.request("echo"));
+                let request = self.request("echo");
                 let asked = Instant::now();
-                self.runtime.spawn(async move {
-                    let result = host.execute(request).await.expect("the host works");
-                    assert_eq!(result.status, Status::Success);
-                    asked.elapsed()
-                })
+                (asked, self.0.start(request, Control::default()))
             })
             .collect();
-        tasks.into_iter().map(|task| self.join(task)).collect()
+        let waited = tasks.into_iter().map(|(asked, task)| {
+            let (result, ended) = self.0.runtime.block_on(task);
+            assert_eq!(result.status, Status::Success);
+            ended - asked
+        });
+        waited.collect()
     }
 
     /// A hundred tasks, each of which asks for one after the other, and lets the others go on in
@@ -218,8 +194,8 @@ impl Bench {
     fn in_turn(&self, times: usize) -> Vec<Duration> {
         let tasks: Vec<_> = (0..WELL)
             .map(|_| {
-                let (host, request) = (self.host.clone(), self.request("echo"));
-                self.runtime.spawn(async move {
+                let (host, request) = (self.0.host.clone(), self.request("echo"));
+                self.0.runtime.spawn(async move {
                     let mut took = Vec::with_capacity(times);
                     for _ in 0..times {
                         let (asked, request) = (Instant::now(), request.clone());

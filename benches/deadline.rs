@@ -7,13 +7,14 @@
 //! the bulk instruction it is the time to write the memory limit once, into fresh memory.
 
 mod support;
+#[path = "support/tasks.rs"]
+mod tasks;
 
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use skillhost::{ExecutionRequest, ExecutionResult, Host, LimitOverrides, Skill, Status};
-use tokio::runtime::Runtime;
+use skillhost::{Control, ExecutionRequest, ExecutionResult, LimitOverrides, Status};
+use tasks::Tasks;
 
 /// Guests that spin at once.
 const CROWD: usize = 100;
@@ -24,7 +25,7 @@ const FILLED: u64 = 48;
 const CHASED: u64 = 32;
 
 fn main() {
-    let bench = Bench::new(&support::guest());
+    let bench = Bench(Tasks::new(&support::guest()));
     let alone = bench.alone("spin", Duration::from_millis(20));
     let chasing = bench.alone("chase", Duration::from_millis(60));
     let common = bench.crowd(|_| Duration::ZERO);
@@ -129,30 +130,10 @@ struct Beside {
     crowded: Vec<Duration>,
 }
 
-struct Bench {
-    runtime: Runtime,
-    host: Host,
-    skill: Skill,
-}
+struct Bench(Tasks);
 
 impl Bench {
-    fn new(guest: &Path) -> Self {
-        let host = Host::builder().build().expect("the host can be set up");
-        let skill = host.load_blocking(guest).expect("the guest loads");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_time()
-            .build()
-            .expect("a runtime");
-        Bench {
-            runtime,
-            host,
-            skill,
-        }
-    }
-
     fn request(&self, tool: &str, n: u64, wall_time: Duration) -> ExecutionRequest {
-        let input = serde_json::json!({ "n": n });
         let limits = LimitOverrides {
             wall_time: Some(wall_time),
             // Time is what stops these guests, and nothing else.
@@ -160,22 +141,14 @@ impl Bench {
             memory_bytes: Some(MEMORY << 20),
             ..Default::default()
         };
-        ExecutionRequest::new(self.skill.digest(), input)
-            .tool(tool)
-            .limits(limits)
+        self.0.request(tool, n, limits)
     }
 
-    /// Starts an execution as a task of its own. Gives the result, and when it was there.
     fn start(
         &self,
         request: ExecutionRequest,
     ) -> impl Future<Output = (ExecutionResult, Instant)> + use<> {
-        let host = self.host.clone();
-        let task = self.runtime.spawn(async move {
-            let result = host.execute(request).await.expect("the host works");
-            (result, Instant::now())
-        });
-        async { task.await.expect("no panic") }
+        self.0.start(request, Control::default())
     }
 
     /// One that spins, again and again, in turn with native code.
@@ -184,7 +157,7 @@ impl Bench {
         for _ in 0..support::rounds(300) {
             let began = Instant::now();
             let request = self.request(tool, CHASED, wall_time);
-            let (result, ended) = self.runtime.block_on(self.start(request));
+            let (result, ended) = self.0.run(request);
             lateness.inside.push(late(&result, wall_time));
             lateness.outside.push(ended - began - wall_time);
             let deadline = Instant::now() + wall_time;
@@ -214,7 +187,7 @@ impl Bench {
                 })
                 .collect();
             for (task, deadline) in crowd.into_iter().zip(&deadlines) {
-                let (result, ended) = self.runtime.block_on(task);
+                let (result, ended) = self.0.runtime.block_on(task);
                 assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
                 lateness.outside.push(ended - now.0 - *deadline);
             }
@@ -223,10 +196,10 @@ impl Bench {
             let now = Instant::now();
             let crowd: Vec<_> = deadlines
                 .iter()
-                .map(|deadline| self.runtime.spawn(spin_natively(now + *deadline)))
+                .map(|deadline| self.0.runtime.spawn(spin_natively(now + *deadline)))
                 .collect();
             for task in crowd {
-                let late = self.runtime.block_on(task).expect("no panic");
+                let late = self.0.runtime.block_on(task).expect("no panic");
                 lateness.native.push(late);
             }
         }
@@ -243,7 +216,7 @@ impl Bench {
         let trivial = || {
             let began = Instant::now();
             let request = self.request("echo", 0, wall_time);
-            let (result, ended) = self.runtime.block_on(self.start(request));
+            let (result, ended) = self.0.run(request);
             assert_eq!(result.status, Status::Success);
             ended - began
         };
@@ -261,7 +234,7 @@ impl Bench {
                 beside.crowded.push(trivial());
             }
             for task in crowd {
-                late(&self.runtime.block_on(task).0, wall_time);
+                late(&self.0.runtime.block_on(task).0, wall_time);
             }
         }
         beside
@@ -276,7 +249,7 @@ impl Bench {
             let wall_time = Duration::from_micros(1_000 + 200 * (round as u64 % 100));
             let began = Instant::now();
             let request = self.request("fill", FILLED, wall_time);
-            let (result, ended) = self.runtime.block_on(self.start(request));
+            let (result, ended) = self.0.run(request);
             lateness.inside.push(late(&result, wall_time));
             lateness.outside.push(ended - began - wall_time);
             let mut memory = vec![0_u8; (MEMORY as usize) << 20];

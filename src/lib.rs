@@ -63,6 +63,12 @@ pub use sandbox::{
 };
 pub use usage::ResourceUsage;
 
+/// What the fuzz targets reach inside for. No part of the interface.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::sandbox::open_below;
+}
+
 /// So that the examples in the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

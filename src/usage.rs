@@ -61,6 +61,12 @@ pub struct ResourceUsage {
     /// Bytes of the answers to them, counted alike.
     #[serde(default)]
     pub http_response_bytes: u64,
+    /// Bytes sent on sockets below HTTP, 8 being added for each datagram.
+    #[serde(default)]
+    pub socket_sent_bytes: u64,
+    /// Bytes received on them, counted alike.
+    #[serde(default)]
+    pub socket_read_bytes: u64,
     /// Chatter past its limit, in bytes.
     pub dropped: DroppedBytes,
     /// Language-model tokens that the guest reported.

@@ -22,7 +22,11 @@ fuzz_target!(|text: &str| {
     let again = HttpTarget::new(method, &target.to_string()).expect("its own text is a target");
     assert_eq!(again, target);
     assert!(!target.path().contains("/../"));
-    assert!(HttpGrant::of(&target).allows(&target));
+    let narrowest = HttpGrant::of(&target);
+    assert!(narrowest.allows(&target));
+    let again: HttpGrant = narrowest.to_string().parse().expect("its text is a grant");
+    assert!(again.allows(&target));
+    assert!(narrowest.for_all_paths().allows(&target));
     if let (Some(first), Some(second)) = (first, second) {
         let both = first.intersection(&second);
         assert_eq!(both, second.intersection(&first));

@@ -11,11 +11,15 @@ use super::doctor::DoctorArgs;
 use super::exit::CODES;
 use super::inspect::InspectArgs;
 use super::install::InstallArgs;
+use super::jobs::JobsArgs;
 use super::list::ListArgs;
 use super::new::NewArgs;
 use super::policy::PolicyArgs;
+use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
+use super::schedules::SchedulesArgs;
+use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -73,6 +77,10 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Jobs(JobsArgs),
+    Worker(WorkerArgs),
+    Schedules(SchedulesArgs),
+    Queues(QueuesArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }

@@ -11,7 +11,7 @@ pub enum Exit {
     Success = 0,
     /// The skill failed: it said so, trapped, or answered with what it must not.
     SkillFailure = 1,
-    /// The arguments or the input are wrong.
+    /// The arguments or the input are wrong, or the policy file cannot be used.
     Usage = 2,
     /// The request was not admitted.
     Rejected = 3,
@@ -34,7 +34,8 @@ pub const CODES: &str = "\
 Exit codes:
     0  success
     1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
+       that cannot be used
     3  rejected: not admitted, such as for a grant that the skill does not declare
     4  a limit other than time was met
     5  the time was up

@@ -1,6 +1,8 @@
 //! What the library's errors mean to whoever typed the command.
 
+use skillhost::grant::shell_word;
 use skillhost::policy::PolicyError;
+use skillhost::queue::QueueError;
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
 
@@ -93,7 +95,10 @@ fn misfit(what: &str, error: &Misfit) -> Complaint {
         Misfit::NoTools => complaint.hint("start a skill with `skillhost new NAME`"),
         Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } => complaint
             .hint("build it with the SDK of this host's version (`skillhost new` unpacks it)"),
-        _ => complaint.hint(format!("`skillhost inspect {what}` lists what it imports")),
+        _ => complaint.hint(format!(
+            "`skillhost inspect {}` lists what it imports",
+            shell_word(what)
+        )),
     }
 }
 
@@ -146,6 +151,21 @@ pub fn library(error: LibraryError) -> Complaint {
         .detail(format!("now:       {found}"))
         .hint("remove it with `skillhost remove`, and install it anew"),
         _ => Complaint::not_loaded(message),
+    }
+}
+
+/// A queue that cannot do what it was asked.
+pub fn queue(error: QueueError) -> Complaint {
+    let message = error.to_string();
+    match error {
+        QueueError::NotFound(_) => {
+            Complaint::usage(message).hint("`skillhost jobs list` shows which there are")
+        }
+        QueueError::Invalid(_)
+        | QueueError::Retry(_)
+        | QueueError::Unknown { .. }
+        | QueueError::Conflict { .. } => Complaint::usage(message),
+        _ => Complaint::new(Exit::Host, message),
     }
 }
 

@@ -1,13 +1,15 @@
 //! Grants: the flags, for every command that takes them, and how they are shown.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SocketGrant,
+    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SocketGrant,
     check_name, check_value, command, shell_word,
 };
 use skillhost::text::printable;
+use skillhost::{Admission, Failure};
 
 use super::complaint::Complaint;
 use super::table::Table;
@@ -189,22 +191,58 @@ fn rows<T: std::fmt::Display + PartialEq>(
     grants.iter().map(row).collect()
 }
 
-/// A hint of the library's, with what was typed for the skill in the commands that it names.
-pub fn for_typed(hint: &str, name: &str, typed: &Path) -> String {
-    let mut hint = hint.to_owned();
-    let typed = typed.to_string_lossy();
-    if typed == name {
-        return hint;
+/// What was typed for a skill. The library's hints name commands with the skill's name, which finds
+/// only one that is installed; here they get what was typed.
+pub struct Typed<'a> {
+    name: &'a str,
+    typed: Cow<'a, str>,
+}
+
+impl<'a> Typed<'a> {
+    /// The skill of this name, which was called like that.
+    pub fn new(name: &'a str, typed: &'a Path) -> Self {
+        let typed = typed.to_string_lossy();
+        Typed { name, typed }
     }
-    for verb in ["grant", "diff", "confirm"] {
-        for end in [" ", "`"] {
-            hint = hint.replace(
-                &format!("`{}{end}", command(verb, name)),
-                &format!("`{}{end}", command(verb, &typed)),
-            );
+
+    /// In one hint.
+    pub fn in_hint(&self, hint: &mut String) {
+        if self.typed == self.name {
+            return;
+        }
+        // Not `revoke`, which takes a name in the policy.
+        for verb in ["grant", "diff", "confirm"] {
+            for end in [" ", "`"] {
+                *hint = hint.replace(
+                    &format!("`{}{end}", command(verb, self.name)),
+                    &format!("`{}{end}", command(verb, &self.typed)),
+                );
+            }
         }
     }
-    hint
+
+    /// In the hints of these.
+    pub fn in_denials(&self, denials: &mut [Denial]) {
+        for denial in denials {
+            self.in_hint(&mut denial.hint);
+        }
+    }
+
+    /// In all hints of a failure.
+    pub fn in_failure(&self, failure: &mut Failure) {
+        if let Some(hint) = &mut failure.hint {
+            self.in_hint(hint);
+        }
+        self.in_denials(&mut failure.denials);
+    }
+
+    /// In all hints of an answer to whether a request would be admitted.
+    pub fn in_admission(&self, admission: &mut Admission) {
+        if let Some(failure) = &mut admission.refusal {
+            self.in_failure(failure);
+        }
+        self.in_denials(&mut admission.missing);
+    }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -273,13 +311,18 @@ mod tests {
     #[test]
     fn a_hint_names_what_was_typed() {
         let hint = "see `skillhost policy diff a`; `skillhost policy grant a --env B=c`";
-        assert_eq!(for_typed(hint, "a", Path::new("a")), hint);
+        let for_typed = |hint: &str, typed: &str| {
+            let mut hint = hint.to_owned();
+            Typed::new("a", Path::new(typed)).in_hint(&mut hint);
+            hint
+        };
+        assert_eq!(for_typed(hint, "a"), hint);
         assert_eq!(
-            for_typed(hint, "a", Path::new("./my a")),
+            for_typed(hint, "./my a"),
             "see `skillhost policy diff './my a'`; `skillhost policy grant './my a' --env B=c`"
         );
         assert_eq!(
-            for_typed("`skillhost policy diff a-b`", "a", Path::new("x")),
+            for_typed("`skillhost policy diff a-b`", "x"),
             "`skillhost policy diff a-b`"
         );
     }

@@ -21,7 +21,7 @@ use super::{Session, explain};
 /// The first argument of the child process that compiles. Not a command for people.
 pub const COMPILE_COMPONENT: &str = "compile-component";
 
-/// Executions in flight at once. A command has one; `describe` of a new skill is another.
+/// Executions in flight at once, where nothing is said.
 const CONCURRENCY: u32 = 2;
 
 /// Allows this process as many open files as it may have. The lower limit that it starts with is
@@ -51,6 +51,9 @@ pub fn isolation() -> anyhow::Result<Isolation> {
 /// What is set for the whole host.
 #[derive(Debug, Default)]
 pub struct Settings {
+    /// Executions in flight at once; 2 unless set. A command has one; `describe` of a new skill is
+    /// another.
+    pub concurrency: Option<u32>,
     /// The stack of every guest, in bytes.
     pub stack_bytes: Option<u64>,
     /// Whose certificates are trusted inside TLS.
@@ -82,7 +85,7 @@ impl CommandHost {
         let mut builder = Host::builder()
             .cache(places.compiled())
             .scratch(places.scratch())
-            .concurrency(CONCURRENCY)
+            .concurrency(settings.concurrency.unwrap_or(CONCURRENCY))
             .compile(CompileSettings {
                 isolation: isolation()?,
                 ..CompileSettings::default()

@@ -87,7 +87,7 @@ pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
         Ok(skill) => {
             let policy = session.policy_file()?.read()?.unwrap_or_default();
             Inspection {
-                policy: Some(Standing::new(&policy, skill)),
+                policy: Some(Standing::new(&policy, skill, &args.skill)),
                 ..describe(package, surface, Ok(skill.description()))
             }
         }

@@ -16,12 +16,32 @@ The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.
 folder of a skill (Cargo.toml; it is built first), or an installed skill by name, name@version or \
 digest. A path goes before a name";
 
+/// A skill that was found.
+pub struct Located {
+    /// The skill.
+    pub package: Package,
+    /// The name or digest under which it is installed; `None` where a path was typed.
+    pub installed: Option<SkillRef>,
+}
+
 /// Finds a skill. A path goes before a name, and a folder that holds no skill does not hide an
 /// installed one of its name.
 ///
 /// # Errors
 /// What was tried, and what may have been meant.
 pub fn locate(skill: &Path, session: &Session) -> anyhow::Result<Package> {
+    find(skill, session).map(|located| located.package)
+}
+
+/// As [`locate`], and says where it was found.
+///
+/// # Errors
+/// As [`locate`].
+pub fn find(skill: &Path, session: &Session) -> anyhow::Result<Located> {
+    let by_path = |package| Located {
+        package,
+        installed: None,
+    };
     let reason = match fs::metadata(skill) {
         Err(error) if error.kind() == ErrorKind::NotFound => "no such file or folder".to_owned(),
         Err(error) => error.to_string(),
@@ -29,7 +49,7 @@ pub fn locate(skill: &Path, session: &Session) -> anyhow::Result<Package> {
             let component = skill.join("skill.wasm");
             if skill.join("Cargo.toml").is_file() {
                 if !component.is_file() {
-                    return from_source(skill, session);
+                    return from_source(skill, session).map(by_path);
                 }
                 session.console.note(format_args!(
                     "note: `{}` is taken as it is; the source beside it is not built",
@@ -40,16 +60,24 @@ pub fn locate(skill: &Path, session: &Session) -> anyhow::Result<Package> {
                 Err(PackageError::NoComponent { .. }) => {
                     "the folder has neither a `.wasm` file nor a Cargo.toml".to_owned()
                 }
-                package => return package.map_err(|error| explain::package(error).into()),
+                package => {
+                    return package
+                        .map(by_path)
+                        .map_err(|error| explain::package(error).into());
+                }
             }
         }
-        Ok(_) => return read(skill).map_err(|error| explain::package(error).into()),
+        Ok(_) => {
+            return read(skill)
+                .map(by_path)
+                .map_err(|error| explain::package(error).into());
+        }
     };
     installed(skill, &reason, session)
 }
 
 /// Reads an installed skill. `reason` is why the path was none.
-fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Package> {
+fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Located> {
     let typed = skill.display();
     let complaint = Complaint::not_loaded(format!("no skill `{typed}` was found"))
         .detail(format!("as a path: {reason}"));
@@ -67,7 +95,10 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Pa
         .library()
         .read(&reference, CompileSettings::default().max_component_bytes)
     {
-        Ok(package) => Ok(package),
+        Ok(package) => Ok(Located {
+            package,
+            installed: Some(reference),
+        }),
         Err(LibraryError::NotInstalled { similar, .. }) => {
             let complaint = complaint.detail(format!(
                 "as an installed skill: none of that name in `{}`",

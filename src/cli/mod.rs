@@ -34,6 +34,14 @@ mod remove;
 mod doctor;
 mod policy;
 
+mod database;
+mod packages;
+
+mod jobs;
+mod queues;
+mod schedules;
+mod worker;
+
 mod completions;
 
 use std::process::ExitCode;
@@ -89,6 +97,10 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Jobs(args) => jobs::jobs(args, &session),
+        Command::Worker(args) => worker::worker(args, &session),
+        Command::Schedules(args) => schedules::schedules(args, &session),
+        Command::Queues(args) => queues::queues(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };

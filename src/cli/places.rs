@@ -67,6 +67,16 @@ impl Places {
         self.config.join("policy.toml")
     }
 
+    /// Skills that jobs were submitted with, or that a worker has run.
+    pub fn packages(&self) -> PathBuf {
+        self.data.join("packages")
+    }
+
+    /// The queue, unless another database is named.
+    pub fn queue(&self) -> PathBuf {
+        self.data.join("queue.db")
+    }
+
     /// Unpacked versions of the SDK.
     pub fn sdk(&self) -> PathBuf {
         self.data.join("sdk")

@@ -41,6 +41,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// So many of something: `1 job`, `2,000 jobs`.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(count))
+}
+
 /// A count, to three digits: `1.23 M`.
 pub fn count(count: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
@@ -84,6 +90,8 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(2)), "2 s");
         assert_eq!(duration(Duration::from_millis(1_500)), "1.5 s");
         assert_eq!(duration(Duration::from_secs(3600)), "60 min");
+        assert_eq!(counted(1, "job"), "1 job");
+        assert_eq!(counted(2_000, "job"), "2,000 jobs");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234), "1.23 k");
         assert_eq!(count(1_200_000), "1.2 M");

@@ -10,12 +10,53 @@ use std::time::Duration;
 use super::guests::{NUMBER, answering, calling};
 use super::handmade::Handmade;
 
+/// Makes a header field with a value of as many letters as its number.
+pub(super) fn with_field() -> Handmade {
+    let code = format!(
+        "(memory.fill (i32.const 65536) (i32.const 97) {NUMBER})
+        (call $append (call $fields) (i32.const 65536) (i32.const 1)
+            (i32.const 65536) {NUMBER} (i32.const 64))
+        (i32.const 0)"
+    );
+    answering(http(), &code)
+}
+
 /// Asks for a path of as many letters as its number, from an authority, and answers with 0 where it
 /// got an answer, with 1 where the request was refused, and with 2 where no answer came.
 pub(super) fn guest(authority: &str) -> Handmade {
     let length = authority.len();
+    let code = format!(
+        "(local.set $a (call $request (call $fields)))
+        (memory.fill (i32.const 65536) (i32.const 97) {NUMBER})
+        (i32.store8 (i32.const 65536) (i32.const 47))
+        (drop (call $path (local.get $a) (i32.const 1) (i32.const 65536) {NUMBER}))
+        (drop (call $scheme (local.get $a) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+        (drop (call $authority (local.get $a) (i32.const 1) (i32.const 256) (i32.const {length})))
+        (block $done (result i32)
+            (call $handle (local.get $a) (i32.const 0) (i32.const 0) (i32.const 64))
+            (if (i32.load8_u (i32.const 64)) (then (br $done (i32.const 1))))
+            (local.set $b (i32.load (i32.const 72)))
+            (call $block (call $subscribe (local.get $b)))
+            (call $get (local.get $b) (i32.const 64))
+            (if (i32.eqz (i32.load8_u (i32.const 64))) (then (br $done (i32.const 2))))
+            (if (i32.load8_u (i32.const 72)) (then (br $done (i32.const 2))))
+            (if (i32.load8_u (i32.const 80)) (then (br $done (i32.const 2))))
+            (i32.const 0))"
+    );
+    answering(
+        Handmade {
+            fields: format!(r#"(data (i32.const 256) "{authority}")"#),
+            ..http()
+        },
+        &code,
+    )
+}
+
+/// Requests: `$fields` and `$append`, `$request`, `$path`, `$scheme` and `$authority`, `$handle`,
+/// `$subscribe`, `$block` and `$get`.
+fn http() -> Handmade {
     let text = r#"(option string)"#;
-    let guest = calling(
+    calling(
         &format!(
             r#"
         (import "wasi:io/poll@0.2.0" (instance $poll
@@ -65,7 +106,12 @@ pub(super) fn guest(authority: &str) -> Handmade {
                 (case "loop-detected") (case "configuration-error")
                 (case "internal-error" {text})))
             (export "error-code" (type $error (eq $f)))
+            (type $g (variant (case "invalid-syntax") (case "forbidden") (case "immutable")))
+            (export "header-error" (type $header-error (eq $g)))
             (export "[constructor]fields" (func (result (own $fields))))
+            (export "[method]fields.append" (func (param "self" (borrow $fields))
+                (param "name" string) (param "value" (list u8))
+                (result (result (error $header-error)))))
             (export "[constructor]outgoing-request" (func (param "headers" (own $fields))
                 (result (own $request))))
             (export "[method]outgoing-request.set-path-with-query" (func
@@ -99,6 +145,7 @@ pub(super) fn guest(authority: &str) -> Handmade {
                 (param "options" (option (own $options)))
                 (result (result (own $future) (error $error)))))))
         (core func $fields (canon lower (func $http "[constructor]fields")))
+        (core func $append (canon lower (func $http "[method]fields.append") (memory $memory)))
         (core func $request (canon lower (func $http "[constructor]outgoing-request")))
         (core func $path (canon lower
             (func $http "[method]outgoing-request.set-path-with-query") (memory $memory)))
@@ -116,6 +163,7 @@ pub(super) fn guest(authority: &str) -> Handmade {
         ),
         &[
             ("fields", "(result i32)"),
+            ("append", "(param i32 i32 i32 i32 i32 i32)"),
             ("request", "(param i32) (result i32)"),
             ("path", "(param i32 i32 i32 i32) (result i32)"),
             ("scheme", "(param i32 i32 i32 i32 i32) (result i32)"),
@@ -125,31 +173,6 @@ pub(super) fn guest(authority: &str) -> Handmade {
             ("block", "(param i32)"),
             ("get", "(param i32 i32)"),
         ],
-    );
-    let code = format!(
-        "(local.set $a (call $request (call $fields)))
-        (memory.fill (i32.const 65536) (i32.const 97) {NUMBER})
-        (i32.store8 (i32.const 65536) (i32.const 47))
-        (drop (call $path (local.get $a) (i32.const 1) (i32.const 65536) {NUMBER}))
-        (drop (call $scheme (local.get $a) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
-        (drop (call $authority (local.get $a) (i32.const 1) (i32.const 256) (i32.const {length})))
-        (block $done (result i32)
-            (call $handle (local.get $a) (i32.const 0) (i32.const 0) (i32.const 64))
-            (if (i32.load8_u (i32.const 64)) (then (br $done (i32.const 1))))
-            (local.set $b (i32.load (i32.const 72)))
-            (call $block (call $subscribe (local.get $b)))
-            (call $get (local.get $b) (i32.const 64))
-            (if (i32.eqz (i32.load8_u (i32.const 64))) (then (br $done (i32.const 2))))
-            (if (i32.load8_u (i32.const 72)) (then (br $done (i32.const 2))))
-            (if (i32.load8_u (i32.const 80)) (then (br $done (i32.const 2))))
-            (i32.const 0))"
-    );
-    answering(
-        Handmade {
-            fields: format!(r#"(data (i32.const 256) "{authority}")"#),
-            ..guest
-        },
-        &code,
     )
 }
 
@@ -167,6 +190,12 @@ struct Seen {
     most_bytes: AtomicU64,
 }
 
+#[derive(Clone, Copy)]
+enum Serving {
+    Http,
+    Giving,
+}
+
 /// The head of an answer to a path of so many letters.
 fn head(letters: usize) -> String {
     let letters = "a".repeat(letters);
@@ -179,7 +208,17 @@ pub(super) fn head_bytes(letters: u64) -> u64 {
 }
 
 impl Server {
+    /// One that serves HTTP.
     pub fn start() -> io::Result<Self> {
+        Server::with(Serving::Http)
+    }
+
+    /// One that sends 64 KiB to whoever connects, and hears nothing.
+    pub fn giving() -> io::Result<Self> {
+        Server::with(Serving::Giving)
+    }
+
+    fn with(serving: Serving) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -196,7 +235,10 @@ impl Server {
                             .set_nonblocking(false)
                             .and_then(|()| connection.set_read_timeout(patience));
                         // Whatever becomes of it, the guest is what is looked at.
-                        let _ = ready.and_then(|()| serve(connection, &shared.most_bytes));
+                        let _ = ready.and_then(|()| match serving {
+                            Serving::Http => serve(connection, &shared.most_bytes),
+                            Serving::Giving => (&connection).write_all(&[0; 64 * 1024]),
+                        });
                     }
                     Err(_) => std::thread::sleep(Duration::from_micros(200)),
                 }

@@ -24,10 +24,25 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Meter {
     requests: Mutex<Count>,
     responses: Mutex<Count>,
+    sent: Mutex<Count>,
+    received: Mutex<Count>,
     places: Arc<Semaphore>,
     opened: AtomicU64,
     met: OnceLock<Limit>,
     limits: Limits,
+}
+
+/// What one execution did in the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Connections that were opened.
+    pub connections: u64,
+    /// Bytes of HTTP requests, and of the answers to them.
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Bytes sent and received on sockets below HTTP.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
 }
 
 struct Count {
@@ -38,6 +53,15 @@ struct Count {
 impl Count {
     fn new(most: u64) -> Mutex<Self> {
         Mutex::new(Count { bytes: 0, most })
+    }
+
+    /// Takes so much, or nothing where that is more than is left.
+    fn take(&mut self, bytes: u64) -> bool {
+        let fits = bytes <= self.most.saturating_sub(self.bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
     }
 
     fn left(&self) -> usize {
@@ -51,6 +75,8 @@ impl Meter {
         Arc::new(Meter {
             requests: Count::new(limits.http_request_bytes),
             responses: Count::new(limits.http_response_bytes),
+            sent: Count::new(limits.socket_sent_bytes),
+            received: Count::new(limits.socket_read_bytes),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             opened: AtomicU64::new(0),
             met: OnceLock::new(),
@@ -64,13 +90,46 @@ impl Meter {
         Some((limit, self.limits.get(limit)))
     }
 
-    /// Connections that were opened, bytes that were sent, and bytes that were received.
-    pub fn read(&self) -> (u64, u64, u64) {
-        (
-            self.opened.load(Ordering::Relaxed),
-            lock(&self.requests).bytes,
-            lock(&self.responses).bytes,
-        )
+    /// Everything that was counted.
+    pub fn read(&self) -> Traffic {
+        Traffic {
+            connections: self.opened.load(Ordering::Relaxed),
+            request_bytes: lock(&self.requests).bytes,
+            response_bytes: lock(&self.responses).bytes,
+            sent_bytes: lock(&self.sent).bytes,
+            received_bytes: lock(&self.received).bytes,
+        }
+    }
+
+    /// Counts bytes that are about to be sent on a socket below HTTP.
+    pub fn send(&self, bytes: u64) -> Result<(), EgressError> {
+        match lock(&self.sent).take(bytes) {
+            true => Ok(()),
+            false => Err(self.meet(Limit::SocketSentBytes)),
+        }
+    }
+
+    /// So many of those that were counted were not sent after all.
+    pub fn not_sent(&self, bytes: u64) {
+        let mut sent = lock(&self.sent);
+        sent.bytes = sent.bytes.saturating_sub(bytes);
+    }
+
+    /// How much may be read from a socket below HTTP: one byte past what is left shows that there is
+    /// more.
+    pub fn room(&self) -> usize {
+        lock(&self.received).left().saturating_add(1)
+    }
+
+    /// Counts bytes that came on a socket below HTTP.
+    pub fn receive(&self, bytes: u64) -> Result<(), EgressError> {
+        let mut received = lock(&self.received);
+        if received.take(bytes) {
+            return Ok(());
+        }
+        received.bytes = received.most;
+        drop(received);
+        Err(self.meet(Limit::SocketReadBytes))
     }
 
     /// A place for one more connection.
@@ -214,6 +273,26 @@ mod tests {
         assert!(second.is_ok());
         assert!(meter.place().await.is_err());
         assert_eq!(meter.met(), Some((Limit::Connections, 1)));
+    }
+
+    #[test]
+    fn bytes_of_sockets_are_counted_up_to_their_limit() {
+        let meter = meter(Limits {
+            socket_sent_bytes: 10,
+            socket_read_bytes: 10,
+            ..Limits::default()
+        });
+        assert!(meter.send(8).is_ok());
+        meter.not_sent(3);
+        assert!(meter.send(5).is_ok());
+        assert_eq!(meter.room(), 11);
+        assert!(meter.receive(10).is_ok());
+        assert_eq!(meter.met(), None);
+        assert!(meter.receive(1).is_err());
+        assert!(meter.send(1).is_err());
+        assert_eq!(meter.met(), Some((Limit::SocketReadBytes, 10)));
+        let traffic = meter.read();
+        assert_eq!((traffic.sent_bytes, traffic.received_bytes), (10, 10));
     }
 
     #[test]

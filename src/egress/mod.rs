@@ -7,6 +7,8 @@
 
 mod body;
 mod connect;
+#[cfg(feature = "postgres")]
+mod database;
 #[cfg(feature = "queue")]
 mod exchange;
 mod meter;
@@ -18,9 +20,11 @@ mod tls;
 use std::sync::Arc;
 
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
+#[cfg(feature = "postgres")]
+pub(crate) use database::{DatabaseTrust, database_tls};
 #[cfg(feature = "queue")]
 pub(crate) use exchange::{Answer, Bounds};
-pub(crate) use meter::Meter;
+pub(crate) use meter::{Meter, Traffic};
 pub use resolve::NameServers;
 pub(crate) use rules::Rules;
 pub(crate) use send::Times;

@@ -1,7 +1,7 @@
 //! Directory grants: a host path, the path under which the guest sees it, and a mode.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::value::MapAccessDeserializer;
@@ -175,6 +175,13 @@ fn normal(path: &str) -> &str {
         "" if path.starts_with('/') => "/",
         path => path,
     }
+}
+
+/// Whether the target of a link may lead out of the folder that the link is in: it is absolute, or has
+/// a `..` in it.
+pub fn leads_out(target: &str) -> bool {
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    !Path::new(target).components().all(inside)
 }
 
 /// Two grants under one guest path cannot both hold.

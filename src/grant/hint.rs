@@ -6,7 +6,7 @@ use super::Capability;
 use crate::text::{printable, shortened};
 
 /// The longest text of a grant that stands in a hint, in bytes.
-const MAX_SHOWN: usize = 1_000;
+pub(super) const MAX_SHOWN: usize = 1_000;
 
 /// The exact text to add so that a skill is granted something: as a flag for one run, and as the
 /// line for the policy file.

@@ -70,9 +70,10 @@ pub struct ParseHttpError {
 }
 
 impl HttpGrant {
-    /// The narrowest grant, apart from the path, that allows a request.
+    /// The narrowest grant that allows a request, as far as one can be written: a grant has no query,
+    /// and a path that another decoding would change, or that has a `*`, is none to compare with.
     pub fn of(target: &HttpTarget) -> Self {
-        HttpGrant {
+        let grant = HttpGrant {
             methods: vec![target.method().to_owned()],
             scheme: Some(target.scheme()),
             host: Hosts::One(target.host().clone()),
@@ -81,8 +82,20 @@ impl HttpGrant {
             } else {
                 Port::One(target.port())
             },
-            path: "/".into(),
+            path: target.path().to_owned(),
+        };
+        if grant.allows(target) && !grant.path.contains('*') {
+            grant
+        } else {
+            grant.for_all_paths()
         }
+    }
+
+    /// The same for all paths.
+    #[must_use]
+    pub fn for_all_paths(mut self) -> Self {
+        self.path = "/".into();
+        self
     }
 
     /// Whether a request is allowed by this grant. Where its host resolves to is another question.
@@ -558,7 +571,17 @@ mod tests {
     fn the_narrowest_grant_of_a_request_allows_it() {
         let target = HttpTarget::new("POST", "http://a.example:8080/x?y").unwrap();
         let grant = HttpGrant::of(&target);
-        assert_eq!(grant.to_string(), "POST http://a.example:8080/");
+        assert_eq!(grant.to_string(), "POST http://a.example:8080/x");
+        assert_eq!(grant.to_string().parse(), Ok(grant.clone()));
         assert!(grant.allows(&target));
+        assert!(!grant.allows(&HttpTarget::new("POST", "http://a.example:8080/").unwrap()));
+        let all = grant.for_all_paths();
+        assert_eq!(all.to_string(), "POST http://a.example:8080/");
+        for odd in ["/a/..%2f%2e%2e/b", "/a*b"] {
+            let target = HttpTarget::new("GET", &format!("http://a.example{odd}")).unwrap();
+            let grant = HttpGrant::of(&target);
+            assert_eq!(grant.to_string(), "GET http://a.example/", "{odd}");
+            assert!(grant.allows(&target));
+        }
     }
 }

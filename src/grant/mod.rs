@@ -59,7 +59,7 @@ use as_text;
 pub use config::{ConfigKey, ConfigType};
 use denial::undeclared;
 pub use denial::{Capability, Denial};
-pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError};
+pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
 pub use hint::{command, shell_word, to_grant};

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::hint::MAX_SHOWN;
 use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, not_public,
-    quoted, to_grant, undeclared,
+    quoted, shell_word, to_grant, undeclared,
 };
 
 /// Grants that would be too wide, whatever is declared.
@@ -122,12 +123,20 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
 
 /// A request that no grant allows.
 pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
-    let grant = HttpGrant::of(target).to_string();
+    let (narrow, wide) = (HttpGrant::of(target), HttpGrant::of(target).for_all_paths());
+    let (narrow, wide) = (narrow.to_string(), wide.to_string());
+    // What does not fit into a hint cannot be copied from it.
+    let fits = narrow.len() <= MAX_SHOWN;
+    let first = if fits { &narrow } else { &wide };
+    let mut hint = to_grant(skill, Capability::Http, Some(first));
+    if *first != wide {
+        hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
+    }
     Denial {
         capability: Capability::Http,
         subject: quoted(&format!("{} {target}", target.method())),
         reason: "no grant allows this request".into(),
-        hint: to_grant(skill, Capability::Http, Some(&grant)),
+        hint,
     }
 }
 
@@ -256,17 +265,30 @@ mod tests {
         let denial = http_denied("a", &target);
         assert_eq!(denial.subject, "GET http://a.example:81/x?y");
         assert!(
-            denial.hint.contains("--http 'GET http://a.example:81/'"),
+            denial.hint.contains("--http 'GET http://a.example:81/x'`"),
             "{}",
             denial.hint
         );
         assert!(
             denial
                 .hint
-                .contains(r#"http = ["GET http://a.example:81/"]"#),
+                .contains(r#"http = ["GET http://a.example:81/x"]"#),
             "{}",
             denial.hint
         );
+        assert!(
+            denial
+                .hint
+                .ends_with("; `'GET http://a.example:81/'` grants the whole host"),
+            "{}",
+            denial.hint
+        );
+        let target = HttpTarget::new("GET", "http://a.example/?y").unwrap();
+        let hint = http_denied("a", &target).hint;
+        assert!(!hint.contains("whole host"), "{hint}");
+        let long = format!("http://a.example/{}", "x".repeat(2_000));
+        let hint = http_denied("a", &HttpTarget::new("GET", &long).unwrap()).hint;
+        assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
         let denial = address_denied("a", &target, "127.0.0.1".parse().unwrap());
         assert!(
             denial.hint.contains("--address 127.0.0.1"),

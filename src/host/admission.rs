@@ -4,7 +4,7 @@ use super::{Host, Inner, Skill};
 use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, Rejection};
 use crate::grant::{self, Denial, Grants, NO_GRANTS};
 use crate::limits::Limits;
-use crate::policy::{Consent, Effective};
+use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
@@ -58,11 +58,7 @@ impl Host {
             ),
         };
         let missing = match &skill {
-            Some(skill) => {
-                let declared = skill.manifest().map(|manifest| &manifest.grants);
-                let granted = from_policy.clone().with(&request.grants);
-                grant::missing(&skill.identity().name, declared, &granted)
-            }
+            Some(skill) => self.missing(skill, &request.grants),
             None => Vec::new(),
         };
         Admission {
@@ -73,6 +69,17 @@ impl Host {
             from_policy,
             tool,
             skill: skill.map(|skill| skill.inner.identity.clone()),
+        }
+    }
+
+    /// What a skill declares, and neither the host's policy nor these grants give it.
+    ///
+    /// What the policy grants to its name counts whether or not it is confirmed for this digest.
+    pub fn missing(&self, skill: &Skill, requested: &Grants) -> Vec<Denial> {
+        let (identity, manifest) = (skill.identity(), skill.manifest());
+        match &*self.inner.policy.load() {
+            Some(policy) => policy.missing(identity, manifest, requested),
+            None => Policy::default().missing(identity, manifest, requested),
         }
     }
 

@@ -88,6 +88,13 @@ pub struct Limits {
     pub http_request_bytes: u64,
     /// Bytes of all answers to them together, headers included. Default 16 MiB.
     pub http_response_bytes: u64,
+    /// Bytes of the header fields that a guest puts together for one head or trailer, some 40 being
+    /// added for each name and each value. Default 16 KiB.
+    pub http_fields_bytes: u64,
+    /// Bytes sent on all sockets below HTTP together, 8 being added for each datagram. Default 1 MiB.
+    pub socket_sent_bytes: u64,
+    /// Bytes received on them, counted alike. Default 16 MiB.
+    pub socket_read_bytes: u64,
     /// Stack of the guest in bytes. Set for the whole host and reported here; a request cannot
     /// change it. Default 512 KiB.
     pub stack_bytes: u64,
@@ -116,6 +123,9 @@ impl Default for Limits {
             connections: 8,
             http_request_bytes: MIB,
             http_response_bytes: 16 * MIB,
+            http_fields_bytes: 16 * KIB,
+            socket_sent_bytes: MIB,
+            socket_read_bytes: 16 * MIB,
             stack_bytes: 512 * KIB,
         }
     }
@@ -149,6 +159,10 @@ impl Limits {
             connections: 256,
             http_request_bytes: 256 * MIB,
             http_response_bytes: 1024 * MIB,
+            // As many as handles may stand in the host's memory at once.
+            http_fields_bytes: 64 * KIB,
+            socket_sent_bytes: 256 * MIB,
+            socket_read_bytes: 1024 * MIB,
             stack_bytes: default.stack_bytes,
         }
     }
@@ -188,6 +202,9 @@ impl Limits {
             connections: pick!(connections),
             http_request_bytes: pick!(http_request_bytes),
             http_response_bytes: pick!(http_response_bytes),
+            http_fields_bytes: pick!(http_fields_bytes),
+            socket_sent_bytes: pick!(socket_sent_bytes),
+            socket_read_bytes: pick!(socket_read_bytes),
             stack_bytes: default.stack_bytes,
         }
     }
@@ -214,6 +231,9 @@ impl Limits {
             Limit::Connections => self.connections,
             Limit::HttpRequestBytes => self.http_request_bytes,
             Limit::HttpResponseBytes => self.http_response_bytes,
+            Limit::HttpFieldsBytes => self.http_fields_bytes,
+            Limit::SocketSentBytes => self.socket_sent_bytes,
+            Limit::SocketReadBytes => self.socket_read_bytes,
             Limit::Stack => self.stack_bytes,
         }
     }
@@ -291,6 +311,15 @@ pub struct LimitOverrides {
     /// See [`Limits::http_response_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub http_response_bytes: Option<u64>,
+    /// See [`Limits::http_fields_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub http_fields_bytes: Option<u64>,
+    /// See [`Limits::socket_sent_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub socket_sent_bytes: Option<u64>,
+    /// See [`Limits::socket_read_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub socket_read_bytes: Option<u64>,
 }
 
 impl LimitOverrides {
@@ -318,6 +347,9 @@ impl LimitOverrides {
             connections: self.connections.or(others.connections),
             http_request_bytes: self.http_request_bytes.or(others.http_request_bytes),
             http_response_bytes: self.http_response_bytes.or(others.http_response_bytes),
+            http_fields_bytes: self.http_fields_bytes.or(others.http_fields_bytes),
+            socket_sent_bytes: self.socket_sent_bytes.or(others.socket_sent_bytes),
+            socket_read_bytes: self.socket_read_bytes.or(others.socket_read_bytes),
         }
     }
 }
@@ -361,6 +393,12 @@ pub enum Limit {
     HttpRequestBytes,
     /// [`Limits::http_response_bytes`].
     HttpResponseBytes,
+    /// [`Limits::http_fields_bytes`].
+    HttpFieldsBytes,
+    /// [`Limits::socket_sent_bytes`].
+    SocketSentBytes,
+    /// [`Limits::socket_read_bytes`].
+    SocketReadBytes,
     /// [`Limits::stack_bytes`].
     Stack,
 }
@@ -386,6 +424,9 @@ impl Limit {
             Limit::Connections => "connections",
             Limit::HttpRequestBytes => "http_request_bytes",
             Limit::HttpResponseBytes => "http_response_bytes",
+            Limit::HttpFieldsBytes => "http_fields_bytes",
+            Limit::SocketSentBytes => "socket_sent_bytes",
+            Limit::SocketReadBytes => "socket_read_bytes",
             Limit::Stack => "stack",
         }
     }
@@ -411,6 +452,9 @@ impl Limit {
             | Limit::WriteBytes
             | Limit::HttpRequestBytes
             | Limit::HttpResponseBytes
+            | Limit::HttpFieldsBytes
+            | Limit::SocketSentBytes
+            | Limit::SocketReadBytes
             | Limit::Stack => display_bytes(value),
         }
     }

@@ -57,6 +57,26 @@ impl Policy {
         }
     }
 
+    /// What a skill declares, and neither the policy nor the request grants.
+    ///
+    /// What the policy grants to its name counts whether or not it is confirmed for this digest, and
+    /// whatever else is wrong with the request: to grant it once more would help nobody.
+    pub fn missing(
+        &self,
+        skill: &SkillIdentity,
+        manifest: Option<&Manifest>,
+        requested: &Grants,
+    ) -> Vec<Denial> {
+        let declared = manifest.map(|manifest| &manifest.grants);
+        match self.skills.get(&*skill.name) {
+            Some(entry) => {
+                let granted = entry.grants.clone().with(requested);
+                grant::missing(&skill.name, declared, &granted)
+            }
+            None => grant::missing(&skill.name, declared, requested),
+        }
+    }
+
     /// The effective grants of a request: what the skill declares, and the policy or the request
     /// grants. Of two grants for the same guest path, variable or key, the request's holds.
     ///
@@ -301,6 +321,23 @@ mod tests {
         );
         let given = effective(&policy, &skill, MANIFEST, &Grants::default()).unwrap();
         assert_eq!(given.grants.directories[0].mode, Mode::Ro, "as declared");
+    }
+
+    #[test]
+    fn what_is_granted_is_not_missing_whether_or_not_it_is_confirmed() {
+        let skill = identity("a", MANIFEST);
+        let manifest = MANIFEST.parse().unwrap();
+        let grants = Grants::default().environment("TZ", "UTC");
+        for confirmed in [Vec::new(), vec![confirmation(&skill, MANIFEST)]] {
+            let policy = policy(grants.clone(), confirmed);
+            let missing = policy.missing(&skill, Some(&manifest), &Grants::default());
+            let subjects: Vec<&str> = missing.iter().map(|one| one.subject.as_str()).collect();
+            assert_eq!(subjects, ["/data"]);
+            let requested = Grants::default().directory("/tmp", "/data", Mode::Ro);
+            assert_eq!(policy.missing(&skill, Some(&manifest), &requested), []);
+        }
+        let none = Policy::default().missing(&skill, Some(&manifest), &grants);
+        assert_eq!(none.len(), 1);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::engine::keep::{Letter, discard, import};
 use super::engine::submit::Submitted;
 use super::error::QueueError;
 use super::handle::Queue;
-use super::job::{Due, Job, JobStatus, Key, KeyScope, NewJob, Work};
+use super::job::{Job, JobStatus, Work};
+use super::new_job::{Due, Key, KeyScope, NewJob};
 use super::prepare::prepare;
 use super::retry::RetryPolicy;
 use super::store::AttemptRow;
@@ -93,7 +94,7 @@ impl DeadLetter {
         }
         let before = job.id;
         Ok(NewJob {
-            id: super::job::new_id(),
+            id: super::new_job::new_id(),
             due: Due::Now,
             deadline: None,
             paused: false,

@@ -12,16 +12,17 @@ use uuid::Uuid;
 
 use super::attempt::Attempt;
 use super::engine::control::{Action, act};
-use super::engine::submit::{Submitted, duplicate};
+use super::engine::submit::{Prepared, Submitted, duplicate};
 use super::error::QueueError;
 use super::event::{EventBatch, JobEvent};
-use super::job::{Job, JobStatus, NewJob, Priority};
+use super::job::{Job, JobStatus, Priority};
+use super::new_job::NewJob;
+use super::open::QueueBuilder;
 use super::operation::Operation;
 use super::prepare::prepare;
 use super::retry::RetryPolicy;
-use super::store::sqlite::SqliteStore;
 use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, Store};
-use super::time::{Clock, SystemClock, micros, moment};
+use super::time::{Clock, micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
 
@@ -52,84 +53,19 @@ pub(super) struct Inner {
     /// Bumped whenever the store may have changed.
     pub changed: watch::Sender<u64>,
     pub max_result_bytes: usize,
-    max_job_bytes: usize,
-    policies: Mutex<Policies>,
+    pub max_job_bytes: usize,
+    pub policies: Mutex<Policies>,
 }
 
 /// How jobs are tried again that do not say so themselves, as read a moment ago.
 #[derive(Default)]
-struct Policies {
+pub(super) struct Policies {
     read: Option<Instant>,
     by_name: Arc<HashMap<(String, String), Arc<RetryPolicy>>>,
 }
 
 /// How long what was read of retry policies holds.
 const POLICIES_HOLD: Duration = Duration::from_secs(1);
-
-/// How to open a queue.
-pub struct QueueBuilder {
-    clock: Arc<dyn Clock>,
-    max_job_bytes: usize,
-    max_result_bytes: usize,
-}
-
-impl Default for QueueBuilder {
-    fn default() -> Self {
-        QueueBuilder {
-            clock: Arc::new(SystemClock),
-            max_job_bytes: 16 << 20,
-            max_result_bytes: 64 << 20,
-        }
-    }
-}
-
-impl QueueBuilder {
-    /// Tells the time; the system's clock unless set.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The most bytes of a job as JSON, its input and attachments included; 16 MiB unless set.
-    #[must_use]
-    pub fn max_job_bytes(mut self, bytes: usize) -> Self {
-        self.max_job_bytes = bytes;
-        self
-    }
-
-    /// The most bytes of a result as JSON; 64 MiB unless set. A job whose result is larger is dead,
-    /// of the cause `result_too_large`.
-    #[must_use]
-    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
-        self.max_result_bytes = bytes;
-        self
-    }
-
-    /// Opens a queue in a SQLite file, making it where it is not there and bringing it up to date
-    /// where an older release made it.
-    ///
-    /// # Errors
-    /// Where the file cannot be used, or a newer release made it.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<Queue> {
-        let changed = watch::Sender::new(0);
-        let store = SqliteStore::open(path.as_ref(), self.clock.clone(), &changed)?;
-        Ok(self.with(Box::new(store), changed))
-    }
-
-    fn with(self, store: Box<dyn Store>, changed: watch::Sender<u64>) -> Queue {
-        Queue {
-            inner: Arc::new(Inner {
-                store,
-                clock: self.clock,
-                changed,
-                max_result_bytes: self.max_result_bytes,
-                max_job_bytes: self.max_job_bytes,
-                policies: Mutex::default(),
-            }),
-        }
-    }
-}
 
 impl Queue {
     /// How to open a queue that is set up otherwise.
@@ -143,6 +79,23 @@ impl Queue {
     /// As [`QueueBuilder::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Queue> {
         Queue::builder().open(path)
+    }
+
+    /// Connects to a queue in a PostgreSQL database, by a `postgres://` URL.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::connect`].
+    #[cfg(feature = "postgres")]
+    pub async fn connect(url: &str) -> Result<Queue> {
+        Queue::builder().connect(url).await
+    }
+
+    /// Opens a queue by a `postgres://` URL, or the path of a SQLite file.
+    ///
+    /// # Errors
+    /// As [`QueueBuilder::at`].
+    pub async fn at(database: &str) -> Result<Queue> {
+        Queue::builder().at(database).await
     }
 
     /// Stores a job. Once this has answered, it is not lost, whatever dies.
@@ -162,6 +115,16 @@ impl Queue {
     /// # Errors
     /// Where one of the jobs cannot be accepted, or the store cannot be written.
     pub async fn submit_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Submitted>> {
+        let prepared = self.prepare_all(jobs).await?;
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.inner.store.send(Operation::Submit(prepared, reply));
+        answered(answer).await
+    }
+
+    async fn prepare_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
         let now = micros(self.inner.clock.now());
         let policies = self.policies().await?;
         let prepared = jobs
@@ -174,12 +137,38 @@ impl Queue {
         if let Some(id) = duplicate(&prepared) {
             return Err(QueueError::Invalid(format!("two of them have the id {id}")));
         }
-        if prepared.is_empty() {
-            return Ok(Vec::new());
+        Ok(prepared)
+    }
+
+    /// Stores jobs within a transaction of the caller's own, on the same PostgreSQL database: they
+    /// are there once it is committed, and only then. Call [`Queue::wake`] after that; else workers
+    /// notice within a second.
+    ///
+    /// # Errors
+    /// As [`Queue::submit_all`], and where the queue is not in PostgreSQL. Where the store cannot be
+    /// written, the caller's transaction cannot go on.
+    #[cfg(feature = "postgres")]
+    pub async fn submit_in(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Submitted>> {
+        let Some(store) = self.inner.store.postgres() else {
+            return Err(QueueError::Invalid(
+                "only a queue in PostgreSQL can be part of its transactions".to_owned(),
+            ));
+        };
+        let prepared = self.prepare_all(jobs).await?;
+        let prepared: Vec<&Prepared> = prepared.iter().collect();
+        store.submit_in(transaction, &prepared).await
+    }
+
+    /// Has workers look for what was submitted by [`Queue::submit_in`].
+    #[cfg(feature = "postgres")]
+    pub fn wake(&self) {
+        if let Some(store) = self.inner.store.postgres() {
+            store.wake();
         }
-        let (reply, answer) = oneshot::channel();
-        self.inner.store.send(Operation::Submit(prepared, reply));
-        answered(answer).await
     }
 
     /// A job.

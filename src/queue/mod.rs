@@ -2,6 +2,7 @@
 //! PostgreSQL.
 
 pub mod job;
+mod new_job;
 pub mod retry;
 pub mod schedule;
 
@@ -23,11 +24,13 @@ mod store;
 mod engine;
 
 mod handle;
+mod open;
 mod prepare;
 
 mod bounds;
 mod dead;
 mod maintenance;
+mod measure;
 mod recurring;
 mod statistics;
 mod subscription;
@@ -40,12 +43,11 @@ pub use dead::{DeadLetter, Replay, ReplayVersion};
 pub use engine::submit::Submitted;
 pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
-pub use handle::{Queue, QueueBuilder};
-pub use job::{
-    Callback, DEFAULT_QUEUE, Due, Job, JobStatus, Key, KeyScope, Kind, Maintenance, Mode, NewJob,
-    Priority, UnknownName, Work,
-};
+pub use handle::Queue;
+pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
 pub use maintenance::Pruned;
+pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
+pub use open::QueueBuilder;
 pub use outcome::Outcome;
 pub use recurring::Recurring;
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
@@ -54,5 +56,6 @@ pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
 pub use time::{Clock, SystemClock};
 pub use worker::{
-    CallbackSender, Done, Handler, HandlerFailure, Keep, Task, Worker, WorkerBuilder, WorkerError,
+    CallbackSender, Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder,
+    WorkerError,
 };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::engine::submit::Prepared;
 use super::error::QueueError;
-use super::job::{Due, JobStatus, KeyScope, Mode, NewJob, Work};
+use super::job::{JobStatus, Work};
+use super::new_job::{Due, KeyScope, Mode, NewJob};
 use super::retry::{Retry, RetryPolicy};
 use super::store::{Body, Flags, KeyRow, LaneKey, Row};
 use super::time::{Micros, SECOND, micros};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::QueueError;
 use super::handle::{Queue, policy_for};
-use super::job::NewJob;
+use super::new_job::NewJob;
 use super::prepare::prepare;
 use super::schedule::Schedule;
 use super::store::ScheduleRow;

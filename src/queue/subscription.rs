@@ -40,6 +40,11 @@ impl Queue {
 }
 
 impl Subscription {
+    /// The last event that was given: where to go on later.
+    pub fn cursor(&self) -> i64 {
+        self.cursor
+    }
+
     /// The next events: at least one, and at most 1,000. Waits until there are some.
     ///
     /// # Errors

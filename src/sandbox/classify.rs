@@ -4,6 +4,7 @@
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::execution::{Cause, Failure, Frame, Phase};
 use crate::limits::{Limit, Limits};
@@ -116,6 +117,24 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
     )
 }
 
+/// The failure for attachments that could not be taken over.
+pub(super) fn attachments(error: &wasmtime::Error, limits: &Limits) -> Failure {
+    let limit = match met_limit(error) {
+        // As far as the engine tells, it was the answer.
+        Some(Limit::Output) => Some(Limit::Attachments),
+        other => other,
+    };
+    let circumstances = Circumstances {
+        phase: Phase::Run,
+        limits,
+        time_limit: Limit::WallTime,
+    };
+    match limit {
+        Some(limit) => limit_failure(limit, limits.get(limit), None, Vec::new(), Phase::Run),
+        None => failure(error, circumstances),
+    }
+}
+
 /// The failure for a stop of our own.
 pub(super) fn stopped(
     stop: Stop,
@@ -208,6 +227,16 @@ pub(super) fn limit_failure(
         (Limit::Attachments, Some(asked)) => {
             format!("the skill attached {asked}; its limit is {value}")
         }
+        (Limit::Output | Limit::Attachments, None) => {
+            let part = match limit {
+                Limit::Output => "an output",
+                _ => "attachments",
+            };
+            format!("the skill answered with {part} of more than {value}, which is its limit")
+        }
+        (Limit::HttpFieldsBytes, _) => {
+            format!("the skill put more than {value} of header fields together, which is its limit")
+        }
         (limit, _) => format!("the skill met its {limit} limit of {value}"),
     };
     let during = match phase {
@@ -240,6 +269,11 @@ fn met_limit(error: &wasmtime::Error) -> Option<Limit> {
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(Limit::Handles);
+    }
+    if let Some(FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields) =
+        error.downcast_ref::<FieldMapError>()
+    {
+        return Some(Limit::HttpFieldsBytes);
     }
     // wasmtime 48 says these in words only; `tests` pins each of them with a guest.
     // Only of the innermost: what stands around it names the guest's functions.

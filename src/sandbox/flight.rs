@@ -111,11 +111,12 @@ impl Flight {
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.network.take_refusals();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
-        (
-            self.usage.connections,
-            self.usage.http_request_bytes,
-            self.usage.http_response_bytes,
-        ) = state.network.used();
+        let traffic = state.network.used();
+        self.usage.connections = traffic.connections;
+        self.usage.http_request_bytes = traffic.request_bytes;
+        self.usage.http_response_bytes = traffic.response_bytes;
+        self.usage.socket_sent_bytes = traffic.sent_bytes;
+        self.usage.socket_read_bytes = traffic.received_bytes;
         let (stdout, stderr) = state.wasi.written();
         self.usage.dropped = DroppedBytes {
             stdout_bytes: stdout.1,

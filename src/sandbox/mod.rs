@@ -21,6 +21,7 @@ mod state;
 mod wasi;
 
 pub(crate) use cache::Cache;
+pub use capability::open_below;
 pub(crate) use capability::{Backing, ScratchRoot, openable};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};

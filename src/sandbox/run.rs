@@ -335,13 +335,17 @@ impl Runner {
         match answer {
             Ok(wit::Output { json, attachments }) => {
                 let json_bytes = json.len() as u64;
-                let attachments: Vec<Attachment> =
-                    attachments.into_iter().map(Into::into).collect();
-                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
-                flight.usage.output_bytes = json_bytes + attached;
+                flight.usage.output_bytes = json_bytes;
                 if json_bytes > flight.limits.output_bytes {
                     return Err(over(Limit::Output, json_bytes));
                 }
+                let attachments = attachments
+                    .0
+                    .map_err(|error| classify::attachments(&error, &flight.limits))?;
+                let attachments: Vec<Attachment> =
+                    attachments.into_iter().map(Into::into).collect();
+                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+                flight.usage.output_bytes += attached;
                 if attached > flight.limits.attachment_bytes {
                     return Err(over(Limit::Attachments, attached));
                 }

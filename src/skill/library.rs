@@ -5,12 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::description::Description;
 use super::digest::{Digest, SkillRef};
 use super::package::{Package, PackageError};
+use super::replace;
 
 /// A folder of installed skills, several versions side by side: `NAME@VERSION/skill.wasm`, with
 /// `skill.toml` and `SKILL.md` where the skill has them, and `installed.json`.
@@ -186,12 +186,7 @@ impl Library {
             .map_err(|error| doing("cannot write", &target)(error.into()))?;
         write("installed.json", &record)?;
         if target.exists() {
-            // The two change places at once: whoever looks meanwhile finds the one or the other.
-            renameat_with(CWD, aside.path(), CWD, &target, RenameFlags::EXCHANGE)
-                .map_err(|error| doing("cannot replace", &target)(error.into()))?;
-            aside
-                .close()
-                .map_err(doing("cannot remove what was in", &target))?;
+            replace::replace(aside, &target).map_err(doing("cannot replace", &target))?;
         } else {
             fs::rename(aside.path(), &target).map_err(doing("cannot write", &target))?;
             // It now stands under its own name: nothing is left to clean up.
@@ -216,9 +211,12 @@ impl Library {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.as_encoded_bytes();
-            if (name.starts_with(b".installing-") || name.starts_with(b".removing-"))
-                && let Err(error) = fs::remove_dir_all(entry.path())
-            {
+            let settled = if name.starts_with(b".installing-") || name.starts_with(b".removing-") {
+                Some(fs::remove_dir_all(entry.path()))
+            } else {
+                replace::settle(&entry.path())
+            };
+            if let Some(Err(error)) = settled {
                 tracing::warn!("`{}` stays behind: {error}", entry.path().display());
             }
         }
@@ -240,7 +238,8 @@ impl Library {
             let path = entry.map_err(doing("cannot read", &self.folder))?.path();
             let hidden = path
                 .file_name()
-                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
+                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.')
+                && !replace::is_still_meant(&path);
             match self.entry(&path) {
                 _ if hidden => {}
                 Ok(Some(entry)) => installed.push(entry),
@@ -264,6 +263,14 @@ impl Library {
     /// [`LibraryError::NotInstalled`], with what comes close, or [`LibraryError::Io`].
     pub fn find(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
         let mut all = self.list()?;
+        if !all.iter().any(|skill| matches(reference, skill))
+            && let Ok(lock) = fs::File::open(self.folder.join(".lock"))
+        {
+            // It may just be replaced, on a file system where that takes two steps.
+            lock.lock_shared()
+                .map_err(doing("cannot lock", &self.folder))?;
+            all = self.list()?;
+        }
         if let Some(index) = all.iter().position(|skill| matches(reference, skill)) {
             return Ok(all.swap_remove(index));
         }
@@ -296,6 +303,7 @@ impl Library {
         let path = self
             .folder
             .join(format!("{}@{}", installed.name, installed.version));
+        let path = replace::place(path);
         let package = Package::read(&path, max_component_bytes)?;
         if package.digest != installed.digest {
             return Err(LibraryError::Changed {
@@ -482,6 +490,28 @@ mod tests {
             library.find(&"words".into()).unwrap().digest,
             package("two").digest
         );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// On a file system without the exchange of two folders, whoever replaces one may be killed
+    /// between the two steps.
+    #[test]
+    fn a_version_whose_replacement_was_broken_off_is_still_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        let install = |bytes: &str, replace| {
+            library
+                .install(&package(bytes), &description("1.0.0"), replace)
+                .unwrap()
+        };
+        let old = install("one", false);
+        let path = |name: &str| folder.path().join(name);
+        fs::rename(path("words@1.0.0"), path(".replaced-words@1.0.0")).unwrap();
+        assert_eq!(library.list().unwrap(), std::slice::from_ref(&old));
+        let read = library.read(&"words@1.0.0".into(), 100).unwrap();
+        assert_eq!(read.digest, old.digest);
+        let new = install("two", true);
+        assert_eq!(library.list().unwrap(), [new]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 

@@ -7,6 +7,7 @@ mod document;
 mod library;
 mod manifest;
 mod package;
+mod replace;
 mod schema;
 
 pub use description::{Annotations, Description, DescriptionError, Tool};

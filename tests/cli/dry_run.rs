@@ -34,6 +34,7 @@ Limits
   fuel                 50,000,000,000
   handles              1,000
   host_bytes           4 MiB
+  http_fields_bytes    16 KiB
   http_request_bytes   1 MiB
   http_response_bytes  16 MiB
   input_bytes          16 MiB
@@ -43,6 +44,8 @@ Limits
   open_files           64
   output_bytes         4 MiB
   progress_bytes       64 KiB
+  socket_read_bytes    16 MiB
+  socket_sent_bytes    1 MiB
   stack_bytes          512 KiB
   stderr_bytes         64 KiB
   stdout_bytes         64 KiB

@@ -227,7 +227,7 @@ fn own_frames(text: &str) -> String {
 }
 
 /// What varies, and what to put in its place.
-const FILTERS: [(&str, &str); 10] = [
+const FILTERS: [(&str, &str); 18] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
@@ -244,6 +244,17 @@ const FILTERS: [(&str, &str); 10] = [
     (r"[\d.]+ [KM]iB, once", "[SIZE], once"),
     (r"compiled in [\d.]+ s", "compiled in [TIME]"),
     (r"lib\.rs:\d+:\d+", "lib.rs:[LINE]"),
+    (
+        r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+        "[ID]",
+    ),
+    (r"(?m)^(. |)[0-9a-f]{8} ", "${1}[JOB] "),
+    (r"(before|replay|approve|resume) [0-9a-f]{8}`", "$1 [JOB]`"),
+    (r"  \d+ s ago +", "  [AGO]  "),
+    (r"\(\d+ s ago\)", "([AGO])"),
+    (r"[\d.]+ (?:µs|ms|s) on average, .*", "[TIMES]"),
+    (r"· [\d.]+ (?:µs|ms|s)( ·|\n)", "· [TOOK]$1"),
+    (r"[\d.]+( [kMGT])? fuel", "[FUEL] fuel"),
 ];
 
 /// The checkout.

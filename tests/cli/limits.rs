@@ -331,7 +331,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, connections, created_files, fuel, handles, host_bytes, http_request_bytes, http_response_bytes, input_bytes, instances, log_bytes, memory_bytes, open_files, output_bytes, progress_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms, write_bytes
+error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, connections, created_files, fuel, handles, host_bytes, http_fields_bytes, http_request_bytes, http_response_bytes, input_bytes, instances, log_bytes, memory_bytes, open_files, output_bytes, progress_bytes, socket_read_bytes, socket_sent_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms, write_bytes
 
 For more information, try '--help'.
 

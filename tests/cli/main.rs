@@ -35,3 +35,7 @@ mod hostile;
 
 mod interrupt;
 mod terminal;
+
+mod jobs;
+mod queues;
+mod worker;

@@ -53,7 +53,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
-hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/'` (in the policy: `http = ["GET http://127.0.0.1:PORT/"]`)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'` (in the policy: `http = ["GET http://127.0.0.1:PORT/page"]`); `'GET http://127.0.0.1:PORT/'` grants the whole host
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
 "#]],
@@ -135,6 +135,7 @@ Limits
   fuel                 10,000,000,000
   handles              1,000
   host_bytes           4 MiB
+  http_fields_bytes    16 KiB
   http_request_bytes   1 MiB
   http_response_bytes  8 MiB
   input_bytes          16 MiB
@@ -144,6 +145,8 @@ Limits
   open_files           64
   output_bytes         4 MiB
   progress_bytes       64 KiB
+  socket_read_bytes    16 MiB
+  socket_sent_bytes    1 MiB
   stack_bytes          512 KiB
   stderr_bytes         64 KiB
   stdout_bytes         64 KiB
@@ -247,4 +250,27 @@ hint: the skill's skill.toml declares no socket
 
 "#]],
     );
+}
+
+/// Where the name is missing is not known: in the input, or in the network. So another try may help.
+#[test]
+fn a_host_that_is_not_there_is_no_fault_of_the_input() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    // A name that is promised never to be there (RFC 6761), and so is looked up nowhere.
+    let url = "http://nobody.invalid/";
+    let input = format!("url={url}");
+    let output = place.output([
+        "run",
+        "fetch-page",
+        "--arg",
+        &input,
+        "--http",
+        url,
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["failure"]["kind"], "skill_error", "{json}");
+    assert_eq!(json["failure"]["retryable"], true);
 }

@@ -80,8 +80,6 @@ pub fn builder() -> HostBuilder {
 pub enum End<'a> {
     /// This limit was met, or its wall time was up, at this point.
     Limit(Limit, Phase),
-    /// One of these limits was met while it ran.
-    OneOf(&'a [Limit]),
     /// A trap of this name.
     Trap(&'a str),
     /// Its answer is refused, because of what stands at this place in it.
@@ -307,9 +305,6 @@ impl Attack {
                     Status::ResourceExhausted,
                 )
             }
-            (End::OneOf(limits), Some(Cause::ResourceExhausted { limit, .. })) => {
-                (limits.contains(limit), Status::ResourceExhausted)
-            }
             (End::Trap(name), Some(Cause::Trap { trap, .. })) => (trap == name, Status::Failed),
             (End::InvalidOutput(place), Some(Cause::InvalidOutput { pointer }))
             | (End::InvalidInput(place), Some(Cause::InvalidInput { pointer })) => {
@@ -329,7 +324,7 @@ impl Attack {
         assert_eq!(result.status, status, "{}", what());
         if let Some(failure) = &result.failure {
             let fault = match end {
-                End::Limit(..) | End::OneOf(_) => Fault::Limit,
+                End::Limit(..) => Fault::Limit,
                 End::HostPanic => Fault::Host,
                 End::Cancelled => Fault::Caller,
                 End::InvalidInput(_) | End::InvalidInputAnywhere | End::UnknownTool => Fault::Input,

@@ -44,6 +44,9 @@ pub const NONE: LimitOverrides = LimitOverrides {
     connections: None,
     http_request_bytes: None,
     http_response_bytes: None,
+    http_fields_bytes: None,
+    socket_sent_bytes: None,
+    socket_read_bytes: None,
 };
 
 /// The component of `tests/guests/behaviours`, built when it is first asked for.
@@ -166,6 +169,8 @@ pub fn check_result(result: &ExecutionResult) {
     assert!(usage.fuel <= result.limits.fuel);
     assert!(usage.http_request_bytes <= result.limits.http_request_bytes);
     assert!(usage.http_response_bytes <= result.limits.http_response_bytes);
+    assert!(usage.socket_sent_bytes <= result.limits.socket_sent_bytes);
+    assert!(usage.socket_read_bytes <= result.limits.socket_read_bytes);
     assert!(usage.peak_memory_bytes <= result.limits.memory_bytes);
     assert_eq!(usage.peak_memory_bytes % PAGE, 0);
     assert_eq!(

@@ -176,6 +176,9 @@ async fn what_is_asked_for_past_the_ceiling_is_clamped_and_reported() {
         connections: Some(u64::MAX),
         http_request_bytes: Some(u64::MAX),
         http_response_bytes: Some(u64::MAX),
+        http_fields_bytes: Some(u64::MAX),
+        socket_sent_bytes: Some(u64::MAX),
+        socket_read_bytes: Some(u64::MAX),
     };
     let result = run(&host, "spin", json!({}), asked).await;
     check_exhausted(&result, Limit::Fuel, 5_000_000);

@@ -159,10 +159,8 @@ fn failed(hop: &Hop, error: ErrorCode) -> HttpError {
             reason: "its host leads to an address that is not granted",
         },
         ErrorCode::DnsError(error) => match error.rcode.as_deref() {
-            Some("NXDOMAIN") => HttpError::Url {
-                url: hop.url.to_string(),
-                reason: "there is no such host".to_owned(),
-            },
+            // Not the URL's fault for certain: a name may be new, or the network's resolver old.
+            Some("NXDOMAIN") => unreachable("there is no such host"),
             _ => unreachable("its host could not be looked up"),
         },
         ErrorCode::DnsTimeout => unreachable("looking its host up took too long"),

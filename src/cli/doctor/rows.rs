@@ -40,7 +40,13 @@ pub fn of(check: &Check, last: Option<Kind>) -> String {
                 0 => "0".to_owned(),
                 past => format!("+{}", figures.unit.display(past)),
             };
-            let _ = write!(row, "{:<STOPPED$}  {past}", cut(&stopped, STOPPED));
+            // What is cut cannot be looked up: a long name goes on where the figure leaves room.
+            let room = (STOPPED + PAST).saturating_sub(past.chars().count());
+            let _ = write!(
+                row,
+                "{:<STOPPED$}  {past}",
+                cut(&stopped, room.max(STOPPED))
+            );
         }
         None => row.push_str(&cut(&stopped, STOPPED + 2 + PAST)),
     }
@@ -129,6 +135,12 @@ mod tests {
             rows[0],
             "  ✓ memory_bytes         growing                       memory           +1023 B\n"
         );
+        let name = plain(
+            Finding::holds("http_response_bytes").figures(Figures::bytes(1, 1)),
+            "an answer with a long head",
+        );
+        assert!(name.ends_with("  http_response_bytes  0\n"), "{name}");
+        assert!(name.trim_end().chars().count() <= 80, "{name}");
         assert!(rows[2].contains("✗ ") && rows[2].contains("  nothing\n"));
         assert!(rows[3].contains("? ") && rows[3].contains("could not be tried\n"));
     }

@@ -1,7 +1,7 @@
 //! `skillhost policy revoke`: take grants back.
 
 use clap::Args;
-use skillhost::grant::Grants;
+use skillhost::grant::{Grants, command};
 use skillhost::text::{closest, printable};
 
 use crate::cli::Session;
@@ -104,6 +104,10 @@ fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
     let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
     match closest(subject, subjects.iter().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{close}`?")),
+        None if subjects.is_empty() => complaint.hint(format!(
+            "it grants nothing to it; `{} --all` takes the confirmations away, too",
+            command("revoke", name)
+        )),
         None => complaint.hint(format!("it grants: {}", subjects.join(", "))),
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
-use skillhost::grant::Grants;
+use skillhost::grant::{Denial, Grants};
 use skillhost::policy::{Consent, SkillPolicy};
 use skillhost::skill::Installed;
 use skillhost::{Policy, SkillIdentity};
@@ -83,7 +83,7 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
             };
         }
     };
-    let standing = Standing::new(policy, &skill);
+    let standing = Standing::new(policy, &skill, typed);
     if args.json {
         let skill = skill.identity();
         print_json(session.console, &OneSkill { skill, standing })?;
@@ -108,12 +108,13 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
     if !standing.missing.is_empty() {
         let _ = writeln!(out, "\n{}", styled(BOLD, "Declared, and not granted"));
         for denial in &standing.missing {
-            let hint = grants::for_typed(&denial.hint, &skill.identity().name, typed);
-            let _ = writeln!(
-                out,
-                "  {} {}\n    {hint}",
-                denial.capability, denial.subject
-            );
+            let Denial {
+                capability,
+                subject,
+                hint,
+                ..
+            } = denial;
+            let _ = writeln!(out, "  {capability} {subject}\n    {hint}");
         }
     }
     // Each line came through `printable`, or is a name or a path that the manifest's rules allow.

@@ -1,20 +1,21 @@
 //! How a skill stands with the policy.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
-use skillhost::grant::{Denial, Grants, command};
+use skillhost::grant::{Capability, Denial, Grants, command};
 use skillhost::policy::{Consent, Effective};
 use skillhost::text::printable;
 use skillhost::{Policy, Skill};
 
-use crate::cli::grants;
+use crate::cli::grants::{self, Typed};
 
 /// What the policy gives to a skill.
 #[derive(Debug, Serialize)]
 pub struct Standing {
     #[serde(skip)]
-    name: String,
+    typed: String,
     /// Whether its digest is confirmed.
     pub consent: Consent,
     /// What it gets, with the defaults of its configuration.
@@ -29,27 +30,25 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Looks it up.
-    pub fn new(policy: &Policy, skill: &Skill) -> Self {
+    /// Looks it up. `typed` is how the user called it.
+    pub fn new(policy: &Policy, skill: &Skill, typed: &Path) -> Self {
         let (identity, manifest) = (skill.identity(), skill.manifest());
         let effective =
             policy.effective(identity, manifest, skill.description(), &Grants::default());
-        let (effective, denials) = match effective {
+        let (effective, mut denials) = match effective {
             Ok(effective) => (effective, Vec::new()),
             Err(denials) => (Effective::default(), denials),
         };
-        let declared = manifest.map(|manifest| &manifest.grants);
-        let missing = skillhost::grant::missing(&identity.name, declared, &effective.from_policy);
+        let mut missing = policy.missing(identity, manifest, &Grants::default());
+        let hints = Typed::new(&identity.name, typed);
+        hints.in_denials(&mut denials);
+        hints.in_denials(&mut missing);
         Standing {
-            name: identity.name.to_string(),
+            typed: typed.to_string_lossy().into_owned(),
             consent: policy.consent(&identity.name, &identity.digest),
             grants: effective.grants,
             from_policy: effective.from_policy,
-            missing: if denials.is_empty() {
-                missing
-            } else {
-                Vec::new()
-            },
+            missing,
             denials,
         }
     }
@@ -59,6 +58,12 @@ impl Standing {
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for denial in &self.denials {
+            if denial.capability == Capability::Consent {
+                // Nothing is wrong: there is something to be done.
+                let what = printable(&denial.hint, false);
+                writeln!(f, "  nothing until this digest is confirmed: {what}")?;
+                continue;
+            }
             writeln!(f, "  {}", printable(&denial.to_string(), false))?;
             writeln!(f, "  hint: {}", printable(&denial.hint, false))?;
         }
@@ -67,7 +72,7 @@ impl fmt::Display for Standing {
             (true, true) => writeln!(
                 f,
                 "  nothing; `{}` adds grants",
-                command("grant", &self.name)
+                command("grant", &self.typed)
             ),
             _ => write!(f, "{table}"),
         }

@@ -65,6 +65,30 @@ pub struct RunArgs {
     #[arg(value_name = "TOOL")]
     pub tool: Option<String>,
 
+    /// What is asked of the skill.
+    #[command(flatten)]
+    pub request: RequestArgs,
+    /// Whose certificates are trusted.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Leave the policy out: grant nothing but what is named here
+    #[arg(long, help_heading = "Grants")]
+    pub no_policy: bool,
+
+    /// Write the attachments of the answer to this folder; no file that is there is overwritten
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
+    pub out: Option<PathBuf>,
+    /// Run nothing; say whether it would be admitted, with which limits and grants
+    #[arg(long, help_heading = "Output")]
+    pub dry_run: bool,
+    /// Print the whole result as JSON, also of a failure
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// What is asked of a skill: input, limits and grants.
+#[derive(Debug, Default, Args)]
+pub struct RequestArgs {
     /// The input, a JSON object; from a file with @FILE, from standard input with -
     #[arg(long, short, value_name = "JSON|@FILE|-", help_heading = "Input")]
     pub input: Option<String>,
@@ -83,6 +107,17 @@ pub struct RunArgs {
     )]
     pub attach: Vec<PathBuf>,
 
+    /// The limits that it runs under.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// What the skill may touch.
+    #[command(flatten)]
+    pub grants: GrantArgs,
+}
+
+/// Limits on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitArgs {
     /// Fuel: about one unit for each instruction, such as 5000000 or 5M
     #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits")]
     pub fuel: Option<u64>,
@@ -104,10 +139,11 @@ pub struct RunArgs {
     /// `attachment_bytes` or `handles`. Sizes and times may have a unit.
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit, help_heading = "Limits")]
     pub limit: Vec<LimitArg>,
+}
 
-    /// What the skill may touch.
-    #[command(flatten)]
-    pub grants: GrantArgs,
+/// Whose certificates are trusted.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
     /// Trust the certificate authorities of a file in PEM form, beside those of `--roots`
     #[arg(
         long,
@@ -124,19 +160,6 @@ pub struct RunArgs {
         help_heading = "Grants"
     )]
     pub roots: RootsArg,
-    /// Leave the policy out: grant nothing but what is named here
-    #[arg(long, help_heading = "Grants")]
-    pub no_policy: bool,
-
-    /// Write the attachments of the answer to this folder; no file that is there is overwritten
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
-    pub out: Option<PathBuf>,
-    /// Run nothing; say whether it would be admitted, with which limits and grants
-    #[arg(long, help_heading = "Output")]
-    pub dry_run: bool,
-    /// Print the whole result as JSON, also of a failure
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
 }
 
 /// `KEY=VALUE` or `KEY:=JSON`.

@@ -1,7 +1,6 @@
 //! `skillhost run --dry-run`: what would happen.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use skillhost::Admission;
 use skillhost::text::printable;
@@ -16,16 +15,11 @@ use crate::cli::units;
 ///
 /// # Errors
 /// Where the output cannot be written.
-pub fn show(
-    console: Console,
-    json: bool,
-    typed: &Path,
-    admission: &Admission,
-) -> anyhow::Result<Exit> {
+pub fn show(console: Console, json: bool, admission: &Admission) -> anyhow::Result<Exit> {
     if json {
         print_json(console, admission)?;
     } else {
-        print(text(admission, typed))?;
+        print(text(admission))?;
     }
     Ok(match &admission.refusal {
         Some(failure) => Exit::of(failure.status(), Some(failure)),
@@ -33,15 +27,7 @@ pub fn show(
     })
 }
 
-/// A hint with what was typed for the skill.
-fn hint(admission: &Admission, typed: &Path, hint: &str) -> String {
-    match &admission.skill {
-        Some(skill) => grants::for_typed(hint, &skill.name, typed),
-        None => hint.to_owned(),
-    }
-}
-
-fn text(admission: &Admission, typed: &Path) -> String {
+fn text(admission: &Admission) -> String {
     let mut out = String::new();
     let mut name = match &admission.skill {
         Some(skill) => format!("{} {}", skill.name, skill.version),
@@ -62,7 +48,7 @@ fn text(admission: &Admission, typed: &Path) -> String {
                 out,
                 "  {}: {}",
                 styled(HINT, "hint"),
-                printable(&hint(admission, typed, text), false)
+                printable(text, false)
             );
         }
     }
@@ -90,7 +76,7 @@ fn text(admission: &Admission, typed: &Path) -> String {
                 "  {} {}\n    {}",
                 denial.capability,
                 printable(&denial.subject, false),
-                printable(&hint(admission, typed, &denial.hint), false)
+                printable(&denial.hint, false)
             );
         }
     }

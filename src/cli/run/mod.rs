@@ -1,6 +1,7 @@
 //! `skillhost run`: one tool, once.
 
 mod args;
+mod asked;
 mod attachments;
 mod backtrace;
 mod dry_run;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use skillhost::execution::Phase;
 use skillhost::grant::{Capability, Denial, Grants};
 use skillhost::{
-    Admission, Cause, Control, ExecutionResult, Failure, Host, LimitOverrides, Limits,
-    ResourceUsage, Skill,
+    Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
+    Skill,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -26,12 +27,14 @@ use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
 use super::explain;
+use super::grants::Typed;
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
-pub use args::RunArgs;
+pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
+pub use asked::{Asked, limits};
 use plan::Plan;
-use report::Report;
-use view::View;
+pub use report::Report;
+pub use view::View;
 
 /// Runs a tool as the arguments say.
 ///
@@ -39,8 +42,8 @@ use view::View;
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
     let plan = Plan::new(args)?;
-    plan.warn_of_ceiling(session.console);
-    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.limits);
+    plan.asked.warn_of_ceiling(session.console);
+    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
     let ended = carry_out(plan, session);
     if json
         && let Err(error) = &ended
@@ -59,7 +62,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         false => session.policy_file()?.read()?,
     };
     let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
-    let scratch = plan.grants.scratch || policies.any(|policy| policy.grants.scratch);
+    let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
     let ended = block_on(async |mut interrupts| {
@@ -69,26 +72,31 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
-        let (request, input_hints) = plan.request(&skill);
+        let (request, input_hints) = plan.asked.request(&skill);
+        let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
-            let admission = host.can_execute(&request);
-            return dry_run::show(session.console, json, &typed, &admission);
+            let mut admission = host.can_execute(&request);
+            hints.in_admission(&mut admission);
+            return dry_run::show(session.console, json, &admission);
         }
-        let missing = missing(host, &skill, &request.grants);
+        let mut missing = worth_naming(&skill, host.missing(&skill, &request.grants));
+        hints.in_denials(&mut missing);
         let view = Arc::new(View::new(session.console, &skill.identity().name));
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
             .observer(Arc::clone(&view) as Arc<_>);
-        let result = host
+        let mut result = host
             .execute_with(request, control)
             .await
             .map_err(|error| explain::host(&error))?;
+        if let Some(failure) = &mut result.failure {
+            hints.in_failure(failure);
+        }
         Report {
             console: session.console,
             json,
             out: out.as_deref(),
             typed: &typed,
-            name: &skill.identity().name,
             input_hints: &input_hints,
             missing: &missing,
         }
@@ -102,22 +110,23 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     ended
 }
 
-/// What a skill declares, and neither the policy nor the request grants.
-fn missing(host: &Host, skill: &Skill, requested: &Grants) -> Vec<Denial> {
-    let name = &*skill.identity().name;
-    let policy = host.policy();
-    let entry = policy.as_ref().and_then(|policy| policy.skills.get(name));
-    let granted = match entry {
-        Some(entry) => &entry.grants.clone().with(requested),
-        None => requested,
-    };
+/// What is missing and may be why a skill fails.
+///
+/// A skill often declares more requests than anybody wants to grant. Where some are granted, what it
+/// lacks of them shows in what it was denied.
+fn worth_naming(skill: &Skill, mut missing: Vec<Denial>) -> Vec<Denial> {
     let declared = skill.manifest().map(|manifest| &manifest.grants);
-    let mut missing = skillhost::grant::missing(name, declared, granted);
-    // A skill often declares more requests than anybody wants to grant. Where some are granted, what
-    // it lacks of them shows in what it was denied.
+    let declared = declared.map_or((0, 0), |declared| {
+        (declared.http.len(), declared.sockets.len())
+    });
+    let of = |kind| missing.iter().filter(|one| one.capability == kind).count();
+    let none_granted = (
+        of(Capability::Http) == declared.0,
+        of(Capability::Socket) == declared.1,
+    );
     missing.retain(|denial| match denial.capability {
-        Capability::Http => granted.http.is_empty(),
-        Capability::Socket => granted.sockets.is_empty(),
+        Capability::Http => none_granted.0,
+        Capability::Socket => none_granted.1,
         _ => true,
     });
     missing
@@ -169,7 +178,13 @@ fn print_unloaded(
         };
         return Ok(print_json(session.console, &admission)?);
     }
-    let result = ExecutionResult {
+    let result = without_run(failure, limits);
+    Ok(print_json(session.console, &result)?)
+}
+
+/// The result of a request that never ran.
+pub fn without_run(failure: Failure, limits: Limits) -> ExecutionResult {
+    ExecutionResult {
         request_id: Uuid::now_v7(),
         status: failure.status(),
         tool: None,
@@ -181,6 +196,5 @@ fn print_unloaded(
         skill: None,
         stdout: String::new(),
         stderr: String::new(),
-    };
-    Ok(print_json(session.console, &result)?)
+    }
 }

@@ -1,33 +1,19 @@
 //! What `skillhost run` was told to do: checked, and with everything read that it takes.
 
-use std::io::{IsTerminal, Read};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::Context;
-use serde_json::{Map, Value};
-use skillhost::grant::Grants;
-use skillhost::limits::display_bytes;
-use skillhost::{Attachment, ExecutionRequest, LimitOverrides, Limits, Skill};
-
-use super::args::{Argument, LimitArg, RunArgs};
-use super::{attachments, input};
+use super::args::{RunArgs, TrustArgs};
+use super::asked::{Asked, read};
 use crate::cli::complaint::Complaint;
-use crate::cli::console::Console;
-use crate::cli::exit::Exit;
 use crate::cli::host::Settings;
-use crate::cli::units;
-
-/// What a host can be given for a stack.
-const STACK_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 
 /// A run, ready to be carried out once the skill is there.
 #[derive(Debug)]
 pub struct Plan {
     /// What was typed for the skill.
     pub skill: PathBuf,
-    /// The limits asked for.
-    pub limits: LimitOverrides,
+    /// What is asked of it.
+    pub asked: Asked,
     /// What is set for the whole host.
     pub settings: Settings,
     /// Where attachments go.
@@ -38,12 +24,6 @@ pub struct Plan {
     pub no_policy: bool,
     /// Whether a program reads the result.
     pub json: bool,
-    tool: Option<String>,
-    input: Map<String, Value>,
-    arguments: Vec<Argument>,
-    attachments: Vec<Attachment>,
-    /// What the skill may touch, in this run.
-    pub grants: Grants,
 }
 
 impl Plan {
@@ -52,23 +32,10 @@ impl Plan {
     /// # Errors
     /// What does not go together, or cannot be read.
     pub fn new(args: RunArgs) -> anyhow::Result<Self> {
-        let stdin = |path: &PathBuf| path.as_os_str() == "-";
-        let readers = args.attach.iter().filter(|path| stdin(path)).count()
-            + usize::from(args.input.as_deref() == Some("-"));
-        if readers > 1 {
-            return Err(Complaint::usage("standard input can be read only once")
-                .hint("write one of them to a file, and name that")
-                .into());
-        }
-        let (limits, stack_bytes) = limits(&args)?;
+        let asked = Asked::new(args.tool, args.request)?;
         let settings = Settings {
-            stack_bytes,
-            roots: args.roots.into(),
-            certificates: args
-                .certificate
-                .iter()
-                .map(|path| read(Some(path)))
-                .collect::<anyhow::Result<_>>()?,
+            stack_bytes: asked.stack_bytes,
+            ..Settings::trusting(&args.trust)?
         };
         if let Some(out) = &args.out
             && !args.dry_run
@@ -81,138 +48,32 @@ impl Plan {
                 ))
             })?;
         }
-        let input = match args.input.as_deref() {
-            None => Map::new(),
-            Some("-") => input::object(&read(None)?, "standard input")?,
-            Some(text) => match text.strip_prefix('@') {
-                Some(path) => input::object(&read(Some(Path::new(path)))?, &format!("`{path}`"))?,
-                None => input::object(text.as_bytes(), "--input")?,
-            },
-        };
-        let attachments = args
-            .attach
-            .iter()
-            .map(|path| {
-                let path = (!stdin(path)).then_some(path.as_path());
-                Ok(attachments::incoming(path, read(path)?))
-            })
-            .collect::<anyhow::Result<_>>()?;
         Ok(Plan {
             skill: args.skill,
-            limits,
+            asked,
             settings,
             out: args.out,
             dry_run: args.dry_run,
             no_policy: args.no_policy,
             json: args.json,
-            tool: args.tool,
-            input,
-            arguments: args.arg,
-            attachments,
-            grants: args.grants.grants()?,
         })
     }
-
-    /// The request, now that the skill's schemas are known, and hints for where its input should
-    /// not fit them.
-    pub fn request(self, skill: &Skill) -> (ExecutionRequest, Vec<String>) {
-        let tools = &skill.description().tools;
-        let tool = match (&self.tool, tools.as_slice()) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(name), tools) => tools.iter().find(|tool| tool.name == *name),
-        };
-        let schema = tool.map(|tool| &tool.input_schema);
-        let mut input = self.input;
-        let mut hints = input::merge(&mut input, self.arguments, schema);
-        hints.extend(schema.and_then(|schema| input::unknown(&input, schema)));
-        let mut request = ExecutionRequest::new(skill.digest(), Value::Object(input))
-            .limits(self.limits)
-            .grants(self.grants);
-        // Named in the result, too, where the input does not fit.
-        request.tool = tool.map(|tool| tool.name.clone()).or(self.tool);
-        request.attachments = self.attachments;
-        (request, hints)
-    }
-
-    /// Says where the host's ceiling is lower than what was asked for.
-    pub fn warn_of_ceiling(&self, console: Console) {
-        let allowed = Limits::resolve(&Limits::ceiling(), &[&self.limits], &Limits::default());
-        let asked = units::limits(&self.limits);
-        let allowed = units::limits(&allowed);
-        for (name, asked) in &asked {
-            if let Some((_, allowed)) = allowed.iter().find(|(other, _)| other == name)
-                && allowed != asked
-            {
-                console.warn(format_args!(
-                    "{name} of {asked} is more than this host allows; {allowed} applies"
-                ));
-            }
-        }
-    }
 }
 
-/// The limits of all flags together. Naming one twice is a mistake.
-fn limits(args: &RunArgs) -> anyhow::Result<(LimitOverrides, Option<u64>)> {
-    // Rounded up: no time at all is not what anybody means.
-    let milliseconds =
-        |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    let mut all = args.limit.clone();
-    for (name, value) in [
-        ("fuel", args.fuel),
-        ("memory_bytes", args.memory),
-        ("wall_time_ms", args.timeout.map(milliseconds)),
-        ("output_bytes", args.output_limit),
-    ] {
-        all.extend(value.map(|value| LimitArg {
-            name: name.to_owned(),
-            value,
-        }));
+impl Settings {
+    /// Of a host that trusts these certificates.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn trusting(trust: &TrustArgs) -> anyhow::Result<Self> {
+        Ok(Settings {
+            roots: trust.roots.into(),
+            certificates: trust
+                .certificate
+                .iter()
+                .map(|path| read(Some(path)))
+                .collect::<anyhow::Result<_>>()?,
+            ..Settings::default()
+        })
     }
-    let mut named = Map::new();
-    for LimitArg { name, value } in all {
-        if named.insert(name.clone(), value.into()).is_some() {
-            return Err(Complaint::usage(format!("the limit {name} is given twice")).into());
-        }
-    }
-    let stack_bytes = named.remove("stack_bytes").and_then(|value| value.as_u64());
-    if stack_bytes.is_some_and(|bytes| !STACK_BYTES.contains(&bytes)) {
-        return Err(Complaint::usage("the stack can be 64 KiB to 16 MiB large").into());
-    }
-    let limits = serde_json::from_value(Value::Object(named)).context("a limit is unknown")?;
-    Ok((limits, stack_bytes))
-}
-
-/// Reads a file, or standard input, up to the most that any limit allows.
-fn read(path: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    let name = match path {
-        Some(path) => format!("`{}`", path.display()),
-        None => "standard input".to_owned(),
-    };
-    let failed = |error: std::io::Error| Complaint::usage(format!("cannot read {name}: {error}"));
-    let most = Limits::ceiling().input_bytes;
-    let mut bytes = Vec::new();
-    match path {
-        Some(path) => {
-            let file = std::fs::File::open(path).map_err(failed)?;
-            file.take(most + 1).read_to_end(&mut bytes)
-        }
-        None => {
-            if std::io::stdin().is_terminal() {
-                crate::cli::console::say("reading standard input; end it with Ctrl-D");
-            }
-            std::io::stdin()
-                .lock()
-                .take(most + 1)
-                .read_to_end(&mut bytes)
-        }
-    }
-    .map_err(failed)?;
-    if bytes.len() as u64 > most {
-        let message = format!("{name} is too large: {} is the most", display_bytes(most));
-        return Err(Complaint::new(Exit::Limit, message)
-            .hint("let the skill read it from a folder: --dir")
-            .into());
-    }
-    Ok(bytes)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 use skillhost::execution::Frame;
-use skillhost::grant::Denial;
+use skillhost::grant::{Denial, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::printable;
 use skillhost::usage::ResourceUsage;
@@ -16,7 +16,6 @@ use super::{attachments, backtrace};
 use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, styled};
 use crate::cli::exit::Exit;
-use crate::cli::grants::for_typed;
 use crate::cli::units;
 
 /// How a run is to be shown.
@@ -29,8 +28,6 @@ pub struct Report<'a> {
     pub out: Option<&'a Path>,
     /// What was typed for the skill.
     pub typed: &'a Path,
-    /// The skill's name.
-    pub name: &'a str,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
     /// What the skill declares and was not granted.
@@ -121,7 +118,7 @@ impl Report<'_> {
             _ => {}
         }
         for hint in self.hints(failure, usage) {
-            show_hint(&for_typed(&hint, self.name, self.typed));
+            show_hint(&hint);
         }
     }
 
@@ -152,7 +149,7 @@ impl Report<'_> {
                 if hints.is_empty() {
                     hints.push(format!(
                         "`skillhost inspect {}` shows what the tool takes",
-                        self.typed.display()
+                        shell_word(&self.typed.to_string_lossy())
                     ));
                 }
             }
@@ -220,6 +217,9 @@ fn raise(limit: Limit, allowed: u64) -> Option<String> {
         Limit::Connections => "--limit connections=N",
         Limit::HttpRequestBytes => "--limit http_request_bytes=SIZE",
         Limit::HttpResponseBytes => "--limit http_response_bytes=SIZE",
+        Limit::HttpFieldsBytes => "--limit http_fields_bytes=SIZE",
+        Limit::SocketSentBytes => "--limit socket_sent_bytes=SIZE",
+        Limit::SocketReadBytes => "--limit socket_read_bytes=SIZE",
         Limit::Stack => "--limit stack_bytes=SIZE",
         _ => return None,
     };
@@ -271,8 +271,8 @@ fn cost(result: &ExecutionResult) -> String {
     if usage.connections > 0 {
         parts.push(format!(
             "{} sent, {} received",
-            display_bytes(usage.http_request_bytes),
-            display_bytes(usage.http_response_bytes)
+            display_bytes(usage.http_request_bytes + usage.socket_sent_bytes),
+            display_bytes(usage.http_response_bytes + usage.socket_read_bytes)
         ));
     }
     let tokens = usage.tokens;

@@ -56,7 +56,8 @@ const REFUSALS: [&str; 3] = [
     "permanent-resolver-failure",
 ];
 
-/// Sockets: `$network`, `$tcp` and `$udp` (of a family), `$connect`, `$finish`, and `$lookup`.
+/// Sockets: `$network`, `$tcp` and `$udp` (of a family), `$connect`, `$finish`, and `$lookup`; of
+/// what they are connected by, `$skip` and `$zeros`.
 fn sockets() -> Handmade {
     let errors = ERRORS.map(|name| format!("\"{name}\"")).join(" ");
     calling(
@@ -89,9 +90,21 @@ fn sockets() -> Handmade {
             (export "pollable" (type $p (sub resource)))
             (export "[method]pollable.block" (func (param "self" (borrow $p))))))
         (alias export $poll "pollable" (type $pollable))
+        (import "wasi:io/error@0.2.0" (instance $io-errors
+            (export "error" (type (sub resource)))))
+        (alias export $io-errors "error" (type $io-failure))
         (import "wasi:io/streams@0.2.0" (instance $streams
-            (export "input-stream" (type (sub resource)))
-            (export "output-stream" (type (sub resource)))))
+            (export "input-stream" (type $in (sub resource)))
+            (export "output-stream" (type $out (sub resource)))
+            (alias outer $skill $io-failure (type $a))
+            (export "error" (type $io-failure (eq $a)))
+            (type $b (variant (case "last-operation-failed" (own $io-failure)) (case "closed")))
+            (export "stream-error" (type $error (eq $b)))
+            (export "[method]input-stream.blocking-skip" (func (param "self" (borrow $in))
+                (param "len" u64) (result (result u64 (error $error)))))
+            (export "[method]output-stream.blocking-write-zeroes-and-flush" (func
+                (param "self" (borrow $out)) (param "len" u64)
+                (result (result (error $error)))))))
         (alias export $streams "input-stream" (type $input-stream))
         (alias export $streams "output-stream" (type $output-stream))
         (import "wasi:sockets/tcp@0.2.0" (instance $connections
@@ -155,6 +168,11 @@ fn sockets() -> Handmade {
         (core func $subscribe (canon lower
             (func $connections "[method]tcp-socket.subscribe")))
         (core func $block (canon lower (func $poll "[method]pollable.block")))
+        (core func $skip (canon lower
+            (func $streams "[method]input-stream.blocking-skip") (memory $memory)))
+        (core func $zeros (canon lower
+            (func $streams "[method]output-stream.blocking-write-zeroes-and-flush")
+            (memory $memory)))
         (core func $lookup (canon lower (func $names "resolve-addresses") (memory $memory)))"#
         ),
         &[
@@ -168,6 +186,8 @@ fn sockets() -> Handmade {
             ("finish", "(param i32 i32)"),
             ("subscribe", "(param i32) (result i32)"),
             ("block", "(param i32)"),
+            ("skip", "(param i32 i64 i32)"),
+            ("zeros", "(param i32 i64 i32)"),
             ("lookup", "(param i32 i32 i32 i32)"),
         ],
     )
@@ -274,6 +294,50 @@ pub(in crate::doctor) fn connecting(port: u16) -> Handmade {
                     {zeros} (i32.const 64))))"
         )),
         ..sockets()
+    }
+}
+
+/// What a guest does that is connected.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::doctor) enum Streaming {
+    Sending,
+    Receiving,
+}
+
+impl Streaming {
+    /// Connects to this port of this machine, and sends or receives as many bytes as its number, one
+    /// by one.
+    pub fn guest(self, port: u16) -> Handmade {
+        let zeros = "(i32.const 0) ".repeat(6);
+        // The two streams stand behind the outcome: what comes in, and what goes out.
+        let (function, stream) = match self {
+            Streaming::Receiving => ("skip", 68),
+            Streaming::Sending => ("zeros", 72),
+        };
+        let each = times(&format!(
+            "(call ${function} (local.get $stream) (i64.const 1) (i32.const 64))"
+        ));
+        Handmade {
+            execute: format!(
+                "(local $socket i32) (local $stream i32)
+                (call $tcp (i32.const 0) (i32.const 64))
+                (local.set $socket (i32.load (i32.const 68)))
+                (call $connect (local.get $socket) (call $network) (i32.const 0)
+                    (i32.const {port}) (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1)
+                    {zeros} (i32.const 64))
+                (call $block (call $subscribe (local.get $socket)))
+                (call $finish (local.get $socket) (i32.const 64))
+                (local.set $stream (i32.load (i32.const {stream})))
+                {}",
+                each.replacen("(local $n i32)", "", 1)
+            )
+            .replacen(
+                "(local $socket i32)",
+                "(local $n i32) (local $socket i32)",
+                1,
+            ),
+            ..sockets()
+        }
     }
 }
 

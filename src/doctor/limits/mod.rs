@@ -92,6 +92,15 @@ pub(super) const PROBES: &[Probe] = &[
         "an answer with a long head",
         |ground| Box::pin(network::response_bytes(ground)),
     ),
+    limit("http_fields_bytes", "a head with a long field", |ground| {
+        Box::pin(network::fields(ground))
+    }),
+    limit("socket_sent_bytes", "sending byte by byte", |ground| {
+        Box::pin(network::sent(ground))
+    }),
+    limit("socket_read_bytes", "receiving byte by byte", |ground| {
+        Box::pin(network::received(ground))
+    }),
     limit("stack_bytes", "recursion without end", |ground| {
         Box::pin(counted::stack(ground))
     }),

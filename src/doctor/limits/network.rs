@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::counted::{Climb, count};
 use crate::doctor::check::{Figures, Finding};
-use crate::doctor::grants::network::connecting;
+use crate::doctor::grants::network::{Streaming, connecting};
 use crate::doctor::ground::{Ground, Trouble};
 use crate::doctor::http::{self, Server, head_bytes};
 use crate::grant::{Grants, HttpGrant, Protocol, SocketGrant};
@@ -81,6 +81,80 @@ pub async fn response_bytes(ground: &Ground) -> Result<Finding, Trouble> {
         ));
     };
     climb.by(ground, head_bytes, Figures::bytes).await
+}
+
+/// A header field, which is never sent.
+pub async fn fields(ground: &Ground) -> Result<Finding, Trouble> {
+    const ALLOWED: u64 = 2_000;
+    let climb = Climb {
+        guest: http::with_field(),
+        grants: Grants::default(),
+        limits: LimitOverrides {
+            http_fields_bytes: Some(ALLOWED),
+            ..Default::default()
+        },
+        limit: Limit::HttpFieldsBytes,
+        allowed: ALLOWED,
+        numbers: 1_000..=8_000,
+    };
+    climb.by(ground, |number| number, Figures::bytes).await
+}
+
+/// To a server that counts. What it got says how far the guest came.
+pub async fn sent(ground: &Ground) -> Result<Finding, Trouble> {
+    const ALLOWED: u64 = 500;
+    let server = match Server::start() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let limits = LimitOverrides {
+        socket_sent_bytes: Some(ALLOWED),
+        ..Default::default()
+    };
+    let climb = streaming(
+        &server,
+        Streaming::Sending,
+        limits,
+        Limit::SocketSentBytes,
+        ALLOWED,
+    );
+    let finding = climb.by(ground, |number| number, Figures::bytes).await?;
+    Ok(finding.figures(Figures::bytes(ALLOWED, server.most_bytes())))
+}
+
+/// From a server that sends more than anybody wants.
+pub async fn received(ground: &Ground) -> Result<Finding, Trouble> {
+    const ALLOWED: u64 = 500;
+    let server = match Server::giving() {
+        Ok(server) => server,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let limits = LimitOverrides {
+        socket_read_bytes: Some(ALLOWED),
+        ..Default::default()
+    };
+    let limit = Limit::SocketReadBytes;
+    streaming(&server, Streaming::Receiving, limits, limit, ALLOWED)
+        .by(ground, |number| number, Figures::bytes)
+        .await
+}
+
+fn streaming(
+    server: &Server,
+    way: Streaming,
+    limits: LimitOverrides,
+    limit: Limit,
+    allowed: u64,
+) -> Climb {
+    let grant = SocketGrant::new(Protocol::Tcp, server.address);
+    Climb {
+        guest: way.guest(server.address.port()),
+        grants: Grants::default().socket(grant),
+        limits,
+        limit,
+        allowed,
+        numbers: 250..=2_000,
+    }
 }
 
 fn asked(

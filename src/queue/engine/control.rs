@@ -62,13 +62,14 @@ pub(crate) async fn act(
     note: &Value,
     now: Micros,
 ) -> Result<Vec<Result<JobStatus>>> {
-    catch_up(rows, now).await?;
     let mut found: HashMap<Uuid, Row> = rows
         .jobs(ids)
         .await?
         .into_iter()
         .map(|row| (row.id, row))
         .collect();
+    // Once nobody else can change them, so that what happened to them before stands before.
+    catch_up(rows, now).await?;
     let mut answers = Vec::with_capacity(ids.len());
     for id in ids {
         let Some(row) = found.remove(id) else {

@@ -1,7 +1,7 @@
 //! Schedules submit jobs.
 
 use super::super::error::QueueError;
-use super::super::job::{Due, NewJob};
+use super::super::new_job::{Due, NewJob};
 use super::super::prepare::prepare;
 use super::super::schedule::{Schedule, due};
 use super::super::store::{Result, Rows, ScheduleRow};
@@ -45,7 +45,7 @@ fn fired(row: &ScheduleRow, now: Micros) -> Result<(Vec<Prepared>, Option<Micros
         .iter()
         .map(|time| {
             let job = NewJob {
-                id: super::super::job::new_id(),
+                id: super::super::new_job::new_id(),
                 // Its place in line is that of its time.
                 due: Due::At(*time),
                 schedule: Some(row.name.clone()),

@@ -66,8 +66,9 @@ pub(crate) async fn discard(
     ids: &[Uuid],
     now: Micros,
 ) -> Result<Vec<(Uuid, Option<JobStatus>)>> {
-    catch_up(rows, now).await?;
     let found = rows.jobs(ids).await?;
+    // Once nobody else can change them, so that what happened to them before stands before.
+    catch_up(rows, now).await?;
     let refused = ids
         .iter()
         .filter_map(|id| match found.iter().find(|row| row.id == *id) {

@@ -6,6 +6,8 @@
 //! numbers of events. A transaction that is not serial puts such changes aside ([`Rows::defer`]), and
 //! the next serial one takes them in, so that writers do not wait for each other.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::future::Future;
@@ -360,6 +362,11 @@ pub(crate) trait Store: Send + Sync {
     fn reads(&self) -> &dyn Reads;
     /// Gives room back to the file system.
     fn vacuum(&self) -> Answer<'_, ()>;
+    /// Itself, where it is one in PostgreSQL.
+    #[cfg(feature = "postgres")]
+    fn postgres(&self) -> Option<&postgres::PostgresStore> {
+        None
+    }
 }
 
 /// One transaction.

@@ -12,7 +12,8 @@ use super::super::engine::claim::ClaimedRow;
 use super::super::engine::lease::{Report, mark_destructive};
 use super::super::engine::settle::Ending;
 use super::super::handle::Queue;
-use super::super::job::{Maintenance, NewJob, Work};
+use super::super::job::{Maintenance, Work};
+use super::super::new_job::NewJob;
 use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::Flags;
@@ -179,13 +180,21 @@ impl Bench {
         let control = Control::default()
             .cancellation(token)
             .observer(self.observer(at));
-        // Only asked for where it matters, and before the request is gone.
-        let destructive = execute.is_destructive(&request);
-        if destructive && at.to_mark && !self.mark(at).await {
+        let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
+        asked.tool.clone_from(&request.tool);
+        // As far as that is known now: a skill that is not loaded yet says so only afterwards.
+        if at.to_mark && execute.is_destructive(&asked) && !self.mark(at).await {
             return End::released("not_marked");
         }
         match execute.execute(request, control).await {
-            Ok(result) => executed(result, destructive),
+            Ok(result) => {
+                // Asked afterwards, and of what ran: before, the skill need not be loaded.
+                if let Some(skill) = &result.skill {
+                    asked.skill = skill.digest.into();
+                }
+                let destructive = result.failure.is_some() && execute.is_destructive(&asked);
+                executed(result, destructive)
+            }
             Err(error) => End {
                 broken: Some(error.to_string()),
                 details: json!({"failure": {"fault": "host", "message": error.to_string()}}),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::callback::{Callback as Sending, Callbacks, Secret, Verdict};
 use super::super::error::QueueError;
-use super::super::job::Callback;
+use super::super::new_job::Callback;
 use super::super::outcome::Outcome;
 use super::attempt::{At, Bench, End};
 

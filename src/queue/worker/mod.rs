@@ -11,8 +11,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::error::QueueError;
 use super::handle::Queue;
+use super::job::JobStatus;
 use crate::Execute;
 
 pub use callback::CallbackSender;
@@ -58,6 +61,30 @@ struct Settings {
     name: String,
     keep: Keep,
     until_empty: bool,
+    on_settled: Option<OnSettled>,
+}
+
+type OnSettled = Arc<dyn Fn(&Settled) + Send + Sync>;
+
+/// An attempt that a worker brought to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// The job.
+    pub job: Uuid,
+    /// Its skill, or the name of its handler.
+    pub skill: String,
+    /// Its tool, where one is named.
+    pub tool: Option<String>,
+    /// Which attempt it was, counted from 1.
+    pub attempt: u32,
+    /// How the attempt ended, as [`Attempt::status`](super::Attempt::status).
+    pub ended: &'static str,
+    /// Where the job stands now.
+    pub status: JobStatus,
+    /// What went wrong, in a sentence, where something did.
+    pub message: Option<String>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// How long what has ended is kept. A worker removes what is older by itself.
@@ -158,6 +185,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Hears of each attempt that was settled. It is called on the worker's own task, and must not
+    /// block.
+    #[must_use]
+    pub fn on_settled(mut self, hear: impl Fn(&Settled) + Send + Sync + 'static) -> Self {
+        self.settings.on_settled = Some(Arc::new(hear));
+        self
+    }
+
     /// The worker.
     pub fn build(self) -> Worker {
         Worker {
@@ -183,6 +218,7 @@ impl Worker {
                 name: format!("{}:{}", machine(), std::process::id()),
                 keep: Keep::default(),
                 until_empty: false,
+                on_settled: None,
             },
         }
     }

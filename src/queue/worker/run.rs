@@ -19,11 +19,12 @@ use super::super::engine::tick::{Ticked, leave, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
+use super::super::new_job::NewJob;
 use super::super::operation::Operation;
 use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
 use super::attempt::{Bench, Performed};
-use super::{Done, Settings, WorkerError};
+use super::{Done, Settings, Settled, WorkerError};
 
 /// How often to look for work where nobody tells of any.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ struct Finished {
     at: At,
     settled: Result<JobStatus, QueueError>,
     broken: Option<String>,
+    /// What is told of it, where somebody hears it.
+    told: Option<Settled>,
 }
 
 /// Which attempt: the job's number and the claim's. A job can be taken again before its last attempt
@@ -241,13 +244,21 @@ impl Loop {
         };
         self.running.insert(at, running);
         let (bench, worker) = (self.bench.clone(), self.identity);
+        let mut told = self.settings.on_settled.as_ref().map(|_| begun(&claimed));
         self.tasks.spawn(async move {
             let queue = bench.queue.clone();
+            let began = Instant::now();
             let Performed { ending, broken } = bench.perform(claimed, worker, token).await;
+            if let Some(told) = &mut told {
+                told.took = began.elapsed();
+                told.ended = ending.status;
+                told.message = message(&ending.details);
+            }
             Finished {
                 at,
                 settled: settle(&queue, ending).await,
                 broken,
+                told,
             }
         });
     }
@@ -288,6 +299,9 @@ impl Loop {
         }
         match finished.settled {
             Ok(status) => {
+                if let (Some(hear), Some(told)) = (&self.settings.on_settled, finished.told) {
+                    hear(&Settled { status, ..told });
+                }
                 self.done.settled += 1;
                 self.done.completed += u64::from(status == JobStatus::Completed);
                 self.done.released += u64::from(status == JobStatus::Pending);
@@ -409,6 +423,27 @@ impl Loop {
             }
         }
     }
+}
+
+/// What is known of an attempt before it is made.
+fn begun(claimed: &ClaimedRow) -> Settled {
+    let job: Option<NewJob> = serde_json::from_str(&claimed.body.submitted).ok();
+    Settled {
+        job: claimed.row.id,
+        skill: job.as_ref().map(NewJob::skill).unwrap_or_default(),
+        tool: job.and_then(|job| job.work.tool().map(str::to_owned)),
+        attempt: claimed.row.attempts + 1,
+        ended: "",
+        status: JobStatus::Running,
+        message: None,
+        took: Duration::ZERO,
+    }
+}
+
+/// What went wrong, by the details of an attempt.
+fn message(details: &str) -> Option<String> {
+    let details: serde_json::Value = serde_json::from_str(details).ok()?;
+    Some(details.get("failure")?.get("message")?.as_str()?.to_owned())
 }
 
 /// Settles an attempt, however long it takes until that can be written.

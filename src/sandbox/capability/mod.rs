@@ -29,6 +29,7 @@ use crate::limits::Limits;
 
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
+pub use directory::open_below;
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
 pub(super) use refusals::{LateRefusals, Refusals};
@@ -108,7 +109,7 @@ impl Capabilities {
             directories: Directories::default(),
             clock: Clock::System,
             config: BTreeMap::new(),
-            network: Network::none(LateRefusals::new(skill, chatter.listeners())),
+            network: Network::none(LateRefusals::new(skill, chatter.listeners()), limits),
             chatter,
         }
     }

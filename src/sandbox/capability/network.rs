@@ -7,14 +7,10 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 use super::http::Hooks;
 use super::{LateRefusals, Refusals};
-use crate::egress::{Egress, Meter, Rules};
+use crate::egress::{Egress, Meter, Rules, Traffic};
 use crate::grant::{Denial, Grants, SocketGrant};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
-
-/// The most that the fields of one head may take, roughly in bytes: what a guest makes of them is
-/// the host's memory, and there may be as many as handles.
-const FIELDS_BYTES: usize = 16 * 1024;
 
 /// The network of one execution. With nothing granted, it holds nothing.
 pub(in crate::sandbox) struct Network {
@@ -32,9 +28,11 @@ pub(super) struct Granted {
 
 impl Network {
     /// None at all.
-    pub fn none(refusals: LateRefusals) -> Self {
+    pub fn none(refusals: LateRefusals, limits: &Limits) -> Self {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(FIELDS_BYTES);
+        // Whatever is granted: what a guest makes of them is the host's memory.
+        let fields = usize::try_from(limits.http_fields_bytes).unwrap_or(usize::MAX);
+        context.set_field_size_limit(fields);
         Network {
             context,
             hooks: Hooks {
@@ -75,8 +73,8 @@ impl Network {
         self.hooks.granted.as_ref().map(|granted| &*granted.meter)
     }
 
-    /// Connections that were opened, bytes of HTTP that were sent, and bytes that were received.
-    pub fn used(&self) -> (u64, u64, u64) {
+    /// What was done so far.
+    pub fn used(&self) -> Traffic {
         self.meter().map(Meter::read).unwrap_or_default()
     }
 

@@ -52,7 +52,7 @@ impl LateRefusals {
 
 impl Refusals {
     /// None so far. `skill` is the name of whose they are, for hints.
-    fn new(skill: &str, listeners: Listeners) -> Self {
+    pub(in crate::sandbox) fn new(skill: &str, listeners: Listeners) -> Self {
         Refusals(Arc::new(Collected {
             skill: skill.to_owned(),
             listeners,

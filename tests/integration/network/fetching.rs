@@ -16,7 +16,7 @@ async fn with_no_grant_the_denial_says_which_line_to_add() {
     let ended = fetch(host(), Grants::default(), server.request("/page")).await;
     assert_eq!(ended.output()["error"], "denied");
     let denial = ended.denial();
-    let grant = format!("GET {}/", server.grant());
+    let grant = format!("GET {}/page", server.grant());
     assert_eq!(denial.capability, Capability::Http);
     assert_eq!(denial.subject, format!("GET {}/page", server.grant()));
     assert!(

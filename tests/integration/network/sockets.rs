@@ -42,7 +42,10 @@ async fn tcp_goes_where_it_is_granted() {
     let grant = format!("tcp://{to}");
     let ended = tool("tcp", &[&grant], &to).await;
     assert_eq!(ended.output()["said"], "pong");
-    assert_eq!(ended.result.usage.connections, 1);
+    let usage = &ended.result.usage;
+    assert_eq!(usage.connections, 1);
+    assert_eq!((usage.socket_sent_bytes, usage.socket_read_bytes), (4, 4));
+    assert_eq!(usage.http_request_bytes, 0);
     for (granted, refused) in [
         (vec![], "tcp".to_owned()),
         (vec![format!("udp://{to}")], "tcp".to_owned()),
@@ -64,6 +67,54 @@ async fn tcp_goes_where_it_is_granted() {
     check_undisturbed(host()).await;
 }
 
+fn sending(bytes: u64) -> LimitOverrides {
+    LimitOverrides {
+        socket_sent_bytes: Some(bytes),
+        ..Default::default()
+    }
+}
+
+fn receiving(bytes: u64) -> LimitOverrides {
+    LimitOverrides {
+        socket_read_bytes: Some(bytes),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_sockets_are_limited_both_ways() {
+    let server = pong().await;
+    let to = server.address.to_string();
+    let tcp = async |limits| {
+        let grant = format!("tcp://{to}").parse().expect("it is a grant");
+        let grants = Grants::default().socket(grant);
+        run(host(), "tcp", grants, json!({"to": to}), limits).await
+    };
+    for limits in [sending(4), receiving(4)] {
+        assert_eq!(tcp(limits).await.output()["said"], "pong");
+    }
+    let ended = tcp(sending(3)).await;
+    check_exhausted(&ended.result, Limit::SocketSentBytes, 3);
+    assert_eq!(ended.result.usage.socket_sent_bytes, 0, "none of them went");
+    let ended = tcp(receiving(3)).await;
+    check_exhausted(&ended.result, Limit::SocketReadBytes, 3);
+    assert_eq!(ended.result.usage.socket_read_bytes, 3);
+    check_undisturbed(host()).await;
+}
+
+/// Some languages' libraries ask for the addresses of an address.
+#[tokio::test]
+async fn an_address_is_its_own_address() {
+    for (name, address) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1")] {
+        let ended = tool("resolve", &["tcp://127.0.0.1:9"], name).await;
+        assert_eq!(ended.output()["found"], json!([address]));
+        assert!(ended.denials.is_empty());
+    }
+    let ended = tool("resolve", &["tcp://127.0.0.1:9"], "127.1").await;
+    assert_eq!(ended.output()["error"], "access-denied");
+    assert_eq!(ended.denial().subject, "127.1");
+}
+
 #[tokio::test]
 async fn udp_goes_where_it_is_granted() {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
@@ -77,8 +128,21 @@ async fn udp_goes_where_it_is_granted() {
             socket.send_to(b"pong", from).await.expect("it is sent");
         }
     });
-    let ended = tool("udp", &[&format!("udp://{to}")], &to).await;
+    let granted = format!("udp://{to}");
+    let ended = tool("udp", &[&granted], &to).await;
     assert_eq!(ended.output()["said"], "pong");
+    let usage = &ended.result.usage;
+    // Each datagram with its header.
+    assert_eq!(usage.socket_sent_bytes, 12);
+    assert_eq!(usage.socket_read_bytes, 12);
+    for (limits, limit) in [
+        (sending(11), Limit::SocketSentBytes),
+        (receiving(11), Limit::SocketReadBytes),
+    ] {
+        let grants = Grants::default().socket(granted.parse().expect("it is a grant"));
+        let ended = run(host(), "udp", grants, json!({"to": to}), limits).await;
+        check_exhausted(&ended.result, limit, 11);
+    }
     let ended = tool("udp", &["udp://127.0.0.1:9"], &to).await;
     assert_eq!(ended.output()["error"], "permission denied");
     assert_eq!(ended.denial().subject, format!("udp://{to}"));

@@ -1,6 +1,7 @@
 //! Open files and directories of a guest's.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
@@ -32,11 +33,55 @@ pub(super) struct Origin {
 }
 
 pub(super) struct File {
-    pub file: std::fs::File,
+    pub file: Held,
     pub readable: bool,
     pub writable: bool,
     pub origin: Origin,
-    _open: Open,
+}
+
+/// An open file. On a disk of this machine it is closed at once. Elsewhere (NFS, FUSE and whatever is
+/// not known) closing may first send away what was written, and so happens on a thread that may
+/// block.
+pub(super) struct Held {
+    /// There until it is dropped.
+    file: Option<(std::fs::File, Open)>,
+    shared: Arc<Shared>,
+    closes_at_once: bool,
+}
+
+impl Held {
+    fn new(file: std::fs::File, open: Open, origin: &Origin) -> Self {
+        Held {
+            closes_at_once: is_on_this_machine(&file),
+            file: Some((file, open)),
+            shared: Arc::clone(&origin.shared),
+        }
+    }
+}
+
+impl Deref for Held {
+    type Target = std::fs::File;
+
+    fn deref(&self) -> &std::fs::File {
+        match &self.file {
+            Some((file, _)) => file,
+            None => unreachable!("a file is taken only where it is dropped"),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((file, mut open)) = self.file.take()
+            && !self.closes_at_once
+        {
+            open.let_go();
+            self.shared.close(move || {
+                drop(file);
+                drop(open);
+            });
+        }
+    }
 }
 
 pub(super) struct Directory {
@@ -111,11 +156,10 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.create => {
                     if let Some(file) = self.make(path, wanted.read)? {
                         return Ok(Descriptor::File(Arc::new(File {
-                            file,
+                            file: Held::new(file, open, &self.origin),
                             readable: wanted.read,
                             writable: wanted.write,
                             origin: self.origin.clone(),
-                            _open: open,
                         })));
                     }
                 }
@@ -191,11 +235,10 @@ impl Directory {
                     .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
                     .open(format!("/proc/self/fd/{}", named.as_raw_fd()))?;
                 Ok(Descriptor::File(Arc::new(File {
-                    file,
+                    file: Held::new(file, open, &self.origin),
                     readable: wanted.read,
                     writable: wanted.write,
                     origin: self.origin.clone(),
-                    _open: open,
                 })))
             }
             DescriptorType::SymbolicLink => Err(ErrorCode::Loop.into()),
@@ -264,6 +307,27 @@ impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Whether a file is on a file system of this machine's, where closing one does not wait.
+fn is_on_this_machine(file: &std::fs::File) -> bool {
+    // From `linux/magic.h` and the file systems' own: ext2 to ext4, xfs, btrfs, tmpfs, ramfs, overlay,
+    // f2fs, zfs, bcachefs, squashfs, erofs, iso9660.
+    const MAGIC: [i64; 12] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x8584_58f6,
+        0x794c_7630,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x7371_7368,
+        0xe0f5_e1e2,
+        0x9660,
+    ];
+    rustix::fs::fstatfs(file).is_ok_and(|found| MAGIC.contains(&(found.f_type & 0xffff_ffff)))
 }
 
 /// Whether it stands in a file system that the kernel makes up: in `/proc`, the memory and the
@@ -340,4 +404,59 @@ pub(super) fn kind_of(kind: cap_std::fs::FileType) -> DescriptorType {
 /// What tells one file from another.
 pub(super) fn identity(metadata: &Metadata) -> (u64, u64) {
     (MetadataExt::dev(metadata), MetadataExt::ino(metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::sandbox::capability::{Chatter, Refusals};
+    use crate::sandbox::disk::Disk;
+
+    #[test]
+    fn what_may_block_when_it_is_closed_is_closed_on_another_thread() {
+        let refusals = Refusals::new("", Chatter::unheard().listeners());
+        let limits = Limits {
+            open_files: 1,
+            ..Limits::default()
+        };
+        let shared = Arc::new(Shared::new(Arc::new(Disk::new()), refusals, &limits));
+        let origin = Origin {
+            shared: Arc::clone(&shared),
+            grant: Arc::new(DirectoryGrant {
+                host: "/".into(),
+                guest: "/".into(),
+                mode: Mode::Ro,
+            }),
+        };
+        let (mut there, here) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&there, true).unwrap();
+        let file = std::fs::File::from(std::os::fd::OwnedFd::from(here));
+        let held = Held::new(file, shared.open().unwrap(), &origin);
+        assert!(!held.closes_at_once, "nothing is known of pipes");
+
+        // All threads are taken, so nothing is closed as yet, and nobody waits for it.
+        let (release, held_up) = mpsc::channel::<()>();
+        let held_up = Arc::new(std::sync::Mutex::new(held_up));
+        for _ in 0..64 {
+            let held_up = Arc::clone(&held_up);
+            shared.close(move || drop(held_up.lock().map(|waiting| waiting.recv())));
+        }
+        drop(held);
+        assert!(shared.open().is_ok(), "the guest has no file open");
+        let error = there.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(release);
+        rustix::io::ioctl_fionbio(&there, false).unwrap();
+        assert_eq!(there.read(&mut [0]).unwrap(), 0, "it is closed");
+    }
+
+    #[test]
+    fn a_file_on_this_machine_is_closed_at_once() {
+        let here = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        assert!(is_on_this_machine(&here));
+    }
 }

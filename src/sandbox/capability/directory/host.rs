@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +18,7 @@ use super::descriptor::{Descriptor, Directory, File, Wanted, identity, kind};
 use super::listing::Listing;
 use super::shared::Fault;
 use super::stream::{Place, Reader, Writer, read_at, write};
+use crate::grant::leads_out;
 use crate::sandbox::state::State;
 
 // WASI's own bindings are used, with the resources of wasmtime-wasi in their types. A `Resource`
@@ -394,8 +394,7 @@ impl types::HostDescriptor for State {
         directory.origin.changeable()?;
         // A link that leads out is of no use to the guest, which cannot follow it, but whoever
         // reads the directory later may.
-        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        if !Path::new(&target).components().all(inside) {
+        if leads_out(&target) {
             let origin = &directory.origin;
             return Err(origin.shared.escape(&origin.grant, &target).into());
         }

@@ -6,6 +6,7 @@
 //! runtime waits for when it ends.
 
 mod descriptor;
+mod fuzzing;
 mod host;
 mod listing;
 mod scratch;
@@ -27,6 +28,7 @@ use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
 
 use descriptor::{Directory, Origin};
+pub use fuzzing::open_below;
 use scratch::Scratch;
 pub(crate) use scratch::ScratchRoot;
 use shared::{Fault, Shared};

@@ -183,6 +183,12 @@ impl Shared {
         }
     }
 
+    /// Closes something on a thread that may block. Nobody waits for it.
+    pub fn close(&self, closing: impl FnOnce() + Send + 'static) {
+        // Where no thread can be had, it is closed here after all.
+        let _ = self.disk.spawn(closing);
+    }
+
     /// The right to have one more file open.
     pub fn open(self: &Arc<Self>) -> Result<Open, Fault> {
         self.note(self.open_files.take(1))?;
@@ -191,7 +197,10 @@ impl Shared {
             tracing::warn!("this host has as many files open for skills as it may");
             return Err(ErrorCode::Busy.into());
         }
-        Ok(Open(Arc::clone(self)))
+        Ok(Open {
+            shared: Arc::clone(self),
+            counted: true,
+        })
     }
 
     /// Counts a file, directory or link that is about to be made.
@@ -225,6 +234,8 @@ impl Shared {
     pub fn read_only(&self, grant: &DirectoryGrant) -> Fault {
         let wider = DirectoryGrant {
             mode: crate::grant::Mode::Rw,
+            // As it must stand in the policy.
+            host: std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
             ..grant.clone()
         };
         self.refusals.add(Denial {
@@ -279,11 +290,24 @@ pub(super) fn done<T>(
 }
 
 /// The right to have one file open. Given back when it is dropped.
-pub(super) struct Open(Arc<Shared>);
+pub(super) struct Open {
+    shared: Arc<Shared>,
+    counted: bool,
+}
+
+impl Open {
+    /// The guest has let go of its file: it counts no longer against its limit, but against the
+    /// host's until this is dropped.
+    pub fn let_go(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.shared.open_files.give_back(1);
+        }
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open_files.give_back(1);
-        self.0.disk.close();
+        self.let_go();
+        self.shared.disk.close();
     }
 }

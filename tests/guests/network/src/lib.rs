@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
 use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use wasip2::http::types::{
     OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasip2::io::streams::StreamError;
+use wasip2::sockets::instance_network::instance_network;
+use wasip2::sockets::ip_name_lookup::resolve_addresses;
+use wasip2::sockets::network::IpAddress;
 
 wit_bindgen::generate!({
     path: "../../../wit",
@@ -27,8 +30,8 @@ struct Network;
 export!(Network);
 
 const TOOLS: &[&str] = &[
-    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "spin", "tcp", "texts",
-    "udp",
+    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "resolve", "spin", "tcp",
+    "texts", "udp",
 ];
 
 impl Guest for Network {
@@ -105,6 +108,19 @@ impl Guest for Network {
                 json!({"statuses": (0..count).map(one).collect::<Vec<_>>()})
             }
             "request" => answered(&input),
+            // Asks for the addresses of a name, past the standard library.
+            "resolve" => {
+                let network = instance_network();
+                match resolve_addresses(&network, to) {
+                    Ok(found) => {
+                        found.subscribe().block();
+                        let next = || found.resolve_next_address().ok().flatten();
+                        let found: Vec<_> = std::iter::from_fn(next).map(text_of).collect();
+                        json!({ "found": found })
+                    }
+                    Err(error) => json!({"error": error.name()}),
+                }
+            }
             // Sends one request, and computes without looking at the answer.
             "spin" => {
                 let sent = send(&input);
@@ -146,6 +162,15 @@ impl Guest for Network {
             json: answer.to_string(),
             attachments: Vec::new(),
         })
+    }
+}
+
+fn text_of(address: IpAddress) -> String {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).to_string(),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => {
+            Ipv6Addr::new(a, b, c, d, e, f, g, h).to_string()
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! `wasi:sockets`: TCP and UDP to granted addresses and ports. No socket listens, and no name is
 //! looked up: sockets are granted by address.
 
-use std::net::SocketAddr;
+mod metered;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily};
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
-use wasmtime_wasi::p2::{DynPollable, SocketError, SocketResult, TcpSocket, UdpSocket};
+use wasmtime_wasi::p2::{
+    DynPollable, Pollable, SocketError, SocketResult, TcpSocket, UdpSocket, subscribe,
+};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
 use super::network::{Granted, Network};
@@ -22,7 +26,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     udp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     ip_name_lookup::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     linker.allow_shadowing(false);
-    Ok(())
+    metered::link(linker)
 }
 
 /// Checks where the sockets of this execution go.
@@ -152,8 +156,14 @@ impl ip_name_lookup::Host for Sockets<'_> {
         _: Resource<network::Network>,
         name: String,
     ) -> SocketResult<Resource<ip_name_lookup::ResolveAddressStream>> {
+        // An address is none to be looked up: the standard libraries of some languages hand over
+        // whatever they are to connect to.
+        if let Ok(address) = name.parse() {
+            let found = self.0.called().table().push(Found(Some(address)))?;
+            return Ok(Resource::new_own(found.rep()));
+        }
         let name = crate::text::shortened(&name, 253);
-        self.0.network.refusals().add(Denial {
+        self.0.called().network.refusals().add(Denial {
             capability: Capability::Socket,
             subject: crate::text::printable(&name, false).into_owned(),
             reason: "names are not looked up for sockets, which are granted by address".into(),
@@ -168,20 +178,38 @@ impl ip_name_lookup::HostResolveAddressStream for Sockets<'_> {
         &mut self,
         stream: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> SocketResult<Option<IpAddress>> {
-        self.view().resolve_next_address(stream)
+        let found = self.0.called().table().get_mut(&found(&stream))?;
+        Ok(found.0.take().map(Into::into))
     }
 
     fn subscribe(
         &mut self,
         stream: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> wasmtime::Result<Resource<DynPollable>> {
-        self.view().subscribe(stream)
+        subscribe(self.0.called().table(), found(&stream))
     }
 
     fn drop(
         &mut self,
         stream: Resource<ip_name_lookup::ResolveAddressStream>,
     ) -> wasmtime::Result<()> {
-        ip_name_lookup::HostResolveAddressStream::drop(&mut self.view(), stream)
+        self.0
+            .called()
+            .table()
+            .delete(Resource::<Found>::new_own(stream.rep()))?;
+        Ok(())
     }
+}
+
+/// What a name that is an address leads to. The guest's handle names it by wasmtime-wasi's type,
+/// which is only a name: what stands behind the number in the table is ours.
+struct Found(Option<IpAddr>);
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Found {
+    async fn ready(&mut self) {}
+}
+
+fn found(stream: &Resource<ip_name_lookup::ResolveAddressStream>) -> Resource<Found> {
+    Resource::new_borrow(stream.rep())
 }

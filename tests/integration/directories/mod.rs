@@ -1,20 +1,21 @@
 //! `wasi:filesystem`, call by call: what each does, and what a grant, a quota and a limit leave of
 //! it.
 
+mod races;
+mod repeated;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use skillhost::execution::Phase;
-use skillhost::grant::{Capability, Clock, Grants, Mode, Random};
-use skillhost::{Cause, ExecutionRequest, ExecutionResult, Host, Limit, LimitOverrides, Status};
+use skillhost::grant::{Capability, Grants, Mode};
+use skillhost::{Cause, ExecutionRequest, ExecutionResult, Limit, LimitOverrides, Status};
 
 use crate::harness::NONE;
-use crate::harness::{behaviours_path, builder, cause, directories_path, execute, host, output};
+use crate::harness::{builder, cause, directories_path, execute, host, output};
 
 /// A folder with `open`, which is granted under `/data`, and `secret.txt` beside it.
 struct Folder(tempfile::TempDir);
@@ -575,137 +576,4 @@ async fn opening_what_is_granted_counts_against_the_deadline() {
             ..
         }
     ));
-}
-
-async fn behaviour(host: &Host, tool: &str, grants: Grants) -> Value {
-    let skill = host.load(behaviours_path()).await.unwrap();
-    let request = ExecutionRequest::new(skill.digest(), json!({}))
-        .tool(tool)
-        .grants(grants);
-    output(&execute(host, request).await).clone()
-}
-
-/// Everything by which two runs could be told apart is the same.
-#[tokio::test]
-async fn a_run_can_be_repeated() {
-    let still: Clock = "2026-01-02T03:04:05.006Z".parse().unwrap();
-    let grants = |seed| Grants::default().clock(still).random(Random::Seed(seed));
-    let once = behaviour(host(), "ambient", grants(7)).await;
-    assert_eq!(once, behaviour(host(), "ambient", grants(7)).await);
-    assert_eq!(once["now"], "1767323045.006000000");
-    assert_eq!(once["monotonic"], 0);
-    assert_eq!(once["left_ms"], 10_000);
-    let other = behaviour(host(), "ambient", grants(8)).await;
-    for source in ["random", "insecure", "seed"] {
-        assert_ne!(once[source], other[source], "{source}");
-    }
-    let fresh = behaviour(host(), "ambient", Grants::default()).await;
-    for figure in ["now", "random", "insecure", "seed"] {
-        assert_ne!(once[figure], fresh[figure], "{figure}");
-    }
-    assert!(fresh["left_ms"].as_u64().unwrap() <= 10_000);
-}
-
-/// Does something over and over, on a thread of its own, until it is dropped.
-struct Meanwhile {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<u64>>,
-}
-
-impl Meanwhile {
-    fn begin(change: impl Fn(u64) + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut turns = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                change(turns);
-                turns += 1;
-            }
-            turns
-        });
-        Meanwhile {
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    /// How often it was done.
-    fn end(mut self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
-    }
-}
-
-/// What stands at a path changes between a file or directory inside and a way out, as fast as it
-/// can, while the guest opens it: the check and the use are one.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_race_leads_nowhere() {
-    let folder = Folder::new();
-    fs::create_dir(folder.open("inside")).unwrap();
-    fs::write(folder.open("inside/secret.txt"), "harmless").unwrap();
-    let open = folder.open("");
-    let swap = move |turn: u64| {
-        let [aside, place] = ["aside", "place"].map(|name| open.join(name));
-        let _ = fs::remove_file(&aside);
-        let target = if turn.is_multiple_of(2) {
-            "inside"
-        } else {
-            ".."
-        };
-        symlink(target, &aside).unwrap();
-        fs::rename(&aside, &place).unwrap();
-    };
-    let meanwhile = Meanwhile::begin(swap);
-    let calls = json!([
-        {"call": "try", "at": 0, "path": "place/secret.txt", "follow": true, "count": 3_000},
-        {"call": "try", "at": 0, "path": "place/secret.txt", "follow": true, "write": true, "count": 3_000},
-    ]);
-    let answers = answers(folder.granted(Mode::Rw), calls).await;
-    assert!(meanwhile.end() > 100);
-    let secret = fs::read_to_string(folder.0.path().join("secret.txt")).unwrap();
-    assert_eq!(secret, "secret");
-    assert_eq!(answers[0]["seen"]["secret"], Value::Null, "{answers:?}");
-    assert_ne!(
-        answers[0]["seen"]["harmless"],
-        Value::Null,
-        "there was no race: {answers:?}"
-    );
-}
-
-/// The same with a FIFO, which must not be waited at even where it comes at the last moment.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_race_waits_for_nobody() {
-    let folder = Folder::new();
-    let open = folder.open("");
-    for name in ["fifo-0", "fifo-1"] {
-        let made = std::process::Command::new("mkfifo")
-            .arg(open.join(name))
-            .status();
-        assert!(made.unwrap().success());
-    }
-    let swap = move |turn: u64| {
-        let aside = open.join("aside");
-        let _ = fs::remove_file(&aside);
-        match turn % 2 {
-            0 => fs::write(&aside, "harmless").unwrap(),
-            _ => fs::hard_link(open.join("fifo-0"), &aside).unwrap(),
-        }
-        fs::rename(&aside, open.join("place")).unwrap();
-    };
-    swap(0);
-    let meanwhile = Meanwhile::begin(swap);
-    let calls = json!([
-        {"call": "try", "at": 0, "path": "place", "count": 3_000},
-        {"call": "try", "at": 0, "path": "place", "write": true, "count": 3_000},
-    ]);
-    let answers = answers(folder.granted(Mode::Rw), calls).await;
-    assert!(meanwhile.end() > 100);
-    for answer in &answers {
-        let seen = answer["seen"].as_object().unwrap();
-        assert!(
-            seen.contains_key("not-permitted"),
-            "there was no race: {answers:?}"
-        );
-    }
 }

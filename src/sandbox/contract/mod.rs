@@ -1,6 +1,8 @@
 //! The guest's contract, bound to a component. The place where another contract would be bound is
 //! [`Component::bind`].
 
+pub mod types;
+
 use std::sync::Arc;
 
 use wasmtime::component::{self, Linker};
@@ -26,10 +28,13 @@ pub(super) mod bindings {
             "wasi:config/store.get-all": async,
         },
         exports: { default: async },
+        with: {
+            "skillhost:skill/types": super::types,
+        },
     });
 }
 
-pub(super) use bindings::skillhost::skill::types as wit;
+pub(super) use self::types as wit;
 
 /// What this host offers for import: interface and version. A skill that was built against another
 /// version with the same major number (for 0.x: the same minor one) fits, as far as the functions

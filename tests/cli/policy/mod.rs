@@ -1,9 +1,14 @@
 //! `skillhost policy`, and what the policy means for a run.
 
+mod consent;
+mod editing;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
+use skillhost::grant::intersection;
+use skillhost::policy::Wants;
+use skillhost::skill::{Annotations, Description, Manifest, Tool};
 use snapbox::str;
 
 use crate::harness::{Place, check, root};
@@ -112,6 +117,59 @@ hint: the skill wants directory `*`, which was not granted: grant it for this ru
 
 "#]],
     );
+}
+
+/// A name finds only what is installed: who typed a path is told what to type with it, everywhere.
+#[test]
+fn hints_name_what_was_typed() {
+    let place = with_data();
+    let folder = "./csv-query";
+    let [_, _, tool, arg, path] = QUERY;
+    let typed = |args: &[&str]| {
+        let output = place.command([]).args(args).output();
+        let output = output.expect("the command starts");
+        let all = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(all).expect("it is text");
+        assert!(!said.contains("policy grant csv-query"), "{said}");
+        assert!(!said.contains("policy confirm csv-query"), "{said}");
+        said
+    };
+    for args in [
+        &["policy", "show", folder][..],
+        &["policy", "show", folder, "--json"],
+        &["inspect", folder],
+        &["inspect", folder, "--json"],
+        &["run", folder, tool, arg, path],
+        &["run", folder, tool, arg, path, "--dry-run"],
+        &["run", folder, tool, arg, path, "--dry-run", "--json"],
+    ] {
+        let said = typed(args);
+        assert!(
+            said.contains("policy grant ./csv-query"),
+            "{args:?}\n{said}"
+        );
+    }
+    place.run(["policy", "grant", folder, "--dir", "data:/data"]);
+    change(&place);
+    for args in [
+        &["policy", "show", folder][..],
+        &["policy", "show", folder, "--json"],
+        &["inspect", folder],
+        &["inspect", folder, "--json"],
+        &["run", folder, tool, arg, path],
+        &["run", folder, tool, arg, path, "--json"],
+        &["run", folder, tool, arg, path, "--dry-run", "--json"],
+    ] {
+        let said = typed(args);
+        let confirm = "policy confirm ./csv-query";
+        assert!(said.contains(confirm), "{args:?}\n{said}");
+    }
+    // What is granted is not missing, though it is not confirmed.
+    let [run, ..] = QUERY;
+    let output = place.output([run, folder, tool, arg, path, "--dry-run", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["missing"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["missing"][0]["subject"], "SECRET");
 }
 
 #[test]
@@ -243,293 +301,6 @@ exit: 0
         .split_once("Granted by the policy\n")
         .expect("it is there");
     assert!(policy.starts_with("  directory  /data"), "{policy}");
-}
-
-#[test]
-fn a_skill_that_changed_loses_its_grants_until_they_are_confirmed() {
-    let place = granted();
-    change(&place);
-    check(
-        place.run(QUERY),
-        str![[r#"
-exit: 3
---- stdout
---- stderr
-error: not admitted: consent `csv-query`: the policy's grants are not confirmed for this digest, sha256:[DIGEST]; since the one that was confirmed: widened directories *: ro → rw; added environment SECRET
-hint: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
-✗ csv-query 0.1.0 · query · rejected · did not run
-
-"#]],
-    );
-    let [run, skill, tool, arg, path] = QUERY;
-    let said = place.run([run, skill, tool, arg, path, "--dir", "data:/data"]);
-    assert!(said.starts_with("exit: 3\n"), "{said}");
-    check(
-        place.run(["policy", "diff", "csv-query"]),
-        str![[r#"
-exit: 0
---- stdout
-csv-query
-  confirmed  0.1.0  sha256:[DIGEST]
-  now        0.1.0  sha256:[DIGEST]
-
-What it wants differs
-  ↑ widened   directories *: ro → rw
-  + added     environment SECRET
---- stderr
-
-"#]],
-    );
-    check(
-        place.run(["policy", "show", "csv-query"]),
-        str![[r#"
-exit: 0
---- stdout
-csv-query@0.1.0
-  digest   sha256:[DIGEST]
-  consent  missing: it is not run until it is confirmed
-
-Granted by the policy
-  consent `csv-query`: the policy's grants are not confirmed for this digest, sha256:[DIGEST]; since the one that was confirmed: widened directories *: ro → rw; added environment SECRET
-  hint: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
---- stderr
-
-"#]],
-    );
-    // To add a grant is not to consent to the others.
-    check(
-        place.run(["policy", "grant", "csv-query", "--env", "SECRET=x"]),
-        str![[r#"
-exit: 3
---- stdout
---- stderr
-error: what the policy grants to `csv-query` is not confirmed for this digest
-hint: see what it wants now with `skillhost policy diff csv-query`, and confirm it with `skillhost policy confirm csv-query` first
-
-"#]],
-    );
-    check(
-        place.run(["policy", "confirm", "csv-query"]),
-        str![[r#"
-exit: 2
---- stdout
-csv-query
-  confirmed  0.1.0  sha256:[DIGEST]
-  now        0.1.0  sha256:[DIGEST]
-
-What it wants differs
-  ↑ widened   directories *: ro → rw
-  + added     environment SECRET
-
-It would be granted
-  directory  /data     ro  from [PLACE]/data
-  config     max_rows  = 1
---- stderr
-error: there is nobody to ask: standard input is no terminal
-hint: `--yes` confirms it without asking
-
-"#]],
-    );
-    check(
-        place.answer(["policy", "confirm", "csv-query"], "n\n"),
-        str![[r#"
-exit: 3
---- stdout
-csv-query
-  confirmed  0.1.0  sha256:[DIGEST]
-  now        0.1.0  sha256:[DIGEST]
-
-What it wants differs
-  ↑ widened   directories *: ro → rw
-  + added     environment SECRET
-
-It would be granted
-  directory  /data     ro  from [PLACE]/data
-  config     max_rows  = 1
---- stderr
-Give these grants to csv-query@0.1.0 as it is now? [y/N] not confirmed
-
-"#]],
-    );
-    let before = place.read("home/policy.toml");
-    assert!(place.run(QUERY).starts_with("exit: 3\n"));
-    let said = place.answer(["policy", "confirm", "csv-query"], "y\n");
-    assert!(said.starts_with("exit: 0\n"), "{said}");
-    assert!(said.contains("csv-query@0.1.0 is now confirmed"), "{said}");
-    assert!(place.run(QUERY).starts_with("exit: 0\n"));
-    assert_ne!(place.read("home/policy.toml"), before);
-    check(
-        place.run(["policy", "confirm", "csv-query", "--yes"]),
-        str![[r#"
-exit: 0
---- stdout
---- stderr
-✓ csv-query@0.1.0 was confirmed already (sha256:[DIGEST])
-
-"#]],
-    );
-}
-
-#[test]
-fn a_stranger_that_calls_itself_the_same_gets_nothing() {
-    let place = granted();
-    fs::copy(
-        place.path("csv-query/skill.wasm"),
-        place.path("stranger.wasm"),
-    )
-    .expect("a file can be copied");
-    check(
-        place.run(["run", "stranger.wasm", "query", "--arg", "path=/data/a.csv"]),
-        str![[r#"
-exit: 3
---- stdout
---- stderr
-error: not admitted: consent `csv-query`: the policy's grants are not confirmed for this digest, sha256:[DIGEST]; since the one that was confirmed: added anything that is granted, having no skill.toml
-hint: see what it wants now with `skillhost policy diff stranger.wasm`, and consent to it with `skillhost policy confirm stranger.wasm`
-✗ csv-query 0.1.0 · query · rejected · did not run
-
-"#]],
-    );
-    check(
-        place.run(["policy", "diff", "stranger.wasm"]),
-        str![[r#"
-exit: 0
---- stdout
-csv-query
-  confirmed  0.1.0  sha256:[DIGEST]
-  now        0.1.0  sha256:[DIGEST]
-
-What it wants differs
-  + added     anything that is granted, having no skill.toml
-  - removed   config max_rows: default 1000, integer
-  - removed   directories *: ro
-  - removed   limits fuel: 50000000000
-  - removed   limits output_bytes: 4194304
-  - removed   limits wall_time_ms: 60000
---- stderr
-
-"#]],
-    );
-}
-
-#[test]
-fn what_is_not_declared_cannot_be_granted() {
-    let place = with_data();
-    check(
-        place.run([
-            "policy",
-            "grant",
-            "csv-query",
-            "--config",
-            "max_row=1",
-            "--env",
-            "A=b",
-        ]),
-        str![[r#"
-exit: 3
---- stdout
---- stderr
-error: cannot be granted: environment `A`: granted, but not declared by the skill
-  config `max_row`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no environment
-hint: did you mean `max_rows`?
-
-"#]],
-    );
-    check(
-        place.run(["policy", "grant", "csv-query", "--config", "max_rows=many"]),
-        str![[r#"
-exit: 3
---- stdout
---- stderr
-error: cannot be granted: config `max_rows`: `many` is not of type integer
-hint: give max_rows a value of type integer
-
-"#]],
-    );
-    check(
-        place.run(["policy", "grant", "csv-query", "--dir", "nowhere"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: `nowhere` is not a folder that is there
-
-"#]],
-    );
-    check(
-        place.run(["policy", "grant", "csv-query"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: nothing is named that is to be granted
-hint: `skillhost policy show csv-query` lists what the skill wants, and how to grant it
-
-"#]],
-    );
-    check(
-        place.run(["policy", "confirm", "csv-query"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: the policy grants nothing to `csv-query`
-hint: `skillhost policy grant csv-query` grants, and confirms in one go
-
-"#]],
-    );
-    assert!(!place.path("home/policy.toml").exists());
-}
-
-#[test]
-fn what_is_granted_can_be_taken_back() {
-    let place = granted();
-    check(
-        place.run(["policy", "revoke", "csv-query", "max_row"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: the policy does not grant `max_row` to `csv-query`
-hint: did you mean `max_rows`?
-
-"#]],
-    );
-    check(
-        place.run(["policy", "revoke", "csv-quer", "--all"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: the policy `[PLACE]/home/policy.toml` says nothing of `csv-quer`
-hint: did you mean `csv-query`?
-
-"#]],
-    );
-    check(
-        place.run(["policy", "revoke", "csv-query", "max_rows"]),
-        str![[r#"
-exit: 0
---- stdout
---- stderr
-✓ taken from csv-query: max_rows
-
-"#]],
-    );
-    let policy = place.read("home/policy.toml");
-    assert!(!policy.contains("max_rows = \"1\""), "{policy}");
-    check(
-        place.run(["policy", "revoke", "csv-query", "--all"]),
-        str![[r#"
-exit: 0
---- stdout
---- stderr
-✓ taken from csv-query: everything
-
-"#]],
-    );
-    assert_eq!(place.read("home/policy.toml"), "");
 }
 
 #[test]
@@ -746,64 +517,8 @@ hint: `skillhost policy grant` makes one
     );
 }
 
-#[test]
-fn several_at_once_lose_nothing() {
-    const SEVERAL: usize = 8;
-    let place = Place::with_text_stats();
-    let names: Vec<String> = (0..SEVERAL).map(|n| format!("\"A{n}\"")).collect();
-    place.write(
-        "text-stats/skill.toml",
-        format!("grants.environment = [{}]", names.join(", ")),
-    );
-    // So that they do not wait for each other to compile it.
-    place.run(["inspect", "text-stats"]);
-    let children: Vec<_> = (0..SEVERAL)
-        .map(|n| {
-            place
-                .command(["policy", "grant", "text-stats"])
-                .args(["--env", &format!("A{n}={n}")])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("the command starts")
-        })
-        .collect();
-    for child in children {
-        let output = child.wait_with_output().expect("the command ends");
-        assert!(output.status.success(), "{}", place.said(&output));
-    }
-    let output = place.output(["policy", "show", "text-stats", "--json"]);
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    let variables = json["grants"]["environment"].as_object().expect("a table");
-    assert_eq!(variables.len(), SEVERAL, "{json}");
-    assert_eq!(json["consent"], "given");
-}
-
-#[test]
-fn a_link_stays_a_link_and_comments_stay() {
-    let place = with_data();
-    place.write("dotfiles/policy.toml", "# Mine.\n\n[skills] # all\n");
-    fs::set_permissions(
-        place.path("dotfiles/policy.toml"),
-        Permissions::from_mode(0o640),
-    )
-    .expect("a mode can be set");
-    let link = place.path("home/policy.toml");
-    std::os::unix::fs::symlink("../dotfiles/policy.toml", &link).expect("a link can be made");
-    let said = place.run(["policy", "grant", "csv-query", "--config", "max_rows=1"]);
-    assert!(said.starts_with("exit: 0\n"), "{said}");
-    let written = place.read("dotfiles/policy.toml");
-    assert!(
-        written.starts_with("# Mine.\n\n[skills] # all\n"),
-        "{written}"
-    );
-    assert!(written.contains("max_rows"), "{written}");
-    assert!(link.is_symlink());
-    let metadata = fs::metadata(&link).expect("it is there");
-    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
-}
-
-/// The example in the README is one that the parser and the schema take.
+/// The example in the README is one that the parser and the schema take, and says of `csv-query` what
+/// is so.
 #[test]
 fn the_schema_describes_what_is_read() {
     let place = Place::new();
@@ -825,6 +540,33 @@ fn the_schema_describes_what_is_read() {
     if let Err(error) = schema.validate(&json(example)) {
         panic!("{error} at {}", error.instance_path());
     }
+    let policy: skillhost::Policy = example.parse().expect("it is a policy");
+    let manifest = fs::read_to_string(root().join("example-skills/csv-query/skill.toml"));
+    let manifest: Manifest = manifest
+        .expect("a file can be read")
+        .parse()
+        .expect("it is a manifest");
+    let entry = &policy.skills["csv-query"];
+    let (fitting, denials) = intersection(Some(&manifest.grants), &entry.grants);
+    assert_eq!(denials, [], "csv-query declares what it is granted");
+    assert_eq!(fitting.directories, entry.grants.directories);
+    let tool = |name: &str| Tool {
+        name: name.into(),
+        title: None,
+        description: String::new(),
+        input_schema: serde_json::json!({}),
+        output_schema: None,
+        annotations: Annotations::resolve(Some(true), None, Some(true), Some(false)),
+        marked_destructive: false,
+    };
+    let description = Description {
+        name: "csv-query".into(),
+        version: "0.1.0".into(),
+        description: String::new(),
+        tools: vec![tool("columns"), tool("query")],
+    };
+    let wants = Wants::new(Some(&manifest), &description);
+    assert_eq!(entry.confirmed[0].wanted.as_ref(), Some(&wants));
     for wrong in [
         "skill = {}",
         "[skills.a]\ngrant = {}",

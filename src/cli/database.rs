@@ -1,0 +1,125 @@
+//! The database that the queue is kept in.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
+use skillhost::queue::Queue;
+
+use super::complaint::Complaint;
+use super::host::{Interrupts, block_on};
+use super::{Session, explain};
+
+/// Where the queue is.
+#[derive(Clone, Default, Args)]
+pub struct DatabaseArgs {
+    /// Keep jobs in this SQLite file, or in this PostgreSQL database
+    ///
+    /// Without it, in queue.db in the folder of --home, or of the XDG Base Directory Specification:
+    /// usually ~/.local/share/skillhost. The file is made when it is first used.
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH|postgres://…",
+        env = "SKILLHOST_DATABASE",
+        hide_env_values = true,
+        value_hint = ValueHint::FilePath,
+        help_heading = "Global options"
+    )]
+    database: Option<String>,
+}
+
+impl fmt::Debug for DatabaseArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may have a password in it.
+        let shown = self.database.as_deref().map(shown);
+        f.debug_tuple("DatabaseArgs").field(&shown).finish()
+    }
+}
+
+/// A database as it was named.
+enum Database {
+    File(PathBuf),
+    Postgres(String),
+}
+
+impl DatabaseArgs {
+    fn database(&self, session: &Session) -> anyhow::Result<Database> {
+        Ok(match self.database.as_deref() {
+            None | Some("") => Database::File(session.places()?.queue()),
+            Some(url) if is_postgres(url) => Database::Postgres(url.to_owned()),
+            Some(other) if other.contains("://") => {
+                return Err(Complaint::usage(format!(
+                    "`{}` is neither a path nor a postgres:// URL",
+                    shown(other)
+                ))
+                .into());
+            }
+            Some(path) => Database::File(Path::new(path).to_owned()),
+        })
+    }
+
+    /// Opens the queue.
+    ///
+    /// # Errors
+    /// Where the database cannot be used.
+    pub async fn open(&self, session: &Session) -> anyhow::Result<Queue> {
+        match self.database(session)? {
+            Database::File(path) => {
+                Queue::open(&path).map_err(|error| explain::queue(error).into())
+            }
+            Database::Postgres(url) => Queue::connect(&url)
+                .await
+                .map_err(|error| explain::queue(error).into()),
+        }
+    }
+
+    /// Opens the queue and does something with it, on this thread alone.
+    ///
+    /// # Errors
+    /// Where the database cannot be used, or what is done with it fails.
+    pub fn with<T>(
+        &self,
+        session: &Session,
+        work: impl AsyncFnOnce(Queue, Interrupts) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        block_on(async |interrupts| work(self.open(session).await?, interrupts).await)
+    }
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// What may be shown of the name of a database: of a URL, neither user nor password nor parameters.
+fn shown(database: &str) -> String {
+    let Some((scheme, rest)) = database.split_once("://") else {
+        return database.to_owned();
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_sees_a_password() {
+        for (url, expected) in [
+            (
+                "postgres://me:p@ss@host:5432/jobs?password=x",
+                "postgres://host:5432/jobs",
+            ),
+            ("postgresql:///jobs", "postgresql:///jobs"),
+            ("jobs.db", "jobs.db"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+        let args = DatabaseArgs {
+            database: Some("postgres://me:secret@host/jobs".into()),
+        };
+        assert!(!format!("{args:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,130 @@
+//! What can be asked of a job beside what it does.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use skillhost::parse_duration;
+use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority, RetryPolicy};
+
+use super::moment::{Moment, at, moment};
+use crate::cli::complaint::Complaint;
+
+/// What is asked of a job beside its work.
+#[derive(Debug, Default, Args)]
+pub struct JobArgs {
+    /// How urgent it is: low, normal, high or critical
+    #[arg(long, value_name = "PRIORITY", value_parser = str::parse::<Priority>, help_heading = "Job")]
+    pub priority: Option<Priority>,
+    /// Run it no sooner than so long from now, such as 10m
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_duration,
+        conflicts_with = "at",
+        help_heading = "Job"
+    )]
+    pub delay: Option<Duration>,
+    /// Run it no sooner than then, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = at, help_heading = "Job")]
+    pub at: Option<DateTime<Utc>>,
+    /// The queue; `default` unless named
+    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    pub queue: Option<String>,
+    /// How many attempts it has in all; 5 unless said here or set for the tool or the queue
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)),
+        help_heading = "Job"
+    )]
+    pub attempts: Option<u32>,
+    /// Submit it once: while a job with this key has not ended, that one is the answer
+    #[arg(long, value_name = "KEY", help_heading = "Job")]
+    pub key: Option<String>,
+    /// Let the key hold for so long, whether the job has ended or not
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_duration,
+        requires = "key",
+        help_heading = "Job"
+    )]
+    pub key_for: Option<Duration>,
+    /// The moment after which its result is of no use: a time, or so long from now
+    #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Job")]
+    pub deadline: Option<Moment>,
+    /// On whose behalf: an organisation or account
+    #[arg(long, value_name = "TENANT", help_heading = "Job")]
+    pub tenant: Option<String>,
+    /// On whose behalf: a person
+    #[arg(long, value_name = "USER", help_heading = "Job")]
+    pub user: Option<String>,
+    /// A word to find it by
+    #[arg(long, value_name = "TAG", help_heading = "Job")]
+    pub tag: Vec<String>,
+    /// A note of your own, which nothing here reads
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Job")]
+    pub label: Vec<(String, String)>,
+    /// Send the result to this URL, http or https
+    #[arg(long, value_name = "URL", help_heading = "Job")]
+    pub callback: Option<String>,
+    /// Do not keep its output
+    #[arg(long, conflicts_with = "callback", help_heading = "Job")]
+    pub forget: bool,
+    /// Let it wait until it is resumed
+    #[arg(long, help_heading = "Job")]
+    pub paused: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+impl JobArgs {
+    /// The job with all that.
+    ///
+    /// # Errors
+    /// Where a label is given twice.
+    pub fn apply(self, mut job: NewJob, now: DateTime<Utc>) -> Result<NewJob, Complaint> {
+        use skillhost::queue::Mode;
+        job.priority = self.priority.unwrap_or_default();
+        if let Some(delay) = self.delay {
+            job = job.delay(delay);
+        }
+        if let Some(at) = self.at {
+            job = job.at(at);
+        }
+        if let Some(queue) = self.queue {
+            job.queue = queue;
+        }
+        job.retry = self.attempts.map(RetryPolicy::attempts);
+        job = match (self.key, self.key_for) {
+            (Some(key), Some(period)) => job.key_for(key, period),
+            (Some(key), None) => job.key(key),
+            (None, _) => job,
+        };
+        job.deadline = self.deadline.map(|deadline| deadline.from(now));
+        job.tenant = self.tenant;
+        job.user = self.user;
+        job.tags = self.tag.into_iter().collect();
+        for (key, value) in self.label {
+            if job.labels.insert(key.clone(), value).is_some() {
+                return Err(Complaint::usage(format!(
+                    "the label `{key}` is given twice"
+                )));
+            }
+        }
+        if let Some(url) = self.callback {
+            job = job.callback(Callback { url, secret: None });
+        }
+        if self.forget {
+            job.mode = Mode::FireAndForget;
+        }
+        job.paused = self.paused;
+        Ok(job)
+    }
+}

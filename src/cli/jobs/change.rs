@@ -1,0 +1,239 @@
+//! `skillhost jobs cancel`, `pause`, `resume`, `approve`, `refuse`, `priority` and `snooze`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+use skillhost::parse_duration;
+use skillhost::queue::{Priority, Queue};
+
+use super::id::{resolve, short};
+use super::moment::{Moment, at};
+use crate::cli::Session;
+use crate::cli::complaint::show_error;
+use crate::cli::console::{GOOD, print_json, styled};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::Exit;
+use crate::cli::explain;
+
+/// Which jobs, and how it is said what became of them.
+#[derive(Debug, Clone, Args)]
+struct Which {
+    /// Which jobs
+    #[arg(value_name = "ID", required = true)]
+    id: Vec<String>,
+    /// Print what became of each as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Cancel jobs: a waiting one at once, a running one by stopping it
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Let waiting jobs wait until they are resumed
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Let paused jobs go on
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Let jobs run that wait for somebody's word
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Do not let jobs run that wait for somebody's word: they are dead
+#[derive(Debug, Args)]
+pub struct RefuseArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    by: By,
+}
+
+/// Who says so.
+#[derive(Debug, Clone, Args)]
+struct By {
+    /// Who says so, for the record
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "somebody"
+    )]
+    by: String,
+}
+
+/// Give jobs another priority
+#[derive(Debug, Args)]
+pub struct PriorityArgs {
+    /// low, normal, high or critical
+    #[arg(value_name = "PRIORITY", value_parser = str::parse::<Priority>)]
+    priority: Priority,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Put waiting jobs off
+#[derive(Debug, Args)]
+pub struct SnoozeArgs {
+    #[command(flatten)]
+    which: Which,
+    /// For so long, such as 10m
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_duration,
+        required_unless_present = "until",
+        conflicts_with = "until"
+    )]
+    delay: Option<Duration>,
+    /// Until then, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = at)]
+    until: Option<DateTime<Utc>>,
+}
+
+/// What is done to jobs.
+enum Action {
+    Cancel,
+    Pause,
+    Resume,
+    Answer { approved: bool, by: String },
+    Priority(Priority),
+    Snooze(Moment),
+}
+
+/// Something that is done to jobs.
+pub struct Change {
+    which: Which,
+    action: Action,
+}
+
+macro_rules! change {
+    ($args:ty, $self:ident, $action:expr) => {
+        impl $args {
+            /// What is done to which jobs.
+            pub fn change($self) -> Change {
+                Change {
+                    action: $action,
+                    which: $self.which,
+                }
+            }
+        }
+    };
+}
+
+change!(CancelArgs, self, Action::Cancel);
+change!(PauseArgs, self, Action::Pause);
+change!(ResumeArgs, self, Action::Resume);
+change!(
+    ApproveArgs,
+    self,
+    Action::Answer {
+        approved: true,
+        by: self.by.by.clone(),
+    }
+);
+change!(
+    RefuseArgs,
+    self,
+    Action::Answer {
+        approved: false,
+        by: self.by.by.clone(),
+    }
+);
+change!(PriorityArgs, self, Action::Priority(self.priority));
+change!(
+    SnoozeArgs,
+    self,
+    Action::Snooze(match (self.until, self.delay) {
+        (Some(until), _) => Moment::At(until),
+        (None, delay) => Moment::In(delay.unwrap_or_default()),
+    })
+);
+
+impl Change {
+    /// Does it to each by itself, and says what became of it.
+    ///
+    /// # Errors
+    /// Where the queue cannot be written, or one that is named cannot be told. That it cannot be done
+    /// to some is said of each, and the exit code is then that of a usage error.
+    pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+        database.with(session, async |queue, _| {
+            let ids = resolve(&queue, &self.which.id).await?;
+            let answers = self.act(&queue, &ids).await.map_err(explain::queue)?;
+            let mut exit = Exit::Success;
+            let mut told: Vec<Value> = Vec::with_capacity(ids.len());
+            for (id, answer) in ids.iter().zip(answers) {
+                match answer {
+                    Ok(status) => {
+                        told.push(json!({"id": id, "status": status}));
+                        if !self.which.json {
+                            session.console.note(format_args!(
+                                "{} {} {}",
+                                styled(GOOD, "✓"),
+                                short(id),
+                                self.said(status.as_str())
+                            ));
+                        }
+                    }
+                    Err(error) => {
+                        exit = Exit::Usage;
+                        told.push(json!({"id": id, "error": error.to_string()}));
+                        show_error(&error.to_string());
+                    }
+                }
+            }
+            if self.which.json {
+                print_json(session.console, &told)?;
+            }
+            Ok(exit)
+        })
+    }
+
+    async fn act(
+        &self,
+        queue: &Queue,
+        ids: &[uuid::Uuid],
+    ) -> Result<
+        Vec<Result<skillhost::queue::JobStatus, skillhost::queue::QueueError>>,
+        skillhost::queue::QueueError,
+    > {
+        match &self.action {
+            Action::Cancel => queue.cancel(ids).await,
+            Action::Pause => queue.pause(ids).await,
+            Action::Resume => queue.resume(ids).await,
+            Action::Answer { approved, by } => queue.answer(ids, *approved, by).await,
+            Action::Priority(priority) => queue.set_priority(ids, *priority).await,
+            Action::Snooze(until) => queue.snooze(ids, until.from(queue.now())).await,
+        }
+    }
+
+    fn said(&self, status: &str) -> String {
+        match &self.action {
+            // It is stopped, and then cancelled.
+            Action::Cancel if status == "running" => "is told to stop".to_owned(),
+            Action::Priority(priority) => format!("has priority {priority}"),
+            Action::Answer { approved: true, .. } => "may run".to_owned(),
+            Action::Snooze(_) => "is put off".to_owned(),
+            _ => format!("is {status}"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `skillhost jobs dead replay`: once more.
+
+use clap::Args;
+use serde_json::{Value, json};
+use skillhost::queue::{
+    MAX_ATTEMPTS, Queue, QueueError, Replay, ReplayVersion, RetryPolicy, Submitted,
+};
+use uuid::Uuid;
+
+use crate::cli::Session;
+use crate::cli::complaint::{Complaint, show_error};
+use crate::cli::console::{GOOD, print_json, styled};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::Exit;
+use crate::cli::jobs::filter::SelectionArgs;
+use crate::cli::jobs::id::short;
+use crate::cli::run::{LimitArgs, limits};
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost jobs dead replay 3f2a9c1e
+  skillhost jobs dead replay --all --cause fuel --fuel 20G
+  skillhost jobs dead replay --all --skill text-stats --current";
+
+/// Try dead jobs again, as new jobs that are linked to the old ones
+///
+/// A job that is being replayed already is not replayed twice.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Take the version of the skill that goes by its name now, rather than exactly what ran
+    #[arg(long)]
+    current: bool,
+    /// How many attempts they have in all, rather than as many as before
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS))
+    )]
+    attempts: Option<u32>,
+    /// Limits to raise; the others stay as they were asked for.
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Print what became of each as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Replays dead jobs.
+///
+/// # Errors
+/// Where the queue cannot be used. That one cannot be replayed is said of it, and the others are.
+pub fn replay(
+    args: &ReplayArgs,
+    database: &DatabaseArgs,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let (limits, stack) = limits(&args.limits)?;
+    if stack.is_some() {
+        return Err(
+            Complaint::usage("the size of the stack is the worker's, not the job's")
+                .hint("`skillhost worker --stack SIZE`")
+                .into(),
+        );
+    }
+    let how = Replay {
+        limits,
+        version: match args.current {
+            true => ReplayVersion::Current,
+            false => ReplayVersion::Same,
+        },
+        retry: None,
+    };
+    database.with(session, async |queue, _| {
+        let ids = args.selection.dead(&queue).await?;
+        if ids.is_empty() {
+            session.console.note("no dead jobs");
+        }
+        let mut exit = Exit::Success;
+        let mut told: Vec<Value> = Vec::new();
+        for id in ids {
+            match one(&queue, id, &how, args.attempts).await {
+                Ok(Submitted { id: new, existing }) => {
+                    told.push(json!({"id": id, "replayed_as": new, "existing": existing}));
+                    if !args.json {
+                        session.console.note(format_args!(
+                            "{} {} is replayed as {new}{}",
+                            styled(GOOD, "✓"),
+                            short(&id),
+                            if existing { ", as it was already" } else { "" }
+                        ));
+                    }
+                }
+                Err(error) => {
+                    exit = Exit::Usage;
+                    told.push(json!({"id": id, "error": error.to_string()}));
+                    show_error(&error.to_string());
+                }
+            }
+        }
+        if args.json {
+            print_json(session.console, &told)?;
+        }
+        Ok(exit)
+    })
+}
+
+async fn one(
+    queue: &Queue,
+    id: Uuid,
+    how: &Replay,
+    attempts: Option<u32>,
+) -> Result<Submitted, QueueError> {
+    let Some(max_attempts) = attempts else {
+        return queue.replay(id, how).await;
+    };
+    let job = queue.job(id).await?;
+    let how = Replay {
+        retry: Some(RetryPolicy {
+            max_attempts,
+            ..job.retry.policy
+        }),
+        ..how.clone()
+    };
+    queue.replay(id, &how).await
+}

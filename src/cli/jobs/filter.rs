@@ -1,0 +1,150 @@
+//! Which jobs are meant.
+
+use clap::Args;
+use skillhost::queue::{Filter, Job, JobStatus, Kind, Queue};
+
+use crate::cli::complaint::Complaint;
+use crate::cli::{explain, jobs::id};
+
+/// What jobs are filtered by. All that are named must hold.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FilterArgs {
+    /// Of this queue
+    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    pub queue: Option<String>,
+    /// Of this tenant
+    #[arg(long, value_name = "TENANT", help_heading = "Filter")]
+    pub tenant: Option<String>,
+    /// Of this skill, by name
+    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    pub skill: Option<String>,
+    /// With this tag
+    #[arg(long, value_name = "TAG", help_heading = "Filter")]
+    pub tag: Option<String>,
+    /// Dead, paused or waiting for this cause, such as fuel, trap or skill_error
+    #[arg(long, value_name = "CAUSE", help_heading = "Filter")]
+    pub cause: Option<String>,
+    /// Of this kind: execution, maintenance, custom or callback
+    #[arg(long, value_name = "KIND", value_parser = str::parse::<Kind>, help_heading = "Filter")]
+    pub kind: Option<Kind>,
+}
+
+/// Which page of them.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PageArgs {
+    /// At most so many, the last submitted first
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub limit: u32,
+    /// Only those that were submitted before this job: the next page
+    #[arg(long, value_name = "ID")]
+    pub before: Option<String>,
+}
+
+impl FilterArgs {
+    /// Whether nothing is named.
+    pub fn is_empty(&self) -> bool {
+        let texts = [
+            &self.queue,
+            &self.tenant,
+            &self.skill,
+            &self.tag,
+            &self.cause,
+        ];
+        texts.iter().all(|text| text.is_none()) && self.kind.is_none()
+    }
+
+    /// As the queue wants it.
+    pub fn filter(&self, status: &[JobStatus]) -> Filter {
+        Filter {
+            status: status.to_vec(),
+            kind: self.kind,
+            queue: self.queue.clone(),
+            tenant: self.tenant.clone(),
+            skill: self.skill.clone(),
+            tag: self.tag.clone(),
+            cause: self.cause.clone(),
+            ..Filter::default()
+        }
+    }
+
+    /// One page of the jobs that are meant.
+    ///
+    /// # Errors
+    /// Where the queue cannot be read, or the page begins nowhere.
+    pub async fn page(
+        &self,
+        queue: &Queue,
+        status: &[JobStatus],
+        page: &PageArgs,
+    ) -> anyhow::Result<Vec<Job>> {
+        let before = match &page.before {
+            Some(before) => {
+                let id = id::resolve_one(queue, before).await?;
+                // Before a job that is not there, there is nothing: that would look like the end.
+                queue.job(id).await.map_err(explain::queue)?;
+                Some(id)
+            }
+            None => None,
+        };
+        let filter = Filter {
+            before,
+            limit: Some(page.limit as usize),
+            ..self.filter(status)
+        };
+        Ok(queue.list(&filter).await.map_err(explain::queue)?)
+    }
+}
+
+/// Jobs that were named, or all that a filter holds for.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SelectionArgs {
+    /// Which jobs
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub id: Vec<String>,
+    /// All of them, or those that the filter holds for
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// How many are looked up at a time.
+const PAGE: usize = 1_000;
+
+impl SelectionArgs {
+    /// The dead jobs that are meant.
+    ///
+    /// # Errors
+    /// Where the queue cannot be read, or one that is named is not there.
+    pub async fn dead(&self, queue: &Queue) -> anyhow::Result<Vec<uuid::Uuid>> {
+        if !self.all {
+            if !self.filter.is_empty() {
+                let message = "a filter goes with --all, and not with single jobs";
+                return Err(Complaint::usage(message).into());
+            }
+            return id::resolve(queue, &self.id).await;
+        }
+        let mut ids = Vec::new();
+        let mut filter = Filter {
+            limit: Some(PAGE),
+            ..self.filter.filter(&[JobStatus::Dead])
+        };
+        loop {
+            let page = queue.list(&filter).await.map_err(explain::queue)?;
+            ids.extend(page.iter().map(|job| job.id));
+            match page.last() {
+                Some(last) if page.len() == PAGE => filter.before = Some(last.id),
+                _ => return Ok(ids),
+            }
+        }
+    }
+}

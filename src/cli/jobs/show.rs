@@ -1,0 +1,284 @@
+//! `skillhost jobs show`: all that is known of one job.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+use skillhost::ExecutionRequest;
+use skillhost::queue::{Attempt, Due, Job, JobStatus, Queue, Work};
+use skillhost::text::printable;
+
+use super::id::resolve_one;
+use super::list::what;
+use super::moment::{distance, written};
+use crate::cli::Session;
+use crate::cli::console::{BOLD, DIM, HINT, print, print_json, styled};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::Exit;
+use crate::cli::table::Table;
+use crate::cli::{explain, grants, units};
+use skillhost::grant::Grants;
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost jobs show 3f2a9c1e
+  skillhost jobs show 3f2a9c1e --json | jq '.result.output'";
+
+/// Show a job: what it does, where it stands, each attempt, and what it came to
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ShowArgs {
+    /// The job
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print everything as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows a job.
+///
+/// # Errors
+/// Where there is none.
+pub fn show(args: &ShowArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+    database.with(session, async |queue, _| {
+        let id = resolve_one(&queue, &args.id).await?;
+        let whole = Whole::read(&queue, id).await?;
+        if args.json {
+            print_json(
+                session.console,
+                &json!({
+                    "job": whole.job,
+                    "attempts": whole.attempts,
+                    "progress": whole.progress,
+                    "result": whole.result,
+                }),
+            )?;
+        } else {
+            print(whole.text(queue.now()))?;
+        }
+        Ok(Exit::Success)
+    })
+}
+
+/// A job with all that belongs to it.
+pub struct Whole {
+    /// The job.
+    pub job: Job,
+    /// Its attempts.
+    pub attempts: Vec<Attempt>,
+    progress: Option<Value>,
+    result: Option<Value>,
+}
+
+impl Whole {
+    /// Reads a job with all that belongs to it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn read(queue: &Queue, id: uuid::Uuid) -> anyhow::Result<Self> {
+        Ok(Whole {
+            job: queue.job(id).await.map_err(explain::queue)?,
+            attempts: queue.attempts(id).await.map_err(explain::queue)?,
+            progress: queue.progress(id).await.map_err(explain::queue)?,
+            result: queue.result(id).await.map_err(explain::queue)?,
+        })
+    }
+
+    /// For a person.
+    pub fn text(&self, now: DateTime<Utc>) -> String {
+        let mut out = String::new();
+        let job = &self.job;
+        let _ = writeln!(out, "{} {}", styled(BOLD, what(job)), styled(DIM, job.id));
+        out.push_str(&self.standing(now).to_string());
+        if let Work::Execution { request } = &job.submitted.work {
+            out.push_str(&asked(request));
+        }
+        if !self.attempts.is_empty() {
+            let _ = writeln!(out, "\n{}", styled(BOLD, "Attempts"));
+            for attempt in &self.attempts {
+                out.push_str(&told(attempt));
+            }
+        }
+        if let Some(output) = self.result.as_ref().and_then(|result| result.get("output")) {
+            let _ = writeln!(out, "\n{}", styled(BOLD, "Output"));
+            let _ = writeln!(out, "  {}", cut(&output.to_string()));
+        }
+        let hint = self.hint();
+        if let Some(hint) = hint {
+            let _ = writeln!(out, "\n{}: {hint}", styled(HINT, "hint"));
+        }
+        out
+    }
+
+    fn standing(&self, now: DateTime<Utc>) -> Table {
+        let job = &self.job;
+        let submitted = &job.submitted;
+        let mut table = Table::new(2);
+        let mut row = |name: &str, value: String| {
+            table.row([name.to_owned(), printable(&value, false).into_owned()]);
+        };
+        let when = |at: DateTime<Utc>| format!("{} ({})", written(at), distance(at, now));
+        let status = match &job.cause {
+            Some(cause) => format!("{}: {cause}", job.status),
+            None => job.status.to_string(),
+        };
+        row("status", status);
+        row("priority", job.priority.to_string());
+        row("queue", job.queue.clone());
+        for (name, value) in [("tenant", &job.tenant), ("user", &job.user)] {
+            if let Some(value) = value {
+                row(name, value.clone());
+            }
+        }
+        row(
+            "attempts",
+            format!("{} of {}", job.attempts, job.max_attempts),
+        );
+        row("submitted", when(job.created_at));
+        if job.status.is_waiting() && (job.scheduled_at > now || submitted.due != Due::Now) {
+            row("runs", when(job.scheduled_at));
+        }
+        for (name, at) in [
+            ("started", job.started_at),
+            ("ended", job.completed_at),
+            ("deadline", job.deadline),
+        ] {
+            if let Some(at) = at {
+                row(name, when(at));
+            }
+        }
+        if job.cancel_requested && job.status == JobStatus::Running {
+            row("cancelled", "asked for".to_owned());
+        }
+        if let Some(progress) = &self.progress {
+            let percent = progress.get("percent").and_then(Value::as_f64);
+            let step = progress.get("step").and_then(Value::as_str);
+            let percent = percent.map(|percent| format!("{percent:.0} %"));
+            let parts = [percent.as_deref(), step];
+            let parts: Vec<&str> = parts.into_iter().flatten().collect();
+            row("progress", parts.join(" · "));
+        }
+        if let Some(key) = &submitted.key {
+            row("key", key.key.clone());
+        }
+        if !submitted.tags.is_empty() {
+            let tags: Vec<&str> = submitted.tags.iter().map(String::as_str).collect();
+            row("tags", tags.join(", "));
+        }
+        for (key, value) in &submitted.labels {
+            row("label", format!("{key} = {value}"));
+        }
+        if let Some(before) = submitted.replay_of {
+            row("replays", before.to_string());
+        }
+        if let Some(schedule) = &submitted.schedule {
+            row("schedule", schedule.clone());
+        }
+        table
+    }
+
+    fn hint(&self) -> Option<String> {
+        let id = super::id::short(&self.job.id);
+        let cause = self.job.cause.as_deref().unwrap_or_default();
+        match self.job.status {
+            JobStatus::Dead => Some(format!("`skillhost jobs dead replay {id}` tries again")),
+            JobStatus::Paused if cause == "approval_needed" => {
+                Some(format!("`skillhost jobs approve {id}` lets it run"))
+            }
+            JobStatus::Paused => Some(format!("`skillhost jobs resume {id}` lets it go on")),
+            _ => None,
+        }
+    }
+}
+
+/// The most characters of a value that is shown.
+const MOST: usize = 2_000;
+
+/// A value, cut where it is long.
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(MOST).collect();
+    if shown.len() < text.len() {
+        shown.push_str("… (--json has all of it)");
+    }
+    printable(&shown, false).into_owned()
+}
+
+/// What is asked of a skill.
+fn asked(request: &ExecutionRequest) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "\n{}", styled(BOLD, "Request"));
+    let mut table = Table::new(2);
+    table.row(["skill".to_owned(), request.skill.to_string()]);
+    table.row(["input".to_owned(), cut(&request.input.to_string())]);
+    for attachment in &request.attachments {
+        table.row([
+            "attached".to_owned(),
+            format!(
+                "{} ({})",
+                printable(&attachment.name, false),
+                skillhost::limits::display_bytes(attachment.data.len() as u64)
+            ),
+        ]);
+    }
+    for (name, value) in units::limits(&request.limits) {
+        table.row(["limit".to_owned(), format!("{name} {value}")]);
+    }
+    out.push_str(&table.to_string());
+    out.push_str(&grants::table(&request.grants, &Grants::default()).to_string());
+    out
+}
+
+/// One attempt: how it ended, with what, and what it cost.
+fn told(attempt: &Attempt) -> String {
+    let mut out = String::new();
+    let took = (attempt.ended_at - attempt.started_at)
+        .to_std()
+        .unwrap_or_default();
+    let mut parts = vec![
+        attempt.status.replace('_', " "),
+        units::duration(took),
+        format!("at {}", written(attempt.started_at)),
+    ];
+    let details = &attempt.details;
+    if let Some(fuel) = details.pointer("/usage/fuel").and_then(Value::as_u64) {
+        parts.push(format!("{} fuel", units::count(fuel)));
+    }
+    if !attempt.counted {
+        parts.push("not counted".to_owned());
+    }
+    let _ = writeln!(out, "  {}  {}", attempt.attempt, parts.join(" · "));
+    let text = |pointer: &str| {
+        let text = details.pointer(pointer).and_then(Value::as_str)?;
+        Some(cut(text)).filter(|text| !text.is_empty())
+    };
+    if let Some(message) = text("/failure/message") {
+        let _ = writeln!(out, "     {message}");
+    }
+    if let Some(hint) = text("/failure/hint") {
+        let _ = writeln!(out, "     {}: {hint}", styled(HINT, "hint"));
+    }
+    if let (Some(name), Some(version), Some(digest)) = (
+        text("/skill/name"),
+        text("/skill/version"),
+        text("/skill/digest"),
+    ) {
+        let _ = writeln!(out, "     {name} {version} ({digest})");
+    }
+    if let Some(limits) = details.get("limits") {
+        let named = ["fuel", "memory_bytes", "wall_time_ms", "output_bytes"];
+        let limits: Vec<String> = units::limits(limits)
+            .into_iter()
+            .filter(|(name, _)| named.contains(&name.as_str()))
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        if !limits.is_empty() {
+            let _ = writeln!(out, "     limits: {}", limits.join(", "));
+        }
+    }
+    if let Some(stderr) = text("/stderr") {
+        let _ = writeln!(out, "     stderr: {stderr}");
+    }
+    out
+}

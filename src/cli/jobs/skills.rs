@@ -1,0 +1,214 @@
+//! The skills of jobs that are to be submitted: found, loaded and asked once each.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use skillhost::queue::{Due, NewJob};
+use skillhost::skill::{Package, SkillRef};
+use skillhost::{ExecutionRequest, Failure, Skill};
+
+use super::asked::JobArgs;
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::exit::Exit;
+use crate::cli::grants::Typed;
+use crate::cli::host::{CommandHost, Interrupts, Settings};
+use crate::cli::locate;
+use crate::cli::packages::Packages;
+use crate::cli::run::Asked;
+
+/// Loads the skills of jobs, and checks jobs against them.
+pub struct Skills<'s> {
+    session: &'s Session,
+    host: CommandHost,
+    packages: Packages,
+    known: HashMap<PathBuf, Known>,
+}
+
+/// A skill by what was typed for it.
+struct Known {
+    skill: Skill,
+    /// How jobs refer to it.
+    reference: SkillRef,
+    /// What must be kept, where a path was typed.
+    package: Option<Package>,
+}
+
+/// A job that may be submitted, and what must be kept for it.
+pub struct Checked {
+    /// The job.
+    pub job: NewJob,
+    /// What was typed for its skill.
+    pub typed: PathBuf,
+}
+
+impl<'s> Skills<'s> {
+    /// A host that skills are loaded with. The policy holds for it, as it will for the worker.
+    ///
+    /// # Errors
+    /// Where the host or the policy cannot be used.
+    pub fn open(session: &'s Session) -> anyhow::Result<Self> {
+        let host = CommandHost::open(session, Settings::default())?;
+        host.host.set_policy(session.policy_file()?.read()?);
+        Ok(Skills {
+            session,
+            host,
+            packages: Packages::new(session.places()?.packages()),
+            known: HashMap::new(),
+        })
+    }
+
+    /// The job that does what was asked, if it would be admitted now.
+    ///
+    /// # Errors
+    /// What `run` would answer that does not even begin: no such skill or tool, an input that does
+    /// not fit, a grant that the skill does not declare.
+    pub async fn check(
+        &mut self,
+        typed: &Path,
+        asked: Asked,
+        job: JobArgs,
+        now: DateTime<Utc>,
+        interrupts: &mut Interrupts,
+    ) -> anyhow::Result<Checked> {
+        if asked.stack_bytes.is_some() {
+            return Err(
+                Complaint::usage("the size of the stack is the worker's, not the job's")
+                    .hint("`skillhost worker --stack SIZE`")
+                    .into(),
+            );
+        }
+        let known = self.known(typed, interrupts).await?;
+        let (reference, skill) = (known.reference.clone(), known.skill.clone());
+        let (mut request, hints) = asked.request(&skill);
+        make_absolute(&mut request)?;
+        if let Some(failure) = self.host.host.can_execute(&request).refusal {
+            return Err(refused(&failure, &hints, &skill, typed).into());
+        }
+        request.skill = reference;
+        let mut new = job.apply(NewJob::execution(request), now)?;
+        new.skill = Some(skill.identity().name.clone());
+        Ok(Checked {
+            job: new,
+            typed: typed.to_owned(),
+        })
+    }
+
+    async fn known(&mut self, typed: &Path, interrupts: &mut Interrupts) -> anyhow::Result<&Known> {
+        if !self.known.contains_key(typed) {
+            let located = locate::find(typed, self.session)?;
+            let skill = self
+                .host
+                .load(located.package.clone(), typed, interrupts)
+                .await?;
+            let known = match located.installed {
+                // The name stays a name: what a worker has installed by then is what is meant.
+                Some(reference) => Known {
+                    skill,
+                    reference,
+                    package: None,
+                },
+                None => Known {
+                    reference: skill.digest().into(),
+                    skill,
+                    package: Some(located.package),
+                },
+            };
+            self.known.insert(typed.to_owned(), known);
+        }
+        self.known
+            .get(typed)
+            .ok_or_else(|| Complaint::new(Exit::Host, "a skill was lost").into())
+    }
+
+    /// Keeps what workers will need, where that is not installed.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn keep(&self, checked: &[Checked], now: DateTime<Utc>) -> anyhow::Result<()> {
+        let mut until: HashMap<&Path, DateTime<Utc>> = HashMap::new();
+        for Checked { job, typed } in checked {
+            let due = match job.due {
+                Due::Now => now,
+                Due::AfterMs(delay) => i64::try_from(delay)
+                    .ok()
+                    .and_then(|delay| {
+                        now.checked_add_signed(chrono::TimeDelta::milliseconds(delay))
+                    })
+                    .unwrap_or(now),
+                Due::At(at) => at,
+            };
+            let entry = until.entry(typed).or_insert(now);
+            *entry = due.max(*entry);
+        }
+        for (typed, until) in until {
+            if let Some(package) = self
+                .known
+                .get(typed)
+                .and_then(|known| known.package.as_ref())
+            {
+                self.packages.keep(package, SystemTime::from(until))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A job for a skill that is not here, as it was asked, and unchecked.
+///
+/// # Errors
+/// Where the skill is named by a path.
+pub fn unchecked(
+    typed: &Path,
+    asked: Asked,
+    job: JobArgs,
+    now: DateTime<Utc>,
+) -> anyhow::Result<NewJob> {
+    let reference: Option<SkillRef> = typed.to_str().and_then(|text| text.parse().ok());
+    let Some(reference) = reference else {
+        let message = format!(
+            "`{}` is no name of a skill, and --unchecked takes nothing else",
+            typed.display()
+        );
+        return Err(Complaint::usage(message).into());
+    };
+    let mut request = asked.request_for(reference);
+    make_absolute(&mut request)?;
+    Ok(job.apply(NewJob::execution(request), now)?)
+}
+
+/// Names the folders that are granted in full: a worker stands elsewhere.
+fn make_absolute(request: &mut ExecutionRequest) -> anyhow::Result<()> {
+    for directory in &mut request.grants.directories {
+        directory.host = std::path::absolute(&directory.host)?;
+    }
+    Ok(())
+}
+
+/// Why a job is not even submitted.
+fn refused(failure: &Failure, hints: &[String], skill: &Skill, typed: &Path) -> Complaint {
+    let complaint = Complaint::new(
+        Exit::of(failure.status(), Some(failure)),
+        failure.message.clone(),
+    );
+    let mut all: Vec<String> = failure.hint.iter().cloned().collect();
+    all.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
+    if matches!(failure.cause, skillhost::Cause::InvalidInput { .. }) {
+        all.extend_from_slice(hints);
+    }
+    all.dedup();
+    if all.is_empty() {
+        all.push(format!(
+            "`skillhost inspect {}` shows what the tool takes",
+            typed.display()
+        ));
+    }
+    let typed = Typed::new(&skill.identity().name, typed);
+    all.iter().fold(complaint, |complaint, hint| {
+        let mut hint = hint.to_string();
+        typed.in_hint(&mut hint);
+        complaint.hint(hint)
+    })
+}

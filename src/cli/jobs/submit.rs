@@ -1,0 +1,350 @@
+//! `skillhost jobs submit`: work for later, or for elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueHint};
+use serde_json::json;
+use skillhost::queue::{NewJob, Queue, Submitted};
+
+use super::asked::JobArgs;
+use super::end::{Shown, show_end};
+use super::lines::{self, Line};
+use super::skills::{Skills, unchecked};
+use super::watch::{Look, follow};
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{print, print_json, say};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::{CODES, Exit};
+use crate::cli::explain;
+use crate::cli::host::Interrupts;
+use crate::cli::locate::SKILL_HELP;
+use crate::cli::run::{Asked, RequestArgs};
+
+/// How many jobs are submitted in one transaction.
+const BATCH: usize = 512;
+
+/// What is asked of one job stands in its line.
+const OF_ONE: [&str; 34] = [
+    "skill",
+    "tool",
+    "wait",
+    "input",
+    "arg",
+    "attach",
+    "fuel",
+    "memory",
+    "timeout",
+    "output_limit",
+    "limit",
+    "dir",
+    "scratch",
+    "http",
+    "socket",
+    "address",
+    "env",
+    "config",
+    "clock",
+    "random",
+    "priority",
+    "delay",
+    "at",
+    "queue",
+    "attempts",
+    "key",
+    "deadline",
+    "tenant",
+    "user",
+    "tag",
+    "label",
+    "callback",
+    "forget",
+    "paused",
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  Submit a job, and get its id:
+    skillhost jobs submit text-stats --arg text='to be or not to be'
+  Urgently, under a key, so that a second submission is the same job:
+    skillhost jobs submit text-stats -i @input.json --priority high --key report-17
+  Tonight, with more fuel, and three attempts at most:
+    skillhost jobs submit ./my-skill --at 2026-01-31T23:00:00+01:00 --fuel 20G --attempts 3
+  Wait for the result, as `run` would print it:
+    skillhost jobs submit text-stats --arg text='to be' --wait
+  Many: a JSON object a line, with skill, tool, input, and any option under its long name:
+    echo '{\"skill\": \"text-stats\", \"input\": {\"text\": \"a\"}, \"priority\": \"low\"}' |
+        skillhost jobs submit --from -";
+
+/// Submit a job: a tool of a skill, to be run by a worker
+///
+/// Prints the job's id. What `run` would refuse at once is refused here: an unknown tool, an input
+/// that does not fit, a grant that the skill does not declare. An installed skill is submitted by its
+/// name, and a worker runs what it has installed by then; write a digest to mean exactly one. A skill
+/// that is named by a path is kept for the workers of the same home, for 30 days past its last use.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{CODES}"))]
+pub struct SubmitArgs {
+    #[arg(
+        value_name = "SKILL",
+        value_hint = ValueHint::AnyPath,
+        required_unless_present = "from",
+        help = SKILL_HELP
+    )]
+    skill: Option<PathBuf>,
+    /// The tool; may be left out where the skill has one only
+    #[arg(value_name = "TOOL")]
+    tool: Option<String>,
+    /// What is asked of the skill.
+    #[command(flatten)]
+    request: RequestArgs,
+    /// What is asked of the job.
+    #[command(flatten)]
+    job: JobArgs,
+    /// Submit a job for each line of a file; of standard input with -
+    ///
+    /// A line is a JSON object with `skill`, `tool`, `input`, and any option under its long name. All
+    /// lines are checked before the first is submitted.
+    #[arg(
+        long,
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        conflicts_with_all = OF_ONE,
+        help_heading = "Submission"
+    )]
+    from: Option<PathBuf>,
+    /// Do not look at the skill: it is not installed here, but where the workers are
+    ///
+    /// Values of --arg are then taken as text; write KEY:=JSON for others.
+    #[arg(long, help_heading = "Submission")]
+    unchecked: bool,
+    /// Wait until the job has ended, and print its result and exit as `run` does
+    #[arg(long, conflicts_with_all = ["forget", "paused"], help_heading = "Submission")]
+    wait: bool,
+    /// Write the attachments of the result to this folder; no file that is there is overwritten
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        requires = "wait",
+        help_heading = "Submission"
+    )]
+    out: Option<PathBuf>,
+    /// Print what was submitted, or with --wait the whole result, as JSON
+    #[arg(long, help_heading = "Submission")]
+    json: bool,
+}
+
+/// Submits jobs.
+///
+/// # Errors
+/// Where one of them cannot be accepted: then none is.
+pub fn submit(
+    args: SubmitArgs,
+    database: &DatabaseArgs,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let many = args.from.is_some();
+    let (wait, json, no_look) = (args.wait, args.json, args.unchecked);
+    let out = args.out;
+    let typed = args.skill.clone().unwrap_or_default();
+    let lines = match (args.from, args.skill) {
+        (Some(path), _) => lines::read(&path)?,
+        (None, Some(skill)) => {
+            let line = Line {
+                skill,
+                tool: args.tool,
+                request: args.request,
+                job: args.job,
+            };
+            vec![(0, line)]
+        }
+        (None, None) => return Err(Complaint::usage("no skill is named").into()),
+    };
+    if let Some(out) = &out {
+        std::fs::create_dir_all(out).map_err(|error| {
+            Complaint::usage(format!(
+                "cannot make the folder `{}`: {error}",
+                out.display()
+            ))
+        })?;
+    }
+    database.with(session, async |queue, mut interrupts| {
+        let now = queue.now();
+        let jobs = check(lines, no_look, now, session, &mut interrupts).await?;
+        let after = queue.last_event().await.map_err(explain::queue)?;
+        let mut submitted = Vec::with_capacity(jobs.len());
+        for batch in jobs.chunks(BATCH) {
+            let answers = queue
+                .submit_all(batch.to_vec())
+                .await
+                .map_err(|error| stopped(error, submitted.len()))?;
+            submitted.extend(answers);
+        }
+        if many {
+            show_many(&submitted, json, session)?;
+            return Ok(Exit::Success);
+        }
+        let Some(&one) = submitted.first() else {
+            return Ok(Exit::Success);
+        };
+        show_one(one, wait, json, session)?;
+        if !wait {
+            return Ok(Exit::Success);
+        }
+        no_worker(&queue, session).await?;
+        let look = Look::bars_only(session.console);
+        let ended = tokio::select! {
+            ended = follow(&queue, one.id, after, look) => ended?,
+            () = interrupts.next() => {
+                say(format_args!("no longer waiting; job {} goes on", one.id));
+                return Ok(Exit::Cancelled);
+            }
+        };
+        let shown = Shown {
+            json,
+            out: out.as_deref(),
+            typed: &typed,
+        };
+        show_end(&queue, &ended, &shown, session.console).await
+    })
+}
+
+/// Checks every line, and keeps what the jobs will need.
+async fn check(
+    lines: Vec<(usize, Line)>,
+    no_look: bool,
+    now: DateTime<Utc>,
+    session: &Session,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Vec<NewJob>> {
+    let mut jobs = Vec::with_capacity(lines.len());
+    if no_look {
+        for (number, line) in lines {
+            let Line {
+                skill,
+                tool,
+                request,
+                job,
+            } = line;
+            let checked =
+                Asked::new(tool, request).and_then(|asked| unchecked(&skill, asked, job, now));
+            jobs.push(checked.map_err(|error| on_line(number, error))?);
+        }
+        return Ok(jobs);
+    }
+    let mut skills = Skills::open(session)?;
+    let mut checked = Vec::with_capacity(lines.len());
+    for (number, line) in lines {
+        let Line {
+            skill,
+            tool,
+            request,
+            job,
+        } = line;
+        let one = match Asked::new(tool, request) {
+            Ok(asked) => {
+                if number == 0 {
+                    asked.warn_of_ceiling(session.console);
+                }
+                skills.check(&skill, asked, job, now, interrupts).await
+            }
+            Err(error) => Err(error),
+        };
+        checked.push(one.map_err(|error| on_line(number, error))?);
+    }
+    skills.keep(&checked, now)?;
+    jobs.extend(checked.into_iter().map(|checked| checked.job));
+    Ok(jobs)
+}
+
+/// A job that was checked, and that what it needs is kept for.
+///
+/// # Errors
+/// Where it cannot be accepted.
+pub async fn prepared(
+    skill: &Path,
+    tool: Option<String>,
+    request: RequestArgs,
+    job: JobArgs,
+    now: DateTime<Utc>,
+    session: &Session,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<NewJob> {
+    let line = Line {
+        skill: skill.to_owned(),
+        tool,
+        request,
+        job,
+    };
+    let checked = check(vec![(0, line)], false, now, session, interrupts).await?;
+    let none = || Complaint::usage("no skill is named").into();
+    checked.into_iter().next().ok_or_else(none)
+}
+
+/// An error with the number of the line, where there are lines.
+fn on_line(number: usize, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Complaint>() {
+        Ok(complaint) if number > 0 => lines::at(number, complaint).into(),
+        Ok(complaint) => complaint.into(),
+        Err(error) => error,
+    }
+}
+
+/// A queue that refused a batch, and how many had been submitted before.
+fn stopped(error: skillhost::queue::QueueError, before: usize) -> Complaint {
+    let complaint = explain::queue(error);
+    match before {
+        0 => complaint,
+        _ => complaint.detail(format!(
+            "the first {before} jobs were submitted before that, and the others were not"
+        )),
+    }
+}
+
+fn show_one(one: Submitted, wait: bool, json: bool, session: &Session) -> anyhow::Result<()> {
+    let Submitted { id, existing } = one;
+    match (wait, json) {
+        // Standard output is the result's.
+        (true, _) => session.console.note(format_args!("job {id}")),
+        (false, true) => print_json(session.console, &json!({"id": id, "existing": existing}))?,
+        (false, false) => print(format_args!("{id}\n"))?,
+    }
+    if existing {
+        session
+            .console
+            .note("already there: a job with this key had been submitted before");
+    }
+    Ok(())
+}
+
+fn show_many(submitted: &[Submitted], json: bool, session: &Session) -> anyhow::Result<()> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for Submitted { id, existing } in submitted {
+        let _ = match json {
+            true => writeln!(text, "{}", json!({"id": id, "existing": existing})),
+            false => writeln!(text, "{id}"),
+        };
+    }
+    print(text)?;
+    let existing = submitted.iter().filter(|one| one.existing).count();
+    let fresh = submitted.len() - existing;
+    session.console.note(match existing {
+        0 => format!("{fresh} submitted"),
+        _ => format!("{fresh} submitted, {existing} already there"),
+    });
+    Ok(())
+}
+
+/// Says so where nobody is there to do it.
+async fn no_worker(queue: &Queue, session: &Session) -> anyhow::Result<()> {
+    let statistics = queue.statistics(1).await.map_err(explain::queue)?;
+    if statistics.active_workers == 0 {
+        session
+            .console
+            .warn("no worker is running; start one with `skillhost worker`");
+    }
+    Ok(())
+}

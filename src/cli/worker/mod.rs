@@ -1,0 +1,281 @@
+//! `skillhost worker`: does what is in the queue.
+
+mod lazy;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use skillhost::limits::grouped;
+use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
+use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
+use skillhost::text::printable;
+use skillhost::{parse_bytes, parse_duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::complaint::Complaint;
+use super::console::{Console, ERROR, GOOD, WARNING, styled};
+use super::database::DatabaseArgs;
+use super::exit::Exit;
+use super::host::{CommandHost, Settings};
+use super::jobs::short;
+use super::packages::Packages;
+use super::run::TrustArgs;
+use super::{Session, explain, units};
+use lazy::{Lazy, Shared};
+
+const EXAMPLES: &str = "\
+Examples:
+  Do what comes, until Ctrl-C:
+    skillhost worker
+  Do what is waiting, eight at a time, and end:
+    skillhost worker --until-empty --concurrency 8
+  Serve two queues, from a database that other machines use as well:
+    skillhost worker --queue nightly --queue reports --database postgres://jobs@db.example/jobs
+
+Exit codes:
+    0  it was told to stop, or nothing was left
+    2  usage error
+   70  the queue cannot be used, or the host is broken";
+
+/// Do what is in the queue
+///
+/// Takes jobs, runs each in a fresh sandbox as `run` would, and writes down what it came to. Skills are
+/// the installed ones, and those that jobs brought with them; one is loaded when its first job comes.
+/// The policy holds, and a change of it within a second. With Ctrl-C or SIGTERM it takes no more, lets
+/// what runs finish for the time of --grace, and gives the rest back; a second one does so at once. Of
+/// a worker that is killed, others take over what it had once its lease is over.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct WorkerArgs {
+    /// How many jobs it does at once; as many as there are processors unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: Option<u32>,
+    /// Take jobs of this queue only; may be given several times
+    #[arg(long, value_name = "NAME")]
+    queue: Vec<String>,
+    /// How long its claims hold should it die: at least 1s
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = lease)]
+    lease: Duration,
+    /// How long running jobs may go on once it was told to stop
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    grace: Duration,
+    /// End once nothing is waiting that could start now
+    #[arg(long)]
+    until_empty: bool,
+    /// A name for people; the machine's and the process's number unless given
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The stack of every guest, such as 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = stack)]
+    stack: Option<u64>,
+    /// Send callbacks, signed with the secret in this file: `whsec_` and base64
+    ///
+    /// Jobs that were submitted with --callback have their results sent. Without a secret, this worker
+    /// leaves that to others.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    callback_secret: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Leave the policy out: grant nothing but what jobs name
+    #[arg(long, help_heading = "Grants")]
+    no_policy: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        lease if lease < Duration::from_secs(1) => Err("a lease is at least 1s".to_owned()),
+        lease => Ok(lease),
+    }
+}
+
+fn stack(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes if (64 << 10..=16 << 20).contains(&bytes) => Ok(bytes),
+        _ => Err("the stack can be 64 KiB to 16 MiB large".to_owned()),
+    }
+}
+
+/// Works until it is told to stop.
+///
+/// # Errors
+/// Where the queue cannot be used, or the host is broken.
+pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let concurrency = args.concurrency.map_or(processors, |many| many as usize);
+    let settings = Settings {
+        // `describe` of a new skill is one more.
+        concurrency: u32::try_from(concurrency + 1).ok(),
+        stack_bytes: args.stack,
+        ..Settings::trusting(&args.trust)?
+    };
+    let policy = match args.no_policy {
+        true => None,
+        false => Some(session.policy_file()?),
+    };
+    let host = CommandHost::open(session, settings)?.host;
+    if let Some(file) = &policy {
+        // What is wrong with it now should be said now.
+        host.set_policy(file.read()?);
+    }
+    let places = session.places()?;
+    let packages = Packages::new(places.packages());
+    packages.sweep();
+    let lazy = Lazy::new(host, places.library(), packages, policy);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let signals = signals()?;
+        let queue = args.database.open(session).await?;
+        let callbacks = match &args.callback_secret {
+            Some(path) => Some(callbacks(path)?),
+            None => None,
+        };
+        let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
+        session.console.note(format_args!(
+            "working on {} at a time; Ctrl-C ends it",
+            units::counted(concurrency as u64, "job")
+        ));
+        let (stop, hurry) = (at_least(signals.clone(), 1), at_least(signals, 2));
+        let done = worker.run_and_hurry(stop, hurry).await;
+        done.map_err(|error| anyhow::Error::from(broken(error)))
+    });
+    runtime.shutdown_background();
+    let done = ended?;
+    session.console.note(summary(&done));
+    Ok(Exit::Success)
+}
+
+fn set_up(
+    args: &WorkerArgs,
+    queue: Queue,
+    concurrency: usize,
+    lazy: Lazy,
+    callbacks: Option<CallbackSender>,
+    console: Console,
+) -> Worker {
+    let mut worker = Worker::builder(queue)
+        .execute(Arc::new(Shared(Arc::new(lazy))))
+        .concurrency(concurrency)
+        .lease(args.lease)
+        .grace(args.grace);
+    if !console.quiet {
+        worker = worker.on_settled(move |settled| console.note(line(settled)));
+    }
+    if !args.queue.is_empty() {
+        worker = worker.queues(args.queue.iter().cloned());
+    }
+    if let Some(name) = &args.name {
+        worker = worker.name(name);
+    }
+    if let Some(callbacks) = callbacks {
+        worker = worker.callbacks(callbacks);
+    }
+    if args.until_empty {
+        worker = worker.until_empty();
+    }
+    worker.build()
+}
+
+/// What sends callbacks, signed with the secret in a file.
+fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Complaint::usage(format!("cannot read `{}`: {error}", path.display())))?;
+    let secret: Secret = text.trim().parse().map_err(|error| {
+        // What is wrong with it, and not what it is.
+        Complaint::usage(format!("`{}` holds no secret: {error}", path.display()))
+    })?;
+    let callbacks =
+        Callbacks::new(CallbackSettings::default()).map_err(|error| explain::host(&error))?;
+    Ok(CallbackSender::new(callbacks, vec![secret]))
+}
+
+/// Counts SIGINT and SIGTERM from now on.
+fn signals() -> anyhow::Result<watch::Receiver<u32>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (count, counted) = watch::channel(0);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = interrupt.recv() => {}
+                Some(()) = terminate.recv() => {}
+                else => return,
+            }
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(counted)
+}
+
+/// Ready once there were so many.
+async fn at_least(mut signals: watch::Receiver<u32>, many: u32) {
+    if signals.wait_for(|count| *count >= many).await.is_err() {
+        // Nobody counts any more, so there will be none.
+        std::future::pending().await
+    }
+}
+
+fn broken(error: WorkerError) -> Complaint {
+    match error {
+        WorkerError::Queue(error) => explain::queue(error),
+        error => Complaint::new(Exit::Host, error.to_string()),
+    }
+}
+
+/// What became of one attempt.
+fn line(settled: &Settled) -> String {
+    let mark = match settled.status {
+        JobStatus::Completed => styled(GOOD, "✓"),
+        JobStatus::Dead => styled(ERROR, "✗"),
+        _ => styled(WARNING, "·"),
+    };
+    let mut what = settled.skill.clone();
+    if let Some(tool) = &settled.tool {
+        what.push(' ');
+        what.push_str(tool);
+    }
+    let mut parts = vec![what];
+    let status = match settled.status {
+        JobStatus::Failed => "failed, to be tried again",
+        JobStatus::Pending => "given back",
+        status => status.as_str(),
+    };
+    parts.push(status.to_owned());
+    if settled.attempt > 1 {
+        parts.push(format!("attempt {}", settled.attempt));
+    }
+    parts.push(units::duration(settled.took));
+    if let Some(message) = &settled.message {
+        let cut: String = message.chars().take(200).collect();
+        parts.push(cut);
+    }
+    let parts = parts.join(" · ");
+    format!(
+        "{mark} {} {}",
+        short(&settled.job),
+        printable(&parts, false)
+    )
+}
+
+fn summary(done: &Done) -> String {
+    let Done {
+        settled,
+        completed,
+        released,
+    } = done;
+    let mut text = format!(
+        "{}, {} completed",
+        units::counted(*settled, "attempt"),
+        units::counted(*completed, "job")
+    );
+    if *released > 0 {
+        text.push_str(&format!(", {} given back", grouped(*released)));
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! The rows of [`super::super`], each asked for when it is awaited.
+
+use uuid::Uuid;
+
+use super::super::{
+    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row, Rows,
+    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+};
+use super::transaction::Writing;
+use crate::queue::counters::{Counter, Tally};
+use crate::queue::fair::Head;
+use crate::queue::job::JobStatus;
+use crate::queue::time::Micros;
+
+impl Rows for Writing<'_> {
+    fn is_serial(&self) -> bool {
+        self.serial()
+    }
+
+    fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>> {
+        Box::pin(self.deferred())
+    }
+
+    fn lanes<'a>(&'a mut self, keys: &'a [LaneKey]) -> Answer<'a, Vec<Lane>> {
+        Box::pin(self.lanes_now(keys))
+    }
+
+    fn lanes_by_id<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Lane>> {
+        Box::pin(self.lanes_by_id_now(ids))
+    }
+
+    fn insert_jobs<'a>(&'a mut self, jobs: &'a [(Row, &'a Body)]) -> Answer<'a, Vec<i64>> {
+        Box::pin(self.insert_jobs_now(jobs))
+    }
+
+    fn insert_tags<'a>(&'a mut self, tags: &'a [(i64, &'a str)]) -> Answer<'a, ()> {
+        Box::pin(self.insert_tags_now(tags))
+    }
+
+    fn jobs<'a>(&'a mut self, ids: &'a [Uuid]) -> Answer<'a, Vec<Row>> {
+        Box::pin(self.jobs_now(ids))
+    }
+
+    fn jobs_by_seq<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<Row>> {
+        Box::pin(self.jobs_by_seq_now(seqs))
+    }
+
+    fn overdue(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Row>> {
+        Box::pin(self.overdue_now(now, most))
+    }
+
+    fn jobs_of(&mut self, worker: Uuid, most: usize) -> Answer<'_, Vec<Row>> {
+        Box::pin(self.jobs_of_now(worker, most))
+    }
+
+    fn update_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()> {
+        Box::pin(self.update_jobs_now(jobs))
+    }
+
+    fn delete_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()> {
+        Box::pin(self.delete_jobs_now(jobs))
+    }
+
+    fn bodies<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, Body)>> {
+        Box::pin(self.bodies_now(seqs))
+    }
+
+    fn take_keys<'a>(
+        &'a mut self,
+        keys: &'a [KeyRow],
+        now: Micros,
+    ) -> Answer<'a, Vec<Option<Uuid>>> {
+        Box::pin(self.take_keys_now(keys, now))
+    }
+
+    fn release_keys<'a>(&'a mut self, jobs: &'a [Uuid]) -> Answer<'a, ()> {
+        Box::pin(self.release_keys_now(jobs))
+    }
+
+    fn insert_attempts<'a>(&'a mut self, attempts: &'a [AttemptRow]) -> Answer<'a, ()> {
+        Box::pin(self.insert_attempts_now(attempts))
+    }
+
+    fn insert_results<'a>(&'a mut self, results: &'a [(i64, String)]) -> Answer<'a, ()> {
+        Box::pin(self.insert_results_now(results))
+    }
+
+    fn put_progress<'a>(&'a mut self, progress: &'a [(i64, String)]) -> Answer<'a, ()> {
+        Box::pin(self.put_progress_now(progress))
+    }
+
+    fn defer<'a>(&'a mut self, shared: &'a Shared) -> Answer<'a, ()> {
+        Box::pin(self.defer_now(shared))
+    }
+
+    fn put_policy<'a>(&'a mut self, policy: &'a PolicyRow) -> Answer<'a, ()> {
+        Box::pin(self.put_policy_now(policy))
+    }
+
+    fn remove_policy<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.remove_policy_now(kind, name))
+    }
+
+    fn add_counters<'a>(&'a mut self, tally: &'a Tally) -> Answer<'a, ()> {
+        Box::pin(self.add_counters_now(tally))
+    }
+
+    fn counters<'a>(&'a mut self, counters: &'a [Counter]) -> Answer<'a, Vec<i64>> {
+        Box::pin(self.counters_now(counters))
+    }
+
+    fn insert_events<'a>(&'a mut self, events: &'a [EventRow]) -> Answer<'a, ()> {
+        Box::pin(self.insert_events_now(events))
+    }
+
+    fn insert_ready<'a>(&'a mut self, ready: &'a [(i64, Head)]) -> Answer<'a, ()> {
+        Box::pin(self.insert_ready_now(ready))
+    }
+
+    fn remove_ready<'a>(&'a mut self, ready: &'a [(i64, Head)]) -> Answer<'a, ()> {
+        Box::pin(self.remove_ready_now(ready))
+    }
+
+    fn insert_later<'a>(&'a mut self, places: &'a [Place]) -> Answer<'a, ()> {
+        Box::pin(self.insert_later_now(places))
+    }
+
+    fn remove_later<'a>(&'a mut self, places: &'a [(Micros, i64)]) -> Answer<'a, ()> {
+        Box::pin(self.remove_later_now(places))
+    }
+
+    fn take_due(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Place>> {
+        Box::pin(self.take_due_now(now, most))
+    }
+
+    fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>> {
+        Box::pin(self.scopes_now(ids))
+    }
+
+    fn scope<'a>(&'a mut self, kind: ScopeKind, name: &'a str) -> Answer<'a, Scope> {
+        Box::pin(self.scope_now(kind, name))
+    }
+
+    fn update_scope<'a>(&'a mut self, scope: &'a Scope) -> Answer<'a, ()> {
+        Box::pin(self.update_scope_now(scope))
+    }
+
+    fn scopes_to_reopen(&mut self, now: Micros) -> Answer<'_, Vec<Scope>> {
+        Box::pin(self.scopes_to_reopen_now(now))
+    }
+
+    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>> {
+        Box::pin(self.open_queues_now(names))
+    }
+
+    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>> {
+        Box::pin(self.open_shares_now(queue, most))
+    }
+
+    fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>> {
+        Box::pin(self.shares_now(ids))
+    }
+
+    fn set_virtual_time<'a>(&'a mut self, shares: &'a [(i64, i64)]) -> Answer<'a, ()> {
+        Box::pin(self.set_virtual_time_now(shares))
+    }
+
+    fn close_tenant(&mut self, tenant: i64, closed: bool) -> Answer<'_, ()> {
+        Box::pin(self.close_tenant_now(tenant, closed))
+    }
+
+    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>> {
+        Box::pin(self.waiting_lanes_now(shares))
+    }
+
+    fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>> {
+        Box::pin(self.heads_now(lanes, most))
+    }
+
+    fn set_waiting<'a>(&'a mut self, lanes: &'a [i64], waiting: bool) -> Answer<'a, Vec<i64>> {
+        Box::pin(self.set_waiting_now(lanes, waiting))
+    }
+
+    fn put_schedule<'a>(&'a mut self, schedule: &'a ScheduleRow) -> Answer<'a, ()> {
+        Box::pin(self.put_schedule_now(schedule))
+    }
+
+    fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.remove_schedule_now(name))
+    }
+
+    fn due_schedules(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(self.due_schedules_now(now, most))
+    }
+
+    fn ended<'a>(
+        &'a mut self,
+        statuses: &'a [JobStatus],
+        before: Micros,
+        most: usize,
+    ) -> Answer<'a, Vec<Row>> {
+        Box::pin(self.ended_now(statuses, before, most))
+    }
+
+    fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(self.forget_events_now(before, most))
+    }
+
+    fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {
+        Box::pin(self.forget_hours_now(before))
+    }
+
+    fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()> {
+        Box::pin(self.put_worker_now(worker))
+    }
+
+    fn renew(&mut self, worker: Uuid, until: Micros) -> Answer<'_, bool> {
+        Box::pin(self.renew_now(worker, until))
+    }
+
+    fn remove_worker(&mut self, worker: Uuid) -> Answer<'_, ()> {
+        Box::pin(self.remove_worker_now(worker))
+    }
+
+    fn expired_workers(&mut self, now: Micros) -> Answer<'_, Vec<Uuid>> {
+        Box::pin(self.expired_workers_now(now))
+    }
+}

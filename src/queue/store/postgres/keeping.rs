@@ -1,0 +1,142 @@
+//! Schedules, policies, and what is removed in the end.
+
+use tokio_postgres::Row as SqlRow;
+
+use super::super::{PolicyRow, Result, Row, ScheduleRow};
+use super::rows::{COLUMNS, limit};
+use super::transaction::{Value, Writing};
+use crate::queue::counters::{HOURS, RUN, WAIT};
+use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
+use crate::queue::time::Micros;
+
+pub(super) const SCHEDULE: &str = "name, recurrence, job, created, last, next";
+
+pub(super) fn schedule(found: &SqlRow) -> Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        name: found.try_get(0)?,
+        recurrence: found.try_get(1)?,
+        job: found.try_get(2)?,
+        created: found.try_get(3)?,
+        last: found.try_get(4)?,
+        next: found.try_get(5)?,
+    })
+}
+
+impl Writing<'_> {
+    pub(super) async fn put_policy_now(&mut self, policy: &PolicyRow) -> Result<()> {
+        let with: Vec<Value> = vec![
+            Box::new(policy.kind.clone()),
+            Box::new(policy.name.clone()),
+            Box::new(policy.policy.clone()),
+        ];
+        self.send(
+            "INSERT INTO policies (kind, name, policy) VALUES ($1, $2, $3) \
+             ON CONFLICT (kind, name) DO UPDATE SET policy = excluded.policy",
+            with,
+        )
+        .await
+    }
+
+    pub(super) async fn remove_policy_now(&mut self, kind: &str, name: &str) -> Result<bool> {
+        self.wrote = true;
+        let removed = self
+            .query(
+                "DELETE FROM policies WHERE kind = $1 AND name = $2 RETURNING 1",
+                &[&kind, &name],
+            )
+            .await?;
+        Ok(!removed.is_empty())
+    }
+
+    pub(super) async fn put_schedule_now(&mut self, schedule: &ScheduleRow) -> Result<()> {
+        let with: Vec<Value> = vec![
+            Box::new(schedule.name.clone()),
+            Box::new(schedule.recurrence.clone()),
+            Box::new(schedule.job.clone()),
+            Box::new(schedule.created),
+            Box::new(schedule.last),
+            Box::new(schedule.next),
+        ];
+        self.send(
+            "INSERT INTO schedules (name, recurrence, job, created, last, next) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE \
+             SET recurrence = excluded.recurrence, job = excluded.job, \
+             created = excluded.created, last = excluded.last, next = excluded.next",
+            with,
+        )
+        .await
+    }
+
+    pub(super) async fn remove_schedule_now(&mut self, name: &str) -> Result<bool> {
+        self.wrote = true;
+        let removed = self
+            .query(
+                "DELETE FROM schedules WHERE name = $1 RETURNING 1",
+                &[&name],
+            )
+            .await?;
+        Ok(!removed.is_empty())
+    }
+
+    pub(super) async fn due_schedules_now(
+        &mut self,
+        now: Micros,
+        most: usize,
+    ) -> Result<Vec<ScheduleRow>> {
+        let sql = format!(
+            "SELECT {SCHEDULE} FROM schedules WHERE next IS NOT NULL AND next <= $1 \
+             ORDER BY next LIMIT $2"
+        );
+        let found = self.query(&sql, &[&now, &limit(most)]).await?;
+        found.iter().map(schedule).collect()
+    }
+
+    pub(super) async fn ended_now(
+        &mut self,
+        statuses: &[JobStatus],
+        before: Micros,
+        most: usize,
+    ) -> Result<Vec<Row>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE status = $1 AND completed_at IS NOT NULL \
+             AND completed_at < $2 ORDER BY completed_at, seq LIMIT $3 FOR UPDATE"
+        );
+        let mut ended = Vec::new();
+        for status in statuses {
+            let left = limit(most.saturating_sub(ended.len()));
+            let found = self
+                .query(&sql, &[&status.as_str(), &before, &left])
+                .await?;
+            ended.extend(self.rows(&found)?);
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn forget_events_now(&mut self, before: Micros, most: usize) -> Result<usize> {
+        self.wrote = true;
+        let found = self
+            .query(
+                "WITH gone AS (DELETE FROM events WHERE id IN \
+                 (SELECT id FROM events ORDER BY id LIMIT $2) AND at < $1 RETURNING 1) \
+                 SELECT count(*) FROM gone",
+                &[&before, &limit(most)],
+            )
+            .await?;
+        let gone: i64 = match found.first() {
+            Some(row) => self.get(row, 0)?,
+            None => 0,
+        };
+        usize::try_from(gone)
+            .map_err(|_| QueueError::Internal("fewer than no events were removed".to_owned()))
+    }
+
+    pub(super) async fn forget_hours_now(&mut self, before: i64) -> Result<()> {
+        let with: Vec<Value> = vec![Box::new(vec![HOURS, WAIT, RUN]), Box::new(before)];
+        self.send(
+            "DELETE FROM counters WHERE kind = ANY($1::text[]) AND number < $2",
+            with,
+        )
+        .await
+    }
+}

@@ -1,0 +1,502 @@
+//! Reading beside those who write: a few connections, taken in turn.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, PoolConfig, RecyclingMethod, Runtime, Timeouts};
+use tokio::time::Instant;
+use tokio_postgres::Row as SqlRow;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::super::{
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, PolicyRow, Reads, Result,
+    ScheduleRow, Scope, ScopeKind, WorkerRow,
+};
+use super::committer::Committer;
+use super::connect::Connector;
+use super::failure::{Remedy, remedy};
+use super::inbox::read_tally;
+use super::keeping::{SCHEDULE, schedule};
+use super::lines::{SCOPE, scope};
+use super::rows::{COLUMNS, limit, name, row, small};
+use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
+use crate::queue::time::Micros;
+
+/// The most connections to read with.
+const READERS: usize = 4;
+/// How long to try where the server cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before the next try.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections for statements that stand for themselves.
+#[derive(Clone)]
+pub(super) struct Pool(deadpool_postgres::Pool);
+
+impl Pool {
+    pub fn new(connector: Connector) -> Result<Self> {
+        let config = connector.target.config.clone();
+        let fast = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_connect(config, connector, fast);
+        let mut pool = PoolConfig::new(READERS);
+        pool.timeouts = Timeouts {
+            wait: Some(PATIENCE),
+            create: Some(PATIENCE),
+            recycle: Some(PATIENCE),
+        };
+        let pool = deadpool_postgres::Pool::builder(manager)
+            .config(pool)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| QueueError::Internal(format!("no pool can be made: {error}")))?;
+        Ok(Pool(pool))
+    }
+
+    /// Asks; again where the connection is lost meanwhile. What is asked may be done twice.
+    pub async fn query(&self, sql: &str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<SqlRow>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (error, again) = match self.0.get().await {
+                Err(error) => {
+                    let again = matches!(&error, deadpool_postgres::PoolError::Backend(_));
+                    (unreachable(error), again)
+                }
+                Ok(client) => {
+                    let asked = async {
+                        let statement = client.prepare_cached(sql).await?;
+                        client.query(&statement, with).await
+                    };
+                    match asked.await {
+                        Ok(rows) => return Ok(rows),
+                        Err(error) => {
+                            let remedy = remedy(&error);
+                            if remedy == Remedy::Reconnect {
+                                drop(deadpool_postgres::Object::take(client));
+                            }
+                            (error.into(), remedy != Remedy::None)
+                        }
+                    }
+                }
+            };
+            if !again || Instant::now() >= until {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn unreachable(error: deadpool_postgres::PoolError) -> QueueError {
+    match error {
+        deadpool_postgres::PoolError::Backend(error) => match QueueError::from(error) {
+            QueueError::Internal(what) => QueueError::Unavailable(what),
+            other => other,
+        },
+        other => QueueError::Unavailable(other.to_string()),
+    }
+}
+
+/// Reads a database.
+pub(super) struct Reader {
+    pub pool: Pool,
+    /// Who takes in what was put aside.
+    pub serial: Committer,
+}
+
+/// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
+fn select(tail: &str) -> String {
+    format!(
+        "SELECT {COLUMNS}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
+         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane \
+         JOIN scopes AS queues ON queues.id = lanes.queue \
+         JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+         JOIN scopes AS skills ON skills.id = lanes.skill {tail}"
+    )
+}
+
+fn found(read: &SqlRow) -> Result<Found> {
+    Ok(Found {
+        row: row(read)?,
+        body: Body {
+            submitted: read.try_get(20)?,
+            retry: read.try_get(21)?,
+        },
+        lane: LaneKey {
+            queue: read.try_get(22)?,
+            tenant: read.try_get(23)?,
+            skill: read.try_get(24)?,
+        },
+    })
+}
+
+/// The conditions of a filter, and what they are filled with.
+fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql + Sync + Send>>) {
+    let mut conditions = vec!["true".to_owned()];
+    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = Vec::new();
+    if !filter.status.is_empty() {
+        // Names of ours, and written out: the planner must see that `completed` is not among them
+        // to use the index that leaves it out.
+        let names: Vec<String> = filter
+            .status
+            .iter()
+            .map(|status| format!("'{}'", status.as_str()))
+            .collect();
+        conditions.push(format!("jobs.status IN ({})", names.join(", ")));
+        if !filter.status.contains(&JobStatus::Completed) {
+            conditions.push("jobs.status <> 'completed'".to_owned());
+        }
+    }
+    let texts = [
+        (
+            "jobs.kind = $",
+            "",
+            filter.kind.map(|kind| kind.as_str().to_owned()),
+        ),
+        ("queues.name = $", "", filter.queue.clone()),
+        ("tenants.name = $", "", filter.tenant.clone()),
+        ("skills.name = $", "", filter.skill.clone()),
+        ("jobs.cause = $", "", filter.cause.clone()),
+        (
+            "jobs.seq IN (SELECT seq FROM tags WHERE tag = $",
+            ")",
+            filter.tag.clone(),
+        ),
+    ];
+    for (start, end, text) in texts {
+        if let Some(text) = text {
+            values.push(Box::new(text));
+            conditions.push(format!("{start}{}{end}", values.len()));
+        }
+    }
+    if let Some(before) = filter.before {
+        values.push(Box::new(before));
+        conditions.push(format!(
+            "jobs.seq < (SELECT seq FROM jobs WHERE id = ${})",
+            values.len()
+        ));
+    }
+    (conditions.join(" AND "), values)
+}
+
+/// How often a reader has others catch up before it gives what there is.
+const CATCH_UPS: usize = 3;
+
+impl Reader {
+    /// Sees to it that what was acknowledged has its number among the events.
+    async fn catch_up(&self) -> Result<()> {
+        for _ in 0..CATCH_UPS {
+            let waiting = self.pool.query("SELECT FROM inbox LIMIT 1", &[]).await?;
+            if waiting.is_empty() {
+                break;
+            }
+            if !self.serial.catch_up().await {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn events_after(&self, after: i64, most: usize) -> Result<Vec<(i64, EventRow)>> {
+        let rows = self
+            .pool
+            .query(
+                "SELECT id, job, kind, at, attempt, data FROM events WHERE id > $1 \
+                 ORDER BY id LIMIT $2",
+                &[&after, &limit(most)],
+            )
+            .await?;
+        rows.iter()
+            .map(|read| {
+                let attempt: Option<i64> = read.try_get(4)?;
+                let event = EventRow {
+                    job: read.try_get(1)?,
+                    kind: name(read, 2)?,
+                    at: read.try_get(3)?,
+                    attempt: attempt.map(|_| small(read, 4)).transpose()?,
+                    data: read.try_get(5)?,
+                };
+                Ok((read.try_get(0)?, event))
+            })
+            .collect()
+    }
+}
+
+impl Reads for Reader {
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>> {
+        Box::pin(async move {
+            let (conditions, mut values) = conditions(filter);
+            values.push(Box::new(limit(filter.most())));
+            let sql = select(&format!(
+                "WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ${}",
+                values.len()
+            ));
+            let with: Vec<&(dyn ToSql + Sync)> = values
+                .iter()
+                .map(|value| &**value as &(dyn ToSql + Sync))
+                .collect();
+            let rows = self.pool.query(&sql, &with).await?;
+            rows.iter().map(found).collect()
+        })
+    }
+
+    fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>> {
+        Box::pin(async move {
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let sql = select(
+                "JOIN unnest($1::uuid[]) WITH ORDINALITY AS asked (asked, place) \
+                 ON jobs.id = asked.asked ORDER BY place",
+            );
+            let rows = self.pool.query(&sql, &[&ids]).await?;
+            rows.iter().map(found).collect()
+        })
+    }
+
+    fn attempts(&self, seq: i64) -> Answer<'_, Vec<AttemptRow>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT job, fence, number, counted, worker, started, ended, status, details \
+                     FROM attempts WHERE job = $1 ORDER BY fence",
+                    &[&seq],
+                )
+                .await?;
+            rows.iter()
+                .map(|read| {
+                    Ok(AttemptRow {
+                        job: read.try_get(0)?,
+                        fence: read.try_get(1)?,
+                        number: small(read, 2)?,
+                        counted: read.try_get(3)?,
+                        worker: read.try_get(4)?,
+                        started: read.try_get(5)?,
+                        ended: read.try_get(6)?,
+                        status: read.try_get(7)?,
+                        details: read.try_get(8)?,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    fn result(&self, seq: i64) -> Answer<'_, (Option<String>, Option<String>)> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT (SELECT result FROM results WHERE seq = $1), \
+                     (SELECT progress FROM progress WHERE seq = $1)",
+                    &[&seq],
+                )
+                .await?;
+            match rows.first() {
+                Some(read) => Ok((read.try_get(0)?, read.try_get(1)?)),
+                None => Ok((None, None)),
+            }
+        })
+    }
+
+    fn events(&self, after: i64, most: usize) -> Answer<'_, Vec<(i64, EventRow)>> {
+        Box::pin(async move {
+            let events = self.events_after(after, most).await?;
+            if events.len() >= most {
+                return Ok(events);
+            }
+            self.catch_up().await?;
+            self.events_after(after, most).await
+        })
+    }
+
+    fn event_bounds(&self) -> Answer<'_, (i64, i64)> {
+        Box::pin(async move {
+            self.catch_up().await?;
+            let rows = self
+                .pool
+                .query(
+                    "SELECT coalesce((SELECT min(id) FROM events), 0), \
+                     coalesce((SELECT last FROM numbers WHERE name = 'event'), 0)",
+                    &[],
+                )
+                .await?;
+            match rows.first() {
+                Some(read) => Ok((read.try_get(0)?, read.try_get(1)?)),
+                None => Ok((0, 0)),
+            }
+        })
+    }
+
+    fn counters<'a>(
+        &'a self,
+        kinds: &'a [&'static str],
+    ) -> Answer<'a, Vec<(String, i64, String, i64)>> {
+        Box::pin(async move {
+            // One statement, so that nothing is counted twice or not at all.
+            let rows = self
+                .pool
+                .query(
+                    "SELECT kind, number, name, value, NULL::bytea FROM counters \
+                     WHERE kind = ANY($1::text[]) \
+                     UNION ALL SELECT NULL, NULL, NULL, NULL, tally FROM inbox",
+                    &[&kinds],
+                )
+                .await?;
+            let mut counters: BTreeMap<(String, i64, String), i64> = BTreeMap::new();
+            for read in &rows {
+                let tally: Option<&[u8]> = read.try_get(4)?;
+                let Some(tally) = tally else {
+                    let counter = (read.try_get(0)?, read.try_get(1)?, read.try_get(2)?);
+                    let value: i64 = read.try_get(3)?;
+                    *counters.entry(counter).or_default() += value;
+                    continue;
+                };
+                for (counter, by) in read_tally(tally)?.0 {
+                    let (kind, number, name) = counter.columns();
+                    if kinds.contains(&kind) {
+                        *counters.entry((kind.to_owned(), number, name)).or_default() += by;
+                    }
+                }
+            }
+            Ok(counters
+                .into_iter()
+                .map(|((kind, number, name), value)| (kind, number, name, value))
+                .collect())
+        })
+    }
+
+    fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT lanes.id, queues.name, tenants.name, skills.name FROM lanes \
+                     JOIN scopes AS queues ON queues.id = lanes.queue \
+                     JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+                     JOIN scopes AS skills ON skills.id = lanes.skill",
+                    &[],
+                )
+                .await?;
+            rows.iter()
+                .map(|read| {
+                    let key = LaneKey {
+                        queue: read.try_get(1)?,
+                        tenant: read.try_get(2)?,
+                        skill: read.try_get(3)?,
+                    };
+                    Ok((read.try_get(0)?, key))
+                })
+                .collect()
+        })
+    }
+
+    fn scopes(&self, kind: ScopeKind) -> Answer<'_, Vec<Scope>> {
+        Box::pin(async move {
+            let sql =
+                format!("SELECT {SCOPE} FROM scopes WHERE kind = $1 ORDER BY name COLLATE \"C\"");
+            let rows = self.pool.query(&sql, &[&kind.as_str()]).await?;
+            rows.iter().map(scope).collect()
+        })
+    }
+
+    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT created_at FROM jobs WHERE status = $1 AND status <> 'completed' \
+                     ORDER BY seq LIMIT 1",
+                    &[&status.as_str()],
+                )
+                .await?;
+            match rows.first() {
+                Some(read) => Ok(Some(read.try_get(0)?)),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT id, name, started, lease_until FROM workers WHERE lease_until > $1 \
+                     ORDER BY started",
+                    &[&now],
+                )
+                .await?;
+            rows.iter()
+                .map(|read| {
+                    Ok(WorkerRow {
+                        id: read.try_get(0)?,
+                        name: read.try_get(1)?,
+                        started: read.try_get(2)?,
+                        lease_until: read.try_get(3)?,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT id FROM jobs WHERE worker = $1 AND worker IS NOT NULL \
+                     AND cancel_requested",
+                    &[&worker],
+                )
+                .await?;
+            rows.iter().map(|read| Ok(read.try_get(0)?)).collect()
+        })
+    }
+
+    fn next_due(&self) -> Answer<'_, Option<Micros>> {
+        Box::pin(async move {
+            let rows = self
+                .pool
+                .query(
+                    "SELECT least((SELECT min(due_at) FROM later WHERE due_at >= \
+                     (SELECT last FROM numbers WHERE name = 'due')), \
+                     (SELECT min(next) FROM schedules WHERE next IS NOT NULL), \
+                     (SELECT min(closed_until) FROM scopes WHERE closed_until > 0))",
+                    &[],
+                )
+                .await?;
+            match rows.first() {
+                Some(read) => Ok(read.try_get(0)?),
+                None => Ok(None),
+            }
+        })
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(async move {
+            let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
+            let rows = self.pool.query(&sql, &[]).await?;
+            rows.iter().map(schedule).collect()
+        })
+    }
+
+    fn policies(&self) -> Answer<'_, Vec<PolicyRow>> {
+        Box::pin(async move {
+            let sql = "SELECT kind, name, policy FROM policies ORDER BY kind, name";
+            let rows = self.pool.query(sql, &[]).await?;
+            rows.iter()
+                .map(|read| {
+                    Ok(PolicyRow {
+                        kind: read.try_get(0)?,
+                        name: read.try_get(1)?,
+                        policy: read.try_get(2)?,
+                    })
+                })
+                .collect()
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! A way to the path rules without a guest, for the fuzz target `path`.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::descriptor::{Descriptor, Directory, Origin, Wanted};
+use super::shared::{Fault, Shared};
+use crate::grant::{DirectoryGrant, Mode};
+use crate::limits::Limits;
+use crate::sandbox::capability::{Chatter, Refusals};
+use crate::sandbox::disk::Disk;
+
+/// Opens what a path leads to below a folder, for writing or else for reading, as a guest does that
+/// was granted the folder. `None` where it is refused, or not there.
+///
+/// # Errors
+/// Where the folder itself cannot be opened.
+pub fn open_below(
+    folder: &Path,
+    path: &str,
+    follow: bool,
+    write: bool,
+) -> io::Result<Option<fs::File>> {
+    let grant = DirectoryGrant {
+        host: folder.to_owned(),
+        guest: "/".into(),
+        mode: if write { Mode::Rw } else { Mode::Ro },
+    };
+    let refusals = Refusals::new("", Chatter::unheard().listeners());
+    let shared = Shared::new(Arc::new(Disk::new()), refusals, &Limits::default());
+    let origin = Origin {
+        shared: Arc::new(shared),
+        grant: Arc::new(grant),
+    };
+    let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
+    let directory = Directory::ambient(origin).map_err(refused)??;
+    let wanted = Wanted {
+        follow,
+        read: true,
+        write,
+        create: write,
+        exclusive: false,
+        truncate: false,
+        directory: false,
+    };
+    match directory.open(path, wanted) {
+        Ok(Descriptor::File(file)) => Ok(Some(file.as_fd().try_clone_to_owned()?.into())),
+        Ok(Descriptor::Directory(directory)) => {
+            Ok(Some(directory.dir.as_fd().try_clone_to_owned()?.into()))
+        }
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,178 @@
+//! Grants are given to a digest.
+
+use std::fs;
+
+use snapbox::str;
+
+use super::{QUERY, change, granted};
+use crate::harness::check;
+
+#[test]
+fn a_skill_that_changed_loses_its_grants_until_they_are_confirmed() {
+    let place = granted();
+    change(&place);
+    check(
+        place.run(QUERY),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: consent `csv-query`: the policy's grants are not confirmed for this digest, sha256:[DIGEST]; since the one that was confirmed: widened directories *: ro → rw; added environment SECRET
+hint: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
+✗ csv-query 0.1.0 · query · rejected · did not run
+
+"#]],
+    );
+    let [run, skill, tool, arg, path] = QUERY;
+    let said = place.run([run, skill, tool, arg, path, "--dir", "data:/data"]);
+    assert!(said.starts_with("exit: 3\n"), "{said}");
+    check(
+        place.run(["policy", "diff", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+csv-query
+  confirmed  0.1.0  sha256:[DIGEST]
+  now        0.1.0  sha256:[DIGEST]
+
+What it wants differs
+  ↑ widened   directories *: ro → rw
+  + added     environment SECRET
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["policy", "show", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+csv-query@0.1.0
+  digest   sha256:[DIGEST]
+  consent  missing: it is not run until it is confirmed
+
+Granted by the policy
+  nothing until this digest is confirmed: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
+
+Declared, and not granted
+  environment SECRET
+    grant it for this run with `--env SECRET=VALUE`, or for good with `skillhost policy grant csv-query --env SECRET=VALUE` (in the policy: `environment = ["SECRET=VALUE"]`)
+--- stderr
+
+"#]],
+    );
+    // To add a grant is not to consent to the others.
+    check(
+        place.run(["policy", "grant", "csv-query", "--env", "SECRET=x"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: what the policy grants to `csv-query` is not confirmed for this digest
+hint: see what it wants now with `skillhost policy diff csv-query`, and confirm it with `skillhost policy confirm csv-query` first
+
+"#]],
+    );
+    check(
+        place.run(["policy", "confirm", "csv-query"]),
+        str![[r#"
+exit: 2
+--- stdout
+csv-query
+  confirmed  0.1.0  sha256:[DIGEST]
+  now        0.1.0  sha256:[DIGEST]
+
+What it wants differs
+  ↑ widened   directories *: ro → rw
+  + added     environment SECRET
+
+It would be granted
+  directory  /data     ro  from [PLACE]/data
+  config     max_rows  = 1
+--- stderr
+error: there is nobody to ask: standard input is no terminal
+hint: `--yes` confirms it without asking
+
+"#]],
+    );
+    check(
+        place.answer(["policy", "confirm", "csv-query"], "n\n"),
+        str![[r#"
+exit: 3
+--- stdout
+csv-query
+  confirmed  0.1.0  sha256:[DIGEST]
+  now        0.1.0  sha256:[DIGEST]
+
+What it wants differs
+  ↑ widened   directories *: ro → rw
+  + added     environment SECRET
+
+It would be granted
+  directory  /data     ro  from [PLACE]/data
+  config     max_rows  = 1
+--- stderr
+Give these grants to csv-query@0.1.0 as it is now? [y/N] not confirmed
+
+"#]],
+    );
+    let before = place.read("home/policy.toml");
+    assert!(place.run(QUERY).starts_with("exit: 3\n"));
+    let said = place.answer(["policy", "confirm", "csv-query"], "y\n");
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains("csv-query@0.1.0 is now confirmed"), "{said}");
+    assert!(place.run(QUERY).starts_with("exit: 0\n"));
+    assert_ne!(place.read("home/policy.toml"), before);
+    check(
+        place.run(["policy", "confirm", "csv-query", "--yes"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ csv-query@0.1.0 was confirmed already (sha256:[DIGEST])
+
+"#]],
+    );
+}
+
+#[test]
+fn a_stranger_that_calls_itself_the_same_gets_nothing() {
+    let place = granted();
+    fs::copy(
+        place.path("csv-query/skill.wasm"),
+        place.path("stranger.wasm"),
+    )
+    .expect("a file can be copied");
+    check(
+        place.run(["run", "stranger.wasm", "query", "--arg", "path=/data/a.csv"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: consent `csv-query`: the policy's grants are not confirmed for this digest, sha256:[DIGEST]; since the one that was confirmed: added anything that is granted, having no skill.toml
+hint: see what it wants now with `skillhost policy diff stranger.wasm`, and consent to it with `skillhost policy confirm stranger.wasm`
+✗ csv-query 0.1.0 · query · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["policy", "diff", "stranger.wasm"]),
+        str![[r#"
+exit: 0
+--- stdout
+csv-query
+  confirmed  0.1.0  sha256:[DIGEST]
+  now        0.1.0  sha256:[DIGEST]
+
+What it wants differs
+  + added     anything that is granted, having no skill.toml
+  - removed   config max_rows: default 1000, integer
+  - removed   directories *: ro
+  - removed   limits fuel: 50000000000
+  - removed   limits output_bytes: 4194304
+  - removed   limits wall_time_ms: 60000
+--- stderr
+
+"#]],
+    );
+}

@@ -1,0 +1,199 @@
+//! What changes the policy file.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use snapbox::str;
+
+use super::{granted, with_data};
+use crate::harness::{Place, check};
+
+#[test]
+fn what_is_not_declared_cannot_be_granted() {
+    let place = with_data();
+    check(
+        place.run([
+            "policy",
+            "grant",
+            "csv-query",
+            "--config",
+            "max_row=1",
+            "--env",
+            "A=b",
+        ]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: cannot be granted: environment `A`: granted, but not declared by the skill
+  config `max_row`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no environment
+hint: did you mean `max_rows`?
+
+"#]],
+    );
+    check(
+        place.run(["policy", "grant", "csv-query", "--config", "max_rows=many"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: cannot be granted: config `max_rows`: `many` is not of type integer
+hint: give max_rows a value of type integer
+
+"#]],
+    );
+    check(
+        place.run(["policy", "grant", "csv-query", "--dir", "nowhere"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `nowhere` is not a folder that is there
+
+"#]],
+    );
+    check(
+        place.run(["policy", "grant", "csv-query"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: nothing is named that is to be granted
+hint: `skillhost policy show csv-query` lists what the skill wants, and how to grant it
+
+"#]],
+    );
+    check(
+        place.run(["policy", "confirm", "csv-query"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy grants nothing to `csv-query`
+hint: `skillhost policy grant csv-query` grants, and confirms in one go
+
+"#]],
+    );
+    assert!(!place.path("home/policy.toml").exists());
+}
+
+#[test]
+fn what_is_granted_can_be_taken_back() {
+    let place = granted();
+    check(
+        place.run(["policy", "revoke", "csv-query", "max_row"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy does not grant `max_row` to `csv-query`
+hint: did you mean `max_rows`?
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "csv-quer", "--all"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy `[PLACE]/home/policy.toml` says nothing of `csv-quer`
+hint: did you mean `csv-query`?
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "csv-query", "max_rows"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ taken from csv-query: max_rows
+
+"#]],
+    );
+    let policy = place.read("home/policy.toml");
+    assert!(!policy.contains("max_rows = \"1\""), "{policy}");
+    check(
+        place.run(["policy", "revoke", "csv-query", "--all"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ taken from csv-query: everything
+
+"#]],
+    );
+    assert_eq!(place.read("home/policy.toml"), "");
+    place.write("home/policy.toml", "[skills.csv-query]\n");
+    check(
+        place.run(["policy", "revoke", "csv-query", "max_rows"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy does not grant `max_rows` to `csv-query`
+hint: it grants nothing to it; `skillhost policy revoke csv-query --all` takes the confirmations away, too
+
+"#]],
+    );
+}
+
+#[test]
+fn several_at_once_lose_nothing() {
+    const SEVERAL: usize = 8;
+    let place = Place::with_text_stats();
+    let names: Vec<String> = (0..SEVERAL).map(|n| format!("\"A{n}\"")).collect();
+    place.write(
+        "text-stats/skill.toml",
+        format!("grants.environment = [{}]", names.join(", ")),
+    );
+    // So that they do not wait for each other to compile it.
+    place.run(["inspect", "text-stats"]);
+    let children: Vec<_> = (0..SEVERAL)
+        .map(|n| {
+            place
+                .command(["policy", "grant", "text-stats"])
+                .args(["--env", &format!("A{n}={n}")])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the command starts")
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().expect("the command ends");
+        assert!(output.status.success(), "{}", place.said(&output));
+    }
+    let output = place.output(["policy", "show", "text-stats", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let variables = json["grants"]["environment"].as_object().expect("a table");
+    assert_eq!(variables.len(), SEVERAL, "{json}");
+    assert_eq!(json["consent"], "given");
+}
+
+#[test]
+fn a_link_stays_a_link_and_comments_stay() {
+    let place = with_data();
+    place.write("dotfiles/policy.toml", "# Mine.\n\n[skills] # all\n");
+    fs::set_permissions(
+        place.path("dotfiles/policy.toml"),
+        Permissions::from_mode(0o640),
+    )
+    .expect("a mode can be set");
+    let link = place.path("home/policy.toml");
+    std::os::unix::fs::symlink("../dotfiles/policy.toml", &link).expect("a link can be made");
+    let said = place.run(["policy", "grant", "csv-query", "--config", "max_rows=1"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let written = place.read("dotfiles/policy.toml");
+    assert!(
+        written.starts_with("# Mine.\n\n[skills] # all\n"),
+        "{written}"
+    );
+    assert!(written.contains("max_rows"), "{written}");
+    assert!(link.is_symlink());
+    let metadata = fs::metadata(&link).expect("it is there");
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
+}

@@ -1,0 +1,329 @@
+//! `queues` and `schedules`.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+#[test]
+fn queues_tenants_and_skills_are_paused_and_bounded() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no queues
+
+"#]],
+    );
+    place.run(["install", "text-stats"]);
+    place.run([
+        "jobs",
+        "submit",
+        "text-stats",
+        "--arg",
+        "text=a",
+        "--queue",
+        "nightly",
+    ]);
+    check(
+        place.run(["queues", "pause", "nightly"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly` is paused
+
+"#]],
+    );
+    place.run(["worker", "--until-empty"]);
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+queue    state   concurrency  rate  running  waiting
+nightly  paused  -            -     0        1
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "queues",
+            "bound",
+            "nightly",
+            "--concurrency",
+            "2",
+            "--rate",
+            "10/1m",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly` is bounded so
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "--tenant", "acme", "--weight", "2"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ tenant `acme` is bounded so
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list", "--tenants"]),
+        str![[r#"
+exit: 0
+--- stdout
+tenant  state  concurrency  rate  running  waiting  weight
+-       open   -            -     0        1        1
+acme    open   -            -     0        0        2
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "pause", "--skill", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ skill `text-stats` is paused
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list", "--skills"]),
+        str![[r#"
+exit: 0
+--- stdout
+skill       state   concurrency  rate
+text-stats  paused  -            -
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "resume", "--skill", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ skill `text-stats` goes on
+
+"#]],
+    );
+    check(
+        place.run(["queues", "resume", "nightly"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly` goes on
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "nightly", "--rate", "none"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly` is bounded so
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+queue    state  concurrency  rate  running  waiting
+nightly  open   2            -     0        1
+--- stderr
+
+"#]],
+    );
+    let said = place.run(["worker", "--until-empty"]);
+    assert!(said.ends_with("1 job completed\n"), "{said}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let place = Place::new();
+    check(
+        place.run(["queues", "pause"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the following required arguments were not provided:
+  <QUEUE|--tenant <TENANT>|--skill <NAME>>
+
+Usage: skillhost queues pause --home <DIR> <QUEUE|--tenant <TENANT>|--skill <NAME>>
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["queues", "pause", "a", "--tenant", "b"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the argument '[QUEUE]' cannot be used with '--tenant <TENANT>'
+
+Usage: skillhost queues pause --home <DIR> <QUEUE|--tenant <TENANT>|--skill <NAME>>
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "a", "--concurrency", "0"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '0' for '--concurrency <N|none>': nothing could run; pause it instead
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "a", "--rate", "ten"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'ten' for '--rate <N/TIME|none>': `ten` is no rate; write such as 10/1m, or none
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "a", "--weight", "2"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: a weight is a tenant's: queues take turns, and skills have no part
+
+"#]],
+    );
+}
+
+#[test]
+fn schedules_come_and_go() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["schedules", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no schedules
+
+"#]],
+    );
+    place.run(["install", "text-stats"]);
+    check(
+        place.run([
+            "schedules",
+            "add",
+            "morning",
+            "0 9 * * MON-FRI",
+            "text-stats",
+            "--time-zone",
+            "Asia/Tokyo",
+            "--arg",
+            "text=a",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ schedule `morning` fires next at [TIME]
+
+"#]],
+    );
+    check(
+        place.run(["schedules", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+name     next                  last  missed    what              when
+morning  [TIME]  -     run_once  text-stats count  0 9 * * MON-FRI in Asia/Tokyo
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "schedules",
+            "add",
+            "x",
+            "0 25 * * *",
+            "text-stats",
+            "--arg",
+            "text=a",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the hour `25` (field 2) is not one: write 0 to 23, ranges (8-18), lists (6,18), or */2
+
+"#]],
+    );
+    check(
+        place.run([
+            "schedules",
+            "add",
+            "x",
+            "0 5 * * *",
+            "text-stats",
+            "--arg",
+            "txet=a",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit: Additional properties are not allowed ('txet' was unexpected)
+hint: did you mean `text`?
+hint: its fields are: `min_length`, `text`, `top`
+
+"#]],
+    );
+    check(
+        place.run(["schedules", "remove", "morning"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ schedule `morning` is removed
+
+"#]],
+    );
+    check(
+        place.run(["schedules", "remove", "morning"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: there is no schedule `morning`
+
+"#]],
+    );
+}

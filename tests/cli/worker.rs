@@ -1,0 +1,204 @@
+//! `worker`: processes that come and go.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
+    place
+        .command(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts")
+}
+
+fn send(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id is small");
+    let id = Pid::from_raw(id).expect("a process id is not zero");
+    kill_process(id, signal).expect("it can be signalled");
+}
+
+/// Waits until a worker says so many lines.
+fn wait_for_lines(child: &mut Child, many: usize) -> BufReader<std::process::ChildStderr> {
+    let stderr = child.stderr.take().expect("it is piped");
+    let mut reader = BufReader::new(stderr);
+    let mut line = String::new();
+    for _ in 0..many {
+        line.clear();
+        let read = reader.read_line(&mut line).expect("it can be read");
+        assert!(read > 0, "it ended");
+    }
+    reader
+}
+
+fn submitted(place: &Place, lines: &str) -> Vec<String> {
+    place.write("jobs.jsonl", lines);
+    let output = place.output(["jobs", "submit", "--from", "jobs.jsonl"]);
+    assert!(output.status.success(), "{}", place.said(&output));
+    let stdout = String::from_utf8(output.stdout).expect("it is text");
+    stdout.lines().map(str::to_owned).collect()
+}
+
+fn stats(place: &Place) -> Value {
+    let output = place.output(["jobs", "stats", "--json"]);
+    serde_json::from_slice(&output.stdout).expect("it is JSON")
+}
+
+#[test]
+fn one_waits_for_what_another_process_does() {
+    let place = Place::with_behaviours();
+    let mut worker = start(&place, ["worker", "--concurrency", "1"]);
+    let _reader = wait_for_lines(&mut worker, 1);
+    let wait = |tool: &str, input: &str| {
+        place.run([
+            "jobs",
+            "submit",
+            "behaviours.wasm",
+            tool,
+            "-i",
+            input,
+            "--wait",
+            "--attempts",
+            "1",
+        ])
+    };
+    check(
+        wait("echo", r#"{"a": 1}"#),
+        str![[r#"
+exit: 0
+--- stdout
+{"a":1}
+--- stderr
+job [ID]
+✓ behaviours 1.2.3 · echo · [COST]
+
+"#]],
+    );
+    check(
+        wait("fail", r#"{"message": "no\u001b[2J", "code": "c"}"#),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+job [ID]
+error: the skill failed: no\u{1b}[2J
+  code: c
+✗ behaviours 1.2.3 · fail · failed · [COST]
+
+"#]],
+    );
+    let output = place
+        .command(["jobs", "submit", "behaviours.wasm", "spin"])
+        .args(["--fuel", "1M", "--wait", "--json"])
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(4));
+    let result: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(result["status"], "resource_exhausted");
+    assert_eq!(result["failure"]["limit"], "fuel");
+    send(&worker, Signal::TERM);
+    let ended = worker.wait().expect("it ends");
+    assert!(ended.success(), "{ended}");
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_gives_back_what_runs() {
+    let place = Place::with_behaviours();
+    let line = r#"{"skill": "behaviours.wasm", "tool": "spin", "timeout": "60s", "fuel": "1000G"}"#;
+    let quick = r#"{"skill": "behaviours.wasm", "tool": "echo", "priority": "high"}"#;
+    submitted(&place, &format!("{quick}\n{line}\n"));
+    let mut worker = start(&place, ["worker", "--concurrency", "1", "--grace", "60s"]);
+    // The quick one has ended, and so the other runs next.
+    let reader = wait_for_lines(&mut worker, 2);
+    send(&worker, Signal::INT);
+    // The second one hurries.
+    send(&worker, Signal::TERM);
+    let rest: Vec<String> = reader.lines().map_while(Result::ok).collect();
+    let ended = worker.wait().expect("it ends");
+    assert!(ended.success(), "{ended}: {rest:?}");
+    let stats = stats(&place);
+    assert_eq!(stats["by_status"]["pending"], 1, "{stats}");
+    assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
+    assert_eq!(stats["active_workers"], 0, "{stats}");
+}
+
+#[test]
+fn what_a_killed_worker_had_is_done_by_another() {
+    let place = Place::with_behaviours();
+    let line = r#"{"skill": "behaviours.wasm", "tool": "sleep", "input": {"ms": 100}}"#;
+    let ids = submitted(&place, &format!("{line}\n").repeat(12));
+    assert_eq!(ids.len(), 12);
+    let worker = ["worker", "--concurrency", "2", "--lease", "1s"];
+    let mut killed = start(&place, worker);
+    // It has begun, and has others running.
+    let _reader = wait_for_lines(&mut killed, 2);
+    send(&killed, Signal::KILL);
+    killed.wait().expect("it ends");
+    let mut other = start(&place, worker);
+    let _other = wait_for_lines(&mut other, 1);
+    for id in &ids {
+        let output = place.output(["jobs", "watch", id]);
+        assert!(output.status.success(), "{}", place.said(&output));
+    }
+    send(&other, Signal::TERM);
+    assert!(other.wait().expect("it ends").success());
+    let stats = stats(&place);
+    assert_eq!(stats["by_status"]["completed"], 12, "{stats}");
+    assert_eq!(stats["active_workers"], 0, "{stats}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let place = Place::new();
+    check(
+        place.run(["worker", "--lease", "10ms"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '10ms' for '--lease <TIME>': a lease is at least 1s
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["worker", "--stack", "1"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value '1' for '--stack <SIZE>': the stack can be 64 KiB to 16 MiB large
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["worker", "--until-empty", "--concurrency", "1"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+working on 1 job at a time; Ctrl-C ends it
+0 attempts, 0 jobs completed
+
+"#]],
+    );
+    check(
+        place.run(["worker", "--callback-secret", "nowhere"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: cannot read `nowhere`: No such file or directory (os error 2)
+
+"#]],
+    );
+}
