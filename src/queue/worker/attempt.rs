@@ -182,7 +182,7 @@ impl Bench {
             .observer(self.observer(at));
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
-        // Written down before it begins, as far as it is known, in case this worker dies.
+        // As far as that is known now: a skill that is not loaded yet says so only afterwards.
         if at.to_mark && execute.is_destructive(&asked) && !self.mark(at).await {
             return End::released("not_marked");
         }

@@ -37,12 +37,16 @@ const PRUNE: Duration = Duration::from_secs(600);
 
 /// What a task of ours came to.
 struct Finished {
-    seq: i64,
+    at: At,
     settled: Result<JobStatus, QueueError>,
     broken: Option<String>,
     /// What is told of it, where somebody hears it.
     told: Option<Settled>,
 }
+
+/// Which attempt: the job's number and the claim's. A job can be taken again before its last attempt
+/// has been looked at here.
+type At = (i64, i64);
 
 struct Running {
     job: Uuid,
@@ -55,7 +59,7 @@ struct Loop {
     /// New at every start, and whenever the lease was lost.
     identity: Uuid,
     tasks: JoinSet<Finished>,
-    running: HashMap<i64, Running>,
+    running: HashMap<At, Running>,
     turn: usize,
     /// The last claim got all that it asked for: there may be more.
     plenty: bool,
@@ -233,12 +237,12 @@ impl Loop {
 
     fn start(&mut self, claimed: ClaimedRow) {
         let token = self.bench.interrupted.child_token();
-        let seq = claimed.row.seq;
+        let at = (claimed.row.seq, claimed.row.fence);
         let running = Running {
             job: claimed.row.id,
             token: token.clone(),
         };
-        self.running.insert(seq, running);
+        self.running.insert(at, running);
         let (bench, worker) = (self.bench.clone(), self.identity);
         let mut told = self.settings.on_settled.as_ref().map(|_| begun(&claimed));
         self.tasks.spawn(async move {
@@ -251,7 +255,7 @@ impl Loop {
                 told.message = message(&ending.details);
             }
             Finished {
-                seq,
+                at,
                 settled: settle(&queue, ending).await,
                 broken,
                 told,
@@ -284,9 +288,14 @@ impl Loop {
                 return;
             }
         };
-        self.running.remove(&finished.seq);
-        if let Ok(mut reports) = self.bench.reports.lock() {
-            reports.remove(&finished.seq);
+        self.running.remove(&finished.at);
+        let (seq, fence) = finished.at;
+        if let Ok(mut reports) = self.bench.reports.lock()
+            && reports
+                .get(&seq)
+                .is_some_and(|report| report.fence == fence)
+        {
+            reports.remove(&seq);
         }
         match finished.settled {
             Ok(status) => {

@@ -107,8 +107,10 @@ impl Sqlite {
             })?;
         }
         private(path)?;
+        let lock = alone(path)?;
         let mut connection = connect(path, true)?;
         migrate(&mut connection, path)?;
+        drop(lock);
         Ok(Sqlite {
             connection,
             lanes: HashMap::new(),
@@ -207,10 +209,23 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     if found == known_version {
         return Ok(());
     }
-    // One at a time: two processes may come at once. The lock is on a file of its own: closing a
-    // file gives up all of a process's locks on it, those of SQLite too, and another process would
-    // take the log that we write for one that nobody writes, and remove it.
-    let lock = std::fs::OpenOptions::new()
+    let migrated = Migrations::new(steps).to_latest(connection);
+    migrated.map_err(|error| {
+        QueueError::Unavailable(format!(
+            "cannot bring `{}` up to date: {error}",
+            path.display()
+        ))
+    })
+}
+
+/// Lets one at a time open a file: switching to a write-ahead log, and bringing the schema up to
+/// date, are not for two at once.
+///
+/// The lock is on a file of its own. Closing a file gives up all of a process's locks on it, those of
+/// SQLite too; then another process that comes and goes would take the log that we write for one that
+/// nobody writes, and remove it.
+fn alone(path: &Path) -> Result<std::fs::File> {
+    std::fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
@@ -218,15 +233,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
         .and_then(|file| file.lock().map(|()| file))
         .map_err(|error| {
             QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
-        })?;
-    let migrated = Migrations::new(steps).to_latest(connection);
-    drop(lock);
-    migrated.map_err(|error| {
-        QueueError::Unavailable(format!(
-            "cannot bring `{}` up to date: {error}",
-            path.display()
-        ))
-    })
+        })
 }
 
 /// A file of the same name with this at its end.
