@@ -6,7 +6,7 @@ use chrono::DateTime;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::super::super::job::NewJob;
+use super::super::super::new_job::NewJob;
 use super::super::super::prepare::prepare;
 use super::*;
 
