@@ -122,6 +122,10 @@ impl Host {
     ///
     /// # Errors
     /// Only where the host itself is broken.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "the request would be moved once more, into a future around this one"
+    )]
     pub fn execute_with(
         &self,
         request: ExecutionRequest,

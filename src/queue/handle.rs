@@ -227,7 +227,7 @@ impl Queue {
         let attempts = self.reads().attempts(found.row.seq).await?;
         attempts
             .into_iter()
-            .map(|attempt| Ok(Attempt::from_row(id, attempt)?))
+            .map(|attempt| Attempt::from_row(id, attempt))
             .collect()
     }
 

@@ -99,6 +99,10 @@ async fn round(
     let mut room = room(rows, &scopes, now).await?;
     let before = room.clone();
     let chosen = pick(&known, &mut room, most);
+    let until = now.saturating_add(wanted.lease);
+    if !chosen.picks.is_empty() && !rows.renew(wanted.worker, until).await? {
+        return Ok(false);
+    }
     let mut count: HashMap<i64, usize> = HashMap::new();
     for pick in &chosen.picks {
         *count.entry(pick.lane).or_default() += 1;
@@ -119,10 +123,6 @@ async fn round(
         close(rows, &mut scopes, &before, &room, now).await?;
         let passed = !empty.is_empty() || before.values().any(|&left| left <= 0);
         return Ok(chosen.starved && passed);
-    }
-    let until = now.saturating_add(wanted.lease);
-    if !rows.renew(wanted.worker, until).await? {
-        return Ok(false);
     }
     let taken: Vec<(i64, Head)> = chosen
         .picks
