@@ -99,6 +99,40 @@ fn only_egress_opens_outgoing_connections() {
 }
 
 #[test]
+fn only_the_stores_of_the_queue_know_sql() {
+    let store = |path: &str| path.starts_with("queue/store/");
+    check_only(
+        &[
+            "rusqlite",
+            "rusqlite_migration",
+            "refinery",
+            "deadpool_postgres",
+        ],
+        store,
+    );
+    // A caller's own transaction is handed through; TLS is egress's.
+    check_only(&["tokio_postgres"], |path| {
+        store(path) || path == "queue/handle.rs" || path == "egress/database.rs"
+    });
+}
+
+#[test]
+fn the_queue_does_not_know_what_executes() {
+    check_never(
+        &[
+            "crate::sandbox",
+            "crate::host",
+            "crate::cli",
+            "crate::doctor",
+        ],
+        |path| path.starts_with("queue/"),
+    );
+    check_never(&["crate::queue", "skillhost::queue"], |path| {
+        !path.starts_with("queue/") && !path.starts_with("cli/") && path != "lib.rs"
+    });
+}
+
+#[test]
 fn only_the_command_line_knows_its_parser_and_anyhow() {
     let cli = |path: &str| path.starts_with("cli/") || path == "cli.rs";
     check_only(&["clap", "clap_complete"], cli);

@@ -18,6 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::postgres::Postgres;
+
 /// A boxed future, as traits need it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -38,7 +40,34 @@ pub trait Database: Send + Sync {
 
 /// Every store.
 pub fn stores() -> Vec<Box<dyn Fixture>> {
-    vec![Box::new(SqliteFile)]
+    vec![Box::new(SqliteFile), Box::new(OnServer)]
+}
+
+/// On the PostgreSQL server that the tests start.
+struct OnServer;
+
+impl Fixture for OnServer {
+    fn name(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
+    fn database(&self) -> BoxFuture<'_, Box<dyn Database>> {
+        Box::pin(async {
+            // The first to ask waits until it runs.
+            let server = tokio::task::spawn_blocking(Postgres::shared);
+            let server = server.await.expect("PostgreSQL can be started");
+            Box::new(server.database().await) as Box<dyn Database>
+        })
+    }
+}
+
+impl Database for crate::postgres::Database<'static> {
+    fn open<'a>(&'a self, builder: QueueBuilder) -> BoxFuture<'a, Queue> {
+        Box::pin(async move {
+            let url = self.url();
+            builder.connect(&url).await.expect("it can be reached")
+        })
+    }
 }
 
 struct SqliteFile;
