@@ -117,9 +117,11 @@ impl Writing<'_> {
         self.wrote = true;
         let found = self
             .query(
-                "WITH gone AS (DELETE FROM events WHERE id IN \
-                 (SELECT id FROM events ORDER BY id LIMIT $2) AND at < $1 RETURNING 1) \
-                 SELECT count(*) FROM gone",
+                // From the first on without a gap, also where a clock was set back.
+                "WITH first AS (SELECT id, at FROM events ORDER BY id LIMIT $2), \
+                 gone AS (DELETE FROM events WHERE id IN (SELECT id FROM first) AND id < \
+                 coalesce((SELECT min(id) FROM first WHERE at >= $1), 9223372036854775807) \
+                 RETURNING 1) SELECT count(*) FROM gone",
                 &[&before, &limit(most)],
             )
             .await?;
