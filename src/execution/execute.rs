@@ -19,6 +19,10 @@ pub struct Control {
     pub cancellation: Option<CancellationToken>,
     /// Gets this execution's events, beside the host's own observer.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Whether somebody approved this very request, after it had been
+    /// [rejected](crate::execution::Rejection::Approval) for want of that. The host itself asks
+    /// nobody; this is for what wraps it.
+    pub approved: bool,
 }
 
 impl Control {
@@ -26,6 +30,13 @@ impl Control {
     #[must_use]
     pub fn cancellation(mut self, token: CancellationToken) -> Self {
         self.cancellation = Some(token);
+        self
+    }
+
+    /// Says that somebody approved this very request.
+    #[must_use]
+    pub fn approved(mut self, approved: bool) -> Self {
+        self.approved = approved;
         self
     }
 
@@ -42,6 +53,7 @@ impl fmt::Debug for Control {
         f.debug_struct("Control")
             .field("cancellation", &self.cancellation.is_some())
             .field("observer", &self.observer.is_some())
+            .field("approved", &self.approved)
             .finish()
     }
 }

@@ -40,7 +40,9 @@ pub(crate) fn prepare(
                 "a delay of {delay} ms is more than ten years"
             )));
         }
-        Due::At(at) => micros(at),
+        // A schedule's firing keeps its time; nobody else comes before those who are there already.
+        Due::At(at) if job.schedule.is_some() => micros(at),
+        Due::At(at) => micros(at).max(now),
     };
     let flags = Flags::default()
         .with(

@@ -37,7 +37,8 @@ names!(RetryCause, "cause to retry on",
 /// How a job is tried again: exponential back-off, cut at a cap, with jitter.
 ///
 /// The delay before attempt *n* + 1 is `base × factor^(n - 1)`, at most `cap`, of which a random
-/// part of up to `jitter` is taken off, so that jobs that failed together do not return together.
+/// part of up to `jitter` is taken off, so that jobs that failed together do not return together. A
+/// delay that the skill asks for goes before that, up to a day.
 ///
 /// ```
 /// use skillhost::queue::RetryPolicy;

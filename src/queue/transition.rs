@@ -235,7 +235,10 @@ fn ended(
             let may = retry.policy.on.contains(&on)
                 && (!destructive || retry.policy.destructive)
                 && used < job.max_attempts;
-            let delay = after.or_else(|| retry.delay_after(used).map(span));
+            // What a skill asks for is its word, and not a way to keep a job for ever.
+            let delay = after
+                .map(|after| after.min(DAY))
+                .or_else(|| retry.delay_after(used).map(span));
             match delay {
                 Some(delay) if may && !too_late(now.saturating_add(delay)) => Change {
                     status: Failed,

@@ -402,6 +402,8 @@ pub struct Scripted {
     pub answers: Mutex<VecDeque<Result<Value, String>>>,
     pub destructive: bool,
     pub calls: Mutex<Vec<ExecutionRequest>>,
+    /// Of each call, whether it was said to be approved.
+    pub approved: Mutex<Vec<bool>>,
 }
 
 impl Scripted {
@@ -410,6 +412,7 @@ impl Scripted {
             answers: Mutex::new(answers.into_iter().collect()),
             destructive: false,
             calls: Mutex::default(),
+            approved: Mutex::default(),
         }
     }
 }
@@ -418,8 +421,11 @@ impl Execute for Scripted {
     fn execute<'a>(
         &'a self,
         request: ExecutionRequest,
-        _: Control,
+        control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        let mut approved = self.approved.lock().expect("nobody panicked");
+        approved.push(control.approved);
+        drop(approved);
         let mut answers = self.answers.lock().expect("nobody panicked");
         let next = match answers.len() {
             0 => Ok(Value::Null),

@@ -9,7 +9,7 @@ use super::super::error::QueueError;
 use super::super::event::JobEventKind;
 use super::super::fair::{Head, rank};
 use super::super::job::{JobStatus, Priority};
-use super::super::store::{EventRow, Rate, Result, Row, Rows, Scope, ScopeKind, Shared};
+use super::super::store::{EventRow, Flags, Rate, Result, Row, Rows, Scope, ScopeKind, Shared};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
 use super::settle::{ended, place, release};
@@ -109,6 +109,9 @@ async fn act_on(
     unplace(rows, &row).await?;
     let (from, kind) = (row.status, change.event);
     row.apply(change, now);
+    if action == (Action::Answer { approved: true }) {
+        row.flags = row.flags.with(Flags::APPROVED, true);
+    }
     let mut shared = Shared::default();
     shared.tally.moved(row.lane, Some(from), Some(row.status));
     ended(&row, &mut shared.tally, now);

@@ -71,6 +71,8 @@ impl Flags {
     pub const DESTRUCTIVE: Flags = Flags(4);
     /// Nobody will ask for its output.
     pub const FORGET: Flags = Flags(8);
+    /// Somebody said that it may run.
+    pub const APPROVED: Flags = Flags(16);
 
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0

@@ -102,6 +102,7 @@ impl Bench {
                     worker,
                     attempt: row.attempts + 1,
                     waited: Duration::from_micros(waited.max(0).unsigned_abs()),
+                    approved: row.flags.has(Flags::APPROVED),
                     to_mark: !retry.policy.destructive && !row.flags.has(Flags::DESTRUCTIVE),
                 };
                 (self.work(job, &at, token).await, retry)
@@ -179,7 +180,8 @@ impl Bench {
         request.deadline = job.deadline;
         let control = Control::default()
             .cancellation(token)
-            .observer(self.observer(at));
+            .observer(self.observer(at))
+            .approved(at.approved);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
         // As far as that is known now: a skill that is not loaded yet says so only afterwards.
@@ -340,6 +342,8 @@ pub(super) struct At {
     waited: Duration,
     /// Whether it matters if its tool is destructive, and nobody has written that down yet.
     to_mark: bool,
+    /// Whether somebody said that it may run.
+    approved: bool,
 }
 
 /// Whether an outcome says no more than that somebody cut it short.

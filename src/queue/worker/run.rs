@@ -35,6 +35,9 @@ const REPORTS: Duration = Duration::from_millis(200);
 /// How often to remove what is old.
 const PRUNE: Duration = Duration::from_secs(600);
 
+/// How long what was interrupted may take to be given back.
+const LAST: Duration = Duration::from_secs(10);
+
 /// What a task of ours came to.
 struct Finished {
     at: At,
@@ -395,17 +398,23 @@ impl Loop {
         let mut heartbeat = every(self.settings.lease / 3);
         let mut cancels = every(CANCELS);
         let end = Instant::now() + self.settings.grace;
-        let mut cut = false;
+        let mut cut: Option<Instant> = None;
         while !self.tasks.is_empty() {
             tokio::select! {
                 Some(finished) = self.tasks.join_next() => self.finished(finished),
-                () = sleep_until(end), if !cut => {
-                    cut = true;
+                () = sleep_until(end), if cut.is_none() => {
+                    cut = Some(Instant::now() + LAST);
                     self.bench.interrupted.cancel();
                 }
-                () = &mut hurry, if !cut => {
-                    cut = true;
+                () = &mut hurry, if cut.is_none() => {
+                    cut = Some(Instant::now() + LAST);
                     self.bench.interrupted.cancel();
+                }
+                // What cannot be written down by now is found out when the lease expires.
+                () = sleep_until(cut.unwrap_or(end)), if cut.is_some() => {
+                    tracing::warn!(left = self.tasks.len(), "attempts could not be settled");
+                    self.tasks.abort_all();
+                    return;
                 }
                 _ = cancels.tick() => {
                     if matches!(changed.has_changed(), Ok(true)) {

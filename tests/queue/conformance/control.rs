@@ -128,12 +128,21 @@ async fn a_job_can_wait_for_somebodys_word(place: Place) {
         // Any process can answer.
         let other = place.another().await;
         other.answer(&[id], approved, "ann").await.unwrap();
-        place.work(place.worker().execute(execute)).await;
+        place.work(place.worker().execute(execute.clone())).await;
         let job = place.job(id).await;
         assert_eq!(job.status, status);
         if !approved {
             assert_eq!(job.cause.as_deref(), Some("approval_refused"));
         }
+        let told = execute.approved.lock().unwrap().clone();
+        assert_eq!(
+            told,
+            if approved {
+                vec![false, true]
+            } else {
+                vec![false]
+            }
+        );
         let said = place
             .events()
             .await
