@@ -1,7 +1,5 @@
 //! `skillhost worker`: does what is in the queue.
 
-mod lazy;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +8,9 @@ use clap::{Args, ValueHint};
 use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
+use skillhost::skill::Packages;
 use skillhost::text::printable;
-use skillhost::{parse_bytes, parse_duration};
+use skillhost::{InstalledSkills, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -19,12 +18,10 @@ use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
-use super::host::{CommandHost, Settings};
+use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
-use super::packages::Packages;
 use super::run::TrustArgs;
 use super::{Session, explain, units};
-use lazy::{Lazy, Shared};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,19 +110,12 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         stack_bytes: args.stack,
         ..Settings::trusting(&args.trust)?
     };
-    let policy = match args.no_policy {
-        true => None,
-        false => Some(session.policy_file()?),
-    };
     let host = CommandHost::open(session, settings)?.host;
-    if let Some(file) = &policy {
-        // What is wrong with it now should be said now.
-        host.set_policy(file.read()?);
-    }
-    let places = session.places()?;
-    let packages = Packages::new(places.packages());
+    let packages = Packages::new(session.places()?.packages());
     packages.sweep();
-    let lazy = Lazy::new(host, places.library(), packages, policy);
+    let skills = installed(session, host, !args.no_policy)?
+        .packages(packages)
+        .build();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -136,7 +126,14 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
             Some(path) => Some(callbacks(path)?),
             None => None,
         };
-        let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
+        let worker = set_up(
+            &args,
+            queue,
+            concurrency,
+            skills,
+            callbacks,
+            session.console,
+        );
         session.console.note(format_args!(
             "working on {} at a time; Ctrl-C ends it",
             units::counted(concurrency as u64, "job")
@@ -155,12 +152,12 @@ fn set_up(
     args: &WorkerArgs,
     queue: Queue,
     concurrency: usize,
-    lazy: Lazy,
+    skills: InstalledSkills,
     callbacks: Option<CallbackSender>,
     console: Console,
 ) -> Worker {
     let mut worker = Worker::builder(queue)
-        .execute(Arc::new(Shared(Arc::new(lazy))))
+        .execute(Arc::new(skills))
         .concurrency(concurrency)
         .lease(args.lease)
         .grace(args.grace);
