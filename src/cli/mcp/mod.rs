@@ -11,7 +11,7 @@ use skillhost::queue::{Queue, Worker};
 use skillhost::serve::Caller;
 use skillhost::serve::mcp::{ChosenSkill, McpServer, McpSettings, TASK_QUEUE, Tasks};
 use skillhost::skill::Packages;
-use skillhost::{InstalledSkills, parse_duration};
+use skillhost::{Execute, InstalledSkills, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Interrupts, Settings, installed};
 use super::locate::{self, SKILL_HELP};
 use super::run::TrustArgs;
-use super::{Session, explain};
+use super::{Session, explain, guards};
 use config::ConfigArgs;
 
 const EXAMPLES: &str = "\
@@ -128,10 +128,12 @@ async fn serve(
     settings.output_tokens = args.output_tokens as usize;
     settings.task_after = args.task_after;
     let end = CancellationToken::new();
+    let current = skills.host().current_policy().clone();
+    let execute = guards::around(Arc::new(skills.clone()), current, session)?;
     let work = Work {
         session: session.clone(),
         database: args.database.clone(),
-        skills: skills.clone(),
+        execute: Arc::clone(&execute),
         concurrency: args.concurrency as usize,
         end: end.clone(),
         running: Arc::default(),
@@ -141,7 +143,6 @@ async fn serve(
         let work = work.clone();
         Box::pin(async move { work.begin().await })
     });
-    let execute = Arc::new(skills.clone());
     let mut server = McpServer::builder(execute, skills.clone())
         .settings(settings)
         .tasks(tasks);
@@ -205,7 +206,7 @@ async fn chosen(
 struct Work {
     session: Session,
     database: DatabaseArgs,
-    skills: InstalledSkills,
+    execute: Arc<dyn Execute>,
     concurrency: usize,
     end: CancellationToken,
     /// The worker, once there is one.
@@ -217,7 +218,7 @@ impl Work {
         let queue = self.database.open(&self.session).await;
         let queue = queue.map_err(|error| error.to_string())?;
         let worker = Worker::builder(queue.clone())
-            .execute(Arc::new(self.skills))
+            .execute(self.execute)
             .queues([TASK_QUEUE])
             .concurrency(self.concurrency)
             .grace(Duration::ZERO)

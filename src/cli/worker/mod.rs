@@ -10,7 +10,7 @@ use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
 use skillhost::skill::Packages;
 use skillhost::text::printable;
-use skillhost::{InstalledSkills, parse_bytes, parse_duration};
+use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
 use super::run::TrustArgs;
-use super::{Session, explain, units};
+use super::{Session, explain, guards, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,9 +113,11 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let host = CommandHost::open(session, settings)?.host;
     let packages = Packages::new(session.places()?.packages());
     packages.sweep();
+    let current = host.current_policy().clone();
     let skills = installed(session, host, !args.no_policy)?
         .packages(packages)
         .build();
+    let guarded = guards::around(Arc::new(skills), current, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -130,7 +132,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
             &args,
             queue,
             concurrency,
-            skills,
+            guarded,
             callbacks,
             session.console,
         );
@@ -152,12 +154,12 @@ fn set_up(
     args: &WorkerArgs,
     queue: Queue,
     concurrency: usize,
-    skills: InstalledSkills,
+    guarded: Arc<dyn Execute>,
     callbacks: Option<CallbackSender>,
     console: Console,
 ) -> Worker {
     let mut worker = Worker::builder(queue)
-        .execute(Arc::new(skills))
+        .execute(guarded)
         .concurrency(concurrency)
         .lease(args.lease)
         .grace(args.grace);

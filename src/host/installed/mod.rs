@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{Host, LoadError, Skill, admission};
 use crate::execution::{
-    BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
-    Resolution,
+    Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Resolution,
 };
 use crate::skill::{Digest, Library, LibraryError, Package, Packages, SkillRef};
 
@@ -309,6 +309,22 @@ impl Execute for InstalledSkills {
         {
             Some(listed) => self.inner.host.resolve_as(request, &listed.identity.digest),
             None => Err(admission::not_loaded(request)),
+        }
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        self.inner.refresh_policy();
+        let host = &self.inner.host;
+        let listing = self.inner.listings.latest();
+        match (&request.skill, listing) {
+            (SkillRef::Name { .. }, Some(listing)) => {
+                let mut request = request.clone();
+                if let Some(listed) = listing.find(&request.skill) {
+                    request.skill = listed.identity.digest.into();
+                }
+                host.can_execute(&request)
+            }
+            _ => host.can_execute(request),
         }
     }
 
