@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
+use super::{Ask, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
 use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::skill::{Description, Tool};
@@ -25,6 +26,11 @@ pub struct Control {
     /// [rejected](crate::execution::Rejection::Approval) for want of that. The host itself asks
     /// nobody; this is for what wraps it.
     pub approved: bool,
+    /// The job that the request belongs to, where it comes from a queue. An approval that is asked
+    /// for is then the job's.
+    pub job: Option<Uuid>,
+    /// Who is asked where a rule of the policy asks, before whoever the guard asks otherwise.
+    pub ask: Option<Arc<dyn Ask>>,
 }
 
 impl Control {
@@ -39,6 +45,20 @@ impl Control {
     #[must_use]
     pub fn approved(mut self, approved: bool) -> Self {
         self.approved = approved;
+        self
+    }
+
+    /// Says which job the request belongs to.
+    #[must_use]
+    pub fn job(mut self, job: Uuid) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// Says who is asked where a rule of the policy asks.
+    #[must_use]
+    pub fn ask(mut self, ask: Arc<dyn Ask>) -> Self {
+        self.ask = Some(ask);
         self
     }
 
@@ -99,6 +119,8 @@ impl fmt::Debug for Control {
             .field("cancellation", &self.cancellation.is_some())
             .field("observer", &self.observer.is_some())
             .field("approved", &self.approved)
+            .field("job", &self.job)
+            .field("ask", &self.ask)
             .finish()
     }
 }

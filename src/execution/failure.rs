@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Status;
 use crate::grant::Denial;
@@ -45,6 +46,12 @@ pub struct Failure {
     /// more than 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
+    /// The rule of the policy that decided so, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The approval that was asked for, or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Uuid>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -179,6 +186,8 @@ impl Failure {
             message: message.into(),
             hint: None,
             denials: Vec::new(),
+            rule: None,
+            approval: None,
             cause,
         }
     }
@@ -264,6 +273,10 @@ pub enum Rejection {
     Grant,
     /// The tool runs only after somebody has approved it.
     Approval,
+    /// A rule of the policy's denies it, or somebody who was asked refused it.
+    Refused,
+    /// The policy requires an audit, which cannot be written.
+    Audit,
     /// A hook of the embedder's said no.
     Hook,
 }

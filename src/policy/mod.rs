@@ -2,6 +2,8 @@
 //!
 //! Parsing and deciding are pure; only [`Policy::read`] opens a file.
 
+mod approval;
+mod audit;
 mod consent;
 mod difference;
 mod file;
@@ -13,6 +15,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use approval::{
+    Action, Answer, Approval, ApprovalError, ApprovalFilter, ApprovalPolicy, ApprovalRule,
+    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, Subject, Wanted,
+};
+pub use audit::AuditPolicy;
 pub use consent::{Consent, Effective};
 pub use difference::{Change, Difference, Kind};
 pub use file::MAX_POLICY_BYTES;
@@ -47,6 +54,12 @@ pub struct Policy {
     /// What is said of each skill, by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skills: BTreeMap<String, SkillPolicy>,
+    /// What runs only once somebody has approved it.
+    #[serde(skip_serializing_if = "ApprovalPolicy::is_default")]
+    pub approval: ApprovalPolicy,
+    /// What is written down of what runs.
+    #[serde(skip_serializing_if = "AuditPolicy::is_default")]
+    pub audit: AuditPolicy,
 }
 
 /// What a policy says of one skill, in all its versions.

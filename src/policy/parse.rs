@@ -8,6 +8,7 @@ use std::str::FromStr;
 use toml::de::DeTable;
 
 use super::Policy;
+use super::approval::Place;
 use crate::grant;
 use crate::text::{meant, printable, shortened};
 
@@ -131,6 +132,24 @@ impl FromStr for Policy {
                 }
             }
         }
+        super::approval::check(&policy.approval).map_err(|(place, message)| {
+            let (field, index);
+            let place: &[&str] = match place {
+                Place::Field(name) => {
+                    field = name;
+                    &["approval", field]
+                }
+                Place::Rule(number) => {
+                    index = number.to_string();
+                    &["approval", "rules", &index]
+                }
+            };
+            PolicyError::new(format!("{}: {message}", place.join("."))).at(text, span(text, place))
+        })?;
+        policy.audit.check().map_err(|(field, message)| {
+            let place = ["audit", field];
+            PolicyError::new(format!("audit.{field}: {message}")).at(text, span(text, &place))
+        })?;
         Ok(policy)
     }
 }

@@ -181,7 +181,8 @@ impl Bench {
         let control = Control::default()
             .cancellation(token)
             .observer(self.observer(at))
-            .approved(at.approved);
+            .approved(at.approved)
+            .job(job.id);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
         // As far as that is known now: a skill that is not loaded yet says so only afterwards.
