@@ -28,6 +28,8 @@ pub struct Filter {
     pub skill: Option<String>,
     /// Of one of these kinds; any where empty.
     pub kinds: Vec<Kind>,
+    /// That ended so, as a [`Status`](crate::Status) is written.
+    pub outcome: Option<String>,
     /// Of this request.
     pub request: Option<uuid::Uuid>,
     /// At most so many, the last ones; 100 unless set.
@@ -184,6 +186,7 @@ impl Filter {
                 .until
                 .is_none_or(|until| at.is_some_and(|at| at < until))
             && is("tenant", &self.tenant)
+            && is("outcome", &self.outcome)
             && self.skill.as_ref().is_none_or(|wanted| {
                 let skill = &entry["skill"];
                 [&skill["name"], &skill["digest"], &entry["skill_name"]]

@@ -23,7 +23,7 @@ const ROUNDS: usize = 5;
 const MAX_FINDINGS: usize = 1_000;
 
 /// What became of an audit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Verification {
     /// Each chain, by its number.
     pub chains: Vec<ChainReport>,

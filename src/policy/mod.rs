@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 
 pub use approval::{
     Action, Answer, Approval, ApprovalError, ApprovalFilter, ApprovalPolicy, ApprovalRule,
-    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, Subject, Wanted,
+    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, Subject, UnknownStatus,
+    Wanted,
 };
+#[cfg(feature = "queue")]
+pub(crate) use approval::{Step, decided, step};
 pub use audit::AuditPolicy;
 pub use consent::{Consent, Effective};
 pub use difference::{Change, Difference, Kind};

@@ -7,6 +7,7 @@ mod backtrace;
 mod dry_run;
 mod input;
 mod plan;
+mod prompt;
 mod report;
 mod view;
 

@@ -19,10 +19,11 @@ mod guard;
 
 pub use guard::Approving;
 pub use memory::MemoryApprovals;
-pub use record::{Answer, Approval, ApprovalStatus, Attached, Wanted};
+pub use record::{Answer, Approval, ApprovalStatus, Attached, UnknownStatus, Wanted};
 pub use rules::{Action, ApprovalPolicy, ApprovalRule};
 pub use store::{ApprovalError, ApprovalFilter, Approvals};
 pub use subject::Subject;
 
+#[cfg_attr(not(feature = "queue"), allow(unused_imports))]
 pub(crate) use record::{Step, decided, step};
 pub(super) use rules::{Place, check, span};

@@ -174,17 +174,19 @@ impl fmt::Display for ApprovalStatus {
     }
 }
 
-impl std::str::FromStr for ApprovalStatus {
-    type Err = String;
+/// A name that is no status of an approval.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no status of an approval; there are pending, approved, refused, used, expired")]
+pub struct UnknownStatus(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for ApprovalStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
         ApprovalStatus::ALL
             .into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or_else(|| {
-                let all = ApprovalStatus::ALL.map(ApprovalStatus::as_str).join(", ");
-                format!("there is no status `{text}`; there are {all}")
-            })
+            .ok_or_else(|| UnknownStatus(text.to_owned()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::super::error::QueueError;
-use super::super::outcome::WORKER_LOST;
+use super::super::outcome::{APPROVAL_NEEDED, WORKER_LOST};
 use super::super::retry::Retry;
 use super::super::store::{Flags, Result, Row, Rows, Shared};
 use super::super::time::Micros;
@@ -42,7 +42,16 @@ pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
     }
     let overdue = rows.overdue(now, BATCH).await?;
     done.more |= overdue.len() >= BATCH;
+    let asked: Vec<Uuid> = overdue
+        .iter()
+        .filter(|row| row.cause.as_deref() == Some(APPROVAL_NEEDED))
+        .map(|row| row.id)
+        .collect();
     done.expired = expire(rows, overdue, now).await?;
+    for job in asked {
+        super::approve::withdraw(rows, job, now).await?;
+    }
+    super::approve::catch_answers(rows, BATCH, now).await?;
     Ok(done)
 }
 
