@@ -39,6 +39,7 @@ pub mod text;
 
 pub mod audit;
 
+pub mod breaker;
 mod egress;
 pub mod policy;
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{AuditError, AuditSink, Entry, Hashed, What, Who};
 use crate::execution::{
-    Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
-    Failure, HostError, Observer, Rejection, Resolution, Status,
+    Admission, Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest,
+    ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, Status,
 };
 use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
@@ -156,6 +156,17 @@ impl Execute for Audited {
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         self.inner.resolve(request)
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let mut admission = self.inner.can_execute(request);
+        if self.required
+            && admission.refusal.is_none()
+            && let Err(error) = self.sink.ready()
+        {
+            admission.refusal = Some(unwritable(&error));
+        }
+        admission
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {

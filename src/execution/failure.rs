@@ -229,6 +229,13 @@ impl Failure {
         self
     }
 
+    /// Adds the rule of the policy that decided so.
+    #[must_use]
+    pub fn rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
+        self
+    }
+
     /// The status that goes with it.
     pub fn status(&self) -> Status {
         self.cause.status()

@@ -5,8 +5,10 @@
 mod approval;
 mod audit;
 mod consent;
+mod current;
 mod difference;
 mod file;
+pub mod guard;
 mod parse;
 mod wants;
 
@@ -24,6 +26,7 @@ pub use approval::{
 pub(crate) use approval::{Step, decided, step};
 pub use audit::AuditPolicy;
 pub use consent::{Consent, Effective};
+pub use current::CurrentPolicy;
 pub use difference::{Change, Difference, Kind};
 pub use file::MAX_POLICY_BYTES;
 pub use parse::PolicyError;

@@ -11,10 +11,11 @@ use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
 use skillhost::text::printable;
-use skillhost::{parse_bytes, parse_duration};
+use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
@@ -23,7 +24,7 @@ use super::host::{CommandHost, Settings};
 use super::jobs::short;
 use super::packages::Packages;
 use super::run::TrustArgs;
-use super::{Session, explain, units};
+use super::{Session, explain, guards, units};
 use lazy::{Lazy, Shared};
 
 const EXAMPLES: &str = "\
@@ -125,7 +126,11 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let places = session.places()?;
     let packages = Packages::new(places.packages());
     packages.sweep();
+    let current = host.current_policy().clone();
     let lazy = Lazy::new(host, places.library(), packages, policy);
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let inner = Arc::new(Shared(Arc::new(lazy)));
+    let guarded = guards::around(inner, current, approvals, None, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -136,7 +141,14 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
             Some(path) => Some(callbacks(path)?),
             None => None,
         };
-        let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
+        let worker = set_up(
+            &args,
+            queue,
+            concurrency,
+            guarded,
+            callbacks,
+            session.console,
+        );
         session.console.note(format_args!(
             "working on {} at a time; Ctrl-C ends it",
             units::counted(concurrency as u64, "job")
@@ -155,12 +167,12 @@ fn set_up(
     args: &WorkerArgs,
     queue: Queue,
     concurrency: usize,
-    lazy: Lazy,
+    guarded: Arc<dyn Execute>,
     callbacks: Option<CallbackSender>,
     console: Console,
 ) -> Worker {
     let mut worker = Worker::builder(queue)
-        .execute(Arc::new(Shared(Arc::new(lazy))))
+        .execute(guarded)
         .concurrency(concurrency)
         .lease(args.lease)
         .grace(args.grace);

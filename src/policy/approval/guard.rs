@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::super::{CurrentPolicy, Policy};
 use super::{
     Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals, Wanted,
 };
 use crate::audit::{Approved, AuditSink, Decided, Entry, What, Who};
 use crate::execution::{
-    Ask, BoxFuture, Cause, Control, Decision, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Phase, Question, Rejection, Resolution, Status,
+    Admission, Ask, BoxFuture, Cause, Control, Decision, Execute, ExecutionRequest,
+    ExecutionResult, Failure, HostError, Phase, Question, Rejection, Resolution, Status,
 };
 use crate::limits::Limit;
 
@@ -28,19 +28,22 @@ const FULL: TimeDelta = TimeDelta::minutes(1);
 ///
 /// ```
 /// use std::sync::Arc;
-/// use skillhost::Policy;
+/// use skillhost::policy::guard::Guards;
 /// use skillhost::policy::{Approving, MemoryApprovals};
 ///
-/// # fn example(host: skillhost::Host, policy: &Policy) {
+/// # fn example(host: skillhost::Host) {
+/// let policy = host.current_policy().clone();
 /// let approvals = Arc::new(MemoryApprovals::default());
-/// let approving = Approving::new(Arc::new(host), approvals);
-/// approving.set_policy(policy.approval.clone());
+/// let guards = Guards::new(policy.clone())
+///     .approval(move |inner| Arc::new(Approving::new(inner, policy, approvals)));
+/// let guarded = guards.around(Arc::new(host));
+/// # let _ = guarded;
 /// # }
 /// ```
 pub struct Approving {
     inner: Arc<dyn Execute>,
     store: Arc<dyn Approvals>,
-    policy: ArcSwap<ApprovalPolicy>,
+    policy: CurrentPolicy,
     ask: Option<Arc<dyn Ask>>,
     audit: Option<Arc<dyn AuditSink>>,
 }
@@ -53,12 +56,13 @@ enum Ruling {
 }
 
 impl Approving {
-    /// Asks before this executes, and keeps the answers there. Without a policy, everything is allowed.
-    pub fn new(inner: Arc<dyn Execute>, store: Arc<dyn Approvals>) -> Self {
+    /// Asks before this executes what the policy says is to be asked about, and keeps the answers there.
+    /// Without a policy, everything is allowed.
+    pub fn new(inner: Arc<dyn Execute>, policy: CurrentPolicy, store: Arc<dyn Approvals>) -> Self {
         Approving {
             inner,
             store,
-            policy: ArcSwap::default(),
+            policy,
             ask: None,
             audit: None,
         }
@@ -78,20 +82,13 @@ impl Approving {
         self
     }
 
-    /// Puts rules in the place of those that held.
-    pub fn set_policy(&self, policy: ApprovalPolicy) {
-        self.policy.store(Arc::new(policy));
-    }
-
-    /// Which rule holds for a request, and what it says. Asks nobody.
-    ///
-    /// # Errors
-    /// As [`Execute::resolve`].
-    pub fn rule(&self, request: &ExecutionRequest) -> Result<(Action, Option<String>), Failure> {
-        let resolution = self.inner.resolve(request)?;
+    /// Whether something may be asked or denied, and by which policy.
+    fn rules(&self) -> Option<Arc<Policy>> {
         let policy = self.policy.load();
-        let (action, rule) = policy.decide(&resolution, request.tenant.as_deref());
-        Ok((action, rule.map(|(number, rule)| rule.title(number))))
+        policy
+            .as_ref()
+            .filter(|policy| !policy.approval.allows_all())
+            .cloned()
     }
 
     fn record(&self, who: Who<'_>, what: What<'_>) {
@@ -337,34 +334,24 @@ impl Execute for Approving {
     fn execute<'a>(
         &'a self,
         mut request: ExecutionRequest,
-        control: Control,
+        mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        let policy = self.policy.load();
-        if policy.allows_all() {
+        let Some(policy) = self.rules() else {
             return self.inner.execute(request, control);
-        }
-        let policy = Arc::clone(&policy);
+        };
         Box::pin(async move {
-            let resolution = match self.inner.resolve(&request) {
-                Ok(resolution) => resolution,
-                Err(_) => {
-                    self.inner.ready(&request).await;
-                    match self.inner.resolve(&request) {
-                        Ok(resolution) => resolution,
-                        // What is not known cannot be approved, and so must not run.
-                        Err(failure) => return Ok(control.refuse(request, None, failure)),
-                    }
-                }
+            let resolution = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => resolution.clone(),
+                // What is not known cannot be approved, and so must not run.
+                Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
-            let used = match self.rule_on(&policy, &request, &resolution, &control).await {
+            let ruling = self
+                .rule_on(&policy.approval, &request, &resolution, &control)
+                .await;
+            let used = match ruling {
                 Ruling::Run(used) => used,
-                Ruling::Not(failure) => {
-                    return Ok(control.refuse(request, Some(&resolution), failure));
-                }
+                Ruling::Not(failure) => return Ok(control.refuse(request, None, failure)),
             };
-            // What was looked at is what runs.
-            request.skill = resolution.skill.digest.into();
-            request.tool = Some(resolution.tool().name.clone());
             let ended = self.inner.execute(request, control).await;
             if let Some(id) = used
                 && let Ok(result) = &ended
@@ -379,6 +366,32 @@ impl Execute for Approving {
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         self.inner.resolve(request)
+    }
+
+    /// Says as well what a rule says. Nobody is asked, and no approval is used up.
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let mut admission = self.inner.can_execute(request);
+        if admission.refusal.is_none()
+            && let Some(policy) = self.rules()
+            && let Ok(resolution) = self.inner.resolve(request)
+        {
+            let (action, rule) = policy
+                .approval
+                .decide(&resolution, request.tenant.as_deref());
+            let title = rule.map(|(number, rule)| rule.title(number));
+            admission.refusal = match (action, title) {
+                (Action::Deny, Some(title)) => {
+                    let message = format!("not admitted: {title} denies it");
+                    Some(rejected(Rejection::Refused, None, message, title, None))
+                }
+                (Action::Ask, Some(title)) => {
+                    let message = format!("not admitted yet: {title} asks for an approval of it");
+                    Some(rejected(Rejection::Approval, None, message, title, None))
+                }
+                _ => None,
+            };
+        }
+        admission
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {

@@ -1,0 +1,45 @@
+//! What the policy puts around every execution, whichever command or door it comes through.
+
+use std::sync::Arc;
+
+use skillhost::Execute;
+use skillhost::audit::Audited;
+use skillhost::execution::Ask;
+use skillhost::policy::guard::Guards;
+use skillhost::policy::{Approvals, Approving, CurrentPolicy};
+
+use super::{Session, audit};
+
+/// The guards around what executes, going by the policy that holds now. The audit is that of the policy
+/// at this time; approvals are kept in `approvals`, and `ask` is asked first.
+///
+/// # Errors
+/// Where what a guard keeps cannot be opened.
+pub fn around(
+    inner: Arc<dyn Execute>,
+    policy: CurrentPolicy,
+    approvals: Arc<dyn Approvals>,
+    ask: Option<Arc<dyn Ask>>,
+    session: &Session,
+) -> anyhow::Result<Arc<dyn Execute>> {
+    let now = policy.get();
+    let now = now.as_deref().cloned().unwrap_or_default();
+    let sink = audit::sink(&now, session)?;
+    let mut guards = Guards::new(policy.clone());
+    let written = sink.clone();
+    guards = guards.approval(move |inner| {
+        let mut approving = Approving::new(inner, policy, approvals);
+        if let Some(ask) = ask {
+            approving = approving.ask(ask);
+        }
+        if let Some(audit) = written {
+            approving = approving.audit(audit);
+        }
+        Arc::new(approving)
+    });
+    if let Some(sink) = sink {
+        let required = now.audit.required;
+        guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
+    }
+    Ok(guards.around(inner))
+}
