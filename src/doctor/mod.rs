@@ -27,6 +27,9 @@ mod limits;
 
 mod grants;
 
+mod approval;
+mod audit;
+
 mod cache;
 mod compile;
 mod isolation;
@@ -43,13 +46,15 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 6] = [
+const PROBES: [&[Probe]; 8] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
     compile::PROBES,
     cache::PROBES,
     machine::PROBES,
+    approval::PROBES,
+    audit::PROBES,
 ];
 
 /// What each check is about, and its name, in the order in which they are made. The checks that a
