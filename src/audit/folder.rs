@@ -123,7 +123,6 @@ impl Folder {
         match kind {
             Open::Read => &mut options,
             Open::Write => options.write(true).create(true),
-            Open::New => options.write(true).create_new(true),
             Open::Append => options.append(true),
             Open::AppendNew => options.append(true).create_new(true),
         };
@@ -189,7 +188,6 @@ impl Folder {
 pub(super) enum Open {
     Read,
     Write,
-    New,
     Append,
     AppendNew,
 }

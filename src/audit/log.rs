@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -453,10 +453,4 @@ fn last_line(file: &File) -> Option<Found> {
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     Found::parse(&rest[start..end])
-}
-
-/// Where a chain's file is, for messages.
-pub(super) fn shown(path: &Path) -> PathBuf {
-    path.file_name()
-        .map_or_else(|| path.to_owned(), PathBuf::from)
 }

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::audit::{Approved, AuditSink, Decided, Entry, What, Who};
 use crate::execution::{
-    Admission, Ask, BoxFuture, Cause, Control, Decision, Execute, ExecutionRequest,
-    ExecutionResult, Failure, HostError, Phase, Question, Rejection, Resolution, Status,
+    Admission, Ask, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Phase, Question, Rejection, Resolution, Status,
 };
 use crate::limits::Limit;
 
