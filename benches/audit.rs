@@ -27,7 +27,9 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let path = folder.path().join("audit");
     let host = Host::builder().build().expect("the host can be set up");
-    let skill = host.load_blocking(support::guest()).expect("the guest loads");
+    let skill = host
+        .load_blocking(support::guest())
+        .expect("the guest loads");
     let bare: Arc<dyn Execute> = Arc::new(host);
     let audit = Audit::open(&path, AuditSettings::default()).expect("it can be opened");
     let audited: Arc<dyn Execute> = Arc::new(Audited::new(Arc::clone(&bare), Arc::new(audit)));
@@ -66,7 +68,10 @@ fn main() {
     };
     let mut ratios = Vec::new();
     for _ in 0..if support::smoke() { 1 } else { 9 } {
-        let (without, with) = (per_second(span, &bare, &skill), per_second(span, &audited, &skill));
+        let (without, with) = (
+            per_second(span, &bare, &skill),
+            per_second(span, &audited, &skill),
+        );
         ratios.push(with / without);
     }
     ratios.sort_by(f64::total_cmp);
@@ -118,7 +123,9 @@ fn per_second(span: Duration, execute: &Arc<dyn Execute>, skill: &Skill) -> f64 
                 })
             })
             .collect();
-        let counts = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+        let counts = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"));
         counts.sum()
     });
     total as f64 / began.elapsed().as_secs_f64()

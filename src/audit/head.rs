@@ -91,7 +91,8 @@ impl Head {
         };
         let mut again = Vec::new();
         head.write(&mut again);
-        (again == text && first >= 1 && segment >= first).then_some(head)
+        let begins = first > 1 || before == Position::start(chain);
+        (again == text && first >= 1 && segment >= first && begins).then_some(head)
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::chain::{Found, Hash, Position, digest};
 use super::folder::{
@@ -507,8 +508,21 @@ impl Reading<'_> {
             let digits = String::from_utf8_lossy(&hex(&hash)).into_owned();
             (u64::from(of), bytes, digits)
         });
+        let entry: Value = serde_json::from_slice(line).unwrap_or_default();
+        if entry["chain"].as_str() != Some(&self.head.chain.to_string()) {
+            let finding = Finding {
+                kind: FindingKind::Head,
+                file: format!("{:04}.head", self.number),
+                line: None,
+                message: format!(
+                    "names another chain than {}",
+                    segment_name(self.number, segment)
+                ),
+            };
+            self.tell(finding);
+        }
         // Of a file that is no longer kept there is nothing to compare.
-        let said = torn_before(line).filter(|said| said.0 >= u64::from(self.head.first));
+        let said = torn_before(&entry).filter(|said| said.0 >= u64::from(self.head.first));
         if found == said {
             return;
         }
@@ -692,8 +706,7 @@ impl<'a> Explaining<'a> {
 }
 
 /// What a line says that a file before ended with: its number, and the length and hash of that.
-fn torn_before(line: &[u8]) -> Option<(u64, u64, String)> {
-    let entry: serde_json::Value = serde_json::from_slice(line).ok()?;
+fn torn_before(entry: &Value) -> Option<(u64, u64, String)> {
     let torn = entry.get("torn")?;
     Some((
         torn["segment"].as_u64()?,
