@@ -10,6 +10,7 @@ use super::{Host, Inner};
 use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
+use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{
     Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
@@ -210,7 +211,14 @@ impl HostBuilder {
     pub fn build(self) -> Result<Host, HostError> {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
-        let egress = Egress::new(self.name_servers, self.roots, &self.certificates)?;
+        let policy = CurrentPolicy::new(self.policy);
+        let breakers = Breakers::new(policy.clone());
+        let egress = Egress::new(
+            self.name_servers,
+            self.roots,
+            &self.certificates,
+            Some(Arc::new(breakers.clone())),
+        )?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
@@ -241,12 +249,14 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
+                concurrency: self.concurrency,
                 runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
-                policy: CurrentPolicy::new(self.policy),
+                policy,
+                breakers,
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

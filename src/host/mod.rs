@@ -18,6 +18,7 @@ use crate::execution::{
     Failure, HostError, Observer, Resolution,
 };
 use crate::limits::Limits;
+use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
 use crate::skill::{Digest, SkillRef};
@@ -42,11 +43,13 @@ pub struct Host {
 struct Inner {
     loader: Loader,
     runner: Runner,
+    concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
     policy: CurrentPolicy,
+    breakers: Breakers,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -72,6 +75,11 @@ impl Host {
     /// A loaded skill: of a bare name, the highest version that is loaded.
     pub fn skill(&self, reference: &SkillRef) -> Option<Skill> {
         self.inner.skills.load().find(reference).cloned()
+    }
+
+    /// How many executions may be in flight at once.
+    pub fn concurrency(&self) -> u32 {
+        self.inner.concurrency
     }
 
     /// Every loaded skill, by name and then by version, the newest first.
@@ -103,6 +111,12 @@ impl Host {
     /// same.
     pub fn current_policy(&self) -> &CurrentPolicy {
         &self.inner.policy
+    }
+
+    /// The circuits of its skills, and of the hosts that they send requests to. The latter are
+    /// looked at here; the former by the [guards](crate::policy::guard::Guards) around it.
+    pub fn breakers(&self) -> &Breakers {
+        &self.inner.breakers
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
@@ -149,6 +163,7 @@ impl Host {
             let mut slot = None;
             let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
             flight.usage.queue_wait = request.queue_wait;
+            flight.usage.waiting_time = control.waited;
             let ended = match self.admit(&request, skill, &limits) {
                 Err(failure) => Err(failure),
                 Ok(admitted) => {
@@ -209,6 +224,7 @@ impl Host {
                 failure,
                 usage: std::mem::take(&mut flight.usage),
                 limits,
+                clamped: self.clamped(&request.limits, skill),
                 skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
                 stdout: std::mem::take(&mut flight.stdout),
                 stderr: std::mem::take(&mut flight.stderr),
@@ -277,6 +293,8 @@ impl Execute for Host {
             description: Arc::clone(&skill.inner.description),
             tool,
             limits: self.limits(request, Some(skill)),
+            wished: skill.inner.wished.clone(),
+            time_asked: request.limits.wall_time.is_some(),
         })
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum Verdict {
 
 /// How long a job waits for another worker when this one lacks its skill.
 const ELSEWHERE: Micros = 10 * SECOND;
+/// How long a job waits that was rejected for now, where it was not said until when.
+const LATER: Micros = 10 * SECOND;
 /// How long a job waits when its worker's host is broken.
 const BROKEN: Micros = 5 * SECOND;
 
@@ -182,6 +184,14 @@ fn failed(cause: &Cause, now: Micros) -> Verdict {
             reason: Rejection::Approval,
             ..
         } => Verdict::Ask,
+        Cause::Rejected {
+            reason: Rejection::Ceiling,
+            ..
+        } => Verdict::Dead("over_ceiling"),
+        Cause::Rejected { reason, retry_at } if reason.is_temporary() => Verdict::Back {
+            cause: reason.as_str(),
+            until: retry_at.map_or(now + LATER, |at| micros(at).max(now)),
+        },
         Cause::Rejected {
             retry_at: Some(at), ..
         } => Verdict::Back {

@@ -125,9 +125,8 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let places = session.places()?;
     let packages = Packages::new(places.packages());
     packages.sweep();
-    let current = host.current_policy().clone();
-    let lazy = Lazy::new(host, places.library(), packages, policy);
-    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), current, session)?;
+    let lazy = Lazy::new(host.clone(), places.library(), packages, policy);
+    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), &host, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

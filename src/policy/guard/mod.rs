@@ -9,11 +9,22 @@
 //! [`Control::resolve`]: crate::Control::resolve
 //! [`Control::refuse`]: crate::Control::refuse
 
+mod ceilings;
+mod circuit;
+mod concurrency;
+mod line;
+mod rate;
+
 use std::fmt;
 use std::sync::Arc;
 
 use super::CurrentPolicy;
 use crate::execution::Execute;
+use ceilings::Ceilings;
+use circuit::CircuitBreaker;
+pub use circuit::{Breakers, CircuitChange, CircuitStanding, CircuitSubject};
+use concurrency::{Gate, Turns};
+use rate::RateLimits;
 
 /// Makes one `Execute` of another.
 type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
@@ -32,23 +43,30 @@ type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
 ///
 /// # fn example() -> Result<(), skillhost::HostError> {
 /// let host = Host::builder().build()?;
-/// let policy = host.current_policy().clone();
-/// let guarded: Arc<dyn Execute> = Guards::new(policy).around(Arc::new(host));
+/// let guards = Guards::new(host.breakers().clone()).capacity(1_000);
+/// let guarded: Arc<dyn Execute> = guards.around(Arc::new(host));
 /// # Ok(())
 /// # }
 /// ```
 #[must_use]
 pub struct Guards {
     policy: CurrentPolicy,
+    breakers: Breakers,
+    capacity: Option<u32>,
     audit: Option<Wrap>,
     approval: Option<Wrap>,
 }
 
 impl Guards {
-    /// Guards that go by this policy, and by each that takes its place.
-    pub fn new(policy: CurrentPolicy) -> Self {
+    /// Guards that go by the policy of these circuits, and by each that takes its place.
+    ///
+    /// The circuits are those of the [host](crate::Host::breakers) that executes in the end: the
+    /// ones of skills are looked at here, the ones of hosts where it sends their requests.
+    pub fn new(breakers: Breakers) -> Self {
         Guards {
-            policy,
+            policy: breakers.policy().clone(),
+            breakers,
+            capacity: None,
             audit: None,
             approval: None,
         }
@@ -57,6 +75,14 @@ impl Guards {
     /// The policy that they go by.
     pub fn policy(&self) -> &CurrentPolicy {
         &self.policy
+    }
+
+    /// How many executions what is guarded can run at once: see
+    /// [`HostBuilder::concurrency`](crate::HostBuilder::concurrency). More than that wait here, in
+    /// fair turns between tenants, and not there. Without it, only the policy bounds how many run.
+    pub fn capacity(mut self, executions: u32) -> Self {
+        self.capacity = Some(executions.max(1));
+        self
     }
 
     /// Puts this outermost, where it sees every end.
@@ -79,11 +105,27 @@ impl Guards {
 
     /// Puts them around this.
     pub fn around(self, inner: Arc<dyn Execute>) -> Arc<dyn Execute> {
-        let mut all = inner;
-        for wrap in [self.approval, self.audit].into_iter().flatten() {
-            all = wrap(all);
+        let Guards {
+            policy,
+            breakers,
+            capacity,
+            audit,
+            approval,
+        } = self;
+        let mut all: Arc<dyn Execute> = Arc::new(CircuitBreaker { breakers, inner });
+        all = Arc::new(Turns {
+            gate: Gate::new(policy.clone(), capacity),
+            inner: all,
+        });
+        all = Arc::new(RateLimits::new(policy.clone(), all));
+        if let Some(approval) = approval {
+            all = approval(all);
         }
-        all
+        all = Arc::new(Ceilings { policy, inner: all });
+        match audit {
+            Some(audit) => audit(all),
+            None => all,
+        }
     }
 }
 
@@ -91,6 +133,7 @@ impl fmt::Debug for Guards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guards")
             .field("policy", &self.policy)
+            .field("capacity", &self.capacity)
             .field("audit", &self.audit.is_some())
             .field("approval", &self.approval.is_some())
             .finish()

@@ -50,6 +50,7 @@ fn executed(cause: Option<Cause>) -> Outcome {
             usage: ResourceUsage::default(),
             limits: Limits::default(),
             skill: None,
+            clamped: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),
         }),
