@@ -14,6 +14,8 @@ mod circuit;
 mod concurrency;
 mod line;
 mod rate;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
