@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::Utc;
 use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -73,7 +74,7 @@ struct Set {
     recovery: Duration,
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks>;
+type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>;
 
 /// Tokio's clock, which tests can pause.
 #[derive(Debug, Clone)]
