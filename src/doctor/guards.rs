@@ -35,7 +35,7 @@ const fn guard(
     probe: for<'g> fn(&'g Ground) -> BoxFuture<'g, Result<Finding, Trouble>>,
 ) -> Probe {
     Probe {
-        kind: Kind::Policy,
+        kind: Kind::Guard,
         name,
         tried,
         probe,
