@@ -183,3 +183,24 @@ fn a_job_over_a_ceiling_is_not_submitted() {
 "#]],
     );
 }
+
+/// Of two jobs, one may start in an hour: the other goes back, with no attempt used up.
+#[test]
+fn a_job_that_is_rejected_for_now_goes_back_to_the_queue() {
+    let place = Place::with_behaviours();
+    place.write("home/policy.toml", "general.rates.per_hour = 1\n");
+    for _ in 0..2 {
+        let output = place.output(["jobs", "submit", "behaviours.wasm", "echo"]);
+        assert!(output.status.success(), "{}", place.said(&output));
+    }
+    let said = place.run(["worker", "--until-empty", "--concurrency", "1"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains("1 job completed"), "{said}");
+    let output = place.output(["jobs", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let jobs = listed["jobs"].as_array().or(listed.as_array()).unwrap();
+    let back = jobs.iter().find(|job| job["status"] == "pending");
+    let back = back.unwrap_or_else(|| panic!("{listed}"));
+    assert_eq!(back["attempts"], 0, "{back}");
+    assert_eq!(back["cause"], "rate", "{back}");
+}
