@@ -150,7 +150,7 @@ fn guarded(path: &Path) -> Arc<dyn Execute> {
         .build()
         .expect("the host can be set up");
     host.load_blocking(path).expect("the guest loads");
-    let guards = Guards::new(host.breakers().clone()).capacity(host.concurrency());
+    let guards = Guards::new(host.current_policy().clone());
     guards.around(Arc::new(host))
 }
 

@@ -24,7 +24,7 @@ fn main() {
         .build()
         .expect("the host can be set up");
     let skill = host.load_blocking(&path).expect("the guest loads");
-    let guards = Guards::new(host.breakers().clone()).capacity(host.concurrency());
+    let guards = Guards::new(host.current_policy().clone());
     let guarded = guards.around(Arc::new(host));
     let span = match support::smoke() {
         true => Duration::from_millis(20),

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
+use skillhost::Execute;
+use skillhost::policy::CurrentPolicy;
 use skillhost::policy::guard::Guards;
-use skillhost::{Execute, Host};
 
 use super::Session;
 
-/// The guards around what executes, which is this host in the end. They go by the policy that it goes
-/// by, and by each that takes its place.
+/// The guards around what executes, going by the policy of the host that does so in the end, and by each
+/// that takes its place.
 ///
 /// # Errors
 /// Where what a guard keeps cannot be opened.
 pub fn around(
     inner: Arc<dyn Execute>,
-    host: &Host,
+    policy: CurrentPolicy,
     session: &Session,
 ) -> anyhow::Result<Arc<dyn Execute>> {
     let _ = session;
-    let guards = Guards::new(host.breakers().clone()).capacity(host.concurrency());
-    Ok(guards.around(inner))
+    Ok(Guards::new(policy).around(inner))
 }

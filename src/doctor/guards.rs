@@ -56,7 +56,7 @@ impl<'g> Guarded<'g> {
         })?;
         let before = ground.host.policy();
         ground.host.set_policy(Some(policy));
-        let guards = Guards::new(ground.host.breakers().clone());
+        let guards = Guards::new(ground.host.current_policy().clone());
         Ok(Guarded {
             ground,
             all: guards.around(Arc::new(ground.host.clone())),

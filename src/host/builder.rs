@@ -10,7 +10,6 @@ use super::{Host, Inner};
 use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
-use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{
     Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
@@ -212,12 +211,12 @@ impl HostBuilder {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
         let policy = CurrentPolicy::new(self.policy);
-        let breakers = Breakers::new(policy.clone());
+        policy.set_capacity(self.concurrency);
         let egress = Egress::new(
             self.name_servers,
             self.roots,
             &self.certificates,
-            Some(Arc::new(breakers.clone())),
+            Some(Arc::new(policy.breakers())),
         )?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
@@ -249,14 +248,12 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
-                concurrency: self.concurrency,
                 runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
                 policy,
-                breakers,
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

@@ -43,13 +43,11 @@ pub struct Host {
 struct Inner {
     loader: Loader,
     runner: Runner,
-    concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
     policy: CurrentPolicy,
-    breakers: Breakers,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -75,11 +73,6 @@ impl Host {
     /// A loaded skill: of a bare name, the highest version that is loaded.
     pub fn skill(&self, reference: &SkillRef) -> Option<Skill> {
         self.inner.skills.load().find(reference).cloned()
-    }
-
-    /// How many executions may be in flight at once.
-    pub fn concurrency(&self) -> u32 {
-        self.inner.concurrency
     }
 
     /// Every loaded skill, by name and then by version, the newest first.
@@ -115,8 +108,8 @@ impl Host {
 
     /// The circuits of its skills, and of the hosts that they send requests to. The latter are
     /// looked at here; the former by the [guards](crate::policy::guard::Guards) around it.
-    pub fn breakers(&self) -> &Breakers {
-        &self.inner.breakers
+    pub fn breakers(&self) -> Breakers {
+        self.inner.policy.breakers()
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests

@@ -24,7 +24,7 @@ fn guarded(policy: &str) -> (Host, Arc<dyn Execute>) {
         .policy(policy.parse().expect("it is a policy"))
         .build()
         .expect("a host can be set up");
-    let guards = Guards::new(host.breakers().clone()).capacity(host.concurrency());
+    let guards = Guards::new(host.current_policy().clone());
     let all = guards.around(Arc::new(host.clone()));
     (host, all)
 }

@@ -56,7 +56,11 @@ impl<'s> Skills<'s> {
     pub fn open(session: &'s Session) -> anyhow::Result<Self> {
         let host = CommandHost::open(session, Settings::default())?;
         host.host.set_policy(session.policy_file()?.read()?);
-        let guarded = guards::around(Arc::new(host.host.clone()), &host.host, session)?;
+        let guarded = guards::around(
+            Arc::new(host.host.clone()),
+            host.host.current_policy().clone(),
+            session,
+        )?;
         Ok(Skills {
             session,
             guarded,

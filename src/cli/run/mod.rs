@@ -66,8 +66,9 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
-    let host = &command_host.host;
-    let guarded = guards::around(Arc::new(host.clone()), host, session)?;
+    let host = command_host.host.clone();
+    let current = host.current_policy().clone();
+    let guarded = guards::around(Arc::new(host), current, session)?;
     let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)

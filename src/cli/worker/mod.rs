@@ -125,8 +125,9 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let places = session.places()?;
     let packages = Packages::new(places.packages());
     packages.sweep();
-    let lazy = Lazy::new(host.clone(), places.library(), packages, policy);
-    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), &host, session)?;
+    let current = host.current_policy().clone();
+    let lazy = Lazy::new(host, places.library(), packages, policy);
+    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), current, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

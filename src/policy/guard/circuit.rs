@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use chrono::Utc;
 use serde::Serialize;
 
-use crate::breaker::{Breaker, BreakerSettings, Change, CircuitState, Circuits, Pass};
+use crate::breaker::{self, Breaker, BreakerSettings, Change, CircuitState, Pass};
 use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Rejection, Resolution, SkillIdentity,
@@ -72,39 +72,39 @@ type Watcher = Arc<dyn Fn(&CircuitChange) + Send + Sync>;
 /// When they open is said by the policy, in `each_skill.breaker`, `skills.NAME.breaker` and
 /// `each_host.breaker`; where it says nothing, everything goes through.
 #[derive(Clone)]
-pub struct Breakers(Arc<Kept>);
+pub struct Breakers(CurrentPolicy);
 
-struct Kept {
-    policy: CurrentPolicy,
-    skills: Circuits<Digest>,
-    hosts: Circuits<String>,
+/// The circuits, and who hears of them.
+#[derive(Default)]
+pub(super) struct Circuits {
+    skills: breaker::Circuits<Digest>,
+    hosts: breaker::Circuits<String>,
     watchers: ArcSwap<Vec<Watcher>>,
 }
 
 impl Breakers {
-    /// Closed circuits that go by this policy.
-    pub fn new(policy: CurrentPolicy) -> Self {
-        Breakers(Arc::new(Kept {
-            policy,
-            skills: Circuits::default(),
-            hosts: Circuits::default(),
-            watchers: ArcSwap::default(),
-        }))
+    /// Those of a policy.
+    pub(crate) fn of(policy: CurrentPolicy) -> Self {
+        Breakers(policy)
+    }
+
+    fn circuits(&self) -> &Circuits {
+        &self.0.counted().circuits
     }
 
     /// The policy that they go by.
     pub fn policy(&self) -> &CurrentPolicy {
-        &self.0.policy
+        &self.0
     }
 
     /// How each circuit stands that outcomes were recorded for, skills first.
     pub fn standings(&self) -> Vec<CircuitStanding> {
-        let skills = self.0.skills.states().into_iter();
+        let skills = self.circuits().skills.states().into_iter();
         let skills = skills.map(|(digest, state)| CircuitStanding {
             subject: CircuitSubject::Skill { digest },
             state,
         });
-        let hosts = self.0.hosts.states().into_iter();
+        let hosts = self.circuits().hosts.states().into_iter();
         let hosts = hosts.map(|(host, state)| CircuitStanding {
             subject: CircuitSubject::Host { host },
             state,
@@ -123,7 +123,7 @@ impl Breakers {
     /// Tells of each change from now on. Called where the change happens, so that it should be quick.
     pub fn watch(&self, watcher: impl Fn(&CircuitChange) + Send + Sync + 'static) {
         let watcher: Watcher = Arc::new(watcher);
-        self.0.watchers.rcu(|watchers| {
+        self.circuits().watchers.rcu(|watchers| {
             let mut watchers = Vec::clone(watchers);
             watchers.push(Arc::clone(&watcher));
             watchers
@@ -137,19 +137,19 @@ impl Breakers {
         let subject = subject();
         tracing::info!(%subject, from = from.as_str(), to = to.as_str(), "a circuit has changed");
         let change = CircuitChange { subject, from, to };
-        for watcher in &**self.0.watchers.load() {
+        for watcher in &**self.circuits().watchers.load() {
             watcher(&change);
         }
     }
 
     fn of_skill(&self, name: &str) -> Option<BreakerSettings> {
-        let policy = self.0.policy.load();
+        let policy = self.0.load();
         let policy = policy.as_ref()?;
         skill_rules(policy, name).map(|rules| rules.settings())
     }
 
     fn of_hosts(&self) -> Option<BreakerSettings> {
-        let policy = self.0.policy.load();
+        let policy = self.0.load();
         Some(policy.as_ref()?.each_host.breaker?.settings())
     }
 }
@@ -178,7 +178,7 @@ macro_rules! breaker {
                     return Ok(Pass::free());
                 };
                 let mut change = None;
-                let allowed = self.0.$circuits.allow($by, &settings, &mut change);
+                let allowed = self.circuits().$circuits.allow($by, &settings, &mut change);
                 self.tell(change, || $subject);
                 allowed
             }
@@ -186,7 +186,10 @@ macro_rules! breaker {
             fn record_success(&self, $named: &$key, pass: Pass) {
                 let $this = self;
                 if let Some(settings) = $settings {
-                    let change = self.0.$circuits.record_success($by, pass, &settings);
+                    let change = self
+                        .circuits()
+                        .$circuits
+                        .record_success($by, pass, &settings);
                     self.tell(change, || $subject);
                 }
             }
@@ -194,17 +197,20 @@ macro_rules! breaker {
             fn record_failure(&self, $named: &$key, pass: Pass) {
                 let $this = self;
                 if let Some(settings) = $settings {
-                    let change = self.0.$circuits.record_failure($by, pass, &settings);
+                    let change = self
+                        .circuits()
+                        .$circuits
+                        .record_failure($by, pass, &settings);
                     self.tell(change, || $subject);
                 }
             }
 
             fn withdraw(&self, $named: &$key, pass: Pass) {
-                self.0.$circuits.withdraw($by, pass);
+                self.circuits().$circuits.withdraw($by, pass);
             }
 
             fn state(&self, $named: &$key) -> CircuitState {
-                self.0.$circuits.state($by)
+                self.circuits().$circuits.state($by)
             }
         }
     };
@@ -303,7 +309,7 @@ impl Execute for CircuitBreaker {
             let pass = match self.breakers.allow(&*skill) {
                 Ok(pass) => pass,
                 Err(wait) => {
-                    let failure = rejection(&skill, wait, self.breakers.0.policy.get().as_deref());
+                    let failure = rejection(&skill, wait, self.breakers.0.get().as_deref());
                     return Ok(control.refuse(request, None, failure));
                 }
             };
@@ -332,7 +338,7 @@ impl Execute for CircuitBreaker {
             && self.breakers.of_skill(&skill.name).is_some()
             && self.breakers.state(&**skill) == CircuitState::Open
         {
-            let policy = self.breakers.0.policy.get();
+            let policy = self.breakers.0.get();
             let failure = rejection(skill, Duration::ZERO, policy.as_deref());
             admission.refusal = Some(failure);
         }
@@ -390,7 +396,7 @@ mod tests {
         .parse()
         .unwrap();
         let current = CurrentPolicy::new(Some(policy));
-        let breakers = Breakers::new(current.clone());
+        let breakers = current.breakers();
         let told: Arc<Mutex<Vec<String>>> = Arc::default();
         let hears = Arc::clone(&told);
         breakers.watch(move |change| {

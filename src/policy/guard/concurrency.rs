@@ -1,6 +1,6 @@
 //! How many run at once, and who waits how long for that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -32,14 +32,12 @@ pub(super) struct Turns {
 
 /// Who runs and who waits.
 pub(super) struct Gate {
-    policy: CurrentPolicy,
-    /// How many the host can run at once, where that is known.
-    capacity: Option<u32>,
-    state: Mutex<State>,
+    pub policy: CurrentPolicy,
 }
 
+/// In one process.
 #[derive(Default)]
-struct State {
+pub(in crate::policy) struct State {
     line: Line<oneshot::Sender<Called>>,
     /// How long one runs, lately, in seconds.
     held: f64,
@@ -154,23 +152,16 @@ enum Asked<'g> {
 }
 
 impl Gate {
-    pub fn new(policy: CurrentPolicy, capacity: Option<u32>) -> Self {
-        Gate {
-            policy,
-            capacity,
-            state: Mutex::default(),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let turns = &self.policy.counted().turns;
+        turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self, tenant: &str, skill: &str) -> Asked<'_> {
         let policy = self.policy.load();
         let rules = Rules {
             policy: policy.as_deref(),
-            capacity: self.capacity,
+            capacity: self.policy.counted().capacity(),
         };
         if !rules.are_any() {
             return Asked::Free;
@@ -240,7 +231,7 @@ impl Gate {
         let policy = self.policy.load();
         let rules = Rules {
             policy: policy.as_deref(),
-            capacity: self.capacity,
+            capacity: self.policy.counted().capacity(),
         };
         self.lock().patience(&rules)
     }
@@ -288,7 +279,7 @@ impl Drop for Turn<'_> {
         let policy = self.gate.policy.load();
         let rules = Rules {
             policy: policy.as_deref(),
-            capacity: self.gate.capacity,
+            capacity: self.gate.policy.counted().capacity(),
         };
         let mut state = self.gate.lock();
         match held {

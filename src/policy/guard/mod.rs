@@ -18,15 +18,36 @@ mod rate;
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::CurrentPolicy;
 use crate::execution::Execute;
 use ceilings::Ceilings;
-use circuit::CircuitBreaker;
 pub use circuit::{Breakers, CircuitChange, CircuitStanding, CircuitSubject};
-use concurrency::{Gate, Turns};
-use rate::RateLimits;
+use circuit::{CircuitBreaker, Circuits};
+use concurrency::{Gate, State, Turns};
+use rate::{Limits, RateLimits};
+
+/// What is counted by a policy: shared by all guards that go by it.
+#[derive(Default)]
+pub(super) struct Counted {
+    circuits: Circuits,
+    turns: Mutex<State>,
+    limiters: Limits,
+    /// How many can run at once; 0 where that is not known.
+    capacity: AtomicU32,
+}
+
+impl Counted {
+    pub fn set_capacity(&self, executions: u32) {
+        self.capacity.store(executions, Ordering::Relaxed);
+    }
+
+    fn capacity(&self) -> Option<u32> {
+        Some(self.capacity.load(Ordering::Relaxed)).filter(|&capacity| capacity > 0)
+    }
+}
 
 /// Makes one `Execute` of another.
 type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
@@ -45,30 +66,24 @@ type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
 ///
 /// # fn example() -> Result<(), skillhost::HostError> {
 /// let host = Host::builder().build()?;
-/// let guards = Guards::new(host.breakers().clone()).capacity(1_000);
-/// let guarded: Arc<dyn Execute> = guards.around(Arc::new(host));
+/// let policy = host.current_policy().clone();
+/// let guarded: Arc<dyn Execute> = Guards::new(policy).around(Arc::new(host));
 /// # Ok(())
 /// # }
 /// ```
 #[must_use]
 pub struct Guards {
     policy: CurrentPolicy,
-    breakers: Breakers,
-    capacity: Option<u32>,
     audit: Option<Wrap>,
     approval: Option<Wrap>,
 }
 
 impl Guards {
-    /// Guards that go by the policy of these circuits, and by each that takes its place.
-    ///
-    /// The circuits are those of the [host](crate::Host::breakers) that executes in the end: the
-    /// ones of skills are looked at here, the ones of hosts where it sends their requests.
-    pub fn new(breakers: Breakers) -> Self {
+    /// Guards that go by this policy, and by each that takes its place. It is that of the
+    /// [host](crate::Host::current_policy) that executes in the end.
+    pub fn new(policy: CurrentPolicy) -> Self {
         Guards {
-            policy: breakers.policy().clone(),
-            breakers,
-            capacity: None,
+            policy,
             audit: None,
             approval: None,
         }
@@ -77,14 +92,6 @@ impl Guards {
     /// The policy that they go by.
     pub fn policy(&self) -> &CurrentPolicy {
         &self.policy
-    }
-
-    /// How many executions what is guarded can run at once: see
-    /// [`HostBuilder::concurrency`](crate::HostBuilder::concurrency). More than that wait here, in
-    /// fair turns between tenants, and not there. Without it, only the policy bounds how many run.
-    pub fn capacity(mut self, executions: u32) -> Self {
-        self.capacity = Some(executions.max(1));
-        self
     }
 
     /// Puts this outermost, where it sees every end.
@@ -109,17 +116,23 @@ impl Guards {
     pub fn around(self, inner: Arc<dyn Execute>) -> Arc<dyn Execute> {
         let Guards {
             policy,
-            breakers,
-            capacity,
             audit,
             approval,
         } = self;
-        let mut all: Arc<dyn Execute> = Arc::new(CircuitBreaker { breakers, inner });
+        let mut all: Arc<dyn Execute> = Arc::new(CircuitBreaker {
+            breakers: policy.breakers(),
+            inner,
+        });
         all = Arc::new(Turns {
-            gate: Gate::new(policy.clone(), capacity),
+            gate: Gate {
+                policy: policy.clone(),
+            },
             inner: all,
         });
-        all = Arc::new(RateLimits::new(policy.clone(), all));
+        all = Arc::new(RateLimits {
+            policy: policy.clone(),
+            inner: all,
+        });
         if let Some(approval) = approval {
             all = approval(all);
         }
@@ -135,7 +148,6 @@ impl fmt::Debug for Guards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guards")
             .field("policy", &self.policy)
-            .field("capacity", &self.capacity)
             .field("audit", &self.audit.is_some())
             .field("approval", &self.approval.is_some())
             .finish()

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use chrono::Utc;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
@@ -29,10 +29,14 @@ const MOST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 
 /// Lets no more start in a time than the policy says: of all, of a tenant, of a skill.
 pub(super) struct RateLimits {
-    policy: CurrentPolicy,
-    inner: Arc<dyn Execute>,
-    limiters: ArcSwap<Limiters>,
-    /// Held while they are made anew.
+    pub policy: CurrentPolicy,
+    pub inner: Arc<dyn Execute>,
+}
+
+/// The limiters that hold now, and the turn of whoever makes them anew.
+#[derive(Default)]
+pub(in crate::policy) struct Limits {
+    limiters: ArcSwapOption<Limiters>,
     renewing: Mutex<()>,
 }
 
@@ -262,32 +266,27 @@ impl Limiters {
 }
 
 impl RateLimits {
-    pub fn new(policy: CurrentPolicy, inner: Arc<dyn Execute>) -> Self {
-        let limiters = Limiters::renewed(None, policy.get());
-        RateLimits {
-            policy,
-            inner,
-            limiters: ArcSwap::from_pointee(limiters),
-            renewing: Mutex::default(),
-        }
-    }
-
     fn check(&self, tenant: &str, skill: &str) -> Result<(), (Duration, String)> {
+        let Limits { limiters, renewing } = &self.policy.counted().limiters;
         let policy = self.policy.load();
-        let limiters = self.limiters.load();
-        if limiters.go_by(policy.as_ref()) {
+        if let Some(limiters) = &*limiters.load()
+            && limiters.go_by(policy.as_ref())
+        {
             return limiters.check(tenant, skill);
         }
-        drop(limiters);
-        {
-            let _one = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = self.limiters.load_full();
-            if !before.go_by(policy.as_ref()) {
-                let renewed = Limiters::renewed(Some(&before), policy.clone());
-                self.limiters.store(Arc::new(renewed));
+        let renewed = {
+            let _one = renewing.lock().unwrap_or_else(PoisonError::into_inner);
+            match limiters.load_full() {
+                Some(now) if now.go_by(policy.as_ref()) => now,
+                before => {
+                    let renewed = Limiters::renewed(before.as_deref(), policy.clone());
+                    let renewed = Arc::new(renewed);
+                    limiters.store(Some(Arc::clone(&renewed)));
+                    renewed
+                }
             }
-        }
-        self.limiters.load().check(tenant, skill)
+        };
+        renewed.check(tenant, skill)
     }
 }
 
@@ -362,7 +361,11 @@ mod tests {
             }
         }
         let policy = CurrentPolicy::new(Some(text.parse().unwrap()));
-        (RateLimits::new(policy.clone(), Arc::new(Nothing)), policy)
+        let limits = RateLimits {
+            policy: policy.clone(),
+            inner: Arc::new(Nothing),
+        };
+        (limits, policy)
     }
 
     /// How many of so many start.
@@ -448,7 +451,8 @@ mod tests {
         }
         let others = (0..100).filter(|number| limits.check(&format!("x{number}"), "s").is_ok());
         assert_eq!(others.count(), 1);
-        let limiters = limits.limiters.load();
+        let limiters = limits.policy.counted().limiters.limiters.load_full();
+        let limiters = limiters.unwrap();
         assert_eq!(limiters.tenants.each.known.lock().unwrap().len(), MAX_KNOWN);
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(started(&limits, "x1", "s", 2), 1);

@@ -91,7 +91,9 @@ fn turns(policy: &str) -> (Arc<Slow>, Arc<Turns>, CurrentPolicy) {
     let policy = CurrentPolicy::new(Some(policy.parse().unwrap()));
     let slow = Arc::new(Slow::default());
     let turns = Arc::new(Turns {
-        gate: Gate::new(policy.clone(), None),
+        gate: Gate {
+            policy: policy.clone(),
+        },
         inner: slow.clone(),
     });
     (slow, turns, policy)
