@@ -204,12 +204,11 @@ async fn one_waits_for_another_and_is_told_how_long() {
     check_result(&result);
     assert_eq!(result.status, Status::Success);
     assert!(result.usage.waiting_time >= Duration::from_millis(10));
-    assert!(result.usage.wall_time < result.usage.waiting_time + Duration::from_secs(5));
 }
 
 #[tokio::test]
 async fn who_waits_can_be_cancelled_dropped_or_too_late_and_leaves_its_place() {
-    let both = guarded("general.concurrency = { at_once = 1, waiting = 1, wait_ms = 50 }");
+    let both = guarded("general.concurrency = { at_once = 1, waiting = 1, wait_ms = \"1h\" }");
     let (host, all) = (&both.0, &both.1);
     let echo = request(host, "echo", json!({})).await;
     let hold = request(host, "wait_for_ever", json!({})).await;
@@ -249,6 +248,8 @@ async fn who_waits_can_be_cancelled_dropped_or_too_late_and_leaves_its_place() {
     assert_eq!(late.status, Status::Timeout);
 
     // As long as one may.
+    let shorter = "general.concurrency = { at_once = 1, waiting = 1, wait_ms = 50 }";
+    host.set_policy(Some(shorter.parse().unwrap()));
     let result = execute(all, echo.clone()).await;
     let (reason, _, wait) = rejection(&result);
     assert_eq!(reason, Rejection::WaitedTooLong);
