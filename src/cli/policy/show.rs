@@ -106,6 +106,12 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
         "{facts}\n{}\n{standing}",
         styled(BOLD, "Granted by the policy")
     );
+    let entry = policy.skills.get(&skill.identity().name);
+    if let Some(said) = entry.map(rules::table)
+        && !said.is_empty()
+    {
+        let _ = write!(out, "\n{}\n{said}", styled(BOLD, "Rules"));
+    }
     if !standing.missing.is_empty() {
         let _ = writeln!(out, "\n{}", styled(BOLD, "Declared, and not granted"));
         for denial in &standing.missing {
