@@ -16,6 +16,9 @@ const MAX_TAGS: usize = 20;
 const MAX_NAME: usize = 64;
 /// The most bytes of a tenant, a user, a skill's reference or a key.
 const MAX_TEXT: usize = 255;
+/// How deep JSON may be nested that is kept: what stands around it must fit into the 128 levels that
+/// are read back.
+pub(crate) const MAX_DEPTH: usize = 100;
 /// The most milliseconds that a job may be put off: ten years.
 const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
 
@@ -179,6 +182,18 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
         return Err(invalid(
             "a job has a callback where its mode is `deferred`, and nowhere else",
         ));
+    }
+    let given = match &job.work {
+        Work::Execution { request } => Some(("input", &request.input)),
+        Work::Custom { payload, .. } => Some(("payload", payload)),
+        Work::Maintenance { .. } | Work::Callback { .. } => None,
+    };
+    if let Some((what, given)) = given
+        && crate::skill::depth(given) > MAX_DEPTH
+    {
+        return Err(invalid(format!(
+            "its {what} is nested more than {MAX_DEPTH} levels deep"
+        )));
     }
     if let Work::Custom { name, .. } = &job.work
         && name.is_empty()

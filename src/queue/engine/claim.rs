@@ -206,7 +206,8 @@ async fn queue_heads(
         .map(|share| ShareHeads {
             share: share.id,
             tenant: share.tenant,
-            virtual_time: share.virtual_time,
+            // Who could not start anything meanwhile does not catch up all at once.
+            virtual_time: share.virtual_time.max(queue.clock),
             weight: scopes.get(&share.tenant).map_or(1, |tenant| tenant.weight),
             lanes: by_share.remove(&share.id).unwrap_or_default(),
         })

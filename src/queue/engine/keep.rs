@@ -54,6 +54,7 @@ pub(crate) async fn prune(
     if let Some(before) = removal.events {
         removed.events = rows.forget_events(before, most).await?;
     }
+    rows.forget_keys(now).await?;
     if let Some(before) = removal.hours {
         rows.forget_hours(hour(before)).await?;
     }

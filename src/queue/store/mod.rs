@@ -394,7 +394,8 @@ pub(crate) trait Rows: Send {
     /// Running jobs of a worker.
     fn jobs_of(&mut self, worker: Uuid, most: usize) -> Answer<'_, Vec<Row>>;
     fn update_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
-    /// Removes jobs with all that belongs to them, their events aside.
+    /// Removes jobs with all that belongs to them, their events aside, and keys that hold for a
+    /// period.
     fn delete_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
     fn bodies<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, Body)>>;
 
@@ -474,6 +475,8 @@ pub(crate) trait Rows: Send {
     ) -> Answer<'a, Vec<Row>>;
     /// Removes events from before then, the first first; gives how many.
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
+    /// Removes keys whose period ended by then.
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()>;
     /// Removes counters of hours before this one.
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()>;
 

@@ -15,10 +15,12 @@ use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
 use super::super::new_job::NewJob;
 use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
+use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::Flags;
 use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
+use crate::skill::depth;
 use crate::{
     Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
 };
@@ -149,17 +151,34 @@ impl Bench {
         }
     }
 
-    async fn work(&self, job: NewJob, at: &At, token: CancellationToken) -> End {
-        let end = match job.work.clone() {
+    async fn work(&self, mut job: NewJob, at: &At, token: CancellationToken) -> End {
+        let tenant = job.tenant.clone();
+        // Moved out rather than cloned: inputs can be large.
+        let taken = Work::Maintenance {
+            task: Maintenance::Rescue,
+        };
+        let end = match std::mem::replace(&mut job.work, taken) {
             Work::Execution { request } => self.execute(*request, job, at, token).await,
             Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
             Work::Maintenance { task } => self.maintain(&task).await,
-            Work::Callback { job, callback } => self.call_back(job, &callback, at).await,
+            Work::Callback { job, callback } => {
+                self.call_back(job, tenant.as_deref(), &callback, at).await
+            }
         };
         let ended_well = matches!(end.outcome, Outcome::Done(_));
-        match self.interrupted.is_cancelled() && !ended_well && was_cut(&end.outcome) {
-            true => End::released("shutdown"),
-            false => end,
+        if !self.interrupted.is_cancelled() || ended_well || !was_cut(&end.outcome) {
+            return end;
+        }
+        match &end.outcome {
+            // Nobody knows how much of it was done.
+            Outcome::Executed {
+                result,
+                destructive: true,
+            } if !result.usage.wall_time.is_zero() => End {
+                outcome: Outcome::CutShort,
+                ..end
+            },
+            _ => End::released("shutdown"),
         }
     }
 
@@ -262,6 +281,10 @@ impl Bench {
             }
         };
         match done {
+            Ok(Ok(output)) if depth(&output) > MAX_DEPTH => {
+                let message = format!("its output is nested more than {MAX_DEPTH} levels deep");
+                End::failed(message, false, None)
+            }
             Ok(Ok(output)) => End {
                 result: Some(json!({"output": output}).to_string()),
                 ..End::new(Outcome::Done(output), "success")
@@ -316,10 +339,14 @@ impl Bench {
         Arc::new(move |_: Uuid, event: &Event<'_>| {
             if let Event::Progress(progress) = event {
                 // The guest's own JSON, which nobody has looked at: kept as text unless it is.
-                let details = progress
-                    .details
-                    .as_deref()
-                    .map(|details| crate::json::parse(details).unwrap_or_else(|_| json!(details)));
+                let details =
+                    progress
+                        .details
+                        .as_deref()
+                        .map(|details| match crate::json::parse(details) {
+                            Ok(value) if depth(&value) <= MAX_DEPTH => value,
+                            _ => json!(details),
+                        });
                 report(json!({
                     "percent": progress.percent.map(|percent| percent.clamp(0.0, 100.0)),
                     "step": progress.step,
@@ -358,7 +385,24 @@ fn was_cut(outcome: &Outcome) -> bool {
     }
 }
 
-fn executed(result: ExecutionResult, destructive: bool) -> End {
+/// What a guest nested so deep that it could not be read back is kept as its text.
+fn flatten(value: &mut Value) {
+    if depth(value) > MAX_DEPTH {
+        *value = Value::String(value.to_string());
+    }
+}
+
+fn executed(mut result: ExecutionResult, destructive: bool) -> End {
+    if let Some(output) = &mut result.output {
+        flatten(output);
+    }
+    if let Some(Cause::SkillError {
+        details: Some(details),
+        ..
+    }) = result.failure.as_mut().map(|failure| &mut failure.cause)
+    {
+        flatten(details);
+    }
     let mut details = json!({"usage": result.usage, "skill": result.skill, "tool": result.tool});
     if let Some(failure) = &result.failure {
         // All that it takes to understand it later.

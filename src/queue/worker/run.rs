@@ -1,6 +1,6 @@
 //! The loop of a worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::super::engine::claim::{ClaimedRow, Wanted};
 use super::super::engine::lease::{Report, report};
 use super::super::engine::settle::Ending;
-use super::super::engine::tick::{Ticked, leave, tick};
+use super::super::engine::tick::{Ticked, leave, take_strays, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
@@ -156,6 +156,7 @@ impl Loop {
         let mut cancel = false;
         loop {
             if self.wants() {
+                cancel |= changed.has_changed().unwrap_or(true);
                 changed.mark_unchanged();
                 let claimed = self.claim().await?;
                 if claimed == 0 && self.settings.until_empty && self.running.is_empty() {
@@ -319,12 +320,18 @@ impl Loop {
     /// Renews the lease, and does what somebody has to do from time to time.
     async fn beat(&mut self) -> Result<(), QueueError> {
         let (id, lease) = (self.identity, span(self.settings.lease));
+        let known: Arc<HashSet<At>> = Arc::new(self.running.keys().copied().collect());
         let beat = self
             .queue()
             .write(move |rows, now| {
+                let known = known.clone();
                 Box::pin(async move {
                     let ours = rows.renew(id, now.saturating_add(lease)).await?;
-                    Ok((ours, tick(rows, now).await?))
+                    let mut ticked = tick(rows, now).await?;
+                    if ours {
+                        ticked.rescued += take_strays(rows, id, &known, now).await?;
+                    }
+                    Ok((ours, ticked))
                 })
             })
             .await;

@@ -208,6 +208,10 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.forget_events_now(before, most)))
     }
 
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()> {
+        Box::pin(future::ready(self.forget_keys_now(now)))
+    }
+
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {
         Box::pin(future::ready(self.forget_hours_now(before)))
     }

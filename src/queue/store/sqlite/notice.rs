@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -21,7 +20,6 @@ const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "linux") { 100 
 /// Looks whether the file changed, and bumps `changed` if so.
 pub(crate) struct Notice {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Notice {
@@ -30,7 +28,7 @@ impl Notice {
         let told = watched(path);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("skillhost-notice".to_owned())
             .spawn(move || {
                 let mut last = version(&connection);
@@ -46,20 +44,14 @@ impl Notice {
             .map_err(|error| {
                 QueueError::Unavailable(format!("cannot start a thread to look: {error}"))
             })?;
-        Ok(Notice {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Notice { stop })
     }
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
+        // It ends at its next look, has nothing to lose, and nobody waits for it.
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It ends at its next look, and has nothing to lose.
-            let _ = thread.join();
-        }
     }
 }
 
