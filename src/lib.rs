@@ -53,7 +53,7 @@ pub mod doctor;
 pub use egress::{NameServers, Roots};
 pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
-    Failure, Fault, HostError, Level, Observer, Progress, SkillIdentity, Status,
+    Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
 pub use host::{Host, HostBuilder, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
+use super::{Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
 use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
+use crate::skill::{Description, Tool};
+use crate::usage::ResourceUsage;
 
 /// How a caller holds on to a running execution.
 #[derive(Clone, Default)]
@@ -38,6 +40,49 @@ impl Control {
     pub fn approved(mut self, approved: bool) -> Self {
         self.approved = approved;
         self
+    }
+
+    /// Ends a request that is not to run: the observer is told, as of every end.
+    ///
+    /// This is for what wraps an [`Execute`]; `resolution` is what it knows of the request.
+    pub fn refuse(
+        &self,
+        request: ExecutionRequest,
+        resolution: Option<&Resolution>,
+        failure: Failure,
+    ) -> ExecutionResult {
+        let usage = ResourceUsage {
+            queue_wait: request.queue_wait,
+            ..ResourceUsage::default()
+        };
+        let status = failure.status();
+        if let Some(observer) = &self.observer {
+            let event = Event::Finished {
+                status,
+                failure: Some(&failure),
+                usage: &usage,
+            };
+            observer.observe(request.request_id, &event);
+        }
+        ExecutionResult {
+            request_id: request.request_id,
+            status,
+            tool: match resolution {
+                Some(resolution) => Some(resolution.tool().name.clone()),
+                None => request.tool,
+            },
+            output: None,
+            attachments: Vec::new(),
+            failure: Some(failure),
+            usage,
+            limits: match resolution {
+                Some(resolution) => resolution.limits,
+                None => Limits::resolve(&Limits::ceiling(), &[&request.limits], &Limits::default()),
+            },
+            skill: resolution.map(|resolution| Arc::clone(&resolution.skill)),
+            stdout: String::new(),
+            stderr: String::new(),
+        }
     }
 
     /// Sends events here.
@@ -100,11 +145,50 @@ pub trait Execute: Send + Sync {
         control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>>;
 
+    /// Which skill and which tool a request means now, and under which limits it would run. Cheap,
+    /// and runs nothing.
+    ///
+    /// What wraps an `Execute` decides by this, and then puts the digest into the request, so that
+    /// what was looked at is what runs.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoaded`](super::Cause::NotLoaded) or
+    /// [`Cause::UnknownTool`](super::Cause::UnknownTool).
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure>;
+
+    /// Makes ready what a request needs, where that comes late: a skill that is loaded when it is
+    /// first asked for. What [`resolve`](Execute::resolve) does not know even then, `execute`
+    /// explains.
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        let _ = request;
+        Box::pin(std::future::ready(()))
+    }
+
     /// Whether the tool that the request names is marked destructive and not idempotent by its
     /// author. A queue does not try such a one again by itself. False where that is not known.
     fn is_destructive(&self, request: &ExecutionRequest) -> bool {
-        let _ = request;
-        false
+        self.resolve(request)
+            .is_ok_and(|resolution| resolution.tool().marked_destructive)
+    }
+}
+
+/// What a request comes to: exactly one skill, one of its tools, and limits.
+#[derive(Debug, Clone)]
+pub struct Resolution {
+    /// The skill.
+    pub skill: Arc<SkillIdentity>,
+    /// What the skill says of itself.
+    pub description: Arc<Description>,
+    /// Where the tool stands among the skill's.
+    pub(crate) tool: usize,
+    /// The limits that would apply.
+    pub limits: Limits,
+}
+
+impl Resolution {
+    /// The tool.
+    pub fn tool(&self) -> &Tool {
+        &self.description.tools[self.tool]
     }
 }
 

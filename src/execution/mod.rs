@@ -8,7 +8,7 @@ mod request;
 mod result;
 
 pub use event::{Event, Level, Observer, Progress};
-pub use execute::{Admission, BoxFuture, Control, Execute, HostError};
+pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
 pub use request::{Attachment, ExecutionRequest};
 pub use result::{ExecutionResult, SkillIdentity, Status};

@@ -109,8 +109,7 @@ impl Host {
         limits: &Limits,
     ) -> Result<Admitted<'s>, Failure> {
         let Some(skill) = skill else {
-            let message = format!("no skill `{}` is loaded", request.skill);
-            return Err(Failure::new(Cause::NotLoaded, message));
+            return Err(not_loaded(request));
         };
         if let Some(failure) = too_late(request.deadline, limits) {
             return Err(failure);
@@ -187,6 +186,12 @@ impl Host {
         };
         Ok(Some(Box::new(effective)))
     }
+}
+
+/// Where there is no such skill.
+pub(super) fn not_loaded(request: &ExecutionRequest) -> Failure {
+    let message = format!("no skill `{}` is loaded", request.skill);
+    Failure::new(Cause::NotLoaded, message)
 }
 
 /// Whether the input is one that the tool can work with.

@@ -121,7 +121,7 @@ impl Host {
                     version: description.version.clone(),
                     digest: package.digest,
                 }),
-                description,
+                description: Arc::new(description),
                 schemas,
                 manifest: package.manifest,
                 component: ready.component,

@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::execution::{
     BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Observer,
+    HostError, Observer, Resolution,
 };
 use crate::limits::Limits;
 use crate::policy::Policy;
@@ -260,11 +260,18 @@ impl Execute for Host {
         Box::pin(self.execute_with(request, control))
     }
 
-    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
-        let Some(skill) = self.skill(&request.skill) else {
-            return false;
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        let skills = self.inner.skills.load();
+        let Some(skill) = skills.find(&request.skill) else {
+            return Err(admission::not_loaded(request));
         };
-        matches!(skill.tool(request.tool.as_deref()), Ok((tool, _)) if tool.marked_destructive)
+        let tool = skill.tool_index(request.tool.as_deref())?;
+        Ok(Resolution {
+            skill: Arc::clone(&skill.inner.identity),
+            description: Arc::clone(&skill.inner.description),
+            tool,
+            limits: self.limits(request, Some(skill)),
+        })
     }
 }
 

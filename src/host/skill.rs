@@ -20,7 +20,7 @@ pub struct Skill {
 
 pub(super) struct Loaded {
     pub identity: Arc<SkillIdentity>,
-    pub description: Description,
+    pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
     pub manifest: Option<Manifest>,
     pub component: Arc<Component>,
@@ -80,6 +80,17 @@ impl Skill {
     /// # Errors
     /// A failure with the names that there are, and the one that was probably meant.
     pub(super) fn tool(&self, name: Option<&str>) -> Result<(&Tool, &ToolSchemas), Failure> {
+        let index = self.tool_index(name)?;
+        let Loaded {
+            description,
+            schemas,
+            ..
+        } = &*self.inner;
+        Ok((&description.tools[index], &schemas[index]))
+    }
+
+    /// Where that tool stands among the skill's.
+    pub(super) fn tool_index(&self, name: Option<&str>) -> Result<usize, Failure> {
         let tools = &self.inner.description.tools;
         let found = match (name, tools.as_slice()) {
             (None, [_]) => Some(0),
@@ -87,7 +98,7 @@ impl Skill {
             (None, _) => None,
         };
         if let Some(index) = found {
-            return Ok((&tools[index], &self.inner.schemas[index]));
+            return Ok(index);
         }
         let available: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
         let skill = &self.inner.identity.name;

@@ -13,7 +13,7 @@ use skillhost::queue::{
     Attempt, Clock, Done, HandlerFailure, Job, JobEvent, JobStatus, NewJob, Queue, QueueBuilder,
     RetryPolicy, Task, Worker, WorkerBuilder, WorkerError,
 };
-use skillhost::{Control, Execute, ExecutionRequest, ExecutionResult, HostError};
+use skillhost::{Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -437,6 +437,11 @@ impl Execute for Scripted {
             .map_err(HostError::Internal);
         self.calls.lock().expect("nobody panicked").push(request);
         Box::pin(std::future::ready(answered))
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<skillhost::Resolution, Failure> {
+        let message = format!("no skill `{}` is loaded", request.skill);
+        Err(Failure::new(Cause::NotLoaded, message))
     }
 
     fn is_destructive(&self, _: &ExecutionRequest) -> bool {

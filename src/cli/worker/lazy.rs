@@ -9,12 +9,11 @@ use skillhost::execution::BoxFuture;
 use skillhost::skill::{Digest, Library, LibraryError, Package, SkillRef};
 use skillhost::{
     Cause, CompileSettings, Control, Execute, ExecutionRequest, ExecutionResult, Failure, Host,
-    HostError, Limits, LoadError,
+    HostError, LoadError, Resolution,
 };
 
 use crate::cli::packages::Packages;
 use crate::cli::policy::PolicyFile;
-use crate::cli::run::without_run;
 
 /// How long what was looked up holds: which version a name means, and what the policy says.
 const HOLD: Duration = Duration::from_secs(1);
@@ -196,24 +195,22 @@ impl Execute for Shared {
                 Ok(digest) => request.skill = digest.into(),
                 Err(Missing::Broken(error)) => return Err(error),
                 Err(Missing::Elsewhere(message)) => {
-                    return Ok(not_loaded(request, message));
+                    let failure = Failure::new(Cause::NotLoaded, message);
+                    return Ok(control.refuse(request, None, failure));
                 }
             }
             self.0.host.execute_with(request, control).await
         })
     }
 
-    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
-        self.0.host.is_destructive(request)
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.0.host.resolve(request)
     }
-}
 
-/// The answer where there is no such skill here.
-fn not_loaded(request: ExecutionRequest, message: String) -> ExecutionResult {
-    let limits = Limits::resolve(&Limits::ceiling(), &[&request.limits], &Limits::default());
-    ExecutionResult {
-        request_id: request.request_id,
-        tool: request.tool,
-        ..without_run(Failure::new(Cause::NotLoaded, message), limits)
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // Why it is not there is told when it is to be executed.
+            let _ = self.0.loaded(&request.skill).await;
+        })
     }
 }

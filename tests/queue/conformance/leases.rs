@@ -116,6 +116,17 @@ async fn what_may_do_harm_twice_is_not_repeated_after_a_death(place: Place) {
             Box::pin(std::future::pending())
         }
 
+        fn resolve(
+            &self,
+            request: &ExecutionRequest,
+        ) -> Result<skillhost::Resolution, skillhost::Failure> {
+            let message = format!("no skill `{}` is loaded", request.skill);
+            Err(skillhost::Failure::new(
+                skillhost::Cause::NotLoaded,
+                message,
+            ))
+        }
+
         fn is_destructive(&self, request: &ExecutionRequest) -> bool {
             request.tool.as_deref() == Some("destroy")
         }
