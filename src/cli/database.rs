@@ -16,7 +16,8 @@ pub struct DatabaseArgs {
     /// Keep jobs in this SQLite file, or in this PostgreSQL database
     ///
     /// Without it, in queue.db in the folder of --home, or of the XDG Base Directory Specification:
-    /// usually ~/.local/share/skillhost. The file is made when it is first used.
+    /// usually ~/.local/share/skillhost. The file is made when it is first used, in a folder that is
+    /// there.
     #[arg(
         long,
         global = true,
@@ -55,7 +56,11 @@ impl DatabaseArgs {
                 ))
                 .into());
             }
-            Some(path) => Database::File(Path::new(path).to_owned()),
+            Some(path) => {
+                let path = Path::new(path);
+                is_beside_something(path)?;
+                Database::File(path.to_owned())
+            }
         })
     }
 
@@ -84,6 +89,29 @@ impl DatabaseArgs {
         work: impl AsyncFnOnce(Queue, Interrupts) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         block_on(async |interrupts| work(self.open(session).await?, interrupts).await)
+    }
+}
+
+/// A file is made where it is not there; a folder only where nobody can have mistyped it.
+fn is_beside_something(path: &Path) -> anyhow::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            let message = format!(
+                "cannot keep jobs in `{}`: there is no folder `{}`",
+                path.display(),
+                folder.display()
+            );
+            Err(Complaint::usage(message)
+                .hint(format!(
+                    "make it first, if that is meant: `mkdir -p {}`",
+                    folder.display()
+                ))
+                .into())
+        }
+        _ => Ok(()),
     }
 }
 

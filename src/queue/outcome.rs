@@ -117,6 +117,15 @@ impl Outcome {
         }
     }
 
+    /// Whether it completes its job.
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Outcome::Done(_) => true,
+            Outcome::Executed { result, .. } => result.failure.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows how much of it was done, and doing it twice does harm.
     pub(crate) fn is_destructive(&self) -> bool {
         matches!(
