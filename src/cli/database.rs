@@ -16,8 +16,7 @@ pub struct DatabaseArgs {
     /// Keep jobs in this SQLite file, or in this PostgreSQL database
     ///
     /// Without it, in queue.db in the folder of --home, or of the XDG Base Directory Specification:
-    /// usually ~/.local/share/skillhost. The file is made when it is first used, in a folder that is
-    /// there.
+    /// usually ~/.local/share/skillhost. The file is made when it is first used.
     #[arg(
         long,
         global = true,
