@@ -173,6 +173,7 @@ impl Host {
                         skill: skill.identity(),
                         tool: &tool.name,
                         limits: &limits,
+                        grants: admitted.grants(),
                     });
                     let plan = Plan {
                         skill: &skill.identity().name,

@@ -42,6 +42,9 @@ pub enum Outcome {
     TooLarge,
     /// It stopped because it was told to.
     Cancelled,
+    /// Its worker had to cut it short, and its tool is marked destructive and not idempotent: as if
+    /// the worker had died.
+    CutShort,
     /// Its worker hands it back, no attempt used up.
     Released {
         /// Why, as the name of a cause, such as `shutdown`.
@@ -96,6 +99,11 @@ impl Outcome {
             Outcome::Elsewhere => elsewhere(now),
             Outcome::TooLarge => Verdict::Dead("result_too_large"),
             Outcome::Cancelled => Verdict::Cancelled,
+            Outcome::CutShort => Verdict::Again {
+                on: RetryCause::WorkerLost,
+                cause: "cut_short",
+                after: None,
+            },
             Outcome::Released { cause } => {
                 let until = match *cause {
                     HOST_ERROR => now + BROKEN,
@@ -111,14 +119,24 @@ impl Outcome {
         }
     }
 
+    /// Whether it completes its job.
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Outcome::Done(_) => true,
+            Outcome::Executed { result, .. } => result.failure.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows how much of it was done, and doing it twice does harm.
     pub(crate) fn is_destructive(&self) -> bool {
         matches!(
             self,
-            Outcome::Executed {
-                destructive: true,
-                ..
-            }
+            Outcome::CutShort
+                | Outcome::Executed {
+                    destructive: true,
+                    ..
+                }
         )
     }
 }
