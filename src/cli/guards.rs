@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use skillhost::Execute;
-use skillhost::audit::Audited;
+use skillhost::audit::{Audited, Entry, What, Who};
 use skillhost::execution::Ask;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{Approvals, Approving, CurrentPolicy};
 
 use super::{Session, audit};
 
-/// The guards around what executes, going by the policy that holds now. The audit is that of the policy
-/// at this time; approvals are kept in `approvals`, and `ask` is asked first.
+/// The guards around what executes, going by the policy of the host that does so in the end, and by each
+/// that takes its place. The audit is that of the policy at this time; approvals are kept in `approvals`,
+/// and `ask` is asked first.
 ///
 /// # Errors
 /// Where what a guard keeps cannot be opened.
@@ -38,6 +39,18 @@ pub fn around(
         Arc::new(approving)
     });
     if let Some(sink) = sink {
+        let written = Arc::clone(&sink);
+        guards.policy().breakers().watch(move |change| {
+            let what = What::Breaker {
+                of: &change.subject.to_string(),
+                from: change.from.as_str(),
+                to: change.to.as_str(),
+            };
+            let who = Who::default();
+            if let Err(error) = written.record(&Entry { who, what }) {
+                tracing::warn!(%error, "a change of a circuit is not in the audit");
+            }
+        });
         let required = now.audit.required;
         guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
     }

@@ -32,6 +32,7 @@ mod audit;
 
 mod cache;
 mod compile;
+mod guards;
 mod isolation;
 mod machine;
 
@@ -46,12 +47,13 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 8] = [
+const PROBES: [&[Probe]; 9] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
     compile::PROBES,
     cache::PROBES,
+    guards::PROBES,
     machine::PROBES,
     approval::PROBES,
     audit::PROBES,

@@ -21,6 +21,7 @@ mod approval;
 mod audit;
 mod directories;
 mod grants;
+mod guards;
 mod isolation;
 mod network;
 mod policy;

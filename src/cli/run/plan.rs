@@ -23,6 +23,8 @@ pub struct Plan {
     pub dry_run: bool,
     /// Where approvals are kept.
     pub database: DatabaseArgs,
+    /// On whose behalf it runs.
+    pub tenant: Option<String>,
     /// Whether the policy is left out.
     pub no_policy: bool,
     /// Whether a program reads the result.
@@ -58,6 +60,7 @@ impl Plan {
             out: args.out,
             dry_run: args.dry_run,
             database: args.database,
+            tenant: args.tenant,
             no_policy: args.no_policy,
             json: args.json,
         })
