@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 use clap::builder::Styles;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::approvals::ApprovalsArgs;
+use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::doctor::DoctorArgs;
 use super::exit::CODES;
@@ -78,6 +80,8 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Approvals(ApprovalsArgs),
+    Audit(AuditArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
     Mcp(McpArgs),

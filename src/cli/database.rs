@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use skillhost::queue::Queue;
+use skillhost::queue::{Queue, QueueError};
 
 use super::complaint::Complaint;
 use super::host::{Interrupts, block_on};
@@ -38,13 +38,33 @@ impl fmt::Debug for DatabaseArgs {
 }
 
 /// A database as it was named.
-enum Database {
+#[derive(Clone)]
+pub enum Database {
+    /// A SQLite file.
     File(PathBuf),
+    /// A PostgreSQL database, by its URL.
     Postgres(String),
 }
 
+impl Database {
+    /// Opens the queue in it.
+    ///
+    /// # Errors
+    /// Where it cannot be used.
+    pub async fn open(&self) -> Result<Queue, QueueError> {
+        match self {
+            Database::File(path) => Queue::open(path),
+            Database::Postgres(url) => Queue::connect(url).await,
+        }
+    }
+}
+
 impl DatabaseArgs {
-    fn database(&self, session: &Session) -> anyhow::Result<Database> {
+    /// The database that was named.
+    ///
+    /// # Errors
+    /// Where its name makes no sense.
+    pub fn database(&self, session: &Session) -> anyhow::Result<Database> {
         Ok(match self.database.as_deref() {
             None | Some("") => Database::File(session.places()?.queue()),
             Some(url) if is_postgres(url) => Database::Postgres(url.to_owned()),
@@ -55,7 +75,11 @@ impl DatabaseArgs {
                 ))
                 .into());
             }
-            Some(path) => Database::File(Path::new(path).to_owned()),
+            Some(path) => {
+                let path = Path::new(path);
+                is_beside_something(path)?;
+                Database::File(path.to_owned())
+            }
         })
     }
 
@@ -64,14 +88,8 @@ impl DatabaseArgs {
     /// # Errors
     /// Where the database cannot be used.
     pub async fn open(&self, session: &Session) -> anyhow::Result<Queue> {
-        match self.database(session)? {
-            Database::File(path) => {
-                Queue::open(&path).map_err(|error| explain::queue(error).into())
-            }
-            Database::Postgres(url) => Queue::connect(&url)
-                .await
-                .map_err(|error| explain::queue(error).into()),
-        }
+        let opened = self.database(session)?.open().await;
+        opened.map_err(|error| explain::queue(error).into())
     }
 
     /// Opens the queue and does something with it, on this thread alone.
@@ -84,6 +102,29 @@ impl DatabaseArgs {
         work: impl AsyncFnOnce(Queue, Interrupts) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         block_on(async |interrupts| work(self.open(session).await?, interrupts).await)
+    }
+}
+
+/// A file is made where it is not there; a folder only where nobody can have mistyped it.
+fn is_beside_something(path: &Path) -> anyhow::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            let message = format!(
+                "cannot keep jobs in `{}`: there is no folder `{}`",
+                path.display(),
+                folder.display()
+            );
+            Err(Complaint::usage(message)
+                .hint(format!(
+                    "make it first, if that is meant: `mkdir -p {}`",
+                    folder.display()
+                ))
+                .into())
+        }
+        _ => Ok(()),
     }
 }
 

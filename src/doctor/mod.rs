@@ -27,8 +27,12 @@ mod limits;
 
 mod grants;
 
+mod approval;
+mod audit;
+
 mod cache;
 mod compile;
+mod guards;
 mod isolation;
 mod machine;
 
@@ -43,13 +47,16 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 6] = [
+const PROBES: [&[Probe]; 9] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
     compile::PROBES,
     cache::PROBES,
+    guards::PROBES,
     machine::PROBES,
+    approval::PROBES,
+    audit::PROBES,
 ];
 
 /// What each check is about, and its name, in the order in which they are made. The checks that a

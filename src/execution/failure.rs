@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Status;
 use crate::grant::Denial;
@@ -48,6 +49,9 @@ pub struct Failure {
     /// The rule of the policy that decided so, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The approval that was asked for, or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Uuid>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -183,6 +187,7 @@ impl Failure {
             hint: None,
             denials: Vec::new(),
             rule: None,
+            approval: None,
             cause,
         }
     }
@@ -273,10 +278,51 @@ impl Phase {
 pub enum Rejection {
     /// A grant does not fit what the skill declares, or cannot be given.
     Grant,
+    /// It asks for more than a ceiling of the policy's allows.
+    Ceiling,
     /// The tool runs only after somebody has approved it.
     Approval,
+    /// A rule of the policy's denies it, or somebody who was asked refused it.
+    Refused,
+    /// The policy requires an audit, which cannot be written.
+    Audit,
+    /// Too many have started lately.
+    Rate,
+    /// Too many are waiting.
+    QueueFull,
+    /// It waited for its turn for as long as one may.
+    WaitedTooLong,
+    /// The skill failed too often lately.
+    CircuitOpen,
     /// A hook of the embedder's said no.
     Hook,
+}
+
+impl Rejection {
+    /// The name in snake case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::Grant => "grant",
+            Rejection::Ceiling => "ceiling",
+            Rejection::Approval => "approval",
+            Rejection::Rate => "rate",
+            Rejection::QueueFull => "queue_full",
+            Rejection::WaitedTooLong => "waited_too_long",
+            Rejection::CircuitOpen => "circuit_open",
+            Rejection::Hook => "hook",
+        }
+    }
+
+    /// Whether it passes by itself.
+    pub fn is_temporary(self) -> bool {
+        matches!(
+            self,
+            Rejection::Rate
+                | Rejection::QueueFull
+                | Rejection::WaitedTooLong
+                | Rejection::CircuitOpen
+        )
+    }
 }
 
 /// One frame of a guest's backtrace.

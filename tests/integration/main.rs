@@ -17,8 +17,11 @@ mod life;
 mod results;
 mod schemas;
 
+mod approval;
+mod audit;
 mod directories;
 mod grants;
+mod guards;
 mod isolation;
 mod network;
 mod policy;

@@ -10,11 +10,13 @@ mod diff;
 mod show;
 
 mod edit;
+mod record;
 mod text;
 
 mod confirm;
 mod grant;
 mod revoke;
+mod rules;
 
 use std::path::Path;
 

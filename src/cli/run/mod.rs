@@ -7,13 +7,14 @@ mod backtrace;
 mod dry_run;
 mod input;
 mod plan;
+mod prompt;
 mod report;
 mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skillhost::execution::Phase;
+use skillhost::execution::{Ask, Phase};
 use skillhost::grant::{Capability, Denial, Grants};
 use skillhost::{
     Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Session;
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
@@ -34,6 +36,7 @@ use super::locate::locate;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
 use plan::Plan;
+use prompt::Prompt;
 pub use report::Report;
 pub use view::View;
 
@@ -68,7 +71,9 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     command_host.host.set_policy(policy);
     let host = command_host.host.clone();
     let current = host.current_policy().clone();
-    let guarded = guards::around(Arc::new(host), current, session)?;
+    let approvals = LazyApprovals::new(&plan.database, session)?;
+    let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
+    let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?;
     let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
@@ -76,7 +81,8 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
-        let (request, input_hints) = plan.asked.request(&skill);
+        let (mut request, input_hints) = plan.asked.request(&skill);
+        request.tenant = plan.tenant.take();
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
             let mut admission = guarded.can_execute(&request);
@@ -174,6 +180,7 @@ fn print_unloaded(
         let admission = Admission {
             refusal: Some(failure),
             limits,
+            clamped: Vec::new(),
             skill: None,
             tool: None,
             grants: Grants::default(),
@@ -197,6 +204,7 @@ pub fn without_run(failure: Failure, limits: Limits) -> ExecutionResult {
         failure: Some(failure),
         usage: ResourceUsage::default(),
         limits,
+        clamped: Vec::new(),
         skill: None,
         stdout: String::new(),
         stderr: String::new(),

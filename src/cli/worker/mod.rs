@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
@@ -14,6 +15,7 @@ use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
@@ -117,7 +119,8 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let skills = installed(session, host, !args.no_policy)?
         .packages(packages)
         .build();
-    let guarded = guards::around(Arc::new(skills), current, session)?;
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -165,6 +168,13 @@ fn set_up(
         .grace(args.grace);
     if !console.quiet {
         worker = worker.on_settled(move |settled| console.note(line(settled)));
+        let (grace, said) = (args.grace, AtomicBool::new(false));
+        worker = worker.on_stopping(move |left| {
+            // Where nobody told it to, it ends because nothing is left or the host is broken.
+            if !said.swap(true, Ordering::Relaxed) {
+                console.note(stopping(left, grace));
+            }
+        });
     }
     if !args.queue.is_empty() {
         worker = worker.queues(args.queue.iter().cloned());
@@ -259,6 +269,15 @@ fn line(settled: &Settled) -> String {
         "{mark} {} {}",
         short(&settled.job),
         printable(&parts, false)
+    )
+}
+
+/// What a worker waits for that was told to stop.
+fn stopping(left: usize, grace: Duration) -> String {
+    format!(
+        "stopping: {} may finish within {}; Ctrl-C once more gives back what is left at once",
+        units::counted(left as u64, "running job"),
+        units::duration(grace)
     )
 }
 

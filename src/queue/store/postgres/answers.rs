@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row, Rows,
-    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, ApprovalRow, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row,
+    Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::transaction::Writing;
+use crate::policy::Subject;
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::fair::Head;
 use crate::queue::job::JobStatus;
@@ -133,6 +134,34 @@ impl Rows for Writing<'_> {
         Box::pin(self.take_due_now(now, most))
     }
 
+    fn approval(&mut self, id: Uuid) -> Answer<'_, Option<ApprovalRow>> {
+        Box::pin(self.approval_now(id))
+    }
+
+    fn approvals_on<'a>(&'a mut self, subject: &'a Subject) -> Answer<'a, Vec<ApprovalRow>> {
+        Box::pin(self.approvals_on_now(subject))
+    }
+
+    fn approvals_of_job(&mut self, job: Uuid) -> Answer<'_, Vec<ApprovalRow>> {
+        Box::pin(self.approvals_of_job_now(job))
+    }
+
+    fn put_approval<'a>(&'a mut self, row: &'a ApprovalRow) -> Answer<'a, ()> {
+        Box::pin(self.put_approval_now(row))
+    }
+
+    fn pending_approvals<'a>(&'a mut self, tenant: &'a str, now: Micros) -> Answer<'a, i64> {
+        Box::pin(self.pending_approvals_now(tenant, now))
+    }
+
+    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>> {
+        Box::pin(self.answered_jobs_now(most))
+    }
+
+    fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(self.forget_approvals_now(before, most))
+    }
+
     fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>> {
         Box::pin(self.scopes_now(ids))
     }
@@ -149,12 +178,22 @@ impl Rows for Writing<'_> {
         Box::pin(self.scopes_to_reopen_now(now))
     }
 
-    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>> {
-        Box::pin(self.open_queues_now(names))
+    fn open_queues<'a>(
+        &'a mut self,
+        names: Option<&'a [String]>,
+        after: i64,
+        most: usize,
+    ) -> Answer<'a, Vec<Scope>> {
+        Box::pin(self.open_queues_now(names, after, most))
     }
 
-    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>> {
-        Box::pin(self.open_shares_now(queue, most))
+    fn open_shares<'a>(
+        &'a mut self,
+        queue: i64,
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<ShareRow>> {
+        Box::pin(self.open_shares_now(queue, without, most))
     }
 
     fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>> {
@@ -169,8 +208,17 @@ impl Rows for Writing<'_> {
         Box::pin(self.close_tenant_now(tenant, closed))
     }
 
-    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>> {
-        Box::pin(self.waiting_lanes_now(shares))
+    fn waiting_lanes<'a>(
+        &'a mut self,
+        shares: &'a [i64],
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<WaitingLane>> {
+        Box::pin(self.waiting_lanes_now(shares, without, most))
+    }
+
+    fn raise_low<'a>(&'a mut self, lanes: &'a [(i64, Micros)]) -> Answer<'a, ()> {
+        Box::pin(self.raise_low_now(lanes))
     }
 
     fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>> {
@@ -204,6 +252,10 @@ impl Rows for Writing<'_> {
 
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
         Box::pin(self.forget_events_now(before, most))
+    }
+
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()> {
+        Box::pin(self.forget_keys_now(now))
     }
 
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {

@@ -5,10 +5,11 @@ use std::future;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row, Rows,
-    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, ApprovalRow, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row,
+    Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::Sqlite;
+use crate::policy::Subject;
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::fair::Head;
 use crate::queue::job::JobStatus;
@@ -135,6 +136,34 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.take_due_now(now, most)))
     }
 
+    fn approval(&mut self, id: Uuid) -> Answer<'_, Option<ApprovalRow>> {
+        Box::pin(future::ready(self.approval_now(id)))
+    }
+
+    fn approvals_on<'a>(&'a mut self, subject: &'a Subject) -> Answer<'a, Vec<ApprovalRow>> {
+        Box::pin(future::ready(self.approvals_on_now(subject)))
+    }
+
+    fn approvals_of_job(&mut self, job: Uuid) -> Answer<'_, Vec<ApprovalRow>> {
+        Box::pin(future::ready(self.approvals_of_job_now(job)))
+    }
+
+    fn put_approval<'a>(&'a mut self, row: &'a ApprovalRow) -> Answer<'a, ()> {
+        Box::pin(future::ready(self.put_approval_now(row)))
+    }
+
+    fn pending_approvals<'a>(&'a mut self, tenant: &'a str, now: Micros) -> Answer<'a, i64> {
+        Box::pin(future::ready(self.pending_approvals_now(tenant, now)))
+    }
+
+    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>> {
+        Box::pin(future::ready(self.answered_jobs_now(most)))
+    }
+
+    fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(future::ready(self.forget_approvals_now(before, most)))
+    }
+
     fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>> {
         Box::pin(future::ready(self.scopes_now(ids)))
     }
@@ -151,12 +180,22 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.scopes_to_reopen_now(now)))
     }
 
-    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>> {
-        Box::pin(future::ready(self.open_queues_now(names)))
+    fn open_queues<'a>(
+        &'a mut self,
+        names: Option<&'a [String]>,
+        after: i64,
+        most: usize,
+    ) -> Answer<'a, Vec<Scope>> {
+        Box::pin(future::ready(self.open_queues_now(names, after, most)))
     }
 
-    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>> {
-        Box::pin(future::ready(self.open_shares_now(queue, most)))
+    fn open_shares<'a>(
+        &'a mut self,
+        queue: i64,
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<ShareRow>> {
+        Box::pin(future::ready(self.open_shares_now(queue, without, most)))
     }
 
     fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>> {
@@ -171,8 +210,17 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.close_tenant_now(tenant, closed)))
     }
 
-    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>> {
-        Box::pin(future::ready(self.waiting_lanes_now(shares)))
+    fn waiting_lanes<'a>(
+        &'a mut self,
+        shares: &'a [i64],
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<WaitingLane>> {
+        Box::pin(future::ready(self.waiting_lanes_now(shares, without, most)))
+    }
+
+    fn raise_low<'a>(&'a mut self, lanes: &'a [(i64, Micros)]) -> Answer<'a, ()> {
+        Box::pin(future::ready(self.raise_low_now(lanes)))
     }
 
     fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>> {
@@ -206,6 +254,10 @@ impl Rows for Sqlite {
 
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
         Box::pin(future::ready(self.forget_events_now(before, most)))
+    }
+
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()> {
+        Box::pin(future::ready(self.forget_keys_now(now)))
     }
 
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {
