@@ -39,6 +39,8 @@ pub mod execution;
 mod json;
 pub mod text;
 
+pub mod audit;
+
 pub mod breaker;
 mod egress;
 pub mod policy;

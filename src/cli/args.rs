@@ -7,6 +7,8 @@ use anstyle::{AnsiColor, Style};
 use clap::builder::Styles;
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::approvals::ApprovalsArgs;
+use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::doctor::DoctorArgs;
 use super::exit::CODES;
@@ -135,6 +137,8 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Approvals(ApprovalsArgs),
+    Audit(AuditArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
     Schedules(SchedulesArgs),

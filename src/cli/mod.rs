@@ -38,6 +38,8 @@ mod policy;
 mod database;
 mod packages;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod schedules;
@@ -96,6 +98,8 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Approvals(args) => approvals::approvals(args, &session),
+        Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),

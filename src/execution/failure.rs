@@ -5,6 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Status;
 use crate::grant::Denial;
@@ -53,6 +54,9 @@ pub struct Failure {
     /// The rule of the policy that decided so, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The approval that was asked for, or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Uuid>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -188,6 +192,7 @@ impl Failure {
             hint: None,
             denials: Vec::new(),
             rule: None,
+            approval: None,
             cause,
         }
     }
@@ -274,6 +279,10 @@ pub enum Rejection {
     Ceiling,
     /// The tool runs only after somebody has approved it.
     Approval,
+    /// A rule of the policy's denies it, or somebody who was asked refused it.
+    Refused,
+    /// The policy requires an audit, which cannot be written.
+    Audit,
     /// Too many have started lately.
     Rate,
     /// Too many are waiting.

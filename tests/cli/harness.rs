@@ -148,6 +148,46 @@ impl Place {
         self.said(&output)
     }
 
+    /// Runs the command at a terminal, at which somebody types an answer: what the command says, and
+    /// what the person sees.
+    pub fn at_terminal<const N: usize>(&self, args: [&str; N], answer: &str) -> (String, String) {
+        use std::io::Read as _;
+        let (person, terminal) = terminal();
+        let mut typing = person.try_clone().expect("a file can be had twice");
+        let mut child = self
+            .command(args)
+            .env("NO_COLOR", "1")
+            .stdin(terminal.try_clone().expect("a file can be had twice"))
+            .stderr(terminal)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        typing
+            .write_all(answer.as_bytes())
+            .expect("a terminal takes what is typed");
+        let watching = std::thread::spawn(move || {
+            let (mut person, mut seen) = (person, Vec::new());
+            let mut part = [0; 1_024];
+            // Once the command is gone, reading fails.
+            while let Ok(read @ 1..) = person.read(&mut part) {
+                seen.extend_from_slice(&part[..read]);
+            }
+            seen
+        });
+        let mut stdout = Vec::new();
+        let mut pipe = child.stdout.take().expect("it is piped");
+        pipe.read_to_end(&mut stdout).expect("it can be read");
+        let status = child.wait().expect("it ends");
+        let seen = watching.join().expect("it does not panic");
+        let output = Output {
+            status,
+            stdout,
+            stderr: Vec::new(),
+        };
+        let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
+        (self.said(&output), self.steady(&seen))
+    }
+
     /// The text of a file, with what varies replaced.
     pub fn file(&self, name: &str) -> String {
         self.steady(&self.read(name))
