@@ -26,6 +26,8 @@
 
 #![warn(missing_docs)]
 
+mod names;
+
 pub mod limits;
 pub mod usage;
 
@@ -63,6 +65,7 @@ pub use execution::{
 };
 pub use host::{Host, HostBuilder, InstalledSkills, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use names::UnknownName;
 pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,

@@ -50,8 +50,6 @@ mod completions;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Cli, Command};
 use console::Console;
 use places::Places;
@@ -86,7 +84,7 @@ impl Session {
 pub fn main() -> ExitCode {
     heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::of_process();
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Status;
 use crate::grant::Denial;
 use crate::limits::Limit;
+use crate::names::names;
 
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +29,10 @@ pub enum Fault {
     /// The caller's, who cancelled.
     Caller,
 }
+
+names!(Fault, "fault",
+    Input => "input", Skill => "skill", Limit => "limit", Policy => "policy", Host => "host",
+    Caller => "caller");
 
 /// Why an execution has no output.
 ///
@@ -260,16 +265,8 @@ pub enum Phase {
     Run,
 }
 
-impl Phase {
-    /// What was going on, to stand behind "while".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Waiting => "waiting",
-            Phase::Instantiation => "instantiation",
-            Phase::Run => "run",
-        }
-    }
-}
+names!(Phase, "phase",
+    Waiting => "waiting", Instantiation => "instantiation", Run => "run");
 
 /// Why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -298,21 +295,12 @@ pub enum Rejection {
     Hook,
 }
 
-impl Rejection {
-    /// The name in snake case, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Rejection::Grant => "grant",
-            Rejection::Ceiling => "ceiling",
-            Rejection::Approval => "approval",
-            Rejection::Rate => "rate",
-            Rejection::QueueFull => "queue_full",
-            Rejection::WaitedTooLong => "waited_too_long",
-            Rejection::CircuitOpen => "circuit_open",
-            Rejection::Hook => "hook",
-        }
-    }
+names!(Rejection, "reason for a rejection",
+    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Rate => "rate",
+    QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
+    Hook => "hook");
 
+impl Rejection {
     /// Whether it passes by itself.
     pub fn is_temporary(self) -> bool {
         matches!(
@@ -363,5 +351,35 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<Failure>(json).unwrap(), failure);
+    }
+
+    /// In JSON, as text, and back.
+    fn has_one_name<T>(all: &[T])
+    where
+        T: Copy + PartialEq + fmt::Debug + fmt::Display + Serialize + std::str::FromStr,
+        T::Err: fmt::Debug,
+    {
+        for one in all {
+            let name = one.to_string();
+            assert_eq!(
+                serde_json::to_value(one).unwrap(),
+                Value::from(name.as_str())
+            );
+            assert_eq!(name.parse::<T>().unwrap(), *one);
+        }
+        assert!("Nothing".parse::<T>().is_err());
+    }
+
+    #[test]
+    fn each_has_one_name() {
+        has_one_name(Status::ALL);
+        has_one_name(Fault::ALL);
+        has_one_name(Phase::ALL);
+        has_one_name(Rejection::ALL);
+        let error = "timed_out".parse::<Status>().unwrap_err().to_string();
+        assert!(
+            error.starts_with("`timed_out` is no status; there are success, "),
+            "{error}"
+        );
     }
 }

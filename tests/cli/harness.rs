@@ -1,6 +1,9 @@
 //! What the tests share: places to run the command in, skills to run, and a way to look at what it
 //! says.
 
+#[path = "../integration/guest.rs"]
+mod guest;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::FromRawFd;
@@ -335,15 +338,15 @@ fn built(workspace: &str, package: &str) -> PathBuf {
     // The integration tests build to the same folder.
     let lock = File::create(target.join(".build-lock")).expect("a file can be made");
     lock.lock().expect("a file can be locked");
-    let output = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args(["build", "--release", "--target", "wasm32-wasip2"])
         .args(["--package", package])
         .current_dir(root().join(workspace))
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .output()
-        .expect("cargo can be started");
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = guest::build(command);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

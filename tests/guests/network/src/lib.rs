@@ -30,8 +30,19 @@ struct Network;
 export!(Network);
 
 const TOOLS: &[&str] = &[
-    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "resolve", "spin", "tcp",
-    "texts", "udp",
+    "abandon",
+    "fields",
+    "fields_for_ever",
+    "hold",
+    "listen",
+    "lookup",
+    "many",
+    "request",
+    "resolve",
+    "spin",
+    "tcp",
+    "texts",
+    "udp",
 ];
 
 impl Guest for Network {
@@ -87,6 +98,8 @@ impl Guest for Network {
                 }
                 json!({"kept": kept.len()})
             }
+            // Calls one function of fields again and again, with as much as it takes.
+            "fields_for_ever" => fields_for_ever(to, count as usize),
             // Keeps all of them open at once.
             "hold" => {
                 let sent: Vec<_> = (0..count).map(|_| send(&input)).collect();
@@ -162,6 +175,38 @@ impl Guest for Network {
             json: answer.to_string(),
             attachments: Vec::new(),
         })
+    }
+}
+
+/// What has the host do much for few instructions of the guest's.
+fn fields_for_ever(function: &str, count: usize) -> ! {
+    let fields = Fields::new();
+    // The last one cannot be sent, which shows when all the others have been looked at.
+    let mut values = vec![Vec::new(); count];
+    values.push(b"\n".to_vec());
+    let pairs: Vec<(String, Vec<u8>)> = values
+        .iter()
+        .map(|value| (String::new(), value.clone()))
+        .collect();
+    for at in 0..100 {
+        fields
+            .append(&format!("x-{at}"), b"")
+            .expect("it is a header");
+    }
+    let long = "x".repeat(count) + "\n";
+    loop {
+        match function {
+            "append" => drop(fields.append("x", long.as_bytes())),
+            "clone" => {
+                let copy = fields.clone();
+                copy.append("y", b"").expect("it is a header");
+            }
+            "entries" => drop(fields.entries()),
+            "from-list" => drop(Fields::from_list(&pairs)),
+            "has" => drop(fields.has(&long)),
+            "set" => drop(fields.set("x", &values)),
+            _ => panic!("no such function"),
+        }
     }
 }
 
