@@ -19,6 +19,7 @@ use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
+use super::secrets::SecretsArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -77,6 +78,7 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Secrets(SecretsArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
     Schedules(SchedulesArgs),

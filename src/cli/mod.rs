@@ -33,6 +33,7 @@ mod remove;
 
 mod doctor;
 mod policy;
+mod secrets;
 
 mod database;
 mod packages;
@@ -97,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Secrets(args) => secrets::secrets(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),

@@ -49,6 +49,9 @@ impl Egress {
         times: Times,
     ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
         rules.admit(target).map_err(EgressError::Denied)?;
+        let added = rules
+            .authorization(target, request.headers())
+            .map_err(EgressError::Denied)?;
         let patience = times.connect.unwrap_or(CONNECT);
         let connection = self.connect(target, rules, meter, patience).await?;
         let (mut sender, connection) = http1::Builder::new()
@@ -58,7 +61,10 @@ impl Egress {
             .await
             .map_err(|error| EgressError::of(&error))?;
         let shared = Shared::new(connection);
-        let request = addressed(request, target)?;
+        let mut request = addressed(request, target)?;
+        // Only now: the server is who it says it is, and nobody else is asked in its place.
+        request.headers_mut().extend(added);
+        rules.used(target);
         let answer = sender.send_request(request);
         let mut driver = Driver(shared.clone());
         let answer = with_driver(answer, &mut driver);

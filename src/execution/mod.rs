@@ -6,6 +6,7 @@ mod execute;
 mod failure;
 mod request;
 mod result;
+mod scrub;
 
 pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};

@@ -20,6 +20,7 @@ use crate::execution::{
 use crate::limits::Limits;
 use crate::policy::Policy;
 use crate::sandbox::{Flight, Loader, Plan, Runner};
+use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
 
 use admission::Admitted;
@@ -47,6 +48,7 @@ struct Inner {
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
     policy: ArcSwapOption<Policy>,
+    secrets: Secrets,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -166,6 +168,7 @@ impl Host {
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
+                        secrets: self.wanted(admitted.grants()),
                         attempt: request.attempt,
                         cancellation: control.cancellation,
                     };
@@ -181,7 +184,8 @@ impl Host {
                         }
                     };
                     answer.and_then(|answer| {
-                        let output = admission::output(&answer.json, schemas)?;
+                        let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
+                        let output = admission::output(&answer.json, schemas, scrubber)?;
                         Ok((output, answer.attachments))
                     })
                 }

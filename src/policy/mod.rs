@@ -20,6 +20,7 @@ pub use parse::PolicyError;
 pub use wants::Wants;
 
 use crate::grant::Grants;
+use crate::secret::SecretSource;
 use crate::skill::Digest;
 
 /// The contents of a policy file.
@@ -47,6 +48,10 @@ pub struct Policy {
     /// What is said of each skill, by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skills: BTreeMap<String, SkillPolicy>,
+    /// Where secrets come from, by their names; those that are not named are kept ones.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// What a policy says of one skill, in all its versions.

@@ -11,6 +11,7 @@ use skillhost::{Limits, Roots, parse_bytes, parse_duration};
 use crate::cli::exit::CODES;
 use crate::cli::grants::GrantArgs;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::secrets::SourceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,6 +72,9 @@ pub struct RunArgs {
     /// Whose certificates are trusted.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// Where secrets come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,

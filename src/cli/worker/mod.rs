@@ -23,6 +23,7 @@ use super::host::{CommandHost, Settings};
 use super::jobs::short;
 use super::packages::Packages;
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::{Session, explain, units};
 use lazy::{Lazy, Shared};
 
@@ -79,6 +80,8 @@ pub struct WorkerArgs {
     callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing but what jobs name
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -111,6 +114,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more.
         concurrency: u32::try_from(concurrency + 1).ok(),
         stack_bytes: args.stack,
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
     let policy = match args.no_policy {

@@ -6,6 +6,7 @@ mod servers;
 mod addresses;
 mod fetching;
 mod hostile;
+mod secrets;
 mod secure;
 mod sockets;
 
