@@ -240,7 +240,7 @@ fn what_is_wrong_says_what_to_do() {
             "url=https://a.example",
         ]),
         str![[r#"
-exit: 4
+exit: 3
 --- stdout
 --- stderr
 error: not admitted: secret `token`: no secret of this name is kept
@@ -259,7 +259,7 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
             "url=https://a.example",
         ]),
         str![[r#"
-exit: 4
+exit: 3
 "#]],
     );
     let said = place.run([

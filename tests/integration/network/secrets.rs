@@ -350,9 +350,13 @@ async fn whatever_a_guest_says_is_without_it() {
                 .await
                 .expect("the host is well");
             let heard = heard.0.lock().expect("nobody panics here").join("\n");
+            let attached = result.attachments.iter();
+            let attached: Vec<_> = attached
+                .map(|one| String::from_utf8_lossy(&one.data))
+                .collect();
             let all = format!(
-                "{} {result:?} {heard}",
-                serde_json::to_string(&result).unwrap()
+                "{} {result:?} {heard} {attached:?}",
+                serde_json::to_string(&result).expect("it is JSON")
             );
             assert_clean(&all);
             assert!(all.contains("[secret]"), "{all}");
