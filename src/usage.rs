@@ -25,7 +25,8 @@ pub struct ResourceUsage {
     /// Of the wall time, what the call took.
     #[serde(rename = "run_time_ms", with = "fractional_ms")]
     pub run_time: Duration,
-    /// Time spent before the wall clock started, waiting for a free instance.
+    /// Time spent before the wall clock started, waiting for its turn by the policy, and for a free
+    /// instance.
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
     pub waiting_time: Duration,
     /// Time spent before the wall clock started, compiling the component or loading it from the

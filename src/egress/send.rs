@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http1;
 
 use super::connect::Connection;
@@ -52,6 +52,23 @@ impl Egress {
         let added = rules
             .authorization(target, request.headers())
             .map_err(EgressError::Denied)?;
+        let held = self.ask(target, times)?;
+        let sent = self
+            .send_admitted(target, request, added, rules, meter, times)
+            .await;
+        held.record(&sent);
+        sent
+    }
+
+    async fn send_admitted(
+        &self,
+        target: &HttpTarget,
+        request: Request<RequestBody>,
+        added: HeaderMap,
+        rules: &Rules,
+        meter: &Arc<Meter>,
+        times: Times,
+    ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
         let patience = times.connect.unwrap_or(CONNECT);
         let connection = self.connect(target, rules, meter, patience).await?;
         let (mut sender, connection) = http1::Builder::new()

@@ -97,6 +97,7 @@ impl Callbacks {
             settings.name_servers,
             settings.roots,
             &settings.certificates,
+            None,
         )?;
         let grants = Grants {
             http: settings.http,

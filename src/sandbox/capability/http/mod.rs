@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{
 use super::network::Granted;
 use super::{LateRefusals, Refusals};
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, http_denied, sends_secret};
+use crate::grant::{HttpTarget, host_left_alone, http_denied, sends_secret};
 use crate::sandbox::state::State;
 use crate::secret::Held;
 
@@ -109,6 +109,9 @@ impl WasiHttpHooks for Hooks {
                     if let EgressError::Denied(denial) | EgressError::AddressDenied(denial) = &error
                     {
                         refusals.add((**denial).clone());
+                    }
+                    if let EgressError::CircuitOpen(wait) = &error {
+                        refusals.add(host_left_alone(&target, *wait));
                     }
                     Err(errors::of(error))
                 }
