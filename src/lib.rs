@@ -26,6 +26,8 @@
 
 #![warn(missing_docs)]
 
+mod names;
+
 pub mod limits;
 pub mod usage;
 
@@ -37,6 +39,8 @@ pub mod execution;
 
 mod json;
 pub mod text;
+
+pub mod audit;
 
 pub mod breaker;
 mod egress;
@@ -59,6 +63,7 @@ pub use execution::{
 };
 pub use host::{Host, HostBuilder, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use names::UnknownName;
 pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,

@@ -39,6 +39,8 @@ mod secrets;
 mod database;
 mod packages;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod schedules;
@@ -47,8 +49,6 @@ mod worker;
 mod completions;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::{Cli, Command};
 use console::Console;
@@ -83,7 +83,7 @@ impl Session {
 pub fn main() -> ExitCode {
     heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::of_process();
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),
@@ -100,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
         Command::Secrets(args) => secrets::secrets(args, &session),
+        Command::Approvals(args) => approvals::approvals(args, &session),
+        Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),

@@ -72,6 +72,11 @@ impl Places {
         self.data.join("packages")
     }
 
+    /// The audit, unless the policy names another folder.
+    pub fn audit(&self) -> PathBuf {
+        self.data.join("audit")
+    }
+
     /// The queue, unless another database is named.
     pub fn queue(&self) -> PathBuf {
         self.data.join("queue.db")

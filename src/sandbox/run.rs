@@ -12,7 +12,7 @@ use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
-use super::interrupt::Interruptible;
+use super::interrupt::{Interruptible, MAX_SLICE};
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
 use crate::grant::Grants;
@@ -29,11 +29,6 @@ const MAX_MESSAGE: usize = 8 * 1024;
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
-/// No time slice is longer, so that whatever else the executor has to do is not kept waiting: even
-/// beside guests that spin on each of its threads, a trivial execution takes hardly longer
-/// (`cargo bench --bench beside`).
-const MAX_SLICE: Duration = Duration::from_micros(200);
-
 /// Runs guests.
 pub(crate) struct Runner {
     concurrency: u32,
@@ -294,6 +289,7 @@ impl Runner {
             &component.tier,
             &flight.limits,
             capabilities,
+            started,
             ends,
             cancellation.cloned(),
         )?;

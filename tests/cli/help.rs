@@ -36,6 +36,8 @@ Commands:
   list         List the installed skills, the highest version of each first
   remove       Remove an installed skill
   policy       Show and change what skills are granted for good
+  approvals    See what waits for an approval, and answer
+  audit        Show what was executed, approved and granted, and verify that the record is whole
   jobs         Submit jobs, and see what becomes of them
   worker       Do what is in the queue
   schedules    Submit jobs again and again, by cron expressions

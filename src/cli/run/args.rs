@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use skillhost::text::closest;
 use skillhost::{Limits, Roots, parse_bytes, parse_duration};
 
+use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::CODES;
 use crate::cli::grants::GrantArgs;
 use crate::cli::locate::SKILL_HELP;
@@ -81,6 +82,9 @@ pub struct RunArgs {
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,
+    /// Where approvals are kept.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]

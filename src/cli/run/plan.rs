@@ -6,6 +6,7 @@ use super::args::{RunArgs, TrustArgs};
 use super::asked::{Asked, read};
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
+use crate::cli::database::DatabaseArgs;
 use crate::cli::host::Settings;
 
 /// A run, ready to be carried out once the skill is there.
@@ -21,6 +22,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
     pub dry_run: bool,
+    /// Where approvals are kept.
+    pub database: DatabaseArgs,
     /// On whose behalf it runs.
     pub tenant: Option<String>,
     /// Whether the policy is left out.
@@ -58,6 +61,7 @@ impl Plan {
             settings,
             out: args.out,
             dry_run: args.dry_run,
+            database: args.database,
             tenant: args.tenant,
             no_policy: args.no_policy,
             json: args.json,

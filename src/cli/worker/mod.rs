@@ -16,6 +16,7 @@ use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
@@ -132,7 +133,9 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     packages.sweep();
     let current = host.current_policy().clone();
     let lazy = Lazy::new(host, places.library(), packages, policy);
-    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), current, session)?;
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let inner = Arc::new(Shared(Arc::new(lazy)));
+    let guarded = guards::around(inner, current, approvals, None, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::execution::{Event, Level, Observer, Progress};
 use crate::limits::Limits;
 use crate::sandbox::contract::bindings::skillhost::skill::{logging, progress, tokens};
-use crate::sandbox::interrupt::hand_back;
 use crate::sandbox::state::State;
 use crate::secret::Held;
 use crate::usage::Tokens;
@@ -150,8 +149,7 @@ impl Chatter {
 }
 
 impl logging::Host for State {
-    async fn log(&mut self, level: logging::Level, message: String) {
-        hand_back(message.len()).await;
+    fn log(&mut self, level: logging::Level, message: String) {
         let chatter = &mut self.chatter;
         if !chatter.log.spend(message.len()) {
             return;
@@ -171,9 +169,8 @@ impl logging::Host for State {
 }
 
 impl progress::Host for State {
-    async fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
+    fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
         let bytes = step.len() + details.as_ref().map_or(0, String::len);
-        hand_back(bytes).await;
         let chatter = &mut self.chatter;
         if !chatter.progress.spend(bytes) {
             return;

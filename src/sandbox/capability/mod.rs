@@ -7,7 +7,6 @@ mod deadline;
 mod directory;
 mod http;
 mod network;
-mod random;
 mod refusals;
 mod reproducible;
 mod sockets;
@@ -40,7 +39,6 @@ pub(super) use refusals::{LateRefusals, Refusals};
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     directory::link(linker)?;
-    random::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
     super::contract::bindings::wasi::config::store::add_to_linker::<State, Own>(

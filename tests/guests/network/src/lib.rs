@@ -32,8 +32,20 @@ struct Network;
 export!(Network);
 
 const TOOLS: &[&str] = &[
-    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "resolve", "spin", "tcp",
-    "tell", "texts", "udp",
+    "abandon",
+    "fields",
+    "fields_for_ever",
+    "hold",
+    "listen",
+    "lookup",
+    "many",
+    "request",
+    "resolve",
+    "spin",
+    "tcp",
+    "tell",
+    "texts",
+    "udp",
 ];
 
 impl Guest for Network {
@@ -90,6 +102,8 @@ impl Guest for Network {
                 }
                 json!({"kept": kept.len()})
             }
+            // Calls one function of fields again and again, with as much as it takes.
+            "fields_for_ever" => fields_for_ever(to, count as usize),
             // Keeps all of them open at once.
             "hold" => {
                 let sent: Vec<_> = (0..count).map(|_| send(&input)).collect();
@@ -183,7 +197,10 @@ fn tell(input: &Value) -> Result<Output, Failure> {
         "output" => answer = json!({"said": [text]}),
         // Each character as an escape.
         "escaped" => {
-            let escaped: String = text.chars().map(|c| format!("\\u{:04x}", c as u32)).collect();
+            let escaped: String = text
+                .chars()
+                .map(|c| format!("\\u{:04x}", c as u32))
+                .collect();
             return Ok(Output {
                 json: format!("{{\"said\": \"{escaped}\"}}"),
                 attachments,
@@ -228,6 +245,38 @@ fn tell(input: &Value) -> Result<Output, Failure> {
         json: answer.to_string(),
         attachments,
     })
+}
+
+/// What has the host do much for few instructions of the guest's.
+fn fields_for_ever(function: &str, count: usize) -> ! {
+    let fields = Fields::new();
+    // The last one cannot be sent, which shows when all the others have been looked at.
+    let mut values = vec![Vec::new(); count];
+    values.push(b"\n".to_vec());
+    let pairs: Vec<(String, Vec<u8>)> = values
+        .iter()
+        .map(|value| (String::new(), value.clone()))
+        .collect();
+    for at in 0..100 {
+        fields
+            .append(&format!("x-{at}"), b"")
+            .expect("it is a header");
+    }
+    let long = "x".repeat(count) + "\n";
+    loop {
+        match function {
+            "append" => drop(fields.append("x", long.as_bytes())),
+            "clone" => {
+                let copy = fields.clone();
+                copy.append("y", b"").expect("it is a header");
+            }
+            "entries" => drop(fields.entries()),
+            "from-list" => drop(Fields::from_list(&pairs)),
+            "has" => drop(fields.has(&long)),
+            "set" => drop(fields.set("x", &values)),
+            _ => panic!("no such function"),
+        }
+    }
 }
 
 fn text_of(address: IpAddress) -> String {
@@ -296,8 +345,8 @@ fn send(input: &Value) -> Result<FutureIncomingResponse, ErrorCode> {
     let _ = options.set_between_bytes_timeout(milliseconds("between_bytes_ms"));
     let text = input["upload_text"].as_str();
     let upload = input["upload_bytes"].as_u64();
-    let body = (upload.is_some() || text.is_some())
-        .then(|| request.body().expect("it is taken once"));
+    let body =
+        (upload.is_some() || text.is_some()).then(|| request.body().expect("it is taken once"));
     let sent = handle(request, Some(options))?;
     match (body, upload, text) {
         (Some(body), Some(bytes), _) => write(body, bytes),
