@@ -32,6 +32,7 @@ pub mod limits;
 pub mod usage;
 
 pub mod grant;
+pub mod secret;
 pub mod skill;
 
 pub mod execution;

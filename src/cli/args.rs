@@ -23,6 +23,7 @@ use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
+use super::secrets::SecretsArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -138,6 +139,7 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Secrets(SecretsArgs),
     Approvals(ApprovalsArgs),
     Audit(AuditArgs),
     Jobs(JobsArgs),

@@ -34,6 +34,7 @@ mod remove;
 
 mod doctor;
 mod policy;
+mod secrets;
 
 mod database;
 
@@ -100,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Secrets(args) => secrets::secrets(args, &session),
         Command::Approvals(args) => approvals::approvals(args, &session),
         Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),

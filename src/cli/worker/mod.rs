@@ -23,6 +23,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::{Session, explain, guards, units};
 
 const EXAMPLES: &str = "\
@@ -78,6 +79,8 @@ pub struct WorkerArgs {
     callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing but what jobs name
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -110,6 +113,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more.
         concurrency: u32::try_from(concurrency + 1).ok(),
         stack_bytes: args.stack,
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;
