@@ -16,12 +16,14 @@ use super::inspect::InspectArgs;
 use super::install::InstallArgs;
 use super::jobs::JobsArgs;
 use super::list::ListArgs;
+use super::mcp::McpArgs;
 use super::new::NewArgs;
 use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
+use super::secrets::SecretsArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -137,10 +139,12 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Secrets(SecretsArgs),
     Approvals(ApprovalsArgs),
     Audit(AuditArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
+    Mcp(McpArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
     Doctor(DoctorArgs),

@@ -82,6 +82,11 @@ impl Places {
         self.data.join("queue.db")
     }
 
+    /// Secrets that are kept, for this user alone.
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
+    }
+
     /// Unpacked versions of the SDK.
     pub fn sdk(&self) -> PathBuf {
         self.data.join("sdk")

@@ -7,6 +7,7 @@ mod execute;
 mod failure;
 mod request;
 mod result;
+mod scrub;
 
 pub use ask::{Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};

@@ -41,6 +41,7 @@ pub use wants::Wants;
 
 use crate::grant::Grants;
 use crate::limits::LimitOverrides;
+use crate::secret::SecretSource;
 use crate::skill::Digest;
 
 /// The contents of a policy file.
@@ -90,6 +91,10 @@ pub struct Policy {
     /// What is written down of what runs.
     #[serde(skip_serializing_if = "AuditPolicy::is_default")]
     pub audit: AuditPolicy,
+    /// Where secrets come from, by their names; those that are not named are kept ones.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// What a policy says of one skill, in all its versions.

@@ -12,6 +12,7 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::CODES;
 use crate::cli::grants::GrantArgs;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::secrets::SourceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +73,9 @@ pub struct RunArgs {
     /// Whose certificates are trusted.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// Where secrets come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// On whose behalf it runs: whose ceilings and rates the policy has hold for it
     #[arg(long, value_name = "NAME", help_heading = "Limits")]
     pub tenant: Option<String>,

@@ -45,7 +45,7 @@ pub use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
-    let plan = Plan::new(args)?;
+    let plan = Plan::new(args, session)?;
     plan.asked.warn_of_ceiling(session.console);
     let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
     let ended = carry_out(plan, session);

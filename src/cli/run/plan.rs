@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{RunArgs, TrustArgs};
 use super::asked::{Asked, read};
+use crate::cli::Session;
 use crate::cli::complaint::Complaint;
 use crate::cli::database::DatabaseArgs;
 use crate::cli::host::Settings;
@@ -36,10 +37,11 @@ impl Plan {
     ///
     /// # Errors
     /// What does not go together, or cannot be read.
-    pub fn new(args: RunArgs) -> anyhow::Result<Self> {
+    pub fn new(args: RunArgs, session: &Session) -> anyhow::Result<Self> {
         let asked = Asked::new(args.tool, args.request)?;
         let settings = Settings {
             stack_bytes: asked.stack_bytes,
+            secrets: args.sources.secrets(session)?,
             ..Settings::trusting(&args.trust)?
         };
         if let Some(out) = &args.out
