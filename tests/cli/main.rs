@@ -37,8 +37,6 @@ mod hostile;
 mod interrupt;
 mod terminal;
 
-mod approvals;
-mod audit;
 mod jobs;
 mod queues;
 mod worker;
