@@ -17,3 +17,7 @@ CREATE INDEX approvals_by_subject ON approvals (subject);
 CREATE INDEX approvals_pending ON approvals (tenant, until) WHERE status = 'pending';
 CREATE INDEX approvals_of_job ON approvals (job) WHERE job IS NOT NULL;
 CREATE INDEX approvals_by_end ON approvals (until);
+
+-- A claim looks into the lowest lanes of a share first.
+DROP INDEX lanes_waiting;
+CREATE INDEX lanes_waiting ON lanes (share, low, id) WHERE waiting;

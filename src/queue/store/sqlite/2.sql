@@ -17,3 +17,8 @@ CREATE INDEX approvals_by_subject ON approvals (subject);
 CREATE INDEX approvals_pending ON approvals (tenant, until) WHERE status = 'pending';
 CREATE INDEX approvals_of_job ON approvals (job) WHERE job IS NOT NULL;
 CREATE INDEX approvals_by_end ON approvals (until);
+
+-- No job in line has a lower rank: a claim looks into the lowest lanes of a share first.
+ALTER TABLE lanes ADD COLUMN low INTEGER NOT NULL DEFAULT 0;
+DROP INDEX lanes_waiting;
+CREATE INDEX lanes_waiting ON lanes (share, low, id) WHERE waiting = 1;
