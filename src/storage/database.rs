@@ -54,7 +54,7 @@ impl Storage {
             Some(connection) => connection,
             none => none.insert(self.open()?),
         };
-        let done = (|| {
+        let done = (|| -> Result<T> {
             connection.busy_timeout(left)?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -62,7 +62,7 @@ impl Storage {
             transaction.commit()?;
             Ok(done)
         })();
-        if done == Err(StorageError::Broken) {
+        if matches!(done, Err(StorageError::Broken)) {
             // Perhaps the next one is better off with another connection.
             *writer = None;
         }
@@ -89,12 +89,12 @@ impl Storage {
                 self.connect()?
             }
         };
-        let done = (|| {
+        let done = (|| -> Result<T> {
             connection.busy_timeout(left)?;
             let transaction = connection.transaction()?;
             work(&transaction)
         })();
-        if done != Err(StorageError::Broken) {
+        if !matches!(done, Err(StorageError::Broken)) {
             let mut readers = lock(&self.readers);
             if readers.len() < READERS {
                 readers.push(connection);

@@ -2,7 +2,6 @@
 
 mod draft;
 
-use std::io;
 use std::sync::Arc;
 
 use wasmtime::component::{Linker, Resource};
@@ -109,45 +108,49 @@ impl From<Fault> for store::Error {
 impl State {
     /// Has something done with what is kept, on a thread that may block. What meets a limit ends the
     /// execution.
-    async fn keep<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Storage, &Owner) -> Result<T, StorageError> + Send + 'static,
-    ) -> Done<T> {
-        let Some(granted) = self.keeping.0.clone() else {
-            return Ok(Err(Fault::Denied));
-        };
-        let owner = Owner {
-            skill: Arc::clone(&granted.skill),
-            tenant: granted.tenant.clone(),
-            quota: granted.quota,
-            deadline: self.deadline(),
-        };
-        let storage = Arc::clone(&granted.storage);
-        let working: io::Result<_> = granted.disk.spawn(move || work(&storage, &owner));
-        let done = match working {
-            Ok(working) => working.await,
-            Err(error) => {
-                tracing::error!("no thread for the storage of skills: {error}");
-                return Ok(Err(StorageError::Broken.into()));
+    fn keep<T, W>(&self, work: W) -> impl Future<Output = Done<T>> + Send + use<T, W>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Storage, &Owner) -> Result<T, StorageError> + Send + 'static,
+    {
+        let granted = self.keeping.0.clone();
+        let deadline = self.deadline();
+        async move {
+            let Some(granted) = granted else {
+                return Ok(Err(Fault::Denied));
+            };
+            let owner = Owner {
+                skill: Arc::clone(&granted.skill),
+                tenant: granted.tenant.clone(),
+                quota: granted.quota,
+                deadline,
+            };
+            let storage = Arc::clone(&granted.storage);
+            let working = match granted.disk.spawn(move || work(&storage, &owner)) {
+                Ok(working) => working,
+                Err(error) => {
+                    tracing::error!("no thread for the storage of skills: {error}");
+                    return Ok(Err(StorageError::Broken.into()));
+                }
+            };
+            match working.await {
+                Ok(Ok(done)) => Ok(Ok(done)),
+                Ok(Err(StorageError::Quota {
+                    limit,
+                    allowed,
+                    asked,
+                })) => Err(Stop::Limit {
+                    limit,
+                    allowed,
+                    requested: Some(asked),
+                }
+                .into()),
+                Ok(Err(StorageError::TimeIsUp)) => Err(Stop::TimeIsUp.into()),
+                Ok(Err(error)) => Ok(Err(error.into())),
+                Err(error) if error.is_panic() => Err(Stop::Panicked.into()),
+                // The host is going, and its threads with it.
+                Err(_) => Err(Stop::Cancelled.into()),
             }
-        };
-        match done {
-            Ok(Ok(done)) => Ok(Ok(done)),
-            Ok(Err(StorageError::Quota {
-                limit,
-                allowed,
-                asked,
-            })) => Err(Stop::Limit {
-                limit,
-                allowed,
-                requested: Some(asked),
-            }
-            .into()),
-            Ok(Err(StorageError::TimeIsUp)) => Err(Stop::TimeIsUp.into()),
-            Ok(Err(error)) => Ok(Err(error.into())),
-            Err(error) if error.is_panic() => Err(Stop::Panicked.into()),
-            // The host is going, and its threads with it.
-            Err(_) => Err(Stop::Cancelled.into()),
         }
     }
 
@@ -176,7 +179,7 @@ impl State {
 
     fn places(&mut self, bucket: &Resource<Bucket>, keys: Vec<String>) -> Done<Vec<Place>> {
         let bucket = Arc::clone(&self.table().get(bucket)?.name);
-        let place = |key: String| {
+        let place = |key: String| -> Result<Place, Fault> {
             check_key(&key)?;
             let bucket = Arc::clone(&bucket);
             Ok(Place { bucket, key })
