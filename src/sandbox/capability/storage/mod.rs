@@ -192,10 +192,8 @@ impl State {
             Ok(place) => place,
             Err(fault) => return Ok(Err(fault)),
         };
-        let value = self
-            .keep(move |storage, owner| Ok(storage.get(owner, &[place])?.pop().flatten()))
-            .await?;
-        Ok(value)
+        self.keep(move |storage, owner| Ok(storage.get(owner, &[place])?.pop().flatten()))
+            .await
     }
 
     async fn set_value(
