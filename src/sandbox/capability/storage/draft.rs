@@ -8,20 +8,11 @@ use crate::sandbox::state::State;
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "wit",
-        inline: "
-            package skillhost:drafts;
-
-            world drafts {
-                import wasi:keyvalue/store@0.2.0-draft;
-                import wasi:keyvalue/atomics@0.2.0-draft;
-                import wasi:keyvalue/batch@0.2.0-draft;
-            }
-        ",
-        world: "skillhost:drafts/drafts",
+        path: "wit/keyvalue-draft",
+        world: "imports",
         imports: { default: async | trappable },
         with: {
-            "wasi:keyvalue/store@0.2.0-draft.bucket": super::Bucket,
+            "wasi:keyvalue/store.bucket": crate::sandbox::capability::Bucket,
         },
     });
 }
