@@ -16,6 +16,7 @@ use super::inspect::InspectArgs;
 use super::install::InstallArgs;
 use super::jobs::JobsArgs;
 use super::list::ListArgs;
+use super::mcp::McpArgs;
 use super::new::NewArgs;
 use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
@@ -143,6 +144,7 @@ pub enum Command {
     Audit(AuditArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
+    Mcp(McpArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
     Doctor(DoctorArgs),

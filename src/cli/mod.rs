@@ -37,7 +37,6 @@ mod policy;
 mod secrets;
 
 mod database;
-mod packages;
 
 mod approvals;
 mod audit;
@@ -45,6 +44,8 @@ mod jobs;
 mod queues;
 mod schedules;
 mod worker;
+
+mod mcp;
 
 mod completions;
 
@@ -58,6 +59,7 @@ use policy::PolicyFile;
 pub use host::COMPILE_COMPONENT;
 
 /// What every command is given.
+#[derive(Clone)]
 struct Session {
     console: Console,
     home: Option<std::path::PathBuf>,
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
+        Command::Mcp(args) => mcp::mcp(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),

@@ -285,7 +285,7 @@ mod tests {
                 "[tenants.a.ceilings]\n\nmemory = 1",
                 3,
                 "unknown field `memory`",
-                None,
+                Some("did you mean `memory_bytes`?"),
             ),
             (
                 "[tenants.a]\nover_ceiling = \"clam\"",

@@ -180,6 +180,9 @@ Limits:
           The names are those of `limits` in the output of --json, such as `table_elements`,
           `attachment_bytes` or `handles`. Sizes and times may have a unit.
 
+      --tenant <NAME>
+          On whose behalf it runs: whose ceilings and rates the policy has hold for it
+
 Grants:
       --dir <HOST[:GUEST][:ro|rw]>
           Grant a folder, read-only unless it ends in :rw

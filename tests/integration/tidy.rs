@@ -99,9 +99,13 @@ fn only_egress_opens_outgoing_connections() {
 }
 
 #[test]
-fn only_what_keeps_things_knows_sql() {
-    // What skills keep is theirs, and has nothing to do with the queue.
-    let store = |path: &str| path.starts_with("queue/store/") || path.starts_with("storage/");
+fn only_stores_know_sql() {
+    // The index that searches tools is in memory, and nobody else's; what skills keep is theirs, and
+    // has nothing to do with the queue.
+    let index = "serve/mcp/search.rs";
+    let store = |path: &str| {
+        path.starts_with("queue/store/") || path.starts_with("storage/") || path == index
+    };
     check_only(
         &[
             "rusqlite",
@@ -129,7 +133,21 @@ fn the_queue_does_not_know_what_executes() {
         |path| path.starts_with("queue/"),
     );
     check_never(&["crate::queue", "skillhost::queue"], |path| {
-        !path.starts_with("queue/") && !path.starts_with("cli/") && path != "lib.rs"
+        !["queue/", "serve/", "cli/"]
+            .iter()
+            .any(|may| path.starts_with(may))
+            && path != "lib.rs"
+    });
+}
+
+#[test]
+fn only_doors_know_what_they_speak() {
+    check_only(&["rmcp"], |path| path.starts_with("serve/mcp/"));
+    check_never(&["crate::serve", "skillhost::serve"], |path| {
+        !path.starts_with("serve/") && !path.starts_with("cli/") && path != "lib.rs"
+    });
+    check_never(&["crate::sandbox", "crate::cli"], |path| {
+        path.starts_with("serve/")
     });
 }
 
