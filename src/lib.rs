@@ -45,6 +45,7 @@ pub mod audit;
 pub mod breaker;
 mod egress;
 pub mod policy;
+mod storage;
 
 mod sandbox;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::{Attachment, Failure};
+use crate::{Attachment, Failure, Storage};
 
 #[cfg(target_arch = "wasm32")]
 use crate::guest::Surroundings;
@@ -158,6 +158,11 @@ impl Context {
         value.parse().map(Some).map_err(|reason| {
             Failure::error(format_args!("configuration `{key}`: {reason}")).code("config-invalid")
         })
+    }
+
+    /// What the skill keeps from one execution to the next.
+    pub fn storage(&self) -> Storage<'_> {
+        Storage::new(self)
     }
 
     /// The attachments that came with the input.

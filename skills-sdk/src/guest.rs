@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Attachment, Context, Failure, Level, Skill, ToolDescription};
+use crate::{Attachment, Context, Failure, Level, Skill, StorageError, ToolDescription};
 
 /// What `wit-bindgen` makes of `wit/`.
 #[allow(missing_docs, clippy::all)]
@@ -20,6 +20,7 @@ pub mod bindings {
 pub use bindings::exports::skillhost::skill::tools as exports;
 use bindings::skillhost::skill::{deadline, logging, progress, tokens, types};
 use bindings::wasi::config::store;
+use bindings::wasi::keyvalue::{atomics, batch, store as keyvalue};
 
 /// Answers the host's `describe`.
 pub fn describe(skill: Skill) -> exports::Description {
@@ -141,5 +142,78 @@ impl Surroundings {
         store::get(key).map_err(|error| match error {
             store::Error::Upstream(reason) | store::Error::Io(reason) => reason,
         })
+    }
+
+    pub(crate) fn get_kept(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(bucket()?.get(key)?)
+    }
+
+    pub(crate) fn keep(&self, key: &str, value: &[u8]) -> Result<(), StorageError> {
+        Ok(bucket()?.set(key, value)?)
+    }
+
+    pub(crate) fn delete_kept(&self, key: &str) -> Result<(), StorageError> {
+        Ok(bucket()?.delete(key)?)
+    }
+
+    pub(crate) fn kept_keys(&self) -> Result<Vec<String>, StorageError> {
+        let bucket = bucket()?;
+        let (mut keys, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = bucket.list_keys(cursor.as_deref())?;
+            keys.extend(page.keys);
+            match page.cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(keys),
+            }
+        }
+    }
+
+    pub(crate) fn get_many_kept(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        let found = batch::get_many(&bucket()?, keys)?;
+        Ok(found
+            .into_iter()
+            .map(|pair| pair.map(|(_, value)| value))
+            .collect())
+    }
+
+    pub(crate) fn increment_kept(&self, key: &str, delta: i64) -> Result<i64, StorageError> {
+        Ok(atomics::increment(&bucket()?, key, delta)?)
+    }
+
+    pub(crate) fn update_kept(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<Vec<u8>>) -> Vec<u8>,
+    ) -> Result<(), StorageError> {
+        let mut cas = atomics::Cas::new(&bucket()?, key)?;
+        loop {
+            let value = change(cas.current()?);
+            match atomics::swap(cas, &value) {
+                Ok(()) => return Ok(()),
+                Err(atomics::CasError::CasFailed(again)) => cas = again,
+                Err(atomics::CasError::StoreError(error)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The bucket that all is kept in. Opening it costs the host next to nothing.
+fn bucket() -> Result<keyvalue::Bucket, StorageError> {
+    Ok(keyvalue::open("default")?)
+}
+
+impl From<keyvalue::Error> for StorageError {
+    fn from(error: keyvalue::Error) -> Self {
+        match error {
+            keyvalue::Error::AccessDenied => StorageError::Denied,
+            keyvalue::Error::NoSuchStore => StorageError::Failed {
+                reason: "the host has no such bucket".to_owned(),
+            },
+            keyvalue::Error::Other(reason) => StorageError::Failed { reason },
+        }
     }
 }

@@ -212,6 +212,7 @@ mod failure;
 #[cfg(feature = "http")]
 pub mod http;
 mod skill;
+mod storage;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -336,6 +337,7 @@ pub use skills_sdk_macros::skill;
 /// that one `use` brings both. A module or type of that name can therefore not
 /// stand in the same scope.
 pub use skills_sdk_macros::tool;
+pub use storage::{Storage, StorageError};
 pub use {schemars, serde, serde_json};
 
 /// What a skill's source usually needs: `use skills_sdk::prelude::*;`.

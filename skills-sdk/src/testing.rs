@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Attachment, Context, Level};
+use crate::{Attachment, Context, Level, StorageError};
 
 /// A [`Context`] that answers as it was told and records what it is told.
 ///
@@ -90,6 +90,23 @@ impl TestContext {
     #[cfg(feature = "http")]
     pub fn requests(&self) -> Vec<SentRequest> {
         self.0.surroundings.requests.borrow().clone()
+    }
+
+    /// Puts a value into the storage.
+    #[must_use]
+    pub fn stored(self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        let mut kept = self.0.surroundings.kept.borrow_mut();
+        kept.get_or_insert_default()
+            .insert(key.into(), value.into());
+        drop(kept);
+        self
+    }
+
+    /// Grants no storage. Without this, there is one, and it is empty.
+    #[must_use]
+    pub fn without_storage(self) -> Self {
+        self.0.surroundings.kept.replace(None);
+        self
     }
 
     /// Sets which attempt this is, counted from 1.
@@ -206,6 +223,8 @@ pub(crate) struct Surroundings {
     logs: RefCell<Vec<LogRecord>>,
     progress: RefCell<Vec<ProgressReport>>,
     tokens: Cell<Tokens>,
+    /// `None` where no storage is granted.
+    kept: RefCell<Option<BTreeMap<String, Vec<u8>>>>,
     #[cfg(feature = "http")]
     answers: RefCell<Answers>,
     #[cfg(feature = "http")]
@@ -227,6 +246,7 @@ impl Default for Surroundings {
             logs: RefCell::default(),
             progress: RefCell::default(),
             tokens: Cell::default(),
+            kept: RefCell::new(Some(BTreeMap::new())),
             #[cfg(feature = "http")]
             answers: RefCell::default(),
             #[cfg(feature = "http")]
@@ -299,5 +319,83 @@ impl Surroundings {
 
     pub(crate) fn config(&self, key: &str) -> Result<Option<String>, String> {
         Ok(self.config.get(key).cloned())
+    }
+
+    fn with_kept<T>(
+        &self,
+        work: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match self.kept.borrow_mut().as_mut() {
+            Some(kept) => work(kept),
+            None => Err(StorageError::Denied),
+        }
+    }
+
+    pub(crate) fn get_kept(&self, key: &str) -> Result<Option<Vec<u8>>, StorageError> {
+        check_key(key)?;
+        self.with_kept(|kept| Ok(kept.get(key).cloned()))
+    }
+
+    pub(crate) fn keep(&self, key: &str, value: &[u8]) -> Result<(), StorageError> {
+        check_key(key)?;
+        self.with_kept(|kept| {
+            kept.insert(key.to_owned(), value.to_vec());
+            Ok(())
+        })
+    }
+
+    pub(crate) fn delete_kept(&self, key: &str) -> Result<(), StorageError> {
+        check_key(key)?;
+        self.with_kept(|kept| {
+            kept.remove(key);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn kept_keys(&self) -> Result<Vec<String>, StorageError> {
+        self.with_kept(|kept| Ok(kept.keys().cloned().collect()))
+    }
+
+    pub(crate) fn get_many_kept(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        keys.iter().map(|key| self.get_kept(key)).collect()
+    }
+
+    pub(crate) fn increment_kept(&self, key: &str, delta: i64) -> Result<i64, StorageError> {
+        let failed = |reason: &str| StorageError::Failed {
+            reason: reason.to_owned(),
+        };
+        let before = match self.get_kept(key)? {
+            Some(value) => std::str::from_utf8(&value)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(|| failed("the value is no whole number"))?,
+            None => 0_i64,
+        };
+        let sum = before
+            .checked_add(delta)
+            .ok_or_else(|| failed("the sum is too large for a number of 64 bits"))?;
+        self.keep(key, sum.to_string().as_bytes())?;
+        Ok(sum)
+    }
+
+    pub(crate) fn update_kept(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<Vec<u8>>) -> Vec<u8>,
+    ) -> Result<(), StorageError> {
+        let value = change(self.get_kept(key)?);
+        self.keep(key, &value)
+    }
+}
+
+fn check_key(key: &str) -> Result<(), StorageError> {
+    match key.len() {
+        1..=1_024 => Ok(()),
+        _ => Err(StorageError::Failed {
+            reason: "the key is empty, or longer than 1024 bytes".to_owned(),
+        }),
     }
 }

@@ -1,16 +1,16 @@
 //! An [`Execute`] whose every request is written down.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{AuditError, AuditSink, Entry, Hashed, What, Who};
+use super::{AuditError, AuditSink, Entry, Hashed, Secret, What, Who};
 use crate::execution::{
     Admission, Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest,
-    ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, Status,
+    ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
 };
 use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
@@ -113,6 +113,9 @@ impl Execute for Audited {
             let watch = Arc::new(Watch {
                 next: control.observer.take(),
                 usage: Mutex::default(),
+                sink: Arc::clone(&self.sink),
+                who: Owned::of(&request),
+                skill: OnceLock::new(),
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
             // Before the inner future, and so dropped after it.
@@ -178,14 +181,41 @@ impl Execute for Audited {
     }
 }
 
-/// Sees what an execution cost, should nobody be there to take its result.
+/// Sees what an execution cost, should nobody be there to take its result, and each use of a secret.
 struct Watch {
     next: Option<Arc<dyn Observer>>,
     usage: Mutex<ResourceUsage>,
+    sink: Arc<dyn AuditSink>,
+    who: Owned,
+    /// What runs, once that is known.
+    skill: OnceLock<SkillIdentity>,
+}
+
+impl Watch {
+    fn secret(&self, name: &str, host: &str) {
+        let secret = Secret {
+            name,
+            host,
+            skill: self.skill.get(),
+        };
+        let entry = Entry {
+            who: self.who.who(),
+            what: What::Secret(secret),
+        };
+        if let Err(error) = self.sink.record(&entry) {
+            tracing::error!(%error, "the use of a secret is not in the audit");
+        }
+    }
 }
 
 impl Observer for Watch {
     fn observe(&self, request_id: Uuid, event: &Event<'_>) {
+        match event {
+            // It is told once.
+            Event::Admitted { skill, .. } => drop(self.skill.set((*skill).clone())),
+            Event::SecretUsed { secret, to, .. } => self.secret(secret, to),
+            _ => {}
+        }
         // Whoever gets another result has it from there.
         if let Event::Finished {
             status: Status::Cancelled,

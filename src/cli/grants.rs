@@ -77,6 +77,9 @@ pub struct GrantArgs {
         help_heading = "Grants"
     )]
     pub secret: Vec<SecretGrant>,
+    /// Let the skill keep keys and values from one run to the next
+    #[arg(long, help_heading = "Grants")]
+    pub storage: bool,
     /// `system`, or the time at which the skill's clocks stand still, such as 2026-01-01T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = str::parse::<Clock>, help_heading = "Grants")]
     pub clock: Option<Clock>,
@@ -105,6 +108,7 @@ impl GrantArgs {
             sockets: self.socket,
             addresses: self.address,
             secrets: self.secret,
+            storage: self.storage,
             ..Grants::default()
         };
         for (what, flags, granted) in [
@@ -163,6 +167,10 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
     texts.extend(rows("socket", &grants.sockets, &from_policy.sockets));
     texts.extend(rows("address", &grants.addresses, &from_policy.addresses));
     texts.extend(rows("secret", &grants.secrets, &from_policy.secrets));
+    if grants.storage {
+        let what = "kept for the next time".to_owned();
+        texts.push(("storage", what, from_policy.storage));
+    }
     if grants.clock != Clock::default() {
         let marked = from_policy.clock == grants.clock;
         texts.push(("clock", grants.clock.to_string(), marked));

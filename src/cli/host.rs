@@ -89,6 +89,7 @@ impl CommandHost {
         let mut builder = Host::builder()
             .cache(places.compiled())
             .scratch(places.scratch())
+            .storage(places.storage())
             .concurrency(settings.concurrency.unwrap_or(CONCURRENCY))
             .compile(CompileSettings {
                 isolation: isolation()?,

@@ -82,6 +82,11 @@ impl Places {
         self.data.join("queue.db")
     }
 
+    /// What skills keep.
+    pub fn storage(&self) -> PathBuf {
+        self.data.join("storage.db")
+    }
+
     /// Secrets that are kept, for this user alone.
     pub fn secrets(&self) -> PathBuf {
         self.data.join("secrets")

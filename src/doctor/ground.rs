@@ -163,7 +163,11 @@ impl Ground {
             return Err(at(folder.path())(noexec));
         }
         Ok(Ground {
-            host: Host::builder().concurrency(2).secrets(secrets()).build()?,
+            host: Host::builder()
+                .concurrency(2)
+                .secrets(secrets())
+                .storage(folder.path().join("storage.db"))
+                .build()?,
             isolation,
             concurrency,
             cache,

@@ -25,6 +25,8 @@ pub enum Capability {
     Config,
     /// A secret, which the host puts into requests.
     Secret,
+    /// What a skill keeps from one execution to the next.
+    Storage,
     /// The clocks.
     Clock,
     /// The random numbers.
@@ -46,6 +48,7 @@ impl Capability {
             Capability::Environment => "environment",
             Capability::Config => "config",
             Capability::Secret => "secret",
+            Capability::Storage => "storage",
             Capability::Clock => "clock",
             Capability::Random => "random",
             Capability::Consent => "consent",
@@ -63,6 +66,7 @@ impl Capability {
             Capability::Environment => "--env",
             Capability::Config => "--config",
             Capability::Secret => "--secret",
+            Capability::Storage => "--storage",
             Capability::Clock => "--clock",
             Capability::Random => "--random",
             Capability::Consent => "--yes",
@@ -81,6 +85,7 @@ impl Capability {
             Capability::Environment => "environment",
             Capability::Config => "config",
             Capability::Secret => "secrets",
+            Capability::Storage => "storage",
             Capability::Clock => "clock",
             Capability::Random => "random",
             Capability::Consent => "confirmed",
@@ -91,7 +96,7 @@ impl Capability {
     pub(crate) fn is_list(self) -> bool {
         !matches!(
             self,
-            Capability::Scratch | Capability::Clock | Capability::Random
+            Capability::Scratch | Capability::Storage | Capability::Clock | Capability::Random
         )
     }
 }
@@ -127,6 +132,16 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}`: {}", self.capability, self.subject, self.reason)
+    }
+}
+
+/// Storage that is granted where the host keeps nothing.
+pub(crate) fn no_storage(skill: &str) -> Denial {
+    Denial {
+        capability: Capability::Storage,
+        subject: skill.to_owned(),
+        reason: "granted, and this host has no place for what skills keep".into(),
+        hint: "name a file for it with `HostBuilder::storage` (feature `storage`)".into(),
     }
 }
 

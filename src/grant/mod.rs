@@ -58,6 +58,7 @@ pub(crate) use address::canonical;
 pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
 pub use config::{ConfigKey, ConfigType};
+pub(crate) use denial::no_storage;
 use denial::undeclared;
 pub use denial::{Capability, Denial};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
@@ -130,6 +131,9 @@ pub struct Grants {
     /// stay with the host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretGrant>,
+    /// Storage: keys and values that are there again the next time, for each skill and tenant.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub storage: bool,
     /// The clocks. A skill need not declare that it reads them.
     #[serde(skip_serializing_if = "is_default")]
     pub clock: Clock,
@@ -148,6 +152,7 @@ pub(crate) static NO_GRANTS: Grants = Grants {
     environment: BTreeMap::new(),
     config: BTreeMap::new(),
     secrets: Vec::new(),
+    storage: false,
     clock: Clock::System,
     random: Random::System,
 };
@@ -236,6 +241,13 @@ impl Grants {
         self
     }
 
+    /// Gives storage.
+    #[must_use]
+    pub fn storage(mut self) -> Self {
+        self.storage = true;
+        self
+    }
+
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         *self == NO_GRANTS
@@ -261,6 +273,7 @@ impl Grants {
             }
         }
         self.scratch |= over.scratch;
+        self.storage |= over.storage;
         add(&mut self.http, &over.http);
         add(&mut self.sockets, &over.sockets);
         add(&mut self.addresses, &over.addresses);
@@ -283,6 +296,7 @@ impl Grants {
         self.directories
             .retain(|grant| !over.directories.iter().any(|other| grant.same_path(other)));
         self.scratch &= !over.scratch;
+        self.storage &= !over.storage;
         self.http.retain(|grant| !over.http.contains(grant));
         self.sockets.retain(|grant| !over.sockets.contains(grant));
         self.addresses
@@ -312,6 +326,9 @@ pub struct Declared {
     /// A scratch directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub scratch: bool,
+    /// Storage: keys and values that are there again the next time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub storage: bool,
     /// HTTP requests. The host `*` stands for all hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpGrant>,
@@ -385,6 +402,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
     };
     let mut effective = Grants {
         scratch: granted.scratch,
+        storage: granted.storage && declared.storage,
         clock: granted.clock,
         random: granted.random,
         ..Grants::default()
@@ -395,6 +413,15 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
             subject: SCRATCH.into(),
             reason: "granted, but not declared by the skill".into(),
             hint: "leave it out, or add `scratch = true` to `[grants]` in the skill's skill.toml"
+                .into(),
+        });
+    }
+    if granted.storage && !declared.storage {
+        denials.push(Denial {
+            capability: Capability::Storage,
+            subject: "storage".into(),
+            reason: "granted, but not declared by the skill".into(),
+            hint: "leave it out, or add `storage = true` to `[grants]` in the skill's skill.toml"
                 .into(),
         });
     }
@@ -449,6 +476,14 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
             subject: SCRATCH.into(),
             reason: "declared by the skill and not granted".into(),
             hint: to_grant(skill, Capability::Scratch, None),
+        });
+    }
+    if declared.storage && !granted.storage {
+        missing.push(Denial {
+            capability: Capability::Storage,
+            subject: "storage".into(),
+            reason: "declared by the skill and not granted".into(),
+            hint: to_grant(skill, Capability::Storage, None),
         });
     }
     missing.extend(network::missing(skill, declared, granted));

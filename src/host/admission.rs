@@ -226,6 +226,9 @@ impl Host {
                 from_policy: Grants::default(),
             },
         };
+        if effective.grants.storage && !self.inner.keeps {
+            return Err(vec![grant::no_storage(&identity.name)]);
+        }
         Ok(Some(Box::new(effective)))
     }
 }

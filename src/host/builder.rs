@@ -16,6 +16,8 @@ use crate::sandbox::{
     OnCompile, Runner, ScratchRoot,
 };
 use crate::secret::Secrets;
+#[cfg(feature = "storage")]
+use crate::storage::Storage;
 
 /// Asked before each execution.
 pub(super) type Before =
@@ -73,6 +75,8 @@ pub struct HostBuilder {
     certificates: Vec<Vec<u8>>,
     policy: Option<Policy>,
     secrets: Secrets,
+    #[cfg(feature = "storage")]
+    storage: Option<PathBuf>,
 }
 
 impl Default for HostBuilder {
@@ -94,6 +98,8 @@ impl Default for HostBuilder {
             certificates: Vec::new(),
             policy: None,
             secrets: Secrets::default(),
+            #[cfg(feature = "storage")]
+            storage: None,
         }
     }
 }
@@ -212,6 +218,15 @@ impl HostBuilder {
         self
     }
 
+    /// Keeps what skills are granted to keep (`wasi:keyvalue`) in this SQLite file, which is made when
+    /// something is kept for the first time, of mode 0600. Other processes may use it, too. Without
+    /// one, nobody can be granted storage.
+    #[cfg(feature = "storage")]
+    pub fn storage(mut self, file: impl Into<PathBuf>) -> Self {
+        self.storage = Some(file.into());
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
@@ -245,6 +260,10 @@ impl HostBuilder {
             disk: Arc::new(Disk::new()),
             scratch: Arc::new(ScratchRoot::new(scratch)),
             egress,
+            #[cfg(feature = "storage")]
+            storage: self.storage.map(|file| Arc::new(Storage::new(file))),
+            #[cfg(not(feature = "storage"))]
+            storage: None,
         };
         let stack = |limits: Limits| Limits {
             stack_bytes: self.stack_bytes,
@@ -258,6 +277,7 @@ impl HostBuilder {
                     settings: self.compile,
                     on_compile: self.on_compile,
                 },
+                keeps: backing.storage.is_some(),
                 runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),

@@ -52,6 +52,8 @@ struct Inner {
     before: Option<Before>,
     policy: CurrentPolicy,
     secrets: Secrets,
+    /// Whether there is a place for what skills keep.
+    keeps: bool,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -182,6 +184,7 @@ impl Host {
                     let plan = Plan {
                         skill: &skill.identity().name,
                         tool: &tool.name,
+                        tenant: request.tenant.as_deref(),
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),

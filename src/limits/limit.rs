@@ -52,6 +52,12 @@ pub enum Limit {
     SocketSentBytes,
     /// [`Limits::socket_read_bytes`].
     SocketReadBytes,
+    /// [`Limits::storage_keys`].
+    StorageKeys,
+    /// [`Limits::storage_bytes`].
+    StorageBytes,
+    /// [`Limits::storage_value_bytes`].
+    StorageValueBytes,
     /// [`Limits::stdout_bytes`].
     Stdout,
     /// [`Limits::stderr_bytes`].
@@ -88,6 +94,9 @@ impl Limit {
             Limit::HttpFieldsBytes => "http_fields_bytes",
             Limit::SocketSentBytes => "socket_sent_bytes",
             Limit::SocketReadBytes => "socket_read_bytes",
+            Limit::StorageKeys => "storage_keys",
+            Limit::StorageBytes => "storage_bytes",
+            Limit::StorageValueBytes => "storage_value_bytes",
             Limit::Stdout => "stdout",
             Limit::Stderr => "stderr",
             Limit::Log => "log",
@@ -106,6 +115,7 @@ impl Limit {
             Limit::OpenFiles => counted(value, "open file"),
             Limit::CreatedFiles => counted(value, "new file"),
             Limit::Connections => counted(value, "connection"),
+            Limit::StorageKeys => counted(value, "key"),
             Limit::WallTime | Limit::Deadline => {
                 humantime::format_duration(Duration::from_millis(value)).to_string()
             }
@@ -120,6 +130,8 @@ impl Limit {
             | Limit::HttpFieldsBytes
             | Limit::SocketSentBytes
             | Limit::SocketReadBytes
+            | Limit::StorageBytes
+            | Limit::StorageValueBytes
             | Limit::Stdout
             | Limit::Stderr
             | Limit::Log
@@ -142,7 +154,7 @@ fn counted(value: u64, one: &str) -> String {
 
 impl Limit {
     /// Each limit that can be asked for: all but the deadline and the stack.
-    pub const ASKED: [Limit; 23] = [
+    pub const ASKED: [Limit; 26] = [
         Limit::Fuel,
         Limit::Memory,
         Limit::TableElements,
@@ -166,6 +178,9 @@ impl Limit {
         Limit::HttpFieldsBytes,
         Limit::SocketSentBytes,
         Limit::SocketReadBytes,
+        Limit::StorageKeys,
+        Limit::StorageBytes,
+        Limit::StorageValueBytes,
     ];
 
     /// The key of the limit in [`Limits`], as in JSON and TOML: `memory_bytes`, `wall_time_ms`.
@@ -194,6 +209,9 @@ impl Limit {
             Limit::HttpFieldsBytes => "http_fields_bytes",
             Limit::SocketSentBytes => "socket_sent_bytes",
             Limit::SocketReadBytes => "socket_read_bytes",
+            Limit::StorageKeys => "storage_keys",
+            Limit::StorageBytes => "storage_bytes",
+            Limit::StorageValueBytes => "storage_value_bytes",
             Limit::Deadline => "deadline",
             Limit::Stack => "stack_bytes",
         }
@@ -226,6 +244,9 @@ impl Limits {
             Limit::HttpFieldsBytes => self.http_fields_bytes,
             Limit::SocketSentBytes => self.socket_sent_bytes,
             Limit::SocketReadBytes => self.socket_read_bytes,
+            Limit::StorageKeys => self.storage_keys,
+            Limit::StorageBytes => self.storage_bytes,
+            Limit::StorageValueBytes => self.storage_value_bytes,
             Limit::Stdout => self.stdout_bytes,
             Limit::Stderr => self.stderr_bytes,
             Limit::Log => self.log_bytes,
@@ -260,6 +281,9 @@ impl Limits {
             Limit::HttpFieldsBytes => self.http_fields_bytes = value,
             Limit::SocketSentBytes => self.socket_sent_bytes = value,
             Limit::SocketReadBytes => self.socket_read_bytes = value,
+            Limit::StorageKeys => self.storage_keys = value,
+            Limit::StorageBytes => self.storage_bytes = value,
+            Limit::StorageValueBytes => self.storage_value_bytes = value,
             Limit::Stack => self.stack_bytes = value,
             Limit::Deadline => {}
         }
@@ -295,6 +319,9 @@ impl LimitOverrides {
             Limit::HttpFieldsBytes => self.http_fields_bytes,
             Limit::SocketSentBytes => self.socket_sent_bytes,
             Limit::SocketReadBytes => self.socket_read_bytes,
+            Limit::StorageKeys => self.storage_keys,
+            Limit::StorageBytes => self.storage_bytes,
+            Limit::StorageValueBytes => self.storage_value_bytes,
             Limit::Deadline | Limit::Stack => None,
         }
     }
@@ -325,6 +352,9 @@ impl LimitOverrides {
             Limit::HttpFieldsBytes => self.http_fields_bytes = Some(value),
             Limit::SocketSentBytes => self.socket_sent_bytes = Some(value),
             Limit::SocketReadBytes => self.socket_read_bytes = Some(value),
+            Limit::StorageKeys => self.storage_keys = Some(value),
+            Limit::StorageBytes => self.storage_bytes = Some(value),
+            Limit::StorageValueBytes => self.storage_value_bytes = Some(value),
             Limit::Deadline | Limit::Stack => {}
         }
     }

@@ -97,6 +97,12 @@ pub struct Limits {
     pub socket_sent_bytes: u64,
     /// Bytes received on them, counted alike. Default 16 MiB.
     pub socket_read_bytes: u64,
+    /// Keys that a skill may keep for one tenant, in all its buckets together. Default 10,000.
+    pub storage_keys: u64,
+    /// Bytes of these keys and their values. Default 16 MiB.
+    pub storage_bytes: u64,
+    /// Bytes of one such value. Default 1 MiB.
+    pub storage_value_bytes: u64,
     /// Stack of the guest in bytes. Set for the whole host and reported here; a request cannot
     /// change it. Default 512 KiB.
     pub stack_bytes: u64,
@@ -128,6 +134,9 @@ impl Default for Limits {
             http_fields_bytes: 16 * KIB,
             socket_sent_bytes: MIB,
             socket_read_bytes: 16 * MIB,
+            storage_keys: 10_000,
+            storage_bytes: 16 * MIB,
+            storage_value_bytes: MIB,
             stack_bytes: 512 * KIB,
         }
     }
@@ -165,6 +174,9 @@ impl Limits {
             http_fields_bytes: 64 * KIB,
             socket_sent_bytes: 256 * MIB,
             socket_read_bytes: 1024 * MIB,
+            storage_keys: 1_000_000,
+            storage_bytes: 1024 * MIB,
+            storage_value_bytes: 64 * MIB,
             stack_bytes: default.stack_bytes,
         }
     }
@@ -207,6 +219,9 @@ impl Limits {
             http_fields_bytes: pick!(http_fields_bytes),
             socket_sent_bytes: pick!(socket_sent_bytes),
             socket_read_bytes: pick!(socket_read_bytes),
+            storage_keys: pick!(storage_keys),
+            storage_bytes: pick!(storage_bytes),
+            storage_value_bytes: pick!(storage_value_bytes),
             stack_bytes: default.stack_bytes,
         }
     }
@@ -293,6 +308,15 @@ pub struct LimitOverrides {
     /// See [`Limits::socket_read_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub socket_read_bytes: Option<u64>,
+    /// See [`Limits::storage_keys`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_keys: Option<u64>,
+    /// See [`Limits::storage_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub storage_bytes: Option<u64>,
+    /// See [`Limits::storage_value_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
+    pub storage_value_bytes: Option<u64>,
 }
 
 impl LimitOverrides {
@@ -323,6 +347,9 @@ impl LimitOverrides {
             http_fields_bytes: self.http_fields_bytes.or(others.http_fields_bytes),
             socket_sent_bytes: self.socket_sent_bytes.or(others.socket_sent_bytes),
             socket_read_bytes: self.socket_read_bytes.or(others.socket_read_bytes),
+            storage_keys: self.storage_keys.or(others.storage_keys),
+            storage_bytes: self.storage_bytes.or(others.storage_bytes),
+            storage_value_bytes: self.storage_value_bytes.or(others.storage_value_bytes),
         }
     }
 }

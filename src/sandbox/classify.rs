@@ -240,6 +240,12 @@ pub(super) fn limit_failure(
         (Limit::HttpFieldsBytes, _) => {
             format!("the skill put more than {value} of header fields together, which is its limit")
         }
+        (Limit::StorageKeys | Limit::StorageBytes, _) => {
+            format!("the skill wanted to keep more than {value}, which is its limit")
+        }
+        (Limit::StorageValueBytes, _) => {
+            format!("the skill wanted to keep a value of more than {value}, which is its limit")
+        }
         (limit, _) => format!("the skill met its {limit} limit of {value}"),
     };
     let during = match phase {

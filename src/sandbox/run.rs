@@ -41,6 +41,8 @@ pub(crate) struct Plan<'a> {
     /// The skill's name.
     pub skill: &'a str,
     pub tool: &'a str,
+    /// Whom it is run for.
+    pub tenant: Option<&'a str>,
     /// The input's JSON text.
     pub input: &'a String,
     pub attachments: Vec<Attachment>,
@@ -93,6 +95,7 @@ impl Runner {
         let Plan {
             skill,
             tool,
+            tenant,
             input,
             attachments,
             grants,
@@ -117,7 +120,7 @@ impl Runner {
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
         let mut capabilities = Capabilities::new(skill, &flight.limits, chatter);
         let held = flight.secrets.as_ref();
-        capabilities.grant(grants, &flight.limits, &self.backing, held);
+        capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
             let opened = capabilities.open(grants, &limits, &self.backing);

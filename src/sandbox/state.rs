@@ -11,7 +11,7 @@ use wasmtime::{CallHook, CallHookHandler, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::capability::{Capabilities, Chatter, Directories, Network};
+use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
 use super::engine::Tier;
 use super::interrupt::{FUEL_BETWEEN_CHECKS, MAX_SLICE, hand_back};
@@ -33,6 +33,7 @@ pub(super) struct State {
     pub chatter: Chatter,
     pub directories: Directories,
     pub network: Network,
+    pub keeping: Keeping,
     /// Configuration keys and their values.
     pub config: BTreeMap<String, String>,
     /// Calls from the guest to functions of the host.
@@ -64,6 +65,7 @@ impl State {
             config,
             chatter,
             network,
+            keeping,
         } = capabilities;
         let mut table = ResourceTable::new();
         // The store counts the handles themselves. Behind each there may be a second entry here, of
@@ -77,6 +79,7 @@ impl State {
             chatter,
             directories,
             network,
+            keeping,
             config,
             host_calls: 0,
             deadline,
@@ -130,6 +133,11 @@ impl State {
     /// What the guest's handles stand for.
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
+    }
+
+    /// When the host stops the guest.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// How long the guest still has, as far as its clocks tell.

@@ -61,6 +61,7 @@ struct Raw {
 struct RawGrants {
     directories: Vec<DeclaredDirectory>,
     scratch: bool,
+    storage: bool,
     http: Vec<HttpGrant>,
     sockets: Vec<SocketGrant>,
     secrets: Vec<SecretGrant>,
@@ -83,6 +84,7 @@ impl std::str::FromStr for Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
                 scratch: raw.grants.scratch,
+                storage: raw.grants.storage,
                 http: raw.grants.http,
                 sockets: raw.grants.sockets,
                 secrets: raw.grants.secrets,
@@ -99,6 +101,7 @@ fn check(raw: &Raw) -> Result<(), String> {
     let RawGrants {
         directories,
         scratch: _,
+        storage: _,
         http,
         sockets,
         secrets,

@@ -327,6 +327,11 @@ fn behaviours() -> &'static Path {
     PATH.get_or_init(|| built("tests/guests", "behaviours"))
 }
 
+/// The component of a guest of the tests, built when it is first asked for.
+pub fn guest(name: &str) -> PathBuf {
+    built("tests/guests", name)
+}
+
 /// The component of an example skill, built when it is first asked for.
 fn example(name: &str) -> PathBuf {
     built("example-skills", name)

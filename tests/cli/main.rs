@@ -25,6 +25,7 @@ mod grants;
 mod network;
 mod policy;
 mod secrets;
+mod storage;
 
 mod find;
 mod inspect;

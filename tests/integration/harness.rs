@@ -50,6 +50,9 @@ pub const NONE: LimitOverrides = LimitOverrides {
     http_fields_bytes: None,
     socket_sent_bytes: None,
     socket_read_bytes: None,
+    storage_keys: None,
+    storage_bytes: None,
+    storage_value_bytes: None,
 };
 
 /// The component of `tests/guests/behaviours`, built when it is first asked for.

@@ -25,6 +25,7 @@ mod guards;
 mod isolation;
 mod network;
 mod policy;
+mod storage;
 
 mod cache;
 mod child;

@@ -228,6 +228,9 @@ fn raise(limit: Limit, allowed: u64) -> Option<String> {
         Limit::HttpFieldsBytes => "--limit http_fields_bytes=SIZE",
         Limit::SocketSentBytes => "--limit socket_sent_bytes=SIZE",
         Limit::SocketReadBytes => "--limit socket_read_bytes=SIZE",
+        Limit::StorageKeys => "--limit storage_keys=N",
+        Limit::StorageBytes => "--limit storage_bytes=SIZE",
+        Limit::StorageValueBytes => "--limit storage_value_bytes=SIZE",
         Limit::Stack => "--limit stack_bytes=SIZE",
         _ => return None,
     };

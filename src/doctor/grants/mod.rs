@@ -7,6 +7,7 @@ mod http;
 pub(super) mod network;
 mod reproducible;
 pub(super) mod secret;
+pub(super) mod storage;
 mod values;
 
 use super::check::{Finding, Kind};
@@ -93,6 +94,15 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("secret", "granted and not declared", |ground| {
         Box::pin(secret::undeclared(ground))
+    }),
+    grant("storage", "with nothing granted", |ground| {
+        Box::pin(storage::nothing_granted(ground))
+    }),
+    grant("storage", "what another one keeps", |ground| {
+        Box::pin(storage::another(ground))
+    }),
+    grant("storage", "granted and not declared", |ground| {
+        Box::pin(storage::undeclared(ground))
     }),
     grant("scratch", "what another run left", |ground| {
         Box::pin(reproducible::scratch(ground))

@@ -16,7 +16,7 @@ use crate::host::Skill;
 use crate::limits::{Limit, LimitOverrides, Limits};
 
 /// A guest that takes the more of something the larger its number is.
-pub(super) struct Climb {
+pub(in crate::doctor) struct Climb {
     pub guest: Handmade,
     pub grants: Grants,
     pub limits: LimitOverrides,

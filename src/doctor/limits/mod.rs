@@ -1,13 +1,14 @@
 //! A hostile guest for each limit: the same guest that succeeds within it is stopped past it.
 
 mod chatter;
-mod counted;
+pub(super) mod counted;
 mod files;
 mod judge;
 pub(super) mod network;
 mod time;
 
 use super::check::{Finding, Kind};
+use super::grants::storage;
 use super::ground::{Ground, Probe, Trouble};
 use crate::execution::BoxFuture;
 
@@ -100,6 +101,15 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     limit("socket_read_bytes", "receiving byte by byte", |ground| {
         Box::pin(network::received(ground))
+    }),
+    limit("storage_keys", "keeping one key more", |ground| {
+        Box::pin(storage::keys(ground))
+    }),
+    limit("storage_bytes", "keeping a byte too many", |ground| {
+        Box::pin(storage::bytes(ground))
+    }),
+    limit("storage_value_bytes", "a value a byte too long", |ground| {
+        Box::pin(storage::value_bytes(ground))
     }),
     limit("stack_bytes", "recursion without end", |ground| {
         Box::pin(counted::stack(ground))

@@ -10,6 +10,7 @@ mod network;
 mod refusals;
 mod reproducible;
 mod sockets;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::execution::HostError;
 use crate::grant::{Clock, Denial, Grants};
 use crate::limits::Limits;
 use crate::secret::{Held, Wanted};
+use crate::storage::Storage;
 
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
@@ -33,6 +35,8 @@ pub use directory::open_below;
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
 pub(super) use refusals::{LateRefusals, Refusals};
+pub(super) use storage::Keeping;
+pub use storage::{Bucket, Cas};
 
 /// Makes everything importable. Being importable is not being granted: each capability answers
 /// from what [`Capabilities::grant`] put into the store.
@@ -41,6 +45,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     directory::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
+    storage::link(linker)?;
     super::contract::bindings::wasi::config::store::add_to_linker::<State, Own>(
         linker,
         State::called,
@@ -72,6 +77,8 @@ pub(crate) struct Backing {
     pub scratch: Arc<ScratchRoot>,
     /// The way to the network.
     pub egress: Arc<Egress>,
+    /// What skills keep, where the host has a place for it.
+    pub storage: Option<Arc<Storage>>,
 }
 
 /// Why something that is granted cannot be given.
@@ -93,6 +100,7 @@ pub(super) struct Capabilities {
     pub config: BTreeMap<String, String>,
     pub chatter: Chatter,
     pub network: Network,
+    pub keeping: Keeping,
 }
 
 impl Capabilities {
@@ -110,6 +118,7 @@ impl Capabilities {
             config: BTreeMap::new(),
             network: Network::none(LateRefusals::new(skill, chatter.listeners()), limits),
             chatter,
+            keeping: Keeping::default(),
         }
     }
 
@@ -117,6 +126,7 @@ impl Capabilities {
     pub fn grant(
         &mut self,
         grants: &Grants,
+        tenant: Option<&str>,
         limits: &Limits,
         backing: &Backing,
         secrets: Option<&Arc<Held>>,
@@ -131,6 +141,8 @@ impl Capabilities {
             self.chatter.scrub(secrets);
         }
         let network = &self.network;
+        let skill = network.refusals().skill();
+        self.keeping = Keeping::grant(grants, skill, tenant, limits, backing);
         self.wasi.grant(|wasi| {
             reproducible::grant(wasi, grants);
             sockets::grant(wasi, network);

@@ -19,9 +19,17 @@ pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "wit",
         world: "skill",
+        imports: {
+            // These wait for the disk, and end the execution where a quota is met.
+            "wasi:keyvalue/store": async | trappable,
+            "wasi:keyvalue/atomics": async | trappable,
+            "wasi:keyvalue/batch": async | trappable,
+        },
         exports: { default: async },
         with: {
             "skillhost:skill/types": super::types,
+            "wasi:keyvalue/store.bucket": crate::sandbox::capability::Bucket,
+            "wasi:keyvalue/atomics.cas": crate::sandbox::capability::Cas,
         },
     });
 }
@@ -31,7 +39,7 @@ pub(super) use self::types as wit;
 /// What this host offers for import: interface and version. A skill that was built against another
 /// version with the same major number (for 0.x: the same minor one) fits, as far as the functions
 /// that it uses are there.
-const OFFERED: [(&str, &str); 35] = [
+const OFFERED: [(&str, &str); 41] = [
     ("skillhost:skill/types", "1.0.0"),
     ("skillhost:skill/deadline", "1.0.0"),
     ("skillhost:skill/logging", "1.0.0"),
@@ -50,6 +58,12 @@ const OFFERED: [(&str, &str); 35] = [
     ("wasi:clocks/monotonic-clock", WASI),
     ("wasi:clocks/wall-clock", WASI),
     ("wasi:config/store", "0.2.0-rc.1"),
+    ("wasi:keyvalue/atomics", "0.2.0-draft"),
+    ("wasi:keyvalue/atomics", "0.2.0-draft2"),
+    ("wasi:keyvalue/batch", "0.2.0-draft"),
+    ("wasi:keyvalue/batch", "0.2.0-draft2"),
+    ("wasi:keyvalue/store", "0.2.0-draft"),
+    ("wasi:keyvalue/store", "0.2.0-draft2"),
     ("wasi:filesystem/preopens", WASI),
     ("wasi:filesystem/types", WASI),
     ("wasi:http/outgoing-handler", WASI),
@@ -184,7 +198,10 @@ pub(crate) fn misfit(surface: &Surface) -> Option<Misfit> {
     }
     surface.imports.iter().find_map(|name| {
         let (interface, version) = split(name);
-        let offered = OFFERED.iter().find(|(offered, _)| *offered == interface);
+        let versions = || OFFERED.iter().filter(|(offered, _)| *offered == interface);
+        // Of several versions the one that serves it, or else the last, to be named.
+        let serving = version.and_then(|wanted| versions().find(|one| serves(one.1, wanted)));
+        let offered = serving.or_else(|| versions().next_back());
         match (offered, version) {
             (None, _) => Some(Misfit::NotOffered {
                 interface: interface.to_owned(),

@@ -1,0 +1,183 @@
+//! The file, and who may use it at a time.
+//!
+//! One connection writes; readers have connections of their own (write-ahead log). Other processes may
+//! use the file at the same time: whoever finds it busy waits as long as its execution has time. What
+//! was acknowledged survives the end of the process, however that comes; `synchronous=NORMAL` is not
+//! waited for at each change, so the last of them may be lost in a power cut, which leaves the file
+//! whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite_migration::{M, Migrations};
+
+use super::{Owner, StorageError};
+
+/// How the file is made, and made newer.
+const STEPS: &[&str] = &[include_str!("1.sql")];
+/// Readers that are kept open.
+const READERS: usize = 4;
+/// How long to wait for others where the file is opened.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// What skills keep.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    path: PathBuf,
+    writer: Mutex<Option<Connection>>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+impl Storage {
+    /// In this file, which is made when something is kept for the first time.
+    pub fn new(path: PathBuf) -> Self {
+        Storage {
+            path,
+            writer: Mutex::default(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// Changes something, as a whole or not at all.
+    pub(super) fn write<T>(
+        &self,
+        owner: &Owner,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        let left = time_left(owner)?;
+        let connection = match &mut *writer {
+            Some(connection) => connection,
+            none => none.insert(self.open()?),
+        };
+        let done = (|| -> Result<T> {
+            connection.busy_timeout(left)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        if matches!(done, Err(StorageError::Broken)) {
+            // Perhaps the next one is better off with another connection.
+            *writer = None;
+        }
+        done
+    }
+
+    /// Looks at something, as it is at one moment.
+    pub(super) fn read<T>(
+        &self,
+        owner: &Owner,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let left = time_left(owner)?;
+        let kept = lock(&self.readers).pop();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => {
+                // Whoever opens it first makes it.
+                let mut writer = lock(&self.writer);
+                if writer.is_none() {
+                    *writer = Some(self.open()?);
+                }
+                drop(writer);
+                self.connect()?
+            }
+        };
+        let done = (|| -> Result<T> {
+            connection.busy_timeout(left)?;
+            let transaction = connection.transaction()?;
+            work(&transaction)
+        })();
+        if !matches!(done, Err(StorageError::Broken)) {
+            let mut readers = lock(&self.readers);
+            if readers.len() < READERS {
+                readers.push(connection);
+            }
+        }
+        done
+    }
+
+    /// Opens the file for writing, and brings it up to date.
+    fn open(&self) -> Result<Connection> {
+        let made = || -> std::io::Result<()> {
+            use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+            if let Some(folder) = self.path.parent().filter(|it| !it.as_os_str().is_empty()) {
+                std::fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)?;
+            }
+            // For this user alone; the files beside it get the same mode.
+            let made = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&self.path);
+            match made {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(()),
+            }
+        };
+        made().map_err(|error| broken(&self.path, &error))?;
+        let mut connection = self.connect()?;
+        migrate(&mut connection).map_err(|error| broken(&self.path, &error))?;
+        Ok(connection)
+    }
+
+    fn connect(&self) -> Result<Connection> {
+        let connect = || -> rusqlite::Result<Connection> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(OPENING)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+            Ok(connection)
+        };
+        connect().map_err(|error| broken(&self.path, &error))
+    }
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite_migration::Result<()> {
+    let steps = STEPS.iter().map(|step| M::up(step)).collect();
+    Migrations::new(steps).to_latest(connection)
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A transaction that a panic left open was rolled back when it was dropped.
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nothing is begun any more for an execution that has ended.
+fn time_left(owner: &Owner) -> Result<Duration> {
+    match owner.deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(StorageError::TimeIsUp),
+        left => Ok(left),
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::error::Error) -> StorageError {
+    tracing::error!("the storage of skills, `{}`: {error}", path.display());
+    StorageError::Broken
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            // Waited for as long as there was time.
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::TimeIsUp,
+            _ => {
+                tracing::error!("the storage of skills: {error}");
+                StorageError::Broken
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! What is done to keys and values. What an owner has is counted in the same transaction.
+
+use std::ops::RangeInclusive;
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use super::{Owner, Page, Place, Storage, StorageError, Version, check_key};
+use crate::limits::Limit;
+
+/// The most keys of one page, and the most bytes.
+const PAGE_KEYS: usize = 1_000;
+const PAGE_BYTES: usize = 64 << 10;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+impl Storage {
+    /// The values of these keys, of the same moment.
+    pub fn get(&self, owner: &Owner, places: &[Place]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.read(owner, |transaction| {
+            let Some(Counted { id, .. }) = counted(transaction, owner)? else {
+                return Ok(vec![None; places.len()]);
+            };
+            let mut bytes: u64 = 0;
+            let mut values = Vec::with_capacity(places.len());
+            for Place { bucket, key } in places {
+                let mut statement = transaction.prepare_cached(
+                    "SELECT length(value), value FROM entry
+                     WHERE owner = ?1 AND bucket = ?2 AND key = ?3",
+                )?;
+                let mut rows = statement.query(params![id, bucket, key])?;
+                values.push(match rows.next()? {
+                    None => None,
+                    Some(row) => {
+                        // Looked at before it is copied.
+                        bytes = bytes.saturating_add(unsigned(row.get(0)?));
+                        if bytes > owner.quota.read_bytes {
+                            return Err(StorageError::Quota {
+                                limit: Limit::HostBytes,
+                                allowed: owner.quota.read_bytes,
+                                asked: bytes,
+                            });
+                        }
+                        Some(row.get(1)?)
+                    }
+                });
+            }
+            Ok(values)
+        })
+    }
+
+    /// Gives keys their values, all of them or none.
+    pub fn set(&self, owner: &Owner, values: &[(Place, Vec<u8>)]) -> Result<()> {
+        self.write(owner, |transaction| {
+            let mut counted = owner_of(transaction, owner)?;
+            for (place, value) in values {
+                counted.put(transaction, owner, place, value)?;
+            }
+            counted.save(transaction)
+        })
+    }
+
+    /// Takes keys away, as far as they are there.
+    pub fn delete(&self, owner: &Owner, places: &[Place]) -> Result<()> {
+        self.write(owner, |transaction| {
+            let Some(mut counted) = counted(transaction, owner)? else {
+                return Ok(());
+            };
+            for place in places {
+                if let Some(found) = counted.find(transaction, place)? {
+                    counted.keys = counted.keys.saturating_sub(1);
+                    counted.bytes = counted.bytes.saturating_sub(found.bytes);
+                    transaction
+                        .prepare_cached("DELETE FROM entry WHERE id = ?1")?
+                        .execute([found.id])?;
+                }
+            }
+            counted.save(transaction)
+        })
+    }
+
+    /// A page of the keys of a bucket, from there on.
+    pub fn page(&self, owner: &Owner, bucket: &str, after: i64) -> Result<Page> {
+        self.read(owner, |transaction| {
+            let Some(Counted { id, .. }) = counted(transaction, owner)? else {
+                return Ok(Page::default());
+            };
+            let mut statement = transaction.prepare_cached(
+                "SELECT id, key FROM entry
+                 WHERE owner = ?1 AND bucket = ?2 AND id > ?3 ORDER BY id",
+            )?;
+            let mut rows = statement.query(params![id, bucket, after])?;
+            let (mut page, mut bytes, mut last) = (Page::default(), 0, after);
+            while let Some(row) = rows.next()? {
+                let key: String = row.get(1)?;
+                bytes += key.len();
+                if page.keys.len() >= PAGE_KEYS || (bytes > PAGE_BYTES && !page.keys.is_empty()) {
+                    page.next = Some(last);
+                    break;
+                }
+                last = row.get(0)?;
+                page.keys.push(key);
+            }
+            Ok(page)
+        })
+    }
+
+    /// What tells the state of a key from every other.
+    pub fn version(&self, owner: &Owner, place: &Place) -> Result<Version> {
+        self.read(owner, |transaction| {
+            let Some(counted) = counted(transaction, owner)? else {
+                return Ok(None);
+            };
+            Ok(counted.find(transaction, place)?.map(|found| found.version))
+        })
+    }
+
+    /// Adds to a number, and gives the sum. Numbers are kept as decimal text; what is not there is 0.
+    pub fn add(
+        &self,
+        owner: &Owner,
+        place: &Place,
+        delta: i128,
+        range: RangeInclusive<i128>,
+    ) -> Result<i128> {
+        self.write(owner, |transaction| {
+            let mut counted = owner_of(transaction, owner)?;
+            let found: Option<Vec<u8>> = transaction
+                .prepare_cached(
+                    "SELECT value FROM entry
+                     WHERE owner = ?1 AND bucket = ?2 AND key = ?3 AND length(value) <= 64",
+                )?
+                .query_row(params![counted.id, place.bucket, place.key], |row| {
+                    row.get(0)
+                })
+                .optional()?;
+            let before = match found {
+                Some(value) => number(&value).ok_or(StorageError::NotANumber)?,
+                None if counted.find(transaction, place)?.is_some() => {
+                    return Err(StorageError::NotANumber);
+                }
+                None => 0,
+            };
+            let sum = before.checked_add(delta).ok_or(StorageError::Overflow)?;
+            if !range.contains(&sum) {
+                return Err(StorageError::Overflow);
+            }
+            counted.put(transaction, owner, place, sum.to_string().as_bytes())?;
+            counted.save(transaction)?;
+            Ok(sum)
+        })
+    }
+
+    /// Gives a key another value, unless it is in another state than this. The state that it is in is
+    /// the inner error.
+    pub fn swap(
+        &self,
+        owner: &Owner,
+        place: &Place,
+        version: Version,
+        value: &[u8],
+    ) -> Result<std::result::Result<(), Version>> {
+        self.write(owner, |transaction| {
+            let mut counted = owner_of(transaction, owner)?;
+            let found = counted.find(transaction, place)?.map(|found| found.version);
+            if found != version {
+                return Ok(Err(found));
+            }
+            counted.put(transaction, owner, place, value)?;
+            counted.save(transaction)?;
+            Ok(Ok(()))
+        })
+    }
+}
+
+/// What an owner has.
+struct Counted {
+    id: i64,
+    keys: u64,
+    bytes: u64,
+    version: i64,
+}
+
+/// A key that is there.
+struct Found {
+    id: i64,
+    version: i64,
+    /// Of key and value.
+    bytes: u64,
+}
+
+impl Counted {
+    fn find(&self, transaction: &Transaction<'_>, place: &Place) -> Result<Option<Found>> {
+        let found = transaction
+            .prepare_cached(
+                "SELECT id, version, length(value) FROM entry
+                 WHERE owner = ?1 AND bucket = ?2 AND key = ?3",
+            )?
+            .query_row(params![self.id, place.bucket, place.key], |row| {
+                Ok(Found {
+                    id: row.get(0)?,
+                    version: row.get(1)?,
+                    bytes: unsigned(row.get(2)?) + place.key.len() as u64,
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Gives a key a value, within the quota.
+    fn put(
+        &mut self,
+        transaction: &Transaction<'_>,
+        owner: &Owner,
+        place: &Place,
+        value: &[u8],
+    ) -> Result<()> {
+        check_key(&place.key)?;
+        let quota = owner.quota;
+        let over = |limit, allowed, asked| {
+            Err(StorageError::Quota {
+                limit,
+                allowed,
+                asked,
+            })
+        };
+        let length = value.len() as u64;
+        if length > quota.value_bytes {
+            return over(Limit::StorageValueBytes, quota.value_bytes, length);
+        }
+        let found = self.find(transaction, place)?;
+        let before = found.as_ref().map_or(0, |found| found.bytes);
+        let after = place.key.len() as u64 + length;
+        let keys = self.keys + u64::from(found.is_none());
+        let bytes = self.bytes.saturating_sub(before).saturating_add(after);
+        // Who is over it, as it was lowered, may still make things smaller.
+        if keys > quota.keys && keys > self.keys {
+            return over(Limit::StorageKeys, quota.keys, keys);
+        }
+        if bytes > quota.bytes && bytes > self.bytes {
+            return over(Limit::StorageBytes, quota.bytes, bytes);
+        }
+        (self.keys, self.bytes) = (keys, bytes);
+        self.version += 1;
+        match found {
+            Some(Found { id, .. }) => transaction
+                .prepare_cached("UPDATE entry SET value = ?1, version = ?2 WHERE id = ?3")?
+                .execute(params![value, self.version, id])?,
+            None => transaction
+                .prepare_cached(
+                    "INSERT INTO entry (owner, bucket, key, version, value)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![
+                    self.id,
+                    place.bucket,
+                    place.key,
+                    self.version,
+                    value
+                ])?,
+        };
+        Ok(())
+    }
+
+    fn save(&self, transaction: &Transaction<'_>) -> Result<()> {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        transaction
+            .prepare_cached("UPDATE owner SET keys = ?1, bytes = ?2, version = ?3 WHERE id = ?4")?
+            .execute(params![
+                signed(self.keys),
+                signed(self.bytes),
+                self.version,
+                self.id
+            ])?;
+        Ok(())
+    }
+}
+
+/// What an owner has, where it has kept something before.
+fn counted(transaction: &Transaction<'_>, owner: &Owner) -> Result<Option<Counted>> {
+    let found = transaction
+        .prepare_cached(
+            "SELECT id, keys, bytes, version FROM owner WHERE skill = ?1 AND tenant = ?2",
+        )?
+        .query_row(params![owner.skill, tenant(owner)], |row| {
+            Ok(Counted {
+                id: row.get(0)?,
+                keys: unsigned(row.get(1)?),
+                bytes: unsigned(row.get(2)?),
+                version: row.get(3)?,
+            })
+        })
+        .optional()?;
+    Ok(found)
+}
+
+/// What an owner has.
+fn owner_of(transaction: &Transaction<'_>, owner: &Owner) -> Result<Counted> {
+    if let Some(counted) = counted(transaction, owner)? {
+        return Ok(counted);
+    }
+    transaction
+        .prepare_cached("INSERT INTO owner (skill, tenant) VALUES (?1, ?2)")?
+        .execute(params![owner.skill, tenant(owner)])?;
+    Ok(Counted {
+        id: transaction.last_insert_rowid(),
+        keys: 0,
+        bytes: 0,
+        version: 0,
+    })
+}
+
+/// As it is written: no tenant is not one without a name.
+fn tenant(owner: &Owner) -> String {
+    match &owner.tenant {
+        Some(tenant) => format!("={tenant}"),
+        None => String::new(),
+    }
+}
+
+/// A count or a length, which is never below 0.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn number(value: &[u8]) -> Option<i128> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::super::Quota;
+    use super::*;
+
+    const WHOLE: RangeInclusive<i128> = i64::MIN as i128..=i64::MAX as i128;
+
+    fn owner(skill: &str, tenant: Option<&str>) -> Owner {
+        Owner {
+            skill: skill.into(),
+            tenant: tenant.map(Into::into),
+            quota: Quota {
+                keys: 10,
+                bytes: 100,
+                value_bytes: 40,
+                read_bytes: 60,
+            },
+            deadline: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    fn place(key: &str) -> Place {
+        Place {
+            bucket: Arc::from("default"),
+            key: key.into(),
+        }
+    }
+
+    fn storage() -> (tempfile::TempDir, Storage) {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::new(folder.path().join("new/storage.db"));
+        (folder, storage)
+    }
+
+    fn set(storage: &Storage, owner: &Owner, key: &str, value: &[u8]) -> Result<()> {
+        storage.set(owner, &[(place(key), value.to_vec())])
+    }
+
+    fn get(storage: &Storage, owner: &Owner, key: &str) -> Option<Vec<u8>> {
+        storage.get(owner, &[place(key)]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_is_kept_is_its_owners_alone() {
+        let (_folder, storage) = storage();
+        let owners = [
+            owner("a", None),
+            owner("a", Some("")),
+            owner("a", Some("t")),
+            owner("b", None),
+        ];
+        for (number, owner) in owners.iter().enumerate() {
+            assert_eq!(get(&storage, owner, "k"), None);
+            set(&storage, owner, "k", &[number as u8]).unwrap();
+        }
+        for (number, owner) in owners.iter().enumerate() {
+            assert_eq!(get(&storage, owner, "k"), Some(vec![number as u8]));
+        }
+        storage
+            .delete(&owners[0], &[place("k"), place("none")])
+            .unwrap();
+        assert_eq!(get(&storage, &owners[0], "k"), None);
+        assert_eq!(get(&storage, &owners[1], "k"), Some(vec![1]));
+    }
+
+    #[test]
+    fn quotas_hold_and_what_is_over_leaves_nothing_behind() {
+        let (_folder, storage) = storage();
+        let owner = owner("a", None);
+        let over = |result: Result<()>| match result {
+            Err(StorageError::Quota { limit, .. }) => limit,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            over(set(&storage, &owner, "k", &[0; 41])),
+            Limit::StorageValueBytes
+        );
+        let eleven: Vec<_> = (0..11)
+            .map(|n| (place(&n.to_string()), Vec::new()))
+            .collect();
+        assert_eq!(over(storage.set(&owner, &eleven)), Limit::StorageKeys);
+        assert_eq!(storage.page(&owner, "default", 0).unwrap(), Page::default());
+        set(&storage, &owner, "a", &[0; 40]).unwrap();
+        set(&storage, &owner, "b", &[0; 40]).unwrap();
+        assert_eq!(
+            over(set(&storage, &owner, "c", &[0; 18])),
+            Limit::StorageBytes
+        );
+        set(&storage, &owner, "c", &[0; 17]).unwrap();
+        set(&storage, &owner, "a", &[0; 39]).unwrap();
+        storage.delete(&owner, &[place("b")]).unwrap();
+        set(&storage, &owner, "d", &[0; 40]).unwrap();
+        let read = storage.get(&owner, &[place("a"), place("d")]);
+        assert!(matches!(
+            read,
+            Err(StorageError::Quota {
+                limit: Limit::HostBytes,
+                asked: 79,
+                ..
+            })
+        ));
+        for key in ["", &"k".repeat(1_025)] {
+            assert_eq!(set(&storage, &owner, key, b""), Err(StorageError::Key));
+        }
+    }
+
+    #[test]
+    fn keys_come_in_pages() {
+        let (_folder, storage) = storage();
+        let owner = Owner {
+            quota: Quota {
+                keys: 10_000,
+                bytes: 1 << 20,
+                value_bytes: 1,
+                read_bytes: 1,
+            },
+            ..owner("a", None)
+        };
+        let long = "x".repeat(200);
+        for (count, name) in [(2_500, ""), (400, &*long)] {
+            let bucket: Arc<str> = format!("bucket{count}").into();
+            let values: Vec<_> = (0..count)
+                .map(|number| {
+                    let key = format!("{name}{number:04}");
+                    let bucket = Arc::clone(&bucket);
+                    (Place { bucket, key }, Vec::new())
+                })
+                .collect();
+            storage.set(&owner, &values).unwrap();
+            let (mut keys, mut after, mut pages) = (Vec::new(), 0, 0);
+            loop {
+                let page = storage.page(&owner, &bucket, after).unwrap();
+                assert!(page.keys.len() <= 1_000);
+                keys.extend(page.keys);
+                pages += 1;
+                match page.next {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            assert!(pages >= 2, "{pages}");
+            keys.sort();
+            keys.dedup();
+            assert_eq!(keys.len(), count);
+        }
+    }
+
+    #[test]
+    fn numbers_are_added_to_and_held_to_their_range() {
+        let (_folder, storage) = storage();
+        let owner = owner("a", None);
+        let add = |key: &str, delta| storage.add(&owner, &place(key), delta, WHOLE);
+        assert_eq!(add("n", 5), Ok(5));
+        assert_eq!(add("n", -7), Ok(-2));
+        assert_eq!(get(&storage, &owner, "n"), Some(b"-2".to_vec()));
+        assert_eq!(add("m", i64::MAX.into()), Ok(i64::MAX.into()));
+        assert_eq!(add("m", 1), Err(StorageError::Overflow));
+        set(&storage, &owner, "t", b"text").unwrap();
+        assert_eq!(add("t", 1), Err(StorageError::NotANumber));
+        set(&storage, &owner, "t", &[b'1'; 40]).unwrap();
+        assert_eq!(add("t", 1), Err(StorageError::NotANumber));
+    }
+
+    #[test]
+    fn a_swap_fails_where_something_changed_even_back() {
+        let (_folder, storage) = storage();
+        let owner = owner("a", None);
+        let key = place("k");
+        let none = storage.version(&owner, &key).unwrap();
+        assert_eq!(none, None);
+        assert_eq!(storage.swap(&owner, &key, None, b"1"), Ok(Ok(())));
+        let first = storage.version(&owner, &key).unwrap();
+        assert_eq!(storage.swap(&owner, &key, None, b"2"), Ok(Err(first)));
+        set(&storage, &owner, "k", b"2").unwrap();
+        set(&storage, &owner, "k", b"1").unwrap();
+        let now = storage.version(&owner, &key).unwrap();
+        assert_eq!(storage.swap(&owner, &key, first, b"3"), Ok(Err(now)));
+        storage.delete(&owner, &[key.clone()]).unwrap();
+        set(&storage, &owner, "k", b"1").unwrap();
+        assert!(matches!(
+            storage.swap(&owner, &key, now, b"3"),
+            Ok(Err(Some(_)))
+        ));
+        let now = storage.version(&owner, &key).unwrap();
+        assert_eq!(storage.swap(&owner, &key, now, b"3"), Ok(Ok(())));
+    }
+
+    #[test]
+    fn nothing_is_begun_when_the_time_is_up() {
+        let (_folder, storage) = storage();
+        let late = Owner {
+            deadline: Instant::now(),
+            ..owner("a", None)
+        };
+        assert_eq!(set(&storage, &late, "k", b"1"), Err(StorageError::TimeIsUp));
+        assert_eq!(get(&storage, &owner("a", None), "k"), None);
+    }
+
+    /// Another process holds the file for a while: whoever waits gets its turn, and whoever has no
+    /// time for that ends with its time.
+    #[test]
+    fn a_busy_file_is_waited_for() {
+        let (_folder, storage) = storage();
+        let owner = owner("a", None);
+        set(&storage, &owner, "k", b"1").unwrap();
+        let other = rusqlite::Connection::open(_folder.path().join("new/storage.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let hurried = Owner {
+            deadline: Instant::now() + Duration::from_millis(30),
+            ..owner.clone()
+        };
+        assert_eq!(
+            set(&storage, &hurried, "k", b"2"),
+            Err(StorageError::TimeIsUp)
+        );
+        assert_eq!(
+            get(&storage, &owner, "k"),
+            Some(b"1".to_vec()),
+            "readers go on"
+        );
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| set(&storage, &owner, "k", b"3"));
+            other.execute_batch("COMMIT").unwrap();
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        assert_eq!(get(&storage, &owner, "k"), Some(b"3".to_vec()));
+    }
+}

@@ -1,0 +1,148 @@
+//! `--storage`: what skills keep, with several processes at it, and one of them killed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use rusqlite::Connection;
+use snapbox::str;
+
+use crate::harness::{Place, check, guest};
+
+fn place() -> Place {
+    let place = Place::new();
+    std::fs::copy(guest("storage"), place.path("storage.wasm")).expect("a copy");
+    place
+}
+
+fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
+    place
+        .command(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts")
+}
+
+#[test]
+fn notes_are_there_the_next_time() {
+    let place = Place::new();
+    place.add_example("notes");
+    let add = ["run", "notes", "add", "--arg", "text=Anna prefers mornings"];
+    check(
+        place.run(add),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host grants no storage
+hint: grant it for this run with `--storage`, or for good with `skillhost policy grant notes --storage` (in the policy: `storage = true`)
+✗ notes 0.1.0 · add · failed · [COST]
+
+"#]],
+    );
+    let said = place.run([
+        "run",
+        "notes",
+        "add",
+        "--storage",
+        "--arg",
+        "text=Anna prefers mornings",
+    ]);
+    assert!(said.contains(r#""number":1"#), "{said}");
+    check(
+        place.run(["run", "notes", "find", "--storage", "--arg", "words=anna"]),
+        str![[r#"
+exit: 0
+--- stdout
+[{"number":1,"tags":[],"text":"Anna prefers mornings"}]
+--- stderr
+✓ notes 0.1.0 · find · [COST]
+
+"#]],
+    );
+    let said = place.run(["run", "notes", "find", "--storage", "--dry-run"]);
+    assert!(said.contains("kept for the next time"), "{said}");
+    let said = place.run(["policy", "grant", "notes", "--storage", "--yes"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let said = place.run(["run", "notes", "find"]);
+    assert!(said.contains("Anna prefers mornings"), "{said}");
+}
+
+/// Two processes swap the same value and add to the same number, each a hundred times.
+#[test]
+fn two_processes_lose_nothing() {
+    let place = place();
+    let run = [
+        "run",
+        "storage.wasm",
+        "append",
+        "--storage",
+        "--arg",
+        "times:=100",
+        "--timeout",
+        "60s",
+    ];
+    let mut both = [start(&place, run), start(&place, run)];
+    for process in &mut both {
+        let status = process.wait().expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+    let connection = Connection::open(place.path("home/storage.db")).expect("it is a database");
+    let value = |key: &str| -> Vec<u8> {
+        let text = "SELECT value FROM entry WHERE key = ?1";
+        connection
+            .query_row(text, [key], |row| row.get(0))
+            .expect("it is there")
+    };
+    assert_eq!(value("number"), b"200");
+    assert_eq!(value("text"), vec![b'x'; 200]);
+}
+
+/// A process is killed while it writes: what is there is whole, and the next goes on.
+#[test]
+fn a_process_that_is_killed_leaves_it_whole() {
+    let place = place();
+    for _ in 0..5 {
+        let run = [
+            "run",
+            "storage.wasm",
+            "batches",
+            "--storage",
+            "--timeout",
+            "60s",
+            "--color",
+            "never",
+        ];
+        let mut process = start(&place, run);
+        let mut said = BufReader::new(process.stderr.take().expect("it is piped"));
+        let mut line = String::new();
+        while !line.contains("under way") {
+            line.clear();
+            assert!(
+                said.read_line(&mut line).expect("it can be read") > 0,
+                "it ended"
+            );
+        }
+        process.kill().expect("it can be killed");
+        process.wait().expect("it is gone");
+        let connection = Connection::open(place.path("home/storage.db")).expect("a database");
+        let check: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .expect("it can be checked");
+        assert_eq!(check, "ok");
+        let text =
+            "SELECT count(*), count(DISTINCT value), sum(length(key) + length(value)) FROM entry";
+        let (keys, values, bytes): (i64, i64, i64) = connection
+            .query_row(text, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .expect("it can be read");
+        assert_eq!((keys, values), (4, 1), "all of a batch or none of it");
+        let counted: (i64, i64) = connection
+            .query_row("SELECT keys, bytes FROM owner", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .expect("it can be read");
+        assert_eq!(counted, (keys, bytes), "what is counted is what is there");
+    }
+    let said = place.run(["run", "storage.wasm", "append", "--storage"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+}
