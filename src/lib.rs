@@ -47,6 +47,9 @@ pub mod host;
 #[cfg(feature = "queue")]
 pub mod queue;
 
+#[cfg(feature = "mcp")]
+pub mod serve;
+
 #[cfg(feature = "doctor")]
 pub mod doctor;
 
@@ -55,6 +58,8 @@ pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
+mod installed_stub;
+pub use installed_stub::InstalledSkills;
 pub use host::{Host, HostBuilder, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
 pub use policy::Policy;

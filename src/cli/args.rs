@@ -19,6 +19,8 @@ use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
+use super::serve::ServeArgs;
+use super::tokens::TokensArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -81,6 +83,8 @@ pub enum Command {
     Worker(WorkerArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
+    Serve(Box<ServeArgs>),
+    Tokens(TokensArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }

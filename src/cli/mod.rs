@@ -42,6 +42,9 @@ mod queues;
 mod schedules;
 mod worker;
 
+mod serve;
+mod tokens;
+
 mod completions;
 
 use std::process::ExitCode;
@@ -101,6 +104,8 @@ pub fn main() -> ExitCode {
         Command::Worker(args) => worker::worker(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
+        Command::Serve(args) => serve::serve(*args, &session),
+        Command::Tokens(args) => tokens::tokens(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };

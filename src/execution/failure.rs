@@ -13,6 +13,7 @@ use crate::limits::Limit;
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Fault {
     /// The input's, or whoever wrote it.
     Input,
@@ -32,6 +33,7 @@ pub enum Fault {
 ///
 /// In JSON the cause stands beside the other fields, its kind under `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Failure {
     /// Whose fault it is.
     pub fault: Fault,
@@ -54,6 +56,7 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Cause {
     /// The skill answered with an error.
     SkillError {
@@ -235,6 +238,7 @@ impl fmt::Display for Failure {
 /// What was going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Phase {
     /// Waiting for a free instance, or for the component to be compiled.
     Waiting,
@@ -259,6 +263,7 @@ impl Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Rejection {
     /// A grant does not fit what the skill declares, or cannot be given.
     Grant,
@@ -270,6 +275,7 @@ pub enum Rejection {
 
 /// One frame of a guest's backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Frame {
     /// The function's name, demangled, or `wasm-function[N]`. Control characters are escaped.
     pub function: String,

@@ -15,6 +15,7 @@ use crate::usage::ResourceUsage;
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Status {
     /// The tool answered.
     Success,
@@ -52,6 +53,7 @@ impl fmt::Display for Status {
 
 /// The answer to an [`ExecutionRequest`](super::ExecutionRequest), whatever became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct ExecutionResult {
     /// The request's id.
     pub request_id: Uuid,
@@ -71,6 +73,7 @@ pub struct ExecutionResult {
     /// The limits that applied.
     pub limits: Limits,
     /// The skill that ran; `None` where it was not loaded.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<SkillIdentity>))]
     pub skill: Option<Arc<SkillIdentity>>,
     /// What the guest wrote to standard output, up to its limit. Bytes that are not UTF-8 are
     /// replaced.
@@ -84,6 +87,7 @@ pub struct ExecutionResult {
 
 /// Which skill it was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct SkillIdentity {
     /// The name that the skill gave itself.
     pub name: String,

@@ -31,9 +31,12 @@ mod bounds;
 mod dead;
 mod maintenance;
 mod measure;
+#[cfg(feature = "serve")]
+mod note;
 mod recurring;
 mod statistics;
 mod subscription;
+mod tenants;
 
 mod worker;
 
@@ -46,6 +49,8 @@ pub use event::{EventBatch, JobEvent, JobEventKind};
 pub use handle::Queue;
 pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
 pub use maintenance::Pruned;
+#[cfg(feature = "serve")]
+pub(crate) use note::Note;
 pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
@@ -54,6 +59,7 @@ pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
+pub use tenants::TenantCounts;
 pub use time::{Clock, SystemClock};
 pub use worker::{
     CallbackSender, Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder,

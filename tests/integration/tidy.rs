@@ -128,7 +128,26 @@ fn the_queue_does_not_know_what_executes() {
         |path| path.starts_with("queue/"),
     );
     check_never(&["crate::queue", "skillhost::queue"], |path| {
-        !path.starts_with("queue/") && !path.starts_with("cli/") && path != "lib.rs"
+        let uses = ["queue/", "serve/", "cli/"];
+        !uses.iter().any(|folder| path.starts_with(folder)) && path != "lib.rs"
+    });
+}
+
+#[test]
+fn only_the_doors_know_the_web_framework() {
+    check_only(
+        &["axum", "hyper_util", "tower", "tower_http", "utoipa_axum"],
+        |path| path.starts_with("serve/"),
+    );
+}
+
+#[test]
+fn nothing_knows_the_doors_but_the_command_line() {
+    check_never(&["crate::serve", "skillhost::serve"], |path| {
+        !path.starts_with("serve/") && !path.starts_with("cli/")
+    });
+    check_never(&["crate::cli", "crate::doctor"], |path| {
+        path.starts_with("serve/")
     });
 }
 

@@ -29,7 +29,7 @@ use super::database::DatabaseArgs;
 use super::exit::Exit;
 pub use asked::JobArgs;
 pub use id::short;
-pub use moment::written;
+pub use moment::{Moment, moment as parse_moment, written};
 pub use submit::prepared;
 
 const EXAMPLES: &str = "\

@@ -76,8 +76,8 @@ impl Bench {
                 ..End::new(Outcome::Elsewhere, "released")
             };
         };
-        let body = match self.body(ended).await {
-            Ok(body) => body.to_string(),
+        let (body, trace) = match self.body(ended).await {
+            Ok((body, trace)) => (body.to_string(), trace),
             Err(error) => {
                 let gone = matches!(error, QueueError::NotFound(_));
                 return End::failed(error.to_string(), !gone, None);
@@ -88,6 +88,7 @@ impl Bench {
             url: &callback.url,
             body: body.as_bytes(),
             secrets,
+            trace: trace.as_deref(),
         };
         let delivery = sender.callbacks.deliver(sending, self.queue.now()).await;
         let details = json!({"delivery": delivery});
@@ -119,8 +120,8 @@ impl Bench {
         }
     }
 
-    /// What is sent.
-    async fn body(&self, ended: Uuid) -> Result<Value, QueueError> {
+    /// What is sent, and the trace that it belongs to.
+    async fn body(&self, ended: Uuid) -> Result<(Value, Option<String>), QueueError> {
         let job = self.queue.job(ended).await?;
         let result = self.queue.result(ended).await?;
         let failure = match &result {
@@ -131,7 +132,7 @@ impl Bench {
                 last.cloned().unwrap_or_default()
             }
         };
-        Ok(json!({
+        let body = json!({
             "type": format!("job.{}", job.status),
             "timestamp": job.completed_at,
             "data": {
@@ -143,6 +144,7 @@ impl Bench {
                 "result": result,
                 "failure": failure,
             },
-        }))
+        });
+        Ok((body, job.submitted.trace))
     }
 }

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, PolicyRow, Reads, Result,
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, NoteRow, PolicyRow, Reads, Result,
     ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::committer::Committer;
@@ -18,6 +18,7 @@ use super::connect::Connector;
 use super::failure::{Remedy, remedy};
 use super::inbox::read_tally;
 use super::keeping::{SCHEDULE, schedule};
+use super::notes::{NOTE, note};
 use super::lines::{SCOPE, scope};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
@@ -497,6 +498,17 @@ impl Reads for Reader {
                     })
                 })
                 .collect()
+        })
+    }
+
+    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>> {
+        Box::pin(async move {
+            let sql = format!(
+                "SELECT {NOTE} FROM notes WHERE kind = $1 AND ($2::text IS NULL OR name = $2) \
+                 ORDER BY name"
+            );
+            let rows = self.pool.query(&sql, &[&kind, &name]).await?;
+            rows.iter().map(note).collect()
         })
     }
 }

@@ -8,6 +8,7 @@
 mod answers;
 mod keeping;
 mod lines;
+mod notes;
 mod notice;
 mod read;
 mod rows;
@@ -37,7 +38,7 @@ use writer::Writer;
 const BUSY: Duration = Duration::from_secs(30);
 
 /// The schema, step by step. What was released never changes.
-const STEPS: &[&str] = &[include_str!("1.sql")];
+const STEPS: &[&str] = &[include_str!("1.sql"), include_str!("notes.sql")];
 
 /// A queue in a file.
 pub(crate) struct SqliteStore {

@@ -8,11 +8,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, PolicyRow, Reads, Result,
+    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, NoteRow, PolicyRow, Reads, Result,
     ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
+use super::notes::{NOTE, note};
 use super::lines::{SCOPE, scope};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
@@ -345,6 +346,18 @@ impl Reads for Reader {
                     policy: read.get(2)?,
                 })
             })
+        })
+    }
+
+    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>> {
+        let kind = kind.to_owned();
+        let name = name.map_or(Sql::Null, |name| Sql::Text(name.to_owned()));
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {NOTE} FROM notes WHERE kind = ?1 AND (?2 IS NULL OR name = ?2) \
+                 ORDER BY name"
+            );
+            all(connection, &sql, vec![Sql::Text(kind), name], note)
         })
     }
 }
