@@ -37,6 +37,7 @@ pub mod execution;
 mod json;
 pub mod text;
 
+pub mod breaker;
 mod egress;
 pub mod policy;
 

@@ -15,6 +15,7 @@ mod places;
 
 mod build;
 mod grants;
+mod guards;
 mod host;
 mod locate;
 

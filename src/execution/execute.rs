@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
+use super::{Cause, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
 use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
-use crate::skill::{Description, Tool};
+use crate::skill::{Description, SkillRef, Tool};
 use crate::usage::ResourceUsage;
 
 /// How a caller holds on to a running execution.
@@ -25,6 +26,9 @@ pub struct Control {
     /// [rejected](crate::execution::Rejection::Approval) for want of that. The host itself asks
     /// nobody; this is for what wraps it.
     pub approved: bool,
+    /// What the request came to, where an outer guard has looked. No part of the interface.
+    #[doc(hidden)]
+    pub resolved: Option<Box<(Uuid, Resolution)>>,
 }
 
 impl Control {
@@ -42,15 +46,56 @@ impl Control {
         self
     }
 
+    /// What a request comes to, as `inner` has it. Its digest and its tool are put into the request, so
+    /// that what was looked at is what runs.
+    ///
+    /// This is for what wraps an [`Execute`]: the outermost that asks makes ready what the request
+    /// needs, and those further in get the same answer. Limits that one of them sets in it, and in
+    /// the request, are what those further in see.
+    ///
+    /// # Errors
+    /// As [`Execute::resolve`]. Handed on to `inner`, such a request ends with the reason.
+    pub async fn resolve<'c>(
+        &'c mut self,
+        inner: &dyn Execute,
+        request: &mut ExecutionRequest,
+    ) -> Result<&'c mut Resolution, Failure> {
+        if self.resolution(request).is_none() {
+            self.resolved = None;
+            inner.ready(request).await;
+            let resolution = inner.resolve(request)?;
+            request.skill = resolution.skill.digest.into();
+            request
+                .tool
+                .get_or_insert_with(|| resolution.tool().name.clone());
+            self.resolved = Some(Box::new((request.request_id, resolution)));
+        }
+        match &mut self.resolved {
+            Some(known) => Ok(&mut known.1),
+            None => Err(Failure::new(Cause::NotLoaded, "it was not looked up")),
+        }
+    }
+
+    /// What this request comes to, where somebody has [asked](Control::resolve).
+    pub fn resolution(&self, request: &ExecutionRequest) -> Option<&Resolution> {
+        let (id, resolution) = &**self.resolved.as_ref()?;
+        let same = *id == request.request_id
+            && request.tool.as_deref() == Some(resolution.tool().name.as_str())
+            && matches!(&request.skill, SkillRef::Digest(digest) if *digest == resolution.skill.digest);
+        same.then_some(resolution)
+    }
+
     /// Ends a request that is not to run: the observer is told, as of every end.
     ///
-    /// This is for what wraps an [`Execute`]; `resolution` is what it knows of the request.
+    /// This is for what wraps an [`Execute`]; `resolution` is what it knows of the request, and may be
+    /// left out where it was asked for with [`resolve`](Control::resolve).
     pub fn refuse(
         &self,
         request: ExecutionRequest,
         resolution: Option<&Resolution>,
         failure: Failure,
     ) -> ExecutionResult {
+        let resolution = resolution.or(self.resolution(&request));
         let usage = ResourceUsage {
             queue_wait: request.queue_wait,
             ..ResourceUsage::default()
@@ -155,6 +200,30 @@ pub trait Execute: Send + Sync {
     /// [`Cause::NotLoaded`](super::Cause::NotLoaded) or
     /// [`Cause::UnknownTool`](super::Cause::UnknownTool).
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure>;
+
+    /// Whether a request would be admitted now, with which limits and grants, and what is missing.
+    /// Cheap, and runs nothing. What waits, or is counted, says how it stands at this moment.
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let (resolution, refusal) = match self.resolve(request) {
+            Ok(resolution) => (Some(resolution), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        Admission {
+            refusal,
+            limits: match &resolution {
+                Some(resolution) => resolution.limits,
+                None => Limits::resolve(&Limits::ceiling(), &[&request.limits], &Limits::default()),
+            },
+            tool: match &resolution {
+                Some(resolution) => Some(resolution.tool().name.clone()),
+                None => request.tool.clone(),
+            },
+            skill: resolution.map(|resolution| resolution.skill),
+            grants: Grants::default(),
+            from_policy: Grants::default(),
+            missing: Vec::new(),
+        }
+    }
 
     /// Makes ready what a request needs, where that comes late: a skill that is loaded when it is
     /// first asked for. What [`resolve`](Execute::resolve) does not know even then, `execute`

@@ -47,6 +47,9 @@ pub struct Failure {
     /// more than 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
+    /// The rule of the policy that decided so, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -182,6 +185,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             denials: Vec::new(),
+            rule: None,
             cause,
         }
     }
@@ -220,6 +224,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the rule of the policy that decided so.
+    #[must_use]
+    pub fn rule(mut self, rule: impl Into<String>) -> Self {
+        self.rule = Some(rule.into());
         self
     }
 

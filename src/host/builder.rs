@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use super::{Host, Inner};
 use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
-use crate::policy::Policy;
+use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{
     Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
     OnCompile, Runner, ScratchRoot,
@@ -246,7 +246,7 @@ impl HostBuilder {
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
-                policy: ArcSwapOption::from_pointee(self.policy),
+                policy: CurrentPolicy::new(self.policy),
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

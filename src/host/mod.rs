@@ -11,14 +11,14 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 use crate::execution::{
-    BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Observer, Resolution,
+    Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
+    Failure, HostError, Observer, Resolution,
 };
 use crate::limits::Limits;
-use crate::policy::Policy;
+use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
 use crate::skill::{Digest, SkillRef};
 
@@ -46,7 +46,7 @@ struct Inner {
     ceiling: Limits,
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
-    policy: ArcSwapOption<Policy>,
+    policy: CurrentPolicy,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -96,13 +96,19 @@ impl Host {
 
     /// The policy that holds, where there is one.
     pub fn policy(&self) -> Option<Arc<Policy>> {
-        self.inner.policy.load_full()
+        self.inner.policy.get()
+    }
+
+    /// The policy that holds, whatever takes its place: for what wraps this host, and goes by the
+    /// same.
+    pub fn current_policy(&self) -> &CurrentPolicy {
+        &self.inner.policy
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
     /// that are admitted from now on.
     pub fn set_policy(&self, policy: Option<Policy>) {
-        self.inner.policy.store(policy.map(Arc::new));
+        self.inner.policy.set(policy);
     }
 
     /// Runs one request.
@@ -272,6 +278,10 @@ impl Execute for Host {
             tool,
             limits: self.limits(request, Some(skill)),
         })
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        Host::can_execute(self, request)
     }
 }
 

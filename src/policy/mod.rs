@@ -3,8 +3,10 @@
 //! Parsing and deciding are pure; only [`Policy::read`] opens a file.
 
 mod consent;
+mod current;
 mod difference;
 mod file;
+pub mod guard;
 mod parse;
 mod wants;
 
@@ -14,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use consent::{Consent, Effective};
+pub use current::CurrentPolicy;
 pub use difference::{Change, Difference, Kind};
 pub use file::MAX_POLICY_BYTES;
 pub use parse::PolicyError;

@@ -28,6 +28,7 @@ use super::console::print_json;
 use super::exit::Exit;
 use super::explain;
 use super::grants::Typed;
+use super::guards;
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
@@ -65,6 +66,9 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
+    let host = command_host.host.clone();
+    let current = host.current_policy().clone();
+    let guarded = guards::around(Arc::new(host), current, session)?;
     let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
@@ -75,7 +79,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let (request, input_hints) = plan.asked.request(&skill);
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
-            let mut admission = host.can_execute(&request);
+            let mut admission = guarded.can_execute(&request);
             hints.in_admission(&mut admission);
             return dry_run::show(session.console, json, &admission);
         }
@@ -85,8 +89,8 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
             .observer(Arc::clone(&view) as Arc<_>);
-        let mut result = host
-            .execute_with(request, control)
+        let mut result = guarded
+            .execute(request, control)
             .await
             .map_err(|error| explain::host(&error))?;
         if let Some(failure) = &mut result.failure {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use skillhost::execution::BoxFuture;
 use skillhost::skill::{Digest, Library, LibraryError, Package, SkillRef};
 use skillhost::{
-    Cause, CompileSettings, Control, Execute, ExecutionRequest, ExecutionResult, Failure, Host,
-    HostError, LoadError, Resolution,
+    Admission, Cause, CompileSettings, Control, Execute, ExecutionRequest, ExecutionResult,
+    Failure, Host, HostError, LoadError, Resolution,
 };
 
 use crate::cli::packages::Packages;
@@ -156,11 +156,13 @@ impl Lazy {
         let Some(file) = &self.policy else { return };
         {
             let mut known = self.known();
+            if matches!(&known.policy, Some((at, _)) if at.elapsed() < HOLD) {
+                return;
+            }
             let look = std::fs::metadata(file.path())
                 .and_then(|file| Ok((file.ino(), file.len(), file.modified()?)))
                 .ok();
             match &mut known.policy {
-                Some((at, _)) if at.elapsed() < HOLD => return,
                 Some((at, before)) if *before == look => {
                     *at = Instant::now();
                     return;
@@ -204,11 +206,25 @@ impl Execute for Shared {
     }
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        self.0.host.resolve(request)
+        let known = self.0.known().names.get(&request.skill).copied();
+        match known {
+            // The version that it was last looked up as, which need not be the newest that is loaded.
+            Some((digest, _)) => {
+                let mut request = request.clone();
+                request.skill = digest.into();
+                self.0.host.resolve(&request)
+            }
+            None => self.0.host.resolve(request),
+        }
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        self.0.host.can_execute(request)
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            self.0.refresh_policy();
             // Why it is not there is told when it is to be executed.
             let _ = self.0.loaded(&request.skill).await;
         })

@@ -11,7 +11,7 @@ use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
 use skillhost::text::printable;
-use skillhost::{parse_bytes, parse_duration};
+use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ use super::host::{CommandHost, Settings};
 use super::jobs::short;
 use super::packages::Packages;
 use super::run::TrustArgs;
-use super::{Session, explain, units};
+use super::{Session, explain, guards, units};
 use lazy::{Lazy, Shared};
 
 const EXAMPLES: &str = "\
@@ -125,7 +125,9 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let places = session.places()?;
     let packages = Packages::new(places.packages());
     packages.sweep();
+    let current = host.current_policy().clone();
     let lazy = Lazy::new(host, places.library(), packages, policy);
+    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), current, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -136,7 +138,14 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
             Some(path) => Some(callbacks(path)?),
             None => None,
         };
-        let worker = set_up(&args, queue, concurrency, lazy, callbacks, session.console);
+        let worker = set_up(
+            &args,
+            queue,
+            concurrency,
+            guarded,
+            callbacks,
+            session.console,
+        );
         session.console.note(format_args!(
             "working on {} at a time; Ctrl-C ends it",
             units::counted(concurrency as u64, "job")
@@ -155,12 +164,12 @@ fn set_up(
     args: &WorkerArgs,
     queue: Queue,
     concurrency: usize,
-    lazy: Lazy,
+    guarded: Arc<dyn Execute>,
     callbacks: Option<CallbackSender>,
     console: Console,
 ) -> Worker {
     let mut worker = Worker::builder(queue)
-        .execute(Arc::new(Shared(Arc::new(lazy))))
+        .execute(guarded)
         .concurrency(concurrency)
         .lease(args.lease)
         .grace(args.grace);

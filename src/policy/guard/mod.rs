@@ -1,0 +1,98 @@
+//! What stands around an execution: each guard wraps an [`Execute`] in an [`Execute`], so that
+//! whoever runs requests gets the same, in any combination.
+//!
+//! A guard looks at what a request comes to with [`Control::resolve`], which also puts the digest
+//! into the request, so that what was looked at is what runs. It rejects with [`Control::refuse`].
+//! It goes by the [policy that holds now](CurrentPolicy), and forwards what it has nothing to say
+//! about: `resolve`, `ready`, `can_execute`.
+//!
+//! [`Control::resolve`]: crate::Control::resolve
+//! [`Control::refuse`]: crate::Control::refuse
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::CurrentPolicy;
+use crate::execution::Execute;
+
+/// Makes one `Execute` of another.
+type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
+
+/// Puts guards around an [`Execute`], in the order that makes sense. From the outside in: audit,
+/// ceilings, approval, rates, concurrency, circuit breaker.
+///
+/// So everything is written down, also what was rejected; nobody is asked to approve what is not
+/// allowed anyway; a request that waits for its turn has been approved; and a circuit decides at the
+/// last moment.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use skillhost::policy::guard::Guards;
+/// use skillhost::{Execute, Host};
+///
+/// # fn example() -> Result<(), skillhost::HostError> {
+/// let host = Host::builder().build()?;
+/// let policy = host.current_policy().clone();
+/// let guarded: Arc<dyn Execute> = Guards::new(policy).around(Arc::new(host));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct Guards {
+    policy: CurrentPolicy,
+    audit: Option<Wrap>,
+    approval: Option<Wrap>,
+}
+
+impl Guards {
+    /// Guards that go by this policy, and by each that takes its place.
+    pub fn new(policy: CurrentPolicy) -> Self {
+        Guards {
+            policy,
+            audit: None,
+            approval: None,
+        }
+    }
+
+    /// The policy that they go by.
+    pub fn policy(&self) -> &CurrentPolicy {
+        &self.policy
+    }
+
+    /// Puts this outermost, where it sees every end.
+    pub fn audit(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send + 'static,
+    ) -> Self {
+        self.audit = Some(Box::new(wrap));
+        self
+    }
+
+    /// Puts this behind the ceilings, and before anything that waits.
+    pub fn approval(
+        mut self,
+        wrap: impl FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send + 'static,
+    ) -> Self {
+        self.approval = Some(Box::new(wrap));
+        self
+    }
+
+    /// Puts them around this.
+    pub fn around(self, inner: Arc<dyn Execute>) -> Arc<dyn Execute> {
+        let mut all = inner;
+        for wrap in [self.approval, self.audit].into_iter().flatten() {
+            all = wrap(all);
+        }
+        all
+    }
+}
+
+impl fmt::Debug for Guards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guards")
+            .field("policy", &self.policy)
+            .field("audit", &self.audit.is_some())
+            .field("approval", &self.approval.is_some())
+            .finish()
+    }
+}
