@@ -11,7 +11,7 @@ use clap::{Args, ValueHint};
 use skillhost::queue::{Queue, Worker};
 use skillhost::serve::{self, Server, Service};
 use skillhost::skill::Packages;
-use skillhost::{InstalledSkills, parse_duration};
+use skillhost::{Execute, InstalledSkills, parse_duration};
 use tokio::net::TcpListener;
 
 use super::complaint::Complaint;
@@ -21,7 +21,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::run::TrustArgs;
 use super::worker::{at_least, broken, callbacks, signals};
-use super::{Session, explain, units};
+use super::{Session, explain, guards, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -137,15 +137,22 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(run(&args, skills, session));
+    let policy = skills.host().current_policy().clone();
+    let guarded = guards::around(Arc::new(skills.clone()), policy, session)?;
+    let ended = runtime.block_on(run(&args, skills, guarded, session));
     runtime.shutdown_background();
     ended
 }
 
-async fn run(args: &ServeArgs, skills: InstalledSkills, session: &Session) -> anyhow::Result<Exit> {
+async fn run(
+    args: &ServeArgs,
+    skills: InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
     let counted = signals()?;
     let queue = args.database.open(session).await?;
-    let service = service(args, skills, queue.clone())?;
+    let service = service(args, skills, guarded, queue.clone())?;
     let listener = listen(args, &service).await?;
     let address = listener.local_addr()?;
     let worker = match args.jobs {
@@ -189,7 +196,12 @@ async fn run(args: &ServeArgs, skills: InstalledSkills, session: &Session) -> an
     Ok(Exit::Success)
 }
 
-fn service(args: &ServeArgs, skills: InstalledSkills, queue: Queue) -> anyhow::Result<Service> {
+fn service(
+    args: &ServeArgs,
+    skills: InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    queue: Queue,
+) -> anyhow::Result<Service> {
     let is_local = addresses(&args.listen)?
         .iter()
         .all(|address| address.ip().is_loopback());
@@ -200,7 +212,7 @@ fn service(args: &ServeArgs, skills: InstalledSkills, queue: Queue) -> anyhow::R
     settings.hosts = args.host.iter().cloned().collect::<BTreeSet<_>>();
     settings.origins = args.origin.iter().cloned().collect::<BTreeSet<_>>();
     let host = skills.host().clone();
-    let mut builder = Service::builder(Arc::new(skills.clone()), queue)
+    let mut builder = Service::builder(guarded, queue)
         .skills(skills)
         .policy(move || host.policy())
         .settings(settings);

@@ -18,7 +18,8 @@ use super::state::Service;
 use super::stream;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
-use crate::{Attachment, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
+use crate::execution::Rejection;
+use crate::{Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
 /// the token's.
@@ -129,12 +130,20 @@ fn wants_events(headers: &HeaderMap) -> bool {
         .unwrap_or(false)
 }
 
-/// What is said of an execution before it is kept as a job: whether its skill and tool are there.
+/// What is said of an execution before it is kept as a job: what would not be admitted at any time, such
+/// as for an input that does not fit, is refused now. What may pass, or wants somebody's word, is not.
 pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
     let execute = &service.inner.execute;
     execute.ready(request).await;
-    match execute.resolve(request) {
-        Ok(_) => Ok(()),
-        Err(failure) => Err(failure.into()),
+    match execute.can_execute(request).refusal {
+        None => Ok(()),
+        Some(failure) => match &failure.cause {
+            Cause::Rejected { retry_at: Some(_), .. }
+            | Cause::Rejected {
+                reason: Rejection::Approval,
+                ..
+            } => Ok(()),
+            _ => Err(failure.into()),
+        },
     }
 }

@@ -16,7 +16,7 @@ use super::problem::{Problem, ProblemKind};
 use crate::execution::BoxFuture;
 use crate::queue::{JobStatus, Queue};
 use crate::{
-    Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
+    Admission, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
     Status,
 };
 
@@ -251,6 +251,10 @@ impl Execute for Measured {
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         self.inner.resolve(request)
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        self.inner.can_execute(request)
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
