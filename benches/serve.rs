@@ -23,7 +23,9 @@ use tokio::net::TcpListener;
 
 fn main() {
     let host = Host::builder().build().expect("the host can be set up");
-    let skill = host.load_blocking(support::guest()).expect("the guest loads");
+    let skill = host
+        .load_blocking(support::guest())
+        .expect("the guest loads");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -33,7 +35,10 @@ fn main() {
     let queue = Queue::open(folder.path().join("queue.db")).expect("it can be opened");
     let ours = runtime.block_on(ours(host.clone(), queue));
     let hello = runtime.block_on(hello());
-    let mut hello = Connection::new(hello, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned());
+    let mut hello = Connection::new(
+        hello,
+        "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+    );
     let body = format!(
         r#"{{"skill":"{}","tool":"echo","input":{{"text":"to be"}}}}"#,
         skill.digest()

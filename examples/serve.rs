@@ -31,7 +31,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     println!("listening on http://{address}");
     println!("curl -s http://{address}/v1/executions -H 'content-type: application/json' \\");
-    println!("    -d '{{\"skill\": \"{}\", \"input\": {{\"text\": \"to be\"}}}}'", skill.digest());
+    println!(
+        "    -d '{{\"skill\": \"{}\", \"input\": {{\"text\": \"to be\"}}}}'",
+        skill.digest()
+    );
 
     let stop = || async { tokio::signal::ctrl_c().await.unwrap_or_default() };
     let worker = Worker::builder(queue).execute(service.executor()).build();

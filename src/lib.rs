@@ -60,8 +60,8 @@ pub use execution::{
     Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
 mod installed_stub;
-pub use installed_stub::InstalledSkills;
 pub use host::{Host, HostBuilder, LoadError, Skill};
+pub use installed_stub::InstalledSkills;
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
 pub use policy::Policy;
 pub use sandbox::{

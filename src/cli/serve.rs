@@ -178,7 +178,9 @@ async fn run(
     session.console.note("Ctrl-C ends it");
     let serving = server.run(listener, stop(), hurry());
     let working = async {
-        let Some(worker) = worker else { return Ok(None) };
+        let Some(worker) = worker else {
+            return Ok(None);
+        };
         let done = worker.run_and_hurry(stop(), hurry()).await;
         if done.is_err() {
             failed.cancel();
@@ -208,7 +210,9 @@ fn service(
     let mut settings = serve::Settings::default();
     settings.connections = args.connections as usize;
     settings.rate = NonZeroU32::new(args.rate).unwrap_or(settings.rate);
-    settings.burst = settings.rate.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    settings.burst = settings
+        .rate
+        .saturating_mul(NonZeroU32::MIN.saturating_add(1));
     settings.hosts = args.host.iter().cloned().collect::<BTreeSet<_>>();
     settings.origins = args.origin.iter().cloned().collect::<BTreeSet<_>>();
     let host = skills.host().clone();

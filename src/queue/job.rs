@@ -129,9 +129,9 @@ names!(Kind, "kind of job",
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is no {what}; there are {}", .known.join(", "))]
 pub struct UnknownName {
-    pub(super) what: &'static str,
-    pub(super) name: String,
-    pub(super) known: &'static [&'static str],
+    pub(crate) what: &'static str,
+    pub(crate) name: String,
+    pub(crate) known: &'static [&'static str],
 }
 
 impl JobStatus {

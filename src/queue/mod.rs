@@ -49,9 +49,9 @@ pub use event::{EventBatch, JobEvent, JobEventKind};
 pub use handle::Queue;
 pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
 pub use maintenance::Pruned;
+pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 #[cfg(feature = "serve")]
 pub(crate) use note::Note;
-pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
 pub use recurring::Recurring;

@@ -30,7 +30,9 @@ impl Queue {
         let lanes: HashMap<i64, LaneKey> = self.reads().lanes().await?.into_iter().collect();
         let lanes = |lane: i64| {
             let lane = lanes.get(&lane)?;
-            tenant.is_none_or(|tenant| lane.tenant == tenant).then_some(lane)
+            tenant
+                .is_none_or(|tenant| lane.tenant == tenant)
+                .then_some(lane)
         };
         let mut counts = TenantCounts::default();
         for (kind, number, name, value) in self.reads().counters(&[JOBS, DEAD]).await? {

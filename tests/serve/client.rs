@@ -47,7 +47,10 @@ impl Answer {
     #[track_caller]
     pub fn problem(&self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
         let problem: Value = serde_json::from_slice(&self.body).expect("it is JSON");
         assert_eq!(problem["type"], format!("urn:skillhost:problem:{kind}"));
         assert_eq!(problem["status"], status);
@@ -77,7 +80,12 @@ impl Client {
     }
 
     /// A request to which nothing was added but what every request has.
-    pub fn request(&self, method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)

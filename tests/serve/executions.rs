@@ -30,7 +30,9 @@ async fn a_failure_is_a_problem_with_the_failure_in_it() {
     assert_eq!(problem["failure"]["fault"], "skill");
     assert!(problem["execution"]["usage"]["fuel"].as_u64().unwrap() > 0);
 
-    execute(behaviour("panic", json!({}))).await.problem(422, "trap");
+    execute(behaviour("panic", json!({})))
+        .await
+        .problem(422, "trap");
     execute(behaviour("nothing", json!({})))
         .await
         .problem(422, "unknown-tool");
@@ -148,14 +150,18 @@ async fn a_trace_is_continued_where_it_is_one() {
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let headers = [("traceparent", parent.as_str())];
     let request = behaviour("echo", json!({"text": "x"}));
-    let answer = client.call_with("POST", "/v1/jobs", &request, &headers).await;
+    let answer = client
+        .call_with("POST", "/v1/jobs", &request, &headers)
+        .await;
     let span = answer.header("traceparent").unwrap().to_owned();
     assert!(span.starts_with(&format!("00-{trace}-")) && span != parent);
     let id = answer.json()["id"].as_str().unwrap().parse().unwrap();
     let job = server.queue.job(id).await.unwrap();
     assert_eq!(job.submitted.trace, Some(span));
     let headers = [("traceparent", "00-nothing")];
-    let answer = client.call_with("GET", "/v1/jobs", &json!({}), &headers).await;
+    let answer = client
+        .call_with("GET", "/v1/jobs", &json!({}), &headers)
+        .await;
     assert!(!answer.header("traceparent").unwrap().contains("nothing"));
     server.end().await;
 }

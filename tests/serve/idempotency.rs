@@ -40,7 +40,9 @@ async fn a_second_request_with_the_key_is_answered_as_the_first_was() {
     let failing = behaviour("fail", json!({}));
     let key = [("idempotency-key", "another")];
     for replayed in [None, Some("true")] {
-        let answer = client.call_with("POST", "/v1/executions", &failing, &key).await;
+        let answer = client
+            .call_with("POST", "/v1/executions", &failing, &key)
+            .await;
         answer.problem(422, "skill-error");
         assert_eq!(answer.header("idempotency-replayed"), replayed);
     }
@@ -59,13 +61,22 @@ async fn a_key_belongs_to_one_request_and_one_tenant() {
     let request = behaviour("echo", json!({"text": "a"}));
     let mut changed = request.clone();
     changed["priority"] = json!("high");
-    let first = acme.call_with("POST", "/v1/jobs", &request, &key).await.json();
+    let first = acme
+        .call_with("POST", "/v1/jobs", &request, &key)
+        .await
+        .json();
     acme.call_with("POST", "/v1/jobs", &changed, &key)
         .await
         .problem(422, "key-reused");
-    let again = acme.call_with("POST", "/v1/jobs", &request, &key).await.json();
+    let again = acme
+        .call_with("POST", "/v1/jobs", &request, &key)
+        .await
+        .json();
     assert_eq!(first, again);
-    let others = other.call_with("POST", "/v1/jobs", &request, &key).await.json();
+    let others = other
+        .call_with("POST", "/v1/jobs", &request, &key)
+        .await
+        .json();
     assert_ne!(first["id"], others["id"]);
     for bad in ["", "\"a\"b\"", &"x".repeat(300)] {
         let key = [("idempotency-key", bad)];
@@ -95,7 +106,9 @@ async fn while_the_first_goes_on_the_second_is_told_so() {
         }
         tokio::task::yield_now().await;
     }
-    let second = client.call_with("POST", "/v1/executions", &waits, &key).await;
+    let second = client
+        .call_with("POST", "/v1/executions", &waits, &key)
+        .await;
     second.problem(409, "in-progress");
     assert!(second.header("retry-after").is_some());
     // Nothing was answered, so that it can come again.
@@ -104,7 +117,9 @@ async fn while_the_first_goes_on_the_second_is_told_so() {
     let mut short = waits.clone();
     short["limits"] = json!({"wall_time_ms": 10});
     loop {
-        let answer = client.call_with("POST", "/v1/executions", &short, &key).await;
+        let answer = client
+            .call_with("POST", "/v1/executions", &short, &key)
+            .await;
         if answer.status != 409 && answer.text().contains("urn:skillhost:problem:timeout") {
             break;
         }

@@ -36,7 +36,10 @@ async fn a_job_is_submitted_done_and_looked_at() {
     assert_eq!(job["labels"], json!({"for": "you"}));
     let attempts = client.get(&format!("/v1/jobs/{id}/attempts")).await.json();
     assert_eq!(attempts["attempts"][0]["status"], "success");
-    let page = client.get("/v1/jobs?status=completed&tag=report").await.json();
+    let page = client
+        .get("/v1/jobs?status=completed&tag=report")
+        .await
+        .json();
     assert_eq!(page["jobs"][0]["id"], *id);
     assert_eq!(page["next"], Value::Null);
     let none = client.get("/v1/jobs?tag=other").await.json();
@@ -61,7 +64,9 @@ async fn pages_lead_on() {
         let page = client.get(&path).await.json();
         let jobs = page["jobs"].as_array().unwrap();
         seen.extend(jobs.iter().map(|job| job["id"].clone()));
-        let Some(next) = page["next"].as_str() else { break };
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
         path = format!("/v1/jobs?limit=2&before={next}");
     }
     let mut submitted: Vec<Value> = batch.json()["jobs"]
@@ -133,7 +138,10 @@ async fn a_running_job_is_stopped() {
     while client.get(&path).await.json()["status"] != "running" {
         tokio::task::yield_now().await;
     }
-    client.post(&format!("{path}/cancel"), json!({})).await.json();
+    client
+        .post(&format!("{path}/cancel"), json!({}))
+        .await
+        .json();
     let problem = ended(&client, &id).await;
     assert_eq!(problem["job_status"], "cancelled");
     server.end().await;
@@ -152,10 +160,16 @@ async fn dead_letters_are_understood_replayed_and_discarded() {
     }
     let causes = client.get("/v1/dead-letters/causes").await.json();
     assert_eq!(causes["causes"], json!({"fuel": 2}));
-    let letter = client.get(&format!("/v1/dead-letters/{first}")).await.json();
+    let letter = client
+        .get(&format!("/v1/dead-letters/{first}"))
+        .await
+        .json();
     assert_eq!(letter["attempts"][0]["failure"]["limit"], "fuel");
     assert!(letter["attempts"][0].get("grants").is_none());
-    let export = client.get("/v1/dead-letters/export?cause=fuel").await.json();
+    let export = client
+        .get("/v1/dead-letters/export?cause=fuel")
+        .await
+        .json();
     assert_eq!(export["letters"].as_array().unwrap().len(), 2);
     let path = format!("/v1/dead-letters/{first}/replay");
     let replay = json!({"limits": {"fuel": 2_000_000}, "version": "current"});
@@ -194,11 +208,20 @@ async fn schedules_come_and_go() {
     assert_eq!(all["schedules"], json!([added]));
     let mut bad = wanted.clone();
     bad["cron"] = json!("61 * * * *");
-    client.call("PUT", path, &bad).await.problem(422, "invalid-body");
+    client
+        .call("PUT", path, &bad)
+        .await
+        .problem(422, "invalid-body");
     let mut bad = wanted.clone();
     bad["job"]["delay_ms"] = json!(5);
-    client.call("PUT", path, &bad).await.problem(422, "invalid-body");
-    client.call("PUT", "/v1/schedules/a%20b", &wanted).await.problem(400, "invalid-request");
+    client
+        .call("PUT", path, &bad)
+        .await
+        .problem(422, "invalid-body");
+    client
+        .call("PUT", "/v1/schedules/a%20b", &wanted)
+        .await
+        .problem(400, "invalid-request");
     let gone = client.send(client.request("DELETE", path, "")).await;
     assert_eq!(gone.status, 204);
     client.get(path).await.problem(404, "not-found");
@@ -238,11 +261,20 @@ async fn queues_are_paused_and_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_goes_nowhere_that_is_not_public() {
     let server = start(Wanted::default()).await;
-    for url in ["http://127.0.0.1:9/x", "https://169.254.169.254/", "ftp://a.example/", "nothing"] {
+    for url in [
+        "http://127.0.0.1:9/x",
+        "https://169.254.169.254/",
+        "ftp://a.example/",
+        "nothing",
+    ] {
         let mut body = behaviour("echo", json!({}));
         body["callback"] = json!(url);
         let answer = server.client().post("/v1/jobs", body).await;
-        assert_eq!(answer.problem(422, "invalid-body")["pointer"], "/callback", "{url}");
+        assert_eq!(
+            answer.problem(422, "invalid-body")["pointer"],
+            "/callback",
+            "{url}"
+        );
     }
     server.end().await;
 }

@@ -25,25 +25,49 @@ async fn every_error_is_a_problem() {
     let server = start(with(|settings| settings.body_bytes = 10_000)).await;
     let client = server.client();
     client.get("/nothing").await.problem(404, "not-found");
-    client.get("/v1/jobs/nothing").await.problem(400, "invalid-request");
-    client.get("/v1/jobs?limit=0").await.problem(400, "invalid-request");
-    client.get("/v1/jobs?nothing=1").await.problem(400, "invalid-request");
+    client
+        .get("/v1/jobs/nothing")
+        .await
+        .problem(400, "invalid-request");
+    client
+        .get("/v1/jobs?limit=0")
+        .await
+        .problem(400, "invalid-request");
+    client
+        .get("/v1/jobs?nothing=1")
+        .await
+        .problem(400, "invalid-request");
     let id = "019a1c5e-0000-7000-8000-000000000000";
-    client.get(&format!("/v1/jobs/{id}")).await.problem(404, "not-found");
+    client
+        .get(&format!("/v1/jobs/{id}"))
+        .await
+        .problem(404, "not-found");
     let answer = client.get("/v1/executions").await;
     answer.problem(405, "method-not-allowed");
     assert_eq!(answer.header("allow"), Some("POST"));
     let bare = client.request("POST", "/v1/executions", "{}");
-    client.send(bare).await.problem(415, "unsupported-media-type");
+    client
+        .send(bare)
+        .await
+        .problem(415, "unsupported-media-type");
     let large = behaviour("echo", json!({"text": "x".repeat(10_000)}));
-    client.post("/v1/executions", large).await.problem(413, "too-large");
+    client
+        .post("/v1/executions", large)
+        .await
+        .problem(413, "too-large");
     let mut broken = client.request("POST", "/v1/executions", "{");
     let json = "application/json".parse().unwrap();
     broken.headers_mut().insert("content-type", json);
     client.send(broken).await.problem(400, "invalid-request");
-    client.post("/v1/executions", json!({})).await.problem(422, "invalid-body");
+    client
+        .post("/v1/executions", json!({}))
+        .await
+        .problem(422, "invalid-body");
     let wrong = json!({"skill": "../x"});
-    client.post("/v1/executions", wrong).await.problem(422, "invalid-body");
+    client
+        .post("/v1/executions", wrong)
+        .await
+        .problem(422, "invalid-body");
     server.end().await;
 }
 

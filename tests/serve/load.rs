@@ -33,7 +33,9 @@ impl Load {
     fn next(&self) -> Option<usize> {
         let taken = self
             .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
         taken.ok()
     }
 }
@@ -102,7 +104,11 @@ async fn slow(load: &Load) {
     });
 }
 
-fn start(address: std::net::SocketAddr, requests: usize, connections: usize) -> (Arc<Load>, Vec<tokio::task::JoinHandle<()>>) {
+fn start(
+    address: std::net::SocketAddr,
+    requests: usize,
+    connections: usize,
+) -> (Arc<Load>, Vec<tokio::task::JoinHandle<()>>) {
     let load = Arc::new(Load {
         address,
         left: AtomicUsize::new(requests),
@@ -129,7 +135,10 @@ async fn load_leaks_nothing_and_loses_nothing() {
     let serving = Serving::start(&home, &["--rate", "1000000"]);
     let client = serving.client();
     // What the first requests make for good is made.
-    client.post("/v1/executions", behaviour("echo", json!({}))).await.json();
+    client
+        .post("/v1/executions", behaviour("echo", json!({})))
+        .await
+        .json();
     client.get("/metrics").await;
     let before = held(serving.child.id());
 
@@ -164,7 +173,10 @@ async fn load_leaks_nothing_and_loses_nothing() {
     let again = Serving::start(&home, &["--rate", "1000000"]);
     let queue = home.queue();
     for id in &accepted {
-        let job = queue.wait(id.parse().expect("it is an id")).await.expect("it is there");
+        let job = queue
+            .wait(id.parse().expect("it is an id"))
+            .await
+            .expect("it is there");
         assert_eq!(job.status, JobStatus::Completed);
     }
     let all = Filter {

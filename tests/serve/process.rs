@@ -123,7 +123,10 @@ async fn a_skill_is_uploaded_replaced_and_removed() {
     let client = serving.client();
     let remove = client.request("DELETE", "/v1/skills/behaviours@1.2.3", "");
     client.send(remove).await.json();
-    client.get("/v1/skills/behaviours").await.problem(404, "not-found");
+    client
+        .get("/v1/skills/behaviours")
+        .await
+        .problem(404, "not-found");
     let component = std::fs::read(behaviours_path()).unwrap();
     let mut upload = client.request("POST", "/v1/skills", component);
     upload
@@ -186,7 +189,11 @@ async fn nothing_is_cut_and_nothing_is_lost() {
     for id in jobs {
         let job = queue.wait(id.parse().unwrap()).await.unwrap();
         assert_eq!(job.status, JobStatus::Completed);
-        assert_eq!(queue.attempts(job.id).await.unwrap().len(), 1, "none was begun twice");
+        assert_eq!(
+            queue.attempts(job.id).await.unwrap().len(),
+            1,
+            "none was begun twice"
+        );
     }
     assert!(again.end().success());
 }
@@ -205,7 +212,10 @@ async fn a_second_signal_hurries() {
     }
     serving.signal(libc::SIGTERM);
     // The first was heard once nobody is served any more.
-    while tokio::net::TcpStream::connect(serving.address).await.is_ok() {
+    while tokio::net::TcpStream::connect(serving.address)
+        .await
+        .is_ok()
+    {
         tokio::task::yield_now().await;
     }
     assert!(serving.end().success());
@@ -255,10 +265,11 @@ async fn tokens_are_made_listed_and_revoked() {
 /// Whether a file below this folder has these bytes in it.
 fn holds(folder: &Path, bytes: &[u8]) -> bool {
     let entries = std::fs::read_dir(folder).expect("it can be read");
-    entries.map(|entry| entry.expect("it can be read").path()).any(|path| match path.is_dir() {
-        true => holds(&path, bytes),
-        false => std::fs::read(&path).is_ok_and(|text| {
-            text.windows(bytes.len()).any(|window| window == bytes)
-        }),
-    })
+    entries
+        .map(|entry| entry.expect("it can be read").path())
+        .any(|path| match path.is_dir() {
+            true => holds(&path, bytes),
+            false => std::fs::read(&path)
+                .is_ok_and(|text| text.windows(bytes.len()).any(|window| window == bytes)),
+        })
 }

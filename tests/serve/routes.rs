@@ -33,7 +33,9 @@ fn references(document: &Value, value: &Value) {
                 let pointer = reference.strip_prefix('#').expect("it stays within");
                 assert!(document.pointer(pointer).is_some(), "{reference}");
             }
-            fields.values().for_each(|value| references(document, value));
+            fields
+                .values()
+                .for_each(|value| references(document, value));
         }
         Value::Array(items) => items.iter().for_each(|value| references(document, value)),
         _ => {}

@@ -64,7 +64,9 @@ pub async fn start(wanted: Wanted) -> Running {
     let package = skillhost::skill::Package::read(behaviours_path(), 64 << 20);
     let package = package.expect("it was built");
     let loaded = host.load_package(package.clone()).await.expect("it loads");
-    let installed = skills.library().install(&package, loaded.description(), false);
+    let installed = skills
+        .library()
+        .install(&package, loaded.description(), false);
     installed.expect("it can be installed");
     let built = Service::builder(Arc::new(skills.clone()), queue.clone())
         .skills(skills.clone())
@@ -134,4 +136,3 @@ impl Running {
 pub fn behaviour(tool: &str, input: Value) -> Value {
     json!({"skill": "behaviours", "tool": tool, "input": input})
 }
-

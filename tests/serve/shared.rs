@@ -40,7 +40,14 @@ async fn either_process_answers_for_the_others_jobs_and_events() {
     }
     // A token that is made through the database opens both.
     let create = [
-        "tokens", "create", "--database", &url, "--tenant", "acme", "--scope", "jobs",
+        "tokens",
+        "create",
+        "--database",
+        &url,
+        "--tenant",
+        "acme",
+        "--scope",
+        "jobs",
     ];
     let token = home.run(&create).trim().to_owned();
     for client in [one, two] {

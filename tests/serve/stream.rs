@@ -43,7 +43,11 @@ async fn whoever_comes_back_misses_nothing() {
     let event = events.next().await.unwrap();
     assert_eq!((event.id, &*event.kind), (Some(last + 1), "submitted"));
     assert_eq!(event.data["job"], *second);
-    let batch = server.client().get("/v1/events?after=0&limit=2").await.json();
+    let batch = server
+        .client()
+        .get("/v1/events?after=0&limit=2")
+        .await
+        .json();
     assert_eq!(batch["events"].as_array().unwrap().len(), 2);
     assert_eq!(batch["cursor"], 2);
     assert_eq!(batch["has_more"], true);
@@ -71,9 +75,14 @@ async fn a_cursor_that_has_fallen_off_is_told_so() {
         .get("/v1/events/stream?after=0")
         .await
         .problem(410, "cursor-gone");
-    let batch = client.get(&format!("/v1/events?after={}", oldest - 1)).await;
+    let batch = client
+        .get(&format!("/v1/events?after={}", oldest - 1))
+        .await;
     assert_eq!(batch.json()["events"], json!([]));
-    client.get("/v1/events?after=-1").await.problem(400, "invalid-request");
+    client
+        .get("/v1/events?after=-1")
+        .await
+        .problem(400, "invalid-request");
     server.end().await;
 }
 

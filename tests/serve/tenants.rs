@@ -107,7 +107,10 @@ async fn try_operation(
     if path.contains("{id}") {
         paths.extend(things.ids().map(|id| path.replace("{id}", id)));
     } else {
-        paths.push(path.replace("{name}", MARK).replace("{skill}", "behaviours"));
+        paths.push(
+            path.replace("{name}", MARK)
+                .replace("{skill}", "behaviours"),
+        );
     }
     for asked in paths {
         if is_stream {
@@ -204,7 +207,9 @@ async fn the_last_event_of_what_is_removed_is_its_owners() {
     let kinds = async |client: &Client| {
         let batch = client.get("/v1/events?limit=1000").await.json();
         let events = batch["events"].as_array().unwrap().clone();
-        let of_it = events.into_iter().filter(|event| event["job"] == *things.dead);
+        let of_it = events
+            .into_iter()
+            .filter(|event| event["job"] == *things.dead);
         of_it.map(|event| event["kind"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(kinds(&acme).await, ["discarded"]);
@@ -223,7 +228,12 @@ async fn an_administrator_of_one_tenant_reads_no_other_tenants_jobs() {
         let path = format!("/v1/jobs/{id}");
         other.get(&path).await.problem(404, "not-found");
     }
-    for path in ["/v1/jobs", "/v1/dead-letters/export", "/v1/schedules", "/v1/events"] {
+    for path in [
+        "/v1/jobs",
+        "/v1/dead-letters/export",
+        "/v1/schedules",
+        "/v1/events",
+    ] {
         assert!(!other.get(path).await.text().contains(MARK), "{path}");
     }
     server.end().await;

@@ -36,7 +36,11 @@ async fn a_closed_door_lets_nobody_in_without_a_token() {
         ..Wanted::default()
     })
     .await;
-    server.client().get("/v1/jobs").await.problem(401, "unauthorized");
+    server
+        .client()
+        .get("/v1/jobs")
+        .await
+        .problem(401, "unauthorized");
     server.end().await;
 }
 
@@ -75,10 +79,19 @@ async fn a_token_is_good_for_its_scopes_and_its_time() {
     let echo = behaviour("echo", json!({}));
     client.post("/v1/executions", echo.clone()).await.json();
     client.get("/v1/skills").await.json();
-    for path in ["/v1/jobs", "/v1/approvals", "/v1/policy", "/v1/queues", "/metrics"] {
+    for path in [
+        "/v1/jobs",
+        "/v1/approvals",
+        "/v1/policy",
+        "/v1/queues",
+        "/metrics",
+    ] {
         client.get(path).await.problem(403, "missing-scope");
     }
-    client.post("/v1/jobs", echo).await.problem(403, "missing-scope");
+    client
+        .post("/v1/jobs", echo)
+        .await
+        .problem(403, "missing-scope");
     let skill = client.request("DELETE", "/v1/skills/behaviours", "");
     client.send(skill).await.problem(403, "missing-scope");
     let tokens = server.service.tokens();
@@ -123,11 +136,22 @@ async fn pages_and_names_of_strangers_are_not_answered() {
     for host in ["localhost:80", "127.0.0.1", "[::1]:1", "skills.example.com"] {
         ask(host, None).await.json();
     }
-    for host in ["evil.example", "evil.example:7411", "127.0.0.1.evil.example"] {
+    for host in [
+        "evil.example",
+        "evil.example:7411",
+        "127.0.0.1.evil.example",
+    ] {
         ask(host, None).await.problem(403, "foreign-origin");
     }
-    for origin in ["null", "https://evil.example", "http://app.example.com", "https://localhost"] {
-        ask("localhost", Some(origin)).await.problem(403, "foreign-origin");
+    for origin in [
+        "null",
+        "https://evil.example",
+        "http://app.example.com",
+        "https://localhost",
+    ] {
+        ask("localhost", Some(origin))
+            .await
+            .problem(403, "foreign-origin");
     }
     let allowed = ask("localhost", Some("https://app.example.com")).await;
     allowed.json();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::header::ACCEPT;
 use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -16,9 +16,9 @@ use super::idempotency::once;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream;
+use crate::execution::Rejection;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
-use crate::execution::Rejection;
 use crate::{Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
@@ -138,7 +138,9 @@ pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Resul
     match execute.can_execute(request).refusal {
         None => Ok(()),
         Some(failure) => match &failure.cause {
-            Cause::Rejected { retry_at: Some(_), .. }
+            Cause::Rejected {
+                retry_at: Some(_), ..
+            }
             | Cause::Rejected {
                 reason: Rejection::Approval,
                 ..

@@ -51,7 +51,10 @@ impl IdempotencyKey {
         }
         // A structured field's string has quotes around it; many clients leave them out.
         let text = value.to_str().unwrap_or_default().trim();
-        let key = match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        let key = match text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+        {
             Some(inside) if !inside.contains(['"', '\\']) => inside,
             Some(_) => return invalid("the `Idempotency-Key` has quotes or backslashes in it"),
             None => text,
@@ -136,7 +139,7 @@ where
         return before(queue, &name, &claim.request).await;
     }
     // Given up where this is dropped in the middle: then nothing was answered.
-    let mut claim = Claim {
+    let claim = Claim {
         queue: queue.clone(),
         name,
         kept: Some(claim),
@@ -203,7 +206,9 @@ impl Claim {
     }
 
     async fn renew(&self) {
-        let Some(kept) = self.kept.clone() else { return };
+        let Some(kept) = self.kept.clone() else {
+            return;
+        };
         let until = Some(self.queue.now() + CLAIM);
         if let Err(error) = self.put(kept, until).await {
             tracing::warn!(%error, "a claim on an idempotency key cannot be renewed");
@@ -216,7 +221,9 @@ impl Claim {
         until: Option<chrono::DateTime<chrono::Utc>>,
     ) -> Result<(), QueueError> {
         let name = self.name.clone();
-        self.queue.put_note(KIND, &Note { name, value, until }).await
+        self.queue
+            .put_note(KIND, &Note { name, value, until })
+            .await
     }
 
     /// Keeps what was answered. What may pass by itself is not kept: the request can come again.
@@ -306,7 +313,13 @@ mod tests {
         assert_eq!(of(&[]).unwrap(), None);
         assert_eq!(of(&["\"a b\""]).unwrap().as_deref(), Some("a b"));
         assert_eq!(of(&["8e03978e"]).unwrap().as_deref(), Some("8e03978e"));
-        for bad in [&["a", "b"][..], &[""], &["\"\""], &[&"x".repeat(256)], &["\"a\"b\""]] {
+        for bad in [
+            &["a", "b"][..],
+            &[""],
+            &["\"\""],
+            &[&"x".repeat(256)],
+            &["\"a\"b\""],
+        ] {
             assert!(of(bad).is_err(), "{bad:?}");
         }
     }

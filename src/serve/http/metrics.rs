@@ -16,8 +16,8 @@ use super::problem::{Problem, ProblemKind};
 use crate::execution::BoxFuture;
 use crate::queue::{JobStatus, Queue};
 use crate::{
-    Admission, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
-    Status,
+    Admission, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
+    Resolution, Status,
 };
 
 /// The most skills, or queues, with series of their own; what comes after them is counted together.
@@ -46,7 +46,7 @@ struct Inner {
 }
 
 /// Histograms from 100 µs to about 100 s.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Seconds;
 
 impl MetricConstructor<Histogram> for Seconds {
@@ -65,7 +65,11 @@ impl Metrics {
             executions.clone(),
         );
         let running = Gauge::default();
-        registry.register("executions_running", "Executions under way", running.clone());
+        registry.register(
+            "executions_running",
+            "Executions under way",
+            running.clone(),
+        );
         let run = Family::new_with_constructor(Seconds);
         registry.register(
             "execution_run_seconds",

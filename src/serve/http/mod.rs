@@ -134,7 +134,9 @@ fn routes() -> OpenApiRouter<Service> {
 async fn explained(request: Request, next: axum::middleware::Next) -> Response {
     let response = next.run(request).await;
     if response.status() != StatusCode::METHOD_NOT_ALLOWED
-        || response.headers().contains_key(axum::http::header::CONTENT_TYPE)
+        || response
+            .headers()
+            .contains_key(axum::http::header::CONTENT_TYPE)
     {
         return response;
     }

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
@@ -103,10 +105,16 @@ impl ToSchema for Digest {}
 impl PartialSchema for LimitOverrides {
     fn schema() -> RefOr<Schema> {
         let known = serde_json::to_value(Limits::default()).unwrap_or_default();
-        let names = known.as_object().into_iter().flatten().map(|(name, _)| name);
+        let names = known
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name);
         // The stack is set for the whole host.
         let mut schema = ObjectBuilder::new()
-            .description(Some("Limits that are asked for; what is left out is not asked for."))
+            .description(Some(
+                "Limits that are asked for; what is left out is not asked for.",
+            ))
             .additional_properties(Some(AdditionalProperties::FreeForm(false)));
         for name in names.filter(|name| *name != "stack_bytes") {
             let whole = ObjectBuilder::new()
@@ -143,8 +151,13 @@ impl ToSchema for LimitOverrides {}
 pub(super) struct Idempotent {
     /// Makes the request one that can be sent again: a second one with this key is answered as the
     /// first was, for a day. With another body it is refused (422); while the first goes on, too (409).
-    #[param(rename = "idempotency-key", min_length = 1, max_length = 255,
-        pattern = "^[a-zA-Z0-9_-]+$", required = false)]
+    #[param(
+        rename = "idempotency-key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[a-zA-Z0-9_-]+$",
+        required = false
+    )]
     key: Option<String>,
 }
 
@@ -164,7 +177,9 @@ impl Served {
 
     /// The answer with it.
     pub fn answer(&self) -> Response {
-        let bytes = self.bytes.get_or_init(|| document(&self.api).to_string().into());
+        let bytes = self
+            .bytes
+            .get_or_init(|| document(&self.api).to_string().into());
         answer(bytes.clone())
     }
 }

@@ -36,7 +36,9 @@ impl<C> Patient<C> {
             return wrote;
         }
         let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(waiting.as_mut().poll(context));
         let slow = "the other end takes nothing";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow)))

@@ -203,7 +203,10 @@ impl Problem {
     pub fn not_found(what: &str, name: impl std::fmt::Display) -> Self {
         let name = name.to_string();
         let name = crate::text::shortened(&name, 200);
-        Problem::new(ProblemKind::NotFound, format!("there is no {what} `{name}`"))
+        Problem::new(
+            ProblemKind::NotFound,
+            format!("there is no {what} `{name}`"),
+        )
     }
 
     /// Points at what is wrong in the body.
@@ -350,7 +353,10 @@ impl From<HostError> for Problem {
     fn from(error: HostError) -> Self {
         // It may name files of the host: for the log alone.
         tracing::error!(%error, "the host is broken");
-        Problem::new(ProblemKind::Internal, "the host is broken; its log says why")
+        Problem::new(
+            ProblemKind::Internal,
+            "the host is broken; its log says why",
+        )
     }
 }
 
@@ -436,7 +442,11 @@ mod tests {
         let answer = Problem::from(failure).into_response();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(answer.headers()[CONTENT_TYPE], PROBLEM_JSON);
-        let wait: u64 = answer.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+        let wait: u64 = answer.headers()[RETRY_AFTER]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!((29..=30).contains(&wait));
     }
 

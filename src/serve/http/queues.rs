@@ -26,10 +26,7 @@ pub(super) struct QueueList {
     get, path = "/v1/queues", tag = "queues",
     responses((status = 200, description = "The queues", body = QueueList))
 )]
-pub(super) async fn list(
-    State(service): State<Service>,
-    asks: Asks,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<Response, Problem> {
     asks.need(Scope::Administer)?;
     let queues = service.inner.queue.scopes(ScopeKind::Queue).await?;
     Ok(Answer(QueueList { queues }).into_response())
@@ -102,9 +99,9 @@ pub(super) async fn change(
         return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/concurrency"));
     }
     let queue = &service.inner.queue;
-    let rate = change.rate.map(|rate| {
-        rate.map(|rate| (rate.count, Duration::from_millis(rate.period_ms)))
-    });
+    let rate = change
+        .rate
+        .map(|rate| rate.map(|rate| (rate.count, Duration::from_millis(rate.period_ms))));
     let bounds = Bounds {
         concurrency: change.concurrency,
         rate,

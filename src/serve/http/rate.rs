@@ -78,9 +78,9 @@ impl<K: Hash + Eq + Clone> Rate<K> {
         if self.asked.fetch_add(1, Ordering::Relaxed) % TIDY == TIDY - 1 {
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(key).map_err(|not_until| {
-            not_until.wait_time_from(DefaultClock::default().now())
-        })
+        self.limiter
+            .check_key(key)
+            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 }
 

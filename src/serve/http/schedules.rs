@@ -88,10 +88,7 @@ pub(super) struct ScheduleList {
     get, path = "/v1/schedules", tag = "schedules",
     responses((status = 200, description = "The schedules", body = ScheduleList))
 )]
-pub(super) async fn list(
-    State(service): State<Service>,
-    asks: Asks,
-) -> Result<Response, Problem> {
+pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
     let schedules = service.inner.queue.schedules().await?;
     let own = schedules
@@ -125,7 +122,11 @@ fn utc() -> String {
 }
 
 /// The schedule of this name that the caller may see.
-async fn find(service: &Service, caller: &Caller, name: &str) -> Result<Option<Recurring>, Problem> {
+async fn find(
+    service: &Service,
+    caller: &Caller,
+    name: &str,
+) -> Result<Option<Recurring>, Problem> {
     let full = full_name(caller.tenant(), name);
     let schedules = service.inner.queue.schedules().await?;
     let found = schedules.into_iter().find(|one| one.name == full);

@@ -12,8 +12,8 @@ pub struct Settings {
     pub body_bytes: usize,
     /// The most bytes of an uploaded skill as it is sent; 128 MiB unless set.
     pub upload_bytes: usize,
-    /// The most bytes of bodies that are being read or worked on at once, over all requests; 512 MiB
-    /// unless set. A request that does not fit any more is answered with 503.
+    /// The most bytes of bodies that are being read at once, over all requests; 512 MiB unless set. A
+    /// request that does not fit any more is answered with 503.
     pub bodies_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,

@@ -175,10 +175,8 @@ pub(super) async fn install(
     }
     let loaded = skills.host().load_package(package.clone()).await?;
     let library = skills.library().clone();
-    let installed = blocking(move || {
-        library.install(&package, loaded.description(), how.replace)
-    })
-    .await??;
+    let installed =
+        blocking(move || library.install(&package, loaded.description(), how.replace)).await??;
     skills.refresh().await?;
     tracing::info!(
         skill = installed.name, version = installed.version, digest = %installed.digest,
@@ -214,7 +212,9 @@ pub(super) async fn remove(
     let removed = blocking(move || library.remove(&skill)).await??;
     skills.refresh().await?;
     tracing::info!(
-        skill = removed.name, version = removed.version, by = asks.caller.name(),
+        skill = removed.name,
+        version = removed.version,
+        by = asks.caller.name(),
         "a skill was removed"
     );
     Ok(Answer(removed).into_response())

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::{Measured, Metrics};
 use super::rate::Rates;
 use super::settings::Settings;
-use crate::{Execute, InstalledSkills};
 use crate::execution::HostError;
 use crate::queue::Queue;
 use crate::queue::callback::{CallbackSettings, Callbacks};
 use crate::serve::token::Tokens;
+use crate::{Execute, InstalledSkills};
 
 /// What the door for HTTP is made of: see [`router`](super::router()).
 ///

@@ -35,10 +35,7 @@ pub(super) struct OwnStatistics {
     get, path = "/v1/statistics", tag = "statistics",
     responses((status = 200, description = "How many jobs there are", body = OwnStatistics))
 )]
-pub(super) async fn own(
-    State(service): State<Service>,
-    asks: Asks,
-) -> Result<Response, Problem> {
+pub(super) async fn own(State(service): State<Service>, asks: Asks) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
     let counts = service.inner.queue.counts_of(caller.tenant()).await?;
     Ok(Answer(OwnStatistics {
@@ -122,7 +119,9 @@ fn without_values(mut policy: Value) -> Value {
     };
     for skill in skills.values_mut() {
         for kind in ["environment", "config", "secrets"] {
-            let Some(values) = skill.get_mut("grants").and_then(|grants| grants.get_mut(kind))
+            let Some(values) = skill
+                .get_mut("grants")
+                .and_then(|grants| grants.get_mut(kind))
             else {
                 continue;
             };

@@ -90,11 +90,7 @@ impl http_body::Body for Events {
     }
 }
 
-fn answer(
-    service: &Service,
-    received: Received,
-    sender: AbortHandle,
-) -> Response {
+fn answer(service: &Service, received: Received, sender: AbortHandle) -> Response {
     let every = service.inner.settings.keep_alive;
     let mut keep_alive = interval_at(tokio::time::Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,20 +137,11 @@ pub(super) fn execution(service: &Service, request: ExecutionRequest) -> Respons
         };
         let _ = sender.send(last);
     });
-    answer(
-        service,
-        Received::Execution(received),
-        task.abort_handle(),
-    )
+    answer(service, Received::Execution(received), task.abort_handle())
 }
 
 /// Follows the events of jobs after a cursor.
-pub(super) fn jobs(
-    service: &Service,
-    caller: &Caller,
-    after: i64,
-    only: Option<Uuid>,
-) -> Response {
+pub(super) fn jobs(service: &Service, caller: &Caller, after: i64, only: Option<Uuid>) -> Response {
     let (sender, received) = mpsc::channel(1);
     let queue = service.inner.queue.clone();
     let stopping = service.inner.stopping.clone();

@@ -5,8 +5,8 @@ use std::future;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, NoteRow, PolicyRow, Row, Rows,
-    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, NoteRow, Place, PolicyRow, Row,
+    Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::Sqlite;
 use crate::queue::counters::{Counter, Tally};

@@ -13,8 +13,8 @@ use super::super::{
 };
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
-use super::notes::{NOTE, note};
 use super::lines::{SCOPE, scope};
+use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
 use crate::queue::job::JobStatus;

@@ -321,7 +321,11 @@ pub(crate) async fn batch(
             }
             ready.push(job);
         }
-        let ids = key.map(|key| (0..ready.len()).map(|place| key.job(caller, place)).collect());
+        let ids = key.map(|key| {
+            (0..ready.len())
+                .map(|place| key.job(caller, place))
+                .collect()
+        });
         let jobs = store(&service, asks.trace, ready, ids).await?;
         let mut response = Answer(AcceptedBatch { jobs }).into_response();
         *response.status_mut() = StatusCode::ACCEPTED;
