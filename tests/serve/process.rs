@@ -111,8 +111,9 @@ async fn one_command_serves_executions_jobs_and_schedules() {
     client.post("/v1/executions", echo.clone()).await.json();
     let job = client.post("/v1/jobs", echo).await.json();
     let id = job["id"].as_str().unwrap();
-    let result = client.get(&format!("/v1/jobs/{id}/result?wait_ms=60000"));
-    assert_eq!(result.await.json()["status"], "success");
+    let path = format!("/v1/jobs/{id}/result?wait_ms=60000");
+    let result = client.get(&path).await;
+    assert_eq!(result.json()["status"], "success");
     assert!(serving.end().success());
 }
 
