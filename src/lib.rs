@@ -59,9 +59,7 @@ pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
-mod installed_stub;
-pub use host::{Host, HostBuilder, LoadError, Skill};
-pub use installed_stub::InstalledSkills;
+pub use host::{Host, HostBuilder, InstalledSkills, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
 pub use policy::Policy;
 pub use sandbox::{

@@ -13,6 +13,7 @@ use super::inspect::InspectArgs;
 use super::install::InstallArgs;
 use super::jobs::JobsArgs;
 use super::list::ListArgs;
+use super::mcp::McpArgs;
 use super::new::NewArgs;
 use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
@@ -81,6 +82,7 @@ pub enum Command {
     Policy(PolicyArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
+    Mcp(McpArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
     Serve(Box<ServeArgs>),

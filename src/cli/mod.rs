@@ -36,13 +36,13 @@ mod doctor;
 mod policy;
 
 mod database;
-mod packages;
 
 mod jobs;
 mod queues;
 mod schedules;
 mod worker;
 
+mod mcp;
 mod serve;
 mod tokens;
 
@@ -60,6 +60,7 @@ use policy::PolicyFile;
 pub use host::COMPILE_COMPONENT;
 
 /// What every command is given.
+#[derive(Clone)]
 struct Session {
     console: Console,
     home: Option<std::path::PathBuf>,
@@ -103,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::policy(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
+        Command::Mcp(args) => mcp::mcp(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
         Command::Serve(args) => serve::serve(*args, &session),

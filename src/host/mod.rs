@@ -2,6 +2,7 @@
 
 mod admission;
 mod builder;
+mod installed;
 mod load;
 mod skill;
 
@@ -25,6 +26,7 @@ use crate::skill::{Digest, SkillRef};
 use admission::Admitted;
 use builder::Before;
 pub use builder::{HostBuilder, Refusal};
+pub use installed::{InstalledSkills, InstalledSkillsBuilder, ListedSkill, Listing};
 pub use load::LoadError;
 pub use skill::Skill;
 use skill::Skills;
@@ -267,8 +269,26 @@ impl Execute for Host {
     }
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        let skills = self.inner.skills.load();
-        let Some(skill) = skills.find(&request.skill) else {
+        self.resolve_in(request, self.inner.skills.load().find(&request.skill))
+    }
+}
+
+impl Host {
+    /// What a request comes to that means the skill of this digest.
+    fn resolve_as(
+        &self,
+        request: &ExecutionRequest,
+        digest: &Digest,
+    ) -> Result<Resolution, Failure> {
+        self.resolve_in(request, self.inner.skills.load().by_digest.get(digest))
+    }
+
+    fn resolve_in(
+        &self,
+        request: &ExecutionRequest,
+        skill: Option<&Skill>,
+    ) -> Result<Resolution, Failure> {
+        let Some(skill) = skill else {
             return Err(admission::not_loaded(request));
         };
         let tool = skill.tool_index(request.tool.as_deref())?;

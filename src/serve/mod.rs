@@ -9,6 +9,7 @@ mod token;
 
 #[cfg(feature = "serve")]
 mod http;
+pub mod mcp;
 
 pub use caller::{Caller, Scope, Scopes, Tenancy, UnknownScope};
 #[cfg(feature = "serve")]

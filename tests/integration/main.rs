@@ -28,6 +28,8 @@ mod child;
 mod compiling;
 mod loading;
 
+mod installed;
+
 mod doctor;
 
 mod tidy;

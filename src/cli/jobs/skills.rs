@@ -6,17 +6,17 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use skillhost::queue::{Due, NewJob};
-use skillhost::skill::{Package, SkillRef};
+use skillhost::skill::{Package, Packages, SkillRef};
 use skillhost::{ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
+use crate::cli::explain;
 use crate::cli::grants::Typed;
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
-use crate::cli::packages::Packages;
 use crate::cli::run::Asked;
 
 /// Loads the skills of jobs, and checks jobs against them.
@@ -149,7 +149,8 @@ impl<'s> Skills<'s> {
                 .get(typed)
                 .and_then(|known| known.package.as_ref())
             {
-                self.packages.keep(package, SystemTime::from(until))?;
+                let kept = self.packages.keep(package, SystemTime::from(until));
+                kept.map_err(explain::library)?;
             }
         }
         Ok(())
