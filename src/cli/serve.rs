@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use skillhost::queue::{Queue, Worker};
-use skillhost::serve::{self, Server, Service};
+use skillhost::serve::mcp::{HttpSettings, McpServer, McpSettings, Tasks};
+use skillhost::serve::{self, Router, Server, Service};
 use skillhost::skill::Packages;
 use skillhost::{Execute, InstalledSkills, parse_duration};
 use tokio::net::TcpListener;
@@ -152,6 +153,7 @@ async fn run(
 ) -> anyhow::Result<Exit> {
     let counted = signals()?;
     let queue = args.database.open(session).await?;
+    let mcp = mcp(args, &skills, Arc::clone(&guarded), queue.clone());
     let service = service(args, skills, guarded, queue.clone())?;
     let listener = listen(args, &service).await?;
     let address = listener.local_addr()?;
@@ -171,7 +173,8 @@ async fn run(
         }
     };
     let hurry = || at_least(counted.clone(), 2);
-    let router = serve::router(&service);
+    let others = Router::new().route_service("/mcp", mcp.http(at_mcp(args, &service)));
+    let router = serve::guarded(&service, others);
     let server = Server::new(service.clone(), router).grace(args.grace);
     // On standard output, for whoever started it with port 0.
     print(format_args!("listening on http://{address}\n"))?;
@@ -224,6 +227,30 @@ fn service(
         builder = builder.closed();
     }
     Ok(builder.build().map_err(|error| explain::host(&error))?)
+}
+
+/// The door for MCP, whose tasks the worker does with all other jobs.
+fn mcp(
+    args: &ServeArgs,
+    skills: &InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    queue: Queue,
+) -> McpServer {
+    let mut settings = McpSettings::default();
+    settings.concurrent_calls = args.concurrency as usize;
+    McpServer::builder(guarded, skills.clone())
+        .settings(settings)
+        .tasks(Tasks::new(queue))
+        .build()
+}
+
+/// Hosts and origins are looked at before a request comes there.
+fn at_mcp(args: &ServeArgs, service: &Service) -> HttpSettings {
+    let mut settings = HttpSettings::default();
+    settings.hosts = Vec::new();
+    settings.origins = args.origin.clone();
+    settings.stop = service.stopping();
+    settings
 }
 
 fn addresses(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {

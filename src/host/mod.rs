@@ -271,6 +271,10 @@ impl Execute for Host {
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         self.resolve_in(request, self.inner.skills.load().find(&request.skill))
     }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        Host::can_execute(self, request)
+    }
 }
 
 impl Host {
@@ -298,10 +302,6 @@ impl Host {
             tool,
             limits: self.limits(request, Some(skill)),
         })
-    }
-
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        Host::can_execute(self, request)
     }
 }
 

@@ -14,8 +14,8 @@ pub mod mcp;
 pub use caller::{Caller, Scope, Scopes, Tenancy, UnknownScope};
 #[cfg(feature = "serve")]
 pub use http::{
-    NoTraceParent, PROBLEM_JSON, Peer, Problem, ProblemKind, Server, Service, ServiceBuilder,
-    Settings, Stopped, TraceParent, document, guarded, router,
+    NoTraceParent, PROBLEM_JSON, Peer, Problem, ProblemKind, Router, Server, Service,
+    ServiceBuilder, Settings, Stopped, TraceParent, document, guarded, router,
 };
 #[cfg(feature = "serve")]
 pub use token::{NewToken, Token, TokenError, TokenInfo, Tokens, Unauthorized};

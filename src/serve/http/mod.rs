@@ -27,7 +27,6 @@ mod trace;
 use std::any::Any;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::header::ALLOW;
 use axum::http::{HeaderValue, StatusCode};
@@ -38,6 +37,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use axum::Router;
 pub use guard::Peer;
 pub use listen::{Server, Stopped};
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind};

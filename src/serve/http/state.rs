@@ -87,6 +87,11 @@ impl Service {
         &self.inner.settings
     }
 
+    /// Cancelled once [`stop`](Service::stop) was called.
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
     /// Says that no more requests should come: it is not ready any more, and event streams end, so
     /// that their clients go elsewhere.
     pub fn stop(&self) {

@@ -1,5 +1,10 @@
 //! Calling a tool.
 
+#![expect(
+    deprecated,
+    reason = "log records are deprecated in the current revision, and still wanted by clients"
+)]
+
 use std::sync::Arc;
 
 use rmcp::ErrorData;

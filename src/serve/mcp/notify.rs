@@ -1,5 +1,10 @@
 //! What a tool says while it runs, told to the client as it comes.
 
+#![expect(
+    deprecated,
+    reason = "log records are deprecated in the current revision, and still wanted by clients"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,10 +125,6 @@ async fn tell(wanted: Wanted, mut notes: mpsc::Receiver<Note>, peer: Peer<RoleSe
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "older clients, and the current revision's level in a request, still have it"
-)]
 async fn log(
     peer: &Peer<RoleServer>,
     logger: &str,

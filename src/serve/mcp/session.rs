@@ -1,5 +1,10 @@
 //! One client's session: what the protocol asks, answered from what is offered.
 
+#![expect(
+    deprecated,
+    reason = "log records are deprecated in the current revision, and still wanted by clients"
+)]
+
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -134,10 +139,6 @@ fn page<T>(
     Ok((page, next))
 }
 
-#[expect(
-    deprecated,
-    reason = "clients of older revisions still set a level for log records"
-)]
 fn capabilities(server: &Inner) -> ServerCapabilities {
     let builder = ServerCapabilities::builder()
         .enable_logging()
