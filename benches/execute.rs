@@ -1,5 +1,6 @@
 //! What `Host::execute` adds to a bare wasmtime call: the same component, the same engine settings,
-//! a fresh instance each time, on one thread and on two.
+//! a fresh instance each time, on one thread and on two; and what all guards of the policy add to
+//! that.
 //!
 //! `cargo bench --bench execute`, with `-- --smoke` to see only whether it works.
 
@@ -8,9 +9,12 @@ mod bare;
 mod support;
 
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::skillhost::{ExecutionRequest, Host, Skill, Status};
+use ::skillhost::policy::guard::Guards;
+use ::skillhost::{Control, Execute, ExecutionRequest, Host, Skill, Status};
 use bare::Stops;
 use wasmtime::component::Component;
 
@@ -20,6 +24,7 @@ fn main() {
     let path = support::guest();
     let host = Host::builder().build().expect("the host can be set up");
     let skill = host.load_blocking(&path).expect("the guest loads");
+    let guarded = guarded(&path);
     let engine = bare::engine(Stops::ByFuel, true);
     let component = Component::from_file(&engine, &path).expect("the guest compiles");
     let pre = bare::link(&engine, &component);
@@ -33,6 +38,7 @@ fn main() {
     let (batches, batch) = (support::rounds(200), 100);
     let mut ours = Vec::new();
     let mut floor = Vec::new();
+    let mut with_guards = Vec::new();
     runtime.block_on(async {
         for _ in 0..batches {
             let began = Instant::now();
@@ -45,14 +51,22 @@ fn main() {
                 execute(&host, &skill).await;
             }
             ours.push(began.elapsed() / batch);
+            let began = Instant::now();
+            for _ in 0..batch {
+                execute_guarded(&*guarded, &skill).await;
+            }
+            with_guards.push(began.elapsed() / batch);
         }
     });
     let (ours, floor) = (support::median(&ours), support::median(&floor));
     let added = ours.saturating_sub(floor);
+    let with_guards = support::median(&with_guards);
+    let guards_added = with_guards.saturating_sub(ours);
     println!(
-        "one thread:  bare {} µs, execute {} µs",
+        "one thread:  bare {} µs, execute {} µs, with guards {} µs",
         support::us(floor),
-        support::us(ours)
+        support::us(ours),
+        support::us(with_guards)
     );
 
     // Two threads: how many a second.
@@ -62,7 +76,8 @@ fn main() {
         Duration::from_millis(500)
     };
     let mut ratios = Vec::new();
-    let mut best = (0.0_f64, 0.0_f64);
+    let mut guard_ratios = Vec::new();
+    let mut best = (0.0_f64, 0.0_f64, 0.0_f64);
     for _ in 0..if support::smoke() { 1 } else { 9 } {
         let floor = throughput(span, || {
             let (engine, pre, input) = (engine.clone(), pre.clone(), input.clone());
@@ -74,12 +89,22 @@ fn main() {
             let (host, skill) = (host.clone(), skill.clone());
             async move || execute(&host, &skill).await
         });
+        let with_guards = throughput(span, || {
+            let (guarded, skill) = (Arc::clone(&guarded), skill.clone());
+            async move || execute_guarded(&*guarded, &skill).await
+        });
         ratios.push(floor / ours);
-        best = (best.0.max(floor), best.1.max(ours));
+        guard_ratios.push(ours / with_guards);
+        best = (best.0.max(floor), best.1.max(ours), best.2.max(with_guards));
     }
     ratios.sort_by(f64::total_cmp);
     let ratio = ratios[ratios.len() / 2];
-    println!("two threads: bare {:.0}/s, execute {:.0}/s", best.0, best.1);
+    guard_ratios.sort_by(f64::total_cmp);
+    let guard_ratio = guard_ratios[guard_ratios.len() / 2];
+    println!(
+        "two threads: bare {:.0}/s, execute {:.0}/s, with guards {:.0}/s",
+        best.0, best.1, best.2
+    );
     println!(
         "{}",
         serde_json::json!({
@@ -90,7 +115,10 @@ fn main() {
             "bare_per_second_2": best.0.round(),
             "execute_per_second_2": best.1.round(),
             "ratio_2": support::ratio(ratio, 1.0),
-            "target": {"added_us": 3.0, "ratio_2": 1.25, "bare_us": [13, 15], "bare_per_second_2": 90_000},
+            "guards_added_us": support::us(guards_added),
+            "guards_per_second_2": best.2.round(),
+            "guards_ratio_2": support::ratio(guard_ratio, 1.0),
+            "target": {"added_us": 3.0, "ratio_2": 1.25, "guards_added_us": 3.0, "guards_ratio_2": 1.11, "bare_us": [13, 15], "bare_per_second_2": 90_000},
         })
     );
 }
@@ -99,6 +127,39 @@ async fn execute(host: &Host, skill: &Skill) {
     let request =
         ExecutionRequest::new(skill.digest(), serde_json::json!({"text": "to be"})).tool("echo");
     let result = host.execute(request).await.expect("the host works");
+    assert_eq!(result.status, Status::Success);
+    black_box(result);
+}
+
+/// A host of its own with all guards around it, and a policy that gives each of them something to do.
+fn guarded(path: &Path) -> Arc<dyn Execute> {
+    let policy = r#"
+        [general]
+        ceilings = { memory_bytes = "256MiB", fuel = 20_000_000_000 }
+        concurrency = { at_once = 500 }
+        rates.per_second = { at_most = 1_000_000, burst = 1_000_000 }
+        [each_tenant]
+        concurrency = { at_once = 100 }
+        rates.per_second = { at_most = 1_000_000, burst = 1_000_000 }
+        [each_skill.breaker]
+        [each_host.breaker]
+    "#;
+    let policy = policy.parse().expect("it is a policy");
+    let host = Host::builder()
+        .policy(policy)
+        .build()
+        .expect("the host can be set up");
+    host.load_blocking(path).expect("the guest loads");
+    let guards = Guards::new(host.current_policy().clone());
+    guards.around(Arc::new(host))
+}
+
+async fn execute_guarded(guarded: &dyn Execute, skill: &Skill) {
+    let request = ExecutionRequest::new(skill.digest(), serde_json::json!({"text": "to be"}))
+        .tool("echo")
+        .tenant("acme");
+    let ended = guarded.execute(request, Control::default()).await;
+    let result = ended.expect("the host works");
     assert_eq!(result.status, Status::Success);
     black_box(result);
 }

@@ -30,7 +30,8 @@ pub struct ResourceUsage {
     #[serde(rename = "run_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub run_time: Duration,
-    /// Time spent before the wall clock started, waiting for a free instance.
+    /// Time spent before the wall clock started, waiting for its turn by the policy, and for a free
+    /// instance.
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub waiting_time: Duration,

@@ -55,7 +55,11 @@ impl DatabaseArgs {
                 ))
                 .into());
             }
-            Some(path) => Database::File(Path::new(path).to_owned()),
+            Some(path) => {
+                let path = Path::new(path);
+                is_beside_something(path)?;
+                Database::File(path.to_owned())
+            }
         })
     }
 
@@ -84,6 +88,29 @@ impl DatabaseArgs {
         work: impl AsyncFnOnce(Queue, Interrupts) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         block_on(async |interrupts| work(self.open(session).await?, interrupts).await)
+    }
+}
+
+/// A file is made where it is not there; a folder only where nobody can have mistyped it.
+fn is_beside_something(path: &Path) -> anyhow::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => {
+            let message = format!(
+                "cannot keep jobs in `{}`: there is no folder `{}`",
+                path.display(),
+                folder.display()
+            );
+            Err(Complaint::usage(message)
+                .hint(format!(
+                    "make it first, if that is meant: `mkdir -p {}`",
+                    folder.display()
+                ))
+                .into())
+        }
+        _ => Ok(()),
     }
 }
 

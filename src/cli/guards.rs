@@ -8,7 +8,8 @@ use skillhost::policy::guard::Guards;
 
 use super::Session;
 
-/// The guards around what executes, going by the policy that holds now.
+/// The guards around what executes, going by the policy of the host that does so in the end, and by each
+/// that takes its place.
 ///
 /// # Errors
 /// Where what a guard keeps cannot be opened.

@@ -49,6 +49,8 @@ pub enum Kind {
     Compile,
     /// The compiled cache.
     Cache,
+    /// What the policy puts around an execution.
+    Guard,
     /// What the operator's policy says.
     Policy,
     /// The kernel and the hardware.
@@ -64,6 +66,7 @@ impl Kind {
             Kind::Isolation => "isolation",
             Kind::Compile => "compile",
             Kind::Cache => "cache",
+            Kind::Guard => "guard",
             Kind::Policy => "policy",
             Kind::Machine => "machine",
         }

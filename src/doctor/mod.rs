@@ -29,6 +29,7 @@ mod grants;
 
 mod cache;
 mod compile;
+mod guards;
 mod isolation;
 mod machine;
 
@@ -43,12 +44,13 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 6] = [
+const PROBES: [&[Probe]; 7] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
     compile::PROBES,
     cache::PROBES,
+    guards::PROBES,
     machine::PROBES,
 ];
 

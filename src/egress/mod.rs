@@ -6,6 +6,7 @@
 //! ignored, for they would connect to wherever they like.
 
 mod body;
+mod circuit;
 mod connect;
 #[cfg(feature = "postgres")]
 mod database;
@@ -18,6 +19,7 @@ mod send;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use body::{BoxError, RequestBody, ResponseBody};
 #[cfg(feature = "postgres")]
@@ -30,6 +32,7 @@ pub(crate) use rules::Rules;
 pub(crate) use send::Times;
 pub use tls::Roots;
 
+use crate::breaker::Breaker;
 use crate::execution::HostError;
 use crate::grant::Denial;
 
@@ -37,19 +40,24 @@ use crate::grant::Denial;
 pub(crate) struct Egress {
     names: NameServers,
     tls: tls::Tls,
+    breaker: Option<Arc<dyn Breaker<str>>>,
 }
 
 impl Egress {
+    /// Requests go to a host only where the breaker, if there is one, allows it.
+    ///
     /// # Errors
     /// Where a certificate that was to be added is none.
     pub fn new(
         names: NameServers,
         roots: Roots,
         certificates: &[Vec<u8>],
+        breaker: Option<Arc<dyn Breaker<str>>>,
     ) -> Result<Arc<Self>, HostError> {
         Ok(Arc::new(Egress {
             names,
             tls: tls::Tls::new(roots, certificates)?,
+            breaker,
         }))
     }
 }
@@ -61,6 +69,8 @@ pub(crate) enum EgressError {
     Denied(Box<Denial>),
     #[error("its host leads to no address that is granted")]
     AddressDenied(Box<Denial>),
+    #[error("its host failed too often lately")]
+    CircuitOpen(Duration),
     #[error("there is no such host")]
     NoSuchHost,
     #[error("its host could not be looked up")]

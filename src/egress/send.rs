@@ -49,6 +49,22 @@ impl Egress {
         times: Times,
     ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
         rules.admit(target).map_err(EgressError::Denied)?;
+        let held = self.ask(target, times)?;
+        let sent = self
+            .send_admitted(target, request, rules, meter, times)
+            .await;
+        held.record(&sent);
+        sent
+    }
+
+    async fn send_admitted(
+        &self,
+        target: &HttpTarget,
+        request: Request<RequestBody>,
+        rules: &Rules,
+        meter: &Arc<Meter>,
+        times: Times,
+    ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
         let patience = times.connect.unwrap_or(CONNECT);
         let connection = self.connect(target, rules, meter, patience).await?;
         let (mut sender, connection) = http1::Builder::new()

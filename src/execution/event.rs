@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Failure, SkillIdentity, Status};
-use crate::grant::Denial;
+use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::usage::ResourceUsage;
 
@@ -53,6 +53,10 @@ pub enum Event<'a> {
         tool: &'a str,
         /// The limits that apply.
         limits: &'a Limits,
+        /// What the skill may touch. Not in JSON: values of variables and of the configuration, which
+        /// may be secret, stand in it.
+        #[serde(skip)]
+        grants: &'a Grants,
     },
     /// Instantiation begins.
     Started,

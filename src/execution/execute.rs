@@ -4,14 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Cause, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity};
+use super::{
+    Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity,
+};
 use crate::grant::{Denial, Grants};
-use crate::limits::Limits;
+use crate::limits::{LimitOverrides, Limits};
 use crate::skill::{Description, SkillRef, Tool};
 use crate::usage::ResourceUsage;
 
@@ -26,6 +29,8 @@ pub struct Control {
     /// [rejected](crate::execution::Rejection::Approval) for want of that. The host itself asks
     /// nobody; this is for what wraps it.
     pub approved: bool,
+    /// How long it has waited for its turn already, before the host.
+    pub waited: Duration,
     /// What the request came to, where an outer guard has looked. No part of the interface.
     #[doc(hidden)]
     pub resolved: Option<Box<(Uuid, Resolution)>>,
@@ -98,6 +103,7 @@ impl Control {
         let resolution = resolution.or(self.resolution(&request));
         let usage = ResourceUsage {
             queue_wait: request.queue_wait,
+            waiting_time: self.waited,
             ..ResourceUsage::default()
         };
         let status = failure.status();
@@ -125,6 +131,7 @@ impl Control {
                 None => Limits::resolve(&Limits::ceiling(), &[&request.limits], &Limits::default()),
             },
             skill: resolution.map(|resolution| Arc::clone(&resolution.skill)),
+            clamped: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),
         }
@@ -218,6 +225,7 @@ pub trait Execute: Send + Sync {
                 Some(resolution) => Some(resolution.tool().name.clone()),
                 None => request.tool.clone(),
             },
+            clamped: Vec::new(),
             skill: resolution.map(|resolution| resolution.skill),
             grants: Grants::default(),
             from_policy: Grants::default(),
@@ -252,6 +260,10 @@ pub struct Resolution {
     pub(crate) tool: usize,
     /// The limits that would apply.
     pub limits: Limits,
+    /// The limits that the skill itself wishes for, where it does.
+    pub wished: Option<Arc<LimitOverrides>>,
+    /// Whether the request asks for a wall time of its own.
+    pub time_asked: bool,
 }
 
 impl Resolution {
@@ -268,6 +280,9 @@ pub struct Admission {
     pub refusal: Option<Failure>,
     /// The limits that would apply.
     pub limits: Limits,
+    /// The limits that are lower than what the request, or its skill, asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clamped: Vec<Clamped>,
     /// The skill, where it is loaded.
     pub skill: Option<Arc<SkillIdentity>>,
     /// The tool, where it could be determined.

@@ -278,10 +278,47 @@ impl Phase {
 pub enum Rejection {
     /// A grant does not fit what the skill declares, or cannot be given.
     Grant,
+    /// It asks for more than a ceiling of the policy's allows.
+    Ceiling,
     /// The tool runs only after somebody has approved it.
     Approval,
+    /// Too many have started lately.
+    Rate,
+    /// Too many are waiting.
+    QueueFull,
+    /// It waited for its turn for as long as one may.
+    WaitedTooLong,
+    /// The skill failed too often lately.
+    CircuitOpen,
     /// A hook of the embedder's said no.
     Hook,
+}
+
+impl Rejection {
+    /// The name in snake case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rejection::Grant => "grant",
+            Rejection::Ceiling => "ceiling",
+            Rejection::Approval => "approval",
+            Rejection::Rate => "rate",
+            Rejection::QueueFull => "queue_full",
+            Rejection::WaitedTooLong => "waited_too_long",
+            Rejection::CircuitOpen => "circuit_open",
+            Rejection::Hook => "hook",
+        }
+    }
+
+    /// Whether it passes by itself.
+    pub fn is_temporary(self) -> bool {
+        matches!(
+            self,
+            Rejection::Rate
+                | Rejection::QueueFull
+                | Rejection::WaitedTooLong
+                | Rejection::CircuitOpen
+        )
+    }
 }
 
 /// One frame of a guest's backtrace.

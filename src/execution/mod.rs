@@ -11,4 +11,4 @@ pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
 pub use request::{Attachment, ExecutionRequest};
-pub use result::{ExecutionResult, SkillIdentity, Status};
+pub use result::{Clamped, ExecutionResult, SkillIdentity, Status};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Attachment, Failure};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::skill::Digest;
 use crate::usage::ResourceUsage;
 
@@ -72,6 +72,9 @@ pub struct ExecutionResult {
     pub usage: ResourceUsage,
     /// The limits that applied.
     pub limits: Limits,
+    /// The limits that are lower than what the request, or its skill, asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clamped: Vec<Clamped>,
     /// The skill that ran; `None` where it was not loaded.
     #[cfg_attr(feature = "serve", schema(value_type = Option<SkillIdentity>))]
     pub skill: Option<Arc<SkillIdentity>>,
@@ -83,6 +86,19 @@ pub struct ExecutionResult {
     /// replaced.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stderr: String,
+}
+
+/// A limit that is lower than what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clamped {
+    /// Which one.
+    pub limit: Limit,
+    /// What was asked for, in its base unit: bytes, milliseconds, or a count.
+    pub asked: u64,
+    /// What applies.
+    pub allowed: u64,
+    /// What says so: a place in the policy, such as `tenants.acme.ceilings.memory_bytes`, or `host`.
+    pub rule: String,
 }
 
 /// Which skill it was.

@@ -64,7 +64,7 @@ pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
 pub use hint::{command, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
-pub(crate) use network::{address_denied, http_denied, socket_denied};
+pub(crate) use network::{address_denied, host_left_alone, http_denied, socket_denied};
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
 pub use target::{HostName, HttpTarget, Scheme, TargetError};
 pub use values::{

@@ -1,6 +1,7 @@
 //! Grants of the network: what is declared and granted, and what is said where something is not.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::hint::MAX_SHOWN;
 use super::{
@@ -137,6 +138,17 @@ pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
         subject: quoted(&format!("{} {target}", target.method())),
         reason: "no grant allows this request".into(),
         hint,
+    }
+}
+
+/// A request whose host failed too often lately.
+pub(crate) fn host_left_alone(target: &HttpTarget, wait: Duration) -> Denial {
+    let seconds = wait.as_secs() + 1;
+    Denial {
+        capability: Capability::Http,
+        subject: quoted(&format!("{} {target}", target.method())),
+        reason: "its host failed too often lately, and is left alone for a while".into(),
+        hint: format!("try again in {seconds} s; the policy says so in `each_host.breaker`"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What can be said of a request before it runs, and of an answer after.
 
 use super::{Host, Inner, Skill};
-use crate::execution::{Admission, Attachment, Cause, ExecutionRequest, Failure, Rejection};
+use crate::execution::{
+    Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
+};
 use crate::grant::{self, Denial, Grants, NO_GRANTS};
-use crate::limits::Limits;
+use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{openable, over_input, too_late};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
@@ -64,6 +66,7 @@ impl Host {
         Admission {
             refusal,
             limits,
+            clamped: self.clamped(&request.limits, skill.as_ref()),
             missing,
             grants,
             from_policy,
@@ -98,6 +101,32 @@ impl Host {
             ),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
+    }
+
+    /// Where the host's own ceiling is lower than what was asked for.
+    pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
+        let wished = skill.and_then(|skill| skill.inner.wished.as_deref());
+        let mut clamped = Vec::new();
+        if asked.is_empty() && wished.is_none() {
+            return clamped;
+        }
+        for limit in Limit::ASKED {
+            let asked = asked
+                .get(limit)
+                .or_else(|| wished.and_then(|wished| wished.get(limit)));
+            let allowed = self.inner.ceiling.get(limit);
+            if let Some(asked) = asked
+                && asked > allowed
+            {
+                clamped.push(Clamped {
+                    limit,
+                    asked,
+                    allowed,
+                    rule: "host".to_owned(),
+                });
+            }
+        }
+        clamped
     }
 
     /// Everything that can be said of a request before it waits for a slot. What is cheap to find

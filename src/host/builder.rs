@@ -210,7 +210,14 @@ impl HostBuilder {
     pub fn build(self) -> Result<Host, HostError> {
         let stack_bytes = usize::try_from(self.stack_bytes)
             .map_err(|_| HostError::Engine("the stack is too large".into()))?;
-        let egress = Egress::new(self.name_servers, self.roots, &self.certificates)?;
+        let policy = CurrentPolicy::new(self.policy);
+        policy.set_capacity(self.concurrency);
+        let egress = Egress::new(
+            self.name_servers,
+            self.roots,
+            &self.certificates,
+            Some(Arc::new(policy.breakers())),
+        )?;
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
@@ -246,7 +253,7 @@ impl HostBuilder {
                 ceiling: stack(self.ceiling),
                 observer: self.observer,
                 before: self.before,
-                policy: CurrentPolicy::new(self.policy),
+                policy,
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

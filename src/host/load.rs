@@ -123,6 +123,11 @@ impl Host {
                 }),
                 description: Arc::new(description),
                 schemas,
+                wished: package
+                    .manifest
+                    .as_ref()
+                    .filter(|manifest| !manifest.limits.is_empty())
+                    .map(|manifest| Arc::new(manifest.limits)),
                 manifest: package.manifest,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,

@@ -19,6 +19,7 @@ use crate::execution::{
     Failure, HostError, Observer, Resolution,
 };
 use crate::limits::Limits;
+use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
 use crate::skill::{Digest, SkillRef};
@@ -107,6 +108,12 @@ impl Host {
         &self.inner.policy
     }
 
+    /// The circuits of its skills, and of the hosts that they send requests to. The latter are
+    /// looked at here; the former by the [guards](crate::policy::guard::Guards) around it.
+    pub fn breakers(&self) -> Breakers {
+        self.inner.policy.breakers()
+    }
+
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
     /// that are admitted from now on.
     pub fn set_policy(&self, policy: Option<Policy>) {
@@ -151,6 +158,7 @@ impl Host {
             let mut slot = None;
             let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
             flight.usage.queue_wait = request.queue_wait;
+            flight.usage.waiting_time = control.waited;
             let ended = match self.admit(&request, skill, &limits) {
                 Err(failure) => Err(failure),
                 Ok(admitted) => {
@@ -167,6 +175,7 @@ impl Host {
                         skill: skill.identity(),
                         tool: &tool.name,
                         limits: &limits,
+                        grants: admitted.grants(),
                     });
                     let plan = Plan {
                         skill: &skill.identity().name,
@@ -211,6 +220,7 @@ impl Host {
                 failure,
                 usage: std::mem::take(&mut flight.usage),
                 limits,
+                clamped: self.clamped(&request.limits, skill),
                 skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
                 stdout: std::mem::take(&mut flight.stdout),
                 stderr: std::mem::take(&mut flight.stderr),
@@ -301,6 +311,8 @@ impl Host {
             description: Arc::clone(&skill.inner.description),
             tool,
             limits: self.limits(request, Some(skill)),
+            wished: skill.inner.wished.clone(),
+            time_asked: request.limits.wall_time.is_some(),
         })
     }
 }

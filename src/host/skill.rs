@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::execution::{Cause, Failure, SkillIdentity};
+use crate::limits::LimitOverrides;
 use crate::policy::Wants;
 use crate::sandbox::{Component, Surface};
 use crate::skill::{Description, Digest, Manifest, SkillRef, Tool, ToolSchemas};
@@ -23,6 +24,8 @@ pub(super) struct Loaded {
     pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
     pub manifest: Option<Manifest>,
+    /// The limits that its manifest wishes for, where it does.
+    pub wished: Option<Arc<LimitOverrides>>,
     pub component: Arc<Component>,
     pub component_bytes: u64,
     /// What loading took, in nanoseconds, until an execution has reported it.

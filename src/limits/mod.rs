@@ -4,13 +4,14 @@
 //! operators speak in [`LimitOverrides`], where a missing value means "no opinion", and
 //! [`Limits::resolve`] makes the one from the other.
 
+mod limit;
 mod text;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use limit::Limit;
 pub use text::{display_bytes, grouped, parse_bytes, parse_duration};
 
 /// One kibibyte, in bytes.
@@ -210,35 +211,6 @@ impl Limits {
             stack_bytes: default.stack_bytes,
         }
     }
-
-    /// The value of one limit in its base unit: bytes, milliseconds, or a count.
-    ///
-    /// [`Limit::Deadline`] is not a figure of `Limits`, and gives 0.
-    pub fn get(&self, limit: Limit) -> u64 {
-        match limit {
-            Limit::Fuel => self.fuel,
-            Limit::Memory => self.memory_bytes,
-            Limit::TableElements => self.table_elements,
-            Limit::Instances => self.instances,
-            Limit::WallTime => u64::try_from(self.wall_time.as_millis()).unwrap_or(u64::MAX),
-            Limit::Deadline => 0,
-            Limit::Input => self.input_bytes,
-            Limit::Output => self.output_bytes,
-            Limit::Attachments => self.attachment_bytes,
-            Limit::HostBytes => self.host_bytes,
-            Limit::Handles => self.handles,
-            Limit::OpenFiles => self.open_files,
-            Limit::CreatedFiles => self.created_files,
-            Limit::WriteBytes => self.write_bytes,
-            Limit::Connections => self.connections,
-            Limit::HttpRequestBytes => self.http_request_bytes,
-            Limit::HttpResponseBytes => self.http_response_bytes,
-            Limit::HttpFieldsBytes => self.http_fields_bytes,
-            Limit::SocketSentBytes => self.socket_sent_bytes,
-            Limit::SocketReadBytes => self.socket_read_bytes,
-            Limit::Stack => self.stack_bytes,
-        }
-    }
 }
 
 /// Limits that somebody asks for: `None` means "no opinion", never "unlimited".
@@ -356,124 +328,6 @@ impl LimitOverrides {
     }
 }
 
-/// The name of a limit, as it stands in results and messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
-pub enum Limit {
-    /// [`Limits::fuel`].
-    Fuel,
-    /// [`Limits::memory_bytes`].
-    Memory,
-    /// [`Limits::table_elements`].
-    TableElements,
-    /// [`Limits::instances`].
-    Instances,
-    /// [`Limits::wall_time`].
-    WallTime,
-    /// The request's own deadline.
-    Deadline,
-    /// [`Limits::input_bytes`].
-    Input,
-    /// [`Limits::output_bytes`].
-    Output,
-    /// [`Limits::attachment_bytes`].
-    Attachments,
-    /// [`Limits::host_bytes`].
-    HostBytes,
-    /// [`Limits::handles`].
-    Handles,
-    /// [`Limits::open_files`].
-    OpenFiles,
-    /// [`Limits::created_files`].
-    CreatedFiles,
-    /// [`Limits::write_bytes`].
-    WriteBytes,
-    /// [`Limits::connections`].
-    Connections,
-    /// [`Limits::http_request_bytes`].
-    HttpRequestBytes,
-    /// [`Limits::http_response_bytes`].
-    HttpResponseBytes,
-    /// [`Limits::http_fields_bytes`].
-    HttpFieldsBytes,
-    /// [`Limits::socket_sent_bytes`].
-    SocketSentBytes,
-    /// [`Limits::socket_read_bytes`].
-    SocketReadBytes,
-    /// [`Limits::stack_bytes`].
-    Stack,
-}
-
-impl Limit {
-    /// The name in snake case, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Limit::Fuel => "fuel",
-            Limit::Memory => "memory",
-            Limit::TableElements => "table_elements",
-            Limit::Instances => "instances",
-            Limit::WallTime => "wall_time",
-            Limit::Deadline => "deadline",
-            Limit::Input => "input",
-            Limit::Output => "output",
-            Limit::Attachments => "attachments",
-            Limit::HostBytes => "host_bytes",
-            Limit::Handles => "handles",
-            Limit::OpenFiles => "open_files",
-            Limit::CreatedFiles => "created_files",
-            Limit::WriteBytes => "write_bytes",
-            Limit::Connections => "connections",
-            Limit::HttpRequestBytes => "http_request_bytes",
-            Limit::HttpResponseBytes => "http_response_bytes",
-            Limit::HttpFieldsBytes => "http_fields_bytes",
-            Limit::SocketSentBytes => "socket_sent_bytes",
-            Limit::SocketReadBytes => "socket_read_bytes",
-            Limit::Stack => "stack",
-        }
-    }
-
-    /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
-    pub fn display(self, value: u64) -> String {
-        match self {
-            Limit::Fuel => counted(value, "unit"),
-            Limit::TableElements => counted(value, "element"),
-            Limit::Instances => counted(value, "instance"),
-            Limit::Handles => counted(value, "handle"),
-            Limit::OpenFiles => counted(value, "open file"),
-            Limit::CreatedFiles => counted(value, "new file"),
-            Limit::Connections => counted(value, "connection"),
-            Limit::WallTime | Limit::Deadline => {
-                humantime::format_duration(Duration::from_millis(value)).to_string()
-            }
-            Limit::Memory
-            | Limit::Input
-            | Limit::Output
-            | Limit::Attachments
-            | Limit::HostBytes
-            | Limit::WriteBytes
-            | Limit::HttpRequestBytes
-            | Limit::HttpResponseBytes
-            | Limit::HttpFieldsBytes
-            | Limit::SocketSentBytes
-            | Limit::SocketReadBytes
-            | Limit::Stack => display_bytes(value),
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-fn counted(value: u64, one: &str) -> String {
-    let plural = if value == 1 { "" } else { "s" };
-    format!("{} {one}{plural}", grouped(value))
-}
-
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum NumberOrText {
@@ -491,7 +345,9 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     })
 }
 
-fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn milliseconds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     Ok(match Option::<NumberOrText>::deserialize(deserializer)? {
         None => None,
         Some(NumberOrText::Number(number)) => Some(Duration::from_millis(number)),
@@ -501,7 +357,7 @@ fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Dur
     })
 }
 
-fn milliseconds_out<S: serde::Serializer>(
+pub(crate) fn milliseconds_out<S: serde::Serializer>(
     value: &Option<Duration>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

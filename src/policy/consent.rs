@@ -246,7 +246,11 @@ mod tests {
 
     fn policy(grants: Grants, confirmed: Vec<Confirmation>) -> Policy {
         let mut policy = Policy::default();
-        let skill = SkillPolicy { grants, confirmed };
+        let skill = SkillPolicy {
+            grants,
+            confirmed,
+            ..SkillPolicy::default()
+        };
         policy.skills.insert("words".into(), skill);
         policy
     }

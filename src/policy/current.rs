@@ -1,4 +1,4 @@
-//! The policy that holds now, shared by all that go by it.
+//! The policy that holds now, and what is counted by it, shared by all that go by it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,9 +6,14 @@ use std::sync::Arc;
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::Policy;
+use super::guard::{Breakers, Counted};
 
 /// The policy that holds now. Every clone is the same one: a policy that is put in its place holds
 /// at once for the host, and for all that wraps it.
+///
+/// With it goes what is counted by it: who runs and who waits, what has started lately, and the
+/// circuits. So all [guards](crate::policy::guard::Guards) that go by it count together, also where
+/// several doors of one process have some of their own.
 ///
 /// ```
 /// use skillhost::policy::{CurrentPolicy, Policy};
@@ -20,28 +25,53 @@ use super::Policy;
 /// assert!(current.get().is_some());
 /// ```
 #[derive(Clone, Default)]
-pub struct CurrentPolicy(Arc<ArcSwapOption<Policy>>);
+pub struct CurrentPolicy(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    policy: ArcSwapOption<Policy>,
+    counted: Counted,
+}
 
 impl CurrentPolicy {
     /// This policy, or none.
     pub fn new(policy: Option<Policy>) -> Self {
-        CurrentPolicy(Arc::new(ArcSwapOption::from_pointee(policy)))
+        let current = CurrentPolicy::default();
+        current.set(policy);
+        current
     }
 
     /// The policy, where there is one.
     pub fn get(&self) -> Option<Arc<Policy>> {
-        self.0.load_full()
+        self.0.policy.load_full()
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests that
     /// are decided from now on.
     pub fn set(&self, policy: Option<Policy>) {
-        self.0.store(policy.map(Arc::new));
+        self.0.policy.store(policy.map(Arc::new));
+    }
+
+    /// How many executions can run at once, whatever the policy says: more than that wait by its
+    /// rules. A [host](crate::HostBuilder::concurrency) says so itself. Until somebody does, only the
+    /// policy bounds how many run.
+    pub fn set_capacity(&self, executions: u32) {
+        self.0.counted.set_capacity(executions.max(1));
+    }
+
+    /// The circuits that go by it.
+    pub fn breakers(&self) -> Breakers {
+        Breakers::of(self.clone())
     }
 
     /// Held rather than cloned: threads that decide at the same time then share no counter.
     pub(crate) fn load(&self) -> Guard<Option<Arc<Policy>>> {
-        self.0.load()
+        self.0.policy.load()
+    }
+
+    /// What is counted by it.
+    pub(super) fn counted(&self) -> &Counted {
+        &self.0.counted
     }
 }
 

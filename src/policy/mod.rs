@@ -1,13 +1,17 @@
-//! The operator's policy: what each skill is granted for good, and to which digests.
+//! The operator's policy: what each skill is granted for good, and to which digests; and what holds for
+//! limits, concurrency, rates and circuits.
 //!
 //! Parsing and deciding are pure; only [`Policy::read`] opens a file.
 
+mod bound;
 mod consent;
 mod current;
 mod difference;
 mod file;
 pub mod guard;
 mod parse;
+mod rules;
+mod sound;
 mod wants;
 
 use std::collections::BTreeMap;
@@ -20,9 +24,13 @@ pub use current::CurrentPolicy;
 pub use difference::{Change, Difference, Kind};
 pub use file::MAX_POLICY_BYTES;
 pub use parse::PolicyError;
+pub use rules::{
+    BreakerRules, Concurrency, HostRules, OverCeiling, Rate, Rates, Rules, SkillRules,
+};
 pub use wants::Wants;
 
 use crate::grant::Grants;
+use crate::limits::LimitOverrides;
 use crate::skill::Digest;
 
 /// The contents of a policy file.
@@ -47,6 +55,22 @@ use crate::skill::Digest;
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Policy {
+    /// What holds for everything.
+    #[serde(skip_serializing_if = "is_default")]
+    pub general: Rules,
+    /// What holds for each tenant, as far as its own entry does not say otherwise. Requests without a
+    /// tenant are one more.
+    #[serde(skip_serializing_if = "is_default")]
+    pub each_tenant: Rules,
+    /// What holds for a tenant, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, Rules>,
+    /// What holds for each skill, as far as its own entry does not say otherwise.
+    #[serde(skip_serializing_if = "is_default")]
+    pub each_skill: SkillRules,
+    /// What holds for each host that skills send requests to.
+    #[serde(skip_serializing_if = "is_default")]
+    pub each_host: HostRules,
     /// What is said of each skill, by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skills: BTreeMap<String, SkillPolicy>,
@@ -64,6 +88,28 @@ pub struct SkillPolicy {
     /// The digests that the grants are given to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confirmed: Vec<Confirmation>,
+    /// See [`Rules::over_ceiling`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_ceiling: Option<OverCeiling>,
+    /// See [`Rules::ceilings`].
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub ceilings: LimitOverrides,
+    /// See [`SkillRules::defaults`].
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub defaults: LimitOverrides,
+    /// See [`Rules::concurrency`].
+    #[serde(skip_serializing_if = "Concurrency::is_empty")]
+    pub concurrency: Concurrency,
+    /// See [`Rules::rates`].
+    #[serde(skip_serializing_if = "Rates::is_empty")]
+    pub rates: Rates,
+    /// See [`SkillRules::breaker`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerRules>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A digest to which the operator has given a skill's grants, and what the skill wanted then.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
-use super::Policy;
+use super::{Policy, sound};
 use crate::grant;
 use crate::text::{meant, printable, shortened};
 
@@ -83,6 +83,11 @@ impl FromStr for Policy {
             wrong.hint = meant(error.message()).map(|word| format!("did you mean `{word}`?"));
             wrong
         })?;
+        if let Err(unsound) = sound::check(&policy) {
+            let place: Vec<&str> = unsound.place.iter().map(String::as_str).collect();
+            let message = format!("{}: {}", place.join("."), unsound.message);
+            return Err(PolicyError::new(message).at(text, span(text, &place)));
+        }
         for (name, skill) in &policy.skills {
             let wrong = |place: &[&str], message: String| {
                 let mut whole = vec!["skills", name.as_str()];
@@ -233,6 +238,73 @@ mod tests {
             ),
             (twice.as_str(), 4, "is confirmed twice", None),
             ("[skills", 1, "unclosed table", None),
+            (
+                "[general.concurrency]\nat_once = 0",
+                2,
+                "expected a nonzero u32",
+                None,
+            ),
+            (
+                "[general.concurrency]\nat_once = 2\nweight = 2",
+                3,
+                "general.concurrency.weight: only a tenant has a weight",
+                None,
+            ),
+            (
+                "[tenants.a]\nconcurrency.weight = 1001",
+                2,
+                "tenants.a.concurrency.weight: a weight is 1 to 1,000",
+                None,
+            ),
+            (
+                "[tenants.a]\n\nconcurrency = { wait_ms = \"2days\" }",
+                3,
+                "this time is at most a day",
+                None,
+            ),
+            (
+                "[tenants.a.ceilings]\n\nmemory = 1",
+                3,
+                "unknown field `memory`",
+                None,
+            ),
+            (
+                "[tenants.a]\nover_ceiling = \"clam\"",
+                2,
+                "unknown variant `clam`",
+                Some("did you mean `clamp`?"),
+            ),
+            (
+                "[tenants.a.rates]\nper_minute = 0",
+                2,
+                "a number from 1 on",
+                None,
+            ),
+            (
+                "[tenants.a.rates]\nper_minute = { at_most = 2, bust = 3 }",
+                2,
+                "unknown field `bust`",
+                Some("did you mean `burst`?"),
+            ),
+            (
+                "[skills.a.rates]\nper_hour = 1000001",
+                2,
+                "skills.a.rates.per_hour: a rate is 1 to 1,000,000",
+                None,
+            ),
+            (
+                "[each_skill.breaker]\nprobes = 2\nfailure_rate = 0.0",
+                3,
+                "a failure rate is above 0, and at most 1",
+                None,
+            ),
+            (
+                "[each_host.breaker]\nwindow_ms = 0",
+                2,
+                "this time is at least 1 ms",
+                None,
+            ),
+            ("[tenants.\"\"]", 1, "a tenant's name is", None),
         ] {
             let error = text.parse::<Policy>().unwrap_err();
             assert!(error.message.contains(reason), "{text}: {error}");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::attempt::Attempt;
-use super::engine::keep::{Letter, discard, import};
+use super::engine::keep::{Letter, discard, import, resubmit};
 use super::engine::submit::Submitted;
 use super::error::QueueError;
 use super::handle::Queue;
@@ -15,7 +15,7 @@ use super::job::{Job, JobStatus, Work};
 use super::new_job::{Due, Key, KeyScope, NewJob};
 use super::prepare::prepare;
 use super::retry::RetryPolicy;
-use super::store::AttemptRow;
+use super::store::{AttemptRow, Flags};
 use super::time::micros;
 use crate::LimitOverrides;
 use crate::skill::{Digest, SkillRef};
@@ -91,6 +91,7 @@ impl DeadLetter {
         }
         if let Some(retry) = &replay.retry {
             job.retry = Some(retry.clone());
+            job.attempts = None;
         }
         let before = job.id;
         Ok(NewJob {
@@ -128,40 +129,20 @@ impl Queue {
     }
 
     /// Submits a new job that does what a dead one was to do, and is linked to it. While such a job
-    /// has not ended, it is the answer to every further replay.
+    /// has not ended, it is the answer to every further replay. The dead one is marked as
+    /// [replayed](Job::replayed).
     ///
     /// # Errors
     /// Where there is no such dead job, or the replay cannot be accepted.
     pub async fn replay(&self, id: Uuid, replay: &Replay) -> Result<Submitted> {
         let letter = self.dead_letter(id).await?;
-        let submitted = self.submit(letter.replay(replay)?).await?;
-        if !submitted.existing {
-            self.note_replay(id, submitted.id).await?;
-        }
-        Ok(submitted)
-    }
-
-    async fn note_replay(&self, dead: Uuid, by: Uuid) -> Result<()> {
-        use super::engine::{absorb, catch_up};
-        use super::event::JobEventKind;
-        use super::store::{EventRow, Shared};
+        let prepared = self.prepare_own(vec![letter.replay(replay)?]).await?;
+        let prepared = Arc::new(prepared);
         self.write(move |rows, now| {
-            Box::pin(async move {
-                catch_up(rows, now).await?;
-                let shared = Shared {
-                    events: vec![EventRow {
-                        job: dead,
-                        kind: JobEventKind::Replayed,
-                        at: now,
-                        attempt: None,
-                        data: serde_json::json!({"as": by}).to_string(),
-                    }],
-                    ..Shared::default()
-                };
-                absorb(rows, shared, now).await
-            })
+            let prepared = prepared.clone();
+            Box::pin(async move { resubmit(rows, id, &prepared, now).await })
         })
-        .await
+        .await?
     }
 
     /// Removes dead jobs, each by itself.
@@ -225,6 +206,7 @@ impl Queue {
         )?;
         let row = &mut prepared.row;
         row.status = JobStatus::Dead;
+        row.flags = row.flags.with(Flags::REPLAYED, job.replayed);
         row.cause.clone_from(&job.cause);
         row.attempts = job.attempts;
         row.max_attempts = job.max_attempts;

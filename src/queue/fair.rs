@@ -31,6 +31,8 @@ pub(crate) struct LaneHeads {
     pub lane: i64,
     /// The scope of its skill.
     pub skill: i64,
+    /// No job in it has a lower rank.
+    pub low: Micros,
     /// The first of them.
     pub heads: Vec<Head>,
     /// Whether there are more.
@@ -48,6 +50,8 @@ pub(crate) struct ShareHeads {
     /// Its part, against others of its queue: at least 1.
     pub weight: i64,
     pub lanes: Vec<LaneHeads>,
+    /// Where there are lanes beyond those: no job in them has a lower rank.
+    pub beyond: Option<Micros>,
 }
 
 /// One queue.
@@ -157,6 +161,13 @@ fn next(queue: &QueueHeads, taken: &mut [Vec<usize>], room: &mut Room, picks: &m
                 None => {}
             }
         }
+        match (best, share.beyond) {
+            (None, None) => continue,
+            // Somebody beyond may come before it.
+            (Some((head, _)), Some(beyond)) if head.rank > beyond => return Next::Unknown,
+            (None, Some(_)) => return Next::Unknown,
+            _ => {}
+        }
         let Some((head, at)) = best else { continue };
         taken[index][at] += 1;
         let lane = &share.lanes[at];
@@ -203,9 +214,11 @@ mod tests {
             lanes: vec![LaneHeads {
                 lane: id,
                 skill: 200,
+                low: 0,
                 heads: heads.collect(),
                 more: false,
             }],
+            beyond: None,
         }
     }
 
@@ -261,11 +274,21 @@ mod tests {
     }
 
     #[test]
+    fn it_stops_where_a_lane_that_it_does_not_know_may_be_next() {
+        let mut queues = queue(vec![share(1, 0, 1, &[1, 2, 9])]);
+        queues[0].shares[0].beyond = Some(5);
+        let picks = pick(&queues, &mut Room::new(), 10);
+        assert_eq!(order(&picks), [1, 1]);
+        assert!(picks.starved);
+    }
+
+    #[test]
     fn the_lowest_rank_of_a_tenants_lanes_is_next() {
         let mut one = share(1, 0, 1, &[5, 9]);
         one.lanes.push(LaneHeads {
             lane: 7,
             skill: 201,
+            low: 0,
             heads: vec![Head { rank: 6, seq: 1 }],
             more: false,
         });

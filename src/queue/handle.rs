@@ -15,13 +15,13 @@ use super::engine::control::{Action, act};
 use super::engine::submit::{Prepared, Submitted, duplicate};
 use super::error::QueueError;
 use super::event::{EventBatch, JobEvent};
-use super::job::{Job, JobStatus, Priority};
+use super::job::{Job, JobStatus, Kind, Priority};
 use super::new_job::NewJob;
 use super::open::QueueBuilder;
 use super::operation::Operation;
-use super::prepare::prepare;
+use super::prepare::{check_own, prepare};
 use super::retry::RetryPolicy;
-use super::store::{AttemptRow, EventRow, Filter, Found, PolicyRow, Reads, Rows, Store};
+use super::store::{AttemptRow, EventRow, Filter, Flags, Found, PolicyRow, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
@@ -125,6 +125,12 @@ impl Queue {
     }
 
     async fn prepare_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
+        jobs.iter().try_for_each(check_own)?;
+        self.prepare_own(jobs).await
+    }
+
+    /// Also of what the queue alone submits.
+    pub(super) async fn prepare_own(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
         let now = micros(self.inner.clock.now());
         let policies = self.policies().await?;
         let prepared = jobs
@@ -184,7 +190,9 @@ impl Queue {
         found.into_iter().next().ok_or(QueueError::NotFound(id))
     }
 
-    /// Jobs that fit a filter, the last submitted first.
+    /// Jobs that fit a filter, the last submitted first: as many as are asked for, or fewer where they
+    /// are large, so that what was submitted for them comes to 32 MiB and one job more at most. There
+    /// are no others where none comes before the last ([`Filter::before`]).
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -195,6 +203,14 @@ impl Queue {
             .into_iter()
             .map(job)
             .collect()
+    }
+
+    /// Ids of jobs that fit a filter, the last submitted first.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn ids(&self, filter: &Filter) -> Result<Vec<Uuid>> {
+        self.reads().ids(filter).await
     }
 
     /// What a job came to: of an execution, an [`ExecutionResult`](crate::ExecutionResult) as JSON;
@@ -533,7 +549,7 @@ pub(super) fn job(found: Found) -> Result<Job> {
         queue: lane.queue,
         tenant: some(lane.tenant),
         user: submitted.user.clone(),
-        skill: some(lane.skill),
+        skill: some(lane.skill).filter(|_| row.kind != Kind::Callback),
         tool: submitted.work.tool().map(str::to_owned),
         attempts: row.attempts,
         max_attempts: row.max_attempts,
@@ -545,6 +561,7 @@ pub(super) fn job(found: Found) -> Result<Job> {
         deadline: row.deadline.map(moment),
         worker: row.worker,
         cancel_requested: row.cancel_requested,
+        replayed: row.flags.has(Flags::REPLAYED),
         retry: read(row.id, &body.retry)?,
         submitted,
     })
@@ -574,7 +591,8 @@ impl JobEvent {
             attempt: row.attempt,
             data: match row.data.as_str() {
                 "" => Value::Null,
-                data => read(row.job, data)?,
+                // One that cannot be read must not keep anybody from those behind it.
+                data => serde_json::from_str(data).unwrap_or_else(|_| data.into()),
             },
         })
     }

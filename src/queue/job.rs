@@ -149,6 +149,9 @@ impl JobStatus {
     }
 }
 
+/// What callbacks have in the place of a skill, so that who sends none passes them over.
+pub(crate) const CALLBACKS: &str = "(callbacks)";
+
 /// What a job does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -215,11 +218,13 @@ impl Work {
         }
     }
 
-    /// What bounds on a skill hold for: the skill's reference or the handler's name.
+    /// What bounds on a skill hold for: the skill's reference or the handler's name. For callbacks,
+    /// of all skills, `(callbacks)`.
     pub fn skill(&self) -> String {
         match self {
             Work::Execution { request } => request.skill.to_string(),
-            Work::Maintenance { .. } | Work::Callback { .. } => String::new(),
+            Work::Maintenance { .. } => String::new(),
+            Work::Callback { .. } => CALLBACKS.to_owned(),
             Work::Custom { name, .. } => name.clone(),
         }
     }
@@ -277,6 +282,9 @@ pub struct Job {
     pub worker: Option<Uuid>,
     /// Somebody asked to cancel it, and its worker has not answered yet.
     pub cancel_requested: bool,
+    /// It is dead, and was submitted once more as another job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
     /// How it is tried again, with every delay.
     pub retry: Retry,
     /// As it was submitted: its work, tags, labels and the rest.

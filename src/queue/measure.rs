@@ -36,14 +36,13 @@ impl Queue {
         let wanted = Wanted {
             worker,
             lease: HOUR,
-            queues: None,
-            turn: 0,
             most,
+            ..Wanted::default()
         };
         let began = Instant::now();
         let (reply, answer) = oneshot::channel();
         self.inner.store.send(Operation::Claim(wanted, reply));
-        let claimed = answered(answer).await?;
+        let claimed = answered(answer).await?.rows;
         let took = began.elapsed();
         if claimed.len() != most {
             return Err(QueueError::Internal(format!(

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::error::QueueError;
 use super::job::{Maintenance, Priority, Work, names};
 use super::retry::RetryPolicy;
 use crate::ExecutionRequest;
+use crate::grant::Grants;
 
 /// What is asked of a job beside its work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +131,9 @@ pub struct NewJob {
     /// [`RetryPolicy::default`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
+    /// How many attempts it has in all, whatever else holds for how it is tried again: 1 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
     /// What makes a second submission the same job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
@@ -186,6 +191,7 @@ impl NewJob {
             due: Due::Now,
             deadline: None,
             retry: None,
+            attempts: None,
             key: None,
             tags: BTreeSet::new(),
             labels: BTreeMap::new(),
@@ -224,6 +230,46 @@ impl NewJob {
     /// A job that tidies the queue.
     pub fn maintenance(task: Maintenance) -> Self {
         NewJob::new(Work::Maintenance { task })
+    }
+
+    /// Says what there is in it that nobody should be able to submit who is not trusted with the
+    /// queue and the host. A door checks by this whatever it made of what a client sent, beside what
+    /// it decides itself: on whose behalf the job is, which queues it may go to and how large it is.
+    ///
+    /// Such a job executes a skill and nothing else, with nothing granted beyond the host's policy. It
+    /// is neither another skill's in bounds and statistics, nor a replay or a schedule's.
+    ///
+    /// ```
+    /// use skillhost::ExecutionRequest;
+    /// use skillhost::queue::{Maintenance, NewJob};
+    ///
+    /// let request = ExecutionRequest::new("text-stats", serde_json::json!({"text": "to be"}));
+    /// assert!(NewJob::execution(request).check_untrusted().is_ok());
+    /// assert!(NewJob::maintenance(Maintenance::Vacuum).check_untrusted().is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] with the first of them.
+    pub fn check_untrusted(&self) -> Result<(), QueueError> {
+        let refuse = |what: &str| Err(QueueError::Invalid(what.to_owned()));
+        let Work::Execution { request } = &self.work else {
+            return refuse("only executions of skills can be submitted here");
+        };
+        if request.grants != Grants::default() {
+            return refuse("what a skill may touch cannot be said here");
+        }
+        if request.tenant.is_some() || request.user.is_some() || request.deadline.is_some() {
+            return refuse("tenant, user and deadline are the job's, and not its request's");
+        }
+        if self.skill.is_some() || self.schedule.is_some() || self.replay_of.is_some() {
+            return refuse("`skill`, `schedule` and `replay_of` are set by the queue's own side");
+        }
+        match &self.retry {
+            Some(retry) if retry.destructive => {
+                refuse("what may do harm twice cannot be asked to be tried again here")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What bounds and statistics on a skill hold for; empty for none.
@@ -284,6 +330,13 @@ impl NewJob {
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = Some(retry);
+        self
+    }
+
+    /// Sets how many attempts it has in all, and nothing else of how it is tried again.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
         self
     }
 

@@ -5,7 +5,7 @@
 
 use tokio::sync::oneshot;
 
-use super::engine::claim::{ClaimedRow, Wanted, claim};
+use super::engine::claim::{Claimed, Wanted, claim};
 use super::engine::settle::{Ending, Settled, settle};
 use super::engine::submit::{Prepared, Submitted, submit};
 use super::error::QueueError;
@@ -21,7 +21,7 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 pub(crate) enum Operation {
     Submit(Vec<Prepared>, Reply<Vec<Submitted>>),
     Settle(Vec<Ending>, Reply<Vec<Settled>>),
-    Claim(Wanted, Reply<Vec<ClaimedRow>>),
+    Claim(Wanted, Reply<Claimed>),
     Other(Box<dyn Step>),
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct Group {
 struct Answers {
     submitted: Vec<Submitted>,
     settled: Vec<Settled>,
-    claimed: Vec<Vec<ClaimedRow>>,
+    claimed: Vec<Claimed>,
 }
 
 impl Group {

@@ -42,6 +42,9 @@ pub enum Outcome {
     TooLarge,
     /// It stopped because it was told to.
     Cancelled,
+    /// Its worker had to cut it short, and its tool is marked destructive and not idempotent: as if
+    /// the worker had died.
+    CutShort,
     /// Its worker hands it back, no attempt used up.
     Released {
         /// Why, as the name of a cause, such as `shutdown`.
@@ -76,6 +79,8 @@ pub(crate) enum Verdict {
 
 /// How long a job waits for another worker when this one lacks its skill.
 const ELSEWHERE: Micros = 10 * SECOND;
+/// How long a job waits that was rejected for now, where it was not said until when.
+const LATER: Micros = 10 * SECOND;
 /// How long a job waits when its worker's host is broken.
 const BROKEN: Micros = 5 * SECOND;
 
@@ -94,6 +99,11 @@ impl Outcome {
             Outcome::Elsewhere => elsewhere(now),
             Outcome::TooLarge => Verdict::Dead("result_too_large"),
             Outcome::Cancelled => Verdict::Cancelled,
+            Outcome::CutShort => Verdict::Again {
+                on: RetryCause::WorkerLost,
+                cause: "cut_short",
+                after: None,
+            },
             Outcome::Released { cause } => {
                 let until = match *cause {
                     HOST_ERROR => now + BROKEN,
@@ -109,14 +119,24 @@ impl Outcome {
         }
     }
 
+    /// Whether it completes its job.
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Outcome::Done(_) => true,
+            Outcome::Executed { result, .. } => result.failure.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows how much of it was done, and doing it twice does harm.
     pub(crate) fn is_destructive(&self) -> bool {
         matches!(
             self,
-            Outcome::Executed {
-                destructive: true,
-                ..
-            }
+            Outcome::CutShort
+                | Outcome::Executed {
+                    destructive: true,
+                    ..
+                }
         )
     }
 }
@@ -182,6 +202,14 @@ fn failed(cause: &Cause, now: Micros) -> Verdict {
             reason: Rejection::Approval,
             ..
         } => Verdict::Ask,
+        Cause::Rejected {
+            reason: Rejection::Ceiling,
+            ..
+        } => Verdict::Dead("over_ceiling"),
+        Cause::Rejected { reason, retry_at } if reason.is_temporary() => Verdict::Back {
+            cause: reason.as_str(),
+            until: retry_at.map_or(now + LATER, |at| micros(at).max(now)),
+        },
         Cause::Rejected {
             retry_at: Some(at), ..
         } => Verdict::Back {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::engine::submit::Prepared;
 use super::error::QueueError;
-use super::job::{JobStatus, Work};
+use super::job::{CALLBACKS, JobStatus, Kind, Work};
 use super::new_job::{Due, KeyScope, Mode, NewJob};
 use super::retry::{Retry, RetryPolicy};
 use super::store::{Body, Flags, KeyRow, LaneKey, Row};
@@ -16,8 +16,21 @@ const MAX_TAGS: usize = 20;
 const MAX_NAME: usize = 64;
 /// The most bytes of a tenant, a user, a skill's reference or a key.
 const MAX_TEXT: usize = 255;
+/// How deep JSON may be nested that is kept: what stands around it must fit into the 128 levels that
+/// are read back.
+pub(crate) const MAX_DEPTH: usize = 100;
 /// The most milliseconds that a job may be put off: ten years.
 const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
+
+/// Refuses what the queue alone submits.
+pub(crate) fn check_own(job: &NewJob) -> Result<(), QueueError> {
+    match job.work {
+        Work::Callback { .. } => Err(invalid(
+            "callbacks are submitted by the queue itself, together with the end of their job",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Looks at a job and writes it as rows. `policy` is what holds where the job says nothing.
 pub(crate) fn prepare(
@@ -27,10 +40,13 @@ pub(crate) fn prepare(
     now: Micros,
 ) -> Result<Prepared, QueueError> {
     check(&job)?;
-    let policy = match &job.retry {
+    let mut policy = match &job.retry {
         Some(policy) => policy.clone(),
         None => (*policy(&job)).clone(),
     };
+    if let Some(attempts) = job.attempts {
+        policy.max_attempts = attempts;
+    }
     policy.check()?;
     let scheduled = match job.due {
         Due::Now => now,
@@ -139,6 +155,9 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
         )));
     }
     let skill = job.skill();
+    if skill == CALLBACKS && job.work.kind() != Kind::Callback {
+        return Err(invalid(format!("`{CALLBACKS}` names no skill or handler")));
+    }
     let texts = [
         ("tenant", job.tenant.as_deref()),
         ("user", job.user.as_deref()),
@@ -179,6 +198,22 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
         return Err(invalid(
             "a job has a callback where its mode is `deferred`, and nowhere else",
         ));
+    }
+    if let Some(callback) = &job.callback {
+        crate::grant::HttpTarget::new("POST", &callback.url)
+            .map_err(|error| invalid(format!("its callback's URL cannot be used: {error}")))?;
+    }
+    let given = match &job.work {
+        Work::Execution { request } => Some(("input", &request.input)),
+        Work::Custom { payload, .. } => Some(("payload", payload)),
+        Work::Maintenance { .. } | Work::Callback { .. } => None,
+    };
+    if let Some((what, given)) = given
+        && crate::skill::depth(given) > MAX_DEPTH
+    {
+        return Err(invalid(format!(
+            "its {what} is nested more than {MAX_DEPTH} levels deep"
+        )));
     }
     if let Work::Custom { name, .. } = &job.work
         && name.is_empty()

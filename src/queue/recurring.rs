@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::QueueError;
 use super::handle::{Queue, policy_for};
 use super::new_job::NewJob;
-use super::prepare::prepare;
+use super::prepare::{check_own, prepare};
 use super::schedule::Schedule;
 use super::store::ScheduleRow;
 use super::time::{micros, moment};
@@ -55,6 +55,7 @@ impl Queue {
                 crate::text::shortened(name, 100)
             )));
         }
+        check_own(&job)?;
         if job.key.is_some() {
             return Err(QueueError::Invalid(
                 "a schedule's jobs cannot share an idempotency key".to_owned(),

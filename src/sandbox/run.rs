@@ -217,7 +217,7 @@ impl Runner {
         });
         let slot = slot.await;
         let slot = slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?;
-        flight.usage.waiting_time = began.elapsed();
+        flight.usage.waiting_time += began.elapsed();
         Ok(slot)
     }
 

@@ -139,6 +139,12 @@ exit: 0
   ✓ entries              who may write them            all 0 are its own
   ✓ mount                whether code may run there    yes
 
+    guard                tried                         stopped by
+  ✓ ceilings             asking for more memory        memory
+  ✓ concurrency          one more than may run         its turn
+  ✓ rates                one more than may start       the rate
+  ✓ breaker              a skill that always fails     its circuit
+
     this machine         which matters for             found
   [SEEN] clock
   [SEEN] code_pages

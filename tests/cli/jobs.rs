@@ -305,6 +305,17 @@ hint: did you mean `priority`?
 
 "#]],
     );
+    place.write("broken.jsonl", format!("{good}\n{}\n", r#"{"skill" "a"}"#));
+    check(
+        place.run(["jobs", "submit", "--from", "broken.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 2: not JSON, at column 10: expected `:`
+
+"#]],
+    );
     place.write(
         "unfit.jsonl",
         format!(
@@ -669,6 +680,22 @@ exit: 0
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
     assert_eq!(stats["dead_by_cause"]["fuel"], 1);
+    // It is not done twice by who replays all twice.
+    check(
+        place.run(["jobs", "dead", "replay", "--all", "--fuel", "1G"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no dead jobs that were not replayed before; `--again` takes those, too
+
+"#]],
+    );
+    let said = place.run(["jobs", "dead", "list"]);
+    assert!(said.contains("replayed · the skill used up"), "{said}");
+    let said = place.run(["jobs", "dead", "replay", "--all", "--again", "--fuel", "1G"]);
+    assert!(said.contains("is replayed as"), "{said}");
+    work(&place);
     check(
         place.run(["jobs", "dead", "discard", &job]),
         str![[r#"
@@ -776,12 +803,47 @@ error: `mysql://c/d` is neither a path nor a postgres:// URL
     check(
         place.run(["jobs", "list", "--database", "folder/jobs.db"]),
         str![[r#"
-exit: 0
+exit: 2
 --- stdout
 --- stderr
-no jobs
+error: cannot keep jobs in `folder/jobs.db`: there is no folder `folder`
+hint: make it first, if that is meant: `mkdir -p folder`
 
 "#]],
     );
+    assert!(!place.path("folder").exists());
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let said = place.run(["jobs", "list", "--database", "folder"]);
+    assert!(said.starts_with("exit: 70\n"), "{said}");
+    assert!(
+        said.contains("`folder` is a folder, and no database file"),
+        "{said}"
+    );
+    let said = place.run(["jobs", "list", "--database", "folder/jobs.db"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
     assert!(place.path("folder/jobs.db").is_file());
+}
+
+#[test]
+fn a_callback_that_no_worker_would_send_is_refused() {
+    let place = installed();
+    for (url, why) in [
+        ("ftp://example.com/done", "cannot be used"),
+        ("http://127.0.0.1:8080/done", "not allowed"),
+    ] {
+        let arguments = [
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--callback",
+            url,
+        ];
+        let said = place.run(arguments);
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["total"], 0, "{stats}");
 }

@@ -19,6 +19,7 @@ mod schemas;
 
 mod directories;
 mod grants;
+mod guards;
 mod isolation;
 mod network;
 mod policy;

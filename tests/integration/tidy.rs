@@ -195,9 +195,30 @@ fn the_sandbox_does_not_know_the_host() {
 
 #[test]
 fn egress_does_not_know_who_uses_it() {
-    check_never(&["crate::sandbox", "crate::host", "crate::cli"], |path| {
-        path.starts_with("egress/")
-    });
+    check_never(
+        &[
+            "crate::sandbox",
+            "crate::host",
+            "crate::cli",
+            "crate::policy",
+        ],
+        |path| path.starts_with("egress/"),
+    );
+}
+
+/// A circuit is told of outcomes, and does not know of what.
+#[test]
+fn circuits_do_not_know_what_they_stand_for() {
+    check_never(
+        &[
+            "crate::egress",
+            "crate::execution",
+            "crate::host",
+            "crate::policy",
+            "crate::sandbox",
+        ],
+        |path| path.starts_with("breaker/"),
+    );
 }
 
 #[test]

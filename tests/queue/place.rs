@@ -213,6 +213,11 @@ pub fn good() -> NewJob {
     job(json!({}))
 }
 
+/// An object so many levels deep.
+pub fn nested(depth: usize) -> Value {
+    (1..depth).fold(json!({}), |inner, _| json!({"a": inner}))
+}
+
 /// Retries without a wait.
 pub fn at_once(attempts: u32) -> RetryPolicy {
     RetryPolicy {

@@ -58,6 +58,7 @@ fn title(kind: Kind) -> String {
     let (what, tried, stopped, past) = match kind {
         Kind::Limit => ("limit", "tried", "stopped by", "past it"),
         Kind::Grant => ("grant", "tried", "stopped by", ""),
+        Kind::Guard => ("guard", "tried", "stopped by", ""),
         Kind::Isolation => ("isolation", "tried", "stopped by", ""),
         Kind::Compile => ("compiling", "tried", "stopped by", "past it"),
         Kind::Cache => ("compiled cache", "tried, or looked at", "found", ""),

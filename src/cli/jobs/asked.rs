@@ -5,10 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use skillhost::parse_duration;
-use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority, RetryPolicy};
+use skillhost::queue::callback::{CallbackSettings, Callbacks};
+use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority};
 
 use super::moment::{Moment, at, moment};
 use crate::cli::complaint::Complaint;
+use crate::cli::explain;
 
 /// What is asked of a job beside its work.
 #[derive(Debug, Default, Args)]
@@ -84,11 +86,23 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Refuses what no worker would send a callback to, as far as its text tells.
+fn check_callback(url: &str) -> Result<(), Complaint> {
+    let callbacks =
+        Callbacks::new(CallbackSettings::default()).map_err(|error| explain::host(&error))?;
+    callbacks.check(url).map_err(|error| {
+        Complaint::usage(error.to_string()).hint(
+            "a callback goes to http:// or https://, and to no address of this machine or a \
+             private network",
+        )
+    })
+}
+
 impl JobArgs {
     /// The job with all that.
     ///
     /// # Errors
-    /// Where a label is given twice.
+    /// Where a label is given twice, or nothing can be sent to the callback's URL.
     pub fn apply(self, mut job: NewJob, now: DateTime<Utc>) -> Result<NewJob, Complaint> {
         use skillhost::queue::Mode;
         job.priority = self.priority.unwrap_or_default();
@@ -101,7 +115,7 @@ impl JobArgs {
         if let Some(queue) = self.queue {
             job.queue = queue;
         }
-        job.retry = self.attempts.map(RetryPolicy::attempts);
+        job.attempts = self.attempts;
         job = match (self.key, self.key_for) {
             (Some(key), Some(period)) => job.key_for(key, period),
             (Some(key), None) => job.key(key),
@@ -119,6 +133,7 @@ impl JobArgs {
             }
         }
         if let Some(url) = self.callback {
+            check_callback(&url)?;
             job = job.callback(Callback { url, secret: None });
         }
         if self.forget {

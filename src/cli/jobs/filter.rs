@@ -91,12 +91,26 @@ impl FilterArgs {
             }
             None => None,
         };
-        let filter = Filter {
+        let most = page.limit as usize;
+        let mut filter = Filter {
             before,
-            limit: Some(page.limit as usize),
+            limit: Some(most),
             ..self.filter(status)
         };
-        Ok(queue.list(&filter).await.map_err(explain::queue)?)
+        let mut jobs: Vec<Job> = Vec::new();
+        // Large ones come a few at a time.
+        loop {
+            let some = queue.list(&filter).await.map_err(explain::queue)?;
+            let Some(last) = some.last() else {
+                return Ok(jobs);
+            };
+            filter.before = Some(last.id);
+            jobs.extend(some);
+            if jobs.len() >= most {
+                return Ok(jobs);
+            }
+            filter.limit = Some(most - jobs.len());
+        }
     }
 }
 
@@ -121,11 +135,15 @@ pub struct SelectionArgs {
 const PAGE: usize = 1_000;
 
 impl SelectionArgs {
-    /// The dead jobs that are meant.
+    /// The dead jobs that are meant: of all, those that were replayed, or not, or both.
     ///
     /// # Errors
     /// Where the queue cannot be read, or one that is named is not there.
-    pub async fn dead(&self, queue: &Queue) -> anyhow::Result<Vec<uuid::Uuid>> {
+    pub async fn dead(
+        &self,
+        queue: &Queue,
+        replayed: Option<bool>,
+    ) -> anyhow::Result<Vec<uuid::Uuid>> {
         if !self.all {
             if !self.filter.is_empty() {
                 let message = "a filter goes with --all, and not with single jobs";
@@ -136,13 +154,14 @@ impl SelectionArgs {
         let mut ids = Vec::new();
         let mut filter = Filter {
             limit: Some(PAGE),
+            replayed,
             ..self.filter.filter(&[JobStatus::Dead])
         };
         loop {
-            let page = queue.list(&filter).await.map_err(explain::queue)?;
-            ids.extend(page.iter().map(|job| job.id));
+            let page = queue.ids(&filter).await.map_err(explain::queue)?;
+            ids.extend_from_slice(&page);
             match page.last() {
-                Some(last) if page.len() == PAGE => filter.before = Some(last.id),
+                Some(last) if page.len() == PAGE => filter.before = Some(*last),
                 _ => return Ok(ids),
             }
         }

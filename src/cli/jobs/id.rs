@@ -70,13 +70,13 @@ async fn by_end(queue: &Queue, text: &str) -> anyhow::Result<Uuid> {
         ..Filter::default()
     };
     for _ in 0..AMONG / PAGE {
-        let page = queue.list(&filter).await.map_err(explain::queue)?;
-        found.extend(page.iter().map(|job| job.id).filter(|id| {
+        let page = queue.ids(&filter).await.map_err(explain::queue)?;
+        found.extend(page.iter().copied().filter(|id| {
             let id = id.to_string();
             id.ends_with(&end)
         }));
         match page.last() {
-            Some(last) if page.len() == PAGE => filter.before = Some(last.id),
+            Some(last) if page.len() == PAGE => filter.before = Some(*last),
             _ => break,
         }
     }

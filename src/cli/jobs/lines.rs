@@ -95,6 +95,16 @@ pub fn at(number: usize, complaint: Complaint) -> Complaint {
     }
 }
 
+/// What is wrong with the JSON of a line, and where in it.
+pub fn not_json(what: &str, error: &serde_json::Error) -> Complaint {
+    let text = error.to_string();
+    // It counts from the start of what it was given, which is one line.
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
+    Complaint::usage(format!("{what}, at column {}: {text}", error.column()))
+}
+
 struct LineParser {
     command: Command,
 }
@@ -113,7 +123,7 @@ impl LineParser {
                 return Err(Complaint::usage("not a JSON object")
                     .hint("a line is such as {\"skill\": \"text-stats\", \"input\": {}}"));
             }
-            Err(error) => return Err(Complaint::usage(format!("not JSON: {error}"))),
+            Err(error) => return Err(not_json("not JSON", &error)),
         };
         let mut options = Vec::new();
         let (mut skill, mut tool) = (None, None);
@@ -250,7 +260,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (line, message) in [
             ("[]", "not a JSON object"),
-            ("{", "not JSON"),
+            ("{", "not JSON, at column 1: EOF while parsing an object"),
+            (r#"{"skill" "a"}"#, "not JSON, at column 10: expected `:`"),
             ("{}", "`skill` is missing"),
             (r#"{"skill": 1}"#, "`skill` is no text"),
             (

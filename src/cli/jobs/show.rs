@@ -170,6 +170,9 @@ impl Whole {
         for (key, value) in &submitted.labels {
             row("label", format!("{key} = {value}"));
         }
+        if self.job.replayed {
+            row("replayed", "yes, as another job".to_owned());
+        }
         if let Some(before) = submitted.replay_of {
             row("replays", before.to_string());
         }
@@ -276,6 +279,9 @@ fn told(attempt: &Attempt) -> String {
         if !limits.is_empty() {
             let _ = writeln!(out, "     limits: {}", limits.join(", "));
         }
+    }
+    if let Some(grants) = details.get("grants") {
+        let _ = writeln!(out, "     granted: {}", cut(&grants.to_string()));
     }
     if let Some(stderr) = text("/stderr") {
         let _ = writeln!(out, "     stderr: {stderr}");

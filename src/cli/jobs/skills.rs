@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use skillhost::queue::{Due, NewJob};
 use skillhost::skill::{Package, Packages, SkillRef};
-use skillhost::{ExecutionRequest, Failure, Skill};
+use skillhost::{Execute, ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
@@ -15,6 +16,7 @@ use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::grants::Typed;
+use crate::cli::guards;
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
 use crate::cli::run::Asked;
@@ -23,6 +25,8 @@ use crate::cli::run::Asked;
 pub struct Skills<'s> {
     session: &'s Session,
     host: CommandHost,
+    /// The same, with the policy's guards around it.
+    guarded: Arc<dyn Execute>,
     packages: Packages,
     known: HashMap<PathBuf, Known>,
 }
@@ -52,8 +56,14 @@ impl<'s> Skills<'s> {
     pub fn open(session: &'s Session) -> anyhow::Result<Self> {
         let host = CommandHost::open(session, Settings::default())?;
         host.host.set_policy(session.policy_file()?.read()?);
+        let guarded = guards::around(
+            Arc::new(host.host.clone()),
+            host.host.current_policy().clone(),
+            session,
+        )?;
         Ok(Skills {
             session,
+            guarded,
             host,
             packages: Packages::new(session.places()?.packages()),
             known: HashMap::new(),
@@ -84,10 +94,13 @@ impl<'s> Skills<'s> {
         let (reference, skill) = (known.reference.clone(), known.skill.clone());
         let (mut request, hints) = asked.request(&skill);
         make_absolute(&mut request)?;
-        if let Some(failure) = self.host.host.can_execute(&request).refusal {
+        request.tenant = job.tenant.clone();
+        if let Some(failure) = self.guarded.can_execute(&request).refusal {
             return Err(refused(&failure, &hints, &skill, typed).into());
         }
         request.skill = reference;
+        // It is the job that has one.
+        request.tenant = None;
         let mut new = job.apply(NewJob::execution(request), now)?;
         new.skill = Some(skill.identity().name.clone());
         Ok(Checked {

@@ -15,6 +15,7 @@ mod text;
 mod confirm;
 mod grant;
 mod revoke;
+mod rules;
 
 use std::path::Path;
 

@@ -8,9 +8,10 @@ use serde::Serialize;
 use skillhost::grant::{Denial, Grants};
 use skillhost::policy::{Consent, SkillPolicy};
 use skillhost::skill::Installed;
+use skillhost::text::printable;
 use skillhost::{Policy, SkillIdentity};
 
-use super::{PolicyFile, Standing};
+use super::{PolicyFile, Standing, rules};
 use crate::cli::complaint::show_hint;
 use crate::cli::console::{BOLD, DIM, GOOD, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
@@ -105,6 +106,12 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
         "{facts}\n{}\n{standing}",
         styled(BOLD, "Granted by the policy")
     );
+    let entry = policy.skills.get(&skill.identity().name);
+    if let Some(said) = entry.map(rules::table)
+        && !said.is_empty()
+    {
+        let _ = write!(out, "\n{}\n{said}", styled(BOLD, "Rules"));
+    }
     if !standing.missing.is_empty() {
         let _ = writeln!(out, "\n{}", styled(BOLD, "Declared, and not granted"));
         for denial in &standing.missing {
@@ -178,7 +185,7 @@ fn all(
         return Ok(Exit::Success);
     }
     let path = file.path().display();
-    if policy.skills.is_empty() {
+    if policy == Policy::default() {
         let what = match exists {
             true => format!("the policy `{path}` grants nothing"),
             false => format!("there is no policy `{path}`, and so nothing is granted for good"),
@@ -190,6 +197,23 @@ fn all(
         return Ok(Exit::Success);
     }
     let mut out = format!("{}\n", styled(DIM, path));
+    let tenants = policy.tenants.iter();
+    let tenants = tenants.map(|(name, said)| (printable(name, false), rules::table(said)));
+    let scopes = [
+        ("in general".into(), rules::table(&policy.general)),
+        ("each tenant".into(), rules::table(&policy.each_tenant)),
+    ];
+    let rest = [
+        ("each skill".into(), rules::table(&policy.each_skill)),
+        ("each host".into(), rules::table(&policy.each_host)),
+    ];
+    let tenants = tenants.map(|(name, said)| (format!("tenant {name}").into(), said));
+    for (title, said) in scopes.into_iter().chain(tenants).chain(rest) {
+        let title: std::borrow::Cow<'_, str> = title;
+        if !said.is_empty() {
+            let _ = write!(out, "\n{}\n{said}", styled(BOLD, title));
+        }
+    }
     for (name, entry) in &policy.skills {
         let versions = installed.iter().filter(|other| other.skill.name == *name);
         let _ = write!(out, "\n{}", entry_text(name, entry, versions));
@@ -209,12 +233,12 @@ fn entry_text<'a>(
         out.push_str("  nothing granted\n");
     }
     out.push_str(&granted.to_string());
+    out.push_str(&rules::table(entry).to_string());
     let mut digests = Table::new(2);
     for confirmed in &entry.confirmed {
         digests.row([
             "confirmed".to_owned(),
-            skillhost::text::printable(confirmed.version.as_deref().unwrap_or("-"), false)
-                .into_owned(),
+            printable(confirmed.version.as_deref().unwrap_or("-"), false).into_owned(),
             confirmed.digest.to_string(),
         ]);
     }

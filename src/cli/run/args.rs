@@ -71,6 +71,9 @@ pub struct RunArgs {
     /// Whose certificates are trusted.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// On whose behalf it runs: whose ceilings and rates the policy has hold for it
+    #[arg(long, value_name = "NAME", help_heading = "Limits")]
+    pub tenant: Option<String>,
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use skillhost::Admission;
 use skillhost::text::printable;
 
+use super::report::clamping;
+
 use crate::cli::console::{BOLD, Console, ERROR, GOOD, HINT, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::grants;
@@ -58,6 +60,9 @@ fn text(admission: &Admission) -> String {
         limits.row([name, value]);
     }
     out.push_str(&limits.to_string());
+    for clamped in &admission.clamped {
+        let _ = writeln!(out, "  {}", clamping(clamped));
+    }
     let _ = writeln!(out, "\n{}", styled(BOLD, "Grants"));
     let granted = grants::table(&admission.grants, &admission.from_policy);
     if granted.is_empty() {

@@ -76,7 +76,8 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
-        let (request, input_hints) = plan.asked.request(&skill);
+        let (mut request, input_hints) = plan.asked.request(&skill);
+        request.tenant = plan.tenant.take();
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
             let mut admission = guarded.can_execute(&request);
@@ -174,6 +175,7 @@ fn print_unloaded(
         let admission = Admission {
             refusal: Some(failure),
             limits,
+            clamped: Vec::new(),
             skill: None,
             tool: None,
             grants: Grants::default(),
@@ -197,6 +199,7 @@ pub fn without_run(failure: Failure, limits: Limits) -> ExecutionResult {
         failure: Some(failure),
         usage: ResourceUsage::default(),
         limits,
+        clamped: Vec::new(),
         skill: None,
         stdout: String::new(),
         stderr: String::new(),

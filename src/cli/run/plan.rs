@@ -20,6 +20,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
     pub dry_run: bool,
+    /// On whose behalf it runs.
+    pub tenant: Option<String>,
     /// Whether the policy is left out.
     pub no_policy: bool,
     /// Whether a program reads the result.
@@ -54,6 +56,7 @@ impl Plan {
             settings,
             out: args.out,
             dry_run: args.dry_run,
+            tenant: args.tenant,
             no_policy: args.no_policy,
             json: args.json,
         })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
-use skillhost::execution::Frame;
+use skillhost::execution::{Clamped, Frame};
 use skillhost::grant::{Denial, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::printable;
@@ -52,6 +52,7 @@ impl Report<'_> {
         if let Some(failure) = &result.failure {
             self.failure(failure, &result.usage);
         }
+        self.clamped(&result.clamped);
         self.dropped(&result.usage);
         self.console.note(cost(result));
         if self.console.verbose > 0 {
@@ -181,6 +182,13 @@ impl Report<'_> {
         hints
     }
 
+    fn clamped(&self, clamped: &[Clamped]) {
+        // Of the host's own ceiling it was said before it ran.
+        for one in clamped.iter().filter(|one| one.rule != "host") {
+            self.console.warn(clamping(one));
+        }
+    }
+
     fn dropped(&self, usage: &ResourceUsage) {
         for (what, bytes) in [
             ("standard output", usage.dropped.stdout_bytes),
@@ -243,6 +251,23 @@ fn names(attached: &[Attachment]) -> String {
     names.join(", ")
 }
 
+/// What was asked for, what applies, and why.
+pub fn clamping(clamped: &Clamped) -> String {
+    let Clamped {
+        limit,
+        asked,
+        allowed,
+        rule,
+    } = clamped;
+    format!(
+        "{} of {} is more than `{}` allows; {} applies",
+        limit.key(),
+        limit.display(*asked),
+        printable(rule, false),
+        limit.display(*allowed)
+    )
+}
+
 /// The line that says what it cost.
 fn cost(result: &ExecutionResult) -> String {
     let ExecutionResult { usage, status, .. } = result;
@@ -282,6 +307,11 @@ fn cost(result: &ExecutionResult) -> String {
             grouped(tokens.input),
             grouped(tokens.output)
         ));
+    }
+    match result.clamped.as_slice() {
+        [] => {}
+        [one] => parts.push(format!("{} clamped", one.limit.key())),
+        many => parts.push(format!("{} limits clamped", many.len())),
     }
     let mark = match status {
         Status::Success => styled(GOOD, "✓"),

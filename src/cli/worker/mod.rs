@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
@@ -165,6 +166,13 @@ fn set_up(
         .grace(args.grace);
     if !console.quiet {
         worker = worker.on_settled(move |settled| console.note(line(settled)));
+        let (grace, said) = (args.grace, AtomicBool::new(false));
+        worker = worker.on_stopping(move |left| {
+            // Where nobody told it to, it ends because nothing is left or the host is broken.
+            if !said.swap(true, Ordering::Relaxed) {
+                console.note(stopping(left, grace));
+            }
+        });
     }
     if !args.queue.is_empty() {
         worker = worker.queues(args.queue.iter().cloned());
@@ -259,6 +267,15 @@ fn line(settled: &Settled) -> String {
         "{mark} {} {}",
         short(&settled.job),
         printable(&parts, false)
+    )
+}
+
+/// What a worker waits for that was told to stop.
+fn stopping(left: usize, grace: Duration) -> String {
+    format!(
+        "stopping: {} may finish within {}; Ctrl-C once more gives back what is left at once",
+        units::counted(left as u64, "running job"),
+        units::duration(grace)
     )
 }
 

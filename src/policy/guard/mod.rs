@@ -9,11 +9,45 @@
 //! [`Control::resolve`]: crate::Control::resolve
 //! [`Control::refuse`]: crate::Control::refuse
 
+mod ceilings;
+mod circuit;
+mod concurrency;
+mod line;
+mod rate;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::CurrentPolicy;
 use crate::execution::Execute;
+use ceilings::Ceilings;
+pub use circuit::{Breakers, CircuitChange, CircuitStanding, CircuitSubject};
+use circuit::{CircuitBreaker, Circuits};
+use concurrency::{Gate, State, Turns};
+use rate::{Limits, RateLimits};
+
+/// What is counted by a policy: shared by all guards that go by it.
+#[derive(Default)]
+pub(super) struct Counted {
+    circuits: Circuits,
+    turns: Mutex<State>,
+    limiters: Limits,
+    /// How many can run at once; 0 where that is not known.
+    capacity: AtomicU32,
+}
+
+impl Counted {
+    pub fn set_capacity(&self, executions: u32) {
+        self.capacity.store(executions, Ordering::Relaxed);
+    }
+
+    fn capacity(&self) -> Option<u32> {
+        Some(self.capacity.load(Ordering::Relaxed)).filter(|&capacity| capacity > 0)
+    }
+}
 
 /// Makes one `Execute` of another.
 type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
@@ -45,7 +79,8 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// Guards that go by this policy, and by each that takes its place.
+    /// Guards that go by this policy, and by each that takes its place. It is that of the
+    /// [host](crate::Host::current_policy) that executes in the end.
     pub fn new(policy: CurrentPolicy) -> Self {
         Guards {
             policy,
@@ -79,11 +114,33 @@ impl Guards {
 
     /// Puts them around this.
     pub fn around(self, inner: Arc<dyn Execute>) -> Arc<dyn Execute> {
-        let mut all = inner;
-        for wrap in [self.approval, self.audit].into_iter().flatten() {
-            all = wrap(all);
+        let Guards {
+            policy,
+            audit,
+            approval,
+        } = self;
+        let mut all: Arc<dyn Execute> = Arc::new(CircuitBreaker {
+            breakers: policy.breakers(),
+            inner,
+        });
+        all = Arc::new(Turns {
+            gate: Gate {
+                policy: policy.clone(),
+            },
+            inner: all,
+        });
+        all = Arc::new(RateLimits {
+            policy: policy.clone(),
+            inner: all,
+        });
+        if let Some(approval) = approval {
+            all = approval(all);
         }
-        all
+        all = Arc::new(Ceilings { policy, inner: all });
+        match audit {
+            Some(audit) => audit(all),
+            None => all,
+        }
     }
 }
 

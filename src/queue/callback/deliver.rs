@@ -99,6 +99,7 @@ impl Callbacks {
             settings.name_servers,
             settings.roots,
             &settings.certificates,
+            None,
         )?;
         let grants = Grants {
             http: settings.http,

@@ -116,7 +116,8 @@ fn of_status(status: StatusCode) -> Verdict {
 fn of_error(error: &EgressError) -> Verdict {
     match error {
         EgressError::Denied(_) | EgressError::AddressDenied(_) => Verdict::Stop,
-        EgressError::NoSuchHost
+        EgressError::CircuitOpen(_)
+        | EgressError::NoSuchHost
         | EgressError::Names
         | EgressError::NamesTimeout
         | EgressError::Refused

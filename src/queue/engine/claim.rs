@@ -7,14 +7,21 @@ use uuid::Uuid;
 use super::super::counters::{Counter, Measure, Tally};
 use super::super::event::JobEventKind;
 use super::super::fair::{Head, LaneHeads, Pick, QueueHeads, Room, ShareHeads, pick};
-use super::super::store::{Body, EventRow, Result, Row, Rows, Scope, ScopeKind, Shared};
+use super::super::job::CALLBACKS;
+use super::super::store::{
+    Body, EventRow, Result, Row, Rows, Scope, ScopeKind, Shared, WaitingLane,
+};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
 use super::absorb::{absorb, place};
 use super::catch_up;
 
+/// How many queues are looked at, at a time.
+const QUEUES: usize = 64;
 /// How many tenants of a queue are looked at, at a time.
 const SHARES: usize = 64;
+/// How many skills of a tenant in a queue are looked at, at a time.
+const LANES: usize = 16;
 /// How many jobs that have become due are put in line at a time.
 const DUE: usize = 1_024;
 /// How often a claim looks again where what it had fetched was not enough.
@@ -29,16 +36,28 @@ pub(crate) struct ClaimedRow {
     pub waited: Micros,
 }
 
+/// What a claim came to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claimed {
+    pub rows: Vec<ClaimedRow>,
+    /// After which queue to begin the next time, so that they take turns.
+    pub after: i64,
+    /// Whether there may be more that was not looked at.
+    pub more: bool,
+}
+
 /// What a worker asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub worker: Uuid,
     /// How long its claims hold.
     pub lease: Micros,
     /// The queues that it serves; all where `None`.
     pub queues: Option<Vec<String>>,
-    /// Which queue is first, so that they take turns.
-    pub turn: usize,
+    /// After which queue to begin.
+    pub after: i64,
+    /// Whether it sends callbacks.
+    pub callbacks: bool,
     pub most: usize,
 }
 
@@ -50,11 +69,7 @@ pub(crate) async fn promote(rows: &mut dyn Rows, now: Micros) -> Result<()> {
 
 /// Gives a worker jobs that are next; none where its lease expired, for nobody would take them from
 /// it again. What gives nothing writes nothing either.
-pub(crate) async fn claim(
-    rows: &mut dyn Rows,
-    wanted: &Wanted,
-    now: Micros,
-) -> Result<Vec<ClaimedRow>> {
+pub(crate) async fn claim(rows: &mut dyn Rows, wanted: &Wanted, now: Micros) -> Result<Claimed> {
     catch_up(rows, now).await?;
     super::fire::fire(rows, now).await?;
     promote(rows, now).await?;
@@ -65,35 +80,67 @@ pub(crate) async fn claim(
             rows.close_tenant(scope.id, false).await?;
         }
     }
-    let mut claimed = Vec::new();
+    let mut claimed = Claimed {
+        after: wanted.after,
+        ..Claimed::default()
+    };
+    // Where the queues that are looked at begin, and how often the first of all came again.
+    let (mut from, mut around) = (wanted.after, 0);
     for _ in 0..ROUNDS {
-        let missing = wanted.most.saturating_sub(claimed.len());
-        if missing == 0 || !round(rows, wanted, missing, &mut claimed, now).await? {
-            break;
+        let missing = wanted.most.saturating_sub(claimed.rows.len());
+        if missing == 0 {
+            return Ok(claimed);
         }
+        let queues = window(rows, wanted, from).await?;
+        let Some(last) = queues.last().map(|queue| queue.id) else {
+            return Ok(claimed);
+        };
+        let all = queues.len() < QUEUES;
+        if round(rows, wanted, queues, missing, &mut claimed, now).await? {
+            continue;
+        }
+        around += usize::from(last <= from);
+        if all || around > 1 {
+            return Ok(claimed);
+        }
+        from = last;
+    }
+    claimed.more = true;
+    if claimed.rows.is_empty() {
+        claimed.after = from;
     }
     Ok(claimed)
 }
 
-/// Looks once, and says whether to look again.
+/// The queues that are next to be looked at: after this one, and from the first again.
+async fn window(rows: &mut dyn Rows, wanted: &Wanted, after: i64) -> Result<Vec<Scope>> {
+    let names = wanted.queues.as_deref();
+    let mut queues = rows.open_queues(names, after, QUEUES).await?;
+    if queues.len() < QUEUES && after > 0 {
+        let first = rows.open_queues(names, 0, QUEUES - queues.len()).await?;
+        queues.extend(first.into_iter().take_while(|queue| queue.id <= after));
+    }
+    Ok(queues)
+}
+
+/// Looks once, and says whether to look there again.
 async fn round(
     rows: &mut dyn Rows,
     wanted: &Wanted,
+    mut queues: Vec<Scope>,
     most: usize,
-    claimed: &mut Vec<ClaimedRow>,
+    claimed: &mut Claimed,
     now: Micros,
 ) -> Result<bool> {
-    let mut queues = rows.open_queues(wanted.queues.as_deref()).await?;
     queues.retain(|queue| !queue.is_closed(now));
     if queues.is_empty() {
         return Ok(false);
     }
-    let turn = wanted.turn % queues.len();
-    queues.rotate_left(turn);
+    let without = (!wanted.callbacks).then_some(CALLBACKS);
     let mut scopes: HashMap<i64, Scope> = HashMap::new();
     let mut known = Vec::with_capacity(queues.len());
     for queue in queues {
-        known.push(queue_heads(rows, &queue, most, &mut scopes, now).await?);
+        known.push(queue_heads(rows, &queue, without, most, &mut scopes, now).await?);
         scopes.insert(queue.id, queue);
     }
     let mut room = room(rows, &scopes, now).await?;
@@ -118,10 +165,13 @@ async fn round(
         .map(|lane| lane.lane)
         .collect();
     rows.set_waiting(&empty, false).await?;
+    let raised = raised(&known, &count);
+    rows.raise_low(&raised).await?;
     if chosen.picks.is_empty() {
         // Bounds that were met by others are written down, so that the next claim passes them over.
         close(rows, &mut scopes, &before, &room, now).await?;
-        let passed = !empty.is_empty() || before.values().any(|&left| left <= 0);
+        let passed =
+            !empty.is_empty() || !raised.is_empty() || before.values().any(|&left| left <= 0);
         return Ok(chosen.starved && passed);
     }
     let taken: Vec<(i64, Head)> = chosen
@@ -130,7 +180,10 @@ async fn round(
         .map(|pick| (pick.lane, pick.head))
         .collect();
     rows.remove_ready(&taken).await?;
-    let stale = start(rows, wanted.worker, &chosen.picks, claimed, now).await?;
+    if let Some(last) = chosen.picks.last() {
+        claimed.after = last.scopes[0];
+    }
+    let stale = start(rows, wanted.worker, &chosen.picks, &mut claimed.rows, now).await?;
     // What was not there to be started gives its room back.
     for pick in &stale {
         for scope in pick.scopes {
@@ -153,15 +206,32 @@ async fn round(
     Ok(chosen.starved || !stale.is_empty())
 }
 
+/// What is known now of the lowest ranks in lanes: written down only where a share has more lanes
+/// than are looked at, for there it decides which.
+fn raised(known: &[QueueHeads], taken: &HashMap<i64, usize>) -> Vec<(i64, Micros)> {
+    let shares = known.iter().flat_map(|queue| &queue.shares);
+    let lanes = shares
+        .filter(|share| share.beyond.is_some())
+        .flat_map(|share| &share.lanes);
+    lanes
+        .filter_map(|lane| {
+            let taken = taken.get(&lane.lane).copied().unwrap_or(0);
+            let first = lane.heads.get(taken).or(lane.heads.last())?;
+            (first.rank > lane.low).then_some((lane.lane, first.rank))
+        })
+        .collect()
+}
+
 /// What is in line in a queue, as far as a claim of that size needs it.
 async fn queue_heads(
     rows: &mut dyn Rows,
     queue: &Scope,
+    without: Option<&str>,
     most: usize,
     scopes: &mut HashMap<i64, Scope>,
     now: Micros,
 ) -> Result<QueueHeads> {
-    let mut shares = rows.open_shares(queue.id, SHARES + 1).await?;
+    let mut shares = rows.open_shares(queue.id, without, SHARES + 1).await?;
     let more = shares.len() > SHARES;
     shares.truncate(SHARES);
     let tenants: Vec<i64> = shares.iter().map(|share| share.tenant).collect();
@@ -177,7 +247,8 @@ async fn queue_heads(
             .is_some_and(|tenant| !tenant.is_closed(now))
     });
     let ids: Vec<i64> = shares.iter().map(|share| share.id).collect();
-    let lanes = rows.waiting_lanes(&ids).await?;
+    let mut lanes = rows.waiting_lanes(&ids, without, LANES + 1).await?;
+    let beyond = cut(&mut lanes);
     let skills: BTreeSet<i64> = lanes.iter().map(|lane| lane.skill).collect();
     let skills: Vec<i64> = skills.into_iter().collect();
     for skill in rows.scopes(&skills).await? {
@@ -197,6 +268,7 @@ async fn queue_heads(
         by_share.entry(lane.share).or_default().push(LaneHeads {
             lane: lane.id,
             skill: lane.skill,
+            low: lane.low,
             heads,
             more,
         });
@@ -206,9 +278,11 @@ async fn queue_heads(
         .map(|share| ShareHeads {
             share: share.id,
             tenant: share.tenant,
-            virtual_time: share.virtual_time,
+            // Who could not start anything meanwhile does not catch up all at once.
+            virtual_time: share.virtual_time.max(queue.clock),
             weight: scopes.get(&share.tenant).map_or(1, |tenant| tenant.weight),
             lanes: by_share.remove(&share.id).unwrap_or_default(),
+            beyond: beyond.get(&share.id).copied(),
         })
         .collect();
     Ok(QueueHeads {
@@ -216,6 +290,21 @@ async fn queue_heads(
         shares,
         more,
     })
+}
+
+/// Takes away the last lane of each share that has more than are looked at; how low those begin.
+fn cut(lanes: &mut Vec<WaitingLane>) -> HashMap<i64, Micros> {
+    let mut count: HashMap<i64, usize> = HashMap::new();
+    let mut beyond = HashMap::new();
+    lanes.retain(|lane| {
+        let count = count.entry(lane.share).or_default();
+        *count += 1;
+        if *count > LANES {
+            beyond.insert(lane.share, lane.low);
+        }
+        *count <= LANES
+    });
+    beyond
 }
 
 /// How many more may start, where that is bounded.

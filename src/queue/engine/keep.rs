@@ -3,10 +3,12 @@
 use uuid::Uuid;
 
 use super::super::counters::{Counter, Tally, hour};
+use super::super::error::QueueError;
 use super::super::event::JobEventKind;
 use super::super::job::JobStatus;
-use super::super::store::{AttemptRow, Body, EventRow, LaneKey, Result, Row, Rows, Shared};
+use super::super::store::{AttemptRow, Body, EventRow, Flags, LaneKey, Result, Row, Rows, Shared};
 use super::super::time::Micros;
+use super::submit::{Prepared, Submitted, submit};
 use super::{absorb, catch_up};
 
 /// What is to be removed.
@@ -53,6 +55,9 @@ pub(crate) async fn prune(
     }
     if let Some(before) = removal.events {
         removed.events = rows.forget_events(before, most).await?;
+    }
+    if removed.jobs < most && removed.events < most {
+        rows.forget_keys(now).await?;
     }
     if let Some(before) = removal.hours {
         rows.forget_hours(hour(before)).await?;
@@ -134,6 +139,50 @@ async fn remove(
         places: Vec::new(),
     };
     absorb(rows, shared, now).await
+}
+
+/// Submits what does a dead job's work once more, and marks that one.
+pub(crate) async fn resubmit(
+    rows: &mut dyn Rows,
+    dead: Uuid,
+    again: &[Prepared],
+    now: Micros,
+) -> Result<Result<Submitted>> {
+    let found = rows.jobs(&[dead]).await?.pop();
+    // Once nobody else can change it, so that what happened to it before stands before.
+    catch_up(rows, now).await?;
+    let Some(mut row) = found else {
+        return Ok(Err(QueueError::NotFound(dead)));
+    };
+    if row.status != JobStatus::Dead {
+        return Ok(Err(QueueError::Conflict {
+            id: dead,
+            status: row.status,
+            wanted: "replayed: only dead jobs can",
+        }));
+    }
+    let again: Vec<&Prepared> = again.iter().collect();
+    let submitted = submit(rows, &again, now).await?.pop();
+    let Some(submitted) = submitted else {
+        return Err(QueueError::Internal("a job was not answered".to_owned()));
+    };
+    if submitted.existing {
+        return Ok(Ok(submitted));
+    }
+    row.flags = row.flags.with(Flags::REPLAYED, true);
+    rows.update_jobs(&[row]).await?;
+    let shared = Shared {
+        events: vec![EventRow {
+            job: dead,
+            kind: JobEventKind::Replayed,
+            at: now,
+            attempt: None,
+            data: serde_json::json!({"as": submitted.id}).to_string(),
+        }],
+        ..Shared::default()
+    };
+    absorb(rows, shared, now).await?;
+    Ok(Ok(submitted))
 }
 
 /// A dead letter that comes from elsewhere.

@@ -237,8 +237,14 @@ pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row], now: Micros) -
 async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()> {
     let mut jobs = Vec::with_capacity(ended.len());
     for (_, body) in rows.bodies(ended).await? {
-        let job: NewJob = serde_json::from_str(&body.submitted)
-            .map_err(|error| QueueError::Damaged(format!("a job cannot be read: {error}")))?;
+        let job: NewJob = match serde_json::from_str(&body.submitted) {
+            Ok(job) => job,
+            Err(error) => {
+                // The others that ended are not to wait for it.
+                tracing::error!(%error, "a job that ended cannot be read, nor its callback be sent");
+                continue;
+            }
+        };
         let Some(callback) = job.callback else {
             continue;
         };

@@ -1,12 +1,11 @@
 //! What has to be done from time to time, by whichever worker comes first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::super::error::QueueError;
 use super::super::outcome::WORKER_LOST;
-use super::super::retry::Retry;
+use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{Flags, Result, Row, Rows, Shared};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
@@ -54,21 +53,40 @@ pub(crate) async fn rescue(
     now: Micros,
 ) -> Result<usize> {
     let lost = rows.jobs_of(worker, most).await?;
-    if lost.is_empty() {
+    let count = lost.len();
+    lose(rows, lost, now).await?;
+    if count < most {
         rows.remove_worker(worker).await?;
-        return Ok(0);
     }
+    Ok(count)
+}
+
+/// Takes jobs from a worker that has them by the store's account and not by its own: it was not told
+/// that it got them, or could not write down how they ended. Gives how many.
+pub(crate) async fn take_strays(
+    rows: &mut dyn Rows,
+    worker: Uuid,
+    known: &HashSet<(i64, i64)>,
+    now: Micros,
+) -> Result<usize> {
+    let mut strays = rows.jobs_of(worker, known.len() + BATCH).await?;
+    strays.retain(|row| !known.contains(&(row.seq, row.fence)));
+    let count = strays.len();
+    lose(rows, strays, now).await?;
+    Ok(count)
+}
+
+/// Puts jobs through the state machine whose attempt nobody will settle.
+async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
     let seqs: Vec<i64> = lost.iter().map(|row| row.seq).collect();
     let bodies: HashMap<i64, _> = rows.bodies(&seqs).await?.into_iter().collect();
     let mut writes = Writes::default();
-    let count = lost.len();
     for row in lost {
+        // One that cannot be read is not tried again, and the others do not wait for it.
         let retry: Retry = bodies
             .get(&row.seq)
             .and_then(|body| serde_json::from_str(&body.retry).ok())
-            .ok_or_else(|| {
-                QueueError::Damaged(format!("the retry plan of job {} cannot be read", row.id))
-            })?;
+            .unwrap_or_else(|| Retry::plan(RetryPolicy::attempts(1), 0));
         let trigger = Trigger::Lost {
             retry: &retry,
             destructive: row.flags.has(Flags::DESTRUCTIVE),
@@ -78,11 +96,7 @@ pub(crate) async fn rescue(
         });
         writes.end(row, trigger, WORKER_LOST, details.to_string(), None, now)?;
     }
-    writes.write(rows, now).await?;
-    if count < most {
-        rows.remove_worker(worker).await?;
-    }
-    Ok(count)
+    writes.write(rows, now).await
 }
 
 /// Forgets a worker that stops. Jobs that are still its own, because their end could not be written

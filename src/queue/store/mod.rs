@@ -73,6 +73,8 @@ impl Flags {
     pub const FORGET: Flags = Flags(8);
     /// Somebody said that it may run.
     pub const APPROVED: Flags = Flags(16);
+    /// It is dead, and was submitted once more.
+    pub const REPLAYED: Flags = Flags(32);
 
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -207,6 +209,8 @@ pub(crate) struct WaitingLane {
     pub id: i64,
     pub share: i64,
     pub skill: i64,
+    /// No job in it has a lower rank.
+    pub low: Micros,
 }
 
 /// A job's place among those that wait.
@@ -273,11 +277,16 @@ pub struct Filter {
     pub tag: Option<String>,
     /// Dead, paused or waiting for this cause.
     pub cause: Option<String>,
+    /// Dead ones that were replayed, or that were not; both unless set.
+    pub replayed: Option<bool>,
     /// Submitted before this one: where to go on with the next page.
     pub before: Option<Uuid>,
     /// At most so many; 100 unless set, and at most 10,000.
     pub limit: Option<usize>,
 }
+
+/// How many bytes of bodies are listed at once, the last job being whole.
+pub(crate) const LISTED_BYTES: usize = 32 << 20;
 
 impl Filter {
     /// How many to give.
@@ -334,8 +343,10 @@ pub(crate) struct NoteRow {
 
 /// What is read beside those who write, each as of one moment.
 pub(crate) trait Reads: Send + Sync {
-    /// Jobs, the last submitted first.
+    /// Jobs, the last submitted first: no more of them once their bodies come to [`LISTED_BYTES`].
     fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>>;
+    /// Ids of jobs, the last submitted first.
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>>;
     /// These jobs, in this order, those that are not there being left out.
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
     /// Attempts at a job, in order.
@@ -409,7 +420,8 @@ pub(crate) trait Rows: Send {
     /// Running jobs of a worker.
     fn jobs_of(&mut self, worker: Uuid, most: usize) -> Answer<'_, Vec<Row>>;
     fn update_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
-    /// Removes jobs with all that belongs to them, their events aside.
+    /// Removes jobs with all that belongs to them, their events aside, and keys that hold for a
+    /// period.
     fn delete_jobs<'a>(&'a mut self, jobs: &'a [Row]) -> Answer<'a, ()>;
     fn bodies<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, Body)>>;
 
@@ -467,16 +479,35 @@ pub(crate) trait Rows: Send {
     fn update_scope<'a>(&'a mut self, scope: &'a Scope) -> Answer<'a, ()>;
     /// Scopes that are closed for their rate until then or before.
     fn scopes_to_reopen(&mut self, now: Micros) -> Answer<'_, Vec<Scope>>;
-    /// Queues that have somebody in line, or those of these.
-    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>>;
+    /// Queues after this one that have somebody in line, or those of these, in order.
+    fn open_queues<'a>(
+        &'a mut self,
+        names: Option<&'a [String]>,
+        after: i64,
+        most: usize,
+    ) -> Answer<'a, Vec<Scope>>;
     /// Tenants of a queue that have jobs in line of which some may start, who has had least first.
-    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>>;
+    /// Jobs of a skill of the name `without` do not count.
+    fn open_shares<'a>(
+        &'a mut self,
+        queue: i64,
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<ShareRow>>;
     fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>>;
     fn set_virtual_time<'a>(&'a mut self, shares: &'a [(i64, i64)]) -> Answer<'a, ()>;
     /// Closes or opens a tenant's shares.
     fn close_tenant(&mut self, tenant: i64, closed: bool) -> Answer<'_, ()>;
-    /// Lanes of these shares with jobs in line, those of closed skills left out.
-    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>>;
+    /// Lanes of these shares with jobs in line, those of closed skills and of the skill `without`
+    /// left out: of each share at most so many, the lowest first.
+    fn waiting_lanes<'a>(
+        &'a mut self,
+        shares: &'a [i64],
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<WaitingLane>>;
+    /// Writes down that no job in these lanes has a lower rank.
+    fn raise_low<'a>(&'a mut self, lanes: &'a [(i64, Micros)]) -> Answer<'a, ()>;
     /// The first jobs in each of these lanes.
     fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>>;
     /// Marks lanes as empty or not, and their shares with them; gives the shares that were empty
@@ -498,6 +529,8 @@ pub(crate) trait Rows: Send {
     ) -> Answer<'a, Vec<Row>>;
     /// Removes events from before then, the first first; gives how many.
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
+    /// Removes keys whose period ended by then.
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()>;
     /// Removes counters of hours before this one.
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()>;
 

@@ -50,6 +50,7 @@ fn executed(cause: Option<Cause>) -> Outcome {
             usage: ResourceUsage::default(),
             limits: Limits::default(),
             skill: None,
+            clamped: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),
         }),
@@ -206,6 +207,37 @@ fn table() -> Vec<(Outcome, Row, Option<&'static str>)> {
             cause(rejected(Rejection::Hook, None)),
             Row::Dead,
             Some("rejected"),
+        ),
+        (
+            cause(rejected(Rejection::Ceiling, None)),
+            Row::Dead,
+            Some("over_ceiling"),
+        ),
+        // Too much for now.
+        (
+            cause(rejected(Rejection::Rate, Some(later))),
+            Row::Back(77 * SECOND),
+            Some("rate"),
+        ),
+        (
+            cause(rejected(Rejection::QueueFull, Some(later))),
+            Row::Back(77 * SECOND),
+            Some("queue_full"),
+        ),
+        (
+            cause(rejected(Rejection::WaitedTooLong, Some(later))),
+            Row::Back(77 * SECOND),
+            Some("waited_too_long"),
+        ),
+        (
+            cause(rejected(Rejection::CircuitOpen, Some(later))),
+            Row::Back(77 * SECOND),
+            Some("circuit_open"),
+        ),
+        (
+            cause(rejected(Rejection::CircuitOpen, None)),
+            Row::Back(10 * SECOND),
+            Some("circuit_open"),
         ),
         // Approval needed.
         (

@@ -15,10 +15,13 @@ use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
 use super::super::new_job::NewJob;
 use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
+use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::Flags;
 use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
+use crate::grant::Grants;
+use crate::skill::depth;
 use crate::{
     Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
 };
@@ -105,7 +108,11 @@ impl Bench {
                     approved: row.flags.has(Flags::APPROVED),
                     to_mark: !retry.policy.destructive && !row.flags.has(Flags::DESTRUCTIVE),
                 };
-                (self.work(job, &at, token).await, retry)
+                let mut end = self.work(job, &at, token).await;
+                if row.flags.has(Flags::FORGET) {
+                    end.result = None;
+                }
+                (end, retry)
             }
             (Err(error), _) | (_, Err(error)) => {
                 let end = End::failed(format!("the job cannot be read: {error}"), false, None);
@@ -129,18 +136,18 @@ impl Bench {
         }
     }
 
-    /// A result that is too large to be kept is none.
+    /// A result that is too large to be kept is none. What did not succeed has none to be kept.
     fn bounded(&self, end: End) -> End {
         let allowed = self.queue.max_result_bytes();
         match &end.result {
-            Some(result) if result.len() > allowed => {
+            Some(result) if result.len() > allowed && end.outcome.is_success() => {
                 let bytes = result.len();
                 let message =
                     format!("its result has {bytes} bytes as JSON; {allowed} are allowed");
                 End {
                     outcome: Outcome::TooLarge,
                     status: "failed",
-                    details: json!({"failure": {"message": message}}),
+                    details: merged(end.details, json!({"failure": {"message": message}})),
                     result: None,
                     broken: end.broken,
                 }
@@ -149,17 +156,39 @@ impl Bench {
         }
     }
 
-    async fn work(&self, job: NewJob, at: &At, token: CancellationToken) -> End {
-        let end = match job.work.clone() {
+    async fn work(&self, mut job: NewJob, at: &At, token: CancellationToken) -> End {
+        let tenant = job.tenant.clone();
+        // Moved out rather than cloned: inputs can be large.
+        let taken = Work::Maintenance {
+            task: Maintenance::Rescue,
+        };
+        let end = match std::mem::replace(&mut job.work, taken) {
             Work::Execution { request } => self.execute(*request, job, at, token).await,
             Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
             Work::Maintenance { task } => self.maintain(&task).await,
-            Work::Callback { job, callback } => self.call_back(job, &callback, at).await,
+            Work::Callback { job, callback } => {
+                let sending = self.call_back(job, tenant.as_deref(), &callback, at);
+                tokio::select! {
+                    end = sending => end,
+                    // Whether it arrived is not known: it may come twice, under one id.
+                    () = token.cancelled() => End::new(Outcome::Cancelled, "cancelled"),
+                }
+            }
         };
         let ended_well = matches!(end.outcome, Outcome::Done(_));
-        match self.interrupted.is_cancelled() && !ended_well && was_cut(&end.outcome) {
-            true => End::released("shutdown"),
-            false => end,
+        if !self.interrupted.is_cancelled() || ended_well || !was_cut(&end.outcome) {
+            return end;
+        }
+        match &end.outcome {
+            // Nobody knows how much of it was done.
+            Outcome::Executed {
+                result,
+                destructive: true,
+            } if !result.usage.wall_time.is_zero() => End {
+                outcome: Outcome::CutShort,
+                ..end
+            },
+            _ => End::released("shutdown"),
         }
     }
 
@@ -178,15 +207,22 @@ impl Bench {
         request.attempt = at.attempt;
         request.queue_wait = at.waited;
         request.deadline = job.deadline;
+        let granted = Granted::default();
         let control = Control::default()
-            .cancellation(token)
-            .observer(self.observer(at))
+            .cancellation(token.clone())
+            .observer(self.observer(at, granted.clone()))
             .approved(at.approved);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
-        // As far as that is known now: a skill that is not loaded yet says so only afterwards.
-        if at.to_mark && execute.is_destructive(&asked) && !self.mark(at).await {
-            return End::released("not_marked");
+        if at.to_mark {
+            // A skill that is not loaded yet cannot say so. Loading one may take long.
+            tokio::select! {
+                () = execute.ready(&asked) => {}
+                () = token.cancelled() => {}
+            }
+            if execute.is_destructive(&asked) && !self.mark(at).await {
+                return End::released("not_marked");
+            }
         }
         match execute.execute(request, control).await {
             Ok(result) => {
@@ -195,7 +231,11 @@ impl Bench {
                     asked.skill = skill.digest.into();
                 }
                 let destructive = result.failure.is_some() && execute.is_destructive(&asked);
-                executed(result, destructive)
+                let mut end = executed(result, destructive);
+                if let Some(granted) = granted.lock().ok().and_then(|mut granted| granted.take()) {
+                    end.details["grants"] = granted;
+                }
+                end
             }
             Err(error) => End {
                 broken: Some(error.to_string()),
@@ -262,6 +302,10 @@ impl Bench {
             }
         };
         match done {
+            Ok(Ok(output)) if depth(&output) > MAX_DEPTH => {
+                let message = format!("its output is nested more than {MAX_DEPTH} levels deep");
+                End::failed(message, false, None)
+            }
             Ok(Ok(output)) => End {
                 result: Some(json!({"output": output}).to_string()),
                 ..End::new(Outcome::Done(output), "success")
@@ -311,15 +355,25 @@ impl Bench {
         })
     }
 
-    fn observer(&self, at: &At) -> Arc<dyn Observer> {
+    fn observer(&self, at: &At, granted: Granted) -> Arc<dyn Observer> {
         let report = self.reporter(at);
         Arc::new(move |_: Uuid, event: &Event<'_>| {
+            if let Event::Admitted { grants, .. } = event
+                && **grants != Grants::default()
+                && let Ok(mut granted) = granted.lock()
+            {
+                *granted = Some(without_values(grants));
+            }
             if let Event::Progress(progress) = event {
                 // The guest's own JSON, which nobody has looked at: kept as text unless it is.
-                let details = progress
-                    .details
-                    .as_deref()
-                    .map(|details| crate::json::parse(details).unwrap_or_else(|_| json!(details)));
+                let details =
+                    progress
+                        .details
+                        .as_deref()
+                        .map(|details| match crate::json::parse(details) {
+                            Ok(value) if depth(&value) <= MAX_DEPTH => value,
+                            _ => json!(details),
+                        });
                 report(json!({
                     "percent": progress.percent.map(|percent| percent.clamp(0.0, 100.0)),
                     "step": progress.step,
@@ -328,6 +382,19 @@ impl Bench {
             }
         })
     }
+}
+
+/// What an execution was granted, as JSON, once that is known.
+type Granted = Arc<Mutex<Option<Value>>>;
+
+/// Grants as they are written down: of variables and configuration the names, for values may be secret.
+fn without_values(grants: &Grants) -> Value {
+    let mut grants = grants.clone();
+    let pairs = grants.environment.values_mut();
+    for value in pairs.chain(grants.config.values_mut()) {
+        "…".clone_into(value);
+    }
+    json!(grants)
 }
 
 /// How long a handler that was cancelled may take to end.
@@ -346,6 +413,14 @@ pub(super) struct At {
     approved: bool,
 }
 
+/// An object with the fields of another set in it.
+fn merged(mut details: Value, others: Value) -> Value {
+    if let (Value::Object(details), Value::Object(others)) = (&mut details, others) {
+        details.extend(others);
+    }
+    details
+}
+
 /// Whether an outcome says no more than that somebody cut it short.
 fn was_cut(outcome: &Outcome) -> bool {
     match outcome {
@@ -358,7 +433,24 @@ fn was_cut(outcome: &Outcome) -> bool {
     }
 }
 
-fn executed(result: ExecutionResult, destructive: bool) -> End {
+/// What a guest nested so deep that it could not be read back is kept as its text.
+fn flatten(value: &mut Value) {
+    if depth(value) > MAX_DEPTH {
+        *value = Value::String(value.to_string());
+    }
+}
+
+fn executed(mut result: ExecutionResult, destructive: bool) -> End {
+    if let Some(output) = &mut result.output {
+        flatten(output);
+    }
+    if let Some(Cause::SkillError {
+        details: Some(details),
+        ..
+    }) = result.failure.as_mut().map(|failure| &mut failure.cause)
+    {
+        flatten(details);
+    }
     let mut details = json!({"usage": result.usage, "skill": result.skill, "tool": result.tool});
     if let Some(failure) = &result.failure {
         // All that it takes to understand it later.

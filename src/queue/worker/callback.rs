@@ -59,7 +59,13 @@ impl fmt::Debug for CallbackSender {
 
 impl Bench {
     /// Sends what became of a job. `at` tells which attempt at that it is.
-    pub(super) async fn call_back(&self, ended: Uuid, callback: &Callback, at: &At) -> End {
+    pub(super) async fn call_back(
+        &self,
+        ended: Uuid,
+        tenant: Option<&str>,
+        callback: &Callback,
+        at: &At,
+    ) -> End {
         let Some(sender) = &self.callbacks else {
             return End {
                 details: json!({"failure": {"message": "this worker sends no callbacks"}}),
@@ -76,7 +82,7 @@ impl Bench {
                 ..End::new(Outcome::Elsewhere, "released")
             };
         };
-        let (body, trace) = match self.body(ended).await {
+        let (body, trace) = match self.body(ended, tenant).await {
             Ok((body, trace)) => (body.to_string(), trace),
             Err(error) => {
                 let gone = matches!(error, QueueError::NotFound(_));
@@ -121,8 +127,16 @@ impl Bench {
     }
 
     /// What is sent, and the trace that it belongs to.
-    async fn body(&self, ended: Uuid) -> Result<(Value, Option<String>), QueueError> {
+    async fn body(
+        &self,
+        ended: Uuid,
+        tenant: Option<&str>,
+    ) -> Result<(Value, Option<String>), QueueError> {
         let job = self.queue.job(ended).await?;
+        // Nobody is told of another's jobs.
+        if job.tenant.as_deref() != tenant {
+            return Err(QueueError::NotFound(ended));
+        }
         let result = self.queue.result(ended).await?;
         let failure = match &result {
             Some(_) => Value::Null,

@@ -62,9 +62,11 @@ struct Settings {
     keep: Keep,
     until_empty: bool,
     on_settled: Option<OnSettled>,
+    on_stopping: Option<OnStopping>,
 }
 
 type OnSettled = Arc<dyn Fn(&Settled) + Send + Sync>;
+type OnStopping = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// An attempt that a worker brought to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +129,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sends callbacks. A worker without this leaves them to others.
+    /// Sends callbacks. A worker without this does not take them.
     #[must_use]
     pub fn callbacks(mut self, callbacks: CallbackSender) -> Self {
         self.settings.callbacks = Some(callbacks);
@@ -193,6 +195,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Hears, once it was told to stop and whenever one of them ends after that, how many jobs it still
+    /// waits for. It is called on the worker's own task, and must not block.
+    #[must_use]
+    pub fn on_stopping(mut self, hear: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        self.settings.on_stopping = Some(Arc::new(hear));
+        self
+    }
+
     /// The worker.
     pub fn build(self) -> Worker {
         Worker {
@@ -219,6 +229,7 @@ impl Worker {
                 keep: Keep::default(),
                 until_empty: false,
                 on_settled: None,
+                on_stopping: None,
             },
         }
     }

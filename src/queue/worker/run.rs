@@ -1,6 +1,6 @@
 //! The loop of a worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::super::engine::claim::{ClaimedRow, Wanted};
+use super::super::engine::claim::{Claimed, ClaimedRow, Wanted};
 use super::super::engine::lease::{Report, report};
 use super::super::engine::settle::Ending;
-use super::super::engine::tick::{Ticked, leave, tick};
+use super::super::engine::tick::{Ticked, leave, take_strays, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
@@ -28,6 +28,8 @@ use super::{Done, Settings, Settled, WorkerError};
 
 /// How often to look for work where nobody tells of any.
 const LOOK: Duration = Duration::from_secs(1);
+/// How soon to look again after a claim that did not look everywhere.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How often to look whether somebody wants a running job cancelled.
 const CANCELS: Duration = Duration::from_millis(20);
 /// How often to write down how far jobs have come.
@@ -63,7 +65,10 @@ struct Loop {
     identity: Uuid,
     tasks: JoinSet<Finished>,
     running: HashMap<At, Running>,
-    turn: usize,
+    /// After which queue the next claim begins.
+    after: i64,
+    /// The last claim did not look everywhere.
+    more: bool,
     /// The last claim got all that it asked for: there may be more.
     plenty: bool,
     /// Something changed since the last claim.
@@ -91,7 +96,8 @@ pub(super) async fn run(
         identity: Uuid::nil(),
         tasks: JoinSet::new(),
         running: HashMap::new(),
-        turn: 0,
+        after: 0,
+        more: false,
         plenty: true,
         look: true,
         done: Done::default(),
@@ -155,10 +161,13 @@ impl Loop {
         let mut next_look = Instant::now();
         let mut cancel = false;
         loop {
+            // Also where others come first all the time.
+            cancel |= changed.has_changed().unwrap_or(true);
             if self.wants() {
                 changed.mark_unchanged();
                 let claimed = self.claim().await?;
-                if claimed == 0 && self.settings.until_empty && self.running.is_empty() {
+                let idle = claimed == 0 && !self.more && self.running.is_empty();
+                if idle && self.settings.until_empty {
                     return Ok(());
                 }
                 next_look = Instant::now() + self.until_next(claimed).await?;
@@ -166,6 +175,14 @@ impl Loop {
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
+                // What comes by the clock goes before what comes in a stream.
+                _ = heartbeat.tick() => self.beat().await?,
+                _ = cancels.tick(), if cancel && !self.running.is_empty() => {
+                    cancel = false;
+                    self.heed_cancels().await?;
+                }
+                _ = reports.tick(), if !self.running.is_empty() => self.write_reports(),
+                _ = prune.tick() => self.prune(),
                 Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     self.finished(finished);
                     while let Some(finished) = self.tasks.try_join_next() {
@@ -175,13 +192,6 @@ impl Loop {
                         return Ok(());
                     }
                 }
-                _ = heartbeat.tick() => self.beat().await?,
-                _ = cancels.tick(), if cancel && !self.running.is_empty() => {
-                    cancel = false;
-                    self.heed_cancels().await?;
-                }
-                _ = reports.tick(), if !self.running.is_empty() => self.write_reports(),
-                _ = prune.tick() => self.prune(),
                 alive = changed.changed() => {
                     if alive.is_err() {
                         return Err(QueueError::Closed);
@@ -208,12 +218,12 @@ impl Loop {
     async fn claim(&mut self) -> Result<usize, QueueError> {
         let most = self.settings.concurrency - self.running.len();
         self.look = false;
-        self.turn = self.turn.wrapping_add(1);
         let wanted = Wanted {
             worker: self.identity,
             lease: span(self.settings.lease),
             queues: self.settings.queues.clone(),
-            turn: self.turn,
+            after: self.after,
+            callbacks: self.bench.callbacks.is_some(),
             most,
         };
         let (reply, answer) = oneshot::channel();
@@ -230,9 +240,11 @@ impl Loop {
             }
             claimed => claimed?,
         };
-        let count = claimed.len();
+        let Claimed { rows, after, more } = claimed;
+        let count = rows.len();
         self.plenty = count == most;
-        for claimed in claimed {
+        (self.after, self.more) = (after, more);
+        for claimed in rows {
             self.start(claimed);
         }
         Ok(count)
@@ -268,6 +280,9 @@ impl Loop {
 
     /// How long until it is worth looking again by itself.
     async fn until_next(&self, claimed: usize) -> Result<Duration, QueueError> {
+        if self.more {
+            return Ok(AGAIN);
+        }
         if claimed > 0 {
             return Ok(LOOK);
         }
@@ -319,12 +334,18 @@ impl Loop {
     /// Renews the lease, and does what somebody has to do from time to time.
     async fn beat(&mut self) -> Result<(), QueueError> {
         let (id, lease) = (self.identity, span(self.settings.lease));
+        let known: Arc<HashSet<At>> = Arc::new(self.running.keys().copied().collect());
         let beat = self
             .queue()
             .write(move |rows, now| {
+                let known = known.clone();
                 Box::pin(async move {
                     let ours = rows.renew(id, now.saturating_add(lease)).await?;
-                    Ok((ours, tick(rows, now).await?))
+                    let mut ticked = tick(rows, now).await?;
+                    if ours {
+                        ticked.rescued += take_strays(rows, id, &known, now).await?;
+                    }
+                    Ok((ours, ticked))
                 })
             })
             .await;
@@ -399,7 +420,16 @@ impl Loop {
         let mut cancels = every(CANCELS);
         let end = Instant::now() + self.settings.grace;
         let mut cut: Option<Instant> = None;
+        // What came in the last moment before.
+        let mut look = true;
+        let mut told = 0;
         while !self.tasks.is_empty() {
+            if told != self.tasks.len() {
+                told = self.tasks.len();
+                if let Some(hear) = &self.settings.on_stopping {
+                    hear(told);
+                }
+            }
             tokio::select! {
                 Some(finished) = self.tasks.join_next() => self.finished(finished),
                 () = sleep_until(end), if cut.is_none() => {
@@ -417,7 +447,7 @@ impl Loop {
                     return;
                 }
                 _ = cancels.tick() => {
-                    if matches!(changed.has_changed(), Ok(true)) {
+                    if std::mem::take(&mut look) || matches!(changed.has_changed(), Ok(true)) {
                         changed.mark_unchanged();
                         if let Err(error) = self.heed_cancels().await {
                             tracing::warn!(%error, "the queue cannot be asked what to cancel");
@@ -484,3 +514,6 @@ fn every(period: Duration) -> tokio::time::Interval {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
 }
+
+#[cfg(test)]
+mod tests;

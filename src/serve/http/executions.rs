@@ -138,13 +138,13 @@ pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Resul
     match execute.can_execute(request).refusal {
         None => Ok(()),
         Some(failure) => match &failure.cause {
-            Cause::Rejected {
-                retry_at: Some(_), ..
+            Cause::Rejected { reason, retry_at }
+                if reason.is_temporary()
+                    || retry_at.is_some()
+                    || *reason == Rejection::Approval =>
+            {
+                Ok(())
             }
-            | Cause::Rejected {
-                reason: Rejection::Approval,
-                ..
-            } => Ok(()),
             _ => Err(failure.into()),
         },
     }

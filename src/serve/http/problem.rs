@@ -113,6 +113,8 @@ kinds! {
     ApprovalNeeded => "approval-needed", FORBIDDEN, "Somebody has to approve it first";
     /// The policy does not admit it now, and will later.
     RejectedForNow => "rejected-for-now", TOO_MANY_REQUESTS, "The policy does not admit it now";
+    /// The skill failed too often lately, and is left alone for a while.
+    CircuitOpen => "circuit-open", SERVICE_UNAVAILABLE, "The skill failed too often lately";
     /// The server, or what it rests on, cannot serve now.
     Unavailable => "unavailable", SERVICE_UNAVAILABLE, "Not available now";
     /// The server is broken.
@@ -297,10 +299,13 @@ impl From<Failure> for Problem {
             Cause::Timeout { .. } => (ProblemKind::Timeout, None),
             Cause::Cancelled { .. } => (ProblemKind::Cancelled, None),
             Cause::Rejected { reason, retry_at } => (
-                match (reason, retry_at) {
-                    (Rejection::Approval, _) => ProblemKind::ApprovalNeeded,
-                    (_, Some(_)) => ProblemKind::RejectedForNow,
-                    (_, None) => ProblemKind::Rejected,
+                match reason {
+                    Rejection::Approval => ProblemKind::ApprovalNeeded,
+                    Rejection::CircuitOpen => ProblemKind::CircuitOpen,
+                    reason if reason.is_temporary() || retry_at.is_some() => {
+                        ProblemKind::RejectedForNow
+                    }
+                    _ => ProblemKind::Rejected,
                 },
                 *retry_at,
             ),

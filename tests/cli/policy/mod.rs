@@ -2,6 +2,7 @@
 
 mod consent;
 mod editing;
+mod rules;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

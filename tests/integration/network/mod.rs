@@ -4,6 +4,7 @@
 mod servers;
 
 mod addresses;
+mod circuit;
 mod fetching;
 mod hostile;
 mod secure;

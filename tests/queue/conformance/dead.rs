@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skillhost::queue::{
-    DeadLetter, JobEventKind, JobStatus, NewJob, QueueError, Replay, ReplayVersion, RetryPolicy,
+    DeadLetter, Filter, JobEventKind, JobStatus, NewJob, QueueError, Replay, ReplayVersion,
+    RetryPolicy,
 };
 use skillhost::{ExecutionRequest, LimitOverrides};
 
@@ -55,6 +56,20 @@ async fn a_dead_letter_is_replayed_as_a_new_job_linked_to_it(place: Place) {
     let replayed = place.events().await.into_iter();
     let replayed = replayed.filter(|event| event.kind == JobEventKind::Replayed);
     assert_eq!(replayed.count(), 2);
+    // It is marked, so that it can be left out the next time; what replayed it is not.
+    assert!(place.job(id).await.replayed);
+    assert!(!place.job(first.id).await.replayed);
+    let which = async |replayed: bool| -> Vec<uuid::Uuid> {
+        let filter = Filter {
+            status: vec![JobStatus::Dead],
+            replayed: Some(replayed),
+            ..Filter::default()
+        };
+        let jobs = place.queue.list(&filter).await.unwrap();
+        jobs.iter().map(|job| job.id).collect()
+    };
+    assert_eq!(which(true).await, [id]);
+    assert_eq!(which(false).await, [first.id]);
     let alive = place.queue.replay(uuid::Uuid::nil(), &replay).await;
     assert!(matches!(alive, Err(QueueError::NotFound(_))));
 }
@@ -105,6 +120,11 @@ async fn dead_letters_are_discarded_one_by_one(place: Place) {
 
 async fn dead_letters_go_out_and_come_back_as_they_were(place: Place) {
     let ids = [dead(&place).await, dead(&place).await];
+    place
+        .queue
+        .replay(ids[0], &Replay::default())
+        .await
+        .unwrap();
     let mut lines = Vec::new();
     for id in ids {
         let letter = place.queue.dead_letter(id).await.unwrap();

@@ -26,6 +26,8 @@ cases![
     what_is_old_is_removed,
     a_callback_is_sent_signed_and_again_until_it_is_taken,
     a_callback_that_is_refused_is_dead,
+    a_callback_tells_nobody_of_anothers_job,
+    a_callback_that_takes_long_is_given_back_by_who_has_to_stop,
 ];
 
 async fn events_have_no_gap_and_no_repeat(place: Place) {
@@ -364,7 +366,10 @@ async fn a_callback_is_sent_signed_and_again_until_it_is_taken(place: Place) {
     let id = place.submit(job(json!({"a": 1})).callback(callback)).await;
     place.work(place.worker()).await;
     let sends = sending(&place).await;
-    assert_eq!(place.job(sends).await.cause.as_deref(), Some("not_loaded"));
+    // A worker that sends none leaves it to others.
+    let job = place.job(sends).await;
+    assert_eq!((job.status, job.skill), (JobStatus::Pending, None));
+    assert_eq!(place.attempts(sends).await, []);
     for status in [JobStatus::Failed, JobStatus::Completed] {
         place.clock.advance(Duration::from_secs(60));
         place.work(place.worker().callbacks(sender(&secret))).await;
@@ -409,4 +414,51 @@ async fn a_callback_that_is_refused_is_dead(place: Place) {
     let body: Value = serde_json::from_str(came[0].split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(body["type"], json!("job.dead"));
     assert_eq!(body["data"]["failure"]["message"], json!("no"));
+}
+
+async fn a_callback_tells_nobody_of_anothers_job(place: Place) {
+    let secret = Secret::from_bytes([7; 24]).unwrap();
+    let (url, receiving) = receiver(&[410]).await;
+    let callback = Callback { url, secret: None };
+    let job = job(json!({"fail": "no"})).tenant("acme").callback(callback);
+    place.submit(job).await;
+    let worker = || place.worker().callbacks(sender(&secret));
+    place.work(worker()).await;
+    let sends = sending(&place).await;
+    let came = receiving.await.unwrap();
+    assert_eq!(came.len(), 1);
+    // Somebody puts it back as another tenant's.
+    let mut letter = place.queue.dead_letter(sends).await.unwrap();
+    place.queue.discard(&[sends]).await.unwrap()[0]
+        .as_ref()
+        .unwrap();
+    letter.job.submitted.tenant = Some("other".to_owned());
+    letter.job.tenant = Some("other".to_owned());
+    place.queue.import_dead(vec![letter]).await.unwrap();
+    let replay = skillhost::queue::Replay::default();
+    let again = place.queue.replay(sends, &replay).await.unwrap().id;
+    place.work(worker()).await;
+    let job = place.job(again).await;
+    assert_eq!(job.status, JobStatus::Dead);
+    let attempts = place.attempts(again).await;
+    let message = attempts[0].details["failure"]["message"].as_str().unwrap();
+    assert!(message.contains("there is no job"), "{message}");
+}
+
+async fn a_callback_that_takes_long_is_given_back_by_who_has_to_stop(place: Place) {
+    let secret = Secret::from_bytes([7; 24]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/done", listener.local_addr().unwrap());
+    let callback = Callback { url, secret: None };
+    place.submit(good().callback(callback)).await;
+    place.work(place.worker()).await;
+    place.clock.advance(Duration::from_secs(60));
+    let worker = place.worker().grace(Duration::ZERO);
+    let working = Working::start(worker.callbacks(sender(&secret)));
+    // Takes the connection, and never answers.
+    let _connection = listener.accept().await.unwrap();
+    working.stop().await.unwrap();
+    let job = place.job(sending(&place).await).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
+    assert_eq!(job.cause.as_deref(), Some("shutdown"));
 }

@@ -19,6 +19,8 @@ cases![
     who_is_told_to_stop_lets_others_finish,
     a_broken_host_stops_its_worker_and_costs_no_attempt,
     a_second_start_is_another_worker,
+    what_may_do_harm_twice_and_was_cut_short_is_not_given_back,
+    a_skill_is_made_ready_before_it_is_asked_what_it_may_do,
 ];
 
 const LEASE: Duration = Duration::from_secs(3_600);
@@ -224,4 +226,96 @@ async fn a_second_start_is_another_worker(place: Place) {
         workers.extend(place.attempts(event.job).await.iter().map(|one| one.worker));
     }
     assert_eq!(workers.len(), 2);
+}
+
+/// Runs until it is cancelled; destructive once it was made ready.
+struct Cut {
+    arrived: tokio::sync::mpsc::UnboundedSender<()>,
+    ready: std::sync::atomic::AtomicBool,
+    destructive: bool,
+}
+
+impl Cut {
+    fn new(destructive: bool) -> (Arc<Self>, tokio::sync::mpsc::UnboundedReceiver<()>) {
+        let (arrived, arrivals) = tokio::sync::mpsc::unbounded_channel();
+        let ready = std::sync::atomic::AtomicBool::new(false);
+        let cut = Cut {
+            arrived,
+            ready,
+            destructive,
+        };
+        (Arc::new(cut), arrivals)
+    }
+}
+
+impl skillhost::Execute for Cut {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: skillhost::Control,
+    ) -> crate::place::BoxFuture<'a, Result<skillhost::ExecutionResult, skillhost::HostError>> {
+        let _ = self.arrived.send(());
+        Box::pin(async move {
+            if let Some(token) = &control.cancellation {
+                token.cancelled().await;
+            }
+            let cause = json!({"kind": "cancelled", "phase": "run"});
+            let mut result = crate::place::answer(&request, &cause);
+            result.usage.wall_time = Duration::from_millis(1);
+            Ok(result)
+        })
+    }
+
+    fn resolve(
+        &self,
+        request: &ExecutionRequest,
+    ) -> Result<skillhost::Resolution, skillhost::Failure> {
+        let message = format!("no skill `{}` is loaded", request.skill);
+        Err(skillhost::Failure::new(
+            skillhost::Cause::NotLoaded,
+            message,
+        ))
+    }
+
+    fn ready<'a>(&'a self, _: &'a ExecutionRequest) -> crate::place::BoxFuture<'a, ()> {
+        let order = std::sync::atomic::Ordering::SeqCst;
+        Box::pin(async move { self.ready.store(true, order) })
+    }
+
+    fn is_destructive(&self, _: &ExecutionRequest) -> bool {
+        self.destructive && self.ready.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+async fn what_may_do_harm_twice_and_was_cut_short_is_not_given_back(place: Place) {
+    for (destructive, status, cause, attempts) in [
+        (true, JobStatus::Dead, "cut_short", 1),
+        (false, JobStatus::Pending, "shutdown", 0),
+    ] {
+        let request = ExecutionRequest::new("some", json!({}));
+        let id = place.submit(NewJob::execution(request).queue("cut")).await;
+        let (execute, mut arrived) = Cut::new(destructive);
+        let worker = place.worker().grace(Duration::ZERO).queues(["cut"]);
+        let working = Working::start(worker.execute(execute));
+        arrived.recv().await.unwrap();
+        working.stop().await.unwrap();
+        let job = place.job(id).await;
+        assert_eq!((job.status, job.attempts), (status, attempts));
+        assert_eq!(job.cause.as_deref(), Some(cause));
+        place.queue.cancel(&[id]).await.unwrap();
+    }
+}
+
+async fn a_skill_is_made_ready_before_it_is_asked_what_it_may_do(place: Place) {
+    let request = ExecutionRequest::new("some", json!({}));
+    let id = place.submit(NewJob::execution(request).queue("gate")).await;
+    let (execute, mut arrived) = Cut::new(true);
+    let worker = place.worker().lease(LEASE).queues(["gate"]);
+    let dying = Working::start(worker.execute(execute));
+    arrived.recv().await.unwrap();
+    dying.die(&place.queue).await;
+    place.clock.advance(LEASE);
+    rescue(&place).await;
+    // It was written down before the first attempt that it must not be repeated.
+    assert_eq!(place.status(id).await, JobStatus::Dead);
 }

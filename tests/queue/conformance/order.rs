@@ -13,8 +13,11 @@ cases![
     nothing_starts_before_its_time,
     tenants_take_turns,
     weights_are_proportions,
+    who_could_not_start_does_not_catch_up_all_at_once,
     queues_take_turns,
     a_change_of_priority_changes_the_order,
+    however_many_skills_a_tenant_has_waiting_the_first_is_next,
+    however_many_queues_there_are_they_take_turns,
 ];
 
 fn named(name: &str) -> NewJob {
@@ -92,6 +95,24 @@ async fn weights_are_proportions(place: Place) {
     assert!((11..=13).contains(&count), "{order}");
 }
 
+async fn who_could_not_start_does_not_catch_up_all_at_once(place: Place) {
+    let four = |name: &str| (0..4).map(|_| named(name).tenant(name)).collect::<Vec<_>>();
+    place.queue.submit_all(four("a")).await.unwrap();
+    let pause = async |paused| {
+        let paused = place.queue.pause_all(ScopeKind::Tenant, "a", paused);
+        paused.await.unwrap();
+    };
+    pause(true).await;
+    place.queue.submit_all(four("b")).await.unwrap();
+    assert_eq!(order(&place).await, "b b b b");
+    place.queue.submit_all(four("b")).await.unwrap();
+    pause(false).await;
+    let order = order(&place).await.replace(' ', "");
+    assert_eq!(order.len(), 8);
+    assert!(order[..4].contains('b'), "{order}");
+    assert!(order[4..].contains('a'), "{order}");
+}
+
 async fn queues_take_turns(place: Place) {
     let jobs = (0..4).flat_map(|_| [named("x").queue("x"), named("y").queue("y")]);
     place.queue.submit_all(jobs.collect()).await.unwrap();
@@ -123,4 +144,40 @@ async fn a_change_of_priority_changes_the_order(place: Place) {
     assert_eq!(place.job(second).await.priority, Priority::Normal);
     let late = place.queue.set_priority(&[first], Priority::High).await;
     assert!(late.unwrap()[0].is_err());
+}
+
+async fn however_many_skills_a_tenant_has_waiting_the_first_is_next(place: Place) {
+    let of_skill = |number: usize, name: String| NewJob {
+        skill: Some(format!("skill-{number}")),
+        ..named(&name)
+    };
+    let jobs = (0..100).map(|number| of_skill(number, format!("{number}")));
+    place.queue.submit_all(jobs.collect()).await.unwrap();
+    // Those that came first are the first; so are more urgent ones, wherever they stand.
+    place.clock.advance(Duration::from_secs(1));
+    let urgent = |number| of_skill(number, "urgent".to_owned()).priority(Priority::Critical);
+    place.submit(urgent(99)).await;
+    place.submit(urgent(50)).await;
+    place.clock.advance(Duration::from_secs(1));
+    place.submit(of_skill(0, "last".to_owned())).await;
+    let order = order(&place).await;
+    let mut names = order.split(' ');
+    assert_eq!(names.next(), Some("urgent"));
+    assert_eq!(names.next(), Some("urgent"));
+    assert_eq!(names.next_back(), Some("last"));
+    let rest: std::collections::BTreeSet<&str> = names.collect();
+    assert_eq!(rest.len(), 100);
+}
+
+async fn however_many_queues_there_are_they_take_turns(place: Place) {
+    let of = |number: usize| named(&format!("{number}")).queue(format!("queue-{number}"));
+    let jobs = (0..2).flat_map(|_| (0..100).map(of));
+    place.queue.submit_all(jobs.collect()).await.unwrap();
+    let order = order(&place).await;
+    let names: Vec<&str> = order.split(' ').collect();
+    assert_eq!(names.len(), 200);
+    for half in [&names[..100], &names[100..]] {
+        let different: std::collections::BTreeSet<&&str> = half.iter().collect();
+        assert_eq!(different.len(), 100, "{order}");
+    }
 }

@@ -8,7 +8,7 @@ use skillhost::ExecutionRequest;
 use skillhost::queue::{JobStatus, NewJob, Queue, RetryPolicy};
 
 use super::cases;
-use crate::place::{Place, Scripted, at_once, good, job};
+use crate::place::{Place, Scripted, answer, at_once, good, job, nested};
 
 cases![
     the_stored_schedule_is_what_is_waited,
@@ -23,6 +23,8 @@ cases![
     a_deadline_passes_in_the_queue,
     who_has_no_handler_leaves_it_to_others_for_a_day,
     the_output_of_fire_and_forget_is_not_kept,
+    what_is_nested_too_deep_is_kept_as_text_or_refused,
+    attempts_can_be_set_and_nothing_else,
 ];
 
 fn execution() -> NewJob {
@@ -260,6 +262,8 @@ async fn a_result_that_is_too_large_is_none(place: Place) {
         .max_result_bytes(1_000);
     let small = place.database.open(builder).await;
     let large = place.submit(job(json!("x".repeat(1_001)))).await;
+    let forgotten = job(json!("x".repeat(1_001))).mode(skillhost::queue::Mode::FireAndForget);
+    let forgotten = place.submit(forgotten).await;
     let fits = place.submit(job(json!("x".repeat(900)))).await;
     let worker = skillhost::queue::Worker::builder(small);
     place
@@ -268,6 +272,8 @@ async fn a_result_that_is_too_large_is_none(place: Place) {
     let job = place.job(large).await;
     assert_eq!(job.status, JobStatus::Dead);
     assert_eq!(job.cause.as_deref(), Some("result_too_large"));
+    let forgotten = place.job(forgotten).await;
+    assert_eq!(forgotten.status, JobStatus::Completed, "it keeps none");
     assert_eq!(place.queue.result(large).await.unwrap(), None);
     assert!(place.queue.result(fits).await.unwrap().is_some());
 }
@@ -339,4 +345,62 @@ async fn the_output_of_fire_and_forget_is_not_kept(place: Place) {
     place.work(place.worker()).await;
     assert_eq!(place.status(id).await, JobStatus::Completed);
     assert_eq!(place.queue.result(id).await.unwrap(), None);
+}
+
+async fn what_is_nested_too_deep_is_kept_as_text_or_refused(place: Place) {
+    /// Answers with more levels than can be read back.
+    struct Deep;
+    impl skillhost::Execute for Deep {
+        fn execute<'a>(
+            &'a self,
+            request: ExecutionRequest,
+            _: skillhost::Control,
+        ) -> crate::place::BoxFuture<'a, Result<skillhost::ExecutionResult, skillhost::HostError>>
+        {
+            let result = skillhost::ExecutionResult {
+                output: Some(nested(127)),
+                ..answer(&request, &Value::Null)
+            };
+            Box::pin(std::future::ready(Ok(result)))
+        }
+
+        fn resolve(
+            &self,
+            request: &ExecutionRequest,
+        ) -> Result<skillhost::Resolution, skillhost::Failure> {
+            let message = format!("no skill `{}` is loaded", request.skill);
+            Err(skillhost::Failure::new(
+                skillhost::Cause::NotLoaded,
+                message,
+            ))
+        }
+    }
+    let skill = place.submit(execution()).await;
+    let custom = place.submit(NewJob::custom("deep", Value::Null)).await;
+    let worker = place.worker().execute(Arc::new(Deep));
+    let worker = worker.handler("deep", async |_| Ok(nested(127)));
+    place.work(worker).await;
+    let result = place.queue.result(skill).await.unwrap().unwrap();
+    assert_eq!(result["output"], json!(nested(127).to_string()));
+    assert_eq!(place.status(custom).await, JobStatus::Dead);
+    let attempts = place.attempts(custom).await;
+    let message = attempts[0].details["failure"]["message"].as_str().unwrap();
+    assert!(message.contains("more than 100 levels"), "{message}");
+}
+
+async fn attempts_can_be_set_and_nothing_else(place: Place) {
+    let policy = RetryPolicy {
+        base_ms: 77,
+        jitter: 0.0,
+        factor: 1.0,
+        ..RetryPolicy::attempts(7)
+    };
+    place
+        .queue
+        .set_tool_retry("some", "one", Some(&policy))
+        .await
+        .unwrap();
+    let job = place.job(place.submit(execution().attempts(3)).await).await;
+    assert_eq!(job.max_attempts, 3);
+    assert_eq!(job.retry.delays_ms, [77, 77]);
 }

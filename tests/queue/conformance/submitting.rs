@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use skillhost::queue::{JobStatus, NewJob, QueueError};
+use skillhost::ExecutionRequest;
+use skillhost::queue::{Callback, Filter, JobStatus, Keep, Maintenance, NewJob, QueueError, Work};
 
 use super::cases;
-use crate::place::{Place, good, job};
+use crate::place::{Place, good, job, nested};
 
 cases![
     a_key_makes_a_second_submission_the_same_job_until_it_ended,
@@ -16,6 +17,9 @@ cases![
     an_id_is_used_once,
     what_cannot_be_accepted_is_refused_with_a_reason,
     a_job_comes_back_as_it_was_submitted,
+    large_jobs_are_listed_a_few_at_a_time,
+    json_may_be_as_deep_as_it_can_be_read_back,
+    what_the_queue_submits_itself_nobody_else_does,
 ];
 
 async fn a_key_makes_a_second_submission_the_same_job_until_it_ended(place: Place) {
@@ -39,7 +43,15 @@ async fn a_key_can_hold_for_a_period(place: Place) {
     assert_eq!(place.status(first).await, JobStatus::Completed);
     place.clock.advance(Duration::from_secs(59));
     assert_eq!(place.submit(keyed()).await, first);
+    // Also where the job is gone by then.
+    let keep = Keep {
+        completed: Some(Duration::from_secs(10)),
+        ..Keep::default()
+    };
+    assert_eq!(place.queue.prune(keep).await.unwrap().jobs, 1);
+    assert_eq!(place.submit(keyed()).await, first);
     place.clock.advance(Duration::from_secs(2));
+    place.queue.prune(keep).await.unwrap();
     assert_ne!(place.submit(keyed()).await, first);
 }
 
@@ -112,6 +124,11 @@ async fn what_cannot_be_accepted_is_refused_with_a_reason(place: Place) {
             ..good()
         },
         job(json!("x".repeat(17 << 20))),
+        good().attempts(0),
+        good().callback(Callback {
+            url: "ftp://example.com/done".to_owned(),
+            secret: None,
+        }),
     ];
     for one in wrong {
         let error = place.queue.submit(one).await.unwrap_err();
@@ -150,4 +167,73 @@ async fn a_job_comes_back_as_it_was_submitted(place: Place) {
         ..skillhost::queue::Filter::default()
     };
     assert_eq!(place.queue.list(&filter).await.unwrap(), [job]);
+}
+
+async fn json_may_be_as_deep_as_it_can_be_read_back(place: Place) {
+    for depth in [100, 101, 127] {
+        let request = ExecutionRequest::new("some", nested(depth));
+        for job in [job(nested(depth)), NewJob::execution(request)] {
+            let submitted = place.queue.submit(job.clone()).await;
+            match (depth, submitted) {
+                (100, Ok(submitted)) => {
+                    assert_eq!(place.job(submitted.id).await.submitted, job);
+                }
+                (100, Err(error)) => panic!("{error}"),
+                (_, submitted) => {
+                    let error = submitted.unwrap_err().to_string();
+                    assert!(error.contains("more than 100 levels"), "{error}");
+                }
+            }
+        }
+    }
+}
+
+async fn what_the_queue_submits_itself_nobody_else_does(place: Place) {
+    let done = place.submit(good().tenant("acme")).await;
+    place.work(place.worker()).await;
+    let callback = Callback {
+        url: "https://example.com/done".to_owned(),
+        secret: None,
+    };
+    let work = Work::Callback {
+        job: done,
+        callback,
+    };
+    let error = place.queue.submit(NewJob::new(work)).await.unwrap_err();
+    assert!(matches!(error, QueueError::Invalid(_)), "{error}");
+    // A door looks at more.
+    let request = || ExecutionRequest::new("some", json!({}));
+    let allowed = NewJob::execution(request()).tenant("acme").tag("a");
+    assert!(allowed.check_untrusted().is_ok());
+    let mut granted = request();
+    granted.grants.scratch = true;
+    let named = NewJob {
+        skill: Some("other".to_owned()),
+        ..NewJob::execution(request())
+    };
+    for refused in [
+        NewJob::maintenance(Maintenance::Vacuum),
+        good(),
+        NewJob::execution(granted),
+        named,
+    ] {
+        let error = refused.check_untrusted().unwrap_err();
+        assert!(matches!(error, QueueError::Invalid(_)), "{error}");
+    }
+}
+
+async fn large_jobs_are_listed_a_few_at_a_time(place: Place) {
+    let large = || job(json!("x".repeat(15 << 20)));
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.insert(0, place.submit(large()).await);
+    }
+    let mut filter = Filter::default();
+    assert_eq!(place.queue.ids(&filter).await.unwrap(), ids);
+    for expected in [&ids[..3], &ids[3..], &[]] {
+        let listed = place.queue.list(&filter).await.unwrap();
+        let listed: Vec<uuid::Uuid> = listed.iter().map(|job| job.id).collect();
+        assert_eq!(listed, expected);
+        filter.before = listed.last().copied();
+    }
 }

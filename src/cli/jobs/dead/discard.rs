@@ -51,7 +51,7 @@ pub fn discard(
     session: &Session,
 ) -> anyhow::Result<Exit> {
     database.with(session, async |queue, _| {
-        let ids = args.selection.dead(&queue).await?;
+        let ids = args.selection.dead(&queue, None).await?;
         if ids.is_empty() {
             session.console.note("no dead jobs");
         } else if !args.yes && !agreed(ids.len())? {

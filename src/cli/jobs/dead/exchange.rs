@@ -15,7 +15,7 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::jobs::filter::FilterArgs;
-use crate::cli::jobs::lines::at;
+use crate::cli::jobs::lines::{at, not_json};
 
 /// Write dead jobs as JSON lines, one a line, with their requests and attempts
 ///
@@ -76,8 +76,8 @@ pub fn export(
                 count += 1;
             }
             match page.last() {
-                Some(last) if page.len() == PAGE => filter.before = Some(last.id),
-                _ => break,
+                Some(last) => filter.before = Some(last.id),
+                None => break,
             }
         }
         if let Some(mut file) = file {
@@ -133,10 +133,8 @@ pub fn import(
         if line.trim().is_empty() {
             continue;
         }
-        let letter: DeadLetter = serde_json::from_str(&line).map_err(|error| {
-            let complaint = Complaint::usage(format!("not a dead letter: {error}"));
-            at(number, complaint)
-        })?;
+        let letter: DeadLetter = serde_json::from_str(&line)
+            .map_err(|error| at(number, not_json("not a dead letter", &error)))?;
         letters.push(letter);
     }
     let count = letters.len();

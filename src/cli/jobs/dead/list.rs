@@ -74,7 +74,10 @@ pub fn list(
             let message = attempts
                 .last()
                 .and_then(|attempt| attempt.details.pointer("/failure/message")?.as_str());
-            let why: String = message.unwrap_or("-").chars().take(100).collect();
+            let mut why: String = message.unwrap_or("-").chars().take(100).collect();
+            if job.replayed {
+                why.insert_str(0, "replayed · ");
+            }
             table.row([
                 short(&job.id),
                 printable(job.cause.as_deref().unwrap_or("-"), false).into_owned(),

@@ -24,12 +24,16 @@ Examples:
 
 /// Try dead jobs again, as new jobs that are linked to the old ones
 ///
-/// A job that is being replayed already is not replayed twice.
+/// A job that is being replayed already is not replayed twice. One that was replayed before stays
+/// among the dead, marked so; --all leaves it out.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReplayArgs {
     #[command(flatten)]
     selection: SelectionArgs,
+    /// With --all: also those that were replayed before
+    #[arg(long, requires = "all")]
+    again: bool,
     /// Take the version of the skill that goes by its name now, rather than exactly what ran
     #[arg(long)]
     current: bool,
@@ -74,9 +78,13 @@ pub fn replay(
         retry: None,
     };
     database.with(session, async |queue, _| {
-        let ids = args.selection.dead(&queue).await?;
+        let which = (!args.again).then_some(false);
+        let ids = args.selection.dead(&queue, which).await?;
         if ids.is_empty() {
-            session.console.note("no dead jobs");
+            session.console.note(match args.again {
+                true => "no dead jobs",
+                false => "no dead jobs that were not replayed before; `--again` takes those, too",
+            });
         }
         let mut exit = Exit::Success;
         let mut told: Vec<Value> = Vec::new();

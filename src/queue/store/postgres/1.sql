@@ -49,7 +49,7 @@ CREATE TABLE lanes (
     low      BIGINT NOT NULL DEFAULT -9223372036854775808,
     UNIQUE (share, skill)
 ) WITH (fillfactor = 50);
-CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting;
+CREATE INDEX lanes_waiting ON lanes (share, low, id) WHERE waiting;
 
 -- Where jobs stand.
 CREATE TABLE jobs (

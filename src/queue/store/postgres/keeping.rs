@@ -133,6 +133,16 @@ impl Writing<'_> {
             .map_err(|_| QueueError::Internal("fewer than no events were removed".to_owned()))
     }
 
+    pub(super) async fn forget_keys_now(&mut self, now: Micros) -> Result<()> {
+        let with: Vec<Value> = vec![Box::new(now)];
+        self.send(
+            "DELETE FROM keys WHERE (tenant, \"key\") IN (SELECT tenant, \"key\" FROM keys \
+             WHERE until <= $1 ORDER BY tenant COLLATE \"C\", \"key\" COLLATE \"C\" FOR UPDATE)",
+            with,
+        )
+        .await
+    }
+
     pub(super) async fn forget_hours_now(&mut self, before: i64) -> Result<()> {
         let with: Vec<Value> = vec![Box::new(vec![HOURS, WAIT, RUN]), Box::new(before)];
         self.send(

@@ -153,20 +153,45 @@ impl Writing<'_> {
         found.iter().map(scope).collect()
     }
 
-    pub(super) async fn open_queues_now(&mut self, names: Option<&[String]>) -> Result<Vec<Scope>> {
-        let sql = format!(
-            "SELECT {SCOPE} FROM scopes AS queues WHERE kind = 'queue' \
-             AND ($1::text[] IS NULL OR name = ANY($1::text[])) AND EXISTS \
-             (SELECT FROM shares WHERE shares.queue = queues.id AND shares.waiting > 0 \
-             AND NOT shares.closed) ORDER BY id"
-        );
-        let found = self.query(&sql, &[&names]).await?;
+    pub(super) async fn open_queues_now(
+        &mut self,
+        names: Option<&[String]>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Scope>> {
+        let most = limit(most);
+        let found = match names {
+            Some(names) => {
+                let sql = format!(
+                    "SELECT {SCOPE} FROM scopes AS queues WHERE kind = 'queue' \
+                     AND name = ANY($1::text[]) AND id > $2 AND EXISTS \
+                     (SELECT FROM shares WHERE shares.queue = queues.id AND shares.waiting > 0 \
+                     AND NOT shares.closed) ORDER BY id LIMIT $3"
+                );
+                self.query(&sql, &[&names, &after, &most]).await?
+            }
+            // From one open queue to the next, however many others there are.
+            None => {
+                let sql = format!(
+                    "WITH RECURSIVE open (queue) AS ((SELECT queue FROM shares \
+                     WHERE waiting > 0 AND NOT closed AND queue > $1 ORDER BY queue LIMIT 1) \
+                     UNION ALL SELECT (SELECT shares.queue FROM shares WHERE shares.waiting > 0 \
+                     AND NOT shares.closed AND shares.queue > open.queue \
+                     ORDER BY shares.queue LIMIT 1) FROM open WHERE open.queue IS NOT NULL) \
+                     SELECT {SCOPE} FROM scopes JOIN (SELECT queue FROM open \
+                     WHERE queue IS NOT NULL LIMIT $2) AS first ON first.queue = scopes.id \
+                     ORDER BY id"
+                );
+                self.query(&sql, &[&after, &most]).await?
+            }
+        };
         found.iter().map(scope).collect()
     }
 
     pub(super) async fn open_shares_now(
         &mut self,
         queue: i64,
+        without: Option<&str>,
         most: usize,
     ) -> Result<Vec<ShareRow>> {
         let found = self
@@ -175,9 +200,10 @@ impl Writing<'_> {
                  WHERE queue = $1 AND waiting > 0 AND NOT closed AND EXISTS \
                  (SELECT FROM lanes JOIN scopes ON scopes.id = lanes.skill \
                  WHERE lanes.share = shares.id AND lanes.waiting AND NOT scopes.paused \
-                 AND NOT scopes.\"full\" AND scopes.closed_until = 0) \
+                 AND NOT scopes.\"full\" AND scopes.closed_until = 0 \
+                 AND ($3::text IS NULL OR scopes.name <> $3::text)) \
                  ORDER BY virtual_time, id LIMIT $2",
-                &[&queue, &limit(most)],
+                &[&queue, &limit(most), &without],
             )
             .await?;
         found.iter().map(share).collect()
@@ -223,19 +249,27 @@ impl Writing<'_> {
         .await
     }
 
-    pub(super) async fn waiting_lanes_now(&mut self, shares: &[i64]) -> Result<Vec<WaitingLane>> {
+    pub(super) async fn waiting_lanes_now(
+        &mut self,
+        shares: &[i64],
+        without: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<WaitingLane>> {
         if shares.is_empty() {
             return Ok(Vec::new());
         }
         let found = self
             .query(
-                "SELECT lanes.id, lanes.share, lanes.skill \
+                "SELECT first.id, asked.share, first.skill, first.low \
                  FROM unnest($1::bigint[]) WITH ORDINALITY AS asked (share, place) \
-                 JOIN lanes ON lanes.share = asked.share AND lanes.waiting \
+                 CROSS JOIN LATERAL (SELECT lanes.id, lanes.skill, lanes.low FROM lanes \
                  JOIN scopes ON scopes.id = lanes.skill \
-                 WHERE NOT scopes.paused AND NOT scopes.\"full\" AND scopes.closed_until = 0 \
-                 ORDER BY place, lanes.id",
-                &[&shares],
+                 WHERE lanes.share = asked.share AND lanes.waiting AND NOT scopes.paused \
+                 AND NOT scopes.\"full\" AND scopes.closed_until = 0 \
+                 AND ($2::text IS NULL OR scopes.name <> $2::text) \
+                 ORDER BY lanes.low, lanes.id LIMIT $3) AS first \
+                 ORDER BY place, first.low, first.id",
+                &[&shares, &without, &limit(most)],
             )
             .await?;
         found
@@ -245,9 +279,22 @@ impl Writing<'_> {
                     id: found.try_get(0)?,
                     share: found.try_get(1)?,
                     skill: found.try_get(2)?,
+                    low: found.try_get(3)?,
                 })
             })
             .collect()
+    }
+
+    pub(super) async fn raise_low_now(&mut self, lanes: &[(i64, Micros)]) -> Result<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        self.send(
+            "UPDATE lanes SET low = new.low FROM unnest($1::bigint[], $2::bigint[]) \
+             AS new (id, low) WHERE lanes.id = new.id AND lanes.low < new.low",
+            vec![column!(lanes, |lane| lane.0), column!(lanes, |lane| lane.1)],
+        )
+        .await
     }
 
     pub(super) async fn heads_now(&mut self, lanes: &[i64], most: usize) -> Result<Vec<Vec<Head>>> {
@@ -337,9 +384,11 @@ impl Writing<'_> {
                 *first = (*low).min(*first);
             }
         }
+        // In an empty lane there is nothing lower.
         self.send(
             "UPDATE lanes SET low = new.low FROM unnest($1::bigint[], $2::bigint[]) \
-             AS new (id, low) WHERE lanes.id = new.id AND lanes.low > new.low",
+             AS new (id, low) WHERE lanes.id = new.id AND (lanes.low > new.low \
+             OR (NOT lanes.waiting AND lanes.low <> new.low))",
             vec![column!(lowest, |low| *low.0), column!(lowest, |low| *low.1)],
         )
         .await
@@ -370,18 +419,10 @@ impl Writing<'_> {
             .filter(|(lane, taken)| self.directory.taken(**lane, **taken) >= RISE)
             .filter_map(|(lane, _)| Some((*lane, *self.first.get(lane)?)))
             .collect();
-        if rise.is_empty() {
-            return Ok(());
-        }
         for (lane, _) in &rise {
             self.directory.risen(*lane);
         }
-        self.send(
-            "UPDATE lanes SET low = new.low FROM unnest($1::bigint[], $2::bigint[]) \
-             AS new (id, low) WHERE lanes.id = new.id AND lanes.low < new.low",
-            vec![column!(rise, |rise| rise.0), column!(rise, |rise| rise.1)],
-        )
-        .await
+        self.raise_low_now(&rise).await
     }
 
     pub(super) async fn insert_later_now(&mut self, places: &[Place]) -> Result<()> {

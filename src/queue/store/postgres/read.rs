@@ -10,8 +10,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, NoteRow, PolicyRow, Reads, Result,
-    ScheduleRow, Scope, ScopeKind, WorkerRow,
+    Answer, AttemptRow, Body, EventRow, Filter, Flags, Found, LISTED_BYTES, LaneKey, NoteRow,
+    PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::committer::Committer;
 use super::connect::Connector;
@@ -108,14 +108,17 @@ pub(super) struct Reader {
     pub serial: Committer,
 }
 
+/// Joins a job's queue, tenant and skill.
+const LANE: &str = "JOIN lanes ON lanes.id = jobs.lane \
+    JOIN scopes AS queues ON queues.id = lanes.queue \
+    JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+    JOIN scopes AS skills ON skills.id = lanes.skill";
+
 /// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
 fn select(tail: &str) -> String {
     format!(
         "SELECT {COLUMNS}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane \
-         JOIN scopes AS queues ON queues.id = lanes.queue \
-         JOIN scopes AS tenants ON tenants.id = lanes.tenant \
-         JOIN scopes AS skills ON skills.id = lanes.skill {tail}"
+         FROM jobs JOIN bodies ON bodies.seq = jobs.seq {LANE} {tail}"
     )
 }
 
@@ -132,6 +135,13 @@ fn found(read: &SqlRow) -> Result<Found> {
             skill: read.try_get(24)?,
         },
     })
+}
+
+fn references(values: &[Box<dyn ToSql + Sync + Send>]) -> Vec<&(dyn ToSql + Sync)> {
+    let values = values.iter();
+    values
+        .map(|value| &**value as &(dyn ToSql + Sync))
+        .collect()
 }
 
 /// The conditions of a filter, and what they are filled with.
@@ -172,6 +182,10 @@ fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql + Sync + Send>>) {
             values.push(Box::new(text));
             conditions.push(format!("{start}{}{end}", values.len()));
         }
+    }
+    if let Some(replayed) = filter.replayed {
+        let has = if replayed { "<>" } else { "=" };
+        conditions.push(format!("jobs.flags & {} {has} 0", Flags::REPLAYED.0));
     }
     if let Some(before) = filter.before {
         values.push(Box::new(before));
@@ -231,16 +245,34 @@ impl Reads for Reader {
         Box::pin(async move {
             let (conditions, mut values) = conditions(filter);
             values.push(Box::new(limit(filter.most())));
+            let most = values.len();
+            values.push(Box::new(limit(LISTED_BYTES)));
+            // How large a body is, is known without reading it.
             let sql = select(&format!(
-                "WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ${}",
+                "JOIN (SELECT listed.seq, sum(octet_length(bodies.submitted)) \
+                 OVER (ORDER BY listed.seq DESC) - octet_length(bodies.submitted) AS before \
+                 FROM (SELECT jobs.seq FROM jobs {LANE} WHERE {conditions} \
+                 ORDER BY jobs.seq DESC LIMIT ${most}) AS listed \
+                 JOIN bodies ON bodies.seq = listed.seq) AS sized ON sized.seq = jobs.seq \
+                 WHERE sized.before < ${} ORDER BY jobs.seq DESC",
                 values.len()
             ));
-            let with: Vec<&(dyn ToSql + Sync)> = values
-                .iter()
-                .map(|value| &**value as &(dyn ToSql + Sync))
-                .collect();
-            let rows = self.pool.query(&sql, &with).await?;
+            let rows = self.pool.query(&sql, &references(&values)).await?;
             rows.iter().map(found).collect()
+        })
+    }
+
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>> {
+        Box::pin(async move {
+            let (conditions, mut values) = conditions(filter);
+            values.push(Box::new(limit(filter.most())));
+            let sql = format!(
+                "SELECT jobs.id FROM jobs {LANE} WHERE {conditions} \
+                 ORDER BY jobs.seq DESC LIMIT ${}",
+                values.len()
+            );
+            let rows = self.pool.query(&sql, &references(&values)).await?;
+            rows.iter().map(|read| Ok(read.try_get(0)?)).collect()
         })
     }
 

@@ -272,7 +272,7 @@ impl Writing<'_> {
             self.send(sql, vec![column!(jobs, |job| job.seq)]).await?;
         }
         self.send(
-            "DELETE FROM keys WHERE job = ANY($1::uuid[])",
+            "DELETE FROM keys WHERE job = ANY($1::uuid[]) AND until IS NULL",
             vec![column!(jobs, |job| job.id)],
         )
         .await

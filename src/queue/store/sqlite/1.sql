@@ -44,9 +44,11 @@ CREATE TABLE lanes (
     tenant   INTEGER NOT NULL REFERENCES scopes,
     skill    INTEGER NOT NULL REFERENCES scopes,
     waiting  INTEGER NOT NULL DEFAULT 0,
+    -- No job in line has a lower rank: a claim looks into the lowest lanes of a share first.
+    low      INTEGER NOT NULL DEFAULT 0,
     UNIQUE (share, skill)
 );
-CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting = 1;
+CREATE INDEX lanes_waiting ON lanes (share, low, id) WHERE waiting = 1;
 
 -- Where jobs stand.
 CREATE TABLE jobs (

@@ -167,12 +167,22 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.scopes_to_reopen_now(now)))
     }
 
-    fn open_queues<'a>(&'a mut self, names: Option<&'a [String]>) -> Answer<'a, Vec<Scope>> {
-        Box::pin(future::ready(self.open_queues_now(names)))
+    fn open_queues<'a>(
+        &'a mut self,
+        names: Option<&'a [String]>,
+        after: i64,
+        most: usize,
+    ) -> Answer<'a, Vec<Scope>> {
+        Box::pin(future::ready(self.open_queues_now(names, after, most)))
     }
 
-    fn open_shares(&mut self, queue: i64, most: usize) -> Answer<'_, Vec<ShareRow>> {
-        Box::pin(future::ready(self.open_shares_now(queue, most)))
+    fn open_shares<'a>(
+        &'a mut self,
+        queue: i64,
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<ShareRow>> {
+        Box::pin(future::ready(self.open_shares_now(queue, without, most)))
     }
 
     fn shares<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<ShareRow>> {
@@ -187,8 +197,17 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.close_tenant_now(tenant, closed)))
     }
 
-    fn waiting_lanes<'a>(&'a mut self, shares: &'a [i64]) -> Answer<'a, Vec<WaitingLane>> {
-        Box::pin(future::ready(self.waiting_lanes_now(shares)))
+    fn waiting_lanes<'a>(
+        &'a mut self,
+        shares: &'a [i64],
+        without: Option<&'a str>,
+        most: usize,
+    ) -> Answer<'a, Vec<WaitingLane>> {
+        Box::pin(future::ready(self.waiting_lanes_now(shares, without, most)))
+    }
+
+    fn raise_low<'a>(&'a mut self, lanes: &'a [(i64, Micros)]) -> Answer<'a, ()> {
+        Box::pin(future::ready(self.raise_low_now(lanes)))
     }
 
     fn heads<'a>(&'a mut self, lanes: &'a [i64], most: usize) -> Answer<'a, Vec<Vec<Head>>> {
@@ -222,6 +241,10 @@ impl Rows for Sqlite {
 
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
         Box::pin(future::ready(self.forget_events_now(before, most)))
+    }
+
+    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()> {
+        Box::pin(future::ready(self.forget_keys_now(now)))
     }
 
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {

@@ -107,6 +107,13 @@ impl Sqlite {
             .execute(params![before, limit(most)])?)
     }
 
+    pub(super) fn forget_keys_now(&self, now: Micros) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM keys WHERE until <= ?1")?
+            .execute([now])?;
+        Ok(())
+    }
+
     pub(super) fn forget_hours_now(&self, before: i64) -> Result<()> {
         let mut delete = self
             .connection

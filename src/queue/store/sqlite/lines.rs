@@ -168,30 +168,59 @@ impl Sqlite {
         Ok(found.collect::<rusqlite::Result<_>>()?)
     }
 
-    pub(super) fn open_queues_now(&self, names: Option<&[String]>) -> Result<Vec<Scope>> {
-        let mut select = self.connection.prepare_cached(&format!(
-            "SELECT {SCOPE} FROM scopes AS queue WHERE kind = 'queue' AND EXISTS \
-             (SELECT 1 FROM shares WHERE queue = queue.id AND waiting > 0 AND closed = 0) \
-             ORDER BY id"
-        ))?;
-        let found = select.query_map([], scope)?;
-        let mut open: Vec<Scope> = found.collect::<rusqlite::Result<_>>()?;
+    pub(super) fn open_queues_now(
+        &self,
+        names: Option<&[String]>,
+        after: i64,
+        most: usize,
+    ) -> Result<Vec<Scope>> {
         if let Some(names) = names {
-            open.retain(|queue| names.contains(&queue.name));
+            let mut select = self.connection.prepare_cached(&format!(
+                "SELECT {SCOPE} FROM scopes AS queue WHERE kind = 'queue' AND name = ?1 \
+                 AND id > ?2 AND EXISTS \
+                 (SELECT 1 FROM shares WHERE queue = queue.id AND waiting > 0 AND closed = 0)"
+            ))?;
+            let mut open = Vec::new();
+            for name in names {
+                open.extend(select.query_row(params![name, after], scope).optional()?);
+            }
+            open.sort_by_key(|queue| queue.id);
+            open.dedup_by_key(|queue| queue.id);
+            open.truncate(most);
+            return Ok(open);
         }
-        Ok(open)
+        // From one open queue to the next, however many others there are.
+        let mut next = self.connection.prepare_cached(
+            "SELECT queue FROM shares WHERE waiting > 0 AND closed = 0 AND queue > ?1 \
+             ORDER BY queue LIMIT 1",
+        )?;
+        let mut ids: Vec<i64> = Vec::new();
+        while ids.len() < most {
+            let last = ids.last().copied().unwrap_or(after);
+            match next.query_row([last], |found| found.get(0)).optional()? {
+                Some(id) => ids.push(id),
+                None => break,
+            }
+        }
+        self.scopes_now(&ids)
     }
 
-    pub(super) fn open_shares_now(&self, queue: i64, most: usize) -> Result<Vec<ShareRow>> {
+    pub(super) fn open_shares_now(
+        &self,
+        queue: i64,
+        without: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<ShareRow>> {
         let mut select = self.connection.prepare_cached(
             "SELECT id, tenant, virtual_time FROM shares \
              WHERE queue = ?1 AND waiting > 0 AND closed = 0 AND EXISTS \
              (SELECT 1 FROM lanes JOIN scopes ON scopes.id = skill \
               WHERE share = shares.id AND lanes.waiting = 1 AND scopes.paused = 0 \
-              AND scopes.\"full\" = 0 AND scopes.closed_until = 0) \
+              AND scopes.\"full\" = 0 AND scopes.closed_until = 0 \
+              AND (?3 IS NULL OR scopes.name <> ?3)) \
              ORDER BY virtual_time, id LIMIT ?2",
         )?;
-        let found = select.query_map(params![queue, limit(most)], share)?;
+        let found = select.query_map(params![queue, limit(most), without], share)?;
         Ok(found.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -223,19 +252,26 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) fn waiting_lanes_now(&self, shares: &[i64]) -> Result<Vec<WaitingLane>> {
+    pub(super) fn waiting_lanes_now(
+        &self,
+        shares: &[i64],
+        without: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<WaitingLane>> {
         let mut select = self.connection.prepare_cached(
-            "SELECT lanes.id, share, skill FROM lanes JOIN scopes ON scopes.id = skill \
+            "SELECT lanes.id, share, skill, low FROM lanes JOIN scopes ON scopes.id = skill \
              WHERE share = ?1 AND waiting = 1 \
-             AND scopes.paused = 0 AND scopes.\"full\" = 0 AND scopes.closed_until = 0",
+             AND scopes.paused = 0 AND scopes.\"full\" = 0 AND scopes.closed_until = 0 \
+             AND (?2 IS NULL OR scopes.name <> ?2) ORDER BY low, lanes.id LIMIT ?3",
         )?;
         let mut lanes = Vec::new();
         for id in shares {
-            let found = select.query_map([id], |found| {
+            let found = select.query_map(params![id, without, limit(most)], |found| {
                 Ok(WaitingLane {
                     id: found.get(0)?,
                     share: found.get(1)?,
                     skill: found.get(2)?,
+                    low: found.get(3)?,
                 })
             })?;
             for lane in found {
@@ -243,6 +279,16 @@ impl Sqlite {
             }
         }
         Ok(lanes)
+    }
+
+    pub(super) fn raise_low_now(&self, lanes: &[(i64, Micros)]) -> Result<()> {
+        let mut raise = self
+            .connection
+            .prepare_cached("UPDATE lanes SET low = ?2 WHERE id = ?1 AND low < ?2")?;
+        for (lane, low) in lanes {
+            raise.execute([lane, low])?;
+        }
+        Ok(())
     }
 
     pub(super) fn heads_now(&self, lanes: &[i64], most: usize) -> Result<Vec<Vec<Head>>> {
@@ -293,8 +339,18 @@ impl Sqlite {
         let mut insert = self
             .connection
             .prepare_cached("INSERT OR IGNORE INTO ready (lane, rank, seq) VALUES (?1, ?2, ?3)")?;
+        let mut lowest: BTreeMap<i64, i64> = BTreeMap::new();
         for (lane, head) in ready {
             insert.execute([*lane, head.rank, head.seq])?;
+            let low = lowest.entry(*lane).or_insert(head.rank);
+            *low = head.rank.min(*low);
+        }
+        // In an empty lane there is nothing lower.
+        let mut lower = self.connection.prepare_cached(
+            "UPDATE lanes SET low = ?2 WHERE id = ?1 AND (low > ?2 OR (waiting = 0 AND low <> ?2))",
+        )?;
+        for (lane, low) in lowest {
+            lower.execute([lane, low])?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod notes;
 mod notice;
 mod read;
 mod rows;
+mod turns;
 mod writer;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::queue::time::Clock;
 
 use notice::Notice;
 use read::Reader;
+use turns::Turns;
 use writer::Writer;
 
 /// How long another process may hold the file before we give up: `SQLITE_BUSY` reaches nobody while
@@ -88,6 +90,7 @@ impl Store for SqliteStore {
 /// One connection, with what it knows by heart.
 pub(crate) struct Sqlite {
     connection: Connection,
+    turns: Turns,
     /// Lanes are never removed.
     lanes: HashMap<LaneKey, Lane>,
     lanes_by_id: HashMap<i64, Lane>,
@@ -107,13 +110,21 @@ impl Sqlite {
                 QueueError::Unavailable(format!("cannot make `{}`: {error}", parent.display()))
             })?;
         }
+        if path.is_dir() {
+            return Err(QueueError::Unavailable(format!(
+                "`{}` is a folder, and no database file",
+                path.display()
+            )));
+        }
         private(path)?;
-        let lock = alone(path)?;
+        let turns = Turns::open(path)?;
+        turns.alone(path)?;
         let mut connection = connect(path, true)?;
         migrate(&mut connection, path)?;
-        drop(lock);
+        turns.end();
         Ok(Sqlite {
             connection,
+            turns,
             lanes: HashMap::new(),
             lanes_by_id: HashMap::new(),
         })
@@ -121,7 +132,10 @@ impl Sqlite {
 
     /// Begins a transaction that nobody else's can run beside.
     fn begin(&mut self) -> Result<()> {
-        Ok(self.run("BEGIN IMMEDIATE")?)
+        self.turns.wait();
+        let begun = self.run("BEGIN IMMEDIATE");
+        self.turns.end();
+        Ok(begun?)
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -217,24 +231,6 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
             path.display()
         ))
     })
-}
-
-/// Lets one at a time open a file: switching to a write-ahead log, and bringing the schema up to
-/// date, are not for two at once.
-///
-/// The lock is on a file of its own. Closing a file gives up all of a process's locks on it, those of
-/// SQLite too; then another process that comes and goes would take the log that we write for one that
-/// nobody writes, and remove it.
-fn alone(path: &Path) -> Result<std::fs::File> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(beside(path, "-lock"))
-        .and_then(|file| file.lock().map(|()| file))
-        .map_err(|error| {
-            QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
-        })
 }
 
 /// A file of the same name with this at its end.

@@ -7,8 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
 use tokio::sync::watch;
 
 use super::super::Result;
@@ -20,22 +18,33 @@ const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "linux") { 100 
 
 /// Looks whether the file changed, and bumps `changed` if so.
 pub(crate) struct Notice {
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Tells the thread to end.
+struct Stop {
+    stopped: AtomicBool,
+    told: Option<Told>,
 }
 
 impl Notice {
     pub fn start(path: &Path, changed: watch::Sender<u64>) -> Result<Self> {
         let connection = connect(path, false)?;
-        let told = watched(path);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+        let stop = Arc::new(Stop {
+            stopped: AtomicBool::new(false),
+            told: Told::watching(path),
+        });
+        let stopping = stop.clone();
         let thread = std::thread::Builder::new()
             .name("skillhost-notice".to_owned())
             .spawn(move || {
                 let mut last = version(&connection);
-                while !stopped.load(Ordering::Relaxed) {
-                    wait(told.as_ref());
+                while !stopping.stopped.load(Ordering::Relaxed) {
+                    match &stopping.told {
+                        Some(told) => told.wait(),
+                        None => std::thread::sleep(LOOK),
+                    }
                     let now = version(&connection);
                     if now != last {
                         last = now;
@@ -55,9 +64,12 @@ impl Notice {
 
 impl Drop for Notice {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.stopped.store(true, Ordering::Relaxed);
+        if let Some(told) = &self.stop.told {
+            told.wake();
+        }
         if let Some(thread) = self.thread.take() {
-            // It ends at its next look, and has nothing to lose.
+            // It was woken, and has nothing to lose.
             let _ = thread.join();
         }
     }
@@ -72,41 +84,88 @@ fn version(connection: &Connection) -> i64 {
         .unwrap_or(0)
 }
 
-/// Asks the system to tell of writes to the log. It may not be there yet, or be made anew: then the
-/// looks in between find out.
+#[cfg(not(target_os = "linux"))]
+use elsewhere::Told;
 #[cfg(target_os = "linux")]
-fn watched(path: &Path) -> Option<OwnedFd> {
+use linux::Told;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::path::Path;
+
+    use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+    use rustix::fd::OwnedFd;
     use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let told = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-    add_watch(&told, Path::new(&log), WatchFlags::MODIFY).ok()?;
-    Some(told)
+
+    use super::LOOK;
+
+    /// What the system tells of, and what wakes who waits for it.
+    pub(super) struct Told {
+        writes: OwnedFd,
+        end: OwnedFd,
+    }
+
+    impl Told {
+        /// Asks the system to tell of writes to the log. It may not be there yet, or be made anew: then
+        /// the looks in between find out.
+        pub fn watching(path: &Path) -> Option<Self> {
+            let mut log = path.as_os_str().to_owned();
+            log.push("-wal");
+            let writes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+            add_watch(&writes, Path::new(&log), WatchFlags::MODIFY).ok()?;
+            let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
+            Some(Told { writes, end })
+        }
+
+        /// Waits until the system tells, or somebody wakes it, or for a while.
+        pub fn wait(&self) {
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::from(LOOK.subsec_nanos()),
+            };
+            let mut polled = [
+                PollFd::new(&self.writes, PollFlags::IN),
+                PollFd::new(&self.end, PollFlags::IN),
+            ];
+            match poll(&mut polled, Some(&timeout)) {
+                Ok(0) => {}
+                Ok(_) => {
+                    // What it tells does not matter, only that it does.
+                    let mut told_of = [0_u8; 4096];
+                    while matches!(rustix::io::read(&self.writes, &mut told_of), Ok(read) if read > 0)
+                    {
+                    }
+                }
+                Err(_) => std::thread::sleep(LOOK),
+            }
+        }
+
+        /// Wakes who waits, now and from now on.
+        pub fn wake(&self) {
+            // It fails only where it counted to its end, and then it wakes all the same.
+            let _ = rustix::io::write(&self.end, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn watched(_: &Path) -> Option<OwnedFd> {
-    None
-}
+mod elsewhere {
+    use std::path::Path;
 
-/// Waits until the system tells, or for a while.
-fn wait(told: Option<&OwnedFd>) {
-    let Some(told) = told else {
-        std::thread::sleep(LOOK);
-        return;
-    };
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: i64::from(LOOK.subsec_nanos()),
-    };
-    let mut polled = [PollFd::new(told, PollFlags::IN)];
-    match poll(&mut polled, Some(&timeout)) {
-        Ok(0) => {}
-        Ok(_) => {
-            // What it tells does not matter, only that it does.
-            let mut told_of = [0_u8; 4096];
-            while matches!(rustix::io::read(told, &mut told_of), Ok(read) if read > 0) {}
+    /// Nothing tells here.
+    pub(super) enum Told {}
+
+    impl Told {
+        pub fn watching(_: &Path) -> Option<Self> {
+            None
         }
-        Err(_) => std::thread::sleep(LOOK),
+
+        pub fn wait(&self) {
+            match *self {}
+        }
+
+        pub fn wake(&self) {
+            match *self {}
+        }
     }
 }

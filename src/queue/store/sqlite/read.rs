@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Found, LaneKey, NoteRow, PolicyRow, Reads, Result,
-    ScheduleRow, Scope, ScopeKind, WorkerRow,
+    Answer, AttemptRow, Body, EventRow, Filter, Flags, Found, LISTED_BYTES, LaneKey, NoteRow,
+    PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
@@ -65,6 +65,12 @@ impl Reader {
     }
 }
 
+/// Joins a job's queue, tenant and skill.
+const LANE: &str = "JOIN lanes ON lanes.id = jobs.lane \
+    JOIN scopes AS queues ON queues.id = lanes.queue \
+    JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+    JOIN scopes AS skills ON skills.id = lanes.skill";
+
 /// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
 fn select(tail: &str) -> String {
     let columns: Vec<String> = COLUMNS
@@ -73,10 +79,7 @@ fn select(tail: &str) -> String {
         .collect();
     format!(
         "SELECT {}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane \
-         JOIN scopes AS queues ON queues.id = lanes.queue \
-         JOIN scopes AS tenants ON tenants.id = lanes.tenant \
-         JOIN scopes AS skills ON skills.id = lanes.skill {tail}",
+         FROM jobs JOIN bodies USING (seq) {LANE} {tail}",
         columns.join(", ")
     )
 }
@@ -133,6 +136,10 @@ fn conditions(filter: &Filter) -> (String, Vec<Sql>) {
             values.push(Sql::Text(text));
         }
     }
+    if let Some(replayed) = filter.replayed {
+        let has = if replayed { "<>" } else { "=" };
+        conditions.push(format!("jobs.flags & {} {has} 0", Flags::REPLAYED.0));
+    }
     if let Some(before) = filter.before {
         conditions.push("jobs.seq < (SELECT seq FROM jobs WHERE id = ?)".to_owned());
         values.push(Sql::Blob(before.as_bytes().to_vec()));
@@ -158,7 +165,29 @@ impl Reads for Reader {
         let sql = select(&format!(
             "WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ?"
         ));
-        self.read(move |connection| all(connection, &sql, values, found))
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut listed = Vec::new();
+            let mut bytes = 0;
+            for job in statement.query_map(rusqlite::params_from_iter(values), found)? {
+                let job = job?;
+                bytes += job.body.submitted.len();
+                listed.push(job);
+                if bytes >= LISTED_BYTES {
+                    break;
+                }
+            }
+            Ok(listed)
+        })
+    }
+
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>> {
+        let (conditions, mut values) = conditions(filter);
+        values.push(limit(filter.most()));
+        let sql = format!(
+            "SELECT jobs.id FROM jobs {LANE} WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ?"
+        );
+        self.read(move |connection| all(connection, &sql, values, |read| uuid(read, 0)))
     }
 
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>> {

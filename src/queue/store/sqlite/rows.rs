@@ -227,7 +227,7 @@ impl Sqlite {
             .prepare_cached("DELETE FROM attempts WHERE job = ?1")?;
         let mut keys = self
             .connection
-            .prepare_cached("DELETE FROM keys WHERE job = ?1")?;
+            .prepare_cached("DELETE FROM keys WHERE job = ?1 AND until IS NULL")?;
         for job in jobs {
             attempts.execute([job.seq])?;
             keys.execute([job.id.as_bytes()])?;

@@ -14,6 +14,7 @@ pub(super) fn of(error: EgressError) -> Error {
     match error {
         EgressError::Denied(_) => Error::HttpRequestDenied,
         EgressError::AddressDenied(_) => Error::DestinationIpProhibited,
+        EgressError::CircuitOpen(_) => Error::DestinationUnavailable,
         EgressError::NoSuchHost => dns("NXDOMAIN"),
         EgressError::Names => dns("SERVFAIL"),
         EgressError::NamesTimeout => Error::DnsTimeout,

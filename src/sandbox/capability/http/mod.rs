@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
 use super::LateRefusals;
 use super::network::Granted;
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, http_denied};
+use crate::grant::{HttpTarget, host_left_alone, http_denied};
 use crate::sandbox::state::State;
 
 /// The most that one write to a request's body hands over, of which two wait to be sent.
@@ -89,6 +89,9 @@ impl WasiHttpHooks for Hooks {
                     if let EgressError::Denied(denial) | EgressError::AddressDenied(denial) = &error
                     {
                         refusals.add((**denial).clone());
+                    }
+                    if let EgressError::CircuitOpen(wait) = &error {
+                        refusals.add(host_left_alone(&target, *wait));
                     }
                     Err(errors::of(error))
                 }

@@ -1,0 +1,388 @@
+//! The names of limits, and limits by their names.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LimitOverrides, Limits, display_bytes, grouped};
+
+/// The name of a limit, as it stands in results and messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+pub enum Limit {
+    /// [`Limits::fuel`].
+    Fuel,
+    /// [`Limits::memory_bytes`].
+    Memory,
+    /// [`Limits::table_elements`].
+    TableElements,
+    /// [`Limits::instances`].
+    Instances,
+    /// [`Limits::wall_time`].
+    WallTime,
+    /// The request's own deadline.
+    Deadline,
+    /// [`Limits::input_bytes`].
+    Input,
+    /// [`Limits::output_bytes`].
+    Output,
+    /// [`Limits::attachment_bytes`].
+    Attachments,
+    /// [`Limits::host_bytes`].
+    HostBytes,
+    /// [`Limits::handles`].
+    Handles,
+    /// [`Limits::open_files`].
+    OpenFiles,
+    /// [`Limits::created_files`].
+    CreatedFiles,
+    /// [`Limits::write_bytes`].
+    WriteBytes,
+    /// [`Limits::connections`].
+    Connections,
+    /// [`Limits::http_request_bytes`].
+    HttpRequestBytes,
+    /// [`Limits::http_response_bytes`].
+    HttpResponseBytes,
+    /// [`Limits::http_fields_bytes`].
+    HttpFieldsBytes,
+    /// [`Limits::socket_sent_bytes`].
+    SocketSentBytes,
+    /// [`Limits::socket_read_bytes`].
+    SocketReadBytes,
+    /// [`Limits::stdout_bytes`].
+    Stdout,
+    /// [`Limits::stderr_bytes`].
+    Stderr,
+    /// [`Limits::log_bytes`].
+    Log,
+    /// [`Limits::progress_bytes`].
+    Progress,
+    /// [`Limits::stack_bytes`].
+    Stack,
+}
+
+impl Limit {
+    /// The name in snake case, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Fuel => "fuel",
+            Limit::Memory => "memory",
+            Limit::TableElements => "table_elements",
+            Limit::Instances => "instances",
+            Limit::WallTime => "wall_time",
+            Limit::Deadline => "deadline",
+            Limit::Input => "input",
+            Limit::Output => "output",
+            Limit::Attachments => "attachments",
+            Limit::HostBytes => "host_bytes",
+            Limit::Handles => "handles",
+            Limit::OpenFiles => "open_files",
+            Limit::CreatedFiles => "created_files",
+            Limit::WriteBytes => "write_bytes",
+            Limit::Connections => "connections",
+            Limit::HttpRequestBytes => "http_request_bytes",
+            Limit::HttpResponseBytes => "http_response_bytes",
+            Limit::HttpFieldsBytes => "http_fields_bytes",
+            Limit::SocketSentBytes => "socket_sent_bytes",
+            Limit::SocketReadBytes => "socket_read_bytes",
+            Limit::Stdout => "stdout",
+            Limit::Stderr => "stderr",
+            Limit::Log => "log",
+            Limit::Progress => "progress",
+            Limit::Stack => "stack",
+        }
+    }
+
+    /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
+    pub fn display(self, value: u64) -> String {
+        match self {
+            Limit::Fuel => counted(value, "unit"),
+            Limit::TableElements => counted(value, "element"),
+            Limit::Instances => counted(value, "instance"),
+            Limit::Handles => counted(value, "handle"),
+            Limit::OpenFiles => counted(value, "open file"),
+            Limit::CreatedFiles => counted(value, "new file"),
+            Limit::Connections => counted(value, "connection"),
+            Limit::WallTime | Limit::Deadline => {
+                humantime::format_duration(Duration::from_millis(value)).to_string()
+            }
+            Limit::Memory
+            | Limit::Input
+            | Limit::Output
+            | Limit::Attachments
+            | Limit::HostBytes
+            | Limit::WriteBytes
+            | Limit::HttpRequestBytes
+            | Limit::HttpResponseBytes
+            | Limit::HttpFieldsBytes
+            | Limit::SocketSentBytes
+            | Limit::SocketReadBytes
+            | Limit::Stdout
+            | Limit::Stderr
+            | Limit::Log
+            | Limit::Progress
+            | Limit::Stack => display_bytes(value),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn counted(value: u64, one: &str) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(value))
+}
+
+impl Limit {
+    /// Each limit that can be asked for: all but the deadline and the stack.
+    pub const ASKED: [Limit; 23] = [
+        Limit::Fuel,
+        Limit::Memory,
+        Limit::TableElements,
+        Limit::Instances,
+        Limit::WallTime,
+        Limit::Input,
+        Limit::Output,
+        Limit::Attachments,
+        Limit::Stdout,
+        Limit::Stderr,
+        Limit::Log,
+        Limit::Progress,
+        Limit::HostBytes,
+        Limit::Handles,
+        Limit::OpenFiles,
+        Limit::CreatedFiles,
+        Limit::WriteBytes,
+        Limit::Connections,
+        Limit::HttpRequestBytes,
+        Limit::HttpResponseBytes,
+        Limit::HttpFieldsBytes,
+        Limit::SocketSentBytes,
+        Limit::SocketReadBytes,
+    ];
+
+    /// The key of the limit in [`Limits`], as in JSON and TOML: `memory_bytes`, `wall_time_ms`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Limit::Fuel => "fuel",
+            Limit::Memory => "memory_bytes",
+            Limit::TableElements => "table_elements",
+            Limit::Instances => "instances",
+            Limit::WallTime => "wall_time_ms",
+            Limit::Input => "input_bytes",
+            Limit::Output => "output_bytes",
+            Limit::Attachments => "attachment_bytes",
+            Limit::Stdout => "stdout_bytes",
+            Limit::Stderr => "stderr_bytes",
+            Limit::Log => "log_bytes",
+            Limit::Progress => "progress_bytes",
+            Limit::HostBytes => "host_bytes",
+            Limit::Handles => "handles",
+            Limit::OpenFiles => "open_files",
+            Limit::CreatedFiles => "created_files",
+            Limit::WriteBytes => "write_bytes",
+            Limit::Connections => "connections",
+            Limit::HttpRequestBytes => "http_request_bytes",
+            Limit::HttpResponseBytes => "http_response_bytes",
+            Limit::HttpFieldsBytes => "http_fields_bytes",
+            Limit::SocketSentBytes => "socket_sent_bytes",
+            Limit::SocketReadBytes => "socket_read_bytes",
+            Limit::Deadline => "deadline",
+            Limit::Stack => "stack_bytes",
+        }
+    }
+}
+
+impl Limits {
+    /// The value of one limit in its base unit: bytes, milliseconds, or a count.
+    ///
+    /// [`Limit::Deadline`] is not a figure of `Limits`, and gives 0.
+    pub fn get(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::Fuel => self.fuel,
+            Limit::Memory => self.memory_bytes,
+            Limit::TableElements => self.table_elements,
+            Limit::Instances => self.instances,
+            Limit::WallTime => u64::try_from(self.wall_time.as_millis()).unwrap_or(u64::MAX),
+            Limit::Deadline => 0,
+            Limit::Input => self.input_bytes,
+            Limit::Output => self.output_bytes,
+            Limit::Attachments => self.attachment_bytes,
+            Limit::HostBytes => self.host_bytes,
+            Limit::Handles => self.handles,
+            Limit::OpenFiles => self.open_files,
+            Limit::CreatedFiles => self.created_files,
+            Limit::WriteBytes => self.write_bytes,
+            Limit::Connections => self.connections,
+            Limit::HttpRequestBytes => self.http_request_bytes,
+            Limit::HttpResponseBytes => self.http_response_bytes,
+            Limit::HttpFieldsBytes => self.http_fields_bytes,
+            Limit::SocketSentBytes => self.socket_sent_bytes,
+            Limit::SocketReadBytes => self.socket_read_bytes,
+            Limit::Stdout => self.stdout_bytes,
+            Limit::Stderr => self.stderr_bytes,
+            Limit::Log => self.log_bytes,
+            Limit::Progress => self.progress_bytes,
+            Limit::Stack => self.stack_bytes,
+        }
+    }
+
+    /// Sets one limit, in its base unit. The deadline is not a figure of `Limits`, and is not set.
+    pub fn set(&mut self, limit: Limit, value: u64) {
+        match limit {
+            Limit::WallTime => self.wall_time = Duration::from_millis(value),
+            Limit::Fuel => self.fuel = value,
+            Limit::Memory => self.memory_bytes = value,
+            Limit::TableElements => self.table_elements = value,
+            Limit::Instances => self.instances = value,
+            Limit::Input => self.input_bytes = value,
+            Limit::Output => self.output_bytes = value,
+            Limit::Attachments => self.attachment_bytes = value,
+            Limit::Stdout => self.stdout_bytes = value,
+            Limit::Stderr => self.stderr_bytes = value,
+            Limit::Log => self.log_bytes = value,
+            Limit::Progress => self.progress_bytes = value,
+            Limit::HostBytes => self.host_bytes = value,
+            Limit::Handles => self.handles = value,
+            Limit::OpenFiles => self.open_files = value,
+            Limit::CreatedFiles => self.created_files = value,
+            Limit::WriteBytes => self.write_bytes = value,
+            Limit::Connections => self.connections = value,
+            Limit::HttpRequestBytes => self.http_request_bytes = value,
+            Limit::HttpResponseBytes => self.http_response_bytes = value,
+            Limit::HttpFieldsBytes => self.http_fields_bytes = value,
+            Limit::SocketSentBytes => self.socket_sent_bytes = value,
+            Limit::SocketReadBytes => self.socket_read_bytes = value,
+            Limit::Stack => self.stack_bytes = value,
+            Limit::Deadline => {}
+        }
+    }
+}
+
+impl LimitOverrides {
+    /// The value of one limit in its base unit, where there is one.
+    pub fn get(&self, limit: Limit) -> Option<u64> {
+        match limit {
+            Limit::WallTime => self
+                .wall_time
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            Limit::Fuel => self.fuel,
+            Limit::Memory => self.memory_bytes,
+            Limit::TableElements => self.table_elements,
+            Limit::Instances => self.instances,
+            Limit::Input => self.input_bytes,
+            Limit::Output => self.output_bytes,
+            Limit::Attachments => self.attachment_bytes,
+            Limit::Stdout => self.stdout_bytes,
+            Limit::Stderr => self.stderr_bytes,
+            Limit::Log => self.log_bytes,
+            Limit::Progress => self.progress_bytes,
+            Limit::HostBytes => self.host_bytes,
+            Limit::Handles => self.handles,
+            Limit::OpenFiles => self.open_files,
+            Limit::CreatedFiles => self.created_files,
+            Limit::WriteBytes => self.write_bytes,
+            Limit::Connections => self.connections,
+            Limit::HttpRequestBytes => self.http_request_bytes,
+            Limit::HttpResponseBytes => self.http_response_bytes,
+            Limit::HttpFieldsBytes => self.http_fields_bytes,
+            Limit::SocketSentBytes => self.socket_sent_bytes,
+            Limit::SocketReadBytes => self.socket_read_bytes,
+            Limit::Deadline | Limit::Stack => None,
+        }
+    }
+
+    /// Sets one limit, in its base unit. Deadline and stack cannot be asked for, and are not set.
+    pub fn set(&mut self, limit: Limit, value: u64) {
+        match limit {
+            Limit::WallTime => self.wall_time = Some(Duration::from_millis(value)),
+            Limit::Fuel => self.fuel = Some(value),
+            Limit::Memory => self.memory_bytes = Some(value),
+            Limit::TableElements => self.table_elements = Some(value),
+            Limit::Instances => self.instances = Some(value),
+            Limit::Input => self.input_bytes = Some(value),
+            Limit::Output => self.output_bytes = Some(value),
+            Limit::Attachments => self.attachment_bytes = Some(value),
+            Limit::Stdout => self.stdout_bytes = Some(value),
+            Limit::Stderr => self.stderr_bytes = Some(value),
+            Limit::Log => self.log_bytes = Some(value),
+            Limit::Progress => self.progress_bytes = Some(value),
+            Limit::HostBytes => self.host_bytes = Some(value),
+            Limit::Handles => self.handles = Some(value),
+            Limit::OpenFiles => self.open_files = Some(value),
+            Limit::CreatedFiles => self.created_files = Some(value),
+            Limit::WriteBytes => self.write_bytes = Some(value),
+            Limit::Connections => self.connections = Some(value),
+            Limit::HttpRequestBytes => self.http_request_bytes = Some(value),
+            Limit::HttpResponseBytes => self.http_response_bytes = Some(value),
+            Limit::HttpFieldsBytes => self.http_fields_bytes = Some(value),
+            Limit::SocketSentBytes => self.socket_sent_bytes = Some(value),
+            Limit::SocketReadBytes => self.socket_read_bytes = Some(value),
+            Limit::Deadline | Limit::Stack => {}
+        }
+    }
+
+    /// Whether it has no opinion about anything.
+    pub fn is_empty(&self) -> bool {
+        *self == LimitOverrides::default()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for LimitOverrides {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LimitOverrides".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let fields = Limit::ASKED.iter().map(|limit| {
+            let values = match limit.display(1) {
+                // A size or a time may have a unit.
+                shown if shown.ends_with("B") || shown.ends_with("ms") => {
+                    serde_json::json!({"type": ["integer", "string"], "minimum": 0})
+                }
+                _ => serde_json::json!({"type": "integer", "minimum": 0}),
+            };
+            (limit.key().to_owned(), values)
+        });
+        let fields: serde_json::Map<_, _> = fields.collect();
+        schemars::json_schema!({
+            "type": "object",
+            "properties": fields,
+            "additionalProperties": false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_read_and_written_by_its_own_key() {
+        let all = serde_json::to_value(Limits::default()).unwrap();
+        let all = all.as_object().unwrap();
+        assert_eq!(all.len(), Limit::ASKED.len() + 1, "and the stack");
+        for (number, limit) in (1..).zip(Limit::ASKED) {
+            assert!(all.contains_key(limit.key()), "{limit}");
+            let mut asked = LimitOverrides::default();
+            asked.set(limit, number);
+            assert_eq!(asked.get(limit), Some(number));
+            let json = serde_json::to_value(asked).unwrap();
+            assert_eq!(json, serde_json::json!({limit.key(): number}));
+            let mut limits = Limits::default();
+            limits.set(limit, number);
+            let json = serde_json::to_value(limits).unwrap();
+            assert_eq!(json[limit.key()], number);
+            assert_eq!(limits.get(limit), number);
+        }
+    }
+}

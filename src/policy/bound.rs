@@ -1,0 +1,300 @@
+//! Which limits a request gets: its own, or defaults, under the ceilings. Pure.
+
+use super::{OverCeiling, Policy};
+use crate::execution::{Cause, Clamped, Failure, Rejection};
+use crate::limits::{Limit, LimitOverrides, Limits};
+
+/// What a request gets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Bounded {
+    /// What it asks for now.
+    pub limits: LimitOverrides,
+    /// Where that is less than it, or its skill, asked for.
+    pub clamped: Vec<Clamped>,
+    /// Whether a default of the policy's is more than what applied before, so that the ceilings of
+    /// the host have to be asked again.
+    pub raised: bool,
+}
+
+/// One table of the policy that speaks of limits.
+struct Said<'p> {
+    /// Where it stands: `general`, `tenants.acme`.
+    place: (&'static str, Option<&'p str>),
+    over_ceiling: Option<OverCeiling>,
+    ceilings: &'p LimitOverrides,
+    defaults: &'p LimitOverrides,
+}
+
+impl Said<'_> {
+    fn is_empty(&self) -> bool {
+        self.ceilings.is_empty() && self.defaults.is_empty()
+    }
+
+    fn rule(&self, limit: Limit) -> String {
+        match self.place {
+            (table, None) => format!("{table}.ceilings.{}", limit.key()),
+            (table, Some(name)) => format!("{table}.{name}.ceilings.{}", limit.key()),
+        }
+    }
+}
+
+/// The tables of one scope: the entry of a name, and what holds for each that has none.
+type Scope<'p> = [Option<Said<'p>>; 2];
+
+macro_rules! said {
+    ($table:literal, $name:expr, $rules:expr) => {{
+        let rules = $rules;
+        Some(Said {
+            place: ($table, $name),
+            over_ceiling: rules.over_ceiling,
+            ceilings: &rules.ceilings,
+            defaults: &rules.defaults,
+        })
+        .filter(|said| !said.is_empty())
+    }};
+}
+
+fn default_of(scope: &Scope<'_>, limit: Limit) -> Option<u64> {
+    scope
+        .iter()
+        .flatten()
+        .find_map(|said| said.defaults.get(limit))
+}
+
+impl Policy {
+    /// General, of the tenant, of the skill.
+    fn scopes<'p>(&'p self, tenant: Option<&'p str>, skill: &'p str) -> [Scope<'p>; 3] {
+        let of_tenant = tenant.and_then(|tenant| self.tenants.get(tenant));
+        let of_skill = self.skills.get(skill);
+        [
+            [said!("general", None, &self.general), None],
+            [
+                of_tenant.and_then(|rules| said!("tenants", tenant, rules)),
+                said!("each_tenant", None, &self.each_tenant),
+            ],
+            [
+                of_skill.and_then(|rules| said!("skills", Some(skill), rules)),
+                said!("each_skill", None, &self.each_skill),
+            ],
+        ]
+    }
+
+    /// The limits of a request under the ceilings that hold for its tenant and its skill.
+    ///
+    /// Of each limit the first that is named counts: by the request, by the policy for the skill, by
+    /// the skill itself, by the policy for the tenant, by the policy in general; else what applied
+    /// before, which is `resolved`.
+    ///
+    /// `None` where the policy says nothing of the limits of such a request.
+    ///
+    /// # Errors
+    /// Where the request itself asks for more than a ceiling, and the policy says to reject that.
+    pub(crate) fn bound(
+        &self,
+        tenant: Option<&str>,
+        skill: &str,
+        asked: &LimitOverrides,
+        wished: &LimitOverrides,
+        resolved: &Limits,
+    ) -> Result<Option<Bounded>, Box<Failure>> {
+        let scopes = self.scopes(tenant, skill);
+        if scopes.iter().flatten().all(Option::is_none) {
+            return Ok(None);
+        }
+        let [general, of_tenant, of_skill] = &scopes;
+        let mut bounded = Bounded {
+            limits: *asked,
+            ..Bounded::default()
+        };
+        for limit in Limit::ASKED {
+            let requested = asked.get(limit);
+            let before = resolved.get(limit);
+            let named = requested
+                .or_else(|| default_of(of_skill, limit))
+                .or_else(|| wished.get(limit))
+                .or_else(|| default_of(of_tenant, limit))
+                .or_else(|| default_of(general, limit));
+            let mut value = named.unwrap_or(before);
+            let mut over = None;
+            for scope in &scopes {
+                let ceiling = scope
+                    .iter()
+                    .flatten()
+                    .find_map(|said| Some((said, said.ceilings.get(limit)?)));
+                let Some((said, ceiling)) = ceiling else {
+                    continue;
+                };
+                let all = named.unwrap_or(before);
+                if all > ceiling && requested.is_some() {
+                    let what = said.over_ceiling.or(self.general.over_ceiling);
+                    if what == Some(OverCeiling::Reject) {
+                        return Err(Box::new(rejected(limit, all, ceiling, said.rule(limit))));
+                    }
+                }
+                if value > ceiling {
+                    value = ceiling;
+                    over = Some(said);
+                }
+            }
+            if let Some(said) = over
+                && let Some(asked) = requested.or_else(|| wished.get(limit))
+                && asked > value
+            {
+                bounded.clamped.push(Clamped {
+                    limit,
+                    asked,
+                    allowed: value,
+                    rule: said.rule(limit),
+                });
+            }
+            if requested != Some(value) && (named.is_some() || value != before) {
+                bounded.raised |= value > before;
+                bounded.limits.set(limit, value);
+            }
+        }
+        Ok(Some(bounded))
+    }
+}
+
+fn rejected(limit: Limit, asked: u64, ceiling: u64, rule: String) -> Failure {
+    let cause = Cause::Rejected {
+        reason: Rejection::Ceiling,
+        retry_at: None,
+    };
+    let message = format!(
+        "not admitted: {} of {} is more than the policy allows; {} is the most",
+        limit.key(),
+        limit.display(asked),
+        limit.display(ceiling)
+    );
+    Failure::new(cause, message)
+        .rule(rule)
+        .hint("ask for no more than that, or have the ceiling raised in the policy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn policy() -> Policy {
+        r#"
+        [general]
+        ceilings = { memory_bytes = "256MiB", fuel = 5_000 }
+        defaults = { fuel = 100, handles = 5 }
+
+        [each_tenant]
+        ceilings = { memory_bytes = "64MiB", wall_time_ms = "5s" }
+
+        [tenants.large]
+        ceilings.memory_bytes = "1GiB"
+        defaults.fuel = 200
+
+        [tenants.strict]
+        over_ceiling = "reject"
+        ceilings = { memory_bytes = "16MiB" }
+
+        [skills.small]
+        ceilings = { output_bytes = 100 }
+        defaults = { fuel = 300 }
+        "#
+        .parse()
+        .unwrap()
+    }
+
+    fn asking(limit: Limit, value: u64) -> LimitOverrides {
+        let mut asked = LimitOverrides::default();
+        asked.set(limit, value);
+        asked
+    }
+
+    fn bound(
+        tenant: Option<&str>,
+        skill: &str,
+        asked: &LimitOverrides,
+        wished: &LimitOverrides,
+    ) -> Result<Bounded, Box<Failure>> {
+        let resolved = Limits::resolve(&Limits::ceiling(), &[asked, wished], &Limits::default());
+        let policy = policy();
+        Ok(policy
+            .bound(tenant, skill, asked, wished, &resolved)?
+            .unwrap())
+    }
+
+    #[test]
+    fn each_scope_has_its_ceiling_and_the_lowest_holds() {
+        let none = LimitOverrides::default();
+        let asked = asking(Limit::Memory, 512 * MIB);
+        for (tenant, allowed, rule) in [
+            (None, 64 * MIB, "each_tenant.ceilings.memory_bytes"),
+            (Some("other"), 64 * MIB, "each_tenant.ceilings.memory_bytes"),
+            (Some("large"), 256 * MIB, "general.ceilings.memory_bytes"),
+        ] {
+            let bounded = bound(tenant, "any", &asked, &none).unwrap();
+            assert_eq!(bounded.limits.memory_bytes, Some(allowed));
+            let clamped = Clamped {
+                limit: Limit::Memory,
+                asked: 512 * MIB,
+                allowed,
+                rule: rule.to_owned(),
+            };
+            assert_eq!(bounded.clamped, [clamped], "{tenant:?}");
+        }
+        // What an entry does not say, the table for each does.
+        let slow = asking(Limit::WallTime, 9_000);
+        let bounded = bound(Some("large"), "any", &slow, &none).unwrap();
+        assert_eq!(bounded.limits.get(Limit::WallTime), Some(5_000));
+        // Nobody asked for the default that is clamped here.
+        let bounded = bound(None, "small", &none, &none).unwrap();
+        assert_eq!(bounded.limits.output_bytes, Some(100));
+        assert_eq!(bounded.clamped, []);
+    }
+
+    #[test]
+    fn what_a_request_asks_for_may_be_rejected_and_what_a_skill_wishes_is_clamped() {
+        let none = LimitOverrides::default();
+        let asked = asking(Limit::Memory, 17 * MIB);
+        let failure = bound(Some("strict"), "any", &asked, &none).unwrap_err();
+        assert_eq!(
+            failure.rule.as_deref(),
+            Some("tenants.strict.ceilings.memory_bytes")
+        );
+        assert!(
+            failure.message.contains("memory_bytes of 17 MiB"),
+            "{failure}"
+        );
+        let bounded = bound(Some("strict"), "any", &none, &asked).unwrap();
+        assert_eq!(bounded.limits.memory_bytes, Some(16 * MIB));
+        assert_eq!(bounded.clamped.len(), 1);
+        let exactly = asking(Limit::Memory, 16 * MIB);
+        let bounded = bound(Some("strict"), "any", &exactly, &none).unwrap();
+        assert_eq!(bounded.clamped, []);
+    }
+
+    #[test]
+    fn the_nearest_default_holds() {
+        let none = LimitOverrides::default();
+        let wished = asking(Limit::Fuel, 1_000);
+        for (tenant, skill, asked, wished, fuel) in [
+            (None, "any", &none, &none, 100),
+            (Some("large"), "any", &none, &none, 200),
+            (Some("large"), "any", &none, &wished, 1_000),
+            (Some("large"), "small", &none, &wished, 300),
+            (Some("large"), "small", &wished, &none, 1_000),
+            (None, "any", &none, &asking(Limit::Fuel, 9_000), 5_000),
+        ] {
+            let bounded = bound(tenant, skill, asked, wished).unwrap();
+            assert_eq!(bounded.limits.fuel, Some(fuel), "{tenant:?} {skill}");
+            assert_eq!(bounded.limits.handles, Some(5));
+        }
+    }
+
+    #[test]
+    fn a_policy_without_limits_changes_nothing() {
+        let none = LimitOverrides::default();
+        let limits = Limits::default();
+        let bounded = Policy::default().bound(Some("a"), "b", &none, &none, &limits);
+        assert_eq!(bounded, Ok(None));
+    }
+}

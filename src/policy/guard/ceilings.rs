@@ -1,0 +1,112 @@
+//! Limits under the policy's ceilings.
+
+use std::sync::Arc;
+
+use crate::execution::{
+    Admission, BoxFuture, Clamped, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Resolution,
+};
+use crate::limits::LimitOverrides;
+use crate::policy::CurrentPolicy;
+
+/// Gives each request the limits that the policy has for its tenant and its skill, under the
+/// policy's ceilings.
+pub(super) struct Ceilings {
+    pub policy: CurrentPolicy,
+    pub inner: Arc<dyn Execute>,
+}
+
+impl Ceilings {
+    /// Sets the limits in the request and in what it comes to.
+    fn apply(
+        &self,
+        request: &mut ExecutionRequest,
+        resolution: &mut Resolution,
+    ) -> Result<Vec<Clamped>, Box<Failure>> {
+        let policy = self.policy.load();
+        let Some(policy) = &*policy else {
+            return Ok(Vec::new());
+        };
+        let none = LimitOverrides::default();
+        let wished = resolution.wished.as_deref().unwrap_or(&none);
+        let bounded = policy.bound(
+            request.tenant.as_deref(),
+            &resolution.skill.name,
+            &request.limits,
+            wished,
+            &resolution.limits,
+        )?;
+        let Some(bounded) = bounded else {
+            return Ok(Vec::new());
+        };
+        request.limits = bounded.limits;
+        if bounded.raised {
+            resolution.limits = self.inner.resolve(request)?.limits;
+        } else {
+            for limit in crate::limits::Limit::ASKED {
+                if let Some(value) = bounded.limits.get(limit)
+                    && value < resolution.limits.get(limit)
+                {
+                    resolution.limits.set(limit, value);
+                }
+            }
+        }
+        Ok(bounded.clamped)
+    }
+}
+
+impl Execute for Ceilings {
+    fn execute<'a>(
+        &'a self,
+        mut request: ExecutionRequest,
+        mut control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        Box::pin(async move {
+            let applied = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => self.apply(&mut request, resolution),
+                // Why it is not there, it says itself.
+                Err(_) => Ok(Vec::new()),
+            };
+            match applied {
+                Err(failure) => Ok(control.refuse(request, None, *failure)),
+                Ok(mut clamped) => {
+                    let mut result = self.inner.execute(request, control).await?;
+                    if !clamped.is_empty() {
+                        clamped.append(&mut result.clamped);
+                        result.clamped = clamped;
+                    }
+                    Ok(result)
+                }
+            }
+        })
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        let mut resolution = self.inner.resolve(request)?;
+        let mut request = request.clone();
+        // One that is over a ceiling is rejected when it is executed; what it is, is known.
+        let _ = self.apply(&mut request, &mut resolution);
+        Ok(resolution)
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let mut request = request.clone();
+        let applied = match self.inner.resolve(&request) {
+            Ok(mut resolution) => self.apply(&mut request, &mut resolution),
+            Err(_) => Ok(Vec::new()),
+        };
+        let mut admission = self.inner.can_execute(&request);
+        match applied {
+            Ok(clamped) => admission.clamped.splice(0..0, clamped).for_each(drop),
+            // What is wrong with the request itself is said first.
+            Err(failure) => {
+                admission.refusal.get_or_insert(*failure);
+            }
+        }
+        admission
+    }
+
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        self.inner.ready(request)
+    }
+}

@@ -1,0 +1,110 @@
+//! Who is next to write, among processes.
+//!
+//! SQLite's own lock goes to whoever asks at the right moment: beside a process that writes all the
+//! time, others that ask now and then wait for seconds. So who wants to write first takes a lock on a
+//! file beside the database, and gives it back once it has SQLite's: while one waits for that, the
+//! others do not ask for it. It is a courtesy, and nothing rests on it.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{BUSY, Result, beside};
+use crate::queue::error::QueueError;
+
+/// How soon to ask again at first.
+const PAUSE: Duration = Duration::from_micros(50);
+/// And at the latest.
+const LONGEST: Duration = Duration::from_millis(1);
+
+/// The lock on a file of its own.
+///
+/// Closing a file gives up all of a process's locks on it, those of SQLite too; then another process
+/// that comes and goes would take the log that we write for one that nobody writes, and remove it. So
+/// it is not the database's.
+pub(super) struct Turns(File);
+
+impl Turns {
+    /// Opens the file beside a database.
+    pub fn open(path: &Path) -> Result<Self> {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(beside(path, "-lock"))
+            .map(Turns)
+            .map_err(|error| {
+                QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
+            })
+    }
+
+    /// Lets one at a time open a database: switching to a write-ahead log, and bringing the schema up
+    /// to date, are not for two at once.
+    pub fn alone(&self, path: &Path) -> Result<()> {
+        self.0.lock().map_err(|error| {
+            QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
+        })
+    }
+
+    /// Waits for its turn; not for ever, should somebody sleep in theirs.
+    pub fn wait(&self) {
+        let until = Instant::now() + BUSY;
+        let mut pause = PAUSE;
+        while let Err(TryLockError::WouldBlock) = self.0.try_lock()
+            && Instant::now() < until
+        {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    /// Lets the next have theirs.
+    pub fn end(&self) {
+        // Where it was not ours, there is nothing to give back.
+        let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::super::Sqlite;
+
+    #[test]
+    fn who_writes_now_and_then_is_not_kept_waiting_by_who_writes_all_the_time() {
+        const TIMES: u64 = 20;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("queue.db");
+        let mut seldom = Sqlite::open(&path).expect("it opens");
+        let mut busy = Sqlite::open(&path).expect("it opens");
+        let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+        let write = |store: &mut Sqlite| {
+            store.begin().expect("it begins");
+            store
+                .connection
+                .execute("UPDATE numbers SET last = last + 1", [])
+                .expect("it writes");
+            store.commit().expect("it commits");
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    write(&mut busy);
+                    written.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            while written.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let before = written.load(Ordering::SeqCst);
+            for _ in 0..TIMES {
+                write(&mut seldom);
+            }
+            let others = written.load(Ordering::SeqCst) - before;
+            stop.store(true, Ordering::SeqCst);
+            // One each, and a few while this thread has no processor.
+            assert!(others < 50 * TIMES, "{others} others wrote meanwhile");
+        });
+    }
+}

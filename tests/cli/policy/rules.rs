@@ -1,0 +1,206 @@
+//! Ceilings, rates and the like, as the command shows them and goes by them.
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+const POLICY: &str = r#"
+[general]
+ceilings = { memory_bytes = "512MiB" }
+concurrency = { at_once = 16, wait_ms = "20s" }
+
+[each_tenant.rates]
+per_hour = { at_most = 1000, burst = 200 }
+
+[tenants.small]
+ceilings.memory_bytes = "16MiB"
+concurrency.weight = 3
+
+[tenants.strict]
+over_ceiling = "reject"
+ceilings = { memory_bytes = "16MiB", wall_time_ms = "1s" }
+
+[each_skill.breaker]
+
+[skills.behaviours]
+defaults.fuel = 5_000_000
+rates.per_second = 5
+"#;
+
+fn place() -> Place {
+    let place = Place::with_behaviours();
+    place.write("home/policy.toml", POLICY);
+    place
+}
+
+#[test]
+fn they_are_shown() {
+    check(
+        place().run(["policy", "show"]),
+        str![[r#"
+"#]],
+    );
+    check(
+        place().run(["policy", "check"]),
+        str![[r#"
+"#]],
+    );
+}
+
+#[test]
+fn what_is_clamped_is_said() {
+    let echo = |tenant| {
+        place().run([
+            "run",
+            "behaviours.wasm",
+            "echo",
+            "--memory",
+            "64MiB",
+            "--tenant",
+            tenant,
+        ])
+    };
+    check(
+        echo("large"),
+        str![[r#"
+"#]],
+    );
+    check(
+        echo("small"),
+        str![[r#"
+"#]],
+    );
+    check(
+        echo("strict"),
+        str![[r#"
+"#]],
+    );
+}
+
+#[test]
+fn a_dry_run_says_it_too() {
+    let said = place().run([
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "--memory",
+        "64MiB",
+        "--tenant",
+        "small",
+        "--dry-run",
+    ]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains("  memory_bytes         16 MiB\n"), "{said}");
+    assert!(
+        said.contains("  fuel                 5,000,000\n"),
+        "{said}"
+    );
+    let line = "  memory_bytes of 64 MiB is more than `tenants.small.ceilings.memory_bytes` allows; \
+        16 MiB applies\n";
+    assert!(said.contains(line), "{said}");
+}
+
+#[test]
+fn a_program_reads_it() {
+    let output = place().output([
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "--memory",
+        "64MiB",
+        "--tenant",
+        "small",
+        "--json",
+    ]);
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        result["clamped"],
+        serde_json::json!([{
+            "limit": "memory", "asked": 64 << 20, "allowed": 16 << 20,
+            "rule": "tenants.small.ceilings.memory_bytes",
+        }])
+    );
+    let output = place().output([
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "--memory",
+        "64MiB",
+        "--tenant",
+        "strict",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(3));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["failure"]["reason"], "ceiling");
+    assert_eq!(
+        result["failure"]["rule"],
+        "tenants.strict.ceilings.memory_bytes"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line() {
+    let place = place();
+    place.write("home/policy.toml", "[general.rates]\n\nper_day = 1\n");
+    check(
+        place.run(["policy", "check"]),
+        str![[r#"
+"#]],
+    );
+}
+
+#[test]
+fn without_the_policy_nothing_of_it_holds() {
+    let said = place().run([
+        "run",
+        "behaviours.wasm",
+        "echo",
+        "--memory",
+        "64MiB",
+        "--tenant",
+        "strict",
+        "--no-policy",
+    ]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
+/// A job over a ceiling is refused when it is submitted, as `run` would refuse it.
+#[test]
+fn a_job_over_a_ceiling_is_not_submitted() {
+    check(
+        place().run([
+            "jobs",
+            "submit",
+            "behaviours.wasm",
+            "echo",
+            "--memory",
+            "64MiB",
+            "--tenant",
+            "strict",
+        ]),
+        str![[r#"
+"#]],
+    );
+}
+
+/// Of two jobs, one may start in an hour: the other goes back, with no attempt used up.
+#[test]
+fn a_job_that_is_rejected_for_now_goes_back_to_the_queue() {
+    let place = Place::with_behaviours();
+    place.write("home/policy.toml", "general.rates.per_hour = 1\n");
+    for _ in 0..2 {
+        let output = place.output(["jobs", "submit", "behaviours.wasm", "echo"]);
+        assert!(output.status.success(), "{}", place.said(&output));
+    }
+    let said = place.run(["worker", "--until-empty", "--concurrency", "1"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains("1 job completed"), "{said}");
+    let output = place.output(["jobs", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let jobs = listed["jobs"].as_array().or(listed.as_array()).unwrap();
+    let back = jobs.iter().find(|job| job["status"] == "pending");
+    let back = back.unwrap_or_else(|| panic!("{listed}"));
+    assert_eq!(back["attempts"], 0, "{back}");
+    assert_eq!(back["cause"], "rate", "{back}");
+}
