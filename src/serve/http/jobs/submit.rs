@@ -152,10 +152,8 @@ impl Submission {
             (None, Some(at)) => Due::At(at),
             (None, None) => Due::Now,
         };
-        job.retry = match self.max_attempts {
-            Some(most) => Some(RetryPolicy::attempts(most)),
-            None => self.retry,
-        };
+        job.retry = self.retry;
+        job.attempts = self.max_attempts;
         job.key = self.key;
         job.tags = self.tags;
         job.labels = self.labels;
@@ -170,6 +168,7 @@ impl Submission {
             })?;
             job = job.callback(Callback { url, secret: None });
         }
+        job.check_untrusted()?;
         Ok(job)
     }
 }
