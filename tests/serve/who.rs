@@ -147,7 +147,7 @@ async fn pages_and_names_of_strangers_are_not_answered() {
         "null",
         "https://evil.example",
         "http://app.example.com",
-        "https://localhost",
+        "http://localhost:3000",
     ] {
         ask("localhost", Some(origin))
             .await

@@ -15,7 +15,7 @@ use crate::queue::{Filter, JobStatus};
 use crate::serve::caller::Scope;
 
 /// The cause of a job that waits for somebody's word.
-const CAUSE: &str = "approval";
+const CAUSE: &str = "approval_needed";
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]

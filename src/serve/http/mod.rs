@@ -28,8 +28,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::http::header::ALLOW;
-use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -140,13 +140,15 @@ async fn explained(request: Request, next: axum::middleware::Next) -> Response {
     {
         return response;
     }
-    let allowed = response.headers().get(ALLOW).cloned();
     let problem = Problem::new(
         ProblemKind::MethodNotAllowed,
         "the header `Allow` says which methods are allowed here",
     );
-    let allowed = allowed.unwrap_or(HeaderValue::from_static(""));
-    problem.header(ALLOW, allowed).into_response()
+    // Where the header is not there yet, the framework adds it further out.
+    match response.headers().get(ALLOW).cloned() {
+        Some(allowed) => problem.header(ALLOW, allowed).into_response(),
+        None => problem.into_response(),
+    }
 }
 
 /// What a request is answered that made us panic.

@@ -199,14 +199,23 @@ pub(super) fn document(api: &utoipa::openapi::OpenApi) -> Value {
         }
     });
     if let Some(paths) = document["paths"].as_object_mut() {
-        for operations in paths.values_mut().filter_map(Value::as_object_mut) {
-            for (_, operation) in operations.iter_mut().filter(|(name, _)| is_method(name)) {
+        for (path, operations) in paths {
+            let operations = operations.as_object_mut().into_iter().flatten();
+            for (method, operation) in operations.filter(|(name, _)| is_method(name)) {
+                operation["operationId"] = json!(name_of(method, path));
                 complete(operation);
             }
         }
     }
     bound(&mut document);
     document
+}
+
+/// A name of its own for each operation: `get_v1_jobs_id_result`.
+fn name_of(method: &str, path: &str) -> String {
+    let parts = path.split(['/', '-', '.', '{', '}']);
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    format!("{method}_{}", parts.join("_"))
 }
 
 fn is_method(name: &str) -> bool {
