@@ -26,16 +26,21 @@
 
 #![warn(missing_docs)]
 
+mod names;
+
 pub mod limits;
 pub mod usage;
 
 pub mod grant;
+pub mod secret;
 pub mod skill;
 
 pub mod execution;
 
 mod json;
 pub mod text;
+
+pub mod audit;
 
 pub mod breaker;
 mod egress;
@@ -61,6 +66,7 @@ pub use execution::{
 };
 pub use host::{Host, HostBuilder, InstalledSkills, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use names::UnknownName;
 pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,

@@ -1,5 +1,6 @@
 //! What the library's errors mean to whoever typed the command.
 
+use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
 use skillhost::policy::PolicyError;
 use skillhost::queue::QueueError;
@@ -108,6 +109,18 @@ pub fn policy(error: PolicyError) -> Complaint {
     match error.hint {
         Some(hint) => complaint.hint(hint),
         None => complaint,
+    }
+}
+
+/// An audit that cannot be kept, or read.
+pub fn audit(error: &AuditError) -> Complaint {
+    let complaint = Complaint::new(Exit::Host, format!("the audit: {error}"));
+    match error {
+        AuditError::Unsafe { path, .. } => Complaint::usage(complaint.message).hint(format!(
+            "it must be this user's alone: `chmod 700 {}`",
+            shell_word(&path.to_string_lossy())
+        )),
+        _ => complaint,
     }
 }
 

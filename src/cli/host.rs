@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use skillhost::host::InstalledSkillsBuilder;
+use skillhost::secret::Secrets;
 use skillhost::skill::Package;
 use skillhost::{CompileEvent, CompileSettings, Host, InstalledSkills, Isolation, Roots, Skill};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -61,6 +62,8 @@ pub struct Settings {
     pub roots: Roots,
     /// Further ones, in PEM form.
     pub certificates: Vec<Vec<u8>>,
+    /// Where the values of secrets are found.
+    pub secrets: Secrets,
 }
 
 /// A host that keeps compiled components, and compiles in a child process.
@@ -95,7 +98,7 @@ impl CommandHost {
         if let Some(bytes) = settings.stack_bytes {
             builder = builder.stack_bytes(bytes);
         }
-        builder = builder.roots(settings.roots);
+        builder = builder.roots(settings.roots).secrets(settings.secrets);
         for pem in settings.certificates {
             builder = builder.certificate(pem);
         }

@@ -34,9 +34,12 @@ mod remove;
 
 mod doctor;
 mod policy;
+mod secrets;
 
 mod database;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod schedules;
@@ -49,8 +52,6 @@ mod tokens;
 mod completions;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::{Cli, Command};
 use console::Console;
@@ -86,7 +87,7 @@ impl Session {
 pub fn main() -> ExitCode {
     heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::of_process();
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),
@@ -102,6 +103,9 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Secrets(args) => secrets::secrets(args, &session),
+        Command::Approvals(args) => approvals::approvals(args, &session),
+        Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
         Command::Mcp(args) => mcp::mcp(args, &session),

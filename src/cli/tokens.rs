@@ -10,7 +10,7 @@ use super::complaint::Complaint;
 use super::console::{GOOD, print, print_json, styled};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
-use super::jobs::{Moment, parse_moment, written};
+use super::jobs::{Moment, moment, written};
 use super::table::Table;
 use super::{Session, explain};
 
@@ -58,7 +58,7 @@ struct CreateArgs {
     #[arg(long, value_name = "SCOPE", required = true, value_parser = str::parse::<Scope>)]
     scope: Vec<Scope>,
     /// When it stops to hold: a time, or so long from now, such as 90d; not by itself unless given
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     expires: Option<Moment>,
     /// A name for people
     #[arg(long, value_name = "NAME", default_value = "")]

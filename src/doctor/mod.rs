@@ -27,6 +27,9 @@ mod limits;
 
 mod grants;
 
+mod approval;
+mod audit;
+
 mod cache;
 mod compile;
 mod guards;
@@ -44,7 +47,7 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 7] = [
+const PROBES: [&[Probe]; 9] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
@@ -52,6 +55,8 @@ const PROBES: [&[Probe]; 7] = [
     cache::PROBES,
     guards::PROBES,
     machine::PROBES,
+    approval::PROBES,
+    audit::PROBES,
 ];
 
 /// What each check is about, and its name, in the order in which they are made. The checks that a

@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
+use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
 
 use admission::Admitted;
@@ -50,6 +51,7 @@ struct Inner {
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
     policy: CurrentPolicy,
+    secrets: Secrets,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -183,6 +185,7 @@ impl Host {
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
+                        secrets: self.wanted(admitted.grants()),
                         attempt: request.attempt,
                         cancellation: control.cancellation,
                     };
@@ -198,7 +201,8 @@ impl Host {
                         }
                     };
                     answer.and_then(|answer| {
-                        let output = admission::output(&answer.json, schemas)?;
+                        let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
+                        let output = admission::output(&answer.json, schemas, scrubber)?;
                         Ok((output, answer.attachments))
                     })
                 }

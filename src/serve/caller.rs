@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::queue::UnknownName;
-use crate::queue::job::names;
+use crate::names::{UnknownName, names};
 
 /// What somebody may do who comes through a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ mod dry_run;
 mod grants;
 mod network;
 mod policy;
+mod secrets;
 
 mod find;
 mod inspect;

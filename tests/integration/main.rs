@@ -17,6 +17,8 @@ mod life;
 mod results;
 mod schemas;
 
+mod approval;
+mod audit;
 mod directories;
 mod grants;
 mod guards;

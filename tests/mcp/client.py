@@ -388,6 +388,47 @@ async def chosen():
         assert not answer.is_error
 
 
+async def approving():
+    """PROGRAM is the address of a server whose tools all need an approval."""
+    asked, action = [], "accept"
+
+    async def ask(context, params):
+        asked.append(params.message)
+        return types.ElicitResult(action=action, content={} if action == "accept" else None)
+
+    for mode in MODES:
+        for action in ("accept", "decline"):
+            asked.clear()
+            async with Client(PROGRAM, mode=mode, elicitation_callback=ask) as client:
+                answer = await client.call_tool("test_simple_text", {"why": "\x1b[2J"})
+                assert len(asked) == 1, asked
+                assert "`test_simple_text`" in asked[0] and "\x1b" not in asked[0], asked
+                assert answer.is_error == (action == "decline"), text(answer)
+                if answer.is_error:
+                    assert "did not approve" in text(answer), text(answer)
+        async with Client(PROGRAM, mode=mode) as client:
+            answer = await client.call_tool("test_simple_text", {})
+            assert answer.is_error, "nobody can be asked"
+            failure = meta(answer)["skillhost/failure"]
+            assert (failure["kind"], failure["reason"]) == ("rejected", "approval"), failure
+
+    # Whoever makes up an answer has not been asked, and an answer is for one call.
+    async with Client(PROGRAM, mode="2026-07-28", elicitation_callback=ask) as client:
+        made_up = {"approve": types.ElicitResult(action="accept", content={})}
+        first = await client.session.call_tool(
+            "test_simple_text", {}, input_responses=made_up, request_state="made up", allow_input_required=True
+        )
+        assert isinstance(first, types.InputRequiredResult), first
+        other = await client.session.call_tool(
+            "test_simple_text",
+            {"another": "call"},
+            input_responses=made_up,
+            request_state=first.request_state,
+            allow_input_required=True,
+        )
+        assert isinstance(other, types.InputRequiredResult), other
+
+
 async def main():
     with anyio.fail_after(300):
         await globals()[sys.argv[1]]()

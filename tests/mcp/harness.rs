@@ -1,5 +1,6 @@
 //! What the tests share: the program, homes with skills in them, and the official client.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -238,15 +239,20 @@ impl Home {
 
     /// Has the official client act out a scenario.
     pub fn scenario(&self, name: &str) {
-        let mut command = Command::new(python());
-        command
-            .arg(root().join("tests/mcp/client.py"))
-            .arg(name)
-            .arg(program())
-            .arg(self.path())
-            .env("TEXT_STATS", &skills().text_stats)
-            .env("PYTHONUNBUFFERED", "1")
-            .env("PYTHONWARNINGS", "ignore");
-        must(&mut command, &format!("the scenario `{name}`"));
+        scenario(name, program().as_ref(), self.path());
     }
+}
+
+/// Has the official client act out a scenario against this program or address.
+pub fn scenario(name: &str, against: &OsStr, home: &Path) {
+    let mut command = Command::new(python());
+    command
+        .arg(root().join("tests/mcp/client.py"))
+        .arg(name)
+        .arg(against)
+        .arg(home)
+        .env("TEXT_STATS", &skills().text_stats)
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONWARNINGS", "ignore");
+    must(&mut command, &format!("the scenario `{name}`"));
 }

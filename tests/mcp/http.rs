@@ -8,22 +8,56 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use serde_json::{Value, json};
+use skillhost::execution::{BoxFuture, Rejection};
 use skillhost::serve::mcp::{ChosenSkill, HttpSettings, McpServer, McpSettings};
 use skillhost::serve::{Caller, Tenancy};
 use skillhost::skill::{Library, Package};
-use skillhost::{Host, InstalledSkills};
+use skillhost::{
+    Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, Host, HostError,
+    InstalledSkills, Resolution,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{alone, conformance_component, run, scratch};
+use crate::harness::{alone, conformance_component, run, scenario, scratch};
 
 /// The version of the conformance suite, and of the Node.js that it needs where the system's is older.
 const SUITE: &str = "@modelcontextprotocol/conformance@0.1.16";
 const NODE: &str = "node@22";
 
+/// Executes nothing that nobody has approved.
+struct Asking(InstalledSkills);
+
+impl Execute for Asking {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        if control.approved {
+            return self.0.execute(request, control);
+        }
+        let cause = Cause::Rejected {
+            reason: Rejection::Approval,
+            retry_at: None,
+        };
+        let failure = Failure::new(cause, "not admitted: it needs an approval");
+        let refused = control.refuse(request, None, failure);
+        Box::pin(std::future::ready(Ok(refused)))
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.0.resolve(request)
+    }
+}
+
 /// A server of the skill that the suite calls. Who calls is what the header `tenant` says, and the
 /// operator without one.
 async fn server() -> SocketAddr {
+    serve(|skills| Arc::new(skills)).await
+}
+
+async fn serve(around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>) -> SocketAddr {
     let folder = tempfile::tempdir().expect("a folder can be made").keep();
     let cache = scratch().join("mcp-compiled-conformance");
     let host = Host::builder().cache(cache).build().expect("it is set up");
@@ -33,7 +67,7 @@ async fn server() -> SocketAddr {
     let skill = skill.expect("it loads");
     let mut settings = McpSettings::default();
     settings.plain_names = true;
-    let server = McpServer::builder(Arc::new(skills.clone()), skills)
+    let server = McpServer::builder(around(skills.clone()), skills)
         .only(vec![ChosenSkill::Added {
             skill,
             folder: None,
@@ -129,6 +163,16 @@ async fn the_official_conformance_suite_passes() {
         String::from_utf8_lossy(&done.stderr)
     );
     assert!(said.contains("tools-call-image"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_needs_an_approval_is_asked_about() {
+    let address = serve(|skills| Arc::new(Asking(skills))).await;
+    let url = format!("http://{address}/mcp");
+    let acted = tokio::task::spawn_blocking(move || {
+        scenario("approving", url.as_ref(), scratch());
+    });
+    acted.await.expect("it ends well");
 }
 
 /// Sends one message, and gives the status, the session and what was answered.

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
@@ -129,7 +130,9 @@ async fn serve(
     settings.task_after = args.task_after;
     let end = CancellationToken::new();
     let current = skills.host().current_policy().clone();
-    let execute = guards::around(Arc::new(skills.clone()), current, session)?;
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let inner = Arc::new(skills.clone());
+    let execute = guards::around(inner, current, approvals, None, session)?;
     let work = Work {
         session: session.clone(),
         database: args.database.clone(),

@@ -15,6 +15,7 @@ use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
@@ -22,6 +23,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::{Session, explain, guards, units};
 
 const EXAMPLES: &str = "\
@@ -77,6 +79,8 @@ pub struct WorkerArgs {
     callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing but what jobs name
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -109,6 +113,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more.
         concurrency: u32::try_from(concurrency + 1).ok(),
         stack_bytes: args.stack,
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;
@@ -118,7 +123,8 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let skills = installed(session, host, !args.no_policy)?
         .packages(packages)
         .build();
-    let guarded = guards::around(Arc::new(skills), current, session)?;
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -15,8 +15,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::call::Who;
 use super::catalog::Entry;
 use super::kept::Owner;
+use crate::serve::Scope;
 use crate::text::{printable, shortened};
 
 /// Under which name the question is asked.
@@ -104,13 +106,17 @@ fn fingerprint(params: &CallToolRequestParams, entry: &Entry) -> [u8; 32] {
 /// Where the answer cannot be understood.
 pub(super) async fn ask(
     questions: &Questions,
-    owner: &Owner,
+    who: &Who,
     params: &CallToolRequestParams,
     entry: &Entry,
     context: &RequestContext<RoleServer>,
     wait: Duration,
 ) -> Result<Asked, ErrorData> {
-    let call = fingerprint(params, entry);
+    let (call, owner) = (fingerprint(params, entry), &who.owner);
+    // Whoever calls for somebody else need not be who may approve.
+    if !who.caller.scopes.has(Scope::Approve) {
+        return Ok(Asked::Nobody);
+    }
     if let (Some(state), Some(answers)) = (&params.request_state, &params.input_responses)
         && questions.take(state, owner, call)
     {

@@ -22,7 +22,7 @@ use super::content::{self, Answer};
 use super::kept::{Owner, piece};
 use super::notify::{self, Wanted};
 use super::{Inner, builtin, input};
-use crate::execution::Rejection;
+use crate::execution::{Decision, Question, Rejection};
 use crate::serve::{Caller, Scope};
 use crate::text::{closest, printable, shortened};
 use crate::{Cause, Control, ExecutionRequest, ExecutionResult, Failure};
@@ -126,11 +126,10 @@ async fn run(
         id: request.request_id,
         promised: entry.tool().output_schema.is_some(),
     };
-    let answered = params.request_state.is_some() && params.input_responses.is_some();
     let ask = || {
         approval::ask(
             &server.questions,
-            &who.owner,
+            &who,
             params,
             entry,
             &context,
@@ -138,36 +137,39 @@ async fn run(
         )
     };
     // One that comes back with an answer has been rejected before.
-    let approved = match answered {
-        true => match ask().await? {
-            Asked::Approved => true,
-            Asked::First(first) => return Ok(first.into()),
-            Asked::Declined | Asked::Nobody => return Ok(declined().into()),
-        },
-        false => false,
+    let first = match params.request_state.is_some() && params.input_responses.is_some() {
+        true => Some(ask().await?),
+        false => None,
     };
-    let result = match execute(server, &who, entry, request.clone(), &context, approved).await {
-        Ok(result) => result,
-        Err(answer) => return Ok(answer.into()),
-    };
-    if approved || !wants_approval(&result) {
-        return Ok(answer.of(result).into());
-    }
-    match ask().await? {
-        Asked::Approved => {
-            request.request_id = Uuid::now_v7();
-            Ok(
-                match execute(server, &who, entry, request, &context, true).await {
-                    Ok(result) => answer.of(result),
-                    Err(answer) => answer,
-                }
-                .into(),
-            )
+    let asked = match first {
+        Some(asked) => asked,
+        None => {
+            let result = execute(server, &who, entry, request.clone(), &context, None).await;
+            match result {
+                Ok(result) if wants_approval(&result) => match ask().await? {
+                    Asked::Nobody => return Ok(answer.of(result).into()),
+                    asked => asked,
+                },
+                Ok(result) => return Ok(answer.of(result).into()),
+                Err(answer) => return Ok(answer.into()),
+            }
         }
-        Asked::First(first) => Ok(first.into()),
-        Asked::Declined => Ok(declined().into()),
-        Asked::Nobody => Ok(answer.of(result).into()),
+    };
+    let decision = match asked {
+        Asked::First(first) => return Ok(first.into()),
+        Asked::Nobody => return Ok(declined().into()),
+        Asked::Approved => Decision::Once,
+        Asked::Declined => Decision::Refuse,
+    };
+    request.request_id = Uuid::now_v7();
+    let result = execute(server, &who, entry, request, &context, Some(decision)).await;
+    Ok(match (decision, result) {
+        // It was only told, so that it is written down.
+        (Decision::Refuse, _) => declined(),
+        (_, Ok(result)) => answer.of(result),
+        (_, Err(answer)) => answer,
     }
+    .into())
 }
 
 fn declined() -> CallToolResult {
@@ -196,7 +198,7 @@ async fn execute(
     entry: &Entry,
     request: ExecutionRequest,
     context: &RequestContext<RoleServer>,
-    approved: bool,
+    decision: Option<Decision>,
 ) -> Result<ExecutionResult, CallToolResult> {
     let wanted = Wanted {
         progress: context.meta.get_progress_token(),
@@ -204,7 +206,7 @@ async fn execute(
         logger: entry.skill.identity.name.clone(),
     };
     let again = entry.skill.installed.then(|| request.clone());
-    let result = once(server, wanted.clone(), request, context, approved).await?;
+    let result = once(server, wanted.clone(), request, context, decision).await?;
     let Some(mut again) = again.filter(|_| gone(&result)) else {
         return Ok(result);
     };
@@ -215,7 +217,7 @@ async fn execute(
         && now.skill.identity.digest != entry.skill.identity.digest
     {
         again.skill = now.skill.identity.digest.into();
-        return once(server, wanted, again, context, approved).await;
+        return once(server, wanted, again, context, decision).await;
     }
     Ok(result)
 }
@@ -230,11 +232,15 @@ async fn once(
     wanted: Wanted,
     request: ExecutionRequest,
     context: &RequestContext<RoleServer>,
-    approved: bool,
+    decision: Option<Decision>,
 ) -> Result<ExecutionResult, CallToolResult> {
-    let mut control = Control::default()
-        .cancellation(context.ct.clone())
-        .approved(approved);
+    let mut control = Control::default().cancellation(context.ct.clone());
+    if let Some(decision) = decision {
+        let said = move |_: Question<'_>| std::future::ready(Some(decision));
+        control = control
+            .ask(Arc::new(said))
+            .approved(decision != Decision::Refuse);
+    }
     let result = match notify::notify(wanted, context.peer.clone()) {
         Some((observer, tell)) => {
             control = control.observer(observer);

@@ -10,7 +10,8 @@ use crate::queue::error::QueueError;
 /// The schema, step by step. What was released never changes.
 const STEPS: &[(&str, &str)] = &[
     ("V1__queue", include_str!("1.sql")),
-    ("V2__notes", include_str!("notes.sql")),
+    ("V2__approvals", include_str!("2.sql")),
+    ("V3__notes", include_str!("3.sql")),
 ];
 
 /// Where refinery notes which steps were taken.
