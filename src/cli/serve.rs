@@ -15,12 +15,14 @@ use skillhost::skill::Packages;
 use skillhost::{Execute, InstalledSkills, parse_duration};
 use tokio::net::TcpListener;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::print;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::worker::{at_least, broken, callbacks, signals};
 use super::{Session, explain, guards, units};
 
@@ -101,6 +103,8 @@ pub struct ServeArgs {
     callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -127,6 +131,7 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
     let settings = Settings {
         // `describe` of a new skill is one more.
         concurrency: Some(args.concurrency.saturating_add(1)),
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;
@@ -139,7 +144,9 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let policy = skills.host().current_policy().clone();
-    let guarded = guards::around(Arc::new(skills.clone()), policy, session)?;
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let inner = Arc::new(skills.clone());
+    let guarded = guards::around(inner, policy, approvals, None, session)?;
     let ended = runtime.block_on(run(&args, skills, guarded, session));
     runtime.shutdown_background();
     ended

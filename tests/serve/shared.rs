@@ -79,11 +79,11 @@ async fn a_job_that_waits_for_a_word_gets_it_from_either() {
     }
     let path = format!("/v1/approvals/{}/approve", asked.id);
     let client = first.client();
-    let approved = client.send(client.request("POST", &path, "")).await;
+    let approved = client.post(&path, json!({})).await;
     assert_eq!(approved.json()["status"], "pending");
     let job = queue.wait(asked.id).await.unwrap();
     assert_eq!(job.status.as_str(), "completed");
-    let again = client.send(client.request("POST", &path, "")).await;
+    let again = client.post(&path, json!({})).await;
     again.problem(409, "conflict");
     assert!(first.end().success());
     assert!(second.end().success());

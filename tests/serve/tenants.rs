@@ -80,7 +80,7 @@ fn body(operation: &str) -> Value {
         "post /v1/jobs/batch" => json!({"jobs": [behaviour("echo", json!({}))]}),
         "put /v1/jobs/{id}/priority" => json!({"priority": "low"}),
         "post /v1/jobs/{id}/snooze" => json!({"for_ms": 1}),
-        "post /v1/dead-letters/{id}/replay" => json!({}),
+        "post /v1/dead-letters/{id}/replay" | "post /v1/approvals/{id}/approve" => json!({}),
         "post /v1/dead-letters/replay" => json!({"tag": MARK}),
         "put /v1/schedules/{name}" => {
             json!({"cron": "0 0 1 1 *", "job": behaviour("echo", json!({}))})
