@@ -74,6 +74,7 @@ pub struct ExecutionResult {
 
 /// A limit that is lower than what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Clamped {
     /// Which one.
     pub limit: Limit,

@@ -58,6 +58,7 @@ impl Which {
             cause: self.cause,
             before: self.before,
             limit: Some(page(self.limit)?),
+            ..Filter::default()
         })
     }
 }
