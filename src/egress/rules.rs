@@ -153,6 +153,7 @@ mod tests {
             skill: "a".into(),
             http: http.iter().map(|text| text.parse().unwrap()).collect(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            secrets: None,
         }
     }
 
