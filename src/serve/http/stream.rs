@@ -117,8 +117,8 @@ impl Observer for Teller {
             Event::Progress(_) => event(None, "progress", told),
             Event::Log { .. } => event(None, "log", told),
             Event::Denied { .. } => event(None, "denied", told),
-            // The result says more.
-            Event::Finished { .. } => return,
+            // Which secrets a host uses is its operator's to know; the result says more than its end.
+            Event::SecretUsed { .. } | Event::Finished { .. } => return,
         };
         // Nobody listens any more: then the execution is about to be stopped.
         let _ = self.0.send(bytes);
