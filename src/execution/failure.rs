@@ -304,7 +304,7 @@ names!(Rejection, "reason for a rejection",
     Grant => "grant", Ceiling => "ceiling", Approval => "approval", Refused => "refused",
     Audit => "audit", Rate => "rate",
     QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
-    Hook => "hook");
+    Refused => "refused", Audit => "audit", Hook => "hook");
 
 impl Rejection {
     /// Whether it passes by itself.
