@@ -301,8 +301,7 @@ pub enum Rejection {
 }
 
 names!(Rejection, "reason for a rejection",
-    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Refused => "refused",
-    Audit => "audit", Rate => "rate",
+    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Rate => "rate",
     QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
     Refused => "refused", Audit => "audit", Hook => "hook");
 
