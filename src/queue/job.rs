@@ -253,6 +253,12 @@ impl Job {
         !self.is_terminal() && self.attempts < self.max_attempts
     }
 
+    /// Whether it waits for somebody's word on whether it may run.
+    pub fn waits_for_approval(&self) -> bool {
+        self.status == JobStatus::Paused
+            && self.cause.as_deref() == Some(super::outcome::APPROVAL_NEEDED)
+    }
+
     /// Whether nothing will happen to it by itself any more.
     pub fn is_terminal(&self) -> bool {
         self.status.is_terminal()

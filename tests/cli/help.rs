@@ -40,6 +40,7 @@ Commands:
   audit        Show what was executed, approved and granted, and verify that the record is whole
   jobs         Submit jobs, and see what becomes of them
   worker       Do what is in the queue
+  mcp          Offer skills to an agent, over the Model Context Protocol (MCP)
   schedules    Submit jobs again and again, by cron expressions
   queues       Pause and bound queues, tenants and skills, over all workers
   serve        Serve skills over HTTP and MCP, and do what is in the queue

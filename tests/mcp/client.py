@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -43,7 +44,7 @@ def meta(result):
 
 async def raw(client, method, params):
     """A request that this version of the client has no function for."""
-    request = types.Request(method=method, params=params)
+    request = types.Request[dict[str, Any], str](method=method, params=params)
     return await client.session.send_request(request, ANY)
 
 
@@ -86,10 +87,10 @@ async def calling():
 async def failing():
     for mode in MODES:
         async with Client(server(), mode=mode) as client:
-            answer = await client.call_tool("behaviours__sleep", {"sm": 1})
+            answer = await client.call_tool("behaviours__sleep", {"ms": "long"})
             assert answer.is_error
             assert meta(answer)["skillhost/failure"]["kind"] == "invalid_input"
-            assert "`ms`" in text(answer) or "ms" in text(answer), text(answer)
+            assert "`/ms` in the input" in text(answer), text(answer)
 
             answer = await client.call_tool("behaviours__fail_to_retry", {"after_ms": 3000})
             assert answer.is_error and "after 3 s" in text(answer), text(answer)
@@ -427,6 +428,43 @@ async def approving():
             allow_input_required=True,
         )
         assert isinstance(other, types.InputRequiredResult), other
+
+
+async def ruled():
+    """By the policy, `answer` needs an approval of exactly this call; the approvals are in the queue's
+    database."""
+    asked, action = [], "accept"
+
+    async def ask(context, params):
+        asked.append(params.message)
+        return types.ElicitResult(action=action, content={} if action == "accept" else None)
+
+    for mode in MODES:
+        for action in ("accept", "decline"):
+            asked.clear()
+            call = {"json": json.dumps({"mode": mode, "action": action})}
+            async with Client(server(), mode=mode, elicitation_callback=ask) as client:
+                answer = await client.call_tool("behaviours__answer", call)
+                assert len(asked) == 1 and "`answer`" in asked[0], asked
+                assert answer.is_error == (action == "decline"), text(answer)
+                assert not (await client.call_tool("behaviours__echo", {})).is_error
+        async with Client(server(), mode=mode) as client:
+            answer = await client.call_tool("behaviours__answer", {"json": "{}"})
+            assert answer.is_error and "skillhost approvals approve" in text(answer), text(answer)
+
+    # A task waits, and goes on with the answer.
+    async with with_tasks() as client:
+        for accepted in (True, False):
+            call = {"json": json.dumps({"accepted": accepted})}
+            id = await task(client, "behaviours__answer", call)
+            state = await ended(client, id)
+            assert state["status"] == "input_required", state
+            assert state["inputRequests"]["approve"]["method"] == "elicitation/create", state
+            answer = {"action": "accept" if accepted else "decline"}
+            await raw(client, "tasks/update", {"taskId": id, "inputResponses": {"approve": answer}})
+            state = await ended(client, id)
+            assert state["status"] == "completed", state
+            assert bool(state["result"].get("isError")) != accepted, state
 
 
 async def main():

@@ -230,6 +230,13 @@ impl Home {
         self.folder.path()
     }
 
+    /// Puts a policy there.
+    pub fn policy(&self, text: &str) {
+        let path = self.path().join("policy.toml");
+        fs::write(&path, text).expect("a file can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
+
     /// Runs the command there.
     pub fn skillhost(&self, arguments: &[&str]) {
         let mut command = Command::new(program());

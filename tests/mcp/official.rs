@@ -61,3 +61,10 @@ fn long_work_is_a_task_that_survives_a_restart() {
 fn only_what_was_chosen_is_offered() {
     Home::with(&[&skills().behaviours]).scenario("chosen");
 }
+
+#[test]
+fn what_the_policy_asks_about_is_asked_of_the_person_at_the_client() {
+    let home = Home::with(&[&skills().behaviours]);
+    home.policy("[[approval.rules]]\ntool = 'answer'\naction = 'ask'\n");
+    home.scenario("ruled");
+}

@@ -31,7 +31,8 @@ pub struct HttpSettings {
     /// Under which names the server may be called (`Host`), with or without a port, against DNS
     /// rebinding; empty: any. Default `localhost`, `127.0.0.1` and `::1`.
     pub hosts: Vec<String>,
-    /// From which origins browsers may call, such as `https://app.example.com:443`. Default none.
+    /// From which origins browsers may call, such as `https://app.example.com:443`. Default those of this
+    /// machine itself, over plain HTTP and at any port.
     pub origins: Vec<String>,
     /// How many sessions of older clients there may be at once for one tenant; the one that was used
     /// longest ago is closed for a new one. Default 100.
@@ -44,7 +45,11 @@ impl Default for HttpSettings {
     fn default() -> Self {
         HttpSettings {
             hosts: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
-            origins: Vec::new(),
+            origins: vec![
+                "http://localhost:*".into(),
+                "http://127.0.0.1:*".into(),
+                "http://[::1]:*".into(),
+            ],
             sessions: 100,
             stop: CancellationToken::new(),
         }

@@ -149,7 +149,7 @@ impl Tasks {
                 result: object(&died(queue, &job).await)?,
             },
             JobStatus::Cancelled => TaskPayload::Cancelled,
-            JobStatus::Paused if waits_for_approval(&job) => TaskPayload::InputRequired {
+            JobStatus::Paused if job.waits_for_approval() => TaskPayload::InputRequired {
                 input_requests: [(approval::QUESTION.to_owned(), question(&job)?)].into(),
             },
             JobStatus::Pending | JobStatus::Running | JobStatus::Failed | JobStatus::Paused => {
@@ -174,7 +174,7 @@ impl Tasks {
         caller: &Caller,
     ) -> Result<(), ErrorData> {
         let (queue, job) = self.job(id, caller).await?;
-        if !waits_for_approval(&job) {
+        if !job.waits_for_approval() {
             let message = "the task waits for no answer";
             return Err(ErrorData::invalid_params(message, None));
         }
@@ -213,10 +213,6 @@ fn acted(answers: Result<Vec<Result<JobStatus, QueueError>>, QueueError>) -> Res
         }
         _ => Ok(()),
     }
-}
-
-fn waits_for_approval(job: &Job) -> bool {
-    job.status == JobStatus::Paused && job.cause.as_deref() == Some("approval")
 }
 
 fn question(job: &Job) -> Result<InputRequest, ErrorData> {
@@ -271,6 +267,9 @@ fn promised(server: &Inner, job: &Job) -> bool {
 
 /// What is said of a task that will not be tried again.
 async fn died(queue: &Queue, job: &Job) -> CallToolResult {
+    if job.cause.as_deref() == Some("approval_refused") {
+        return content::error("whoever was asked did not approve it");
+    }
     let attempts = queue.attempts(job.id).await.unwrap_or_default();
     let failure = attempts.last().and_then(|attempt| {
         let failure = attempt.details.get("failure")?;
