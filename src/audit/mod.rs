@@ -20,16 +20,20 @@ mod folder;
 mod log;
 
 mod read;
+
+mod explain;
+mod finding;
 mod verify;
 
 mod guard;
 
 pub use entry::{Approved, Change, Decided, Entry, Hashed, Secret, What, Who};
+pub use finding::{ChainReport, Finding, FindingKind, Verification};
 pub use folder::AuditError;
 pub use guard::{Audited, hashed_input, hashed_output};
 pub use log::{Audit, AuditSettings};
 pub use read::{Filter, Kind, Record, read};
-pub use verify::{ChainReport, Finding, FindingKind, Verification, verify};
+pub use verify::verify;
 
 /// What keeps an audit.
 ///

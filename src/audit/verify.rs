@@ -1,15 +1,15 @@
 //! Whether every line is there, as it was written.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::chain::{Found, Hash, Position, digest};
+use super::explain::{Explaining, Lines, MAX_FINDINGS};
+use super::finding::{ChainReport, Finding, FindingKind, Verification};
 use super::folder::{
     AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, segment_name,
 };
@@ -20,120 +20,6 @@ use super::line::hex;
 const MAX_LINE: u64 = 1 << 20;
 /// How often a chain is read anew that is being written meanwhile.
 const ROUNDS: usize = 5;
-/// The most findings of one chain that are told one by one.
-const MAX_FINDINGS: usize = 1_000;
-
-/// What became of an audit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Verification {
-    /// Each chain, by its number.
-    pub chains: Vec<ChainReport>,
-    /// What is not as it was written, and what is worth knowing.
-    pub findings: Vec<Finding>,
-}
-
-impl Verification {
-    /// Whether nothing was changed, taken away or added since it was written.
-    pub fn is_sound(&self) -> bool {
-        !self.findings.iter().any(|finding| finding.kind.is_damage())
-    }
-
-    /// How many entries there are.
-    pub fn entries(&self) -> u64 {
-        self.chains.iter().map(|chain| chain.kept).sum()
-    }
-}
-
-/// How one chain stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ChainReport {
-    /// Its number, with which its files' names begin.
-    pub chain: u32,
-    /// How many entries were ever written to it. With `hash`, keep this elsewhere to be sure of all
-    /// before it.
-    pub entries: u64,
-    /// How many of them are kept.
-    pub kept: u64,
-    /// The hash of the last, as hexadecimal digits.
-    pub hash: String,
-    /// How many files it has.
-    pub files: u32,
-    /// Whether a process writes it now.
-    pub live: bool,
-}
-
-/// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What kind it is.
-    pub kind: FindingKind,
-    /// In which file of the folder.
-    pub file: String,
-    /// In which line of it, counted from 1; where one is missing, that before which it stood.
-    pub line: Option<u64>,
-    /// The rest, in a sentence.
-    pub message: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// What is not as it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum FindingKind {
-    /// A line was changed, or is none of ours.
-    Changed,
-    /// Lines are missing.
-    Missing,
-    /// A line stands elsewhere than it was written.
-    Reordered,
-    /// A line stands there twice.
-    Duplicated,
-    /// Lines at the end are missing.
-    Cut,
-    /// Lines were added at the end.
-    Added,
-    /// A file is missing.
-    Removed,
-    /// The head of a chain, or the count of chains, was changed.
-    Head,
-    /// The last line was not finished: its process died while it wrote it. No damage.
-    Torn,
-    /// A file that is not the audit's. No damage.
-    Foreign,
-}
-
-impl FindingKind {
-    /// Whether somebody, or something, did that after it was written.
-    pub fn is_damage(self) -> bool {
-        !matches!(self, FindingKind::Torn | FindingKind::Foreign)
-    }
-
-    /// The name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FindingKind::Changed => "changed",
-            FindingKind::Missing => "missing",
-            FindingKind::Reordered => "reordered",
-            FindingKind::Duplicated => "duplicated",
-            FindingKind::Cut => "cut",
-            FindingKind::Added => "added",
-            FindingKind::Removed => "removed",
-            FindingKind::Head => "head",
-            FindingKind::Torn => "torn",
-            FindingKind::Foreign => "foreign",
-        }
-    }
-}
 
 /// Looks at every file of an audit. It may be written meanwhile.
 ///
@@ -310,13 +196,6 @@ struct Reading<'a> {
     torn: Option<(u32, u64, Hash)>,
     /// Every line, where it is to be found out what is wrong.
     lines: Option<Lines>,
-}
-
-/// Every line of a chain, where it stands.
-#[derive(Default)]
-struct Lines {
-    all: Vec<(u32, u64, Option<Found>)>,
-    other: Vec<Finding>,
 }
 
 impl Reading<'_> {
@@ -560,7 +439,7 @@ impl Reading<'_> {
         let Some(lines) = &self.lines else {
             return Vec::new();
         };
-        let mut findings = Explaining::new(self, lines).findings();
+        let mut findings = Explaining::new(self.number, &self.head, self.live, lines).findings();
         findings.extend(lines.other.iter().cloned());
         if !findings.iter().any(|finding| finding.kind.is_damage()) {
             // Every line is in order, so it is the head that is not.
@@ -572,136 +451,6 @@ impl Reading<'_> {
             });
         }
         findings
-    }
-}
-
-/// Finds out what is wrong with lines.
-struct Explaining<'a> {
-    reading: &'a Reading<'a>,
-    lines: &'a Lines,
-    present: HashSet<u64>,
-}
-
-impl<'a> Explaining<'a> {
-    fn new(reading: &'a Reading<'a>, lines: &'a Lines) -> Self {
-        let present = lines
-            .all
-            .iter()
-            .filter_map(|(_, _, found)| found.map(|found| found.number))
-            .collect();
-        Explaining {
-            reading,
-            lines,
-            present,
-        }
-    }
-
-    fn finding(&self, kind: FindingKind, at: (u32, u64), message: String) -> Finding {
-        Finding {
-            kind,
-            file: segment_name(self.reading.number, at.0),
-            line: Some(at.1),
-            message,
-        }
-    }
-
-    fn findings(&self) -> Vec<Finding> {
-        let head = &self.reading.head;
-        let mut findings = Vec::new();
-        // Hashes by number: as they stand there, and as they would have to be.
-        let mut known: HashMap<u64, [Option<Hash>; 2]> = HashMap::new();
-        known.insert(head.before.entries, [Some(head.before.hash), None]);
-        let mut expected = head.before.entries + 1;
-        let mut seen: HashSet<u64> = HashSet::new();
-        for &(segment, line, found) in &self.lines.all {
-            let at = (segment, line);
-            let Some(found) = found else {
-                let message = "was changed: it is no line of the audit".to_owned();
-                findings.push(self.finding(FindingKind::Changed, at, message));
-                expected += 1;
-                continue;
-            };
-            let number = found.number;
-            if !seen.insert(number) {
-                let message = format!("entry {number} stands here a second time");
-                findings.push(self.finding(FindingKind::Duplicated, at, message));
-                continue;
-            }
-            if number != expected {
-                self.out_of_order(at, number, expected, &mut findings);
-            }
-            let before = known.get(&(number - number.min(1))).copied();
-            let computed = before.and_then(|[stored, _]| stored.map(|hash| found.computed(&hash)));
-            let fits =
-                before.is_none_or(|both| both.iter().flatten().any(|hash| found.follows(hash)));
-            if !fits {
-                let message = format!("entry {number} was changed, or the one before it was");
-                findings.push(self.finding(FindingKind::Changed, at, message));
-            }
-            known.insert(number, [Some(found.hash), computed.filter(|_| !fits)]);
-            expected = number + 1;
-        }
-        let last = self
-            .lines
-            .all
-            .last()
-            .map_or((head.segment, 0), |last| (last.0, last.1));
-        let behind = u64::from(!self.reading.live);
-        let missing = (expected..=head.at.entries)
-            .filter(|number| !self.present.contains(number))
-            .count();
-        if missing > 0 {
-            let message = match missing {
-                1 => format!("entry {expected}, the last, is missing behind this line"),
-                _ => format!(
-                    "{missing} entries at the end, from {expected} on, are missing behind this line"
-                ),
-            };
-            findings.push(self.finding(FindingKind::Cut, last, message));
-        } else if expected > head.at.entries + 1 + behind {
-            let message = format!(
-                "the head knows {} entries, and this is the end of {}",
-                head.at.entries,
-                expected - 1
-            );
-            findings.push(self.finding(FindingKind::Added, last, message));
-        }
-        findings
-    }
-
-    fn out_of_order(
-        &self,
-        at: (u32, u64),
-        number: u64,
-        expected: u64,
-        findings: &mut Vec<Finding>,
-    ) {
-        if number < expected {
-            let message = format!("entry {number} stands behind entry {}", expected - 1);
-            findings.push(self.finding(FindingKind::Reordered, at, message));
-            return;
-        }
-        let missing: Vec<u64> = (expected..number)
-            .take(MAX_FINDINGS)
-            .filter(|number| !self.present.contains(number))
-            .collect();
-        match (missing.first(), missing.len()) {
-            (None, _) => {
-                let message = format!("entry {number} stands before entry {expected}");
-                findings.push(self.finding(FindingKind::Reordered, at, message));
-            }
-            (Some(first), 1) => {
-                let message = format!("entry {first} is missing before this line");
-                findings.push(self.finding(FindingKind::Missing, at, message));
-            }
-            (Some(first), _) => {
-                let message = format!(
-                    "entries {first} to {} are missing before this line",
-                    number - 1
-                );
-                findings.push(self.finding(FindingKind::Missing, at, message));
-            }
-        }
     }
 }
 

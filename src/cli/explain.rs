@@ -2,7 +2,7 @@
 
 use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
-use skillhost::policy::PolicyError;
+use skillhost::policy::{ApprovalError, PolicyError};
 use skillhost::queue::QueueError;
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
@@ -109,6 +109,14 @@ pub fn policy(error: PolicyError) -> Complaint {
     match error.hint {
         Some(hint) => complaint.hint(hint),
         None => complaint,
+    }
+}
+
+/// Approvals that cannot be read or given.
+pub fn approval(error: &ApprovalError) -> Complaint {
+    match error {
+        ApprovalError::Store(_) => Complaint::new(Exit::Host, error.to_string()),
+        _ => Complaint::usage(error.to_string()),
     }
 }
 

@@ -39,7 +39,7 @@ const fn probe(
     probe: for<'g> fn(&'g Ground) -> BoxFuture<'g, Result<Finding, Trouble>>,
 ) -> Probe {
     Probe {
-        kind: Kind::Policy,
+        kind: Kind::Guard,
         name,
         tried,
         probe,

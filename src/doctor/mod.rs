@@ -54,9 +54,9 @@ const PROBES: [&[Probe]; 9] = [
     compile::PROBES,
     cache::PROBES,
     guards::PROBES,
-    machine::PROBES,
     approval::PROBES,
     audit::PROBES,
+    machine::PROBES,
 ];
 
 /// What each check is about, and its name, in the order in which they are made. The checks that a

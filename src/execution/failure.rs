@@ -301,9 +301,10 @@ pub enum Rejection {
 }
 
 names!(Rejection, "reason for a rejection",
-    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Rate => "rate",
+    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Refused => "refused",
+    Audit => "audit", Rate => "rate",
     QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
-    Refused => "refused", Audit => "audit", Hook => "hook");
+    Hook => "hook");
 
 impl Rejection {
     /// Whether it passes by itself.

@@ -90,6 +90,7 @@ fn one_for_a_time_is_for_the_same_input_only() {
 #[test]
 fn what_a_rule_denies_is_not_asked_about() {
     let place = place();
+    check(place.run(["policy", "show"]), str![]);
     check(place.run(["run", "behaviours.wasm", "trap"]), str![]);
     check(place.run(["approvals", "list"]), str![]);
     check(place.run(["approvals", "approve", "12345678"]), str![]);

@@ -37,6 +37,8 @@ mod hostile;
 mod interrupt;
 mod terminal;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod worker;

@@ -166,8 +166,8 @@ fn a_run_uses_it_and_nothing_keeps_it() {
         &secret,
     ];
     for more in [["--json", "-v"], ["-vvv", "--json"]] {
-        let said = place.run([&run[..], &more[..]].concat().try_into().expect("ten"));
-        let said: String = said;
+        let args: [&str; 10] = [&run[..], &more[..]].concat().try_into().expect("ten");
+        let said = place.run(args);
         assert!(said.contains("authorization: Bearer [secret]"), "{said}");
         assert!(!said.contains("hunter2"), "{said}");
         assert!(heard_it());

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::audit::{AuditSink as _, Decided, Entry, What, Who};
+use skillhost::audit::{Audit, AuditSink as _, Decided, Entry, What, Who};
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
 use skillhost::policy::{Approval, Approvals as _};
 use skillhost::queue::Queue;
 
-use super::found::{Found, complain, one};
+use super::found::{Found, one};
 use crate::cli::complaint::show_error;
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
@@ -102,7 +102,7 @@ impl Decide {
                 match self.answer(&queue, found).await {
                     Ok((status, approval)) => {
                         if let (Some(audit), Some(approval)) = (&audit, &approval) {
-                            self.record(audit, approval)?;
+                            record(audit, approval)?;
                         }
                         told.push(json!({"id": id, "status": status}));
                         if !self.which.json {
@@ -137,7 +137,7 @@ impl Decide {
         match found {
             Found::Approval(approval) => {
                 let after = queue.decide(approval.id, self.decision, by).await;
-                let after = after.map_err(|error| complain(error).message)?;
+                let after = after.map_err(|error| explain::approval(&error).message)?;
                 Ok((after.status.to_string(), Some(after)))
             }
             Found::Job(job) => {
@@ -153,28 +153,6 @@ impl Decide {
         }
     }
 
-    fn record(&self, audit: &skillhost::audit::Audit, approval: &Approval) -> anyhow::Result<()> {
-        let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let entry = Entry {
-            who: Who {
-                tenant: approval.wanted.tenant.as_deref(),
-                user: approval.wanted.user.as_deref(),
-                session: approval.wanted.session.as_deref(),
-                request: Some(approval.wanted.request),
-            },
-            what: What::ApprovalDecided(Decided {
-                approval: approval.id,
-                decision: approval.status.as_str(),
-                by: Some(&self.which.by),
-                until: (!approval.once).then_some(&until),
-            }),
-        };
-        audit
-            .record(&entry)
-            .map_err(|error| explain::audit(&error))?;
-        Ok(())
-    }
-
     fn said(&self) -> String {
         match self.decision {
             Decision::Once => "may run, once".to_owned(),
@@ -182,4 +160,30 @@ impl Decide {
             Decision::Refuse => "may not run".to_owned(),
         }
     }
+}
+
+/// Writes an answer down.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn record(audit: &Audit, approval: &Approval) -> anyhow::Result<()> {
+    let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let entry = Entry {
+        who: Who {
+            tenant: approval.wanted.tenant.as_deref(),
+            user: approval.wanted.user.as_deref(),
+            session: approval.wanted.session.as_deref(),
+            request: Some(approval.wanted.request),
+        },
+        what: What::ApprovalDecided(Decided {
+            approval: approval.id,
+            decision: approval.status.as_str(),
+            by: approval.decided_by.as_deref(),
+            until: (!approval.once).then_some(&until),
+        }),
+    };
+    audit
+        .record(&entry)
+        .map_err(|error| explain::audit(&error))?;
+    Ok(())
 }

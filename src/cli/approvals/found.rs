@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use skillhost::policy::{Approval, ApprovalError, ApprovalFilter, ApprovalStatus, Approvals as _};
+use skillhost::policy::{Approval, ApprovalFilter, ApprovalStatus, Approvals as _};
 use skillhost::queue::{Filter, Job, JobStatus, Queue};
 use skillhost::text::printable;
 use uuid::Uuid;
 
 use crate::cli::complaint::Complaint;
-use crate::cli::exit::Exit;
 use crate::cli::explain;
 
 /// How much of an id must be typed.
@@ -52,7 +51,10 @@ impl Found {
 /// Where it cannot be read.
 pub async fn all(queue: &Queue, filter: &ApprovalFilter) -> anyhow::Result<Vec<Found>> {
     let now = queue.now();
-    let approvals = queue.approvals(filter).await.map_err(complain)?;
+    let approvals = queue
+        .approvals(filter)
+        .await
+        .map_err(|error| explain::approval(&error))?;
     let pending = filter.status.is_empty() || filter.status.contains(&ApprovalStatus::Pending);
     let mut found: Vec<Found> = Vec::new();
     if pending && filter.job.is_none() && filter.before.is_none() {
@@ -84,7 +86,10 @@ async fn open_of(queue: &Queue, job: Uuid, now: DateTime<Utc>) -> anyhow::Result
         job: Some(job),
         ..ApprovalFilter::default()
     };
-    let approvals = queue.approvals(&filter).await.map_err(complain)?;
+    let approvals = queue
+        .approvals(&filter)
+        .await
+        .map_err(|error| explain::approval(&error))?;
     Ok(approvals
         .into_iter()
         .find(|approval| approval.status_at(now) == ApprovalStatus::Pending))
@@ -166,12 +171,4 @@ async fn of_job(queue: &Queue, job: Job) -> anyhow::Result<Found> {
         Some(approval) => Found::Approval(Box::new(approval)),
         None => Found::Job(Box::new(job)),
     })
-}
-
-/// What cannot be done, as the user reads it.
-pub fn complain(error: ApprovalError) -> Complaint {
-    match error {
-        ApprovalError::Store(_) => Complaint::new(Exit::Host, error.to_string()),
-        _ => Complaint::usage(error.to_string()),
-    }
 }

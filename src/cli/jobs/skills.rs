@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use skillhost::policy::MemoryApprovals;
 use skillhost::queue::{Due, NewJob};
 use skillhost::skill::{Package, Packages, SkillRef};
 use skillhost::{Execute, ExecutionRequest, Failure, Skill};
@@ -59,6 +60,9 @@ impl<'s> Skills<'s> {
         let guarded = guards::around(
             Arc::new(host.host.clone()),
             host.host.current_policy().clone(),
+            // Nobody is asked: it is only said whether a job would be admitted.
+            Arc::new(MemoryApprovals::default()),
+            None,
             session,
         )?;
         Ok(Skills {
