@@ -46,10 +46,8 @@ impl Queue {
                     let queue = counts.by_queue.entry(lane.queue.clone()).or_default();
                     *queue.entry(status).or_default() += count;
                 }
-                Some(Counter::Dead(lane, cause)) => {
-                    if lanes(lane).is_some() {
-                        *counts.dead_by_cause.entry(cause).or_default() += count;
-                    }
+                Some(Counter::Dead(lane, cause)) if lanes(lane).is_some() => {
+                    *counts.dead_by_cause.entry(cause).or_default() += count;
                 }
                 _ => {}
             }

@@ -159,12 +159,7 @@ pub(super) async fn install(
         true => Package::from_bytes(bytes.to_vec()),
         false => {
             let upload: Upload = parse(&bytes)?;
-            let text = |text: Option<String>| text.map(Into::into);
-            let parts = Package::from_parts(
-                upload.component,
-                text(upload.manifest),
-                text(upload.document),
-            );
+            let parts = Package::from_parts(upload.component, upload.manifest, upload.document);
             parts.map_err(|error| Problem::new(ProblemKind::NoSkill, error.to_string()))?
         }
     };
