@@ -506,7 +506,7 @@ mod tests {
         set(&storage, &owner, "k", b"1").unwrap();
         let now = storage.version(&owner, &key).unwrap();
         assert_eq!(storage.swap(&owner, &key, first, b"3"), Ok(Err(now)));
-        storage.delete(&owner, &[key.clone()]).unwrap();
+        storage.delete(&owner, std::slice::from_ref(&key)).unwrap();
         set(&storage, &owner, "k", b"1").unwrap();
         assert!(matches!(
             storage.swap(&owner, &key, now, b"3"),

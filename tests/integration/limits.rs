@@ -179,6 +179,9 @@ async fn what_is_asked_for_past_the_ceiling_is_clamped_and_reported() {
         http_fields_bytes: Some(u64::MAX),
         socket_sent_bytes: Some(u64::MAX),
         socket_read_bytes: Some(u64::MAX),
+        storage_bytes: Some(u64::MAX),
+        storage_keys: Some(u64::MAX),
+        storage_value_bytes: Some(u64::MAX),
     };
     let result = run(&host, "spin", json!({}), asked).await;
     check_exhausted(&result, Limit::Fuel, 5_000_000);
