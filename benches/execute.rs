@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::skillhost::audit::{Audit, AuditSettings, Audited};
 use ::skillhost::policy::guard::Guards;
 use ::skillhost::{Control, Execute, ExecutionRequest, Host, Skill, Status};
 use bare::Stops;
@@ -24,7 +25,8 @@ fn main() {
     let path = support::guest();
     let host = Host::builder().build().expect("the host can be set up");
     let skill = host.load_blocking(&path).expect("the guest loads");
-    let guarded = guarded(&path);
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let guarded = guarded(&path, folder.path());
     let engine = bare::engine(Stops::ByFuel, true);
     let component = Component::from_file(&engine, &path).expect("the guest compiles");
     let pre = bare::link(&engine, &component);
@@ -131,8 +133,8 @@ async fn execute(host: &Host, skill: &Skill) {
     black_box(result);
 }
 
-/// A host of its own with all guards around it, and a policy that gives each of them something to do.
-fn guarded(path: &Path) -> Arc<dyn Execute> {
+/// A host of its own with all guards and an audit around it, and a policy that gives each of them something to do.
+fn guarded(path: &Path, folder: &Path) -> Arc<dyn Execute> {
     let policy = r#"
         [general]
         ceilings = { memory_bytes = "256MiB", fuel = 20_000_000_000 }
@@ -150,7 +152,10 @@ fn guarded(path: &Path) -> Arc<dyn Execute> {
         .build()
         .expect("the host can be set up");
     host.load_blocking(path).expect("the guest loads");
-    let guards = Guards::new(host.current_policy().clone());
+    let audit = Audit::open(folder.join("audit"), AuditSettings::default());
+    let audit = Arc::new(audit.expect("the audit can be opened"));
+    let guards = Guards::new(host.current_policy().clone())
+        .audit(move |inner| Arc::new(Audited::new(inner, audit)));
     guards.around(Arc::new(host))
 }
 

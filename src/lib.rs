@@ -26,16 +26,21 @@
 
 #![warn(missing_docs)]
 
+mod names;
+
 pub mod limits;
 pub mod usage;
 
 pub mod grant;
+pub mod secret;
 pub mod skill;
 
 pub mod execution;
 
 mod json;
 pub mod text;
+
+pub mod audit;
 
 pub mod breaker;
 mod egress;
@@ -48,6 +53,9 @@ pub mod host;
 #[cfg(feature = "queue")]
 pub mod queue;
 
+#[cfg(feature = "mcp")]
+pub mod serve;
+
 #[cfg(feature = "doctor")]
 pub mod doctor;
 
@@ -56,8 +64,9 @@ pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
-pub use host::{Host, HostBuilder, LoadError, Skill};
+pub use host::{Host, HostBuilder, InstalledSkills, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
+pub use names::UnknownName;
 pub use policy::Policy;
 pub use sandbox::{
     CompileError, CompileEvent, CompileSettings, Isolation, Misfit, Surface, compile_child,

@@ -94,9 +94,54 @@ pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
     format!("{}… ({} bytes more)", &text[..end], text.len() - end).into()
 }
 
+/// The first line of what something shows of itself, and of that at most `max` bytes. It is not let go
+/// on past that: what a stranger has a hand in may show more than fits anywhere.
+pub(crate) fn first_line(shown: &dyn std::fmt::Display, max: usize) -> String {
+    struct Line {
+        text: String,
+        room: usize,
+    }
+    impl std::fmt::Write for Line {
+        fn write_str(&mut self, more: &str) -> std::fmt::Result {
+            let line = more.split('\n').next().unwrap_or_default();
+            let end = line.floor_char_boundary(line.len().min(self.room));
+            self.text.push_str(&line[..end]);
+            self.room -= end;
+            match end == more.len() {
+                true => Ok(()),
+                false => Err(std::fmt::Error),
+            }
+        }
+    }
+    let mut line = Line {
+        text: String::new(),
+        room: max,
+    };
+    // An error is that there was more.
+    let _ = std::fmt::write(&mut line, format_args!("{shown:#}"));
+    line.text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_shows_more_is_stopped() {
+        struct Endless(&'static str);
+        impl std::fmt::Display for Endless {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                loop {
+                    f.write_str(self.0)?;
+                }
+            }
+        }
+        assert_eq!(first_line(&Endless("ab\ncd"), 100), "ab");
+        assert_eq!(first_line(&Endless("ab"), 5), "ababa");
+        assert_eq!(first_line(&Endless("é"), 5), "éé");
+        assert_eq!(first_line(&"abc", 3), "abc");
+        assert_eq!(first_line(&"", 3), "");
+    }
 
     #[test]
     fn what_cannot_be_seen_is_shown() {

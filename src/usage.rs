@@ -56,7 +56,7 @@ pub struct ResourceUsage {
     #[serde(default)]
     pub connections: u64,
     /// Bytes of outgoing HTTP requests: request lines, headers, framing and bodies, inside TLS
-    /// where there is TLS.
+    /// where there is TLS; and for each name that is looked up twice its length and 18.
     #[serde(default)]
     pub http_request_bytes: u64,
     /// Bytes of the answers to them, counted alike.

@@ -1,11 +1,14 @@
 //! The arguments that every command has in common, and the list of commands.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use clap::builder::Styles;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::approvals::ApprovalsArgs;
+use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::doctor::DoctorArgs;
 use super::exit::CODES;
@@ -13,12 +16,14 @@ use super::inspect::InspectArgs;
 use super::install::InstallArgs;
 use super::jobs::JobsArgs;
 use super::list::ListArgs;
+use super::mcp::McpArgs;
 use super::new::NewArgs;
 use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
+use super::secrets::SecretsArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -67,8 +72,65 @@ pub struct Cli {
     pub global: GlobalArgs,
 }
 
+impl Cli {
+    /// Parses the arguments of this process. Ends it, with code 2, where they are wrong.
+    pub fn of_process() -> Self {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::named(&arguments).unwrap_or_else(|| Self::parse_from(arguments))
+    }
+
+    /// Parses them with the command alone that the first of them names: making all commands takes
+    /// longer than running a small skill. `None` where that does not go through: then the whole
+    /// definition says why, or shows the help.
+    fn named(arguments: &[OsString]) -> Option<Self> {
+        let name = arguments.get(1)?.to_str()?;
+        let definition = GlobalArgs::augment_args(clap::Command::new("skillhost"))
+            .subcommand(Command::definition(name)?);
+        let matches = definition.try_get_matches_from(arguments).ok()?;
+        Self::from_arg_matches(&matches).ok()
+    }
+}
+
+/// The bytes of a name in lower case.
+const fn lower<const N: usize>(name: &str) -> [u8; N] {
+    let mut lower = [0; N];
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    lower
+}
+
+/// Makes the list of commands, from which one can be made without the others.
+macro_rules! commands {
+    ($(#[$attribute:meta])* pub enum Command { $($variant:ident($arguments:ty),)* }) => {
+        $(#[$attribute])*
+        #[derive(Debug, Subcommand)]
+        pub enum Command {
+            $($variant($arguments),)*
+        }
+
+        impl Command {
+            /// How the command of this name is typed, where there is one.
+            fn definition(name: &str) -> Option<clap::Command> {
+                $({
+                    // Each is one word.
+                    const LOWER: [u8; stringify!($variant).len()] = lower(stringify!($variant));
+                    const NAME: &str = match std::str::from_utf8(&LOWER) {
+                        Ok(name) => name,
+                        Err(_) => "",
+                    };
+                    if NAME == name {
+                        let command = clap::Command::new(NAME);
+                        return Some(<$arguments as Args>::augment_args(command));
+                    }
+                })*
+                None
+            }
+        }
+    };
+}
+
+commands! {
 /// The commands. What the help says of each stands with its arguments.
-#[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Box<RunArgs>),
     Inspect(InspectArgs),
@@ -77,12 +139,17 @@ pub enum Command {
     List(ListArgs),
     Remove(RemoveArgs),
     Policy(PolicyArgs),
+    Secrets(SecretsArgs),
+    Approvals(ApprovalsArgs),
+    Audit(AuditArgs),
     Jobs(JobsArgs),
     Worker(WorkerArgs),
+    Mcp(McpArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
+}
 }
 
 /// What holds for every command.
@@ -167,5 +234,42 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_can_be_made_alone() {
+        let mut all = Cli::command();
+        for command in all.get_subcommands_mut() {
+            let mut alone = Command::definition(command.get_name()).unwrap();
+            let help = |command: &mut clap::Command| command.render_long_help().to_string();
+            assert_eq!(help(&mut alone), help(command));
+        }
+        assert!(Command::definition("Run").is_none());
+        assert!(Command::definition("help").is_none());
+    }
+
+    #[test]
+    fn one_made_alone_takes_what_it_takes_among_all() {
+        let typed = |text: &str| -> Vec<OsString> { text.split(' ').map(OsString::from).collect() };
+        for text in [
+            "skillhost run a.wasm b --arg c=1 -v --home d --fuel 5M",
+            "skillhost run a.wasm --quiet",
+            "skillhost jobs dead list",
+            "skillhost completions bash --color never",
+        ] {
+            let named = Cli::named(&typed(text)).unwrap();
+            let parsed = Cli::parse_from(typed(text));
+            assert_eq!(format!("{named:?}"), format!("{parsed:?}"));
+        }
+        for text in [
+            "skillhost",
+            "skillhost --help",
+            "skillhost --home d run a.wasm",
+            "skillhost run --help",
+            "skillhost run a.wasm -q -v",
+            "skillhost rnu a.wasm",
+        ] {
+            assert!(Cli::named(&typed(text)).is_none(), "{text}");
+        }
     }
 }

@@ -56,7 +56,8 @@ impl Console {
             0 => return,
             1 => "skillhost=debug",
             2 => "skillhost=trace,info",
-            _ => "trace",
+            // What clients send and are answered stands in the protocol's own records.
+            _ => "trace,rmcp=info",
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)

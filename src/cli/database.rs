@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use skillhost::queue::Queue;
+use skillhost::queue::{Queue, QueueError};
 
 use super::complaint::Complaint;
 use super::host::{Interrupts, block_on};
@@ -38,13 +38,33 @@ impl fmt::Debug for DatabaseArgs {
 }
 
 /// A database as it was named.
-enum Database {
+#[derive(Clone)]
+pub enum Database {
+    /// A SQLite file.
     File(PathBuf),
+    /// A PostgreSQL database, by its URL.
     Postgres(String),
 }
 
+impl Database {
+    /// Opens the queue in it.
+    ///
+    /// # Errors
+    /// Where it cannot be used.
+    pub async fn open(&self) -> Result<Queue, QueueError> {
+        match self {
+            Database::File(path) => Queue::open(path),
+            Database::Postgres(url) => Queue::connect(url).await,
+        }
+    }
+}
+
 impl DatabaseArgs {
-    fn database(&self, session: &Session) -> anyhow::Result<Database> {
+    /// The database that was named.
+    ///
+    /// # Errors
+    /// Where its name makes no sense.
+    pub fn database(&self, session: &Session) -> anyhow::Result<Database> {
         Ok(match self.database.as_deref() {
             None | Some("") => Database::File(session.places()?.queue()),
             Some(url) if is_postgres(url) => Database::Postgres(url.to_owned()),
@@ -68,14 +88,8 @@ impl DatabaseArgs {
     /// # Errors
     /// Where the database cannot be used.
     pub async fn open(&self, session: &Session) -> anyhow::Result<Queue> {
-        match self.database(session)? {
-            Database::File(path) => {
-                Queue::open(&path).map_err(|error| explain::queue(error).into())
-            }
-            Database::Postgres(url) => Queue::connect(&url)
-                .await
-                .map_err(|error| explain::queue(error).into()),
-        }
+        let opened = self.database(session)?.open().await;
+        opened.map_err(|error| explain::queue(error).into())
     }
 
     /// Opens the queue and does something with it, on this thread alone.

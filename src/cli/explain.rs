@@ -1,7 +1,8 @@
 //! What the library's errors mean to whoever typed the command.
 
+use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
-use skillhost::policy::PolicyError;
+use skillhost::policy::{ApprovalError, PolicyError};
 use skillhost::queue::QueueError;
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
@@ -108,6 +109,26 @@ pub fn policy(error: PolicyError) -> Complaint {
     match error.hint {
         Some(hint) => complaint.hint(hint),
         None => complaint,
+    }
+}
+
+/// Approvals that cannot be read or given.
+pub fn approval(error: &ApprovalError) -> Complaint {
+    match error {
+        ApprovalError::Store(_) => Complaint::new(Exit::Host, error.to_string()),
+        _ => Complaint::usage(error.to_string()),
+    }
+}
+
+/// An audit that cannot be kept, or read.
+pub fn audit(error: &AuditError) -> Complaint {
+    let complaint = Complaint::new(Exit::Host, format!("the audit: {error}"));
+    match error {
+        AuditError::Unsafe { path, .. } => Complaint::usage(complaint.message).hint(format!(
+            "it must be this user's alone: `chmod 700 {}`",
+            shell_word(&path.to_string_lossy())
+        )),
+        _ => complaint,
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SocketGrant,
-    check_name, check_value, command, shell_word,
+    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SecretGrant,
+    SocketGrant, check_name, check_value, command, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure};
@@ -65,6 +65,18 @@ pub struct GrantArgs {
     /// Give a configuration key a value
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting, help_heading = "Grants")]
     pub config: Vec<(String, String)>,
+    /// Let the host put a secret into a header of the skill's requests; the skill never sees it
+    ///
+    /// Such as github=authorization:Bearer@https://api.github.com: the secret's name, the header, what
+    /// stands before the value in it, and the requests, as for --http, which has to grant them. Plain
+    /// HTTP only where the scheme says so. See `skillhost secrets --help`.
+    #[arg(
+        long,
+        value_name = "NAME=HEADER[:PREFIX]@URL",
+        value_parser = str::parse::<SecretGrant>,
+        help_heading = "Grants"
+    )]
+    pub secret: Vec<SecretGrant>,
     /// `system`, or the time at which the skill's clocks stand still, such as 2026-01-01T00:00:00Z
     #[arg(long, value_name = "TIME", value_parser = str::parse::<Clock>, help_heading = "Grants")]
     pub clock: Option<Clock>,
@@ -92,6 +104,7 @@ impl GrantArgs {
             http: self.http,
             sockets: self.socket,
             addresses: self.address,
+            secrets: self.secret,
             ..Grants::default()
         };
         for (what, flags, granted) in [
@@ -149,6 +162,7 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
     texts.extend(rows("http", &grants.http, &from_policy.http));
     texts.extend(rows("socket", &grants.sockets, &from_policy.sockets));
     texts.extend(rows("address", &grants.addresses, &from_policy.addresses));
+    texts.extend(rows("secret", &grants.secrets, &from_policy.secrets));
     if grants.clock != Clock::default() {
         let marked = from_policy.clock == grants.clock;
         texts.push(("clock", grants.clock.to_string(), marked));

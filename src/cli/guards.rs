@@ -3,21 +3,56 @@
 use std::sync::Arc;
 
 use skillhost::Execute;
-use skillhost::policy::CurrentPolicy;
+use skillhost::audit::{Audited, Entry, What, Who};
+use skillhost::execution::Ask;
 use skillhost::policy::guard::Guards;
+use skillhost::policy::{Approvals, Approving, CurrentPolicy};
 
-use super::Session;
+use super::{Session, audit};
 
 /// The guards around what executes, going by the policy of the host that does so in the end, and by each
-/// that takes its place.
+/// that takes its place. The audit is that of the policy at this time; approvals are kept in `approvals`,
+/// and `ask` is asked first.
 ///
 /// # Errors
 /// Where what a guard keeps cannot be opened.
 pub fn around(
     inner: Arc<dyn Execute>,
     policy: CurrentPolicy,
+    approvals: Arc<dyn Approvals>,
+    ask: Option<Arc<dyn Ask>>,
     session: &Session,
 ) -> anyhow::Result<Arc<dyn Execute>> {
-    let _ = session;
-    Ok(Guards::new(policy).around(inner))
+    let now = policy.get();
+    let now = now.as_deref().cloned().unwrap_or_default();
+    let sink = audit::sink(&now, session)?;
+    let mut guards = Guards::new(policy.clone());
+    let written = sink.clone();
+    guards = guards.approval(move |inner| {
+        let mut approving = Approving::new(inner, policy, approvals);
+        if let Some(ask) = ask {
+            approving = approving.ask(ask);
+        }
+        if let Some(audit) = written {
+            approving = approving.audit(audit);
+        }
+        Arc::new(approving)
+    });
+    if let Some(sink) = sink {
+        let written = Arc::clone(&sink);
+        guards.policy().breakers().watch(move |change| {
+            let what = What::Breaker {
+                of: &change.subject.to_string(),
+                from: change.from.as_str(),
+                to: change.to.as_str(),
+            };
+            let who = Who::default();
+            if let Err(error) = written.record(&Entry { who, what }) {
+                tracing::warn!(%error, "a change of a circuit is not in the audit");
+            }
+        });
+        let required = now.audit.required;
+        guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
+    }
+    Ok(guards.around(inner))
 }

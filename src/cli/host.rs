@@ -9,8 +9,10 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
+use skillhost::host::InstalledSkillsBuilder;
+use skillhost::secret::Secrets;
 use skillhost::skill::Package;
-use skillhost::{CompileEvent, CompileSettings, Host, Isolation, Roots, Skill};
+use skillhost::{CompileEvent, CompileSettings, Host, InstalledSkills, Isolation, Roots, Skill};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complaint::Complaint;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub roots: Roots,
     /// Further ones, in PEM form.
     pub certificates: Vec<Vec<u8>>,
+    /// Where the values of secrets are found.
+    pub secrets: Secrets,
 }
 
 /// A host that keeps compiled components, and compiles in a child process.
@@ -94,7 +98,7 @@ impl CommandHost {
         if let Some(bytes) = settings.stack_bytes {
             builder = builder.stack_bytes(bytes);
         }
-        builder = builder.roots(settings.roots);
+        builder = builder.roots(settings.roots).secrets(settings.secrets);
         for pem in settings.certificates {
             builder = builder.certificate(pem);
         }
@@ -188,6 +192,28 @@ fn stop(spinner: &Spinner) {
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
+}
+
+/// The installed skills behind a host, whose policy is followed unless it is to be left out.
+///
+/// # Errors
+/// Where the policy cannot be used now.
+pub fn installed(
+    session: &Session,
+    host: Host,
+    with_policy: bool,
+) -> anyhow::Result<InstalledSkillsBuilder> {
+    let builder = InstalledSkills::builder(host.clone(), session.places()?.library());
+    if !with_policy {
+        return Ok(builder);
+    }
+    let file = session.policy_file()?;
+    // What is wrong with it now should be said now.
+    host.set_policy(file.read()?);
+    Ok(match file.is_named() {
+        true => builder.policy_that_must_be(file.path()),
+        false => builder.policy(file.path()),
+    })
 }
 
 /// Ctrl-C, caught.

@@ -116,7 +116,11 @@ fn from_source(folder: &Path, session: &Session) -> anyhow::Result<Package> {
     let in_folder = |file: &str| text(&folder.join(file));
     let component = read(&built).map_err(explain::package)?.component;
     let package = Package::from_parts(component, in_folder("skill.toml")?, in_folder("SKILL.md")?);
-    package.map_err(|error| {
+    let located = package.map(|package| Package {
+        path: Some(folder.to_owned()),
+        ..package
+    });
+    located.map_err(|error| {
         let error = match error {
             PackageError::Manifest { path, source } => PackageError::Manifest {
                 path: folder.join(path),

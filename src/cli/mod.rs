@@ -34,20 +34,22 @@ mod remove;
 
 mod doctor;
 mod policy;
+mod secrets;
 
 mod database;
-mod packages;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod schedules;
 mod worker;
 
+mod mcp;
+
 mod completions;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use args::{Cli, Command};
 use console::Console;
@@ -57,6 +59,7 @@ use policy::PolicyFile;
 pub use host::COMPILE_COMPONENT;
 
 /// What every command is given.
+#[derive(Clone)]
 struct Session {
     console: Console,
     home: Option<std::path::PathBuf>,
@@ -82,7 +85,7 @@ impl Session {
 pub fn main() -> ExitCode {
     heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
-    let Cli { command, global } = Cli::parse();
+    let Cli { command, global } = Cli::of_process();
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),
@@ -98,8 +101,12 @@ pub fn main() -> ExitCode {
         Command::List(args) => list::list(&args, &session),
         Command::Remove(args) => remove::remove(&args, &session),
         Command::Policy(args) => policy::policy(args, &session),
+        Command::Secrets(args) => secrets::secrets(args, &session),
+        Command::Approvals(args) => approvals::approvals(args, &session),
+        Command::Audit(args) => audit::audit(args, &session),
         Command::Jobs(args) => jobs::jobs(args, &session),
         Command::Worker(args) => worker::worker(args, &session),
+        Command::Mcp(args) => mcp::mcp(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),

@@ -72,9 +72,19 @@ impl Places {
         self.data.join("packages")
     }
 
+    /// The audit, unless the policy names another folder.
+    pub fn audit(&self) -> PathBuf {
+        self.data.join("audit")
+    }
+
     /// The queue, unless another database is named.
     pub fn queue(&self) -> PathBuf {
         self.data.join("queue.db")
+    }
+
+    /// Secrets that are kept, for this user alone.
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
     }
 
     /// Unpacked versions of the SDK.

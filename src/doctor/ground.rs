@@ -10,6 +10,7 @@ use rustix::fs::StatVfsMountFlags;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::grants::secret::secrets;
 use super::handmade::{Handmade, TOOL};
 use crate::execution::{
     BoxFuture, Cause, Control, Event, ExecutionRequest, ExecutionResult, HostError, Observer,
@@ -162,7 +163,7 @@ impl Ground {
             return Err(at(folder.path())(noexec));
         }
         Ok(Ground {
-            host: Host::builder().concurrency(2).build()?,
+            host: Host::builder().concurrency(2).secrets(secrets()).build()?,
             isolation,
             concurrency,
             cache,

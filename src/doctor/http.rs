@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -188,6 +188,8 @@ struct Seen {
     stop: AtomicBool,
     connections: AtomicU64,
     most_bytes: AtomicU64,
+    /// The last request.
+    last: Mutex<Vec<u8>>,
 }
 
 #[derive(Clone, Copy)]
@@ -236,7 +238,7 @@ impl Server {
                             .and_then(|()| connection.set_read_timeout(patience));
                         // Whatever becomes of it, the guest is what is looked at.
                         let _ = ready.and_then(|()| match serving {
-                            Serving::Http => serve(connection, &shared.most_bytes),
+                            Serving::Http => serve(connection, &shared),
                             Serving::Giving => (&connection).write_all(&[0; 64 * 1024]),
                         });
                     }
@@ -256,6 +258,16 @@ impl Server {
         self.seen.connections.load(Ordering::Relaxed)
     }
 
+    /// Whether a text is in the last request.
+    pub fn heard(&self, text: &str) -> bool {
+        let last = self
+            .seen
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
     /// The most bytes that came on one.
     pub fn most_bytes(&self) -> u64 {
         self.seen.most_bytes.load(Ordering::Relaxed)
@@ -271,7 +283,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut connection: impl Read + Write, most_bytes: &AtomicU64) -> io::Result<()> {
+fn serve(mut connection: impl Read + Write, seen: &Seen) -> io::Result<()> {
     let mut request = Vec::new();
     let mut piece = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -280,8 +292,13 @@ fn serve(mut connection: impl Read + Write, most_bytes: &AtomicU64) -> io::Resul
             break;
         }
         request.extend_from_slice(&piece[..bytes]);
-        most_bytes.fetch_max(request.len() as u64, Ordering::Relaxed);
+        seen.most_bytes
+            .fetch_max(request.len() as u64, Ordering::Relaxed);
     }
+    seen.last
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone_from(&request);
     let letters = request.iter().skip_while(|byte| **byte != b'/');
     let letters = letters.take_while(|byte| **byte != b' ').count();
     connection.write_all(head(letters).as_bytes())

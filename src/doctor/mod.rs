@@ -27,6 +27,9 @@ mod limits;
 
 mod grants;
 
+mod approval;
+mod audit;
+
 mod cache;
 mod compile;
 mod guards;
@@ -44,13 +47,15 @@ pub use check::{Check, Figures, Finding, Kind, Report, Unit, Verdict};
 use ground::{Ground, Probe, Trouble};
 
 /// What is tried, in this order.
-const PROBES: [&[Probe]; 7] = [
+const PROBES: [&[Probe]; 9] = [
     limits::PROBES,
     grants::PROBES,
     isolation::PROBES,
     compile::PROBES,
     cache::PROBES,
     guards::PROBES,
+    approval::PROBES,
+    audit::PROBES,
     machine::PROBES,
 ];
 

@@ -36,9 +36,12 @@ impl Egress {
         let place = meter.place().await?;
         let found = match target.host() {
             HostName::Address(address) => vec![*address],
-            HostName::Name(name) => tokio::time::timeout_at(until, self.names.resolve(name))
-                .await
-                .unwrap_or(Err(EgressError::NamesTimeout))?,
+            HostName::Name(name) => {
+                meter.look_up(name)?;
+                tokio::time::timeout_at(until, self.names.resolve(name))
+                    .await
+                    .unwrap_or(Err(EgressError::NamesTimeout))?
+            }
         };
         let mut addresses = rules
             .reachable(target, found)

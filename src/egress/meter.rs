@@ -15,6 +15,8 @@ use crate::limits::{Limit, Limits};
 
 /// The most that is read from a connection at once.
 const READ_BYTES: usize = 16 * 1024;
+/// What a question to a name server has beside the name.
+const QUESTION_BYTES: u64 = 18;
 /// How long a request waits for a connection that is being closed. The executor gets round to
 /// that soon; who still has none then has too many open.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -98,6 +100,16 @@ impl Meter {
             response_bytes: lock(&self.responses).bytes,
             sent_bytes: lock(&self.sent).bytes,
             received_bytes: lock(&self.received).bytes,
+        }
+    }
+
+    /// Counts the questions for the addresses of a name, of which there are two: one for each version
+    /// of IP. They carry to the name's servers what the guest has put into it.
+    pub fn look_up(&self, name: &str) -> Result<(), EgressError> {
+        let bytes = 2 * (QUESTION_BYTES + name.len() as u64);
+        match lock(&self.requests).take(bytes) {
+            true => Ok(()),
+            false => Err(self.meet(Limit::HttpRequestBytes)),
         }
     }
 
@@ -293,6 +305,19 @@ mod tests {
         assert_eq!(meter.met(), Some((Limit::SocketReadBytes, 10)));
         let traffic = meter.read();
         assert_eq!((traffic.sent_bytes, traffic.received_bytes), (10, 10));
+    }
+
+    #[test]
+    fn looking_a_name_up_sends_bytes() {
+        let meter = meter(Limits {
+            http_request_bytes: 100,
+            ..Limits::default()
+        });
+        assert!(meter.look_up("a.example").is_ok());
+        assert_eq!(meter.read().request_bytes, 54);
+        assert!(meter.look_up("a.example").is_err());
+        assert_eq!(meter.met(), Some((Limit::HttpRequestBytes, 100)));
+        assert_eq!(meter.read().request_bytes, 54);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) use database::{DatabaseTrust, database_tls};
 pub(crate) use exchange::{Answer, Bounds};
 pub(crate) use meter::{Meter, Traffic};
 pub use resolve::NameServers;
-pub(crate) use rules::Rules;
+pub(crate) use rules::{Rules, Told};
 pub(crate) use send::Times;
 pub use tls::Roots;
 

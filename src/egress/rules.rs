@@ -1,11 +1,16 @@
 //! What one execution may reach.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, HeaderValue};
 
 use crate::grant::{
-    AddressGrant, Denial, Grants, HostName, HttpGrant, HttpTarget, address_denied, canonical,
-    http_denied, not_public,
+    AddressGrant, Denial, Grants, HostName, HttpGrant, HttpTarget, SecretGrant, address_denied,
+    canonical, http_denied, not_public, sends_secret, sets_header,
 };
+use crate::secret::Held;
 
 /// The grants that outgoing HTTP is held to.
 pub(crate) struct Rules {
@@ -13,7 +18,17 @@ pub(crate) struct Rules {
     skill: String,
     http: Vec<HttpGrant>,
     addresses: Vec<AddressGrant>,
+    /// What is put into requests, where that is anything.
+    secrets: Option<Secrets>,
 }
+
+struct Secrets {
+    held: Arc<Held>,
+    told: Told,
+}
+
+/// Hears of each secret that goes into a request.
+pub(crate) type Told = Box<dyn Fn(&SecretGrant, &HttpTarget) + Send + Sync>;
 
 impl Rules {
     /// Those of effective grants.
@@ -22,6 +37,66 @@ impl Rules {
             skill: skill.to_owned(),
             http: grants.http.clone(),
             addresses: grants.addresses.clone(),
+            secrets: None,
+        }
+    }
+
+    /// The same with secrets to put into requests.
+    pub fn with_secrets(mut self, held: Arc<Held>, told: Told) -> Self {
+        self.secrets = Some(Secrets { held, told });
+        self
+    }
+
+    /// The secrets of this execution, where it has any.
+    pub fn secrets(&self) -> Option<&Arc<Held>> {
+        self.secrets.as_ref().map(|secrets| &secrets.held)
+    }
+
+    /// The headers that the host adds to a request: secrets, where some are for it. A request that has
+    /// such a header already, or the value of a secret anywhere in its head, is refused.
+    pub fn authorization(
+        &self,
+        target: &HttpTarget,
+        headers: &HeaderMap,
+    ) -> Result<HeaderMap, Box<Denial>> {
+        let mut added = HeaderMap::new();
+        let Some(secrets) = self.secrets() else {
+            return Ok(added);
+        };
+        let sent = headers
+            .iter()
+            .flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()])
+            .chain([
+                target.path_and_query().as_bytes(),
+                target.authority().as_bytes(),
+            ])
+            .find_map(|part| secrets.scrubber.find(part));
+        if let Some(name) = sent {
+            return Err(Box::new(sends_secret(name, target)));
+        }
+        for bound in secrets.for_request(target) {
+            let header = bound.grant.header_name();
+            if headers.contains_key(header) {
+                return Err(Box::new(sets_header(&bound.grant, target)));
+            }
+            // What it is made of was checked when it was read.
+            if let Some(value) = bound.header_value() {
+                added.insert(header.clone(), value);
+            }
+        }
+        if !added.is_empty() {
+            // An answer that is packed could not be searched.
+            added.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        Ok(added)
+    }
+
+    /// The secrets for a request are on their way.
+    pub fn used(&self, target: &HttpTarget) {
+        if let Some(Secrets { held, told }) = &self.secrets {
+            for bound in held.for_request(target) {
+                told(&bound.grant, target);
+            }
         }
     }
 
@@ -78,6 +153,7 @@ mod tests {
             skill: "a".into(),
             http: http.iter().map(|text| text.parse().unwrap()).collect(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            secrets: None,
         }
     }
 

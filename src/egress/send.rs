@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http1;
 
 use super::connect::Connection;
@@ -49,9 +49,12 @@ impl Egress {
         times: Times,
     ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
         rules.admit(target).map_err(EgressError::Denied)?;
+        let added = rules
+            .authorization(target, request.headers())
+            .map_err(EgressError::Denied)?;
         let held = self.ask(target, times)?;
         let sent = self
-            .send_admitted(target, request, rules, meter, times)
+            .send_admitted(target, request, added, rules, meter, times)
             .await;
         held.record(&sent);
         sent
@@ -61,6 +64,7 @@ impl Egress {
         &self,
         target: &HttpTarget,
         request: Request<RequestBody>,
+        added: HeaderMap,
         rules: &Rules,
         meter: &Arc<Meter>,
         times: Times,
@@ -74,7 +78,10 @@ impl Egress {
             .await
             .map_err(|error| EgressError::of(&error))?;
         let shared = Shared::new(connection);
-        let request = addressed(request, target)?;
+        let mut request = addressed(request, target)?;
+        // Only now: the server is who it says it is, and nobody else is asked in its place.
+        request.headers_mut().extend(added);
+        rules.used(target);
         let answer = sender.send_request(request);
         let mut driver = Driver(shared.clone());
         let answer = with_driver(answer, &mut driver);

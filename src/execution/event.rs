@@ -74,6 +74,15 @@ pub enum Event<'a> {
         /// What, and what would have to be granted.
         denial: &'a Denial,
     },
+    /// A secret was put into a request of the guest's, which does not see it.
+    SecretUsed {
+        /// The secret's name.
+        secret: &'a str,
+        /// The header that it went into.
+        header: &'a str,
+        /// The scheme, host and port that the request goes to.
+        to: &'a str,
+    },
     /// It ended. Always the last event, also where the future was dropped or nothing ran.
     Finished {
         /// How it ended.

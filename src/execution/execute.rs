@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity,
+    Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity,
 };
 use crate::grant::{Denial, Grants};
 use crate::limits::{LimitOverrides, Limits};
@@ -29,6 +29,11 @@ pub struct Control {
     /// [rejected](crate::execution::Rejection::Approval) for want of that. The host itself asks
     /// nobody; this is for what wraps it.
     pub approved: bool,
+    /// The job that the request belongs to, where it comes from a queue. An approval that is asked
+    /// for is then the job's.
+    pub job: Option<Uuid>,
+    /// Who is asked where a rule of the policy asks, before whoever the guard asks otherwise.
+    pub ask: Option<Arc<dyn Ask>>,
     /// How long it has waited for its turn already, before the host.
     pub waited: Duration,
     /// What the request came to, where an outer guard has looked. No part of the interface.
@@ -48,6 +53,20 @@ impl Control {
     #[must_use]
     pub fn approved(mut self, approved: bool) -> Self {
         self.approved = approved;
+        self
+    }
+
+    /// Says which job the request belongs to.
+    #[must_use]
+    pub fn job(mut self, job: Uuid) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// Says who is asked where a rule of the policy asks.
+    #[must_use]
+    pub fn ask(mut self, ask: Arc<dyn Ask>) -> Self {
+        self.ask = Some(ask);
         self
     }
 
@@ -151,6 +170,8 @@ impl fmt::Debug for Control {
             .field("cancellation", &self.cancellation.is_some())
             .field("observer", &self.observer.is_some())
             .field("approved", &self.approved)
+            .field("job", &self.job)
+            .field("ask", &self.ask)
             .finish()
     }
 }

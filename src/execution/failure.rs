@@ -5,10 +5,12 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Status;
 use crate::grant::Denial;
 use crate::limits::Limit;
+use crate::names::names;
 
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +29,10 @@ pub enum Fault {
     /// The caller's, who cancelled.
     Caller,
 }
+
+names!(Fault, "fault",
+    Input => "input", Skill => "skill", Limit => "limit", Policy => "policy", Host => "host",
+    Caller => "caller");
 
 /// Why an execution has no output.
 ///
@@ -48,6 +54,9 @@ pub struct Failure {
     /// The rule of the policy that decided so, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The approval that was asked for, or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Uuid>,
     /// The cause, for programs.
     #[serde(flatten)]
     pub cause: Cause,
@@ -183,6 +192,7 @@ impl Failure {
             hint: None,
             denials: Vec::new(),
             rule: None,
+            approval: None,
             cause,
         }
     }
@@ -255,16 +265,8 @@ pub enum Phase {
     Run,
 }
 
-impl Phase {
-    /// What was going on, to stand behind "while".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Waiting => "waiting",
-            Phase::Instantiation => "instantiation",
-            Phase::Run => "run",
-        }
-    }
-}
+names!(Phase, "phase",
+    Waiting => "waiting", Instantiation => "instantiation", Run => "run");
 
 /// Why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -277,6 +279,10 @@ pub enum Rejection {
     Ceiling,
     /// The tool runs only after somebody has approved it.
     Approval,
+    /// A rule of the policy's denies it, or somebody who was asked refused it.
+    Refused,
+    /// The policy requires an audit, which cannot be written.
+    Audit,
     /// Too many have started lately.
     Rate,
     /// Too many are waiting.
@@ -289,21 +295,13 @@ pub enum Rejection {
     Hook,
 }
 
-impl Rejection {
-    /// The name in snake case, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Rejection::Grant => "grant",
-            Rejection::Ceiling => "ceiling",
-            Rejection::Approval => "approval",
-            Rejection::Rate => "rate",
-            Rejection::QueueFull => "queue_full",
-            Rejection::WaitedTooLong => "waited_too_long",
-            Rejection::CircuitOpen => "circuit_open",
-            Rejection::Hook => "hook",
-        }
-    }
+names!(Rejection, "reason for a rejection",
+    Grant => "grant", Ceiling => "ceiling", Approval => "approval", Refused => "refused",
+    Audit => "audit", Rate => "rate",
+    QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
+    Hook => "hook");
 
+impl Rejection {
     /// Whether it passes by itself.
     pub fn is_temporary(self) -> bool {
         matches!(
@@ -354,5 +352,35 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<Failure>(json).unwrap(), failure);
+    }
+
+    /// In JSON, as text, and back.
+    fn has_one_name<T>(all: &[T])
+    where
+        T: Copy + PartialEq + fmt::Debug + fmt::Display + Serialize + std::str::FromStr,
+        T::Err: fmt::Debug,
+    {
+        for one in all {
+            let name = one.to_string();
+            assert_eq!(
+                serde_json::to_value(one).unwrap(),
+                Value::from(name.as_str())
+            );
+            assert_eq!(name.parse::<T>().unwrap(), *one);
+        }
+        assert!("Nothing".parse::<T>().is_err());
+    }
+
+    #[test]
+    fn each_has_one_name() {
+        has_one_name(Status::ALL);
+        has_one_name(Fault::ALL);
+        has_one_name(Phase::ALL);
+        has_one_name(Rejection::ALL);
+        let error = "timed_out".parse::<Status>().unwrap_err().to_string();
+        assert!(
+            error.starts_with("`timed_out` is no status; there are success, "),
+            "{error}"
+        );
     }
 }

@@ -1,12 +1,15 @@
 //! What goes in and what comes out: [`ExecutionRequest`], [`ExecutionResult`], [`Failure`], the
 //! trait [`Execute`], and the events on the way.
 
+mod ask;
 mod event;
 mod execute;
 mod failure;
 mod request;
 mod result;
+mod scrub;
 
+pub use ask::{Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};

@@ -1,6 +1,5 @@
 //! What comes out.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Attachment, Failure};
 use crate::limits::{Limit, Limits};
+use crate::names::names;
 use crate::skill::Digest;
 use crate::usage::ResourceUsage;
 
@@ -30,25 +30,9 @@ pub enum Status {
     ResourceExhausted,
 }
 
-impl Status {
-    /// The name in snake case, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Success => "success",
-            Status::Failed => "failed",
-            Status::Timeout => "timeout",
-            Status::Cancelled => "cancelled",
-            Status::Rejected => "rejected",
-            Status::ResourceExhausted => "resource_exhausted",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+names!(Status, "status",
+    Success => "success", Failed => "failed", Timeout => "timeout", Cancelled => "cancelled",
+    Rejected => "rejected", ResourceExhausted => "resource_exhausted");
 
 /// The answer to an [`ExecutionRequest`](super::ExecutionRequest), whatever became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,6 +23,8 @@ pub enum Capability {
     Environment,
     /// A configuration key.
     Config,
+    /// A secret, which the host puts into requests.
+    Secret,
     /// The clocks.
     Clock,
     /// The random numbers.
@@ -43,6 +45,7 @@ impl Capability {
             Capability::Address => "address",
             Capability::Environment => "environment",
             Capability::Config => "config",
+            Capability::Secret => "secret",
             Capability::Clock => "clock",
             Capability::Random => "random",
             Capability::Consent => "consent",
@@ -59,6 +62,7 @@ impl Capability {
             Capability::Address => "--address",
             Capability::Environment => "--env",
             Capability::Config => "--config",
+            Capability::Secret => "--secret",
             Capability::Clock => "--clock",
             Capability::Random => "--random",
             Capability::Consent => "--yes",
@@ -76,6 +80,7 @@ impl Capability {
             Capability::Address => "addresses",
             Capability::Environment => "environment",
             Capability::Config => "config",
+            Capability::Secret => "secrets",
             Capability::Clock => "clock",
             Capability::Random => "random",
             Capability::Consent => "confirmed",
@@ -108,6 +113,15 @@ pub struct Denial {
     pub reason: String,
     /// What would have to change.
     pub hint: String,
+}
+
+impl Denial {
+    /// Takes the values of secrets out of it.
+    pub(crate) fn scrub(&mut self, scrubber: &crate::secret::Scrubber) {
+        for text in [&mut self.subject, &mut self.reason, &mut self.hint] {
+            scrubber.text(text);
+        }
+    }
 }
 
 impl fmt::Display for Denial {

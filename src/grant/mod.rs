@@ -45,6 +45,7 @@ mod http;
 mod network;
 mod pairs;
 mod reproducible;
+mod secret;
 mod socket;
 mod target;
 mod values;
@@ -60,6 +61,9 @@ pub use config::{ConfigKey, ConfigType};
 use denial::undeclared;
 pub use denial::{Capability, Denial};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
+pub use secret::{ParseSecretError, SecretGrant, check_secret_name};
+pub(crate) use secret::{sends_secret, sets_header};
+
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
 pub use hint::{command, shell_word, to_grant};
@@ -122,6 +126,10 @@ pub struct Grants {
     )]
     #[cfg_attr(feature = "schema", schemars(schema_with = "pairs::schema"))]
     pub config: BTreeMap<String, String>,
+    /// Secrets, each for certain requests and one header of theirs. Only their names: the values
+    /// stay with the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretGrant>,
     /// The clocks. A skill need not declare that it reads them.
     #[serde(skip_serializing_if = "is_default")]
     pub clock: Clock,
@@ -139,6 +147,7 @@ pub(crate) static NO_GRANTS: Grants = Grants {
     addresses: Vec::new(),
     environment: BTreeMap::new(),
     config: BTreeMap::new(),
+    secrets: Vec::new(),
     clock: Clock::System,
     random: Random::System,
 };
@@ -220,6 +229,13 @@ impl Grants {
         self
     }
 
+    /// Adds a secret, for certain requests and one header of theirs.
+    #[must_use]
+    pub fn secret(mut self, grant: SecretGrant) -> Self {
+        self.secrets.push(grant);
+        self
+    }
+
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         *self == NO_GRANTS
@@ -248,6 +264,7 @@ impl Grants {
         add(&mut self.http, &over.http);
         add(&mut self.sockets, &over.sockets);
         add(&mut self.addresses, &over.addresses);
+        add(&mut self.secrets, &over.secrets);
         self.environment.extend(over.environment.clone());
         self.config.extend(over.config.clone());
         if !is_default(&over.clock) {
@@ -270,6 +287,7 @@ impl Grants {
         self.sockets.retain(|grant| !over.sockets.contains(grant));
         self.addresses
             .retain(|grant| !over.addresses.contains(grant));
+        self.secrets.retain(|grant| !over.secrets.contains(grant));
         self.environment
             .retain(|name, _| !over.environment.contains_key(name));
         self.config.retain(|key, _| !over.config.contains_key(key));
@@ -303,6 +321,9 @@ pub struct Declared {
     /// Names of environment variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<String>,
+    /// Secrets, each for certain requests and one header of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretGrant>,
     /// Configuration keys with their types and defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, ConfigKey>,
@@ -358,6 +379,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
     let mut denials = directory::check(granted);
     denials.extend(values::check(granted));
     denials.extend(network::check(granted));
+    denials.extend(secret::check(granted));
     let Some(declared) = declared else {
         return (granted.clone(), denials);
     };
@@ -383,6 +405,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
         }
     }
     network::narrow(declared, granted, &mut effective, &mut denials);
+    secret::narrow(declared, granted, &mut effective, &mut denials);
     for (name, value) in &granted.environment {
         if declared.environment.contains(name) {
             effective.environment.insert(name.clone(), value.clone());
@@ -429,6 +452,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
         });
     }
     missing.extend(network::missing(skill, declared, granted));
+    missing.extend(secret::missing(skill, declared, granted));
     for name in &declared.environment {
         if !granted.environment.contains_key(name) {
             missing.push(Denial {
@@ -457,118 +481,4 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn declared() -> Declared {
-        toml::from_str(
-            r#"
-            environment = ["TZ"]
-            directories = [{ path = "/data", mode = "ro" }, { path = "/out", mode = "rw" }]
-            [config.max_rows]
-            type = "integer"
-            default = 10
-            "#,
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn nothing_granted_is_nothing_but_defaults() {
-        let grants = effective("a", Some(&declared()), &Grants::default()).unwrap();
-        assert_eq!(grants, Grants::default().config("max_rows", "10"));
-        assert_eq!(
-            effective("a", None, &Grants::default()),
-            Ok(Grants::default())
-        );
-    }
-
-    #[test]
-    fn the_narrower_mode_wins() {
-        let granted = Grants::default()
-            .directory("/a", "/data", Mode::Rw)
-            .directory("/b", "/out", Mode::Ro);
-        let grants = effective("a", Some(&declared()), &granted).unwrap();
-        assert_eq!(grants.directories[0].mode, Mode::Ro);
-        assert_eq!(grants.directories[1].mode, Mode::Ro);
-    }
-
-    #[test]
-    fn what_is_not_declared_is_named() {
-        let granted = Grants::default()
-            .directory("/a", "/dat", Mode::Ro)
-            .environment("HOME", "/root")
-            .config("max_row", "1");
-        let denials = effective("a", Some(&declared()), &granted).unwrap_err();
-        let subjects: Vec<&str> = denials
-            .iter()
-            .map(|denial| denial.subject.as_str())
-            .collect();
-        assert_eq!(subjects, ["/dat", "HOME", "max_row"]);
-        assert_eq!(denials[2].hint, "did you mean `max_rows`?");
-    }
-
-    #[test]
-    fn a_value_of_the_wrong_type_is_refused() {
-        let denials = effective(
-            "a",
-            Some(&declared()),
-            &Grants::default().config("max_rows", "many"),
-        )
-        .unwrap_err();
-        assert!(
-            denials[0].reason.contains("integer"),
-            "{}",
-            denials[0].reason
-        );
-    }
-
-    #[test]
-    fn what_is_missing_comes_with_the_flag_to_add() {
-        let missing = missing(
-            "a",
-            Some(&declared()),
-            &Grants::default().environment("TZ", "UTC"),
-        );
-        let hints: Vec<&str> = missing.iter().map(|denial| denial.hint.as_str()).collect();
-        assert_eq!(hints.len(), 2);
-        assert!(hints[0].contains("`--dir HOST:/data:ro`"), "{hints:?}");
-        assert!(
-            hints[1].contains("`directories = [\"HOST:/out:rw\"]`"),
-            "{hints:?}"
-        );
-    }
-
-    #[test]
-    fn a_key_that_is_required_must_have_a_value() {
-        let declared: Declared =
-            toml::from_str("[config.token]\ntype = \"string\"\nrequired = true").unwrap();
-        let denials = effective("a", Some(&declared), &Grants::default()).unwrap_err();
-        assert_eq!(denials.len(), 1);
-        assert!(denials[0].reason.contains("required"), "{denials:?}");
-        assert!(
-            denials[0].hint.contains("`--config token=VALUE`"),
-            "{denials:?}"
-        );
-        let granted = Grants::default().config("token", "x");
-        assert_eq!(effective("a", Some(&declared), &granted), Ok(granted));
-    }
-
-    #[test]
-    fn of_two_grants_for_one_place_the_later_holds() {
-        let below = Grants::default()
-            .directory("/a", "/data", Mode::Rw)
-            .directory("/b", "/out", Mode::Rw)
-            .environment("TZ", "UTC")
-            .config("a", "1");
-        let over = Grants::default()
-            .directory("/c", "/data/", Mode::Ro)
-            .environment("TZ", "CET");
-        let both = below.clone().with(&over);
-        assert_eq!(both.directories.len(), 2);
-        assert_eq!(both.directories[0], over.directories[0]);
-        assert_eq!(both.environment["TZ"], "CET");
-        assert_eq!(both.config["a"], "1");
-        assert_eq!(below.except(&both), Grants::default());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use crate::grant::{self, Denial, Grants, NO_GRANTS};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{openable, over_input, too_late};
+use crate::secret::{Scrubber, Wanted};
 use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
 
@@ -48,7 +49,9 @@ impl Host {
                     grants,
                     from_policy,
                 } = effective.map(|effective| *effective).unwrap_or_default();
-                let refusal = openable(&grants).err();
+                let refusal = openable(&grants)
+                    .and_then(|()| crate::secret::read(&self.wanted(&grants)).map(drop))
+                    .err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
                 (Some(tool.name.clone()), grants, from_policy, refusal)
             }
@@ -101,6 +104,16 @@ impl Host {
             ),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
+    }
+
+    /// The secrets that are granted, and where they are.
+    pub(super) fn wanted(&self, grants: &Grants) -> Vec<Wanted> {
+        if grants.secrets.is_empty() {
+            return Vec::new();
+        }
+        let policy = self.inner.policy.load();
+        let sources = policy.as_ref().map(|policy| &policy.secrets);
+        self.inner.secrets.wanted(&grants.secrets, sources)
     }
 
     /// Where the host's own ceiling is lower than what was asked for.
@@ -273,15 +286,23 @@ fn place(mismatch: &Mismatch) -> String {
 }
 
 /// The guest's answer as a value that fits what its tool declares.
-pub(super) fn output(json: &str, schemas: &ToolSchemas) -> Result<serde_json::Value, Failure> {
+pub(super) fn output(
+    json: &str,
+    schemas: &ToolSchemas,
+    scrubber: Option<&Scrubber>,
+) -> Result<serde_json::Value, Failure> {
     let invalid =
         |pointer: String, message: String| Failure::new(Cause::InvalidOutput { pointer }, message);
-    let value = crate::json::parse(json).map_err(|error| {
+    let mut value = crate::json::parse(json).map_err(|error| {
         invalid(
             String::new(),
             format!("the skill's output cannot be read: {error}"),
         )
     })?;
+    if let Some(scrubber) = scrubber {
+        // Here, where nothing is hidden by an escape any more, and before anything of it is quoted.
+        scrubber.json(&mut value);
+    }
     if let Some(schema) = &schemas.output
         && let Err(mismatch) = schema.check(&value)
     {

@@ -15,6 +15,7 @@ use crate::sandbox::{
     Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
     OnCompile, Runner, ScratchRoot,
 };
+use crate::secret::Secrets;
 
 /// Asked before each execution.
 pub(super) type Before =
@@ -71,6 +72,7 @@ pub struct HostBuilder {
     roots: Roots,
     certificates: Vec<Vec<u8>>,
     policy: Option<Policy>,
+    secrets: Secrets,
 }
 
 impl Default for HostBuilder {
@@ -91,6 +93,7 @@ impl Default for HostBuilder {
             roots: Roots::default(),
             certificates: Vec::new(),
             policy: None,
+            secrets: Secrets::default(),
         }
     }
 }
@@ -202,6 +205,13 @@ impl HostBuilder {
         self
     }
 
+    /// Where the values of secrets are found, which a policy may say as well. Nowhere, unless it is
+    /// said.
+    pub fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// Sets the host up.
     ///
     /// # Errors
@@ -254,6 +264,7 @@ impl HostBuilder {
                 observer: self.observer,
                 before: self.before,
                 policy,
+                secrets: self.secrets,
                 skills: ArcSwap::default(),
                 loading: Mutex::default(),
                 runtime: OnceLock::new(),

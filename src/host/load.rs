@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use super::Host;
 use super::skill::{Loaded, Skill, Skills};
 use crate::execution::{Failure, HostError, SkillIdentity};
@@ -57,6 +59,9 @@ impl Host {
     /// Loads a skill from a `.wasm` file or a folder: reads it, compiles it unless that was done
     /// before, asks it what it is, and checks the answer. Loading it again gives the same skill.
     ///
+    /// Where the future is dropped, a child process that compiles is killed
+    /// ([`Isolation::Child`](crate::Isolation::Child)); in this process compiling goes on to its end.
+    ///
     /// # Errors
     /// See [`LoadError`].
     pub async fn load(&self, path: impl AsRef<Path>) -> Result<Skill, LoadError> {
@@ -100,7 +105,11 @@ impl Host {
         let host = self.clone();
         let component = Arc::clone(&package.component);
         let digest = package.component_digest;
-        let ready = blocking(move || host.inner.loader.load(&component, &digest)).await??;
+        let unwanted = CancellationToken::new();
+        // Cancelled where this future is dropped.
+        let _wanted = unwanted.clone().drop_guard();
+        let load = move || host.inner.loader.load(&component, &digest, &unwanted);
+        let ready = blocking(load).await??;
         let (description, fresh) = match ready.description {
             Some(description) => (description, false),
             None => (self.describe(&ready.component).await?, true),

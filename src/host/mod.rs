@@ -2,6 +2,7 @@
 
 mod admission;
 mod builder;
+mod installed;
 mod load;
 mod skill;
 
@@ -21,11 +22,13 @@ use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
+use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
 
 use admission::Admitted;
 use builder::Before;
 pub use builder::{HostBuilder, Refusal};
+pub use installed::{InstalledSkills, InstalledSkillsBuilder, ListedSkill, Listing};
 pub use load::LoadError;
 pub use skill::Skill;
 use skill::Skills;
@@ -48,6 +51,7 @@ struct Inner {
     observer: Option<Arc<dyn Observer>>,
     before: Option<Before>,
     policy: CurrentPolicy,
+    secrets: Secrets,
     skills: ArcSwap<Skills>,
     /// One lock for each component that is being loaded, so that it is loaded once.
     loading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -181,6 +185,7 @@ impl Host {
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
+                        secrets: self.wanted(admitted.grants()),
                         attempt: request.attempt,
                         cancellation: control.cancellation,
                     };
@@ -196,7 +201,8 @@ impl Host {
                         }
                     };
                     answer.and_then(|answer| {
-                        let output = admission::output(&answer.json, schemas)?;
+                        let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
+                        let output = admission::output(&answer.json, schemas, scrubber)?;
                         Ok((output, answer.attachments))
                     })
                 }
@@ -277,8 +283,30 @@ impl Execute for Host {
     }
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        let skills = self.inner.skills.load();
-        let Some(skill) = skills.find(&request.skill) else {
+        self.resolve_in(request, self.inner.skills.load().find(&request.skill))
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        Host::can_execute(self, request)
+    }
+}
+
+impl Host {
+    /// What a request comes to that means the skill of this digest.
+    fn resolve_as(
+        &self,
+        request: &ExecutionRequest,
+        digest: &Digest,
+    ) -> Result<Resolution, Failure> {
+        self.resolve_in(request, self.inner.skills.load().by_digest.get(digest))
+    }
+
+    fn resolve_in(
+        &self,
+        request: &ExecutionRequest,
+        skill: Option<&Skill>,
+    ) -> Result<Resolution, Failure> {
+        let Some(skill) = skill else {
             return Err(admission::not_loaded(request));
         };
         let tool = skill.tool_index(request.tool.as_deref())?;
@@ -290,10 +318,6 @@ impl Execute for Host {
             wished: skill.inner.wished.clone(),
             time_asked: request.limits.wall_time.is_some(),
         })
-    }
-
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        Host::can_execute(self, request)
     }
 }
 

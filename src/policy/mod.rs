@@ -3,6 +3,8 @@
 //!
 //! Parsing and deciding are pure; only [`Policy::read`] opens a file.
 
+mod approval;
+mod audit;
 mod bound;
 mod consent;
 mod current;
@@ -19,6 +21,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use approval::{
+    Action, Answer, Approval, ApprovalError, ApprovalFilter, ApprovalPolicy, ApprovalRule,
+    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, Subject, UnknownStatus,
+    Wanted,
+};
+#[cfg(feature = "queue")]
+pub(crate) use approval::{Step, decided, step};
+pub use audit::AuditPolicy;
 pub use consent::{Consent, Effective};
 pub use current::CurrentPolicy;
 pub use difference::{Change, Difference, Kind};
@@ -31,6 +41,7 @@ pub use wants::Wants;
 
 use crate::grant::Grants;
 use crate::limits::LimitOverrides;
+use crate::secret::SecretSource;
 use crate::skill::Digest;
 
 /// The contents of a policy file.
@@ -74,6 +85,16 @@ pub struct Policy {
     /// What is said of each skill, by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skills: BTreeMap<String, SkillPolicy>,
+    /// What runs only once somebody has approved it.
+    #[serde(skip_serializing_if = "ApprovalPolicy::is_default")]
+    pub approval: ApprovalPolicy,
+    /// What is written down of what runs.
+    #[serde(skip_serializing_if = "AuditPolicy::is_default")]
+    pub audit: AuditPolicy,
+    /// Where secrets come from, by their names; those that are not named are kept ones.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// What a policy says of one skill, in all its versions.

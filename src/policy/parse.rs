@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
+use super::approval::Place;
 use super::{Policy, sound};
 use crate::grant;
 use crate::text::{meant, printable, shortened};
@@ -136,6 +137,24 @@ impl FromStr for Policy {
                 }
             }
         }
+        super::approval::check(&policy.approval).map_err(|(place, message)| {
+            let (field, index);
+            let place: &[&str] = match place {
+                Place::Field(name) => {
+                    field = name;
+                    &["approval", field]
+                }
+                Place::Rule(number) => {
+                    index = number.to_string();
+                    &["approval", "rules", &index]
+                }
+            };
+            PolicyError::new(format!("{}: {message}", place.join("."))).at(text, span(text, place))
+        })?;
+        policy.audit.check().map_err(|(field, message)| {
+            let place = ["audit", field];
+            PolicyError::new(format!("audit.{field}: {message}")).at(text, span(text, &place))
+        })?;
         Ok(policy)
     }
 }
@@ -266,7 +285,7 @@ mod tests {
                 "[tenants.a.ceilings]\n\nmemory = 1",
                 3,
                 "unknown field `memory`",
-                None,
+                Some("did you mean `memory_bytes`?"),
             ),
             (
                 "[tenants.a]\nover_ceiling = \"clam\"",

@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::new_job::{Callback, NewJob};
 use super::retry::Retry;
 use crate::ExecutionRequest;
+pub use crate::names::UnknownName;
+pub(super) use crate::names::names;
 
 /// Where a job stands. See the drawing in ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,43 +78,6 @@ pub enum Kind {
     Callback,
 }
 
-/// Gives an enum one spelling in JSON, SQL, the command line and messages.
-macro_rules! names {
-    ($type:ty, $what:literal, $($variant:ident => $name:literal),+ $(,)?) => {
-        impl $type {
-            /// Every one of them.
-            pub const ALL: &'static [$type] = &[$(<$type>::$variant),+];
-
-            /// The name, as in JSON.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(<$type>::$variant => $name),+ }
-            }
-        }
-
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = $crate::queue::job::UnknownName;
-
-            fn from_str(text: &str) -> std::result::Result<Self, $crate::queue::job::UnknownName> {
-                match text {
-                    $($name => Ok(<$type>::$variant),)+
-                    _ => Err($crate::queue::job::UnknownName {
-                        what: $what,
-                        name: crate::text::shortened(text, 100).into_owned(),
-                        known: &[$($name),+],
-                    }),
-                }
-            }
-        }
-    };
-}
-pub(crate) use names;
-
 names!(JobStatus, "status of a job",
     Pending => "pending", Running => "running", Completed => "completed", Failed => "failed",
     Paused => "paused", Cancelled => "cancelled", Dead => "dead");
@@ -121,15 +86,6 @@ names!(Priority, "priority",
 names!(Kind, "kind of job",
     Execution => "execution", Maintenance => "maintenance", Custom => "custom",
     Callback => "callback");
-
-/// A name that is none of those that there are.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no {what}; there are {}", .known.join(", "))]
-pub struct UnknownName {
-    pub(super) what: &'static str,
-    pub(super) name: String,
-    pub(super) known: &'static [&'static str],
-}
 
 impl JobStatus {
     /// Whether nothing will happen to it by itself any more.
@@ -292,6 +248,12 @@ impl Job {
     /// Whether it will be tried again by itself.
     pub fn can_retry(&self) -> bool {
         !self.is_terminal() && self.attempts < self.max_attempts
+    }
+
+    /// Whether it waits for somebody's word on whether it may run.
+    pub fn waits_for_approval(&self) -> bool {
+        self.status == JobStatus::Paused
+            && self.cause.as_deref() == Some(super::outcome::APPROVAL_NEEDED)
     }
 
     /// Whether nothing will happen to it by itself any more.

@@ -12,11 +12,14 @@ use super::job::Maintenance;
 use super::statistics::KEPT_HOURS;
 use super::time::{HOUR, Micros, micros, span};
 use super::worker::Keep;
+use crate::policy::Approvals as _;
 
 type Result<T> = std::result::Result<T, QueueError>;
 
 /// How many are removed in one transaction, so that nobody waits long for it.
 const BATCH: usize = 500;
+/// How long approvals are kept that are over.
+const APPROVALS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
 /// How much was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +54,10 @@ impl Queue {
             pruned.jobs += jobs;
             pruned.events += events;
             if jobs < BATCH && events < BATCH {
+                let over = self.now() - APPROVALS;
+                if let Err(error) = self.forget(over).await {
+                    tracing::warn!(%error, "old approvals cannot be removed");
+                }
                 return Ok(pruned);
             }
         }

@@ -27,6 +27,7 @@ mod handle;
 mod open;
 mod prepare;
 
+mod approvals;
 mod bounds;
 mod dead;
 mod maintenance;

@@ -198,9 +198,10 @@ fn failed(cause: &Cause, now: Micros) -> Verdict {
         Cause::InvalidInput { .. } => Verdict::Dead("invalid_input"),
         Cause::UnknownTool { .. } => Verdict::Dead("unknown_tool"),
         Cause::NotLoaded => elsewhere(now),
+        // With a time, there are too many that wait for an answer to ask for one more.
         Cause::Rejected {
             reason: Rejection::Approval,
-            ..
+            retry_at: None,
         } => Verdict::Ask,
         Cause::Rejected {
             reason: Rejection::Ceiling,

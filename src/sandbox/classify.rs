@@ -8,7 +8,7 @@ use wasmtime_wasi_http::FieldMapError;
 
 use crate::execution::{Cause, Failure, Frame, Phase};
 use crate::limits::{Limit, Limits};
-use crate::text::{printable, shortened};
+use crate::text::{first_line, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,8 @@ pub(super) enum Stop {
 const MAX_FRAMES: usize = 32;
 /// The bytes that are kept of a name in it.
 const MAX_NAME: usize = 200;
+/// The bytes that are kept of each reason that wasmtime gives.
+const MAX_REASON: usize = 500;
 
 /// Where the guest was when it stopped.
 #[derive(Debug, Clone, Copy)]
@@ -101,11 +103,12 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
             _ => failure,
         };
     }
-    // Without the backtrace, which stands beside it.
+    // Without the backtrace, which stands beside it. wasmtime shows it by names that are the guest's,
+    // and takes them apart at any length: it must not begin with them, which stand in further lines.
     let reasons: Vec<String> = error
         .chain()
-        .map(ToString::to_string)
-        .filter(|reason| !reason.starts_with("error while executing at wasm backtrace"))
+        .map(|reason| first_line(&reason, MAX_REASON))
+        .filter(|reason| reason != "error while executing at wasm backtrace:")
         .collect();
     let text = shortened(&printable(&reasons.join(": "), false), 500).into_owned();
     Failure::new(
@@ -277,7 +280,7 @@ fn met_limit(error: &wasmtime::Error) -> Option<Limit> {
     }
     // wasmtime 48 says these in words only; `tests` pins each of them with a guest.
     // Only of the innermost: what stands around it names the guest's functions.
-    let text = error.root_cause().to_string();
+    let text = first_line(error.root_cause(), MAX_REASON);
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         // Without frames of the guest: it had returned, and its answer was being read.
         return Some(if error.is::<WasmBacktrace>() {
@@ -315,16 +318,18 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
 }
 
 fn readable(name: &str) -> String {
-    shortened(&printable(name, false), MAX_NAME).into_owned()
+    // Shortened first, as escapes are longer than what they stand for.
+    let name = shortened(name, MAX_NAME);
+    shortened(&printable(&name, false), 2 * MAX_NAME).into_owned()
 }
 
-/// A symbol as its author wrote it. A hostile name can be long and deep, so only a short one is
-/// looked at.
+/// A symbol as its author wrote it. A hostile name can be long and deep, and stand for one that is far
+/// longer, so only a short one is looked at, and only its beginning is made.
 fn demangled(name: &str) -> String {
     if name.len() > 1_000 {
-        return name.to_owned();
+        return shortened(name, MAX_NAME).into_owned();
     }
-    format!("{:#}", rustc_demangle::demangle(name))
+    first_line(&rustc_demangle::demangle(name), MAX_NAME)
 }
 
 /// Frames of the standard library's way to a trap: of no interest to who reads the message.

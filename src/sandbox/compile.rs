@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
@@ -47,9 +48,11 @@ impl Default for CompileSettings {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// In this process, on a blocking thread. Cannot be interrupted.
+    /// In this process, on a blocking thread. Cannot be interrupted: where the future that loads is
+    /// dropped, compiling goes on to its end.
     InProcess,
-    /// In a child process, which is killed when it is over a limit. The program must call
+    /// In a child process, which is killed when it is over a limit, and when the future that loads is
+    /// dropped. The program must call
     /// [`compile_child`] with the arguments that come after `arguments`.
     Child {
         /// The program; usually the running one.
@@ -184,12 +187,13 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Surf
 }
 
 /// Compiles a component that was looked at, and writes the code to a file. Takes its time: call it
-/// on a thread that may block.
+/// on a thread that may block. A child is killed when `unwanted` is cancelled.
 pub(super) fn compile(
     engine: &Engine,
     component: &[u8],
     isolation: &Isolation,
     output: &Path,
+    unwanted: &CancellationToken,
 ) -> Result<(), CompileError> {
     match isolation {
         Isolation::InProcess => {
@@ -209,7 +213,7 @@ pub(super) fn compile(
                 .arg(output)
                 .arg(memory_bytes.to_string());
             command.arg(wall_time.as_secs().max(1).to_string());
-            in_child(command, component, *wall_time)
+            in_child(command, component, *wall_time, unwanted)
         }
     }
 }
@@ -235,6 +239,7 @@ fn in_child(
     mut command: Command,
     component: &[u8],
     wall_time: Duration,
+    unwanted: &CancellationToken,
 ) -> Result<(), CompileError> {
     let failed =
         |what: &str, error: std::io::Error| CompileError::Child(format!("{what}: {error}"));
@@ -254,7 +259,7 @@ fn in_child(
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => break Ok(status),
-                Ok(None) if Instant::now() < ends => {}
+                Ok(None) if Instant::now() < ends && !unwanted.is_cancelled() => {}
                 outcome => {
                     let _ = child.kill();
                     let _ = child.wait();
@@ -268,6 +273,9 @@ fn in_child(
     let status = match outcome {
         Ok(status) => status,
         Err(Some(error)) => return Err(failed("cannot wait for it", error)),
+        Err(None) if unwanted.is_cancelled() => {
+            return Err(CompileError::Stopped("nobody waits for it".into()));
+        }
         Err(None) => {
             let limit = humantime::format_duration(wall_time);
             return Err(CompileError::Stopped(format!(

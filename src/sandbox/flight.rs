@@ -13,6 +13,7 @@ use super::state::State;
 use crate::execution::{Event, Failure, Observer, Phase, Status};
 use crate::grant::Denial;
 use crate::limits::{Limit, Limits};
+use crate::secret::Held;
 use crate::usage::{DroppedBytes, ResourceUsage};
 
 /// An execution on its way. However it ends, also when it is dropped, its observers hear of the
@@ -32,6 +33,8 @@ pub(crate) struct Flight {
     pub(super) store: Option<Store<State>>,
     /// To be removed once the store is gone.
     pub(super) scratch: Option<Removal>,
+    /// What must not stand in whatever the guest says, where there is anything.
+    pub(crate) secrets: Option<Arc<Held>>,
     pub(super) started: Option<Instant>,
     pub(super) instantiated: Option<Instant>,
     finished: bool,
@@ -64,6 +67,7 @@ impl Flight {
             limits,
             store: None,
             scratch: None,
+            secrets: None,
             started: None,
             instantiated: None,
             finished: false,
@@ -117,7 +121,16 @@ impl Flight {
         self.usage.http_response_bytes = traffic.response_bytes;
         self.usage.socket_sent_bytes = traffic.sent_bytes;
         self.usage.socket_read_bytes = traffic.received_bytes;
-        let (stdout, stderr) = state.wasi.written();
+        let (mut stdout, mut stderr) = state.wasi.written();
+        if let Some(secrets) = &self.secrets {
+            for (text, dropped) in [&mut stdout, &mut stderr] {
+                secrets.scrubber.text(text);
+                if *dropped > 0 {
+                    // What was cut may have been cut within a value.
+                    *dropped += secrets.scrubber.cut(text) as u64;
+                }
+            }
+        }
         self.usage.dropped = DroppedBytes {
             stdout_bytes: stdout.1,
             stderr_bytes: stderr.1,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::component;
 
 use super::cache::{Cache, Entry};
@@ -64,8 +65,14 @@ pub(crate) enum LoadFault {
 }
 
 impl Loader {
-    /// Makes a component ready. Blocks for as long as it takes to compile it.
-    pub fn load(&self, component: &[u8], digest: &Digest) -> Result<Ready, LoadFault> {
+    /// Makes a component ready. Blocks for as long as it takes to compile it; a child process that
+    /// compiles is killed when `unwanted` is cancelled.
+    pub fn load(
+        &self,
+        component: &[u8],
+        digest: &Digest,
+        unwanted: &CancellationToken,
+    ) -> Result<Ready, LoadFault> {
         let began = Instant::now();
         let ready = |(component, description)| Ready {
             component,
@@ -74,7 +81,7 @@ impl Loader {
         };
         let Some(cache) = &self.cache else {
             return self
-                .uncached(component)
+                .uncached(component, unwanted)
                 .map(|component| ready((component, None)));
         };
         if let Some(loaded) = self.cached(cache, digest)? {
@@ -86,7 +93,7 @@ impl Loader {
             return Ok(ready(loaded));
         }
         let aside = cache.aside()?;
-        self.compile(component, &aside)?;
+        self.compile(component, &aside, unwanted)?;
         // Opened before it gets its name: from then on another process may make room of it.
         let component = self.open(&aside)?;
         cache.insert(digest, aside)?;
@@ -109,7 +116,11 @@ impl Loader {
         }
     }
 
-    fn uncached(&self, component: &[u8]) -> Result<Arc<Component>, LoadFault> {
+    fn uncached(
+        &self,
+        component: &[u8],
+        unwanted: &CancellationToken,
+    ) -> Result<Arc<Component>, LoadFault> {
         let folder = tempfile::Builder::new()
             .prefix("skillhost-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
@@ -120,12 +131,17 @@ impl Loader {
                 source,
             })?;
         let code = folder.path().join("code.cwasm");
-        self.compile(component, &code)?;
+        self.compile(component, &code, unwanted)?;
         self.open(&code)
     }
 
     /// Compiles to a file, once it is clear that the result can be used.
-    fn compile(&self, component: &[u8], output: &Path) -> Result<(), LoadFault> {
+    fn compile(
+        &self,
+        component: &[u8],
+        output: &Path,
+        unwanted: &CancellationToken,
+    ) -> Result<(), LoadFault> {
         let surface = compile::check(component, &self.settings)?;
         if let Some(misfit) = contract::misfit(&surface) {
             return Err(misfit.into());
@@ -140,7 +156,8 @@ impl Loader {
         });
         let began = Instant::now();
         let engine = &self.engines.any()?.engine;
-        compile::compile(engine, component, &self.settings.isolation, output)?;
+        let isolation = &self.settings.isolation;
+        compile::compile(engine, component, isolation, output, unwanted)?;
         tell(CompileEvent::Finished {
             took: began.elapsed(),
         });

@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
-use super::capability::{Backing, Capabilities, Chatter, NotGranted};
+use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
-use super::interrupt::Interruptible;
+use super::interrupt::{Interruptible, MAX_SLICE};
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
 use crate::grant::Grants;
 use crate::limits::{Limit, Limits};
+use crate::secret::Wanted;
 use crate::skill::Description;
 use crate::text::{printable, shortened};
 
@@ -28,11 +29,6 @@ const MAX_MESSAGE: usize = 8 * 1024;
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
-/// No time slice is longer, so that whatever else the executor has to do is not kept waiting: even
-/// beside guests that spin on each of its threads, a trivial execution takes hardly longer
-/// (`cargo bench --bench beside`).
-const MAX_SLICE: Duration = Duration::from_micros(200);
-
 /// Runs guests.
 pub(crate) struct Runner {
     concurrency: u32,
@@ -49,6 +45,8 @@ pub(crate) struct Plan<'a> {
     pub input: &'a String,
     pub attachments: Vec<Attachment>,
     pub grants: &'a Grants,
+    /// The secrets among them.
+    pub secrets: Vec<Wanted>,
     pub attempt: u32,
     pub cancellation: Option<CancellationToken>,
 }
@@ -98,6 +96,7 @@ impl Runner {
             input,
             attachments,
             grants,
+            secrets,
             attempt,
             cancellation,
         } = plan;
@@ -107,11 +106,22 @@ impl Runner {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
         }
+        if !secrets.is_empty() {
+            let read = capability::secrets(secrets, &self.backing);
+            let read = self.within_time(flight, cancellation.as_ref(), read);
+            match Box::pin(read).await? {
+                Ok(held) => flight.secrets = Some(held),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
         let mut capabilities = Capabilities::new(skill, &flight.limits, chatter);
-        capabilities.grant(grants, &flight.limits, &self.backing);
+        let held = flight.secrets.as_ref();
+        capabilities.grant(grants, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
-            let opened = self.open(flight, &mut capabilities, grants, cancellation.as_ref());
+            let limits = flight.limits;
+            let opened = capabilities.open(grants, &limits, &self.backing);
+            let opened = self.within_time(flight, cancellation.as_ref(), opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));
             }
@@ -140,7 +150,11 @@ impl Runner {
         if let Some(scratch) = flight.scratch.take() {
             scratch.done().await;
         }
-        Ok(ended.and_then(|answer| self.answered(flight, answer)))
+        let ended = ended.and_then(|answer| self.answered(flight, answer));
+        Ok(match &flight.secrets {
+            None => ended,
+            Some(secrets) => ended.map_err(|failure| failure.scrubbed(&secrets.scrubber)),
+        })
     }
 
     /// Asks a component what it is, in an instance of its own and with nothing granted.
@@ -221,18 +235,17 @@ impl Runner {
         Ok(slot)
     }
 
-    /// Opens the directories that are granted, no longer than the deadline allows.
-    async fn open(
+    /// Gets something ready that is granted, no longer than the deadline allows.
+    async fn within_time<T>(
         &self,
         flight: &mut Flight,
-        capabilities: &mut Capabilities,
-        grants: &Grants,
         cancellation: Option<&CancellationToken>,
-    ) -> Result<Result<(), Failure>, HostError> {
+        getting_ready: impl Future<Output = Result<T, NotGranted>>,
+    ) -> Result<Result<T, Failure>, HostError> {
         let began = Instant::now();
-        let opened = tokio::select! {
+        let ready = tokio::select! {
             biased;
-            opened = capabilities.open(grants, &flight.limits, &self.backing) => opened,
+            ready = getting_ready => ready,
             failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
                 return Ok(Err(failure));
             }
@@ -243,8 +256,8 @@ impl Runner {
             }
         };
         flight.usage.waiting_time += began.elapsed();
-        match opened {
-            Ok(()) => Ok(Ok(())),
+        match ready {
+            Ok(ready) => Ok(Ok(ready)),
             Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
             Err(NotGranted::Host(error)) => Err(error),
             Err(NotGranted::Stopped(stop)) => {
@@ -276,6 +289,7 @@ impl Runner {
             &component.tier,
             &flight.limits,
             capabilities,
+            started,
             ends,
             cancellation.cloned(),
         )?;
@@ -328,6 +342,7 @@ impl Runner {
         flight: &mut Flight,
         answer: Result<wit::Output, wit::Failure>,
     ) -> Result<Answer, Failure> {
+        let scrubber = flight.secrets.as_ref().map(|secrets| &secrets.scrubber);
         let over = |limit: Limit, asked: u64| {
             let allowed = flight.limits.get(limit);
             classify::limit_failure(limit, allowed, Some(asked), Vec::new(), Phase::Run)
@@ -342,7 +357,7 @@ impl Runner {
                 let attachments = attachments
                     .0
                     .map_err(|error| classify::attachments(&error, &flight.limits))?;
-                let attachments: Vec<Attachment> =
+                let mut attachments: Vec<Attachment> =
                     attachments.into_iter().map(Into::into).collect();
                 let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
                 flight.usage.output_bytes += attached;
@@ -359,13 +374,20 @@ impl Runner {
                     );
                     return Err(Failure::new(cause, message));
                 }
+                if let Some(scrubber) = scrubber {
+                    attachments.iter_mut().for_each(|one| one.scrub(scrubber));
+                }
                 Ok(Answer { json, attachments })
             }
-            Err(failure) => {
+            Err(mut failure) => {
                 let bytes = failure_bytes(&failure);
                 flight.usage.output_bytes = bytes;
                 if bytes > flight.limits.output_bytes {
                     return Err(over(Limit::Output, bytes));
+                }
+                if let Some(scrubber) = scrubber {
+                    // Before anything of it is cut.
+                    texts(&mut failure).for_each(|text| scrubber.text(text));
                 }
                 Err(skill_failure(failure))
             }
@@ -415,6 +437,23 @@ impl From<wit::Attachment> for Attachment {
             data: from.data,
         }
     }
+}
+
+/// Every text of a failure.
+fn texts(failure: &mut wit::Failure) -> impl Iterator<Item = &mut String> {
+    let texts = match failure {
+        wit::Failure::UnknownTool => [None, None, None],
+        wit::Failure::InvalidInput(input) => {
+            [Some(&mut input.pointer), Some(&mut input.message), None]
+        }
+        wit::Failure::Retryable(retryable) => [Some(&mut retryable.message), None, None],
+        wit::Failure::Error(error) => [
+            Some(&mut error.message),
+            error.code.as_mut(),
+            error.details.as_mut(),
+        ],
+    };
+    texts.into_iter().flatten()
 }
 
 fn failure_bytes(failure: &wit::Failure) -> u64 {

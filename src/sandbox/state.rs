@@ -1,18 +1,20 @@
 //! What one store holds besides the guest.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime::{CallHook, Store, StoreContextMut};
+use wasmtime::{CallHook, CallHookHandler, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::capability::{Capabilities, Chatter, Directories, Network};
 use super::classify::Stop;
 use super::engine::Tier;
-use super::interrupt::FUEL_BETWEEN_CHECKS;
+use super::interrupt::{FUEL_BETWEEN_CHECKS, MAX_SLICE, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::execution::HostError;
@@ -36,6 +38,8 @@ pub(super) struct State {
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,
     deadline: Instant,
+    /// When it hands control back after a call of the host's, whether or not it has used fuel.
+    turn_ends: Instant,
     /// The time that is left where the clocks stand still.
     still: Option<Duration>,
     cancellation: Option<CancellationToken>,
@@ -49,6 +53,7 @@ impl State {
         tier: &Tier,
         limits: &Limits,
         capabilities: Capabilities,
+        started: Instant,
         deadline: Instant,
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
@@ -75,6 +80,7 @@ impl State {
             config,
             host_calls: 0,
             deadline,
+            turn_ends: started + MAX_SLICE,
             still: match clock {
                 Clock::System => None,
                 Clock::Still(_) => Some(limits.wall_time),
@@ -86,13 +92,33 @@ impl State {
         let mut store = Store::new(&tier.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_max_component_handles(size(limits.handles));
-        store.call_hook(border);
+        store.call_hook_async(Border);
         let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
         store.set_fuel(limits.fuel).map_err(engine)?;
         store
             .fuel_async_yield_interval(Some(FUEL_BETWEEN_CHECKS))
             .map_err(engine)?;
         Ok(store)
+    }
+
+    /// What becomes of the guest after a call of a function of the host's.
+    fn back_from_host(&mut self) -> Result<Turn, Stop> {
+        if let Some(stop) = self.network.stop().or_else(|| self.directories.stop()) {
+            return Err(stop);
+        }
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Err(Stop::TimeIsUp);
+        }
+        let cancellation = self.cancellation.as_ref();
+        if cancellation.is_some_and(CancellationToken::is_cancelled) {
+            return Err(Stop::Cancelled);
+        }
+        if now < self.turn_ends {
+            return Ok(Turn::GoesOn);
+        }
+        self.turn_ends = now + MAX_SLICE;
+        Ok(Turn::IsOver)
     }
 
     /// The store's data as a host function sees it. Counts the call.
@@ -115,37 +141,66 @@ impl State {
 
 /// Called at each crossing of the border between guest and host.
 ///
-/// Fuel is only used by guest code, so a guest that makes one cheap call after the other could go
-/// on past its time without ever using up a slice of fuel. Hence the clock is read here, too, and
-/// whether it was cancelled.
-fn border(mut store: StoreContextMut<'_, State>, crossing: CallHook) -> wasmtime::Result<()> {
-    match crossing {
-        CallHook::CallingWasm => {}
-        CallHook::ReturningFromWasm => {
-            let bytes = store.data().answer_bytes;
-            store.set_hostcall_fuel(bytes);
-        }
-        // Here and not where the guest is entered: within one call of the guest the host may have
-        // called its allocator, and come back from that.
-        CallHook::CallingHost => {
-            let bytes = store.data().host_bytes;
-            store.set_hostcall_fuel(bytes);
-        }
-        CallHook::ReturningFromHost => {
-            let state = store.data();
-            if let Some(stop) = state.network.stop().or_else(|| state.directories.stop()) {
-                return Err(stop.into());
+/// Fuel is only used by guest code, so a guest that makes one call after the other could go on past
+/// its time, and keep its thread, without ever using up a slice of fuel. Hence the clock is read here,
+/// too, and whether it was cancelled; and the guest hands control back where it did not for long.
+struct Border;
+
+type Crossed<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'a>>;
+
+impl CallHookHandler<State> for Border {
+    fn handle_call_event<'handler, 'store, 'future>(
+        &'handler self,
+        mut store: StoreContextMut<'store, State>,
+        crossing: CallHook,
+    ) -> Crossed<'future>
+    where
+        'handler: 'future,
+        'store: 'future,
+    {
+        match crossing {
+            CallHook::CallingWasm => {}
+            CallHook::ReturningFromWasm => {
+                let bytes = store.data().answer_bytes;
+                store.set_hostcall_fuel(bytes);
             }
-            if Instant::now() >= state.deadline {
-                return Err(Stop::TimeIsUp.into());
+            // Here and not where the guest is entered: within one call of the guest the host may have
+            // called its allocator, and come back from that.
+            CallHook::CallingHost => {
+                let bytes = store.data().host_bytes;
+                store.set_hostcall_fuel(bytes);
             }
-            let cancellation = state.cancellation.as_ref();
-            if cancellation.is_some_and(CancellationToken::is_cancelled) {
-                return Err(Stop::Cancelled.into());
-            }
+            CallHook::ReturningFromHost => match store.data_mut().back_from_host() {
+                Ok(Turn::GoesOn) => {}
+                Ok(Turn::IsOver) => {
+                    return Box::pin(async {
+                        hand_back().await;
+                        Ok(())
+                    });
+                }
+                Err(stop) => return Box::pin(async move { Err(stop.into()) }),
+            },
         }
+        // Of no size, and so nothing is allocated for it.
+        Box::pin(GoesOn)
     }
-    Ok(())
+}
+
+/// The future of a crossing at which there is nothing to wait for.
+struct GoesOn;
+
+impl Future for GoesOn {
+    type Output = wasmtime::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether a guest may keep its thread.
+enum Turn {
+    GoesOn,
+    IsOver,
 }
 
 fn size(bytes: u64) -> usize {

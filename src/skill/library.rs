@@ -1,24 +1,39 @@
 //! The library of installed skills: a folder, with one folder in it for each version of each skill.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::description::Description;
 use super::digest::{Digest, SkillRef};
+use super::files::SkillFiles;
 use super::package::{Package, PackageError};
 use super::replace;
 
+/// The largest description that is read, in bytes: more than one of a skill that was installed has.
+const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
+
 /// A folder of installed skills, several versions side by side: `NAME@VERSION/skill.wasm`, with
-/// `skill.toml` and `SKILL.md` where the skill has them, and `installed.json`.
+/// `skill.toml` and `SKILL.md` with its files where the skill has them, `installed.json`, and
+/// `description.json`, which is what the skill answered when it was asked what it is.
 ///
 /// Skills are written aside and renamed into place, so that a reader sees one whole or not at all.
 #[derive(Debug, Clone)]
 pub struct Library {
     folder: PathBuf,
+}
+
+/// What tells one state of the library from another, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    folder: (u64, u64),
+    /// When something in it last got its name, or lost it.
+    pub changed: SystemTime,
 }
 
 /// One installed skill: the contents of its `installed.json`.
@@ -182,9 +197,17 @@ impl Library {
         if let Some(text) = &package.document_text {
             write("SKILL.md", text.as_bytes())?;
         }
+        if package.document_text.is_some()
+            && let Some(folder) = package.path.as_deref().filter(|path| path.is_dir())
+        {
+            copy_files(folder, aside.path()).map_err(doing("cannot copy the files of", folder))?;
+        }
         let record = serde_json::to_vec_pretty(&installed)
             .map_err(|error| doing("cannot write", &target)(error.into()))?;
         write("installed.json", &record)?;
+        let said = serde_json::to_vec(description)
+            .map_err(|error| doing("cannot write", &target)(error.into()))?;
+        write("description.json", &said)?;
         if target.exists() {
             replace::replace(aside, &target).map_err(doing("cannot replace", &target))?;
         } else {
@@ -300,10 +323,7 @@ impl Library {
         max_component_bytes: u64,
     ) -> Result<Package, LibraryError> {
         let installed = self.find(reference)?;
-        let path = self
-            .folder
-            .join(format!("{}@{}", installed.name, installed.version));
-        let path = replace::place(path);
+        let path = self.place(&installed);
         let package = Package::read(&path, max_component_bytes)?;
         if package.digest != installed.digest {
             return Err(LibraryError::Changed {
@@ -313,6 +333,49 @@ impl Library {
             });
         }
         Ok(package)
+    }
+
+    /// What an installed skill said of itself when it was installed, without reading its component.
+    /// `None` where that was not kept, or belongs to another.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn description(&self, installed: &Installed) -> Result<Option<Description>, LibraryError> {
+        let path = self.place(installed).join("description.json");
+        let mut text = Vec::new();
+        let read = fs::File::open(&path)
+            .and_then(|file| file.take(MAX_DESCRIPTION_BYTES).read_to_end(&mut text));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(doing("cannot read", &path))?,
+        };
+        let description: Description = serde_json::from_slice(&text)
+            .map_err(|error| doing("cannot understand", &path)(error.into()))?;
+        let its_own = description.name == installed.name
+            && description.version == installed.version
+            && description
+                .tools
+                .iter()
+                .map(|tool| &tool.name)
+                .eq(&installed.tools);
+        Ok(its_own.then_some(description))
+    }
+
+    /// The folder of an installed skill: `skill.wasm`, and `skill.toml` and `SKILL.md` where it has
+    /// them. It may be gone, or be another's, as soon as it is known.
+    pub fn place(&self, installed: &Installed) -> PathBuf {
+        let name = format!("{}@{}", installed.name, installed.version);
+        replace::place(self.folder.join(name))
+    }
+
+    /// What the folder looks like. As long as that stays the same, nothing was installed, replaced
+    /// or removed, unless that happened within the same moment of the file system's clock.
+    pub(crate) fn look(&self) -> Option<Look> {
+        let folder = fs::metadata(&self.folder).ok()?;
+        Some(Look {
+            folder: (folder.dev(), folder.ino()),
+            changed: folder.modified().ok()?,
+        })
     }
 
     /// Removes an installed skill. Of several versions, one must be named.
@@ -370,6 +433,22 @@ impl Library {
     }
 }
 
+/// Copies what belongs to a `SKILL.md`.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    let files = SkillFiles::open(from)?;
+    for file in files.list()? {
+        let target = to.join(&file.path);
+        if file.path == "SKILL.md" {
+            continue;
+        }
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(target, files.read(&file.path)?)?;
+    }
+    Ok(())
+}
+
 fn matches(reference: &SkillRef, skill: &Installed) -> bool {
     match reference {
         SkillRef::Digest(digest) => skill.digest == *digest,
@@ -383,167 +462,4 @@ fn matches(reference: &SkillRef, skill: &Installed) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::skill::{Annotations, Tool};
-
-    fn description(version: &str) -> Description {
-        Description {
-            name: "words".into(),
-            version: version.into(),
-            description: "Counts.".into(),
-            tools: vec![Tool {
-                name: "count".into(),
-                title: None,
-                description: String::new(),
-                input_schema: serde_json::json!({}),
-                output_schema: None,
-                annotations: Annotations::resolve(None, None, None, None),
-                marked_destructive: false,
-            }],
-        }
-    }
-
-    fn package(bytes: &str) -> Package {
-        Package::from_parts(bytes.as_bytes(), Some("[limits]\nfuel = 1".into()), None).unwrap()
-    }
-
-    #[test]
-    fn many_replace_one_another_at_once_and_one_of_them_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        // As if a process had been killed half way.
-        let left = folder.path().join(".installing-x");
-        fs::create_dir(&left).unwrap();
-        fs::write(left.join("skill.wasm"), "").unwrap();
-        let library = Library::new(folder.path());
-        std::thread::scope(|scope| {
-            for number in 0..8 {
-                let library = &library;
-                scope.spawn(move || {
-                    let package = package(&format!("component {number}"));
-                    for _ in 0..20 {
-                        library
-                            .install(&package, &description("1.0.0"), true)
-                            .unwrap();
-                        assert_eq!(library.list().unwrap().len(), 1);
-                    }
-                });
-            }
-        });
-        assert!(library.read(&"words".parse().unwrap(), 1 << 20).is_ok());
-        let names = fs::read_dir(folder.path()).unwrap();
-        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "the skill and the lock: {names:?}");
-    }
-
-    #[test]
-    fn versions_stand_side_by_side_and_the_newest_is_meant() {
-        let folder = tempfile::tempdir().unwrap();
-        let library = Library::new(folder.path().join("skills"));
-        assert_eq!(library.list().unwrap(), []);
-        for version in ["1.9.0", "1.10.0"] {
-            library
-                .install(&package(version), &description(version), false)
-                .unwrap();
-        }
-        let found = library.find(&"words".into()).unwrap();
-        assert_eq!(found.version, "1.10.0");
-        assert_eq!(
-            library.read(&"words@1.9.0".into(), 100).unwrap().digest,
-            package("1.9.0").digest
-        );
-        assert_eq!(library.find(&found.digest.into()).unwrap(), found);
-        assert!(matches!(
-            library.remove(&"words".into()),
-            Err(LibraryError::Ambiguous { .. })
-        ));
-        library.remove(&"words@1.10.0".into()).unwrap();
-        assert_eq!(library.find(&"words".into()).unwrap().version, "1.9.0");
-        let left: Vec<_> = fs::read_dir(folder.path().join("skills"))
-            .unwrap()
-            .collect();
-        assert_eq!(
-            left.len(),
-            2,
-            "nothing but the lock is left behind: {left:?}"
-        );
-    }
-
-    #[test]
-    fn another_skill_under_the_same_version_needs_to_be_told_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let library = Library::new(folder.path());
-        library
-            .install(&package("one"), &description("1.0.0"), false)
-            .unwrap();
-        library
-            .install(&package("one"), &description("1.0.0"), false)
-            .unwrap();
-        assert!(matches!(
-            library.install(&package("two"), &description("1.0.0"), false),
-            Err(LibraryError::Occupied { .. })
-        ));
-        library
-            .install(&package("two"), &description("1.0.0"), true)
-            .unwrap();
-        assert_eq!(
-            library.find(&"words".into()).unwrap().digest,
-            package("two").digest
-        );
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    /// On a file system without the exchange of two folders, whoever replaces one may be killed
-    /// between the two steps.
-    #[test]
-    fn a_version_whose_replacement_was_broken_off_is_still_installed() {
-        let folder = tempfile::tempdir().unwrap();
-        let library = Library::new(folder.path());
-        let install = |bytes: &str, replace| {
-            library
-                .install(&package(bytes), &description("1.0.0"), replace)
-                .unwrap()
-        };
-        let old = install("one", false);
-        let path = |name: &str| folder.path().join(name);
-        fs::rename(path("words@1.0.0"), path(".replaced-words@1.0.0")).unwrap();
-        assert_eq!(library.list().unwrap(), std::slice::from_ref(&old));
-        let read = library.read(&"words@1.0.0".into(), 100).unwrap();
-        assert_eq!(read.digest, old.digest);
-        let new = install("two", true);
-        assert_eq!(library.list().unwrap(), [new]);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn a_change_on_disk_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let library = Library::new(folder.path());
-        library
-            .install(&package("one"), &description("1.0.0"), false)
-            .unwrap();
-        fs::write(
-            folder.path().join("words@1.0.0/skill.toml"),
-            "[limits]\nfuel = 2",
-        )
-        .unwrap();
-        assert!(matches!(
-            library.read(&"words".into(), 100),
-            Err(LibraryError::Changed { .. })
-        ));
-    }
-
-    #[test]
-    fn a_misspelt_name_is_answered_with_what_comes_close() {
-        let folder = tempfile::tempdir().unwrap();
-        let library = Library::new(folder.path());
-        library
-            .install(&package("one"), &description("1.0.0"), false)
-            .unwrap();
-        let error = library.find(&"wrods".into()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no skill `wrods` is installed (there is words@1.0.0)"
-        );
-    }
-}
+mod tests;

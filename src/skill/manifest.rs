@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{
-    ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SocketGrant, check_name,
+    ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SecretGrant, SocketGrant,
+    check_name,
 };
 use crate::limits::LimitOverrides;
 use crate::text::{meant, printable, shortened};
@@ -62,6 +63,7 @@ struct RawGrants {
     scratch: bool,
     http: Vec<HttpGrant>,
     sockets: Vec<SocketGrant>,
+    secrets: Vec<SecretGrant>,
     environment: Vec<String>,
 }
 
@@ -83,6 +85,7 @@ impl std::str::FromStr for Manifest {
                 scratch: raw.grants.scratch,
                 http: raw.grants.http,
                 sockets: raw.grants.sockets,
+                secrets: raw.grants.secrets,
                 environment: raw.grants.environment,
                 config: raw.config,
             },
@@ -98,12 +101,14 @@ fn check(raw: &Raw) -> Result<(), String> {
         scratch: _,
         http,
         sockets,
+        secrets,
         environment,
     } = &raw.grants;
     for (what, count) in [
         ("grants.directories", directories.len()),
         ("grants.http", http.len()),
         ("grants.sockets", sockets.len()),
+        ("grants.secrets", secrets.len()),
         ("grants.environment", environment.len()),
         ("config", raw.config.len()),
     ] {

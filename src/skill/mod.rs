@@ -4,20 +4,25 @@
 mod description;
 mod digest;
 mod document;
+mod files;
 mod library;
 mod manifest;
 mod package;
+mod packages;
 mod replace;
 mod schema;
 
 pub use description::{Annotations, Description, DescriptionError, Tool};
 pub use digest::{Digest, ParseDigestError, ParseSkillRefError, SkillRef};
 pub use document::{Document, DocumentError};
+pub use files::{MAX_FILES, MAX_FILES_BYTES, SkillFile, SkillFiles};
 pub use library::{Installed, Library, LibraryError};
 pub use manifest::{Manifest, ManifestError};
 pub use package::{Package, PackageError};
+pub use packages::Packages;
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::ToolSchemas;
 pub(crate) use digest::is_name;
+pub(crate) use library::Look;
 pub(crate) use schema::{MAX_DEPTH, depth};

@@ -1,7 +1,7 @@
 //! A skill on disk: a lone component, or a folder with a component, `skill.toml` and `SKILL.md`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -221,8 +221,8 @@ fn component_in(folder: &Path) -> Result<PathBuf, PackageError> {
     })
 }
 
-/// Reads a regular file of at most `allowed` bytes, whatever its metadata promise.
-fn read_bounded(path: &Path, allowed: u64) -> Result<Vec<u8>, PackageError> {
+/// Reads a regular file of at most `allowed` bytes, to where it is to stay.
+fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     // Asked before it is opened: opening a FIFO would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
     if !metadata.is_file() {
@@ -238,28 +238,28 @@ fn read_bounded(path: &Path, allowed: u64) -> Result<Vec<u8>, PackageError> {
     if metadata.len() > allowed {
         return Err(too_large(metadata.len()));
     }
-    let file = File::open(path).map_err(|source| io(path, source))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    file.take(allowed + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| io(path, source))?;
-    if bytes.len() as u64 > allowed {
-        return Err(too_large(bytes.len() as u64));
+    let mut file = File::open(path).map_err(|source| io(path, source))?;
+    let length = usize::try_from(metadata.len()).map_err(|_| too_large(metadata.len()))?;
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+    // Nobody else has it yet.
+    let place = Arc::get_mut(&mut bytes).unwrap_or_default();
+    let read = file.read_exact(place).and_then(|()| file.read(&mut [0]));
+    let changed = || io(path, std::io::Error::other("it changed while it was read"));
+    match read {
+        Ok(0) => Ok(bytes),
+        Ok(_) => Err(changed()),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(changed()),
+        Err(source) => Err(io(path, source)),
     }
-    Ok(bytes)
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, PackageError> {
     match read_bounded(path, MAX_TEXT_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
-            io(
-                path,
-                std::io::Error::new(std::io::ErrorKind::InvalidData, error),
-            )
-        }),
-        Err(PackageError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(None)
-        }
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(error) => Err(io(path, std::io::Error::new(ErrorKind::InvalidData, error))),
+        },
+        Err(PackageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

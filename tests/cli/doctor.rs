@@ -144,6 +144,12 @@ exit: 0
   ✓ concurrency          one more than may run         its turn
   ✓ rates                one more than may start       the rate
   ✓ breaker              a skill that always fails     its circuit
+  ✓ approval             running without one           rejected, and asked
+  ✓ approval             one for another input         rejected, and asked
+  ✓ approval             using one twice               rejected, and asked
+  ✓ audit                changing a line               told: changed
+  ✓ audit                taking a line out             told: missing
+  ✓ audit                cutting the end off           told: cut
 
     this machine         which matters for             found
   [SEEN] clock

@@ -1,6 +1,9 @@
 //! What the tests share: places to run the command in, skills to run, and a way to look at what it
 //! says.
 
+#[path = "../integration/guest.rs"]
+mod guest;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::FromRawFd;
@@ -143,6 +146,46 @@ impl Place {
             .output()
             .expect("the command starts");
         self.said(&output)
+    }
+
+    /// Runs the command at a terminal, at which somebody types an answer: what the command says, and
+    /// what the person sees.
+    pub fn at_terminal<const N: usize>(&self, args: [&str; N], answer: &str) -> (String, String) {
+        use std::io::Read as _;
+        let (person, terminal) = terminal();
+        let mut typing = person.try_clone().expect("a file can be had twice");
+        let mut child = self
+            .command(args)
+            .env("NO_COLOR", "1")
+            .stdin(terminal.try_clone().expect("a file can be had twice"))
+            .stderr(terminal)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        typing
+            .write_all(answer.as_bytes())
+            .expect("a terminal takes what is typed");
+        let watching = std::thread::spawn(move || {
+            let (mut person, mut seen) = (person, Vec::new());
+            let mut part = [0; 1_024];
+            // Once the command is gone, reading fails.
+            while let Ok(read @ 1..) = person.read(&mut part) {
+                seen.extend_from_slice(&part[..read]);
+            }
+            seen
+        });
+        let mut stdout = Vec::new();
+        let mut pipe = child.stdout.take().expect("it is piped");
+        pipe.read_to_end(&mut stdout).expect("it can be read");
+        let status = child.wait().expect("it ends");
+        let seen = watching.join().expect("it does not panic");
+        let output = Output {
+            status,
+            stdout,
+            stderr: Vec::new(),
+        };
+        let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
+        (self.said(&output), self.steady(&seen))
     }
 
     /// The text of a file, with what varies replaced.
@@ -295,15 +338,15 @@ fn built(workspace: &str, package: &str) -> PathBuf {
     // The integration tests build to the same folder.
     let lock = File::create(target.join(".build-lock")).expect("a file can be made");
     lock.lock().expect("a file can be locked");
-    let output = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args(["build", "--release", "--target", "wasm32-wasip2"])
         .args(["--package", package])
         .current_dir(root().join(workspace))
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .output()
-        .expect("cargo can be started");
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = guest::build(command);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

@@ -36,8 +36,11 @@ Commands:
   list         List the installed skills, the highest version of each first
   remove       Remove an installed skill
   policy       Show and change what skills are granted for good
+  approvals    See what waits for an approval, and answer
+  audit        Show what was executed, approved and granted, and verify that the record is whole
   jobs         Submit jobs, and see what becomes of them
   worker       Do what is in the queue
+  mcp          Offer skills to an agent, over the Model Context Protocol (MCP)
   schedules    Submit jobs again and again, by cron expressions
   queues       Pause and bound queues, tenants and skills, over all workers
   doctor       Show that the sandbox holds on this machine, with hostile guests
@@ -177,6 +180,9 @@ Limits:
           
           The names are those of `limits` in the output of --json, such as `table_elements`,
           `attachment_bytes` or `handles`. Sizes and times may have a unit.
+
+      --tenant <NAME>
+          On whose behalf it runs: whose ceilings and rates the policy has hold for it
 
 Grants:
       --dir <HOST[:GUEST][:ro|rw]>

@@ -24,6 +24,7 @@ mod dry_run;
 mod grants;
 mod network;
 mod policy;
+mod secrets;
 
 mod find;
 mod inspect;
@@ -36,6 +37,8 @@ mod hostile;
 mod interrupt;
 mod terminal;
 
+mod approvals;
+mod audit;
 mod jobs;
 mod queues;
 mod worker;

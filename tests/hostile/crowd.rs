@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
 use crate::harness::{
-    LATE, Record, builder, cause, check_undisturbed, execute, load, output, request,
+    LATE, Record, builder, cause, check_undisturbed, execute, load, network_path, output, request,
 };
 use crate::measure::{alone, check_leaves_nothing_but};
 
@@ -27,28 +27,57 @@ fn a_hundred_guests_that_keep_the_host_busy() {
     crowd("wait_for_ever");
 }
 
-/// One on each thread of the runtime, whose calls keep the host busy for long and take hardly any
+/// On the only thread of the runtime, with calls that keep the host busy for long and take hardly any
 /// fuel: they hand the thread on in between.
 #[test]
 fn guests_whose_calls_take_long() {
-    let _alone = alone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let host = builder().concurrency(2).build().unwrap();
     let skill = Handmade {
         execute: "(loop $again
             (call $log (i32.const 2) (i32.const 0) (i32.const 4194304)) (br $again)) unreachable"
             .into(),
         ..Handmade::that_calls()
     };
-    runtime.block_on(async {
-        let skill = load(&host, &skill).await;
+    hand_the_thread_on(async |host| {
+        let skill = load(host, &skill).await;
         let logs = ExecutionRequest::new(skill.digest(), json!({}));
-        let draws = request(&host, "random_for_ever", json!({"bytes": 1 << 20})).await;
-        for request in [logs, draws] {
+        let draws = request(host, "random_for_ever", json!({"bytes": 1 << 20})).await;
+        vec![logs, draws]
+    });
+}
+
+/// The same with calls that each take the host less than a millisecond, and with header fields, of
+/// which one call can bring very many.
+#[test]
+fn guests_whose_calls_are_many() {
+    hand_the_thread_on(async |host| {
+        let skill = host.load(network_path()).await.expect("it loads");
+        let calls = |function: &str, count: u32| {
+            ExecutionRequest::new(skill.digest(), json!({"to": function, "count": count}))
+                .tool("fields_for_ever")
+        };
+        vec![
+            calls("append", 4_000_000),
+            calls("clone", 0),
+            calls("entries", 0),
+            calls("from-list", 80_000),
+            calls("has", 4_000_000),
+            calls("set", 2_000),
+            request(host, "now_for_ever", json!({})).await,
+        ]
+    });
+}
+
+fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>) {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let host = builder().concurrency(2).build().unwrap();
+    runtime.block_on(async {
+        for request in attacks(&host).await {
             check_undisturbed(&host).await;
+            let input = request.input.clone();
             let request = request.limits(LimitOverrides {
                 wall_time: Some(Duration::from_millis(1500)),
                 ..NONE
@@ -64,9 +93,9 @@ fn guests_whose_calls_take_long() {
             for _ in 0..20 {
                 check_undisturbed(&host).await;
             }
-            assert!(!hostile.is_finished(), "the thread was its own until then");
+            assert!(!hostile.is_finished(), "the thread was its own: {input}");
             let result = hostile.await.unwrap().unwrap();
-            assert!(matches!(cause(&result), Cause::Timeout { .. }));
+            assert!(matches!(cause(&result), Cause::Timeout { .. }), "{input}");
         }
     });
 }

@@ -69,6 +69,44 @@ fn in_names_of_functions() {
     }
 }
 
+/// Names of functions that compilers shorten: each parameter is a pair of the one before, twice, so
+/// that written out the name would be longer than any memory. It must not be, whatever stops the guest.
+#[test]
+fn in_names_that_stand_for_longer_ones() {
+    let _alone = alone();
+    let pairs: String = (0..60)
+        .map(|before| match before {
+            0 => "S_IS0_S0_E".to_owned(),
+            _ => format!("S_IS{0}_S{0}_E", base_36(before)),
+        })
+        .collect();
+    let name = format!("_Z1fSt4pairIiiE{pairs}");
+    for (does, end) in [
+        ("unreachable", End::Trap("unreachable_code_reached")),
+        // A handle that it does not have.
+        (
+            "(call $drop (i32.const 77))",
+            End::Trap("contract_violation"),
+        ),
+    ] {
+        let skill = Handmade {
+            fields: format!("(func $\"{name}\" {does})"),
+            execute: format!("(call $\"{name}\") i32.const $answer"),
+            ..Handmade::that_calls()
+        };
+        Attack::by(skill).ends_with(end);
+    }
+}
+
+fn base_36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    while number > 0 {
+        digits.extend(char::from_digit(number % 36, 36));
+        number /= 36;
+    }
+    digits.iter().rev().collect::<String>().to_uppercase()
+}
+
 /// The messages about an output that does not fit show it.
 #[test]
 fn in_an_output_that_does_not_fit() {

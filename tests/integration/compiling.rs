@@ -83,3 +83,44 @@ async fn a_child_that_is_none_is_an_error() {
         );
     }
 }
+
+/// Nobody waits for it any more: it is killed, and not left to its limits.
+#[tokio::test]
+async fn a_child_goes_with_the_load_that_started_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!("echo $$ > '{}'; exec sleep 600", file.display());
+    let host = Host::builder()
+        .concurrency(2)
+        .compile(CompileSettings {
+            isolation: isolation("/bin/sh".into(), &["-c", &script], 1 << 30, MINUTE),
+            ..CompileSettings::default()
+        })
+        .build()
+        .unwrap();
+    let started = until(|| {
+        let text = std::fs::read_to_string(&file).ok()?;
+        text.trim_end().parse::<u32>().ok()
+    });
+    let process = tokio::select! {
+        loaded = host.load(behaviours_path()) => panic!("{loaded:?}"),
+        process = started => process,
+    };
+    let process = std::path::PathBuf::from(format!("/proc/{process}"));
+    until(|| (!process.exists()).then_some(())).await;
+}
+
+/// What is there after a while.
+async fn until<T>(look: impl Fn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look() {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(MINUTE / 2, looking)
+        .await
+        .expect("it happens in time")
+}

@@ -17,6 +17,8 @@ mod life;
 mod results;
 mod schemas;
 
+mod approval;
+mod audit;
 mod directories;
 mod grants;
 mod guards;
@@ -28,6 +30,8 @@ mod cache;
 mod child;
 mod compiling;
 mod loading;
+
+mod installed;
 
 mod doctor;
 

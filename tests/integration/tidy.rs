@@ -99,8 +99,10 @@ fn only_egress_opens_outgoing_connections() {
 }
 
 #[test]
-fn only_the_stores_of_the_queue_know_sql() {
-    let store = |path: &str| path.starts_with("queue/store/");
+fn only_stores_know_sql() {
+    // The index that searches tools is in memory, and nobody else's.
+    let index = "serve/mcp/search.rs";
+    let store = |path: &str| path.starts_with("queue/store/") || path == index;
     check_only(
         &[
             "rusqlite",
@@ -128,7 +130,21 @@ fn the_queue_does_not_know_what_executes() {
         |path| path.starts_with("queue/"),
     );
     check_never(&["crate::queue", "skillhost::queue"], |path| {
-        !path.starts_with("queue/") && !path.starts_with("cli/") && path != "lib.rs"
+        !["queue/", "serve/", "cli/"]
+            .iter()
+            .any(|may| path.starts_with(may))
+            && path != "lib.rs"
+    });
+}
+
+#[test]
+fn only_doors_know_what_they_speak() {
+    check_only(&["rmcp"], |path| path.starts_with("serve/mcp/"));
+    check_never(&["crate::serve", "skillhost::serve"], |path| {
+        !path.starts_with("serve/") && !path.starts_with("cli/") && path != "lib.rs"
+    });
+    check_never(&["crate::sandbox", "crate::cli"], |path| {
+        path.starts_with("serve/")
     });
 }
 

@@ -310,3 +310,27 @@ async fn full(folder: &Path) {
         .expect("it answers");
     assert_eq!(verdict, "ok");
 }
+
+/// As the release before approvals left it.
+#[tokio::test]
+async fn a_file_of_an_older_release_is_brought_up_to_date() {
+    use skillhost::policy::{ApprovalFilter, Approvals as _};
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.db");
+    let id = filled(&path).await;
+    let database = rusqlite::Connection::open(&path).expect("it can be opened");
+    database
+        .execute_batch("DROP TABLE approvals; PRAGMA user_version = 1;")
+        .expect("it can be written");
+    drop(database);
+    let queue = Queue::open(&path).expect("it can be brought up to date");
+    assert_eq!(queue.job(id).await.unwrap().status, JobStatus::Pending);
+    let filter = ApprovalFilter::default();
+    assert_eq!(queue.approvals(&filter).await.expect("it can be read"), []);
+    drop(queue);
+    let database = rusqlite::Connection::open(&path).expect("it can be opened");
+    let version: i64 = database
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .expect("it can be read");
+    assert_eq!(version, 2);
+}

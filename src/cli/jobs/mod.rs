@@ -29,7 +29,8 @@ use super::database::DatabaseArgs;
 use super::exit::Exit;
 pub use asked::JobArgs;
 pub use id::short;
-pub use moment::written;
+pub use list::what;
+pub use moment::{Moment, distance, moment, written};
 pub use submit::prepared;
 
 const EXAMPLES: &str = "\

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 use skillhost::parse_duration;
 use skillhost::queue::Keep;
+use skillhost::skill::Packages;
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
@@ -13,7 +14,6 @@ use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
-use crate::cli::packages::Packages;
 use crate::cli::units::counted;
 
 const EXAMPLES: &str = "\

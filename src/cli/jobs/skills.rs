@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use skillhost::policy::MemoryApprovals;
 use skillhost::queue::{Due, NewJob};
-use skillhost::skill::{Package, SkillRef};
+use skillhost::skill::{Package, Packages, SkillRef};
 use skillhost::{Execute, ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
+use crate::cli::explain;
 use crate::cli::grants::Typed;
 use crate::cli::guards;
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
-use crate::cli::packages::Packages;
 use crate::cli::run::Asked;
 
 /// Loads the skills of jobs, and checks jobs against them.
@@ -59,6 +60,9 @@ impl<'s> Skills<'s> {
         let guarded = guards::around(
             Arc::new(host.host.clone()),
             host.host.current_policy().clone(),
+            // Nobody is asked: it is only said whether a job would be admitted.
+            Arc::new(MemoryApprovals::default()),
+            None,
             session,
         )?;
         Ok(Skills {
@@ -162,7 +166,8 @@ impl<'s> Skills<'s> {
                 .get(typed)
                 .and_then(|known| known.package.as_ref())
             {
-                self.packages.keep(package, SystemTime::from(until))?;
+                let kept = self.packages.keep(package, SystemTime::from(until));
+                kept.map_err(explain::library)?;
             }
         }
         Ok(())

@@ -77,6 +77,7 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         say("not confirmed");
         return Ok(Exit::Rejected);
     }
+    let record = super::record::Record::open(session)?;
     super::edit::edit(&file, |policy| {
         let changed = Complaint::usage("the policy was changed in the meantime")
             .hint("look at it again, and confirm then");
@@ -88,6 +89,12 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
             _ => Err(changed.into()),
         }
     })?;
+    record.change(
+        "confirm",
+        name,
+        Some(digest),
+        &super::record::names(&granted),
+    )?;
     session.console.note(format_args!(
         "{} {title} is now confirmed ({digest})",
         styled(GOOD, "✓")

@@ -54,7 +54,15 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let skill = super::load(&args.skill, session)?;
     declares(&skill, &granted)?;
     let file = session.policy_file()?;
+    let record = super::record::Record::open(session)?;
     let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
+    let names = super::record::names(&granted);
+    record.change(
+        "grant",
+        &skill.identity().name,
+        Some(skill.digest()),
+        &names,
+    )?;
     let console = session.console;
     let title = super::title(&skill);
     console.note(format_args!(

@@ -10,6 +10,7 @@ mod diff;
 mod show;
 
 mod edit;
+mod record;
 mod text;
 
 mod confirm;

@@ -34,6 +34,11 @@ impl PolicyFile {
         &self.path
     }
 
+    /// Whether it is a mistake if it is not there.
+    pub fn is_named(&self) -> bool {
+        self.named
+    }
+
     /// Reads it; `None` where there is none.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub struct RevokeArgs {
 pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let name = &args.name;
+    let record = super::record::Record::open(session)?;
     super::edit::edit(&file, |policy| {
         let Some(entry) = policy.skills.get_mut(name) else {
             return Err(super::unknown(name, policy, &file).into());
@@ -54,6 +55,11 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         }
         Ok(())
     })?;
+    let taken = match args.all {
+        true => vec!["everything".to_owned()],
+        false => args.subjects.clone(),
+    };
+    record.change("revoke", name, None, &taken)?;
     session.console.note(format_args!(
         "{} taken from {name}: {}",
         styled(GOOD, "✓"),

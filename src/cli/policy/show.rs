@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 use skillhost::grant::{Denial, Grants};
-use skillhost::policy::{Consent, SkillPolicy};
+use skillhost::policy::{ApprovalPolicy, AuditPolicy, Consent, SkillPolicy};
 use skillhost::skill::Installed;
 use skillhost::text::printable;
 use skillhost::{Policy, SkillIdentity};
@@ -17,7 +17,7 @@ use crate::cli::console::{BOLD, DIM, GOOD, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::locate::SKILL_HELP;
 use crate::cli::table::Table;
-use crate::cli::{Session, explain, grants};
+use crate::cli::{Session, explain, grants, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -214,12 +214,82 @@ fn all(
             let _ = write!(out, "\n{}\n{said}", styled(BOLD, title));
         }
     }
+    for (title, said) in [("approval", approval(&policy)), ("audit", audit(&policy))] {
+        if !said.is_empty() {
+            let _ = write!(out, "\n{}\n{said}", styled(BOLD, title));
+        }
+    }
     for (name, entry) in &policy.skills {
         let versions = installed.iter().filter(|other| other.skill.name == *name);
         let _ = write!(out, "\n{}", entry_text(name, entry, versions));
     }
     print(out)?;
     Ok(Exit::Success)
+}
+
+/// The rules that ask and deny, in their order.
+fn approval(policy: &Policy) -> Table {
+    let approval = &policy.approval;
+    let mut table = Table::new(2);
+    if *approval == ApprovalPolicy::default() {
+        return table;
+    }
+    for (index, rule) in approval.rules.iter().enumerate() {
+        let mut named = match serde_json::to_value(rule) {
+            Ok(serde_json::Value::Object(named)) => named,
+            _ => serde_json::Map::new(),
+        };
+        named.remove("action");
+        named.remove("name");
+        let named: Vec<String> = named
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        let matches = match named.is_empty() {
+            true => "everything".to_owned(),
+            false => named.join(", "),
+        };
+        let name = rule.name.as_deref().unwrap_or_default();
+        let title = format!("{} {name}", index + 1);
+        table.row([
+            printable(title.trim_end(), false).into_owned(),
+            rule.action.as_str().to_owned(),
+            printable(&matches, false).into_owned(),
+        ]);
+    }
+    table.row([
+        "questions".to_owned(),
+        format!("{} a tenant", approval.max_pending),
+        format!(
+            "wait {}, expire after {}",
+            units::duration(approval.wait),
+            units::duration(approval.expires)
+        ),
+    ]);
+    table
+}
+
+/// What is kept of the audit, where the policy says something about it.
+fn audit(policy: &Policy) -> Table {
+    let audit = &policy.audit;
+    let mut table = Table::new(2);
+    if *audit == AuditPolicy::default() {
+        return table;
+    }
+    let mut row = |name: &str, value: String| {
+        table.row([name.to_owned(), printable(&value, false).into_owned()]);
+    };
+    row("enabled", audit.enabled.to_string());
+    row("required", audit.required.to_string());
+    if let Some(folder) = &audit.folder {
+        row("folder", folder.display().to_string());
+    }
+    row("keep", humantime::format_duration(audit.keep).to_string());
+    row(
+        "max_file_bytes",
+        skillhost::limits::display_bytes(audit.max_file_bytes),
+    );
+    table
 }
 
 fn entry_text<'a>(

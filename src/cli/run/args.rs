@@ -8,9 +8,11 @@ use serde_json::{Map, Value};
 use skillhost::text::closest;
 use skillhost::{Limits, Roots, parse_bytes, parse_duration};
 
+use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::CODES;
 use crate::cli::grants::GrantArgs;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::secrets::SourceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,12 +73,18 @@ pub struct RunArgs {
     /// Whose certificates are trusted.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// Where secrets come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// On whose behalf it runs: whose ceilings and rates the policy has hold for it
     #[arg(long, value_name = "NAME", help_heading = "Limits")]
     pub tenant: Option<String>,
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,
+    /// Where approvals are kept.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]

@@ -7,13 +7,14 @@ mod backtrace;
 mod dry_run;
 mod input;
 mod plan;
+mod prompt;
 mod report;
 mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skillhost::execution::Phase;
+use skillhost::execution::{Ask, Phase};
 use skillhost::grant::{Capability, Denial, Grants};
 use skillhost::{
     Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Session;
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
@@ -34,6 +36,7 @@ use super::locate::locate;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
 use plan::Plan;
+use prompt::Prompt;
 pub use report::Report;
 pub use view::View;
 
@@ -42,7 +45,7 @@ pub use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
-    let plan = Plan::new(args)?;
+    let plan = Plan::new(args, session)?;
     plan.asked.warn_of_ceiling(session.console);
     let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
     let ended = carry_out(plan, session);
@@ -68,7 +71,9 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     command_host.host.set_policy(policy);
     let host = command_host.host.clone();
     let current = host.current_policy().clone();
-    let guarded = guards::around(Arc::new(host), current, session)?;
+    let approvals = LazyApprovals::new(&plan.database, session)?;
+    let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
+    let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?;
     let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)

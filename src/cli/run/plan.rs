@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::args::{RunArgs, TrustArgs};
 use super::asked::{Asked, read};
+use crate::cli::Session;
 use crate::cli::complaint::Complaint;
+use crate::cli::database::DatabaseArgs;
 use crate::cli::host::Settings;
 
 /// A run, ready to be carried out once the skill is there.
@@ -20,6 +22,8 @@ pub struct Plan {
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
     pub dry_run: bool,
+    /// Where approvals are kept.
+    pub database: DatabaseArgs,
     /// On whose behalf it runs.
     pub tenant: Option<String>,
     /// Whether the policy is left out.
@@ -33,10 +37,11 @@ impl Plan {
     ///
     /// # Errors
     /// What does not go together, or cannot be read.
-    pub fn new(args: RunArgs) -> anyhow::Result<Self> {
+    pub fn new(args: RunArgs, session: &Session) -> anyhow::Result<Self> {
         let asked = Asked::new(args.tool, args.request)?;
         let settings = Settings {
             stack_bytes: asked.stack_bytes,
+            secrets: args.sources.secrets(session)?,
             ..Settings::trusting(&args.trust)?
         };
         if let Some(out) = &args.out
@@ -56,6 +61,7 @@ impl Plan {
             settings,
             out: args.out,
             dry_run: args.dry_run,
+            database: args.database,
             tenant: args.tenant,
             no_policy: args.no_policy,
             json: args.json,

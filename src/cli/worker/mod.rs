@@ -1,7 +1,5 @@
 //! `skillhost worker`: does what is in the queue.
 
-mod lazy;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,21 +9,22 @@ use clap::{Args, ValueHint};
 use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
 use skillhost::queue::{CallbackSender, Done, JobStatus, Queue, Settled, Worker, WorkerError};
+use skillhost::skill::Packages;
 use skillhost::text::printable;
 use skillhost::{Execute, parse_bytes, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::approvals::LazyApprovals;
 use super::complaint::Complaint;
 use super::console::{Console, ERROR, GOOD, WARNING, styled};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
-use super::host::{CommandHost, Settings};
+use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
-use super::packages::Packages;
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::{Session, explain, guards, units};
-use lazy::{Lazy, Shared};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +79,8 @@ pub struct WorkerArgs {
     callback_secret: Option<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing but what jobs name
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -112,23 +113,18 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more.
         concurrency: u32::try_from(concurrency + 1).ok(),
         stack_bytes: args.stack,
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
-    let policy = match args.no_policy {
-        true => None,
-        false => Some(session.policy_file()?),
-    };
     let host = CommandHost::open(session, settings)?.host;
-    if let Some(file) = &policy {
-        // What is wrong with it now should be said now.
-        host.set_policy(file.read()?);
-    }
-    let places = session.places()?;
-    let packages = Packages::new(places.packages());
+    let packages = Packages::new(session.places()?.packages());
     packages.sweep();
     let current = host.current_policy().clone();
-    let lazy = Lazy::new(host, places.library(), packages, policy);
-    let guarded = guards::around(Arc::new(Shared(Arc::new(lazy))), current, session)?;
+    let skills = installed(session, host, !args.no_policy)?
+        .packages(packages)
+        .build();
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -6,6 +6,7 @@ mod directory;
 mod http;
 pub(super) mod network;
 mod reproducible;
+pub(super) mod secret;
 mod values;
 
 use super::check::{Finding, Kind};
@@ -83,6 +84,15 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("address", "a name for this machine", |ground| {
         Box::pin(http::loopback(ground))
+    }),
+    grant("secret", "a host it is not bound to", |ground| {
+        Box::pin(secret::another_host(ground))
+    }),
+    grant("secret", "answering with its value", |ground| {
+        Box::pin(secret::printed(ground))
+    }),
+    grant("secret", "granted and not declared", |ground| {
+        Box::pin(secret::undeclared(ground))
     }),
     grant("scratch", "what another run left", |ground| {
         Box::pin(reproducible::scratch(ground))

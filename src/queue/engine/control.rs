@@ -9,11 +9,12 @@ use super::super::error::QueueError;
 use super::super::event::JobEventKind;
 use super::super::fair::{Head, rank};
 use super::super::job::{JobStatus, Priority};
+use super::super::outcome::APPROVAL_NEEDED;
 use super::super::store::{EventRow, Flags, Rate, Result, Row, Rows, Scope, ScopeKind, Shared};
 use super::super::time::Micros;
 use super::super::transition::{Trigger, transition};
 use super::settle::{ended, place, release};
-use super::{absorb, catch_up};
+use super::{absorb, approve, catch_up};
 
 /// What is done to a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,6 +108,7 @@ async fn act_on(
         return Ok(Ok(row.status));
     }
     unplace(rows, &row).await?;
+    let asked = row.cause.as_deref() == Some(APPROVAL_NEEDED);
     let (from, kind) = (row.status, change.event);
     row.apply(change, now);
     if action == (Action::Answer { approved: true }) {
@@ -127,7 +129,16 @@ async fn act_on(
     rows.update_jobs(&changed).await?;
     release(rows, &changed, now).await?;
     absorb(rows, shared, now).await?;
-    Ok(Ok(changed[0].status))
+    let row = &changed[0];
+    match action {
+        Action::Answer { approved } => {
+            let by = note["by"].as_str().unwrap_or("somebody");
+            approve::job_answered(rows, row.id, approved, by, now).await?;
+        }
+        _ if asked && row.status.is_terminal() => approve::withdraw(rows, row.id, now).await?,
+        _ => {}
+    }
+    Ok(Ok(row.status))
 }
 
 async fn set_priority(

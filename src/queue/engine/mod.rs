@@ -4,6 +4,7 @@
 //! written nothing, so that others in the same transaction are not lost with it.
 
 mod absorb;
+pub(crate) mod approve;
 pub(crate) mod claim;
 pub(crate) mod control;
 pub(crate) mod fire;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::super::outcome::WORKER_LOST;
+use super::super::outcome::{APPROVAL_NEEDED, WORKER_LOST};
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::{Flags, Result, Row, Rows, Shared};
 use super::super::time::Micros;
@@ -41,7 +41,16 @@ pub(crate) async fn tick(rows: &mut dyn Rows, now: Micros) -> Result<Ticked> {
     }
     let overdue = rows.overdue(now, BATCH).await?;
     done.more |= overdue.len() >= BATCH;
+    let asked: Vec<Uuid> = overdue
+        .iter()
+        .filter(|row| row.cause.as_deref() == Some(APPROVAL_NEEDED))
+        .map(|row| row.id)
+        .collect();
     done.expired = expire(rows, overdue, now).await?;
+    for job in asked {
+        super::approve::withdraw(rows, job, now).await?;
+    }
+    super::approve::catch_answers(rows, BATCH, now).await?;
     Ok(done)
 }
 

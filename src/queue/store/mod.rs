@@ -23,6 +23,7 @@ use super::fair::Head;
 use super::job::{JobStatus, Kind, Priority};
 use super::operation::Operation;
 use super::time::Micros;
+use crate::policy::{ApprovalStatus, Subject};
 
 pub(crate) type Result<T> = std::result::Result<T, QueueError>;
 /// What a store answers, now or later.
@@ -328,6 +329,39 @@ pub(crate) struct PolicyRow {
     pub policy: String,
 }
 
+/// One approval; see [`Approval`](crate::policy::Approval).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApprovalRow {
+    pub id: Uuid,
+    pub subject: Subject,
+    pub status: ApprovalStatus,
+    /// Empty for none.
+    pub tenant: String,
+    pub skill: String,
+    pub job: Option<Uuid>,
+    pub asked: Micros,
+    /// Until when the status holds.
+    pub until: Micros,
+    pub once: bool,
+    pub decided: Option<Micros>,
+    pub decided_by: Option<String>,
+    /// The [`Wanted`](crate::policy::Wanted), as JSON.
+    pub wanted: String,
+}
+
+/// Which approvals to list. All that are named must hold.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApprovalQuery {
+    /// One of these, as they are now; any where empty.
+    pub status: Vec<ApprovalStatus>,
+    pub tenant: Option<String>,
+    pub skill: Option<String>,
+    pub job: Option<Uuid>,
+    pub before: Option<Uuid>,
+    pub most: usize,
+    pub now: Micros,
+}
+
 /// What is read beside those who write, each as of one moment.
 pub(crate) trait Reads: Send + Sync {
     /// Jobs, the last submitted first: no more of them once their bodies come to [`LISTED_BYTES`].
@@ -365,6 +399,10 @@ pub(crate) trait Reads: Send + Sync {
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
     /// Every retry policy.
     fn policies(&self) -> Answer<'_, Vec<PolicyRow>>;
+    /// Approvals, the last asked for first.
+    fn approvals<'a>(&'a self, query: &'a ApprovalQuery) -> Answer<'a, Vec<ApprovalRow>>;
+    /// One approval.
+    fn approval(&self, id: Uuid) -> Answer<'_, Option<ApprovalRow>>;
 }
 
 /// Where a queue is kept.
@@ -448,6 +486,18 @@ pub(crate) trait Rows: Send {
     fn remove_later<'a>(&'a mut self, places: &'a [(Micros, i64)]) -> Answer<'a, ()>;
     /// Takes those that are due.
     fn take_due(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Place>>;
+
+    fn approval(&mut self, id: Uuid) -> Answer<'_, Option<ApprovalRow>>;
+    fn approvals_on<'a>(&'a mut self, subject: &'a Subject) -> Answer<'a, Vec<ApprovalRow>>;
+    fn approvals_of_job(&mut self, job: Uuid) -> Answer<'_, Vec<ApprovalRow>>;
+    /// Adds an approval, or replaces it.
+    fn put_approval<'a>(&'a mut self, row: &'a ApprovalRow) -> Answer<'a, ()>;
+    /// How many questions are open for a tenant.
+    fn pending_approvals<'a>(&'a mut self, tenant: &'a str, now: Micros) -> Answer<'a, i64>;
+    /// Jobs that are paused for an approval, although there was an answer; and whether it was yes.
+    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>>;
+    /// Removes approvals whose status held until before then; gives how many.
+    fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
 
     fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>>;
     /// Finds or makes a scope.

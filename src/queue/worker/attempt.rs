@@ -211,7 +211,8 @@ impl Bench {
         let control = Control::default()
             .cancellation(token.clone())
             .observer(self.observer(at, granted.clone()))
-            .approved(at.approved);
+            .approved(at.approved)
+            .job(job.id);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
         if at.to_mark {

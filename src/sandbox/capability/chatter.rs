@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::execution::{Event, Level, Observer, Progress};
 use crate::limits::Limits;
 use crate::sandbox::contract::bindings::skillhost::skill::{logging, progress, tokens};
-use crate::sandbox::interrupt::hand_back;
 use crate::sandbox::state::State;
+use crate::secret::Held;
 use crate::usage::Tokens;
 
 /// What each record counts for beside its text, so that empty ones are not free.
@@ -23,6 +23,8 @@ pub(in crate::sandbox) struct Chatter {
     log: Budget,
     progress: Budget,
     tokens: Tokens,
+    /// What must not be passed on, where there is anything.
+    secrets: Option<Arc<Held>>,
 }
 
 /// The observers of one execution.
@@ -94,7 +96,21 @@ impl Chatter {
             log: Budget::new(limits.log_bytes),
             progress: Budget::new(limits.progress_bytes),
             tokens: Tokens::default(),
+            secrets: None,
         }
+    }
+
+    /// Takes these secrets out of what is passed on.
+    pub fn scrub(&mut self, secrets: &Arc<Held>) {
+        self.secrets = Some(Arc::clone(secrets));
+    }
+
+    /// A text as it may be passed on.
+    fn clean(&self, mut text: String) -> String {
+        if let Some(secrets) = &self.secrets {
+            secrets.scrubber.text(&mut text);
+        }
+        text
     }
 
     /// Nobody listens.
@@ -107,6 +123,7 @@ impl Chatter {
             log: Budget::new(0),
             progress: Budget::new(0),
             tokens: Tokens::default(),
+            secrets: None,
         }
     }
 
@@ -132,8 +149,7 @@ impl Chatter {
 }
 
 impl logging::Host for State {
-    async fn log(&mut self, level: logging::Level, message: String) {
-        hand_back(message.len()).await;
+    fn log(&mut self, level: logging::Level, message: String) {
         let chatter = &mut self.chatter;
         if !chatter.log.spend(message.len()) {
             return;
@@ -147,15 +163,14 @@ impl logging::Host for State {
         };
         chatter.listeners.pass_on(&Event::Log {
             level,
-            message: Cow::Owned(message),
+            message: Cow::Owned(chatter.clean(message)),
         });
     }
 }
 
 impl progress::Host for State {
-    async fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
+    fn report(&mut self, percent: Option<f64>, step: String, details: Option<String>) {
         let bytes = step.len() + details.as_ref().map_or(0, String::len);
-        hand_back(bytes).await;
         let chatter = &mut self.chatter;
         if !chatter.progress.spend(bytes) {
             return;
@@ -166,8 +181,8 @@ impl progress::Host for State {
             .map(|p| p.clamp(0.0, 100.0));
         chatter.listeners.pass_on(&Event::Progress(Progress {
             percent,
-            step: Cow::Owned(step),
-            details: details.map(Cow::Owned),
+            step: Cow::Owned(chatter.clean(step)),
+            details: details.map(|details| Cow::Owned(chatter.clean(details))),
         }));
     }
 }

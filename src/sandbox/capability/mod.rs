@@ -7,7 +7,6 @@ mod deadline;
 mod directory;
 mod http;
 mod network;
-mod random;
 mod refusals;
 mod reproducible;
 mod sockets;
@@ -26,6 +25,7 @@ use crate::egress::Egress;
 use crate::execution::HostError;
 use crate::grant::{Clock, Denial, Grants};
 use crate::limits::Limits;
+use crate::secret::{Held, Wanted};
 
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::ScratchRoot;
@@ -39,7 +39,6 @@ pub(super) use refusals::{LateRefusals, Refusals};
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     directory::link(linker)?;
-    random::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
     super::contract::bindings::wasi::config::store::add_to_linker::<State, Own>(
@@ -115,13 +114,22 @@ impl Capabilities {
     }
 
     /// Exactly what is granted, but for directories.
-    pub fn grant(&mut self, grants: &Grants, limits: &Limits, backing: &Backing) {
+    pub fn grant(
+        &mut self,
+        grants: &Grants,
+        limits: &Limits,
+        backing: &Backing,
+        secrets: Option<&Arc<Held>>,
+    ) {
         if grants.is_empty() {
             return;
         }
         self.clock = grants.clock;
         self.config.clone_from(&grants.config);
-        self.network.grant(grants, &backing.egress, limits);
+        self.network.grant(grants, &backing.egress, limits, secrets);
+        if let Some(secrets) = secrets {
+            self.chatter.scrub(secrets);
+        }
         let network = &self.network;
         self.wasi.grant(|wasi| {
             reproducible::grant(wasi, grants);
@@ -142,5 +150,22 @@ impl Capabilities {
         self.directories =
             Directories::open(grants, backing, self.network.refusals(), limits).await?;
         Ok(())
+    }
+}
+
+/// Reads the secrets that are granted, on a thread that may block. May be dropped at any point.
+pub(super) async fn secrets(
+    wanted: Vec<Wanted>,
+    backing: &Backing,
+) -> Result<Arc<Held>, NotGranted> {
+    let host = |why: String| NotGranted::Host(HostError::Internal(why));
+    let reading = backing
+        .disk
+        .spawn(move || crate::secret::read(&wanted))
+        .map_err(|error| host(error.to_string()))?;
+    match reading.await {
+        Ok(Ok(held)) => Ok(Arc::new(held)),
+        Ok(Err(denial)) => Err(NotGranted::Denied(denial)),
+        Err(_) => Err(host("the secrets could not be read".into())),
     }
 }

@@ -11,6 +11,7 @@ use crate::egress::{Egress, Meter, Rules, Traffic};
 use crate::grant::{Denial, Grants, SocketGrant};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
+use crate::secret::Held;
 
 /// The network of one execution. With nothing granted, it holds nothing.
 pub(in crate::sandbox) struct Network {
@@ -43,13 +44,26 @@ impl Network {
     }
 
     /// Exactly what is granted.
-    pub fn grant(&mut self, grants: &Grants, egress: &Arc<Egress>, limits: &Limits) {
+    pub fn grant(
+        &mut self,
+        grants: &Grants,
+        egress: &Arc<Egress>,
+        limits: &Limits,
+        secrets: Option<&Arc<Held>>,
+    ) {
+        if let Some(secrets) = secrets {
+            self.refusals().scrub(Arc::clone(secrets));
+        }
         if grants.http.is_empty() && grants.sockets.is_empty() {
             return;
         }
+        let mut rules = Rules::new(self.refusals().skill(), grants);
+        if let Some(secrets) = secrets {
+            rules = rules.with_secrets(Arc::clone(secrets), self.refusals().told());
+        }
         self.hooks.granted = Some(Arc::new(Granted {
             egress: Arc::clone(egress),
-            rules: Rules::new(self.refusals().skill(), grants),
+            rules,
             sockets: grants.sockets.clone(),
             meter: Meter::new(limits),
         }));

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Listeners;
+use crate::egress::Told;
 use crate::execution::Event;
 use crate::grant::Denial;
+use crate::secret::Held;
 
 /// The refusals of one execution that are kept, and that observers hear of. A guest may ask for
 /// the same thing, or for another, without end.
@@ -18,6 +20,8 @@ struct Collected {
     skill: String,
     listeners: Listeners,
     denials: Mutex<Vec<Denial>>,
+    /// What must not stand in them, where there is anything.
+    secrets: OnceLock<Arc<Held>>,
 }
 
 /// What it takes to collect refusals. Most executions meet none.
@@ -57,6 +61,7 @@ impl Refusals {
             skill: skill.to_owned(),
             listeners,
             denials: Mutex::default(),
+            secrets: OnceLock::new(),
         }))
     }
 
@@ -65,8 +70,30 @@ impl Refusals {
         &self.0.skill
     }
 
+    /// Takes these secrets out of what is refused from now on.
+    pub fn scrub(&self, secrets: Arc<Held>) {
+        // There is one set of them for an execution.
+        let _ = self.0.secrets.set(secrets);
+    }
+
+    /// Tells the observers of each secret that goes into a request.
+    pub fn told(&self) -> Told {
+        let listeners = self.0.listeners.clone();
+        Box::new(move |grant, target| {
+            let to = format!("{}://{}", target.scheme().as_str(), target.authority());
+            listeners.tell(&Event::SecretUsed {
+                secret: grant.name(),
+                header: grant.header(),
+                to: &to,
+            });
+        })
+    }
+
     /// Something was refused. What was refused before is not told again.
-    pub fn add(&self, denial: Denial) {
+    pub fn add(&self, mut denial: Denial) {
+        if let Some(secrets) = self.0.secrets.get() {
+            denial.scrub(&secrets.scrubber);
+        }
         {
             let mut denials = self.lock();
             if denials.len() >= MAX_REFUSALS || denials.contains(&denial) {

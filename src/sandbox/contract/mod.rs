@@ -19,14 +19,6 @@ pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "wit",
         world: "skill",
-        imports: {
-            // What a guest hands over in one of these can be large, and the guest uses hardly any
-            // fuel for it: see `interrupt::hand_back`.
-            "skillhost:skill/logging.log": async,
-            "skillhost:skill/progress.report": async,
-            "wasi:config/store.get": async,
-            "wasi:config/store.get-all": async,
-        },
         exports: { default: async },
         with: {
             "skillhost:skill/types": super::types,

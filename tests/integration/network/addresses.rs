@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
+use skillhost::{Limit, LimitOverrides};
+
 use super::servers::{Answer, Names, Server};
-use super::{check_undisturbed, fetch, host_with, http, to};
+use super::{check_undisturbed, fetch, host_with, http, run, to};
+use crate::harness::check_exhausted;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -17,7 +20,8 @@ async fn check_prohibited(answer: Answer, first: &str) {
     assert_eq!(ended.output()["error"], "address prohibited");
     assert_eq!(ended.denial().subject, first);
     assert_eq!(server.accepted(), 0);
-    assert_eq!(ended.result.usage.http_request_bytes, 0);
+    // Its questions for the name.
+    assert_eq!(ended.result.usage.http_request_bytes, 2 * (9 + 18));
     check_undisturbed(&host).await;
 }
 
@@ -119,6 +123,24 @@ async fn names_without_addresses() {
         assert!(ended.denials.is_empty());
         check_undisturbed(&host).await;
     }
+}
+
+/// What a guest asks for can carry what it knows to the servers of a name: so that has a limit.
+#[tokio::test]
+async fn asking_for_names_without_end() {
+    let names = Names::with(|_, _| Answer::NoSuchName).await;
+    let host = host_with(&names);
+    let limits = LimitOverrides {
+        http_request_bytes: Some(10 * 2 * (9 + 18)),
+        ..Default::default()
+    };
+    let input = serde_json::json!({"authority": "a.example:9", "path": "/", "count": 1000});
+    let granted = http(&["http://*.example:9"]);
+    let ended = run(&host, "many", granted, input, limits).await;
+    check_exhausted(&ended.result, Limit::HttpRequestBytes, 540);
+    assert_eq!(ended.result.usage.http_request_bytes, 540);
+    assert_eq!(names.asked("a.example"), 10);
+    check_undisturbed(&host).await;
 }
 
 #[tokio::test]

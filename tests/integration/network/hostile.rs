@@ -359,6 +359,11 @@ async fn a_bomb_of_fields() {
     check_exhausted(&ended.result, Limit::Handles, 1000);
     let ended = fields(1, 1024).await;
     check_exhausted(&ended.result, Limit::HttpFieldsBytes, 16 * KIB);
+    // More than can be kept, of which the last cannot be sent.
+    let input = json!({"to": "set", "count": 100_000});
+    let limits = LimitOverrides::default();
+    let ended = run(host(), "fields_for_ever", Grants::default(), input, limits).await;
+    check_exhausted(&ended.result, Limit::HttpFieldsBytes, 16 * KIB);
     check_undisturbed(host()).await;
 }
 

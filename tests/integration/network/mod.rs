@@ -7,6 +7,7 @@ mod addresses;
 mod circuit;
 mod fetching;
 mod hostile;
+mod secrets;
 mod secure;
 mod sockets;
 

@@ -1,6 +1,6 @@
 //! TLS: a server is who its certificate says, for whoever is trusted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
@@ -16,9 +16,10 @@ use super::servers::{Answer, Names};
 use super::{fetch, http, to};
 use crate::harness::builder;
 
-struct Secure {
-    port: u16,
-    authority: String,
+pub struct Secure {
+    pub port: u16,
+    pub authority: String,
+    heads: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -29,7 +30,7 @@ impl Drop for Secure {
 }
 
 /// A server inside TLS whose certificate is for this name, of an authority of its own.
-async fn server(name: &str) -> Secure {
+pub async fn server(name: &str) -> Secure {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -48,13 +49,19 @@ async fn server(name: &str) -> Secure {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it has one").port();
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&heads);
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 continue;
             };
             let mut buffer = [0; 4096];
-            let _ = stream.read(&mut buffer).await;
+            let read = stream.read(&mut buffer).await.unwrap_or_default();
+            heard
+                .lock()
+                .expect("nobody panics here")
+                .push(String::from_utf8_lossy(&buffer[..read]).into_owned());
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret";
             let _ = stream.write_all(answer).await;
             let _ = stream.shutdown().await;
@@ -63,7 +70,15 @@ async fn server(name: &str) -> Secure {
     Secure {
         port,
         authority: issuer.pem(),
+        heads,
         task,
+    }
+}
+
+impl Secure {
+    /// The heads of the requests that came.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("nobody panics here").clone()
     }
 }
 

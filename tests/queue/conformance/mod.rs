@@ -2,6 +2,7 @@
 //!
 //! A case is a function of a [`Place`]; `cases!` makes a test of it that runs it on each store.
 
+mod approvals;
 mod bounds;
 mod control;
 mod dead;

@@ -3,10 +3,11 @@
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row, Rows,
-    ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, ApprovalRow, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row,
+    Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::transaction::Writing;
+use crate::policy::Subject;
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::fair::Head;
 use crate::queue::job::JobStatus;
@@ -131,6 +132,34 @@ impl Rows for Writing<'_> {
 
     fn take_due(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<Place>> {
         Box::pin(self.take_due_now(now, most))
+    }
+
+    fn approval(&mut self, id: Uuid) -> Answer<'_, Option<ApprovalRow>> {
+        Box::pin(self.approval_now(id))
+    }
+
+    fn approvals_on<'a>(&'a mut self, subject: &'a Subject) -> Answer<'a, Vec<ApprovalRow>> {
+        Box::pin(self.approvals_on_now(subject))
+    }
+
+    fn approvals_of_job(&mut self, job: Uuid) -> Answer<'_, Vec<ApprovalRow>> {
+        Box::pin(self.approvals_of_job_now(job))
+    }
+
+    fn put_approval<'a>(&'a mut self, row: &'a ApprovalRow) -> Answer<'a, ()> {
+        Box::pin(self.put_approval_now(row))
+    }
+
+    fn pending_approvals<'a>(&'a mut self, tenant: &'a str, now: Micros) -> Answer<'a, i64> {
+        Box::pin(self.pending_approvals_now(tenant, now))
+    }
+
+    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>> {
+        Box::pin(self.answered_jobs_now(most))
+    }
+
+    fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(self.forget_approvals_now(before, most))
     }
 
     fn scopes<'a>(&'a mut self, ids: &'a [i64]) -> Answer<'a, Vec<Scope>> {

@@ -9,6 +9,7 @@
 //! is told as done is done, and what was done is not done twice.
 
 mod answers;
+mod approvals;
 mod clock;
 mod committer;
 mod connect;
@@ -45,8 +46,24 @@ use transaction::{Statements, Writing};
 
 /// What fills and empties.
 const TABLES: &[&str] = &[
-    "jobs", "bodies", "results", "progress", "attempts", "keys", "tags", "ready", "later", "inbox",
-    "counters", "events", "numbers", "scopes", "shares", "lanes", "workers",
+    "jobs",
+    "bodies",
+    "results",
+    "progress",
+    "attempts",
+    "keys",
+    "tags",
+    "ready",
+    "later",
+    "inbox",
+    "counters",
+    "events",
+    "numbers",
+    "scopes",
+    "shares",
+    "lanes",
+    "workers",
+    "approvals",
 ];
 
 /// A queue in a database.

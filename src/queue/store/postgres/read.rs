@@ -10,9 +10,10 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Flags, Found, LISTED_BYTES, LaneKey, PolicyRow,
-    Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
+    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
+    LISTED_BYTES, LaneKey, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
+use super::approvals;
 use super::committer::Committer;
 use super::connect::Connector;
 use super::failure::{Remedy, remedy};
@@ -514,6 +515,14 @@ impl Reads for Reader {
             let rows = self.pool.query(&sql, &[]).await?;
             rows.iter().map(schedule).collect()
         })
+    }
+
+    fn approvals<'a>(&'a self, query: &'a ApprovalQuery) -> Answer<'a, Vec<ApprovalRow>> {
+        Box::pin(approvals::list(&self.pool, query))
+    }
+
+    fn approval(&self, id: Uuid) -> Answer<'_, Option<ApprovalRow>> {
+        Box::pin(approvals::one(&self.pool, id))
     }
 
     fn policies(&self) -> Answer<'_, Vec<PolicyRow>> {

@@ -8,7 +8,10 @@ use super::connect::Connector;
 use crate::queue::error::QueueError;
 
 /// The schema, step by step. What was released never changes.
-const STEPS: &[(&str, &str)] = &[("V1__queue", include_str!("1.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("V1__queue", include_str!("1.sql")),
+    ("V2__approvals", include_str!("2.sql")),
+];
 
 /// Where refinery notes which steps were taken.
 const TABLE: &str = "migrations";

@@ -6,6 +6,7 @@
 //! file at the same time.
 
 mod answers;
+mod approvals;
 mod keeping;
 mod lines;
 mod notice;
@@ -39,7 +40,7 @@ use writer::Writer;
 const BUSY: Duration = Duration::from_secs(30);
 
 /// The schema, step by step. What was released never changes.
-const STEPS: &[&str] = &[include_str!("1.sql")];
+const STEPS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
 
 /// A queue in a file.
 pub(crate) struct SqliteStore {

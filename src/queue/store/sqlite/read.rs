@@ -8,9 +8,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{
-    Answer, AttemptRow, Body, EventRow, Filter, Flags, Found, LISTED_BYTES, LaneKey, PolicyRow,
-    Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
+    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
+    LISTED_BYTES, LaneKey, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
+use super::approvals;
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
@@ -361,6 +362,21 @@ impl Reads for Reader {
         self.read(|connection| {
             let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
             all(connection, &sql, Vec::new(), schedule)
+        })
+    }
+
+    fn approvals<'a>(&'a self, query: &'a ApprovalQuery) -> Answer<'a, Vec<ApprovalRow>> {
+        let (sql, values) = approvals::select(query);
+        self.read(move |connection| all(connection, &sql, values, approvals::approval))
+    }
+
+    fn approval(&self, id: Uuid) -> Answer<'_, Option<ApprovalRow>> {
+        self.read(move |connection| {
+            let sql = format!("SELECT {} FROM approvals WHERE id = ?1", approvals::COLUMNS);
+            let mut statement = connection.prepare_cached(&sql)?;
+            Ok(statement
+                .query_row([id.as_bytes()], approvals::approval)
+                .optional()?)
         })
     }
 

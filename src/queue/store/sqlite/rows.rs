@@ -46,7 +46,7 @@ pub(super) fn uuid(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<Uuid> {
     found.get::<_, [u8; 16]>(index).map(Uuid::from_bytes)
 }
 
-fn optional_uuid(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> {
+pub(super) fn optional_uuid(found: &SqlRow<'_>, index: usize) -> rusqlite::Result<Option<Uuid>> {
     let bytes: Option<[u8; 16]> = found.get(index)?;
     Ok(bytes.map(Uuid::from_bytes))
 }

@@ -3,12 +3,11 @@
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    HostOutgoingRequest, Method, OutgoingRequest, Scheme,
+    Fields, HeaderError, Host, HostFields, HostOutgoingRequest, Method, OutgoingRequest, Scheme,
 };
+use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 
-use crate::sandbox::interrupt::hand_back;
 use crate::sandbox::state::State;
 
 /// The version under which wasmtime-wasi-http 48 offers the interface; a test of the hostile suite
@@ -18,6 +17,10 @@ const TYPES: &str = "wasi:http/types@0.2.12";
 const MAX_TOKEN: usize = 64;
 /// The longest authority, in bytes: a name has 253, and a port 6.
 const MAX_AUTHORITY: usize = 300;
+/// The most values that a field is given at once. It could not keep more under the ceiling of
+/// [`Limits::http_fields_bytes`](crate::Limits::http_fields_bytes), which is compared only when each
+/// has been looked at.
+const MAX_VALUES: usize = 2_048;
 /// The longest path with its query, in bytes.
 const MAX_PATH: usize = 16 * 1024;
 
@@ -28,69 +31,61 @@ type Answer = (Result<(), ()>,);
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
-    types.func_wrap_async(
+    types.func_wrap(
         "[method]outgoing-request.set-method",
         |mut store: StoreContextMut<'_, State>, (request, method): (Request, Method)| {
-            Box::new(async move {
-                let length = match &method {
-                    Method::Other(text) => text.len(),
-                    _ => 0,
-                };
-                if is_over(length, MAX_TOKEN).await {
-                    return Ok((Err(()),));
-                }
-                let mut view = store.data_mut().http();
-                Ok::<Answer, _>((view.set_method(request, method)?,))
+            Ok::<Answer, _>(match &method {
+                Method::Other(text) if text.len() > MAX_TOKEN => (Err(()),),
+                _ => (store.data_mut().http().set_method(request, method)?,),
             })
         },
     )?;
-    types.func_wrap_async(
+    types.func_wrap(
         "[method]outgoing-request.set-scheme",
         |mut store: StoreContextMut<'_, State>, (request, scheme): (Request, Option<Scheme>)| {
-            Box::new(async move {
-                let length = match &scheme {
-                    Some(Scheme::Other(text)) => text.len(),
-                    _ => 0,
-                };
-                if is_over(length, MAX_TOKEN).await {
-                    return Ok((Err(()),));
-                }
-                let mut view = store.data_mut().http();
-                Ok::<Answer, _>((view.set_scheme(request, scheme)?,))
+            Ok::<Answer, _>(match &scheme {
+                Some(Scheme::Other(text)) if text.len() > MAX_TOKEN => (Err(()),),
+                _ => (store.data_mut().http().set_scheme(request, scheme)?,),
             })
         },
     )?;
-    types.func_wrap_async(
+    types.func_wrap(
         "[method]outgoing-request.set-authority",
         |mut store: StoreContextMut<'_, State>, (request, text): (Request, Option<String>)| {
-            Box::new(async move {
-                let length = text.as_ref().map_or(0, String::len);
-                if is_over(length, MAX_AUTHORITY).await {
-                    return Ok((Err(()),));
-                }
-                let mut view = store.data_mut().http();
-                Ok::<Answer, _>((view.set_authority(request, text)?,))
+            Ok::<Answer, _>(match &text {
+                Some(text) if text.len() > MAX_AUTHORITY => (Err(()),),
+                _ => (store.data_mut().http().set_authority(request, text)?,),
             })
         },
     )?;
-    types.func_wrap_async(
+    types.func_wrap(
         "[method]outgoing-request.set-path-with-query",
         |mut store: StoreContextMut<'_, State>, (request, text): (Request, Option<String>)| {
-            Box::new(async move {
-                let length = text.as_ref().map_or(0, String::len);
-                if is_over(length, MAX_PATH).await {
-                    return Ok((Err(()),));
+            Ok::<Answer, _>(match &text {
+                Some(text) if text.len() > MAX_PATH => (Err(()),),
+                _ => {
+                    let mut view = store.data_mut().http();
+                    (view.set_path_with_query(request, text)?,)
                 }
-                let mut view = store.data_mut().http();
-                Ok::<Answer, _>((view.set_path_with_query(request, text)?,))
             })
+        },
+    )?;
+    types.func_wrap(
+        "[method]fields.set",
+        |mut store: StoreContextMut<'_, State>,
+         (fields, name, values): (Resource<Fields>, String, Vec<Vec<u8>>)| {
+            if values.len() > MAX_VALUES {
+                return Err(FieldMapError::TotalSizeTooBig.into());
+            }
+            let mut view = store.data_mut().http();
+            let set = HostFields::set(&mut view, fields, name, values);
+            let set = set.map_err(|error| view.convert_header_error(error));
+            Ok::<(Result<(), HeaderError>,), wasmtime::Error>((match set {
+                Ok(()) => Ok(()),
+                Err(told) => Err(told?),
+            },))
         },
     )?;
     linker.allow_shadowing(false);
     Ok(())
-}
-
-async fn is_over(length: usize, most: usize) -> bool {
-    hand_back(length).await;
-    length > most
 }

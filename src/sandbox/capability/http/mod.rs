@@ -2,10 +2,13 @@
 
 mod bounds;
 mod errors;
+mod scrubbed;
 
 use std::sync::Arc;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderName, Request, Response};
+use http_body::Body;
 use http_body_util::BodyExt;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
@@ -13,11 +16,14 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-use super::LateRefusals;
 use super::network::Granted;
+use super::{LateRefusals, Refusals};
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, host_left_alone, http_denied};
+use crate::grant::{HttpTarget, host_left_alone, http_denied, sends_secret};
 use crate::sandbox::state::State;
+use crate::secret::Held;
+
+use scrubbed::{Found, Scrubbed};
 
 /// The most that one write to a request's body hands over, of which two wait to be sent.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -71,7 +77,17 @@ impl WasiHttpHooks for Hooks {
             between_bytes: options.between_bytes_timeout,
         };
         Box::new(async move {
-            let request = request.map(body);
+            let secrets = granted.rules.secrets().cloned();
+            let request = request.map(|sent| match &secrets {
+                None => body(sent),
+                Some(secrets) => {
+                    let refused = Refused {
+                        refusals: refusals.clone(),
+                        target: target.clone(),
+                    };
+                    Scrubbed::new(body(sent), Arc::clone(secrets), refused).boxed_unsync()
+                }
+            });
             let sent = granted
                 .egress
                 .send(&target, request, &granted.rules, &granted.meter, times)
@@ -79,6 +95,10 @@ impl WasiHttpHooks for Hooks {
             match sent {
                 Ok((answer, driver)) => {
                     let answer = answer.map(|body| body.map_err(errors::of).boxed_unsync());
+                    let answer = match secrets {
+                        None => answer,
+                        Some(secrets) => without_secrets(answer, secrets),
+                    };
                     let driving: Driving = Box::new(async move {
                         driver.await;
                         Ok(())
@@ -109,6 +129,44 @@ impl WasiHttpHooks for Hooks {
 
     fn p2_error_from_connect(&mut self, _: &std::io::Error) -> ErrorCode {
         ErrorCode::DestinationUnavailable
+    }
+}
+
+/// An answer as the guest may read it.
+fn without_secrets(answer: Response<WasiBody>, secrets: Arc<Held>) -> Response<WasiBody> {
+    let (mut head, body) = answer.into_parts();
+    scrubbed::headers(&mut head.headers, &secrets);
+    if !body.is_end_stream() {
+        // A marker is shorter than what it stands for.
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    let body = Scrubbed::new(body, secrets, Marked).boxed_unsync();
+    Response::from_parts(head, body)
+}
+
+/// An answer goes on with a marker in the place of a value.
+struct Marked;
+
+impl Found for Marked {
+    type Error = Error;
+
+    fn found(&mut self, _: &str) -> Option<Error> {
+        None
+    }
+}
+
+/// A request ends where a value is in it.
+struct Refused {
+    refusals: Refusals,
+    target: HttpTarget,
+}
+
+impl Found for Refused {
+    type Error = BoxError;
+
+    fn found(&mut self, name: &str) -> Option<BoxError> {
+        self.refusals.add(sends_secret(name, &self.target));
+        Some("the value of a secret is in it".into())
     }
 }
 

@@ -19,7 +19,6 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi::sockets::WasiSocketsView;
 
 use crate::egress::Meter;
-use crate::sandbox::interrupt::hand_back;
 use crate::sandbox::state::State;
 
 /// The version under which wasmtime-wasi 48 offers the interfaces; a test would notice another.
@@ -44,28 +43,24 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         },
     )?;
     let mut udp = linker.instance(UDP)?;
-    udp.func_wrap_async(
+    udp.func_wrap(
         "[method]outgoing-datagram-stream.send",
         |mut store: StoreContextMut<'_, State>,
          (stream, datagrams): (Resource<OutgoingDatagramStream>, Vec<OutgoingDatagram>)| {
-            Box::new(async move {
-                let sizes: Vec<u64> = datagrams.iter().map(|one| size(&one.data)).collect();
-                let bytes = sizes.iter().sum();
-                hand_back(usize::try_from(bytes).unwrap_or(usize::MAX)).await;
-                let state = store.data_mut();
-                if let Some(meter) = meter(state)
-                    && meter.send(bytes).is_err()
-                {
-                    return Ok((Err(ErrorCode::DatagramTooLarge),));
-                }
-                let sent = state.sockets().send(stream, datagrams);
-                let count = *sent.as_ref().unwrap_or(&0);
-                let went = usize::try_from(count).unwrap_or(usize::MAX);
-                if let Some(meter) = meter(state) {
-                    meter.not_sent(sizes.iter().skip(went).sum());
-                }
-                Ok::<(Result<u64, ErrorCode>,), _>((told(sent)?,))
-            })
+            let sizes: Vec<u64> = datagrams.iter().map(|one| size(&one.data)).collect();
+            let state = store.data_mut();
+            if let Some(meter) = meter(state)
+                && meter.send(sizes.iter().sum()).is_err()
+            {
+                return Ok((Err(ErrorCode::DatagramTooLarge),));
+            }
+            let sent = state.sockets().send(stream, datagrams);
+            let count = *sent.as_ref().unwrap_or(&0);
+            let went = usize::try_from(count).unwrap_or(usize::MAX);
+            if let Some(meter) = meter(state) {
+                meter.not_sent(sizes.iter().skip(went).sum());
+            }
+            Ok::<(Result<u64, ErrorCode>,), _>((told(sent)?,))
         },
     )?;
     udp.func_wrap(

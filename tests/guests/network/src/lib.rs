@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs, UdpSoc
 
 use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
 use serde_json::{Value, json};
-use skillhost::skill::types::{Annotations, Tool};
+use skillhost::skill::logging::{Level, log};
+use skillhost::skill::progress::report;
+use skillhost::skill::types::{Annotations, Error, InvalidInput, Retryable, Tool};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
@@ -30,8 +32,20 @@ struct Network;
 export!(Network);
 
 const TOOLS: &[&str] = &[
-    "abandon", "fields", "hold", "listen", "lookup", "many", "request", "resolve", "spin", "tcp",
-    "texts", "udp",
+    "abandon",
+    "fields",
+    "fields_for_ever",
+    "hold",
+    "listen",
+    "lookup",
+    "many",
+    "request",
+    "resolve",
+    "spin",
+    "tcp",
+    "tell",
+    "texts",
+    "udp",
 ];
 
 impl Guest for Network {
@@ -67,6 +81,7 @@ impl Guest for Network {
         let count = input["count"].as_u64().unwrap_or(1);
         let to = input["to"].as_str().unwrap_or_default();
         let answer = match tool.as_str() {
+            "tell" => return tell(&input),
             // Sends requests and lets go of each at once.
             "abandon" => {
                 for _ in 0..count {
@@ -87,6 +102,8 @@ impl Guest for Network {
                 }
                 json!({"kept": kept.len()})
             }
+            // Calls one function of fields again and again, with as much as it takes.
+            "fields_for_ever" => fields_for_ever(to, count as usize),
             // Keeps all of them open at once.
             "hold" => {
                 let sent: Vec<_> = (0..count).map(|_| send(&input)).collect();
@@ -165,6 +182,103 @@ impl Guest for Network {
     }
 }
 
+/// Says a text, in one way of many.
+fn tell(input: &Value) -> Result<Output, Failure> {
+    let channel = input["channel"].as_str().unwrap_or_default();
+    let text = input["text"].as_str().unwrap_or_default().to_owned();
+    let attachment = |name: &str, data: &str| Attachment {
+        name: name.to_owned(),
+        media_type: "text/plain".into(),
+        data: data.as_bytes().to_vec(),
+    };
+    let mut answer = json!({});
+    let mut attachments = Vec::new();
+    match channel {
+        "output" => answer = json!({"said": [text]}),
+        // Each character as an escape.
+        "escaped" => {
+            let escaped: String = text
+                .chars()
+                .map(|c| format!("\\u{:04x}", c as u32))
+                .collect();
+            return Ok(Output {
+                json: format!("{{\"said\": \"{escaped}\"}}"),
+                attachments,
+            });
+        }
+        "key" => answer = json!({text: 1}),
+        "attachment" => attachments.push(attachment("a.txt", &text)),
+        "attachment-name" => attachments.push(attachment(&text, "")),
+        "log" => log(Level::Info, &text),
+        "progress" => report(None, &text, Some(&json!([text]).to_string())),
+        // A byte at a time.
+        "stdout" => {
+            for byte in text.bytes() {
+                let mut stdout = std::io::stdout();
+                let _ = stdout.write_all(&[byte]).and_then(|()| stdout.flush());
+            }
+        }
+        "stderr" => eprint!("{text}"),
+        "panic" => panic!("{text}"),
+        "error" => {
+            return Err(Failure::Error(Error {
+                message: text.clone(),
+                code: Some(text.clone()),
+                details: Some(json!({text.clone(): text}).to_string()),
+            }));
+        }
+        "retry" => {
+            return Err(Failure::Retryable(Retryable {
+                message: text,
+                retry_after_ms: None,
+            }));
+        }
+        "invalid" => {
+            return Err(Failure::InvalidInput(InvalidInput {
+                pointer: format!("/{text}"),
+                message: text,
+            }));
+        }
+        _ => return Err(Failure::UnknownTool),
+    }
+    Ok(Output {
+        json: answer.to_string(),
+        attachments,
+    })
+}
+
+/// What has the host do much for few instructions of the guest's.
+fn fields_for_ever(function: &str, count: usize) -> ! {
+    let fields = Fields::new();
+    // The last one cannot be sent, which shows when all the others have been looked at.
+    let mut values = vec![Vec::new(); count];
+    values.push(b"\n".to_vec());
+    let pairs: Vec<(String, Vec<u8>)> = values
+        .iter()
+        .map(|value| (String::new(), value.clone()))
+        .collect();
+    for at in 0..100 {
+        fields
+            .append(&format!("x-{at}"), b"")
+            .expect("it is a header");
+    }
+    let long = "x".repeat(count) + "\n";
+    loop {
+        match function {
+            "append" => drop(fields.append("x", long.as_bytes())),
+            "clone" => {
+                let copy = fields.clone();
+                copy.append("y", b"").expect("it is a header");
+            }
+            "entries" => drop(fields.entries()),
+            "from-list" => drop(Fields::from_list(&pairs)),
+            "has" => drop(fields.has(&long)),
+            "set" => drop(fields.set("x", &values)),
+            _ => panic!("no such function"),
+        }
+    }
+}
+
 fn text_of(address: IpAddress) -> String {
     match address {
         IpAddress::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).to_string(),
@@ -229,13 +343,30 @@ fn send(input: &Value) -> Result<FutureIncomingResponse, ErrorCode> {
     let _ = options.set_connect_timeout(milliseconds("connect_ms"));
     let _ = options.set_first_byte_timeout(milliseconds("first_byte_ms"));
     let _ = options.set_between_bytes_timeout(milliseconds("between_bytes_ms"));
+    let text = input["upload_text"].as_str();
     let upload = input["upload_bytes"].as_u64();
-    let body = upload.map(|_| request.body().expect("it is taken once"));
+    let body =
+        (upload.is_some() || text.is_some()).then(|| request.body().expect("it is taken once"));
     let sent = handle(request, Some(options))?;
-    if let (Some(body), Some(bytes)) = (body, upload) {
-        write(body, bytes);
+    match (body, upload, text) {
+        (Some(body), Some(bytes), _) => write(body, bytes),
+        (Some(body), _, Some(text)) => write_text(body, text),
+        _ => {}
     }
     Ok(sent)
+}
+
+/// Writes a body in two pieces.
+fn write_text(body: OutgoingBody, text: &str) {
+    let stream = body.write().expect("it is taken once");
+    let (first, second) = text.split_at(text.len() / 2);
+    for piece in [first, second] {
+        if stream.blocking_write_and_flush(piece.as_bytes()).is_err() {
+            break;
+        }
+    }
+    drop(stream);
+    let _ = OutgoingBody::finish(body, None);
 }
 
 /// Writes a body for as long as somebody takes it.

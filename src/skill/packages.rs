@@ -1,33 +1,31 @@
 //! Skills that jobs need, kept by digest.
 //!
 //! A job that was submitted with a path must run also once the file is gone, and a dead letter can
-//! be replayed with exactly what ran. So `jobs submit` keeps what a path led to, and a worker what it
+//! be replayed with exactly what ran. So whoever submits keeps what a path led to, and a worker what it
 //! runs, in a folder of their own, apart from the installed skills: nothing in it has a name that a
 //! person could run by mistake. Each is in a folder called by its digest. The folder's time says until
 //! when it is known to be needed: the moment of its last use, or the time of the last job that was
-//! submitted for it. What was not needed for [`KEPT`] is removed.
+//! submitted for it. What was not needed for [`Packages::KEPT`] is removed.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use skillhost::CompileSettings;
-use skillhost::skill::{Digest, Package};
+use super::digest::Digest;
+use super::library::LibraryError;
+use super::package::Package;
 
-use super::complaint::Complaint;
-use super::exit::Exit;
-
-/// How long after it was last needed a skill is kept.
-pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
-
-/// A folder of skills by digest.
+/// A folder of skills by digest, which jobs need: each is kept for 30 days after it was last needed.
 #[derive(Debug, Clone)]
 pub struct Packages {
     folder: PathBuf,
 }
 
 impl Packages {
+    /// How long after it was last needed a skill is kept: 30 days.
+    pub const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
     /// Those in a folder, which is made when the first is kept.
     pub fn new(folder: PathBuf) -> Self {
         Packages { folder }
@@ -40,18 +38,14 @@ impl Packages {
     /// Keeps a skill that is needed until then, or longer.
     ///
     /// # Errors
-    /// Where it cannot be written.
-    pub fn keep(&self, package: &Package, until: SystemTime) -> anyhow::Result<()> {
-        self.write(package, until).map_err(|error| {
-            Complaint::new(
-                Exit::Host,
-                format!(
-                    "cannot keep a skill in `{}`: {error}",
-                    self.folder.display()
-                ),
-            )
-            .into()
-        })
+    /// [`LibraryError::Io`], where it cannot be written.
+    pub fn keep(&self, package: &Package, until: SystemTime) -> Result<(), LibraryError> {
+        self.write(package, until)
+            .map_err(|source| LibraryError::Io {
+                what: "cannot keep a skill in",
+                path: self.folder.clone(),
+                source,
+            })
     }
 
     fn write(&self, package: &Package, until: SystemTime) -> io::Result<()> {
@@ -82,11 +76,11 @@ impl Packages {
         touch(&target, until)
     }
 
-    /// Reads a skill that is kept, and makes sure that it is the one.
-    pub fn read(&self, digest: &Digest) -> Option<Package> {
+    /// Reads a skill that is kept, and makes sure that it is the one. `None` where it is not, or
+    /// cannot be read.
+    pub fn read(&self, digest: &Digest, max_component_bytes: u64) -> Option<Package> {
         let path = self.path(digest);
-        let most = CompileSettings::default().max_component_bytes;
-        let package = Package::read(&path, most).ok()?;
+        let package = Package::read(&path, max_component_bytes).ok()?;
         if package.digest != *digest {
             tracing::warn!("`{}` was changed, and is not used", path.display());
             return None;
@@ -112,7 +106,7 @@ impl Packages {
             let needed = entry.metadata().and_then(|metadata| metadata.modified());
             let old = needed.is_ok_and(|needed| {
                 now.duration_since(needed)
-                    .is_ok_and(|unneeded| unneeded > KEPT)
+                    .is_ok_and(|unneeded| unneeded > Self::KEPT)
             });
             if old && fs::remove_dir_all(entry.path()).is_ok() {
                 removed += 1;
@@ -148,17 +142,17 @@ mod tests {
             .keep(&package, now + Duration::from_secs(86_400))
             .unwrap();
         packages.keep(&package, now).unwrap();
-        let read = packages.read(&package.digest).unwrap();
+        let read = packages.read(&package.digest, 100).unwrap();
         assert_eq!(read.digest, package.digest);
         assert_eq!(packages.sweep(), 0);
         let path = packages.path(&package.digest);
         let opened = fs::File::open(&path).unwrap();
         assert!(opened.metadata().unwrap().modified().unwrap() > now + Duration::from_secs(80_000));
         opened
-            .set_modified(now - KEPT - Duration::from_secs(60))
+            .set_modified(now - Packages::KEPT - Duration::from_secs(60))
             .unwrap();
         assert_eq!(packages.sweep(), 1);
-        assert!(packages.read(&package.digest).is_none());
+        assert!(packages.read(&package.digest, 100).is_none());
     }
 
     #[test]
@@ -169,6 +163,6 @@ mod tests {
         packages.keep(&package, SystemTime::now()).unwrap();
         let component = packages.path(&package.digest).join("skill.wasm");
         fs::write(component, "other bytes").unwrap();
-        assert!(packages.read(&package.digest).is_none());
+        assert!(packages.read(&package.digest, 100).is_none());
     }
 }

@@ -1,0 +1,117 @@
+//! What is found where an audit is verified.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What became of an audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// Each chain, by its number.
+    pub chains: Vec<ChainReport>,
+    /// What is not as it was written, and what is worth knowing.
+    pub findings: Vec<Finding>,
+}
+
+impl Verification {
+    /// Whether nothing was changed, taken away or added since it was written.
+    pub fn is_sound(&self) -> bool {
+        !self.findings.iter().any(|finding| finding.kind.is_damage())
+    }
+
+    /// How many entries there are.
+    pub fn entries(&self) -> u64 {
+        self.chains.iter().map(|chain| chain.kept).sum()
+    }
+}
+
+/// How one chain stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChainReport {
+    /// Its number, with which its files' names begin.
+    pub chain: u32,
+    /// How many entries were ever written to it. With `hash`, keep this elsewhere to be sure of all
+    /// before it.
+    pub entries: u64,
+    /// How many of them are kept.
+    pub kept: u64,
+    /// The hash of the last, as hexadecimal digits.
+    pub hash: String,
+    /// How many files it has.
+    pub files: u32,
+    /// Whether a process writes it now.
+    pub live: bool,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind it is.
+    pub kind: FindingKind,
+    /// In which file of the folder.
+    pub file: String,
+    /// In which line of it, counted from 1; where one is missing, that before which it stood.
+    pub line: Option<u64>,
+    /// The rest, in a sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// What is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// A line was changed, or is none of ours.
+    Changed,
+    /// Lines are missing.
+    Missing,
+    /// A line stands elsewhere than it was written.
+    Reordered,
+    /// A line stands there twice.
+    Duplicated,
+    /// Lines at the end are missing.
+    Cut,
+    /// Lines were added at the end.
+    Added,
+    /// A file is missing.
+    Removed,
+    /// The head of a chain, or the count of chains, was changed.
+    Head,
+    /// The last line was not finished: its process died while it wrote it. No damage.
+    Torn,
+    /// A file that is not the audit's. No damage.
+    Foreign,
+}
+
+impl FindingKind {
+    /// Whether somebody, or something, did that after it was written.
+    pub fn is_damage(self) -> bool {
+        !matches!(self, FindingKind::Torn | FindingKind::Foreign)
+    }
+
+    /// The name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FindingKind::Changed => "changed",
+            FindingKind::Missing => "missing",
+            FindingKind::Reordered => "reordered",
+            FindingKind::Duplicated => "duplicated",
+            FindingKind::Cut => "cut",
+            FindingKind::Added => "added",
+            FindingKind::Removed => "removed",
+            FindingKind::Head => "head",
+            FindingKind::Torn => "torn",
+            FindingKind::Foreign => "foreign",
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! An [`Execute`] whose every request is written down.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{TimeDelta, Utc};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::{AuditError, AuditSink, Entry, Hashed, What, Who};
+use crate::execution::{
+    Admission, Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest,
+    ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, Status,
+};
+use crate::skill::SkillRef;
+use crate::usage::ResourceUsage;
+
+/// When to try again where an entry could not be written.
+const AGAIN: TimeDelta = TimeDelta::seconds(5);
+
+/// Writes an entry for each request of another [`Execute`], also for one that is rejected, and for one
+/// whose future is dropped. It belongs around everything else.
+///
+/// ```
+/// use std::sync::Arc;
+/// use skillhost::audit::{AuditError, AuditSink, Audited, Entry};
+///
+/// struct Printed;
+///
+/// impl AuditSink for Printed {
+///     fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+///         println!("{}", entry.what.kind());
+///         Ok(())
+///     }
+/// }
+///
+/// # fn example(host: skillhost::Host) {
+/// let audited = Audited::new(Arc::new(host), Arc::new(Printed)).required(true);
+/// # let _ = audited;
+/// # }
+/// ```
+pub struct Audited {
+    inner: Arc<dyn Execute>,
+    sink: Arc<dyn AuditSink>,
+    required: bool,
+}
+
+impl Audited {
+    /// Writes down what this executes.
+    pub fn new(inner: Arc<dyn Execute>, sink: Arc<dyn AuditSink>) -> Self {
+        Audited {
+            inner,
+            sink,
+            required: false,
+        }
+    }
+
+    /// Whether nothing may run that cannot be written down. Then a request is rejected where entries
+    /// cannot be written, and where that shows only after it ran, its answer is withheld:
+    /// [`Rejection::Audit`] either way.
+    #[must_use]
+    pub fn required(mut self, required: bool) -> Self {
+        self.required = required;
+        self
+    }
+
+    fn withheld(&self, mut result: ExecutionResult, error: &AuditError) -> ExecutionResult {
+        let cause = Cause::Rejected {
+            reason: Rejection::Audit,
+            // It has run: another try would run it twice.
+            retry_at: None,
+        };
+        let failure = Failure::new(
+            cause,
+            format!(
+                "it ran ({}), and the answer is withheld: {error}",
+                result.status
+            ),
+        );
+        result.status = failure.status();
+        result.failure = Some(failure.hint(HINT));
+        result.output = None;
+        result.attachments = Vec::new();
+        result.stdout = String::new();
+        result.stderr = String::new();
+        result
+    }
+}
+
+const HINT: &str = "the policy requires an audit: see that its folder can be written";
+
+fn unwritable(error: &AuditError) -> Failure {
+    let cause = Cause::Rejected {
+        reason: Rejection::Audit,
+        retry_at: Utc::now().checked_add_signed(AGAIN),
+    };
+    Failure::new(cause, format!("not admitted: {error}")).hint(HINT)
+}
+
+impl Execute for Audited {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        mut control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        Box::pin(async move {
+            if self.required
+                && let Err(error) = self.sink.ready()
+            {
+                return Ok(control.refuse(request, None, unwritable(&error)));
+            }
+            let input = hashed_input(&request);
+            let watch = Arc::new(Watch {
+                next: control.observer.take(),
+                usage: Mutex::default(),
+            });
+            control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
+            // Before the inner future, and so dropped after it.
+            let mut pending = Pending {
+                sink: &*self.sink,
+                input,
+                who: Owned::of(&request),
+                watch,
+                inner: &*self.inner,
+                skill: request.skill.clone(),
+                tool: request.tool.clone(),
+                told: false,
+            };
+            let ended = self.inner.execute(request, control).await;
+            pending.told = true;
+            let mut result = match ended {
+                Ok(result) => result,
+                Err(error) => {
+                    // Nothing is known of it but that it was asked for.
+                    pending.told = false;
+                    return Err(error);
+                }
+            };
+            let output = hashed_output(&result);
+            let entry = Entry {
+                who: pending.who.who(),
+                what: What::Execution {
+                    input,
+                    output,
+                    result: &result,
+                },
+            };
+            if let Err(error) = self.sink.record(&entry)
+                && self.required
+            {
+                result = self.withheld(result, &error);
+            }
+            Ok(result)
+        })
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.inner.resolve(request)
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let mut admission = self.inner.can_execute(request);
+        if self.required
+            && admission.refusal.is_none()
+            && let Err(error) = self.sink.ready()
+        {
+            admission.refusal = Some(unwritable(&error));
+        }
+        admission
+    }
+
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        self.inner.ready(request)
+    }
+
+    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
+        self.inner.is_destructive(request)
+    }
+}
+
+/// Sees what an execution cost, should nobody be there to take its result.
+struct Watch {
+    next: Option<Arc<dyn Observer>>,
+    usage: Mutex<ResourceUsage>,
+}
+
+impl Observer for Watch {
+    fn observe(&self, request_id: Uuid, event: &Event<'_>) {
+        // Whoever gets another result has it from there.
+        if let Event::Finished {
+            status: Status::Cancelled,
+            usage,
+            ..
+        } = event
+        {
+            *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = (*usage).clone();
+        }
+        if let Some(next) = &self.next {
+            next.observe(request_id, event);
+        }
+    }
+}
+
+/// A request that has no entry yet; where it is dropped so, it gets one.
+struct Pending<'a> {
+    sink: &'a dyn AuditSink,
+    inner: &'a dyn Execute,
+    input: Hashed,
+    skill: SkillRef,
+    tool: Option<String>,
+    who: Owned,
+    watch: Arc<Watch>,
+    told: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let mut asked = ExecutionRequest::new(self.skill.clone(), serde_json::Value::Null);
+        asked.tool.clone_from(&self.tool);
+        let resolution = self.inner.resolve(&asked).ok();
+        let usage = self
+            .watch
+            .usage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let entry = Entry {
+            who: self.who.who(),
+            what: What::Dropped {
+                input: self.input,
+                skill: resolution.as_ref().map(|found| &*found.skill),
+                tool: resolution.as_ref().map(|found| found.tool().name.as_str()),
+                usage: &usage,
+            },
+        };
+        if let Err(error) = self.sink.record(&entry) {
+            tracing::error!(%error, "a request that was dropped is not in the audit");
+        }
+    }
+}
+
+/// On whose behalf, once the request is gone.
+struct Owned {
+    tenant: Option<String>,
+    user: Option<String>,
+    session: Option<String>,
+    request: Uuid,
+}
+
+impl Owned {
+    fn of(request: &ExecutionRequest) -> Self {
+        Owned {
+            tenant: request.tenant.clone(),
+            user: request.user.clone(),
+            session: request.session.clone(),
+            request: request.request_id,
+        }
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who {
+            tenant: self.tenant.as_deref(),
+            user: self.user.as_deref(),
+            session: self.session.as_deref(),
+            request: Some(self.request),
+        }
+    }
+}
+
+/// The hash of an input: SHA-256 over its JSON text; where there are attachments, over that and, for
+/// each, its name, media type and bytes, each behind its length (8 bytes, the highest first).
+pub fn hashed_input(request: &ExecutionRequest) -> Hashed {
+    hashed(&request.input, &request.attachments)
+}
+
+/// The hash of an answer, in the same way; `None` where there is none.
+pub fn hashed_output(result: &ExecutionResult) -> Option<Hashed> {
+    let output = result.output.as_ref()?;
+    Some(hashed(output, &result.attachments))
+}
+
+fn hashed(value: &impl Serialize, attachments: &[Attachment]) -> Hashed {
+    // What cannot be written cannot be run either.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let mut bytes = text.len() as u64;
+    if attachments.is_empty() {
+        return Hashed {
+            sha256: Sha256::digest(&text).into(),
+            bytes,
+        };
+    }
+    let mut hasher = Sha256::new();
+    let mut part = |part: &[u8]| {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    };
+    part(&text);
+    for attachment in attachments {
+        part(attachment.name.as_bytes());
+        part(attachment.media_type.as_bytes());
+        part(&attachment.data);
+        bytes += attachment.counted_bytes();
+    }
+    Hashed {
+        sha256: hasher.finalize().into(),
+        bytes,
+    }
+}

@@ -1,0 +1,125 @@
+//! The head of a chain: how far it goes, kept apart from it.
+
+use uuid::Uuid;
+
+use super::chain::{Hash, Position};
+use super::line::hex;
+
+/// What a head begins with.
+const MARK: &str = "skillhost-audit-1";
+
+/// The longest head, in bytes.
+pub(super) const MAX_HEAD: u64 = 1_024;
+
+/// Where a chain begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub chain: Uuid,
+    /// The first file that is kept, and where the chain stood before it.
+    pub first: u32,
+    pub before: Position,
+    /// The file that is written, and how many bytes of it.
+    pub segment: u32,
+    pub bytes: u64,
+    /// Where the chain stands.
+    pub at: Position,
+}
+
+impl Head {
+    /// Of a chain that is to begin.
+    pub fn new(chain: Uuid) -> Self {
+        let start = Position::start(chain);
+        Head {
+            chain,
+            first: 1,
+            before: start,
+            segment: 1,
+            bytes: 0,
+            at: start,
+        }
+    }
+
+    /// Writes it out, always with the same length.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.clear();
+        let number = |out: &mut Vec<u8>, mut number: u64| {
+            let mut digits = [b'0'; 20];
+            for digit in digits.iter_mut().rev() {
+                // Below 10.
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+            out.extend_from_slice(&digits);
+            out.push(b' ');
+        };
+        out.extend_from_slice(MARK.as_bytes());
+        out.push(b' ');
+        let mut id = [0; 32];
+        out.extend_from_slice(self.chain.as_simple().encode_lower(&mut id).as_bytes());
+        out.push(b' ');
+        number(out, u64::from(self.first));
+        number(out, self.before.entries);
+        out.extend_from_slice(&hex(&self.before.hash));
+        out.push(b' ');
+        number(out, u64::from(self.segment));
+        number(out, self.bytes);
+        number(out, self.at.entries);
+        out.extend_from_slice(&hex(&self.at.hash));
+        out.push(b'\n');
+    }
+
+    /// Reads one; `None` where it is none of ours, to the byte.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let words = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+        let mut words = words.split(' ');
+        if words.next()? != MARK {
+            return None;
+        }
+        let chain = Uuid::try_parse(words.next()?).ok()?;
+        let first = words.next()?.parse().ok()?;
+        let before = position(words.next()?, words.next()?)?;
+        let segment = words.next()?.parse().ok()?;
+        let bytes = words.next()?.parse().ok()?;
+        let at = position(words.next()?, words.next()?)?;
+        let head = Head {
+            chain,
+            first,
+            before,
+            segment,
+            bytes,
+            at,
+        };
+        let mut again = Vec::new();
+        head.write(&mut again);
+        let begins = first > 1 || before == Position::start(chain);
+        (again == text && first >= 1 && segment >= first && begins).then_some(head)
+    }
+}
+
+fn position(entries: &str, digits: &str) -> Option<Position> {
+    let mut hash: Hash = [0; 32];
+    hex::decode_to_slice(digits, &mut hash).ok()?;
+    let entries = entries.parse().ok()?;
+    Some(Position { entries, hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_comes_back_and_nothing_else_is_one() {
+        let mut head = Head::new(Uuid::now_v7());
+        let mut text = Vec::new();
+        head.write(&mut text);
+        let length = text.len();
+        head.at.entries = u64::MAX;
+        head.bytes = 12;
+        head.write(&mut text);
+        assert_eq!(text.len(), length);
+        assert_eq!(Head::parse(&text), Some(head));
+        for wrong in [&b""[..], b"x\n", &text[..length - 1], &text[1..]] {
+            assert_eq!(Head::parse(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Writing one line: field by field, to a buffer that is used again.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+
+use chrono::{DateTime, Timelike as _, Utc};
+use serde::Serialize;
+
+use super::entry::{Hashed, changed};
+use crate::limits::Limits;
+
+/// A JSON object that is being written.
+#[derive(Default)]
+pub(super) struct Line {
+    bytes: Vec<u8>,
+    /// The last second that was written out, so that it need not be again.
+    second: Option<(i64, String)>,
+    /// The last limits that were written out.
+    limits: Option<(Limits, String)>,
+}
+
+thread_local! {
+    static LINE: RefCell<Line> = RefCell::default();
+}
+
+/// Does something with this thread's buffer.
+pub(super) fn with<T>(write: impl FnOnce(&mut Line) -> T) -> T {
+    LINE.with(|line| match line.try_borrow_mut() {
+        Ok(mut line) => write(&mut line),
+        // Somebody's `Serialize` came back here.
+        Err(_) => write(&mut Line::default()),
+    })
+}
+
+impl Line {
+    /// Begins a line, with the time.
+    pub fn begin(&mut self, now: DateTime<Utc>) {
+        self.bytes.clear();
+        let seconds = now.timestamp();
+        let text = match &self.second {
+            Some((at, text)) if *at == seconds => text,
+            _ => {
+                let text = now.format("%Y-%m-%dT%H:%M:%S").to_string();
+                &self.second.insert((seconds, text)).1
+            }
+        };
+        self.bytes.extend_from_slice(b"{\"at\":\"");
+        self.bytes.extend_from_slice(text.as_bytes());
+        // To a `Vec` nothing fails. A leap second counts on.
+        let micros = now.nanosecond() / 1_000 % 1_000_000;
+        let _ = write!(self.bytes, ".{micros:06}Z\"");
+    }
+
+    /// What was written so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// One field.
+    pub fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        let before = self.bytes.len();
+        self.name(name);
+        if serde_json::to_writer(&mut self.bytes, value).is_err() {
+            // Nothing of ours fails; then it is better to lose a field than the line.
+            self.bytes.truncate(before);
+        }
+    }
+
+    /// One field, where there is a value.
+    pub fn optional<T: Serialize + ?Sized>(&mut self, name: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.field(name, value);
+        }
+    }
+
+    /// A text that is somebody else's, cut.
+    pub fn text(&mut self, name: &str, text: Option<&str>, most: usize) {
+        if let Some(text) = text {
+            self.field(name, cut(text, most));
+        }
+    }
+
+    /// A hash and a size.
+    pub fn hashed(&mut self, name: &str, hashed: &Hashed) {
+        self.name(name);
+        self.bytes.extend_from_slice(b"{\"sha256\":\"");
+        self.hex(&hashed.sha256);
+        let _ = write!(self.bytes, "\",\"bytes\":{}}}", hashed.bytes);
+    }
+
+    /// The limits that differ from the defaults.
+    pub fn limits(&mut self, limits: &Limits) {
+        let known = self.limits.take();
+        let known = match known {
+            Some((of, text)) if of == *limits => (of, text),
+            _ => (*limits, changed(limits)),
+        };
+        self.name("limits");
+        self.bytes.extend_from_slice(known.1.as_bytes());
+        self.limits = Some(known);
+    }
+
+    /// Begins an object in the object.
+    pub fn open(&mut self, name: &str) {
+        self.name(name);
+        self.bytes.push(b'{');
+    }
+
+    /// Ends it.
+    pub fn close(&mut self) {
+        self.bytes.push(b'}');
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.bytes.last() != Some(&b'{') {
+            self.bytes.push(b',');
+        }
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
+    }
+
+    fn hex(&mut self, bytes: &[u8; 32]) {
+        self.bytes.extend_from_slice(&hex(bytes));
+    }
+}
+
+/// 64 hexadecimal digits.
+pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// At most so many bytes of a text, cut at a character.
+pub(super) fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,205 @@
+//! Reading entries back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::folder::{AuditError, Folder, Open, failed, parse_segment};
+
+/// The longest line that is read, in bytes.
+const MAX_LINE: u64 = 1 << 20;
+
+/// Which entries are wanted. All that are named must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// Not before then.
+    pub since: Option<DateTime<Utc>>,
+    /// Before then.
+    pub until: Option<DateTime<Utc>>,
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this skill, by name or digest.
+    pub skill: Option<String>,
+    /// Of one of these kinds; any where empty.
+    pub kinds: Vec<Kind>,
+    /// That ended so, as a [`Status`](crate::Status) is written.
+    pub outcome: Option<String>,
+    /// Of this request.
+    pub request: Option<uuid::Uuid>,
+    /// At most so many, the last ones; 100 unless set.
+    pub limit: Option<usize>,
+}
+
+/// A kind of entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A request that ended, or was not admitted.
+    Execution,
+    /// Somebody was asked.
+    ApprovalAsked,
+    /// Somebody answered.
+    ApprovalDecided,
+    /// A grant was given or taken back for good.
+    Grant,
+    /// A secret was used.
+    Secret,
+    /// A breaker changed.
+    Breaker,
+    /// A process began to write.
+    Opened,
+    /// Entries could be written again.
+    Resumed,
+}
+
+impl Kind {
+    /// Every one.
+    pub const ALL: [Kind; 8] = [
+        Kind::Execution,
+        Kind::ApprovalAsked,
+        Kind::ApprovalDecided,
+        Kind::Grant,
+        Kind::Secret,
+        Kind::Breaker,
+        Kind::Opened,
+        Kind::Resumed,
+    ];
+
+    /// The name, as in the line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Execution => "execution",
+            Kind::ApprovalAsked => "approval_asked",
+            Kind::ApprovalDecided => "approval_decided",
+            Kind::Grant => "grant",
+            Kind::Secret => "secret",
+            Kind::Breaker => "breaker",
+            Kind::Opened => "opened",
+            Kind::Resumed => "resumed",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let all = Kind::ALL.map(Kind::as_str).join(", ");
+                format!("there is no kind `{text}`; there are {all}")
+            })
+    }
+}
+
+/// An entry as it stands in the audit. Texts in it may be anybody's: escape them before you show
+/// them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Record {
+    /// The file.
+    pub file: String,
+    /// The line in it, counted from 1.
+    pub line: u64,
+    /// The entry.
+    pub entry: Value,
+}
+
+/// Reads the last entries that are wanted, in the order of their times. What is no line of an audit
+/// is passed over: [`verify`](super::verify()) tells.
+///
+/// # Errors
+/// Where the folder cannot be read, or is not this user's alone.
+pub fn read(folder: impl AsRef<Path>, filter: &Filter) -> Result<Vec<Record>, AuditError> {
+    let folder = Folder::at(folder.as_ref())?;
+    let most = filter.limit.unwrap_or(100).max(1);
+    // By time; of several at the same time, by where they stand.
+    let mut kept: BTreeMap<(String, String, u64), Record> = BTreeMap::new();
+    for name in folder.names()? {
+        if parse_segment(&name).is_none() {
+            continue;
+        }
+        let path = folder.path().join(&name);
+        let Ok(file) = folder.open(&path, Open::Read) else {
+            continue;
+        };
+        let mut reader = BufReader::new(file);
+        let (mut bytes, mut number) = (Vec::new(), 0);
+        loop {
+            bytes.clear();
+            let read = (&mut reader)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut bytes)
+                .map_err(failed("read", &path))?;
+            if read == 0 {
+                break;
+            }
+            number += 1;
+            let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else {
+                continue;
+            };
+            let Some(at) = entry["at"].as_str() else {
+                continue;
+            };
+            if !filter.fits(at, &entry) {
+                continue;
+            }
+            let record = Record {
+                file: name.clone(),
+                line: number,
+                entry: entry.clone(),
+            };
+            kept.insert((at.to_owned(), name.clone(), number), record);
+            if kept.len() > most {
+                kept.pop_first();
+            }
+        }
+    }
+    Ok(kept.into_values().collect())
+}
+
+impl Filter {
+    fn fits(&self, at: &str, entry: &Value) -> bool {
+        let at: Option<DateTime<Utc>> = at.parse().ok();
+        let is = |field: &str, wanted: &Option<String>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| entry[field].as_str() == Some(wanted))
+        };
+        self.since
+            .is_none_or(|since| at.is_some_and(|at| at >= since))
+            && self
+                .until
+                .is_none_or(|until| at.is_some_and(|at| at < until))
+            && is("tenant", &self.tenant)
+            && is("outcome", &self.outcome)
+            && self.skill.as_ref().is_none_or(|wanted| {
+                let skill = &entry["skill"];
+                [&skill["name"], &skill["digest"], &entry["skill_name"]]
+                    .iter()
+                    .any(|name| name.as_str() == Some(wanted))
+            })
+            && (self.kinds.is_empty()
+                || self
+                    .kinds
+                    .iter()
+                    .any(|kind| entry["kind"].as_str() == Some(kind.as_str())))
+            && self
+                .request
+                .is_none_or(|wanted| entry["request"].as_str() == Some(&wanted.to_string()))
+    }
+}

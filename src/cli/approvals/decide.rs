@@ -1,0 +1,189 @@
+//! `skillhost approvals approve` and `refuse`.
+
+use std::time::Duration;
+
+use chrono::SecondsFormat;
+use clap::Args;
+use serde_json::{Value, json};
+use skillhost::audit::{Audit, AuditSink as _, Decided, Entry, What, Who};
+use skillhost::execution::Decision;
+use skillhost::parse_duration;
+use skillhost::policy::{Approval, Approvals as _};
+use skillhost::queue::Queue;
+
+use super::found::{Found, one};
+use crate::cli::complaint::show_error;
+use crate::cli::console::{GOOD, print_json, styled};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::Exit;
+use crate::cli::jobs::short;
+use crate::cli::{Session, audit, explain};
+
+/// Which, and who says so.
+#[derive(Debug, Clone, Args)]
+struct Which {
+    /// Which approvals, or which jobs that wait for one
+    #[arg(value_name = "ID", required = true)]
+    id: Vec<String>,
+    /// Who says so, for the record
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "somebody"
+    )]
+    by: String,
+    /// Print what became of each as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Let it run: once, or for a time
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    #[command(flatten)]
+    which: Which,
+    /// As often as it likes for so long, such as 1h; else once
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    r#for: Option<Duration>,
+}
+
+/// Do not let it run; takes back an approval that still holds
+#[derive(Debug, Args)]
+pub struct RefuseArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// An answer that is to be given.
+pub struct Decide {
+    which: Which,
+    decision: Decision,
+}
+
+impl ApproveArgs {
+    /// What is answered.
+    pub fn decide(self) -> Decide {
+        Decide {
+            which: self.which,
+            decision: self.r#for.map_or(Decision::Once, Decision::For),
+        }
+    }
+}
+
+impl RefuseArgs {
+    /// What is answered.
+    pub fn decide(self) -> Decide {
+        Decide {
+            which: self.which,
+            decision: Decision::Refuse,
+        }
+    }
+}
+
+impl Decide {
+    /// Answers for each by itself, and says what became of it.
+    ///
+    /// # Errors
+    /// Where the database cannot be used, or one that is named cannot be told. That some cannot be
+    /// answered is said of each, and the exit code is then that of a usage error.
+    pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+        let audit = audit::open(session)?;
+        database.with(session, async |queue, _| {
+            let mut exit = Exit::Success;
+            let mut told: Vec<Value> = Vec::new();
+            let mut meant = Vec::new();
+            for typed in &self.which.id {
+                meant.push(one(&queue, typed).await?);
+            }
+            for found in meant {
+                let id = found.id();
+                match self.answer(&queue, found).await {
+                    Ok((status, approval)) => {
+                        if let (Some(audit), Some(approval)) = (&audit, &approval) {
+                            record(audit, approval)?;
+                        }
+                        told.push(json!({"id": id, "status": status}));
+                        if !self.which.json {
+                            session.console.note(format_args!(
+                                "{} {} {}",
+                                styled(GOOD, "✓"),
+                                short(&id),
+                                self.said()
+                            ));
+                        }
+                    }
+                    Err(message) => {
+                        exit = Exit::Usage;
+                        told.push(json!({"id": id, "error": message}));
+                        show_error(&message);
+                    }
+                }
+            }
+            if self.which.json {
+                print_json(session.console, &told)?;
+            }
+            Ok(exit)
+        })
+    }
+
+    async fn answer(
+        &self,
+        queue: &Queue,
+        found: Found,
+    ) -> Result<(String, Option<Approval>), String> {
+        let by = &self.which.by;
+        match found {
+            Found::Approval(approval) => {
+                let after = queue.decide(approval.id, self.decision, by).await;
+                let after = after.map_err(|error| explain::approval(&error).message)?;
+                Ok((after.status.to_string(), Some(after)))
+            }
+            Found::Job(job) => {
+                let approved = self.decision != Decision::Refuse;
+                let answers = queue.answer(&[job.id], approved, by).await;
+                let answers = answers.map_err(|error| explain::queue(error).message)?;
+                match answers.into_iter().next() {
+                    Some(Ok(status)) => Ok((status.to_string(), None)),
+                    Some(Err(error)) => Err(error.to_string()),
+                    None => Err(format!("job {} was not answered for", job.id)),
+                }
+            }
+        }
+    }
+
+    fn said(&self) -> String {
+        match self.decision {
+            Decision::Once => "may run, once".to_owned(),
+            Decision::For(time) => format!("may run for {}", humantime::format_duration(time)),
+            Decision::Refuse => "may not run".to_owned(),
+        }
+    }
+}
+
+/// Writes an answer down.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn record(audit: &Audit, approval: &Approval) -> anyhow::Result<()> {
+    let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let entry = Entry {
+        who: Who {
+            tenant: approval.wanted.tenant.as_deref(),
+            user: approval.wanted.user.as_deref(),
+            session: approval.wanted.session.as_deref(),
+            request: Some(approval.wanted.request),
+        },
+        what: What::ApprovalDecided(Decided {
+            approval: approval.id,
+            decision: approval.status.as_str(),
+            by: approval.decided_by.as_deref(),
+            until: (!approval.once).then_some(&until),
+        }),
+    };
+    audit
+        .record(&entry)
+        .map_err(|error| explain::audit(&error))?;
+    Ok(())
+}

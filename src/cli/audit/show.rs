@@ -1,0 +1,158 @@
+//! `skillhost audit show`: what was written down.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueHint};
+use serde_json::Value;
+use skillhost::audit::{self, Filter, Kind, Record};
+use skillhost::text::printable;
+use uuid::Uuid;
+
+use crate::cli::console::{print, print_json};
+use crate::cli::exit::Exit;
+use crate::cli::jobs::moment;
+use crate::cli::table::Table;
+use crate::cli::{Session, explain};
+
+const EXAMPLES: &str = "\
+Examples:
+  skillhost audit show
+  skillhost audit show --since 1h --outcome rejected
+  skillhost audit show --kind execution --skill text-stats --json | jq '.[].entry.usage.fuel'";
+
+/// Show the last entries
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ShowArgs {
+    /// Not older than that: a time such as 2026-01-31T12:00:00Z, or a duration such as 1h
+    #[arg(long, value_name = "TIME", value_parser = past, help_heading = "Filter")]
+    since: Option<DateTime<Utc>>,
+    /// Older than that
+    #[arg(long, value_name = "TIME", value_parser = past, help_heading = "Filter")]
+    until: Option<DateTime<Utc>>,
+    /// Of this tenant
+    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    tenant: Option<String>,
+    /// Of this skill, by its name or digest
+    #[arg(long, value_name = "SKILL", help_heading = "Filter")]
+    skill: Option<String>,
+    /// Of this kind: execution, approval_asked, approval_decided, grant, secret, breaker, opened or
+    /// resumed; may be given several times
+    #[arg(long, value_name = "KIND", value_parser = str::parse::<Kind>, help_heading = "Filter")]
+    kind: Vec<Kind>,
+    /// That ended so: success, failed, timeout, cancelled, rejected or resource_exhausted
+    #[arg(long, value_name = "STATUS", help_heading = "Filter")]
+    outcome: Option<String>,
+    /// Of this request
+    #[arg(long, value_name = "ID", help_heading = "Filter")]
+    request: Option<Uuid>,
+    /// At most so many, the last ones
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    limit: u32,
+    /// The folder, where it is another than the policy's
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    folder: Option<PathBuf>,
+    /// Print the entries as JSON, with their files and lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// A moment in the past.
+fn past(text: &str) -> Result<DateTime<Utc>, String> {
+    let now = Utc::now();
+    match moment(text)? {
+        moment @ crate::cli::jobs::Moment::At(_) => Ok(moment.from(now)),
+        crate::cli::jobs::Moment::In(ago) => Ok(chrono::TimeDelta::from_std(ago)
+            .ok()
+            .and_then(|ago| now.checked_sub_signed(ago))
+            .unwrap_or(DateTime::<Utc>::MIN_UTC)),
+    }
+}
+
+/// Shows entries.
+///
+/// # Errors
+/// Where the audit cannot be read.
+pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
+    let folder = super::current_folder(args.folder.as_ref(), session)?;
+    let filter = Filter {
+        since: args.since,
+        until: args.until,
+        tenant: args.tenant.clone(),
+        skill: args.skill.clone(),
+        kinds: args.kind.clone(),
+        outcome: args.outcome.clone(),
+        request: args.request,
+        limit: Some(args.limit as usize),
+    };
+    let records = match args.folder.is_none() && !folder.exists() {
+        true => Vec::new(),
+        false => audit::read(&folder, &filter).map_err(|error| explain::audit(&error))?,
+    };
+    if args.json {
+        print_json(session.console, &records)?;
+    } else if records.is_empty() {
+        session.console.note("no entries");
+    } else {
+        print(table(&records))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn table(records: &[Record]) -> Table {
+    let mut table = Table::new(0);
+    table.row(["time", "tenant", "kind", "what"].map(str::to_owned));
+    for Record { entry, .. } in records {
+        let text = |value: &Value| {
+            let text = value.as_str().unwrap_or("-");
+            printable(text, false).into_owned()
+        };
+        let at = text(&entry["at"]);
+        table.row([
+            // To the second.
+            format!("{}Z", at.split('.').next().unwrap_or_default()),
+            text(&entry["tenant"]),
+            text(&entry["kind"]),
+            printable(&said(entry), false).into_owned(),
+        ]);
+    }
+    table
+}
+
+/// The rest of an entry, in a few words.
+fn said(entry: &Value) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut add = |value: &Value| {
+        if let Some(text) = value.as_str() {
+            words.push(text.to_owned());
+        }
+    };
+    add(&entry["skill"]["name"]);
+    for field in [
+        "skill_name",
+        "tool",
+        "outcome",
+        "cause",
+        "reason",
+        "limit",
+        "action",
+    ] {
+        add(&entry[field]);
+    }
+    for field in [
+        "secret", "host", "of", "from", "to", "decision", "by", "rule", "version",
+    ] {
+        add(&entry[field]);
+    }
+    if let Some(grants) = entry["grants"].as_array() {
+        words.extend(grants.iter().filter_map(Value::as_str).map(str::to_owned));
+    }
+    if let Some(denials) = entry["denials"].as_array() {
+        for denial in denials {
+            let part = |name: &str| denial[name].as_str().unwrap_or_default().to_owned();
+            words.push(format!("{} `{}`", part("capability"), part("subject")));
+        }
+    }
+    words.join(" · ")
+}

@@ -1,0 +1,83 @@
+//! Writing changes of the policy down in the audit.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use skillhost::audit::{Audit, AuditSink as _, Change, Entry, What, Who};
+use skillhost::grant::Grants;
+use skillhost::skill::Digest;
+
+use super::text::{fields, subject};
+use crate::cli::{Session, audit, explain};
+
+/// Where changes are written down. Opened before the change is made, so that one which must be written
+/// down is not made where it cannot be.
+pub struct Record(Option<Arc<Audit>>);
+
+impl Record {
+    /// The audit of the policy as it is.
+    ///
+    /// # Errors
+    /// Where one is required and cannot be opened.
+    pub fn open(session: &Session) -> anyhow::Result<Self> {
+        // A policy that is named and not there yet is about to be made.
+        let policy = match session.policy_file()?.path().exists() {
+            true => session.policy_file()?.read()?.unwrap_or_default(),
+            false => skillhost::Policy::default(),
+        };
+        Ok(Record(audit::open_for(&policy, session)?))
+    }
+
+    /// Writes down what was done.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn change(
+        &self,
+        action: &str,
+        skill: &str,
+        digest: Option<Digest>,
+        grants: &[String],
+    ) -> anyhow::Result<()> {
+        let Some(audit) = &self.0 else { return Ok(()) };
+        let by = std::env::var("USER").ok();
+        let entry = Entry {
+            who: Who::default(),
+            what: What::Grant(Change {
+                action,
+                skill,
+                digest,
+                grants,
+                by: by.as_deref(),
+            }),
+        };
+        audit
+            .record(&entry)
+            .map_err(|error| explain::audit(&error))?;
+        Ok(())
+    }
+}
+
+/// What is granted, without the values of variables and keys.
+pub fn names(grants: &Grants) -> Vec<String> {
+    let mut names = Vec::new();
+    for (field, value) in fields(grants) {
+        match &value {
+            Value::Array(list) => {
+                for grant in list {
+                    names.push(match grant {
+                        Value::String(text) if !field.starts_with("env") => {
+                            format!("{field} {text}")
+                        }
+                        grant => format!("{field} {}", subject(grant)),
+                    });
+                }
+            }
+            Value::Object(pairs) => {
+                names.extend(pairs.keys().map(|key| format!("{field} {key}")));
+            }
+            other => names.push(format!("{field} {other}")),
+        }
+    }
+    names
+}

@@ -1,0 +1,197 @@
+//! `skillhost secrets`: which values skills may use without ever holding them.
+
+use std::io::{IsTerminal, Read};
+
+use clap::{Args, Subcommand};
+use skillhost::grant::shell_word;
+use skillhost::secret::{
+    MAX_SECRET_BYTES, SecretError, SecretSource, SecretStore, SecretValue, Secrets,
+};
+use skillhost::text::closest;
+use zeroize::Zeroizing;
+
+use super::Session;
+use super::complaint::Complaint;
+use super::console::{GOOD, print, print_json, styled};
+use super::exit::Exit;
+
+const EXAMPLES: &str = "\
+Examples:
+  Keep a value, typed without being shown, or from another program:
+    skillhost secrets set github
+    pass show github | skillhost secrets set github
+  Let the host put it into a skill's requests; the skill never sees it:
+    skillhost run ./my-skill --http https://api.github.com \\
+        --secret github=authorization:Bearer@https://api.github.com";
+
+/// Keep values that skills use without holding them
+///
+/// The host puts a secret into the header of a request that it is granted for, and takes every trace of
+/// it out of what the skill hears and says. They are kept in a file for this user alone, in the folder
+/// of --home or ~/.local/share/skillhost. No command shows one.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct SecretsArgs {
+    #[command(subcommand)]
+    command: SecretsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SecretsCommand {
+    Set(SetArgs),
+    List(ListArgs),
+    Remove(RemoveArgs),
+}
+
+/// Keep a value: typed without being shown, or from standard input
+///
+/// It has 8 bytes to 8 KiB of visible ASCII. A newline at its end is left off.
+#[derive(Debug, Args)]
+struct SetArgs {
+    /// The name by which it is granted
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// List the names of the secrets that are kept
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Print the names as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Forget a secret
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Where secrets come from, beside those that are kept.
+#[derive(Debug, Default, Args)]
+pub struct SourceArgs {
+    /// Take a secret from a variable of this environment, or from a file of mode 0600
+    ///
+    /// Without it, from where the policy says, else from those kept with `skillhost secrets set`.
+    #[arg(
+        long,
+        value_name = "NAME=env:VAR|file:PATH",
+        value_parser = source,
+        help_heading = "Grants"
+    )]
+    pub secret_from: Vec<(String, SecretSource)>,
+}
+
+impl SourceArgs {
+    /// Where all secrets are looked for.
+    pub fn secrets(&self, session: &Session) -> anyhow::Result<Secrets> {
+        let secrets = Secrets::default().store(store(session)?);
+        let named = self.secret_from.iter().cloned();
+        Ok(named.fold(secrets, |secrets, (name, source)| {
+            secrets.source(name, source)
+        }))
+    }
+}
+
+fn source(text: &str) -> Result<(String, SecretSource), String> {
+    let Some((name, source)) = text.split_once('=') else {
+        return Err("write NAME=env:VARIABLE or NAME=file:/PATH".into());
+    };
+    skillhost::grant::check_secret_name(name)?;
+    let source = source.parse().map_err(|error| format!("{error}"))?;
+    Ok((name.to_owned(), source))
+}
+
+fn store(session: &Session) -> anyhow::Result<SecretStore> {
+    Ok(SecretStore::new(session.places()?.secrets()))
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// Where there is no such secret, a value is none, or the file cannot be used.
+pub fn secrets(args: SecretsArgs, session: &Session) -> anyhow::Result<Exit> {
+    let store = store(session)?;
+    match args.command {
+        SecretsCommand::Set(SetArgs { name }) => {
+            skillhost::grant::check_secret_name(&name).map_err(Complaint::usage)?;
+            let explained = |error| explained(&name, &error);
+            let value = SecretValue::new(typed(&name)?).map_err(explained)?;
+            let replaced = store.set(&name, value).map_err(explained)?;
+            session.console.note(format_args!(
+                "{} {name} is kept{}",
+                styled(GOOD, "✓"),
+                if replaced {
+                    ", in place of the one before"
+                } else {
+                    ""
+                }
+            ));
+        }
+        SecretsCommand::List(ListArgs { json }) => {
+            let names = store.names().map_err(|error| explained("", &error))?;
+            if json {
+                print_json(session.console, &names)?;
+            } else if names.is_empty() {
+                session.console.note("no secret is kept");
+            } else {
+                print(format_args!("{}\n", names.join("\n")))?;
+            }
+        }
+        SecretsCommand::Remove(RemoveArgs { name }) => {
+            if !store
+                .remove(&name)
+                .map_err(|error| explained(&name, &error))?
+            {
+                return Err(unknown(&name, &store).into());
+            }
+            session
+                .console
+                .note(format_args!("{} {name} is forgotten", styled(GOOD, "✓")));
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// The value, from whoever types it or from standard input. Never an argument: those can be seen by
+/// everybody on the machine, and stay in the history of the shell.
+fn typed(name: &str) -> anyhow::Result<Zeroizing<String>> {
+    if std::io::stdin().is_terminal() {
+        let value = rpassword::prompt_password(format!("value of {name}: "))?;
+        return Ok(Zeroizing::new(value));
+    }
+    let most = MAX_SECRET_BYTES + 3;
+    let mut text = Zeroizing::new(String::with_capacity(most));
+    std::io::stdin()
+        .take(most as u64)
+        .read_to_string(&mut text)
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => explained(name, &SecretError::Characters),
+            _ => Complaint::new(Exit::Host, format!("cannot read standard input: {error}")),
+        })?;
+    let value = text.strip_suffix('\n').unwrap_or(&text);
+    let value = value.strip_suffix('\r').unwrap_or(value);
+    Ok(Zeroizing::new(value.to_owned()))
+}
+
+fn explained(name: &str, error: &SecretError) -> Complaint {
+    let exit = match error {
+        SecretError::TooShort
+        | SecretError::TooLong
+        | SecretError::Characters
+        | SecretError::Name(_) => Exit::Usage,
+        _ => Exit::Host,
+    };
+    Complaint::new(exit, error.to_string()).hint(error.hint(name))
+}
+
+fn unknown(name: &str, store: &SecretStore) -> Complaint {
+    let names = store.names().unwrap_or_default();
+    let complaint = Complaint::usage(format!("no secret `{name}` is kept"));
+    match closest(name, names.iter().map(String::as_str)) {
+        Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),
+        None => complaint.hint("`skillhost secrets list` shows which there are"),
+    }
+}

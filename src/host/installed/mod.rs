@@ -1,0 +1,347 @@
+//! A host with the library of installed skills behind it.
+
+mod listing;
+mod policy;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::{Host, LoadError, Skill, admission};
+use crate::execution::{
+    Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Resolution,
+};
+use crate::skill::{Digest, Library, LibraryError, Package, Packages, SkillRef};
+
+use listing::Listings;
+pub use listing::{ListedSkill, Listing};
+use policy::PolicyFile;
+
+/// How long what was looked up holds: what is installed, and what the policy says.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// How often it is said that a skill is still needed.
+const SAY: Duration = Duration::from_secs(3_600);
+
+/// Executes installed skills, each of which is loaded when it is first asked for. Cheap to clone;
+/// every clone is the same.
+///
+/// A skill that is installed, replaced or removed meanwhile, also by another process, is so here
+/// within a second: a bare name then means another version, and what is no longer installed is
+/// forgotten. So it is with the policy file, where one is named. A skill that was
+/// [added](InstalledSkills::add) can be executed by its digest.
+///
+/// ```no_run
+/// use skillhost::{ExecutionRequest, Execute, Control, Host, InstalledSkills, skill::Library};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let library = Library::new("/var/lib/my-agent/skills");
+/// let skills = InstalledSkills::builder(Host::builder().build()?, library).build();
+/// for listed in skills.list().await?.newest() {
+///     println!("{}: {}", listed.identity.name, listed.description.description);
+/// }
+/// let request = ExecutionRequest::new("text-stats", serde_json::json!({"text": "to be"}));
+/// println!("{}", skills.execute(request, Control::default()).await?.status);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct InstalledSkills {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    host: Host,
+    library: Library,
+    packages: Option<Packages>,
+    policy: Option<PolicyFile>,
+    listings: Listings,
+    /// When it was last said that a skill is needed.
+    needed: Mutex<HashMap<Digest, Instant>>,
+    /// What stays loaded, installed or not.
+    added: Mutex<HashSet<Digest>>,
+}
+
+/// Puts [`InstalledSkills`] together.
+#[must_use]
+pub struct InstalledSkillsBuilder {
+    host: Host,
+    library: Library,
+    packages: Option<Packages>,
+    policy: Option<PolicyFile>,
+}
+
+impl InstalledSkillsBuilder {
+    /// Finds skills by digest also among those that are kept for jobs, and keeps there what is
+    /// loaded, so that a job that dies of it can be replayed with exactly that.
+    pub fn packages(mut self, packages: Packages) -> Self {
+        self.packages = Some(packages);
+        self
+    }
+
+    /// Reads the policy from this file again whenever it has changed. Where it is gone, nothing is
+    /// granted for good any more; one that cannot be used changes nothing.
+    ///
+    /// It is first read when the first request comes: who wants to hear now what is wrong with it
+    /// reads it now, and gives it to the host.
+    pub fn policy(mut self, file: impl Into<PathBuf>) -> Self {
+        self.policy = Some(PolicyFile::new(file.into()));
+        self
+    }
+
+    /// As [`policy`](Self::policy), for a file that must be there: one that is gone changes nothing.
+    pub fn policy_that_must_be(mut self, file: impl Into<PathBuf>) -> Self {
+        self.policy = Some(PolicyFile::new(file.into()).required());
+        self
+    }
+
+    /// Puts it together. Nothing is read yet.
+    pub fn build(self) -> InstalledSkills {
+        InstalledSkills {
+            inner: Arc::new(Inner {
+                host: self.host,
+                library: self.library,
+                packages: self.packages,
+                policy: self.policy,
+                listings: Listings::default(),
+                needed: Mutex::default(),
+                added: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// Why a skill cannot be had.
+enum Missing {
+    /// It is not here, and may be elsewhere.
+    Here(String),
+    Broken(HostError),
+}
+
+impl InstalledSkills {
+    /// A host, and the library that it loads from.
+    pub fn builder(host: Host, library: Library) -> InstalledSkillsBuilder {
+        InstalledSkillsBuilder {
+            host,
+            library,
+            packages: None,
+            policy: None,
+        }
+    }
+
+    /// The host that loads and runs.
+    pub fn host(&self) -> &Host {
+        &self.inner.host
+    }
+
+    /// The library that is loaded from. After a change of it, [`refresh`](Self::refresh) sees that
+    /// the change is known at once.
+    pub fn library(&self) -> &Library {
+        &self.inner.library
+    }
+
+    /// Loads a skill that need not be installed. From then on it can be executed by its digest,
+    /// whatever becomes of the library.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn add(&self, package: Package) -> Result<Skill, LoadError> {
+        let skill = self.inner.host.load_package(package).await?;
+        lock(&self.inner.added).insert(skill.digest());
+        Ok(skill)
+    }
+
+    /// The installed skill that a reference means now, loaded.
+    ///
+    /// # Errors
+    /// [`Cause::NotLoaded`], with the reason, or [`Cause::HostError`].
+    pub async fn load(&self, reference: &SkillRef) -> Result<Skill, Failure> {
+        let gone = || Failure::new(Cause::NotLoaded, format!("`{reference}` is gone"));
+        match self.loaded(reference).await {
+            Ok(digest) => self.inner.host.skill(&digest.into()).ok_or_else(gone),
+            Err(Missing::Here(message)) => Err(Failure::new(Cause::NotLoaded, message)),
+            Err(Missing::Broken(error)) => Err(Failure::new(Cause::HostError, error.to_string())),
+        }
+    }
+
+    /// The digest that a reference means now, its skill being loaded.
+    async fn loaded(&self, reference: &SkillRef) -> Result<Digest, Missing> {
+        let listing = self.listing_for_lookup().await;
+        let known = match reference {
+            SkillRef::Digest(digest) => Some(*digest),
+            SkillRef::Name { .. } => listing.as_ref().and_then(|listing| {
+                let listed = listing.find(reference)?;
+                Some(listed.identity.digest)
+            }),
+        };
+        if let Some(digest) = known
+            && self.inner.host.skill(&digest.into()).is_some()
+        {
+            self.inner.still_needed(digest);
+            return Ok(digest);
+        }
+        let (inner, wanted) = (Arc::clone(&self.inner), reference.clone());
+        let package = tokio::task::spawn_blocking(move || inner.package(&wanted))
+            .await
+            .map_err(|error| Missing::Broken(HostError::Internal(error.to_string())))??;
+        let package = match package {
+            Found::Loaded(digest) => return Ok(digest),
+            Found::Read(package) => package,
+        };
+        let digest = package.digest;
+        match self.inner.host.load_package(*package).await {
+            Ok(_) => Ok(digest),
+            Err(LoadError::Host(error)) => Err(Missing::Broken(error)),
+            Err(error) => {
+                let message = format!("`{reference}` cannot be loaded: {error}");
+                Err(Missing::Here(message))
+            }
+        }
+    }
+
+    /// What is installed, as far as it can be known; why not is told where a skill is not found.
+    async fn listing_for_lookup(&self) -> Option<Arc<Listing>> {
+        match self.known_listing() {
+            Some(listing) => Some(listing),
+            None => self.refresh().await.ok(),
+        }
+    }
+}
+
+enum Found {
+    Loaded(Digest),
+    Read(Box<Package>),
+}
+
+impl Inner {
+    /// Looks a skill up, and reads it unless it is loaded. Blocks.
+    fn package(&self, reference: &SkillRef) -> Result<Found, Missing> {
+        let most = self.host.inner.loader.settings.max_component_bytes;
+        let missing = |error: LibraryError| Missing::Here(error.to_string());
+        let package = match self.library.find(reference) {
+            Ok(installed) if self.host.skill(&installed.digest.into()).is_some() => {
+                return Ok(Found::Loaded(installed.digest));
+            }
+            Ok(_) => self.library.read(reference, most).map_err(missing)?,
+            Err(error @ LibraryError::NotInstalled { .. }) => {
+                let SkillRef::Digest(digest) = reference else {
+                    return Err(missing(error));
+                };
+                let kept = self.packages.as_ref();
+                return match kept.and_then(|packages| packages.read(digest, most)) {
+                    Some(package) => Ok(Found::Read(Box::new(package))),
+                    None => Err(missing(error)),
+                };
+            }
+            Err(error) => return Err(missing(error)),
+        };
+        // So that what dies of it can be replayed with exactly this, also after an update.
+        if let Some(packages) = &self.packages
+            && let Err(error) = packages.keep(&package, SystemTime::now())
+        {
+            tracing::warn!("{error}");
+        }
+        Ok(Found::Read(Box::new(package)))
+    }
+
+    /// Says from time to time that a skill that is loaded is needed.
+    fn still_needed(&self, digest: Digest) {
+        let Some(packages) = &self.packages else {
+            return;
+        };
+        let mut needed = lock(&self.needed);
+        let said = needed.entry(digest).or_insert_with(Instant::now);
+        if said.elapsed() > SAY {
+            *said = Instant::now();
+            drop(needed);
+            packages.needed(&digest);
+        }
+    }
+
+    /// Puts a policy in force that has changed.
+    fn refresh_policy(&self) {
+        if let Some(file) = &self.policy
+            && let Some(policy) = file.changed()
+        {
+            self.host.set_policy(policy);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Execute for InstalledSkills {
+    fn execute<'a>(
+        &'a self,
+        mut request: ExecutionRequest,
+        control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        Box::pin(async move {
+            self.inner.refresh_policy();
+            match self.loaded(&request.skill).await {
+                Ok(digest) => request.skill = digest.into(),
+                Err(Missing::Broken(error)) => return Err(error),
+                Err(Missing::Here(message)) => {
+                    let failure = Failure::new(Cause::NotLoaded, message);
+                    return Ok(control.refuse(request, None, failure));
+                }
+            }
+            self.inner.host.execute_with(request, control).await
+        })
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        let SkillRef::Name { .. } = &request.skill else {
+            return self.inner.host.resolve(request);
+        };
+        // A name means what is installed, and not what happens to be loaded.
+        let listing = self.inner.listings.latest();
+        match listing
+            .as_ref()
+            .and_then(|listing| listing.find(&request.skill))
+        {
+            Some(listed) => self.inner.host.resolve_as(request, &listed.identity.digest),
+            None => Err(admission::not_loaded(request)),
+        }
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        self.inner.refresh_policy();
+        let host = &self.inner.host;
+        let listing = self.inner.listings.latest();
+        match (&request.skill, listing) {
+            (SkillRef::Name { .. }, Some(listing)) => {
+                let mut request = request.clone();
+                if let Some(listed) = listing.find(&request.skill) {
+                    request.skill = listed.identity.digest.into();
+                }
+                host.can_execute(&request)
+            }
+            _ => host.can_execute(request),
+        }
+    }
+
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.inner.refresh_policy();
+            // Why it is not there is told when it is to be executed.
+            let _ = self.loaded(&request.skill).await;
+        })
+    }
+}
+
+impl fmt::Debug for InstalledSkills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstalledSkills")
+            .field("library", &self.inner.library)
+            .field("host", &self.inner.host)
+            .finish_non_exhaustive()
+    }
+}

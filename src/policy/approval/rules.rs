@@ -1,0 +1,265 @@
+//! The rules, as they stand in the policy file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::execution::Resolution;
+
+/// When somebody is asked, and how long that may take.
+///
+/// ```
+/// use skillhost::policy::{Action, Policy};
+///
+/// let policy: Policy = r#"
+///     [approval]
+///     wait = "2m"
+///
+///     [[approval.rules]]
+///     tenant = "trusted"
+///     action = "allow"
+///
+///     [[approval.rules]]
+///     name = "what cannot be undone"
+///     destructive = true
+///     idempotent = false
+///     action = "ask"
+/// "#.parse()?;
+/// assert_eq!(policy.approval.rules[1].action, Action::Ask);
+/// # Ok::<(), skillhost::policy::PolicyError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ApprovalPolicy {
+    /// The rules. The first that matches holds; where none does, a request is allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<ApprovalRule>,
+    /// How long a request waits for an answer before it is rejected, such as `2m`. It can be tried
+    /// again once there is one. 0 unless set: it is rejected at once. Jobs never wait: they are paused.
+    #[serde(with = "span")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub wait: Duration,
+    /// How long a question may be answered; 24 hours unless set. That of a job, 30 days.
+    #[serde(with = "span")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub expires: Duration,
+    /// How many questions may be open for one tenant; 100 unless set.
+    pub max_pending: u32,
+}
+
+impl Default for ApprovalPolicy {
+    fn default() -> Self {
+        ApprovalPolicy {
+            rules: Vec::new(),
+            wait: Duration::ZERO,
+            expires: Duration::from_secs(86_400),
+            max_pending: 100,
+        }
+    }
+}
+
+/// A rule: it matches where all that it names matches. A name may end with `*`, for all that begin so.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ApprovalRule {
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The skill: its name, or its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skill: Option<String>,
+    /// The tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// The tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Whether the tool changes nothing. What its author does not state is taken as the more
+    /// dangerous case, here and in what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// Whether the tool may delete or overwrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<bool>,
+    /// Whether a second call with the same input has no further effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    /// Whether the tool talks to things beyond the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_world: Option<bool>,
+    /// What then holds.
+    pub action: Action,
+}
+
+/// What a rule says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It may run.
+    Allow,
+    /// Somebody has to approve it.
+    #[default]
+    Ask,
+    /// It may not run.
+    Deny,
+}
+
+impl Action {
+    /// The name, as in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Ask => "ask",
+            Action::Deny => "deny",
+        }
+    }
+}
+
+impl ApprovalPolicy {
+    /// What holds for a request, and the rule that says so, counted from 1.
+    pub fn decide(
+        &self,
+        resolution: &Resolution,
+        tenant: Option<&str>,
+    ) -> (Action, Option<(usize, &ApprovalRule)>) {
+        let rule = self
+            .rules
+            .iter()
+            .enumerate()
+            .find(|(_, rule)| rule.matches(resolution, tenant));
+        match rule {
+            Some((index, rule)) => (rule.action, Some((index + 1, rule))),
+            None => (Action::Allow, None),
+        }
+    }
+
+    /// Whether nothing is ever asked or denied.
+    pub fn allows_all(&self) -> bool {
+        self.rules.iter().all(|rule| rule.action == Action::Allow)
+    }
+
+    /// Whether nothing is said here.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == ApprovalPolicy::default()
+    }
+}
+
+impl ApprovalRule {
+    fn matches(&self, resolution: &Resolution, tenant: Option<&str>) -> bool {
+        let tool = resolution.tool();
+        let says = tool.annotations;
+        let is = |wanted: Option<bool>, stated: bool| wanted.is_none_or(|wanted| wanted == stated);
+        let skill = self.skill.as_ref().is_none_or(|wanted| {
+            fits(wanted, &resolution.skill.name)
+                || (wanted.starts_with("sha256:") && *wanted == resolution.skill.digest.to_string())
+        });
+        skill
+            && self
+                .tool
+                .as_ref()
+                .is_none_or(|wanted| fits(wanted, &tool.name))
+            && self
+                .tenant
+                .as_ref()
+                .is_none_or(|wanted| tenant.is_some_and(|tenant| fits(wanted, tenant)))
+            && is(self.read_only, says.read_only)
+            && is(self.destructive, says.destructive)
+            && is(self.idempotent, says.idempotent)
+            && is(self.open_world, says.open_world)
+    }
+
+    /// What a rule is called, being the n-th.
+    pub fn title(&self, number: usize) -> String {
+        match &self.name {
+            Some(name) => format!(
+                "approval rule {number} ({})",
+                crate::text::printable(name, false)
+            ),
+            None => format!("approval rule {number}"),
+        }
+    }
+}
+
+fn fits(wanted: &str, name: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => wanted == name,
+    }
+}
+
+/// What is wrong with it, and in which rule, counted from 0, or in which field.
+pub(in crate::policy) fn check(policy: &ApprovalPolicy) -> Result<(), (Place, String)> {
+    let year = Duration::from_secs(366 * 86_400);
+    if policy.wait > Duration::from_secs(86_400) {
+        return Err((
+            Place::Field("wait"),
+            "a request can wait for a day at most".to_owned(),
+        ));
+    }
+    if policy.expires.is_zero() || policy.expires > year {
+        let message = "a question can be open for longer than nothing, and for a year at most";
+        return Err((Place::Field("expires"), message.to_owned()));
+    }
+    if !(1..=10_000).contains(&policy.max_pending) {
+        let message = "1 to 10,000 questions may be open".to_owned();
+        return Err((Place::Field("max_pending"), message));
+    }
+    for (index, rule) in policy.rules.iter().enumerate() {
+        let names = [&rule.name, &rule.skill, &rule.tool, &rule.tenant];
+        for name in names.into_iter().flatten() {
+            if name.is_empty() || name.len() > 256 {
+                let message = "a name has 1 to 256 bytes".to_owned();
+                return Err((Place::Rule(index), message));
+            }
+        }
+        if let Some(before) = policy.rules[..index]
+            .iter()
+            .position(|other| other.matches_all())
+        {
+            let message = format!(
+                "it is never reached: rule {} matches everything",
+                before + 1
+            );
+            return Err((Place::Rule(index), message));
+        }
+    }
+    Ok(())
+}
+
+/// Where something is wrong.
+pub(in crate::policy) enum Place {
+    Field(&'static str),
+    Rule(usize),
+}
+
+impl ApprovalRule {
+    fn matches_all(&self) -> bool {
+        let unnamed = ApprovalRule {
+            name: self.name.clone(),
+            action: self.action,
+            ..ApprovalRule::default()
+        };
+        *self == unnamed
+    }
+}
+
+/// A duration as people write it.
+pub(in crate::policy) mod span {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        crate::limits::parse_duration(&text).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,433 @@
+//! Takes the values of secrets out of bytes, text and JSON, also where they come in pieces.
+//!
+//! A value is looked for as it is, and as it stands in JSON, in a URL, in base64 and in hexadecimal.
+//! What overlaps is taken out together, so that no part of any value stays. The marker is no longer
+//! than what it stands for: what was within a limit before still is.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use aho_corasick::AhoCorasick;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::MARKER;
+
+/// Finds values.
+pub(crate) struct Scrubber {
+    /// `None` where there is nothing to look for.
+    automaton: Option<AhoCorasick>,
+    patterns: Vec<Zeroizing<Vec<u8>>>,
+    /// The name of the secret that each pattern is of.
+    names: Vec<String>,
+}
+
+impl fmt::Debug for Scrubber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrubber")
+            .field("patterns", &self.patterns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scrubber {
+    /// One for these names and values.
+    pub fn new<'a>(values: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut patterns: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+        let mut names = Vec::new();
+        for (name, value) in values {
+            for form in forms(value) {
+                // No shorter than the marker, by the least length of a value.
+                if form.len() >= MARKER.len() && !patterns.contains(&form) {
+                    patterns.push(form);
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        // It fails only for more patterns than fit a number of 32 bits.
+        let automaton = match patterns.is_empty() {
+            true => None,
+            false => AhoCorasick::new(patterns.iter().map(|pattern| pattern.as_slice())).ok(),
+        };
+        Scrubber {
+            automaton,
+            patterns,
+            names,
+        }
+    }
+
+    /// The name of a secret whose value is in there, if one is.
+    pub fn find(&self, bytes: &[u8]) -> Option<&str> {
+        let found = self.automaton.as_ref()?.find(bytes)?;
+        self.names
+            .get(found.pattern().as_usize())
+            .map(String::as_str)
+    }
+
+    /// The bytes without values; `None` where there is none in them.
+    pub fn bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.find(bytes)?;
+        let mut passage = Held::default();
+        passage.bytes.extend_from_slice(bytes);
+        let mut clean = Vec::with_capacity(bytes.len());
+        passage.pass(self, true, &mut clean);
+        Some(clean)
+    }
+
+    /// Takes values out of a text.
+    pub fn text(&self, text: &mut String) {
+        if let Some(clean) = self.bytes(text.as_bytes()) {
+            // Values are ASCII, so what was taken out were whole characters.
+            *text = match String::from_utf8(clean) {
+                Ok(clean) => clean,
+                Err(_) => MARKER.to_owned(),
+            };
+        }
+    }
+
+    /// Takes values out of JSON, also out of its keys and numbers.
+    pub fn json(&self, value: &mut Value) {
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Number(number) => {
+                if self.find(number.to_string().as_bytes()).is_some() {
+                    *value = Value::String(MARKER.to_owned());
+                }
+            }
+            Value::String(text) => self.text(text),
+            Value::Array(list) => list.iter_mut().for_each(|one| self.json(one)),
+            Value::Object(fields) => {
+                if fields.keys().any(|key| self.find(key.as_bytes()).is_some()) {
+                    let taken = std::mem::take(fields);
+                    fields.extend(taken.into_iter().map(|(mut key, value)| {
+                        self.text(&mut key);
+                        (key, value)
+                    }));
+                }
+                fields.values_mut().for_each(|one| self.json(one));
+            }
+        }
+    }
+
+    /// Cuts off an end that may be the beginning of a value, of text that was cut there. Says how many
+    /// bytes that were.
+    pub fn cut(&self, text: &mut String) -> usize {
+        let end = self.open_end(text.as_bytes());
+        let cut = text.len() - end;
+        // Values are ASCII, so this is between two characters.
+        text.truncate(end);
+        cut
+    }
+
+    /// Where the longest end begins that is the beginning of a value, and not all of it.
+    fn open_end(&self, bytes: &[u8]) -> usize {
+        let longest = self.patterns.iter().map(|pattern| {
+            let most = (pattern.len() - 1).min(bytes.len());
+            (1..=most)
+                .rev()
+                .find(|length| bytes[bytes.len() - length..] == pattern[..*length])
+                .unwrap_or(0)
+        });
+        bytes.len() - longest.max().unwrap_or(0)
+    }
+}
+
+/// Every form in which a value is looked for.
+fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut forms = vec![Zeroizing::new(value.to_vec())];
+    let mut json = Zeroizing::new(Vec::new());
+    let mut slashes = Zeroizing::new(Vec::new());
+    let mut upper = Zeroizing::new(String::new());
+    for byte in value {
+        if b"\"\\".contains(byte) {
+            json.push(b'\\');
+            slashes.push(b'\\');
+        }
+        if *byte == b'/' {
+            slashes.push(b'\\');
+        }
+        json.push(*byte);
+        slashes.push(*byte);
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            upper.push(char::from(*byte));
+        } else {
+            let _ = write!(upper, "%{byte:02X}");
+        }
+    }
+    let mut lower = Zeroizing::new(String::with_capacity(upper.len()));
+    let mut after_percent = 0;
+    for c in upper.chars() {
+        match c {
+            '%' => after_percent = 2,
+            _ if after_percent > 0 => {
+                after_percent -= 1;
+                lower.push(c.to_ascii_lowercase());
+                continue;
+            }
+            _ => {}
+        }
+        lower.push(c);
+    }
+    // In a form, a space is a plus.
+    let plus = Zeroizing::new(upper.replace("%20", "+").into_bytes());
+    forms.push(json);
+    forms.push(slashes);
+    forms.push(Zeroizing::new(upper.as_bytes().to_vec()));
+    forms.push(Zeroizing::new(lower.as_bytes().to_vec()));
+    forms.push(plus);
+    forms.push(Zeroizing::new(hex::encode(value).into_bytes()));
+    forms.push(Zeroizing::new(hex::encode_upper(value).into_bytes()));
+    // In base64 it depends on how many bytes stand before it, modulo three. What depends on what they
+    // are, or on what comes behind, is left off.
+    for before in 0..3 {
+        let mut padded = Zeroizing::new(vec![0; before]);
+        padded.extend_from_slice(value);
+        let (start, end) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
+        for encoded in [
+            STANDARD_NO_PAD.encode(&*padded),
+            URL_SAFE_NO_PAD.encode(&*padded),
+        ] {
+            let encoded = Zeroizing::new(encoded);
+            forms.push(Zeroizing::new(encoded.as_bytes()[start..end].to_vec()));
+        }
+    }
+    forms
+}
+
+/// Bytes on their way through, piece by piece. What may be the beginning of a value waits for what
+/// comes next.
+#[derive(Default)]
+pub(crate) struct Passage(Held);
+
+impl Passage {
+    /// Takes a piece, and gives what can go on.
+    pub fn push(&mut self, scrubber: &Scrubber, piece: &[u8]) -> Vec<u8> {
+        let mut clean = Vec::with_capacity(self.0.bytes.len() + piece.len());
+        self.0.bytes.extend_from_slice(piece);
+        self.0.pass(scrubber, false, &mut clean);
+        clean
+    }
+
+    /// Nothing comes any more: gives what waited.
+    pub fn finish(&mut self, scrubber: &Scrubber) -> Vec<u8> {
+        let mut clean = Vec::with_capacity(self.0.bytes.len());
+        self.0.pass(scrubber, true, &mut clean);
+        clean
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.0.bytes.is_empty()
+    }
+
+    /// The name of a secret whose value came by, if one did.
+    pub fn found<'s>(&self, scrubber: &'s Scrubber) -> Option<&'s str> {
+        self.0
+            .found
+            .and_then(|found| scrubber.names.get(found))
+            .map(String::as_str)
+    }
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: Zeroizing<Vec<u8>>,
+    /// Of these, the first so many belong to a value that a marker stands for already.
+    marked: usize,
+    /// The first pattern that was found.
+    found: Option<usize>,
+}
+
+impl Held {
+    fn pass(&mut self, scrubber: &Scrubber, all: bool, clean: &mut Vec<u8>) {
+        let bytes = &self.bytes;
+        let end = match all {
+            true => bytes.len(),
+            false => scrubber.open_end(bytes),
+        };
+        // Each with whether a marker stands for it already.
+        let mut found: Vec<(usize, usize, bool)> = Vec::new();
+        if self.marked > 0 {
+            found.push((0, self.marked, true));
+        }
+        if let Some(automaton) = &scrubber.automaton {
+            for one in automaton.find_overlapping_iter(bytes.as_slice()) {
+                self.found.get_or_insert(one.pattern().as_usize());
+                found.push((one.start(), one.end(), false));
+            }
+        }
+        found.sort_unstable_by_key(|one| (one.0, !one.2));
+        let mut joined: Vec<(usize, usize, bool)> = Vec::new();
+        for one in found {
+            match joined.last_mut() {
+                Some(last) if one.0 < last.1 => last.1 = last.1.max(one.1),
+                _ => joined.push(one),
+            }
+        }
+        let (mut at, mut marked) = (0, 0);
+        for (from, to, is_marked) in joined {
+            if from >= end && !is_marked {
+                break;
+            }
+            clean.extend_from_slice(&bytes[at..from]);
+            if !is_marked {
+                clean.extend_from_slice(MARKER.as_bytes());
+            }
+            at = to.min(end);
+            marked = to.saturating_sub(end);
+        }
+        if at < end {
+            clean.extend_from_slice(&bytes[at..end]);
+        }
+        self.marked = marked;
+        let rest = Zeroizing::new(bytes[end..].to_vec());
+        self.bytes = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scrubber(values: &[&str]) -> Scrubber {
+        Scrubber::new(values.iter().map(|value| ("s", value.as_bytes())))
+    }
+
+    fn clean(values: &[&str], text: &str) -> String {
+        let mut text = text.to_owned();
+        scrubber(values).text(&mut text);
+        text
+    }
+
+    const VALUE: &str = "hunter2/\"+Hunter2 x";
+
+    #[test]
+    fn every_form_of_a_value_is_taken_out() {
+        let encoded = |before: &str, engine: &dyn Fn(&str) -> String| {
+            engine(&format!("{before}{VALUE}and more"))
+        };
+        let standard = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let url_safe = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        for text in [
+            VALUE.to_owned(),
+            format!("Bearer {VALUE}."),
+            serde_json::to_string(VALUE).unwrap(),
+            r#"hunter2\/\"+Hunter2 x"#.into(),
+            "hunter2%2F%22%2BHunter2%20x".into(),
+            "hunter2%2f%22%2bHunter2%20x".into(),
+            "hunter2%2F%22%2BHunter2+x".into(),
+            hex::encode(VALUE),
+            hex::encode_upper(VALUE),
+            encoded("", &standard),
+            encoded("u", &standard),
+            encoded("us", &standard),
+            encoded("user:", &url_safe),
+            encoded("user", &url_safe),
+        ] {
+            let cleaned = clean(&[VALUE], &text);
+            assert!(cleaned.contains(MARKER), "{text}: {cleaned}");
+            assert!(cleaned.len() <= text.len(), "{text}: {cleaned}");
+            assert!(!cleaned.to_lowercase().contains("hunter2"), "{cleaned}");
+        }
+        assert_eq!(
+            clean(&[VALUE], "hunter2 is not all of it"),
+            "hunter2 is not all of it"
+        );
+    }
+
+    #[test]
+    fn what_overlaps_leaves_nothing_behind() {
+        assert_eq!(
+            clean(&["abcdefgh", "efghijkl"], "1abcdefghijkl2"),
+            "1[secret]2"
+        );
+        assert_eq!(clean(&["abcdefgh", "abcdefghijkl"], "abcdefghijkl"), MARKER);
+        assert_eq!(
+            clean(&["abcdefgh", "abcdefghijkl"], "abcdefghijk"),
+            "[secret]ijk"
+        );
+        assert_eq!(clean(&["aaaaaaaa"], &"a".repeat(20)), MARKER);
+    }
+
+    #[test]
+    fn json_is_cleaned_in_keys_numbers_and_escapes() {
+        let mut value: Value = serde_json::from_str(
+            r#"{"k12345678": ["\u0031234567812", 1234567812345678, null], "x": {"y": "12345678"}}"#,
+        )
+        .unwrap();
+        scrubber(&["12345678"]).json(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({"k[secret]": ["[secret]12", "[secret]", null], "x": {"y": "[secret]"}})
+        );
+    }
+
+    #[test]
+    fn text_that_was_cut_does_not_end_in_half_a_value() {
+        let scrubber = scrubber(&["12345678"]);
+        for (text, left) in [
+            ("x1234567", "x"),
+            ("x12", "x"),
+            ("x", "x"),
+            ("12 4", "12 4"),
+        ] {
+            let mut cut = text.to_owned();
+            assert_eq!(scrubber.cut(&mut cut), text.len() - left.len());
+            assert_eq!(cut, left);
+        }
+    }
+
+    fn in_pieces(scrubber: &Scrubber, text: &[u8], cuts: &[usize]) -> Vec<u8> {
+        let (mut passage, mut clean, mut at) = (Passage::default(), Vec::new(), 0);
+        for cut in cuts.iter().copied().chain([text.len()]) {
+            let cut = cut.clamp(at, text.len());
+            clean.extend(passage.push(scrubber, &text[at..cut]));
+            at = cut;
+        }
+        clean.extend(passage.finish(scrubber));
+        assert!(passage.is_empty());
+        clean
+    }
+
+    #[test]
+    fn a_value_cut_anywhere_is_found() {
+        let scrubber = scrubber(&[VALUE, "other-secret"]);
+        let text = format!(
+            "before {VALUE} between other-secret {} after",
+            hex::encode(VALUE)
+        );
+        let whole = scrubber.bytes(text.as_bytes()).unwrap();
+        for first in 0..text.len() {
+            for second in [first, first + 1, first + 5] {
+                let pieces = in_pieces(&scrubber, text.as_bytes(), &[first, second]);
+                assert_eq!(pieces, whole, "cut at {first} and {second}");
+            }
+        }
+        let singly: Vec<usize> = (0..text.len()).collect();
+        assert_eq!(in_pieces(&scrubber, text.as_bytes(), &singly), whole);
+    }
+
+    proptest! {
+        /// Of text over two letters, in which values overlap in every way.
+        #[test]
+        fn pieces_come_to_the_same_as_the_whole(
+            text in "[ab]{0,60}",
+            first in "[ab]{8,10}",
+            second in "[ab]{8,12}",
+            cuts in proptest::collection::vec(0..60_usize, 0..8),
+        ) {
+            let scrubber = scrubber(&[&first, &second]);
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let whole = scrubber.bytes(text.as_bytes()).unwrap_or_else(|| text.clone().into_bytes());
+            prop_assert_eq!(in_pieces(&scrubber, text.as_bytes(), &cuts), whole.clone());
+            prop_assert!(whole.len() <= text.len());
+            let whole = String::from_utf8(whole).unwrap();
+            prop_assert!(!whole.contains(&first) && !whole.contains(&second));
+        }
+    }
+}

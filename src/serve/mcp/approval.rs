@@ -1,0 +1,239 @@
+//! Asking the person behind a client whether a tool may run.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rmcp::ErrorData;
+use rmcp::model::{
+    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
+    ElicitationSchema, InputRequest, InputRequiredResult, ProtocolVersion,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::call::Who;
+use super::catalog::Entry;
+use super::kept::Owner;
+use crate::serve::Scope;
+use crate::text::{printable, shortened};
+
+/// Under which name the question is asked.
+pub(super) const QUESTION: &str = "approve";
+/// How much of the input is shown to whoever is asked, in bytes.
+const MAX_SHOWN: usize = 2 << 10;
+/// The most questions that wait for an answer; the oldest are forgotten first.
+const MAX_WAITING: usize = 1_024;
+
+/// What became of the question.
+pub(super) enum Asked {
+    /// It may run.
+    Approved,
+    /// Somebody said no.
+    Declined,
+    /// The client is to ask, and to call again with the answer.
+    First(InputRequiredResult),
+    /// The client cannot ask anybody.
+    Nobody,
+}
+
+/// Questions that clients were given to ask, each to be answered once.
+#[derive(Default)]
+pub(super) struct Questions {
+    waiting: Mutex<HashMap<String, Waiting>>,
+}
+
+struct Waiting {
+    owner: Owner,
+    /// Of exactly which call.
+    call: [u8; 32],
+    until: Instant,
+}
+
+impl Questions {
+    fn ask(&self, owner: &Owner, call: [u8; 32], wait: Duration) -> String {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        waiting.retain(|_, question| question.until > now);
+        while waiting.len() >= MAX_WAITING {
+            let oldest = waiting.iter().min_by_key(|(_, question)| question.until);
+            let Some(oldest) = oldest.map(|(state, _)| state.clone()) else {
+                break;
+            };
+            waiting.remove(&oldest);
+        }
+        let state = Uuid::new_v4().simple().to_string();
+        let question = Waiting {
+            owner: Owner::clone(owner),
+            call,
+            until: now + wait,
+        };
+        waiting.insert(state.clone(), question);
+        state
+    }
+
+    /// Whether this question was asked, by this owner, about exactly this call. It is then answered.
+    fn take(&self, state: &str, owner: &Owner, call: [u8; 32]) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = waiting.get(state).is_some_and(|question| {
+            question.owner == *owner && question.call == call && question.until > Instant::now()
+        });
+        if asked {
+            waiting.remove(state);
+        }
+        asked
+    }
+}
+
+/// What makes one call another.
+fn fingerprint(params: &CallToolRequestParams, entry: &Entry) -> [u8; 32] {
+    let arguments = serde_json::to_vec(&params.arguments).unwrap_or_default();
+    let mut hasher = Sha256::new();
+    hasher.update(entry.skill.identity.digest.to_string());
+    hasher.update([0]);
+    hasher.update(entry.tool().name.as_bytes());
+    hasher.update([0]);
+    hasher.update(&arguments);
+    hasher.finalize().into()
+}
+
+/// Finds out whether a call may run: from the answer that it brings, or by asking.
+///
+/// # Errors
+/// Where the answer cannot be understood.
+pub(super) async fn ask(
+    questions: &Questions,
+    who: &Who,
+    params: &CallToolRequestParams,
+    entry: &Entry,
+    context: &RequestContext<RoleServer>,
+    wait: Duration,
+) -> Result<Asked, ErrorData> {
+    let (call, owner) = (fingerprint(params, entry), &who.owner);
+    // Whoever calls for somebody else need not be who may approve.
+    if !who.caller.scopes.has(Scope::Approve) {
+        return Ok(Asked::Nobody);
+    }
+    if let (Some(state), Some(answers)) = (&params.request_state, &params.input_responses)
+        && questions.take(state, owner, call)
+    {
+        return answered(answers.get(QUESTION));
+    }
+    if !can_ask(context) {
+        return Ok(Asked::Nobody);
+    }
+    let question = question(params, entry)?;
+    let current = context
+        .protocol_version()
+        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
+    if current {
+        let state = questions.ask(owner, call, wait);
+        let request = InputRequest::Elicitation(ElicitRequest::new(question));
+        let requests = [(QUESTION.to_owned(), request)].into();
+        let first = InputRequiredResult::new(Some(requests), Some(state));
+        return Ok(Asked::First(first));
+    }
+    let asked = context
+        .peer
+        .create_elicitation_with_timeout(question, Some(wait));
+    tokio::select! {
+        asked = asked => match asked {
+            Ok(answer) => Ok(meant(&answer)),
+            Err(error) => {
+                tracing::debug!("an approval could not be asked for: {error}");
+                Ok(Asked::Declined)
+            }
+        },
+        () = context.ct.cancelled() => Ok(Asked::Declined),
+    }
+}
+
+/// Whether the client says that it can ask a person.
+pub(super) fn can_ask(context: &RequestContext<RoleServer>) -> bool {
+    let capabilities = context.client_capabilities();
+    capabilities
+        .and_then(|capabilities| capabilities.elicitation)
+        .is_some_and(|elicitation| elicitation.form.is_some() || elicitation.url.is_none())
+}
+
+/// What an answer means that came with a call.
+pub(super) fn answered(answer: Option<&Value>) -> Result<Asked, ErrorData> {
+    let Some(answer) = answer else {
+        let message = format!("inputResponses has no answer to `{QUESTION}`");
+        return Err(ErrorData::invalid_params(message, None));
+    };
+    match serde_json::from_value(answer.clone()) {
+        Ok(answer) => Ok(meant(&answer)),
+        Err(error) => {
+            let message = format!("the answer to `{QUESTION}` cannot be understood: {error}");
+            Err(ErrorData::invalid_params(message, None))
+        }
+    }
+}
+
+fn meant(answer: &ElicitResult) -> Asked {
+    match answer.action {
+        ElicitationAction::Accept => Asked::Approved,
+        _ => Asked::Declined,
+    }
+}
+
+/// The question, as a person reads it. What a stranger wrote stands in it as data.
+fn question(
+    params: &CallToolRequestParams,
+    entry: &Entry,
+) -> Result<ElicitRequestParams, ErrorData> {
+    let arguments = serde_json::to_string(&params.arguments).unwrap_or_default();
+    question_about(&entry.skill.identity.name, &entry.tool().name, &arguments)
+}
+
+/// The question whether a tool may run with this input.
+pub(super) fn question_about(
+    skill: &str,
+    tool: &str,
+    input: &str,
+) -> Result<ElicitRequestParams, ErrorData> {
+    let input = shortened(&printable(input, false), MAX_SHOWN).into_owned();
+    let message = format!(
+        "May the tool `{}` of the skill `{}` run? It may change or delete what was there before. Its \
+         input: {input}",
+        printable(tool, false),
+        printable(skill, false),
+    );
+    let requested_schema = ElicitationSchema::builder()
+        .build()
+        .map_err(|error| ErrorData::internal_error(error, None))?;
+    Ok(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message,
+        requested_schema,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_answered_once_by_whom_it_was_given_to() {
+        let questions = Questions::default();
+        let (owner, other): (Owner, Owner) = ("one".into(), "other".into());
+        let wait = Duration::from_secs(10);
+        let state = questions.ask(&owner, [1; 32], wait);
+        assert!(!questions.take(&state, &other, [1; 32]));
+        assert!(!questions.take(&state, &owner, [2; 32]), "another call");
+        assert!(!questions.take("guessed", &owner, [1; 32]));
+        assert!(questions.take(&state, &owner, [1; 32]));
+        assert!(!questions.take(&state, &owner, [1; 32]), "only once");
+        let late = questions.ask(&owner, [1; 32], wait);
+        tokio::time::advance(wait * 2).await;
+        assert!(!questions.take(&late, &owner, [1; 32]));
+        for _ in 0..MAX_WAITING + 10 {
+            questions.ask(&owner, [1; 32], wait);
+        }
+        assert_eq!(questions.waiting.lock().unwrap().len(), MAX_WAITING);
+    }
+}

@@ -1,0 +1,336 @@
+//! Calling a tool.
+
+#![expect(
+    deprecated,
+    reason = "log records are deprecated in the current revision, and still wanted by clients"
+)]
+
+use std::sync::Arc;
+
+use rmcp::ErrorData;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, LoggingLevel,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::approval::{self, Asked};
+use super::catalog::{Catalog, Entry};
+use super::content::{self, Answer};
+use super::kept::{Owner, piece};
+use super::notify::{self, Wanted};
+use super::{Inner, builtin, input};
+use crate::execution::{Decision, Question, Rejection};
+use crate::serve::{Caller, Scope};
+use crate::text::{closest, printable, shortened};
+use crate::{Cause, Control, ExecutionRequest, ExecutionResult, Failure};
+
+/// A client asks for a task by this entry of `_meta`.
+const AS_TASK: &str = "skillhost/task";
+
+/// Who calls, and how it wants to hear of it.
+pub(super) struct Who {
+    pub caller: Caller,
+    pub owner: Owner,
+    /// The session, for records.
+    pub session: Uuid,
+    /// From which level on the client wants log records.
+    pub level: Option<LoggingLevel>,
+}
+
+/// Answers a call of a tool.
+///
+/// # Errors
+/// Only where the call itself breaks the protocol: no such tool. Everything else is an answer that
+/// says what was wrong.
+pub(super) async fn call(
+    server: &Arc<Inner>,
+    who: Who,
+    mut params: CallToolRequestParams,
+    context: RequestContext<RoleServer>,
+) -> Result<CallToolResponse, ErrorData> {
+    if !who.caller.scopes.has(Scope::Execute) {
+        let message = "this token may not execute skills: it lacks the scope `execute`";
+        return Ok(content::error(message).into());
+    }
+    let catalog = server.catalog().await?;
+    match &*params.name {
+        builtin::READ_OUTPUT => {
+            return Ok(read_output(server, &who.owner, params.arguments).into());
+        }
+        builtin::SEARCH if server.settings.search => {
+            return Ok(builtin::search(server, &catalog, params.arguments).into());
+        }
+        builtin::CALL if server.settings.search => {
+            let (name, arguments) = match builtin::unwrap(params.arguments.take()) {
+                Ok(inner) => inner,
+                Err(message) => return Ok(content::error(message).into()),
+            };
+            if catalog.find(&name).is_none() {
+                return Ok(content::error(unknown(&catalog, &name)).into());
+            }
+            params.name = name.into();
+            params.arguments = Some(arguments);
+        }
+        _ => {}
+    }
+    let Some(entry) = catalog.find(&params.name) else {
+        return Err(ErrorData::invalid_params(
+            unknown(&catalog, &params.name),
+            None,
+        ));
+    };
+    let Some(permit) = server.permit(&who.owner) else {
+        let message = format!(
+            "{} calls are running already, which is as many as may; call again once one has ended",
+            server.settings.concurrent_calls
+        );
+        return Ok(content::error(message).into());
+    };
+    run(server, who, &params, entry, context, permit).await
+}
+
+fn unknown(catalog: &Catalog, name: &str) -> String {
+    let shown = printable(&shortened(name, 200), false).into_owned();
+    let names = catalog.tools.iter().map(|entry| &*entry.definition.name);
+    match closest(name, names) {
+        Some(close) => format!("there is no tool `{shown}`; did you mean `{close}`?"),
+        None => format!("there is no tool `{shown}`"),
+    }
+}
+
+async fn run(
+    server: &Arc<Inner>,
+    who: Who,
+    params: &CallToolRequestParams,
+    entry: &Entry,
+    context: RequestContext<RoleServer>,
+    _permit: OwnedSemaphorePermit,
+) -> Result<CallToolResponse, ErrorData> {
+    let made = input::request(entry, params.arguments.clone(), &server.kept, &who.owner);
+    let mut request = match made {
+        Ok(request) => request,
+        Err(message) => return Ok(content::error(message).into()),
+    };
+    request.tenant = who.caller.tenant().map(str::to_owned);
+    request.session = Some(who.session.to_string());
+    if let Some(task) = as_task(server, &who, &request, &context).await {
+        return Ok(task);
+    }
+    let answer = Answer {
+        settings: &server.settings,
+        kept: &server.kept,
+        owner: &who.owner,
+        id: request.request_id,
+        promised: entry.tool().output_schema.is_some(),
+    };
+    let ask = || {
+        approval::ask(
+            &server.questions,
+            &who,
+            params,
+            entry,
+            &context,
+            server.settings.approval_wait,
+        )
+    };
+    // One that comes back with an answer has been rejected before.
+    let first = match params.request_state.is_some() && params.input_responses.is_some() {
+        true => Some(ask().await?),
+        false => None,
+    };
+    let asked = match first {
+        Some(asked) => asked,
+        None => {
+            let result = execute(server, &who, entry, request.clone(), &context, None).await;
+            match result {
+                Ok(result) if wants_approval(&result) => match ask().await? {
+                    Asked::Nobody => return Ok(answer.of(result).into()),
+                    asked => asked,
+                },
+                Ok(result) => return Ok(answer.of(result).into()),
+                Err(answer) => return Ok(answer.into()),
+            }
+        }
+    };
+    let decision = match asked {
+        Asked::First(first) => return Ok(first.into()),
+        Asked::Nobody => return Ok(declined().into()),
+        Asked::Approved => Decision::Once,
+        Asked::Declined => Decision::Refuse,
+    };
+    request.request_id = Uuid::now_v7();
+    let result = execute(server, &who, entry, request, &context, Some(decision)).await;
+    Ok(match (decision, result) {
+        // It was only told, so that it is written down.
+        (Decision::Refuse, _) => declined(),
+        (_, Ok(result)) => answer.of(result),
+        (_, Err(answer)) => answer,
+    }
+    .into())
+}
+
+fn declined() -> CallToolResult {
+    content::error(
+        "Whoever was asked did not approve this call. Do not call it again with the same input \
+         unless they ask for it.",
+    )
+}
+
+fn wants_approval(result: &ExecutionResult) -> bool {
+    let cause = result.failure.as_ref().map(|failure| &failure.cause);
+    matches!(
+        cause,
+        Some(Cause::Rejected {
+            reason: Rejection::Approval,
+            ..
+        })
+    )
+}
+
+/// Executes, tells the client what the guest says meanwhile, and stops the guest when the client
+/// cancels or is gone.
+async fn execute(
+    server: &Inner,
+    who: &Who,
+    entry: &Entry,
+    request: ExecutionRequest,
+    context: &RequestContext<RoleServer>,
+    decision: Option<Decision>,
+) -> Result<ExecutionResult, CallToolResult> {
+    let wanted = Wanted {
+        progress: context.meta.get_progress_token(),
+        level: context.meta.log_level().or(who.level),
+        logger: entry.skill.identity.name.clone(),
+    };
+    let again = entry.skill.installed.then(|| request.clone());
+    let result = once(server, wanted.clone(), request, context, decision).await?;
+    let Some(mut again) = again.filter(|_| gone(&result)) else {
+        return Ok(result);
+    };
+    // It was replaced a moment ago. The name of the tool is what the client knows.
+    if server.skills.refresh().await.is_ok()
+        && let Ok(catalog) = server.catalog().await
+        && let Some(now) = catalog.find(&entry.definition.name)
+        && now.skill.identity.digest != entry.skill.identity.digest
+    {
+        again.skill = now.skill.identity.digest.into();
+        return once(server, wanted, again, context, decision).await;
+    }
+    Ok(result)
+}
+
+fn gone(result: &ExecutionResult) -> bool {
+    let cause = result.failure.as_ref().map(|failure| &failure.cause);
+    matches!(cause, Some(Cause::NotLoaded))
+}
+
+async fn once(
+    server: &Inner,
+    wanted: Wanted,
+    request: ExecutionRequest,
+    context: &RequestContext<RoleServer>,
+    decision: Option<Decision>,
+) -> Result<ExecutionResult, CallToolResult> {
+    let mut control = Control::default().cancellation(context.ct.clone());
+    if let Some(decision) = decision {
+        let said = move |_: Question<'_>| std::future::ready(Some(decision));
+        control = control
+            .ask(Arc::new(said))
+            .approved(decision != Decision::Refuse);
+    }
+    let result = match notify::notify(wanted, context.peer.clone()) {
+        Some((observer, tell)) => {
+            control = control.observer(observer);
+            notify::while_telling(server.execute.execute(request, control), tell).await
+        }
+        None => server.execute.execute(request, control).await,
+    };
+    result.map_err(|error| {
+        tracing::error!("the host is broken: {error}");
+        let failure = Failure::new(Cause::HostError, "the host itself is broken");
+        content::failed(&failure, chrono::Utc::now())
+    })
+}
+
+/// Submits the call as a task, where the client knows tasks, and asked for one or the tool may run
+/// for long.
+async fn as_task(
+    server: &Inner,
+    who: &Who,
+    request: &ExecutionRequest,
+    context: &RequestContext<RoleServer>,
+) -> Option<CallToolResponse> {
+    let tasks = server.tasks.as_ref()?;
+    let knows = context
+        .client_capabilities()
+        .is_some_and(|capabilities| capabilities.supports_tasks());
+    if !knows {
+        return None;
+    }
+    let asked = context.meta.get(AS_TASK) == Some(&Value::Bool(true));
+    if !asked {
+        server.execute.ready(request).await;
+        let resolved = server.execute.resolve(request).ok()?;
+        if resolved.limits.wall_time <= server.settings.task_after {
+            return None;
+        }
+    }
+    Some(match tasks.submit(request.clone(), &who.caller).await {
+        Ok(task) => task.into(),
+        Err(message) => content::error(message).into(),
+    })
+}
+
+/// Reads on in an output that was cut.
+fn read_output(server: &Inner, owner: &Owner, arguments: Option<JsonObject>) -> CallToolResult {
+    let arguments = arguments.unwrap_or_default();
+    let Some(uri) = arguments.get("uri").and_then(Value::as_str) else {
+        return content::error("`uri` is missing: the address of a kept output");
+    };
+    let offset = match arguments.get("offset") {
+        None | Some(Value::Null) => 0,
+        Some(offset) => match offset
+            .as_u64()
+            .and_then(|offset| usize::try_from(offset).ok())
+        {
+            Some(offset) => offset,
+            None => return content::error("`offset` is a whole number of bytes"),
+        },
+    };
+    let Some(part) = server.kept.find(owner, uri) else {
+        let message = "nothing is kept at that address; it may have been too long ago, or too much \
+                       has come since. Call the tool again that gave it.";
+        return content::error(message);
+    };
+    let text = match std::str::from_utf8(&part.data) {
+        Ok(text) if part.text => text,
+        _ => {
+            return content::error(format!(
+                "it is no text, but {}; read it as a resource, or attach it to another tool's call",
+                part.media_type
+            ));
+        }
+    };
+    let Some(piece) = piece(
+        text,
+        offset,
+        server.settings.output_tokens.saturating_mul(4),
+    ) else {
+        let message = format!("the offset is past the end, which is at {}", text.len());
+        return content::error(message);
+    };
+    let rest = match piece.next {
+        Some(next) => format!("[{} bytes in all. Read on from offset {next}.]", text.len()),
+        None => "[This is the end.]".to_owned(),
+    };
+    let blocks = vec![
+        rmcp::model::ContentBlock::text(printable(piece.text, true)),
+        rmcp::model::ContentBlock::text(rest),
+    ];
+    let mut answer = CallToolResult::success(blocks);
+    answer.structured_content = Some(json!({"text": piece.text, "next": piece.next}));
+    answer
+}

@@ -1,0 +1,283 @@
+//! From what an execution came to, to what a client is answered.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat, Utc};
+use rmcp::model::{CallToolResult, ContentBlock, MetaObject, Resource, ResourceContents};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::kept::{Kept, Owner, Part, piece};
+use super::settings::McpSettings;
+use crate::execution::Rejection;
+use crate::text::{printable, shortened};
+use crate::{Attachment, Cause, ExecutionResult, Failure};
+
+/// The longest name or media type of an attachment that is shown, in bytes.
+const MAX_NAME: usize = 200;
+
+/// What answers are made with.
+pub(super) struct Answer<'a> {
+    pub settings: &'a McpSettings,
+    pub kept: &'a Kept,
+    pub owner: &'a Owner,
+    /// Under which id what is too large is kept.
+    pub id: Uuid,
+    /// Whether the tool promises a structured answer.
+    pub promised: bool,
+}
+
+impl Answer<'_> {
+    /// The answer for the result of an execution.
+    pub fn of(&self, result: ExecutionResult) -> CallToolResult {
+        let usage = json!(result.usage);
+        let mut answer = match (result.output, &result.failure) {
+            (Some(output), None) => self.success(output, result.attachments),
+            (_, Some(failure)) => failed(failure, Utc::now()),
+            (None, None) => error("the tool has ended without an answer"),
+        };
+        let meta = answer.meta.get_or_insert_with(MetaObject::new);
+        meta.insert("skillhost/status".to_owned(), json!(result.status));
+        meta.insert("skillhost/usage".to_owned(), usage);
+        answer
+    }
+
+    fn success(&self, output: Value, attachments: Vec<Attachment>) -> CallToolResult {
+        let text = match &output {
+            Value::String(text) => text.clone(),
+            output => output.to_string(),
+        };
+        let mut keep = Vec::new();
+        let mut content = Vec::new();
+        let limit = self.settings.output_tokens.saturating_mul(4);
+        let cut = text.len() > limit;
+        if cut {
+            let whole: Arc<[u8]> = text.as_bytes().into();
+            let media_type = match output {
+                Value::String(_) => "text/plain",
+                _ => "application/json",
+            };
+            let part = Part {
+                name: "output".to_owned(),
+                media_type: media_type.to_owned(),
+                data: whole,
+                text: true,
+            };
+            let shown = piece(&text, 0, limit).map_or("", |piece| piece.text);
+            content.push(ContentBlock::text(printable(shown, true)));
+            content.push(ContentBlock::text(self.note(
+                shown.len(),
+                text.len(),
+                &part,
+            )));
+            content.push(self.link(0, &part));
+            keep.push((0, part));
+        } else {
+            content.push(ContentBlock::text(printable(&text, true)));
+        }
+        for (index, attachment) in attachments.into_iter().enumerate() {
+            let part = part(attachment);
+            if part.data.len() > self.settings.inline_bytes {
+                content.push(self.link(index + 1, &part));
+                keep.push((index + 1, part));
+            } else {
+                content.push(inline(Kept::uri(self.id, index + 1), &part));
+            }
+        }
+        if !keep.is_empty() && !self.kept.keep(self.owner, self.id, keep) {
+            // Links that lead nowhere would be worse than none.
+            content.retain(|block| block.as_resource_link().is_none());
+            content.push(ContentBlock::text(
+                "(The whole is too large to be kept, and cannot be read on.)",
+            ));
+        }
+        let mut answer = CallToolResult::success(content);
+        // A program gets the whole; a model that was not promised it is spared it.
+        if !cut || self.promised {
+            answer.structured_content = Some(output);
+        }
+        answer
+    }
+
+    fn note(&self, shown: usize, whole: usize, part: &Part) -> String {
+        let minutes = self.kept.time().as_secs() / 60;
+        format!(
+            "[Cut: this is the beginning, about {} of {} tokens. The whole is kept for {minutes} \
+             minutes as {} ({}). Read on with the tool `read_output` from offset {shown}, or give the \
+             address to another tool as an attachment.]",
+            shown.div_ceil(4),
+            whole.div_ceil(4),
+            Kept::uri(self.id, 0),
+            part.media_type,
+        )
+    }
+
+    fn link(&self, index: usize, part: &Part) -> ContentBlock {
+        ContentBlock::resource_link(
+            Resource::new(Kept::uri(self.id, index), part.name.clone())
+                .with_mime_type(part.media_type.clone())
+                .with_size(part.data.len() as u64),
+        )
+    }
+}
+
+/// An attachment with what its guest calls it made harmless.
+fn part(attachment: Attachment) -> Part {
+    let shown = |text: &str, otherwise: &str| match text.trim() {
+        "" => otherwise.to_owned(),
+        text => shortened(&printable(text, false), MAX_NAME).into_owned(),
+    };
+    let media_type = shown(&attachment.media_type, "application/octet-stream");
+    let text = (media_type.starts_with("text/") || media_type.starts_with("application/json"))
+        && !attachment.data.contains(&0)
+        && std::str::from_utf8(&attachment.data).is_ok();
+    Part {
+        name: shown(&attachment.name, "attachment"),
+        text,
+        media_type,
+        data: attachment.data.into(),
+    }
+}
+
+/// An attachment within an answer: an image is an image.
+fn inline(uri: String, part: &Part) -> ContentBlock {
+    let encoded = || STANDARD.encode(&part.data);
+    let kind = part.media_type.split('/').next().unwrap_or_default();
+    match kind {
+        "image" => ContentBlock::image(encoded(), part.media_type.clone()),
+        "audio" => ContentBlock::audio(encoded(), part.media_type.clone()),
+        _ => ContentBlock::resource(contents(uri, part)),
+    }
+}
+
+/// A part as the contents of a resource.
+pub(super) fn contents(uri: String, part: &Part) -> ResourceContents {
+    let contents = match std::str::from_utf8(&part.data) {
+        Ok(text) if part.text => ResourceContents::text(text, uri),
+        _ => ResourceContents::blob(STANDARD.encode(&part.data), uri),
+    };
+    contents.with_mime_type(part.media_type.clone())
+}
+
+/// An answer that says what was wrong, to whoever called.
+pub(super) fn error(message: impl Into<String>) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(message.into())])
+}
+
+/// The answer for a failure: what was wrong and where, which grant is missing and what to add, and
+/// whether another try may help.
+pub(super) fn failed(failure: &Failure, now: DateTime<Utc>) -> CallToolResult {
+    let mut answer = error(explained(failure, now));
+    let mut meta = MetaObject::new();
+    meta.insert("skillhost/failure".to_owned(), json!(failure));
+    answer.meta = Some(meta);
+    answer
+}
+
+fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
+    let mut lines = vec![printable(&failure.message, true).into_owned()];
+    if let Cause::InvalidInput { pointer } = &failure.cause {
+        let place = match pointer.as_str() {
+            "" => "the input as a whole".to_owned(),
+            pointer => format!("`{}` in the input", printable(pointer, false)),
+        };
+        lines.push(format!(
+            "What is at fault: {place}. Correct it and call again."
+        ));
+    }
+    let hint = failure.hint.as_deref().filter(|hint| {
+        let again = |denial: &crate::grant::Denial| denial.hint == *hint;
+        !failure.denials.iter().any(again)
+    });
+    if let Some(hint) = hint {
+        lines.push(format!("What to do: {}", printable(hint, false)));
+    }
+    for denial in &failure.denials {
+        lines.push(format!(
+            "Missing grant: {}. Only whoever runs skillhost can give it; tell them: {}",
+            printable(&denial.to_string(), false),
+            printable(&denial.hint, false)
+        ));
+    }
+    lines.push(again(&failure.cause, now));
+    lines.join("\n")
+}
+
+/// Whether, and when, another try may help.
+fn again(cause: &Cause, now: DateTime<Utc>) -> String {
+    let at = |at: DateTime<Utc>| {
+        let seconds = (at - now).num_seconds().max(0);
+        format!(
+            "Try again after {} (in {seconds} s).",
+            at.to_rfc3339_opts(SecondsFormat::Secs, true)
+        )
+    };
+    match cause {
+        Cause::SkillError {
+            retryable: true,
+            retry_after_ms,
+            ..
+        } => match retry_after_ms {
+            Some(ms) => format!("Another try may help, after {} s.", ms.div_ceil(1_000)),
+            None => "Another try may help.".to_owned(),
+        },
+        Cause::Rejected {
+            retry_at: Some(moment),
+            ..
+        } => at(*moment),
+        Cause::Rejected {
+            reason: Rejection::Approval,
+            ..
+        } => "It waits for somebody's approval; the same call without that ends the same way."
+            .to_owned(),
+        Cause::HostError => "The host is at fault, not the call; another try may help.".to_owned(),
+        _ => "The same call would end the same way.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::{Capability, Denial};
+
+    fn shown(failure: &Failure) -> String {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let answer = failed(failure, now);
+        assert_eq!(answer.is_error, Some(true));
+        assert!(answer.meta.unwrap().contains_key("skillhost/failure"));
+        answer.content[0].as_text().unwrap().text.clone()
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do() {
+        let cause = Cause::InvalidInput {
+            pointer: "/a".into(),
+        };
+        let text = shown(&Failure::new(cause, "no \x1b[2J number"));
+        assert!(text.contains("`/a` in the input") && !text.contains('\x1b'));
+
+        let cause = Cause::Rejected {
+            reason: Rejection::Hook,
+            retry_at: DateTime::from_timestamp(1_800_000_030, 0),
+        };
+        assert!(shown(&Failure::new(cause, "busy")).contains("(in 30 s)"));
+
+        let cause = Cause::SkillError {
+            retryable: true,
+            retry_after_ms: Some(1_500),
+            code: None,
+            details: None,
+        };
+        let mut failure = Failure::new(cause, "not now");
+        failure.denials.push(Denial {
+            capability: Capability::Http,
+            subject: "GET https://example.com".into(),
+            reason: "not granted".into(),
+            hint: "skillhost policy grant".into(),
+        });
+        let text = shown(&failure);
+        assert!(text.contains("after 2 s") && text.contains("tell them: skillhost policy grant"));
+    }
+}

@@ -1,0 +1,216 @@
+//! The protocol over streamable HTTP, as a tower service.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{McpServer, McpSession};
+use crate::serve::Caller;
+
+/// How a session of an older client is named in headers.
+const SESSION: &str = "mcp-session-id";
+
+/// How the protocol is served over HTTP.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpSettings {
+    /// Under which names the server may be called (`Host`), with or without a port, against DNS
+    /// rebinding; empty: any. Default `localhost`, `127.0.0.1` and `::1`.
+    pub hosts: Vec<String>,
+    /// From which origins browsers may call, such as `https://app.example.com:443`. Default those of this
+    /// machine itself, over plain HTTP and at any port.
+    pub origins: Vec<String>,
+    /// How many sessions of older clients there may be at once for one tenant; the one that was used
+    /// longest ago is closed for a new one. Default 100.
+    pub sessions: usize,
+    /// Ends all sessions, and takes no more.
+    pub stop: CancellationToken,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            hosts: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+            origins: vec![
+                "http://localhost:*".into(),
+                "http://127.0.0.1:*".into(),
+                "http://[::1]:*".into(),
+            ],
+            sessions: 100,
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
+/// A tower service that speaks the protocol. Cheap to clone.
+///
+/// Whose request it is stands in its extensions, as a [`Caller`] that a layer before this one has put
+/// there; without one, nobody is let in. A session belongs to whose first request began it, and is not
+/// there for others.
+#[derive(Clone)]
+pub struct McpService {
+    inner: StreamableHttpService<McpSession, LocalSessionManager>,
+    manager: Arc<LocalSessionManager>,
+    sessions: Arc<Mutex<HashMap<String, Session>>>,
+    most: usize,
+}
+
+/// A session of an older client.
+struct Session {
+    caller: Caller,
+    used: Instant,
+}
+
+impl McpServer {
+    /// Serves any number of clients over HTTP, at whatever path this service is put.
+    pub fn http(&self, settings: HttpSettings) -> McpService {
+        let config = StreamableHttpServerConfig::default()
+            .with_allowed_hosts(settings.hosts)
+            .with_allowed_origins(settings.origins)
+            .enforce_origin_validation()
+            .with_max_request_body_bytes(self.inner.settings.message_bytes)
+            .with_cancellation_token(settings.stop);
+        let manager = Arc::new(LocalSessionManager::default());
+        let server = Arc::clone(&self.inner);
+        let session = move || Ok(McpSession::new(Arc::clone(&server), None));
+        McpService {
+            inner: StreamableHttpService::new(session, Arc::clone(&manager), config),
+            manager,
+            sessions: Arc::default(),
+            most: settings.sessions.max(1),
+        }
+    }
+}
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+impl McpService {
+    async fn answer<B>(self, request: Request<B>) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
+        let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+            return refused(
+                StatusCode::UNAUTHORIZED,
+                "it is not known whose request this is",
+            );
+        };
+        let id = request.headers().get(SESSION);
+        let id = id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        if let Some(id) = &id
+            && !self.belongs(id, &caller)
+        {
+            // As one that is not there.
+            return refused(StatusCode::NOT_FOUND, "there is no such session");
+        }
+        let ends = request.method() == Method::DELETE;
+        let answer = self.inner.handle(request).await;
+        match (id, answer.headers().get(SESSION)) {
+            (Some(id), _) if ends || answer.status() == StatusCode::NOT_FOUND => {
+                self.lock().remove(&id);
+            }
+            (None, Some(begun)) => {
+                let begun = String::from_utf8_lossy(begun.as_bytes()).into_owned();
+                self.begin(begun, caller).await;
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    /// Whether a session is this caller's.
+    fn belongs(&self, id: &str, caller: &Caller) -> bool {
+        match self.lock().get_mut(id) {
+            Some(session) if session.caller.tenancy == caller.tenancy => {
+                session.used = Instant::now();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Remembers whose a session is, and makes room for it.
+    async fn begin(&self, id: String, caller: Caller) {
+        let mut over = Vec::new();
+        {
+            // Those that have ended by themselves.
+            let there: Vec<String> = {
+                let sessions = self.manager.sessions.read().await;
+                sessions.keys().map(ToString::to_string).collect()
+            };
+            let mut sessions = self.lock();
+            sessions.retain(|id, _| there.contains(id));
+            let own = |session: &Session| session.caller.tenancy == caller.tenancy;
+            while sessions.values().filter(|session| own(session)).count() >= self.most {
+                let oldest = sessions
+                    .iter()
+                    .filter(|(_, session)| own(session))
+                    .min_by_key(|(_, session)| session.used);
+                let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                    break;
+                };
+                sessions.remove(&oldest);
+                over.push(oldest);
+            }
+            let session = Session {
+                caller,
+                used: Instant::now(),
+            };
+            sessions.insert(id, session);
+        }
+        for id in over {
+            use rmcp::transport::streamable_http_server::session::SessionManager as _;
+            if let Err(error) = self.manager.close_session(&id.into()).await {
+                tracing::debug!("a session could not be closed: {error}");
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(status: StatusCode, why: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(why.as_bytes())).boxed());
+    *answer.status_mut() = status;
+    let plain = http::HeaderValue::from_static("text/plain");
+    answer.headers_mut().insert(CONTENT_TYPE, plain);
+    answer
+}
+
+impl<B> tower::Service<Request<B>> for McpService
+where
+    B: Body + Send + 'static,
+    B::Error: Display,
+    B::Data: Send + 'static,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}

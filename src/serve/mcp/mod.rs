@@ -1,0 +1,275 @@
+//! The door for agents that speak the Model Context Protocol (MCP).
+//!
+//! An [`McpServer`] offers the tools of skills to any number of clients. It is given what executes
+//! (a host, or whatever wraps one) and the installed skills, and adds nothing but the protocol:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use skillhost::serve::{Caller, mcp::McpServer};
+//! use skillhost::{Host, InstalledSkills, skill::Library};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let library = Library::new("/var/lib/my-agent/skills");
+//! let skills = InstalledSkills::builder(Host::builder().build()?, library).build();
+//! let server = McpServer::builder(Arc::new(skills.clone()), skills).build();
+//! // Until the client closes its end.
+//! server.serve(Caller::operator(), tokio::io::empty(), tokio::io::sink()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Modules, in the order in which to read them:
+
+mod settings;
+
+mod catalog;
+mod name;
+
+mod kept;
+
+mod content;
+mod input;
+
+mod approval;
+mod notify;
+
+mod call;
+
+mod builtin;
+mod search;
+
+mod resources;
+mod tasks;
+
+mod session;
+
+#[cfg(feature = "serve")]
+mod http;
+mod stdio;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rmcp::ErrorData;
+use rmcp::service::{QuitReason, ServerInitializeError, serve_server};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::Execute;
+use crate::host::InstalledSkills;
+use crate::serve::Caller;
+
+pub use catalog::ChosenSkill;
+#[cfg(feature = "serve")]
+pub use http::{HttpSettings, McpService};
+pub use session::McpSession;
+pub use settings::{KeptBounds, McpSettings};
+pub use tasks::{TASK_QUEUE, Tasks};
+
+use approval::Questions;
+use catalog::{Catalog, Catalogs};
+use kept::{Kept, Owner};
+use search::Index;
+
+/// Offers the tools of skills to clients. Cheap to clone; every clone is the same server.
+#[derive(Clone)]
+pub struct McpServer {
+    inner: Arc<Inner>,
+}
+
+/// What all sessions share.
+struct Inner {
+    execute: Arc<dyn Execute>,
+    skills: InstalledSkills,
+    /// `None`: all that is installed.
+    chosen: Option<Vec<ChosenSkill>>,
+    settings: McpSettings,
+    tasks: Option<Tasks>,
+    catalogs: Catalogs,
+    kept: Kept,
+    questions: Questions,
+    index: Index,
+    /// How many calls of each owner may still be made at once.
+    permits: Mutex<HashMap<Owner, Weak<Semaphore>>>,
+}
+
+/// Puts an [`McpServer`] together.
+#[must_use]
+pub struct McpServerBuilder {
+    execute: Arc<dyn Execute>,
+    skills: InstalledSkills,
+    chosen: Option<Vec<ChosenSkill>>,
+    settings: McpSettings,
+    tasks: Option<Tasks>,
+}
+
+impl McpServerBuilder {
+    /// Offers these skills only. All that are installed, the highest version of each, unless this is
+    /// called.
+    pub fn only(mut self, chosen: Vec<ChosenSkill>) -> Self {
+        self.chosen = Some(chosen);
+        self
+    }
+
+    /// Bounds and choices.
+    pub fn settings(mut self, settings: McpSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Offers tasks, which a queue carries. Workers that take jobs of [`TASK_QUEUE`] do them.
+    pub fn tasks(mut self, tasks: Tasks) -> Self {
+        self.tasks = Some(tasks);
+        self
+    }
+
+    /// Puts it together. Nothing is read or opened yet.
+    pub fn build(self) -> McpServer {
+        McpServer {
+            inner: Arc::new(Inner {
+                execute: self.execute,
+                skills: self.skills,
+                chosen: self.chosen,
+                kept: Kept::new(self.settings.kept),
+                settings: self.settings,
+                tasks: self.tasks,
+                catalogs: Catalogs::default(),
+                questions: Questions::default(),
+                index: Index::default(),
+                permits: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// Why a session with a client has ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum McpError {
+    /// The client did not begin as the protocol wants it, or was gone before.
+    #[error("the client did not begin a session: {0}")]
+    Begin(Box<ServerInitializeError>),
+    /// Something that cannot be, was.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl McpServer {
+    /// A server of the tools of these skills, which `execute` executes: the skills themselves, or what
+    /// wraps them.
+    pub fn builder(execute: Arc<dyn Execute>, skills: InstalledSkills) -> McpServerBuilder {
+        McpServerBuilder {
+            execute,
+            skills,
+            chosen: None,
+            settings: McpSettings::default(),
+            tasks: None,
+        }
+    }
+
+    /// The answers to one client, for any transport of the `rmcp` crate.
+    pub fn session(&self, caller: Caller) -> McpSession {
+        McpSession::new(Arc::clone(&self.inner), Some(caller))
+    }
+
+    /// [`serve`](Self::serve) at standard input and output. Nothing else may write to the latter.
+    ///
+    /// # Errors
+    /// As [`serve`](Self::serve).
+    pub async fn serve_stdio(&self, caller: Caller) -> Result<(), McpError> {
+        let (read, write) = rmcp::transport::io::stdio_pipes();
+        self.serve(caller, read, write).await
+    }
+
+    /// Serves one client over a pair of streams, one message a line, until the client closes its end.
+    /// What runs then is stopped.
+    ///
+    /// # Errors
+    /// Where the client does not begin as the protocol wants it.
+    pub async fn serve(
+        &self,
+        caller: Caller,
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(), McpError> {
+        let transport = stdio::Paced::new(read, write, self.inner.settings.message_bytes);
+        let running = match serve_server(self.session(caller), transport).await {
+            Ok(running) => running,
+            // Whoever is gone before anything was said wanted nothing.
+            Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(error) => return Err(McpError::Begin(Box::new(error))),
+        };
+        match running.waiting().await {
+            Ok(QuitReason::JoinError(error)) | Err(error) => {
+                Err(McpError::Internal(error.to_string()))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+impl Inner {
+    /// What is offered now.
+    async fn catalog(&self) -> Result<Arc<Catalog>, ErrorData> {
+        let chosen = self.chosen.as_deref();
+        self.catalogs
+            .current(&self.skills, chosen, self.settings.plain_names)
+            .await
+            .map_err(|error| {
+                tracing::error!("{error}");
+                ErrorData::internal_error("the installed skills cannot be read", None)
+            })
+    }
+
+    /// Leave to make one call, unless so many are made already.
+    fn permit(&self, owner: &Owner) -> Option<OwnedSemaphorePermit> {
+        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        let semaphore = match permits.get(owner).and_then(Weak::upgrade) {
+            Some(semaphore) => semaphore,
+            None => {
+                permits.retain(|_, semaphore| semaphore.strong_count() > 0);
+                let semaphore = Arc::new(Semaphore::new(self.settings.concurrent_calls));
+                permits.insert(Owner::clone(owner), Arc::downgrade(&semaphore));
+                semaphore
+            }
+        };
+        drop(permits);
+        semaphore.try_acquire_owned().ok()
+    }
+
+    /// Changes of what is offered, from now on.
+    async fn changes(self: &Arc<Self>) -> Option<Changes> {
+        Some(Changes {
+            changes: self.skills.subscribe().await.ok()?,
+            before: self.catalog().await.ok()?,
+            server: Arc::clone(self),
+        })
+    }
+}
+
+/// Changes of what is offered.
+struct Changes {
+    server: Arc<Inner>,
+    changes: tokio::sync::watch::Receiver<Arc<crate::host::Listing>>,
+    before: Arc<Catalog>,
+}
+
+impl Changes {
+    /// Waits for the next; `None` where there will be none any more.
+    async fn next(&mut self) -> Option<()> {
+        loop {
+            self.changes.changed().await.ok()?;
+            self.changes.mark_unchanged();
+            let Ok(now) = self.server.catalog().await else {
+                continue;
+            };
+            let same = self.before.skills.len() == now.skills.len()
+                && std::iter::zip(&self.before.skills, &now.skills)
+                    .all(|(before, now)| before.identity == now.identity);
+            self.before = now;
+            if !same {
+                return Some(());
+            }
+        }
+    }
+}

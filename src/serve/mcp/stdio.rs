@@ -1,0 +1,91 @@
+//! The protocol over a pair of streams, such as standard input and output.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rmcp::RoleServer;
+use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+/// As long as so many messages wait for the client to take them, nothing more is read from it.
+const UNSENT: usize = 64;
+
+/// A transport that reads no faster than the client does: one that floods and never reads is not
+/// listened to.
+pub(super) struct Paced<R: AsyncRead, W: AsyncWrite> {
+    inner: AsyncRwTransport<RoleServer, R, W>,
+    unsent: Arc<Unsent>,
+}
+
+#[derive(Default)]
+struct Unsent {
+    count: AtomicUsize,
+    fewer: Notify,
+}
+
+/// One message that is to be sent.
+struct One(Arc<Unsent>);
+
+impl One {
+    fn new(unsent: &Arc<Unsent>) -> Self {
+        unsent.count.fetch_add(1, Ordering::Relaxed);
+        One(Arc::clone(unsent))
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fewer.notify_one();
+    }
+}
+
+impl<R, W> Paced<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    pub fn new(read: R, write: W, message_bytes: usize) -> Self {
+        Paced {
+            inner: AsyncRwTransport::new_server(read, write).with_max_line_length(message_bytes),
+            unsent: Arc::default(),
+        }
+    }
+}
+
+impl<R, W> Transport<RoleServer> for Paced<R, W>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    type Error = std::io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let one = One::new(&self.unsent);
+        let send = self.inner.send(message);
+        async move {
+            let sent = send.await;
+            drop(one);
+            sent
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        while self.unsent.count.load(Ordering::Relaxed) >= UNSENT {
+            self.unsent.fewer.notified().await;
+        }
+        // What was read before gets its turn first, or a flood would be taken in whole.
+        tokio::task::yield_now().await;
+        self.inner.receive().await
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.inner.close().await
+    }
+}

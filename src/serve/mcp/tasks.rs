@@ -1,0 +1,332 @@
+//! Long work, as tasks of the protocol that are jobs in the queue, and so survive a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use rmcp::ErrorData;
+use rmcp::model::{
+    CallToolResult, CreateTaskResult, DetailedTask, ElicitRequest, GetTaskResult, InputRequest,
+    InputResponses, Task, TaskPayload, TaskStatus,
+};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::Inner;
+use super::approval::{self, Asked};
+use super::content::{self, Answer};
+use super::kept::Owner;
+use crate::execution::BoxFuture;
+use crate::queue::{Job, JobStatus, NewJob, Queue, QueueError, Work};
+use crate::serve::{Caller, Scope};
+use crate::text::{printable, shortened};
+use crate::{ExecutionRequest, Failure};
+
+/// The queue that jobs of this door stand in.
+pub const TASK_QUEUE: &str = "mcp";
+/// The label by which they are known.
+const LABEL: &str = "skillhost/door";
+/// How often a client should ask how a task stands.
+const POLL: Duration = Duration::from_secs(1);
+/// How long what became of a task is kept: as long as a queue keeps it by itself.
+const KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+type Open = Arc<dyn Fn() -> BoxFuture<'static, Result<Queue, String>> + Send + Sync>;
+
+/// The queue that carries tasks, and where it is opened when the first task comes. Workers that take
+/// jobs of [`TASK_QUEUE`] do them.
+#[derive(Clone)]
+pub struct Tasks {
+    open: Open,
+    queue: Arc<OnceCell<Queue>>,
+}
+
+impl Tasks {
+    /// Tasks in a queue that is open.
+    pub fn new(queue: Queue) -> Self {
+        Tasks::when_needed(move || {
+            let queue = queue.clone();
+            Box::pin(async move { Ok(queue) })
+        })
+    }
+
+    /// Tasks in a queue that is opened when the first client comes that knows tasks. The same place is
+    /// where to start a worker.
+    pub fn when_needed(
+        open: impl Fn() -> BoxFuture<'static, Result<Queue, String>> + Send + Sync + 'static,
+    ) -> Self {
+        Tasks {
+            open: Arc::new(open),
+            queue: Arc::default(),
+        }
+    }
+
+    /// The queue.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(super) async fn queue(&self) -> Result<&Queue, String> {
+        self.queue.get_or_try_init(|| (self.open)()).await
+    }
+
+    /// Submits a call as a task.
+    ///
+    /// # Errors
+    /// Why it is not submitted, for whoever called.
+    pub(super) async fn submit(
+        &self,
+        request: ExecutionRequest,
+        caller: &Caller,
+    ) -> Result<CreateTaskResult, String> {
+        let refused = |error: QueueError| format!("the task cannot be submitted: {error}");
+        let queue = self.queue().await?;
+        let mut job = NewJob::execution(request)
+            .queue(TASK_QUEUE)
+            .label(LABEL, "mcp");
+        if let Some(tenant) = caller.tenant() {
+            job = job.tenant(tenant);
+        }
+        let submitted = queue.submit(job).await.map_err(refused)?;
+        let now = time(queue.now());
+        let task = Task::new(
+            submitted.id.to_string(),
+            TaskStatus::Working,
+            now.clone(),
+            now,
+        );
+        Ok(CreateTaskResult::new(bounded(task)))
+    }
+
+    /// A job that is a task of this caller's.
+    async fn job(&self, id: &str, caller: &Caller) -> Result<(&Queue, Job), ErrorData> {
+        let unknown = || {
+            let id = shortened(id, 100);
+            ErrorData::invalid_params(
+                format!("there is no task `{}`", printable(&id, false)),
+                None,
+            )
+        };
+        let id = Uuid::try_parse(id).map_err(|_| unknown())?;
+        let queue = self.queue().await.map_err(internal)?;
+        let job = match queue.job(id).await {
+            Ok(job) => job,
+            Err(QueueError::NotFound(_)) => return Err(unknown()),
+            Err(error) => return Err(internal(error)),
+        };
+        // Somebody else's is answered as one that is not there.
+        let own = job.submitted.labels.contains_key(LABEL)
+            && job.tenant.as_deref() == caller.tenant()
+            && caller.scopes.has(Scope::Execute);
+        if !own {
+            return Err(unknown());
+        }
+        Ok((queue, job))
+    }
+
+    /// How a task stands.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(super) async fn get(
+        &self,
+        server: &Inner,
+        owner: &Owner,
+        id: &str,
+        caller: &Caller,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let (queue, job) = self.job(id, caller).await?;
+        let task = Task::new(
+            job.id.to_string(),
+            TaskStatus::Working,
+            time(job.created_at),
+            time(job.updated_at),
+        );
+        let mut task = bounded(task);
+        let payload = match job.status {
+            JobStatus::Completed => completed(server, owner, queue, &job).await?,
+            JobStatus::Dead => TaskPayload::Completed {
+                result: object(&died(queue, &job).await)?,
+            },
+            JobStatus::Cancelled => TaskPayload::Cancelled,
+            JobStatus::Paused if job.waits_for_approval() => TaskPayload::InputRequired {
+                input_requests: [(approval::QUESTION.to_owned(), question(&job)?)].into(),
+            },
+            JobStatus::Pending | JobStatus::Running | JobStatus::Failed | JobStatus::Paused => {
+                let progress = queue.progress(job.id).await.map_err(internal)?;
+                if let Some(message) = message(&job, progress.as_ref()) {
+                    task = task.with_status_message(message);
+                }
+                TaskPayload::Working
+            }
+        };
+        Ok(GetTaskResult::new(DetailedTask::new(task, payload)))
+    }
+
+    /// Takes the answer to a task's question.
+    ///
+    /// # Errors
+    /// Where there is no such task, or the answer cannot be understood.
+    pub(super) async fn update(
+        &self,
+        id: &str,
+        answers: &InputResponses,
+        caller: &Caller,
+    ) -> Result<(), ErrorData> {
+        let (queue, job) = self.job(id, caller).await?;
+        if !job.waits_for_approval() {
+            let message = "the task waits for no answer";
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        if !caller.scopes.has(Scope::Approve) {
+            let message = "this token may not approve: it lacks the scope `approve`";
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let approved = matches!(
+            approval::answered(answers.get(approval::QUESTION))?,
+            Asked::Approved
+        );
+        let answered = queue.answer(&[job.id], approved, &caller.name()).await;
+        acted(answered)
+    }
+
+    /// Stops a task. One that has ended stays as it is.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(super) async fn cancel(&self, id: &str, caller: &Caller) -> Result<(), ErrorData> {
+        let (queue, job) = self.job(id, caller).await?;
+        if job.is_terminal() {
+            return Ok(());
+        }
+        acted(queue.cancel(&[job.id]).await)
+    }
+}
+
+fn acted(answers: Result<Vec<Result<JobStatus, QueueError>>, QueueError>) -> Result<(), ErrorData> {
+    let first = answers.map_err(internal)?.into_iter().next();
+    match first {
+        // It may have ended meanwhile, which whoever asks next will see.
+        Some(Err(error)) => {
+            tracing::debug!("a task was not changed: {error}");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn question(job: &Job) -> Result<InputRequest, ErrorData> {
+    let input = match &job.submitted.work {
+        Work::Execution { request } => request.input.to_string(),
+        _ => String::new(),
+    };
+    let skill = job.skill.as_deref().unwrap_or_default();
+    let tool = job.tool.as_deref().unwrap_or_default();
+    let question = approval::question_about(skill, tool, &input)?;
+    Ok(InputRequest::Elicitation(ElicitRequest::new(question)))
+}
+
+async fn completed(
+    server: &Inner,
+    owner: &Owner,
+    queue: &Queue,
+    job: &Job,
+) -> Result<TaskPayload, ErrorData> {
+    let result = queue.result(job.id).await.map_err(internal)?;
+    let answer = match result.map(serde_json::from_value::<crate::ExecutionResult>) {
+        Some(Ok(result)) => {
+            let promised = promised(server, job);
+            Answer {
+                settings: &server.settings,
+                kept: &server.kept,
+                owner,
+                id: job.id,
+                promised,
+            }
+            .of(result)
+        }
+        Some(Err(error)) => return Err(internal(error)),
+        None => content::error("it has completed, and its result is not kept any more"),
+    };
+    Ok(TaskPayload::Completed {
+        result: object(&answer)?,
+    })
+}
+
+/// Whether the tool promises a structured answer, as far as that is known now.
+fn promised(server: &Inner, job: &Job) -> bool {
+    let Work::Execution { request } = &job.submitted.work else {
+        return false;
+    };
+    match server.execute.resolve(request) {
+        Ok(resolution) => resolution.tool().output_schema.is_some(),
+        // To be on the safe side, what may have been promised is kept.
+        Err(_) => true,
+    }
+}
+
+/// What is said of a task that will not be tried again.
+async fn died(queue: &Queue, job: &Job) -> CallToolResult {
+    if job.cause.as_deref() == Some("approval_refused") {
+        return content::error("whoever was asked did not approve it");
+    }
+    let attempts = queue.attempts(job.id).await.unwrap_or_default();
+    let failure = attempts.last().and_then(|attempt| {
+        let failure = attempt.details.get("failure")?;
+        serde_json::from_value::<Failure>(failure.clone()).ok()
+    });
+    match failure {
+        Some(failure) => content::failed(&failure, Utc::now()),
+        None => {
+            let cause = job.cause.as_deref().unwrap_or("unknown");
+            content::error(format!(
+                "it was not done; the cause: {}",
+                printable(cause, false)
+            ))
+        }
+    }
+}
+
+fn message(job: &Job, progress: Option<&Value>) -> Option<String> {
+    let step = progress.and_then(|progress| {
+        let step = progress.get("step")?.as_str()?;
+        let percent = progress.get("percent").and_then(Value::as_f64);
+        Some(match percent {
+            Some(percent) => format!("{percent:.0} %: {step}"),
+            None => step.to_owned(),
+        })
+    });
+    let message = match (job.status, step) {
+        (JobStatus::Running, Some(step)) => step,
+        (JobStatus::Failed, _) => {
+            let cause = job.cause.as_deref().unwrap_or("a failure");
+            format!("to be tried again after {cause}")
+        }
+        (JobStatus::Paused, _) => "paused by somebody".to_owned(),
+        (JobStatus::Pending, _) => "waiting for a worker".to_owned(),
+        _ => return None,
+    };
+    Some(printable(&shortened(&message, 500), false).into_owned())
+}
+
+fn bounded(task: Task) -> Task {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    task.with_ttl_ms(milliseconds(KEPT))
+        .with_poll_interval_ms(milliseconds(POLL))
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn object(answer: &CallToolResult) -> Result<rmcp::model::JsonObject, ErrorData> {
+    match json!(answer) {
+        Value::Object(object) => Ok(object),
+        _ => Err(internal("an answer is no object")),
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> ErrorData {
+    tracing::error!("tasks: {error}");
+    ErrorData::internal_error("the queue cannot be used", None)
+}

@@ -1,0 +1,220 @@
+//! The files of a skill that a model reads: `SKILL.md`, and what the Agent Skills format puts beside
+//! it. Whoever wrote the folder is a stranger: nothing leads out of it, and it is read within bounds.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+
+/// The folders of the Agent Skills format.
+const FOLDERS: [&str; 3] = ["assets", "references", "scripts"];
+/// The most files of one skill.
+pub const MAX_FILES: usize = 512;
+/// The most bytes of all files of one skill together.
+pub const MAX_FILES_BYTES: u64 = 16 << 20;
+/// The most folders in one another.
+const MAX_NESTED: usize = 8;
+/// The longest path, in bytes.
+const MAX_PATH: usize = 512;
+
+/// The folder of a skill, as far as a model may read it: `SKILL.md`, and the files in `assets`,
+/// `references` and `scripts`. Symbolic links, and whatever is no regular file, are left out.
+pub struct SkillFiles {
+    folder: Dir,
+}
+
+/// One file of a skill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkillFile {
+    /// Where it is below the skill's folder, with `/` between its parts.
+    pub path: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl SkillFiles {
+    /// Opens a skill's folder.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be opened.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let folder = Dir::open_ambient_dir(folder, ambient_authority())?;
+        Ok(SkillFiles { folder })
+    }
+
+    /// Its files by their paths, at most [`MAX_FILES`] and [`MAX_FILES_BYTES`]; empty where there is
+    /// no `SKILL.md`.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn list(&self) -> io::Result<Vec<SkillFile>> {
+        let mut found = Vec::new();
+        match self.folder.symlink_metadata("SKILL.md") {
+            Ok(metadata) if metadata.is_file() => found.push(SkillFile {
+                path: "SKILL.md".to_owned(),
+                bytes: metadata.len(),
+            }),
+            _ => return Ok(found),
+        }
+        for name in FOLDERS {
+            if let Ok(folder) = self.folder.open_dir_nofollow(name) {
+                walk(&folder, name, 1, &mut found)?;
+            }
+        }
+        found[1..].sort_by(|a, b| a.path.cmp(&b.path));
+        let mut left = MAX_FILES_BYTES;
+        let within = found.iter().take(MAX_FILES).take_while(|file| {
+            let fits = file.bytes <= left;
+            left = left.saturating_sub(file.bytes);
+            fits
+        });
+        let within = within.count();
+        found.truncate(within);
+        Ok(found)
+    }
+
+    /// The bytes of a file that [`list`](Self::list) has named.
+    ///
+    /// # Errors
+    /// Where there is no such file, or it is too large.
+    pub fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let name = parts.pop().ok_or(io::ErrorKind::NotFound)?;
+        let inside = match parts.first() {
+            None => name == "SKILL.md",
+            Some(first) => FOLDERS.contains(first) && parts.len() <= MAX_NESTED,
+        };
+        let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+        if !inside || path.len() > MAX_PATH || !parts.iter().all(plain) || !plain(&name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut folder = self.folder.try_clone()?;
+        for part in parts {
+            folder = folder.open_dir_nofollow(part)?;
+        }
+        // Not blocking: opening a FIFO would otherwise wait for a writer.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits();
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .custom_flags(i32::try_from(flags).unwrap_or_default())
+            .follow(FollowSymlinks::No);
+        let file = folder.open_with(name, &options)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILES_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILES_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+}
+
+impl fmt::Debug for SkillFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SkillFiles").finish_non_exhaustive()
+    }
+}
+
+fn walk(folder: &Dir, path: &str, nested: usize, found: &mut Vec<SkillFile>) -> io::Result<()> {
+    for entry in folder.entries()? {
+        if found.len() > MAX_FILES * 4 {
+            return Ok(());
+        }
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let path = format!("{path}/{name}");
+        if name.starts_with('.') || path.len() > MAX_PATH {
+            continue;
+        }
+        let kind = entry.file_type()?;
+        if kind.is_file() {
+            let bytes = entry.metadata()?.len();
+            found.push(SkillFile { path, bytes });
+        } else if kind.is_dir() && nested < MAX_NESTED {
+            walk(&folder.open_dir_nofollow(&name)?, &path, nested + 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn paths(files: &SkillFiles) -> Vec<String> {
+        let listed = files.list().unwrap();
+        listed.into_iter().map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_it_is_read_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let files = SkillFiles::open(folder.path()).unwrap();
+        fs::create_dir_all(at("references/more")).unwrap();
+        fs::create_dir(at("src")).unwrap();
+        for name in [
+            "references/a.md",
+            "references/more/b.md",
+            "src/lib.rs",
+            "secret",
+        ] {
+            fs::write(at(name), name).unwrap();
+        }
+        assert!(files.list().unwrap().is_empty(), "there is no SKILL.md");
+        fs::write(at("SKILL.md"), "text").unwrap();
+        symlink("/etc", at("assets")).unwrap();
+        symlink("../secret", at("references/link.md")).unwrap();
+        let fifo = std::ffi::CString::new(at("references/fifo").to_str().unwrap()).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &*fifo, rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(
+            paths(&files),
+            ["SKILL.md", "references/a.md", "references/more/b.md"]
+        );
+        assert_eq!(files.read("references/a.md").unwrap(), b"references/a.md");
+        for path in [
+            "secret",
+            "src/lib.rs",
+            "references/../secret",
+            "references/./a.md",
+            "references//a.md",
+            "/etc/passwd",
+            "assets/passwd",
+            "references/link.md",
+            "references/fifo",
+            "references/more",
+            "references",
+            "",
+            "SKILL.md/",
+        ] {
+            assert!(files.read(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_how_much_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("SKILL.md"), "text").unwrap();
+        fs::create_dir(folder.path().join("assets")).unwrap();
+        for number in 0..MAX_FILES + 10 {
+            fs::write(folder.path().join(format!("assets/{number:04}")), "").unwrap();
+        }
+        let files = SkillFiles::open(folder.path()).unwrap();
+        assert_eq!(paths(&files).len(), MAX_FILES);
+        let large = fs::File::create(folder.path().join("assets/0000")).unwrap();
+        large.set_len(MAX_FILES_BYTES + 1).unwrap();
+        assert_eq!(paths(&files), ["SKILL.md"]);
+        assert!(files.read("assets/0000").is_err());
+    }
+}

@@ -1,0 +1,272 @@
+//! `secrets`, and runs that use one: the value is at the server, and nowhere in what is said or kept.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use snapbox::str;
+
+use crate::harness::{Place, check};
+
+const VALUE: &str = "hunter2-hunter2";
+
+/// A server that answers each request with a page of the request's own head. What came is kept.
+fn echo() -> (SocketAddr, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let heard: Arc<Mutex<String>> = Arc::default();
+    let heads = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let head = head.join("\n");
+            heads.lock().expect("nobody panics here").push_str(&head);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{head}",
+                head.len()
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, heard)
+}
+
+/// The files below a folder that have the value in them, but for the one that keeps it.
+fn files_with_value(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() && !path.is_symlink() {
+            let entries = fs::read_dir(&path).expect("it can be read");
+            open.extend(entries.map(|entry| entry.expect("it can be read").path()));
+        } else if path.is_file() && !path.ends_with("home/secrets") {
+            let bytes = fs::read(&path).expect("it can be read");
+            if bytes.windows(7).any(|part| part == b"hunter2") {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    // Without its skill.toml, which declares no secret.
+    fs::copy(
+        place.path("fetch-page/skill.wasm"),
+        place.path("fetch.wasm"),
+    )
+    .expect("a copy");
+    place
+}
+
+#[test]
+fn a_secret_is_kept_listed_and_removed_and_never_shown() {
+    let place = Place::new();
+    let set = ["secrets", "set", "github"];
+    check(
+        place.run_with_stdin(set, b"hunter2-hunter2\n"),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ github is kept
+
+"#]],
+    );
+    let mode = fs::metadata(place.path("home/secrets"))
+        .expect("it is there")
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    check(
+        place.run_with_stdin(set, b"hunter2"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the value is shorter than 8 bytes
+hint: a secret is 8 bytes to 8 KiB of visible ASCII; take one that is, or make one with `openssl rand -hex 32`
+
+"#]],
+    );
+    check(
+        place.run_with_stdin(set, b"another-value"),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ github is kept, in place of the one before
+
+"#]],
+    );
+    check(
+        place.run(["secrets", "list", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+["github"]
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["secrets", "remove", "githbu"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no secret `githbu` is kept
+hint: did you mean `github`?
+
+"#]],
+    );
+    check(
+        place.run(["secrets", "remove", "github"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ github is forgotten
+
+"#]],
+    );
+    let said = place.run(["secrets", "set", "github", "hunter2-hunter2"]);
+    assert!(
+        said.starts_with("exit: 2"),
+        "a value is no argument: {said}"
+    );
+}
+
+#[test]
+fn a_run_uses_it_and_nothing_keeps_it() {
+    let place = place();
+    let (server, heard) = echo();
+    let said = place.run_with_stdin(["secrets", "set", "token"], VALUE.as_bytes());
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let (url, http) = (format!("url=http://{server}/"), format!("http://{server}"));
+    let secret = format!("token=authorization:Bearer@http://{server}");
+    let heard_it = || {
+        let mut heard = heard.lock().expect("nobody panics here");
+        std::mem::take(&mut *heard).contains(&format!("authorization: Bearer {VALUE}"))
+    };
+    let run = [
+        "run",
+        "fetch.wasm",
+        "--arg",
+        &url,
+        "--http",
+        &http,
+        "--secret",
+        &secret,
+    ];
+    for more in [["--json", "-v"], ["-vvv", "--json"]] {
+        let args: [&str; 10] = [&run[..], &more[..]].concat().try_into().expect("ten");
+        let said = place.run(args);
+        assert!(said.contains("authorization: Bearer [secret]"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        assert!(heard_it());
+    }
+    let submit = [
+        "jobs",
+        "submit",
+        "fetch.wasm",
+        "--arg",
+        &url,
+        "--http",
+        &http,
+        "--secret",
+        &secret,
+    ];
+    let said = place.run(submit);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let said = place.run(["worker", "--until-empty"]);
+    assert!(said.contains("1 job completed"), "{said}");
+    assert!(heard_it());
+    assert_eq!(files_with_value(&place.path("home")), Vec::<String>::new());
+}
+
+#[test]
+fn the_policy_and_a_flag_say_where_it_comes_from() {
+    let place = place();
+    let (server, heard) = echo();
+    let (url, http) = (format!("url=http://{server}/"), format!("http://{server}"));
+    let secret = format!("token=x-key@http://{server}");
+    place.write("home/policy.toml", "[secrets]\ntoken = \"env:TOKEN\"\n");
+    place.write("token", "value-of-the-file\n");
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(place.path("token"), mode).expect("a mode");
+    let from = format!("token=file:{}", place.path("token").display());
+    let run = [
+        "run",
+        "fetch.wasm",
+        "--arg",
+        &url,
+        "--http",
+        &http,
+        "--secret",
+        &secret,
+    ];
+    let ran = |more: &[&str]| {
+        let args: [&str; 10] = [&run[..], more].concat().try_into().expect("ten");
+        let output = place
+            .command(args)
+            .env("TOKEN", "value-of-the-variable")
+            .output();
+        let said = place.said(&output.expect("it starts"));
+        assert!(said.contains("x-key: [secret]"), "{said}");
+        std::mem::take(&mut *heard.lock().expect("nobody panics here"))
+    };
+    assert!(ran(&["--color", "never"]).contains("x-key: value-of-the-variable"));
+    assert!(ran(&["--secret-from", &from]).contains("x-key: value-of-the-file"));
+}
+
+#[test]
+fn what_is_wrong_says_what_to_do() {
+    let place = place();
+    let secret = "token=authorization:Bearer@https://a.example";
+    check(
+        place.run([
+            "run",
+            "fetch.wasm",
+            "--secret",
+            secret,
+            "--arg",
+            "url=https://a.example",
+        ]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: secret `token`: no secret of this name is kept
+hint: keep its value with `skillhost secrets set token`, or say where it comes from with `--secret-from token=env:VARIABLE`
+✗ fetch-page 0.1.0 · fetch · rejected · [COST]
+
+"#]],
+    );
+    check(
+        place.run([
+            "run",
+            "fetch-page",
+            "--secret",
+            secret,
+            "--arg",
+            "url=https://a.example",
+        ]),
+        str![[r#"
+exit: 3
+"#]],
+    );
+    let said = place.run([
+        "run",
+        "fetch.wasm",
+        "--secret-from",
+        "token=hunter2-hunter2",
+    ]);
+    assert!(said.starts_with("exit: 2"), "{said}");
+}

@@ -1,0 +1,436 @@
+//! Approval: what runs only once somebody has said so, and never anything else.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use skillhost::audit::{AuditError, AuditSink, Entry};
+use skillhost::execution::{Decision, Question, Rejection};
+use skillhost::grant::Grants;
+use skillhost::policy::guard::Guards;
+use skillhost::policy::{
+    ApprovalError, ApprovalFilter, ApprovalStatus, Approvals, Approving, CurrentPolicy,
+    MemoryApprovals,
+};
+use skillhost::{
+    Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, Policy, Status,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::harness::{host, request};
+
+/// Everything that may write asks.
+const ASK: &str = "[[approval.rules]]\nname = 'writers'\ndestructive = true\naction = 'ask'\n";
+
+/// A host whose policy asks, and where the answers are kept.
+struct Place {
+    guarded: Arc<dyn Execute>,
+    policy: CurrentPolicy,
+    approvals: MemoryApprovals,
+    now: Arc<Mutex<DateTime<Utc>>>,
+    written: Arc<Written>,
+}
+
+#[derive(Default)]
+struct Written(Mutex<Vec<&'static str>>);
+
+impl AuditSink for Written {
+    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        self.0
+            .lock()
+            .expect("nobody panicked")
+            .push(entry.what.kind());
+        Ok(())
+    }
+}
+
+impl Place {
+    fn new(policy: &str) -> Self {
+        let policy: Policy = policy.parse().expect("it makes sense");
+        let policy = CurrentPolicy::new(Some(policy));
+        let now = Arc::new(Mutex::new(Utc::now()));
+        let clock = Arc::clone(&now);
+        let approvals =
+            MemoryApprovals::with_clock(move || *clock.lock().expect("nobody panicked"));
+        let written = Arc::new(Written::default());
+        let (store, current) = (approvals.clone(), policy.clone());
+        let sink = Arc::clone(&written);
+        let guarded = Guards::new(policy.clone())
+            .approval(move |inner| {
+                Arc::new(Approving::new(inner, current, Arc::new(store)).audit(sink))
+            })
+            .around(Arc::new(host().clone()));
+        Place {
+            guarded,
+            policy,
+            approvals,
+            now,
+            written,
+        }
+    }
+
+    async fn run(&self, request: ExecutionRequest) -> ExecutionResult {
+        self.run_with(request, Control::default()).await
+    }
+
+    async fn run_with(&self, request: ExecutionRequest, control: Control) -> ExecutionResult {
+        let result = self.guarded.execute(request, control).await;
+        result.expect("the host works")
+    }
+
+    async fn pending(&self) -> Vec<Uuid> {
+        let filter = ApprovalFilter {
+            status: vec![ApprovalStatus::Pending],
+            ..ApprovalFilter::default()
+        };
+        let found = self
+            .approvals
+            .approvals(&filter)
+            .await
+            .expect("it can be read");
+        found.into_iter().map(|approval| approval.id).collect()
+    }
+
+    async fn decide(&self, id: Uuid, decision: Decision) {
+        let decided = self.approvals.decide(id, decision, "ann").await;
+        decided.expect("it can be answered");
+    }
+
+    fn pass(&self, time: TimeDelta) {
+        *self.now.lock().expect("nobody panicked") += time;
+    }
+}
+
+/// A call that may write, as far as anybody knows.
+async fn answer(json: &str) -> ExecutionRequest {
+    request(host(), "answer", json!({"json": json})).await
+}
+
+fn rejection(result: &ExecutionResult) -> (Rejection, &Failure) {
+    let failure = result.failure.as_ref().expect("it was rejected");
+    match failure.cause {
+        Cause::Rejected { reason, .. } => (reason, failure),
+        _ => panic!("{failure:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_about_runs_once_it_is_approved_and_once_only() {
+    let place = Place::new(ASK);
+    // What changes nothing is not asked about.
+    let echo = request(host(), "echo", json!({})).await;
+    assert_eq!(place.run(echo).await.status, Status::Success);
+    let result = place.run(answer("{}").await).await;
+    let (reason, failure) = rejection(&result);
+    assert_eq!(reason, Rejection::Approval);
+    assert_eq!(failure.rule.as_deref(), Some("approval rule 1 (writers)"));
+    let id = failure.approval.expect("there is one");
+    assert!(
+        failure
+            .hint
+            .as_ref()
+            .expect("there is one")
+            .contains(&id.to_string())
+    );
+    // The same again opens no second question.
+    place.run(answer("{}").await).await;
+    assert_eq!(place.pending().await, [id]);
+    place.decide(id, Decision::Once).await;
+    assert_eq!(place.run(answer("{}").await).await.status, Status::Success);
+    let again = place.run(answer("{}").await).await;
+    assert_eq!(rejection(&again).0, Rejection::Approval);
+    assert_ne!(rejection(&again).1.approval, Some(id));
+    let used = place.approvals.approval(id).await.expect("it is kept");
+    assert_eq!(used.status, ApprovalStatus::Used);
+    assert_eq!(used.decided_by.as_deref(), Some("ann"));
+    let over = place.approvals.decide(id, Decision::Once, "ann").await;
+    assert!(matches!(over, Err(ApprovalError::Over { .. })));
+    let asked = place.written.0.lock().expect("nobody panicked").clone();
+    assert_eq!(asked, ["approval_asked", "approval_asked"]);
+}
+
+#[tokio::test]
+async fn an_approval_is_for_nothing_else() {
+    let place = Place::new(ASK);
+    let mut wanted = answer("{}").await;
+    wanted.tenant = Some("acme".to_owned());
+    wanted = wanted
+        .attach(Attachment::new("a", "text/plain", *b"one"))
+        .grants(Grants::default().environment("TZ", "UTC"));
+    place.run(wanted.clone()).await;
+    let id = place.pending().await[0];
+    place
+        .decide(id, Decision::For(Duration::from_secs(600)))
+        .await;
+    let allowed =
+        |request: ExecutionRequest| async { place.run(request).await.status == Status::Success };
+    let mut others = vec![wanted.clone(); 8];
+    others[0].input = json!({"json": "{ }"});
+    others[1].input = json!({"json": "{}", "more": null});
+    others[2].tool = Some("allocate".to_owned());
+    others[3].tenant = None;
+    others[4].tenant = Some("other".to_owned());
+    others[5].attachments[0].data = b"two".to_vec();
+    others[6].attachments[0].name = "b".to_owned();
+    others[7].grants = Grants::default().environment("TZ", "CET");
+    for (number, other) in others.into_iter().enumerate() {
+        assert!(!allowed(other).await, "{number}");
+    }
+    // The same, whoever asks and however often.
+    for user in [None, Some("bob".to_owned())] {
+        let mut same = wanted.clone();
+        same.user = user;
+        same.request_id = Uuid::now_v7();
+        assert!(allowed(same).await);
+    }
+    place.pass(TimeDelta::seconds(601));
+    assert!(!allowed(wanted).await, "its time is over");
+}
+
+#[tokio::test]
+async fn the_first_rule_that_matches_holds() {
+    let place = Place::new(
+        "[[approval.rules]]\ntenant = 'trusted*'\naction = 'allow'\n\
+         [[approval.rules]]\nskill = 'behaviours'\ntool = 'answer'\naction = 'deny'\n\
+         [[approval.rules]]\naction = 'ask'\n",
+    );
+    let as_tenant = async |tenant: Option<&str>, tool: &str| {
+        let mut request = request(host(), tool, json!({"json": "{}"})).await;
+        request.tenant = tenant.map(str::to_owned);
+        let admission = place.guarded.can_execute(&request);
+        let result = place.run(request).await;
+        assert_eq!(admission.is_admitted(), result.status == Status::Success);
+        result
+    };
+    assert_eq!(
+        as_tenant(Some("trusted-1"), "answer").await.status,
+        Status::Success
+    );
+    let denied = as_tenant(Some("acme"), "answer").await;
+    assert_eq!(rejection(&denied).0, Rejection::Refused);
+    assert_eq!(
+        rejection(&denied).1.rule.as_deref(),
+        Some("approval rule 2")
+    );
+    assert_eq!(rejection(&denied).1.approval, None);
+    let asked = as_tenant(None, "echo").await;
+    assert_eq!(rejection(&asked).0, Rejection::Approval);
+    assert_eq!(rejection(&asked).1.rule.as_deref(), Some("approval rule 3"));
+    // A policy that takes its place holds at once.
+    place.policy.set(None);
+    let mut request = answer("{}").await;
+    request.tenant = Some("acme".to_owned());
+    assert_eq!(place.run(request).await.status, Status::Success);
+}
+
+#[tokio::test]
+async fn a_refusal_holds_and_can_be_taken_back() {
+    let place = Place::new(ASK);
+    place.run(answer("{}").await).await;
+    let id = place.pending().await[0];
+    place.decide(id, Decision::Refuse).await;
+    let refused = place.run(answer("{}").await).await;
+    assert_eq!(rejection(&refused).0, Rejection::Refused);
+    assert!(rejection(&refused).1.message.contains("ann refused it"));
+    assert!(
+        place.pending().await.is_empty(),
+        "nobody is asked again at once"
+    );
+    place
+        .decide(id, Decision::For(Duration::from_secs(60)))
+        .await;
+    assert_eq!(place.run(answer("{}").await).await.status, Status::Success);
+    // What was given for a time can be taken back.
+    place.decide(id, Decision::Refuse).await;
+    assert_eq!(place.run(answer("{}").await).await.status, Status::Rejected);
+    place.pass(TimeDelta::hours(2));
+    let again = place.run(answer("{}").await).await;
+    assert_eq!(rejection(&again).0, Rejection::Approval);
+}
+
+#[tokio::test]
+async fn a_request_can_wait_for_its_answer() {
+    let place = Place::new(&format!("[approval]\nwait = '1h'\n{ASK}"));
+    let waiting = place.run(answer("{}").await);
+    let answering = async {
+        let id = loop {
+            match place.pending().await.first() {
+                Some(id) => break *id,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        place.decide(id, Decision::Once).await;
+    };
+    let (result, ()) = tokio::join!(waiting, answering);
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_does_not_wait_for_ever() {
+    let place = Place::new(&format!("[approval]\nwait = '10m'\n{ASK}"));
+    let skill = host()
+        .load(crate::harness::behaviours_path())
+        .await
+        .expect("it loads");
+    let request = ExecutionRequest::new(skill.digest(), json!({"json": "{}"})).tool("answer");
+    let began = tokio::time::Instant::now();
+    let result = place.run(request.clone()).await;
+    assert_eq!(rejection(&result).0, Rejection::Approval);
+    assert_eq!(began.elapsed().as_secs(), 600);
+    // Nor past its deadline, nor once it is cancelled.
+    let late = request
+        .clone()
+        .deadline(Utc::now() + TimeDelta::seconds(60));
+    let result = place.run(late).await;
+    assert_eq!(result.status, Status::Timeout);
+    let token = CancellationToken::new();
+    token.cancel();
+    let result = place
+        .run_with(request, Control::default().cancellation(token))
+        .await;
+    assert_eq!(result.status, Status::Cancelled);
+}
+
+#[tokio::test]
+async fn a_callback_can_answer() {
+    let place = Place::new(ASK);
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let callback = Arc::new(move |question: Question<'_>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(question.tool.name, "answer");
+        assert_eq!(question.rule, "approval rule 1 (writers)");
+        let decision = match question.request.input["json"].as_str() {
+            Some("{}") => Some(Decision::Once),
+            Some("[]") => Some(Decision::Refuse),
+            _ => None,
+        };
+        async move { decision }
+    });
+    let run = async |json: &str| {
+        let control = Control::default().ask(Arc::clone(&callback) as Arc<_>);
+        place.run_with(answer(json).await, control).await
+    };
+    assert_eq!(run("{}").await.status, Status::Success);
+    assert_eq!(rejection(&run("[]").await).0, Rejection::Refused);
+    // Without an answer here, one may come from elsewhere.
+    assert_eq!(rejection(&run("{ }").await).0, Rejection::Approval);
+    assert_eq!(place.pending().await.len(), 1);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    // A job is paused instead; nobody at this end is asked for it.
+    let control = Control::default().ask(callback).job(Uuid::now_v7());
+    let job = place.run_with(answer("{  }").await, control).await;
+    assert_eq!(rejection(&job).0, Rejection::Approval);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn an_approval_that_was_not_needed_is_given_back() {
+    let place = Place::new(ASK);
+    // The skill declares nothing that could be granted under this name.
+    let wanted = answer("{}")
+        .await
+        .grants(Grants::default().environment("A=B", "x"));
+    place.run(wanted.clone()).await;
+    let id = place.pending().await[0];
+    place.decide(id, Decision::Once).await;
+    let rejected = place.run(wanted).await;
+    assert_eq!(rejection(&rejected).0, Rejection::Grant);
+    let kept = place.approvals.approval(id).await.expect("it is kept");
+    assert_eq!(kept.status, ApprovalStatus::Approved);
+}
+
+#[tokio::test]
+async fn questions_are_bounded_for_each_tenant_and_expire() {
+    let place = Place::new(&format!(
+        "[approval]\nmax_pending = 2\nexpires = '1h'\n{ASK}"
+    ));
+    let ask = async |tenant: &str, json: &str| {
+        let mut request = answer(json).await;
+        request.tenant = Some(tenant.to_owned());
+        place.run(request).await
+    };
+    ask("acme", "1").await;
+    ask("acme", "2").await;
+    let full = ask("acme", "3").await;
+    let failure = full.failure.expect("it was rejected");
+    let Cause::Rejected {
+        reason: Rejection::Approval,
+        retry_at: Some(_),
+    } = failure.cause
+    else {
+        panic!("{failure:?}");
+    };
+    assert_eq!(failure.approval, None);
+    // Another is not kept from asking.
+    ask("other", "1").await;
+    assert_eq!(place.pending().await.len(), 3);
+    place.pass(TimeDelta::minutes(61));
+    assert!(place.pending().await.is_empty());
+    ask("acme", "3").await;
+    assert_eq!(place.pending().await.len(), 1);
+    let before = *place.now.lock().expect("nobody panicked");
+    assert_eq!(place.approvals.forget(before).await, Ok(3));
+}
+
+#[tokio::test]
+async fn what_somebody_approved_elsewhere_is_believed_where_nothing_else_is_kept() {
+    let place = Place::new(ASK);
+    let control = Control::default().approved(true);
+    let result = place.run_with(answer("{}").await, control).await;
+    assert_eq!(result.status, Status::Success);
+    // A rule that denies is not overruled by that.
+    place.policy.set(Some(
+        "[[approval.rules]]\naction = 'deny'\n"
+            .parse()
+            .expect("it makes sense"),
+    ));
+    let control = Control::default().approved(true);
+    let result = place.run_with(answer("{}").await, control).await;
+    assert_eq!(rejection(&result).0, Rejection::Refused);
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_not_run() {
+    let place = Place::new(ASK);
+    let result = place.run(ExecutionRequest::new("nobody", json!({}))).await;
+    assert!(matches!(
+        result.failure.expect("it failed").cause,
+        Cause::NotLoaded
+    ));
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_said_with_its_line() {
+    for (text, line, says) in [
+        ("[approval]\nwait = 'long'", 2, "duration"),
+        ("[approval]\nwait = '2d'", 2, "a day at most"),
+        ("[approval]\nexpires = '0s'", 2, "longer than nothing"),
+        ("[approval]\nmax_pending = 0", 2, "1 to 10,000"),
+        (
+            "[[approval.rules]]\naction = 'perhaps'",
+            2,
+            "unknown variant",
+        ),
+        (
+            "[[approval.rules]]\ntool = 'x'",
+            1,
+            "missing field `action`",
+        ),
+        (
+            "[[approval.rules]]\naction = 'allow'\n[[approval.rules]]\ntool = 'x'\naction = 'ask'",
+            3,
+            "never reached: rule 1 matches everything",
+        ),
+        ("[audit]\nenabled = false\nrequired = true", 3, "not kept"),
+        ("[audit]\nfolder = 'here'", 2, "not absolute"),
+        ("[audit]\nkeep = '1s'", 2, "an hour at least"),
+    ] {
+        let error = text.parse::<Policy>().expect_err(text);
+        assert!(error.message.contains(says), "{text}: {error}");
+        assert_eq!(error.line, Some(line), "{text}: {error}");
+    }
+}

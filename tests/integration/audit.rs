@@ -1,0 +1,689 @@
+//! The audit: what is written, and that whatever is done to it afterwards shows.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skillhost::audit::{
+    Audit, AuditError, AuditSettings, AuditSink, Audited, Entry, Filter, FindingKind, Kind,
+    Verification, What, Who, read, verify,
+};
+use skillhost::execution::Rejection;
+use skillhost::{Cause, Control, Execute, ExecutionRequest, Status};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{host, request};
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let outer = tempfile::tempdir().expect("a folder");
+    let path = outer.path().join("audit");
+    (outer, path)
+}
+
+fn open(path: &Path) -> Audit {
+    Audit::open(path, AuditSettings::default()).expect("it can be opened")
+}
+
+/// An entry that is told by its number.
+fn note(audit: &dyn AuditSink, number: usize) {
+    let of = format!("host-{number}.example");
+    let what = What::Breaker {
+        of: &of,
+        from: "closed",
+        to: "open",
+    };
+    let who = Who {
+        tenant: Some("acme"),
+        ..Who::default()
+    };
+    audit.record(&Entry { who, what }).expect("it is written");
+}
+
+fn verified(path: &Path) -> Verification {
+    verify(path).expect("it can be read")
+}
+
+fn sound(path: &Path) -> Verification {
+    let verification = verified(path);
+    assert!(verification.is_sound(), "{:#?}", verification.findings);
+    verification
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let records = read(
+        path,
+        &Filter {
+            limit: Some(100_000),
+            ..Filter::default()
+        },
+    );
+    records
+        .expect("it can be read")
+        .into_iter()
+        .map(|record| record.entry)
+        .collect()
+}
+
+#[test]
+fn what_is_written_is_read_back_and_verified() {
+    let (_outer, path) = folder();
+    let audit = open(&path);
+    for number in 0..10 {
+        note(&audit, number);
+    }
+    // While it is written, too.
+    let verification = sound(&path);
+    assert!(verification.chains[0].live);
+    assert_eq!(verification.entries(), 11);
+    drop(audit);
+    let verification = sound(&path);
+    assert!(!verification.chains[0].live);
+    let lines = lines(&path);
+    assert_eq!(lines[0]["kind"], "opened");
+    assert_eq!(lines[3]["of"], "host-2.example");
+    assert_eq!(lines[3]["n"], 4);
+    let mode = |path: &Path| {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(&path), 0o700);
+    for file in ["0001-000001.jsonl", "0001.head", "chains"] {
+        assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_chain_that_nobody_writes_is_taken_over_and_one_in_use_is_not() {
+    let (_outer, path) = folder();
+    let first = open(&path);
+    note(&first, 0);
+    let second = open(&path);
+    note(&second, 1);
+    drop(first);
+    let third = open(&path);
+    note(&third, 2);
+    let verification = sound(&path);
+    assert_eq!(verification.chains.len(), 2);
+    assert_eq!(verification.entries(), 6);
+    drop((second, third));
+    sound(&path);
+}
+
+#[test]
+fn files_follow_one_another_and_the_old_ones_go() {
+    let (_outer, path) = folder();
+    let settings = AuditSettings {
+        max_file_bytes: 2_000,
+        ..AuditSettings::default()
+    };
+    let audit = Audit::open(&path, settings).expect("it can be opened");
+    for number in 0..60 {
+        note(&audit, number);
+    }
+    let verification = sound(&path);
+    let files = verification.chains[0].files;
+    assert!(files > 3, "{files}");
+    drop(audit);
+    // All but the last are old.
+    let old = filetime(&path, &["0001-000001.jsonl", "0001-000002.jsonl"]);
+    assert_eq!(old, 2);
+    let audit = Audit::open(&path, settings).expect("it can be opened");
+    assert!(!path.join("0001-000001.jsonl").exists());
+    assert!(!path.join("0001-000002.jsonl").exists());
+    let verification = sound(&path);
+    assert_eq!(verification.chains[0].files, files - 2);
+    assert!(verification.entries() < verification.chains[0].entries);
+    note(&audit, 61);
+    drop(audit);
+    sound(&path);
+    // What is kept is still found where it was changed, and so is one more that goes.
+    damage(&path.join("0001-000003.jsonl"), 40);
+    assert!(!verified(&path).is_sound());
+}
+
+/// Makes files a year old.
+fn filetime(path: &Path, names: &[&str]) -> usize {
+    let year = std::time::SystemTime::now() - Duration::from_secs(366 * 86_400);
+    let set = names.iter().filter(|name| {
+        let file = OpenOptions::new().append(true).open(path.join(name));
+        file.and_then(|file| file.set_modified(year)).is_ok()
+    });
+    set.count()
+}
+
+fn damage(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("it can be read");
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("it can be written");
+}
+
+/// What is done to an audit is found, and named.
+#[test]
+fn what_was_done_by_hand_is_named() {
+    let name = "0001-000001.jsonl";
+    type Change = fn(&mut Vec<String>);
+    let cases: [(Change, FindingKind, u64); 6] = [
+        (
+            |lines| lines[4] = lines[4].replace("host-3", "host-9"),
+            FindingKind::Changed,
+            5,
+        ),
+        (|lines| drop(lines.remove(4)), FindingKind::Missing, 5),
+        (|lines| lines.swap(4, 7), FindingKind::Reordered, 5),
+        (
+            |lines| lines.insert(5, lines[4].clone()),
+            FindingKind::Duplicated,
+            6,
+        ),
+        (|lines| lines.truncate(8), FindingKind::Cut, 8),
+        (
+            |lines| lines.push("{}".to_owned()),
+            FindingKind::Changed,
+            12,
+        ),
+    ];
+    for (change, kind, line) in cases {
+        let (_outer, path) = folder();
+        let audit = open(&path);
+        for number in 0..10 {
+            note(&audit, number);
+        }
+        drop(audit);
+        let text = fs::read_to_string(path.join(name)).expect("it can be read");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        change(&mut lines);
+        fs::write(path.join(name), lines.join("\n") + "\n").expect("it can be written");
+        let verification = verified(&path);
+        let found = verification.findings.iter().any(|finding| {
+            finding.kind == kind && finding.file == name && finding.line == Some(line)
+        });
+        assert!(found, "{kind:?}: {:#?}", verification.findings);
+        assert!(!verification.is_sound());
+        // Nobody writes over what was damaged at its end.
+        let audit = open(&path);
+        note(&audit, 11);
+        drop(audit);
+        assert!(!verified(&path).is_sound());
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_is_named() {
+    for name in [
+        "0001-000001.jsonl",
+        "0001-000002.jsonl",
+        "0001.head",
+        "chains",
+    ] {
+        let (_outer, path) = folder();
+        many(&path);
+        fs::remove_file(path.join(name)).expect("it is there");
+        let verification = verified(&path);
+        let named = verification
+            .findings
+            .iter()
+            .any(|finding| finding.file == name);
+        assert!(
+            named && !verification.is_sound(),
+            "{name}: {:#?}",
+            verification.findings
+        );
+    }
+    let (_outer, path) = folder();
+    many(&path);
+    let two = open(&path);
+    let chain = [open(&path), two];
+    drop(chain);
+    for name in fs::read_dir(&path).expect("it is there") {
+        let path = name.expect("it is there").path();
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("0002"))
+        {
+            fs::remove_file(path).expect("it is there");
+        }
+    }
+    let verification = verified(&path);
+    let gone = |finding: &skillhost::audit::Finding| finding.kind == FindingKind::Removed;
+    assert!(
+        verification.findings.iter().any(gone),
+        "{:#?}",
+        verification.findings
+    );
+}
+
+/// Several files, one of which ends with a line that was not finished.
+fn many(path: &Path) {
+    let settings = AuditSettings {
+        max_file_bytes: 3_000,
+        ..AuditSettings::default()
+    };
+    let audit = Audit::open(path, settings).expect("it can be opened");
+    for number in 0..25 {
+        note(&audit, number);
+    }
+    drop(audit);
+    let last = (1..).take_while(|number| path.join(format!("0001-{number:06}.jsonl")).exists());
+    let last = path.join(format!(
+        "0001-{:06}.jsonl",
+        last.last().expect("there is one")
+    ));
+    let mut file = OpenOptions::new()
+        .append(true)
+        .open(&last)
+        .expect("it is there");
+    file.write_all(b"{\"at\":\"2026-01-01T0")
+        .expect("it can be written");
+    let torn = sound(path);
+    assert!(
+        torn.findings
+            .iter()
+            .any(|finding| finding.kind == FindingKind::Torn)
+    );
+    let audit = Audit::open(path, settings).expect("it can be opened");
+    for number in 0..10 {
+        note(&audit, number);
+    }
+    drop(audit);
+    sound(path);
+}
+
+/// Numbers that are the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: usize) -> usize {
+        // xorshift64*, Vigna 2016.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+        usize::try_from(number).expect("31 bits") % most
+    }
+}
+
+#[test]
+fn a_thousand_random_damages_are_all_found() {
+    let (_outer, path) = folder();
+    many(&path);
+    let mut originals: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(&path)
+        .expect("it is there")
+        .map(|entry| {
+            let path = entry.expect("it is there").path();
+            let bytes = fs::read(&path).expect("it can be read");
+            (path, bytes)
+        })
+        .collect();
+    originals.sort();
+    let entries: Vec<usize> = (0..originals.len())
+        .filter(|index| {
+            originals[*index]
+                .0
+                .extension()
+                .is_some_and(|end| end == "jsonl")
+        })
+        .collect();
+    assert!(entries.len() >= 3);
+    let mut numbers = Numbers(0x5EED);
+    let mut kinds = HashSet::new();
+    for round in 0..1_000 {
+        let kind = numbers.below(8);
+        let any = numbers.below(originals.len());
+        let of_lines = entries[numbers.below(entries.len())];
+        let (index, bytes) = match kind {
+            // A bit.
+            0..=2 => {
+                let mut bytes = originals[any].1.clone();
+                let at = numbers.below(bytes.len());
+                bytes[at] ^= 1 << numbers.below(8);
+                (any, bytes)
+            }
+            // A tail.
+            3 => {
+                let mut bytes = originals[any].1.clone();
+                let left = numbers.below(bytes.len());
+                bytes.truncate(left);
+                (any, bytes)
+            }
+            // Lines: one that goes, one that comes twice, two that change places, one that is new.
+            _ => {
+                let text = &originals[of_lines].1;
+                let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+                let whole = lines.iter().filter(|line| line.ends_with(b"\n")).count();
+                let (one, other) = (numbers.below(whole), numbers.below(whole));
+                match kind {
+                    4 => drop(lines.remove(one)),
+                    5 => lines.insert(other, lines[one]),
+                    6 if one != other => lines.swap(one, other),
+                    6 => lines.insert(one, b"\n"),
+                    _ => lines.insert(other, b"{\"at\":\"2026-01-01T00:00:00Z\"}\n"),
+                }
+                (of_lines, lines.concat())
+            }
+        };
+        let (name, original) = &originals[index];
+        assert_ne!(&bytes, original, "round {round} of kind {kind} did nothing");
+        fs::write(name, bytes).expect("it can be written");
+        let verification = verified(&path);
+        assert!(
+            !verification.is_sound(),
+            "round {round} of kind {kind} in {} was not found",
+            name.display()
+        );
+        kinds.extend(verification.findings.iter().map(|finding| finding.kind));
+        fs::write(name, original).expect("it can be written");
+    }
+    sound(&path);
+    // Told apart, and not all called the same.
+    assert!(kinds.len() >= 6, "{kinds:?}");
+}
+
+/// What a process of ours writes to.
+const ON: &str = "SKILLHOST_TEST_AUDIT";
+
+#[test]
+fn a_process_that_is_killed_leaves_a_chain_that_verifies() {
+    const TEST: &str = "audit::a_process_that_is_killed_leaves_a_chain_that_verifies";
+    if let Some(path) = std::env::var_os(ON) {
+        let settings = AuditSettings {
+            max_file_bytes: 100_000,
+            ..AuditSettings::default()
+        };
+        let audit = Audit::open(path, settings).expect("it can be opened");
+        println!("writing");
+        let audit = Arc::new(audit);
+        for _ in 0..2 {
+            let audit = Arc::clone(&audit);
+            std::thread::spawn(move || {
+                for number in 0.. {
+                    note(&*audit, number);
+                    // Not faster than it is read meanwhile.
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+            });
+        }
+        std::thread::park();
+        return;
+    }
+    use std::io::{BufRead as _, BufReader};
+    let (_outer, path) = folder();
+    let mut before = 0;
+    for _ in 0..15 {
+        let program = std::env::current_exe().expect("it is running");
+        let mut child = Command::new(program)
+            .args(["--exact", "--nocapture", TEST])
+            .env(ON, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        while lines.next().expect("it goes on").expect("it is text") != "writing" {}
+        // Once it has come somewhere; while it writes, it verifies.
+        loop {
+            let verification = verified(&path);
+            assert!(verification.is_sound(), "{:#?}", verification.findings);
+            if verification.entries() > before + 200 {
+                break;
+            }
+        }
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        let verification = sound(&path);
+        assert!(verification.entries() > before + 200);
+        before = verification.entries();
+        assert_eq!(verification.chains.len(), 1, "it is taken over");
+    }
+}
+
+#[test]
+fn a_folder_that_others_can_use_is_refused_and_links_are_not_followed() {
+    let (outer, path) = folder();
+    fs::create_dir(&path).expect("it is not there");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let error = Audit::open(&path, AuditSettings::default()).expect_err("it is open to others");
+    assert!(matches!(error, AuditError::Unsafe { .. }), "{error}");
+    assert!(matches!(verify(&path), Err(AuditError::Unsafe { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    drop(open(&path));
+    // A link in the place of a file leads nowhere.
+    let target = outer.path().join("elsewhere");
+    fs::write(&target, "").expect("it can be written");
+    let segment = path.join("0001-000001.jsonl");
+    fs::remove_file(&segment).expect("it is there");
+    symlink(&target, &segment).expect("it can be made");
+    let audit = open(&path);
+    note(&audit, 1);
+    assert_eq!(fs::read(&target).expect("it is there"), b"");
+    assert!(!verified(&path).is_sound());
+    symlink(&path, outer.path().join("link")).expect("it can be made");
+    let link = Audit::open(outer.path().join("link"), AuditSettings::default());
+    assert!(matches!(link, Err(AuditError::Unsafe { .. })), "{link:?}");
+}
+
+/// Gathers what is written, and can be broken.
+#[derive(Default)]
+struct Gathered {
+    kinds: Mutex<Vec<&'static str>>,
+    broken: Mutex<bool>,
+}
+
+impl AuditSink for Gathered {
+    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        if *self.broken.lock().expect("nobody panicked") {
+            return Err(AuditError::Elsewhere("the disk is full".to_owned()));
+        }
+        self.kinds
+            .lock()
+            .expect("nobody panicked")
+            .push(entry.what.kind());
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), AuditError> {
+        match *self.broken.lock().expect("nobody panicked") {
+            true => Err(AuditError::Elsewhere("the disk is full".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_execution_is_one_line_without_its_input() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
+    let mut good = request(host(), "echo", json!({"value": "very secret"})).await;
+    good.tenant = Some("acme".to_owned());
+    good.user = Some("ann".to_owned());
+    let id = good.request_id;
+    let result = audited
+        .execute(good, Control::default())
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+    let bad = request(host(), "no-such-tool", json!({})).await;
+    audited
+        .execute(bad, Control::default())
+        .await
+        .expect("the host works");
+    let unknown = ExecutionRequest::new("nobody", json!({}));
+    audited
+        .execute(unknown, Control::default())
+        .await
+        .expect("the host works");
+    let text = fs::read_to_string(path.join("0001-000001.jsonl")).expect("it can be read");
+    assert!(!text.contains("very secret"), "{text}");
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 4);
+    let first = &lines[1];
+    assert_eq!(first["kind"], "execution");
+    assert_eq!(first["request"], json!(id));
+    assert_eq!(
+        (&first["tenant"], &first["user"]),
+        (&json!("acme"), &json!("ann"))
+    );
+    assert_eq!(
+        first["skill"]["digest"],
+        json!(result.skill.expect("it ran").digest)
+    );
+    assert_eq!(first["outcome"], "success");
+    assert_eq!(first["usage"]["fuel"], json!(result.usage.fuel));
+    assert_eq!(
+        first["input"]["bytes"],
+        json!(r#"{"value":"very secret"}"#.len())
+    );
+    assert!(first["output"]["sha256"].is_string());
+    assert_eq!(lines[2]["cause"], "unknown_tool");
+    assert_eq!(lines[3]["cause"], "not_loaded");
+    sound(&path);
+}
+
+#[tokio::test]
+async fn one_that_is_dropped_is_written_down_with_what_it_cost() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
+    let spinning = request(host(), "spin", json!({})).await;
+    let id = spinning.request_id;
+    let execution = audited.execute(spinning, Control::default());
+    let ended = tokio::time::timeout(Duration::from_millis(200), execution).await;
+    assert!(ended.is_err(), "it spins");
+    let lines = lines(&path);
+    let last = lines.last().expect("there is one");
+    assert_eq!(last["request"], json!(id));
+    assert_eq!(last["dropped"], true);
+    assert_eq!(last["outcome"], "cancelled");
+    assert!(
+        last["usage"]["fuel"].as_u64().is_some_and(|fuel| fuel > 0),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn an_audit_that_is_required_and_cannot_be_written_rejects() {
+    let sink = Arc::new(Gathered::default());
+    let inner: Arc<dyn Execute> = Arc::new(host().clone());
+    let audited = Audited::new(Arc::clone(&inner), Arc::clone(&sink) as Arc<_>).required(true);
+    let lenient = Audited::new(inner, Arc::clone(&sink) as Arc<_>);
+    let echo = || request(host(), "echo", json!({"value": 1}));
+    let run = async |audited: &Audited| {
+        let request = echo().await;
+        let result = audited.execute(request, Control::default()).await;
+        result.expect("the host works")
+    };
+    assert_eq!(run(&audited).await.status, Status::Success);
+    *sink.broken.lock().expect("nobody panicked") = true;
+    let result = run(&audited).await;
+    let failure = result.failure.expect("it was rejected");
+    let Cause::Rejected { reason, retry_at } = failure.cause else {
+        panic!("{failure:?}");
+    };
+    assert_eq!(reason, Rejection::Audit);
+    assert!(retry_at.is_some());
+    assert_eq!(result.usage.fuel, 0, "nothing ran");
+    assert!(!audited.can_execute(&echo().await).is_admitted());
+    // Where it is not required, it runs.
+    assert_eq!(run(&lenient).await.status, Status::Success);
+    *sink.broken.lock().expect("nobody panicked") = false;
+    assert_eq!(run(&audited).await.status, Status::Success);
+}
+
+/// Whether a disk is full shows only once it is written to.
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_down_is_withheld() {
+    struct Late;
+    impl AuditSink for Late {
+        fn record(&self, _: &Entry<'_>) -> Result<(), AuditError> {
+            Err(AuditError::Elsewhere("the disk is full".to_owned()))
+        }
+    }
+    let audited = Audited::new(Arc::new(host().clone()), Arc::new(Late)).required(true);
+    let request = request(host(), "echo", json!({"value": "x"})).await;
+    let result = audited
+        .execute(request, Control::default())
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Rejected);
+    assert_eq!(result.output, None);
+    let failure = result.failure.expect("it was withheld");
+    assert!(failure.message.contains("withheld"), "{failure}");
+    assert!(result.usage.fuel > 0, "it ran");
+}
+
+#[tokio::test]
+async fn what_is_cancelled_is_written_down_once() {
+    let sink = Arc::new(Gathered::default());
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&sink) as Arc<_>);
+    let token = CancellationToken::new();
+    token.cancel();
+    let spinning = request(host(), "spin", json!({})).await;
+    let control = Control::default().cancellation(token);
+    let result = audited
+        .execute(spinning, control)
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Cancelled);
+    assert_eq!(*sink.kinds.lock().expect("nobody panicked"), ["execution"]);
+}
+
+#[test]
+fn entries_are_found_by_what_they_say() {
+    let (_outer, path) = folder();
+    let audit = open(&path);
+    for number in 0..5 {
+        note(&audit, number);
+    }
+    let count = |filter: Filter| read(&path, &filter).expect("it can be read").len();
+    let kinds = |kinds: &[Kind]| Filter {
+        kinds: kinds.to_vec(),
+        ..Filter::default()
+    };
+    assert_eq!(count(Filter::default()), 6);
+    assert_eq!(count(kinds(&[Kind::Breaker])), 5);
+    assert_eq!(count(kinds(&[Kind::Grant])), 0);
+    assert_eq!(
+        count(Filter {
+            tenant: Some("acme".to_owned()),
+            ..Filter::default()
+        }),
+        5
+    );
+    assert_eq!(
+        count(Filter {
+            tenant: Some("other".to_owned()),
+            ..Filter::default()
+        }),
+        0
+    );
+    assert_eq!(
+        count(Filter {
+            limit: Some(2),
+            ..Filter::default()
+        }),
+        2
+    );
+    let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(60);
+    assert_eq!(
+        count(Filter {
+            since: Some(soon),
+            ..Filter::default()
+        }),
+        0
+    );
+    assert_eq!(
+        count(Filter {
+            until: Some(soon),
+            ..Filter::default()
+        }),
+        6
+    );
+}

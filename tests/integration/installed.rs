@@ -1,0 +1,190 @@
+//! Installed skills behind a host: loaded when they are needed, and followed as they change.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::skill::{Library, Package, Packages, SkillRef};
+use skillhost::{
+    Cause, Control, Execute, ExecutionRequest, ExecutionResult, Host, InstalledSkills, Status,
+};
+
+use crate::handmade::Handmade;
+use crate::harness::{builder, cause};
+
+/// How long what was looked up holds, and a little more.
+const SECOND: Duration = Duration::from_millis(1_100);
+
+/// A skill of this name and version whose digest depends on `salt`, too.
+fn package(name: &str, version: &str, salt: &str) -> Package {
+    let mut handmade = Handmade::default();
+    handmade.description.name = name.into();
+    handmade.description.version = version.into();
+    let component = handmade.build();
+    let manifest = format!("# {salt}\n");
+    Package::from_parts(component, Some(manifest), None).unwrap()
+}
+
+async fn install(library: &Library, package: &Package, replace: bool) {
+    let host = builder().build().unwrap();
+    let skill = host.load_package(package.clone()).await.unwrap();
+    library
+        .install(package, skill.description(), replace)
+        .unwrap();
+}
+
+fn skills(library: &Library) -> InstalledSkills {
+    InstalledSkills::builder(builder().build().unwrap(), library.clone()).build()
+}
+
+async fn run(skills: &InstalledSkills, reference: &str) -> ExecutionResult {
+    let reference: SkillRef = reference.parse().unwrap();
+    let request = ExecutionRequest::new(reference, json!({}));
+    skills.execute(request, Control::default()).await.unwrap()
+}
+
+fn names(listing: &skillhost::host::Listing) -> Vec<String> {
+    let skills = listing.skills.iter();
+    skills
+        .map(|skill| format!("{}@{}", skill.identity.name, skill.identity.version))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_installed_is_listed_without_being_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let skills = skills(&library);
+    assert!(skills.list().await.unwrap().skills.is_empty());
+    install(&library, &package("alpha", "1.0.0", ""), false).await;
+    install(&library, &package("alpha", "1.1.0", ""), false).await;
+    install(&library, &package("beta", "1.0.0", ""), false).await;
+    let listing = skills.refresh().await.unwrap();
+    assert_eq!(
+        names(&listing),
+        ["alpha@1.1.0", "alpha@1.0.0", "beta@1.0.0"]
+    );
+    let newest: Vec<_> = listing
+        .newest()
+        .map(|skill| &*skill.identity.version)
+        .collect();
+    assert_eq!(newest, ["1.1.0", "1.0.0"]);
+    assert_eq!(listing.skills[0].description.tools.len(), 1);
+    assert!(skills.host().skills().is_empty(), "nothing was loaded");
+    // One that was installed before descriptions were kept is asked.
+    fs::remove_file(folder.path().join("beta@1.0.0/description.json")).unwrap();
+    let other = self::skills(&library);
+    let listing = other.list().await.unwrap();
+    assert_eq!(listing.skills[2].description.tools.len(), 1);
+    assert_eq!(other.host().skills().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_means_what_is_installed_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let (old, new) = (
+        package("alpha", "1.0.0", "a"),
+        package("alpha", "1.0.0", "b"),
+    );
+    install(&library, &old, false).await;
+    let skills = skills(&library);
+    let ran = |result: &ExecutionResult| result.skill.as_ref().unwrap().digest;
+    assert_eq!(ran(&run(&skills, "alpha").await), old.digest);
+
+    install(&library, &new, true).await;
+    skills.refresh().await.unwrap();
+    let request = ExecutionRequest::new("alpha", json!({}));
+    assert!(skills.resolve(&request).is_err(), "it is not loaded yet");
+    assert_eq!(ran(&run(&skills, "alpha").await), new.digest);
+    assert_eq!(skills.resolve(&request).unwrap().skill.digest, new.digest);
+    let gone = run(&skills, &old.digest.to_string()).await;
+    assert_eq!(cause(&gone), &Cause::NotLoaded);
+
+    library.remove(&"alpha".into()).unwrap();
+    skills.refresh().await.unwrap();
+    assert_eq!(cause(&run(&skills, "alpha").await), &Cause::NotLoaded);
+    assert!(skills.resolve(&request).is_err());
+    assert!(skills.host().skills().is_empty());
+    // One that was added stays.
+    skills.add(old.clone()).await.unwrap();
+    skills.refresh().await.unwrap();
+    let added = run(&skills, &old.digest.to_string()).await;
+    assert_eq!(added.status, Status::Success);
+}
+
+#[tokio::test]
+async fn what_jobs_need_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path().join("skills"));
+    let packages = Packages::new(folder.path().join("packages"));
+    let kept = package("alpha", "1.0.0", "");
+    install(&library, &kept, false).await;
+    let builder = InstalledSkills::builder(builder().build().unwrap(), library.clone());
+    let skills = builder.packages(packages).build();
+    assert_eq!(run(&skills, "alpha").await.status, Status::Success);
+    library.remove(&"alpha".into()).unwrap();
+    skills.refresh().await.unwrap();
+    assert_eq!(cause(&run(&skills, "alpha").await), &Cause::NotLoaded);
+    let replayed = run(&skills, &kept.digest.to_string()).await;
+    assert_eq!(replayed.status, Status::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_hears_of_each_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let skills = skills(&library);
+    let mut changes = skills.subscribe().await.unwrap();
+    assert!(changes.borrow_and_update().skills.is_empty());
+    install(&library, &package("alpha", "1.0.0", "a"), false).await;
+    changes.changed().await.unwrap();
+    let first = changes.borrow_and_update().clone();
+    assert_eq!(names(&first), ["alpha@1.0.0"]);
+    install(&library, &package("alpha", "1.0.0", "b"), true).await;
+    changes.changed().await.unwrap();
+    let second = changes.borrow_and_update().clone();
+    assert_ne!(first.skills[0].identity, second.skills[0].identity);
+    library.remove(&"alpha".into()).unwrap();
+    changes.changed().await.unwrap();
+    assert!(changes.borrow_and_update().skills.is_empty());
+}
+
+fn write_policy(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_changed_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path().join("skills"));
+    let path = folder.path().join("policy.toml");
+    let host: Host = builder().build().unwrap();
+    let skills = InstalledSkills::builder(host, library)
+        .policy(&path)
+        .build();
+    // What is asked for makes no difference: the file is looked at on the way.
+    let look = async || {
+        run(&skills, "nobody").await;
+    };
+    look().await;
+    assert!(skills.host().policy().is_none());
+    write_policy(&path, "[skills.a.grants]\nconfig.x = 1\n");
+    tokio::time::advance(SECOND).await;
+    look().await;
+    assert!(skills.host().policy().unwrap().skills.contains_key("a"));
+    write_policy(&path, "this is none");
+    tokio::time::advance(SECOND).await;
+    look().await;
+    assert!(
+        skills.host().policy().unwrap().skills.contains_key("a"),
+        "it stays"
+    );
+    fs::remove_file(&path).unwrap();
+    tokio::time::advance(SECOND).await;
+    look().await;
+    assert!(skills.host().policy().is_none());
+}

@@ -1,0 +1,265 @@
+//! What the tests share: the program, homes with skills in them, and the official client.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The version of the official client that is tested with.
+const CLIENT: &str = "mcp==2.3.0";
+/// How long anything may take before it is taken to be stuck.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The program under test.
+pub fn program() -> &'static str {
+    env!("CARGO_BIN_EXE_skillhost")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn scratch() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// One at a time, also of several test processes, does what this guards.
+pub fn alone(name: &str) -> File {
+    let lock = File::create(scratch().join(format!(".{name}-lock"))).expect("a file can be made");
+    lock.lock().expect("a file can be locked");
+    lock
+}
+
+/// Runs a command to its end, within bounds.
+pub fn run(command: &mut Command, what: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{what}: {:?}: {error}", command.get_program()));
+    let read = |stream: Option<Box<dyn std::io::Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            let mut stream = stream.expect("it is piped");
+            let _ = std::io::Read::read_to_end(&mut stream, &mut all);
+            all
+        })
+    };
+    let stdout = read(child.stdout.take().map(|stream| Box::new(stream) as _));
+    let stderr = read(child.stderr.take().map(|stream| Box::new(stream) as _));
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("{what} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Output {
+        status,
+        stdout: stdout.join().expect("it was read"),
+        stderr: stderr.join().expect("it was read"),
+    }
+}
+
+/// Runs a command that must end well.
+fn must(command: &mut Command, what: &str) {
+    let output = run(command, what);
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Python with the official client in it.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let _alone = alone("mcp-client");
+        let folder = scratch().join(CLIENT.replace("==", "-"));
+        let ready = folder.join("ready");
+        let python = folder.join("bin/python");
+        if !ready.exists() {
+            let _ = fs::remove_dir_all(&folder);
+            let missing = "python3 with venv is needed for the tests of MCP, and cannot be started \
+                           (Debian: `apt-get install python3-venv`)";
+            let mut make = Command::new("python3");
+            must(make.args(["-m", "venv"]).arg(&folder), missing);
+            let mut install = Command::new(&python);
+            install.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]);
+            must(
+                install.arg(CLIENT),
+                "the official client of MCP cannot be installed from PyPI",
+            );
+            fs::write(&ready, "").expect("a file can be written");
+        }
+        python
+    })
+}
+
+/// Builds a component by cargo, and gives the folder of such components.
+fn build(folder: &str, target: &Path, arguments: &[&str]) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--release", "--target", "wasm32-wasip2"])
+        .args(arguments)
+        .current_dir(root().join(folder))
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    must(
+        &mut cargo,
+        "the guests cannot be built (is there the target? `rustup target add wasm32-wasip2`)",
+    );
+    target.join("wasm32-wasip2/release")
+}
+
+/// The skill with what the conformance suite calls.
+pub fn conformance_component() -> PathBuf {
+    build("tests/guests", &scratch().join("guests"), &[]).join("conformance.wasm")
+}
+
+/// Folders with skills, made once.
+pub struct Skills {
+    /// Does what it is told, for minutes if it must.
+    pub behaviours: PathBuf,
+    /// Has a `SKILL.md`, files beside it, and a link that leads out.
+    pub text_stats: PathBuf,
+    /// Wants the network.
+    pub fetch_page: PathBuf,
+}
+
+/// The skills that are installed and offered.
+pub fn skills() -> &'static Skills {
+    static SKILLS: OnceLock<Skills> = OnceLock::new();
+    SKILLS.get_or_init(|| {
+        let _alone = alone("mcp-skills");
+        let folder = scratch().join("mcp-skills");
+        let _ = fs::remove_dir_all(&folder);
+        let made = |name: &str, component: &Path, texts: &[(&str, String)]| {
+            let skill = folder.join(name);
+            fs::create_dir_all(skill.join("references")).expect("a folder can be made");
+            fs::copy(component, skill.join("skill.wasm")).expect("it was built");
+            for (file, text) in texts {
+                fs::write(skill.join(file), text).expect("a file can be written");
+            }
+            skill
+        };
+        let guests = build("tests/guests", &scratch().join("guests"), &[]);
+        let limits = "[limits]\nwall_time_ms = \"10m\"\nfuel = 1000000000000\n";
+        let behaviours = made(
+            "behaviours",
+            &guests.join("behaviours.wasm"),
+            &[("skill.toml", limits.to_owned())],
+        );
+        let target = scratch().join("example-skills");
+        let examples = build(
+            "example-skills",
+            &target,
+            &["-p", "text-stats", "-p", "fetch-page"],
+        );
+        let text = |path: &str| {
+            fs::read_to_string(root().join("example-skills").join(path)).expect("it is there")
+        };
+        let text_stats = made(
+            "text-stats",
+            &examples.join("text_stats.wasm"),
+            &[
+                ("SKILL.md", text("text-stats/SKILL.md")),
+                ("references/more about.md", "more\n".to_owned()),
+                ("secret.md", "secret\n".to_owned()),
+            ],
+        );
+        symlink("../secret.md", text_stats.join("references/link.md")).expect("a link can be made");
+        let fetch_page = made(
+            "fetch-page",
+            &examples.join("fetch_page.wasm"),
+            &[
+                ("SKILL.md", text("fetch-page/SKILL.md")),
+                ("skill.toml", text("fetch-page/skill.toml")),
+            ],
+        );
+        Skills {
+            behaviours,
+            text_stats,
+            fetch_page,
+        }
+    })
+}
+
+/// A home of its own for one test.
+pub struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    /// One with these skills installed.
+    pub fn with(installed: &[&Path]) -> Self {
+        let home = Home {
+            folder: tempfile::tempdir().expect("a folder can be made"),
+        };
+        // What was compiled for one test need not be for the next.
+        let shared = scratch().join("mcp-compiled");
+        let made = fs::DirBuilder::new().mode(0o700).create(&shared);
+        assert!(made.is_ok() || shared.is_dir(), "{made:?}");
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o700)).expect("it is ours");
+        symlink(&shared, home.path().join("compiled")).expect("a link can be made");
+        for skill in installed {
+            home.skillhost(&["install", "--replace", skill.to_str().expect("it is UTF-8")]);
+        }
+        home
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts a policy there.
+    pub fn policy(&self, text: &str) {
+        let path = self.path().join("policy.toml");
+        fs::write(&path, text).expect("a file can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
+
+    /// Runs the command there.
+    pub fn skillhost(&self, arguments: &[&str]) {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--home").arg(self.path());
+        must(&mut command, &arguments.join(" "));
+    }
+
+    /// Has the official client act out a scenario.
+    pub fn scenario(&self, name: &str) {
+        scenario(name, program().as_ref(), self.path());
+    }
+}
+
+/// Has the official client act out a scenario against this program or address.
+pub fn scenario(name: &str, against: &OsStr, home: &Path) {
+    let mut command = Command::new(python());
+    command
+        .arg(root().join("tests/mcp/client.py"))
+        .arg(name)
+        .arg(against)
+        .arg(home)
+        .env("TEXT_STATS", &skills().text_stats)
+        .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONWARNINGS", "ignore");
+    must(&mut command, &format!("the scenario `{name}`"));
+}

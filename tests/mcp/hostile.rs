@@ -1,0 +1,211 @@
+//! Clients that the official one would never be: they send what is no message, too much, or never
+//! read.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Home, program, skills};
+
+/// A server that is spoken to line by line.
+struct Server {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(home: &Home, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program())
+            .arg("mcp")
+            .args(arguments)
+            .arg("--home")
+            .arg(home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        Server {
+            child,
+            input,
+            output,
+        }
+    }
+
+    fn send(&mut self, line: &[u8]) {
+        let input = self.input.as_mut().expect("it is open");
+        input.write_all(line).expect("it takes it");
+        input.write_all(b"\n").expect("it takes it");
+    }
+
+    fn ask(&mut self, id: u64, method: &str, params: Value) {
+        self.send(request(id, method, &params).as_bytes());
+    }
+
+    /// The next line, which must be a message of the protocol.
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it is UTF-8");
+        let message: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{error}: {line:?} is no message"));
+        assert_eq!(message["jsonrpc"], "2.0");
+        message
+    }
+
+    /// The answer to a request, whatever comes before it.
+    fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let message = self.next();
+            if message["id"] == id {
+                return message;
+            }
+        }
+    }
+
+    fn initialize(&mut self) {
+        let params = json!({
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "hostile", "version": "0"},
+        });
+        self.ask(0, "initialize", params);
+        assert_eq!(
+            self.answer(0)["result"]["protocolVersion"],
+            "2025-06-18",
+            "an older revision is negotiated"
+        );
+        self.send(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    }
+
+    fn works(&mut self, id: u64) {
+        let call = json!({"name": "behaviours__echo", "arguments": {"id": id}});
+        self.ask(id, "tools/call", call);
+        let answer = self.answer(id);
+        assert_eq!(answer["result"]["structuredContent"]["id"], id, "{answer}");
+    }
+
+    /// Closes its input, and waits until it has ended by itself.
+    fn end(mut self) {
+        drop(self.input.take());
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn request(id: u64, method: &str, params: &Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
+}
+
+#[test]
+fn what_is_no_message_changes_nothing() {
+    let home = Home::with(&[&skills().behaviours]);
+    let mut server = Server::start(&home, &["-v"]);
+    server.initialize();
+    let deep = "[".repeat(100_000);
+    for line in [
+        &b"this is no JSON"[..],
+        b"{}",
+        b"[]",
+        b"null",
+        br#"{"jsonrpc":"2.0","id":7}"#,
+        br#"{"jsonrpc":"2.0","id":{"a":1},"method":"tools/list"}"#,
+        br#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":7}}"#,
+        br#"{"jsonrpc":"2.0","id":9,"method":"nobody/knows"}"#,
+        br#"{"jsonrpc":"2.0","id":10,"result":{}}"#,
+        b"\xff\xfe\x00",
+        deep.as_bytes(),
+        b"",
+    ] {
+        server.send(line);
+    }
+    server.works(100);
+    // A message past the bound is not taken in, and what comes after it is.
+    let huge = vec![b'x'; 17 << 20];
+    server.send(&huge);
+    server.works(101);
+    server.end();
+}
+
+#[test]
+fn a_client_that_floods_and_never_reads_is_not_listened_to() {
+    const MANY: usize = 20_000;
+    let home = Home::with(&[&skills().behaviours]);
+    let mut server = Server::start(&home, &[]);
+    server.initialize();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut input = server.input.take().expect("it is open");
+    let counted = Arc::clone(&sent);
+    let flood = std::thread::spawn(move || {
+        for id in 1..=MANY {
+            let line = request(id as u64, "tools/list", &json!({})) + "\n";
+            input.write_all(line.as_bytes()).expect("it takes it");
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        input
+    });
+    // Until nothing more is taken.
+    let mut before = usize::MAX;
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = sent.load(Ordering::Relaxed);
+        if now == before && now > 0 {
+            break;
+        }
+        before = now;
+    }
+    assert!(before < MANY / 2, "{before} of {MANY} were taken in");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id()));
+    let status = status.expect("it runs");
+    let resident = status.lines().find_map(|line| {
+        let kilobytes = line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?;
+        kilobytes.trim().parse::<u64>().ok()
+    });
+    let resident = resident.expect("the system says");
+    assert!(resident < 400 << 10, "{resident} KiB are in use");
+    // Once it reads, everything is answered.
+    for _ in 0..MANY {
+        assert!(server.next()["result"]["tools"].is_array());
+    }
+    server.input = Some(flood.join().expect("it ends"));
+    server.works(MANY as u64 + 1);
+    server.end();
+}
+
+#[test]
+fn no_more_calls_run_at_once_than_may() {
+    let home = Home::with(&[&skills().behaviours]);
+    let mut server = Server::start(&home, &["--concurrency", "2"]);
+    server.initialize();
+    server.works(1);
+    let call = json!({"name": "behaviours__wait_for_ever", "arguments": {}});
+    for id in 2..52 {
+        server.ask(id, "tools/call", call.clone());
+    }
+    for _ in 0..48 {
+        let refused = server.next();
+        assert_eq!(refused["result"]["isError"], true, "{refused}");
+    }
+    // A client that is gone takes what runs with it, though it would run for minutes.
+    server.end();
+}
