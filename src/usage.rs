@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Times serialise as milliseconds with a fraction, under names that end in `_ms`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct ResourceUsage {
     /// Fuel consumed, in units; see [`Limits::fuel`](crate::Limits::fuel).
     pub fuel: u64,
@@ -15,26 +16,33 @@ pub struct ResourceUsage {
     /// read from the threads' own clocks, to 20 µs. Blocking file system calls run on threads apart
     /// and do not count; nor does moving the bytes of connections, and TLS.
     #[serde(rename = "cpu_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub cpu_time: Duration,
     /// Wall time from the start of instantiation to the end.
     #[serde(rename = "wall_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub wall_time: Duration,
     /// Of the wall time, what instantiation took.
     #[serde(rename = "instantiation_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub instantiation_time: Duration,
     /// Of the wall time, what the call took.
     #[serde(rename = "run_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub run_time: Duration,
     /// Time spent before the wall clock started, waiting for its turn by the policy, and for a free
     /// instance.
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub waiting_time: Duration,
     /// Time spent before the wall clock started, compiling the component or loading it from the
     /// compiled cache. The first execution after a skill was loaded reports it, and no other.
     #[serde(rename = "compile_time_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub compile_time: Duration,
     /// Time spent in a queue before that, where the request came from one.
     #[serde(rename = "queue_wait_ms", with = "fractional_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub queue_wait: Duration,
     /// The largest sum of the instance's linear memories, in bytes.
     pub peak_memory_bytes: u64,
@@ -76,6 +84,7 @@ pub struct ResourceUsage {
 
 /// Chatter that was dropped because it was past its limit, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct DroppedBytes {
     /// Of standard output.
     pub stdout_bytes: u64,
@@ -89,6 +98,7 @@ pub struct DroppedBytes {
 
 /// Language-model tokens, as the guest reported them; the host cannot check them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Tokens {
     /// Tokens sent to a model.
     pub input: u64,

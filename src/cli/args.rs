@@ -24,6 +24,8 @@ use super::remove::RemoveArgs;
 use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
 use super::secrets::SecretsArgs;
+use super::serve::ServeArgs;
+use super::tokens::TokensArgs;
 use super::worker::WorkerArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -147,6 +149,8 @@ pub enum Command {
     Mcp(McpArgs),
     Schedules(SchedulesArgs),
     Queues(QueuesArgs),
+    Serve(Box<ServeArgs>),
+    Tokens(TokensArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }

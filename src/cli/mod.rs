@@ -46,6 +46,8 @@ mod schedules;
 mod worker;
 
 mod mcp;
+mod serve;
+mod tokens;
 
 mod completions;
 
@@ -109,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Mcp(args) => mcp::mcp(args, &session),
         Command::Schedules(args) => schedules::schedules(args, &session),
         Command::Queues(args) => queues::queues(args, &session),
+        Command::Serve(args) => serve::serve(*args, &session),
+        Command::Tokens(args) => tokens::tokens(args, &session),
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };

@@ -15,6 +15,7 @@ use crate::names::names;
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Fault {
     /// The input's, or whoever wrote it.
     Input,
@@ -38,6 +39,7 @@ names!(Fault, "fault",
 ///
 /// In JSON the cause stands beside the other fields, its kind under `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Failure {
     /// Whose fault it is.
     pub fault: Fault,
@@ -66,6 +68,7 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Cause {
     /// The skill answered with an error.
     SkillError {
@@ -256,6 +259,7 @@ impl fmt::Display for Failure {
 /// What was going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Phase {
     /// Waiting for a free instance, or for the component to be compiled.
     Waiting,
@@ -272,6 +276,7 @@ names!(Phase, "phase",
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Rejection {
     /// A grant does not fit what the skill declares, or cannot be given.
     Grant,
@@ -316,6 +321,7 @@ impl Rejection {
 
 /// One frame of a guest's backtrace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Frame {
     /// The function's name, demangled, or `wasm-function[N]`. Control characters are escaped.
     pub function: String,

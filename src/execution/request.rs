@@ -156,6 +156,7 @@ impl ExecutionRequest {
 /// Named binary data beside a JSON input or output. In JSON the bytes are base64 (RFC 4648).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Attachment {
     /// A file name. From a guest it is a claim like any other: never use it as a path.
     pub name: String,
@@ -163,6 +164,7 @@ pub struct Attachment {
     pub media_type: String,
     /// The bytes.
     #[serde(with = "base64_bytes")]
+    #[cfg_attr(feature = "serve", schema(value_type = String, format = Byte))]
     pub data: Vec<u8>,
 }
 

@@ -15,6 +15,7 @@ use crate::usage::ResourceUsage;
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Status {
     /// The tool answered.
     Success,
@@ -36,6 +37,7 @@ names!(Status, "status",
 
 /// The answer to an [`ExecutionRequest`](super::ExecutionRequest), whatever became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct ExecutionResult {
     /// The request's id.
     pub request_id: Uuid,
@@ -58,6 +60,7 @@ pub struct ExecutionResult {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clamped: Vec<Clamped>,
     /// The skill that ran; `None` where it was not loaded.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<SkillIdentity>))]
     pub skill: Option<Arc<SkillIdentity>>,
     /// What the guest wrote to standard output, up to its limit. Bytes that are not UTF-8 are
     /// replaced.
@@ -71,6 +74,7 @@ pub struct ExecutionResult {
 
 /// A limit that is lower than what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Clamped {
     /// Which one.
     pub limit: Limit,
@@ -84,6 +88,7 @@ pub struct Clamped {
 
 /// Which skill it was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct SkillIdentity {
     /// The name that the skill gave itself.
     pub name: String,

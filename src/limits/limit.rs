@@ -11,6 +11,7 @@ use super::{LimitOverrides, Limits, display_bytes, grouped};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Limit {
     /// [`Limits::fuel`].
     Fuel,

@@ -38,6 +38,7 @@ pub const MIB: u64 = 1024 * KIB;
 /// out: results outlive the version that wrote them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Fuel: roughly one unit for each WebAssembly instruction, and one for each byte that a bulk
     /// instruction moves. Default 10,000,000,000.
@@ -51,6 +52,7 @@ pub struct Limits {
     /// Wall time from the start of instantiation, in milliseconds, whether the guest computes or
     /// waits. Default 10 s.
     #[serde(rename = "wall_time_ms", with = "crate::usage::whole_ms")]
+    #[cfg_attr(feature = "serve", schema(value_type = u64))]
     pub wall_time: Duration,
     /// Input in bytes: the JSON text, and the attachments' names, media types and bytes. Default
     /// 16 MiB.

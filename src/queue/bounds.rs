@@ -26,6 +26,7 @@ pub struct Bounds {
 
 /// A queue, tenant or skill that has, or had, jobs or bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct ScopeInfo {
     /// What it is.
     pub kind: ScopeKind,
@@ -43,6 +44,7 @@ pub struct ScopeInfo {
 
 /// How many may start in which period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct RateInfo {
     /// How many.
     pub count: u32,

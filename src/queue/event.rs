@@ -11,6 +11,7 @@ use super::job::names;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum JobEventKind {
     /// It was submitted.
     Submitted,
@@ -54,6 +55,7 @@ names!(JobEventKind, "kind of event",
 
 /// One thing that happened to one job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct JobEvent {
     /// Increasing, in the order in which things became visible.
     pub id: i64,
@@ -73,6 +75,7 @@ pub struct JobEvent {
 
 /// A bounded part of the event log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct EventBatch {
     /// The events, in order.
     pub events: Vec<JobEvent>,

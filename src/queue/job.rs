@@ -16,6 +16,7 @@ pub(super) use crate::names::names;
 /// Where a job stands. See the drawing in ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum JobStatus {
     /// Waits for a worker, or for its time.
     Pending,
@@ -39,6 +40,7 @@ pub enum JobStatus {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Priority {
     /// Behind everything else, for up to an hour and a half.
     Low,
@@ -67,6 +69,7 @@ impl Priority {
 /// What kind of work a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Kind {
     /// An execution of a skill.
     Execution,

@@ -32,9 +32,12 @@ mod bounds;
 mod dead;
 mod maintenance;
 mod measure;
+#[cfg(feature = "serve")]
+mod note;
 mod recurring;
 mod statistics;
 mod subscription;
+mod tenants;
 
 mod worker;
 
@@ -48,6 +51,8 @@ pub use handle::Queue;
 pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
 pub use maintenance::Pruned;
 pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
+#[cfg(feature = "serve")]
+pub(crate) use note::Note;
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
 pub use recurring::Recurring;
@@ -55,6 +60,7 @@ pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};
 pub use subscription::Subscription;
+pub use tenants::TenantCounts;
 pub use time::{Clock, SystemClock};
 pub use worker::{
     CallbackSender, Done, Handler, HandlerFailure, Keep, Settled, Task, Worker, WorkerBuilder,

@@ -18,6 +18,7 @@ use crate::grant::Grants;
 /// What is asked of a job beside its work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Mode {
     /// Nobody will ask: of a completed one the output is not kept.
     FireAndForget,
@@ -53,6 +54,7 @@ impl fmt::Debug for Callback {
 /// Makes a second submission the same job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Key {
     /// The key, unique within the tenant: 1 to 255 bytes.
     pub key: String,
@@ -64,6 +66,7 @@ pub struct Key {
 /// How long an idempotency key holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum KeyScope {
     /// Until the job has ended.
     #[default]
@@ -158,6 +161,10 @@ pub struct NewJob {
     /// The schedule that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// The trace that it belongs to: a `traceparent` of W3C Trace Context, which its callback carries
+    /// on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 pub(crate) fn new_id() -> Uuid {
@@ -194,6 +201,7 @@ impl NewJob {
             skill: None,
             replay_of: None,
             schedule: None,
+            trace: None,
         }
     }
 

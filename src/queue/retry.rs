@@ -13,6 +13,7 @@ pub const MAX_ATTEMPTS: u32 = 1_000;
 /// What can go wrong with an attempt that it may make sense to repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum RetryCause {
     /// The skill, or a handler, says that another try may help.
     RetryableError,
@@ -48,6 +49,7 @@ names!(RetryCause, "cause to retry on",
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct RetryPolicy {
     /// How many attempts a job has in all: 1 to 1,000; 5 by default.
     pub max_attempts: u32,
@@ -150,6 +152,7 @@ fn fraction(state: &mut u64) -> f64 {
 
 /// How one job is tried again, worked out when it was submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Retry {
     /// The policy that holds for it.
     pub policy: RetryPolicy,

@@ -19,6 +19,7 @@ pub type Counts = BTreeMap<JobStatus, u64>;
 /// What goes on in a queue. Counts are exact; times are taken from a histogram whose buckets are
 /// within 3.2 % of what is in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Statistics {
     /// When this was read.
     pub at: DateTime<Utc>,
@@ -52,6 +53,7 @@ pub struct Statistics {
 
 /// How long something took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Times {
     /// How often.
     pub count: u64,
@@ -65,6 +67,7 @@ pub struct Times {
 
 /// A worker that lives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct WorkerInfo {
     /// Its identity, new at every start.
     pub id: Uuid,

@@ -4,7 +4,18 @@
 //! Modules, in the order in which to read them:
 
 mod caller;
+#[cfg(feature = "serve")]
+mod token;
 
+#[cfg(feature = "serve")]
+mod http;
 pub mod mcp;
 
 pub use caller::{Caller, Scope, Scopes, Tenancy, UnknownScope};
+#[cfg(feature = "serve")]
+pub use http::{
+    NoTraceParent, PROBLEM_JSON, Peer, Problem, ProblemKind, Router, Server, Service,
+    ServiceBuilder, Settings, Stopped, TraceParent, document, guarded, router,
+};
+#[cfg(feature = "serve")]
+pub use token::{NewToken, Token, TokenError, TokenInfo, Tokens, Unauthorized};

@@ -14,6 +14,7 @@ const MAX_TEXT: usize = 16 * 1024;
 
 /// What a skill says of itself: the answer of its `describe`, checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Description {
     /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct Description {
 
 /// One callable operation of a skill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Tool {
     /// Unique within the skill: 1 to 64 of `a-z`, `A-Z`, `0-9`, `_` and `-`.
     pub name: String,
@@ -51,6 +53,7 @@ pub struct Tool {
 /// the Model Context Protocol does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Annotations {
     /// It changes nothing outside its own answer. False unless stated.
     pub read_only: bool,

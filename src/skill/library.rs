@@ -38,6 +38,7 @@ pub(crate) struct Look {
 
 /// One installed skill: the contents of its `installed.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Installed {
     /// The skill's name.
     pub name: String,

@@ -43,6 +43,8 @@ Commands:
   mcp          Offer skills to an agent, over the Model Context Protocol (MCP)
   schedules    Submit jobs again and again, by cron expressions
   queues       Pause and bound queues, tenants and skills, over all workers
+  serve        Serve skills over HTTP and MCP, and do what is in the queue
+  tokens       Make, list and revoke tokens for `skillhost serve`
   doctor       Show that the sandbox holds on this machine, with hostile guests
   completions  Write the completions for a shell to standard output
 

@@ -140,10 +140,14 @@ fn the_queue_does_not_know_what_executes() {
 #[test]
 fn only_doors_know_what_they_speak() {
     check_only(&["rmcp"], |path| path.starts_with("serve/mcp/"));
+    check_only(
+        &["axum", "hyper_util", "tower", "tower_http", "utoipa_axum"],
+        |path| path.starts_with("serve/"),
+    );
     check_never(&["crate::serve", "skillhost::serve"], |path| {
         !path.starts_with("serve/") && !path.starts_with("cli/") && path != "lib.rs"
     });
-    check_never(&["crate::sandbox", "crate::cli"], |path| {
+    check_never(&["crate::sandbox", "crate::cli", "crate::doctor"], |path| {
         path.starts_with("serve/")
     });
 }

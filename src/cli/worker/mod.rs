@@ -196,7 +196,7 @@ fn set_up(
 }
 
 /// What sends callbacks, signed with the secret in a file.
-fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
+pub fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Complaint::usage(format!("cannot read `{}`: {error}", path.display())))?;
     let secret: Secret = text.trim().parse().map_err(|error| {
@@ -209,7 +209,7 @@ fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
 }
 
 /// Counts SIGINT and SIGTERM from now on.
-fn signals() -> anyhow::Result<watch::Receiver<u32>> {
+pub fn signals() -> anyhow::Result<watch::Receiver<u32>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (count, counted) = watch::channel(0);
@@ -227,14 +227,14 @@ fn signals() -> anyhow::Result<watch::Receiver<u32>> {
 }
 
 /// Ready once there were so many.
-async fn at_least(mut signals: watch::Receiver<u32>, many: u32) {
+pub async fn at_least(mut signals: watch::Receiver<u32>, many: u32) {
     if signals.wait_for(|count| *count >= many).await.is_err() {
         // Nobody counts any more, so there will be none.
         std::future::pending().await
     }
 }
 
-fn broken(error: WorkerError) -> Complaint {
+pub fn broken(error: WorkerError) -> Complaint {
     match error {
         WorkerError::Queue(error) => explain::queue(error),
         error => Complaint::new(Exit::Host, error.to_string()),

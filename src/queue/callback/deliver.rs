@@ -28,6 +28,8 @@ pub struct Callback<'a> {
     pub body: &'a [u8],
     /// What it is signed with: with each, so that a secret can be changed.
     pub secrets: &'a [Secret],
+    /// The trace that it belongs to: the header `traceparent`, as W3C Trace Context has it.
+    pub trace: Option<&'a str>,
 }
 
 /// Where callbacks may go, and how long they may take.
@@ -188,6 +190,10 @@ fn headers(callback: &Callback<'_>, now: DateTime<Utc>) -> HeaderMap {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
+    }
+    let trace = callback.trace.map(HeaderValue::from_str);
+    if let Some(Ok(trace)) = trace {
+        headers.insert(HeaderName::from_static("traceparent"), trace);
     }
     headers
 }

@@ -86,18 +86,33 @@ pub(crate) async fn discard(
         .into_iter()
         .filter(|row| row.status == JobStatus::Dead)
         .collect();
-    let events = dead
-        .iter()
-        .map(|row| EventRow {
+    let mut events = Vec::with_capacity(dead.len());
+    for row in &dead {
+        events.push(EventRow {
             job: row.id,
             kind: JobEventKind::Discarded,
             at: now,
             attempt: None,
-            data: String::new(),
-        })
-        .collect();
+            data: owner(rows, row).await?,
+        });
+    }
     remove(rows, &dead, events, now).await?;
     Ok(refused)
+}
+
+/// Whose a job was, for the event that outlives it.
+async fn owner(rows: &mut dyn Rows, row: &Row) -> Result<String> {
+    let lanes = rows.lanes_by_id(&[row.lane]).await?;
+    let Some(lane) = lanes.first() else {
+        return Ok(String::new());
+    };
+    let tenants = rows.scopes(&[lane.tenant]).await?;
+    Ok(match tenants.first() {
+        Some(tenant) if !tenant.name.is_empty() => {
+            serde_json::json!({"tenant": tenant.name}).to_string()
+        }
+        _ => String::new(),
+    })
 }
 
 async fn remove(

@@ -256,6 +256,7 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
             tenant: job.tenant,
             user: job.user,
             queue: job.queue,
+            trace: job.trace,
             retry: Some(callback_policy()),
             ..NewJob::new(work)
         };

@@ -83,6 +83,7 @@ pub struct Schedule {
 /// worker ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum Missed {
     /// They are left out.
     Skip,

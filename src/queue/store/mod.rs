@@ -147,6 +147,7 @@ pub(crate) struct Lane {
 /// What can be paused, and bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub enum ScopeKind {
     /// A queue.
     Queue,
@@ -329,6 +330,18 @@ pub(crate) struct PolicyRow {
     pub policy: String,
 }
 
+/// A small thing that a door keeps beside the jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NoteRow {
+    /// What it is for.
+    pub kind: String,
+    pub name: String,
+    /// JSON.
+    pub value: String,
+    /// When it may be forgotten; `None`: never.
+    pub until: Option<Micros>,
+}
+
 /// One approval; see [`Approval`](crate::policy::Approval).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ApprovalRow {
@@ -399,6 +412,8 @@ pub(crate) trait Reads: Send + Sync {
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
     /// Every retry policy.
     fn policies(&self) -> Answer<'_, Vec<PolicyRow>>;
+    /// Every note of a kind, or the one of this name, by name.
+    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>>;
     /// Approvals, the last asked for first.
     fn approvals<'a>(&'a self, query: &'a ApprovalQuery) -> Answer<'a, Vec<ApprovalRow>>;
     /// One approval.
@@ -471,6 +486,15 @@ pub(crate) trait Rows: Send {
     /// Sets how jobs are tried again that do not say so themselves.
     fn put_policy<'a>(&'a mut self, policy: &'a PolicyRow) -> Answer<'a, ()>;
     fn remove_policy<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool>;
+
+    /// Keeps a note in the place of the one of its name.
+    fn put_note<'a>(&'a mut self, note: &'a NoteRow) -> Answer<'a, ()>;
+    /// Keeps a note unless there is one of its name that may not be forgotten yet; whether it was
+    /// kept.
+    fn add_note<'a>(&'a mut self, note: &'a NoteRow, now: Micros) -> Answer<'a, bool>;
+    fn remove_note<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool>;
+    /// Removes notes that may be forgotten.
+    fn forget_notes(&mut self, now: Micros, most: usize) -> Answer<'_, ()>;
 
     // Only within a serial transaction.
 

@@ -82,8 +82,8 @@ impl Bench {
                 ..End::new(Outcome::Elsewhere, "released")
             };
         };
-        let body = match self.body(ended, tenant).await {
-            Ok(body) => body.to_string(),
+        let (body, trace) = match self.body(ended, tenant).await {
+            Ok((body, trace)) => (body.to_string(), trace),
             Err(error) => {
                 let gone = matches!(error, QueueError::NotFound(_));
                 return End::failed(error.to_string(), !gone, None);
@@ -94,6 +94,7 @@ impl Bench {
             url: &callback.url,
             body: body.as_bytes(),
             secrets,
+            trace: trace.as_deref(),
         };
         let delivery = sender.callbacks.deliver(sending, self.queue.now()).await;
         let details = json!({"delivery": delivery});
@@ -125,8 +126,12 @@ impl Bench {
         }
     }
 
-    /// What is sent.
-    async fn body(&self, ended: Uuid, tenant: Option<&str>) -> Result<Value, QueueError> {
+    /// What is sent, and the trace that it belongs to.
+    async fn body(
+        &self,
+        ended: Uuid,
+        tenant: Option<&str>,
+    ) -> Result<(Value, Option<String>), QueueError> {
         let job = self.queue.job(ended).await?;
         // Nobody is told of another's jobs.
         if job.tenant.as_deref() != tenant {
@@ -141,7 +146,7 @@ impl Bench {
                 last.cloned().unwrap_or_default()
             }
         };
-        Ok(json!({
+        let body = json!({
             "type": format!("job.{}", job.status),
             "timestamp": job.completed_at,
             "data": {
@@ -153,6 +158,7 @@ impl Bench {
                 "result": result,
                 "failure": failure,
             },
-        }))
+        });
+        Ok((body, job.submitted.trace))
     }
 }

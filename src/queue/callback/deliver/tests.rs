@@ -64,6 +64,7 @@ async fn deliver_with(callbacks: &Callbacks, url: &str) -> Delivery {
         url,
         body: br#"{"status":"success"}"#,
         secrets: &[secret(1), secret(2)],
+        trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     };
     callbacks.deliver(callback, Utc::now()).await
 }
@@ -241,6 +242,7 @@ fn secrets_are_not_shown() {
         url: "https://a.example",
         body: b"{}",
         secrets: &secrets,
+        trace: None,
     };
     assert!(!format!("{callback:?}").contains("1, 1"));
     assert!(!format!("{callback:?}").contains("whsec"));

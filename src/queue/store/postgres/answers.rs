@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::super::{
-    Answer, ApprovalRow, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, Place, PolicyRow, Row,
-    Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
+    Answer, ApprovalRow, AttemptRow, Body, EventRow, KeyRow, Lane, LaneKey, NoteRow, Place,
+    PolicyRow, Row, Rows, ScheduleRow, Scope, ScopeKind, ShareRow, Shared, WaitingLane, WorkerRow,
 };
 use super::transaction::Writing;
 use crate::policy::Subject;
@@ -100,6 +100,22 @@ impl Rows for Writing<'_> {
 
     fn remove_policy<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool> {
         Box::pin(self.remove_policy_now(kind, name))
+    }
+
+    fn put_note<'a>(&'a mut self, note: &'a NoteRow) -> Answer<'a, ()> {
+        Box::pin(self.put_note_now(note))
+    }
+
+    fn add_note<'a>(&'a mut self, note: &'a NoteRow, now: Micros) -> Answer<'a, bool> {
+        Box::pin(self.add_note_now(note, now))
+    }
+
+    fn remove_note<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool> {
+        Box::pin(self.remove_note_now(kind, name))
+    }
+
+    fn forget_notes(&mut self, now: Micros, most: usize) -> Answer<'_, ()> {
+        Box::pin(self.forget_notes_now(now, most))
     }
 
     fn add_counters<'a>(&'a mut self, tally: &'a Tally) -> Answer<'a, ()> {

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::super::{
     Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
-    LISTED_BYTES, LaneKey, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
+    LISTED_BYTES, LaneKey, NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind,
+    WorkerRow,
 };
 use super::approvals;
 use super::committer::Committer;
@@ -20,6 +21,7 @@ use super::failure::{Remedy, remedy};
 use super::inbox::read_tally;
 use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
+use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
 use crate::queue::job::JobStatus;
@@ -538,6 +540,17 @@ impl Reads for Reader {
                     })
                 })
                 .collect()
+        })
+    }
+
+    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>> {
+        Box::pin(async move {
+            let sql = format!(
+                "SELECT {NOTE} FROM notes WHERE kind = $1 AND ($2::text IS NULL OR name = $2) \
+                 ORDER BY name"
+            );
+            let rows = self.pool.query(&sql, &[&kind, &name]).await?;
+            rows.iter().map(note).collect()
         })
     }
 }

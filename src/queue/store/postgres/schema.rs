@@ -11,6 +11,7 @@ use crate::queue::error::QueueError;
 const STEPS: &[(&str, &str)] = &[
     ("V1__queue", include_str!("1.sql")),
     ("V2__approvals", include_str!("2.sql")),
+    ("V3__notes", include_str!("3.sql")),
 ];
 
 /// Where refinery notes which steps were taken.

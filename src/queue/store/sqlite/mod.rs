@@ -9,6 +9,7 @@ mod answers;
 mod approvals;
 mod keeping;
 mod lines;
+mod notes;
 mod notice;
 mod read;
 mod rows;
@@ -40,7 +41,11 @@ use writer::Writer;
 const BUSY: Duration = Duration::from_secs(30);
 
 /// The schema, step by step. What was released never changes.
-const STEPS: &[&str] = &[include_str!("1.sql"), include_str!("2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("1.sql"),
+    include_str!("2.sql"),
+    include_str!("3.sql"),
+];
 
 /// A queue in a file.
 pub(crate) struct SqliteStore {

@@ -9,12 +9,14 @@ use uuid::Uuid;
 
 use super::super::{
     Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
-    LISTED_BYTES, LaneKey, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
+    LISTED_BYTES, LaneKey, NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind,
+    WorkerRow,
 };
 use super::approvals;
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
+use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
 use crate::queue::job::JobStatus;
@@ -390,6 +392,18 @@ impl Reads for Reader {
                     policy: read.get(2)?,
                 })
             })
+        })
+    }
+
+    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>> {
+        let kind = kind.to_owned();
+        let name = name.map_or(Sql::Null, |name| Sql::Text(name.to_owned()));
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {NOTE} FROM notes WHERE kind = ?1 AND (?2 IS NULL OR name = ?2) \
+                 ORDER BY name"
+            );
+            all(connection, &sql, vec![Sql::Text(kind), name], note)
         })
     }
 }

@@ -1,0 +1,314 @@
+//! `skillhost serve`: the doors, a worker and the scheduler in one process.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use skillhost::queue::{Queue, Worker};
+use skillhost::serve::mcp::{HttpSettings, McpServer, McpSettings, Tasks};
+use skillhost::serve::{self, Router, Server, Service};
+use skillhost::skill::Packages;
+use skillhost::{Execute, InstalledSkills, parse_duration};
+use tokio::net::TcpListener;
+
+use super::approvals::LazyApprovals;
+use super::complaint::Complaint;
+use super::console::print;
+use super::database::DatabaseArgs;
+use super::exit::Exit;
+use super::host::{CommandHost, Settings, installed};
+use super::run::TrustArgs;
+use super::secrets::SourceArgs;
+use super::worker::{at_least, broken, callbacks, signals};
+use super::{Session, explain, guards, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve what is installed, to programs on this machine:
+    skillhost serve
+  Submit a job, and follow what happens:
+    curl -s http://127.0.0.1:7411/v1/jobs -H 'content-type: application/json' \\
+        -d '{\"skill\": \"text-stats\", \"input\": {\"text\": \"to be\"}}'
+    curl -N http://127.0.0.1:7411/v1/events/stream?after=0
+  Serve other machines, which need tokens, behind a proxy that speaks TLS:
+    skillhost tokens create --tenant acme --scope execute --scope jobs
+    skillhost serve --listen 10.1.2.3:7411 --host skills.example.com
+  Several processes on one database:
+    skillhost serve --database postgres://jobs@db.example/jobs
+
+Exit codes:
+    0  it was told to stop
+    2  usage error
+   70  the queue cannot be used, the address cannot be listened on, or the host is broken";
+
+/// Serve skills over HTTP and MCP, and do what is in the queue
+///
+/// Executes skills, takes jobs and does them, and fires schedules: HTTP below /v1, described at
+/// /openapi.json, MCP at /mcp. Skills are the installed ones; what is installed or removed meanwhile is
+/// noticed within a second, and so is a change of the policy. On an address that other machines can
+/// reach, it starts only where there are tokens (`skillhost tokens`). With Ctrl-C or SIGTERM it takes
+/// no more, lets what runs finish for the time of --grace, and gives jobs back that have not; a second
+/// one does so at once.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// Where to listen; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7411")]
+    listen: String,
+    /// A name that clients call this server by, beside localhost and its addresses
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// An origin whose pages may call from browsers, such as https://app.example.com
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    origin: Vec<String>,
+    /// How many jobs it does at once; as many as there are processors unless said; 0 for none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    jobs: Option<u32>,
+    /// How many executions may be in flight at once, jobs included; more wait
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "256",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    concurrency: u32,
+    /// How many connections there may be at once; more wait to be accepted
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    connections: u32,
+    /// How many requests a second each token may make, or each address without tokens
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
+    rate: u32,
+    /// How long requests and jobs may go on once it was told to stop
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    grace: Duration,
+    /// Send callbacks, signed with the secret in this file: `whsec_` and base64
+    ///
+    /// Jobs that were submitted with a callback have their results sent. Without a secret, this is left
+    /// to other processes.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    callback_secret: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Leave the policy out: grant nothing
+    #[arg(long, help_heading = "Grants")]
+    no_policy: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let shape = || "write such as https://app.example.com, without a path".to_owned();
+    let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
+    match scheme {
+        "http" | "https" if !rest.is_empty() && !rest.contains(['/', '?', '#', '@']) => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(shape()),
+    }
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// Where the queue cannot be used, the address cannot be listened on, or the host is broken.
+pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
+    let settings = Settings {
+        // `describe` of a new skill is one more.
+        concurrency: Some(args.concurrency.saturating_add(1)),
+        secrets: args.sources.secrets(session)?,
+        ..Settings::trusting(&args.trust)?
+    };
+    let host = CommandHost::open(session, settings)?.host;
+    let packages = Packages::new(session.places()?.packages());
+    packages.sweep();
+    let skills = installed(session, host, !args.no_policy)?
+        .packages(packages)
+        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let policy = skills.host().current_policy().clone();
+    let approvals = LazyApprovals::new(&args.database, session)?;
+    let inner = Arc::new(skills.clone());
+    let guarded = guards::around(inner, policy, approvals, None, session)?;
+    let ended = runtime.block_on(run(&args, skills, guarded, session));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(
+    args: &ServeArgs,
+    skills: InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let counted = signals()?;
+    let queue = args.database.open(session).await?;
+    let mcp = mcp(args, &skills, Arc::clone(&guarded), queue.clone());
+    let service = service(args, skills, guarded, queue.clone())?;
+    let listener = listen(args, &service).await?;
+    let address = listener.local_addr()?;
+    let worker = match args.jobs {
+        Some(0) => None,
+        _ => Some(worker(args, &service, queue)?),
+    };
+    // One that fails takes the others with it, in order.
+    let failed = tokio_util::sync::CancellationToken::new();
+    let stop = || {
+        let (told, failed) = (at_least(counted.clone(), 1), failed.clone());
+        async move {
+            tokio::select! {
+                () = told => {}
+                () = failed.cancelled_owned() => {}
+            }
+        }
+    };
+    let hurry = || at_least(counted.clone(), 2);
+    let others = Router::new().route_service("/mcp", mcp.http(at_mcp(args, &service)));
+    let router = serve::guarded(&service, others);
+    let server = Server::new(service.clone(), router).grace(args.grace);
+    // On standard output, for whoever started it with port 0.
+    print(format_args!("listening on http://{address}\n"))?;
+    session.console.note("Ctrl-C ends it");
+    let serving = server.run(listener, stop(), hurry());
+    let working = async {
+        let Some(worker) = worker else {
+            return Ok(None);
+        };
+        let done = worker.run_and_hurry(stop(), hurry()).await;
+        if done.is_err() {
+            failed.cancel();
+        }
+        done.map(Some)
+    };
+    let (stopped, done) = tokio::join!(serving, working);
+    if stopped.cut > 0 {
+        session.console.warn(format_args!(
+            "{} cut that took longer than --grace",
+            units::counted(stopped.cut as u64, "connection")
+        ));
+    }
+    done.map_err(broken)?;
+    Ok(Exit::Success)
+}
+
+fn service(
+    args: &ServeArgs,
+    skills: InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    queue: Queue,
+) -> anyhow::Result<Service> {
+    let is_local = addresses(&args.listen)?
+        .iter()
+        .all(|address| address.ip().is_loopback());
+    let mut settings = serve::Settings::default();
+    settings.connections = args.connections as usize;
+    settings.rate = NonZeroU32::new(args.rate).unwrap_or(settings.rate);
+    settings.burst = settings
+        .rate
+        .saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    settings.hosts = args.host.iter().cloned().collect::<BTreeSet<_>>();
+    settings.origins = args.origin.iter().cloned().collect::<BTreeSet<_>>();
+    let host = skills.host().clone();
+    let mut builder = Service::builder(guarded, queue)
+        .skills(skills)
+        .policy(move || host.policy())
+        .settings(settings);
+    if !is_local {
+        builder = builder.closed();
+    }
+    Ok(builder.build().map_err(|error| explain::host(&error))?)
+}
+
+/// The door for MCP, whose tasks the worker does with all other jobs.
+fn mcp(
+    args: &ServeArgs,
+    skills: &InstalledSkills,
+    guarded: Arc<dyn Execute>,
+    queue: Queue,
+) -> McpServer {
+    let mut settings = McpSettings::default();
+    settings.concurrent_calls = args.concurrency as usize;
+    McpServer::builder(guarded, skills.clone())
+        .settings(settings)
+        .tasks(Tasks::new(queue))
+        .build()
+}
+
+/// Hosts and origins are looked at before a request comes there.
+fn at_mcp(args: &ServeArgs, service: &Service) -> HttpSettings {
+    let mut settings = HttpSettings::default();
+    settings.hosts = Vec::new();
+    settings.origins = args.origin.clone();
+    settings.stop = service.stopping();
+    settings
+}
+
+fn addresses(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let found = listen.to_socket_addrs();
+    let found: Vec<SocketAddr> = match found {
+        Ok(found) => found.collect(),
+        Err(error) => {
+            return Err(Complaint::usage(format!(
+                "`{listen}` is no address to listen on: {error}"
+            ))
+            .hint("write such as 127.0.0.1:7411 or [::1]:0")
+            .into());
+        }
+    };
+    Ok(found)
+}
+
+/// Listens, once it is sure that nobody gets in who may not.
+async fn listen(args: &ServeArgs, service: &Service) -> anyhow::Result<TcpListener> {
+    let addresses = addresses(&args.listen)?;
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    if !is_local {
+        let any = service.tokens().any_holds().await;
+        if !any.map_err(explain::queue)? {
+            return Err(Complaint::usage(format!(
+                "`{}` can be reached from other machines, and there is no token that holds",
+                args.listen
+            ))
+            .hint("make one with `skillhost tokens create`, or listen on 127.0.0.1")
+            .into());
+        }
+    }
+    TcpListener::bind(addresses.as_slice())
+        .await
+        .map_err(|error| {
+            Complaint::new(
+                Exit::Host,
+                format!("cannot listen on `{}`: {error}", args.listen),
+            )
+            .into()
+        })
+}
+
+fn worker(args: &ServeArgs, service: &Service, queue: Queue) -> anyhow::Result<Worker> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut worker = Worker::builder(queue)
+        .execute(service.executor())
+        .concurrency(args.jobs.map_or(processors, |many| many as usize))
+        .grace(args.grace);
+    if let Some(path) = &args.callback_secret {
+        worker = worker.callbacks(callbacks(path)?);
+    }
+    Ok(worker.build())
+}

@@ -1,0 +1,151 @@
+//! Executions at once: with one answer, or with events on the way.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::extract::{Answer, Asked, Asks};
+use super::idempotency::once;
+use super::problem::{Problem, ProblemKind};
+use super::state::Service;
+use super::stream;
+use crate::execution::Rejection;
+use crate::serve::caller::{Caller, Scope};
+use crate::skill::SkillRef;
+use crate::{Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
+
+/// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
+/// the token's.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Execution {
+    /// The skill: `name`, `name@version`, or `sha256:` and the digest.
+    #[schema(value_type = super::openapi::SkillReference)]
+    pub skill: SkillRef,
+    /// The tool; may be left out where the skill has one only.
+    #[serde(default)]
+    pub tool: Option<String>,
+    /// The input: an object that fits the tool's schema.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub input: Map<String, Value>,
+    /// Binary data beside the input.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    /// Limits, under those that the operator allows.
+    #[serde(default)]
+    pub limits: LimitOverrides,
+    /// On whose behalf within the tenant: a person.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    pub user: Option<String>,
+    /// The conversation or session that this belongs to.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    pub session: Option<String>,
+    /// The moment after which an answer is of no use.
+    #[serde(default)]
+    pub deadline: Option<DateTime<Utc>>,
+    /// Your own notes, which nothing here reads.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Execution {
+    /// The request that it comes to for this caller.
+    pub fn request(self, caller: &Caller) -> ExecutionRequest {
+        let mut request = ExecutionRequest::new(self.skill, Value::Object(self.input));
+        request.tool = self.tool;
+        request.attachments = self.attachments;
+        request.limits = self.limits;
+        request.tenant = caller.tenant().map(str::to_owned);
+        request.user = self.user;
+        request.session = self.session;
+        request.deadline = self.deadline;
+        request.labels = self.labels;
+        request
+    }
+}
+
+/// Execute a skill
+///
+/// Answers once it has ended: with the output, or with a problem that says why there is none. Where the
+/// header `Accept` asks for `text/event-stream`, it answers at once, with the events `admitted`,
+/// `started`, `progress`, `log`, `denied`, and at the end `finished` with the result, whatever its
+/// status. A client that goes away stops the skill.
+#[utoipa::path(
+    post, path = "/v1/executions", tag = "executions",
+    params(super::openapi::Idempotent),
+    request_body = Execution,
+    responses((status = 200, description = "What the tool answered, or the events",
+        content((ExecutionResult = "application/json"), (String = "text/event-stream"))))
+)]
+pub(super) async fn execute(
+    State(service): State<Service>,
+    asks: Asks,
+    headers: HeaderMap,
+    asked: Asked<Execution>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Execute)?;
+    let request = asked.value.request(caller);
+    if wants_events(&headers) {
+        if asked.key.is_some() {
+            let detail = "an `Idempotency-Key` does not go with `text/event-stream`";
+            return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+        }
+        return Ok(stream::execution(&service, request));
+    }
+    let answer = async {
+        let result = service
+            .inner
+            .execute
+            .execute(request, Control::default())
+            .await?;
+        match result.failure {
+            None => Ok(Answer(result).into_response()),
+            Some(_) => Err(Problem::of_result(result)),
+        }
+    };
+    once(&service, caller, asked.key.as_ref(), answer).await
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .find_map(|range| match range {
+            "text/event-stream" => Some(true),
+            "application/json" | "*/*" => Some(false),
+            _ => None,
+        })
+        .unwrap_or(false)
+}
+
+/// What is said of an execution before it is kept as a job: what would not be admitted at any time, such
+/// as for an input that does not fit, is refused now. What may pass, or wants somebody's word, is not.
+pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
+    let execute = &service.inner.execute;
+    execute.ready(request).await;
+    match execute.can_execute(request).refusal {
+        None => Ok(()),
+        Some(failure) => match &failure.cause {
+            Cause::Rejected { reason, retry_at }
+                if reason.is_temporary()
+                    || retry_at.is_some()
+                    || *reason == Rejection::Approval =>
+            {
+                Ok(())
+            }
+            _ => Err(failure.into()),
+        },
+    }
+}

@@ -1,0 +1,249 @@
+//! What is read from a request, every refusal being a [`Problem`].
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use super::idempotency::IdempotencyKey;
+use super::problem::{Problem, ProblemKind};
+use super::state::Service;
+use super::trace::TraceParent;
+use crate::serve::caller::{Caller, Scope};
+
+/// On whose behalf the request comes in, with the scope that it needs checked by
+/// [`need`](Asks::need).
+#[derive(Debug, Clone)]
+pub(super) struct Asks {
+    pub caller: Caller,
+    pub trace: TraceParent,
+}
+
+impl Asks {
+    /// Makes sure that whoever asks may do this.
+    pub fn need(&self, scope: Scope) -> Result<&Caller, Problem> {
+        if self.caller.scopes.has(scope) {
+            return Ok(&self.caller);
+        }
+        let detail = format!("this needs a token with the scope `{scope}`");
+        Err(Problem::new(ProblemKind::MissingScope, detail))
+    }
+}
+
+impl FromRequestParts<Service> for Asks {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, Problem> {
+        // The guard puts it there. Where it did not, nobody gets in.
+        let asks = parts.extensions.get::<Asks>().cloned();
+        asks.ok_or_else(|| Problem::new(ProblemKind::Internal, "the request was not looked at"))
+    }
+}
+
+/// A body of JSON.
+pub(super) struct Asked<T> {
+    pub value: T,
+    /// The request's idempotency key, where there is one.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts) {
+            return Err(Problem::new(
+                ProblemKind::UnsupportedMediaType,
+                "the body must be `application/json`, and the header `Content-Type` say so",
+            ));
+        }
+        let key = IdempotencyKey::of(&parts.headers)?;
+        let bytes = read(body, service, service.inner.settings.body_bytes).await?;
+        let value = parse(&bytes)?;
+        let key = key.map(|key| key.of_request(&parts.method, parts.uri.path(), &bytes));
+        Ok(Asked { value, key })
+    }
+}
+
+/// Parses a body, saying where it does not fit.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => ProblemKind::InvalidBody,
+            _ => ProblemKind::InvalidRequest,
+        };
+        // What it quotes of the body is text from a stranger.
+        let detail = error.to_string();
+        Problem::new(kind, crate::text::printable(&detail, false).into_owned())
+    })
+}
+
+fn is_json(parts: &Parts) -> bool {
+    let Some(value) = parts.headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let Ok(value) = value.to_str() else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// Reads a body of at most so many bytes, in the time that it may take.
+pub(super) async fn read(body: Body, service: &Service, most: usize) -> Result<Bytes, Problem> {
+    let patience = service.inner.settings.body_timeout;
+    let read = collect(body, service, most);
+    match tokio::time::timeout(patience, read).await {
+        Ok(read) => read,
+        Err(_) => Err(slow(patience)),
+    }
+}
+
+fn slow(patience: Duration) -> Problem {
+    let detail = format!("the body did not come within {} s", patience.as_secs());
+    // What is still to come of it would be read as the next request.
+    Problem::new(ProblemKind::RequestTimeout, detail).header(
+        axum::http::header::CONNECTION,
+        axum::http::HeaderValue::from_static("close"),
+    )
+}
+
+async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("a body has at most {most} bytes here");
+        Err(Problem::new(ProblemKind::TooLarge, detail))
+    };
+    let announced = http_body::Body::size_hint(&body);
+    if announced.lower() > most as u64 {
+        return too_large();
+    }
+    let mut read = BytesMut::new();
+    let mut held = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            let detail = "the body broke off";
+            return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if read.len() + data.len() > most {
+            return too_large();
+        }
+        // A small one, or one that is there in a piece, is not worth counting.
+        if read.is_empty() && body_ended(&body) {
+            return Ok(data);
+        }
+        hold(service, &mut held, read.len() + data.len())?;
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
+}
+
+fn body_ended(body: &Body) -> bool {
+    http_body::Body::is_end_stream(body)
+}
+
+/// Takes a part of what all bodies may have together.
+fn hold(
+    service: &Service,
+    held: &mut Option<tokio::sync::OwnedSemaphorePermit>,
+    bytes: usize,
+) -> Result<(), Problem> {
+    let wanted = bytes.div_ceil(1 << 10);
+    let has = held.as_ref().map_or(0, |held| held.num_permits());
+    if wanted <= has {
+        return Ok(());
+    }
+    // In steps, so that a body of many small pieces does not go there for each.
+    let more = u32::try_from((wanted - has).max(64)).unwrap_or(u32::MAX);
+    let bodies = std::sync::Arc::clone(&service.inner.bodies);
+    let Ok(permit) = bodies.try_acquire_many_owned(more) else {
+        let detail = "too many large requests at once";
+        let problem = Problem::new(ProblemKind::Unavailable, detail);
+        return Err(problem.retry_after(Duration::from_secs(1)));
+    };
+    match held {
+        Some(held) => held.merge(permit),
+        None => *held = Some(permit),
+    }
+    Ok(())
+}
+
+/// Parameters behind the `?`.
+pub(super) struct Parameters<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Service> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        match Query::<T>::from_request_parts(parts, service).await {
+            Ok(Query(value)) => Ok(Parameters(value)),
+            Err(rejection) => {
+                let detail = rejection.body_text();
+                let detail = crate::text::printable(&detail, false).into_owned();
+                Err(Problem::new(ProblemKind::InvalidRequest, detail))
+            }
+        }
+    }
+}
+
+/// What stands in the path.
+pub(super) struct Named<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, service).await {
+            Ok(Path(value)) => Ok(Named(value)),
+            Err(rejection) => {
+                let detail = rejection.body_text();
+                let detail = crate::text::printable(&detail, false).into_owned();
+                Err(Problem::new(ProblemKind::InvalidRequest, detail))
+            }
+        }
+    }
+}
+
+/// JSON to answer with.
+pub(super) struct Answer<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => json(body),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be written");
+                Problem::new(ProblemKind::Internal, "the answer cannot be written").into_response()
+            }
+        }
+    }
+}
+
+/// An answer of JSON that is written already.
+pub(super) fn json(body: impl Into<Body>) -> Response {
+    let mut answer = Response::new(body.into());
+    let json = axum::http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+/// The SHA-256 of several texts, each apart from the next.
+pub(super) fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

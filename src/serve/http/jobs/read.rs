@@ -1,0 +1,223 @@
+//! Jobs, looked at.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::super::extract::{Answer, Asks, Named, Parameters, json};
+use super::super::problem::{Problem, ProblemKind};
+use super::super::state::Service;
+use super::view::{AttemptView, JobDetails, JobView};
+use crate::ExecutionResult;
+use crate::queue::{Filter, Job, JobStatus, Kind, QueueError};
+use crate::serve::caller::{Caller, Scope};
+
+/// How many jobs a page has at most.
+const MAX_PAGE: usize = 1_000;
+/// How long an answer may be waited for.
+const MAX_WAIT_MS: u64 = 60_000;
+
+/// Which jobs.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Of this status.
+    status: Option<JobStatus>,
+    /// Of this kind.
+    kind: Option<Kind>,
+    /// In this queue.
+    queue: Option<String>,
+    /// Of this skill, as the job names it.
+    skill: Option<String>,
+    /// With this tag.
+    tag: Option<String>,
+    /// Dead, paused or waiting for this cause.
+    cause: Option<String>,
+    /// Submitted before this one: the `next` of the page before.
+    before: Option<Uuid>,
+    /// How many at most; 100 unless set.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+impl Which {
+    pub fn filter(self, caller: &Caller) -> Result<Filter, Problem> {
+        Ok(Filter {
+            status: self.status.into_iter().collect(),
+            kind: self.kind,
+            queue: self.queue,
+            tenant: caller.tenant().map(str::to_owned),
+            skill: self.skill,
+            tag: self.tag,
+            cause: self.cause,
+            before: self.before,
+            limit: Some(page(self.limit)?),
+            ..Filter::default()
+        })
+    }
+}
+
+/// How many a page has.
+pub(crate) fn page(limit: Option<usize>) -> Result<usize, Problem> {
+    match limit {
+        None => Ok(100),
+        Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
+        Some(_) => {
+            let detail = format!("`limit` is 1 to {MAX_PAGE}");
+            Err(Problem::new(ProblemKind::InvalidRequest, detail))
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobPage {
+    /// The last submitted first.
+    pub jobs: Vec<JobView>,
+    /// Where to go on, as `before`; nothing where this is the last page.
+    pub next: Option<Uuid>,
+}
+
+/// One page of those that fit.
+pub(crate) async fn listed(service: &Service, mut filter: Filter) -> Result<JobPage, Problem> {
+    let most = filter.limit.unwrap_or(100);
+    filter.limit = Some(most + 1);
+    let mut jobs = service.inner.queue.list(&filter).await?;
+    let more = jobs.len() > most;
+    jobs.truncate(most);
+    let next = jobs.last().filter(|_| more).map(|job| job.id);
+    let jobs = jobs.into_iter().map(JobView::new).collect();
+    Ok(JobPage { jobs, next })
+}
+
+/// List jobs
+#[utoipa::path(
+    get, path = "/v1/jobs", tag = "jobs",
+    params(Which),
+    responses((status = 200, description = "A page of jobs", body = JobPage))
+)]
+pub(crate) async fn list(
+    State(service): State<Service>,
+    asks: Asks,
+    Parameters(which): Parameters<Which>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Jobs)?;
+    let page = listed(&service, which.filter(caller)?).await?;
+    Ok(Answer(page).into_response())
+}
+
+/// A job that this caller may see. Of one that it may not, there is none.
+pub(crate) async fn own(service: &Service, caller: &Caller, id: Uuid) -> Result<Job, Problem> {
+    let job = service.inner.queue.job(id).await?;
+    match caller.may_see(job.tenant.as_deref()) {
+        true => Ok(job),
+        false => Err(QueueError::NotFound(id).into()),
+    }
+}
+
+/// Look at a job
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobDetails))
+)]
+pub(crate) async fn show(
+    State(service): State<Service>,
+    asks: Asks,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Jobs)?;
+    let job = own(&service, caller, id).await?;
+    let progress = service.inner.queue.progress(id).await?;
+    Ok(Answer(JobDetails::new(job, progress)).into_response())
+}
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Patience {
+    /// Wait for its end for so many milliseconds, rather than not at all.
+    #[param(maximum = 60_000)]
+    wait_ms: Option<u64>,
+}
+
+/// Get what a job came to
+///
+/// Of an execution, the result with its output. A job that has not ended, or ended without a result, is
+/// a conflict that says where it stands.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/result", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job"), Patience),
+    responses((status = 200, description = "What it came to", body = ExecutionResult))
+)]
+pub(crate) async fn result(
+    State(service): State<Service>,
+    asks: Asks,
+    Named(id): Named<Uuid>,
+    Parameters(patience): Parameters<Patience>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Jobs)?;
+    let wait = patience.wait_ms.unwrap_or(0);
+    if wait > MAX_WAIT_MS {
+        let detail = format!("`wait_ms` is at most {MAX_WAIT_MS}");
+        return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+    }
+    let mut job = own(&service, caller, id).await?;
+    let queue = &service.inner.queue;
+    if !job.is_terminal() && wait > 0 {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(Duration::from_millis(wait), queue.wait(id)) => ended.ok(),
+            () = service.inner.stopping.cancelled() => None,
+        };
+        if let Some(ended) = ended {
+            job = ended?;
+        }
+    }
+    if job.status == JobStatus::Completed {
+        return match queue.result(id).await? {
+            Some(result) => Ok(json(Body::from(result.to_string()))),
+            None => {
+                let detail = "the job is completed, and its output was not to be kept";
+                Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status))
+            }
+        };
+    }
+    let detail = match (&job.cause, job.is_terminal()) {
+        (Some(cause), true) => format!("the job is {}, of the cause `{cause}`", job.status),
+        (None, true) => format!("the job is {}", job.status),
+        (_, false) => format!("the job has not ended: it is {}", job.status),
+    };
+    Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status))
+}
+
+/// Every try at a job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AttemptList {
+    /// In order.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// List the attempts at a job
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/attempts", tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job")),
+    responses((status = 200, description = "The attempts", body = AttemptList))
+)]
+pub(crate) async fn attempts(
+    State(service): State<Service>,
+    asks: Asks,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Jobs)?;
+    own(&service, caller, id).await?;
+    let attempts = service.inner.queue.attempts(id).await?;
+    let attempts = attempts.into_iter().map(AttemptView::new).collect();
+    Ok(Answer(AttemptList { attempts }).into_response())
+}

@@ -1,0 +1,223 @@
+//! Server-sent events (`text/event-stream`).
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::state::Service;
+use crate::queue::{EventBatch, JobEvent, Queue, QueueError};
+use crate::serve::caller::{Caller, Tenancy};
+use crate::{Control, Event, ExecutionRequest, Observer};
+
+/// One event.
+fn event(id: Option<i64>, kind: &str, data: &impl Serialize) -> Bytes {
+    let mut text = String::with_capacity(256);
+    if let Some(id) = id {
+        text.push_str(&format!("id: {id}\n"));
+    }
+    text.push_str("event: ");
+    text.push_str(kind);
+    text.push_str("\ndata: ");
+    // JSON has no line ends of its own outside of white space, and none is written.
+    match serde_json::to_string(data) {
+        Ok(data) => text.push_str(&data),
+        Err(error) => tracing::error!(%error, "an event cannot be written"),
+    }
+    text.push_str("\n\n");
+    text.into()
+}
+
+/// A body of events that are sent through a channel. Dropped, it stops whoever sends them.
+struct Events {
+    received: Received,
+    keep_alive: Interval,
+    sender: AbortHandle,
+}
+
+/// Events on their way.
+enum Received {
+    /// Of an execution: bounded by its limits.
+    Execution(mpsc::UnboundedReceiver<Bytes>),
+    /// Of jobs: more are read once these were taken.
+    Jobs(mpsc::Receiver<Bytes>),
+}
+
+impl Received {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self {
+            Received::Execution(received) => received.poll_recv(context),
+            Received::Jobs(received) => received.poll_recv(context),
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.sender.abort();
+    }
+}
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(received) = self.received.poll(context) {
+            self.keep_alive.reset();
+            return Poll::Ready(received.map(|bytes| Ok(Frame::data(bytes))));
+        }
+        match self.keep_alive.poll_tick(context) {
+            // A comment, so that proxies and clients see that it lives.
+            Poll::Ready(_) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b":\n\n"))))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn answer(service: &Service, received: Received, sender: AbortHandle) -> Response {
+    let every = service.inner.settings.keep_alive;
+    let mut keep_alive = interval_at(tokio::time::Instant::now() + every, every);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut response = Response::new(Body::new(Events {
+        received,
+        keep_alive,
+        sender,
+    }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Passes the events of an execution on. What a guest may say is bounded by its limits, so that what
+/// waits here is, too.
+struct Teller(mpsc::UnboundedSender<Bytes>);
+
+impl Observer for Teller {
+    fn observe(&self, _: Uuid, told: &Event<'_>) {
+        let bytes = match told {
+            Event::Admitted { .. } => event(None, "admitted", told),
+            Event::Started => event(None, "started", told),
+            Event::Progress(_) => event(None, "progress", told),
+            Event::Log { .. } => event(None, "log", told),
+            Event::Denied { .. } => event(None, "denied", told),
+            // Which secrets a host uses is its operator's to know; the result says more than its end.
+            Event::SecretUsed { .. } | Event::Finished { .. } => return,
+        };
+        // Nobody listens any more: then the execution is about to be stopped.
+        let _ = self.0.send(bytes);
+    }
+}
+
+/// Executes, and tells of it on the way.
+pub(super) fn execution(service: &Service, request: ExecutionRequest) -> Response {
+    let (sender, received) = mpsc::unbounded_channel();
+    let control = Control::default().observer(Arc::new(Teller(sender.clone())));
+    let execute = Arc::clone(&service.inner.execute);
+    let task = tokio::spawn(async move {
+        let last = match execute.execute(request, control).await {
+            Ok(result) => event(None, "finished", &result),
+            Err(error) => event(None, "error", &Problem::from(error)),
+        };
+        let _ = sender.send(last);
+    });
+    answer(service, Received::Execution(received), task.abort_handle())
+}
+
+/// Follows the events of jobs after a cursor.
+pub(super) fn jobs(service: &Service, caller: &Caller, after: i64, only: Option<Uuid>) -> Response {
+    let (sender, received) = mpsc::channel(1);
+    let queue = service.inner.queue.clone();
+    let stopping = service.inner.stopping.clone();
+    let caller = caller.clone();
+    let task = tokio::spawn(async move {
+        let mut subscription = queue.subscribe(after);
+        loop {
+            let batch = tokio::select! {
+                batch = subscription.next() => batch,
+                () = stopping.cancelled() => return,
+            };
+            let told = match batch {
+                Ok(batch) => told(&queue, &caller, batch, only).await,
+                Err(error) => Err(error),
+            };
+            let (told, ended) = match told {
+                Ok(told) => (told, false),
+                Err(error) => (ending(error), true),
+            };
+            if sender.send(told).await.is_err() || ended {
+                return;
+            }
+        }
+    });
+    answer(service, Received::Jobs(received), task.abort_handle())
+}
+
+/// The events of a batch that this caller may see.
+async fn told(
+    queue: &Queue,
+    caller: &Caller,
+    batch: EventBatch,
+    only: Option<Uuid>,
+) -> Result<Bytes, QueueError> {
+    let mut text = BytesMut::new();
+    for one in visible(queue, caller, batch.events, only).await? {
+        text.extend_from_slice(&event(Some(one.id), one.kind.as_str(), &one));
+    }
+    if text.is_empty() {
+        // The cursor moves on also where there is nothing to see.
+        text.extend_from_slice(format!("id: {}\n\n", batch.cursor).as_bytes());
+    }
+    Ok(text.freeze())
+}
+
+/// Those events that this caller may see, or of this job alone.
+pub(super) async fn visible(
+    queue: &Queue,
+    caller: &Caller,
+    mut events: Vec<JobEvent>,
+    only: Option<Uuid>,
+) -> Result<Vec<JobEvent>, QueueError> {
+    if let Some(only) = only {
+        events.retain(|event| event.job == only);
+    }
+    if caller.tenancy == Tenancy::Everybody || events.is_empty() {
+        return Ok(events);
+    }
+    let jobs: HashSet<Uuid> = events.iter().map(|event| event.job).collect();
+    let jobs: Vec<Uuid> = jobs.into_iter().collect();
+    let tenants = queue.tenants(&jobs).await?;
+    events.retain(|event| {
+        let tenant = match tenants.get(&event.job) {
+            Some(tenant) => tenant.as_deref(),
+            // It was removed; what removed it says whose it was.
+            None => event.data.get("tenant").and_then(|tenant| tenant.as_str()),
+        };
+        caller.may_see(tenant)
+    });
+    Ok(events)
+}
+
+fn ending(error: QueueError) -> Bytes {
+    let kind = match error {
+        QueueError::CursorTooOld { .. } => "gone",
+        _ => "error",
+    };
+    event(None, kind, &Problem::from(error))
+}

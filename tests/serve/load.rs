@@ -1,0 +1,189 @@
+//! Many requests over many connections, some of which are broken off and some slow, and SIGTERM in the
+//! middle: nothing leaks, nothing is lost.
+//!
+//! The long form, with 10,000 requests over 200 connections:
+//! `SKILLHOST_LOAD=10000 cargo test --release --test serve -- load`
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use skillhost::queue::{Filter, JobStatus};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::process::{Home, Serving};
+use crate::server::behaviour;
+
+/// What all clients of the load share.
+struct Load {
+    address: std::net::SocketAddr,
+    left: AtomicUsize,
+    /// Jobs that were accepted.
+    accepted: std::sync::Mutex<Vec<String>>,
+    answered: AtomicU64,
+}
+
+impl Load {
+    fn next(&self) -> Option<usize> {
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
+        taken.ok()
+    }
+}
+
+/// One connection's requests, until there are none left or the server ends.
+async fn client(load: Arc<Load>) {
+    'connections: loop {
+        let Ok(stream) = TcpStream::connect(load.address).await else {
+            return;
+        };
+        let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
+            return;
+        };
+        let driving = tokio::spawn(connection);
+        while let Some(number) = load.next() {
+            if number % 50 == 7 {
+                slow(&load).await;
+                continue;
+            }
+            let (path, body) = match number % 10 {
+                0..=2 => ("/v1/jobs", behaviour("echo", json!({"text": number}))),
+                3 => ("/v1/executions", behaviour("wait_for_ever", json!({}))),
+                _ => ("/v1/executions", behaviour("echo", json!({"text": number}))),
+            };
+            let request = Request::post(path)
+                .header("host", "localhost")
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from(body.to_string())))
+                .expect("it is a request");
+            let answering = sender.send_request(request);
+            if number % 10 == 3 {
+                // Its client goes away in the middle, and the connection with it.
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(5), answering).await;
+                driving.abort();
+                continue 'connections;
+            }
+            let Ok(answer) = answering.await else { return };
+            let status = answer.status();
+            let Ok(body) = answer.into_body().collect().await else {
+                return;
+            };
+            let body: Value = serde_json::from_slice(&body.to_bytes()).expect("it is JSON");
+            load.answered.fetch_add(1, Ordering::Relaxed);
+            if path == "/v1/jobs" && status == 202 {
+                let id = body["id"].as_str().expect("it has one").to_owned();
+                load.accepted.lock().expect("nobody panics").push(id);
+            } else {
+                assert!(status == 200 || status == 429, "{status}: {body}");
+            }
+        }
+        return;
+    }
+}
+
+/// A client that begins and does not end.
+async fn slow(load: &Load) {
+    let Ok(mut stream) = TcpStream::connect(load.address).await else {
+        return;
+    };
+    let head = "POST /v1/executions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                content-length: 100\r\n\r\n{";
+    let _ = stream.write_all(head.as_bytes()).await;
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        drop(stream);
+    });
+}
+
+fn start(
+    address: std::net::SocketAddr,
+    requests: usize,
+    connections: usize,
+) -> (Arc<Load>, Vec<tokio::task::JoinHandle<()>>) {
+    let load = Arc::new(Load {
+        address,
+        left: AtomicUsize::new(requests),
+        accepted: Default::default(),
+        answered: AtomicU64::new(0),
+    });
+    let clients = (0..connections).map(|_| tokio::spawn(client(load.clone())));
+    let clients = clients.collect();
+    (load, clients)
+}
+
+/// How many descriptors a process has open.
+fn held(process: u32) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd"));
+    open.expect("the process is there").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_leaks_nothing_and_loses_nothing() {
+    let requests = std::env::var("SKILLHOST_LOAD").ok();
+    let requests = requests.map_or(1_000, |many| many.parse().expect("it is a number"));
+    let connections = if requests >= 10_000 { 200 } else { 50 };
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
+    let client = serving.client();
+    // What the first requests make for good is made.
+    client
+        .post("/v1/executions", behaviour("echo", json!({})))
+        .await
+        .json();
+    client.get("/metrics").await;
+    let before = held(serving.child.id());
+
+    let (load, clients) = start(serving.address, requests, connections);
+    for client in clients {
+        client.await.expect("it went well");
+    }
+    assert!(load.answered.load(Ordering::Relaxed) > requests as u64 / 2);
+    loop {
+        let metrics = client.get("/metrics").await;
+        let over = metrics.text().contains("skillhost_executions_running 0\n");
+        // Its own connection is one.
+        if over && held(serving.child.id()) <= before + 2 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let mut accepted = load.accepted.lock().expect("nobody panics").clone();
+
+    // And in the middle of another load, it is told to stop.
+    let (load, clients) = start(serving.address, requests, connections);
+    while load.answered.load(Ordering::Relaxed) < requests as u64 / 10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(serving.end().success());
+    for client in clients {
+        client.await.expect("it went well");
+    }
+    accepted.extend(load.accepted.lock().expect("nobody panics").iter().cloned());
+
+    // The next one does what was left.
+    let again = Serving::start(&home, &["--rate", "1000000"]);
+    let queue = home.queue();
+    for id in &accepted {
+        let job = queue
+            .wait(id.parse().expect("it is an id"))
+            .await
+            .expect("it is there");
+        assert_eq!(job.status, JobStatus::Completed);
+    }
+    let all = Filter {
+        limit: Some(10_000),
+        ..Filter::default()
+    };
+    let kept = queue.list(&all).await.expect("it can be read");
+    assert!(kept.len() >= accepted.len().min(10_000));
+    assert!(again.end().success());
+}

@@ -1,0 +1,276 @@
+//! `skillhost serve` as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use skillhost::queue::{JobStatus, Queue};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::harness::behaviours_path;
+use crate::server::behaviour;
+
+/// The command with a home of its own, in which the skill `behaviours` is installed.
+pub struct Home(pub TempDir);
+
+impl Home {
+    pub fn new() -> Self {
+        let home = Home(tempfile::tempdir().expect("a folder can be made"));
+        let skill = behaviours_path().to_str().expect("it is text");
+        home.run(&["install", skill]);
+        home
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skillhost"));
+        command
+            .args(args)
+            .env("SKILLHOST_HOME", self.0.path())
+            .env_remove("SKILLHOST_DATABASE")
+            .env_remove("SKILLHOST_POLICY")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end, and gives its standard output.
+    pub fn run(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().expect("it can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).expect("it is text")
+    }
+
+    pub fn queue(&self) -> Queue {
+        Queue::open(self.0.path().join("queue.db")).expect("it can be opened")
+    }
+}
+
+/// A process that serves, and is killed where a test forgets it.
+pub struct Serving {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Serving {
+    pub fn start(home: &Home, args: &[&str]) -> Self {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(args);
+        let mut child = home
+            .command(&all)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("it can be started");
+        let output = child.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.expect(&line).parse().expect("it is an address");
+        Serving { child, address }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).expect("it is a number");
+        // SAFETY: the process is a child that was not waited for, so that the number is its own.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+    }
+
+    pub fn end(mut self) -> std::process::ExitStatus {
+        self.signal(libc::SIGTERM);
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_serves_executions_jobs_and_schedules() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &[]);
+    let client = serving.client();
+    client.get("/readyz").await.json();
+    let skills = client.get("/v1/skills").await.json();
+    assert_eq!(skills["skills"][0]["name"], "behaviours");
+    let shown = client.get("/v1/skills/behaviours").await.json();
+    assert!(shown["description"]["tools"].as_array().unwrap().len() > 10);
+    let echo = behaviour("echo", json!({"text": "x"}));
+    client.post("/v1/executions", echo.clone()).await.json();
+    let job = client.post("/v1/jobs", echo).await.json();
+    let id = job["id"].as_str().unwrap();
+    let path = format!("/v1/jobs/{id}/result?wait_ms=60000");
+    let result = client.get(&path).await;
+    assert_eq!(result.json()["status"], "success");
+    assert!(serving.end().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skill_is_uploaded_replaced_and_removed() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &[]);
+    let client = serving.client();
+    let remove = client.request("DELETE", "/v1/skills/behaviours@1.2.3", "");
+    client.send(remove).await.json();
+    client
+        .get("/v1/skills/behaviours")
+        .await
+        .problem(404, "not-found");
+    let component = std::fs::read(behaviours_path()).unwrap();
+    let mut upload = client.request("POST", "/v1/skills", component);
+    upload
+        .headers_mut()
+        .insert("content-type", "application/wasm".parse().unwrap());
+    let uploaded = client.send(upload).await;
+    assert_eq!(uploaded.status, 201, "{}", uploaded.text());
+    assert_eq!(
+        uploaded.header("location"),
+        Some("/v1/skills/behaviours@1.2.3")
+    );
+    let echo = behaviour("echo", json!({"text": "x"}));
+    client.post("/v1/executions", echo).await.json();
+    let mut broken = client.request("POST", "/v1/skills", "nothing");
+    broken
+        .headers_mut()
+        .insert("content-type", "application/wasm".parse().unwrap());
+    client.send(broken).await.problem(422, "no-skill");
+    assert!(serving.end().success());
+}
+
+/// What is going on when SIGTERM comes is answered; jobs that are not done by then wait for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_cut_and_nothing_is_lost() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--jobs", "1"]);
+    let client = serving.client();
+    let slow = behaviour("sleep", json!({"ms": 300}));
+    let mut jobs = Vec::new();
+    for _ in 0..20 {
+        let job = client.post("/v1/jobs", slow.clone()).await.json();
+        jobs.push(job["id"].as_str().unwrap().to_owned());
+    }
+    let asking: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, slow) = (client.clone(), slow.clone());
+            tokio::spawn(async move { client.post("/v1/executions", slow).await })
+        })
+        .collect();
+    loop {
+        let metrics = client.get("/metrics").await;
+        let running = metrics
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix("skillhost_executions_running "))
+            .map(|many| many.parse::<u32>().unwrap());
+        // Those that ask, and a job.
+        if running.is_some_and(|many| many >= 4) {
+            break;
+        }
+        assert!(asking.iter().any(|asking| !asking.is_finished()));
+        tokio::task::yield_now().await;
+    }
+    assert!(serving.end().success());
+    for asking in asking {
+        assert_eq!(asking.await.unwrap().json()["status"], "success");
+    }
+    let again = Serving::start(&home, &[]);
+    let queue = home.queue();
+    for id in jobs {
+        let job = queue.wait(id.parse().unwrap()).await.unwrap();
+        assert_eq!(job.status, JobStatus::Completed);
+        assert_eq!(
+            queue.attempts(job.id).await.unwrap().len(),
+            1,
+            "none was begun twice"
+        );
+    }
+    assert!(again.end().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_hurries() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--grace", "1h"]);
+    let client = serving.client();
+    let mut waits = behaviour("wait_for_ever", json!({}));
+    waits["limits"] = json!({"wall_time_ms": 3_600_000});
+    let job = client.post("/v1/jobs", waits).await.json();
+    let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
+    while client.get(&path).await.json()["status"] != "running" {
+        tokio::task::yield_now().await;
+    }
+    serving.signal(libc::SIGTERM);
+    // The first was heard once nobody is served any more.
+    while tokio::net::TcpStream::connect(serving.address)
+        .await
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    assert!(serving.end().success());
+    let queue = home.queue();
+    let id = job["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(queue.job(id).await.unwrap().status, JobStatus::Pending);
+}
+
+#[test]
+fn an_address_of_others_needs_a_token() {
+    let home = Home::new();
+    let args = ["serve", "--listen", "0.0.0.0:0"];
+    let output = home.command(&args).output().expect("it can be started");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("there is no token that holds"), "{said}");
+    assert!(said.contains("skillhost tokens create"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_made_listed_and_revoked() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["-vvv"]);
+    let create = ["tokens", "create", "--tenant", "acme", "--scope", "jobs"];
+    let token = home.run(&create).trim().to_owned();
+    let client = serving.client();
+    // What was known a second ago still holds; then it does not.
+    while client.get("/v1/jobs").await.status != 401 {
+        tokio::task::yield_now().await;
+    }
+    let client = client.with(&token);
+    client.get("/v1/jobs").await.json();
+    let listed = home.run(&["tokens", "list", "--json"]);
+    let (_, secret) = token.rsplit_once('_').unwrap();
+    assert!(!listed.contains(secret));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let id = listed[0]["id"].as_str().unwrap();
+    home.run(&["tokens", "revoke", id]);
+    while client.get("/v1/jobs").await.status != 401 {
+        tokio::task::yield_now().await;
+    }
+    assert!(home.run(&["tokens", "list"]).contains("revoked"));
+    assert!(!holds(home.0.path(), secret.as_bytes()));
+    assert!(serving.end().success());
+}
+
+/// Whether a file below this folder has these bytes in it.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    let entries = std::fs::read_dir(folder).expect("it can be read");
+    entries
+        .map(|entry| entry.expect("it can be read").path())
+        .any(|path| match path.is_dir() {
+            true => holds(&path, bytes),
+            false => std::fs::read(&path)
+                .is_ok_and(|text| text.windows(bytes.len()).any(|window| window == bytes)),
+        })
+}

@@ -1,0 +1,161 @@
+//! Who gets in.
+
+use std::num::NonZeroU32;
+
+use serde_json::json;
+use skillhost::serve::{NewToken, Scope, Scopes, Settings};
+
+use crate::server::{Wanted, behaviour, start};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_the_operator_until_there_is_a_token() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    client.get("/v1/policy").await.json();
+    let token = server.client_of("acme", &[Scope::Jobs]).await;
+    let answer = client.get("/v1/jobs").await;
+    answer.problem(401, "unauthorized");
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    token.get("/v1/jobs").await.json();
+    // Also once none is left.
+    let id = server.service.tokens().list().await.unwrap()[0].id.clone();
+    server.service.tokens().revoke(&id).await.unwrap();
+    token.get("/v1/jobs").await.problem(401, "unauthorized");
+    client.get("/v1/jobs").await.problem(401, "unauthorized");
+    // What is open stays open.
+    for path in ["/healthz", "/readyz", "/openapi.json"] {
+        client.get(path).await.json();
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_door_lets_nobody_in_without_a_token() {
+    let server = start(Wanted {
+        change: |builder| builder.closed(),
+        ..Wanted::default()
+    })
+    .await;
+    server
+        .client()
+        .get("/v1/jobs")
+        .await
+        .problem(401, "unauthorized");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_lets_nobody_in_and_guessing_is_slow() {
+    let mut settings = Settings::default();
+    settings.guesses = NonZeroU32::new(5).unwrap();
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let good = server.client_of("acme", &[Scope::Jobs]).await;
+    let token = good.token.clone().unwrap();
+    let last = if token.ends_with('A') { 'B' } else { 'A' };
+    let wrong = format!("{}{last}", &token[..token.len() - 1]);
+    for text in [&wrong[..], "skillhost_x", "", &token[1..]] {
+        let answer = server.client().with(text).get("/v1/jobs").await;
+        answer.problem(401, "unauthorized");
+        assert!(!answer.text().contains(&token));
+    }
+    for _ in 0..5 {
+        server.client().with(&wrong).get("/v1/jobs").await;
+    }
+    let answer = server.client().with(&wrong).get("/v1/jobs").await;
+    answer.problem(429, "too-many-requests");
+    // Whoever has a token is not kept out by that.
+    good.get("/v1/jobs").await.json();
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_for_its_scopes_and_its_time() {
+    let server = start(Wanted::default()).await;
+    let client = server.client_of("acme", &[Scope::Execute]).await;
+    let echo = behaviour("echo", json!({}));
+    client.post("/v1/executions", echo.clone()).await.json();
+    client.get("/v1/skills").await.json();
+    for path in [
+        "/v1/jobs",
+        "/v1/approvals",
+        "/v1/policy",
+        "/v1/queues",
+        "/metrics",
+    ] {
+        client.get(path).await.problem(403, "missing-scope");
+    }
+    client
+        .post("/v1/jobs", echo)
+        .await
+        .problem(403, "missing-scope");
+    let skill = client.request("DELETE", "/v1/skills/behaviours", "");
+    client.send(skill).await.problem(403, "missing-scope");
+    let tokens = server.service.tokens();
+    let soon = server.queue.now() + chrono::TimeDelta::milliseconds(300);
+    let (token, _) = tokens
+        .create(NewToken {
+            name: "short".into(),
+            tenant: "acme".into(),
+            scopes: Scopes::all(),
+            expires_at: Some(soon),
+        })
+        .await
+        .unwrap();
+    let short = server.client().with(token.reveal());
+    while server.queue.now() <= soon {
+        tokio::task::yield_now().await;
+    }
+    short.get("/v1/jobs").await.problem(401, "unauthorized");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_names_of_strangers_are_not_answered() {
+    let mut settings = Settings::default();
+    settings.hosts.insert("skills.example.com".into());
+    settings.origins.insert("https://app.example.com".into());
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    let ask = async |host: &str, origin: Option<&str>| {
+        let mut request = client.request("GET", "/healthz", "");
+        request.headers_mut().insert("host", host.parse().unwrap());
+        if let Some(origin) = origin {
+            let origin = origin.parse().unwrap();
+            request.headers_mut().insert("origin", origin);
+        }
+        client.send(request).await
+    };
+    for host in ["localhost:80", "127.0.0.1", "[::1]:1", "skills.example.com"] {
+        ask(host, None).await.json();
+    }
+    for host in [
+        "evil.example",
+        "evil.example:7411",
+        "127.0.0.1.evil.example",
+    ] {
+        ask(host, None).await.problem(403, "foreign-origin");
+    }
+    for origin in [
+        "null",
+        "https://evil.example",
+        "http://app.example.com",
+        "http://localhost:3000",
+    ] {
+        ask("localhost", Some(origin))
+            .await
+            .problem(403, "foreign-origin");
+    }
+    let allowed = ask("localhost", Some("https://app.example.com")).await;
+    allowed.json();
+    let header = allowed.header("access-control-allow-origin");
+    assert_eq!(header, Some("https://app.example.com"));
+    server.end().await;
+}
