@@ -6,6 +6,9 @@
 //! - `claim`: what taking jobs costs with a thousand waiting, and with a million of which all but a
 //!   few cannot start.
 //! - `latency`: from submission to start on an idle queue, within a process and between two.
+//! - `apalis`: jobs a second queued and worked off, beside `apalis-sqlite`; only where `APALIS` names
+//!   its program, which `cargo build --release --manifest-path benches/apalis/Cargo.toml` makes as
+//!   `benches/apalis/target/release/bench-apalis`.
 //!
 //! `cargo bench --bench queue`, with `-- --smoke` to see only whether it works, and with the name of a
 //! part to run that alone.
@@ -17,6 +20,7 @@ mod support;
 #[path = "../../tests/queue/postgres/mod.rs"]
 mod postgres;
 
+mod apalis;
 mod claim;
 mod floor;
 mod latency;
@@ -75,11 +79,16 @@ fn main() {
     {
         return runtime.block_on(latency::submit(url, count.parse().expect("a number")));
     }
-    let parts = ["through", "claim", "latency"];
+    let parts = ["through", "claim", "latency", "apalis"];
+    let apalis = apalis::program();
     let wanted: Vec<&str> = parts
         .into_iter()
         .filter(|part| arguments.iter().any(|argument| argument == part))
         .collect();
+    assert!(
+        apalis.is_some() || !wanted.contains(&"apalis"),
+        "`apalis` needs APALIS, the path of its program"
+    );
     let wanted = if wanted.is_empty() {
         parts.to_vec()
     } else {
@@ -92,7 +101,11 @@ fn main() {
         let figure = match part {
             "through" => through::measure(&runtime, &server),
             "claim" => claim::measure(&runtime, &server),
-            _ => latency::measure(&runtime, &server),
+            "latency" => latency::measure(&runtime, &server),
+            _ => match &apalis {
+                Some(program) => apalis::measure(&runtime, program),
+                None => continue,
+            },
         };
         figures.insert(part.to_owned(), figure);
     }

@@ -1,33 +1,39 @@
-//! Worker processes that are killed, again and again, while jobs come in.
+//! Worker processes that are killed, again and again, while jobs come in, on each store; and a
+//! PostgreSQL that is restarted and cuts connections meanwhile.
 //!
-//! `SKILLHOST_CRASHES=200 cargo test --release --test queue crash` kills 200 of them; without that
-//! it is 15. The processes are this program, started again.
+//! `SKILLHOST_CRASHES=200 cargo test --release --test queue crash` kills 200 of them on each store,
+//! and disturbs the server 200 times; without that it is 15 and 6. The processes are this program,
+//! started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use skillhost::queue::{
-    Filter, HandlerFailure, JobEventKind, JobStatus, NewJob, Queue, RetryPolicy, Task, Worker,
+    Filter, HandlerFailure, JobEventKind, JobStatus, NewJob, Queue, QueueError, RetryPolicy, Task,
+    Work, Worker, WorkerBuilder,
 };
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::place::events;
+use crate::place::{LONG, Working, events};
+use crate::postgres::{Database, Durability, Postgres, Stop};
 
-/// Says to a process of ours that it is to work on this database.
+/// Says to a process of ours that it is to work on this database: a path, or a URL.
 const WORKS: &str = "SKILLHOST_TEST_WORKS_ON";
 /// Jobs that are submitted for each process that is killed.
 const JOBS: usize = 60;
 /// So many attempts that a job outlives every death; only what fails by itself is dead.
 const ATTEMPTS: u32 = 1_000;
 
-fn crashes() -> usize {
+fn crashes(otherwise: usize) -> usize {
     match std::env::var("SKILLHOST_CRASHES") {
         Ok(count) => count.parse().expect("SKILLHOST_CRASHES is a number"),
-        Err(_) => 15,
+        Err(_) => otherwise,
     }
 }
 
@@ -44,19 +50,21 @@ async fn work(task: Task) -> Result<serde_json::Value, HandlerFailure> {
     }
 }
 
+fn worker(queue: Queue) -> WorkerBuilder {
+    Worker::builder(queue)
+        .concurrency(8)
+        .lease(Duration::from_secs(1))
+}
+
 /// This test is a worker where the variable says so; else it has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_works() {
-    let Some(path) = std::env::var_os(WORKS) else {
+    let Ok(url) = std::env::var(WORKS) else {
         return;
     };
-    let queue = Queue::open(PathBuf::from(path)).expect("it can be opened");
+    let queue = Queue::at(&url).await.expect("it can be opened");
     println!("\nworks");
-    let worker = Worker::builder(queue)
-        .concurrency(8)
-        .lease(Duration::from_secs(1))
-        .handler("work", work)
-        .build();
+    let worker = worker(queue).handler("work", work).build();
     worker.run(pending()).await.expect("it works");
 }
 
@@ -64,10 +72,10 @@ async fn a_process_that_works() {
 struct Process(Child);
 
 impl Process {
-    fn start(path: &Path) -> Self {
+    fn start(url: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("it is running"))
             .args(["--exact", "--nocapture", "crash::a_process_that_works"])
-            .env(WORKS, path)
+            .env(WORKS, url)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -105,27 +113,48 @@ fn batch() -> Vec<NewJob> {
         .collect()
 }
 
+/// What each job that was acknowledged is to come to.
+type Expected = BTreeMap<Uuid, String>;
+
+fn kind(job: &NewJob) -> String {
+    let Work::Custom { payload, .. } = &job.work else {
+        unreachable!("they are custom");
+    };
+    payload["kind"].as_str().expect("it has one").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed() {
+async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed_on_sqlite() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("queue.db");
-    let queue = Queue::open(&path).expect("it can be opened");
-    let mut expected: BTreeMap<uuid::Uuid, String> = BTreeMap::new();
-    let mut workers = [Process::start(&path), Process::start(&path)];
-    for crash in 0..crashes() {
+    kill_workers(&path.to_string_lossy()).await;
+    let database = rusqlite::Connection::open(&path).expect("it can be opened");
+    let verdict: String = database
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("it answers");
+    assert_eq!(verdict, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed_on_postgresql() {
+    let server = tokio::task::spawn_blocking(Postgres::shared).await;
+    let database = server.expect("it can be started").database().await;
+    kill_workers(&database.url()).await;
+    sound(&database).await;
+}
+
+/// Submits jobs and kills workers, and sees that all came out well.
+async fn kill_workers(url: &str) {
+    let queue = Queue::at(url).await.expect("it can be opened");
+    let mut expected = Expected::new();
+    let mut workers = [Process::start(url), Process::start(url)];
+    for crash in 0..crashes(15) {
         let jobs = batch();
-        for (job, submitted) in jobs.iter().zip(
-            queue
-                .submit_all(jobs.clone())
-                .await
-                .expect("it is acknowledged"),
-        ) {
+        let submitted = queue.submit_all(jobs.clone()).await;
+        let submitted = submitted.expect("it is acknowledged");
+        for (job, submitted) in jobs.iter().zip(submitted) {
             assert_eq!(job.id, submitted.id);
-            let skillhost::queue::Work::Custom { payload, .. } = &job.work else {
-                unreachable!("they are custom");
-            };
-            let kind = payload["kind"].as_str().expect("it has one").to_owned();
-            expected.insert(job.id, kind);
+            expected.insert(job.id, kind(job));
         }
         // At some moment while these are done: after so many more were.
         let mut subscription = queue.subscribe(queue.last_event().await.expect("events"));
@@ -138,9 +167,101 @@ async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed() {
                 Err(_) => break,
             }
         }
-        workers[crash % 2] = Process::start(&path);
+        workers[crash % 2] = Process::start(url);
     }
-    for (&id, kind) in &expected {
+    all_end(&queue, &expected).await;
+    drop(workers);
+    check(&queue, &expected).await;
+}
+
+/// What is done to a server that works, in turn.
+#[derive(Debug, Clone, Copy)]
+enum Disturbance {
+    Cut,
+    Restart(Stop),
+}
+
+const DISTURBANCES: [Disturbance; 6] = [
+    Disturbance::Cut,
+    Disturbance::Restart(Stop::Immediate),
+    Disturbance::Cut,
+    Disturbance::Restart(Stop::Kill),
+    Disturbance::Cut,
+    Disturbance::Restart(Stop::Fast),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lost_or_done_twice_however_often_the_server_goes() {
+    let server = tokio::task::spawn_blocking(|| Postgres::start(Durability::Full)).await;
+    let server = server.expect("it can be started");
+    let database = server.database().await;
+    let (done, mut progress) = mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let queue = Queue::at(&database.url()).await.expect("it can be reached");
+        let done = done.clone();
+        workers.push(Working::start(worker(queue).handler("work", move |task| {
+            // Nobody listens any more once all was disturbed.
+            let _ = done.send(());
+            work(task)
+        })));
+    }
+    // Somebody who submits all the time, and writes down what is acknowledged.
+    let queue = Queue::at(&database.url()).await.expect("it can be reached");
+    let stop = CancellationToken::new();
+    let submitting = tokio::spawn(submit_until(queue.clone(), stop.clone()));
+    for turn in 0..crashes(DISTURBANCES.len()) {
+        // At some moment: after so many more have begun.
+        for _ in 0..(20 + 17 * turn % 60) {
+            let begun = tokio::time::timeout(LONG, progress.recv()).await;
+            begun.expect("it goes on").expect("the workers are there");
+        }
+        match DISTURBANCES[turn % DISTURBANCES.len()] {
+            Disturbance::Cut => assert!(database.cut().await > 0),
+            Disturbance::Restart(how) => tokio::task::block_in_place(|| server.restart(how)),
+        }
+    }
+    stop.cancel();
+    let (mut expected, unsure) = submitting.await.expect("it does not panic");
+    assert!(!expected.is_empty());
+    // What was not acknowledged is there or not; if it is, it is as good as any.
+    for job in unsure {
+        if queue.job(job.id).await.is_ok() {
+            expected.insert(job.id, kind(&job));
+        }
+    }
+    all_end(&queue, &expected).await;
+    for worker in workers {
+        worker.stop().await.expect("it works");
+    }
+    check(&queue, &expected).await;
+    drop(queue);
+    sound(&database).await;
+}
+
+/// What was acknowledged, and what was neither acknowledged nor refused for good.
+async fn submit_until(queue: Queue, stop: CancellationToken) -> (Expected, Vec<NewJob>) {
+    let (mut expected, mut unsure) = (Expected::new(), Vec::new());
+    while !stop.is_cancelled() {
+        let jobs = batch();
+        let last = jobs.last().expect("there are some").id;
+        match queue.submit_all(jobs.clone()).await {
+            Ok(_) => expected.extend(jobs.iter().map(|job| (job.id, kind(job)))),
+            Err(QueueError::Unavailable(_)) => unsure.extend(jobs),
+            Err(error) => panic!("{error}"),
+        }
+        // No faster than they are worked off, or the test takes for ever.
+        tokio::select! {
+            _ = queue.wait(last) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    (expected, unsure)
+}
+
+/// Waits until each has ended, and sees that it did as it should.
+async fn all_end(queue: &Queue, expected: &Expected) {
+    for (&id, kind) in expected {
         let ended = tokio::time::timeout(Duration::from_secs(120), queue.wait(id)).await;
         let job = ended.expect("it ends").expect("it is there");
         let status = if kind == "dead" {
@@ -150,24 +271,35 @@ async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed() {
         };
         assert_eq!(job.status, status, "{kind}: {:?}", job.cause);
     }
-    drop(workers);
-    check(&queue, &expected).await;
-    drop(queue);
-    let database = rusqlite::Connection::open(&path).expect("it can be opened");
-    let verdict: String = database
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .expect("it answers");
-    assert_eq!(verdict, "ok");
+}
+
+/// That every index has what its table has, by PostgreSQL's own check.
+async fn sound(database: &Database<'_>) {
+    let client = database.connect().await;
+    let made = client.batch_execute("CREATE EXTENSION amcheck").await;
+    made.expect("amcheck, which comes with PostgreSQL, is there");
+    let checked = client
+        .query(
+            "SELECT bt_index_check(pg_index.indexrelid, true) FROM pg_index \
+             JOIN pg_class ON pg_class.oid = pg_index.indexrelid \
+             JOIN pg_am ON pg_am.oid = pg_class.relam \
+             JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace \
+             WHERE pg_am.amname = 'btree' AND pg_index.indisvalid \
+             AND pg_namespace.nspname NOT IN ('pg_catalog', 'pg_toast')",
+            &[],
+        )
+        .await;
+    assert!(!checked.expect("every index is sound").is_empty());
 }
 
 /// That attempts add up, each job was settled once, and counters are those of a recount.
-async fn check(queue: &Queue, expected: &BTreeMap<uuid::Uuid, String>) {
+async fn check(queue: &Queue, expected: &Expected) {
     let log = events(queue).await;
     for (number, event) in (1..).zip(&log) {
         assert_eq!(event.id, number, "there is a gap");
     }
-    let mut ends: BTreeMap<uuid::Uuid, usize> = BTreeMap::new();
-    let mut starts: BTreeMap<uuid::Uuid, usize> = BTreeMap::new();
+    let mut ends: BTreeMap<Uuid, usize> = BTreeMap::new();
+    let mut starts: BTreeMap<Uuid, usize> = BTreeMap::new();
     for event in &log {
         match event.kind {
             JobEventKind::Completed | JobEventKind::Dead => {

@@ -44,7 +44,7 @@ pub fn stores() -> Vec<Box<dyn Fixture>> {
 }
 
 /// On the PostgreSQL server that the tests start.
-struct OnServer;
+pub struct OnServer;
 
 impl Fixture for OnServer {
     fn name(&self) -> &'static str {

@@ -1,8 +1,9 @@
 //! Random operations, with workers that crash and clocks that jump, against a model small enough to
-//! be read.
+//! be read, on each store.
 //!
-//! `SKILLHOST_SEED=7` runs the operations of one seed; `SKILLHOST_RUNS=5000` runs so many seeds. What
-//! fails is made shorter as far as it goes on failing, and printed with its seed.
+//! `SKILLHOST_RUNS=5000 cargo test --release --test queue model` runs so many seeds on each;
+//! `SKILLHOST_SEED=7` runs the operations of one. What fails is made shorter as far as it goes on
+//! failing, and printed with its seed.
 
 mod operation;
 
@@ -20,7 +21,9 @@ use skillhost::queue::{
 use uuid::Uuid;
 
 use self::operation::{Action, Op, Script, ops};
-use crate::place::{Gate, TestClock, Working, events, job, scripted};
+use crate::place::{
+    BoxFuture, Database, Fixture, Gate, OnServer, Place, TestClock, Working, events, job, scripted,
+};
 
 const QUEUES: [&str; 2] = ["x", "y"];
 const TENANTS: [&str; 3] = ["a", "b", "c"];
@@ -443,14 +446,33 @@ impl World {
     }
 }
 
+/// SQLite's files, in memory where that is to be had: what is written is tried elsewhere, and this is
+/// about order.
+struct InMemory;
+
+impl Fixture for InMemory {
+    fn name(&self) -> &'static str {
+        "SQLite"
+    }
+
+    fn database(&self) -> BoxFuture<'_, Box<dyn Database>> {
+        let memory = Path::new("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        let folder = folder.expect("a folder");
+        Box::pin(std::future::ready(Box::new(folder) as Box<dyn Database>))
+    }
+}
+
 /// Does these things, and says at which of them the queue left the model.
-async fn run(ops: &[Op], folder: &Path) -> Checked {
-    let folder = tempfile::tempdir_in(folder).expect("a folder");
-    let clock = TestClock::new();
-    let queue = Queue::builder()
-        .clock(clock.clone())
-        .open(folder.path().join("queue.db"))
-        .expect("it can be opened");
+async fn run(ops: &[Op], store: &dyn Fixture) -> Checked {
+    let Place {
+        queue,
+        clock,
+        database,
+    } = Place::new(store).await;
     let mut world = World {
         queue,
         clock,
@@ -475,17 +497,20 @@ async fn run(ops: &[Op], folder: &Path) -> Checked {
         checked = world.check_events().await;
     }
     // Closing takes a moment that nobody has to wait for.
-    tokio::task::spawn_blocking(move || drop((world, folder)));
+    tokio::task::spawn_blocking(move || {
+        drop(world);
+        drop(database);
+    });
     checked
 }
 
 /// The same failure with less.
-async fn shrunk(mut ops: Vec<Op>, mut error: String, folder: &Path) -> (Vec<Op>, String) {
+async fn shrunk(mut ops: Vec<Op>, mut error: String, store: &dyn Fixture) -> (Vec<Op>, String) {
     let mut at = 0;
     while at < ops.len() {
         let mut fewer = ops.clone();
         fewer.remove(at);
-        match run(&fewer, folder).await {
+        match run(&fewer, store).await {
             Err(other) => (ops, error) = (fewer, other),
             Ok(()) => at += 1,
         }
@@ -503,19 +528,22 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_queue_does_what_a_small_model_does() {
-    // In memory where that is to be had: what is written is tried elsewhere, and this is about order.
-    let memory = Path::new("/dev/shm");
-    let folder = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory),
-        false => tempfile::tempdir(),
-    };
-    let folder = folder.expect("a folder");
+async fn the_queue_does_what_a_small_model_does_on_sqlite() {
+    many_runs(&InMemory, 1_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_does_what_a_small_model_does_on_postgresql() {
+    many_runs(&OnServer, 100).await;
+}
+
+/// As many runs as were asked for, or else so many.
+async fn many_runs(store: &dyn Fixture, otherwise: u64) {
     let seeds: Vec<u64> = match number("SKILLHOST_SEED") {
         Some(seed) => vec![seed],
         None => {
             let first: u64 = Utc::now().timestamp_micros().unsigned_abs();
-            let runs = number("SKILLHOST_RUNS").unwrap_or(1_000);
+            let runs = number("SKILLHOST_RUNS").unwrap_or(otherwise);
             (0..runs).map(|run| first.wrapping_add(run)).collect()
         }
     };
@@ -528,13 +556,17 @@ async fn the_queue_does_what_a_small_model_does() {
         }
         runs += 1;
         let ops = ops(seed);
-        if let Err(error) = run(&ops, folder.path()).await {
-            let (ops, error) = shrunk(ops, error, folder.path()).await;
-            panic!("SKILLHOST_SEED={seed}: {error}\n{ops:#?}");
+        if let Err(error) = run(&ops, store).await {
+            let (ops, error) = shrunk(ops, error, store).await;
+            panic!(
+                "on {}, SKILLHOST_SEED={seed}: {error}\n{ops:#?}",
+                store.name()
+            );
         }
     }
     println!(
-        "{runs} runs in {:?}, from seed {}",
+        "{runs} runs on {} in {:?}, from seed {}",
+        store.name(),
         began.elapsed(),
         seeds[0]
     );
