@@ -288,6 +288,7 @@ impl Reading<'_> {
         };
         let mut reader = BufReader::with_capacity(1 << 16, file).take(most);
         let (mut line, mut number, mut offset) = (Vec::new(), 0_u64, 0_u64);
+        let mut known = 0;
         loop {
             line.clear();
             let read = next_line(&mut reader, &mut line).map_err(failed("read", &path))?;
@@ -302,6 +303,9 @@ impl Reading<'_> {
             if !whole {
                 self.unfinished(segment, number, &line, last, behind);
                 break;
+            }
+            if !behind {
+                known = offset;
             }
             line.pop();
             let found = Found::parse(&line);
@@ -350,6 +354,10 @@ impl Reading<'_> {
                     }
                 }
             }
+        }
+        if last && known > self.head.bytes {
+            let message = "its head ends in the middle of a line".to_owned();
+            self.find(FindingKind::Head, segment, None, message);
         }
         if last && offset < self.head.bytes && self.lines.is_some() {
             // Told by the lines that are missing.

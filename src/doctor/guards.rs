@@ -180,7 +180,9 @@ async fn rates(ground: &Ground) -> Result<Finding, Trouble> {
 /// One that traps three times, and would not trap the fourth time.
 async fn breaker(ground: &Ground) -> Result<Finding, Trouble> {
     let guest = Handmade {
-        execute: format!("(if {NUMBER} (then unreachable)) i32.const $answer (; for the breaker ;)"),
+        execute: format!(
+            "(if {NUMBER} (then unreachable)) i32.const $answer (; for the breaker ;)"
+        ),
         ..Handmade::default()
     };
     let skill = ground.load(&guest).await?;

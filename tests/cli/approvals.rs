@@ -12,7 +12,7 @@ tool = 'answer*'
 action = 'ask'
 
 [[approval.rules]]
-tool = 'trap'
+tool = 'panic'
 action = 'deny'
 ";
 
@@ -32,17 +32,72 @@ fn json<const N: usize>(place: &Place, args: [&str; N]) -> Value {
 #[test]
 fn a_run_waits_for_an_approval_which_is_given_and_used_up() {
     let place = place();
-    check(place.run(ANSWER), str![]);
-    check(place.run(["approvals", "list"]), str![]);
+    check(
+        place.run(ANSWER),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: approval rule 1 (writers) asks for an approval of it
+hint: `skillhost approvals approve [ID]` approves it, once; then try again
+✗ behaviours 1.2.3 · answer · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["approvals", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+id        status   tenant  asked    what               rule
+[JOB]  pending  -       [AGO]  behaviours answer  approval rule 1 (writers)
+--- stderr
+
+"#]],
+    );
     let list = json(&place, ["approvals", "list", "--json"]);
     let id = list[0]["id"].as_str().expect("it has one").to_owned();
     assert_eq!(list[0]["status"], "pending");
-    check(place.run(["approvals", "show", &id]), str![]);
+    check(
+        place.run(["approvals", "show", &id]),
+        str![[r#"
+exit: 0
+--- stdout
+approval [ID]
+  status   pending
+  rule     approval rule 1 (writers)
+  skill    behaviours@1.2.3
+  digest   sha256:[DIGEST]
+  tool     answer
+  request  [ID]
+  asked    [TIME]
+  until    [TIME]
+  input    {"json":"{}"}
+--- stderr
+
+"#]],
+    );
     check(
         place.run(["approvals", "approve", &id[28..], "--by", "ann"]),
-        str![],
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] may run, once
+
+"#]],
     );
-    check(place.run(ANSWER), str![]);
+    check(
+        place.run(ANSWER),
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+✓ behaviours 1.2.3 · answer · [COST]
+
+"#]],
+    );
     // Once, and not for another input.
     let again = json(
         &place,
@@ -60,7 +115,13 @@ fn a_run_waits_for_an_approval_which_is_given_and_used_up() {
     assert_ne!(again["failure"]["approval"], id);
     check(
         place.run(["approvals", "approve", &id, "--by", "ann"]),
-        str![],
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: approval [ID] is used, and cannot be answered any more
+
+"#]],
     );
 }
 
@@ -72,7 +133,13 @@ fn one_for_a_time_is_for_the_same_input_only() {
     let id = list[0]["id"].as_str().expect("it has one").to_owned();
     check(
         place.run(["approvals", "approve", &id, "--for", "1h", "--by", "ann"]),
-        str![],
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] may run for 1h
+
+"#]],
     );
     for _ in 0..2 {
         assert!(place.run(ANSWER).starts_with("exit: 0"));
@@ -81,19 +148,89 @@ fn one_for_a_time_is_for_the_same_input_only() {
     assert!(other.starts_with("exit: 3"), "{other}");
     check(
         place.run(["approvals", "refuse", &id, "--by", "ann"]),
-        str![],
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] may not run
+
+"#]],
     );
-    check(place.run(ANSWER), str![]);
-    check(place.run(["approvals", "list", "--all"]), str![]);
+    check(
+        place.run(ANSWER),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: ann refused it
+✗ behaviours 1.2.3 · answer · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["approvals", "list", "--all"]),
+        str![[r#"
+exit: 0
+--- stdout
+id        status   tenant  asked    what               rule
+[JOB]  pending  -       [AGO]  behaviours answer  approval rule 1 (writers)
+[JOB]  refused  -       [AGO]  behaviours answer  approval rule 1 (writers)
+--- stderr
+
+"#]],
+    );
 }
 
 #[test]
 fn what_a_rule_denies_is_not_asked_about() {
     let place = place();
-    check(place.run(["policy", "show"]), str![]);
-    check(place.run(["run", "behaviours.wasm", "trap"]), str![]);
-    check(place.run(["approvals", "list"]), str![]);
-    check(place.run(["approvals", "approve", "12345678"]), str![]);
+    check(
+        place.run(["policy", "show"]),
+        str![[r#"
+exit: 0
+--- stdout
+[PLACE]/home/policy.toml
+
+approval
+  1 writers  ask           tool = "answer*"
+  2          deny          tool = "panic"
+  questions  100 a tenant  wait 0 µs, expire after 1440 min
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["run", "behaviours.wasm", "panic"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: approval rule 2 denies it
+✗ behaviours 1.2.3 · panic · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["approvals", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no approvals
+
+"#]],
+    );
+    check(
+        place.run(["approvals", "approve", "12345678"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no approval's id ends with `12345678`
+hint: `skillhost approvals list` shows which there are
+
+"#]],
+    );
     let dry = place.run(["run", "behaviours.wasm", "answer", "--dry-run"]);
     assert!(dry.starts_with("exit: 3"), "{dry}");
     assert!(dry.contains("asks for an approval"), "{dry}");
@@ -103,8 +240,27 @@ fn what_a_rule_denies_is_not_asked_about() {
 fn the_person_at_the_terminal_is_asked() {
     let place = place();
     let (said, seen) = place.at_terminal(ANSWER, "y\n");
-    check(said, str![]);
-    check(seen, str![]);
+    check(
+        said,
+        str![[r#"
+exit: 0
+--- stdout
+{}
+--- stderr
+
+"#]],
+    );
+    check(
+        seen,
+        str![[r#"
+y
+answer of behaviours@1.2.3: approval rule 1 (writers)
+  digest  sha256:[DIGEST]
+  input   {"json":"{}"}
+May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.3 · answer · [COST]
+
+"#]],
+    );
     let (said, seen) = place.at_terminal(ANSWER, "n\n");
     assert!(said.starts_with("exit: 3"), "{said}");
     assert!(
@@ -119,7 +275,7 @@ fn the_person_at_the_terminal_is_asked() {
         "behaviours.wasm",
         "answer",
         "--arg",
-        "json=[\"\u{202e}\"]",
+        "json={\"a\":\"\u{202e}\"}",
     ];
     let (said, seen) = place.at_terminal(other, "what\n10m\n");
     assert!(said.starts_with("exit: 0"), "{said}\n{seen}");
@@ -144,14 +300,30 @@ fn a_job_and_its_approval_are_one_thing() {
     ];
     place.run(submit);
     place.run(["worker", "--until-empty"]);
-    check(place.run(["approvals", "list"]), str![]);
+    check(
+        place.run(["approvals", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+id        status   tenant  asked    what                              rule
+[JOB]  pending  -       [AGO]  behaviours answer (job [..])  approval rule 1 (writers)
+--- stderr
+
+"#]],
+    );
     let jobs = json(&place, ["jobs", "list", "--json"]);
     let job = jobs[0]["id"].as_str().expect("it has one").to_owned();
     assert_eq!(jobs[0]["cause"], "approval_needed");
     // By the job's id, too.
     check(
         place.run(["approvals", "approve", &job, "--by", "ann"]),
-        str![],
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] may run, once
+
+"#]],
     );
     place.run(["worker", "--until-empty"]);
     let jobs = json(&place, ["jobs", "list", "--json"]);

@@ -18,24 +18,76 @@ const ECHO: [&str; 5] = [
 #[test]
 fn each_run_is_written_down_and_an_edit_is_named() {
     let place = Place::with_behaviours();
-    check(place.run(["audit", "verify"]), str![]);
+    check(
+        place.run(["audit", "verify"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ 0 entries in 0 chains, as they were written
+
+"#]],
+    );
     place.run(ECHO);
-    place.run(["run", "behaviours.wasm", "trap"]);
+    place.run(["run", "behaviours.wasm", "panic"]);
     place.run(["run", "behaviours.wasm", "environment", "--env", "NO=PE=x"]);
-    check(place.run(["audit", "show", "--kind", "execution"]), str![]);
-    check(place.run(["audit", "verify"]), str![]);
+    check(
+        place.run(["audit", "show", "--kind", "execution"]),
+        str![[r#"
+exit: 0
+--- stdout
+time                  tenant  kind       what
+[TIME]  -       execution  behaviours · echo · success
+[TIME]  -       execution  behaviours · panic · failed · trap
+[TIME]  -       execution  behaviours · environment · success
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["audit", "verify"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ 6 entries in 1 chain, as they were written
+
+"#]],
+    );
     let file = "home/audit/0001-000001.jsonl";
     let text = place.read(file);
     assert!(!text.contains("very-secret"), "{text}");
     // Somebody was never there.
-    fs::write(place.path(file), text.replacen("\"trap\"", "\"echo\"", 1))
+    fs::write(place.path(file), text.replacen("\"panic\"", "\"echo\"", 1))
         .expect("it can be written");
-    check(place.run(["audit", "verify"]), str![]);
+    check(
+        place.run(["audit", "verify"]),
+        str![[r#"
+exit: 7
+--- stdout
+changed: 0001-000001.jsonl, line 4: entry 4 was changed, or the one before it was
+--- stderr
+✗ 6 entries in 1 chain, and 1 finding that cannot be explained by a crash
+hint: keep a copy of the folder before anything else is done with it
+
+"#]],
+    );
     fs::write(place.path(file), &text).expect("it can be written");
     let lines: Vec<&str> = text.lines().collect();
     fs::write(place.path(file), lines[..lines.len() - 1].join("\n") + "\n")
         .expect("it can be written");
-    check(place.run(["audit", "verify"]), str![]);
+    check(
+        place.run(["audit", "verify"]),
+        str![[r#"
+exit: 7
+--- stdout
+cut: 0001-000001.jsonl, line 5: entry 6, the last, is missing behind this line
+--- stderr
+✗ 6 entries in 1 chain, and 1 finding that cannot be explained by a crash
+hint: keep a copy of the folder before anything else is done with it
+
+"#]],
+    );
     let json = place.output(["audit", "verify", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
     assert_eq!(json["sound"], false);
@@ -45,16 +97,22 @@ fn each_run_is_written_down_and_an_edit_is_named() {
 
 #[test]
 fn what_is_granted_for_good_is_written_down_without_values() {
-    let place = Place::with_text_stats();
-    place.run([
-        "policy",
-        "grant",
-        "text-stats",
-        "--config",
-        "min_length=12345",
-    ]);
-    place.run(["policy", "revoke", "text-stats", "--all"]);
-    check(place.run(["audit", "show", "--kind", "grant"]), str![]);
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.run(["policy", "grant", "csv-query", "--config", "max_rows=12345"]);
+    place.run(["policy", "revoke", "csv-query", "--all"]);
+    check(
+        place.run(["audit", "show", "--kind", "grant"]),
+        str![[r#"
+exit: 0
+--- stdout
+time                  tenant  kind   what
+[TIME]  -       grant  csv-query · grant · config max_rows
+[TIME]  -       grant  csv-query · revoke · everything
+--- stderr
+
+"#]],
+    );
     assert!(!place.read("home/audit/0001-000001.jsonl").contains("12345"));
 }
 
@@ -73,7 +131,18 @@ fn entries_are_found_by_what_they_say() {
     assert_eq!(count(&["--until", "1h"]), 0);
     assert_eq!(count(&["--skill", "behaviours"]), 1);
     assert_eq!(count(&["--tenant", "acme"]), 0);
-    check(place.run(["audit", "show", "--kind", "nothing"]), str![]);
+    check(
+        place.run(["audit", "show", "--kind", "nothing"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'nothing' for '--kind <KIND>': there is no kind `nothing`; there are execution, approval_asked, approval_decided, grant, secret, breaker, opened, resumed
+
+For more information, try '--help'.
+
+"#]],
+    );
 }
 
 #[test]
@@ -83,11 +152,42 @@ fn an_audit_that_is_required_and_cannot_be_written_rejects() {
     assert!(place.run(ECHO).starts_with("exit: 0"));
     fs::remove_dir_all(place.path("home/audit")).expect("it is there");
     place.write("home/audit", "no folder");
-    check(place.run(ECHO), str![]);
-    check(place.run(["policy", "revoke", "nobody", "--all"]), str![]);
+    check(
+        place.run(ECHO),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: cannot make `[PLACE]/home/audit`: File exists (os error 17)
+hint: the policy requires an audit: see that its folder can be written
+✗ skill · echo · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "nobody", "--all"]),
+        str![[r#"
+exit: 70
+--- stdout
+--- stderr
+error: the audit: cannot make `[PLACE]/home/audit`: File exists (os error 17)
+
+"#]],
+    );
     // Where it is not required, that is said, and it runs.
     place.write("home/policy.toml", "");
-    check(place.run(ECHO), str![]);
+    check(
+        place.run(ECHO),
+        str![[r#"
+exit: 0
+--- stdout
+{"text":"very-secret"}
+--- stderr
+warning: no audit is kept: cannot make `[PLACE]/home/audit`: File exists (os error 17)
+✓ behaviours 1.2.3 · echo · [COST]
+
+"#]],
+    );
     place.write("home/policy.toml", "[audit]\nenabled = false\n");
     assert!(!place.run(ECHO).contains("audit"));
 }

@@ -81,6 +81,9 @@ exit: 0
   ✓ http_fields_bytes    a head with a long field      http_fields_bytes  0
   ✓ socket_sent_bytes    sending byte by byte          socket_sent_bytes  0
   ✓ socket_read_bytes    receiving byte by byte        socket_read_bytes  0
+  ✓ storage_keys         keeping one key more          storage_keys     0
+  ✓ storage_bytes        keeping a byte too many       storage_bytes    0
+  ✓ storage_value_bytes  a value a byte too long       storage_value_bytes  0
   ✓ stack_bytes          recursion without end         stack            0
 
     grant                tried                         stopped by
@@ -106,6 +109,12 @@ exit: 0
   ✓ http                 a request for another path    refused
   ✓ http                 granted and not declared      rejected
   ✓ address              a name for this machine       refused
+  ✓ secret               a host it is not bound to     sent without
+  ✓ secret               answering with its value      taken out
+  ✓ secret               granted and not declared      rejected
+  ✓ storage              with nothing granted          access-denied
+  ✓ storage              what another one keeps        nothing is there
+  ✓ storage              granted and not declared      rejected
   ✓ scratch              what another run left         no-entry
   ✓ scratch              granted and not declared      rejected
   ✓ clock                time off a still clock        it stands still

@@ -36,6 +36,7 @@ Commands:
   list         List the installed skills, the highest version of each first
   remove       Remove an installed skill
   policy       Show and change what skills are granted for good
+  secrets      Keep values that skills use without holding them
   approvals    See what waits for an approval, and answer
   audit        Show what was executed, approved and granted, and verify that the record is whole
   jobs         Submit jobs, and see what becomes of them
@@ -214,6 +215,16 @@ Grants:
       --config <KEY=VALUE>
           Give a configuration key a value
 
+      --secret <NAME=HEADER[:PREFIX]@URL>
+          Let the host put a secret into a header of the skill's requests; the skill never sees it
+          
+          Such as github=authorization:Bearer@https://api.github.com: the secret's name, the header,
+          what stands before the value in it, and the requests, as for --http, which has to grant
+          them. Plain HTTP only where the scheme says so. See `skillhost secrets --help`.
+
+      --storage
+          Let the skill keep keys and values from one run to the next
+
       --clock <TIME>
           `system`, or the time at which the skill's clocks stand still, such as
           [TIME]
@@ -233,6 +244,11 @@ Grants:
           - none:     Nobody's but those of `--certificate`
           
           [default: bundled]
+
+      --secret-from <NAME=env:VAR|file:PATH>
+          Take a secret from a variable of this environment, or from a file of mode 0600
+          
+          Without it, from where the policy says, else from those kept with `skillhost secrets set`.
 
       --no-policy
           Leave the policy out: grant nothing but what is named here
@@ -622,6 +638,11 @@ Grants:
           - none:     Nobody's but those of `--certificate`
           
           [default: bundled]
+
+      --secret-from <NAME=env:VAR|file:PATH>
+          Take a secret from a variable of this environment, or from a file of mode 0600
+          
+          Without it, from where the policy says, else from those kept with `skillhost secrets set`.
 
       --no-policy
           Leave the policy out: grant nothing but what jobs name

@@ -759,7 +759,7 @@ exit: 0
 exit: 2
 --- stdout
 --- stderr
-error: line 1: not a dead letter: missing field `job` at line 1 column 2
+error: line 1: not a dead letter, at column 2: missing field `job`
 
 "#]],
     );

@@ -269,7 +269,7 @@ exit: 0
 {}
 --- stderr
 warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies
-✓ behaviours 1.2.3 · echo · [COST]
+✓ behaviours 1.2.3 · echo · [COST] · memory_bytes clamped
 
 "#]],
     );
@@ -331,7 +331,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, connections, created_files, fuel, handles, host_bytes, http_fields_bytes, http_request_bytes, http_response_bytes, input_bytes, instances, log_bytes, memory_bytes, open_files, output_bytes, progress_bytes, socket_read_bytes, socket_sent_bytes, stack_bytes, stderr_bytes, stdout_bytes, table_elements, wall_time_ms, write_bytes
+error: invalid value 'speed=3' for '--limit <NAME=VALUE>': there is no limit `speed`; the names are: attachment_bytes, connections, created_files, fuel, handles, host_bytes, http_fields_bytes, http_request_bytes, http_response_bytes, input_bytes, instances, log_bytes, memory_bytes, open_files, output_bytes, progress_bytes, socket_read_bytes, socket_sent_bytes, stack_bytes, stderr_bytes, stdout_bytes, storage_bytes, storage_keys, storage_value_bytes, table_elements, wall_time_ms, write_bytes
 
 For more information, try '--help'.
 

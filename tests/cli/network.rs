@@ -150,6 +150,9 @@ Limits
   stack_bytes          512 KiB
   stderr_bytes         64 KiB
   stdout_bytes         64 KiB
+  storage_bytes        16 MiB
+  storage_keys         10,000
+  storage_value_bytes  1 MiB
   table_elements       100,000
   wall_time_ms         30 s
   write_bytes          64 MiB

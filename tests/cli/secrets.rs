@@ -245,7 +245,7 @@ exit: 3
 --- stderr
 error: not admitted: secret `token`: no secret of this name is kept
 hint: keep its value with `skillhost secrets set token`, or say where it comes from with `--secret-from token=env:VARIABLE`
-✗ fetch-page 0.1.0 · fetch · rejected · [COST]
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "#]],
     );
@@ -260,6 +260,12 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
         ]),
         str![[r#"
 exit: 3
+--- stdout
+--- stderr
+error: not admitted: secret `token=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no secret
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
+
 "#]],
     );
     let said = place.run([

@@ -62,7 +62,7 @@ exit: 0
     );
     let said = place.run(["run", "notes", "find", "--storage", "--dry-run"]);
     assert!(said.contains("kept for the next time"), "{said}");
-    let said = place.run(["policy", "grant", "notes", "--storage", "--yes"]);
+    let said = place.run(["policy", "grant", "notes", "--storage"]);
     assert!(said.starts_with("exit: 0"), "{said}");
     let said = place.run(["run", "notes", "find"]);
     assert!(said.contains("Anna prefers mornings"), "{said}");

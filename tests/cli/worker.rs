@@ -136,12 +136,16 @@ fn a_worker_that_is_told_to_stop_gives_back_what_runs() {
 #[test]
 fn what_a_killed_worker_had_is_done_by_another() {
     let place = Place::with_behaviours();
-    let line = r#"{"skill": "behaviours.wasm", "tool": "sleep", "input": {"ms": 100}}"#;
-    let ids = submitted(&place, &format!("{line}\n").repeat(12));
+    let line = |ms: u32| {
+        format!(r#"{{"skill": "behaviours.wasm", "tool": "sleep", "input": {{"ms": {ms}}}}}"#)
+            + "\n"
+    };
+    // The first one takes so long that it is running whenever the worker is killed.
+    let ids = submitted(&place, &(line(2_000) + &line(10).repeat(11)));
     assert_eq!(ids.len(), 12);
     let worker = ["worker", "--concurrency", "2", "--lease", "1s"];
     let mut killed = start(&place, worker);
-    // It has begun, and has others running.
+    // It has begun, and has another running.
     let _reader = wait_for_lines(&mut killed, 2);
     send(&killed, Signal::KILL);
     killed.wait().expect("it ends");

@@ -278,11 +278,11 @@ async fn the_earlier_draft_works_on_the_same_data() {
             (export "open" (func (param "identifier" string)
                 (result (result (own $bucket) (error $error)))))))
         (alias export $store "bucket" (type $bucket))
-        (alias export $store "error" (type $error))
+        (alias export $store "error" (type $store-error))
         (import "wasi:keyvalue/atomics@0.2.0-draft" (instance $atomics
             (alias outer $skill $bucket (type $b))
             (export "bucket" (type $bucket (eq $b)))
-            (alias outer $skill $error (type $e))
+            (alias outer $skill $store-error (type $e))
             (export "error" (type $error (eq $e)))
             (export "increment" (func (param "bucket" (borrow $bucket)) (param "key" string)
                 (param "delta" u64) (result (result u64 (error $error)))))))

@@ -320,7 +320,12 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
     let id = filled(&path).await;
     let database = rusqlite::Connection::open(&path).expect("it can be opened");
     database
-        .execute_batch("DROP TABLE approvals; PRAGMA user_version = 1;")
+        .execute_batch(
+            "DROP TABLE notes; DROP TABLE approvals;
+             DROP INDEX lanes_waiting; ALTER TABLE lanes DROP COLUMN low;
+             CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting = 1;
+             PRAGMA user_version = 1;",
+        )
         .expect("it can be written");
     drop(database);
     let queue = Queue::open(&path).expect("it can be brought up to date");
@@ -332,5 +337,5 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
     let version: i64 = database
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("it can be read");
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use skillhost::execution::Rejection;
 use skillhost::policy::MemoryApprovals;
 use skillhost::queue::{Due, NewJob};
 use skillhost::skill::{Package, Packages, SkillRef};
-use skillhost::{Execute, ExecutionRequest, Failure, Skill};
+use skillhost::{Cause, Execute, ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
@@ -21,6 +22,7 @@ use crate::cli::guards;
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
 use crate::cli::run::Asked;
+use crate::cli::secrets::SourceArgs;
 
 /// Loads the skills of jobs, and checks jobs against them.
 pub struct Skills<'s> {
@@ -55,7 +57,11 @@ impl<'s> Skills<'s> {
     /// # Errors
     /// Where the host or the policy cannot be used.
     pub fn open(session: &'s Session) -> anyhow::Result<Self> {
-        let host = CommandHost::open(session, Settings::default())?;
+        let settings = Settings {
+            secrets: SourceArgs::default().secrets(session)?,
+            ..Settings::default()
+        };
+        let host = CommandHost::open(session, settings)?;
         host.host.set_policy(session.policy_file()?.read()?);
         let guarded = guards::around(
             Arc::new(host.host.clone()),
@@ -99,7 +105,10 @@ impl<'s> Skills<'s> {
         let (mut request, hints) = asked.request(&skill);
         make_absolute(&mut request)?;
         request.tenant = job.tenant.clone();
-        if let Some(failure) = self.guarded.can_execute(&request).refusal {
+        // Where an approval is needed, the job waits for it.
+        if let Some(failure) = self.guarded.can_execute(&request).refusal
+            && !needs_approval(&failure)
+        {
             return Err(refused(&failure, &hints, &skill, typed).into());
         }
         request.skill = reference;
@@ -229,4 +238,15 @@ fn refused(failure: &Failure, hints: &[String], skill: &Skill, typed: &Path) -> 
         typed.in_hint(&mut hint);
         complaint.hint(hint)
     })
+}
+
+/// Whether only an approval is missing.
+fn needs_approval(failure: &Failure) -> bool {
+    matches!(
+        failure.cause,
+        Cause::Rejected {
+            reason: Rejection::Approval,
+            ..
+        }
+    )
 }

@@ -23,6 +23,7 @@ use super::exit::Exit;
 use super::host::{CommandHost, Interrupts, Settings, installed};
 use super::locate::{self, SKILL_HELP};
 use super::run::TrustArgs;
+use super::secrets::SourceArgs;
 use super::{Session, explain, guards};
 use config::ConfigArgs;
 
@@ -77,6 +78,9 @@ pub struct McpArgs {
     task_after: Duration,
     #[command(flatten)]
     trust: TrustArgs,
+    /// Where secrets come from.
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Leave the policy out: grant nothing
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
@@ -101,6 +105,7 @@ pub fn mcp(args: McpArgs, session: &Session) -> anyhow::Result<Exit> {
     let settings = Settings {
         // `describe` of a new skill is one more, and so are tasks.
         concurrency: Some(args.concurrency.saturating_mul(2) + 1),
+        secrets: args.sources.secrets(session)?,
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?;

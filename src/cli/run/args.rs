@@ -82,9 +82,6 @@ pub struct RunArgs {
     /// Leave the policy out: grant nothing but what is named here
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,
-    /// Where approvals are kept.
-    #[command(flatten)]
-    pub database: DatabaseArgs,
 
     /// Write the attachments of the answer to this folder; no file that is there is overwritten
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
@@ -95,6 +92,10 @@ pub struct RunArgs {
     /// Print the whole result as JSON, also of a failure
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+
+    /// Where approvals are kept.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 }
 
 /// What is asked of a skill: input, limits and grants.

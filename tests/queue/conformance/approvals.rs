@@ -9,7 +9,7 @@ use skillhost::execution::Decision;
 use skillhost::policy::{
     Answer, ApprovalError, ApprovalFilter, ApprovalStatus, Approvals as _, Subject, Wanted,
 };
-use skillhost::queue::{JobStatus, NewJob, Queue};
+use skillhost::queue::{JobStatus, Maintenance, NewJob, Queue};
 use skillhost::{ExecutionRequest, SkillIdentity};
 use uuid::Uuid;
 
@@ -324,7 +324,7 @@ async fn the_approval_of_a_job_and_the_job_are_one(place: Place) {
     );
     // By the job.
     for (number, approved) in [(3, true), (4, false)] {
-        let (job, id, _) = waiting(&place, number).await;
+        let (job, id, execute) = waiting(&place, number).await;
         let other = place.another().await;
         other
             .answer(&[job], approved, "ann")
@@ -337,6 +337,12 @@ async fn the_approval_of_a_job_and_the_job_are_one(place: Place) {
         };
         assert_eq!(kept.status, expected);
         assert_eq!(kept.decided_by.as_deref(), Some("ann"));
+        place.work(place.worker().execute(execute)).await;
+        let ended = match approved {
+            true => JobStatus::Completed,
+            false => JobStatus::Dead,
+        };
+        assert_eq!(place.status(job).await, ended);
     }
 }
 
@@ -358,7 +364,9 @@ async fn an_answer_before_a_job_waits_is_not_lost(place: Place) {
         .await
         .expect("it can be answered");
     place.work(place.worker().execute(execute.clone())).await;
-    // Whichever worker comes next finds that.
+    // Whichever worker looks after the queue next finds that.
+    place.submit(NewJob::maintenance(Maintenance::Rescue)).await;
+    place.work(place.worker().execute(execute.clone())).await;
     place.work(place.worker().execute(execute)).await;
     assert_eq!(place.status(job).await, JobStatus::Completed);
 }

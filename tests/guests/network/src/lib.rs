@@ -251,7 +251,8 @@ fn tell(input: &Value) -> Result<Output, Failure> {
 fn fields_for_ever(function: &str, count: usize) -> ! {
     let fields = Fields::new();
     // The last one cannot be sent, which shows when all the others have been looked at.
-    let mut values = vec![Vec::new(); count];
+    let listed = matches!(function, "from-list" | "set");
+    let mut values = vec![Vec::new(); if listed { count } else { 0 }];
     values.push(b"\n".to_vec());
     let pairs: Vec<(String, Vec<u8>)> = values
         .iter()
