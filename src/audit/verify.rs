@@ -240,7 +240,9 @@ impl Reading<'_> {
             };
             self.segment(&file, segment, last)?;
         }
-        if self.lines.is_none() && self.findings.is_empty() && self.at != head.at {
+        // A line that was torn by a crash is no reason not to look.
+        let damaged = self.findings.iter().any(|found| found.kind.is_damage());
+        if self.lines.is_none() && !damaged && self.at != head.at {
             let missing = head.at.entries.saturating_sub(self.at.entries);
             self.find(
                 FindingKind::Cut,

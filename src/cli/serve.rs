@@ -92,6 +92,14 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000)
     )]
     rate: u32,
+    /// How many wrong tokens a minute one address may try before it must wait
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "30",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
+    wrong_tokens: u32,
     /// How long requests and jobs may go on once it was told to stop
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
     grace: Duration,
@@ -223,6 +231,7 @@ fn service(
     settings.burst = settings
         .rate
         .saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    settings.guesses = NonZeroU32::new(args.wrong_tokens).unwrap_or(settings.guesses);
     settings.hosts = args.host.iter().cloned().collect::<BTreeSet<_>>();
     settings.origins = args.origin.iter().cloned().collect::<BTreeSet<_>>();
     let host = skills.host().clone();

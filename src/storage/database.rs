@@ -6,6 +6,7 @@
 //! waited for at each change, so the last of them may be lost in a power cut, which leaves the file
 //! whole.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -105,7 +106,7 @@ impl Storage {
 
     /// Opens the file for writing, and brings it up to date.
     fn open(&self) -> Result<Connection> {
-        let made = || -> std::io::Result<()> {
+        let made = || -> std::io::Result<File> {
             use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
             if let Some(folder) = self.path.parent().filter(|it| !it.as_os_str().is_empty()) {
                 std::fs::DirBuilder::new()
@@ -119,12 +120,23 @@ impl Storage {
                 .create_new(true)
                 .mode(0o600)
                 .open(&self.path);
-            match made {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-                _ => Ok(()),
+            if let Err(error) = made
+                && error.kind() != std::io::ErrorKind::AlreadyExists
+            {
+                return Err(error);
             }
+            // One process at a time: the change to a write-ahead log waits for nobody. Not the file
+            // itself, as closing it would give up what SQLite has locked of it.
+            let turn = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(self.path.with_extension("lock"))?;
+            turn.lock()?;
+            Ok(turn)
         };
-        made().map_err(|error| broken(&self.path, &error))?;
+        let _turn = made().map_err(|error| broken(&self.path, &error))?;
         let mut connection = self.connect()?;
         migrate(&mut connection).map_err(|error| broken(&self.path, &error))?;
         Ok(connection)

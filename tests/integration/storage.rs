@@ -264,7 +264,7 @@ async fn the_earlier_draft_works_on_the_same_data() {
     place.done(json!([["set", "", "n", "41"]])).await;
     let text = r#"
         (core module $heap
-            (memory (export "memory") 1)
+            (memory (export "memory") 4)
             (global $at (mut i32) (i32.const 1024))
             (func (export "realloc") (param i32 i32 i32 i32) (result i32)
                 (global.get $at) (global.set $at (i32.add (global.get $at) (local.get 3)))))
@@ -294,7 +294,7 @@ async fn the_earlier_draft_works_on_the_same_data() {
         with: r#"(with "host" (instance (export "memory" (memory $memory))
             (export "open" (func $open)) (export "increment" (func $increment))))"#
             .into(),
-        imports: r#"(import "host" "memory" (memory 1))
+        imports: r#"(import "host" "memory" (memory 4))
             (import "host" "open" (func $open (param i32 i32 i32)))
             (import "host" "increment" (func $increment (param i32 i32 i32 i64 i32)))"#
             .into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::{NoContext, Timestamp, Uuid};
+use uuid::Uuid;
 
 use super::Subject;
 use super::subject::canonical;
@@ -198,7 +198,7 @@ impl Approval {
             None => expires,
         };
         Approval {
-            id: Uuid::new_v7(Timestamp::now(NoContext)),
+            id: Uuid::now_v7(),
             status: ApprovalStatus::Pending,
             wanted,
             asked_at: now,

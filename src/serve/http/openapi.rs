@@ -257,7 +257,13 @@ fn complete(operation: &mut Value) {
 fn bound(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            let unsigned = fields.get("minimum").is_some_and(Value::is_u64);
             let most = match fields.get("format").and_then(Value::as_str) {
+                // No format stands for 32 bits without a sign.
+                Some("int32") if unsigned => {
+                    fields.remove("format");
+                    Some(json!(u32::MAX))
+                }
                 Some("int32") => Some(json!(i32::MAX)),
                 Some("int64") => Some(json!(i64::MAX)),
                 _ => None,
