@@ -42,17 +42,13 @@ impl Guest for Conformance {
         }
     }
 
-    fn execute(
-        tool: String,
-        _: String,
-        _: Vec<Attachment>,
-        _: Context,
-    ) -> Result<Output, Failure> {
+    fn execute(tool: String, _: String, _: Vec<Attachment>, _: Context) -> Result<Output, Failure> {
         let png = || attachment("pixel.png", "image/png", b"\x89PNG\r\n\x1a\n");
         Ok(match tool.as_str() {
-            "test_audio_content" => {
-                answer("sound", vec![attachment("a.wav", "audio/wav", b"RIFF....WAVE")])
-            }
+            "test_audio_content" => answer(
+                "sound",
+                vec![attachment("a.wav", "audio/wav", b"RIFF....WAVE")],
+            ),
             "test_embedded_resource" => {
                 let text = b"This is an embedded resource content.";
                 answer("a file", vec![attachment("file.txt", "text/plain", text)])
