@@ -143,10 +143,28 @@ async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes
         if read.is_empty() && body_ended(&body) {
             return Ok(data);
         }
-        hold(service, &mut held, read.len() + data.len())?;
+        let so_far = read.len() + data.len();
+        if let Err(problem) = hold(service, &mut held, so_far) {
+            drop(read);
+            pass_over(body, most - so_far).await;
+            return Err(problem);
+        }
         read.extend_from_slice(&data);
     }
     Ok(read.freeze())
+}
+
+/// Reads on without keeping anything, for a client that is still sending does not see an answer before
+/// it is done.
+async fn pass_over(mut body: Body, most: usize) {
+    let mut left = most;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None => return,
+        }
+    }
 }
 
 fn body_ended(body: &Body) -> bool {
