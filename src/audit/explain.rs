@@ -59,14 +59,14 @@ impl<'a> Explaining<'a> {
         // Hashes by number: as they stand there, and as they would have to be.
         let mut known: HashMap<u64, [Option<Hash>; 2]> = HashMap::new();
         known.insert(head.before.entries, [Some(head.before.hash), None]);
-        let mut expected = head.before.entries + 1;
+        let mut expected = head.before.entries.saturating_add(1);
         let mut seen: HashSet<u64> = HashSet::new();
         for &(segment, line, found) in &self.lines.all {
             let at = (segment, line);
             let Some(found) = found else {
                 let message = "was changed: it is no line of the audit".to_owned();
                 findings.push(self.finding(FindingKind::Changed, at, message));
-                expected += 1;
+                expected = expected.saturating_add(1);
                 continue;
             };
             let number = found.number;
@@ -87,7 +87,7 @@ impl<'a> Explaining<'a> {
                 findings.push(self.finding(FindingKind::Changed, at, message));
             }
             known.insert(number, [Some(found.hash), computed.filter(|_| !fits)]);
-            expected = number + 1;
+            expected = number.saturating_add(1);
         }
         let last = self
             .lines
@@ -95,9 +95,14 @@ impl<'a> Explaining<'a> {
             .last()
             .map_or((head.segment, 0), |last| (last.0, last.1));
         let behind = u64::from(!self.live);
-        let missing = (expected..=head.at.entries)
-            .filter(|number| !self.present.contains(number))
+        // Counted rather than gone through: a damaged head may name any number.
+        let wanted = head.at.entries.saturating_sub(expected.saturating_sub(1));
+        let there = self
+            .present
+            .iter()
+            .filter(|number| (expected..=head.at.entries).contains(number))
             .count();
+        let missing = wanted.saturating_sub(there as u64);
         if missing > 0 {
             let message = match missing {
                 1 => format!("entry {expected}, the last, is missing behind this line"),
@@ -106,7 +111,7 @@ impl<'a> Explaining<'a> {
                 ),
             };
             findings.push(self.finding(FindingKind::Cut, last, message));
-        } else if expected > head.at.entries + 1 + behind {
+        } else if expected > head.at.entries.saturating_add(1 + behind) {
             let message = format!(
                 "the head knows {} entries, and this is the end of {}",
                 head.at.entries,

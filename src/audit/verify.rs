@@ -217,6 +217,7 @@ impl Reading<'_> {
     /// Every line must be the next. Ends at the first that is not, unless all are to be gathered.
     fn strictly(&mut self) -> Result<(), AuditError> {
         let head = self.head;
+        let mut missing = 0;
         for segment in head.first..=head.segment {
             let path = self.folder.segment(self.number, segment);
             let last = segment == head.segment;
@@ -231,6 +232,11 @@ impl Reading<'_> {
                         None,
                         "the file is missing".to_owned(),
                     );
+                    missing += 1;
+                    // A damaged head may name any number.
+                    if missing > MAX_FINDINGS {
+                        break;
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -328,7 +334,8 @@ impl Reading<'_> {
             }
             match found {
                 Some(found)
-                    if found.number == self.at.entries + 1 && found.follows(&self.at.hash) =>
+                    if found.number == self.at.entries.saturating_add(1)
+                        && found.follows(&self.at.hash) =>
                 {
                     // One line may be ahead of the head, where its process died in between.
                     if !behind {
