@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::idempotency::IdempotencyKey;
+use super::objects::Objects;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::trace::TraceParent;
@@ -76,7 +77,10 @@ impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
 
 /// Parses a body, saying where it does not fit.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let parsed = T::deserialize(Objects(&mut reader));
+    let parsed = parsed.and_then(|value| reader.end().map(|()| value));
+    parsed.map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => ProblemKind::InvalidBody,
             _ => ProblemKind::InvalidRequest,

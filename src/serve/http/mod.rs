@@ -11,6 +11,7 @@ mod idempotency;
 mod jobs;
 mod listen;
 mod metrics;
+mod objects;
 mod openapi;
 mod patient;
 mod problem;
