@@ -4,7 +4,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::line::Line;
-use crate::execution::{Cause, ExecutionRequest, ExecutionResult, Failure, SkillIdentity, Status};
+use crate::execution::{
+    Cause, ExecutionRequest, ExecutionResult, Failure, Fault, SkillIdentity, Status,
+};
 use crate::limits::Limits;
 use crate::usage::ResourceUsage;
 
@@ -12,6 +14,9 @@ use crate::usage::ResourceUsage;
 const MAX_TEXT: usize = 256;
 /// The most denials that an entry names.
 const MAX_DENIALS: usize = 20;
+/// The most grants that an entry names, and the longest of them, in bytes.
+const MAX_GRANTS: usize = 200;
+const MAX_GRANT: usize = 512;
 
 /// One entry.
 ///
@@ -80,6 +85,17 @@ pub enum What<'a> {
     },
     /// A request ended because nobody waited for it any more.
     Dropped {
+        /// The input, as of an execution.
+        input: Hashed,
+        /// The skill, where it is known.
+        skill: Option<&'a SkillIdentity>,
+        /// The tool, where it is known.
+        tool: Option<&'a str>,
+        /// What it had cost by then.
+        usage: &'a ResourceUsage,
+    },
+    /// A request ended because the host itself is broken.
+    Broken {
         /// The input, as of an execution.
         input: Hashed,
         /// The skill, where it is known.
@@ -167,7 +183,7 @@ impl What<'_> {
     /// The name of the kind, as in the line.
     pub fn kind(&self) -> &'static str {
         match self {
-            What::Execution { .. } | What::Dropped { .. } => "execution",
+            What::Execution { .. } | What::Dropped { .. } | What::Broken { .. } => "execution",
             What::ApprovalAsked(_) => "approval_asked",
             What::ApprovalDecided(_) => "approval_decided",
             What::Grant(_) => "grant",
@@ -198,7 +214,8 @@ impl Entry<'_> {
                 result,
             } => {
                 skill(line, result.skill.as_deref());
-                line.optional("tool", result.tool.as_ref());
+                // What a caller asked for, where there is no such tool.
+                line.text("tool", result.tool.as_deref(), MAX_TEXT);
                 line.hashed("input", input);
                 if let Some(output) = output {
                     line.hashed("output", output);
@@ -217,18 +234,32 @@ impl Entry<'_> {
                 usage: used,
             } => {
                 skill(line, *identity);
-                line.optional("tool", tool.as_ref());
+                line.text("tool", *tool, MAX_TEXT);
                 line.hashed("input", input);
                 line.field("outcome", Status::Cancelled.as_str());
                 line.field("dropped", &true);
                 usage(line, used);
             }
+            What::Broken {
+                input,
+                skill: identity,
+                tool,
+                usage: used,
+            } => {
+                skill(line, *identity);
+                line.text("tool", *tool, MAX_TEXT);
+                line.hashed("input", input);
+                line.field("outcome", Status::Failed.as_str());
+                line.field("fault", &Fault::Host);
+                line.field("cause", kind(&Cause::HostError));
+                usage(line, used);
+            }
             What::ApprovalAsked(asked) => {
                 line.field("approval", &asked.approval);
                 skill(line, Some(asked.skill));
-                line.field("tool", asked.tool);
+                line.text("tool", Some(asked.tool), MAX_TEXT);
                 line.field("subject", asked.subject);
-                line.field("rule", asked.rule);
+                line.text("rule", Some(asked.rule), MAX_TEXT);
             }
             What::ApprovalDecided(decided) => {
                 line.field("approval", &decided.approval);
@@ -240,7 +271,15 @@ impl Entry<'_> {
                 line.field("action", change.action);
                 line.text("skill_name", Some(change.skill), MAX_TEXT);
                 line.optional("digest", change.digest.as_ref());
-                line.field("grants", change.grants);
+                let grants: Vec<_> = change
+                    .grants
+                    .iter()
+                    .take(MAX_GRANTS)
+                    .map(|grant| super::line::cut(grant, MAX_GRANT))
+                    .collect();
+                line.field("grants", &grants);
+                let more = change.grants.len() - grants.len();
+                line.optional("more_grants", (more > 0).then_some(&more));
                 line.text("by", change.by, MAX_TEXT);
             }
             What::Secret(secret) => {
@@ -281,7 +320,7 @@ fn failed(line: &mut Line, failure: &Failure) {
         }
         cause => line.field("cause", kind(cause)),
     }
-    line.optional("rule", failure.rule.as_ref());
+    line.text("rule", failure.rule.as_deref(), MAX_TEXT);
     line.optional("approval", failure.approval.as_ref());
     if !failure.denials.is_empty() {
         let denials: Vec<Denied<'_>> = failure

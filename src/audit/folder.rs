@@ -44,6 +44,12 @@ pub enum AuditError {
     /// As many processes keep an audit in this folder as may.
     #[error("`{0}` has {MAX_CHAINS} chains, all in use or damaged")]
     Full(PathBuf),
+    /// The entry is longer than any that is read back: 1 MiB.
+    #[error("an entry of {bytes} bytes is too long")]
+    TooLong {
+        /// Its length, without number and hash.
+        bytes: usize,
+    },
     /// It is kept elsewhere, and could not be.
     #[error("{0}")]
     Elsewhere(String),
@@ -150,6 +156,10 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(failed("read", &path))?,
         };
+        // Whoever made it died before the first chain was begun.
+        if text.is_empty() {
+            return Ok(Some(0));
+        }
         let count = std::str::from_utf8(&text)
             .ok()
             .and_then(|text| text.strip_prefix(MARK)?.strip_suffix('\n')?.parse().ok());

@@ -128,14 +128,16 @@ impl Execute for Audited {
                 skill: request.skill.clone(),
                 tool: request.tool.clone(),
                 told: false,
+                broken: false,
             };
             let ended = self.inner.execute(request, control).await;
-            pending.told = true;
             let mut result = match ended {
-                Ok(result) => result,
+                Ok(result) => {
+                    pending.told = true;
+                    result
+                }
                 Err(error) => {
-                    // Nothing is known of it but that it was asked for.
-                    pending.told = false;
+                    pending.broken = true;
                     return Err(error);
                 }
             };
@@ -218,10 +220,12 @@ impl Observer for Watch {
         }
         // Whoever gets another result has it from there.
         if let Event::Finished {
-            status: Status::Cancelled,
+            status,
+            failure,
             usage,
-            ..
         } = event
+            && (*status == Status::Cancelled
+                || failure.is_some_and(|failure| failure.cause == Cause::HostError))
         {
             *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = (*usage).clone();
         }
@@ -241,6 +245,8 @@ struct Pending<'a> {
     who: Owned,
     watch: Arc<Watch>,
     told: bool,
+    /// Whether it ended because the host is broken.
+    broken: bool,
 }
 
 impl Drop for Pending<'_> {
@@ -256,14 +262,26 @@ impl Drop for Pending<'_> {
             .usage
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let (input, usage) = (self.input, &*usage);
+        let skill = resolution.as_ref().map(|found| &*found.skill);
+        let tool = resolution.as_ref().map(|found| found.tool().name.as_str());
+        let what = match self.broken {
+            true => What::Broken {
+                input,
+                skill,
+                tool,
+                usage,
+            },
+            false => What::Dropped {
+                input,
+                skill,
+                tool,
+                usage,
+            },
+        };
         let entry = Entry {
             who: self.who.who(),
-            what: What::Dropped {
-                input: self.input,
-                skill: resolution.as_ref().map(|found| &*found.skill),
-                tool: resolution.as_ref().map(|found| found.tool().name.as_str()),
-                usage: &usage,
-            },
+            what,
         };
         if let Err(error) = self.sink.record(&entry) {
             tracing::error!(%error, "a request that was dropped is not in the audit");

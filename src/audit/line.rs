@@ -1,13 +1,16 @@
 //! Writing one line: field by field, to a buffer that is used again.
 
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 
 use chrono::{DateTime, Timelike as _, Utc};
 use serde::Serialize;
 
 use super::entry::{Hashed, changed};
 use crate::limits::Limits;
+
+/// The longest line, in bytes, with its newline.
+pub(super) const MAX_LINE: u64 = 1 << 20;
 
 /// A JSON object that is being written.
 #[derive(Default)]
@@ -143,4 +146,31 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+/// Reads to the end of a line. Of one that is longer than any of ours, the rest is passed over.
+pub(super) fn next_line(
+    reader: &mut impl std::io::BufRead,
+    line: &mut Vec<u8>,
+) -> std::io::Result<u64> {
+    let mut read = reader.take(MAX_LINE).read_until(b'\n', line)? as u64;
+    if read < MAX_LINE || line.last() == Some(&b'\n') {
+        return Ok(read);
+    }
+    line.clear();
+    // So that it is no line of ours, and yet has an end if it had one.
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(read);
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |at| at + 1);
+        reader.consume(used);
+        read += used as u64;
+        if end.is_some() {
+            line.push(b'\n');
+            return Ok(read);
+        }
+    }
 }

@@ -15,12 +15,14 @@ use uuid::Uuid;
 use super::chain::{Found, Position, digest};
 use super::folder::{AuditError, CHAINS, Folder, MAX_CHAINS, Open, chains_text, failed, read_head};
 use super::head::Head;
-use super::line::{self, Line, hex};
+use super::line::{self, Line, MAX_LINE, hex};
 use super::{AuditSink, Entry};
 use crate::limits::Limits;
 
 /// The longest rest behind the head that is looked at when a chain is taken over.
-const MAX_REST: u64 = 1 << 20;
+const MAX_REST: u64 = MAX_LINE;
+/// The longest body of a line, in bytes: with its number and hash it is one that is read back.
+const MAX_BODY: usize = MAX_LINE as usize - 256;
 
 /// How an audit is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,17 @@ struct Chain {
     text: Vec<u8>,
     /// Whether something stands in the file behind the head that is to be removed.
     torn: bool,
+    /// The line that the file is to begin with, where it is not written yet: `Some(None)`, or what the
+    /// file before ended with that is no line.
+    opening: Option<Option<Torn>>,
+}
+
+/// What a file ends with that is no line: the file's number, and the length and hash of that.
+#[derive(Debug, Clone, Copy)]
+struct Torn {
+    segment: u32,
+    bytes: usize,
+    digest: [u8; 32],
 }
 
 impl std::fmt::Debug for Audit {
@@ -117,11 +130,11 @@ impl Audit {
 
     fn write(&self, body: &[u8], digest: &[u8; 32]) -> Result<(), AuditError> {
         let mut chain = self.lock();
-        let written = chain.append(&self.folder, body, digest);
+        let written = chain.add(&self.folder, self.process, body, digest);
         if written.is_ok() && chain.head.bytes >= self.settings.max_file_bytes {
             // What was written stays written: the next entry tries again.
             if let Err(error) = chain.rotate(&self.folder, self.process, None) {
-                tracing::warn!(%error, "the audit goes on in the same file");
+                tracing::warn!(%error, "the next file of the audit cannot be begun yet");
             } else {
                 chain.forget(&self.folder, self.settings.keep);
             }
@@ -184,7 +197,8 @@ impl Chain {
             let Ok(head_file) = folder.open(&path, Open::Read) else {
                 // It is gone: `verify` says so.
                 if count == MAX_CHAINS {
-                    return Chain::begin(folder, number, process);
+                    let head_file = Chain::headed(folder, number)?;
+                    return Chain::begin(folder, number, head_file, process);
                 }
                 continue;
             };
@@ -206,35 +220,42 @@ impl Chain {
         if number > MAX_CHAINS {
             return Err(AuditError::Full(folder.path().to_owned()));
         }
-        let chain = Chain::begin(folder, number, process)?;
+        // The head, the register, the first line: whoever dies in between leaves a chain without
+        // lines, which is taken over like any other.
+        let head_file = Chain::headed(folder, number)?;
         register
             .write_all_at(chains_text(number).as_bytes(), 0)
             .map_err(failed("write", &register_path))?;
-        Ok(chain)
+        Chain::begin(folder, number, head_file, process)
     }
 
-    /// Begins a chain.
-    fn begin(folder: &Folder, number: u32, process: u32) -> Result<Chain, AuditError> {
+    /// Begins a chain behind its head.
+    fn begin(
+        folder: &Folder,
+        number: u32,
+        head_file: File,
+        process: u32,
+    ) -> Result<Chain, AuditError> {
+        Chain::resume(folder, number, head_file, process)?.ok_or_else(|| AuditError::Unsafe {
+            path: folder.head(number),
+            reason: "is not as it was written".to_owned(),
+        })
+    }
+
+    /// The head of a chain that nobody writes, made where there is none.
+    fn headed(folder: &Folder, number: u32) -> Result<File, AuditError> {
         let path = folder.head(number);
         let head_file = folder.open(&path, Open::Write)?;
         head_file.lock().map_err(failed("lock", &path))?;
-        let head = Head::new(Uuid::now_v7());
-        let mut text = Vec::new();
-        head.write(&mut text);
-        head_file
-            .write_all_at(&text, 0)
-            .map_err(failed("write", &path))?;
-        let file = segment(folder, number, &head)?;
-        let mut chain = Chain {
-            number,
-            head,
-            head_file,
-            file,
-            text,
-            torn: false,
-        };
-        chain.opened(folder, process, None)?;
-        Ok(chain)
+        let length = head_file.metadata().map_err(failed("read", &path))?.len();
+        if length == 0 {
+            let mut text = Vec::new();
+            Head::new(Uuid::now_v7()).write(&mut text);
+            head_file
+                .write_all_at(&text, 0)
+                .map_err(failed("write", &path))?;
+        }
+        Ok(head_file)
     }
 
     /// Goes on with a chain; `None` where it is not as its writer left it.
@@ -295,6 +316,7 @@ impl Chain {
             file,
             text: Vec::new(),
             torn: false,
+            opening: None,
         };
         match torn {
             Some(rest) => chain.rotate(folder, process, Some(&rest))?,
@@ -303,12 +325,30 @@ impl Chain {
         Ok(Some(chain))
     }
 
+    /// Adds an entry, behind the line that its file begins with.
+    fn add(
+        &mut self,
+        folder: &Folder,
+        process: u32,
+        body: &[u8],
+        digest: &[u8; 32],
+    ) -> Result<(), AuditError> {
+        if body.len() > MAX_BODY {
+            return Err(AuditError::TooLong { bytes: body.len() });
+        }
+        if let Some(torn) = self.opening {
+            self.opened(folder, process, torn)?;
+            self.opening = None;
+        }
+        self.append(folder, body, digest)
+    }
+
     /// Says who writes from here on.
     fn opened(
         &mut self,
         folder: &Folder,
         process: u32,
-        torn: Option<(u32, &[u8])>,
+        torn: Option<Torn>,
     ) -> Result<(), AuditError> {
         let mut line = Line::default();
         line.begin(Utc::now());
@@ -317,11 +357,11 @@ impl Chain {
         line.field("chain", &self.head.chain);
         line.field("version", env!("CARGO_PKG_VERSION"));
         line.field("limits", &Limits::default());
-        if let Some((segment, rest)) = torn {
-            let sha256 = String::from_utf8_lossy(&hex(&digest(rest))).into_owned();
+        if let Some(torn) = torn {
+            let sha256 = String::from_utf8_lossy(&hex(&torn.digest)).into_owned();
             line.field(
                 "torn",
-                &json!({"segment": segment, "bytes": rest.len(), "sha256": sha256}),
+                &json!({"segment": torn.segment, "bytes": torn.bytes, "sha256": sha256}),
             );
         }
         self.append(folder, line.bytes(), &digest(line.bytes()))
@@ -389,8 +429,16 @@ impl Chain {
             return Err(error);
         }
         self.file = file;
-        let torn = torn.map(|rest| (before.segment, rest));
-        self.opened(folder, process, torn)
+        let torn = torn.map(|rest| Torn {
+            segment: before.segment,
+            bytes: rest.len(),
+            digest: digest(rest),
+        });
+        // Should it fail, the next entry writes it first.
+        self.opening = Some(torn);
+        self.opened(folder, process, torn)?;
+        self.opening = None;
+        Ok(())
     }
 
     /// Removes files whose last entry is old, the first first.

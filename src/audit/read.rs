@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::BufReader;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -11,9 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::folder::{AuditError, Folder, Open, failed, parse_segment};
-
-/// The longest line that is read, in bytes.
-const MAX_LINE: u64 = 1 << 20;
+use super::line::next_line;
 
 /// Which entries are wanted. All that are named must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -141,10 +139,7 @@ pub fn read(folder: impl AsRef<Path>, filter: &Filter) -> Result<Vec<Record>, Au
         let (mut bytes, mut number) = (Vec::new(), 0);
         loop {
             bytes.clear();
-            let read = (&mut reader)
-                .take(MAX_LINE)
-                .read_until(b'\n', &mut bytes)
-                .map_err(failed("read", &path))?;
+            let read = next_line(&mut reader, &mut bytes).map_err(failed("read", &path))?;
             if read == 0 {
                 break;
             }
@@ -189,9 +184,17 @@ impl Filter {
             && is("outcome", &self.outcome)
             && self.skill.as_ref().is_none_or(|wanted| {
                 let skill = &entry["skill"];
-                [&skill["name"], &skill["digest"], &entry["skill_name"]]
-                    .iter()
-                    .any(|name| name.as_str() == Some(wanted))
+                // A change of a grant or of a breaker names it in its own way.
+                let names = [
+                    &skill["name"],
+                    &skill["digest"],
+                    &entry["skill_name"],
+                    &entry["digest"],
+                ];
+                let of = entry["of"]
+                    .as_str()
+                    .and_then(|of| of.strip_prefix("skill "));
+                names.iter().any(|name| name.as_str() == Some(wanted)) || of == Some(wanted)
             })
             && (self.kinds.is_empty()
                 || self

@@ -12,8 +12,8 @@ use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
 use crate::limits::{Limits, MIB};
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{
-    Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Loader,
-    OnCompile, Runner, ScratchRoot,
+    Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Isolation,
+    Loader, OnCompile, Runner, ScratchRoot,
 };
 use crate::secret::Secrets;
 #[cfg(feature = "storage")]
@@ -246,6 +246,7 @@ impl HostBuilder {
         let engines = Engines::new(EngineSettings {
             concurrency: self.concurrency,
             stack_bytes,
+            compiles: matches!(self.compile.isolation, Isolation::InProcess),
         })?;
         let cache = match &self.cache {
             Some(folder) => Some(Arc::new(Cache::open(

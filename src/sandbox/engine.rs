@@ -16,7 +16,14 @@ pub(crate) struct EngineSettings {
     pub concurrency: u32,
     /// Stack of the guest in bytes.
     pub stack_bytes: usize,
+    /// Whether components are compiled in this process. Where a child compiles them, the compiler is
+    /// not even set up here.
+    pub compiles: bool,
 }
+
+/// Goes into what [`Engines::compatibility`] stands for: to be changed with whatever compiled code
+/// depends on that an engine without a compiler does not know of.
+const CODE: u32 = 1;
 
 /// Core instances that a component in the pool may have. A component made by Rust has 3 to 5, one
 /// made by componentize-py about 20.
@@ -71,6 +78,7 @@ impl Engines {
             compatibility: 0,
         };
         let mut hasher = DefaultHasher::new();
+        CODE.hash(&mut hasher);
         engines
             .any()?
             .engine
@@ -96,7 +104,7 @@ impl Engines {
         Ok(self.on_demand.get_or_init(|| tier))
     }
 
-    /// An engine to compile with: compiled code runs on either.
+    /// Either engine: code that was compiled with the one runs on the other.
     pub fn any(&self) -> Result<&Tier, HostError> {
         match &self.pooled {
             Some(tier) => Ok(tier),
@@ -112,7 +120,7 @@ impl Engines {
 
 impl Tier {
     fn new(settings: EngineSettings, pooled: bool) -> Result<Self, HostError> {
-        let mut config = code_config();
+        let mut config = code_config(settings.compiles);
         config.max_wasm_stack(settings.stack_bytes);
         config.async_stack_size(settings.stack_bytes + HOST_STACK);
         if pooled {
@@ -147,8 +155,13 @@ impl Tier {
 
 /// What compiled code depends on. The same for both engines and for the compiling child, so that
 /// code compiled once runs on all of them.
-fn code_config() -> Config {
+fn code_config(compiles: bool) -> Config {
     let mut config = Config::new();
+    if compiles {
+        config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+    } else {
+        config.enable_compiler(false);
+    }
     config
         // Fuel alone stops a guest, whether its fuel or its time is up: it hands control back every
         // so many units, and the clock is read there. Epochs as well would be paid for twice.
@@ -160,14 +173,13 @@ fn code_config() -> Config {
         .wasm_custom_page_sizes(false)
         .memory_reservation(RESERVATION)
         .memory_guard_size(32 << 20)
-        .memory_init_cow(true)
-        .cranelift_opt_level(wasmtime::OptLevel::Speed);
+        .memory_init_cow(true);
     config
 }
 
 /// An engine that only compiles, without reserving a pool.
 pub(super) fn compiler() -> Result<Engine, HostError> {
-    Engine::new(&code_config()).map_err(|error| HostError::Engine(format!("{error:#}")))
+    Engine::new(&code_config(true)).map_err(|error| HostError::Engine(format!("{error:#}")))
 }
 
 /// Whether a pool with so many slots can be reserved in this process.
@@ -176,6 +188,7 @@ pub(crate) fn pool_fits(concurrency: u32) -> bool {
     let settings = EngineSettings {
         concurrency,
         stack_bytes: 512 << 10,
+        compiles: false,
     };
     Tier::new(settings, true).is_ok()
 }
@@ -190,21 +203,55 @@ pub(crate) fn pagemap_scan() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn code_compiled_once_runs_on_both_engines_and_from_the_child() {
-        let hash = |engine: &Engine| {
-            let mut hasher = DefaultHasher::new();
-            engine.precompile_compatibility_hash().hash(&mut hasher);
-            hasher.finish()
-        };
-        let engines = Engines::new(EngineSettings {
+    fn engines(compiles: bool) -> Engines {
+        Engines::new(EngineSettings {
             concurrency: 2,
             stack_bytes: 512 << 10,
+            compiles,
         })
-        .unwrap();
-        let pooled = hash(&engines.pooled().unwrap().engine);
-        assert_eq!(pooled, hash(&engines.on_demand().unwrap().engine));
-        assert_eq!(pooled, hash(&compiler().unwrap()));
-        assert_eq!(pooled, engines.compatibility());
+        .unwrap()
+    }
+
+    #[test]
+    fn code_compiled_once_runs_on_every_engine_with_a_compiler_and_without() {
+        let component = wat::parse_str("(component (core module (memory 1)))").unwrap();
+        let code = compiler()
+            .unwrap()
+            .precompile_component(&component)
+            .unwrap();
+        for compiles in [true, false] {
+            let engines = engines(compiles);
+            for tier in [engines.pooled().unwrap(), engines.on_demand().unwrap()] {
+                // SAFETY: it was made just now, by this version of the engine.
+                let loaded =
+                    unsafe { wasmtime::component::Component::deserialize(&tier.engine, &code) };
+                loaded.unwrap();
+                assert_eq!(
+                    tier.engine.precompile_component(&component).is_ok(),
+                    compiles
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn both_engines_stand_for_the_same_code() {
+        for compiles in [true, false] {
+            let engines = engines(compiles);
+            let hash = |engine: &Engine| {
+                let mut hasher = DefaultHasher::new();
+                CODE.hash(&mut hasher);
+                engine.precompile_compatibility_hash().hash(&mut hasher);
+                hasher.finish()
+            };
+            assert_eq!(
+                hash(&engines.pooled().unwrap().engine),
+                engines.compatibility()
+            );
+            assert_eq!(
+                hash(&engines.on_demand().unwrap().engine),
+                engines.compatibility()
+            );
+        }
     }
 }

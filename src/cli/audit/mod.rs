@@ -4,11 +4,12 @@ mod show;
 mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use skillhost::Policy;
-use skillhost::audit::{Audit, AuditError, AuditSink, Entry};
+use skillhost::audit::{Audit, AuditError, AuditSettings, AuditSink, Entry};
 
 use super::exit::Exit;
 use super::{Session, explain};
@@ -99,8 +100,8 @@ pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc
     }
 }
 
-/// What executions are written down in; `None` where none is kept. One that is required and cannot be
-/// opened rejects them.
+/// What executions are written down in; `None` where none is kept. One that cannot be opened is tried
+/// again later; until then, one that is required rejects them.
 ///
 /// # Errors
 /// Where this user has no home.
@@ -108,27 +109,68 @@ pub fn sink(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<dyn
     if !policy.audit.enabled {
         return Ok(None);
     }
-    match Audit::open(folder(policy, session)?, policy.audit.settings()) {
+    let folder = folder(policy, session)?;
+    match Audit::open(&folder, policy.audit.settings()) {
         Ok(audit) => Ok(Some(Arc::new(audit))),
-        Err(error) if policy.audit.required => Ok(Some(Arc::new(Unopened(error)))),
         Err(error) => {
-            session
-                .console
-                .warn(format_args!("no audit is kept: {error}"));
-            Ok(None)
+            if !policy.audit.required {
+                session
+                    .console
+                    .warn(format_args!("no audit is kept: {error}"));
+            }
+            Ok(Some(Arc::new(Late {
+                folder,
+                settings: policy.audit.settings(),
+                audit: OnceLock::new(),
+                tried: Mutex::new((Instant::now(), error)),
+            })))
         }
     }
 }
 
-/// An audit that is required and cannot be opened.
-struct Unopened(AuditError);
+/// How long to wait before an audit that could not be opened is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
-impl AuditSink for Unopened {
-    fn record(&self, _: &Entry<'_>) -> Result<(), AuditError> {
-        Err(self.0.clone())
+/// An audit that could not be opened yet.
+struct Late {
+    folder: PathBuf,
+    settings: AuditSettings,
+    audit: OnceLock<Audit>,
+    /// When it was last tried, and what was in the way.
+    tried: Mutex<(Instant, AuditError)>,
+}
+
+impl Late {
+    fn get(&self) -> Result<&Audit, AuditError> {
+        if let Some(audit) = self.audit.get() {
+            return Ok(audit);
+        }
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(audit) = self.audit.get() {
+            return Ok(audit);
+        }
+        if tried.0.elapsed() < AGAIN {
+            return Err(tried.1.clone());
+        }
+        match Audit::open(&self.folder, self.settings) {
+            Ok(audit) => {
+                tracing::info!("the audit can be written now");
+                Ok(self.audit.get_or_init(|| audit))
+            }
+            Err(error) => {
+                *tried = (Instant::now(), error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl AuditSink for Late {
+    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        self.get()?.record(entry)
     }
 
     fn ready(&self) -> Result<(), AuditError> {
-        Err(self.0.clone())
+        self.get()?.ready()
     }
 }

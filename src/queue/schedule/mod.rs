@@ -13,11 +13,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 pub use cron::Field;
 pub use due::{Firings, LATE, MAX_MISSED, due};
+
+use zone::Zone;
 
 /// A recurring moment: a cron expression, read in a time zone.
 ///
@@ -76,7 +77,7 @@ pub struct Schedule {
     /// What becomes of firings that were missed.
     pub missed: Missed,
     expression: cron::Expression,
-    zone: Tz,
+    zone: Zone,
 }
 
 /// What becomes of firings that were missed: that nobody took within a minute ([`LATE`]), for no
@@ -204,7 +205,7 @@ impl Schedule {
         let schedule = Schedule {
             missed: Missed::default(),
             expression: cron.parse()?,
-            zone: zone::find(time_zone)?,
+            zone: Zone::find(time_zone)?,
         };
         // Days repeat every 400 years: what does not happen before the year 5000 never does.
         match schedule.next_after(DateTime::UNIX_EPOCH) {
@@ -226,18 +227,18 @@ impl Schedule {
     }
 
     /// The name of the time zone.
-    pub fn time_zone(&self) -> &'static str {
+    pub fn time_zone(&self) -> &str {
         self.zone.name()
     }
 
     /// The first firing after a moment; `None` past the year 4999.
     pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        walk::next_after(&self.expression, self.zone, moment)
+        walk::next_after(&self.expression, &self.zone, moment)
     }
 
     /// The last firing at a moment or before it; `None` before the year 1.
     pub fn last_until(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        walk::last_until(&self.expression, self.zone, moment)
+        walk::last_until(&self.expression, &self.zone, moment)
     }
 }
 
@@ -259,7 +260,7 @@ struct Written {
 }
 
 fn utc() -> String {
-    Tz::UTC.name().to_owned()
+    "UTC".to_owned()
 }
 
 impl TryFrom<Written> for Schedule {

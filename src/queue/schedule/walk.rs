@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
 
 use super::cron::Expression;
+use super::zone::Zone;
 
 /// No clock is further from UTC than this, and no gap is longer.
 const MARGIN: TimeDelta = TimeDelta::hours(50);
@@ -17,12 +17,12 @@ const SPAN: RangeInclusive<i64> = -62_135_424_000..=95_617_411_200;
 /// The first firing after a moment.
 pub(super) fn next_after(
     expression: &Expression,
-    zone: Tz,
+    zone: &Zone,
     moment: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let cron = expression.cron();
     let second = moment.timestamp().max(*SPAN.start());
-    let start = within_span(second)?.with_timezone(&zone);
+    let start = within_span(second)?.with_timezone(zone);
     if !expression.times_of_day() {
         let next = cron.find_next_occurrence(&start, false).ok()?;
         return Some(next.to_utc());
@@ -42,12 +42,12 @@ pub(super) fn next_after(
 /// The last firing at a moment or before it.
 pub(super) fn last_until(
     expression: &Expression,
-    zone: Tz,
+    zone: &Zone,
     moment: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let cron = expression.cron();
     let second = moment.timestamp().min(*SPAN.end());
-    let start = within_span(second)?.with_timezone(&zone);
+    let start = within_span(second)?.with_timezone(zone);
     if !expression.times_of_day() {
         let last = cron.find_previous_occurrence(&start, true).ok()?;
         return Some(last.to_utc());
@@ -77,7 +77,7 @@ fn within_span(second: i64) -> Option<DateTime<Utc>> {
 
 /// The moment that a time on the wall stands for: of two the first; and where clocks skip it, the
 /// first moment after.
-fn stands_for(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
+fn stands_for(zone: &Zone, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => Some(moment.to_utc()),
         LocalResult::None => {
@@ -86,7 +86,7 @@ fn stands_for(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
             // Halved to the second in which the clock goes past that time.
             while after - before > TimeDelta::seconds(1) {
                 let middle = before + TimeDelta::seconds((after - before).num_seconds() / 2);
-                if middle.with_timezone(&zone).naive_local() < wall {
+                if middle.with_timezone(zone).naive_local() < wall {
                     before = middle;
                 } else {
                     after = middle;
@@ -108,11 +108,11 @@ mod tests {
     /// Checks all firings from one moment to another, there and back again.
     fn check(cron: &str, zone: &str, from: &str, until: &str, expected: &[&str]) {
         let expression: Expression = cron.parse().unwrap();
-        let zone: Tz = zone.parse().unwrap();
+        let zone = Zone::find(zone).unwrap();
         let (from, until) = (moment(from), moment(until));
         let mut found = Vec::new();
         let mut at = from;
-        while let Some(next) = next_after(&expression, zone, at).filter(|next| *next <= until) {
+        while let Some(next) = next_after(&expression, &zone, at).filter(|next| *next <= until) {
             found.push(next);
             at = next;
         }
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(found, expected, "{cron}");
         let mut back = Vec::new();
         let mut at = until;
-        while let Some(last) = last_until(&expression, zone, at).filter(|last| *last > from) {
+        while let Some(last) = last_until(&expression, &zone, at).filter(|last| *last > from) {
             back.push(last);
             at = last - TimeDelta::nanoseconds(1);
         }
@@ -191,11 +191,11 @@ mod tests {
         );
         // Asked in the hour that comes again.
         let expression: Expression = "30 2 * * *".parse().unwrap();
-        let berlin = Tz::Europe__Berlin;
+        let berlin = Zone::find("Europe/Berlin").unwrap();
         for at in ["2026-10-25T01:15:00Z", "2026-10-25T01:45:00Z"] {
-            let last = last_until(&expression, berlin, moment(at));
+            let last = last_until(&expression, &berlin, moment(at));
             assert_eq!(last, Some(moment("2026-10-25T00:30:00Z")));
-            let next = next_after(&expression, berlin, moment(at));
+            let next = next_after(&expression, &berlin, moment(at));
             assert_eq!(next, Some(moment("2026-10-26T01:30:00Z")));
         }
     }
@@ -270,14 +270,15 @@ mod tests {
     #[test]
     fn parts_of_a_second_do_not_repeat_or_lose_a_firing() {
         let expression: Expression = "* * * * * *".parse().unwrap();
-        let next = |text| next_after(&expression, Tz::UTC, moment(text)).unwrap();
+        let next =
+            |text| next_after(&expression, &Zone::find("UTC").unwrap(), moment(text)).unwrap();
         assert_eq!(next("2026-01-01T00:00:00Z"), moment("2026-01-01T00:00:01Z"));
         assert_eq!(
             next("2026-01-01T00:00:00.9Z"),
             moment("2026-01-01T00:00:01Z")
         );
         let daily: Expression = "0 0 * * *".parse().unwrap();
-        let next = |text| next_after(&daily, Tz::UTC, moment(text)).unwrap();
+        let next = |text| next_after(&daily, &Zone::find("UTC").unwrap(), moment(text)).unwrap();
         assert_eq!(
             next("2025-12-31T23:59:59.5Z"),
             moment("2026-01-01T00:00:00Z")
@@ -290,18 +291,18 @@ mod tests {
 
     #[test]
     fn the_ends_of_time() {
-        let tokyo = Tz::Asia__Tokyo;
+        let tokyo = Zone::find("Asia/Tokyo").unwrap();
         for cron in ["0 0 * * *", "* * * * * *"] {
             let cron: Expression = cron.parse().unwrap();
             let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
-            assert!(next_after(&cron, tokyo, first).is_some());
-            assert!(last_until(&cron, tokyo, last).is_some());
-            assert_eq!(next_after(&cron, tokyo, last), None);
-            assert_eq!(last_until(&cron, tokyo, first), None);
+            assert!(next_after(&cron, &tokyo, first).is_some());
+            assert!(last_until(&cron, &tokyo, last).is_some());
+            assert_eq!(next_after(&cron, &tokyo, last), None);
+            assert_eq!(last_until(&cron, &tokyo, first), None);
             for edge in [*SPAN.start(), *SPAN.end()] {
                 let edge = DateTime::from_timestamp(edge, 0).unwrap();
-                let _ = next_after(&cron, tokyo, edge);
-                let _ = last_until(&cron, tokyo, edge);
+                let _ = next_after(&cron, &tokyo, edge);
+                let _ = last_until(&cron, &tokyo, edge);
             }
         }
         let edge = |second| DateTime::from_timestamp(second, 0).unwrap();
