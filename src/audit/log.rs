@@ -502,3 +502,51 @@ fn last_line(file: &File) -> Option<Found> {
         .map_or(0, |at| at + 1);
     Found::parse(&rest[start..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{What, Who, verify};
+    use super::*;
+
+    #[test]
+    fn a_file_whose_first_line_could_not_be_written_gets_it_later() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("audit");
+        let audit = Audit::open(&path, AuditSettings::default()).unwrap();
+        {
+            // As a rotation leaves it that came as far as the new file.
+            let mut chain = audit.lock();
+            let next = Head {
+                segment: 2,
+                bytes: 0,
+                ..chain.head
+            };
+            chain.file = segment(&audit.folder, 1, &next).unwrap();
+            chain.head = next;
+            chain.write_head(&audit.folder).unwrap();
+            chain.opening = Some(None);
+        }
+        assert!(verify(&path).unwrap().is_sound());
+        let what = What::Breaker {
+            of: "x",
+            from: "closed",
+            to: "open",
+        };
+        let who = Who::default();
+        audit.record(&Entry { who, what }).unwrap();
+        let verification = verify(&path).unwrap();
+        assert!(verification.is_sound(), "{:?}", verification.findings);
+        assert_eq!(verification.entries(), 3);
+    }
+
+    #[test]
+    fn a_line_that_would_not_be_read_back_is_not_written() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("audit");
+        let audit = Audit::open(&path, AuditSettings::default()).unwrap();
+        let body = vec![b'x'; MAX_BODY + 1];
+        let error = audit.write(&body, &digest(&body)).unwrap_err();
+        assert!(matches!(error, AuditError::TooLong { .. }), "{error}");
+        assert_eq!(verify(&path).unwrap().entries(), 1);
+    }
+}

@@ -174,3 +174,42 @@ impl AuditSink for Late {
         self.get()?.ready()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use skillhost::audit::{What, Who};
+
+    use super::*;
+
+    #[test]
+    fn an_audit_that_could_not_be_opened_is_tried_again() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("audit");
+        std::fs::create_dir(&folder).unwrap();
+        let mode = |mode| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode));
+        mode(0o755).unwrap();
+        let settings = AuditSettings::default();
+        let error = Audit::open(&folder, settings).unwrap_err();
+        let late = Late {
+            folder: folder.clone(),
+            settings,
+            audit: OnceLock::new(),
+            tried: Mutex::new((Instant::now(), error.clone())),
+        };
+        mode(0o700).unwrap();
+        // Not at every request.
+        assert_eq!(late.ready(), Err(error));
+        late.tried.lock().unwrap().0 = Instant::now().checked_sub(AGAIN).unwrap();
+        let what = What::Breaker {
+            of: "x",
+            from: "closed",
+            to: "open",
+        };
+        let who = Who::default();
+        late.record(&Entry { who, what }).unwrap();
+        assert_eq!(late.ready(), Ok(()));
+        assert_eq!(skillhost::audit::verify(&folder).unwrap().entries(), 2);
+    }
+}

@@ -6,19 +6,17 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use skillhost::audit::{
-    Audit, AuditError, AuditSettings, AuditSink, Audited, Entry, Filter, FindingKind, Kind,
+    Audit, AuditError, AuditSettings, AuditSink, Change, Entry, Filter, FindingKind, Kind,
     Verification, What, Who, read, verify,
 };
-use skillhost::execution::Rejection;
-use skillhost::{Cause, Control, Execute, ExecutionRequest, Status};
-use tokio_util::sync::CancellationToken;
+use skillhost::skill::Digest;
 
-use crate::harness::{host, request};
+mod executions;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let outer = tempfile::tempdir().expect("a folder");
@@ -445,6 +443,51 @@ fn a_process_that_is_killed_leaves_a_chain_that_verifies() {
 }
 
 #[test]
+fn whoever_dies_while_a_chain_is_begun_leaves_one_that_goes_on() {
+    let register = |path: &Path| path.join("chains");
+    let head = |path: &Path| path.join("0001.head");
+    let segment = |path: &Path| path.join("0001-000001.jsonl");
+    // What stands there after each step, from the last to the first.
+    let steps: [&dyn Fn(&Path); 5] = [
+        &|path| fs::write(segment(path), "").expect("it can be written"),
+        &|path| fs::remove_file(segment(path)).expect("it is there"),
+        &|path| fs::write(register(path), "").expect("it can be written"),
+        &|path| fs::write(head(path), "").expect("it can be written"),
+        &|path| fs::remove_file(head(path)).expect("it is there"),
+    ];
+    for died in 1..=steps.len() {
+        let (_outer, path) = folder();
+        let fresh = Audit::open(&path, AuditSettings::default()).expect("it can be opened");
+        drop(fresh);
+        // The head before the first line.
+        let text = fs::read_to_string(head(&path)).expect("it is there");
+        let words: Vec<_> = text.trim_end().split(' ').collect();
+        let (start, zero) = (words[4], "0".repeat(20));
+        let none = [&words[..6], &[&zero, &zero, start]].concat().join(" ") + "\n";
+        fs::write(head(&path), none).expect("it can be written");
+        for step in &steps[..died] {
+            step(&path);
+        }
+        sound(&path);
+        let audit = open(&path);
+        note(&audit, 1);
+        let verification = sound(&path);
+        assert_eq!(
+            (verification.chains.len(), verification.entries()),
+            (1, 2),
+            "{died}"
+        );
+    }
+    // An older release counted a chain only once it had its first line.
+    let (_outer, path) = folder();
+    drop(open(&path));
+    fs::write(register(&path), "").expect("it can be written");
+    sound(&path);
+    drop(open(&path));
+    assert_eq!(sound(&path).chains.len(), 1);
+}
+
+#[test]
 fn a_folder_that_others_can_use_is_refused_and_links_are_not_followed() {
     let (outer, path) = folder();
     fs::create_dir(&path).expect("it is not there");
@@ -467,172 +510,6 @@ fn a_folder_that_others_can_use_is_refused_and_links_are_not_followed() {
     symlink(&path, outer.path().join("link")).expect("it can be made");
     let link = Audit::open(outer.path().join("link"), AuditSettings::default());
     assert!(matches!(link, Err(AuditError::Unsafe { .. })), "{link:?}");
-}
-
-/// Gathers what is written, and can be broken.
-#[derive(Default)]
-struct Gathered {
-    kinds: Mutex<Vec<&'static str>>,
-    broken: Mutex<bool>,
-}
-
-impl AuditSink for Gathered {
-    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
-        if *self.broken.lock().expect("nobody panicked") {
-            return Err(AuditError::Elsewhere("the disk is full".to_owned()));
-        }
-        self.kinds
-            .lock()
-            .expect("nobody panicked")
-            .push(entry.what.kind());
-        Ok(())
-    }
-
-    fn ready(&self) -> Result<(), AuditError> {
-        match *self.broken.lock().expect("nobody panicked") {
-            true => Err(AuditError::Elsewhere("the disk is full".to_owned())),
-            false => Ok(()),
-        }
-    }
-}
-
-#[tokio::test]
-async fn each_execution_is_one_line_without_its_input() {
-    let (_outer, path) = folder();
-    let audit = Arc::new(open(&path));
-    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
-    let mut good = request(host(), "echo", json!({"value": "very secret"})).await;
-    good.tenant = Some("acme".to_owned());
-    good.user = Some("ann".to_owned());
-    let id = good.request_id;
-    let result = audited
-        .execute(good, Control::default())
-        .await
-        .expect("the host works");
-    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
-    let bad = request(host(), "no-such-tool", json!({})).await;
-    audited
-        .execute(bad, Control::default())
-        .await
-        .expect("the host works");
-    let unknown = ExecutionRequest::new("nobody", json!({}));
-    audited
-        .execute(unknown, Control::default())
-        .await
-        .expect("the host works");
-    let text = fs::read_to_string(path.join("0001-000001.jsonl")).expect("it can be read");
-    assert!(!text.contains("very secret"), "{text}");
-    let lines = lines(&path);
-    assert_eq!(lines.len(), 4);
-    let first = &lines[1];
-    assert_eq!(first["kind"], "execution");
-    assert_eq!(first["request"], json!(id));
-    assert_eq!(
-        (&first["tenant"], &first["user"]),
-        (&json!("acme"), &json!("ann"))
-    );
-    assert_eq!(
-        first["skill"]["digest"],
-        json!(result.skill.expect("it ran").digest)
-    );
-    assert_eq!(first["outcome"], "success");
-    assert_eq!(first["usage"]["fuel"], json!(result.usage.fuel));
-    assert_eq!(
-        first["input"]["bytes"],
-        json!(r#"{"value":"very secret"}"#.len())
-    );
-    assert!(first["output"]["sha256"].is_string());
-    assert_eq!(lines[2]["cause"], "unknown_tool");
-    assert_eq!(lines[3]["cause"], "not_loaded");
-    sound(&path);
-}
-
-#[tokio::test]
-async fn one_that_is_dropped_is_written_down_with_what_it_cost() {
-    let (_outer, path) = folder();
-    let audit = Arc::new(open(&path));
-    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
-    let spinning = request(host(), "spin", json!({})).await;
-    let id = spinning.request_id;
-    let execution = audited.execute(spinning, Control::default());
-    let ended = tokio::time::timeout(Duration::from_millis(200), execution).await;
-    assert!(ended.is_err(), "it spins");
-    let lines = lines(&path);
-    let last = lines.last().expect("there is one");
-    assert_eq!(last["request"], json!(id));
-    assert_eq!(last["dropped"], true);
-    assert_eq!(last["outcome"], "cancelled");
-    assert!(
-        last["usage"]["fuel"].as_u64().is_some_and(|fuel| fuel > 0),
-        "{last}"
-    );
-}
-
-#[tokio::test]
-async fn an_audit_that_is_required_and_cannot_be_written_rejects() {
-    let sink = Arc::new(Gathered::default());
-    let inner: Arc<dyn Execute> = Arc::new(host().clone());
-    let audited = Audited::new(Arc::clone(&inner), Arc::clone(&sink) as Arc<_>).required(true);
-    let lenient = Audited::new(inner, Arc::clone(&sink) as Arc<_>);
-    let echo = || request(host(), "echo", json!({"value": 1}));
-    let run = async |audited: &Audited| {
-        let request = echo().await;
-        let result = audited.execute(request, Control::default()).await;
-        result.expect("the host works")
-    };
-    assert_eq!(run(&audited).await.status, Status::Success);
-    *sink.broken.lock().expect("nobody panicked") = true;
-    let result = run(&audited).await;
-    let failure = result.failure.expect("it was rejected");
-    let Cause::Rejected { reason, retry_at } = failure.cause else {
-        panic!("{failure:?}");
-    };
-    assert_eq!(reason, Rejection::Audit);
-    assert!(retry_at.is_some());
-    assert_eq!(result.usage.fuel, 0, "nothing ran");
-    assert!(!audited.can_execute(&echo().await).is_admitted());
-    // Where it is not required, it runs.
-    assert_eq!(run(&lenient).await.status, Status::Success);
-    *sink.broken.lock().expect("nobody panicked") = false;
-    assert_eq!(run(&audited).await.status, Status::Success);
-}
-
-/// Whether a disk is full shows only once it is written to.
-#[tokio::test]
-async fn an_answer_that_cannot_be_written_down_is_withheld() {
-    struct Late;
-    impl AuditSink for Late {
-        fn record(&self, _: &Entry<'_>) -> Result<(), AuditError> {
-            Err(AuditError::Elsewhere("the disk is full".to_owned()))
-        }
-    }
-    let audited = Audited::new(Arc::new(host().clone()), Arc::new(Late)).required(true);
-    let request = request(host(), "echo", json!({"value": "x"})).await;
-    let result = audited
-        .execute(request, Control::default())
-        .await
-        .expect("the host works");
-    assert_eq!(result.status, Status::Rejected);
-    assert_eq!(result.output, None);
-    let failure = result.failure.expect("it was withheld");
-    assert!(failure.message.contains("withheld"), "{failure}");
-    assert!(result.usage.fuel > 0, "it ran");
-}
-
-#[tokio::test]
-async fn what_is_cancelled_is_written_down_once() {
-    let sink = Arc::new(Gathered::default());
-    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&sink) as Arc<_>);
-    let token = CancellationToken::new();
-    token.cancel();
-    let spinning = request(host(), "spin", json!({})).await;
-    let control = Control::default().cancellation(token);
-    let result = audited
-        .execute(spinning, control)
-        .await
-        .expect("the host works");
-    assert_eq!(result.status, Status::Cancelled);
-    assert_eq!(*sink.kinds.lock().expect("nobody panicked"), ["execution"]);
 }
 
 #[test]
@@ -686,4 +563,31 @@ fn entries_are_found_by_what_they_say() {
         }),
         6
     );
+    // A skill is named in another way by each kind.
+    let digest = Digest::of_component(b"a component");
+    let (text, of) = (digest.to_string(), format!("skill {digest}"));
+    let breaker = What::Breaker {
+        of: &of,
+        from: "closed",
+        to: "open",
+    };
+    let grant = What::Grant(Change {
+        action: "confirm",
+        skill: "notes",
+        digest: Some(digest),
+        grants: &[],
+        by: None,
+    });
+    for what in [breaker, grant] {
+        let who = Who::default();
+        audit.record(&Entry { who, what }).expect("it is written");
+    }
+    for (skill, found) in [(text.as_str(), 2), ("notes", 1), ("other", 0)] {
+        let skill = Some(skill.to_owned());
+        let filter = Filter {
+            skill,
+            ..Filter::default()
+        };
+        assert_eq!(count(filter), found);
+    }
 }

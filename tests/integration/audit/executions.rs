@@ -1,0 +1,220 @@
+//! What is written of an execution.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::audit::{AuditError, AuditSink, Audited, Entry};
+use skillhost::execution::Rejection;
+use skillhost::grant::Grants;
+use skillhost::{Cause, Control, Execute, ExecutionRequest, HostError, Status};
+use tokio_util::sync::CancellationToken;
+
+use super::{folder, lines, open, sound};
+use crate::harness::{builder, directories_path, host, request};
+
+/// Gathers what is written, and can be broken.
+#[derive(Default)]
+struct Gathered {
+    kinds: Mutex<Vec<&'static str>>,
+    broken: Mutex<bool>,
+}
+
+impl AuditSink for Gathered {
+    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        if *self.broken.lock().expect("nobody panicked") {
+            return Err(AuditError::Elsewhere("the disk is full".to_owned()));
+        }
+        self.kinds
+            .lock()
+            .expect("nobody panicked")
+            .push(entry.what.kind());
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), AuditError> {
+        match *self.broken.lock().expect("nobody panicked") {
+            true => Err(AuditError::Elsewhere("the disk is full".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_execution_is_one_line_without_its_input() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
+    let mut good = request(host(), "echo", json!({"value": "very secret"})).await;
+    good.tenant = Some("acme".to_owned());
+    good.user = Some("ann".to_owned());
+    let id = good.request_id;
+    let result = audited
+        .execute(good, Control::default())
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+    let bad = request(host(), "no-such-tool", json!({})).await;
+    audited
+        .execute(bad, Control::default())
+        .await
+        .expect("the host works");
+    let unknown = ExecutionRequest::new("nobody", json!({}));
+    audited
+        .execute(unknown, Control::default())
+        .await
+        .expect("the host works");
+    let text = fs::read_to_string(path.join("0001-000001.jsonl")).expect("it can be read");
+    assert!(!text.contains("very secret"), "{text}");
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 4);
+    let first = &lines[1];
+    assert_eq!(first["kind"], "execution");
+    assert_eq!(first["request"], json!(id));
+    assert_eq!(
+        (&first["tenant"], &first["user"]),
+        (&json!("acme"), &json!("ann"))
+    );
+    assert_eq!(
+        first["skill"]["digest"],
+        json!(result.skill.expect("it ran").digest)
+    );
+    assert_eq!(first["outcome"], "success");
+    assert_eq!(first["usage"]["fuel"], json!(result.usage.fuel));
+    assert_eq!(
+        first["input"]["bytes"],
+        json!(r#"{"value":"very secret"}"#.len())
+    );
+    assert!(first["output"]["sha256"].is_string());
+    assert_eq!(lines[2]["cause"], "unknown_tool");
+    assert_eq!(lines[3]["cause"], "not_loaded");
+    sound(&path);
+}
+
+#[tokio::test]
+async fn one_that_is_dropped_is_written_down_with_what_it_cost() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
+    let spinning = request(host(), "spin", json!({})).await;
+    let id = spinning.request_id;
+    let execution = audited.execute(spinning, Control::default());
+    let ended = tokio::time::timeout(Duration::from_millis(200), execution).await;
+    assert!(ended.is_err(), "it spins");
+    let lines = lines(&path);
+    let last = lines.last().expect("there is one");
+    assert_eq!(last["request"], json!(id));
+    assert_eq!(last["dropped"], true);
+    assert_eq!(last["outcome"], "cancelled");
+    assert!(
+        last["usage"]["fuel"].as_u64().is_some_and(|fuel| fuel > 0),
+        "{last}"
+    );
+}
+
+#[tokio::test]
+async fn an_audit_that_is_required_and_cannot_be_written_rejects() {
+    let sink = Arc::new(Gathered::default());
+    let inner: Arc<dyn Execute> = Arc::new(host().clone());
+    let audited = Audited::new(Arc::clone(&inner), Arc::clone(&sink) as Arc<_>).required(true);
+    let lenient = Audited::new(inner, Arc::clone(&sink) as Arc<_>);
+    let echo = || request(host(), "echo", json!({"value": 1}));
+    let run = async |audited: &Audited| {
+        let request = echo().await;
+        let result = audited.execute(request, Control::default()).await;
+        result.expect("the host works")
+    };
+    assert_eq!(run(&audited).await.status, Status::Success);
+    *sink.broken.lock().expect("nobody panicked") = true;
+    let result = run(&audited).await;
+    let failure = result.failure.expect("it was rejected");
+    let Cause::Rejected { reason, retry_at } = failure.cause else {
+        panic!("{failure:?}");
+    };
+    assert_eq!(reason, Rejection::Audit);
+    assert!(retry_at.is_some());
+    assert_eq!(result.usage.fuel, 0, "nothing ran");
+    assert!(!audited.can_execute(&echo().await).is_admitted());
+    // Where it is not required, it runs.
+    assert_eq!(run(&lenient).await.status, Status::Success);
+    *sink.broken.lock().expect("nobody panicked") = false;
+    assert_eq!(run(&audited).await.status, Status::Success);
+}
+
+/// Whether a disk is full shows only once it is written to.
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_down_is_withheld() {
+    struct Late;
+    impl AuditSink for Late {
+        fn record(&self, _: &Entry<'_>) -> Result<(), AuditError> {
+            Err(AuditError::Elsewhere("the disk is full".to_owned()))
+        }
+    }
+    let audited = Audited::new(Arc::new(host().clone()), Arc::new(Late)).required(true);
+    let request = request(host(), "echo", json!({"value": "x"})).await;
+    let result = audited
+        .execute(request, Control::default())
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Rejected);
+    assert_eq!(result.output, None);
+    let failure = result.failure.expect("it was withheld");
+    assert!(failure.message.contains("withheld"), "{failure}");
+    assert!(result.usage.fuel > 0, "it ran");
+}
+
+#[tokio::test]
+async fn what_is_cancelled_is_written_down_once() {
+    let sink = Arc::new(Gathered::default());
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&sink) as Arc<_>);
+    let token = CancellationToken::new();
+    token.cancel();
+    let spinning = request(host(), "spin", json!({})).await;
+    let control = Control::default().cancellation(token);
+    let result = audited
+        .execute(spinning, control)
+        .await
+        .expect("the host works");
+    assert_eq!(result.status, Status::Cancelled);
+    assert_eq!(*sink.kinds.lock().expect("nobody panicked"), ["execution"]);
+}
+
+#[tokio::test]
+async fn a_name_of_any_length_makes_a_line_that_verifies() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    let audited = Audited::new(Arc::new(host().clone()), Arc::clone(&audit) as Arc<_>);
+    let long = "\u{1}\"".repeat(2 << 20);
+    let mut asked = request(host(), &long, json!({})).await;
+    asked.tenant = Some(long.clone());
+    asked.session = Some(long);
+    let ended = audited.execute(asked, Control::default()).await;
+    assert_eq!(ended.expect("the host works").status, Status::Failed);
+    assert_eq!(lines(&path).len(), 2);
+    sound(&path);
+}
+
+#[tokio::test]
+async fn what_a_broken_host_could_not_do_is_no_cancellation() {
+    let (_outer, path) = folder();
+    let audit = Arc::new(open(&path));
+    // Nothing can be made in a folder that is not there.
+    let host = builder().scratch(path.join("missing")).build();
+    let host = host.expect("it can be set up");
+    let skill = host.load(directories_path()).await.expect("it loads");
+    let audited = Audited::new(Arc::new(host), Arc::clone(&audit) as Arc<_>);
+    let request = ExecutionRequest::new(skill.digest(), json!({"calls": []}))
+        .grants(Grants::default().scratch());
+    let ended = audited.execute(request, Control::default()).await;
+    assert!(matches!(ended, Err(HostError::Io { .. })), "{ended:?}");
+    let lines = lines(&path);
+    let last = lines.last().expect("it is written");
+    assert_eq!(
+        (&last["outcome"], &last["cause"]),
+        (&json!("failed"), &json!("host_error"))
+    );
+    assert_eq!(last["dropped"], json!(null));
+    assert_eq!(last["skill"]["digest"], json!(skill.digest()));
+    sound(&path);
+}
