@@ -650,8 +650,8 @@ Grants:
       --no-policy
           Leave the policy out: grant nothing but what jobs name, and bound nothing
           
-          Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has rules
-          of approval, or requires an audit.
+          Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has
+          rules of approval, or requires an audit.
 
 Examples:
   Do what comes, until Ctrl-C:
