@@ -42,9 +42,9 @@ fn section() -> String {
 
 /// The blocks of a language, without their fences.
 fn blocks(section: &str, language: &str) -> Vec<String> {
-    let parts = section.split(&format!("```{language}\n")).skip(1);
+    let fence = format!("```{language}\n");
     let block = |part: &str| part.split("```").next().unwrap_or_default().to_owned();
-    parts.map(block).collect()
+    section.split(&fence).skip(1).map(block).collect()
 }
 
 fn steps(section: &str) -> Vec<Step> {
