@@ -6,6 +6,7 @@
 
 mod cron;
 mod due;
+mod name;
 mod walk;
 mod zone;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cron::Field;
 pub use due::{Firings, LATE, MAX_MISSED, due};
+pub use name::{MAX_OWN_NAME, full_name, own_name};
 
 use zone::Zone;
 
