@@ -27,6 +27,7 @@ mod handle;
 mod open;
 mod prepare;
 
+mod answers;
 mod approvals;
 mod bounds;
 mod dead;
@@ -41,6 +42,7 @@ mod tenants;
 
 mod worker;
 
+pub use answers::{AnswerError, Answers};
 pub use attempt::Attempt;
 pub use bounds::{Bounds, RateInfo, ScopeInfo};
 pub use dead::{DeadLetter, Replay, ReplayVersion};

@@ -1,11 +1,13 @@
 //! The door for HTTP: real servers, on ports of their own, and real clients.
 
+mod answers;
 mod client;
 mod executions;
 mod idempotency;
 mod jobs;
 mod limits;
 mod load;
+mod mcp;
 mod process;
 mod routes;
 mod server;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skillhost::queue::{Queue, Worker};
-use skillhost::serve::{NewToken, Scope, Server, Service, ServiceBuilder, Settings, router};
+use skillhost::serve::mcp::{McpServer, Tasks};
+use skillhost::serve::{
+    NewToken, Scope, Server, Service, ServiceBuilder, Settings, guarded, mcp_route,
+};
 use skillhost::skill::Library;
-use skillhost::{Host, InstalledSkills};
+use skillhost::{Execute, Host, InstalledSkills};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,8 @@ pub struct Wanted {
     pub host: Option<Host>,
     pub queue: Option<Queue>,
     pub worker: bool,
+    /// What stands around the installed skills.
+    pub around: fn(Arc<dyn Execute>) -> Arc<dyn Execute>,
     pub change: fn(ServiceBuilder) -> ServiceBuilder,
 }
 
@@ -31,6 +36,7 @@ impl Default for Wanted {
             host: None,
             queue: None,
             worker: true,
+            around: |inner| inner,
             change: |builder| builder,
         }
     }
@@ -67,7 +73,8 @@ pub async fn start(wanted: Wanted) -> Running {
         .library()
         .install(&package, loaded.description(), false);
     installed.expect("it can be installed");
-    let built = Service::builder(Arc::new(skills.clone()), queue.clone())
+    let execute = (wanted.around)(Arc::new(skills.clone()));
+    let built = Service::builder(execute, queue.clone())
         .skills(skills.clone())
         .policy(move || host.policy())
         .settings(wanted.settings);
@@ -76,7 +83,11 @@ pub async fn start(wanted: Wanted) -> Running {
     let listener = listener.expect("there is a port");
     let address = listener.local_addr().expect("it listens");
     let stop = CancellationToken::new();
-    let server = Server::new(service.clone(), router(&service));
+    let agents = McpServer::builder(service.executor(), skills.clone())
+        .tasks(Tasks::new(queue.clone()))
+        .build();
+    let routes = guarded(&service, mcp_route(&service, &agents));
+    let server = Server::new(service.clone(), routes);
     let told = stop.clone().cancelled_owned();
     let serving = tokio::spawn(server.run(listener, told, std::future::pending()));
     let working = wanted.worker.then(|| {

@@ -1,15 +1,14 @@
 //! `skillhost approvals approve` and `refuse`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::audit::{Audit, AuditSink as _, Decided, Entry, What, Who};
+use skillhost::audit::Audit;
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
-use skillhost::policy::{Approval, Approvals as _};
-use skillhost::queue::Queue;
+use skillhost::queue::{Answers, Queue};
 
 use super::found::{Found, one};
 use crate::cli::complaint::show_error;
@@ -89,8 +88,9 @@ impl Decide {
     /// Where the database cannot be used, or one that is named cannot be told. That some cannot be
     /// answered is said of each, and the exit code is then that of a usage error.
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
-        let audit = audit::open(session)?;
+        let written = Written::open(session)?;
         database.with(session, async |queue, _| {
+            let answers = written.answers(queue.clone());
             let mut exit = Exit::Success;
             let mut told: Vec<Value> = Vec::new();
             let mut meant = Vec::new();
@@ -99,11 +99,8 @@ impl Decide {
             }
             for found in meant {
                 let id = found.id();
-                match self.answer(&queue, found).await {
-                    Ok((status, approval)) => {
-                        if let (Some(audit), Some(approval)) = (&audit, &approval) {
-                            record(audit, approval)?;
-                        }
+                match self.answer(&answers, found).await {
+                    Ok(status) => {
                         told.push(json!({"id": id, "status": status}));
                         if !self.which.json {
                             session.console.note(format_args!(
@@ -128,24 +125,20 @@ impl Decide {
         })
     }
 
-    async fn answer(
-        &self,
-        queue: &Queue,
-        found: Found,
-    ) -> Result<(String, Option<Approval>), String> {
+    async fn answer(&self, answers: &Answers, found: Found) -> Result<String, String> {
         let by = &self.which.by;
         match found {
             Found::Approval(approval) => {
-                let after = queue.decide(approval.id, self.decision, by).await;
+                let after = answers.decide(approval.id, self.decision, by).await;
                 let after = after.map_err(|error| explain::approval(&error).message)?;
-                Ok((after.status.to_string(), Some(after)))
+                Ok(after.status.to_string())
             }
             Found::Job(job) => {
                 let approved = self.decision != Decision::Refuse;
-                let answers = queue.answer(&[job.id], approved, by).await;
-                let answers = answers.map_err(|error| explain::queue(error).message)?;
-                match answers.into_iter().next() {
-                    Some(Ok(status)) => Ok((status.to_string(), None)),
+                let answered = answers.answer(&[job.id], approved, by).await;
+                let answered = answered.map_err(|error| explain::answer(error).message)?;
+                match answered.into_iter().next() {
+                    Some(Ok(status)) => Ok(status.to_string()),
                     Some(Err(error)) => Err(error.to_string()),
                     None => Err(format!("job {} was not answered for", job.id)),
                 }
@@ -162,28 +155,31 @@ impl Decide {
     }
 }
 
-/// Writes an answer down.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn record(audit: &Audit, approval: &Approval) -> anyhow::Result<()> {
-    let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let entry = Entry {
-        who: Who {
-            tenant: approval.wanted.tenant.as_deref(),
-            user: approval.wanted.user.as_deref(),
-            session: approval.wanted.session.as_deref(),
-            request: Some(approval.wanted.request),
-        },
-        what: What::ApprovalDecided(Decided {
-            approval: approval.id,
-            decision: approval.status.as_str(),
-            by: approval.decided_by.as_deref(),
-            until: (!approval.once).then_some(&until),
-        }),
-    };
-    audit
-        .record(&entry)
-        .map_err(|error| explain::audit(&error))?;
-    Ok(())
+/// Where answers are written down.
+pub struct Written {
+    audit: Option<Arc<Audit>>,
+    required: bool,
+}
+
+impl Written {
+    /// As the policy says.
+    ///
+    /// # Errors
+    /// Where it is required and cannot be written.
+    pub fn open(session: &Session) -> anyhow::Result<Self> {
+        let policy = session.policy_file()?.read()?.unwrap_or_default();
+        Ok(Written {
+            audit: audit::open(&policy, session)?,
+            required: policy.audit.required,
+        })
+    }
+
+    /// Answers for what waits in this queue.
+    pub fn answers(&self, queue: Queue) -> Answers {
+        let answers = Answers::new(queue);
+        match &self.audit {
+            Some(audit) => answers.audit(Arc::clone(audit) as _, self.required),
+            None => answers,
+        }
+    }
 }

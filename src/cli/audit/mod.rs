@@ -70,20 +70,11 @@ fn current_folder(typed: Option<&PathBuf>, session: &Session) -> anyhow::Result<
     }
 }
 
-/// Opens the audit for what a person does; `None` where none is kept.
+/// Opens the audit for what a person does, by a policy that was read; `None` where none is kept.
 ///
 /// # Errors
 /// Where it is required and cannot be written.
-pub fn open(session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
-    let policy = session.policy_file()?.read()?.unwrap_or_default();
-    open_for(&policy, session)
-}
-
-/// As [`open`], by a policy that was read.
-///
-/// # Errors
-/// As there.
-pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
+pub fn open(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
     if !policy.audit.enabled {
         return Ok(None);
     }

@@ -25,7 +25,7 @@ impl Record {
             true => session.policy_file()?.read()?.unwrap_or_default(),
             false => skillhost::Policy::default(),
         };
-        Ok(Record(audit::open_for(&policy, session)?))
+        Ok(Record(audit::open(&policy, session)?))
     }
 
     /// Writes down what was done.
