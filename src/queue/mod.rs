@@ -31,6 +31,7 @@ mod answers;
 mod approvals;
 mod bounds;
 mod dead;
+mod list;
 mod maintenance;
 mod measure;
 #[cfg(feature = "serve")]
@@ -51,6 +52,7 @@ pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
 pub use handle::Queue;
 pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
+pub use list::Page;
 pub use maintenance::Pruned;
 pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 #[cfg(feature = "serve")]

@@ -344,9 +344,11 @@ async fn check(queue: &Queue, expected: &Expected) {
         };
         loop {
             let page = queue.list(&filter).await.expect("a list");
-            *counts.entry(*status).or_default() += page.len() as u64;
-            let Some(last) = page.last() else { break };
-            filter.before = Some(last.id);
+            *counts.entry(*status).or_default() += page.items.len() as u64;
+            filter.cursor = page.next;
+            if page.next.is_none() {
+                break;
+            }
         }
     }
     assert_eq!(statistics.by_status, counts);

@@ -18,6 +18,7 @@ mod failure;
 mod inbox;
 mod keeping;
 mod lines;
+mod list;
 mod notes;
 mod notice;
 mod read;
