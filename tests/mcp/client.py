@@ -495,6 +495,35 @@ async def ruled():
             assert bool(state["result"].get("isError")) != accepted, state
 
 
+async def served():
+    """PROGRAM is the address of `skillhost serve`."""
+    for mode in MODES:
+        heard = []
+
+        async def progress(done, total, message):
+            heard.append((done, total, message))
+
+        async with Client(PROGRAM, mode=mode) as client:
+            tools = await every_tool(client)
+            assert tools["behaviours__echo"].annotations.read_only_hint
+            answer = await client.call_tool("behaviours__echo", {"a": 1})
+            assert answer.structured_content == {"a": 1}, text(answer)
+            answer = await client.call_tool("behaviours__chatter", {"count": 3}, progress_callback=progress)
+            assert not answer.is_error and len(heard) == 3, heard
+            with anyio.move_on_after(1):
+                await client.call_tool("behaviours__spin", {})
+                raise AssertionError("it runs for minutes")
+            answer = await client.call_tool("behaviours__answer_large", {"bytes": 100_000})
+            link = next(block for block in answer.content if block.type == "resource_link")
+            read = await client.read_resource(link.uri)
+            assert len(read.contents[0].text) == 99_998
+            answer = await client.call_tool("behaviours__panic", {"message": "so"})
+            assert answer.is_error and meta(answer)["skillhost/failure"]["kind"] == "trap"
+    async with Client(PROGRAM, extensions=[advertise("io.modelcontextprotocol/tasks")]) as client:
+        state = await ended(client, await task(client, "behaviours__echo", {"b": 2}))
+        assert state["result"]["structuredContent"] == {"b": 2}, state
+
+
 async def main():
     with anyio.fail_after(300):
         await globals()[sys.argv[1]]()

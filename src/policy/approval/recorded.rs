@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
-use super::{Answer, Approval, ApprovalError, ApprovalFilter, Approvals, Wanted};
+use super::{Answer, Approval, ApprovalError, ApprovalFilter, ApprovalStatus, Approvals, Wanted};
 use crate::audit::{AuditError, AuditSink, Decided, Entry, What, Who};
 use crate::execution::{BoxFuture, Decision};
 
@@ -61,7 +61,11 @@ impl RecordedApprovals {
             what: What::ApprovalDecided(Decided {
                 approval: Some(approval.id),
                 job: wanted.job,
-                decision: approval.status.as_str(),
+                // Whoever waited for it may have used it up already.
+                decision: match approval.status {
+                    ApprovalStatus::Used => ApprovalStatus::Approved.as_str(),
+                    status => status.as_str(),
+                },
                 by: approval.decided_by.as_deref(),
                 until: (!approval.once).then_some(&until),
             }),

@@ -19,7 +19,7 @@ const UNSENT: usize = 64;
 
 /// A transport that reads no faster than the client does: one that floods and never reads is not
 /// listened to. A message past the bound is passed over, and its client told so.
-pub(super) struct Paced<R: AsyncRead, W: AsyncWrite> {
+pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
     inner: AsyncRwTransport<RoleServer, Watched<R>, W>,
     unsent: Arc<Unsent>,
     large: Arc<Large>,
