@@ -1,10 +1,12 @@
 //! Who said what may run stands in the audit, whichever way it was said.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skillhost::audit::{AuditError, AuditSink, Entry, What};
 use skillhost::execution::{BoxFuture, Rejection};
+use skillhost::serve::Settings;
 use skillhost::{
     Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
 };
@@ -40,10 +42,11 @@ async fn waiting(client: &Client, input: &str) -> String {
 async fn an_answer_over_http_is_in_the_audit() {
     let home = Home::new();
     home.policy(ASK);
-    let serving = Serving::start(&home, &[]);
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
     let client = serving.client();
     let rejected = behaviour("answer", json!({"json": "{}"}));
-    let rejected = client.post("/v1/executions", rejected).await.json();
+    let rejected = client.post("/v1/executions", rejected).await;
+    let rejected = rejected.problem(403, "approval-needed");
     let first = rejected["failure"]["approval"]
         .as_str()
         .expect("it names it");
@@ -104,6 +107,10 @@ impl Execute for Asking {
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         self.0.resolve(request)
     }
+
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+        self.0.ready(request)
+    }
 }
 
 /// What was answered: decision, job, by whom, and whether an approval was named.
@@ -137,7 +144,11 @@ impl AuditSink for Written {
 /// Also of a job of which no approval is kept; and where it cannot be written, nothing is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_for_a_job_alone_is_in_the_audit() {
+    let mut settings = Settings::default();
+    settings.rate = NonZeroU32::new(1_000_000).unwrap();
+    settings.burst = settings.rate;
     let server = start(Wanted {
+        settings,
         around: |inner| Arc::new(Asking(inner)),
         change: |builder| builder.audit(Arc::new(Written), true),
         ..Wanted::default()

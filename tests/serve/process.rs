@@ -171,7 +171,7 @@ async fn upload(client: &Client, manifest: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_job_is_replayed_with_the_skill_that_it_died_of() {
     let home = Home::new();
-    let serving = Serving::start(&home, &[]);
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
     let client = serving.client();
     let first = upload(&client, "[limits]\nmemory_bytes = 100000000\n").await;
     let job = behaviour("exit", json!({"code": 1}));
@@ -185,7 +185,7 @@ async fn a_dead_job_is_replayed_with_the_skill_that_it_died_of() {
     assert_ne!(first, second);
     // Loaded in no process any more.
     assert!(serving.end().success());
-    let serving = Serving::start(&home, &[]);
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
     let client = serving.client();
     let path = format!("/v1/dead-letters/{id}/replay");
     let again = client.post(&path, json!({"version": "same"})).await.json();
