@@ -1,6 +1,7 @@
 //! The door for HTTP: real servers, on ports of their own, and real clients.
 
 mod answers;
+mod approvals;
 mod client;
 mod executions;
 mod idempotency;
@@ -14,6 +15,7 @@ mod server;
 mod shared;
 mod stream;
 mod tenants;
+mod watching;
 mod who;
 
 #[path = "../integration/handmade.rs"]

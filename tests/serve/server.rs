@@ -24,7 +24,7 @@ pub struct Wanted {
     pub host: Option<Host>,
     pub queue: Option<Queue>,
     pub worker: bool,
-    /// What stands around the installed skills.
+    /// What is put around the installed skills.
     pub around: fn(Arc<dyn Execute>) -> Arc<dyn Execute>,
     pub change: fn(ServiceBuilder) -> ServiceBuilder,
 }

@@ -47,6 +47,8 @@ struct Inner {
     circuit_states: Family<Labels<2>, Gauge>,
     workers: Gauge,
     skills: Mutex<HashSet<String>>,
+    /// Held while what was read of the queue is put in and written.
+    writing: Mutex<()>,
 }
 
 /// Histograms from 100 µs to about 100 s.
@@ -113,6 +115,7 @@ impl Metrics {
                 circuit_states,
                 workers,
                 skills: Mutex::default(),
+                writing: Mutex::default(),
             }),
         }
     }
@@ -198,6 +201,12 @@ impl Metrics {
     /// All of it, as text.
     pub async fn text(&self, queue: &Queue, standing: &[Circuit]) -> Result<String, Problem> {
         let statistics = queue.statistics(1).await?;
+        // Two at once would count together.
+        let _alone = self
+            .inner
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let depth = &self.inner.jobs;
         depth.clear();
         for (number, (name, counts)) in statistics.by_queue.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::{Measured, Metrics};
+use super::places::Places;
 use super::rate::Rates;
 use super::settings::Settings;
 use crate::audit::AuditSink;
@@ -12,6 +13,7 @@ use crate::execution::HostError;
 use crate::policy::guard::Breakers;
 use crate::queue::callback::{CallbackSettings, Callbacks};
 use crate::queue::{Answers, Queue};
+use crate::serve::caller::Tenancy;
 use crate::serve::token::Tokens;
 use crate::{Execute, InstalledSkills};
 
@@ -37,6 +39,8 @@ pub(super) struct Inner {
     pub settings: Settings,
     pub metrics: Metrics,
     pub rates: Rates,
+    /// Event streams that are open.
+    pub streams: Places<Tenancy>,
     /// Set once the server is to stop: it is not ready any more, and streams end.
     pub stopping: CancellationToken,
     /// Set once what runs has had its time: what does not end with its connection ends by this.
@@ -192,6 +196,7 @@ impl ServiceBuilder {
                 closed: self.closed,
                 callbacks: Callbacks::new(self.callbacks)?,
                 rates: Rates::new(&self.settings),
+                streams: Places::new(self.settings.streams),
                 settings: self.settings,
                 metrics,
                 stopping: CancellationToken::new(),
