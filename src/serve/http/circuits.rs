@@ -19,18 +19,18 @@ use crate::skill::Digest;
 /// What a circuit stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
+pub(super) enum CircuitKind {
     /// A skill, by its digest.
     Skill,
     /// A host that skills send requests to.
     Host,
 }
 
-impl Kind {
+impl CircuitKind {
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Skill => "skill",
-            Kind::Host => "host",
+            CircuitKind::Skill => "skill",
+            CircuitKind::Host => "host",
         }
     }
 }
@@ -39,7 +39,7 @@ impl Kind {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Circuit {
     /// What it stands for.
-    pub kind: Kind,
+    pub kind: CircuitKind,
     /// Which: of an installed skill `name@version`, of any other its digest; of a host its name and port.
     pub of: String,
     /// The digest, of a skill.
@@ -76,7 +76,7 @@ pub(super) async fn standing(service: &Service) -> Vec<Circuit> {
             CircuitSubject::Skill { digest } => {
                 let listed = listing.as_ref().and_then(|all| all.find(&digest.into()));
                 Circuit {
-                    kind: Kind::Skill,
+                    kind: CircuitKind::Skill,
                     of: match listed {
                         Some(skill) => {
                             format!("{}@{}", skill.identity.name, skill.identity.version)
@@ -88,7 +88,7 @@ pub(super) async fn standing(service: &Service) -> Vec<Circuit> {
                 }
             }
             CircuitSubject::Host { host } => Circuit {
-                kind: Kind::Host,
+                kind: CircuitKind::Host,
                 of: host,
                 digest: None,
                 state: standing.state,
@@ -107,7 +107,7 @@ pub(super) async fn standing(service: &Service) -> Vec<Circuit> {
 pub(super) struct Which {
     /// Of skills, or of hosts.
     #[param(inline)]
-    kind: Option<Kind>,
+    kind: Option<CircuitKind>,
     /// How many at most; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
