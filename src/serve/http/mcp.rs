@@ -7,7 +7,7 @@ use axum::http::header::ORIGIN;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
-use super::extract::read;
+use super::extract::{Whole, read};
 use super::state::Service;
 use crate::serve::mcp::{HttpSettings, McpServer};
 
@@ -56,8 +56,8 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(ORIGIN);
     match read(body, &bounds.service, bounds.most).await {
-        Ok(message) => {
-            let request = Request::from_parts(parts, Body::from(message));
+        Ok(Whole { bytes, held: _held }) => {
+            let request = Request::from_parts(parts, Body::from(bytes));
             next.run(request).await
         }
         Err(problem) => problem.into_response(),

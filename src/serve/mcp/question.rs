@@ -162,7 +162,7 @@ mod shared {
             return Ok(false);
         }
         // Only one removes it.
-        queue.remove_note(KIND, &name).await.map_err(failed)
+        queue.remove_note(KIND, &asked).await.map_err(failed)
     }
 }
 
