@@ -130,7 +130,7 @@ pub struct Decided<'a> {
     pub approval: Option<Uuid>,
     /// The job that waited for it.
     pub job: Option<Uuid>,
-    /// `approved`, `refused`, or `expired`.
+    /// `approved` or `refused`.
     pub decision: &'a str,
     /// Who said so.
     pub by: Option<&'a str>,

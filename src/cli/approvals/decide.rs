@@ -1,17 +1,15 @@
 //! `skillhost approvals approve` and `refuse`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::audit::Audit;
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
-use skillhost::queue::{Answers, Queue};
+use skillhost::queue::Answers;
 
 use super::found::{Found, one};
-use crate::cli::complaint::show_error;
+use crate::cli::complaint::{Complaint, show_error};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
@@ -86,9 +84,9 @@ impl Decide {
     ///
     /// # Errors
     /// Where the database cannot be used, or one that is named cannot be told. That some cannot be
-    /// answered is said of each, and the exit code is then that of a usage error.
+    /// answered, or written down where they must be, is said of each, and stands in the exit code.
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
-        let written = Written::open(session)?;
+        let written = audit::open(session)?;
         database.with(session, async |queue, _| {
             let answers = written.answers(queue.clone());
             let mut exit = Exit::Success;
@@ -111,10 +109,10 @@ impl Decide {
                             ));
                         }
                     }
-                    Err(message) => {
-                        exit = Exit::Usage;
-                        told.push(json!({"id": id, "error": message}));
-                        show_error(&message);
+                    Err(complaint) => {
+                        exit = complaint.exit;
+                        told.push(json!({"id": id, "error": complaint.message}));
+                        show_error(&complaint.message);
                     }
                 }
             }
@@ -125,22 +123,25 @@ impl Decide {
         })
     }
 
-    async fn answer(&self, answers: &Answers, found: Found) -> Result<String, String> {
+    async fn answer(&self, answers: &Answers, found: Found) -> Result<String, Complaint> {
         let by = &self.which.by;
         match found {
             Found::Approval(approval) => {
                 let after = answers.decide(approval.id, self.decision, by).await;
-                let after = after.map_err(|error| explain::approval(&error).message)?;
+                let after = after.map_err(|error| explain::approval(&error))?;
                 Ok(after.status.to_string())
             }
             Found::Job(job) => {
                 let approved = self.decision != Decision::Refuse;
                 let answered = answers.answer(&[job.id], approved, by).await;
-                let answered = answered.map_err(|error| explain::answer(error).message)?;
+                let answered = answered.map_err(explain::answer)?;
                 match answered.into_iter().next() {
                     Some(Ok(status)) => Ok(status.to_string()),
-                    Some(Err(error)) => Err(error.to_string()),
-                    None => Err(format!("job {} was not answered for", job.id)),
+                    Some(Err(error)) => Err(Complaint::usage(error.to_string())),
+                    None => {
+                        let message = format!("job {} was not answered for", job.id);
+                        Err(Complaint::usage(message))
+                    }
                 }
             }
         }
@@ -151,35 +152,6 @@ impl Decide {
             Decision::Once => "may run, once".to_owned(),
             Decision::For(time) => format!("may run for {}", humantime::format_duration(time)),
             Decision::Refuse => "may not run".to_owned(),
-        }
-    }
-}
-
-/// Where answers are written down.
-pub struct Written {
-    audit: Option<Arc<Audit>>,
-    required: bool,
-}
-
-impl Written {
-    /// As the policy says.
-    ///
-    /// # Errors
-    /// Where it is required and cannot be written.
-    pub fn open(session: &Session) -> anyhow::Result<Self> {
-        let policy = session.policy_file()?.read()?.unwrap_or_default();
-        Ok(Written {
-            audit: audit::open(&policy, session)?,
-            required: policy.audit.required,
-        })
-    }
-
-    /// Answers for what waits in this queue.
-    pub fn answers(&self, queue: Queue) -> Answers {
-        let answers = Answers::new(queue);
-        match &self.audit {
-            Some(audit) => answers.audit(Arc::clone(audit) as _, self.required),
-            None => answers,
         }
     }
 }

@@ -11,12 +11,11 @@ use skillhost::queue::{Priority, Queue};
 use super::id::{resolve, short};
 use super::moment::{Moment, at};
 use crate::cli::Session;
-use crate::cli::approvals::Written;
 use crate::cli::complaint::show_error;
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
-use crate::cli::explain;
+use crate::cli::{audit, explain};
 
 /// Which jobs, and how it is said what became of them.
 #[derive(Debug, Clone, Args)]
@@ -179,7 +178,7 @@ impl Change {
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
         // An answer is written down; what is done to one's own jobs stands with them.
         let written = match self.action {
-            Action::Answer { .. } => Some(Written::open(session)?),
+            Action::Answer { .. } => Some(audit::open(session)?),
             _ => None,
         };
         database.with(session, async |queue, _| {
