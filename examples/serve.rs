@@ -7,6 +7,7 @@
 //! ```
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -32,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .packages(Packages::new(folder.join("packages")))
         .build();
     let installed = skills
-        .install(Package::read(path, MAX_COMPONENT)?, false)
+        .install(Package::read(Path::new(&path), MAX_COMPONENT)?, false)
         .await?;
     let queue = Queue::open(folder.join("queue.db"))?;
 
