@@ -42,4 +42,5 @@ mod approvals;
 mod audit;
 mod jobs;
 mod queues;
+mod scenario;
 mod worker;

@@ -19,7 +19,9 @@ use super::stream;
 use crate::execution::Rejection;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
-use crate::{Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
+use crate::{
+    Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,
+};
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
 /// the token's.
@@ -132,20 +134,24 @@ fn wants_events(headers: &HeaderMap) -> bool {
 
 /// What is said of an execution before it is kept as a job: what would not be admitted at any time, such
 /// as for an input that does not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
+pub(super) async fn look(
+    service: &Service,
+    request: &ExecutionRequest,
+) -> Result<Admission, Problem> {
     let execute = &service.inner.execute;
     execute.ready(request).await;
-    match execute.can_execute(request).refusal {
-        None => Ok(()),
+    let admission = execute.can_execute(request);
+    match &admission.refusal {
+        None => Ok(admission),
         Some(failure) => match &failure.cause {
             Cause::Rejected { reason, retry_at }
                 if reason.is_temporary()
                     || retry_at.is_some()
                     || *reason == Rejection::Approval =>
             {
-                Ok(())
+                Ok(admission)
             }
-            _ => Err(failure.into()),
+            _ => Err(failure.clone().into()),
         },
     }
 }

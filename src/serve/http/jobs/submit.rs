@@ -1,6 +1,7 @@
 //! Jobs come in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use axum::extract::State;
 use axum::http::header::LOCATION;
@@ -20,7 +21,7 @@ use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::super::trace::TraceParent;
 use crate::queue::{
-    Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted,
+    Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted, Work,
 };
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
@@ -201,8 +202,8 @@ pub(crate) async fn submit(
     let caller = asks.need(Scope::Jobs)?;
     let key = asked.key.as_ref();
     let answer = async {
-        let job = asked.value.job(&service, caller)?;
-        look_at(&service, &job).await?;
+        let mut job = asked.value.job(&service, caller)?;
+        look_at(&service, &job).await?.put_into(&mut job);
         let ids = key.map(|key| vec![key.job(caller, 0)]);
         let accepted = store(&service, asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
@@ -225,11 +226,38 @@ pub(crate) fn located(job: Uuid, answer: impl Serialize) -> Response {
     response
 }
 
-pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<(), Problem> {
-    match &job.work {
-        crate::queue::Work::Execution { request } => look(service, request).await,
-        _ => Ok(()),
+/// What a job's skill and tool are, however the client spelled them: what is bounded, paused and set
+/// for them holds for the job.
+#[derive(Clone)]
+pub(crate) struct Meant {
+    skill: Option<String>,
+    tool: Option<String>,
+}
+
+impl Meant {
+    pub fn put_into(self, job: &mut NewJob) {
+        job.skill = self.skill;
+        if let Work::Execution { request } = &mut job.work
+            && request.tool.is_none()
+        {
+            request.tool = self.tool;
+        }
     }
+}
+
+/// Refuses what would not be admitted, and says what it means.
+pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<Meant, Problem> {
+    let Work::Execution { request } = &job.work else {
+        return Ok(Meant {
+            skill: None,
+            tool: None,
+        });
+    };
+    let admission = look(service, request).await?;
+    Ok(Meant {
+        skill: admission.skill.map(|skill| skill.name.clone()),
+        tool: admission.tool,
+    })
 }
 
 /// Stores jobs, all or none, under these ids where there are any. Those that are there already under
@@ -310,14 +338,19 @@ pub(crate) async fn batch(
         }
         let mut ready = Vec::with_capacity(jobs.len());
         // Many are of a kind: each skill and tool is looked at once.
-        let mut looked = std::collections::HashSet::new();
+        let mut looked: HashMap<_, Meant> = HashMap::new();
         for (number, submission) in jobs.into_iter().enumerate() {
             let what = (submission.skill.clone(), submission.tool.clone());
             let within = |problem: Problem| problem.within(&format!("/jobs/{number}"));
-            let job = submission.job(&service, caller).map_err(within)?;
-            if looked.insert(what) {
-                look_at(&service, &job).await.map_err(within)?;
-            }
+            let mut job = submission.job(&service, caller).map_err(within)?;
+            let meant = match looked.entry(what) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => {
+                    let meant = look_at(&service, &job).await.map_err(within)?;
+                    new.insert(meant).clone()
+                }
+            };
+            meant.put_into(&mut job);
             ready.push(job);
         }
         let ids = key.map(|key| {
