@@ -19,7 +19,7 @@ use super::open::QueueBuilder;
 use super::operation::Operation;
 use super::policies::{Policies, policy_for};
 use super::prepare::{check_own, prepare};
-use super::store::{AttemptRow, EventRow, Filter, Flags, Found, Reads, Rows, Store};
+use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
@@ -189,29 +189,6 @@ impl Queue {
     async fn find(&self, id: Uuid) -> Result<Found> {
         let found = self.reads().find(&[id]).await?;
         found.into_iter().next().ok_or(QueueError::NotFound(id))
-    }
-
-    /// Jobs that fit a filter, the last submitted first: as many as are asked for, or fewer where they
-    /// are large, so that what was submitted for them comes to 32 MiB and one job more at most. There
-    /// are no others where none comes before the last ([`Filter::before`]).
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<Job>> {
-        self.reads()
-            .list(filter)
-            .await?
-            .into_iter()
-            .map(job)
-            .collect()
-    }
-
-    /// Ids of jobs that fit a filter, the last submitted first.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn ids(&self, filter: &Filter) -> Result<Vec<Uuid>> {
-        self.reads().ids(filter).await
     }
 
     /// What a job came to: of an execution, an [`ExecutionResult`](crate::ExecutionResult) as JSON;

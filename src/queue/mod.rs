@@ -31,6 +31,7 @@ mod prepare;
 mod approvals;
 mod bounds;
 mod dead;
+mod list;
 mod maintenance;
 mod measure;
 #[cfg(feature = "serve")]
@@ -50,6 +51,7 @@ pub use error::QueueError;
 pub use event::{EventBatch, JobEvent, JobEventKind};
 pub use handle::Queue;
 pub use job::{Job, JobStatus, Kind, Maintenance, Priority, UnknownName, Work};
+pub use list::Page;
 pub use maintenance::Pruned;
 pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 #[cfg(feature = "serve")]

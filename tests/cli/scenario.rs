@@ -128,7 +128,7 @@ async fn jobs(queue: &Queue, status: &[JobStatus]) -> Vec<Job> {
         limit: Some(2 * JOBS),
         ..Filter::default()
     };
-    queue.list(&filter).await.expect("a list")
+    queue.list(&filter).await.expect("a list").items
 }
 
 async fn events(queue: &Queue) -> Vec<JobEvent> {

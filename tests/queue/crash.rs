@@ -103,7 +103,7 @@ impl Process {
             status: vec![JobStatus::Running],
             ..Filter::default()
         };
-        let running = queue.list(&filter).await.expect("a list");
+        let running = queue.list(&filter).await.expect("a list").items;
         let workers = running.iter().filter_map(|job| job.worker);
         let count = workers.filter(|worker| identities.contains(worker)).count();
         count > 0
@@ -430,9 +430,11 @@ async fn check(queue: &Queue, expected: &Expected) -> usize {
         };
         loop {
             let page = queue.list(&filter).await.expect("a list");
-            *counts.entry(*status).or_default() += page.len() as u64;
-            let Some(last) = page.last() else { break };
-            filter.before = Some(last.id);
+            *counts.entry(*status).or_default() += page.items.len() as u64;
+            filter.cursor = page.next;
+            if page.next.is_none() {
+                break;
+            }
         }
     }
     assert_eq!(statistics.by_status, counts);

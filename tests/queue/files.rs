@@ -321,7 +321,11 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
     let database = rusqlite::Connection::open(&path).expect("it can be opened");
     database
         .execute_batch(
-            "DROP TABLE notes; DROP TABLE approvals;
+            "DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
+             ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
+             DROP INDEX schedules_of_tenant; ALTER TABLE schedules DROP COLUMN tenant;
+             ALTER TABLE schedules DROP COLUMN outline;
+             DROP TABLE notes; DROP TABLE approvals;
              DROP INDEX lanes_waiting; ALTER TABLE lanes DROP COLUMN low;
              CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting = 1;
              PRAGMA user_version = 1;",
@@ -337,5 +341,5 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
     let version: i64 = database
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("it can be read");
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }

@@ -37,7 +37,11 @@ async fn tables_of_an_older_release_are_brought_up_to_date() {
     let client = database.connect().await;
     let olden = client
         .batch_execute(
-            "SET search_path TO skillhost; DROP TABLE notes; DROP TABLE approvals;
+            "SET search_path TO skillhost;
+             DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
+             ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
+             ALTER TABLE schedules DROP COLUMN tenant, DROP COLUMN outline;
+             DROP TABLE notes; DROP TABLE approvals;
              DROP INDEX lanes_waiting; CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting;
              DELETE FROM migrations WHERE version > 1",
         )

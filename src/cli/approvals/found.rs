@@ -58,17 +58,26 @@ pub async fn all(queue: &Queue, filter: &ApprovalFilter) -> anyhow::Result<Vec<F
     let pending = filter.status.is_empty() || filter.status.contains(&ApprovalStatus::Pending);
     let mut found: Vec<Found> = Vec::new();
     if pending && filter.job.is_none() && filter.before.is_none() {
-        let waiting = Filter {
+        let most = filter.limit.unwrap_or(100);
+        let mut waiting = Filter {
             status: vec![JobStatus::Paused],
             cause: Some(NEEDED.to_owned()),
             tenant: filter.tenant.clone(),
             skill: filter.skill.clone(),
-            limit: Some(filter.limit.unwrap_or(100)),
+            limit: Some(most),
             ..Filter::default()
         };
-        for job in queue.list(&waiting).await.map_err(explain::queue)? {
-            if open_of(queue, job.id, now).await?.is_none() {
-                found.push(Found::Job(Box::new(job)));
+        // Large ones come a few at a time.
+        loop {
+            let page = queue.list(&waiting).await.map_err(explain::queue)?;
+            for job in page.items {
+                if found.len() < most && open_of(queue, job.id, now).await?.is_none() {
+                    found.push(Found::Job(Box::new(job)));
+                }
+            }
+            waiting.cursor = page.next;
+            if page.next.is_none() || found.len() >= most {
+                break;
             }
         }
     }

@@ -83,12 +83,7 @@ impl FilterArgs {
         page: &PageArgs,
     ) -> anyhow::Result<Vec<Job>> {
         let before = match &page.before {
-            Some(before) => {
-                let id = id::resolve_one(queue, before).await?;
-                // Before a job that is not there, there is nothing: that would look like the end.
-                queue.job(id).await.map_err(explain::queue)?;
-                Some(id)
-            }
+            Some(before) => Some(id::resolve_one(queue, before).await?),
             None => None,
         };
         let most = page.limit as usize;
@@ -100,15 +95,13 @@ impl FilterArgs {
         let mut jobs: Vec<Job> = Vec::new();
         // Large ones come a few at a time.
         loop {
-            let some = queue.list(&filter).await.map_err(explain::queue)?;
-            let Some(last) = some.last() else {
-                return Ok(jobs);
-            };
-            filter.before = Some(last.id);
-            jobs.extend(some);
-            if jobs.len() >= most {
+            let page = queue.list(&filter).await.map_err(explain::queue)?;
+            jobs.extend(page.items);
+            if page.next.is_none() || jobs.len() >= most {
                 return Ok(jobs);
             }
+            filter.before = None;
+            filter.cursor = page.next;
             filter.limit = Some(most - jobs.len());
         }
     }
@@ -159,10 +152,10 @@ impl SelectionArgs {
         };
         loop {
             let page = queue.ids(&filter).await.map_err(explain::queue)?;
-            ids.extend_from_slice(&page);
-            match page.last() {
-                Some(last) if page.len() == PAGE => filter.before = Some(*last),
-                _ => return Ok(ids),
+            ids.extend(page.items);
+            filter.cursor = page.next;
+            if page.next.is_none() {
+                return Ok(ids);
             }
         }
     }

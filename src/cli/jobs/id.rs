@@ -71,13 +71,13 @@ async fn by_end(queue: &Queue, text: &str) -> anyhow::Result<Uuid> {
     };
     for _ in 0..AMONG / PAGE {
         let page = queue.ids(&filter).await.map_err(explain::queue)?;
-        found.extend(page.iter().copied().filter(|id| {
+        found.extend(page.items.into_iter().filter(|id| {
             let id = id.to_string();
             id.ends_with(&end)
         }));
-        match page.last() {
-            Some(last) if page.len() == PAGE => filter.before = Some(*last),
-            _ => break,
+        filter.cursor = page.next;
+        if page.next.is_none() {
+            break;
         }
     }
     match found.as_slice() {

@@ -6,9 +6,13 @@
 //! numbers of events. A transaction that is not serial puts such changes aside ([`Rows::defer`]), and
 //! the next serial one takes them in, so that writers do not wait for each other.
 
+mod filter;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+
+pub use filter::Filter;
+pub(crate) use filter::{LISTED_BYTES, LISTED_LANES, Listed};
 
 use std::future::Future;
 use std::pin::Pin;
@@ -260,42 +264,6 @@ pub(crate) struct WorkerRow {
     pub lease_until: Micros,
 }
 
-/// Which jobs to list. All that are named must hold.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// One of these statuses; any where empty.
-    pub status: Vec<JobStatus>,
-    /// This kind.
-    pub kind: Option<Kind>,
-    /// This queue.
-    pub queue: Option<String>,
-    /// This tenant.
-    pub tenant: Option<String>,
-    /// This skill, as the job names it.
-    pub skill: Option<String>,
-    /// This tag.
-    pub tag: Option<String>,
-    /// Dead, paused or waiting for this cause.
-    pub cause: Option<String>,
-    /// Dead ones that were replayed, or that were not; both unless set.
-    pub replayed: Option<bool>,
-    /// Submitted before this one: where to go on with the next page.
-    pub before: Option<Uuid>,
-    /// At most so many; 100 unless set, and at most 10,000.
-    pub limit: Option<usize>,
-}
-
-/// How many bytes of bodies are listed at once, the last job being whole.
-pub(crate) const LISTED_BYTES: usize = 32 << 20;
-
-impl Filter {
-    /// How many to give.
-    pub(crate) fn most(&self) -> usize {
-        self.limit.unwrap_or(100).clamp(1, 10_000)
-    }
-}
-
 /// All of a job but its attempts and result.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Found {
@@ -378,9 +346,10 @@ pub(crate) struct ApprovalQuery {
 /// What is read beside those who write, each as of one moment.
 pub(crate) trait Reads: Send + Sync {
     /// Jobs, the last submitted first: no more of them once their bodies come to [`LISTED_BYTES`].
-    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>>;
-    /// Ids of jobs, the last submitted first.
-    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>>;
+    /// Where to begin is said by [`Filter::cursor`] alone.
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<Found>>;
+    /// Numbers and ids of jobs, in the same way.
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>>;
     /// These jobs, in this order, those that are not there being left out.
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
     /// Attempts at a job, in order.

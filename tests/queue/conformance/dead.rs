@@ -22,6 +22,7 @@ cases![
     a_replay_is_the_same_skills_by_whatever_it_refers_to_it,
     dead_letters_are_discarded_one_by_one,
     dead_letters_go_out_and_come_back_as_they_were,
+    a_list_goes_on_where_jobs_were_removed_meanwhile,
 ];
 
 async fn dead(place: &Place) -> uuid::Uuid {
@@ -70,7 +71,7 @@ async fn a_dead_letter_is_replayed_as_a_new_job_linked_to_it(place: Place) {
             replayed: Some(replayed),
             ..Filter::default()
         };
-        let jobs = place.queue.list(&filter).await.unwrap();
+        let jobs = place.queue.list(&filter).await.unwrap().items;
         jobs.iter().map(|job| job.id).collect()
     };
     assert_eq!(which(true).await, [id]);
@@ -152,7 +153,7 @@ async fn a_replay_is_the_same_skills_by_whatever_it_refers_to_it(place: Place) {
         status: vec![JobStatus::Pending],
         ..Filter::default()
     };
-    assert_eq!(place.queue.ids(&filter).await.unwrap(), replays);
+    assert_eq!(place.queue.ids(&filter).await.unwrap().items, replays);
     // What is paused for the skill is paused for them.
     let paused = place.queue.pause_all(ScopeKind::Skill, "some", true);
     paused.await.unwrap();
@@ -207,4 +208,35 @@ async fn dead_letters_go_out_and_come_back_as_they_were(place: Place) {
     let statistics = place.queue.statistics(1).await.unwrap();
     assert_eq!(statistics.by_status[&JobStatus::Dead], 2);
     assert_eq!(statistics.dead_by_cause["skill_error"], 2);
+}
+
+async fn a_list_goes_on_where_jobs_were_removed_meanwhile(place: Place) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.insert(0, dead(&place).await);
+    }
+    let mut filter = Filter {
+        status: vec![JobStatus::Dead],
+        limit: Some(2),
+        ..Filter::default()
+    };
+    let page = place.queue.ids(&filter).await.unwrap();
+    assert_eq!(page.items, ids[..2]);
+    // Somebody discards what was seen last, and what would be next.
+    place.queue.discard(&ids[1..3]).await.unwrap();
+    filter.cursor = page.next;
+    let page = place.queue.list(&filter).await.unwrap();
+    let listed: Vec<uuid::Uuid> = page.items.iter().map(|job| job.id).collect();
+    assert_eq!((listed.as_slice(), page.next), (&ids[3..], None));
+    // By a job that is gone, nobody could tell where that was.
+    filter.cursor = None;
+    filter.before = Some(ids[1]);
+    for gone in [
+        place.queue.list(&filter).await.map(drop),
+        place.queue.ids(&filter).await.map(drop),
+    ] {
+        assert!(matches!(gone, Err(QueueError::NotFound(id)) if id == ids[1]));
+    }
+    filter.before = Some(ids[0]);
+    assert_eq!(place.queue.ids(&filter).await.unwrap().items, ids[3..]);
 }

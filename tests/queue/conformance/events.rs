@@ -141,7 +141,7 @@ pub async fn recounted(place: &Place) -> [BTreeMap<(String, JobStatus), u64>; 3]
         ..Filter::default()
     };
     let mut counts: [BTreeMap<(String, JobStatus), u64>; 3] = Default::default();
-    for job in place.queue.list(&filter).await.unwrap() {
+    for job in place.queue.list(&filter).await.unwrap().items {
         let names = [String::new(), job.queue, job.tenant.unwrap_or_default()];
         for (counts, name) in counts.iter_mut().zip(names) {
             *counts.entry((name, job.status)).or_default() += 1;
@@ -354,7 +354,7 @@ async fn sending(place: &Place) -> uuid::Uuid {
         kind: Some(Kind::Callback),
         ..Filter::default()
     };
-    let jobs = place.queue.list(&filter).await.unwrap();
+    let jobs = place.queue.list(&filter).await.unwrap().items;
     assert_eq!(jobs.len(), 1);
     jobs[0].id
 }

@@ -18,6 +18,7 @@ cases![
     what_cannot_be_accepted_is_refused_with_a_reason,
     a_job_comes_back_as_it_was_submitted,
     large_jobs_are_listed_a_few_at_a_time,
+    lists_by_queue_tenant_and_skill_are_whole,
     json_may_be_as_deep_as_it_can_be_read_back,
     what_the_queue_submits_itself_nobody_else_does,
     a_job_is_looked_at_without_being_stored,
@@ -171,7 +172,7 @@ async fn a_job_comes_back_as_it_was_submitted(place: Place) {
         status: vec![JobStatus::Pending],
         ..skillhost::queue::Filter::default()
     };
-    assert_eq!(place.queue.list(&filter).await.unwrap(), [job]);
+    assert_eq!(place.queue.list(&filter).await.unwrap().items, [job]);
 }
 
 async fn json_may_be_as_deep_as_it_can_be_read_back(place: Place) {
@@ -234,12 +235,95 @@ async fn large_jobs_are_listed_a_few_at_a_time(place: Place) {
         ids.insert(0, place.submit(large()).await);
     }
     let mut filter = Filter::default();
-    assert_eq!(place.queue.ids(&filter).await.unwrap(), ids);
-    for expected in [&ids[..3], &ids[3..], &[]] {
-        let listed = place.queue.list(&filter).await.unwrap();
-        let listed: Vec<uuid::Uuid> = listed.iter().map(|job| job.id).collect();
+    assert_eq!(place.queue.ids(&filter).await.unwrap().items, ids);
+    for (expected, more) in [(&ids[..3], true), (&ids[3..], false)] {
+        let page = place.queue.list(&filter).await.unwrap();
+        let listed: Vec<uuid::Uuid> = page.items.iter().map(|job| job.id).collect();
         assert_eq!(listed, expected);
-        filter.before = listed.last().copied();
+        assert_eq!(page.next.is_some(), more);
+        filter.cursor = page.next;
+    }
+    // Not even where as many were asked for as came, and the last of them was large.
+    let three = Filter {
+        limit: Some(3),
+        ..Filter::default()
+    };
+    let page = place.queue.list(&three).await.unwrap();
+    assert_eq!((page.items.len(), page.next.is_some()), (3, true));
+}
+
+async fn lists_by_queue_tenant_and_skill_are_whole(place: Place) {
+    let mut jobs = Vec::new();
+    // More lanes than are looked at one by one.
+    for number in 0..300 {
+        let mut job = good().queue("many").tenant(format!("tenant {number}"));
+        if number % 3 == 0 {
+            job = job.tag("third");
+        }
+        jobs.push(job);
+    }
+    for number in 0..30 {
+        let queue = ["a", "b"][number % 2];
+        let tenant = ["acme", "other"][number / 2 % 2];
+        jobs.push(good().queue(queue).tenant(tenant));
+    }
+    place.queue.submit_all(jobs).await.unwrap();
+    let all = Filter {
+        limit: Some(1_000),
+        ..Filter::default()
+    };
+    let all = place.queue.list(&all).await.unwrap();
+    assert_eq!((all.items.len(), all.next), (330, None));
+    let some = |text: &str| Some(text.to_owned());
+    for (queue, tenant, skill, tag) in [
+        (some("many"), None, None, None),
+        (some("many"), None, None, some("third")),
+        (some("many"), some("tenant 7"), None, None),
+        (some("a"), None, None, None),
+        (None, some("acme"), None, None),
+        (some("b"), some("other"), some("work"), None),
+        (None, None, some("work"), None),
+        (None, some("nobody"), None, None),
+        (None, None, some("no skill"), None),
+    ] {
+        for status in [vec![], vec![JobStatus::Pending], vec![JobStatus::Dead]] {
+            let expected: Vec<uuid::Uuid> = all
+                .items
+                .iter()
+                .filter(|job| {
+                    queue.as_ref().is_none_or(|queue| *queue == job.queue)
+                        && tenant.as_ref().is_none_or(|_| tenant == job.tenant)
+                        && skill.as_ref().is_none_or(|_| skill == job.skill)
+                        && tag
+                            .as_ref()
+                            .is_none_or(|tag| job.submitted.tags.contains(tag))
+                        && (status.is_empty() || status.contains(&job.status))
+                })
+                .map(|job| job.id)
+                .collect();
+            let mut filter = Filter {
+                status,
+                queue: queue.clone(),
+                tenant: tenant.clone(),
+                skill: skill.clone(),
+                tag: tag.clone(),
+                limit: Some(7),
+                ..Filter::default()
+            };
+            let mut found = Vec::new();
+            loop {
+                let page = place.queue.list(&filter).await.unwrap();
+                let ids = place.queue.ids(&filter).await.unwrap();
+                let listed: Vec<uuid::Uuid> = page.items.iter().map(|job| job.id).collect();
+                assert_eq!((&ids.items, ids.next), (&listed, page.next));
+                found.extend(listed);
+                filter.cursor = page.next;
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "{filter:?}");
+        }
     }
 }
 

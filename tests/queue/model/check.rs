@@ -17,7 +17,7 @@ impl World {
         };
         let listed = self.queue.list(&filter).await;
         let mut real = BTreeMap::new();
-        for job in listed.map_err(|error| error.to_string())? {
+        for job in listed.map_err(|error| error.to_string())?.items {
             real.insert(job.id, job);
         }
         let mut counts: BTreeMap<JobStatus, u64> =

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use skillhost::queue::{DeadLetter, Filter, JobStatus};
+use skillhost::queue::{DeadLetter, Filter, JobStatus, QueueError};
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
@@ -61,12 +61,14 @@ pub fn export(
         let mut count = 0_usize;
         loop {
             let page = queue.list(&filter).await.map_err(explain::queue)?;
-            for job in &page {
-                let attempts = queue.attempts(job.id).await.map_err(explain::queue)?;
-                let letter = DeadLetter {
-                    job: job.clone(),
-                    attempts,
+            for job in page.items {
+                let attempts = match queue.attempts(job.id).await {
+                    Ok(attempts) => attempts,
+                    // Somebody removed it meanwhile.
+                    Err(QueueError::NotFound(_)) => continue,
+                    Err(error) => return Err(explain::queue(error).into()),
                 };
+                let letter = DeadLetter { job, attempts };
                 let mut line = serde_json::to_vec(&letter)?;
                 line.push(b'\n');
                 match &mut file {
@@ -75,9 +77,9 @@ pub fn export(
                 }
                 count += 1;
             }
-            match page.last() {
-                Some(last) => filter.before = Some(last.id),
-                None => break,
+            filter.cursor = page.next;
+            if page.next.is_none() {
+                break;
             }
         }
         if let Some(mut file) = file {

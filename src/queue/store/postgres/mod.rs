@@ -19,6 +19,7 @@ mod inbox;
 mod keeping;
 mod keys;
 mod lines;
+mod list;
 mod notes;
 mod notice;
 mod pieces;

@@ -10,9 +10,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
-    LISTED_BYTES, LaneKey, NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind,
-    WorkerRow,
+    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Listed,
+    NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::approvals;
 use super::committer::Committer;
@@ -21,6 +20,7 @@ use super::failure::{Remedy, remedy};
 use super::inbox::read_tally;
 use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
+use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
@@ -110,21 +110,21 @@ pub(super) struct Reader {
     pub serial: Committer,
 }
 
-/// Joins a job's queue, tenant and skill.
-const LANE: &str = "JOIN lanes ON lanes.id = jobs.lane \
-    JOIN scopes AS queues ON queues.id = lanes.queue \
+/// Joins a lane's queue, tenant and skill.
+pub(super) const SCOPES: &str = "JOIN scopes AS queues ON queues.id = lanes.queue \
     JOIN scopes AS tenants ON tenants.id = lanes.tenant \
     JOIN scopes AS skills ON skills.id = lanes.skill";
 
-/// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
-fn select(tail: &str) -> String {
+/// What [`found`] reads: a job's state, its body, its queue, tenant and skill; and more behind it.
+pub(super) fn select(more: &str, tail: &str) -> String {
     format!(
         "SELECT {COLUMNS}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         FROM jobs JOIN bodies ON bodies.seq = jobs.seq {LANE} {tail}"
+         {more} FROM jobs JOIN bodies ON bodies.seq = jobs.seq \
+         JOIN lanes ON lanes.id = jobs.lane {SCOPES} {tail}"
     )
 }
 
-fn found(read: &SqlRow) -> Result<Found> {
+pub(super) fn found(read: &SqlRow) -> Result<Found> {
     Ok(Found {
         row: row(read)?,
         body: Body {
@@ -137,66 +137,6 @@ fn found(read: &SqlRow) -> Result<Found> {
             skill: read.try_get(24)?,
         },
     })
-}
-
-fn references(values: &[Box<dyn ToSql + Sync + Send>]) -> Vec<&(dyn ToSql + Sync)> {
-    let values = values.iter();
-    values
-        .map(|value| &**value as &(dyn ToSql + Sync))
-        .collect()
-}
-
-/// The conditions of a filter, and what they are filled with.
-fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql + Sync + Send>>) {
-    let mut conditions = vec!["true".to_owned()];
-    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = Vec::new();
-    if !filter.status.is_empty() {
-        // Names of ours, and written out: the planner must see that `completed` is not among them
-        // to use the index that leaves it out.
-        let names: Vec<String> = filter
-            .status
-            .iter()
-            .map(|status| format!("'{}'", status.as_str()))
-            .collect();
-        conditions.push(format!("jobs.status IN ({})", names.join(", ")));
-        if !filter.status.contains(&JobStatus::Completed) {
-            conditions.push("jobs.status <> 'completed'".to_owned());
-        }
-    }
-    let texts = [
-        (
-            "jobs.kind = $",
-            "",
-            filter.kind.map(|kind| kind.as_str().to_owned()),
-        ),
-        ("queues.name = $", "", filter.queue.clone()),
-        ("tenants.name = $", "", filter.tenant.clone()),
-        ("skills.name = $", "", filter.skill.clone()),
-        ("jobs.cause = $", "", filter.cause.clone()),
-        (
-            "jobs.seq IN (SELECT seq FROM tags WHERE tag = $",
-            ")",
-            filter.tag.clone(),
-        ),
-    ];
-    for (start, end, text) in texts {
-        if let Some(text) = text {
-            values.push(Box::new(text));
-            conditions.push(format!("{start}{}{end}", values.len()));
-        }
-    }
-    if let Some(replayed) = filter.replayed {
-        let has = if replayed { "<>" } else { "=" };
-        conditions.push(format!("jobs.flags & {} {has} 0", Flags::REPLAYED.0));
-    }
-    if let Some(before) = filter.before {
-        values.push(Box::new(before));
-        conditions.push(format!(
-            "jobs.seq < (SELECT seq FROM jobs WHERE id = ${})",
-            values.len()
-        ));
-    }
-    (conditions.join(" AND "), values)
 }
 
 /// How often a reader has others catch up before it gives what there is.
@@ -243,39 +183,12 @@ impl Reader {
 }
 
 impl Reads for Reader {
-    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>> {
-        Box::pin(async move {
-            let (conditions, mut values) = conditions(filter);
-            values.push(Box::new(limit(filter.most())));
-            let most = values.len();
-            values.push(Box::new(limit(LISTED_BYTES)));
-            // How large a body is, is known without reading it.
-            let sql = select(&format!(
-                "JOIN (SELECT listed.seq, sum(octet_length(bodies.submitted)) \
-                 OVER (ORDER BY listed.seq DESC) - octet_length(bodies.submitted) AS before \
-                 FROM (SELECT jobs.seq FROM jobs {LANE} WHERE {conditions} \
-                 ORDER BY jobs.seq DESC LIMIT ${most}) AS listed \
-                 JOIN bodies ON bodies.seq = listed.seq) AS sized ON sized.seq = jobs.seq \
-                 WHERE sized.before < ${} ORDER BY jobs.seq DESC",
-                values.len()
-            ));
-            let rows = self.pool.query(&sql, &references(&values)).await?;
-            rows.iter().map(found).collect()
-        })
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<Found>> {
+        Box::pin(list(&self.pool, filter))
     }
 
-    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>> {
-        Box::pin(async move {
-            let (conditions, mut values) = conditions(filter);
-            values.push(Box::new(limit(filter.most())));
-            let sql = format!(
-                "SELECT jobs.id FROM jobs {LANE} WHERE {conditions} \
-                 ORDER BY jobs.seq DESC LIMIT ${}",
-                values.len()
-            );
-            let rows = self.pool.query(&sql, &references(&values)).await?;
-            rows.iter().map(|read| Ok(read.try_get(0)?)).collect()
-        })
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>> {
+        Box::pin(ids(&self.pool, filter))
     }
 
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>> {
@@ -284,6 +197,7 @@ impl Reads for Reader {
                 return Ok(Vec::new());
             }
             let sql = select(
+                "",
                 "JOIN unnest($1::uuid[]) WITH ORDINALITY AS asked (asked, place) \
                  ON jobs.id = asked.asked ORDER BY place",
             );
@@ -409,10 +323,10 @@ impl Reads for Reader {
             let rows = self
                 .pool
                 .query(
-                    "SELECT lanes.id, queues.name, tenants.name, skills.name FROM lanes \
-                     JOIN scopes AS queues ON queues.id = lanes.queue \
-                     JOIN scopes AS tenants ON tenants.id = lanes.tenant \
-                     JOIN scopes AS skills ON skills.id = lanes.skill",
+                    &format!(
+                        "SELECT lanes.id, queues.name, tenants.name, skills.name \
+                         FROM lanes {SCOPES}"
+                    ),
                     &[],
                 )
                 .await?;

@@ -12,6 +12,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V1__queue", include_str!("1.sql")),
     ("V2__approvals", include_str!("2.sql")),
     ("V3__notes", include_str!("3.sql")),
+    ("V4__lists", include_str!("4.sql")),
 ];
 
 /// Where refinery notes which steps were taken.

@@ -9,6 +9,7 @@ mod answers;
 mod approvals;
 mod keeping;
 mod lines;
+mod list;
 mod notes;
 mod notice;
 mod read;
@@ -45,6 +46,7 @@ const STEPS: &[&str] = &[
     include_str!("1.sql"),
     include_str!("2.sql"),
     include_str!("3.sql"),
+    include_str!("4.sql"),
 ];
 
 /// A queue in a file.

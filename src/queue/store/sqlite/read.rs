@@ -8,14 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{
-    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Flags, Found,
-    LISTED_BYTES, LaneKey, NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind,
-    WorkerRow,
+    Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Listed,
+    NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::approvals;
 use super::connect;
 use super::keeping::{SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
+use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
@@ -67,26 +67,25 @@ impl Reader {
     }
 }
 
-/// Joins a job's queue, tenant and skill.
-const LANE: &str = "JOIN lanes ON lanes.id = jobs.lane \
-    JOIN scopes AS queues ON queues.id = lanes.queue \
+/// Joins a lane's queue, tenant and skill.
+pub(super) const SCOPES: &str = "JOIN scopes AS queues ON queues.id = lanes.queue \
     JOIN scopes AS tenants ON tenants.id = lanes.tenant \
     JOIN scopes AS skills ON skills.id = lanes.skill";
 
 /// What [`found`] reads: a job's state, its body, its queue, tenant and skill.
-fn select(tail: &str) -> String {
+pub(super) fn select(tail: &str) -> String {
     let columns: Vec<String> = COLUMNS
         .split(", ")
         .map(|column| format!("jobs.{}", column.trim()))
         .collect();
     format!(
         "SELECT {}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         FROM jobs JOIN bodies USING (seq) {LANE} {tail}",
+         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane {SCOPES} {tail}",
         columns.join(", ")
     )
 }
 
-fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
+pub(super) fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
     Ok(Found {
         row: row(read)?,
         body: Body {
@@ -101,55 +100,7 @@ fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
     })
 }
 
-/// The conditions of a filter, and what they are filled with.
-fn conditions(filter: &Filter) -> (String, Vec<Sql>) {
-    let mut conditions = vec!["1 = 1".to_owned()];
-    let mut values = Vec::new();
-    if !filter.status.is_empty() {
-        // Names of ours, and written out: the planner must see that `completed` is not among them
-        // to use the index that leaves it out.
-        let names: Vec<String> = filter
-            .status
-            .iter()
-            .map(|status| format!("'{}'", status.as_str()))
-            .collect();
-        conditions.push(format!("jobs.status IN ({})", names.join(", ")));
-        if !filter.status.contains(&JobStatus::Completed) {
-            conditions.push("jobs.status <> 'completed'".to_owned());
-        }
-    }
-    let texts = [
-        (
-            "jobs.kind = ?",
-            filter.kind.map(|kind| kind.as_str().to_owned()),
-        ),
-        ("queues.name = ?", filter.queue.clone()),
-        ("tenants.name = ?", filter.tenant.clone()),
-        ("skills.name = ?", filter.skill.clone()),
-        ("jobs.cause = ?", filter.cause.clone()),
-        (
-            "jobs.seq IN (SELECT seq FROM tags WHERE tag = ?)",
-            filter.tag.clone(),
-        ),
-    ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            conditions.push(condition.to_owned());
-            values.push(Sql::Text(text));
-        }
-    }
-    if let Some(replayed) = filter.replayed {
-        let has = if replayed { "<>" } else { "=" };
-        conditions.push(format!("jobs.flags & {} {has} 0", Flags::REPLAYED.0));
-    }
-    if let Some(before) = filter.before {
-        conditions.push("jobs.seq < (SELECT seq FROM jobs WHERE id = ?)".to_owned());
-        values.push(Sql::Blob(before.as_bytes().to_vec()));
-    }
-    (conditions.join(" AND "), values)
-}
-
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     with: Vec<Sql>,
@@ -161,35 +112,14 @@ fn all<T>(
 }
 
 impl Reads for Reader {
-    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Found>> {
-        let (conditions, mut values) = conditions(filter);
-        values.push(limit(filter.most()));
-        let sql = select(&format!(
-            "WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ?"
-        ));
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut listed = Vec::new();
-            let mut bytes = 0;
-            for job in statement.query_map(rusqlite::params_from_iter(values), found)? {
-                let job = job?;
-                bytes += job.body.submitted.len();
-                listed.push(job);
-                if bytes >= LISTED_BYTES {
-                    break;
-                }
-            }
-            Ok(listed)
-        })
+    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<Found>> {
+        let filter = filter.clone();
+        self.read(move |connection| list(connection, &filter))
     }
 
-    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Vec<Uuid>> {
-        let (conditions, mut values) = conditions(filter);
-        values.push(limit(filter.most()));
-        let sql = format!(
-            "SELECT jobs.id FROM jobs {LANE} WHERE {conditions} ORDER BY jobs.seq DESC LIMIT ?"
-        );
-        self.read(move |connection| all(connection, &sql, values, |read| uuid(read, 0)))
+    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>> {
+        let filter = filter.clone();
+        self.read(move |connection| ids(connection, &filter))
     }
 
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>> {
@@ -291,11 +221,10 @@ impl Reads for Reader {
 
     fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>> {
         self.read(|connection| {
-            let sql = "SELECT lanes.id, queues.name, tenants.name, skills.name FROM lanes \
-                       JOIN scopes AS queues ON queues.id = lanes.queue \
-                       JOIN scopes AS tenants ON tenants.id = lanes.tenant \
-                       JOIN scopes AS skills ON skills.id = lanes.skill";
-            all(connection, sql, Vec::new(), |read| {
+            let sql = format!(
+                "SELECT lanes.id, queues.name, tenants.name, skills.name FROM lanes {SCOPES}"
+            );
+            all(connection, &sql, Vec::new(), |read| {
                 let key = LaneKey {
                     queue: read.get(1)?,
                     tenant: read.get(2)?,

@@ -85,14 +85,11 @@ pub(crate) struct JobPage {
 }
 
 /// One page of those that fit.
-pub(crate) async fn listed(service: &Service, mut filter: Filter) -> Result<JobPage, Problem> {
-    let most = filter.limit.unwrap_or(100);
-    filter.limit = Some(most + 1);
-    let mut jobs = service.inner.queue.list(&filter).await?;
-    let more = jobs.len() > most;
-    jobs.truncate(most);
-    let next = jobs.last().filter(|_| more).map(|job| job.id);
-    let jobs = jobs.into_iter().map(JobView::new).collect();
+pub(crate) async fn listed(service: &Service, filter: Filter) -> Result<JobPage, Problem> {
+    let page = service.inner.queue.list(&filter).await?;
+    let last = page.items.last().filter(|_| page.next.is_some());
+    let next = last.map(|job| job.id);
+    let jobs = page.items.into_iter().map(JobView::new).collect();
     Ok(JobPage { jobs, next })
 }
 

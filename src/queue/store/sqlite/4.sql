@@ -1,0 +1,23 @@
+-- Lists of a queue, tenant or skill go by its lanes.
+CREATE INDEX jobs_of_lane ON jobs (lane, seq);
+CREATE INDEX jobs_dead_of_lane ON jobs (lane, seq) WHERE status = 'dead';
+
+-- Since when workers have given a job back one after the other, because they lack what it takes.
+ALTER TABLE jobs ADD COLUMN lacking_since INTEGER;
+
+-- Callbacks that are on their way, by what they tell of: that is kept as long.
+CREATE TABLE callbacks (seq INTEGER PRIMARY KEY, job INTEGER NOT NULL);
+CREATE INDEX callbacks_of_job ON callbacks (job);
+
+CREATE INDEX keys_by_until ON keys (until) WHERE until IS NOT NULL;
+
+-- Approvals that a job waits for, or may come to wait for.
+ALTER TABLE approvals ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0;
+UPDATE approvals SET awaited = 1 WHERE job IS NOT NULL AND status <> 'used';
+CREATE INDEX approvals_awaited ON approvals (status, until) WHERE awaited = 1;
+
+-- Whose a schedule is, and its job without what may be large of it.
+ALTER TABLE schedules ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE schedules ADD COLUMN outline TEXT;
+UPDATE schedules SET tenant = coalesce(json_extract(job, '$.tenant'), '');
+CREATE INDEX schedules_of_tenant ON schedules (tenant, name);
