@@ -1,7 +1,6 @@
 //! Jobs come in.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use axum::extract::State;
 use axum::http::header::LOCATION;
@@ -19,7 +18,7 @@ use super::super::idempotency::once;
 use super::super::openapi::{CallbackUrl, Idempotent, QueueName, SkillReference, Tag};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
-use super::super::trace::TraceParent;
+use super::super::trace::Trace;
 use crate::queue::{
     Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted, Work,
 };
@@ -54,7 +53,11 @@ pub(crate) struct Submission {
     limits: LimitOverrides,
     /// On whose behalf within the tenant: a person.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 63, pattern = "^[ -~]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     user: Option<String>,
     /// The conversation or session that this belongs to.
     #[serde(default)]
@@ -203,9 +206,9 @@ pub(crate) async fn submit(
     let key = asked.key.as_ref();
     let answer = async {
         let mut job = asked.value.job(&service, caller)?;
-        look_at(&service, &job).await?.put_into(&mut job);
+        look_at(&service, &mut job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
-        let accepted = store(&service, asks.trace, vec![job], ids).await?;
+        let accepted = store(&service, &asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
             return Err(Problem::new(ProblemKind::Internal, "nothing was accepted"));
         };
@@ -226,52 +229,43 @@ pub(crate) fn located(job: Uuid, answer: impl Serialize) -> Response {
     response
 }
 
-/// What a job's skill and tool are, however the client spelled them: what is bounded, paused and set
-/// for them holds for the job.
-#[derive(Clone)]
-pub(crate) struct Meant {
-    skill: Option<String>,
-    tool: Option<String>,
+/// Looks whether a job could be executed, once its skill is there.
+pub(crate) async fn look_at(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
+    make_ready(service, job).await;
+    look_on(service, job)
 }
 
-impl Meant {
-    pub fn put_into(self, job: &mut NewJob) {
-        job.skill = self.skill;
-        if let Work::Execution { request } = &mut job.work
-            && request.tool.is_none()
-        {
-            request.tool = self.tool;
-        }
+/// Has the skill of a job loaded, so that it can be looked at.
+async fn make_ready(service: &Service, job: &NewJob) {
+    if let Work::Execution { request } = &job.work {
+        service.inner.execute.ready(request).await;
     }
 }
 
-/// Refuses what would not be admitted, and says what it means.
-pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<Meant, Problem> {
-    let Work::Execution { request } = &job.work else {
-        return Ok(Meant {
-            skill: None,
-            tool: None,
-        });
-    };
-    let admission = look(service, request).await?;
-    Ok(Meant {
-        skill: admission.skill.map(|skill| skill.name.clone()),
-        tool: admission.tool,
-    })
+/// The same of one whose skill is ready. However the client spelled its skill, and whether it named the
+/// tool: what is bounded, paused and set for them holds for the job.
+fn look_on(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
+    if let Work::Execution { request } = &mut job.work {
+        let admission = look(service, request)?;
+        job.skill = admission.skill.map(|skill| skill.name.clone());
+        request.tool = request.tool.take().or(admission.tool);
+    }
+    Ok(())
 }
 
 /// Stores jobs, all or none, under these ids where there are any. Those that are there already under
 /// their ids were stored by the same request before.
 async fn store(
     service: &Service,
-    trace: TraceParent,
+    trace: &Trace,
     mut jobs: Vec<NewJob>,
     ids: Option<Vec<Uuid>>,
 ) -> Result<Vec<Accepted>, Problem> {
     let queue = &service.inner.queue;
-    let trace = trace.to_string();
+    let (trace, state) = (trace.parent.to_string(), trace.state.as_deref());
     for job in &mut jobs {
         job.trace = Some(trace.clone());
+        job.trace_state = state.map(str::to_owned);
     }
     let Some(ids) = ids else {
         let submitted = queue.submit_all(jobs).await?;
@@ -337,28 +331,26 @@ pub(crate) async fn batch(
             return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/jobs"));
         }
         let mut ready = Vec::with_capacity(jobs.len());
-        // Many are of a kind: each skill and tool is looked at once.
-        let mut looked: HashMap<_, Meant> = HashMap::new();
+        // Many are of a kind: each skill is made ready once, and yet each input looked at.
+        let mut skills = HashSet::new();
         for (number, submission) in jobs.into_iter().enumerate() {
-            let what = (submission.skill.clone(), submission.tool.clone());
+            let is_new = skills.insert(submission.skill.clone());
             let within = |problem: Problem| problem.within(&format!("/jobs/{number}"));
             let mut job = submission.job(&service, caller).map_err(within)?;
-            let meant = match looked.entry(what) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(new) => {
-                    let meant = look_at(&service, &job).await.map_err(within)?;
-                    new.insert(meant).clone()
-                }
-            };
-            meant.put_into(&mut job);
+            if is_new {
+                make_ready(&service, &job).await;
+            }
+            look_on(&service, &mut job).map_err(within)?;
             ready.push(job);
+            // Each may be large: others have their turn in between.
+            tokio::task::consume_budget().await;
         }
         let ids = key.map(|key| {
             (0..ready.len())
                 .map(|place| key.job(caller, place))
                 .collect()
         });
-        let jobs = store(&service, asks.trace, ready, ids).await?;
+        let jobs = store(&service, &asks.trace, ready, ids).await?;
         let mut response = Answer(AcceptedBatch { jobs }).into_response();
         *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response)
