@@ -15,7 +15,7 @@ pub async fn larger(url: &str, times: usize) {
         .expect("it answers");
     let jobs: i64 = last.get(0);
     // The number of a copy is that of its model, and so many thousand more. Its id follows from both.
-    let id = format!("md5({{}}::text || copy)::uuid");
+    let id = "md5({}::text || copy)::uuid";
     let of_job = id.replace("{}", "id");
     let of_event = id.replace("{}", "job");
     let statements = format!(

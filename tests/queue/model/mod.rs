@@ -97,6 +97,14 @@ impl World {
         done.map(drop).map_err(|error| error.to_string())
     }
 
+    fn advance(&mut self, by: u64) {
+        self.clock.advance(Duration::from_secs(by));
+        let now = self.now();
+        for held in &mut self.keys {
+            held.had_passed |= held.until.is_some_and(|until| until <= now);
+        }
+    }
+
     /// What has to be done from time to time.
     async fn tick(&mut self) -> Checked {
         let rescue = NewJob::maintenance(Maintenance::Rescue).queue("own");
@@ -207,11 +215,7 @@ impl World {
                 self.queue.pause_all(kind, name, paused).await.map_err(text)
             }
             Op::Advance(by) => {
-                self.clock.advance(Duration::from_secs(by));
-                let now = self.now();
-                for held in &mut self.keys {
-                    held.had_passed |= held.until.is_some_and(|until| until <= now);
-                }
+                self.advance(by);
                 Ok(())
             }
             Op::SetBack(by) => {
