@@ -44,3 +44,5 @@ mod jobs;
 mod queues;
 mod scenario;
 mod worker;
+
+mod tour;

@@ -131,7 +131,10 @@ Grants:
           Without it, from where the policy says, else from those kept with `skillhost secrets set`.
 
       --no-policy
-          Leave the policy out: grant nothing but what jobs name
+          Leave the policy out: grant nothing but what jobs name, and bound nothing
+          
+          Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has
+          rules of approval, or requires an audit.
 
 Examples:
   Do what comes, until Ctrl-C:
