@@ -251,7 +251,10 @@ Grants:
           Without it, from where the policy says, else from those kept with `skillhost secrets set`.
 
       --no-policy
-          Leave the policy out: grant nothing but what is named here
+          Leave the policy out: grant nothing but what is named here, and bound and ask nothing
+          
+          Its ceilings, turns, rates, circuits and approvals do not hold then, nor does what it says
+          of the audit, which is kept in the usual folder.
 
 Output:
       --out <DIR>
@@ -645,7 +648,10 @@ Grants:
           Without it, from where the policy says, else from those kept with `skillhost secrets set`.
 
       --no-policy
-          Leave the policy out: grant nothing but what jobs name
+          Leave the policy out: grant nothing but what jobs name, and bound nothing
+          
+          Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has
+          rules of approval, or requires an audit.
 
 Examples:
   Do what comes, until Ctrl-C:

@@ -43,3 +43,5 @@ mod audit;
 mod jobs;
 mod queues;
 mod worker;
+
+mod tour;
