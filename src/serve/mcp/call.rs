@@ -136,7 +136,7 @@ async fn run(
     };
     request.tenant = who.caller.tenant().map(str::to_owned);
     request.session = Some(who.session.to_string());
-    if let Some(task) = as_task(server, who, &request, context).await {
+    if let Some(task) = as_task(server, who, entry, &request, context).await {
         return Ok(Ran::Answered(task));
     }
     let answer = Answer {
@@ -274,6 +274,7 @@ async fn execute(
 async fn as_task(
     server: &Inner,
     who: &Who,
+    entry: &Entry,
     request: &ExecutionRequest,
     context: &RequestContext<RoleServer>,
 ) -> Option<CallToolResponse> {
@@ -292,10 +293,13 @@ async fn as_task(
             return None;
         }
     }
-    Some(match tasks.submit(request.clone(), &who.caller).await {
-        Ok(task) => task.into(),
-        Err(message) => content::error(message).into(),
-    })
+    let skill = &entry.skill.identity.name;
+    Some(
+        match tasks.submit(skill, request.clone(), &who.caller).await {
+            Ok(task) => task.into(),
+            Err(message) => content::error(message).into(),
+        },
+    )
 }
 
 /// Reads on in an output that was cut.
