@@ -146,7 +146,7 @@ fn next(schedule: &Recurring) -> String {
 
 fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
     database.with(session, async |queue, _| {
-        let schedules = queue.schedules().await.map_err(explain::queue)?;
+        let schedules = queue.schedules(None).await.map_err(explain::queue)?;
         if args.json {
             print_json(session.console, &schedules)?;
             return Ok(Exit::Success);

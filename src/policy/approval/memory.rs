@@ -77,7 +77,7 @@ impl MemoryApprovals {
             .filter(|index| kept[*index].wanted.subject == wanted.subject)
             .collect();
         let found: Vec<Approval> = same.iter().map(|index| kept[*index].clone()).collect();
-        match step(&found, now) {
+        match step(&found, wanted.job, now) {
             Step::Use(index) => {
                 let approval = &mut kept[same[index]];
                 if approval.once {

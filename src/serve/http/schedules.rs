@@ -13,7 +13,7 @@ use super::jobs::view::{full_name, own_name};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::queue::schedule::{Missed, Schedule};
-use crate::queue::{Priority, Recurring};
+use crate::queue::{Priority, QueueError, Recurring};
 use crate::serve::caller::{Caller, Scope};
 
 /// The longest name that leaves room for the tenant's.
@@ -90,7 +90,7 @@ pub(super) struct ScheduleList {
 )]
 pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let schedules = service.inner.queue.schedules().await?;
+    let schedules = service.inner.queue.schedules(caller.tenant()).await?;
     let own = schedules
         .into_iter()
         .filter(|schedule| caller.may_see(schedule.job.tenant.as_deref()));
@@ -128,8 +128,11 @@ async fn find(
     name: &str,
 ) -> Result<Option<Recurring>, Problem> {
     let full = full_name(caller.tenant(), name);
-    let schedules = service.inner.queue.schedules().await?;
-    let found = schedules.into_iter().find(|one| one.name == full);
+    let found = match service.inner.queue.schedule(&full).await {
+        Ok(found) => Some(found),
+        Err(QueueError::Unknown { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
     Ok(found.filter(|one| caller.may_see(one.job.tenant.as_deref())))
 }
 

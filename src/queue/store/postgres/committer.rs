@@ -436,7 +436,9 @@ impl Task {
             Ok(()) => {
                 self.floor = floor;
                 if more {
-                    self.more();
+                    // More than one transaction takes: the next claim takes it, or whoever reads asks
+                    // again.
+                    tracing::debug!("the inbox of the queue is long");
                 }
                 Ended::Committed(transaction.is_some())
             }
@@ -451,12 +453,6 @@ impl Task {
                 },
             },
         }
-    }
-
-    /// There is more in the inbox than one transaction takes: the next claim takes it, or whoever
-    /// reads asks again.
-    fn more(&self) {
-        tracing::debug!("the inbox of the queue is long");
     }
 
     async fn connect(&self) -> Result<Session> {
