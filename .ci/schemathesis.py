@@ -1,6 +1,34 @@
-"""What schemathesis is not to try."""
+"""How schemathesis fills in what a schema cannot say, and what it is not to try."""
+
+import string
 
 import schemathesis
+from hypothesis import strategies as st
+
+
+def words(alphabet, most):
+    return st.text(alphabet=alphabet, min_size=1, max_size=most)
+
+
+FIELD = st.sampled_from(["*", "0", "5", "1-5", "1,5", "*/2"])
+NAME = words(string.ascii_letters + string.digits + "_-", 20)
+
+# By the formats of the document. Most texts that fit a pattern mean nothing, such as the name of a skill
+# that is not there, and lead no further than to a refusal.
+FORMATS = {
+    "skill": st.sampled_from(["text-stats", "text-stats", "text-stats@0.1.0", "nobody", "sha256:" + "0" * 64]),
+    "queue-name": NAME | st.just("default"),
+    "schedule-name": NAME | st.builds("{}.{}".format, NAME, NAME),
+    "tag": words(st.characters(min_codepoint=0x20, max_codepoint=0x7E), 20),
+    "cron": st.lists(FIELD, min_size=5, max_size=6).map(" ".join) | st.sampled_from(["@daily", "0 9 * JAN MON-FRI"]),
+    "callback-url": st.builds("https://{}.example.com/{}".format, words(string.ascii_lowercase, 20), NAME),
+    "time-zone": st.sampled_from(["UTC", "Europe/Zurich", "Asia/Tokyo", "America/New_York"]),
+    "skillhost-time": st.sampled_from(["500ms", "2s", "1m 30s"]),
+    "skillhost-size": st.sampled_from(["17", "512 KiB", "64MiB", "1.5 GB"]),
+    "idempotency-key": NAME | st.builds('"{}"'.format, NAME),
+}
+for name, strategy in FORMATS.items():
+    schemathesis.openapi.format(name, strategy)
 
 
 @schemathesis.hook

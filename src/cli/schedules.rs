@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
-use skillhost::queue::Recurring;
-use skillhost::queue::schedule::{Missed, Schedule};
+use skillhost::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
+use skillhost::queue::{Queue, QueueError, Recurring};
 use skillhost::text::printable;
 
 use super::Session;
@@ -91,6 +91,9 @@ struct RemoveArgs {
     /// The schedule
     #[arg(value_name = "NAME")]
     name: String,
+    /// The tenant whose schedule it is
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
 }
 
 /// Carries one of the commands out.
@@ -126,18 +129,45 @@ fn add(args: AddArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Res
             &mut interrupts,
         )
         .await?;
+        let tenant = job.tenant.as_deref();
+        if tenant.is_some() && args.name.len() > MAX_OWN_NAME {
+            let message = format!("a tenant's schedule has a name of at most {MAX_OWN_NAME} bytes");
+            return Err(Complaint::usage(message).into());
+        }
+        let name = match find(&queue, tenant, &args.name).await? {
+            Some(found) => found.name,
+            None => full_name(tenant, &args.name),
+        };
         let added = queue
-            .put_schedule(&args.name, schedule, job)
+            .put_schedule(&name, schedule, job)
             .await
             .map_err(explain::queue)?;
         session.console.note(format_args!(
             "{} schedule `{}` fires next at {}",
             styled(GOOD, "✓"),
-            added.name,
+            own_name(&added.name),
             next(&added)
         ));
         Ok(Exit::Success)
     })
+}
+
+/// The schedule that is called so by whose it is: the tenant, or nobody.
+async fn find(
+    queue: &Queue,
+    tenant: Option<&str>,
+    name: &str,
+) -> anyhow::Result<Option<Recurring>> {
+    let full = full_name(tenant, name);
+    // One that was submitted by a program may be kept under its bare name.
+    for name in [full.as_str(), name] {
+        match queue.schedule(name).await {
+            Ok(found) if found.job.tenant.as_deref() == tenant => return Ok(Some(found)),
+            Ok(_) | Err(QueueError::Unknown { .. }) => {}
+            Err(error) => return Err(explain::queue(error).into()),
+        }
+    }
+    Ok(None)
 }
 
 fn next(schedule: &Recurring) -> String {
@@ -156,20 +186,30 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
             return Ok(Exit::Success);
         }
         let mut table = Table::new(0);
-        table.row(["name", "next", "last", "missed", "what", "when"].map(str::to_owned));
+        let with_tenants = schedules.iter().any(|one| one.job.tenant.is_some());
+        let mut head = vec!["name", "next", "last", "missed", "what", "when"];
+        if with_tenants {
+            head.insert(1, "tenant");
+        }
+        table.row(head.into_iter().map(str::to_owned));
         for schedule in &schedules {
             let mut what = schedule.job.skill();
             if let Some(tool) = schedule.job.work.tool() {
                 what = format!("{what} {tool}");
             }
-            table.row([
-                schedule.name.clone(),
+            let mut row = vec![
+                own_name(&schedule.name).to_owned(),
                 next(schedule),
                 schedule.last.map_or_else(|| "-".to_owned(), written),
                 schedule.schedule.missed.to_string(),
                 printable(&what, false).into_owned(),
                 printable(&schedule.schedule.to_string(), false).into_owned(),
-            ]);
+            ];
+            if with_tenants {
+                let tenant = schedule.job.tenant.as_deref().unwrap_or("-");
+                row.insert(1, printable(tenant, false).into_owned());
+            }
+            table.row(row);
         }
         print(table)?;
         Ok(Exit::Success)
@@ -178,10 +218,10 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
 
 fn remove(args: &RemoveArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
     database.with(session, async |queue, _| {
-        queue
-            .remove_schedule(&args.name)
-            .await
-            .map_err(explain::queue)?;
+        let found = find(&queue, args.tenant.as_deref(), &args.name).await?;
+        // As it is kept, a name is one's own.
+        let name = found.map_or_else(|| args.name.clone(), |found| found.name);
+        queue.remove_schedule(&name).await.map_err(explain::queue)?;
         session.console.note(format_args!(
             "{} schedule `{}` is removed",
             styled(GOOD, "✓"),

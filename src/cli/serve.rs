@@ -50,7 +50,7 @@ Exit codes:
 /// Executes skills, takes jobs and does them, and fires schedules: HTTP below /v1, described at
 /// /openapi.json, MCP at /mcp. Skills are the installed ones; what is installed or removed meanwhile is
 /// noticed within a second, and so is a change of the policy. On an address that other machines can
-/// reach, it starts only where there are tokens (`skillhost tokens`). With Ctrl-C or SIGTERM it takes
+/// reach, or with --host or --origin, it starts only where there are tokens (`skillhost tokens`). With Ctrl-C or SIGTERM it takes
 /// no more, lets what runs finish for the time of --grace, and gives jobs back that have not; a second
 /// one does so at once.
 #[derive(Debug, Args)]
@@ -84,6 +84,11 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     connections: u32,
+    /// How many of these one address may have; 256 unless said, and all where only this machine can connect
+    ///
+    /// Behind a proxy on another machine all come from its address: then say as many as --connections.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections_of_one: Option<u32>,
     /// How many requests a second each token may make, or each address without tokens
     #[arg(
         long,
@@ -222,11 +227,15 @@ fn service(
     guarded: Arc<dyn Execute>,
     queue: Queue,
 ) -> anyhow::Result<Service> {
-    let is_local = addresses(&args.listen)?
-        .iter()
-        .all(|address| address.ip().is_loopback());
+    let is_local = is_local(&addresses(&args.listen)?);
     let mut settings = serve::Settings::default();
     settings.connections = args.connections as usize;
+    settings.connections_of_one = match args.connections_of_one {
+        Some(many) => many as usize,
+        // A proxy may be there, through which everybody comes.
+        None if is_local => settings.connections,
+        None => settings.connections_of_one,
+    };
     settings.rate = NonZeroU32::new(args.rate).unwrap_or(settings.rate);
     settings.burst = settings
         .rate
@@ -239,7 +248,7 @@ fn service(
         .skills(skills)
         .policy(move || host.policy())
         .settings(settings);
-    if !is_local {
+    if !is_own(args, is_local) {
         builder = builder.closed();
     }
     Ok(builder.build().map_err(|error| explain::host(&error))?)
@@ -284,19 +293,37 @@ fn addresses(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
+fn is_local(addresses: &[SocketAddr]) -> bool {
+    addresses.iter().all(|address| address.ip().is_loopback())
+}
+
+/// Whether whoever asks is on this machine: a name of its own, or a page that may ask, tells of a proxy
+/// before it, or of a browser.
+fn is_own(args: &ServeArgs, is_local: bool) -> bool {
+    is_local && args.host.is_empty() && args.origin.is_empty()
+}
+
 /// Listens, once it is sure that nobody gets in who may not.
 async fn listen(args: &ServeArgs, service: &Service) -> anyhow::Result<TcpListener> {
     let addresses = addresses(&args.listen)?;
-    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-    if !is_local {
+    let is_local = is_local(&addresses);
+    if !is_own(args, is_local) {
         let any = service.tokens().any_holds().await;
         if !any.map_err(explain::queue)? {
-            return Err(Complaint::usage(format!(
-                "`{}` can be reached from other machines, and there is no token that holds",
-                args.listen
-            ))
-            .hint("make one with `skillhost tokens create`, or listen on 127.0.0.1")
-            .into());
+            let (who, instead) = match is_local {
+                false => (
+                    format!("`{}` can be reached from other machines", args.listen),
+                    ", or listen on 127.0.0.1",
+                ),
+                true => (
+                    "with --host or --origin others than this machine's own programs may ask"
+                        .to_owned(),
+                    "",
+                ),
+            };
+            let hint = format!("make one with `skillhost tokens create`{instead}");
+            let message = format!("{who}, and there is no token that holds");
+            return Err(Complaint::usage(message).hint(hint).into());
         }
     }
     TcpListener::bind(addresses.as_slice())

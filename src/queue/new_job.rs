@@ -165,6 +165,10 @@ pub struct NewJob {
     /// on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// What the systems that took part in the trace say of it: a `tracestate` of W3C Trace Context, which
+    /// goes with `trace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_state: Option<String>,
 }
 
 pub(crate) fn new_id() -> Uuid {
@@ -202,6 +206,7 @@ impl NewJob {
             replay_of: None,
             schedule: None,
             trace: None,
+            trace_state: None,
         }
     }
 
@@ -264,12 +269,9 @@ impl NewJob {
         if self.skill.is_some() || self.schedule.is_some() || self.replay_of.is_some() {
             return refuse("`skill`, `schedule` and `replay_of` are set by the queue's own side");
         }
-        match &self.retry {
-            Some(retry) if retry.destructive => {
-                refuse("what may do harm twice cannot be asked to be tried again here")
-            }
-            _ => Ok(()),
-        }
+        self.retry
+            .as_ref()
+            .map_or(Ok(()), RetryPolicy::check_untrusted)
     }
 
     /// What bounds and statistics on a skill hold for; empty for none.

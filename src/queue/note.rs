@@ -33,8 +33,7 @@ impl<T: Serialize> Note<T> {
         Ok(Arc::new(NoteRow {
             kind: kind.to_owned(),
             name: self.name.clone(),
-            value: serde_json::to_string(&self.value)
-                .map_err(|error| QueueError::Internal(error.to_string()))?,
+            value: text(&self.value)?,
             until: self.until.map(micros),
         }))
     }
@@ -88,15 +87,39 @@ impl Queue {
         .await
     }
 
-    /// Removes a note; whether it was there.
-    pub(crate) async fn remove_note(&self, kind: &str, name: &str) -> Result<bool> {
-        let (kind, name): (Arc<str>, Arc<str>) = (kind.into(), name.into());
+    /// Keeps a note in the place of the one of its name that says what `was` says; whether there was
+    /// one. Where there was none, somebody else has changed or removed it.
+    pub(crate) async fn change_note<T: Serialize>(
+        &self,
+        kind: &str,
+        note: &Note<T>,
+        was: &T,
+    ) -> Result<bool> {
+        let (row, was) = (note.row(kind)?, Arc::new(text(was)?));
         self.write(move |rows, _| {
-            let (kind, name) = (kind.clone(), name.clone());
-            Box::pin(async move { rows.remove_note(&kind, &name).await })
+            let (row, was) = (row.clone(), was.clone());
+            Box::pin(async move { rows.change_note(&row, &was).await })
         })
         .await
     }
+
+    /// Removes a note that says just this; whether there was one.
+    pub(crate) async fn remove_note<T: Serialize>(
+        &self,
+        kind: &str,
+        note: &Note<T>,
+    ) -> Result<bool> {
+        let row = note.row(kind)?;
+        self.write(move |rows, _| {
+            let row = row.clone();
+            Box::pin(async move { rows.remove_note(&row).await })
+        })
+        .await
+    }
+}
+
+fn text<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| QueueError::Internal(error.to_string()))
 }
 
 fn read<T: DeserializeOwned>(row: NoteRow) -> Result<Note<T>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::QueueError;
 use super::job::names;
 
 /// The most attempts that a job may have.
@@ -123,6 +124,20 @@ impl RetryPolicy {
             return Err(RetryError::Jitter(self.jitter));
         }
         Ok(())
+    }
+
+    /// Says what there is in it that nobody should be able to ask for who is not trusted with the queue
+    /// and the host: that what may do harm twice is tried again.
+    ///
+    /// # Errors
+    /// [`QueueError::Invalid`] where it asks for that.
+    pub fn check_untrusted(&self) -> Result<(), QueueError> {
+        match self.destructive {
+            true => Err(QueueError::Invalid(
+                "what may do harm twice cannot be asked to be tried again here".to_owned(),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Every delay in milliseconds, the first being the one before the second attempt. The same

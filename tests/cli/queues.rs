@@ -327,3 +327,64 @@ error: there is no schedule `morning`
 "#]],
     );
 }
+
+/// Two tenants' schedules of one name are two, and each is reached by whose it is.
+#[test]
+fn a_tenants_schedule_is_its_own() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    for tenant in ["acme", "other"] {
+        let added = place.output([
+            "schedules",
+            "add",
+            "morning",
+            "0 9 * * MON-FRI",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--tenant",
+            tenant,
+        ]);
+        assert!(added.status.success());
+    }
+    let listed = || {
+        let output = place.output(["schedules", "list"]);
+        String::from_utf8(output.stdout).expect("it is text")
+    };
+    let lines = |text: &str, tenant: &str| {
+        let of = |line: &&str| line.starts_with("morning") && line.contains(tenant);
+        text.lines().filter(of).count()
+    };
+    let text = listed();
+    assert_eq!(
+        (lines(&text, "acme"), lines(&text, "other")),
+        (1, 1),
+        "{text}"
+    );
+    check(
+        place.run(["schedules", "remove", "morning"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: there is no schedule `morning`
+
+"#]],
+    );
+    check(
+        place.run(["schedules", "remove", "morning", "--tenant", "acme"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ schedule `morning` is removed
+
+"#]],
+    );
+    let text = listed();
+    assert_eq!(
+        (lines(&text, "acme"), lines(&text, "other")),
+        (0, 1),
+        "{text}"
+    );
+}

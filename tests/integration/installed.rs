@@ -132,6 +132,24 @@ async fn what_jobs_need_is_kept() {
     assert_eq!(replayed.status, Status::Success);
 }
 
+/// Whoever asks for a skill may be anybody.
+#[tokio::test]
+async fn what_is_wrong_with_the_library_is_told_without_naming_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    install(&library, &package("alpha", "1.0.0", "a"), false).await;
+    let component = folder.path().join("alpha@1.0.0/skill.wasm");
+    fs::write(&component, "something else").unwrap();
+    let skills = skills(&library);
+    let result = run(&skills, "alpha").await;
+    assert_eq!(*cause(&result), Cause::NotLoaded);
+    let failure = skills.load(&"alpha".parse().unwrap()).await.unwrap_err();
+    for message in [result.failure.unwrap().message, failure.message] {
+        assert!(message.contains("the host's log says why"), "{message}");
+        assert!(!message.contains('/'), "{message}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_listens_hears_of_each_change() {
     let folder = tempfile::tempdir().unwrap();

@@ -148,7 +148,7 @@ async fn a_trace_is_continued_where_it_is_one() {
     let client = server.client();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
-    let headers = [("traceparent", parent.as_str())];
+    let headers = [("traceparent", parent.as_str()), ("tracestate", "vendor=1")];
     let request = behaviour("echo", json!({"text": "x"}));
     let answer = client
         .call_with("POST", "/v1/jobs", &request, &headers)
@@ -158,6 +158,7 @@ async fn a_trace_is_continued_where_it_is_one() {
     let id = answer.json()["id"].as_str().unwrap().parse().unwrap();
     let job = server.queue.job(id).await.unwrap();
     assert_eq!(job.submitted.trace, Some(span));
+    assert_eq!(job.submitted.trace_state.as_deref(), Some("vendor=1"));
     let headers = [("traceparent", "00-nothing")];
     let answer = client
         .call_with("GET", "/v1/jobs", &json!({}), &headers)

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::json;
 use skillhost::Event;
+use skillhost::queue::Queue;
 use skillhost::serve::Scope;
 
 use crate::harness::builder;
+use crate::postgres::Postgres;
 use crate::server::{Wanted, behaviour, start};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,4 +165,160 @@ async fn an_answer_outlives_the_server() {
     assert_eq!(answers[0], answers[2]);
     assert_eq!(answers[1], answers[3]);
     assert_ne!(answers[1]["jobs"][0]["id"], answers[1]["jobs"][1]["id"]);
+}
+
+/// What passes by itself is done again; what would end the same is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_would_end_the_same_is_kept() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    let mut slow = behaviour("wait_for_ever", json!({}));
+    slow["limits"] = json!({"wall_time_ms": 10});
+    let mut spins = behaviour("spin", json!({}));
+    spins["limits"] = json!({"fuel": 1_000_000});
+    for (request, status, kind, kept) in [
+        (slow, 422, "timeout", false),
+        (
+            behaviour("fail_to_retry", json!({})),
+            422,
+            "skill-error",
+            false,
+        ),
+        (json!({"skill": "nobody"}), 404, "not-loaded", false),
+        (behaviour("nothing", json!({})), 422, "unknown-tool", false),
+        (behaviour("panic", json!({})), 422, "trap", true),
+        (spins, 422, "resource-exhausted", true),
+    ] {
+        let key = format!("of {kind}");
+        let key = [("idempotency-key", &*key)];
+        let ask = async || {
+            loop {
+                let answer = client
+                    .call_with("POST", "/v1/executions", &request, &key)
+                    .await;
+                // A key is given up a moment after its request was answered.
+                if answer.status != 409 {
+                    answer.problem(status, kind);
+                    break answer.header("idempotency-replayed").is_some();
+                }
+            }
+        };
+        assert!(!ask().await);
+        assert_eq!(ask().await, kept, "{kind}");
+    }
+    server.end().await;
+}
+
+/// Nobody knows how much of it was done, and doing it twice may do harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_do_harm_is_not_done_twice() {
+    use skillhost::execution::BoxFuture;
+    use skillhost::{
+        Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
+    };
+    /// As another, every tool of which may do harm.
+    struct Harmful(Arc<dyn Execute>);
+    impl Execute for Harmful {
+        fn execute<'a>(
+            &'a self,
+            request: ExecutionRequest,
+            control: Control,
+        ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+            self.0.execute(request, control)
+        }
+        fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+            self.0.resolve(request)
+        }
+        fn is_destructive(&self, request: &ExecutionRequest) -> bool {
+            self.0.resolve(request).is_ok()
+        }
+    }
+    let server = start(Wanted {
+        around: |inner| Arc::new(Harmful(inner)),
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    let mut slow = behaviour("wait_for_ever", json!({}));
+    slow["limits"] = json!({"wall_time_ms": 10});
+    let key = [("idempotency-key", "harm")];
+    for replayed in [None, Some("true")] {
+        let answer = client
+            .call_with("POST", "/v1/executions", &slow, &key)
+            .await;
+        answer.problem(422, "timeout");
+        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    }
+    server.end().await;
+}
+
+/// A clock that goes on when it is told to.
+#[derive(Debug, Default)]
+struct TestClock(std::sync::atomic::AtomicI64);
+
+impl skillhost::queue::Clock for TestClock {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        let seconds = 1_800_000_000 + self.0.load(Ordering::SeqCst);
+        chrono::DateTime::from_timestamp(seconds, 0).expect("it is in range")
+    }
+}
+
+/// A process that stood still for longer than its claim holds finds the key taken, and leaves it.
+async fn a_key_that_was_taken_is_not_taken_back(queue: Queue, clock: Arc<TestClock>) {
+    let server = start(Wanted {
+        queue: Some(queue),
+        worker: false,
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    let key = [("idempotency-key", "taken")];
+    let slow = behaviour("sleep", json!({"ms": 2_000}));
+    let going = client.clone();
+    let first = tokio::spawn(async move {
+        let key = [("idempotency-key", "taken")];
+        going.call_with("POST", "/v1/executions", &slow, &key).await
+    });
+    while !client
+        .get("/metrics")
+        .await
+        .text()
+        .contains("skillhost_executions_running 1\n")
+    {
+        assert!(!first.is_finished());
+        tokio::task::yield_now().await;
+    }
+    clock.0.fetch_add(61, Ordering::SeqCst);
+    let echo = behaviour("echo", json!({"text": "second"}));
+    let send = async || {
+        client
+            .call_with("POST", "/v1/executions", &echo, &key)
+            .await
+    };
+    let second = send().await.json();
+    assert_eq!(first.await.unwrap().json()["status"], "success");
+    let third = send().await;
+    assert_eq!(third.header("idempotency-replayed"), Some("true"));
+    assert_eq!(third.json(), second);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_taken_is_not_taken_back_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock::default());
+    let queue = Queue::builder()
+        .clock(clock.clone())
+        .open(folder.path().join("queue.db"))
+        .unwrap();
+    a_key_that_was_taken_is_not_taken_back(queue, clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_taken_is_not_taken_back_on_postgres() {
+    let database = Postgres::shared().database().await;
+    let clock = Arc::new(TestClock::default());
+    let builder = Queue::builder().clock(clock.clone());
+    let queue = builder.connect(&database.url()).await.unwrap();
+    a_key_that_was_taken_is_not_taken_back(queue, clock).await;
 }

@@ -1,6 +1,9 @@
 //! Jobs, dead letters, schedules, queues and approvals, by their routes.
 
 use serde_json::{Value, json};
+use skillhost::queue::schedule::Schedule;
+use skillhost::queue::{NewJob, Work};
+use skillhost::serve::Scope;
 
 use crate::client::Client;
 use crate::server::{Wanted, behaviour, start};
@@ -64,10 +67,10 @@ async fn pages_lead_on() {
         let page = client.get(&path).await.json();
         let jobs = page["jobs"].as_array().unwrap();
         seen.extend(jobs.iter().map(|job| job["id"].clone()));
-        let Some(next) = page["next"].as_str() else {
+        let Some(next) = page["next"].as_i64() else {
             break;
         };
-        path = format!("/v1/jobs?limit=2&before={next}");
+        path = format!("/v1/jobs?limit=2&cursor={next}");
     }
     let mut submitted: Vec<Value> = batch.json()["jobs"]
         .as_array()
@@ -80,17 +83,52 @@ async fn pages_lead_on() {
     server.end().await;
 }
 
+/// A page is shorter where its jobs are large, and leads on all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_large_jobs_lead_on() {
+    let server = start(Wanted {
+        worker: false,
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    let mut submitted = Vec::new();
+    for _ in 0..4 {
+        let large = behaviour("echo", json!({"text": "x".repeat(12 << 20)}));
+        submitted.push(submit(&client, large).await);
+    }
+    let first = client.get("/v1/jobs").await.json();
+    let mut seen: Vec<Value> = ids(&first);
+    assert!(seen.len() < 4);
+    let next = first["next"].as_i64().expect("there are more");
+    let second = client.get(&format!("/v1/jobs?cursor={next}")).await.json();
+    assert_eq!(second["next"], Value::Null);
+    seen.extend(ids(&second));
+    submitted.reverse();
+    assert_eq!(seen, submitted);
+    server.end().await;
+}
+
+fn ids(page: &Value) -> Vec<Value> {
+    let jobs = page["jobs"].as_array().unwrap();
+    jobs.iter().map(|job| job["id"].clone()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_of_a_batch_is_taken_or_none() {
     let server = start(Wanted::default()).await;
     let client = server.client();
-    let good = behaviour("echo", json!({}));
+    let send = async |jobs: Value| client.post("/v1/jobs/batch", json!({"jobs": jobs})).await;
+    let good = behaviour("sleep", json!({"ms": 0}));
     let bad = behaviour("nothing", json!({}));
-    let answer = client
-        .post("/v1/jobs/batch", json!({"jobs": [good, bad]}))
-        .await;
-    let problem = answer.problem(422, "unknown-tool");
+    let problem = send(json!([good, bad])).await;
+    let problem = problem.problem(422, "unknown-tool");
     assert_eq!(problem["pointer"], "/jobs/1");
+    // Also of one whose like came before it.
+    let bad = behaviour("sleep", json!({"ms": "soon"}));
+    let problem = send(json!([good, good, bad])).await;
+    let problem = problem.problem(422, "invalid-input");
+    assert_eq!(problem["pointer"], "/jobs/2/input/ms");
     assert_eq!(client.get("/v1/statistics").await.json()["total"], 0);
     server.end().await;
 }
@@ -180,14 +218,163 @@ async fn dead_letters_are_understood_replayed_and_discarded() {
     assert_eq!(shown["replay_of"], *first);
     assert_eq!(shown["limits"]["fuel"], 2_000_000);
     ended(&client, &job).await;
-    let many = client
-        .post("/v1/dead-letters/replay", json!({"cause": "fuel"}))
-        .await;
-    assert_eq!(many.json()["jobs"].as_array().unwrap().len(), 3);
+    // The first was replayed already.
+    let replay_many = async |body: Value| {
+        let many = client.post("/v1/dead-letters/replay", body).await.json();
+        let jobs = many["jobs"].as_array().unwrap().clone();
+        for job in &jobs {
+            if let Some(id) = job["id"].as_str() {
+                ended(&client, id).await;
+            }
+        }
+        jobs
+    };
+    let of = |jobs: &[Value]| {
+        jobs.iter()
+            .map(|job| job["dead"].clone())
+            .collect::<Vec<_>>()
+    };
+    let many = replay_many(json!({"cause": "fuel"})).await;
+    assert_eq!(of(&many), [json!(job), json!(second)]);
+    let many = replay_many(json!({"cause": "fuel"})).await;
+    assert_eq!(many.len(), 2, "those that died of being replayed: {many:?}");
+    let many = replay_many(json!({"cause": "fuel", "again": true})).await;
+    assert_eq!(many.len(), 7);
+    let kept = client.get("/v1/dead-letters?replayed=false").await.json();
+    let kept = kept["jobs"].as_array().unwrap();
+    assert!(kept.len() == 7 && kept.iter().all(|job| job["replayed"] == false));
     let path = format!("/v1/dead-letters/{second}");
     let gone = client.send(client.request("DELETE", &path, "")).await;
     assert_eq!(gone.status, 204);
     client.get(&path).await.problem(404, "not-found");
+    server.end().await;
+}
+
+/// What may do harm twice is the operator's to allow, not a client's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_cannot_ask_for_more_than_a_submission() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    let mut spins = behaviour("spin", json!({}));
+    spins["limits"] = json!({"fuel": 1_000_000});
+    let dead = submit(&client, spins.clone()).await;
+    ended(&client, &dead).await;
+    let how = json!({"retry": {"destructive": true}});
+    spins["retry"] = how["retry"].clone();
+    let refused = client.post("/v1/jobs", spins).await;
+    refused.problem(422, "invalid-body");
+    let path = format!("/v1/dead-letters/{dead}/replay");
+    let problem = client.post(&path, how.clone()).await;
+    let problem = problem.problem(422, "invalid-body");
+    assert_eq!(problem["pointer"], "/retry/destructive");
+    let many = json!({"how": how});
+    let problem = client.post("/v1/dead-letters/replay", many).await;
+    let problem = problem.problem(422, "invalid-body");
+    assert_eq!(problem["pointer"], "/how/retry/destructive");
+    let kept = client.get("/v1/dead-letters?replayed=true").await.json();
+    assert_eq!(kept["jobs"], json!([]));
+    server.end().await;
+}
+
+/// One of many that cannot be replayed keeps nobody from hearing what became of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_many_replays_is_answered_by_itself() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    let mut spins = behaviour("spin", json!({}));
+    spins["limits"] = json!({"fuel": 1_000_000});
+    let first = submit(&client, spins.clone()).await;
+    let last = submit(&client, spins).await;
+    for id in [&first, &last] {
+        ended(&client, id).await;
+    }
+    // From elsewhere, where it never ran: what it names has no other version.
+    let mut letter = server
+        .queue
+        .dead_letter(first.parse().unwrap())
+        .await
+        .unwrap();
+    let id = uuid::Uuid::now_v7();
+    (letter.job.id, letter.job.submitted.id) = (id, id);
+    letter.attempts.clear();
+    if let Work::Execution { request } = &mut letter.job.submitted.work {
+        let digest: skillhost::skill::Digest =
+            format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+        request.skill = digest.into();
+    }
+    assert_eq!(server.queue.import_dead(vec![letter]).await.unwrap(), 1);
+    let body = json!({"how": {"version": "current"}});
+    let many = client.post("/v1/dead-letters/replay", body).await;
+    let many = many.json();
+    let became = |dead: &str| {
+        let mut jobs = many["jobs"].as_array().unwrap().iter();
+        jobs.find(|job| job["dead"] == dead).unwrap().clone()
+    };
+    for dead in [&first, &last] {
+        assert!(became(dead)["id"].is_string() && became(dead).get("problem").is_none());
+    }
+    let refused = became(&id.to_string());
+    assert_eq!(refused["id"], Value::Null);
+    let kind = "urn:skillhost:problem:invalid-body";
+    assert_eq!(refused["problem"]["type"], kind);
+    assert_eq!(many["next"], Value::Null);
+    server.end().await;
+}
+
+/// Whoever made it, a schedule is reached by its name and whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_schedule_that_is_listed_is_reached() {
+    let server = start(Wanted::default()).await;
+    let operator = server.client();
+    let wanted = json!({"cron": "0 0 1 1 *", "job": behaviour("echo", json!({}))});
+    operator
+        .call("PUT", "/v1/schedules/mine", &wanted)
+        .await
+        .json();
+    for tenant in ["acme", "other"] {
+        let path = format!("/v1/schedules/morning?tenant={tenant}");
+        let added = operator.call("PUT", &path, &wanted).await.json();
+        assert_eq!(added["name"], "morning");
+        assert_eq!(added["tenant"], tenant);
+    }
+    // By a program, under a bare name.
+    let request = skillhost::ExecutionRequest::new("behaviours", json!({})).tool("echo");
+    let job = NewJob::execution(request).tenant("acme");
+    let yearly = Schedule::new("0 0 1 1 *", "UTC").unwrap();
+    let put = server.queue.put_schedule("evening", yearly, job).await;
+    put.unwrap();
+    let listed = operator.get("/v1/schedules").await.json();
+    let listed = listed["schedules"].as_array().unwrap();
+    assert_eq!(listed.len(), 4);
+    for schedule in listed {
+        let name = schedule["name"].as_str().unwrap();
+        let path = match schedule["tenant"].as_str() {
+            Some(tenant) => format!("/v1/schedules/{name}?tenant={tenant}"),
+            None => format!("/v1/schedules/{name}"),
+        };
+        assert_eq!(operator.get(&path).await.json(), *schedule);
+    }
+    let acme = server.client_of("acme", &[Scope::Jobs]).await;
+    let own = acme.get("/v1/schedules").await.json();
+    let own = own["schedules"].as_array().unwrap();
+    assert_eq!(own.len(), 2);
+    for schedule in own {
+        let path = format!("/v1/schedules/{}", schedule["name"].as_str().unwrap());
+        assert_eq!(acme.get(&path).await.json(), *schedule);
+        // In its place, and not beside it.
+        acme.call("PUT", &path, &wanted).await.json();
+        let all = acme.get("/v1/schedules").await.json();
+        assert_eq!(all["schedules"].as_array().unwrap().len(), 2);
+    }
+    acme.get("/v1/schedules/morning?tenant=other")
+        .await
+        .problem(404, "not-found");
+    for name in ["morning", "evening"] {
+        let path = format!("/v1/schedules/{name}");
+        let gone = acme.send(acme.request("DELETE", &path, "")).await;
+        assert_eq!(gone.status, 204);
+    }
+    assert_eq!(server.queue.schedules(None).await.unwrap().len(), 2);
     server.end().await;
 }
 
@@ -218,10 +405,14 @@ async fn schedules_come_and_go() {
         .call("PUT", path, &bad)
         .await
         .problem(422, "invalid-body");
-    client
-        .call("PUT", "/v1/schedules/a%20b", &wanted)
-        .await
-        .problem(400, "invalid-request");
+    for name in ["a%20b", ".hidden", "t-0123456789abcdef.x"] {
+        let path = format!("/v1/schedules/{name}");
+        let refused = client.call("PUT", &path, &wanted).await;
+        refused.problem(400, "invalid-request");
+    }
+    let dotted = "/v1/schedules/daily.report";
+    client.call("PUT", dotted, &wanted).await.json();
+    assert_eq!(client.get(dotted).await.json()["name"], "daily.report");
     let gone = client.send(client.request("DELETE", path, "")).await;
     assert_eq!(gone.status, 204);
     client.get(path).await.problem(404, "not-found");

@@ -3,12 +3,16 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
-use skillhost::serve::Settings;
+use skillhost::serve::{Scope, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::PATIENCE;
+use crate::client::{Client, PATIENCE};
 use crate::server::{Wanted, behaviour, start};
 
 fn with(change: impl FnOnce(&mut Settings)) -> Wanted {
@@ -168,23 +172,126 @@ async fn a_head_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_so_many_connections_and_no_more() {
     let server = start(with(|settings| settings.connections = 2)).await;
-    let (first, _second) = (raw(&server, "").await, raw(&server, "").await);
     let client = server.client();
-    let third = tokio::spawn(async move { client.get("/healthz").await });
-    // The third is not accepted while the two are there.
-    assert!(!third.is_finished());
-    drop(first);
+    let idle = raw(&server, "").await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (mut kept, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = async || {
+        let request = client.request("GET", "/healthz", "");
+        let answer = kept.send_request(request).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+    };
+    ask().await;
+    let another = client.clone();
+    let third = tokio::spawn(async move { another.get("/healthz").await });
+    // The third is not accepted while the two are there, however much goes on.
+    for _ in 0..200 {
+        ask().await;
+        assert!(!third.is_finished());
+    }
+    drop(idle);
     assert!(third.await.unwrap().status.is_success());
     server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_address_does_not_take_all_connections() {
+    let server = start(with(|settings| settings.connections_of_one = 2)).await;
+    let ask = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = raw(&server, ask).await;
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    let said = rest(raw(&server, "").await).await;
+    assert!(said.starts_with("HTTP/1.1 503"), "{said}");
+    assert!(said.contains("urn:skillhost:problem:unavailable"));
+    drop(held);
+    loop {
+        // The server hears of their end a moment later.
+        let mut stream = raw(&server, ask).await;
+        let mut first = [0; 12];
+        if stream.read_exact(&mut first).await.is_ok() && &first == b"HTTP/1.1 200" {
+            break;
+        }
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenant_does_not_take_all_streams() {
+    let server = start(with(|settings| settings.streams = 2)).await;
+    let acme = server
+        .client_of("acme", &[Scope::Jobs, Scope::Execute])
+        .await;
+    let other = server.client_of("other", &[Scope::Jobs]).await;
+    let open = async |client: &Client| {
+        client
+            .open(client.request("GET", "/v1/events/stream", ""))
+            .await
+    };
+    let first = open(&acme).await;
+    let second = open(&acme).await;
+    assert_eq!(
+        (first.status(), second.status()),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    acme.get("/v1/events/stream")
+        .await
+        .problem(429, "too-many-requests");
+    // One of an execution is a stream, too.
+    let echo = behaviour("echo", json!({}));
+    let headers = [("accept", "text/event-stream")];
+    acme.call_with("POST", "/v1/executions", &echo, &headers)
+        .await
+        .problem(429, "too-many-requests");
+    acme.post("/v1/executions", echo).await.json();
+    assert_eq!(open(&other).await.status(), 200);
+    drop(first);
+    while open(&acme).await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    server.end().await;
+}
+
+/// What a request's body takes is not there for others until it was answered.
+#[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_together_are_bounded() {
-    let server = start(with(|settings| settings.bodies_bytes = 1 << 10)).await;
-    let large = behaviour("echo", json!({"text": "x".repeat(2 << 20)}));
-    let answer = server.client().post("/v1/executions", large).await;
-    answer.problem(503, "unavailable");
+    let server = start(with(|settings| settings.bodies_bytes = 3 << 20)).await;
+    let client = server.client();
+    let large = |tool: &str| {
+        let mut large = behaviour(tool, json!({"text": "x".repeat(2 << 20)}));
+        large["limits"] = json!({"wall_time_ms": 3_600_000, "input_bytes": "4MiB"});
+        large
+    };
+    let (going, body) = (client.clone(), large("wait_for_ever"));
+    let first = tokio::spawn(async move { going.post("/v1/executions", body).await });
+    while !client
+        .get("/metrics")
+        .await
+        .text()
+        .contains("skillhost_executions_running 1\n")
+    {
+        assert!(!first.is_finished());
+        tokio::task::yield_now().await;
+    }
+    let refused = client.post("/v1/executions", large("echo")).await;
+    refused.problem(503, "unavailable");
+    assert!(refused.header("retry-after").is_some());
     let small = behaviour("echo", json!({"text": "x"}));
-    server.client().post("/v1/executions", small).await.json();
+    client.post("/v1/executions", small).await.json();
+    first.abort();
+    let _ = first.await;
+    loop {
+        let answer = client.post("/v1/executions", large("nothing")).await;
+        if answer.status != 503 {
+            answer.problem(422, "unknown-tool");
+            break;
+        }
+    }
     server.end().await;
 }

@@ -1,5 +1,5 @@
 //! Many requests over many connections, some of which are broken off and some slow, and SIGTERM in the
-//! middle: nothing leaks, nothing is lost.
+//! middle: no descriptor and no memory leaks, and nothing is lost.
 //!
 //! The long form, with 10,000 requests over 200 connections:
 //! `SKILLHOST_LOAD=10000 cargo test --release --test serve -- load`
@@ -129,6 +129,22 @@ fn held(process: u32) -> usize {
         .count()
 }
 
+/// How much memory a process has that is not the file system's, in bytes.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("the process is there");
+    let anonymous = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = anonymous.and_then(|text| text.trim().strip_suffix(" kB"));
+    let kib: u64 = kib.expect("it is told").parse().expect("it is a number");
+    kib << 10
+}
+
+/// How much more memory a server may have after as much load as it had before: what the allocator keeps
+/// differs by that.
+const MORE: u64 = 48 << 20;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn load_leaks_nothing_and_loses_nothing() {
     let requests = std::env::var("SKILLHOST_LOAD").ok();
@@ -145,21 +161,28 @@ async fn load_leaks_nothing_and_loses_nothing() {
     client.get("/metrics").await;
     let before = held(serving.child.id());
 
-    let (load, clients) = start(serving.address, requests, connections);
-    for client in clients {
-        client.await.expect("it went well");
-    }
-    assert!(load.answered.load(Ordering::Relaxed) > requests as u64 / 2);
-    loop {
-        let metrics = client.get("/metrics").await;
-        let over = metrics.text().contains("skillhost_executions_running 0\n");
-        // Its own connection is one.
-        if over && held(serving.child.id()) <= before + 2 {
-            break;
+    let mut accepted = Vec::new();
+    let mut memory = Vec::new();
+    for _ in 0..2 {
+        let (load, clients) = start(serving.address, requests / 2, connections);
+        for client in clients {
+            client.await.expect("it went well");
         }
-        tokio::task::yield_now().await;
+        assert!(load.answered.load(Ordering::Relaxed) > requests as u64 / 4);
+        loop {
+            let metrics = client.get("/metrics").await;
+            let over = metrics.text().contains("skillhost_executions_running 0\n");
+            // Its own connection is one.
+            if over && held(serving.child.id()) <= before + 2 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        accepted.extend(load.accepted.lock().expect("nobody panics").iter().cloned());
+        memory.push(resident(serving.child.id()));
     }
-    let mut accepted = load.accepted.lock().expect("nobody panics").clone();
+    println!("anonymous memory after each half, in bytes: {memory:?}");
+    assert!(memory[1] <= memory[0] + MORE, "{memory:?}");
 
     // And in the middle of another load, it is told to stop.
     let (load, clients) = start(serving.address, requests, connections);

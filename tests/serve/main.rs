@@ -1,5 +1,6 @@
 //! The door for HTTP: real servers, on ports of their own, and real clients.
 
+mod approvals;
 mod client;
 mod executions;
 mod idempotency;
@@ -12,6 +13,7 @@ mod server;
 mod shared;
 mod stream;
 mod tenants;
+mod watching;
 mod who;
 
 #[path = "../integration/handmade.rs"]

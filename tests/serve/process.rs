@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
 use serde_json::json;
 use skillhost::queue::{JobStatus, Queue};
 use tempfile::TempDir;
@@ -146,6 +147,36 @@ async fn a_skill_is_uploaded_replaced_and_removed() {
         .headers_mut()
         .insert("content-type", "application/wasm".parse().unwrap());
     client.send(broken).await.problem(422, "no-skill");
+
+    // With a manifest it is another one of the same name and version.
+    let digest = uploaded.json()["digest"].clone();
+    let component = std::fs::read(behaviours_path()).unwrap();
+    let other = json!({
+        "component": base64::engine::general_purpose::STANDARD.encode(component),
+        "manifest": "# another\n",
+    });
+    client
+        .post("/v1/skills", other.clone())
+        .await
+        .problem(409, "conflict");
+    let kept = client.get("/v1/skills/behaviours").await.json();
+    assert_eq!(kept["installed"]["digest"], digest);
+    let replaced = client.post("/v1/skills?replace=true", other).await;
+    assert_eq!(replaced.status, 201, "{}", replaced.text());
+    let replaced = replaced.json()["digest"].clone();
+    assert_ne!(replaced, digest);
+    let echo = behaviour("echo", json!({"text": "x"}));
+    let result = client.post("/v1/executions", echo).await.json();
+    assert_eq!(result["skill"]["digest"], replaced);
+    let broken = json!({"component": "AAAA", "manifest": "# x\n"});
+    client
+        .post("/v1/skills", broken)
+        .await
+        .problem(422, "no-skill");
+    client
+        .post("/v1/skills", json!({"component": "no base64!"}))
+        .await
+        .problem(422, "invalid-body");
     assert!(serving.end().success());
 }
 
@@ -234,6 +265,30 @@ fn an_address_of_others_needs_a_token() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("there is no token that holds"), "{said}");
     assert!(said.contains("skillhost tokens create"), "{said}");
+}
+
+/// Behind a proxy on this machine everybody comes from it, and from a page anybody may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_origin_of_others_needs_a_token() {
+    let home = Home::new();
+    for others in [
+        ["--host", "skills.example.com"],
+        ["--origin", "https://app.example.com"],
+    ] {
+        let mut args = vec!["serve", "--listen", "127.0.0.1:0"];
+        args.extend(others);
+        let output = home.command(&args).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("there is no token that holds"), "{said}");
+    }
+    let create = ["tokens", "create", "--tenant", "acme", "--scope", "jobs"];
+    let token = home.run(&create).trim().to_owned();
+    let serving = Serving::start(&home, &["--host", "skills.example.com"]);
+    let client = serving.client();
+    client.get("/v1/jobs").await.problem(401, "unauthorized");
+    client.with(&token).get("/v1/jobs").await.json();
+    assert!(serving.end().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use skillhost::queue::{Queue, Worker};
 use skillhost::serve::{NewToken, Scope, Server, Service, ServiceBuilder, Settings, router};
 use skillhost::skill::Library;
-use skillhost::{Host, InstalledSkills};
+use skillhost::{Execute, Host, InstalledSkills};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,8 @@ pub struct Wanted {
     pub host: Option<Host>,
     pub queue: Option<Queue>,
     pub worker: bool,
+    /// What is put around the installed skills.
+    pub around: fn(Arc<dyn Execute>) -> Arc<dyn Execute>,
     pub change: fn(ServiceBuilder) -> ServiceBuilder,
 }
 
@@ -31,6 +33,7 @@ impl Default for Wanted {
             host: None,
             queue: None,
             worker: true,
+            around: |inner| inner,
             change: |builder| builder,
         }
     }
@@ -67,7 +70,8 @@ pub async fn start(wanted: Wanted) -> Running {
         .library()
         .install(&package, loaded.description(), false);
     installed.expect("it can be installed");
-    let built = Service::builder(Arc::new(skills.clone()), queue.clone())
+    let execute = (wanted.around)(Arc::new(skills.clone()));
+    let built = Service::builder(execute, queue.clone())
         .skills(skills.clone())
         .policy(move || host.policy())
         .settings(wanted.settings);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use skillhost::queue::Keep;
+use skillhost::serve::{Scope, Settings};
 use std::time::Duration;
 
 use crate::client::Events;
@@ -95,4 +96,62 @@ async fn streams_end_when_the_server_does() {
     let ended = tokio::spawn(async move { while events.next().await.is_some() {} });
     assert_eq!(server.end().await.cut, 0);
     ended.await.unwrap();
+}
+
+/// A stream is nobody's any more once its token is not: at the next event, or the next sign of life.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_with_their_tokens() {
+    for keep_alive in [Duration::from_secs(3_600), Duration::from_millis(20)] {
+        let mut settings = Settings::default();
+        settings.keep_alive = keep_alive;
+        let server = start(Wanted {
+            settings,
+            ..Wanted::default()
+        })
+        .await;
+        let first = server.client_of("acme", &[Scope::Jobs]).await;
+        let second = server.client_of("acme", &[Scope::Jobs]).await;
+        let request = first.request("GET", "/v1/events/stream", "");
+        let mut events = Events::of(first.open(request).await);
+        let body = behaviour("echo", json!({}));
+        let submitted = second.post("/v1/jobs", body.clone()).await.json();
+        let event = events.next().await.unwrap();
+        assert_eq!(event.data["job"], submitted["id"]);
+        let tokens = server.service.tokens();
+        let token = first.token.as_deref().unwrap();
+        let id = token.split('_').nth(1).unwrap();
+        tokens.revoke(id).await.unwrap();
+        if keep_alive > Duration::from_secs(1) {
+            second.post("/v1/jobs", body).await.json();
+        }
+        // What was on its way by then may still come.
+        loop {
+            let event = events.next().await.expect("it says why it ends");
+            if event.kind == "error" {
+                assert_eq!(event.data["type"], "urn:skillhost:problem:unauthorized");
+                break;
+            }
+            assert_eq!(event.data["job"], submitted["id"]);
+        }
+        assert_eq!(events.next().await, None);
+        server.end().await;
+    }
+}
+
+/// Whoever came in while no token was needed is not let in any more once one is.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_nobody_end_with_the_first_token() {
+    let mut settings = Settings::default();
+    settings.keep_alive = Duration::from_millis(20);
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let mut events = follow(&server, "/v1/events/stream", None).await;
+    server.client_of("acme", &[Scope::Jobs]).await;
+    let event = events.next().await.unwrap();
+    assert_eq!(event.kind, "error");
+    assert_eq!(events.next().await, None);
+    server.end().await;
 }

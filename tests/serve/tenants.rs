@@ -1,6 +1,7 @@
 //! One tenant sees and touches nothing of another's: tried on every route of the document.
 
 use serde_json::{Value, json};
+use skillhost::policy::{ApprovalFilter, Approvals};
 use skillhost::serve::{Scope, document};
 
 use crate::client::{Client, Events};
@@ -16,11 +17,19 @@ struct Things {
     waiting: String,
     paused: String,
     dead: String,
+    /// What somebody is asked about.
+    approval: String,
 }
 
 impl Things {
-    fn ids(&self) -> [&str; 3] {
+    /// Its jobs.
+    fn jobs(&self) -> [&str; 3] {
         [&self.waiting, &self.paused, &self.dead]
+    }
+
+    /// Everything of it that has an id.
+    fn ids(&self) -> [&str; 4] {
+        [&self.waiting, &self.paused, &self.dead, &self.approval]
     }
 }
 
@@ -32,7 +41,7 @@ fn marked(tool: &str) -> Value {
     body
 }
 
-async fn make(client: &Client) -> Things {
+async fn make(server: &Running, client: &Client) -> Things {
     let submit = async |body: Value| {
         let answer = client.post("/v1/jobs", body).await.json();
         answer["id"].as_str().unwrap().to_owned()
@@ -55,7 +64,24 @@ async fn make(client: &Client) -> Things {
         waiting: submit(waiting).await,
         paused: submit(paused).await,
         dead,
+        approval: ask(server).await,
     }
+}
+
+/// A question of the first tenant's to whoever answers for what may run.
+async fn ask(server: &Running) -> String {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let wanted = json!({
+        "subject": "0".repeat(64), "tool": "echo", "tenant": "acme", "user": MARK, "rule": MARK,
+        "skill": {"name": "behaviours", "version": "1.2.3", "digest": digest},
+        "request": uuid::Uuid::now_v7(), "input": "{}", "input_bytes": 2,
+    });
+    let wanted = serde_json::from_value(wanted).expect("it is one");
+    let expires = std::time::Duration::from_secs(3_600);
+    let asked = server.queue.ask(wanted, expires, 10).await;
+    asked.expect("it can be asked");
+    let all = Approvals::approvals(&server.queue, &ApprovalFilter::default()).await;
+    all.expect("they can be read")[0].id.to_string()
 }
 
 /// All that the first tenant sees.
@@ -65,8 +91,10 @@ async fn snapshot(client: &Client, things: &Things) -> Value {
         client.get("/v1/schedules").await.json(),
         client.get("/v1/dead-letters").await.json(),
         client.get("/v1/events").await.json(),
+        client.get("/v1/approvals").await.json(),
+        client.get("/v1/dead-letters/causes").await.json(),
     ];
-    for id in things.ids() {
+    for id in things.jobs() {
         all.push(client.get(&format!("/v1/jobs/{id}")).await.json());
     }
     json!(all)
@@ -155,7 +183,7 @@ async fn stream(server: &Running, other: &Client, things: &Things) {
         }
     }
     let _ = server;
-    for id in things.ids() {
+    for id in things.jobs() {
         let path = format!("/v1/events/stream?job={id}");
         other.get(&path).await.problem(404, "not-found");
         let path = format!("/v1/events?job={id}");
@@ -173,9 +201,11 @@ async fn no_route_shows_or_changes_what_is_another_tenants() {
         .collect();
     let acme = server.client_of("acme", &tenants).await;
     let other = server.client_of("other", &tenants).await;
-    let things = make(&acme).await;
+    let things = make(&server, &acme).await;
     let before = snapshot(&acme, &things).await;
     assert!(before.to_string().contains(MARK));
+    assert_eq!(before[4]["approvals"][0]["id"], *things.approval);
+    assert_eq!(before[5]["causes"], json!({"fuel": 1}));
     let document = document();
     let mut tried = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -188,9 +218,15 @@ async fn no_route_shows_or_changes_what_is_another_tenants() {
     let events = |snapshot: &Value| snapshot[3]["events"].clone();
     let after = snapshot(&acme, &things).await;
     assert_eq!(events(&before), events(&after));
-    for place in [0, 1, 2, 4, 5, 6] {
+    for place in [0, 1, 2, 4, 5, 6, 7, 8] {
         assert_eq!(before[place], after[place]);
     }
+    // What is only counted says nothing of the first, either.
+    let causes = other.get("/v1/dead-letters/causes").await.json();
+    assert_eq!(causes["causes"], json!({}));
+    let statistics = other.get("/v1/statistics").await.json();
+    assert_eq!(statistics["dead_by_cause"], json!({}));
+    assert_eq!(statistics["by_status"]["paused"].as_u64().unwrap_or(0), 0);
     server.end().await;
 }
 
@@ -200,7 +236,7 @@ async fn the_last_event_of_what_is_removed_is_its_owners() {
     let server = start(Wanted::default()).await;
     let acme = server.client_of("acme", &[Scope::Jobs]).await;
     let other = server.client_of("other", &[Scope::Jobs]).await;
-    let things = make(&acme).await;
+    let things = make(&server, &acme).await;
     let path = format!("/v1/dead-letters/{}", things.dead);
     let gone = acme.send(acme.request("DELETE", &path, "")).await;
     assert_eq!(gone.status, 204);
@@ -222,9 +258,9 @@ async fn the_last_event_of_what_is_removed_is_its_owners() {
 async fn an_administrator_of_one_tenant_reads_no_other_tenants_jobs() {
     let server = start(Wanted::default()).await;
     let acme = server.client_of("acme", &[Scope::Jobs]).await;
-    let things = make(&acme).await;
+    let things = make(&server, &acme).await;
     let other = server.client_of("other", Scope::ALL).await;
-    for id in things.ids() {
+    for id in things.jobs() {
         let path = format!("/v1/jobs/{id}");
         other.get(&path).await.problem(404, "not-found");
     }
@@ -233,6 +269,7 @@ async fn an_administrator_of_one_tenant_reads_no_other_tenants_jobs() {
         "/v1/dead-letters/export",
         "/v1/schedules",
         "/v1/events",
+        "/v1/approvals",
     ] {
         assert!(!other.get(path).await.text().contains(MARK), "{path}");
     }

@@ -3,8 +3,10 @@
 use std::num::NonZeroU32;
 
 use serde_json::json;
+use skillhost::queue::Queue;
 use skillhost::serve::{NewToken, Scope, Scopes, Settings};
 
+use crate::postgres::{Durability, Postgres, Stop};
 use crate::server::{Wanted, behaviour, start};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,5 +159,81 @@ async fn pages_and_names_of_strangers_are_not_answered() {
     allowed.json();
     let header = allowed.header("access-control-allow-origin");
     assert_eq!(header, Some("https://app.example.com"));
+    server.end().await;
+}
+
+/// A page that may call learns what it may send, and reads what MCP answers with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_may_call_can_use_every_door() {
+    let mut settings = Settings::default();
+    settings.origins.insert("https://app.example.com".into());
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client();
+    let wanted = "authorization, content-type, idempotency-key, last-event-id, traceparent, \
+                  tracestate, mcp-method, mcp-name, mcp-session-id, mcp-protocol-version, \
+                  mcp-param-region";
+    let mut request = client.request("OPTIONS", "/mcp", "");
+    for (name, value) in [
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", wanted),
+    ] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let answer = client.send(request).await;
+    assert_eq!(answer.status, 204);
+    let allowed = answer.header("access-control-allow-headers").unwrap();
+    let allowed = allowed.to_ascii_lowercase();
+    let allowed: Vec<&str> = allowed.split(',').map(str::trim).collect();
+    for name in wanted.split(',').map(str::trim) {
+        assert!(allowed.contains(&name), "{name}: {allowed:?}");
+    }
+    let methods = answer.header("access-control-allow-methods").unwrap();
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+        assert!(methods.contains(method));
+    }
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    for name in ["Mcp-Session-Id", "Mcp-Protocol-Version", "Location"] {
+        assert!(exposed.contains(name), "{name}: {exposed}");
+    }
+    server.end().await;
+}
+
+/// It is no fault of whoever has a token that it cannot be looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_makes_no_token_wrong() {
+    let postgres = Postgres::start(Durability::None);
+    let database = postgres.database().await;
+    let queue = Queue::connect(&database.url()).await.unwrap();
+    let mut settings = Settings::default();
+    settings.guesses = NonZeroU32::new(2).unwrap();
+    let server = start(Wanted {
+        settings,
+        queue: Some(queue),
+        worker: false,
+        ..Wanted::default()
+    })
+    .await;
+    let acme = server.client_of("acme", &[Scope::Jobs]).await;
+    postgres.stop(Stop::Fast);
+    let mut away = 0;
+    while away < 5 {
+        let answer = acme.get("/v1/jobs").await;
+        // What was looked up a moment ago still holds, and then the job's queue is away.
+        answer.problem(503, "unavailable");
+        away += 1;
+    }
+    postgres.start_again();
+    loop {
+        let answer = acme.get("/v1/jobs").await;
+        if answer.status == 200 {
+            break;
+        }
+        answer.problem(503, "unavailable");
+    }
     server.end().await;
 }

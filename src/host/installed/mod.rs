@@ -16,6 +16,7 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Resolution,
 };
+use crate::sandbox::CompileError;
 use crate::skill::{Digest, Library, LibraryError, Package, Packages, SkillRef};
 
 use listing::Listings;
@@ -165,7 +166,11 @@ impl InstalledSkills {
         match self.loaded(reference).await {
             Ok(digest) => self.inner.host.skill(&digest.into()).ok_or_else(gone),
             Err(Missing::Here(message)) => Err(Failure::new(Cause::NotLoaded, message)),
-            Err(Missing::Broken(error)) => Err(Failure::new(Cause::HostError, error.to_string())),
+            Err(Missing::Broken(error)) => {
+                tracing::error!(%error, "the host is broken");
+                let message = "the host is broken; its log says why";
+                Err(Failure::new(Cause::HostError, message))
+            }
         }
     }
 
@@ -197,6 +202,12 @@ impl InstalledSkills {
         match self.inner.host.load_package(*package).await {
             Ok(_) => Ok(digest),
             Err(LoadError::Host(error)) => Err(Missing::Broken(error)),
+            Err(LoadError::Compile(CompileError::Child(error))) => {
+                tracing::error!(error, "a skill cannot be compiled");
+                Err(Missing::Here(format!(
+                    "`{reference}` cannot be compiled here; the host's log says why"
+                )))
+            }
             Err(error) => {
                 let message = format!("`{reference}` cannot be loaded: {error}");
                 Err(Missing::Here(message))
@@ -222,7 +233,7 @@ impl Inner {
     /// Looks a skill up, and reads it unless it is loaded. Blocks.
     fn package(&self, reference: &SkillRef) -> Result<Found, Missing> {
         let most = self.host.inner.loader.settings.max_component_bytes;
-        let missing = |error: LibraryError| Missing::Here(error.to_string());
+        let missing = |error: LibraryError| Missing::Here(told(&error));
         let package = match self.library.find(reference) {
             Ok(installed) if self.host.skill(&installed.digest.into()).is_some() => {
                 return Ok(Found::Loaded(installed.digest));
@@ -269,6 +280,20 @@ impl Inner {
             && let Some(policy) = file.changed()
         {
             self.host.set_policy(policy);
+        }
+    }
+}
+
+/// What is told of an error of the library to whoever asked for a skill, who may be anybody: not what
+/// names files of the host.
+fn told(error: &LibraryError) -> String {
+    match error {
+        LibraryError::NotInstalled { .. }
+        | LibraryError::Ambiguous { .. }
+        | LibraryError::Occupied { .. } => error.to_string(),
+        _ => {
+            tracing::error!(%error, "the library of skills cannot be used");
+            "the library of skills cannot be used; the host's log says why".to_owned()
         }
     }
 }

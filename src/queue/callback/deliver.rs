@@ -30,6 +30,8 @@ pub struct Callback<'a> {
     pub secrets: &'a [Secret],
     /// The trace that it belongs to: the header `traceparent`, as W3C Trace Context has it.
     pub trace: Option<&'a str>,
+    /// What goes with it: the header `tracestate`.
+    pub trace_state: Option<&'a str>,
 }
 
 /// Where callbacks may go, and how long they may take.
@@ -191,9 +193,11 @@ fn headers(callback: &Callback<'_>, now: DateTime<Utc>) -> HeaderMap {
             headers.insert(name, value);
         }
     }
-    let trace = callback.trace.map(HeaderValue::from_str);
-    if let Some(Ok(trace)) = trace {
-        headers.insert(HeaderName::from_static("traceparent"), trace);
+    let state = callback.trace.and(callback.trace_state);
+    for (name, value) in [("traceparent", callback.trace), ("tracestate", state)] {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
     headers
 }

@@ -266,6 +266,7 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
             user: job.user,
             queue: job.queue,
             trace: job.trace,
+            trace_state: job.trace_state,
             retry: Some(callback_policy()),
             ..NewJob::new(work)
         };

@@ -6,6 +6,7 @@
 
 mod cron;
 mod due;
+mod name;
 mod walk;
 mod zone;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cron::Field;
 pub use due::{Firings, LATE, MAX_MISSED, due};
+pub use name::{MAX_OWN_NAME, full_name, own_name};
 
 /// A recurring moment: a cron expression, read in a time zone.
 ///

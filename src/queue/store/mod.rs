@@ -478,7 +478,10 @@ pub(crate) trait Rows: Send {
     /// Keeps a note unless there is one of its name that may not be forgotten yet; whether it was
     /// kept.
     fn add_note<'a>(&'a mut self, note: &'a NoteRow, now: Micros) -> Answer<'a, bool>;
-    fn remove_note<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool>;
+    /// Keeps a note in the place of the one of its name that says this; whether there was one.
+    fn change_note<'a>(&'a mut self, note: &'a NoteRow, was: &'a str) -> Answer<'a, bool>;
+    /// Removes a note that says just this; whether there was one.
+    fn remove_note<'a>(&'a mut self, note: &'a NoteRow) -> Answer<'a, bool>;
     /// Removes notes that may be forgotten.
     fn forget_notes(&mut self, now: Micros, most: usize) -> Answer<'_, ()>;
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::callback::{Callback as Sending, Callbacks, Secret, Verdict};
 use super::super::error::QueueError;
-use super::super::new_job::Callback;
+use super::super::new_job::{Callback, NewJob};
 use super::super::outcome::Outcome;
 use super::attempt::{At, Bench, End, RELEASED};
 
@@ -82,8 +82,8 @@ impl Bench {
                 ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
-        let (body, trace) = match self.body(ended, tenant).await {
-            Ok((body, trace)) => (body.to_string(), trace),
+        let (body, trace, trace_state) = match self.body(ended, tenant).await {
+            Ok((body, job)) => (body.to_string(), job.trace, job.trace_state),
             Err(error) => {
                 let gone = matches!(error, QueueError::NotFound(_));
                 return End::failed(error.to_string(), !gone, None);
@@ -95,6 +95,7 @@ impl Bench {
             body: body.as_bytes(),
             secrets,
             trace: trace.as_deref(),
+            trace_state: trace_state.as_deref(),
         };
         let delivery = sender.callbacks.deliver(sending, self.queue.now()).await;
         let details = json!({"delivery": delivery});
@@ -126,12 +127,8 @@ impl Bench {
         }
     }
 
-    /// What is sent, and the trace that it belongs to.
-    async fn body(
-        &self,
-        ended: Uuid,
-        tenant: Option<&str>,
-    ) -> Result<(Value, Option<String>), QueueError> {
+    /// What is sent, and what was submitted: that has the trace that it belongs to.
+    async fn body(&self, ended: Uuid, tenant: Option<&str>) -> Result<(Value, NewJob), QueueError> {
         let job = self.queue.job(ended).await?;
         // Nobody is told of another's jobs.
         if job.tenant.as_deref() != tenant {
@@ -159,6 +156,6 @@ impl Bench {
                 "failure": failure,
             },
         });
-        Ok((body, job.submitted.trace))
+        Ok((body, job.submitted))
     }
 }

@@ -48,7 +48,9 @@ impl From<ApprovalError> for Problem {
 pub(super) struct Which {
     /// Asked for before this one: the `next` of the page before.
     before: Option<Uuid>,
-    /// How many at most; 100 unless set.
+    /// Where to go on with the jobs: the `next_jobs` of the page before.
+    cursor: Option<i64>,
+    /// How many at most, of approvals and of jobs; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
@@ -64,6 +66,8 @@ pub(super) struct ApprovalPage {
     next: Option<Uuid>,
     /// Jobs that wait, the last submitted first; at most as many as were asked for.
     jobs: Vec<JobView>,
+    /// Where to go on with the jobs, as `cursor`; nothing where these are the last.
+    next_jobs: Option<i64>,
 }
 
 /// An approval as it is shown: without what an operator granted.
@@ -108,14 +112,16 @@ pub(super) async fn list(
         status: vec![JobStatus::Paused],
         cause: Some(CAUSE.to_owned()),
         tenant,
+        cursor: which.cursor,
         limit: Some(limit),
         ..Filter::default()
     };
-    let jobs = listed(&service, waiting).await?.jobs;
+    let waiting = listed(&service, waiting).await?;
     Ok(Answer(ApprovalPage {
         approvals,
         next,
-        jobs,
+        jobs: waiting.jobs,
+        next_jobs: waiting.next,
     })
     .into_response())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,7 +13,7 @@ use super::extract::{Answer, Asked, Asks, Named, Parameters};
 use super::idempotency::once;
 use super::jobs::read::{JobPage, listed, own, page};
 use super::jobs::submit::{Accepted, located};
-use super::jobs::view::{AttemptView, JobDetails};
+use super::jobs::view::{AttemptView, JobDetails, JobView};
 use super::openapi::Idempotent;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
@@ -33,8 +34,10 @@ pub(super) struct Which {
     skill: Option<String>,
     /// With this tag.
     tag: Option<String>,
-    /// Submitted before this one: the `next` of the page before.
-    before: Option<Uuid>,
+    /// Those that were replayed, or those that were not.
+    replayed: Option<bool>,
+    /// Where to go on: the `next` of the page before.
+    cursor: Option<i64>,
     /// How many at most; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -48,7 +51,8 @@ impl Which {
             queue: self.queue,
             skill: self.skill,
             tag: self.tag,
-            before: self.before,
+            replayed: self.replayed,
+            cursor: self.cursor,
             tenant: caller.tenant().map(str::to_owned),
             limit: Some(page(self.limit)?),
             ..Filter::default()
@@ -155,16 +159,21 @@ pub(super) struct HowReplayed {
     retry: Option<RetryPolicy>,
 }
 
-impl From<HowReplayed> for Replay {
-    fn from(how: HowReplayed) -> Self {
-        Replay {
-            limits: how.limits,
-            version: match how.version {
+impl HowReplayed {
+    fn replay(self) -> Result<Replay, Problem> {
+        if let Some(retry) = &self.retry {
+            retry
+                .check_untrusted()
+                .map_err(|error| Problem::from(error).at("/retry/destructive"))?;
+        }
+        Ok(Replay {
+            limits: self.limits,
+            version: match self.version {
                 Version::Same => ReplayVersion::Same,
                 Version::Current => ReplayVersion::Current,
             },
-            retry: how.retry,
-        }
+            retry: self.retry,
+        })
     }
 }
 
@@ -188,14 +197,15 @@ pub(super) async fn replay(
     let caller = asks.need(Scope::Jobs)?;
     own(&service, caller, id).await?;
     let answer = async {
-        let replay = Replay::from(asked.value);
+        let replay = asked.value.replay()?;
         let submitted = service.inner.queue.replay(id, &replay).await?;
         Ok(located(submitted.id, Accepted::from(submitted)))
     };
     once(&service, caller, asked.key.as_ref(), answer).await
 }
 
-/// Which dead jobs are replayed, and how. At most 1,000 at a time: ask again while `more` is true.
+/// Which dead jobs are replayed, and how. At most 1,000 at a time: ask again with `next`, as `cursor`,
+/// while there is one.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayMany {
@@ -211,29 +221,61 @@ pub(super) struct ReplayMany {
     /// With this tag.
     #[serde(default)]
     tag: Option<String>,
-    /// Submitted before this one: the `next` of the answer before.
+    /// Also those that were replayed before.
     #[serde(default)]
-    before: Option<Uuid>,
+    again: bool,
+    /// Where to go on: the `next` of the answer before.
+    #[serde(default)]
+    cursor: Option<i64>,
     /// How they are replayed.
     #[serde(default)]
     how: HowReplayed,
 }
 
-/// What became of many replays.
+/// What became of the replay of one of many.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Replayed {
-    /// The new jobs, those that were there already included.
-    jobs: Vec<Accepted>,
-    /// Where to go on, as `before`; nothing where all that fit were replayed.
-    next: Option<Uuid>,
+    /// The dead job.
+    dead: Uuid,
+    /// The new job; nothing where there is a problem.
+    id: Option<Uuid>,
+    /// Whether the new job was there already.
+    existing: bool,
+    /// Why it cannot be replayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    problem: Option<Problem>,
+}
+
+impl Replayed {
+    fn not(dead: Uuid, problem: Problem) -> Self {
+        Replayed {
+            dead,
+            id: None,
+            existing: false,
+            problem: Some(problem),
+        }
+    }
+}
+
+/// What became of many replays.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplayedMany {
+    /// One for each dead job, the last submitted first.
+    jobs: Vec<Replayed>,
+    /// Where to go on, as `cursor`; nothing where no others fit.
+    next: Option<i64>,
 }
 
 /// Replay many dead jobs
+///
+/// Each by itself: one that cannot be replayed has its problem in the answer, and the others are
+/// replayed. Those that were replayed before are left out unless `again` is true.
 #[utoipa::path(
     post, path = "/v1/dead-letters/replay", tag = "dead letters",
     params(Idempotent),
     request_body = ReplayMany,
-    responses((status = 202, description = "The new jobs", body = Replayed))
+    responses((status = 202, description = "The new jobs", body = ReplayedMany))
 )]
 pub(super) async fn replay_many(
     State(service): State<Service>,
@@ -243,24 +285,55 @@ pub(super) async fn replay_many(
     let caller = asks.need(Scope::Jobs)?;
     let answer = async {
         let wanted = asked.value;
+        let replay = wanted
+            .how
+            .replay()
+            .map_err(|problem| problem.within("/how"))?;
         let which = Which {
             cause: wanted.cause,
             queue: wanted.queue,
             skill: wanted.skill,
             tag: wanted.tag,
-            before: wanted.before,
+            replayed: (!wanted.again).then_some(false),
+            cursor: wanted.cursor,
             limit: Some(1_000),
         };
         let found = listed(&service, which.filter(caller)?).await?;
-        let replay = Replay::from(wanted.how);
-        let mut jobs = Vec::with_capacity(found.jobs.len());
-        for job in &found.jobs {
-            let submitted = service.inner.queue.replay(job.id, &replay).await?;
-            jobs.push(Accepted::from(submitted));
+        let mut jobs: Vec<Replayed> = Vec::with_capacity(found.jobs.len());
+        let mut away: Option<Problem> = None;
+        for JobView { id: dead, .. } in found.jobs {
+            let replayed = match &away {
+                None => service.inner.queue.replay(dead, &replay).await,
+                // As the one before ended, so would this one.
+                Some(problem) => {
+                    jobs.push(Replayed::not(dead, problem.clone()));
+                    continue;
+                }
+            };
+            match replayed {
+                Ok(submitted) => jobs.push(Replayed {
+                    dead,
+                    id: Some(submitted.id),
+                    existing: submitted.existing,
+                    problem: None,
+                }),
+                Err(error) => {
+                    let problem = Problem::from(error);
+                    if problem.status() == StatusCode::SERVICE_UNAVAILABLE {
+                        away = Some(problem.clone());
+                    }
+                    jobs.push(Replayed::not(dead, problem));
+                }
+            }
+        }
+        if let Some(problem) = away
+            && jobs.iter().all(|job| job.id.is_none())
+        {
+            return Err(problem);
         }
         let next = found.next;
-        let mut response = Answer(Replayed { jobs, next }).into_response();
-        *response.status_mut() = axum::http::StatusCode::ACCEPTED;
+        let mut response = Answer(ReplayedMany { jobs, next }).into_response();
+        *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response)
     };
     once(&service, caller, asked.key.as_ref(), answer).await
@@ -280,7 +353,7 @@ pub(super) async fn discard(
     own(&service, asks.need(Scope::Jobs)?, id).await?;
     let answers = service.inner.queue.discard(&[id]).await?;
     answers.into_iter().next().unwrap_or(Ok(()))?;
-    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A page of dead letters, with all that it takes to understand them.
@@ -288,8 +361,8 @@ pub(super) async fn discard(
 pub(super) struct Export {
     /// The last submitted first.
     letters: Vec<Letter>,
-    /// Where to go on, as `before`; nothing where this is the last page.
-    next: Option<Uuid>,
+    /// Where to go on, as `cursor`; nothing where this is the last page.
+    next: Option<i64>,
 }
 
 /// Export dead letters, with their inputs and attempts

@@ -111,5 +111,5 @@ pub(super) async fn follow(
     }
     // So that one that has fallen off is told before anything else.
     queue.events(after, 1).await?;
-    Ok(stream::jobs(&service, caller, after, from.job))
+    stream::jobs(&service, caller, after, from.job)
 }

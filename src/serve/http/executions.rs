@@ -19,7 +19,9 @@ use super::stream;
 use crate::execution::Rejection;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
-use crate::{Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides};
+use crate::{
+    Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides, Status,
+};
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
 /// the token's.
@@ -100,18 +102,24 @@ pub(super) async fn execute(
             let detail = "an `Idempotency-Key` does not go with `text/event-stream`";
             return Err(Problem::new(ProblemKind::InvalidRequest, detail));
         }
-        return Ok(stream::execution(&service, request));
+        return stream::execution(&service, caller, request, asked.held);
     }
     let answer = async {
-        let result = service
-            .inner
-            .execute
-            .execute(request, Control::default())
-            .await?;
-        match result.failure {
-            None => Ok(Answer(result).into_response()),
-            Some(_) => Err(Problem::of_result(result)),
+        let execute = &service.inner.execute;
+        let tool = request.tool.clone();
+        let result = execute.execute(request, Control::default()).await?;
+        if result.failure.is_none() {
+            return Ok(Answer(result).into_response());
         }
+        // Nobody knows how much of it was done, and doing it twice may do harm.
+        let harms = result.status != Status::Rejected
+            && result.skill.as_ref().is_some_and(|skill| {
+                let mut ran = ExecutionRequest::new(skill.digest, Value::Null);
+                ran.tool = tool;
+                execute.is_destructive(&ran)
+            });
+        let problem = Problem::of_result(result);
+        Err(if harms { problem.once() } else { problem })
     };
     once(&service, caller, asked.key.as_ref(), answer).await
 }
@@ -130,11 +138,11 @@ fn wants_events(headers: &HeaderMap) -> bool {
         .unwrap_or(false)
 }
 
-/// What is said of an execution before it is kept as a job: what would not be admitted at any time, such
-/// as for an input that does not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) async fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
+/// What is said of an execution before it is kept as a job, its skill being
+/// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
+/// not fit, is refused now. What may pass, or wants somebody's word, is not.
+pub(super) fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
     let execute = &service.inner.execute;
-    execute.ready(request).await;
     match execute.can_execute(request).refusal {
         None => Ok(()),
         Some(failure) => match &failure.cause {

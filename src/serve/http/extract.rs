@@ -17,7 +17,7 @@ use super::idempotency::IdempotencyKey;
 use super::objects::Objects;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
-use super::trace::TraceParent;
+use super::trace::Trace;
 use crate::serve::caller::{Caller, Scope};
 
 /// On whose behalf the request comes in, with the scope that it needs checked by
@@ -25,7 +25,7 @@ use crate::serve::caller::{Caller, Scope};
 #[derive(Debug, Clone)]
 pub(super) struct Asks {
     pub caller: Caller,
-    pub trace: TraceParent,
+    pub trace: Trace,
 }
 
 impl Asks {
@@ -54,6 +54,18 @@ pub(super) struct Asked<T> {
     pub value: T,
     /// The request's idempotency key, where there is one.
     pub key: Option<IdempotencyKey>,
+    /// What the body takes of what all may: given back once this is dropped, so not before what it
+    /// asked for was answered.
+    pub held: Held,
+}
+
+/// A part of what all bodies may have together.
+pub(super) type Held = Option<tokio::sync::OwnedSemaphorePermit>;
+
+/// A body that was read.
+pub(super) struct Whole {
+    pub bytes: Bytes,
+    pub held: Held,
 }
 
 impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
@@ -68,10 +80,10 @@ impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
             ));
         }
         let key = IdempotencyKey::of(&parts.headers)?;
-        let bytes = read(body, service, service.inner.settings.body_bytes).await?;
+        let Whole { bytes, held } = read(body, service, service.inner.settings.body_bytes).await?;
         let value = parse(&bytes)?;
         let key = key.map(|key| key.of_request(&parts.method, parts.uri.path(), &bytes));
-        Ok(Asked { value, key })
+        Ok(Asked { value, key, held })
     }
 }
 
@@ -103,7 +115,7 @@ fn is_json(parts: &Parts) -> bool {
 }
 
 /// Reads a body of at most so many bytes, in the time that it may take.
-pub(super) async fn read(body: Body, service: &Service, most: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(body: Body, service: &Service, most: usize) -> Result<Whole, Problem> {
     let patience = service.inner.settings.body_timeout;
     let read = collect(body, service, most);
     match tokio::time::timeout(patience, read).await {
@@ -121,7 +133,7 @@ fn slow(patience: Duration) -> Problem {
     )
 }
 
-async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes, Problem> {
+async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Whole, Problem> {
     let too_large = || {
         let detail = format!("a body has at most {most} bytes here");
         Err(Problem::new(ProblemKind::TooLarge, detail))
@@ -131,7 +143,7 @@ async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes
         return too_large();
     }
     let mut read = BytesMut::new();
-    let mut held = None;
+    let mut held: Held = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             let detail = "the body broke off";
@@ -145,7 +157,7 @@ async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes
         }
         // A small one, or one that is there in a piece, is not worth counting.
         if read.is_empty() && body_ended(&body) {
-            return Ok(data);
+            return Ok(Whole { bytes: data, held });
         }
         let so_far = read.len() + data.len();
         if let Err(problem) = hold(service, &mut held, so_far) {
@@ -155,7 +167,8 @@ async fn collect(mut body: Body, service: &Service, most: usize) -> Result<Bytes
         }
         read.extend_from_slice(&data);
     }
-    Ok(read.freeze())
+    let bytes = read.freeze();
+    Ok(Whole { bytes, held })
 }
 
 /// Reads on without keeping anything, for a client that is still sending does not see an answer before
@@ -176,11 +189,7 @@ fn body_ended(body: &Body) -> bool {
 }
 
 /// Takes a part of what all bodies may have together.
-fn hold(
-    service: &Service,
-    held: &mut Option<tokio::sync::OwnedSemaphorePermit>,
-    bytes: usize,
-) -> Result<(), Problem> {
+fn hold(service: &Service, held: &mut Held, bytes: usize) -> Result<(), Problem> {
     let wanted = bytes.div_ceil(1 << 10);
     let has = held.as_ref().map_or(0, |held| held.num_permits());
     if wanted <= has {

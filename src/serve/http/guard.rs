@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    AUTHORIZATION, HOST, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderValue, ORIGIN, VARY,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
@@ -19,7 +19,7 @@ use super::extract::Asks;
 use super::problem::{Problem, ProblemKind};
 use super::settings::Settings;
 use super::state::Service;
-use super::trace::{TRACEPARENT, TraceParent};
+use super::trace::{TRACEPARENT, Trace, TraceParent};
 use crate::serve::caller::Caller;
 use crate::serve::token::Unauthorized;
 
@@ -38,7 +38,8 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let trace = trace_of(&parts.headers);
+    let asked = Trace::of(&parts.headers);
+    let trace = asked.parent;
     let origin = match origin(&parts, &service.inner.settings) {
         Ok(origin) => origin,
         Err(problem) => return traced(problem.into_response(), trace),
@@ -46,8 +47,8 @@ pub(super) async fn guard(
     let is_preflight = parts.method == Method::OPTIONS
         && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let answered = match (&origin, is_preflight) {
-        (Some(_), true) => Ok(preflight()),
-        _ => match ask(&service, &parts, trace).await {
+        (Some(_), true) => Ok(preflight(&parts.headers)),
+        _ => match ask(&service, &parts, asked).await {
             Ok(asks) => {
                 if let Some(asks) = asks {
                     parts.extensions.insert(asks.caller.clone());
@@ -63,7 +64,8 @@ pub(super) async fn guard(
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        let exposed = "Location, Retry-After, Idempotency-Replayed, Traceparent";
+        let exposed = "Location, Retry-After, Idempotency-Replayed, Traceparent, WWW-Authenticate, \
+                       Mcp-Session-Id, Mcp-Protocol-Version";
         headers.insert(
             ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static(exposed),
@@ -84,16 +86,6 @@ async fn run(request: Request, next: Next, trace: TraceParent) -> Response {
     let took = started.elapsed();
     span.in_scope(|| tracing::debug!(status = response.status().as_u16(), ?took, "answered"));
     response
-}
-
-/// This request's place in the trace that it names, or in one that begins here.
-fn trace_of(headers: &HeaderMap) -> TraceParent {
-    let mut named = headers.get_all(TRACEPARENT).iter();
-    let parent = match (named.next(), named.next()) {
-        (Some(value), None) => value.to_str().ok().and_then(|text| text.parse().ok()),
-        _ => None,
-    };
-    parent.map_or_else(TraceParent::begin, TraceParent::child)
 }
 
 fn traced(mut response: Response, trace: TraceParent) -> Response {
@@ -167,28 +159,37 @@ fn is_port(text: &str) -> bool {
         .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn preflight() -> Response {
+/// The answer to a page that asks what it may send.
+fn preflight(asked: &HeaderMap) -> Response {
+    let methods = "GET, POST, PUT, PATCH, DELETE";
+    let mut allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, \
+                       Tracestate, Mcp-Method, Mcp-Name, Mcp-Session-Id, Mcp-Protocol-Version"
+        .to_owned();
+    // A tool of MCP may name parameters of its own that are sent as headers, too.
+    let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
+    let asked = asked.and_then(|asked| asked.to_str().ok());
+    for name in asked.unwrap_or_default().split(',').map(str::trim) {
+        if name.to_ascii_lowercase().starts_with("mcp-param-") {
+            allowed += ", ";
+            allowed += name;
+        }
+    }
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    let methods = "GET, POST, PUT, PATCH, DELETE";
-    let allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, \
-                   Mcp-Session-Id, Mcp-Protocol-Version";
-    for (name, value) in [
-        (ACCESS_CONTROL_ALLOW_METHODS, methods),
-        (ACCESS_CONTROL_ALLOW_HEADERS, allowed),
-        (ACCESS_CONTROL_MAX_AGE, "600"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static(methods),
+    );
+    // It is made of what can stand in a header.
+    if let Ok(allowed) = HeaderValue::try_from(allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response
 }
 
 /// Who asks, and whether that may be answered now. `None`: what is answered to everybody.
-async fn ask(
-    service: &Service,
-    request: &Parts,
-    trace: TraceParent,
-) -> Result<Option<Asks>, Problem> {
+async fn ask(service: &Service, request: &Parts, trace: Trace) -> Result<Option<Asks>, Problem> {
     let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let peer = request
         .extensions
@@ -201,8 +202,12 @@ async fn ask(
     let caller = match caller(service, &request.headers).await {
         Ok(caller) => caller,
         Err(refused) => {
-            // Nobody tries out tokens at speed.
-            slower(service.inner.rates.guess(peer))?;
+            slower(match refused {
+                // No fault of whoever asks.
+                Unauthorized::Unavailable(_) => service.inner.rates.peer(peer),
+                // Nobody tries out tokens at speed.
+                _ => service.inner.rates.guess(peer),
+            })?;
             return Err(refused.into());
         }
     };
@@ -217,11 +222,7 @@ async fn caller(service: &Service, headers: &HeaderMap) -> Result<Caller, Unauth
     let tokens = &service.inner.tokens;
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let Some(first) = shown.next() else {
-        let exist = tokens.exist().await.map_err(Unauthorized::Unavailable)?;
-        return match service.inner.closed || exist {
-            true => Err(Unauthorized::Missing),
-            false => Ok(Caller::operator()),
-        };
+        return operator(service).await;
     };
     let text = first.to_str().map_err(|_| Unauthorized::Invalid)?;
     let (scheme, token) = text.split_once(' ').ok_or(Unauthorized::Invalid)?;
@@ -229,6 +230,23 @@ async fn caller(service: &Service, headers: &HeaderMap) -> Result<Caller, Unauth
         return Err(Unauthorized::Invalid);
     }
     tokens.caller(token.trim()).await
+}
+
+/// Whoever comes without a token, where none is needed.
+async fn operator(service: &Service) -> Result<Caller, Unauthorized> {
+    let exist = service.inner.tokens.exist().await;
+    match service.inner.closed || exist.map_err(Unauthorized::Unavailable)? {
+        true => Err(Unauthorized::Missing),
+        false => Ok(Caller::operator()),
+    }
+}
+
+/// Makes sure that whoever was let in would be let in now, too: for an answer that goes on for long.
+pub(super) async fn still(service: &Service, caller: &Caller) -> Result<(), Unauthorized> {
+    match &caller.token {
+        Some(token) => service.inner.tokens.holds(token).await,
+        None => operator(service).await.map(drop),
+    }
 }
 
 fn slower(rate: Result<(), Duration>) -> Result<(), Problem> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::extract::fingerprint;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
-use crate::queue::{Note, Queue, QueueError};
+use crate::queue::{Note, Queue};
 use crate::serve::caller::Caller;
 
 /// The header.
@@ -100,6 +101,9 @@ impl IdempotencyKey {
 struct Kept {
     /// The fingerprint of the request, in hexadecimal.
     request: String,
+    /// Which of the requests with this key it is: another one each time.
+    #[serde(default)]
+    claim: Uuid,
     /// What it was answered; `None` while it goes on.
     answer: Option<KeptAnswer>,
 }
@@ -126,45 +130,45 @@ where
     let Some(key) = key else { return answer.await };
     let name = key.name(caller);
     let queue = &service.inner.queue;
-    let claim = Kept {
+    let claimed = Kept {
         request: hex::encode(key.request),
+        claim: Uuid::now_v7(),
         answer: None,
     };
-    let claimed = Note {
-        name: name.clone(),
-        value: claim.clone(),
-        until: Some(queue.now() + CLAIM),
-    };
-    if !queue.add_note(KIND, &claimed).await? {
-        return before(queue, &name, &claim.request).await;
-    }
-    // Given up where this is dropped in the middle: then nothing was answered.
-    let claim = Claim {
+    let mut claim = Claim {
         queue: queue.clone(),
         name,
-        kept: Some(claim),
+        kept: claimed,
+        holds: false,
     };
-    let answered = claim.while_renewed(answer).await;
+    let until = Some(queue.now() + CLAIM);
+    if !queue.add_note(KIND, &claim.note(until)).await? {
+        return before(queue, &claim.name, &claim.kept.request).await;
+    }
+    // Given up where this is dropped in the middle: then nothing was answered.
+    claim.holds = true;
+    let answered = claim.while_renewed(answer).await?;
     claim.settle(service, answered).await
+}
+
+/// That another request with the key has its answer still to come.
+fn going_on() -> Problem {
+    let detail = "a request with this `Idempotency-Key` is going on; ask again later";
+    Problem::new(ProblemKind::InProgress, detail).retry_after(Duration::from_secs(1))
 }
 
 /// What was answered before.
 async fn before(queue: &Queue, name: &str, request: &str) -> Result<Response, Problem> {
-    let going_on = || {
-        let detail = "a request with this `Idempotency-Key` is going on; ask again later";
-        let problem = Problem::new(ProblemKind::InProgress, detail);
-        Err(problem.retry_after(Duration::from_secs(1)))
-    };
     let Some(note) = queue.note::<Kept>(KIND, name).await? else {
         // It has just ended without an answer.
-        return going_on();
+        return Err(going_on());
     };
     if note.value.request != request {
         let detail = "this `Idempotency-Key` came with another request before; take a new one";
         return Err(Problem::new(ProblemKind::KeyReused, detail));
     }
     let Some(answer) = note.value.answer else {
-        return going_on();
+        return Err(going_on());
     };
     let Some(body) = answer.body else {
         let detail = "this request was answered before, with more than is kept";
@@ -186,63 +190,56 @@ async fn before(queue: &Queue, name: &str, request: &str) -> Result<Response, Pr
     Ok(response)
 }
 
-/// A key that is this request's.
+/// A key that is this request's, until another one takes it: that can be where this process stands
+/// still for longer than the claim holds. So nothing is done with it but where it still is this one's.
 struct Claim {
     queue: Queue,
     name: String,
-    /// `None` once it is settled.
-    kept: Option<Kept>,
+    /// What is kept while the request goes on.
+    kept: Kept,
+    /// Whether it is to be given up.
+    holds: bool,
 }
 
 impl Claim {
-    async fn while_renewed<T>(&self, answer: impl Future<Output = T>) -> T {
+    fn note(&self, until: Option<DateTime<Utc>>) -> Note<Kept> {
+        let (name, value) = (self.name.clone(), self.kept.clone());
+        Note { name, value, until }
+    }
+
+    /// What is answered, unless another request takes the key meanwhile: then that one answers for it,
+    /// and this one goes no further.
+    async fn while_renewed<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Problem> {
         let mut answer = std::pin::pin!(answer);
         loop {
-            match tokio::time::timeout(CLAIM / 3, &mut answer).await {
-                Ok(answered) => return answered,
-                Err(_) => self.renew().await,
+            if let Ok(answered) = tokio::time::timeout(CLAIM / 3, &mut answer).await {
+                return Ok(answered);
+            }
+            let note = self.note(Some(self.queue.now() + CLAIM));
+            match self.queue.change_note(KIND, &note, &self.kept).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.holds = false;
+                    return Err(going_on());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a claim on an idempotency key cannot be renewed");
+                }
             }
         }
     }
 
-    async fn renew(&self) {
-        let Some(kept) = self.kept.clone() else {
-            return;
-        };
-        let until = Some(self.queue.now() + CLAIM);
-        if let Err(error) = self.put(kept, until).await {
-            tracing::warn!(%error, "a claim on an idempotency key cannot be renewed");
-        }
-    }
-
-    async fn put(
-        &self,
-        value: Kept,
-        until: Option<chrono::DateTime<chrono::Utc>>,
-    ) -> Result<(), QueueError> {
-        let name = self.name.clone();
-        self.queue
-            .put_note(KIND, &Note { name, value, until })
-            .await
-    }
-
-    /// Keeps what was answered. What may pass by itself is not kept: the request can come again.
+    /// Keeps what was answered where it would be the same another time. What may pass by itself is not
+    /// kept, nor what was refused before anything was done: the request can come again.
     async fn settle(
         mut self,
         service: &Service,
         answered: Result<Response, Problem>,
     ) -> Result<Response, Problem> {
-        let response = answered.unwrap_or_else(IntoResponse::into_response);
-        let status = response.status();
-        let passes = status.is_server_error()
-            || status == StatusCode::TOO_MANY_REQUESTS
-            || status == StatusCode::CONFLICT;
-        let Some(kept) = self.kept.clone() else {
-            return Ok(response);
+        let response = match answered {
+            Err(problem) if !problem.is_final() => return Err(problem),
+            answered => answered.unwrap_or_else(IntoResponse::into_response),
         };
-        if passes {
-            return Ok(response);
-        }
         let (parts, body) = response.into_parts();
         // It is in memory already.
         let bytes = match body.collect().await {
@@ -260,19 +257,23 @@ impl Claim {
             .then(|| std::str::from_utf8(&bytes).ok().map(str::to_owned))
             .flatten();
         let answer = KeptAnswer {
-            status: status.as_u16(),
+            status: parts.status.as_u16(),
             media_type: text(axum::http::header::CONTENT_TYPE),
             location: text(axum::http::header::LOCATION),
             body,
         };
-        let until = self.queue.now() + service.inner.settings.remembered;
-        let kept = Kept {
-            answer: Some(answer),
-            ..kept
-        };
+        let mut note = self.note(Some(self.queue.now() + service.inner.settings.remembered));
+        note.value.answer = Some(answer);
         // What was done was done: where that cannot be noted, the client is told all the same.
-        match self.put(kept, Some(until)).await {
-            Ok(()) => self.kept = None,
+        match self.queue.change_note(KIND, &note, &self.kept).await {
+            Ok(kept) => {
+                self.holds = false;
+                if !kept {
+                    tracing::warn!(
+                        "another request took the idempotency key of one that stood still"
+                    );
+                }
+            }
             Err(error) => tracing::warn!(%error, "an answer cannot be kept for its key"),
         }
         Ok(Response::from_parts(parts, Body::from(bytes)))
@@ -281,15 +282,15 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.kept.is_none() {
+        if !self.holds {
             return;
         }
-        let (queue, name) = (self.queue.clone(), std::mem::take(&mut self.name));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
+        let (queue, note) = (self.queue.clone(), self.note(None));
         runtime.spawn(async move {
-            if let Err(error) = queue.remove_note(KIND, &name).await {
+            if let Err(error) = queue.remove_note(KIND, &note).await {
                 tracing::warn!(%error, "a claim on an idempotency key cannot be given up");
             }
         });

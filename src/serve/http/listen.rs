@@ -1,7 +1,7 @@
 //! Connections, one task each: bounded in number, in what they may send, and in how long they take.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::guard::Peer;
 use super::patient::Patient;
+use super::places::{Place, Places};
+use super::rate::network;
 use super::settings::Settings;
 use super::state::Service;
 
@@ -81,6 +83,7 @@ impl Server {
     ) -> Stopped {
         let settings = self.service.settings().clone();
         let places = Arc::new(Semaphore::new(settings.connections));
+        let networks = Places::new(settings.connections_of_one);
         let closing = CancellationToken::new();
         let mut connections = JoinSet::new();
         let mut stop = pin!(stop);
@@ -89,7 +92,7 @@ impl Server {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 () = &mut stop => break,
-                accepted = accept(&listener, &places) => accepted,
+                accepted = accept(&listener, &places, &networks) => accepted,
             };
             let Some((connection, peer, place)) = accepted else {
                 continue;
@@ -117,19 +120,36 @@ impl Server {
     }
 }
 
-type Accepted<C> = Option<(C, SocketAddr, tokio::sync::OwnedSemaphorePermit)>;
+type Accepted<C> = Option<(C, SocketAddr, (OwnedSemaphorePermit, Place<IpAddr>))>;
 
-/// The next connection, once there is a place for it.
+/// What a connection is answered that is one too many of its peer's.
+const TOO_MANY: &str = concat!(
+    "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n",
+    "retry-after: 1\r\nconnection: close\r\n\r\n",
+    r#"{"type":"urn:skillhost:problem:unavailable","title":"Not available now","status":503,"#,
+    r#""detail":"too many connections come from this address"}"#,
+);
+
+/// The next connection, once there is a place for it. One whose peer has all that it may have is closed.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    networks: &Places<IpAddr>,
 ) -> Accepted<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + use<>> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((connection, peer)) => {
+            let Some(one_of) = networks.take(network(peer.ip())) else {
+                tracing::debug!(%peer, "it has all connections that one may have");
+                // As far as it fits the system's buffer: nobody is waited for.
+                if let Ok(mut connection) = connection.into_std() {
+                    let _ = connection.write(TOO_MANY.as_bytes());
+                }
+                return None;
+            };
             // Answers are short: none should wait for the next.
             let _ = connection.set_nodelay(true);
-            Some((connection, peer, place))
+            Some((connection, peer, (place, one_of)))
         }
         Err(error) => {
             let gone = matches!(

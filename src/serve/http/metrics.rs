@@ -43,6 +43,8 @@ struct Inner {
     jobs: Family<Labels<2>, Gauge>,
     workers: Gauge,
     skills: Mutex<HashSet<String>>,
+    /// Held while what was read of the queue is put in and written.
+    writing: Mutex<()>,
 }
 
 /// Histograms from 100 µs to about 100 s.
@@ -99,6 +101,7 @@ impl Metrics {
                 jobs,
                 workers,
                 skills: Mutex::default(),
+                writing: Mutex::default(),
             }),
         }
     }
@@ -157,6 +160,12 @@ impl Metrics {
     /// All of it, as text.
     pub async fn text(&self, queue: &Queue) -> Result<String, Problem> {
         let statistics = queue.statistics(1).await?;
+        // Two at once would count together.
+        let _alone = self
+            .inner
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let depth = &self.inner.jobs;
         depth.clear();
         for (number, (name, counts)) in statistics.by_queue.iter().enumerate() {

@@ -14,6 +14,7 @@ mod metrics;
 mod objects;
 mod openapi;
 mod patient;
+mod places;
 mod problem;
 mod queues;
 mod rate;

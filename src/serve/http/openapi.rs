@@ -6,7 +6,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::openapi::schema::{
-    AdditionalProperties, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+    AdditionalProperties, ObjectBuilder, OneOfBuilder, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
@@ -47,9 +47,10 @@ pub(super) fn begin() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-/// A text with a pattern.
+/// A text of a form that has a name, with a pattern, a length and an example.
 macro_rules! texts {
-    ($($(#[doc = $doc:literal])+ $name:ident: $pattern:literal, $most:literal, $example:literal;)+) => {
+    ($($(#[doc = $doc:literal])+
+        $name:ident: $format:literal, $pattern:literal, $most:literal, $example:literal;)+) => {
         $(
             $(#[doc = $doc])+
             pub(super) struct $name;
@@ -59,6 +60,7 @@ macro_rules! texts {
                     ObjectBuilder::new()
                         .schema_type(SchemaType::Type(Type::String))
                         .description(Some(concat!($($doc),+).trim()))
+                        .format(Some(SchemaFormat::Custom($format.to_owned())))
                         .pattern(Some($pattern))
                         .max_length(Some($most))
                         .examples([json!($example)])
@@ -74,19 +76,20 @@ macro_rules! texts {
 
 texts! {
     /// A skill: `name`, `name@version`, or `sha256:` and the digest.
-    SkillReference: "^(?:[a-z0-9](?:-?[a-z0-9]){0,31}(?:@(?:0|[1-9][0-9]{0,8})\\.(?:0|[1-9][0-9]{0,8})\\.(?:0|[1-9][0-9]{0,8}))?|sha256:[0-9a-f]{64})$", 128, "text-stats";
+    SkillReference: "skill", "^(?:[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?(?:@[0-9]+\\.[0-9]+\\.[0-9]+(?:-[0-9A-Za-z.-]+)?(?:\\+[0-9A-Za-z.-]+)?)?|sha256:[0-9A-Fa-f]{64})$", 1024, "text-stats";
     /// The name of a queue.
-    QueueName: "^[a-zA-Z0-9_.-]{1,64}$", 64, "default";
+    QueueName: "queue-name", "^[a-zA-Z0-9_.-]{1,64}$", 64, "default";
     /// The name of a schedule.
-    ScheduleName: "^[a-zA-Z0-9_-]{1,45}$", 45, "morning";
+    ScheduleName: "schedule-name", "^[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,44}$", 45, "morning";
     /// A word to find jobs by.
-    Tag: "^[ -~]{1,64}$", 64, "report";
-    /// Minute, hour, day of the month, month, day of the week.
-    Cron: "^(?:\\*|[0-5]?[0-9]) (?:\\*|1?[0-9]|2[0-3]) \\* \\* (?:\\*|[0-6])$", 120, "0 9 * * 1";
+    Tag: "tag", "^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$", 64, "report";
+    /// Minute, hour, day of the month, month, day of the week, each of `*`, numbers, names, ranges, lists
+    /// and steps; with seconds before them where there are six. Or a word such as `@daily`.
+    Cron: "cron", "^\\s*(?:@[A-Za-z]+|[0-9A-Za-z*?,/#+-]+(?:\\s+[0-9A-Za-z*?,/#+-]+){4,5})\\s*$", 256, "0 9 * * MON-FRI";
     /// An `http` or `https` URL at an address that is public.
-    CallbackUrl: "^https://[a-z]{1,20}\\.example\\.com/[a-z0-9]{0,20}$", 2048, "https://hooks.example.com/skillhost";
-    /// A time zone of the IANA database.
-    TimeZone: "^(?:UTC|Europe/Zurich|Asia/Tokyo|America/New_York)$", 64, "Europe/Zurich";
+    CallbackUrl: "callback-url", "^[Hh][Tt][Tt][Pp][Ss]?:", 16384, "https://hooks.example.com/skillhost";
+    /// The name of a time zone of the IANA database.
+    TimeZone: "time-zone", "^\\s*[A-Za-z][A-Za-z0-9_+/-]*\\s*$", 64, "Europe/Zurich";
 }
 
 impl PartialSchema for Digest {
@@ -126,14 +129,20 @@ impl PartialSchema for LimitOverrides {
                 .item(ObjectBuilder::new().schema_type(Type::Null).build())
                 .item(whole);
             let written = match name.as_str() {
-                "wall_time_ms" => Some("^[0-9]{1,5}(?:ms|s|m)$"),
-                name if name.ends_with("_bytes") => Some("^[0-9]{1,5}(?:B|KiB|MiB)$"),
+                "wall_time_ms" => Some(("time", "A number and a unit, such as `1m 30s`.", "2s")),
+                name if name.ends_with("_bytes") => Some((
+                    "size",
+                    "Bytes, or a number and a unit, such as `1.5 MiB`.",
+                    "64MiB",
+                )),
                 _ => None,
             };
-            if let Some(pattern) = written {
+            if let Some((format, description, example)) = written {
                 let text = ObjectBuilder::new()
                     .schema_type(SchemaType::Type(Type::String))
-                    .pattern(Some(pattern));
+                    .format(Some(SchemaFormat::Custom(format!("skillhost-{format}"))))
+                    .description(Some(description))
+                    .examples([json!(example)]);
                 one = one.item(text.build());
             }
             schema = schema.property(name, Schema::OneOf(one.build()));
@@ -151,11 +160,14 @@ impl ToSchema for LimitOverrides {}
 pub(super) struct Idempotent {
     /// Makes the request one that can be sent again: a second one with this key is answered as the
     /// first was, for a day. With another body it is refused (422); while the first goes on, too (409).
+    /// 1 to 255 printable ASCII characters, with quotation marks around them or without. What passes by
+    /// itself, such as a rate, and what was refused before it ran is not kept: send it again as it is.
     #[param(
         rename = "idempotency-key",
         min_length = 1,
-        max_length = 255,
-        pattern = "^[a-zA-Z0-9_-]+$",
+        max_length = 257,
+        format = "idempotency-key",
+        pattern = "^[!-~](?:[ -~]*[!-~])?$",
         required = false
     )]
     key: Option<String>,

@@ -163,6 +163,9 @@ pub struct Problem {
     oldest: Option<i64>,
     #[serde(skip)]
     header: Option<(HeaderName, HeaderValue)>,
+    /// Whether it must not be done once more, whatever it ended of.
+    #[serde(skip)]
+    once: bool,
 }
 
 /// How an execution ended that has no output.
@@ -198,6 +201,7 @@ impl Problem {
             job_status: None,
             oldest: None,
             header: None,
+            once: false,
         }
     }
 
@@ -252,6 +256,34 @@ impl Problem {
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self
+    }
+
+    /// Says that what was done must not be done once more.
+    #[must_use]
+    pub(super) fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+
+    /// Whether something was done, and would end the same another time, or must not be done twice.
+    /// Everything else passes by itself, or was refused before anything was done.
+    pub(super) fn is_final(&self) -> bool {
+        let cause = self.failure.as_deref().map(|failure| &failure.cause);
+        self.once
+            || match cause {
+                Some(Cause::SkillError {
+                    retryable,
+                    retry_after_ms,
+                    ..
+                }) => !retryable && retry_after_ms.is_none(),
+                Some(cause) => matches!(
+                    cause,
+                    Cause::Trap { .. }
+                        | Cause::InvalidOutput { .. }
+                        | Cause::ResourceExhausted { .. }
+                ),
+                None => false,
+            }
     }
 
     /// Its status code.

@@ -55,8 +55,8 @@ impl Rates {
     }
 }
 
-/// Whoever has one address of a /64 has them all.
-fn network(peer: IpAddr) -> IpAddr {
+/// What one peer comes from: whoever has one address of a /64 has them all.
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {

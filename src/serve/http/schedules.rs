@@ -5,19 +5,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Answer, Asked, Asks, Named};
+use super::extract::{Answer, Asked, Asks, Named, Parameters};
 use super::jobs::submit::{Submission, look_at};
-use super::jobs::view::{full_name, own_name};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
-use crate::queue::schedule::{Missed, Schedule};
+use crate::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
 use crate::queue::{Priority, QueueError, Recurring};
-use crate::serve::caller::{Caller, Scope};
-
-/// The longest name that leaves room for the tenant's.
-const MAX_NAME: usize = 45;
+use crate::serve::caller::{Caller, Scope, Tenancy};
 
 /// A schedule, as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,7 +75,7 @@ impl From<Recurring> for ScheduleView {
 /// Every schedule.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ScheduleList {
-    /// By name.
+    /// By name, and then by tenant.
     schedules: Vec<ScheduleView>,
 }
 
@@ -95,7 +91,7 @@ pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<R
         .into_iter()
         .filter(|schedule| caller.may_see(schedule.job.tenant.as_deref()));
     let mut schedules: Vec<ScheduleView> = own.map(ScheduleView::from).collect();
-    schedules.sort_by(|a, b| a.name.cmp(&b.name));
+    schedules.sort_by(|a, b| (&a.name, &a.tenant).cmp(&(&b.name, &b.tenant)));
     Ok(Answer(ScheduleList { schedules }).into_response())
 }
 
@@ -121,34 +117,64 @@ fn utc() -> String {
     "UTC".to_owned()
 }
 
-/// The schedule of this name that the caller may see.
+/// Whose schedule is meant.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Whose {
+    /// The tenant, for an operator: unless set, one that is no tenant's. A token acts for its own, and
+    /// need not say so.
+    #[param(min_length = 1, max_length = 255)]
+    tenant: Option<String>,
+}
+
+impl Whose {
+    /// The caller, as who it is whose schedule is meant.
+    fn acting(self, caller: &Caller) -> Result<Caller, Problem> {
+        match (&caller.tenancy, self.tenant) {
+            (_, None) => Ok(caller.clone()),
+            (Tenancy::Everybody, Some(tenant)) => Ok(Caller {
+                tenancy: Tenancy::Tenant(tenant.into()),
+                ..caller.clone()
+            }),
+            (Tenancy::Tenant(own), Some(tenant)) if tenant == **own => Ok(caller.clone()),
+            (Tenancy::Tenant(_), Some(tenant)) => Err(Problem::not_found("tenant", tenant)),
+        }
+    }
+}
+
+/// The schedule that is called so by whose it is: the caller's tenant's, or nobody's.
 async fn find(
     service: &Service,
     caller: &Caller,
     name: &str,
 ) -> Result<Option<Recurring>, Problem> {
     let full = full_name(caller.tenant(), name);
-    let found = match service.inner.queue.schedule(&full).await {
-        Ok(found) => Some(found),
-        Err(QueueError::Unknown { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(found.filter(|one| caller.may_see(one.job.tenant.as_deref())))
+    // One that was submitted by a program may be kept under its bare name.
+    for name in [full.as_str(), name] {
+        match service.inner.queue.schedule(name).await {
+            Ok(found) if found.job.tenant.as_deref() == caller.tenant() => return Ok(Some(found)),
+            Ok(_) | Err(QueueError::Unknown { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Look at a schedule
 #[utoipa::path(
     get, path = "/v1/schedules/{name}", tag = "schedules",
-    params(("name" = String, Path, description = "The schedule")),
+    params(("name" = String, Path, description = "The schedule"), Whose),
     responses((status = 200, description = "The schedule", body = ScheduleView))
 )]
 pub(super) async fn show(
     State(service): State<Service>,
     asks: Asks,
     Named(name): Named<String>,
+    Parameters(whose): Parameters<Whose>,
 ) -> Result<Response, Problem> {
-    let caller = asks.need(Scope::Jobs)?;
-    match find(&service, caller, &name).await? {
+    let caller = whose.acting(asks.need(Scope::Jobs)?)?;
+    match find(&service, &caller, &name).await? {
         Some(found) => Ok(Answer(ScheduleView::from(found)).into_response()),
         None => Err(Problem::not_found("schedule", name)),
     }
@@ -157,7 +183,7 @@ pub(super) async fn show(
 /// Add a schedule, or put another in the place of the one of this name
 #[utoipa::path(
     put, path = "/v1/schedules/{name}", tag = "schedules",
-    params(("name" = super::openapi::ScheduleName, Path, description = "The schedule")),
+    params(("name" = super::openapi::ScheduleName, Path, description = "The schedule"), Whose),
     request_body = NewSchedule,
     responses((status = 200, description = "The schedule", body = ScheduleView))
 )]
@@ -165,16 +191,20 @@ pub(super) async fn put(
     State(service): State<Service>,
     asks: Asks,
     Named(name): Named<String>,
+    Parameters(whose): Parameters<Whose>,
     asked: Asked<NewSchedule>,
 ) -> Result<Response, Problem> {
-    let caller = asks.need(Scope::Jobs)?;
-    let is_name = (1..=MAX_NAME).contains(&name.len())
+    let caller = whose.acting(asks.need(Scope::Jobs)?)?;
+    let is_name = (1..=MAX_OWN_NAME).contains(&name.len())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
-    // So that a name never looks like one that stands under a tenant's.
-    if !is_name || own_name(&name) != name {
-        let detail = format!("a name is 1 to {MAX_NAME} of a-z, A-Z, 0-9, _, - and .");
+    // A path with `.` or `..` in it leads elsewhere. And a name never looks like one that stands under a
+    // tenant's.
+    if !is_name || name.starts_with('.') || own_name(&name) != name {
+        let detail = format!(
+            "a name is 1 to {MAX_OWN_NAME} of a-z, A-Z, 0-9, _, - and ., and does not begin with ."
+        );
         return Err(Problem::new(ProblemKind::InvalidRequest, detail));
     }
     let wanted = asked.value;
@@ -185,10 +215,13 @@ pub(super) async fn put(
         let detail = "a schedule's jobs have no `at`, `delay_ms`, `deadline`, `key` or `paused` of their own";
         return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/job"));
     }
-    let job = wanted.job.job(&service, caller);
+    let job = wanted.job.job(&service, &caller);
     let job = job.map_err(|problem| problem.within("/job"))?;
     look_at(&service, &job).await?;
-    let full = full_name(caller.tenant(), &name);
+    let full = match find(&service, &caller, &name).await? {
+        Some(found) => found.name,
+        None => full_name(caller.tenant(), &name),
+    };
     let added = service.inner.queue.put_schedule(&full, schedule, job);
     Ok(Answer(ScheduleView::from(added.await?)).into_response())
 }
@@ -198,16 +231,17 @@ pub(super) async fn put(
 /// Jobs that it submitted stay.
 #[utoipa::path(
     delete, path = "/v1/schedules/{name}", tag = "schedules",
-    params(("name" = String, Path, description = "The schedule")),
+    params(("name" = String, Path, description = "The schedule"), Whose),
     responses((status = 204, description = "It is removed"))
 )]
 pub(super) async fn remove(
     State(service): State<Service>,
     asks: Asks,
     Named(name): Named<String>,
+    Parameters(whose): Parameters<Whose>,
 ) -> Result<Response, Problem> {
-    let caller = asks.need(Scope::Jobs)?;
-    let Some(found) = find(&service, caller, &name).await? else {
+    let caller = whose.acting(asks.need(Scope::Jobs)?)?;
+    let Some(found) = find(&service, &caller, &name).await? else {
         return Err(Problem::not_found("schedule", name));
     };
     service.inner.queue.remove_schedule(&found.name).await?;

@@ -12,8 +12,8 @@ pub struct Settings {
     pub body_bytes: usize,
     /// The most bytes of an uploaded skill as it is sent; 128 MiB unless set.
     pub upload_bytes: usize,
-    /// The most bytes of bodies that are being read at once, over all requests; 512 MiB unless set. A
-    /// request that does not fit any more is answered with 503.
+    /// The most bytes of bodies at once, over all requests that are being read or answered; 512 MiB
+    /// unless set. A request that does not fit any more is answered with 503.
     pub bodies_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,
@@ -27,6 +27,11 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Connections at once; 1,024 unless set. More wait to be accepted.
     pub connections: usize,
+    /// Of these, how many one address may have, or one /64 of IPv6; 256 unless set. More are answered
+    /// with 503 and closed. Behind a proxy all come from its address: there it needs all.
+    pub connections_of_one: usize,
+    /// Event streams that one tenant may have open at once; 256 unless set. More are answered with 429.
+    pub streams: usize,
     /// Requests a second for each token, or each address where there are no tokens; 1,000 unless set.
     pub rate: NonZeroU32,
     /// How many of these may come at once; 2,000 unless set.
@@ -58,6 +63,8 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             connections: 1_024,
+            connections_of_one: 256,
+            streams: 256,
             rate: rate(1_000),
             burst: rate(2_000),
             guesses: rate(30),

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{Answer, Asks, Named, Parameters, parse, read};
+use super::extract::{Answer, Asks, Named, Parameters, Whole, parse, read};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::grant::{Denial, Grants};
@@ -154,7 +154,8 @@ pub(super) async fn install(
             return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
         }
     };
-    let bytes = read(body, &service, service.inner.settings.upload_bytes).await?;
+    let Whole { bytes, held: _held } =
+        read(body, &service, service.inner.settings.upload_bytes).await?;
     let package = match is_lone {
         true => Package::from_bytes(bytes.to_vec()),
         false => {

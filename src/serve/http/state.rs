@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::{Measured, Metrics};
+use super::places::Places;
 use super::rate::Rates;
 use super::settings::Settings;
 use crate::execution::HostError;
 use crate::queue::Queue;
 use crate::queue::callback::{CallbackSettings, Callbacks};
+use crate::serve::caller::Tenancy;
 use crate::serve::token::Tokens;
 use crate::{Execute, InstalledSkills};
 
@@ -33,6 +35,8 @@ pub(super) struct Inner {
     pub settings: Settings,
     pub metrics: Metrics,
     pub rates: Rates,
+    /// Event streams that are open.
+    pub streams: Places<Tenancy>,
     /// Set once the server is to stop: it is not ready any more, and streams end.
     pub stopping: CancellationToken,
     /// KiB of bodies that may still be read.
@@ -158,6 +162,7 @@ impl ServiceBuilder {
                 closed: self.closed,
                 callbacks: Callbacks::new(self.callbacks)?,
                 rates: Rates::new(&self.settings),
+                streams: Places::new(self.settings.streams),
                 settings: self.settings,
                 metrics,
                 stopping: CancellationToken::new(),

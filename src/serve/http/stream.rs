@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -16,7 +17,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::extract::Held;
+use super::guard::still;
+use super::places::Place;
+use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::queue::{EventBatch, JobEvent, Queue, QueueError};
 use crate::serve::caller::{Caller, Tenancy};
@@ -43,6 +47,8 @@ fn event(id: Option<i64>, kind: &str, data: &impl Serialize) -> Bytes {
 /// A body of events that are sent through a channel. Dropped, it stops whoever sends them.
 struct Events {
     received: Received,
+    /// One of its tenant's streams.
+    _place: Place<Tenancy>,
     keep_alive: Interval,
     sender: AbortHandle,
 }
@@ -90,12 +96,26 @@ impl http_body::Body for Events {
     }
 }
 
-fn answer(service: &Service, received: Received, sender: AbortHandle) -> Response {
-    let every = service.inner.settings.keep_alive;
-    let mut keep_alive = interval_at(tokio::time::Instant::now() + every, every);
-    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// A place among the streams of the caller's tenant.
+fn place(service: &Service, caller: &Caller) -> Result<Place<Tenancy>, Problem> {
+    let place = service.inner.streams.take(caller.tenancy.clone());
+    place.ok_or_else(|| {
+        let most = service.inner.settings.streams;
+        let detail = format!("{most} event streams are open, and no more may be");
+        Problem::new(ProblemKind::TooManyRequests, detail).retry_after(Duration::from_secs(1))
+    })
+}
+
+fn answer(
+    service: &Service,
+    place: Place<Tenancy>,
+    received: Received,
+    sender: AbortHandle,
+) -> Response {
+    let keep_alive = keep_alive(service);
     let mut response = Response::new(Body::new(Events {
         received,
+        _place: place,
         keep_alive,
         sender,
     }));
@@ -103,6 +123,13 @@ fn answer(service: &Service, received: Received, sender: AbortHandle) -> Respons
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn keep_alive(service: &Service) -> Interval {
+    let every = service.inner.settings.keep_alive;
+    let mut keep_alive = interval_at(tokio::time::Instant::now() + every, every);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    keep_alive
 }
 
 /// Passes the events of an execution on. What a guest may say is bounded by its limits, so that what
@@ -126,7 +153,15 @@ impl Observer for Teller {
 }
 
 /// Executes, and tells of it on the way.
-pub(super) fn execution(service: &Service, request: ExecutionRequest) -> Response {
+///
+/// What its body takes is held until it has ended.
+pub(super) fn execution(
+    service: &Service,
+    caller: &Caller,
+    request: ExecutionRequest,
+    held: Held,
+) -> Result<Response, Problem> {
+    let place = place(service, caller)?;
     let (sender, received) = mpsc::unbounded_channel();
     let control = Control::default().observer(Arc::new(Teller(sender.clone())));
     let execute = Arc::clone(&service.inner.execute);
@@ -136,37 +171,60 @@ pub(super) fn execution(service: &Service, request: ExecutionRequest) -> Respons
             Err(error) => event(None, "error", &Problem::from(error)),
         };
         let _ = sender.send(last);
+        drop(held);
     });
-    answer(service, Received::Execution(received), task.abort_handle())
+    let received = Received::Execution(received);
+    Ok(answer(service, place, received, task.abort_handle()))
 }
 
-/// Follows the events of jobs after a cursor.
-pub(super) fn jobs(service: &Service, caller: &Caller, after: i64, only: Option<Uuid>) -> Response {
+/// Follows the events of jobs after a cursor, as long as the caller would be let in.
+pub(super) fn jobs(
+    service: &Service,
+    caller: &Caller,
+    after: i64,
+    only: Option<Uuid>,
+) -> Result<Response, Problem> {
+    let place = place(service, caller)?;
     let (sender, received) = mpsc::channel(1);
-    let queue = service.inner.queue.clone();
-    let stopping = service.inner.stopping.clone();
-    let caller = caller.clone();
+    let (follows, caller) = (service.clone(), caller.clone());
     let task = tokio::spawn(async move {
-        let mut subscription = queue.subscribe(after);
-        loop {
-            let batch = tokio::select! {
-                batch = subscription.next() => batch,
-                () = stopping.cancelled() => return,
-            };
-            let told = match batch {
-                Ok(batch) => told(&queue, &caller, batch, only).await,
-                Err(error) => Err(error),
-            };
-            let (told, ended) = match told {
-                Ok(told) => (told, false),
-                Err(error) => (ending(error), true),
-            };
-            if sender.send(told).await.is_err() || ended {
-                return;
-            }
+        // It ends by itself where nobody listens any more.
+        if let Err(last) = follow(&follows, &caller, after, only, &sender).await {
+            let _ = sender.send(last).await;
         }
     });
-    answer(service, Received::Jobs(received), task.abort_handle())
+    let received = Received::Jobs(received);
+    Ok(answer(service, place, received, task.abort_handle()))
+}
+
+/// Sends events until the server stops or nobody listens any more. Gives the last event where it ends of
+/// something else.
+async fn follow(
+    service: &Service,
+    caller: &Caller,
+    after: i64,
+    only: Option<Uuid>,
+    sender: &mpsc::Sender<Bytes>,
+) -> Result<(), Bytes> {
+    let queue = &service.inner.queue;
+    let mut subscription = queue.subscribe(after);
+    let mut look = keep_alive(service);
+    loop {
+        let next = subscription.next();
+        let batch = tokio::select! {
+            batch = next => Some(batch.map_err(ending)?),
+            _ = look.tick() => None,
+            () = service.inner.stopping.cancelled() => return Ok(()),
+        };
+        // A token may have been revoked, or have expired, since this began.
+        let still = still(service, caller).await;
+        still.map_err(|error| event(None, "error", &Problem::from(error)))?;
+        let Some(batch) = batch else { continue };
+        let told = told(queue, caller, batch, only).await.map_err(ending)?;
+        if sender.send(told).await.is_err() {
+            return Ok(());
+        }
+    }
 }
 
 /// The events of a batch that this caller may see.

@@ -2,9 +2,53 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
 
 /// The header, as the recommendation names it.
 pub const TRACEPARENT: &str = "traceparent";
+/// The header that goes with it.
+const TRACESTATE: &str = "tracestate";
+/// The longest `tracestate` that is carried on: as long as the recommendation wants it to be at least.
+const MAX_STATE: usize = 512;
+
+/// A place in a trace, and what those before said of it.
+#[derive(Debug, Clone)]
+pub(super) struct Trace {
+    pub parent: TraceParent,
+    pub state: Option<Arc<str>>,
+}
+
+impl Trace {
+    /// This request's place in the trace that it names, or in one that begins here.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut named = headers.get_all(TRACEPARENT).iter();
+        let parent: Option<TraceParent> = match (named.next(), named.next()) {
+            (Some(value), None) => value.to_str().ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        match parent {
+            Some(parent) => Trace {
+                parent: parent.child(),
+                state: state(headers),
+            },
+            // Without a trace, nothing was said of it.
+            None => Trace {
+                parent: TraceParent::begin(),
+                state: None,
+            },
+        }
+    }
+}
+
+/// What several headers say is one list.
+fn state(headers: &HeaderMap) -> Option<Arc<str>> {
+    let parts = headers.get_all(TRACESTATE).iter();
+    let parts: Option<Vec<&str>> = parts.map(|part| part.to_str().ok()).collect();
+    let state = parts?.join(",");
+    (1..=MAX_STATE).contains(&state.len()).then(|| state.into())
+}
 
 /// A place in a trace: the header `traceparent` of version 00.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +166,23 @@ mod tests {
         assert!(later.parse::<TraceParent>().is_ok());
         let begun = TraceParent::begin();
         assert_eq!(begun.to_string().parse::<TraceParent>().unwrap(), begun);
+    }
+
+    #[test]
+    fn what_others_said_goes_with_the_trace_that_it_is_of() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let of = |parent: &str, states: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT, parent.parse().unwrap());
+            for state in states {
+                headers.append(TRACESTATE, state.parse().unwrap());
+            }
+            Trace::of(&headers).state
+        };
+        assert_eq!(of(parent, &["a=1", "b=2"]).as_deref(), Some("a=1,b=2"));
+        assert_eq!(of(parent, &[]), None);
+        assert_eq!(of("00-x", &["a=1"]), None);
+        assert_eq!(of(parent, &[&"a".repeat(513)]), None);
     }
 
     #[test]

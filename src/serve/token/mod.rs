@@ -110,6 +110,12 @@ struct Kept {
     revoked: bool,
 }
 
+impl Kept {
+    fn holds(&self, now: DateTime<Utc>) -> bool {
+        !self.revoked && self.expires_at.is_none_or(|at| at > now)
+    }
+}
+
 impl Tokens {
     /// Those that are kept beside the jobs of this queue.
     pub fn new(queue: Queue) -> Self {
@@ -212,13 +218,22 @@ impl Tokens {
         let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
         let kept = by_id.get(token.id()).ok_or(Unauthorized::Invalid)?;
         let same = bool::from(kept.sha256.ct_eq(&token.sha256()));
-        let expired = kept
-            .expires_at
-            .is_some_and(|at| at <= self.inner.queue.now());
-        if !same || kept.revoked || expired {
+        if !same || !kept.holds(self.inner.queue.now()) {
             return Err(Unauthorized::Invalid);
         }
         Ok(kept.caller.clone())
+    }
+
+    /// Makes sure that a token still lets somebody in, by its public id.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn holds(&self, id: &str) -> Result<(), Unauthorized> {
+        let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
+        match by_id.get(id) {
+            Some(kept) if kept.holds(self.inner.queue.now()) => Ok(()),
+            _ => Err(Unauthorized::Invalid),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

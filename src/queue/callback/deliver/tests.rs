@@ -65,6 +65,7 @@ async fn deliver_with(callbacks: &Callbacks, url: &str) -> Delivery {
         body: br#"{"status":"success"}"#,
         secrets: &[secret(1), secret(2)],
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        trace_state: Some("vendor=1"),
     };
     callbacks.deliver(callback, Utc::now()).await
 }
@@ -90,6 +91,9 @@ async fn a_callback_arrives_signed() {
         lines.find(|line| line.0 == name).unwrap().1
     };
     assert_eq!(header(HEADER_ID), Uuid::from_u128(7).to_string());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    assert_eq!(header("traceparent"), parent);
+    assert_eq!(header("tracestate"), "vendor=1");
     for secret in [secret(1), secret(2)] {
         let verified = verify(
             &[secret],
@@ -243,6 +247,7 @@ fn secrets_are_not_shown() {
         body: b"{}",
         secrets: &secrets,
         trace: None,
+        trace_state: None,
     };
     assert!(!format!("{callback:?}").contains("1, 1"));
     assert!(!format!("{callback:?}").contains("whsec"));

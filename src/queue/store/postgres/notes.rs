@@ -52,12 +52,24 @@ impl Writing<'_> {
         Ok(!added.is_empty())
     }
 
-    pub(super) async fn remove_note_now(&mut self, kind: &str, name: &str) -> Result<bool> {
+    pub(super) async fn change_note_now(&mut self, note: &NoteRow, was: &str) -> Result<bool> {
+        self.wrote = true;
+        let changed = self
+            .query(
+                "UPDATE notes SET value = $3, until = $4 \
+                 WHERE kind = $1 AND name = $2 AND value = $5 RETURNING 1",
+                &[&note.kind, &note.name, &note.value, &note.until, &was],
+            )
+            .await?;
+        Ok(!changed.is_empty())
+    }
+
+    pub(super) async fn remove_note_now(&mut self, note: &NoteRow) -> Result<bool> {
         self.wrote = true;
         let removed = self
             .query(
-                "DELETE FROM notes WHERE kind = $1 AND name = $2 RETURNING 1",
-                &[&kind, &name],
+                "DELETE FROM notes WHERE kind = $1 AND name = $2 AND value = $3 RETURNING 1",
+                &[&note.kind, &note.name, &note.value],
             )
             .await?;
         Ok(!removed.is_empty())

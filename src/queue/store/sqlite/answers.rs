@@ -120,8 +120,12 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.add_note_now(note, now)))
     }
 
-    fn remove_note<'a>(&'a mut self, kind: &'a str, name: &'a str) -> Answer<'a, bool> {
-        Box::pin(future::ready(self.remove_note_now(kind, name)))
+    fn change_note<'a>(&'a mut self, note: &'a NoteRow, was: &'a str) -> Answer<'a, bool> {
+        Box::pin(future::ready(self.change_note_now(note, was)))
+    }
+
+    fn remove_note<'a>(&'a mut self, note: &'a NoteRow) -> Answer<'a, bool> {
+        Box::pin(future::ready(self.remove_note_now(note)))
     }
 
     fn forget_notes(&mut self, now: Micros, most: usize) -> Answer<'_, ()> {

@@ -36,11 +36,22 @@ impl Sqlite {
         Ok(statement.execute(params![note.kind, note.name, note.value, note.until])?)
     }
 
-    pub(super) fn remove_note_now(&self, kind: &str, name: &str) -> Result<bool> {
+    pub(super) fn change_note_now(&self, note: &NoteRow, was: &str) -> Result<bool> {
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE notes SET value = ?3, until = ?4 \
+                 WHERE kind = ?1 AND name = ?2 AND value = ?5",
+            )?
+            .execute(params![note.kind, note.name, note.value, note.until, was])?;
+        Ok(changed == 1)
+    }
+
+    pub(super) fn remove_note_now(&self, note: &NoteRow) -> Result<bool> {
         let removed = self
             .connection
-            .prepare_cached("DELETE FROM notes WHERE kind = ?1 AND name = ?2")?
-            .execute([kind, name])?;
+            .prepare_cached("DELETE FROM notes WHERE kind = ?1 AND name = ?2 AND value = ?3")?
+            .execute([&note.kind, &note.name, &note.value])?;
         Ok(removed == 1)
     }
 

@@ -39,8 +39,10 @@ pub(crate) struct Which {
     tag: Option<String>,
     /// Dead, paused or waiting for this cause.
     cause: Option<String>,
-    /// Submitted before this one: the `next` of the page before.
-    before: Option<Uuid>,
+    /// Dead ones that were replayed, or that were not.
+    replayed: Option<bool>,
+    /// Where to go on: the `next` of the page before.
+    cursor: Option<i64>,
     /// How many at most; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -56,7 +58,8 @@ impl Which {
             skill: self.skill,
             tag: self.tag,
             cause: self.cause,
-            before: self.before,
+            replayed: self.replayed,
+            cursor: self.cursor,
             limit: Some(page(self.limit)?),
             ..Filter::default()
         })
@@ -80,16 +83,16 @@ pub(crate) fn page(limit: Option<usize>) -> Result<usize, Problem> {
 pub(crate) struct JobPage {
     /// The last submitted first.
     pub jobs: Vec<JobView>,
-    /// Where to go on, as `before`; nothing where this is the last page.
-    pub next: Option<Uuid>,
+    /// Where to go on, as `cursor`; nothing where this is the last page. It holds also where jobs are
+    /// removed meanwhile.
+    pub next: Option<i64>,
 }
 
-/// One page of those that fit.
+/// One page of those that fit: fewer than were asked for where they are large.
 pub(crate) async fn listed(service: &Service, filter: Filter) -> Result<JobPage, Problem> {
     let page = service.inner.queue.list(&filter).await?;
-    let last = page.items.last().filter(|_| page.next.is_some());
-    let next = last.map(|job| job.id);
     let jobs = page.items.into_iter().map(JobView::new).collect();
+    let next = page.next;
     Ok(JobPage { jobs, next })
 }
 

@@ -1,6 +1,6 @@
 //! Jobs come in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use axum::extract::State;
 use axum::http::header::LOCATION;
@@ -18,9 +18,9 @@ use super::super::idempotency::once;
 use super::super::openapi::{CallbackUrl, Idempotent, QueueName, SkillReference, Tag};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
-use super::super::trace::TraceParent;
+use super::super::trace::Trace;
 use crate::queue::{
-    Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted,
+    Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted, Work,
 };
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
@@ -53,7 +53,11 @@ pub(crate) struct Submission {
     limits: LimitOverrides,
     /// On whose behalf within the tenant: a person.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 63, pattern = "^[ -~]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+    )]
     user: Option<String>,
     /// The conversation or session that this belongs to.
     #[serde(default)]
@@ -204,7 +208,7 @@ pub(crate) async fn submit(
         let job = asked.value.job(&service, caller)?;
         look_at(&service, &job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
-        let accepted = store(&service, asks.trace, vec![job], ids).await?;
+        let accepted = store(&service, &asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
             return Err(Problem::new(ProblemKind::Internal, "nothing was accepted"));
         };
@@ -225,9 +229,23 @@ pub(crate) fn located(job: Uuid, answer: impl Serialize) -> Response {
     response
 }
 
+/// Looks whether a job could be executed, once its skill is there.
 pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<(), Problem> {
+    make_ready(service, job).await;
+    look_on(service, job)
+}
+
+/// Has the skill of a job loaded, so that it can be looked at.
+async fn make_ready(service: &Service, job: &NewJob) {
+    if let Work::Execution { request } = &job.work {
+        service.inner.execute.ready(request).await;
+    }
+}
+
+/// The same of one whose skill is ready.
+fn look_on(service: &Service, job: &NewJob) -> Result<(), Problem> {
     match &job.work {
-        crate::queue::Work::Execution { request } => look(service, request).await,
+        Work::Execution { request } => look(service, request),
         _ => Ok(()),
     }
 }
@@ -236,14 +254,15 @@ pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<(), Probl
 /// their ids were stored by the same request before.
 async fn store(
     service: &Service,
-    trace: TraceParent,
+    trace: &Trace,
     mut jobs: Vec<NewJob>,
     ids: Option<Vec<Uuid>>,
 ) -> Result<Vec<Accepted>, Problem> {
     let queue = &service.inner.queue;
-    let trace = trace.to_string();
+    let (trace, state) = (trace.parent.to_string(), trace.state.as_deref());
     for job in &mut jobs {
         job.trace = Some(trace.clone());
+        job.trace_state = state.map(str::to_owned);
     }
     let Some(ids) = ids else {
         let submitted = queue.submit_all(jobs).await?;
@@ -309,23 +328,26 @@ pub(crate) async fn batch(
             return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/jobs"));
         }
         let mut ready = Vec::with_capacity(jobs.len());
-        // Many are of a kind: each skill and tool is looked at once.
-        let mut looked = std::collections::HashSet::new();
+        // Many are of a kind: each skill is made ready once, and yet each input looked at.
+        let mut skills = HashSet::new();
         for (number, submission) in jobs.into_iter().enumerate() {
-            let what = (submission.skill.clone(), submission.tool.clone());
+            let is_new = skills.insert(submission.skill.clone());
             let within = |problem: Problem| problem.within(&format!("/jobs/{number}"));
             let job = submission.job(&service, caller).map_err(within)?;
-            if looked.insert(what) {
-                look_at(&service, &job).await.map_err(within)?;
+            if is_new {
+                make_ready(&service, &job).await;
             }
+            look_on(&service, &job).map_err(within)?;
             ready.push(job);
+            // Each may be large: others have their turn in between.
+            tokio::task::consume_budget().await;
         }
         let ids = key.map(|key| {
             (0..ready.len())
                 .map(|place| key.job(caller, place))
                 .collect()
         });
-        let jobs = store(&service, asks.trace, ready, ids).await?;
+        let jobs = store(&service, &asks.trace, ready, ids).await?;
         let mut response = Answer(AcceptedBatch { jobs }).into_response();
         *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response)

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::LimitOverrides;
+use crate::queue::schedule::own_name;
 use crate::queue::{Attempt, Job, JobStatus, Key, Kind, Mode, Priority, Retry, Work};
 
 /// A job.
@@ -62,6 +63,8 @@ pub(crate) struct JobView {
     pub mode: Mode,
     /// The host that its result is sent to.
     pub callback: Option<String>,
+    /// It is dead, and was submitted once more as another job.
+    pub replayed: bool,
     /// The dead job that this one replays.
     pub replay_of: Option<Uuid>,
     /// The schedule that made it.
@@ -122,6 +125,7 @@ impl JobView {
                 let url: url::Url = callback.url.parse().ok()?;
                 Some(url.host_str()?.to_owned())
             }),
+            replayed: job.replayed,
             replay_of: submitted.replay_of,
             schedule: submitted.schedule.map(|name| own_name(&name).to_owned()),
         }
@@ -156,33 +160,6 @@ impl JobDetails {
             details.session = request.session;
         }
         details
-    }
-}
-
-/// Of a name that stands under a tenant's, the tenant's own part.
-pub(crate) fn own_name(name: &str) -> &str {
-    match name.split_once('.') {
-        Some((tenant, own)) if is_tenant(tenant) => own,
-        _ => name,
-    }
-}
-
-/// Whether a part of a name stands for a tenant: see [`full_name`].
-fn is_tenant(part: &str) -> bool {
-    part.len() == 18
-        && part
-            .strip_prefix("t-")
-            .is_some_and(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// The name of a tenant's schedule among those of all: names of different tenants never meet.
-pub(crate) fn full_name(tenant: Option<&str>, own: &str) -> String {
-    match tenant {
-        None => own.to_owned(),
-        Some(tenant) => {
-            let hash = super::super::extract::fingerprint(&[tenant.as_bytes()]);
-            format!("t-{}.{own}", hex::encode(&hash[..8]))
-        }
     }
 }
 
@@ -232,19 +209,5 @@ impl AttemptView {
             limits: take("limits"),
             skill: take("skill"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_tenants_never_meet() {
-        let (a, b) = (full_name(Some("a"), "x"), full_name(Some("b"), "x"));
-        assert_ne!(a, b);
-        assert_eq!(own_name(&a), "x");
-        assert_eq!(own_name("x.y"), "x.y");
-        assert_eq!(full_name(None, "x"), "x");
     }
 }
