@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use ::skillhost::audit::{Audit, AuditSettings, Audited};
 use ::skillhost::policy::guard::Guards;
+use ::skillhost::policy::{Approving, MemoryApprovals};
 use ::skillhost::{Control, Execute, ExecutionRequest, Host, Skill, Status};
 use bare::Stops;
 use wasmtime::component::Component;
@@ -145,6 +146,9 @@ fn guarded(path: &Path, folder: &Path) -> Arc<dyn Execute> {
         rates.per_second = { at_most = 1_000_000, burst = 1_000_000 }
         [each_skill.breaker]
         [each_host.breaker]
+        [[approval.rules]]
+        skill = "another"
+        action = "ask"
     "#;
     let policy = policy.parse().expect("it is a policy");
     let host = Host::builder()
@@ -154,7 +158,12 @@ fn guarded(path: &Path, folder: &Path) -> Arc<dyn Execute> {
     host.load_blocking(path).expect("the guest loads");
     let audit = Audit::open(folder.join("audit"), AuditSettings::default());
     let audit = Arc::new(audit.expect("the audit can be opened"));
-    let guards = Guards::new(host.current_policy().clone())
+    let policy = host.current_policy().clone();
+    let guards = Guards::new(policy.clone())
+        .approval(move |inner| {
+            let approvals = Arc::new(MemoryApprovals::default());
+            Arc::new(Approving::new(inner, policy, approvals))
+        })
         .audit(move |inner| Arc::new(Audited::new(inner, audit)));
     guards.around(Arc::new(host))
 }

@@ -128,7 +128,7 @@ pub struct Approved<'a> {
 pub struct Decided<'a> {
     /// The approval's id.
     pub approval: Uuid,
-    /// `approved`, `refused`, or `expired`.
+    /// `approved` or `refused`.
     pub decision: &'a str,
     /// Who said so.
     pub by: Option<&'a str>,

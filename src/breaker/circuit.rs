@@ -41,7 +41,9 @@ enum Phase {
         until: Instant,
     },
     HalfOpen {
-        /// The probe under way, and until when it is waited for.
+        /// The first probe since it is so: what came before belongs to another time.
+        first: u64,
+        /// The last probe, while it is under way, and until when no other is made beside it.
         probe: Option<(u64, Instant)>,
         succeeded: u32,
     },
@@ -130,7 +132,16 @@ impl Circuit {
         }
     }
 
-    /// Whether it may be tried at `now`.
+    /// How long nothing goes through from `now` on; zero where something may.
+    pub fn pause_left(&self, now: Instant) -> Duration {
+        match &self.phase {
+            Phase::Open { until } => until.saturating_duration_since(now),
+            Phase::Closed(_) | Phase::HalfOpen { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Whether it may be tried at `now`. While a probe is under way no other is made, for as long as
+    /// the pause; one that takes longer counts all the same once it ends.
     ///
     /// # Errors
     /// How long to wait before asking again.
@@ -140,6 +151,7 @@ impl Circuit {
                 return Err(*until - now);
             }
             self.phase = Phase::HalfOpen {
+                first: self.next_probe,
                 probe: None,
                 succeeded: 0,
             };
@@ -171,15 +183,19 @@ impl Circuit {
                 let part = window.turn(now, settings);
                 window.succeeded[part] = window.succeeded[part].saturating_add(1);
             }
-            Phase::HalfOpen { probe, succeeded } if is(probe, &pass) => {
-                *probe = None;
+            Phase::HalfOpen {
+                first,
+                probe,
+                succeeded,
+            } if pass.probe.is_some_and(|number| number >= *first) => {
+                end(probe, &pass);
                 *succeeded += 1;
                 if *succeeded >= settings.probes {
                     self.phase = Phase::Closed(Window::new(now));
                     self.doublings = 0;
                 }
             }
-            // From before it opened, or given up on: that was another time.
+            // From before it opened: that was another time.
             _ => {}
         }
     }
@@ -202,7 +218,7 @@ impl Circuit {
                     self.open(now, settings, random);
                 }
             }
-            Phase::HalfOpen { probe, .. } if is(probe, &pass) => {
+            Phase::HalfOpen { first, .. } if pass.probe.is_some_and(|number| number >= *first) => {
                 self.doublings = (self.doublings + 1).min(MAX_DOUBLINGS);
                 self.open(now, settings, random);
             }
@@ -212,10 +228,8 @@ impl Circuit {
 
     /// What was tried came to nothing that says anything: a probe may be made by another.
     pub fn withdraw(&mut self, pass: Pass) {
-        if let Phase::HalfOpen { probe, .. } = &mut self.phase
-            && is(probe, &pass)
-        {
-            *probe = None;
+        if let Phase::HalfOpen { probe, .. } = &mut self.phase {
+            end(probe, &pass);
         }
     }
 
@@ -226,15 +240,19 @@ impl Circuit {
     }
 }
 
-fn is(probe: &Option<(u64, Instant)>, pass: &Pass) -> bool {
-    match (probe, pass.probe) {
-        (Some((under_way, _)), Some(number)) => *under_way == number,
-        _ => false,
+/// Makes room for another probe, where this was the last.
+fn end(probe: &mut Option<(u64, Instant)>, pass: &Pass) {
+    if let (Some((under_way, _)), Some(number)) = (&*probe, pass.probe)
+        && *under_way == number
+    {
+        *probe = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -349,13 +367,62 @@ mod tests {
         let now = began + SETTINGS.pause;
         let probe = pass(&mut circuit, now);
         circuit.withdraw(probe);
-        let lost = pass(&mut circuit, now);
+        let overdue = pass(&mut circuit, now);
         let later = now + SETTINGS.pause;
         let probe = pass(&mut circuit, later);
-        circuit.record_failure(lost, later, &SETTINGS, 0.0);
-        assert_eq!(circuit.state(later), CircuitState::HalfOpen, "given up on");
+        circuit.withdraw(overdue);
+        assert!(circuit.allow(later, &SETTINGS).is_err(), "one at a time");
         circuit.record_failure(probe, later, &SETTINGS, 0.0);
         assert_eq!(circuit.state(later), CircuitState::Open);
+        assert_eq!(circuit.pause_left(later), 2 * SETTINGS.pause);
+    }
+
+    /// Under traffic another probe begins as soon as the last is overdue, so that none would ever count
+    /// if only the last did.
+    #[test]
+    fn probes_that_take_longer_than_the_pause_close_it_under_traffic() {
+        let began = Instant::now();
+        let takes = SETTINGS.pause * 3;
+        let mut circuit = opened(began);
+        let mut now = began + SETTINGS.pause;
+        let mut under_way: VecDeque<(Instant, Pass)> = VecDeque::new();
+        let given_up = now + takes * 2;
+        while circuit.state(now) != CircuitState::Closed {
+            assert!(now < given_up, "it never closes");
+            if let Ok(pass) = circuit.allow(now, &SETTINGS) {
+                under_way.push_back((now + takes, pass));
+            }
+            now += SETTINGS.pause / 8;
+            while under_way.front().is_some_and(|(ends, _)| *ends <= now) {
+                let (_, probe) = under_way.pop_front().unwrap();
+                circuit.record_success(probe, now, &SETTINGS);
+            }
+        }
+        // What is still under way was let through by a circuit that was not closed.
+        for (_, probe) in under_way {
+            circuit.record_failure(probe, now, &SETTINGS, 0.0);
+        }
+        assert!(circuit.is_idle(now, &SETTINGS));
+    }
+
+    #[test]
+    fn an_overdue_probe_that_fails_opens_it_and_one_of_earlier_times_does_not() {
+        let began = Instant::now();
+        let mut circuit = opened(began);
+        let mut now = began + SETTINGS.pause;
+        let (first, second) = (pass(&mut circuit, now), {
+            now += SETTINGS.pause;
+            pass(&mut circuit, now)
+        });
+        circuit.record_failure(first, now, &SETTINGS, 0.0);
+        assert_eq!(circuit.state(now), CircuitState::Open);
+        now += 2 * SETTINGS.pause;
+        let probe = pass(&mut circuit, now);
+        circuit.record_failure(second, now, &SETTINGS, 0.0);
+        assert_eq!(circuit.state(now), CircuitState::HalfOpen, "another time");
+        circuit.record_success(probe, now, &SETTINGS);
+        succeed(&mut circuit, now);
+        assert_eq!(circuit.state(now), CircuitState::Closed);
     }
 
     proptest! {

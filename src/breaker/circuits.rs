@@ -142,6 +142,18 @@ impl<K: Hash + Eq> Circuits<K> {
         }
     }
 
+    /// How long nothing goes through; zero where something may.
+    pub fn pause_left<Q>(&self, key: &Q) -> Duration
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        match self.shard(key).get(key) {
+            None => Duration::ZERO,
+            Some(kept) => kept.circuit.pause_left(Instant::now().into_std()),
+        }
+    }
+
     /// Every circuit that is not idle and closed, in no order.
     pub fn states(&self) -> Vec<(K, CircuitState)>
     where

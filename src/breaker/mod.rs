@@ -2,7 +2,8 @@
 //!
 //! A circuit is *closed* while all is well. Where too many of the outcomes within a sliding window
 //! are failures it is *open*, and nothing goes through. After a pause it is *half-open*: one at a
-//! time is let through as a probe. Enough good probes close it, a bad one opens it for twice as long.
+//! time is let through as a probe, and another after a pause where that takes longer. Enough good probes
+//! close it, a bad one opens it for twice as long.
 //!
 //! [`Circuit`] is pure: time and randomness are passed in. [`Circuits`] keeps one for each key.
 

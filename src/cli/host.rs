@@ -206,6 +206,7 @@ pub fn installed(
 ) -> anyhow::Result<InstalledSkillsBuilder> {
     let builder = InstalledSkills::builder(host.clone(), session.places()?.library());
     if !with_policy {
+        leave_out(session)?;
         return Ok(builder);
     }
     let file = session.policy_file()?;
@@ -215,6 +216,34 @@ pub fn installed(
         true => builder.policy_that_must_be(file.path()),
         false => builder.policy(file.path()),
     })
+}
+
+/// Says what is left out with the policy, by a command that executes for others.
+///
+/// # Errors
+/// Where the policy asks for what nobody should come past by a flag, or cannot be read.
+fn leave_out(session: &Session) -> anyhow::Result<()> {
+    let file = session.policy_file()?;
+    let Some(policy) = file.read()? else {
+        return Ok(());
+    };
+    let what = match &policy {
+        policy if !policy.approval.allows_all() => "rules of approval",
+        policy if policy.audit.required => "an audit that is required",
+        _ => {
+            session.console.warn(
+                "the policy is left out: its ceilings, turns, rates and circuits do not hold",
+            );
+            return Ok(());
+        }
+    };
+    let message = format!(
+        "the policy `{}` has {what}, which `--no-policy` would leave out",
+        file.path().display()
+    );
+    Err(Complaint::usage(message)
+        .hint("take that out of the policy, or name another with `--policy FILE`")
+        .into())
 }
 
 /// Ctrl-C, caught.

@@ -124,7 +124,7 @@ fn add(args: AddArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Res
             args.tool,
             args.request,
             args.job,
-            queue.now(),
+            &queue,
             session,
             &mut interrupts,
         )

@@ -118,7 +118,10 @@ pub struct ServeArgs {
     trust: TrustArgs,
     #[command(flatten)]
     sources: SourceArgs,
-    /// Leave the policy out: grant nothing
+    /// Leave the policy out: grant nothing, and bound nothing
+    ///
+    /// Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has rules of
+    /// approval, or requires an audit.
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
     #[command(flatten)]

@@ -27,17 +27,23 @@ pub fn limits(limits: &impl Serialize) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A duration, to three digits: `12.3 ms`, `2 s`.
+/// A duration, to three digits: `12.3 ms`, `2 s`, `24 h`.
 pub fn duration(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1000.0;
-    if milliseconds < 1.0 {
+    if duration.is_zero() {
+        "0 s".to_owned()
+    } else if milliseconds < 1.0 {
         format!("{} µs", duration.as_micros())
     } else if milliseconds < 1000.0 {
         format!("{} ms", three_digits(milliseconds))
     } else if milliseconds < 600_000.0 {
         format!("{} s", three_digits(milliseconds / 1000.0))
-    } else {
+    } else if milliseconds < 7_200_000.0 {
         format!("{} min", three_digits(milliseconds / 60_000.0))
+    } else if milliseconds < 172_800_000.0 {
+        format!("{} h", three_digits(milliseconds / 3_600_000.0))
+    } else {
+        format!("{} days", three_digits(milliseconds / 86_400_000.0))
     }
 }
 
@@ -90,6 +96,9 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(2)), "2 s");
         assert_eq!(duration(Duration::from_millis(1_500)), "1.5 s");
         assert_eq!(duration(Duration::from_secs(3600)), "60 min");
+        assert_eq!(duration(Duration::from_secs(86_400)), "24 h");
+        assert_eq!(duration(Duration::from_secs(30 * 86_400)), "30 days");
+        assert_eq!(duration(Duration::ZERO), "0 s");
         assert_eq!(counted(1, "job"), "1 job");
         assert_eq!(counted(2_000, "job"), "2,000 jobs");
         assert_eq!(count(999), "999");

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::circuit::Held;
 use super::send::Shared;
 use super::{EgressError, Meter};
 
@@ -21,12 +22,13 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The body of an answer, read from the connection as fast as it is taken from here. Dropping it
-/// closes the connection.
+/// closes the connection. What comes of it is what came of the request, for the host's circuit.
 pub(crate) struct ResponseBody {
     incoming: Incoming,
     connection: Shared,
     meter: Arc<Meter>,
     patience: Option<(Duration, Pin<Box<Sleep>>)>,
+    held: Held,
 }
 
 impl ResponseBody {
@@ -35,13 +37,18 @@ impl ResponseBody {
         connection: Shared,
         meter: Arc<Meter>,
         between_bytes: Option<Duration>,
+        mut held: Held,
     ) -> Self {
+        if incoming.is_end_stream() {
+            held.succeeded();
+        }
         ResponseBody {
             incoming,
             connection,
             meter,
             patience: between_bytes
                 .map(|patience| (patience, Box::pin(tokio::time::sleep(patience)))),
+            held,
         }
     }
 }
@@ -55,28 +62,36 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EgressError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.incoming).poll_frame(context) {
+        let ended = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some((patience, timer)) = &mut this.patience {
                     timer.as_mut().reset(Instant::now() + *patience);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                this.held.heard();
+                if this.incoming.is_end_stream() {
+                    this.held.succeeded();
+                }
+                return Poll::Ready(Some(Ok(frame)));
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(match this.meter.met() {
+            Poll::Ready(Some(Err(error))) => match this.meter.met() {
                 Some(_) => EgressError::Limit,
                 None => EgressError::of(&error),
-            }))),
-            Poll::Ready(None) => Poll::Ready(None),
+            },
+            Poll::Ready(None) => {
+                this.held.succeeded();
+                return Poll::Ready(None);
+            }
             Poll::Pending => {
+                this.held.wait();
                 let Some((_, timer)) = &mut this.patience else {
                     return Poll::Pending;
                 };
-                timer
-                    .as_mut()
-                    .poll(context)
-                    .map(|()| Some(Err(EgressError::BetweenBytesTimeout)))
+                std::task::ready!(timer.as_mut().poll(context));
+                EgressError::BetweenBytesTimeout
             }
-        }
+        };
+        this.held.ended(&ended);
+        Poll::Ready(Some(Err(ended)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -90,6 +105,18 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        // What has come meanwhile, and nobody has taken, is not late.
+        if self.held.is_waiting()
+            && let Poll::Ready(None | Some(Ok(_))) =
+                Pin::new(&mut self.incoming).poll_frame(&mut context)
+        {
+            self.held.heard();
+        }
+        // Whoever has heard enough has nothing against the host.
+        if !self.held.is_waiting() {
+            self.held.succeeded();
+        }
         self.connection.close();
     }
 }

@@ -1,92 +1,276 @@
 //! Whether a host that failed is left alone, and what speaks for and against it.
 
-use http::Response;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::send::{Driver, Times};
-use super::{Egress, EgressError, ResponseBody};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use super::{BoxError, Egress, EgressError, RequestBody};
 use crate::breaker::{Breaker, Pass};
 use crate::grant::HttpTarget;
 
-/// The right to send one request to a host. Comes to nothing where it is dropped.
-pub(super) struct Held<'e> {
-    breaker: Option<&'e dyn Breaker<str>>,
+/// How long a host has kept somebody waiting who then gives up, whatever made them: from there on that
+/// speaks against the host. Less than the usual time of an execution, so that a host which never answers is
+/// noticed by skills that set no time of their own.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The right to send one request to a host, from asking for it to the end of the answer.
+///
+/// Where it is dropped, nothing is known of the host, unless it has kept somebody waiting for long.
+pub(super) struct Held {
+    breaker: Option<(Arc<dyn Breaker<str>>, Pass)>,
     host: String,
-    pass: Option<Pass>,
-    /// Whether the guest set the time itself, which may be too short for any host.
-    impatient: bool,
+    waiting: Waiting,
+}
+
+/// Since when the host is waited for, where it is.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<Option<Instant>>>);
+
+impl Waiting {
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Egress {
     /// # Errors
     /// Where the host is to be left alone.
-    pub(super) fn ask(&self, target: &HttpTarget, times: Times) -> Result<Held<'_>, EgressError> {
-        let Some(breaker) = self.breaker.as_deref() else {
+    pub(super) fn ask(&self, target: &HttpTarget) -> Result<Held, EgressError> {
+        let Some(breaker) = &self.breaker else {
             return Ok(Held {
                 breaker: None,
                 host: String::new(),
-                pass: None,
-                impatient: false,
+                waiting: Waiting::default(),
             });
         };
         let host = format!("{}:{}", target.host(), target.port());
         let pass = breaker.allow(&host).map_err(EgressError::CircuitOpen)?;
         Ok(Held {
-            breaker: Some(breaker),
+            breaker: Some((Arc::clone(breaker), pass)),
             host,
-            pass: Some(pass),
-            impatient: times.connect.is_some() || times.first_byte.is_some(),
+            waiting: Waiting::default(),
         })
     }
 }
 
-impl Held<'_> {
-    /// Says what came of it.
-    pub fn record(mut self, sent: &Result<(Response<ResponseBody>, Driver), EgressError>) {
-        let good = match sent {
-            // It answers, and says itself that it is not well.
-            Ok((answer, _)) => Some(!answer.status().is_server_error()),
-            Err(error) => fault(error, self.impatient).then_some(false),
+impl Held {
+    /// From now on, unless it is so already, it is the host that is waited for.
+    pub fn wait(&mut self) {
+        if self.breaker.is_some() {
+            self.waiting.since().get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The host has said something.
+    pub fn heard(&mut self) {
+        if self.breaker.is_some() {
+            *self.waiting.since() = None;
+        }
+    }
+
+    /// Whether the host is waited for, and something depends on that.
+    pub fn is_waiting(&self) -> bool {
+        self.breaker.is_some() && self.waiting.since().is_some()
+    }
+
+    /// A request's body as it is sent: while more of it is to come, nobody waits for the host.
+    pub fn sending(&self, body: RequestBody) -> RequestBody {
+        if self.breaker.is_none() || body.is_end_stream() {
+            return body;
+        }
+        let waiting = self.waiting.clone();
+        Sending { body, waiting }.boxed_unsync()
+    }
+
+    /// It answered, to the end or as far as anybody wanted to hear.
+    pub fn succeeded(&mut self) {
+        if let Some((breaker, pass)) = self.breaker.take() {
+            breaker.record_success(&self.host, pass);
+        }
+    }
+
+    /// It did not answer, or says itself that it is not well.
+    pub fn failed(&mut self) {
+        if let Some((breaker, pass)) = self.breaker.take() {
+            breaker.record_failure(&self.host, pass);
+        }
+    }
+
+    /// The request, or its answer, ended with this. Where it is a matter of time, it is decided where this
+    /// is dropped.
+    pub fn ended(&mut self, error: &EgressError) {
+        match error {
+            EgressError::Refused
+            | EgressError::Connect(_)
+            | EgressError::Certificate
+            | EgressError::Tls
+            | EgressError::Incomplete
+            | EgressError::Protocol
+            | EgressError::HeadTooLarge => self.failed(),
+            EgressError::ConnectTimeout
+            | EgressError::FirstByteTimeout
+            | EgressError::BetweenBytesTimeout => {}
+            // That of the grants, of the request, of a limit, or of a name that leads nowhere.
+            EgressError::Denied(_)
+            | EgressError::AddressDenied(_)
+            | EgressError::CircuitOpen(_)
+            | EgressError::NoSuchHost
+            | EgressError::Names
+            | EgressError::NamesTimeout
+            | EgressError::Limit
+            | EgressError::RequestBody => self.heard(),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some((breaker, pass)) = self.breaker.take() else {
+            return;
         };
-        if let Some(breaker) = self.breaker
-            && let Some(good) = good
-            && let Some(pass) = self.pass.take()
-        {
-            match good {
-                true => breaker.record_success(&self.host, pass),
-                false => breaker.record_failure(&self.host, pass),
+        let waiting = *self.waiting.since();
+        match waiting {
+            Some(since) if since.elapsed() >= PATIENCE => {
+                breaker.record_failure(&self.host, pass);
+            }
+            _ => breaker.withdraw(&self.host, pass),
+        }
+    }
+}
+
+/// The body of a request, on its way to a host.
+struct Sending {
+    body: RequestBody,
+    waiting: Waiting,
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        *self.waiting.since() = polled.is_ready().then(Instant::now);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::CircuitState;
+    use crate::policy::CurrentPolicy;
+
+    const HOST: &str = "api.example.com:443";
+
+    fn breaker() -> Arc<dyn Breaker<str>> {
+        let policy = "each_host.breaker = { minimum = 1 }".parse().unwrap();
+        Arc::new(CurrentPolicy::new(Some(policy)).breakers())
+    }
+
+    /// A body that is never written.
+    struct Never;
+
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Pending
+        }
+    }
+
+    fn held(breaker: &Arc<dyn Breaker<str>>) -> Held {
+        Held {
+            breaker: Some((Arc::clone(breaker), breaker.allow(HOST).unwrap())),
+            host: HOST.to_owned(),
+            waiting: Waiting::default(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_up_after_a_while_speaks_against_the_host() {
+        for error in [
+            None,
+            Some(EgressError::ConnectTimeout),
+            Some(EgressError::FirstByteTimeout),
+            Some(EgressError::BetweenBytesTimeout),
+        ] {
+            for (waited, state) in [
+                (PATIENCE - Duration::from_millis(1), CircuitState::Closed),
+                (PATIENCE, CircuitState::Open),
+            ] {
+                let breaker = breaker();
+                let mut held = held(&breaker);
+                // Before the host is asked at all.
+                tokio::time::advance(PATIENCE * 2).await;
+                held.wait();
+                tokio::time::advance(waited / 2).await;
+                held.wait();
+                tokio::time::advance(waited - waited / 2).await;
+                if let Some(error) = &error {
+                    held.ended(error);
+                }
+                drop(held);
+                assert_eq!(breaker.state(HOST), state, "{error:?}, {waited:?}");
             }
         }
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let (Some(breaker), Some(pass)) = (self.breaker, self.pass.take()) {
-            breaker.withdraw(&self.host, pass);
+        // Not where the host has answered meanwhile, nor where a limit ended it.
+        for ended in [None, Some(EgressError::Limit)] {
+            let breaker = breaker();
+            let mut held = held(&breaker);
+            held.wait();
+            tokio::time::advance(PATIENCE).await;
+            match &ended {
+                Some(error) => held.ended(error),
+                None => held.heard(),
+            }
+            drop(held);
+            assert_eq!(breaker.state(HOST), CircuitState::Closed);
         }
     }
-}
 
-/// Whether an error is the host's fault: not that of the grants, of the request, of a limit, nor of a
-/// name that leads nowhere.
-fn fault(error: &EgressError, impatient: bool) -> bool {
-    match error {
-        EgressError::Refused
-        | EgressError::Connect(_)
-        | EgressError::Certificate
-        | EgressError::Tls
-        | EgressError::Incomplete
-        | EgressError::Protocol
-        | EgressError::HeadTooLarge => true,
-        EgressError::ConnectTimeout | EgressError::FirstByteTimeout => !impatient,
-        EgressError::Denied(_)
-        | EgressError::AddressDenied(_)
-        | EgressError::CircuitOpen(_)
-        | EgressError::NoSuchHost
-        | EgressError::Names
-        | EgressError::NamesTimeout
-        | EgressError::Limit
-        | EgressError::BetweenBytesTimeout
-        | EgressError::RequestBody => false,
+    /// Who is slow to say what it wants has no host to blame.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_sent_yet_says_nothing_of_the_host() {
+        for (is_slow, state) in [(true, CircuitState::Closed), (false, CircuitState::Open)] {
+            let breaker = breaker();
+            let mut held = held(&breaker);
+            held.wait();
+            let body: RequestBody = match is_slow {
+                true => Never.boxed_unsync(),
+                false => http_body_util::Full::new(Bytes::from_static(b"all"))
+                    .map_err(|never| match never {})
+                    .boxed_unsync(),
+            };
+            let mut body = held.sending(body);
+            let frame = std::future::poll_fn(|context| {
+                Poll::Ready(Pin::new(&mut body).poll_frame(context).is_ready())
+            });
+            assert_eq!(frame.await, !is_slow);
+            tokio::time::advance(PATIENCE).await;
+            drop(held);
+            assert_eq!(breaker.state(HOST), state);
+        }
     }
 }

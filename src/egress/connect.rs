@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::circuit::Held;
 use super::meter::Metered;
 use super::{Egress, EgressError, Meter, Rules};
 use crate::grant::{HostName, HttpTarget, Scheme};
@@ -31,6 +32,7 @@ impl Egress {
         rules: &Rules,
         meter: &Arc<Meter>,
         patience: Duration,
+        held: &mut Held,
     ) -> Result<Connection, EgressError> {
         let until = Instant::now() + patience;
         let place = meter.place().await?;
@@ -47,6 +49,7 @@ impl Egress {
             .reachable(target, found)
             .map_err(EgressError::AddressDenied)?;
         addresses.truncate(MAX_TRIES);
+        held.wait();
         let stream = reach(&addresses, target.port(), until).await?;
         let stream: Box<dyn Stream> = match target.scheme() {
             Scheme::Http => Box::new(stream),
@@ -56,6 +59,7 @@ impl Egress {
                 Box::new(stream.unwrap_or(Err(EgressError::ConnectTimeout))?)
             }
         };
+        held.heard();
         Ok(Metered::new(stream, Arc::clone(meter), place))
     }
 }

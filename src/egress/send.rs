@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
+use super::circuit::Held;
 use super::connect::Connection;
 use super::{Egress, EgressError, Meter, RequestBody, ResponseBody, Rules};
 use crate::grant::HttpTarget;
@@ -52,14 +54,33 @@ impl Egress {
         let added = rules
             .authorization(target, request.headers())
             .map_err(EgressError::Denied)?;
-        let held = self.ask(target, times)?;
+        let mut held = self.ask(target)?;
         let sent = self
-            .send_admitted(target, request, added, rules, meter, times)
+            .send_admitted(target, request, added, rules, meter, times, &mut held)
             .await;
-        held.record(&sent);
-        sent
+        match sent {
+            Ok((answer, driver, shared)) => {
+                // It answers, and says itself that it is not well.
+                if answer.status().is_server_error() {
+                    held.failed();
+                }
+                let meter = Arc::clone(meter);
+                let body = |incoming| {
+                    ResponseBody::new(incoming, shared, meter, times.between_bytes, held)
+                };
+                Ok((answer.map(body), driver))
+            }
+            Err(error) => {
+                held.ended(&error);
+                Err(error)
+            }
+        }
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place calls it, for its errors"
+    )]
     async fn send_admitted(
         &self,
         target: &HttpTarget,
@@ -68,9 +89,10 @@ impl Egress {
         rules: &Rules,
         meter: &Arc<Meter>,
         times: Times,
-    ) -> Result<(Response<ResponseBody>, Driver), EgressError> {
+        held: &mut Held,
+    ) -> Result<(Response<Incoming>, Driver, Shared), EgressError> {
         let patience = times.connect.unwrap_or(CONNECT);
-        let connection = self.connect(target, rules, meter, patience).await?;
+        let connection = self.connect(target, rules, meter, patience, held).await?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
             .max_headers(MAX_HEADERS)
@@ -82,6 +104,8 @@ impl Egress {
         // Only now: the server is who it says it is, and nobody else is asked in its place.
         request.headers_mut().extend(added);
         rules.used(target);
+        held.wait();
+        let request = request.map(|body| held.sending(body));
         let answer = sender.send_request(request);
         let mut driver = Driver(shared.clone());
         let answer = with_driver(answer, &mut driver);
@@ -95,10 +119,8 @@ impl Egress {
             Some(_) => EgressError::Limit,
             None => EgressError::of(&error),
         })?;
-        let answer = answer.map(|incoming| {
-            ResponseBody::new(incoming, shared, Arc::clone(meter), times.between_bytes)
-        });
-        Ok((answer, driver))
+        held.heard();
+        Ok((answer, driver, shared))
     }
 }
 

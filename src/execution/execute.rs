@@ -206,7 +206,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Whatever runs requests: the host, and everything that wraps it.
 pub trait Execute: Send + Sync {
-    /// Runs one request. A result of any status carries the usage up to its end.
+    /// Runs one request. A result of any status carries the usage up to its end. Before anything of the
+    /// guest's runs, the observer gets [`Event::Started`](super::Event::Started): by that, others tell what ran
+    /// from what did not.
     ///
     /// Dropping the future stops the guest; the observer still gets [`Event::Finished`](super::Event::Finished).
     ///

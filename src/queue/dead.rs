@@ -68,6 +68,10 @@ impl DeadLetter {
     /// The job that replays it.
     fn replay(&self, replay: &Replay) -> Result<NewJob> {
         let mut job = self.job.submitted.clone();
+        // By whatever it is referred to, it is that skill's in bounds and statistics.
+        if job.skill.is_none() {
+            job.skill = self.ran().map(|(name, _)| name);
+        }
         if let Work::Execution { request } = &mut job.work {
             request.limits = replay.limits.or(&request.limits);
             match (replay.version, self.ran()) {
@@ -212,7 +216,7 @@ impl Queue {
         let policy = job.retry.policy.clone();
         let max_bytes = self.max_job_bytes();
         let mut prepared = prepare(
-            job.submitted.clone(),
+            &job.submitted,
             |_| Arc::new(policy),
             max_bytes,
             micros(job.created_at),

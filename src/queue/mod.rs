@@ -25,6 +25,7 @@ mod engine;
 
 mod handle;
 mod open;
+mod policies;
 mod prepare;
 
 mod approvals;

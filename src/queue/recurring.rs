@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::QueueError;
-use super::handle::{Queue, policy_for};
+use super::handle::Queue;
 use super::job::Work;
 use super::new_job::NewJob;
+use super::policies::policy_for;
 use super::prepare::{check_own, prepare};
 use super::schedule::Schedule;
 use super::store::ScheduleRow;
@@ -71,12 +72,7 @@ impl Queue {
             job.retry = Some((*policy_for(&*self.policies().await?, &job)).clone());
         }
         let now = self.now();
-        prepare(
-            job.clone(),
-            |_| Arc::default(),
-            self.max_job_bytes(),
-            micros(now),
-        )?;
+        prepare(&job, |_| Arc::default(), self.max_job_bytes(), micros(now))?;
         let json = |error: serde_json::Error| QueueError::Internal(error.to_string());
         let row = Arc::new(ScheduleRow {
             name: name.to_owned(),

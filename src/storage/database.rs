@@ -169,7 +169,7 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Nothing is begun any more for an execution that has ended.
-fn time_left(owner: &Owner) -> Result<Duration> {
+pub(super) fn time_left(owner: &Owner) -> Result<Duration> {
     match owner.deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(StorageError::TimeIsUp),
         left => Ok(left),

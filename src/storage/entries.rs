@@ -4,12 +4,15 @@ use std::ops::RangeInclusive;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::{Owner, Page, Place, Storage, StorageError, Version, check_key};
+use super::database::time_left;
+use super::{MAX_BATCH_KEYS, Owner, Page, Place, Storage, StorageError, Version, check_key};
 use crate::limits::Limit;
 
 /// The most keys of one page, and the most bytes.
 const PAGE_KEYS: usize = 1_000;
 const PAGE_BYTES: usize = 64 << 10;
+/// After how many keys of one call the time is looked at.
+const KEYS_AT_A_TIME: usize = 16;
 
 type Result<T> = std::result::Result<T, StorageError>;
 
@@ -22,7 +25,8 @@ impl Storage {
             };
             let mut bytes: u64 = 0;
             let mut values = Vec::with_capacity(places.len());
-            for Place { bucket, key } in places {
+            for (index, Place { bucket, key }) in places.iter().enumerate() {
+                check_time(owner, index)?;
                 let mut statement = transaction.prepare_cached(
                     "SELECT length(value), value FROM entry
                      WHERE owner = ?1 AND bucket = ?2 AND key = ?3",
@@ -50,9 +54,11 @@ impl Storage {
 
     /// Gives keys their values, all of them or none.
     pub fn set(&self, owner: &Owner, values: &[(Place, Vec<u8>)]) -> Result<()> {
+        check_count(values.len())?;
         self.write(owner, |transaction| {
             let mut counted = owner_of(transaction, owner)?;
-            for (place, value) in values {
+            for (index, (place, value)) in values.iter().enumerate() {
+                check_time(owner, index)?;
                 counted.put(transaction, owner, place, value)?;
             }
             counted.save(transaction)
@@ -61,11 +67,13 @@ impl Storage {
 
     /// Takes keys away, as far as they are there.
     pub fn delete(&self, owner: &Owner, places: &[Place]) -> Result<()> {
+        check_count(places.len())?;
         self.write(owner, |transaction| {
             let Some(mut counted) = counted(transaction, owner)? else {
                 return Ok(());
             };
-            for place in places {
+            for (index, place) in places.iter().enumerate() {
+                check_time(owner, index)?;
                 if let Some(found) = counted.find(transaction, place)? {
                     counted.keys = counted.keys.saturating_sub(1);
                     counted.bytes = counted.bytes.saturating_sub(found.bytes);
@@ -170,6 +178,22 @@ impl Storage {
             Ok(Ok(()))
         })
     }
+}
+
+/// A call that names more than it may does nothing.
+fn check_count(keys: usize) -> Result<()> {
+    match keys <= MAX_BATCH_KEYS {
+        true => Ok(()),
+        false => Err(StorageError::TooManyKeys(keys)),
+    }
+}
+
+/// A call whose execution has no more time does nothing, and holds up nobody any more.
+fn check_time(owner: &Owner, index: usize) -> Result<()> {
+    if index.is_multiple_of(KEYS_AT_A_TIME) {
+        time_left(owner)?;
+    }
+    Ok(())
 }
 
 /// What an owner has.
@@ -327,233 +351,4 @@ fn number(value: &[u8]) -> Option<i128> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::{Duration, Instant};
-
-    use super::super::Quota;
-    use super::*;
-
-    const WHOLE: RangeInclusive<i128> = i64::MIN as i128..=i64::MAX as i128;
-
-    fn owner(skill: &str, tenant: Option<&str>) -> Owner {
-        Owner {
-            skill: skill.into(),
-            tenant: tenant.map(Into::into),
-            quota: Quota {
-                keys: 10,
-                bytes: 100,
-                value_bytes: 40,
-                read_bytes: 60,
-            },
-            deadline: Instant::now() + Duration::from_secs(60),
-        }
-    }
-
-    fn place(key: &str) -> Place {
-        Place {
-            bucket: Arc::from("default"),
-            key: key.into(),
-        }
-    }
-
-    fn storage() -> (tempfile::TempDir, Storage) {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::new(folder.path().join("new/storage.db"));
-        (folder, storage)
-    }
-
-    fn set(storage: &Storage, owner: &Owner, key: &str, value: &[u8]) -> Result<()> {
-        storage.set(owner, &[(place(key), value.to_vec())])
-    }
-
-    fn get(storage: &Storage, owner: &Owner, key: &str) -> Option<Vec<u8>> {
-        storage.get(owner, &[place(key)]).unwrap().remove(0)
-    }
-
-    #[test]
-    fn what_is_kept_is_its_owners_alone() {
-        let (_folder, storage) = storage();
-        let owners = [
-            owner("a", None),
-            owner("a", Some("")),
-            owner("a", Some("t")),
-            owner("b", None),
-        ];
-        for (number, owner) in owners.iter().enumerate() {
-            assert_eq!(get(&storage, owner, "k"), None);
-            set(&storage, owner, "k", &[number as u8]).unwrap();
-        }
-        for (number, owner) in owners.iter().enumerate() {
-            assert_eq!(get(&storage, owner, "k"), Some(vec![number as u8]));
-        }
-        storage
-            .delete(&owners[0], &[place("k"), place("none")])
-            .unwrap();
-        assert_eq!(get(&storage, &owners[0], "k"), None);
-        assert_eq!(get(&storage, &owners[1], "k"), Some(vec![1]));
-    }
-
-    #[test]
-    fn quotas_hold_and_what_is_over_leaves_nothing_behind() {
-        let (_folder, storage) = storage();
-        let owner = owner("a", None);
-        let over = |result: Result<()>| match result {
-            Err(StorageError::Quota { limit, .. }) => limit,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(
-            over(set(&storage, &owner, "k", &[0; 41])),
-            Limit::StorageValueBytes
-        );
-        let eleven: Vec<_> = (0..11)
-            .map(|n| (place(&n.to_string()), Vec::new()))
-            .collect();
-        assert_eq!(over(storage.set(&owner, &eleven)), Limit::StorageKeys);
-        assert_eq!(storage.page(&owner, "default", 0).unwrap(), Page::default());
-        set(&storage, &owner, "a", &[0; 40]).unwrap();
-        set(&storage, &owner, "b", &[0; 40]).unwrap();
-        assert_eq!(
-            over(set(&storage, &owner, "c", &[0; 18])),
-            Limit::StorageBytes
-        );
-        set(&storage, &owner, "c", &[0; 17]).unwrap();
-        set(&storage, &owner, "a", &[0; 39]).unwrap();
-        storage.delete(&owner, &[place("b")]).unwrap();
-        set(&storage, &owner, "d", &[0; 40]).unwrap();
-        let read = storage.get(&owner, &[place("a"), place("d")]);
-        assert!(matches!(
-            read,
-            Err(StorageError::Quota {
-                limit: Limit::HostBytes,
-                asked: 79,
-                ..
-            })
-        ));
-        for key in ["", &"k".repeat(1_025)] {
-            assert_eq!(set(&storage, &owner, key, b""), Err(StorageError::Key));
-        }
-    }
-
-    #[test]
-    fn keys_come_in_pages() {
-        let (_folder, storage) = storage();
-        let owner = Owner {
-            quota: Quota {
-                keys: 10_000,
-                bytes: 1 << 20,
-                value_bytes: 1,
-                read_bytes: 1,
-            },
-            ..owner("a", None)
-        };
-        let long = "x".repeat(200);
-        for (count, name) in [(2_500, ""), (400, &*long)] {
-            let bucket: Arc<str> = format!("bucket{count}").into();
-            let values: Vec<_> = (0..count)
-                .map(|number| {
-                    let key = format!("{name}{number:04}");
-                    let bucket = Arc::clone(&bucket);
-                    (Place { bucket, key }, Vec::new())
-                })
-                .collect();
-            storage.set(&owner, &values).unwrap();
-            let (mut keys, mut after, mut pages) = (Vec::new(), 0, 0);
-            loop {
-                let page = storage.page(&owner, &bucket, after).unwrap();
-                assert!(page.keys.len() <= 1_000);
-                keys.extend(page.keys);
-                pages += 1;
-                match page.next {
-                    Some(next) => after = next,
-                    None => break,
-                }
-            }
-            assert!(pages >= 2, "{pages}");
-            keys.sort();
-            keys.dedup();
-            assert_eq!(keys.len(), count);
-        }
-    }
-
-    #[test]
-    fn numbers_are_added_to_and_held_to_their_range() {
-        let (_folder, storage) = storage();
-        let owner = owner("a", None);
-        let add = |key: &str, delta| storage.add(&owner, &place(key), delta, WHOLE);
-        assert_eq!(add("n", 5), Ok(5));
-        assert_eq!(add("n", -7), Ok(-2));
-        assert_eq!(get(&storage, &owner, "n"), Some(b"-2".to_vec()));
-        assert_eq!(add("m", i64::MAX.into()), Ok(i64::MAX.into()));
-        assert_eq!(add("m", 1), Err(StorageError::Overflow));
-        set(&storage, &owner, "t", b"text").unwrap();
-        assert_eq!(add("t", 1), Err(StorageError::NotANumber));
-        set(&storage, &owner, "t", &[b'1'; 40]).unwrap();
-        assert_eq!(add("t", 1), Err(StorageError::NotANumber));
-    }
-
-    #[test]
-    fn a_swap_fails_where_something_changed_even_back() {
-        let (_folder, storage) = storage();
-        let owner = owner("a", None);
-        let key = place("k");
-        let none = storage.version(&owner, &key).unwrap();
-        assert_eq!(none, None);
-        assert_eq!(storage.swap(&owner, &key, None, b"1"), Ok(Ok(())));
-        let first = storage.version(&owner, &key).unwrap();
-        assert_eq!(storage.swap(&owner, &key, None, b"2"), Ok(Err(first)));
-        set(&storage, &owner, "k", b"2").unwrap();
-        set(&storage, &owner, "k", b"1").unwrap();
-        let now = storage.version(&owner, &key).unwrap();
-        assert_eq!(storage.swap(&owner, &key, first, b"3"), Ok(Err(now)));
-        storage.delete(&owner, std::slice::from_ref(&key)).unwrap();
-        set(&storage, &owner, "k", b"1").unwrap();
-        assert!(matches!(
-            storage.swap(&owner, &key, now, b"3"),
-            Ok(Err(Some(_)))
-        ));
-        let now = storage.version(&owner, &key).unwrap();
-        assert_eq!(storage.swap(&owner, &key, now, b"3"), Ok(Ok(())));
-    }
-
-    #[test]
-    fn nothing_is_begun_when_the_time_is_up() {
-        let (_folder, storage) = storage();
-        let late = Owner {
-            deadline: Instant::now(),
-            ..owner("a", None)
-        };
-        assert_eq!(set(&storage, &late, "k", b"1"), Err(StorageError::TimeIsUp));
-        assert_eq!(get(&storage, &owner("a", None), "k"), None);
-    }
-
-    /// Another process holds the file for a while: whoever waits gets its turn, and whoever has no
-    /// time for that ends with its time.
-    #[test]
-    fn a_busy_file_is_waited_for() {
-        let (_folder, storage) = storage();
-        let owner = owner("a", None);
-        set(&storage, &owner, "k", b"1").unwrap();
-        let other = rusqlite::Connection::open(_folder.path().join("new/storage.db")).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let hurried = Owner {
-            deadline: Instant::now() + Duration::from_millis(30),
-            ..owner.clone()
-        };
-        assert_eq!(
-            set(&storage, &hurried, "k", b"2"),
-            Err(StorageError::TimeIsUp)
-        );
-        assert_eq!(
-            get(&storage, &owner, "k"),
-            Some(b"1".to_vec()),
-            "readers go on"
-        );
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| set(&storage, &owner, "k", b"3"));
-            other.execute_batch("COMMIT").unwrap();
-            assert_eq!(waiting.join().unwrap(), Ok(()));
-        });
-        assert_eq!(get(&storage, &owner, "k"), Some(b"3".to_vec()));
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ pub(crate) use database::Storage;
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 1_024;
+/// The most keys that one call changes. One owner at a time writes, so that this bounds how long others wait.
+pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 /// The longest name of a bucket, in bytes.
 pub(crate) const MAX_BUCKET_BYTES: usize = 64;
 /// The bucket that is meant where none is named.
@@ -89,6 +91,8 @@ pub(crate) enum StorageError {
     },
     #[error("the key is empty, or longer than {MAX_KEY_BYTES} bytes")]
     Key,
+    #[error("one call may change {MAX_BATCH_KEYS} keys, and this one names {0}")]
+    TooManyKeys(usize),
     #[error("the value is no whole number")]
     NotANumber,
     #[error("the sum is too large for a number of 64 bits")]

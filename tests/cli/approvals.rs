@@ -194,7 +194,7 @@ exit: 0
 approval
   1 writers  ask           tool = "answer*"
   2          deny          tool = "panic"
-  questions  100 a tenant  wait 0 µs, expire after 1440 min
+  questions  100 a tenant  wait 0 s, expire after 24 h
 --- stderr
 
 "#]],

@@ -57,7 +57,7 @@ fn files_with_value(folder: &Path) -> Vec<String> {
 fn place() -> Place {
     let place = Place::new();
     place.add_example("fetch-page");
-    // Without its skill.toml, which declares no secret.
+    // Without its skill.toml, which declares one secret only.
     fs::copy(
         place.path("fetch-page/skill.wasm"),
         place.path("fetch.wasm"),
@@ -254,7 +254,7 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
             "run",
             "fetch-page",
             "--secret",
-            secret,
+            "other=authorization:Bearer@https://a.example",
             "--arg",
             "url=https://a.example",
         ]),
@@ -262,8 +262,8 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
 exit: 3
 --- stdout
 --- stderr
-error: not admitted: secret `token=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no secret
+error: not admitted: secret `other=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
+hint: the skill declares: token=authorization:Bearer@https://*/, token=authorization:Bearer@http://*/
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "#]],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use skillhost::audit::{AuditError, AuditSink, Entry};
-use skillhost::execution::{Decision, Question, Rejection};
+use skillhost::execution::{BoxFuture, Decision, Question, Rejection, Resolution};
 use skillhost::grant::Grants;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{
@@ -15,12 +15,13 @@ use skillhost::policy::{
     MemoryApprovals,
 };
 use skillhost::{
-    Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, Policy, Status,
+    Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
+    LimitOverrides, Policy, Status,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::harness::{host, request};
+use crate::harness::{Record, host, request};
 
 /// Everything that may write asks.
 const ASK: &str = "[[approval.rules]]\nname = 'writers'\ndestructive = true\naction = 'ask'\n";
@@ -266,6 +267,147 @@ async fn a_request_can_wait_for_its_answer() {
     };
     let (result, ()) = tokio::join!(waiting, answering);
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+}
+
+/// One for once lets one of two go that wait for it; the other asks anew, and that is written down.
+#[tokio::test]
+async fn a_question_that_is_opened_after_waiting_is_in_the_audit() {
+    let place = Place::new(&format!("[approval]\nwait = '1h'\n{ASK}"));
+    let both = [place.run(answer("{}").await), place.run(answer("{}").await)];
+    let [first, second] = both;
+    let answering = async {
+        let id = loop {
+            match place.pending().await.first() {
+                Some(id) => break *id,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        // Both wait by now: neither waits for anything else.
+        tokio::task::yield_now().await;
+        place.decide(id, Decision::Once).await;
+        id
+    };
+    let (first, second, id) = tokio::join!(first, second, answering);
+    let mut ended = [first, second];
+    ended.sort_by_key(|result| result.status != Status::Success);
+    assert_eq!(ended[0].status, Status::Success, "{:?}", ended[0].failure);
+    let (reason, failure) = rejection(&ended[1]);
+    assert_eq!(reason, Rejection::Approval);
+    let next = failure.approval.expect("there is one");
+    assert_ne!(next, id);
+    assert_eq!(place.pending().await, [next]);
+    let asked = place.written.0.lock().expect("nobody panicked").clone();
+    assert_eq!(asked, ["approval_asked", "approval_asked"]);
+}
+
+/// An approval for once is for something that runs: what ends before that leaves it as it was.
+#[tokio::test]
+async fn what_does_not_start_uses_up_nothing() {
+    let place = Place::new(
+        "general.concurrency.at_once = 1\n\
+         [[approval.rules]]\ntool = 'answer'\naction = 'ask'\n",
+    );
+    place.run(answer("{}").await).await;
+    let id = place.pending().await[0];
+    place.decide(id, Decision::Once).await;
+    let status = async || {
+        let kept = place.approvals.approval(id).await;
+        kept.expect("it is kept").status
+    };
+    let (record, stop) = (Record::new(), CancellationToken::new());
+    let hold = request(host(), "wait_for_ever", json!({})).await;
+    let control = Control::default()
+        .cancellation(stop.clone())
+        .observer(record.clone());
+    let holder = {
+        let guarded = Arc::clone(&place.guarded);
+        tokio::spawn(async move { guarded.execute(hold, control).await })
+    };
+    record.wait_for("started", 1).await;
+
+    // Cancelled while it waits for its turn.
+    let token = CancellationToken::new();
+    let control = Control::default().cancellation(token.clone());
+    let waiting = place.run_with(answer("{}").await, control);
+    let (result, ()) = tokio::join!(waiting, async {
+        while status().await != ApprovalStatus::Used {
+            tokio::task::yield_now().await;
+        }
+        token.cancel();
+    });
+    assert_eq!(result.status, Status::Cancelled);
+    assert_eq!(status().await, ApprovalStatus::Approved);
+
+    // Too late.
+    let late = answer("{}")
+        .await
+        .deadline(Utc::now() + TimeDelta::milliseconds(20));
+    assert_eq!(place.run(late).await.status, Status::Timeout);
+    assert_eq!(status().await, ApprovalStatus::Approved);
+
+    // Dropped.
+    let request = answer("{}").await;
+    let mut dropped = Box::pin(place.run(request));
+    tokio::select! {
+        biased;
+        result = &mut dropped => panic!("{result:?}"),
+        () = async {
+            while status().await != ApprovalStatus::Used {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    drop(dropped);
+    while status().await != ApprovalStatus::Approved {
+        tokio::task::yield_now().await;
+    }
+
+    stop.cancel();
+    holder
+        .await
+        .expect("it does not panic")
+        .expect("the host works");
+    // What runs uses it up, also where that fails.
+    let fuel = LimitOverrides {
+        fuel: Some(1_000),
+        ..LimitOverrides::default()
+    };
+    let failed = place.run(answer("{}").await.limits(fuel)).await;
+    assert_eq!(failed.status, Status::ResourceExhausted);
+    assert_eq!(status().await, ApprovalStatus::Used);
+}
+
+#[tokio::test]
+async fn an_approval_outlives_a_host_that_is_broken() {
+    struct Broken;
+
+    impl Execute for Broken {
+        fn execute<'a>(
+            &'a self,
+            _: ExecutionRequest,
+            _: Control,
+        ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+            Box::pin(async { Err(HostError::Internal("it is broken".to_owned())) })
+        }
+
+        fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+            host().resolve(request)
+        }
+    }
+
+    let policy = CurrentPolicy::new(Some(ASK.parse().expect("it makes sense")));
+    let approvals = MemoryApprovals::default();
+    let approving = Approving::new(Arc::new(Broken), policy, Arc::new(approvals.clone()));
+    let request = answer("{}").await;
+    let asked = approving.execute(request.clone(), Control::default()).await;
+    let asked = asked.expect("it is only rejected");
+    let id = rejection(&asked).1.approval.expect("there is one");
+    let decided = approvals.decide(id, Decision::Once, "ann").await;
+    decided.expect("it can be answered");
+    let ended = approving.execute(request, Control::default()).await;
+    assert!(ended.is_err());
+    let kept = approvals.approval(id).await.expect("it is kept");
+    assert_eq!(kept.status, ApprovalStatus::Approved);
 }
 
 #[tokio::test(start_paused = true)]

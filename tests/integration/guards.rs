@@ -178,6 +178,61 @@ async fn a_rate_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn what_is_not_there_is_charged_to_its_tenant_and_what_finds_no_place_to_nobody() {
+    let both = guarded(
+        r#"
+        each_tenant.rates.per_hour = 3
+        each_skill.breaker = { minimum = 1 }
+        [tenants.none.concurrency]
+        at_once = 1
+        waiting = 0
+        "#,
+    );
+    let unknown = async |tenant: &str| {
+        let request = ExecutionRequest::new("nobody", json!({})).tenant(tenant);
+        execute(&both.1, request).await
+    };
+    for _ in 0..3 {
+        assert!(matches!(cause(&unknown("a").await), Cause::NotLoaded));
+    }
+    let (reason, rule, _) = rejection(&unknown("a").await);
+    assert_eq!(reason, Rejection::Rate);
+    assert_eq!(rule, "each_tenant.rates.per_hour");
+    let result = run(&both, "a", "echo", json!({})).await;
+    assert_eq!(rejection(&result).0, Rejection::Rate);
+    assert!(matches!(cause(&unknown("b").await), Cause::NotLoaded));
+
+    // One runs, and takes up the only place: the others find none, and cost nothing.
+    let hold = request(&both.0, "wait_for_ever", json!({})).await;
+    let (record, stop) = (Record::new(), CancellationToken::new());
+    let control = Control::default()
+        .cancellation(stop.clone())
+        .observer(record.clone());
+    let holder = {
+        let all = Arc::clone(&both.1);
+        tokio::spawn(async move { all.execute(hold.tenant("none"), control).await })
+    };
+    record.wait_for("started", 1).await;
+    let echo = async || run(&both, "none", "echo", json!({})).await;
+    for _ in 0..10 {
+        assert_eq!(rejection(&echo().await).0, Rejection::QueueFull);
+    }
+    stop.cancel();
+    holder.await.unwrap().unwrap();
+    // A tenant with three opens the circuit with the first.
+    let result = run(&both, "none", "panic", json!({})).await;
+    assert_eq!(result.status, Status::Failed);
+    for _ in 0..10 {
+        assert_eq!(rejection(&echo().await).0, Rejection::CircuitOpen);
+    }
+    both.0.set_policy(Some(
+        "each_tenant.rates.per_hour = 3".parse().expect("a policy"),
+    ));
+    assert_eq!(echo().await.status, Status::Success, "one of three is left");
+    assert_eq!(rejection(&echo().await).0, Rejection::Rate);
+}
+
+#[tokio::test]
 async fn one_waits_for_another_and_is_told_how_long() {
     let both = guarded("general.concurrency = { at_once = 1, wait_ms = \"1min\" }");
     let (host, all) = (&both.0, &both.1);
@@ -345,12 +400,15 @@ async fn a_breaker_opens_and_recovers() {
     assert_eq!(standings.len(), 1);
     assert_eq!(standings[0].subject, CircuitSubject::Skill { digest });
     assert_eq!(standings[0].state, CircuitState::Open);
-    assert!(
-        !both
-            .1
-            .can_execute(&request(&both.0, "echo", json!({})).await)
-            .is_admitted()
-    );
+    let admission = both
+        .1
+        .can_execute(&request(&both.0, "echo", json!({})).await);
+    let refusal = admission.refusal.expect("it is not admitted");
+    let Cause::Rejected { retry_at, .. } = refusal.cause else {
+        panic!("{refusal:?}");
+    };
+    let left = (retry_at.expect("it passes") - Utc::now()).to_std();
+    assert!(left.is_ok_and(|left| left > Duration::from_secs(8)));
 
     // A bad probe, and it is open for longer.
     tokio::time::advance(wait + Duration::from_secs(1)).await;

@@ -115,18 +115,23 @@ async fn several_keys_at_once_and_page_by_page() {
     let place = Place::new();
     let done = place
         .done(json!([
-            ["set-many", "", 2_500],
+            ["set-many", "", 1_000],
+            ["set-many", "", 1_000, 1_000],
+            ["set-many", "", 500, 2_000],
+            ["set-many", "", 1_001],
             ["get-many", "", "k00003", "none", "k02499"],
             ["delete-many", "", "k00000", "none"],
             ["keys", ""],
             ["page", "", "no cursor"],
         ]))
         .await;
-    assert_eq!(done[1], json!([["k00003", "3"], null, ["k02499", "2499"]]));
-    assert_eq!(done[3]["keys"].as_array().map(Vec::len), Some(2_499));
-    assert_eq!(done[3]["pages"], 3);
+    let too_many = "one call may change 1000 keys, and this one names 1001";
+    assert_eq!(done[3], json!({"error": too_many}));
+    assert_eq!(done[4], json!([["k00003", "3"], null, ["k02499", "2499"]]));
+    assert_eq!(done[6]["keys"].as_array().map(Vec::len), Some(2_499));
+    assert_eq!(done[6]["pages"], 3);
     assert!(
-        done[4]["error"]
+        done[7]["error"]
             .as_str()
             .is_some_and(|error| error.contains("cursor"))
     );

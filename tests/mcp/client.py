@@ -379,6 +379,11 @@ async def working():
     # A client that does not know tasks gets none.
     async with Client(server("--task-after", "1s")) as client:
         assert not (await client.call_tool("behaviours__echo", {})).is_error
+    # The jobs are the skill's, so that what is bounded or paused for it holds for them.
+    listed = subprocess.run(
+        [PROGRAM, "jobs", "list", "--json", "--home", HOME], check=True, capture_output=True
+    )
+    assert {job["skill"] for job in json.loads(listed.stdout)} == {"behaviours"}
 
 
 async def chosen():

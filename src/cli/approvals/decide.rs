@@ -5,19 +5,20 @@ use std::time::Duration;
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::audit::{Audit, AuditSink as _, Decided, Entry, What, Who};
+use skillhost::audit::{Decided, Entry, What, Who};
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
 use skillhost::policy::{Approval, Approvals as _};
 use skillhost::queue::Queue;
 
 use super::found::{Found, one};
-use crate::cli::complaint::show_error;
+use crate::cli::audit::{self, Written};
+use crate::cli::complaint::{Complaint, show_error};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::jobs::short;
-use crate::cli::{Session, audit, explain};
+use crate::cli::{Session, explain};
 
 /// Which, and who says so.
 #[derive(Debug, Clone, Args)]
@@ -87,7 +88,7 @@ impl Decide {
     ///
     /// # Errors
     /// Where the database cannot be used, or one that is named cannot be told. That some cannot be
-    /// answered is said of each, and the exit code is then that of a usage error.
+    /// answered, or written down where they must be, is said of each, and stands in the exit code.
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
         let audit = audit::open(session)?;
         database.with(session, async |queue, _| {
@@ -99,10 +100,19 @@ impl Decide {
             }
             for found in meant {
                 let id = found.id();
+                if let Err(complaint) = audit.ready() {
+                    exit = complaint.exit;
+                    told.push(json!({"id": id, "error": complaint.message}));
+                    show_error(&complaint.message);
+                    continue;
+                }
                 match self.answer(&queue, found).await {
                     Ok((status, approval)) => {
-                        if let (Some(audit), Some(approval)) = (&audit, &approval) {
-                            record(audit, approval)?;
+                        if let Some(approval) = &approval
+                            && let Err(complaint) = record(&audit, approval)
+                        {
+                            exit = complaint.exit;
+                            show_error(&complaint.message);
                         }
                         told.push(json!({"id": id, "status": status}));
                         if !self.which.json {
@@ -165,8 +175,8 @@ impl Decide {
 /// Writes an answer down.
 ///
 /// # Errors
-/// Where it cannot be written.
-pub fn record(audit: &Audit, approval: &Approval) -> anyhow::Result<()> {
+/// Where it must be and cannot.
+pub fn record(audit: &Written, approval: &Approval) -> Result<(), Complaint> {
     let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
     let entry = Entry {
         who: Who {
@@ -182,8 +192,5 @@ pub fn record(audit: &Audit, approval: &Approval) -> anyhow::Result<()> {
             until: (!approval.once).then_some(&until),
         }),
     };
-    audit
-        .record(&entry)
-        .map_err(|error| explain::audit(&error))?;
-    Ok(())
+    audit.record(&entry)
 }

@@ -2,6 +2,7 @@
 
 mod show;
 mod verify;
+mod written;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use skillhost::audit::{Audit, AuditError, AuditSink, Entry};
 
 use super::exit::Exit;
 use super::{Session, explain};
+pub use written::Written;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,11 +72,11 @@ fn current_folder(typed: Option<&PathBuf>, session: &Session) -> anyhow::Result<
     }
 }
 
-/// Opens the audit for what a person does; `None` where none is kept.
+/// Opens the audit for what a person does.
 ///
 /// # Errors
 /// Where it is required and cannot be written.
-pub fn open(session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
+pub fn open(session: &Session) -> anyhow::Result<Written> {
     let policy = session.policy_file()?.read()?.unwrap_or_default();
     open_for(&policy, session)
 }
@@ -83,20 +85,22 @@ pub fn open(session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
 ///
 /// # Errors
 /// As there.
-pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<Audit>>> {
+pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Written> {
+    let required = policy.audit.required;
     if !policy.audit.enabled {
-        return Ok(None);
+        return Ok(Written::new(None, required, session.console));
     }
-    match Audit::open(folder(policy, session)?, policy.audit.settings()) {
-        Ok(audit) => Ok(Some(Arc::new(audit))),
-        Err(error) if policy.audit.required => Err(explain::audit(&error).into()),
+    let audit = match Audit::open(folder(policy, session)?, policy.audit.settings()) {
+        Ok(audit) => Some(Box::new(audit) as Box<dyn AuditSink>),
+        Err(error) if required => return Err(explain::audit(&error).into()),
         Err(error) => {
             session
                 .console
                 .warn(format_args!("no audit is kept: {error}"));
-            Ok(None)
+            None
         }
-    }
+    };
+    Ok(Written::new(audit, required, session.console))
 }
 
 /// What executions are written down in; `None` where none is kept. One that is required and cannot be

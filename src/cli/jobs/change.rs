@@ -179,12 +179,17 @@ impl Change {
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
         // An answer is written down; what is done to one's own jobs stands with them.
         let audit = match self.action {
-            Action::Answer { .. } => audit::open(session)?,
+            Action::Answer { .. } => {
+                let audit = audit::open(session)?;
+                audit.ready()?;
+                Some(audit)
+            }
             _ => None,
         };
         database.with(session, async |queue, _| {
             let ids = resolve(&queue, &self.which.id).await?;
             let answers = self.act(&queue, &ids).await.map_err(explain::queue)?;
+            let mut exit = Exit::Success;
             if let Some(audit) = &audit {
                 for (id, _) in ids
                     .iter()
@@ -198,11 +203,14 @@ impl Change {
                     };
                     let found = queue.approvals(&of_job).await;
                     for approval in found.map_err(|error| explain::approval(&error))? {
-                        approvals::record(audit, &approval)?;
+                        // It is done; the others are to be heard of as well.
+                        if let Err(complaint) = approvals::record(audit, &approval) {
+                            exit = complaint.exit;
+                            show_error(&complaint.message);
+                        }
                     }
                 }
             }
-            let mut exit = Exit::Success;
             let mut told: Vec<Value> = Vec::with_capacity(ids.len());
             for (id, answer) in ids.iter().zip(answers) {
                 match answer {

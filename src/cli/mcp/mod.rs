@@ -81,7 +81,10 @@ pub struct McpArgs {
     /// Where secrets come from.
     #[command(flatten)]
     sources: SourceArgs,
-    /// Leave the policy out: grant nothing
+    /// Leave the policy out: grant nothing, and bound nothing
+    ///
+    /// Its ceilings, turns, rates and circuits do not hold then. Refused where the policy has rules of
+    /// approval, or requires an audit.
     #[arg(long, help_heading = "Grants")]
     no_policy: bool,
     #[command(flatten)]

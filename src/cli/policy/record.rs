@@ -1,18 +1,16 @@
 //! Writing changes of the policy down in the audit.
 
-use std::sync::Arc;
-
 use serde_json::Value;
-use skillhost::audit::{Audit, AuditSink as _, Change, Entry, What, Who};
+use skillhost::audit::{Change, Entry, What, Who};
 use skillhost::grant::Grants;
 use skillhost::skill::Digest;
 
 use super::text::{fields, subject};
-use crate::cli::{Session, audit, explain};
+use crate::cli::{Session, audit};
 
 /// Where changes are written down. Opened before the change is made, so that one which must be written
 /// down is not made where it cannot be.
-pub struct Record(Option<Arc<Audit>>);
+pub struct Record(audit::Written);
 
 impl Record {
     /// The audit of the policy as it is.
@@ -25,13 +23,15 @@ impl Record {
             true => session.policy_file()?.read()?.unwrap_or_default(),
             false => skillhost::Policy::default(),
         };
-        Ok(Record(audit::open_for(&policy, session)?))
+        let written = audit::open_for(&policy, session)?;
+        written.ready()?;
+        Ok(Record(written))
     }
 
-    /// Writes down what was done.
+    /// Writes down what was done. Where that fails and need not be, it is said, and no more than that.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Where it must be written down.
     pub fn change(
         &self,
         action: &str,
@@ -39,7 +39,6 @@ impl Record {
         digest: Option<Digest>,
         grants: &[String],
     ) -> anyhow::Result<()> {
-        let Some(audit) = &self.0 else { return Ok(()) };
         let by = std::env::var("USER").ok();
         let entry = Entry {
             who: Who::default(),
@@ -51,10 +50,7 @@ impl Record {
                 by: by.as_deref(),
             }),
         };
-        audit
-            .record(&entry)
-            .map_err(|error| explain::audit(&error))?;
-        Ok(())
+        Ok(self.0.record(&entry)?)
     }
 }
 

@@ -79,7 +79,10 @@ pub struct RunArgs {
     /// On whose behalf it runs: whose ceilings and rates the policy has hold for it
     #[arg(long, value_name = "NAME", help_heading = "Limits")]
     pub tenant: Option<String>,
-    /// Leave the policy out: grant nothing but what is named here
+    /// Leave the policy out: grant nothing but what is named here, and bound and ask nothing
+    ///
+    /// Its ceilings, turns, rates, circuits and approvals do not hold then, nor does what it says of the
+    /// audit, which is kept in the usual folder.
     #[arg(long, help_heading = "Grants")]
     pub no_policy: bool,
 

@@ -1,6 +1,7 @@
 //! An [`Execute`] that asks before it executes what the rules say is to be asked about.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -11,10 +12,10 @@ use super::super::{CurrentPolicy, Policy};
 use super::{
     Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals, Wanted,
 };
-use crate::audit::{Approved, AuditSink, Decided, Entry, What, Who};
+use crate::audit::{self, Approved, AuditSink, Entry, What, Who};
 use crate::execution::{
-    Admission, Ask, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Phase, Question, Rejection, Resolution, Status,
+    Admission, Ask, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
+    Failure, HostError, Observer, Phase, Question, Rejection, Resolution,
 };
 use crate::limits::Limit;
 
@@ -24,7 +25,8 @@ const FULL: TimeDelta = TimeDelta::minutes(1);
 /// Asks before another [`Execute`] runs what the rules ask about.
 ///
 /// It stands around whatever bounds executions, so that a request that waits for an answer takes up
-/// nobody's place; a request that is then not admitted gives its approval back.
+/// nobody's place. A request that ends, or is dropped, before [`Event::Started`] was told of it gives its
+/// approval back.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,6 +48,22 @@ pub struct Approving {
     policy: CurrentPolicy,
     ask: Option<Arc<dyn Ask>>,
     audit: Option<Arc<dyn AuditSink>>,
+}
+
+/// That a request may not simply run.
+struct Decided {
+    /// What the rule is called.
+    title: String,
+    /// Whether it is denied, and not only to be asked about.
+    denied: bool,
+    policy: Arc<Policy>,
+}
+
+impl Decided {
+    fn denial(&self) -> Failure {
+        let message = format!("not admitted: {} denies it", self.title);
+        rejected(Rejection::Refused, None, message, self.title.clone(), None)
+    }
 }
 
 /// What follows for a request.
@@ -82,13 +100,25 @@ impl Approving {
         self
     }
 
-    /// Whether something may be asked or denied, and by which policy.
-    fn rules(&self) -> Option<Arc<Policy>> {
+    /// Whether anything may be asked or denied.
+    fn has_rules(&self) -> bool {
         let policy = self.policy.load();
         policy
             .as_ref()
-            .filter(|policy| !policy.approval.allows_all())
-            .cloned()
+            .is_some_and(|policy| !policy.approval.allows_all())
+    }
+
+    /// What is to be done with a request, and by which rule; `None` where it may run.
+    fn decide(&self, resolution: &Resolution, tenant: Option<&str>) -> Option<Decided> {
+        let policy = self.policy.load();
+        let policy = policy.as_ref()?;
+        let (action, rule) = policy.approval.decide(resolution, tenant);
+        let (number, rule) = rule.filter(|_| action != Action::Allow)?;
+        Some(Decided {
+            title: rule.title(number),
+            denied: action == Action::Deny,
+            policy: Arc::clone(policy),
+        })
     }
 
     fn record(&self, who: Who<'_>, what: What<'_>) {
@@ -102,42 +132,29 @@ impl Approving {
 
     async fn rule_on(
         &self,
-        policy: &ApprovalPolicy,
+        decided: &Decided,
         request: &ExecutionRequest,
         resolution: &Resolution,
         control: &Control,
     ) -> Ruling {
-        let (action, rule) = policy.decide(resolution, request.tenant.as_deref());
-        let title = rule.map(|(number, rule)| rule.title(number));
-        let Some(title) = title else {
-            return Ruling::Run(None);
-        };
-        match action {
-            Action::Allow => Ruling::Run(None),
-            Action::Deny => {
-                let message = format!("not admitted: {title} denies it");
-                Ruling::Not(rejected(Rejection::Refused, None, message, title, None))
-            }
-            Action::Ask if control.approved && !self.store.keeps_jobs() => Ruling::Run(None),
-            Action::Ask => match self
-                .asked(policy, request, resolution, control, &title)
-                .await
-            {
-                Ok(ruling) => ruling,
-                Err(ApprovalError::Full(most)) => {
-                    let message = format!(
-                        "not admitted: it needs an approval, and {most} wait for an answer already"
-                    );
-                    let again = self.store.now().checked_add_signed(FULL);
-                    Ruling::Not(rejected(Rejection::Approval, again, message, title, None))
-                }
-                Err(error) => {
-                    let message = format!("not admitted: it needs an approval, and {error}");
-                    let again = self.store.now().checked_add_signed(FULL);
-                    Ruling::Not(rejected(Rejection::Approval, again, message, title, None))
-                }
-            },
+        if decided.denied {
+            return Ruling::Not(decided.denial());
         }
+        if control.approved && !self.store.keeps_jobs() {
+            return Ruling::Run(None);
+        }
+        let (policy, title) = (&decided.policy.approval, &decided.title);
+        let asked = self.asked(policy, request, resolution, control, title);
+        let message = match asked.await {
+            Ok(ruling) => return ruling,
+            Err(ApprovalError::Full(most)) => {
+                format!("not admitted: it needs an approval, and {most} wait for an answer already")
+            }
+            Err(error) => format!("not admitted: it needs an approval, and {error}"),
+        };
+        let again = self.store.now().checked_add_signed(FULL);
+        let title = title.clone();
+        Ruling::Not(rejected(Rejection::Approval, again, message, title, None))
     }
 
     async fn asked(
@@ -150,21 +167,9 @@ impl Approving {
     ) -> Result<Ruling, ApprovalError> {
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
         let first = self.look(policy, &wanted).await?;
-        let Answer::Pending(approval) = first else {
+        let (Answer::Asked(approval) | Answer::Pending(approval)) = first else {
             return Ok(self.ruled(first, title));
         };
-        if approval.wanted.request == request.request_id {
-            self.record(
-                Who::of(request),
-                What::ApprovalAsked(Approved {
-                    approval: approval.id,
-                    skill: &resolution.skill,
-                    tool: &resolution.tool().name,
-                    subject: &approval.wanted.subject.to_string(),
-                    rule: title,
-                }),
-            );
-        }
         // A job is paused instead, so that it holds up no worker.
         if control.job.is_some() {
             return Ok(self.ruled(Answer::Pending(approval), title));
@@ -179,14 +184,34 @@ impl Approving {
         }
     }
 
+    /// Looks for what was said, and writes it down where that opens a question.
     async fn look(
         &self,
         policy: &ApprovalPolicy,
         wanted: &Wanted,
     ) -> Result<Answer, ApprovalError> {
-        self.store
-            .ask(wanted.clone(), policy.expires, policy.max_pending)
-            .await
+        let asked = self
+            .store
+            .ask(wanted.clone(), policy.expires, policy.max_pending);
+        let answer = asked.await?;
+        if let Answer::Asked(approval) = &answer {
+            self.record(
+                Who {
+                    tenant: wanted.tenant.as_deref(),
+                    user: wanted.user.as_deref(),
+                    session: wanted.session.as_deref(),
+                    request: Some(wanted.request),
+                },
+                What::ApprovalAsked(Approved {
+                    approval: approval.id,
+                    skill: &wanted.skill,
+                    tool: &wanted.tool,
+                    subject: &wanted.subject.to_string(),
+                    rule: &wanted.rule,
+                }),
+            );
+        }
+        Ok(answer)
     }
 
     /// Waits for an answer: of whoever is asked here, or from elsewhere.
@@ -260,7 +285,7 @@ impl Approving {
         let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
         self.record(
             who,
-            What::ApprovalDecided(Decided {
+            What::ApprovalDecided(audit::Decided {
                 approval: approval.id,
                 decision: approval.status.as_str(),
                 by: approval.decided_by.as_deref(),
@@ -280,7 +305,7 @@ impl Approving {
                 let id = Some(approval.id);
                 Ruling::Not(rejected(Rejection::Refused, None, message, title, id))
             }
-            Answer::Pending(approval) => {
+            Answer::Asked(approval) | Answer::Pending(approval) => {
                 let id = approval.id;
                 let message = format!("not admitted: {title} asks for an approval of it");
                 let failure = rejected(Rejection::Approval, None, message, title, Some(id));
@@ -288,6 +313,79 @@ impl Approving {
                     "`skillhost approvals approve {id}` approves it, once; then try again"
                 )))
             }
+        }
+    }
+}
+
+/// An approval for once that was used up for a request which has not started yet. Given back where it is
+/// dropped so.
+struct Used {
+    store: Arc<dyn Approvals>,
+    id: Uuid,
+    started: Arc<Started>,
+}
+
+/// Hears whether a request starts.
+struct Started {
+    yes: AtomicBool,
+    next: Option<Arc<dyn Observer>>,
+}
+
+impl Observer for Started {
+    fn observe(&self, request_id: Uuid, event: &Event<'_>) {
+        if matches!(event, Event::Started) {
+            self.yes.store(true, Ordering::Release);
+        }
+        if let Some(next) = &self.next {
+            next.observe(request_id, event);
+        }
+    }
+}
+
+impl Used {
+    /// From now on, what starts is heard.
+    fn watch(store: &Arc<dyn Approvals>, id: Uuid, control: &mut Control) -> Self {
+        let started = Arc::new(Started {
+            yes: AtomicBool::new(false),
+            next: control.observer.take(),
+        });
+        control.observer = Some(Arc::clone(&started) as Arc<dyn Observer>);
+        Used {
+            store: Arc::clone(store),
+            id,
+            started,
+        }
+    }
+
+    /// It has ended, and whoever waits for that finds the approval as it then is.
+    async fn settle(self) {
+        if self.is_needless() {
+            give_back(&*self.store, self.id).await;
+            // Not once more.
+            self.started.yes.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_needless(&self) -> bool {
+        !self.started.yes.load(Ordering::Acquire)
+    }
+}
+
+async fn give_back(store: &dyn Approvals, id: Uuid) {
+    if let Err(error) = store.give_back(id).await {
+        tracing::warn!(%error, "an approval that was not needed is used up");
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if !self.is_needless() {
+            return;
+        }
+        let (store, id) = (Arc::clone(&self.store), self.id);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { give_back(&*store, id).await })),
+            Err(_) => tracing::warn!("an approval that was not needed is used up: nothing runs"),
         }
     }
 }
@@ -336,30 +434,27 @@ impl Execute for Approving {
         mut request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        let Some(policy) = self.rules() else {
+        if !self.has_rules() {
             return self.inner.execute(request, control);
-        };
+        }
         Box::pin(async move {
             let resolution = match control.resolve(&*self.inner, &mut request).await {
-                Ok(resolution) => resolution.clone(),
+                Ok(resolution) => resolution,
                 // What is not known cannot be approved, and so must not run.
                 Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
-            let ruling = self
-                .rule_on(&policy.approval, &request, &resolution, &control)
-                .await;
+            let Some(decided) = self.decide(resolution, request.tenant.as_deref()) else {
+                return self.inner.execute(request, control).await;
+            };
+            let resolution = resolution.clone();
+            let ruling = Box::pin(self.rule_on(&decided, &request, &resolution, &control)).await;
             let used = match ruling {
-                Ruling::Run(used) => used,
+                Ruling::Run(None) => return self.inner.execute(request, control).await,
+                Ruling::Run(Some(id)) => Used::watch(&self.store, id, &mut control),
                 Ruling::Not(failure) => return Ok(control.refuse(request, None, failure)),
             };
             let ended = self.inner.execute(request, control).await;
-            if let Some(id) = used
-                && let Ok(result) = &ended
-                && result.status == Status::Rejected
-                && let Err(error) = self.store.give_back(id).await
-            {
-                tracing::warn!(%error, "an approval that was not needed is used up");
-            }
+            used.settle().await;
             ended
         })
     }
@@ -372,24 +467,18 @@ impl Execute for Approving {
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let mut admission = self.inner.can_execute(request);
         if admission.refusal.is_none()
-            && let Some(policy) = self.rules()
+            && self.has_rules()
             && let Ok(resolution) = self.inner.resolve(request)
+            && let Some(decided) = self.decide(&resolution, request.tenant.as_deref())
         {
-            let (action, rule) = policy
-                .approval
-                .decide(&resolution, request.tenant.as_deref());
-            let title = rule.map(|(number, rule)| rule.title(number));
-            admission.refusal = match (action, title) {
-                (Action::Deny, Some(title)) => {
-                    let message = format!("not admitted: {title} denies it");
-                    Some(rejected(Rejection::Refused, None, message, title, None))
-                }
-                (Action::Ask, Some(title)) => {
+            let title = decided.title.clone();
+            admission.refusal = Some(match decided.denied {
+                true => decided.denial(),
+                false => {
                     let message = format!("not admitted yet: {title} asks for an approval of it");
-                    Some(rejected(Rejection::Approval, None, message, title, None))
+                    rejected(Rejection::Approval, None, message, title, None)
                 }
-                _ => None,
-            };
+            });
         }
         admission
     }

@@ -226,7 +226,9 @@ pub enum Answer {
     Approved(Approval),
     /// It may not run.
     Refused(Approval),
-    /// Nobody has answered yet.
+    /// Nobody had been asked: a question is open from now on.
+    Asked(Approval),
+    /// Somebody was asked before, and has not answered yet.
     Pending(Approval),
 }
 

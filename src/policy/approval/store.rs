@@ -13,7 +13,7 @@ use crate::execution::{BoxFuture, Decision};
 pub trait Approvals: Send + Sync {
     /// Looks for what was said about a subject; where that is an approval for once, uses it up, in
     /// the same step for all processes. Where nothing was said, opens a question, at most
-    /// `max_pending` for one tenant.
+    /// `max_pending` for one tenant; only whoever opened it hears [`Answer::Asked`].
     ///
     /// # Errors
     /// [`ApprovalError::Full`], and where it cannot be read or written.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::rate::charge_for_nothing;
 use crate::execution::{
     Admission, BoxFuture, Clamped, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Resolution,
@@ -10,7 +11,7 @@ use crate::limits::LimitOverrides;
 use crate::policy::CurrentPolicy;
 
 /// Gives each request the limits that the policy has for its tenant and its skill, under the
-/// policy's ceilings.
+/// policy's ceilings. Being the outermost that looks, it also charges for what comes to nothing.
 pub(super) struct Ceilings {
     pub policy: CurrentPolicy,
     pub inner: Arc<dyn Execute>,
@@ -65,7 +66,9 @@ impl Execute for Ceilings {
             let applied = match control.resolve(&*self.inner, &mut request).await {
                 Ok(resolution) => self.apply(&mut request, resolution),
                 // Why it is not there, it says itself.
-                Err(_) => Ok(Vec::new()),
+                Err(_) => {
+                    charge_for_nothing(&self.policy, request.tenant.as_deref()).map(|()| Vec::new())
+                }
             };
             match applied {
                 Err(failure) => Ok(control.refuse(request, None, *failure)),

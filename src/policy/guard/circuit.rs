@@ -336,11 +336,12 @@ impl Execute for CircuitBreaker {
         if admission.refusal.is_none()
             && let Some(skill) = &admission.skill
             && self.breakers.of_skill(&skill.name).is_some()
-            && self.breakers.state(&**skill) == CircuitState::Open
         {
-            let policy = self.breakers.0.get();
-            let failure = rejection(skill, Duration::ZERO, policy.as_deref());
-            admission.refusal = Some(failure);
+            let left = self.breakers.circuits().skills.pause_left(&skill.digest);
+            if !left.is_zero() {
+                let policy = self.breakers.0.get();
+                admission.refusal = Some(rejection(skill, left, policy.as_deref()));
+            }
         }
         admission
     }

@@ -168,6 +168,10 @@ impl Gate {
         }
         let since = Instant::now();
         let mut state = self.lock();
+        if state.line.waiting() > 0 {
+            // By bounds that may have changed: whoever is left then has to wait for what it lacks itself.
+            state.call(&rules);
+        }
         if let Some(whose) = state.line.start(tenant, skill, &rules) {
             drop(state);
             let held = Held::Running { whose, since };
@@ -213,8 +217,6 @@ impl Gate {
         }
         let (call, called) = oneshot::channel();
         let ticket = state.line.wait(tenant, skill, call);
-        // Others may wait for what this one does not need.
-        state.call(&rules);
         drop(state);
         let patience = [general.wait, of_tenant.wait, of_skill.wait]
             .into_iter()

@@ -1,7 +1,8 @@
 //! How many may start in a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use chrono::Utc;
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
+use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
@@ -27,7 +28,9 @@ const MAX_KNOWN: usize = 10_000;
 /// The largest burst.
 const MOST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 
-/// Lets no more start in a time than the policy says: of all, of a tenant, of a skill.
+/// Lets no more start in a time than the policy says: of all, of a tenant, of a skill. A request is charged
+/// to all of them or to none: what one refuses is given back to the others, and so is what then finds no
+/// place or an open circuit.
 pub(super) struct RateLimits {
     pub policy: CurrentPolicy,
     pub inner: Arc<dyn Execute>,
@@ -69,16 +72,58 @@ struct Known {
     used: Instant,
 }
 
-/// The limiters that one request meets in one scope, the shortest time first: what is rejected by a
-/// longer one has then used up only what comes back soon.
+/// The limiters that one request meets in one scope.
 struct Set {
     rates: Rates,
-    limiters: Vec<(Limiter, String)>,
+    limiters: Vec<Limiter>,
     /// After this time without use, it is as if it were new.
     recovery: Duration,
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>;
+/// One rate, and where it stands in the policy.
+struct Limiter {
+    limiter: RateLimiter<NotKeyed, Charged, Ticks, NoOpMiddleware<Nanos>>,
+    charged: Charged,
+    /// What one start is charged: the time in which it comes back.
+    each: Duration,
+    rule: String,
+}
+
+/// Until when what has started is charged, in nanoseconds; 0 where nothing has.
+/// Every clone is the same.
+#[derive(Debug, Default, Clone)]
+struct Charged(Arc<AtomicU64>);
+
+impl StateStore for Charged {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut before = self.0.load(Ordering::Acquire);
+        loop {
+            let (decided, after) = decide(NonZeroU64::new(before).map(|until| until.get().into()))?;
+            let after = after.into();
+            match self
+                .0
+                .compare_exchange_weak(before, after, Ordering::Release, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(decided),
+                Err(now) => before = now,
+            }
+        }
+    }
+}
+
+impl Charged {
+    /// Gives so much of it back. Whatever was charged meanwhile stays.
+    fn give_back(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let less = |until: u64| Some(until.saturating_sub(time));
+        let _ = self.0.try_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+}
 
 /// Tokio's clock, which tests can pause.
 #[derive(Debug, Clone)]
@@ -111,13 +156,19 @@ impl Set {
             let burst = burst.min(MOST);
             let each = Duration::from_secs(period) / at_most.get();
             // Never nothing: a second has more nanoseconds than a rate can have starts.
-            let Some(quota) = Quota::with_period(each.max(Duration::from_nanos(1))) else {
+            let each = each.max(Duration::from_nanos(1));
+            let Some(quota) = Quota::with_period(each) else {
                 continue;
             };
             let quota = quota.allow_burst(burst);
             recovery = recovery.max(quota.burst_size_replenished_in());
-            let limiter = RateLimiter::direct_with_clock(quota, ticks.clone());
-            limiters.push((limiter, format!("{place}.rates.{key}")));
+            let charged = Charged::default();
+            limiters.push(Limiter {
+                limiter: RateLimiter::new(quota, charged.clone(), ticks.clone()),
+                charged,
+                each,
+                rule: format!("{place}.rates.{key}"),
+            });
         }
         Set {
             rates,
@@ -126,15 +177,31 @@ impl Set {
         }
     }
 
+    /// Charges one start to all of them, or to none.
+    ///
     /// # Errors
     /// How long to wait, and the rule that says so.
-    fn check(&self, ticks: &Ticks) -> Result<(), (Duration, String)> {
-        for (limiter, rule) in &self.limiters {
-            if let Err(not_until) = limiter.check() {
-                return Err((not_until.wait_time_from(ticks.now()), rule.clone()));
+    fn charge(&self, ticks: &Ticks) -> Result<(), (Duration, String)> {
+        for (index, limiter) in self.limiters.iter().enumerate() {
+            if let Err(not_until) = limiter.limiter.check() {
+                for charged in &self.limiters[..index] {
+                    charged.charged.give_back(charged.each);
+                }
+                let wait = not_until.wait_time_from(ticks.now());
+                return Err((wait, limiter.rule.clone()));
             }
         }
         Ok(())
+    }
+
+    /// Gives back what one start was charged so long ago, as far as that has not come back by itself.
+    fn give_back(&self, since: Duration) {
+        for limiter in &self.limiters {
+            let left = limiter.each.saturating_sub(since);
+            if !left.is_zero() {
+                limiter.charged.give_back(left);
+            }
+        }
     }
 }
 
@@ -205,14 +272,25 @@ impl Scope {
         }
     }
 
-    fn check(&self, name: &str, ticks: &Ticks) -> Result<(), (Duration, String)> {
+    /// What a name is charged to, where it is to anything.
+    fn with<T>(&self, name: &str, ticks: &Ticks, work: impl FnOnce(&Set) -> T) -> Option<T> {
         match self.named.get(name) {
-            Some(set) => set.check(ticks),
-            None => match self.each.set(name, ticks) {
-                Some(set) => set.check(ticks),
-                None => Ok(()),
-            },
+            Some(set) => Some(work(set)),
+            None => self.each.set(name, ticks).map(|set| work(&set)),
         }
+    }
+
+    fn charge(&self, name: &str, ticks: &Ticks) -> Result<(), (Duration, String)> {
+        self.with(name, ticks, |set| set.charge(ticks))
+            .unwrap_or(Ok(()))
+    }
+
+    fn give_back(&self, name: &str, ticks: &Ticks, since: Duration) {
+        self.with(name, ticks, |set| set.give_back(since));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.each.rates.is_empty()
     }
 }
 
@@ -267,39 +345,100 @@ impl Limiters {
         }
     }
 
+    /// Charges one start to the tenant, the skill and all together, or to none of them. Those that others
+    /// share come last, so that not even for a moment do they lose anything to a tenant past its own.
+    ///
     /// # Errors
     /// How long to wait, and the rule that says so.
-    fn check(&self, tenant: &str, skill: &str) -> Result<(), (Duration, String)> {
-        // The tenant's own first: what it may not start uses up nothing of others.
-        self.tenants.check(tenant, &self.ticks)?;
-        self.skills.check(skill, &self.ticks)?;
-        self.general.check(&self.ticks)
+    fn charge(&self, tenant: &str, skill: &str) -> Result<(), (Duration, String)> {
+        self.tenants.charge(tenant, &self.ticks)?;
+        let shared = self.skills.charge(skill, &self.ticks).and_then(|()| {
+            let charged = self.general.charge(&self.ticks);
+            charged.inspect_err(|_| self.skills.give_back(skill, &self.ticks, Duration::ZERO))
+        });
+        shared.inspect_err(|_| self.tenants.give_back(tenant, &self.ticks, Duration::ZERO))
+    }
+
+    fn give_back(&self, tenant: &str, skill: &str, since: Duration) {
+        self.tenants.give_back(tenant, &self.ticks, since);
+        self.skills.give_back(skill, &self.ticks, since);
+        self.general.give_back(since);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.general.limiters.is_empty() && self.tenants.is_empty() && self.skills.is_empty()
     }
 }
 
-impl RateLimits {
-    fn check(&self, tenant: &str, skill: &str) -> Result<(), (Duration, String)> {
-        let Limits { limiters, renewing } = &self.policy.counted().limiters;
-        let policy = self.policy.load();
-        if let Some(limiters) = &*limiters.load()
-            && limiters.go_by(policy.as_ref())
-        {
-            return limiters.check(tenant, skill);
-        }
-        let renewed = {
-            let _one = renewing.lock().unwrap_or_else(PoisonError::into_inner);
-            match limiters.load_full() {
-                Some(now) if now.go_by(policy.as_ref()) => now,
-                before => {
-                    let renewed = Limiters::renewed(before.as_deref(), policy.clone());
-                    let renewed = Arc::new(renewed);
-                    limiters.store(Some(Arc::clone(&renewed)));
-                    renewed
-                }
-            }
-        };
-        renewed.check(tenant, skill)
+/// Does something with the limiters of the policy that holds now.
+fn with_limiters<T>(policy: &CurrentPolicy, work: impl FnOnce(&Limiters) -> T) -> T {
+    let Limits { limiters, renewing } = &policy.counted().limiters;
+    let now = policy.load();
+    if let Some(limiters) = &*limiters.load()
+        && limiters.go_by(now.as_ref())
+    {
+        return work(limiters);
     }
+    let renewed = {
+        let _one = renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        match limiters.load_full() {
+            Some(kept) if kept.go_by(now.as_ref()) => kept,
+            before => {
+                let renewed = Limiters::renewed(before.as_deref(), now.clone());
+                let renewed = Arc::new(renewed);
+                limiters.store(Some(Arc::clone(&renewed)));
+                renewed
+            }
+        }
+    };
+    work(&renewed)
+}
+
+/// Charges a tenant for a request that comes to nothing, such as one for a skill that is not there: it is
+/// looked up and written down all the same.
+///
+/// # Errors
+/// Where its rate is used up.
+pub(super) fn charge_for_nothing(
+    policy: &CurrentPolicy,
+    tenant: Option<&str>,
+) -> Result<(), Box<Failure>> {
+    let charged = with_limiters(policy, |limiters| {
+        let tenant = tenant.unwrap_or_default();
+        limiters.tenants.charge(tenant, &limiters.ticks)
+    });
+    charged.map_err(|(wait, rule)| Box::new(rejection(wait, rule)))
+}
+
+impl RateLimits {
+    fn charge(&self, tenant: &str, skill: &str) -> Result<Charge, (Duration, String)> {
+        with_limiters(&self.policy, |limiters| {
+            if limiters.is_empty() {
+                return Ok(Charge::Nothing);
+            }
+            limiters.charge(tenant, skill)?;
+            Ok(Charge::At(Instant::now()))
+        })
+    }
+}
+
+/// Whether something was charged, and when.
+#[derive(Debug)]
+enum Charge {
+    Nothing,
+    At(Instant),
+}
+
+/// Whether it ended before it was its turn, so that it has not started.
+fn found_no_place(result: &ExecutionResult) -> bool {
+    let cause = result.failure.as_ref().map(|failure| &failure.cause);
+    matches!(
+        cause,
+        Some(Cause::Rejected {
+            reason: Rejection::QueueFull | Rejection::WaitedTooLong | Rejection::CircuitOpen,
+            ..
+        })
+    )
 }
 
 impl Execute for RateLimits {
@@ -309,18 +448,31 @@ impl Execute for RateLimits {
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
-            let checked = match control.resolve(&*self.inner, &mut request).await {
-                Ok(resolution) => {
-                    let tenant = request.tenant.as_deref().unwrap_or_default();
-                    self.check(tenant, &resolution.skill.name)
-                }
-                Err(_) => Ok(()),
+            let Ok(resolution) = control.resolve(&*self.inner, &mut request).await else {
+                // The outermost of the guards has charged the tenant for it.
+                return self.inner.execute(request, control).await;
             };
-            if let Err((wait, rule)) = checked {
-                let failure = rejection(wait, rule);
-                return Ok(control.refuse(request, None, failure));
+            let skill = Arc::clone(&resolution.skill);
+            let tenant = request.tenant.as_deref().unwrap_or_default();
+            let since = match self.charge(tenant, &skill.name) {
+                Ok(Charge::At(since)) => since,
+                Ok(Charge::Nothing) => return self.inner.execute(request, control).await,
+                Err((wait, rule)) => {
+                    let failure = rejection(wait, rule);
+                    return Ok(control.refuse(request, None, failure));
+                }
+            };
+            let tenant = request.tenant.clone();
+            let ended = self.inner.execute(request, control).await;
+            if let Ok(result) = &ended
+                && found_no_place(result)
+            {
+                with_limiters(&self.policy, |limiters| {
+                    let tenant = tenant.as_deref().unwrap_or_default();
+                    limiters.give_back(tenant, &skill.name, since.elapsed());
+                });
             }
-            self.inner.execute(request, control).await
+            ended
         })
     }
 
@@ -354,120 +506,4 @@ fn rejection(wait: Duration, rule: String) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits(text: &str) -> (RateLimits, CurrentPolicy) {
-        struct Nothing;
-        impl Execute for Nothing {
-            fn execute<'a>(
-                &'a self,
-                _: ExecutionRequest,
-                _: Control,
-            ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-                Box::pin(async { Err(HostError::Internal("it executes nothing".into())) })
-            }
-
-            fn resolve(&self, _: &ExecutionRequest) -> Result<Resolution, Failure> {
-                Err(Failure::new(Cause::NotLoaded, "it has nothing"))
-            }
-        }
-        let policy = CurrentPolicy::new(Some(text.parse().unwrap()));
-        let limits = RateLimits {
-            policy: policy.clone(),
-            inner: Arc::new(Nothing),
-        };
-        (limits, policy)
-    }
-
-    /// How many of so many start.
-    fn started(limits: &RateLimits, tenant: &str, skill: &str, tries: u32) -> u32 {
-        let started = (0..tries).filter(|_| limits.check(tenant, skill).is_ok());
-        u32::try_from(started.count()).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_tenant_has_its_rate_and_is_told_when_to_come_back() {
-        let (limits, _) = limits(
-            r#"
-            each_tenant.rates.per_second = 2
-            tenants.acme.rates.per_minute = { at_most = 60, burst = 5 }
-            "#,
-        );
-        assert_eq!(started(&limits, "a", "s", 10), 2);
-        assert_eq!(started(&limits, "b", "s", 10), 2, "of its own");
-        let (wait, rule) = limits.check("a", "s").unwrap_err();
-        assert_eq!(rule, "each_tenant.rates.per_second");
-        assert!(wait > Duration::from_millis(499) && wait <= Duration::from_millis(500));
-        tokio::time::advance(wait - Duration::from_millis(1)).await;
-        assert!(limits.check("a", "s").is_err());
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(started(&limits, "a", "s", 10), 1);
-        // Two a second hold for it as well.
-        assert_eq!(started(&limits, "acme", "s", 10), 2);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(started(&limits, "acme", "s", 10), 2);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(
-            started(&limits, "acme", "s", 10),
-            2,
-            "five, and one a second"
-        );
-        let (_, rule) = {
-            tokio::time::advance(Duration::from_millis(500)).await;
-            let _ = limits.check("acme", "s");
-            tokio::time::advance(Duration::from_millis(500)).await;
-            let _ = limits.check("acme", "s");
-            limits.check("acme", "s").unwrap_err()
-        };
-        assert_eq!(rule, "each_tenant.rates.per_second");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn skills_and_all_together_have_theirs() {
-        let (limits, _) = limits(
-            r#"
-            general.rates.per_hour = 5
-            skills.slow.rates.per_hour = 1
-            "#,
-        );
-        assert_eq!(started(&limits, "a", "slow", 3), 1);
-        assert_eq!(
-            limits.check("b", "slow").unwrap_err().1,
-            "skills.slow.rates.per_hour"
-        );
-        assert_eq!(started(&limits, "a", "fast", 9), 4);
-        let (wait, rule) = limits.check("c", "fast").unwrap_err();
-        assert_eq!(rule, "general.rates.per_hour");
-        assert!((719..=720).contains(&wait.as_secs()), "a fifth of an hour");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_changed_policy_keeps_the_counts_that_it_does_not_change() {
-        let (limits, policy) = limits("tenants.a.rates.per_hour = 2\ntenants.b.rates.per_hour = 2");
-        assert_eq!(started(&limits, "a", "s", 5), 2);
-        assert_eq!(started(&limits, "b", "s", 5), 2);
-        let text = "tenants.a.rates.per_hour = 2\ntenants.b.rates.per_hour = 3";
-        policy.set(Some(text.parse().unwrap()));
-        assert_eq!(started(&limits, "a", "s", 5), 0);
-        assert_eq!(started(&limits, "b", "s", 5), 3);
-        policy.set(None);
-        assert_eq!(started(&limits, "b", "s", 5), 5);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded_and_who_finds_no_room_is_limited_too() {
-        let (limits, _) = limits("each_tenant.rates.per_minute = 1");
-        for number in 0..MAX_KNOWN {
-            assert!(limits.check(&number.to_string(), "s").is_ok());
-        }
-        let others = (0..100).filter(|number| limits.check(&format!("x{number}"), "s").is_ok());
-        assert_eq!(others.count(), 1);
-        let limiters = limits.policy.counted().limiters.limiters.load_full();
-        let limiters = limiters.unwrap();
-        assert_eq!(limiters.tenants.each.known.lock().unwrap().len(), MAX_KNOWN);
-        tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(started(&limits, "x1", "s", 2), 1);
-        assert_eq!(limiters.tenants.each.known.lock().unwrap().len(), 1);
-    }
-}
+mod tests;

@@ -193,6 +193,36 @@ async fn when_too_many_wait_the_last_of_the_longest_goes() {
     assert_eq!(slow.done.load(Ordering::Relaxed), 11);
 }
 
+/// Who has room starts, whoever waits for what only they lack: no queue is too full for it, and nobody is
+/// pushed out for it.
+#[tokio::test(start_paused = true)]
+async fn who_could_start_is_not_rejected_because_others_wait() {
+    let (slow, turns, _) = turns(
+        r#"
+        general.concurrency = { at_once = 3, waiting = 2 }
+        tenants.a.concurrency.at_once = 1
+        tenants.b.concurrency = { at_once = 2, waiting = 0 }
+        "#,
+    );
+    let mut of_a = JoinSet::new();
+    for _ in 0..3 {
+        let turns = Arc::clone(&turns);
+        of_a.spawn(async move { run(&turns, "a").await });
+    }
+    // One runs, two fill the queue behind their own bound.
+    tokio::task::yield_now().await;
+    assert_eq!(slow.running.load(Ordering::Relaxed), 1);
+    let (first, second) = tokio::join!(run(&turns, "b"), run(&turns, "b"));
+    for result in [first, second] {
+        assert_eq!(result.status, Status::Success, "{result:?}");
+        assert_eq!(result.usage.waiting_time, Duration::ZERO);
+    }
+    assert_eq!(slow.most.load(Ordering::Relaxed), 3);
+    for result in of_a.join_all().await {
+        assert_eq!(result.status, Status::Success, "{result:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn places_are_given_back_however_it_ends() {
     let (slow, turns, _) = turns("general.concurrency = { at_once = 1, wait_ms = 15 }");

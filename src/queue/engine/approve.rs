@@ -86,7 +86,7 @@ pub(crate) async fn ask(
                 return Ok(Err(ApprovalError::Full(max_pending)));
             }
             rows.put_approval(&row(fresh)?).await?;
-            Ok(Ok(Answer::Pending(fresh.clone())))
+            Ok(Ok(Answer::Asked(fresh.clone())))
         }
     }
 }

@@ -34,9 +34,9 @@ pub(crate) async fn record(rows: &mut dyn Rows, shared: Shared, now: Micros) -> 
     }
 }
 
-/// Takes in what others put aside.
+/// Takes in what others put aside, all of it.
 pub(crate) async fn catch_up(rows: &mut dyn Rows, now: Micros) -> Result<()> {
-    for shared in rows.take_deferred().await? {
+    while let Some(shared) = rows.take_deferred().await? {
         absorb(rows, shared, now).await?;
     }
     Ok(())

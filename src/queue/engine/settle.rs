@@ -270,7 +270,7 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
             retry: Some(callback_policy()),
             ..NewJob::new(work)
         };
-        let mut sending = prepare(sending, |_| Default::default(), usize::MAX, now)?;
+        let mut sending = prepare(&sending, |_| Default::default(), usize::MAX, now)?;
         sending.body.retry = serde_json::to_string(&callback_retry(sending.row.id))
             .map_err(|error| QueueError::Internal(error.to_string()))?;
         tells_of.insert(sending.row.id, seq);

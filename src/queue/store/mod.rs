@@ -466,8 +466,8 @@ pub(crate) trait Rows: Send {
 
     /// Puts changes aside for the next serial transaction.
     fn defer<'a>(&'a mut self, shared: &'a Shared) -> Answer<'a, ()>;
-    /// Takes what was put aside, in order.
-    fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>>;
+    /// Takes what was put aside, in order and a part at a time; `None` once there is no more.
+    fn take_deferred(&mut self) -> Answer<'_, Option<Shared>>;
 
     /// Sets how jobs are tried again that do not say so themselves.
     fn put_policy<'a>(&'a mut self, policy: &'a PolicyRow) -> Answer<'a, ()>;

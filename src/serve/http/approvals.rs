@@ -160,7 +160,7 @@ pub(super) struct HowApproved {
     /// The same request may run as often as it likes for so many milliseconds: at most a year; once
     /// unless set. Of a job by its own id it is for this job alone.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    #[schema(minimum = 1, maximum = 31_622_400_000_i64)]
     for_ms: Option<u64>,
 }
 

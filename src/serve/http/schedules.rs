@@ -29,9 +29,9 @@ pub(super) struct ScheduleView {
     missed: Missed,
     /// On whose behalf its jobs run.
     tenant: Option<String>,
-    /// The skill of its jobs, as it was named.
+    /// The name of its jobs' skill.
     skill: String,
-    /// Their tool, where one was named.
+    /// Their tool.
     tool: Option<String>,
     /// Their queue.
     queue: String,
@@ -216,8 +216,8 @@ pub(super) async fn put(
         return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/job"));
     }
     let job = wanted.job.job(&service, &caller);
-    let job = job.map_err(|problem| problem.within("/job"))?;
-    look_at(&service, &job).await?;
+    let mut job = job.map_err(|problem| problem.within("/job"))?;
+    look_at(&service, &mut job).await?;
     let full = match find(&service, &caller, &name).await? {
         Some(found) => found.name,
         None => full_name(caller.tenant(), &name),

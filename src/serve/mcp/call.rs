@@ -116,7 +116,7 @@ async fn run(
     };
     request.tenant = who.caller.tenant().map(str::to_owned);
     request.session = Some(who.session.to_string());
-    if let Some(task) = as_task(server, &who, &request, &context).await {
+    if let Some(task) = as_task(server, &who, entry, &request, &context).await {
         return Ok(task);
     }
     let answer = Answer {
@@ -260,6 +260,7 @@ async fn once(
 async fn as_task(
     server: &Inner,
     who: &Who,
+    entry: &Entry,
     request: &ExecutionRequest,
     context: &RequestContext<RoleServer>,
 ) -> Option<CallToolResponse> {
@@ -278,10 +279,13 @@ async fn as_task(
             return None;
         }
     }
-    Some(match tasks.submit(request.clone(), &who.caller).await {
-        Ok(task) => task.into(),
-        Err(message) => content::error(message).into(),
-    })
+    let skill = &entry.skill.identity.name;
+    Some(
+        match tasks.submit(skill, request.clone(), &who.caller).await {
+            Ok(task) => task.into(),
+            Err(message) => content::error(message).into(),
+        },
+    )
 }
 
 /// Reads on in an output that was cut.

@@ -70,12 +70,13 @@ impl Tasks {
         self.queue.get_or_try_init(|| (self.open)()).await
     }
 
-    /// Submits a call as a task.
+    /// Submits a call of a tool of the skill of this name as a task.
     ///
     /// # Errors
     /// Why it is not submitted, for whoever called.
     pub(super) async fn submit(
         &self,
+        skill: &str,
         request: ExecutionRequest,
         caller: &Caller,
     ) -> Result<CreateTaskResult, String> {
@@ -84,6 +85,8 @@ impl Tasks {
         let mut job = NewJob::execution(request)
             .queue(TASK_QUEUE)
             .label(LABEL, "mcp");
+        // The request has its digest alone.
+        job.skill = Some(skill.to_owned());
         if let Some(tenant) = caller.tenant() {
             job = job.tenant(tenant);
         }

@@ -228,3 +228,30 @@ fn a_job_that_is_rejected_for_now_goes_back_to_the_queue() {
     assert_eq!(back["attempts"], 0, "{back}");
     assert_eq!(back["cause"], "rate", "{back}");
 }
+
+/// Who executes for others says what it leaves out with the policy, and does not leave out what nobody
+/// should come past.
+#[test]
+fn without_the_policy_who_executes_for_others_says_so() {
+    let place = place();
+    let without = ["worker", "--until-empty", "--no-policy"];
+    says(
+        &place.run(without),
+        &["exit: 0\n", "warning: the policy is left out"],
+    );
+    for (text, what) in [
+        ("[audit]\nrequired = true\n", "an audit that is required"),
+        (
+            "[[approval.rules]]\naction = \"ask\"\n",
+            "rules of approval, which `--no-policy` would leave out",
+        ),
+    ] {
+        place.write("home/policy.toml", text);
+        says(&place.run(without), &["exit: 2\n", what, "--policy FILE"]);
+        says(&place.run(["serve", "--no-policy"]), &["exit: 2\n", what]);
+        says(&place.run(["mcp", "--no-policy"]), &["exit: 2\n", what]);
+    }
+    let nothing = place.run(["worker", "--until-empty"]);
+    says(&nothing, &["exit: 0\n"]);
+    assert!(!nothing.contains("left out"), "{nothing}");
+}

@@ -18,7 +18,7 @@ impl Rows for Writing<'_> {
         self.serial()
     }
 
-    fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>> {
+    fn take_deferred(&mut self) -> Answer<'_, Option<Shared>> {
         Box::pin(self.deferred())
     }
 

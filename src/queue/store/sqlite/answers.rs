@@ -20,8 +20,8 @@ impl Rows for Sqlite {
         true
     }
 
-    fn take_deferred(&mut self) -> Answer<'_, Vec<Shared>> {
-        Box::pin(future::ready(Ok(Vec::new())))
+    fn take_deferred(&mut self) -> Answer<'_, Option<Shared>> {
+        Box::pin(future::ready(Ok(None)))
     }
 
     fn lanes<'a>(&'a mut self, keys: &'a [LaneKey]) -> Answer<'a, Vec<Lane>> {

@@ -105,7 +105,7 @@ fn the_drawing_is_what_the_function_does() {
             paused,
             ..NewJob::custom("work", Value::Null)
         };
-        let prepared = prepare(job, |_| Default::default(), usize::MAX, NOW).unwrap();
+        let prepared = prepare(&job, |_| Default::default(), usize::MAX, NOW).unwrap();
         edges.insert(("[*]".to_owned(), prepared.row.status.to_string()));
     }
     for &status in JobStatus::ALL {

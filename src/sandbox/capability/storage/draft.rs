@@ -25,65 +25,8 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     batch::add_to_linker::<State, Own>(linker, State::called)
 }
 
-impl From<Fault> for store::Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Denied => store::Error::AccessDenied,
-            Fault::NoSuchBucket => store::Error::NoSuchStore,
-            Fault::Other(error) => store::Error::Other(error.to_string()),
-        }
-    }
-}
-
-impl store::Host for State {
-    async fn open(
-        &mut self,
-        identifier: String,
-    ) -> wasmtime::Result<Result<Resource<Bucket>, store::Error>> {
-        Ok(self.open_bucket(&identifier)?.map_err(Into::into))
-    }
-}
-
-impl store::HostBucket for State {
-    async fn get(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
-        Ok(self.get_value(&bucket, key).await?.map_err(Into::into))
-    }
-
-    async fn set(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-        value: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self
-            .set_value(&bucket, key, value)
-            .await?
-            .map_err(Into::into))
-    }
-
-    async fn delete(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self
-            .delete_keys(&bucket, vec![key])
-            .await?
-            .map_err(Into::into))
-    }
-
-    async fn exists(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<bool, store::Error>> {
-        Ok(self.has_key(&bucket, key).await?.map_err(Into::into))
-    }
-
+super::keyvalue! {
+    store, batch,
     async fn list_keys(
         &mut self,
         bucket: Resource<Bucket>,
@@ -99,11 +42,6 @@ impl store::HostBucket for State {
             }),
             Err(fault) => Err(fault.into()),
         })
-    }
-
-    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
-        self.table().delete(bucket)?;
-        Ok(())
     }
 }
 
@@ -122,31 +60,5 @@ impl atomics::Host for State {
         Ok(sum
             .map(|sum| u64::try_from(sum).unwrap_or(u64::MAX))
             .map_err(Into::into))
-    }
-}
-
-impl batch::Host for State {
-    async fn get_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, store::Error>> {
-        Ok(self.get_values(&bucket, keys).await?.map_err(Into::into))
-    }
-
-    async fn set_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        pairs: Vec<(String, Vec<u8>)>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self.set_values(&bucket, pairs).await?.map_err(Into::into))
-    }
-
-    async fn delete_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self.delete_keys(&bucket, keys).await?.map_err(Into::into))
     }
 }

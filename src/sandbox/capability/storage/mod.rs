@@ -95,16 +95,6 @@ impl From<StorageError> for Fault {
     }
 }
 
-impl From<Fault> for store::Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Denied => store::Error::AccessDenied,
-            Fault::NoSuchBucket => store::Error::NoSuchStore,
-            Fault::Other(error) => store::Error::Other(error.to_string()),
-        }
-    }
-}
-
 impl State {
     /// Has something done with what is kept, on a thread that may block. What meets a limit ends the
     /// execution.
@@ -295,55 +285,108 @@ impl State {
     }
 }
 
-impl store::Host for State {
-    async fn open(
-        &mut self,
-        identifier: String,
-    ) -> wasmtime::Result<Result<Resource<Bucket>, store::Error>> {
-        Ok(self.open_bucket(&identifier)?.map_err(Into::into))
-    }
+/// What both drafts say in the same words, in the modules that their bindings are in, and how each has the
+/// keys of a bucket listed, which they do not.
+macro_rules! keyvalue {
+    ($store:ident, $batch:ident, $($list_keys:tt)*) => {
+        impl From<Fault> for $store::Error {
+            fn from(fault: Fault) -> Self {
+                match fault {
+                    Fault::Denied => $store::Error::AccessDenied,
+                    Fault::NoSuchBucket => $store::Error::NoSuchStore,
+                    Fault::Other(error) => $store::Error::Other(error.to_string()),
+                }
+            }
+        }
+
+        impl $store::Host for State {
+            async fn open(
+                &mut self,
+                identifier: String,
+            ) -> wasmtime::Result<Result<Resource<Bucket>, $store::Error>> {
+                Ok(self.open_bucket(&identifier)?.map_err(Into::into))
+            }
+        }
+
+        impl $store::HostBucket for State {
+            async fn get(
+                &mut self,
+                bucket: Resource<Bucket>,
+                key: String,
+            ) -> wasmtime::Result<Result<Option<Vec<u8>>, $store::Error>> {
+                Ok(self.get_value(&bucket, key).await?.map_err(Into::into))
+            }
+
+            async fn set(
+                &mut self,
+                bucket: Resource<Bucket>,
+                key: String,
+                value: Vec<u8>,
+            ) -> wasmtime::Result<Result<(), $store::Error>> {
+                Ok(self
+                    .set_value(&bucket, key, value)
+                    .await?
+                    .map_err(Into::into))
+            }
+
+            async fn delete(
+                &mut self,
+                bucket: Resource<Bucket>,
+                key: String,
+            ) -> wasmtime::Result<Result<(), $store::Error>> {
+                Ok(self
+                    .delete_keys(&bucket, vec![key])
+                    .await?
+                    .map_err(Into::into))
+            }
+
+            async fn exists(
+                &mut self,
+                bucket: Resource<Bucket>,
+                key: String,
+            ) -> wasmtime::Result<Result<bool, $store::Error>> {
+                Ok(self.has_key(&bucket, key).await?.map_err(Into::into))
+            }
+
+            $($list_keys)*
+
+            async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+                self.table().delete(bucket)?;
+                Ok(())
+            }
+        }
+
+        impl $batch::Host for State {
+            async fn get_many(
+                &mut self,
+                bucket: Resource<Bucket>,
+                keys: Vec<String>,
+            ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, $store::Error>> {
+                Ok(self.get_values(&bucket, keys).await?.map_err(Into::into))
+            }
+
+            async fn set_many(
+                &mut self,
+                bucket: Resource<Bucket>,
+                pairs: Vec<(String, Vec<u8>)>,
+            ) -> wasmtime::Result<Result<(), $store::Error>> {
+                Ok(self.set_values(&bucket, pairs).await?.map_err(Into::into))
+            }
+
+            async fn delete_many(
+                &mut self,
+                bucket: Resource<Bucket>,
+                keys: Vec<String>,
+            ) -> wasmtime::Result<Result<(), $store::Error>> {
+                Ok(self.delete_keys(&bucket, keys).await?.map_err(Into::into))
+            }
+        }
+    };
 }
+use keyvalue;
 
-impl store::HostBucket for State {
-    async fn get(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
-        Ok(self.get_value(&bucket, key).await?.map_err(Into::into))
-    }
-
-    async fn set(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-        value: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self
-            .set_value(&bucket, key, value)
-            .await?
-            .map_err(Into::into))
-    }
-
-    async fn delete(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self
-            .delete_keys(&bucket, vec![key])
-            .await?
-            .map_err(Into::into))
-    }
-
-    async fn exists(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<bool, store::Error>> {
-        Ok(self.has_key(&bucket, key).await?.map_err(Into::into))
-    }
-
+keyvalue! {
+    store, batch,
     async fn list_keys(
         &mut self,
         bucket: Resource<Bucket>,
@@ -365,11 +408,6 @@ impl store::HostBucket for State {
             }),
             Err(fault) => Err(fault.into()),
         })
-    }
-
-    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
-        self.table().delete(bucket)?;
-        Ok(())
     }
 }
 
@@ -446,31 +484,5 @@ impl atomics::HostCas for State {
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
         self.table().delete(cas)?;
         Ok(())
-    }
-}
-
-impl batch::Host for State {
-    async fn get_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<Vec<Option<(String, Vec<u8>)>>, store::Error>> {
-        Ok(self.get_values(&bucket, keys).await?.map_err(Into::into))
-    }
-
-    async fn set_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        pairs: Vec<(String, Vec<u8>)>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self.set_values(&bucket, pairs).await?.map_err(Into::into))
-    }
-
-    async fn delete_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<(), store::Error>> {
-        Ok(self.delete_keys(&bucket, keys).await?.map_err(Into::into))
     }
 }

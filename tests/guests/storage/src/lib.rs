@@ -162,9 +162,9 @@ fn one(step: &Value) -> Result<Value, store::Error> {
             json!({"keys": keys, "pages": pages})
         }
         "page" => json!(bucket.list_keys(Some(text(2)))?.keys),
-        // So many keys at once.
+        // So many keys at once, from a number on.
         "set-many" => {
-            let pairs: Vec<_> = (0..number(2))
+            let pairs: Vec<_> = (number(3)..number(3) + number(2))
                 .map(|number| (format!("k{number:05}"), number.to_string().into_bytes()))
                 .collect();
             set_many(&bucket, &pairs)?;
