@@ -406,7 +406,9 @@ impl skillhost::Execute for Asking {
                     serde_json::Value::Null
                 }
                 Answer::Refused(_) => json!({"kind": "rejected", "reason": "refused"}),
-                Answer::Pending(_) => json!({"kind": "rejected", "reason": "approval"}),
+                Answer::Asked(_) | Answer::Pending(_) => {
+                    json!({"kind": "rejected", "reason": "approval"})
+                }
             };
             Ok(crate::place::answer(&request, &cause))
         })
