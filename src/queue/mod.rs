@@ -28,6 +28,7 @@ mod open;
 mod policies;
 mod prepare;
 
+mod answers;
 mod approvals;
 mod bounds;
 mod dead;
@@ -43,6 +44,7 @@ mod tenants;
 
 mod worker;
 
+pub use answers::{AnswerError, Answers};
 pub use attempt::Attempt;
 pub use bounds::{Bounds, RateInfo, ScopeInfo};
 pub use dead::{DeadLetter, Replay, ReplayVersion};

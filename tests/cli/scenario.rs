@@ -65,7 +65,9 @@ fn wanted(number: usize) -> Wanted {
             Some(("invalid_output", 1, "")),
         ),
         // Some take a while, so that a worker that is killed has some of them.
-        (false, _) if number % 10 == 0 => (behaviour("sleep", json!({"input": {"ms": 50}})), None),
+        (false, _) if number.is_multiple_of(10) => {
+            (behaviour("sleep", json!({"input": {"ms": 50}})), None)
+        }
         (false, _) => (stats(json!({})), None),
     };
     let priority = Priority::ALL[number % 4];

@@ -17,8 +17,9 @@ use super::Inner;
 use super::approval::{self, Asked};
 use super::content::{self, Answer};
 use super::kept::Owner;
+use crate::audit::AuditSink;
 use crate::execution::BoxFuture;
-use crate::queue::{Job, JobStatus, NewJob, Queue, QueueError, Work};
+use crate::queue::{AnswerError, Answers, Job, JobStatus, NewJob, Queue, QueueError, Work};
 use crate::serve::{Caller, Scope};
 use crate::text::{printable, shortened};
 use crate::{ExecutionRequest, Failure};
@@ -40,15 +41,21 @@ type Open = Arc<dyn Fn() -> BoxFuture<'static, Result<Queue, String>> + Send + S
 pub struct Tasks {
     open: Open,
     queue: Arc<OnceCell<Queue>>,
+    audit: Option<(Arc<dyn AuditSink>, bool)>,
 }
 
 impl Tasks {
     /// Tasks in a queue that is open.
     pub fn new(queue: Queue) -> Self {
-        Tasks::when_needed(move || {
+        let opened = queue.clone();
+        let tasks = Tasks::when_needed(move || {
             let queue = queue.clone();
             Box::pin(async move { Ok(queue) })
-        })
+        });
+        Tasks {
+            queue: Arc::new(OnceCell::new_with(Some(opened))),
+            ..tasks
+        }
     }
 
     /// Tasks in a queue that is opened when the first client comes that knows tasks. The same place is
@@ -59,7 +66,30 @@ impl Tasks {
         Tasks {
             open: Arc::new(open),
             queue: Arc::default(),
+            audit: None,
         }
+    }
+
+    /// Writes answers to the questions of tasks down here. Where it is `required`, nothing is answered
+    /// that cannot be.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>, required: bool) -> Self {
+        self.audit = Some((audit, required));
+        self
+    }
+
+    fn answers(&self, queue: &Queue) -> Answers {
+        let answers = Answers::new(queue.clone());
+        match &self.audit {
+            Some((audit, required)) => answers.audit(Arc::clone(audit), *required),
+            None => answers,
+        }
+    }
+
+    /// The queue, where it is open already.
+    #[cfg(feature = "serve")]
+    pub(super) fn opened(&self) -> Option<&Queue> {
+        self.queue.get()
     }
 
     /// The queue.
@@ -189,8 +219,15 @@ impl Tasks {
             approval::answered(answers.get(approval::QUESTION))?,
             Asked::Approved
         );
-        let answered = queue.answer(&[job.id], approved, &caller.name()).await;
-        acted(answered)
+        let answers = self.answers(queue);
+        match answers.answer(&[job.id], approved, &caller.name()).await {
+            Ok(answered) => acted(Ok(answered)),
+            Err(AnswerError::Queue(error)) => acted(Err(error)),
+            Err(AnswerError::Approval(error)) => {
+                tracing::error!(%error, "a task cannot be answered for");
+                Err(ErrorData::internal_error(error.to_string(), None))
+            }
+        }
     }
 
     /// Stops a task. One that has ended stays as it is.
