@@ -1,5 +1,7 @@
 //! What the door for agents adds to an execution: a trivial call over MCP, by standard input and output
-//! and over HTTP, beside the same call of a trivial `rmcp` server, and the bare execution. And how long
+//! and over HTTP, beside the same call of a trivial `rmcp` server, and the bare execution. By standard
+//! input it is `skillhost mcp` as it is installed, with guards and audit; over HTTP it is the door alone
+//! (`http`), and `skillhost serve` with all of that (`as_served`). And how long
 //! it takes from the start of `skillhost mcp` to its first list, with 20 installed skills.
 //!
 //! `cargo bench --bench mcp`, with `-- --smoke` to see only whether it works.
@@ -81,6 +83,10 @@ fn main() {
     let stdio = Compared::new("stdio", bare, trivial, ours);
     let (trivial, ours) = runtime.block_on(over_http(folder.path(), rounds));
     let http = Compared::new("http", bare, trivial, ours);
+    let served = support::Served::start(folder.path());
+    let ours = runtime.block_on(calls_to(served.address, "bench-guest__echo", rounds));
+    let as_served = Compared::new("serve", bare, trivial, ours);
+    drop(served);
 
     let list: Vec<Duration> = (0..support::rounds(200).max(3))
         .map(|_| {
@@ -99,6 +105,7 @@ fn main() {
             "bare_us": micros(bare),
             "stdio": stdio.figures(),
             "http": http.figures(),
+            "as_served": as_served.figures(),
             "first_list_ms": support::ms(list),
             "target": {"added_to_trivial": TARGET, "first_list_ms": TARGET_LIST_MS},
             "load": support::load(),
@@ -318,6 +325,10 @@ async fn http_calls(router: axum::Router, tool: &str, rounds: usize) -> Duration
             tokio::spawn(connection.serve_connection(stream, service));
         }
     });
+    calls_to(address, tool, rounds).await
+}
+
+async fn calls_to(address: std::net::SocketAddr, tool: &str, rounds: usize) -> Duration {
     let stream = tokio::net::TcpStream::connect(address).await;
     let stream = stream.expect("it listens");
     let _ = stream.set_nodelay(true);

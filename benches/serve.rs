@@ -1,6 +1,10 @@
 //! What the door for HTTP adds: a trivial execution over HTTP, against a hello-world route of the same
 //! framework and a bare execution, in the same run, over connections that are kept.
 //!
+//! This is the door alone, on a host: no policy, no audit, no library. The same request to `skillhost
+//! serve`, with the installed skills, guards and the audit that whoever starts that has, is timed beside
+//! it (`as_served_us`).
+//!
 //! `cargo bench --bench serve`, with `-- --smoke` to see only whether it works.
 
 mod support;
@@ -39,24 +43,27 @@ fn main() {
         hello,
         "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
     );
+    let home = support::home();
+    let process = support::Served::start(home.path());
     let body = format!(
         r#"{{"skill":"{}","tool":"echo","input":{{"text":"to be"}}}}"#,
         skill.digest()
     );
-    let mut ours = Connection::new(
-        ours,
-        format!(
-            "POST /v1/executions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+    let request = format!(
+        "POST /v1/executions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
-            body.len()
-        ),
+        body.len()
     );
+    let mut ours = Connection::new(ours, request.clone());
+    let mut served = Connection::new(process.address, request);
+    assert!(served.ask().contains(r#""status":"success""#));
     assert!(ours.ask().contains(r#""status":"success""#));
     assert!(hello.ask().ends_with("hello"));
 
     // All in turn, a batch each, so that a slower machine is slower for all.
     let (batches, batch) = (support::rounds(200), 100);
     let (mut bare, mut floor, mut over) = (Vec::new(), Vec::new(), Vec::new());
+    let mut as_served = Vec::new();
     for _ in 0..batches {
         bare.push(time(batch, || {
             runtime.block_on(execute(&host, &skill));
@@ -67,18 +74,23 @@ fn main() {
         over.push(time(batch, || {
             black_box(ours.ask());
         }));
+        as_served.push(time(batch, || {
+            black_box(served.ask());
+        }));
     }
     let (bare, floor, over) = (
         support::median(&bare),
         support::median(&floor),
         support::median(&over),
     );
+    let as_served = support::median(&as_served);
     let allowed = bare + floor.mul_f64(1.2);
     println!(
-        "execute {} µs, hello-world {} µs, execution over HTTP {} µs",
+        "execute {} µs, hello-world {} µs, execution over HTTP {} µs, by `skillhost serve` {} µs",
         support::us(bare),
         support::us(floor),
-        support::us(over)
+        support::us(over),
+        support::us(as_served)
     );
     println!(
         "{}",
@@ -87,6 +99,7 @@ fn main() {
             "execute_us": support::us(bare),
             "hello_us": support::us(floor),
             "over_http_us": support::us(over),
+            "as_served_us": support::us(as_served),
             "allowed_us": support::us(allowed),
             "ratio": support::ratio(over.saturating_sub(bare).as_secs_f64(), floor.as_secs_f64()),
             "target": {"ratio": 1.2},

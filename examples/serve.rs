@@ -1,4 +1,5 @@
-//! The door for HTTP in a tokio program of one's own, beside a route of that program.
+//! All doors in a tokio program of one's own, beside a route of that program: HTTP, MCP at `/mcp`, and a
+//! worker, over what is installed in a folder.
 //!
 //! ```console
 //! $ cargo build --release -p text-stats --target wasm32-wasip2
@@ -6,43 +7,67 @@
 //! ```
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use skillhost::Host;
+use skillhost::policy::guard::Guards;
 use skillhost::queue::{Queue, Worker};
-use skillhost::serve::{Server, Service, guarded};
+use skillhost::serve::mcp::{McpServer, Tasks};
+use skillhost::serve::{Server, Service, guarded, mcp_route};
+use skillhost::skill::{Library, Package, Packages};
+use skillhost::{Host, InstalledSkills};
 use tokio::net::TcpListener;
+
+/// The largest component that is read, in bytes.
+const MAX_COMPONENT: u64 = 64 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("name a skill")?;
-    let host = Host::builder().build()?;
-    let skill = host.load(path).await?;
     let folder = std::env::temp_dir().join(format!("skillhost-example-{}", std::process::id()));
+    let host = Host::builder().build()?;
+    let policy = host.current_policy().clone();
+    let skills = InstalledSkills::builder(host, Library::new(folder.join("skills")))
+        .packages(Packages::new(folder.join("packages")))
+        .build();
+    let installed = skills
+        .install(Package::read(Path::new(&path), MAX_COMPONENT)?, false)
+        .await?;
     let queue = Queue::open(folder.join("queue.db"))?;
 
-    let service = Service::builder(Arc::new(host), queue.clone()).build()?;
+    // What every door and the worker execute with: the skills, behind what the policy says.
+    let breakers = policy.breakers();
+    let execute = Guards::new(policy).around(Arc::new(skills.clone()));
+    let service = Service::builder(execute, queue.clone())
+        .skills(skills.clone())
+        .breakers(breakers)
+        .build()?;
+    // The service's own executor counts for the metrics.
+    let agents = McpServer::builder(service.executor(), skills)
+        .tasks(Tasks::new(queue.clone()))
+        .build();
     // What is added passes the same checks as the routes of the door.
     let own = Router::new().route("/hello", get(async || "hello"));
-    let router = guarded(&service, own);
+    let router = guarded(&service, mcp_route(&service, &agents).merge(own));
+    let worker = Worker::builder(queue).execute(service.executor()).build();
+
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     println!("listening on http://{address}");
     println!("curl -s http://{address}/v1/executions -H 'content-type: application/json' \\");
-    println!(
-        "    -d '{{\"skill\": \"{}\", \"input\": {{\"text\": \"to be\"}}}}'",
-        skill.digest()
-    );
+    let name = &installed.name;
+    println!("    -d '{{\"skill\": \"{name}\", \"input\": {{\"text\": \"to be\"}}}}'");
+    println!("for an agent: {{\"type\": \"http\", \"url\": \"http://{address}/mcp\"}}");
 
     let stop = || async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    let worker = Worker::builder(queue).execute(service.executor()).build();
     let server = Server::new(service, router);
     let (_, done) = tokio::join!(
         server.run(listener, stop(), std::future::pending()),
         worker.run(stop()),
     );
+    agents.idle().await;
     println!("{} jobs completed", done?.completed);
     std::fs::remove_dir_all(folder)?;
     Ok(())

@@ -65,7 +65,7 @@ pub use execution::{
     Admission, Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Level, Observer, Progress, Resolution, SkillIdentity, Status,
 };
-pub use host::{Host, HostBuilder, InstalledSkills, LoadError, Skill};
+pub use host::{Host, HostBuilder, InstallError, InstalledSkills, LoadError, Skill};
 pub use limits::{Limit, LimitOverrides, Limits, parse_bytes, parse_duration};
 pub use names::UnknownName;
 pub use policy::Policy;

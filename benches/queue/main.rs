@@ -23,6 +23,7 @@ mod postgres;
 mod apalis;
 mod claim;
 mod floor;
+mod larger;
 mod latency;
 mod through;
 

@@ -30,6 +30,50 @@ pub fn hello() -> PathBuf {
     build("hello.wasm")
 }
 
+/// A home with the guest of the benchmarks installed in it.
+pub fn home() -> tempfile::TempDir {
+    let home = tempfile::tempdir().expect("a folder can be made");
+    let mut install = Command::new(env!("CARGO_BIN_EXE_skillhost"));
+    install.args(["install", "--quiet"]).arg(guest());
+    let done = install.arg("--home").arg(home.path()).status();
+    assert!(done.expect("it can be started").success());
+    home
+}
+
+/// `skillhost serve`, on what is installed in a home, until it is dropped.
+pub struct Served {
+    child: std::process::Child,
+    pub address: std::net::SocketAddr,
+}
+
+impl Served {
+    pub fn start(home: &std::path::Path) -> Self {
+        use std::io::BufRead as _;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_skillhost"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--jobs", "0"])
+            .args(["--rate", "10000000"])
+            .arg("--home")
+            .arg(home)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it can be started");
+        let output = child.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        let read = std::io::BufReader::new(output).read_line(&mut line);
+        read.expect("it says where it listens");
+        let address = line.trim().rsplit('/').next().expect("it is a URL");
+        let address = address.parse().expect("it is an address");
+        Served { child, address }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn build(file: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-guest");

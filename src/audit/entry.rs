@@ -126,8 +126,10 @@ pub struct Approved<'a> {
 /// What was said.
 #[derive(Debug, Clone, Copy)]
 pub struct Decided<'a> {
-    /// The approval's id.
-    pub approval: Uuid,
+    /// The approval's id; none where only a job was answered for.
+    pub approval: Option<Uuid>,
+    /// The job that waited for it.
+    pub job: Option<Uuid>,
     /// `approved` or `refused`.
     pub decision: &'a str,
     /// Who said so.
@@ -231,7 +233,8 @@ impl Entry<'_> {
                 line.field("rule", asked.rule);
             }
             What::ApprovalDecided(decided) => {
-                line.field("approval", &decided.approval);
+                line.optional("approval", decided.approval.as_ref());
+                line.optional("job", decided.job.as_ref());
                 line.field("decision", decided.decision);
                 line.text("by", decided.by, MAX_TEXT);
                 line.optional("until", decided.until.as_ref());

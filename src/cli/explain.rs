@@ -3,7 +3,7 @@
 use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
 use skillhost::policy::{ApprovalError, PolicyError};
-use skillhost::queue::QueueError;
+use skillhost::queue::{AnswerError, QueueError};
 use skillhost::skill::{LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
 
@@ -115,8 +115,19 @@ pub fn policy(error: PolicyError) -> Complaint {
 /// Approvals that cannot be read or given.
 pub fn approval(error: &ApprovalError) -> Complaint {
     match error {
-        ApprovalError::Store(_) => Complaint::new(Exit::Host, error.to_string()),
+        ApprovalError::Store(_) | ApprovalError::Audit(_) => {
+            Complaint::new(Exit::Host, error.to_string())
+        }
         _ => Complaint::usage(error.to_string()),
+    }
+}
+
+/// Jobs that cannot be answered for.
+pub fn answer(error: AnswerError) -> Complaint {
+    match error {
+        AnswerError::Queue(error) => queue(error),
+        AnswerError::Approval(error) => approval(&error),
+        error => Complaint::new(Exit::Host, error.to_string()),
     }
 }
 
@@ -185,6 +196,7 @@ pub fn queue(error: QueueError) -> Complaint {
         QueueError::Invalid(_)
         | QueueError::Retry(_)
         | QueueError::Unknown { .. }
+        | QueueError::TooMany { .. }
         | QueueError::Conflict { .. } => Complaint::usage(message),
         _ => Complaint::new(Exit::Host, message),
     }

@@ -3,12 +3,20 @@
 use std::sync::Arc;
 
 use skillhost::Execute;
-use skillhost::audit::{Audited, Entry, What, Who};
+use skillhost::audit::{AuditSink, Audited, Entry, What, Who};
 use skillhost::execution::Ask;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{Approvals, Approving, CurrentPolicy};
 
 use super::{Session, audit};
+
+/// What executes, guarded.
+pub struct Guarded {
+    /// The guards around it.
+    pub execute: Arc<dyn Execute>,
+    /// Where it is written down, and whether nothing may go on that cannot be.
+    pub audit: Option<(Arc<dyn AuditSink>, bool)>,
+}
 
 /// The guards around what executes, going by the policy of the host that does so in the end, and by each
 /// that takes its place. The audit is that of the policy at this time; approvals are kept in `approvals`,
@@ -22,7 +30,7 @@ pub fn around(
     approvals: Arc<dyn Approvals>,
     ask: Option<Arc<dyn Ask>>,
     session: &Session,
-) -> anyhow::Result<Arc<dyn Execute>> {
+) -> anyhow::Result<Guarded> {
     let now = policy.get();
     let now = now.as_deref().cloned().unwrap_or_default();
     let sink = audit::sink(&now, session)?;
@@ -38,7 +46,8 @@ pub fn around(
         }
         Arc::new(approving)
     });
-    if let Some(sink) = sink {
+    let required = now.audit.required;
+    if let Some(sink) = sink.clone() {
         let written = Arc::clone(&sink);
         guards.policy().breakers().watch(move |change| {
             let what = What::Breaker {
@@ -51,8 +60,10 @@ pub fn around(
                 tracing::warn!(%error, "a change of a circuit is not in the audit");
             }
         });
-        let required = now.audit.required;
         guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
     }
-    Ok(guards.around(inner))
+    Ok(Guarded {
+        execute: guards.around(inner),
+        audit: sink.map(|sink| (sink, required)),
+    })
 }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use skillhost::audit::AuditSink;
 use skillhost::queue::{Queue, Worker};
-use skillhost::serve::mcp::{HttpSettings, McpServer, McpSettings, Tasks};
-use skillhost::serve::{self, Router, Server, Service};
+use skillhost::serve::mcp::{McpServer, McpSettings, Tasks};
+use skillhost::serve::{self, Server, Service};
 use skillhost::skill::Packages;
-use skillhost::{Execute, InstalledSkills, parse_duration};
+use skillhost::{InstalledSkills, parse_duration};
 use tokio::net::TcpListener;
 
 use super::approvals::LazyApprovals;
@@ -20,11 +21,12 @@ use super::complaint::Complaint;
 use super::console::print;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
+use super::guards::{self, Guarded};
 use super::host::{CommandHost, Settings, installed};
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
 use super::worker::{at_least, broken, callbacks, signals};
-use super::{Session, explain, guards, units};
+use super::{Session, explain, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +46,9 @@ Exit codes:
     0  it was told to stop
     2  usage error
    70  the queue cannot be used, the address cannot be listened on, or the host is broken";
+
+/// How long calls that were cut may take to end.
+const TIDYING: Duration = Duration::from_secs(1);
 
 /// Serve skills over HTTP and MCP, and do what is in the queue
 ///
@@ -105,7 +110,10 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000)
     )]
     wrong_tokens: u32,
-    /// How long requests and jobs may go on once it was told to stop
+    /// Offer agents at /mcp a tool to search for tools, and one to call them, rather than each by itself
+    #[arg(long)]
+    mcp_search: bool,
+    /// How long requests, calls and jobs may go on once it was told to stop
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
     grace: Duration,
     /// Send callbacks, signed with the secret in this file: `whsec_` and base64
@@ -171,13 +179,14 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
 async fn run(
     args: &ServeArgs,
     skills: InstalledSkills,
-    guarded: Arc<dyn Execute>,
+    guarded: Guarded,
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let counted = signals()?;
     let queue = args.database.open(session).await?;
-    let mcp = mcp(args, &skills, Arc::clone(&guarded), queue.clone());
-    let service = service(args, skills, guarded, queue.clone())?;
+    let audit = guarded.audit.clone();
+    let service = service(args, skills.clone(), guarded, queue.clone())?;
+    let mcp = mcp(args, skills, &service, audit);
     let listener = listen(args, &service).await?;
     let address = listener.local_addr()?;
     let worker = match args.jobs {
@@ -196,8 +205,7 @@ async fn run(
         }
     };
     let hurry = || at_least(counted.clone(), 2);
-    let others = Router::new().route_service("/mcp", mcp.http(at_mcp(args, &service)));
-    let router = serve::guarded(&service, others);
+    let router = serve::guarded(&service, serve::mcp_route(&service, &mcp));
     let server = Server::new(service.clone(), router).grace(args.grace);
     // On standard output, for whoever started it with port 0.
     print(format_args!("listening on http://{address}\n"))?;
@@ -214,6 +222,8 @@ async fn run(
         done.map(Some)
     };
     let (stopped, done) = tokio::join!(serving, working);
+    // Calls that were cut are over in a moment, and then written down.
+    let _ = tokio::time::timeout(TIDYING, mcp.idle()).await;
     if stopped.cut > 0 {
         session.console.warn(format_args!(
             "{} cut that took longer than --grace",
@@ -227,7 +237,7 @@ async fn run(
 fn service(
     args: &ServeArgs,
     skills: InstalledSkills,
-    guarded: Arc<dyn Execute>,
+    guarded: Guarded,
     queue: Queue,
 ) -> anyhow::Result<Service> {
     let is_local = is_local(&addresses(&args.listen)?);
@@ -247,10 +257,15 @@ fn service(
     settings.hosts = args.host.iter().cloned().collect::<BTreeSet<_>>();
     settings.origins = args.origin.iter().cloned().collect::<BTreeSet<_>>();
     let host = skills.host().clone();
-    let mut builder = Service::builder(guarded, queue)
+    let breakers = host.current_policy().breakers();
+    let mut builder = Service::builder(guarded.execute, queue)
         .skills(skills)
         .policy(move || host.policy())
+        .breakers(breakers)
         .settings(settings);
+    if let Some((audit, required)) = guarded.audit {
+        builder = builder.audit(audit, required);
+    }
     if !is_own(args, is_local) {
         builder = builder.closed();
     }
@@ -260,25 +275,21 @@ fn service(
 /// The door for MCP, whose tasks the worker does with all other jobs.
 fn mcp(
     args: &ServeArgs,
-    skills: &InstalledSkills,
-    guarded: Arc<dyn Execute>,
-    queue: Queue,
+    skills: InstalledSkills,
+    service: &Service,
+    audit: Option<(Arc<dyn AuditSink>, bool)>,
 ) -> McpServer {
     let mut settings = McpSettings::default();
     settings.concurrent_calls = args.concurrency as usize;
-    McpServer::builder(guarded, skills.clone())
+    settings.search = args.mcp_search;
+    let mut tasks = Tasks::new(service.queue().clone());
+    if let Some((audit, required)) = audit {
+        tasks = tasks.audit(audit, required);
+    }
+    McpServer::builder(service.executor(), skills)
         .settings(settings)
-        .tasks(Tasks::new(queue))
+        .tasks(tasks)
         .build()
-}
-
-/// Hosts and origins are looked at before a request comes there.
-fn at_mcp(args: &ServeArgs, service: &Service) -> HttpSettings {
-    let mut settings = HttpSettings::default();
-    settings.hosts = Vec::new();
-    settings.origins = args.origin.clone();
-    settings.stop = service.stopping();
-    settings
 }
 
 fn addresses(listen: &str) -> anyhow::Result<Vec<SocketAddr>> {

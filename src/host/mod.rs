@@ -28,7 +28,7 @@ use crate::skill::{Digest, SkillRef};
 use admission::Admitted;
 use builder::Before;
 pub use builder::{HostBuilder, Refusal};
-pub use installed::{InstalledSkills, InstalledSkillsBuilder, ListedSkill, Listing};
+pub use installed::{InstallError, InstalledSkills, InstalledSkillsBuilder, ListedSkill, Listing};
 pub use load::LoadError;
 pub use skill::Skill;
 use skill::Skills;

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use approval::{
     Action, Answer, Approval, ApprovalError, ApprovalFilter, ApprovalPolicy, ApprovalRule,
-    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, Subject, UnknownStatus,
-    Wanted,
+    ApprovalStatus, Approvals, Approving, Attached, MemoryApprovals, RecordedApprovals, Subject,
+    UnknownStatus, Wanted,
 };
 #[cfg(feature = "queue")]
 pub(crate) use approval::{Step, decided, step};

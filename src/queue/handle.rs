@@ -1,9 +1,7 @@
 //! The queue, from the outside.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -19,9 +17,9 @@ use super::job::{Job, JobStatus, Kind, Priority};
 use super::new_job::NewJob;
 use super::open::QueueBuilder;
 use super::operation::Operation;
+use super::policies::{Policies, policy_for};
 use super::prepare::{check_own, prepare};
-use super::retry::RetryPolicy;
-use super::store::{AttemptRow, EventRow, Flags, Found, PolicyRow, Reads, Rows, Store};
+use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
@@ -56,16 +54,6 @@ pub(super) struct Inner {
     pub max_job_bytes: usize,
     pub policies: Mutex<Policies>,
 }
-
-/// How jobs are tried again that do not say so themselves, as read a moment ago.
-#[derive(Default)]
-pub(super) struct Policies {
-    read: Option<Instant>,
-    by_name: Arc<HashMap<(String, String), Arc<RetryPolicy>>>,
-}
-
-/// How long what was read of retry policies holds.
-const POLICIES_HOLD: Duration = Duration::from_secs(1);
 
 impl Queue {
     /// How to open a queue that is set up otherwise.
@@ -124,6 +112,19 @@ impl Queue {
         answered(answer).await
     }
 
+    /// Says of a job whether [`submit`](Queue::submit) would accept it, and stores nothing. So
+    /// whoever submits many in several calls can look at all of them first.
+    ///
+    /// # Errors
+    /// Where it would not be accepted, or the store cannot be read.
+    pub async fn check(&self, job: &NewJob) -> Result<()> {
+        check_own(job)?;
+        let policies = self.policies().await?;
+        let now = micros(self.inner.clock.now());
+        let policy = |job: &NewJob| policy_for(&policies, job);
+        prepare(job, policy, self.inner.max_job_bytes, now).map(drop)
+    }
+
     async fn prepare_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
         jobs.iter().try_for_each(check_own)?;
         self.prepare_own(jobs).await
@@ -137,7 +138,7 @@ impl Queue {
             .into_iter()
             .map(|job| {
                 let policy = |job: &NewJob| policy_for(&policies, job);
-                prepare(job, policy, self.inner.max_job_bytes, now)
+                prepare(&job, policy, self.inner.max_job_bytes, now)
             })
             .collect::<Result<Vec<_>>>()?;
         if let Some(id) = duplicate(&prepared) {
@@ -320,90 +321,6 @@ impl Queue {
         .await
     }
 
-    /// Sets how jobs of a queue are tried again that do not say so themselves; `None`: as the
-    /// default says. Holds within a second for every process.
-    ///
-    /// # Errors
-    /// Where the policy makes no sense, or the store cannot be written.
-    pub async fn set_queue_retry(&self, queue: &str, policy: Option<&RetryPolicy>) -> Result<()> {
-        self.set_policy("queue", queue.to_owned(), policy).await
-    }
-
-    /// Sets how executions of a tool are tried again that do not say so themselves; it goes before
-    /// what is set for the queue.
-    ///
-    /// # Errors
-    /// As [`Queue::set_queue_retry`].
-    pub async fn set_tool_retry(
-        &self,
-        skill: &str,
-        tool: &str,
-        policy: Option<&RetryPolicy>,
-    ) -> Result<()> {
-        self.set_policy("tool", format!("{skill}/{tool}"), policy)
-            .await
-    }
-
-    async fn set_policy(
-        &self,
-        kind: &'static str,
-        name: String,
-        policy: Option<&RetryPolicy>,
-    ) -> Result<()> {
-        let row = match policy {
-            Some(policy) => {
-                policy.check()?;
-                Some(Arc::new(PolicyRow {
-                    kind: kind.to_owned(),
-                    name: name.clone(),
-                    policy: serde_json::to_string(policy)
-                        .map_err(|error| QueueError::Internal(error.to_string()))?,
-                }))
-            }
-            None => None,
-        };
-        let name: Arc<str> = name.into();
-        self.write(move |rows, _| {
-            let (row, name) = (row.clone(), name.clone());
-            Box::pin(async move {
-                match row {
-                    Some(row) => rows.put_policy(&row).await,
-                    None => rows.remove_policy(kind, &name).await.map(drop),
-                }
-            })
-        })
-        .await?;
-        if let Ok(mut policies) = self.inner.policies.lock() {
-            policies.read = None;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn policies(
-        &self,
-    ) -> Result<Arc<HashMap<(String, String), Arc<RetryPolicy>>>> {
-        if let Ok(policies) = self.inner.policies.lock()
-            && policies
-                .read
-                .is_some_and(|read| read.elapsed() < POLICIES_HOLD)
-        {
-            return Ok(policies.by_name.clone());
-        }
-        let mut by_name = HashMap::new();
-        for PolicyRow { kind, name, policy } in self.reads().policies().await? {
-            let policy = serde_json::from_str(&policy).map_err(|error| {
-                QueueError::Damaged(format!("the retry policy of {kind} `{name}`: {error}"))
-            })?;
-            by_name.insert((kind, name), Arc::new(policy));
-        }
-        let by_name = Arc::new(by_name);
-        if let Ok(mut policies) = self.inner.policies.lock() {
-            policies.read = Some(Instant::now());
-            policies.by_name = by_name.clone();
-        }
-        Ok(by_name)
-    }
-
     /// Events after a cursor, in order: at most so many, and at most 10,000. 0 is before the first.
     ///
     /// # Errors
@@ -485,23 +402,6 @@ impl Queue {
 /// What a writer answers.
 pub(super) async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     answer.await.unwrap_or(Err(QueueError::Closed))
-}
-
-pub(super) fn policy_for(
-    policies: &HashMap<(String, String), Arc<RetryPolicy>>,
-    job: &NewJob,
-) -> Arc<RetryPolicy> {
-    if policies.is_empty() {
-        return Arc::default();
-    }
-    let of_tool = job.work.tool().and_then(|tool| {
-        let name = format!("{}/{tool}", job.skill());
-        policies.get(&("tool".to_owned(), name))
-    });
-    of_tool
-        .or_else(|| policies.get(&("queue".to_owned(), job.queue.clone())))
-        .cloned()
-        .unwrap_or_default()
 }
 
 fn read<T: serde::de::DeserializeOwned>(id: Uuid, json: &str) -> Result<T> {

@@ -12,6 +12,7 @@ use super::retry::Retry;
 use crate::ExecutionRequest;
 pub use crate::names::UnknownName;
 pub(super) use crate::names::names;
+use crate::skill::SkillRef;
 
 /// Where a job stands. See the drawing in ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,11 +175,15 @@ impl Work {
         }
     }
 
-    /// What bounds on a skill hold for: the skill's reference or the handler's name. For callbacks,
-    /// of all skills, `(callbacks)`.
+    /// What bounds on a skill hold for: the skill's name, whatever its version, or the handler's. For
+    /// callbacks, of all skills, `(callbacks)`. Of a skill that is referred to by a digest alone, the
+    /// digest: whoever knows its name sets [`NewJob::skill`].
     pub fn skill(&self) -> String {
         match self {
-            Work::Execution { request } => request.skill.to_string(),
+            Work::Execution { request } => match &request.skill {
+                SkillRef::Name { name, .. } => name.clone(),
+                SkillRef::Digest(_) => request.skill.to_string(),
+            },
             Work::Maintenance { .. } => String::new(),
             Work::Callback { .. } => CALLBACKS.to_owned(),
             Work::Custom { name, .. } => name.clone(),
@@ -214,7 +219,7 @@ pub struct Job {
     pub tenant: Option<String>,
     /// On whose behalf: a person.
     pub user: Option<String>,
-    /// The skill's reference, or the name of the handler.
+    /// The skill's name, or its digest where no more is known, or the name of the handler.
     pub skill: Option<String>,
     /// The tool, where one is named.
     pub tool: Option<String>,

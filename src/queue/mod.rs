@@ -25,8 +25,10 @@ mod engine;
 
 mod handle;
 mod open;
+mod policies;
 mod prepare;
 
+mod answers;
 mod approvals;
 mod bounds;
 mod dead;
@@ -42,6 +44,7 @@ mod tenants;
 
 mod worker;
 
+pub use answers::{AnswerError, Answers};
 pub use attempt::Attempt;
 pub use bounds::{Bounds, RateInfo, ScopeInfo};
 pub use dead::{DeadLetter, Replay, ReplayVersion};
@@ -57,7 +60,7 @@ pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 pub(crate) use note::Note;
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
-pub use recurring::Recurring;
+pub use recurring::{MAX_SCHEDULES, Recurring};
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};

@@ -152,7 +152,8 @@ pub struct NewJob {
     /// Waits to be resumed rather than for a worker.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// What bounds and statistics on a skill hold for, where that is not [`Work::skill`].
+    /// What bounds and statistics on a skill hold for, where that is not [`Work::skill`]: the skill's
+    /// name, where the work refers to it by a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skill: Option<String>,
     /// The dead job that this one replays.

@@ -34,15 +34,15 @@ pub(crate) fn check_own(job: &NewJob) -> Result<(), QueueError> {
 
 /// Looks at a job and writes it as rows. `policy` is what holds where the job says nothing.
 pub(crate) fn prepare(
-    job: NewJob,
+    job: &NewJob,
     policy: impl FnOnce(&NewJob) -> Arc<RetryPolicy>,
     max_bytes: usize,
     now: Micros,
 ) -> Result<Prepared, QueueError> {
-    check(&job)?;
+    check(job)?;
     let mut policy = match &job.retry {
         Some(policy) => policy.clone(),
-        None => (*policy(&job)).clone(),
+        None => (*policy(job)).clone(),
     };
     if let Some(attempts) = job.attempts {
         policy.max_attempts = attempts;
@@ -110,11 +110,12 @@ pub(crate) fn prepare(
         deadline: job.deadline.map(micros),
         cancel_requested: false,
         flags,
+        lacking_since: None,
     };
     let seed = job.id.as_u64_pair();
     let retry = Retry::plan(policy, seed.0 ^ seed.1);
     let body = Body {
-        submitted: text(&job)?,
+        submitted: text(job)?,
         retry: text(&retry)?,
     };
     if body.submitted.len() > max_bytes {
@@ -128,7 +129,7 @@ pub(crate) fn prepare(
         lane,
         body,
         key,
-        tags: job.tags.into_iter().collect(),
+        tags: job.tags.iter().cloned().collect(),
     })
 }
 

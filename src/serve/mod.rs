@@ -15,7 +15,7 @@ pub use caller::{Caller, Scope, Scopes, Tenancy, UnknownScope};
 #[cfg(feature = "serve")]
 pub use http::{
     NoTraceParent, PROBLEM_JSON, Peer, Problem, ProblemKind, Router, Server, Service,
-    ServiceBuilder, Settings, Stopped, TraceParent, document, guarded, router,
+    ServiceBuilder, Settings, Stopped, TraceParent, document, guarded, mcp_route, router,
 };
 #[cfg(feature = "serve")]
 pub use token::{NewToken, Token, TokenError, TokenInfo, Tokens, Unauthorized};

@@ -337,4 +337,20 @@ exit: 0
     assert_eq!(all[0]["status"], "refused");
     assert_eq!(all[0]["decided_by"], "bob");
     assert_eq!(all[1]["status"], "used");
+    // Both are written down, with the job.
+    let decided = ["audit", "show", "--kind", "approval_decided", "--json"];
+    let decided = json(&place, decided);
+    let seen: Vec<_> = decided
+        .as_array()
+        .expect("it is a list")
+        .iter()
+        .map(|record| {
+            let entry = &record["entry"];
+            assert!(entry["approval"].is_string() && entry["job"].is_string());
+            (entry["decision"].clone(), entry["by"].clone())
+        })
+        .collect();
+    let expected = [("approved", "ann"), ("refused", "bob")];
+    let expected = expected.map(|(decision, by)| (decision.into(), by.into()));
+    assert_eq!(seen, expected);
 }

@@ -42,6 +42,7 @@ mod approvals;
 mod audit;
 mod jobs;
 mod queues;
+mod scenario;
 mod worker;
 
 mod tour;

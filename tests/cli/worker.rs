@@ -162,6 +162,44 @@ fn what_a_killed_worker_had_is_done_by_another() {
     assert_eq!(stats["active_workers"], 0, "{stats}");
 }
 
+/// A guest that computes and one that waits are stopped at once by a word of another process: long before
+/// their time is up, by what the queue wrote down.
+#[test]
+fn a_running_job_is_cancelled_from_another_process() {
+    let place = Place::with_behaviours();
+    let line = |tool: &str| {
+        let line = r#"{"skill": "behaviours.wasm", "timeout": "10m", "fuel": "1000G", "tool": "#;
+        format!("{line}\"{tool}\"}}\n")
+    };
+    let ids = submitted(&place, &(line("spin") + &line("wait_for_ever")));
+    let mut worker = start(&place, ["worker", "--concurrency", "2"]);
+    let _reader = wait_for_lines(&mut worker, 1);
+    let json = |args: [&str; 4]| -> Value {
+        let output = place.output(args);
+        serde_json::from_slice(&output.stdout).expect("it is JSON")
+    };
+    while stats(&place)["by_status"]["running"] != 2 {}
+    let output = place.output(["jobs", "cancel", &ids[0], &ids[1]]);
+    assert!(output.status.success(), "{}", place.said(&output));
+    for id in &ids {
+        let output = place.output(["jobs", "watch", id]);
+        assert_eq!(output.status.code(), Some(130), "{}", place.said(&output));
+        let shown = json(["jobs", "show", id, "--json"]);
+        assert_eq!(shown["job"]["status"], "cancelled");
+        let attempts = shown["attempts"].as_array().expect("a list");
+        assert_eq!(attempts.len(), 1);
+        assert_eq!(attempts[0]["status"], "cancelled", "{shown}");
+        let time = |name: &str| -> chrono::DateTime<chrono::Utc> {
+            let text = attempts[0][name].as_str().expect("a time");
+            text.parse().expect("a time")
+        };
+        let took = time("ended_at") - time("started_at");
+        assert!(took < chrono::TimeDelta::minutes(5), "{took}");
+    }
+    send(&worker, Signal::TERM);
+    assert!(worker.wait().expect("it ends").success());
+}
+
 #[test]
 fn what_makes_no_sense_is_said() {
     let place = Place::new();

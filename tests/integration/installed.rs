@@ -206,3 +206,36 @@ async fn a_policy_that_changed_is_read_again() {
     look().await;
     assert!(skills.host().policy().is_none());
 }
+
+/// Who may write it, or its folder, is not in the file.
+#[tokio::test(start_paused = true)]
+async fn a_policy_is_read_again_once_it_was_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("settings");
+    fs::create_dir(&inside).unwrap();
+    let path = inside.join("policy.toml");
+    let library = Library::new(folder.path().join("skills"));
+    let skills = InstalledSkills::builder(builder().build().unwrap(), library)
+        .policy(&path)
+        .build();
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let granted = async |name: &str| {
+        tokio::time::advance(SECOND).await;
+        run(&skills, "nobody").await;
+        let policy = skills.host().policy();
+        policy.is_some_and(|policy| policy.skills.contains_key(name))
+    };
+    mode(&inside, 0o700);
+    write_policy(&path, "[skills.a.grants]\nconfig.x = 1\n");
+    mode(&path, 0o666);
+    assert!(!granted("a").await, "others can write it");
+    mode(&path, 0o600);
+    assert!(granted("a").await);
+    mode(&inside, 0o777);
+    write_policy(&path, "[skills.b.grants]\nconfig.x = 1\n");
+    assert!(!granted("b").await, "others can put another in its place");
+    mode(&inside, 0o700);
+    assert!(granted("b").await);
+}

@@ -9,8 +9,10 @@ to be installed, the test that starts it has installed.
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -32,6 +34,16 @@ def server(*args):
 
 def skillhost(*args):
     subprocess.run([PROGRAM, *args, "--home", HOME, "-q"], check=True)
+
+
+def replace(folder):
+    """Installs a skill in the place of itself, with another text beside it."""
+    with tempfile.TemporaryDirectory() as place:
+        changed = os.path.join(place, os.path.basename(folder))
+        shutil.copytree(folder, changed, symlinks=True)
+        with open(os.path.join(changed, "SKILL.md"), "a") as document:
+            document.write("\nAnother line.\n")
+        skillhost("install", "--replace", changed)
 
 
 def text(result):
@@ -82,6 +94,11 @@ async def calling():
 
             answer = await client.call_tool("behaviours__answer", {"json": '{"b": 2}'})
             assert answer.structured_content == {"b": 2}
+
+            # What is no object: revisions that know only objects get it as text alone.
+            answer = await client.call_tool("behaviours__answer_large", {"bytes": 10})
+            assert text(answer) == "x" * 8 and not answer.is_error
+            assert answer.structured_content == (None if mode == "legacy" else "x" * 8), answer
 
 
 async def failing():
@@ -219,6 +236,16 @@ async def changing():
             tools = await every_tool(client)
             assert ("text-stats__count" in tools) == there
             if there:
+                answer = await client.call_tool("text-stats__count", {"text": "to be"})
+                assert not answer.is_error, text(answer)
+                before = tools["text-stats__count"].meta["skillhost/skill"]["digest"]
+                # Another one of its name and version in its place.
+                replace(os.environ["TEXT_STATS"])
+                with anyio.fail_after(60):
+                    await changed.wait()
+                changed = anyio.Event()
+                tools = await every_tool(client)
+                assert tools["text-stats__count"].meta["skillhost/skill"]["digest"] != before
                 answer = await client.call_tool("text-stats__count", {"text": "to be"})
                 assert not answer.is_error, text(answer)
 
@@ -379,12 +406,18 @@ async def working():
     # A client that does not know tasks gets none.
     async with Client(server("--task-after", "1s")) as client:
         assert not (await client.call_tool("behaviours__echo", {})).is_error
+    # The jobs are the skill's, so that what is bounded or paused for it holds for them.
+    listed = subprocess.run(
+        [PROGRAM, "jobs", "list", "--json", "--home", HOME], check=True, capture_output=True
+    )
+    assert {job["skill"] for job in json.loads(listed.stdout)} == {"behaviours"}
 
 
 async def chosen():
     async with Client(server(os.environ["TEXT_STATS"])) as client:
-        names = set(await every_tool(client))
-        assert names == {"text-stats__count", "read_output"}, names
+        tools = await every_tool(client)
+        assert set(tools) == {"text-stats__count", "read_output"}, tools
+        assert tools["text-stats__count"].title == "Count words", tools
         answer = await client.call_tool("text-stats__count", {"text": "a"})
         assert not answer.is_error
 
@@ -465,6 +498,35 @@ async def ruled():
             state = await ended(client, id)
             assert state["status"] == "completed", state
             assert bool(state["result"].get("isError")) != accepted, state
+
+
+async def served():
+    """PROGRAM is the address of `skillhost serve`."""
+    for mode in MODES:
+        heard = []
+
+        async def progress(done, total, message):
+            heard.append((done, total, message))
+
+        async with Client(PROGRAM, mode=mode) as client:
+            tools = await every_tool(client)
+            assert tools["behaviours__echo"].annotations.read_only_hint
+            answer = await client.call_tool("behaviours__echo", {"a": 1})
+            assert answer.structured_content == {"a": 1}, text(answer)
+            answer = await client.call_tool("behaviours__chatter", {"count": 3}, progress_callback=progress)
+            assert not answer.is_error and len(heard) == 3, heard
+            with anyio.move_on_after(1):
+                await client.call_tool("behaviours__spin", {})
+                raise AssertionError("it runs for minutes")
+            answer = await client.call_tool("behaviours__answer_large", {"bytes": 100_000})
+            link = next(block for block in answer.content if block.type == "resource_link")
+            read = await client.read_resource(link.uri)
+            assert len(read.contents[0].text) == 99_998
+            answer = await client.call_tool("behaviours__panic", {"message": "so"})
+            assert answer.is_error and meta(answer)["skillhost/failure"]["kind"] == "trap"
+    async with Client(PROGRAM, extensions=[advertise("io.modelcontextprotocol/tasks")]) as client:
+        state = await ended(client, await task(client, "behaviours__echo", {"b": 2}))
+        assert state["result"]["structuredContent"] == {"b": 2}, state
 
 
 async def main():

@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -244,9 +245,41 @@ impl Home {
         must(&mut command, &arguments.join(" "));
     }
 
+    /// Serves it over HTTP.
+    pub fn serve(&self) -> Serving {
+        let mut child = Command::new(program())
+            .args(["serve", "--listen", "127.0.0.1:0", "--home"])
+            .arg(self.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = child.stdout.take().expect("it is piped");
+        let mut line = String::new();
+        let read = BufReader::new(output).read_line(&mut line);
+        read.expect("it says where it listens");
+        let base = line.trim().strip_prefix("listening on ").expect("it does");
+        let url = format!("{base}/mcp");
+        Serving { child, url }
+    }
+
     /// Has the official client act out a scenario.
     pub fn scenario(&self, name: &str) {
         scenario(name, program().as_ref(), self.path());
+    }
+}
+
+/// `skillhost serve`, until it is dropped.
+pub struct Serving {
+    child: Child,
+    /// Where its door for agents is.
+    pub url: String,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -144,6 +144,13 @@ fn what_is_no_message_changes_nothing() {
     let huge = vec![b'x'; 17 << 20];
     server.send(&huge);
     server.works(101);
+    // One that can be told from others is answered.
+    let call = json!({"name": "behaviours__echo", "arguments": {"x": "x".repeat(17 << 20)}});
+    server.ask(102, "tools/call", call);
+    let answer = server.answer(102);
+    let said = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(said.contains("more than 16777216 bytes"), "{answer}");
+    server.works(103);
     server.end();
 }
 

@@ -9,7 +9,8 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use serde_json::{Value, json};
 use skillhost::execution::{BoxFuture, Rejection};
-use skillhost::serve::mcp::{ChosenSkill, HttpSettings, McpServer, McpSettings};
+use skillhost::queue::Queue;
+use skillhost::serve::mcp::{ChosenSkill, HttpSettings, McpServer, McpSettings, Tasks};
 use skillhost::serve::{Caller, Tenancy};
 use skillhost::skill::{Library, Package};
 use skillhost::{
@@ -26,7 +27,7 @@ const SUITE: &str = "@modelcontextprotocol/conformance@0.1.16";
 const NODE: &str = "node@22";
 
 /// Executes nothing that nobody has approved.
-struct Asking(InstalledSkills);
+pub struct Asking(pub InstalledSkills);
 
 impl Execute for Asking {
     fn execute<'a>(
@@ -57,24 +58,36 @@ async fn server() -> SocketAddr {
     serve(|skills| Arc::new(skills)).await
 }
 
-async fn serve(around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>) -> SocketAddr {
-    let folder = tempfile::tempdir().expect("a folder can be made").keep();
+pub fn host() -> Host {
     let cache = scratch().join("mcp-compiled-conformance");
-    let host = Host::builder().cache(cache).build().expect("it is set up");
-    let skills = InstalledSkills::builder(host, Library::new(folder)).build();
+    Host::builder().cache(cache).build().expect("it is set up")
+}
+
+async fn serve(around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>) -> SocketAddr {
+    serve_with(around, None).await
+}
+
+async fn serve_with(
+    around: impl FnOnce(InstalledSkills) -> Arc<dyn Execute>,
+    queue: Option<Queue>,
+) -> SocketAddr {
+    let folder = tempfile::tempdir().expect("a folder can be made").keep();
+    let skills = InstalledSkills::builder(host(), Library::new(folder)).build();
     let component = std::fs::read(conformance_component()).expect("it was built");
     let skill = skills.add(Package::from_bytes(component)).await;
     let skill = skill.expect("it loads");
     let mut settings = McpSettings::default();
     settings.plain_names = true;
-    let server = McpServer::builder(around(skills.clone()), skills)
+    let mut server = McpServer::builder(around(skills.clone()), skills)
         .only(vec![ChosenSkill::Added {
             skill,
             folder: None,
         }])
-        .settings(settings)
-        .build();
-    let service = server.http(HttpSettings::default());
+        .settings(settings);
+    if let Some(queue) = queue {
+        server = server.tasks(Tasks::new(queue));
+    }
+    let service = server.build().http(HttpSettings::default());
     let router = axum::Router::new()
         .route_service("/mcp", service)
         .layer(middleware::from_fn(who));
@@ -253,5 +266,62 @@ async fn pages_of_strangers_cannot_call() {
         let (status, session, answer) = post(address, &[wrong], &initialize()).await;
         assert!(status == 403 || status == 400, "{answer}");
         assert_eq!(session, None);
+    }
+}
+
+/// A call of the current revision, by a client that can ask somebody.
+async fn call(address: SocketAddr, tenant: &str, more: &Value) -> Value {
+    let mut params = json!({"name": "test_simple_text", "arguments": {"x": 1}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}});
+    for (name, value) in more.as_object().expect("it is one") {
+        params[name] = value.clone();
+    }
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let headers = [
+        ("tenant", tenant),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "test_simple_text"),
+    ];
+    let (status, _, answer) = post(address, &headers, &message).await;
+    assert_eq!(status, 200, "{answer}");
+    let found = answer.lines().find_map(|line| {
+        let data = line.strip_prefix("data:").unwrap_or(line);
+        let message: Value = serde_json::from_str(data.trim()).ok()?;
+        message["result"]
+            .is_object()
+            .then(|| message["result"].clone())
+    });
+    found.unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// Several processes that share a queue share the questions, each of which is answered once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_at_any_server_of_the_queue() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let open = || Queue::open(folder.path().join("queue.db")).expect("it can be opened");
+    let server = async |queue| serve_with(|skills| Arc::new(Asking(skills)), Some(queue)).await;
+    let (one, other) = (server(open()).await, server(open()).await);
+    let first = call(one, "a", &json!({})).await;
+    let state = first["requestState"].as_str().expect("it is asked about");
+    let answer = |action: &str| {
+        json!({"requestState": state,
+            "inputResponses": {"approve": {"action": action, "content": {}}}})
+    };
+    let made_up = json!({"requestState": "made up",
+        "inputResponses": {"approve": {"action": "accept", "content": {}}}});
+    for (tenant, with) in [("a", &made_up), ("b", &answer("accept"))] {
+        let again = call(other, tenant, with).await;
+        assert!(again["requestState"].is_string(), "{again}");
+    }
+    let done = call(other, "a", &answer("accept")).await;
+    assert!(
+        done["content"][0]["text"].is_string() && done["isError"] != true,
+        "{done}"
+    );
+    for address in [one, other] {
+        let again = call(address, "a", &answer("accept")).await;
+        assert!(again["requestState"].is_string(), "only once: {again}");
     }
 }

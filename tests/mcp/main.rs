@@ -8,3 +8,4 @@ mod harness;
 mod hostile;
 mod http;
 mod official;
+mod replaced;

@@ -1,6 +1,6 @@
 //! The official client.
 
-use crate::harness::{Home, skills};
+use crate::harness::{Home, scenario, skills};
 
 #[test]
 fn tools_are_listed_and_called() {
@@ -67,4 +67,11 @@ fn what_the_policy_asks_about_is_asked_of_the_person_at_the_client() {
     let home = Home::with(&[&skills().behaviours]);
     home.policy("[[approval.rules]]\ntool = 'answer'\naction = 'ask'\n");
     home.scenario("ruled");
+}
+
+#[test]
+fn it_is_the_same_over_http() {
+    let home = Home::with(&[&skills().behaviours]);
+    let serving = home.serve();
+    scenario("served", serving.url.as_ref(), home.path());
 }

@@ -20,13 +20,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::place::{LONG, Working, events};
+use crate::place::{Gate, LONG, TestClock, Working, at_once, events, good, scripted};
 use crate::postgres::{Database, Durability, Postgres, Stop};
 
 /// Says to a process of ours that it is to work on this database: a path, or a URL.
 const WORKS: &str = "SKILLHOST_TEST_WORKS_ON";
-/// Jobs that are submitted for each process that is killed.
+/// Jobs that are submitted at a time.
 const JOBS: usize = 60;
+/// How long a worker's claims hold.
+const LEASE: Duration = Duration::from_secs(1);
 /// So many attempts that a job outlives every death; only what fails by itself is dead.
 const ATTEMPTS: u32 = 1_000;
 
@@ -41,7 +43,7 @@ fn crashes(otherwise: usize) -> usize {
 async fn work(task: Task) -> Result<serde_json::Value, HandlerFailure> {
     // Some take a while, so that a process that is killed has some of them.
     if task.payload["slow"] == json!(true) {
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     match task.payload["kind"].as_str() {
         Some("dead") => Err(HandlerFailure::permanent("as it should")),
@@ -51,9 +53,7 @@ async fn work(task: Task) -> Result<serde_json::Value, HandlerFailure> {
 }
 
 fn worker(queue: Queue) -> WorkerBuilder {
-    Worker::builder(queue)
-        .concurrency(8)
-        .lease(Duration::from_secs(1))
+    Worker::builder(queue).concurrency(8).lease(LEASE)
 }
 
 /// This test is a worker where the variable says so; else it has nothing to do.
@@ -88,11 +88,37 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // SIGKILL.
+impl Process {
+    /// Whether it has jobs at this moment.
+    async fn is_busy(&self, queue: &Queue) -> bool {
+        let statistics = queue.statistics(1).await.expect("statistics");
+        let ours = format!(":{}", self.0.id());
+        let identities: Vec<Uuid> = statistics
+            .workers
+            .iter()
+            .filter(|worker| worker.name.ends_with(&ours))
+            .map(|worker| worker.id)
+            .collect();
+        let filter = Filter {
+            status: vec![JobStatus::Running],
+            ..Filter::default()
+        };
+        let running = queue.list(&filter).await.expect("a list").items;
+        let workers = running.iter().filter_map(|job| job.worker);
+        let count = workers.filter(|worker| identities.contains(worker)).count();
+        count > 0
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -143,35 +169,93 @@ async fn nothing_is_lost_or_done_twice_however_often_workers_are_killed_on_postg
     sound(&database).await;
 }
 
-/// Submits jobs and kills workers, and sees that all came out well.
+/// Kills workers while jobs come in and are done, and sees that all came out well.
 async fn kill_workers(url: &str) {
     let queue = Queue::at(url).await.expect("it can be opened");
-    let mut expected = Expected::new();
+    let stop = CancellationToken::new();
+    let submitting = tokio::spawn(submit_until(queue.clone(), stop.clone()));
     let mut workers = [Process::start(url), Process::start(url)];
-    for crash in 0..crashes(15) {
-        let jobs = batch();
-        let submitted = queue.submit_all(jobs.clone()).await;
-        let submitted = submitted.expect("it is acknowledged");
-        for (job, submitted) in jobs.iter().zip(submitted) {
-            assert_eq!(job.id, submitted.id);
-            expected.insert(job.id, kind(job));
-        }
-        // At some moment while these are done: after so many more were.
+    let count = crashes(15);
+    for crash in 0..count {
+        // At some moment while jobs are done: after so many more events.
         let mut subscription = queue.subscribe(queue.last_event().await.expect("events"));
-        let mut left = 7 * crash % 40;
+        let mut left = 7 * crash % 40 + 1;
         while left > 0 {
-            let batch = tokio::time::timeout(Duration::from_millis(500), subscription.next());
-            match batch.await {
-                Ok(batch) => left = left.saturating_sub(batch.expect("events").events.len()),
-                // All is done, or waits for a lease to expire.
-                Err(_) => break,
-            }
+            let batch = tokio::time::timeout(LONG, subscription.next()).await;
+            let batch = batch.expect("it goes on").expect("events");
+            left = left.saturating_sub(batch.events.len());
         }
-        workers[crash % 2] = Process::start(url);
+        // Every other time, in the middle of something for sure: whatever the others hit.
+        let victim = &mut workers[crash % 2];
+        if crash % 2 == 0 {
+            let busy = async { while !victim.is_busy(&queue).await {} };
+            let waited = tokio::time::timeout(LONG, busy).await;
+            waited.expect("it gets jobs");
+        }
+        victim.kill();
+        *victim = Process::start(url);
     }
+    stop.cancel();
+    let (expected, unsure) = submitting.await.expect("it does not panic");
+    assert!(unsure.is_empty(), "nothing was in the way of the store");
     all_end(&queue, &expected).await;
     drop(workers);
-    check(&queue, &expected).await;
+    let lost = check(&queue, &expected).await;
+    assert!(
+        lost >= count / 4,
+        "{count} were killed, and {lost} attempts lost"
+    );
+}
+
+/// What was running when the server went is taken from a worker that cannot renew its lease meanwhile,
+/// and that worker settles none of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_expires_while_the_server_is_away_is_lost() {
+    const RUNNING: usize = 4;
+    let server = tokio::task::spawn_blocking(|| Postgres::start(Durability::Full)).await;
+    let server = server.expect("it can be started");
+    let database = server.database().await;
+    let clock = TestClock::new();
+    let open = || Queue::builder().clock(clock.clone());
+    let connect = async || {
+        let queue = open().connect(&database.url()).await;
+        queue.expect("it can be reached")
+    };
+    let queue = connect().await;
+    let jobs: Vec<NewJob> = (0..RUNNING).map(|_| good().retry(at_once(3))).collect();
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id).collect();
+    queue.submit_all(jobs).await.expect("it is acknowledged");
+    let mut gate = Gate::new();
+    // As many as it does at once: it does not ask for more.
+    let cut_off = worker(connect().await).lease(LONG).concurrency(RUNNING);
+    let cut_off = Working::start(cut_off.handler("work", gate.deaf()));
+    let mut passes = Vec::new();
+    for _ in 0..RUNNING {
+        passes.push(gate.next().await.1);
+    }
+    tokio::task::block_in_place(|| server.stop(Stop::Kill));
+    clock.advance(LONG);
+    tokio::task::block_in_place(|| server.start_again());
+    // Somebody else finds them, and does them.
+    let other = Working::start(worker(connect().await).handler("work", scripted));
+    for id in &ids {
+        let ended = tokio::time::timeout(LONG, queue.wait(*id)).await;
+        let job = ended.expect("it ends").expect("it is there");
+        assert_eq!(job.status, JobStatus::Completed);
+    }
+    other.stop().await.expect("it works");
+    for pass in passes {
+        pass.send(Ok(json!("too late"))).expect("it waits");
+    }
+    let done = cut_off.stop().await.expect("it works");
+    assert_eq!(done.settled, 0);
+    for id in ids {
+        let attempts = queue.attempts(id).await.expect("it is there");
+        let ends: Vec<&str> = attempts.iter().map(|one| one.status.as_str()).collect();
+        assert_eq!(ends, ["worker_lost", "success"]);
+        let result = queue.result(id).await.expect("it is there");
+        assert_eq!(result, Some(json!({"output": {}})));
+    }
 }
 
 /// What is done to a server that works, in turn.
@@ -250,9 +334,10 @@ async fn submit_until(queue: Queue, stop: CancellationToken) -> (Expected, Vec<N
             Err(QueueError::Unavailable(_)) => unsure.extend(jobs),
             Err(error) => panic!("{error}"),
         }
-        // No faster than they are worked off, or the test takes for ever.
+        // Not much faster than they are worked off, or the test takes for ever; but what waits for a
+        // lease to expire holds up nobody.
         tokio::select! {
-            _ = queue.wait(last) => {}
+            _ = tokio::time::timeout(LEASE / 5, queue.wait(last)) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -292,8 +377,9 @@ async fn sound(database: &Database<'_>) {
     assert!(!checked.expect("every index is sound").is_empty());
 }
 
-/// That attempts add up, each job was settled once, and counters are those of a recount.
-async fn check(queue: &Queue, expected: &Expected) {
+/// That attempts add up, each job was settled once, and counters are those of a recount. Gives how many
+/// attempts were lost with their workers.
+async fn check(queue: &Queue, expected: &Expected) -> usize {
     let log = events(queue).await;
     for (number, event) in (1..).zip(&log) {
         assert_eq!(event.id, number, "there is a gap");
@@ -353,4 +439,5 @@ async fn check(queue: &Queue, expected: &Expected) {
     }
     assert_eq!(statistics.by_status, counts);
     assert_eq!(statistics.total, expected.len() as u64);
+    lost
 }

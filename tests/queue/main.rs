@@ -7,3 +7,5 @@ mod model;
 mod place;
 mod postgres;
 mod server;
+mod tables;
+mod within;

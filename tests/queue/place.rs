@@ -358,6 +358,14 @@ impl Working {
         self.task.await.expect("it does not panic")
     }
 
+    /// Tells it to stop, and lets what it has end by this: so it takes nothing more. Waits until it has
+    /// stopped.
+    pub async fn finish(self, end: impl FnOnce()) -> Result<Done, WorkerError> {
+        let _ = self.stop.send(());
+        end();
+        self.task.await.expect("it does not panic")
+    }
+
     /// Waits until it stops by itself.
     pub async fn ended(self) -> Result<Done, WorkerError> {
         let _stop = self.stop;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use skillhost::queue::schedule::Schedule;
-use skillhost::queue::{NewJob, Work};
+use skillhost::queue::{NewJob, RetryPolicy, ScopeKind, Work};
 use skillhost::serve::Scope;
 
 use crate::client::Client;
@@ -374,7 +374,7 @@ async fn every_schedule_that_is_listed_is_reached() {
         let gone = acme.send(acme.request("DELETE", &path, "")).await;
         assert_eq!(gone.status, 204);
     }
-    assert_eq!(server.queue.schedules().await.unwrap().len(), 2);
+    assert_eq!(server.queue.schedules(None).await.unwrap().len(), 2);
     server.end().await;
 }
 
@@ -416,6 +416,54 @@ async fn schedules_come_and_go() {
     let gone = client.send(client.request("DELETE", path, "")).await;
     assert_eq!(gone.status, 204);
     client.get(path).await.problem(404, "not-found");
+    server.end().await;
+}
+
+/// What the operator says of a skill holds for it however a client spells it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skill_is_the_same_by_each_of_its_names() {
+    let server = start(Wanted::default()).await;
+    let (client, queue) = (server.client(), &server.queue);
+    let request = behaviour("echo", json!({}));
+    let done = submit(&client, request.clone()).await;
+    let result = ended(&client, &done).await;
+    let skill = &result["skill"];
+    let version = format!("behaviours@{}", skill["version"].as_str().unwrap());
+    let digest = skill["digest"].as_str().unwrap().to_owned();
+    let pause = async |paused: bool| {
+        let paused = queue.pause_all(ScopeKind::Skill, "behaviours", paused);
+        paused.await.unwrap();
+    };
+    pause(true).await;
+    let policy = RetryPolicy::attempts(2);
+    let set = queue.set_tool_retry("behaviours", "echo", Some(&policy));
+    set.await.unwrap();
+    let mut ids = Vec::new();
+    let mut many = Vec::new();
+    for spelled in ["behaviours", &version, &digest] {
+        let mut body = request.clone();
+        body["skill"] = json!(spelled);
+        ids.push(submit(&client, body.clone()).await);
+        let schedule = json!({"cron": "0 9 * * *", "job": body});
+        let added = client.call("PUT", "/v1/schedules/daily", &schedule).await;
+        assert_eq!(added.json()["skill"], "behaviours", "{spelled}");
+        many.push(body);
+    }
+    let batch = client.post("/v1/jobs/batch", json!({"jobs": many})).await;
+    for job in batch.json()["jobs"].as_array().unwrap() {
+        ids.push(job["id"].as_str().unwrap().to_owned());
+    }
+    let listed = client.get("/v1/jobs?skill=behaviours&status=pending").await;
+    let listed = listed.json();
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), ids.len());
+    for job in listed["jobs"].as_array().unwrap() {
+        assert_eq!(job["skill"], "behaviours");
+        assert_eq!(job["max_attempts"], 2, "the tool's policy holds");
+    }
+    pause(false).await;
+    for id in &ids {
+        assert_eq!(ended(&client, id).await["status"], "success");
+    }
     server.end().await;
 }
 

@@ -143,7 +143,7 @@ fn resident(process: u32) -> u64 {
 
 /// How much more memory a server may have after as much load as it had before: what the allocator keeps
 /// differs by that.
-const MORE: u64 = 48 << 20;
+const MORE: u64 = 16 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn load_leaks_nothing_and_loses_nothing() {

@@ -1,5 +1,6 @@
 //! The door for HTTP: real servers, on ports of their own, and real clients.
 
+mod answers;
 mod approvals;
 mod client;
 mod executions;
@@ -7,6 +8,7 @@ mod idempotency;
 mod jobs;
 mod limits;
 mod load;
+mod mcp;
 mod process;
 mod routes;
 mod server;

@@ -1,7 +1,9 @@
 //! `skillhost serve` as a process of its own.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -42,6 +44,13 @@ impl Home {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
         String::from_utf8(output.stdout).expect("it is text")
+    }
+
+    /// Puts a policy there.
+    pub fn policy(&self, text: &str) {
+        let path = self.0.path().join("policy.toml");
+        std::fs::write(&path, text).expect("it can be written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
     }
 
     pub fn queue(&self) -> Queue {
@@ -177,6 +186,50 @@ async fn a_skill_is_uploaded_replaced_and_removed() {
         .post("/v1/skills", json!({"component": "no base64!"}))
         .await
         .problem(422, "invalid-body");
+    assert!(serving.end().success());
+}
+
+async fn upload(client: &Client, manifest: &str) -> String {
+    use base64::Engine as _;
+    let component = std::fs::read(behaviours_path()).unwrap();
+    let component = base64::engine::general_purpose::STANDARD.encode(component);
+    let upload = json!({"component": component, "manifest": manifest});
+    let installed = client.post("/v1/skills?replace=true", upload).await.json();
+    installed["digest"].as_str().unwrap().to_owned()
+}
+
+/// Of what was uploaded, and never read from the library.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_job_is_replayed_with_the_skill_that_it_died_of() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
+    let client = serving.client();
+    let first = upload(&client, "[limits]\nmemory_bytes = 100000000\n").await;
+    let job = behaviour("exit", json!({"code": 1}));
+    let job = client.post("/v1/jobs", job).await.json();
+    let id = job["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/jobs/{id}");
+    while client.get(&path).await.json()["status"] != "dead" {
+        tokio::task::yield_now().await;
+    }
+    let second = upload(&client, "[limits]\nmemory_bytes = 200000000\n").await;
+    assert_ne!(first, second);
+    // Loaded in no process any more.
+    assert!(serving.end().success());
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
+    let client = serving.client();
+    let path = format!("/v1/dead-letters/{id}/replay");
+    let again = client.post(&path, json!({"version": "same"})).await.json();
+    let path = format!("/v1/jobs/{}", again["id"].as_str().unwrap());
+    while client.get(&path).await.json()["status"] != "dead" {
+        tokio::task::yield_now().await;
+    }
+    let attempts = client.get(&format!("{path}/attempts")).await.json();
+    let text = attempts.to_string();
+    assert!(
+        text.contains("\"exit\"") && !text.contains("not_loaded"),
+        "{text}"
+    );
     assert!(serving.end().success());
 }
 

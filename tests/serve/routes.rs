@@ -41,3 +41,49 @@ fn references(document: &Value, value: &Value) {
         _ => {}
     }
 }
+
+/// What the server takes fits what the document says, also where it is seldom sent.
+#[test]
+fn the_document_is_no_narrower_than_the_server() {
+    let document = document();
+    for (schema, texts) in [
+        (
+            "Cron",
+            &[
+                "0 9 * * MON-FRI",
+                "*/10 * * * * *",
+                "0 8-18/2 1,15 jan-mar 5L",
+                "0 9 1-7 * +MON",
+                "0 0 ? * FRI#2",
+                "@daily",
+            ][..],
+        ),
+        (
+            "TimeZone",
+            &["UTC", "America/Argentina/Ushuaia", "Etc/GMT+5"],
+        ),
+        (
+            "CallbackUrl",
+            &[
+                "http://example.org/done?for=you#x",
+                "HTTPS://[2001:db8::1]:8443/",
+            ],
+        ),
+        ("ScheduleName", &["daily.report", "_", "a-1"]),
+        ("QueueName", &["nightly", ".", "a.b-c_d"]),
+        (
+            "SkillReference",
+            &["text-stats", "a@1.2.3-beta.1+build", "a--b"],
+        ),
+        ("Tag", &["report", "Bericht für März"]),
+    ] {
+        let schema = &document["components"]["schemas"][schema];
+        let pattern = schema["pattern"].as_str().expect("it has one");
+        let pattern = regex::Regex::new(pattern).expect("it is one");
+        let examples = schema["examples"].as_array().expect("it has some");
+        let examples = examples.iter().filter_map(Value::as_str);
+        for text in examples.chain(texts.iter().copied()) {
+            assert!(pattern.is_match(text), "{text}");
+        }
+    }
+}

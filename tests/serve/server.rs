@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skillhost::queue::{Queue, Worker};
-use skillhost::serve::{NewToken, Scope, Server, Service, ServiceBuilder, Settings, router};
+use skillhost::serve::mcp::{McpServer, Tasks};
+use skillhost::serve::{
+    NewToken, Scope, Server, Service, ServiceBuilder, Settings, guarded, mcp_route,
+};
 use skillhost::skill::Library;
 use skillhost::{Execute, Host, InstalledSkills};
 use tempfile::TempDir;
@@ -80,7 +83,11 @@ pub async fn start(wanted: Wanted) -> Running {
     let listener = listener.expect("there is a port");
     let address = listener.local_addr().expect("it listens");
     let stop = CancellationToken::new();
-    let server = Server::new(service.clone(), router(&service));
+    let agents = McpServer::builder(service.executor(), skills.clone())
+        .tasks(Tasks::new(queue.clone()))
+        .build();
+    let routes = guarded(&service, mcp_route(&service, &agents));
+    let server = Server::new(service.clone(), routes);
     let told = stop.clone().cancelled_owned();
     let serving = tokio::spawn(server.run(listener, told, std::future::pending()));
     let working = wanted.worker.then(|| {

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::audit::{Decided, Entry, What, Who};
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
-use skillhost::policy::{Approval, Approvals as _};
-use skillhost::queue::Queue;
+use skillhost::queue::Answers;
 
 use super::found::{Found, one};
-use crate::cli::audit::{self, Written};
 use crate::cli::complaint::{Complaint, show_error};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::jobs::short;
-use crate::cli::{Session, explain};
+use crate::cli::{Session, audit, explain};
 
 /// Which, and who says so.
 #[derive(Debug, Clone, Args)]
@@ -90,8 +86,9 @@ impl Decide {
     /// Where the database cannot be used, or one that is named cannot be told. That some cannot be
     /// answered, or written down where they must be, is said of each, and stands in the exit code.
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
-        let audit = audit::open(session)?;
+        let written = audit::open(session)?;
         database.with(session, async |queue, _| {
+            let answers = written.answers(queue.clone());
             let mut exit = Exit::Success;
             let mut told: Vec<Value> = Vec::new();
             let mut meant = Vec::new();
@@ -100,20 +97,8 @@ impl Decide {
             }
             for found in meant {
                 let id = found.id();
-                if let Err(complaint) = audit.ready() {
-                    exit = complaint.exit;
-                    told.push(json!({"id": id, "error": complaint.message}));
-                    show_error(&complaint.message);
-                    continue;
-                }
-                match self.answer(&queue, found).await {
-                    Ok((status, approval)) => {
-                        if let Some(approval) = &approval
-                            && let Err(complaint) = record(&audit, approval)
-                        {
-                            exit = complaint.exit;
-                            show_error(&complaint.message);
-                        }
+                match self.answer(&answers, found).await {
+                    Ok(status) => {
                         told.push(json!({"id": id, "status": status}));
                         if !self.which.json {
                             session.console.note(format_args!(
@@ -124,10 +109,10 @@ impl Decide {
                             ));
                         }
                     }
-                    Err(message) => {
-                        exit = Exit::Usage;
-                        told.push(json!({"id": id, "error": message}));
-                        show_error(&message);
+                    Err(complaint) => {
+                        exit = complaint.exit;
+                        told.push(json!({"id": id, "error": complaint.message}));
+                        show_error(&complaint.message);
                     }
                 }
             }
@@ -138,26 +123,25 @@ impl Decide {
         })
     }
 
-    async fn answer(
-        &self,
-        queue: &Queue,
-        found: Found,
-    ) -> Result<(String, Option<Approval>), String> {
+    async fn answer(&self, answers: &Answers, found: Found) -> Result<String, Complaint> {
         let by = &self.which.by;
         match found {
             Found::Approval(approval) => {
-                let after = queue.decide(approval.id, self.decision, by).await;
-                let after = after.map_err(|error| explain::approval(&error).message)?;
-                Ok((after.status.to_string(), Some(after)))
+                let after = answers.decide(approval.id, self.decision, by).await;
+                let after = after.map_err(|error| explain::approval(&error))?;
+                Ok(after.status.to_string())
             }
             Found::Job(job) => {
                 let approved = self.decision != Decision::Refuse;
-                let answers = queue.answer(&[job.id], approved, by).await;
-                let answers = answers.map_err(|error| explain::queue(error).message)?;
-                match answers.into_iter().next() {
-                    Some(Ok(status)) => Ok((status.to_string(), None)),
-                    Some(Err(error)) => Err(error.to_string()),
-                    None => Err(format!("job {} was not answered for", job.id)),
+                let answered = answers.answer(&[job.id], approved, by).await;
+                let answered = answered.map_err(explain::answer)?;
+                match answered.into_iter().next() {
+                    Some(Ok(status)) => Ok(status.to_string()),
+                    Some(Err(error)) => Err(Complaint::usage(error.to_string())),
+                    None => {
+                        let message = format!("job {} was not answered for", job.id);
+                        Err(Complaint::usage(message))
+                    }
                 }
             }
         }
@@ -170,27 +154,4 @@ impl Decide {
             Decision::Refuse => "may not run".to_owned(),
         }
     }
-}
-
-/// Writes an answer down.
-///
-/// # Errors
-/// Where it must be and cannot.
-pub fn record(audit: &Written, approval: &Approval) -> Result<(), Complaint> {
-    let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let entry = Entry {
-        who: Who {
-            tenant: approval.wanted.tenant.as_deref(),
-            user: approval.wanted.user.as_deref(),
-            session: approval.wanted.session.as_deref(),
-            request: Some(approval.wanted.request),
-        },
-        what: What::ApprovalDecided(Decided {
-            approval: approval.id,
-            decision: approval.status.as_str(),
-            by: approval.decided_by.as_deref(),
-            until: (!approval.once).then_some(&until),
-        }),
-    };
-    audit.record(&entry)
 }

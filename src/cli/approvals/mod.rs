@@ -15,7 +15,6 @@ use clap::{Args, Subcommand};
 use super::Session;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
-pub use decide::record;
 pub use lazy::LazyApprovals;
 
 const EXAMPLES: &str = "\

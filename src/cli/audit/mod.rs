@@ -91,7 +91,7 @@ pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Written> {
         return Ok(Written::new(None, required, session.console));
     }
     let audit = match Audit::open(folder(policy, session)?, policy.audit.settings()) {
-        Ok(audit) => Some(Box::new(audit) as Box<dyn AuditSink>),
+        Ok(audit) => Some(Arc::new(audit) as Arc<dyn AuditSink>),
         Err(error) if required => return Err(explain::audit(&error).into()),
         Err(error) => {
             session

@@ -1,6 +1,9 @@
 //! Writing down what a person does.
 
+use std::sync::Arc;
+
 use skillhost::audit::{AuditSink, Entry};
+use skillhost::queue::{Answers, Queue};
 
 use crate::cli::complaint::Complaint;
 use crate::cli::console::Console;
@@ -8,17 +11,26 @@ use crate::cli::explain;
 
 /// Where what a person does is written down, if it is.
 pub struct Written {
-    audit: Option<Box<dyn AuditSink>>,
+    audit: Option<Arc<dyn AuditSink>>,
     required: bool,
     console: Console,
 }
 
 impl Written {
-    pub(super) fn new(audit: Option<Box<dyn AuditSink>>, required: bool, console: Console) -> Self {
+    pub(super) fn new(audit: Option<Arc<dyn AuditSink>>, required: bool, console: Console) -> Self {
         Written {
             audit,
             required,
             console,
+        }
+    }
+
+    /// Answers for what waits in this queue, each of which is written down.
+    pub fn answers(&self, queue: Queue) -> Answers {
+        let answers = Answers::new(queue);
+        match &self.audit {
+            Some(audit) => answers.audit(Arc::clone(audit), self.required),
+            None => answers,
         }
     }
 
@@ -93,7 +105,7 @@ mod tests {
         };
         let written = |required| {
             let console = Console::new(true, 0);
-            Written::new(Some(Box::new(Full)), required, console)
+            Written::new(Some(Arc::new(Full)), required, console)
         };
         assert!(written(false).ready().is_ok());
         assert!(written(false).record(&entry).is_ok());

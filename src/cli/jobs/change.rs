@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 use skillhost::parse_duration;
-use skillhost::policy::{ApprovalFilter, Approvals as _};
 use skillhost::queue::{Priority, Queue};
 
 use super::id::{resolve, short};
@@ -16,7 +15,7 @@ use crate::cli::complaint::show_error;
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
-use crate::cli::{approvals, audit, explain};
+use crate::cli::{audit, explain};
 
 /// Which jobs, and how it is said what became of them.
 #[derive(Debug, Clone, Args)]
@@ -178,39 +177,21 @@ impl Change {
     /// to some is said of each, and the exit code is then that of a usage error.
     pub fn carry_out(self, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
         // An answer is written down; what is done to one's own jobs stands with them.
-        let audit = match self.action {
-            Action::Answer { .. } => {
-                let audit = audit::open(session)?;
-                audit.ready()?;
-                Some(audit)
-            }
+        let written = match self.action {
+            Action::Answer { .. } => Some(audit::open(session)?),
             _ => None,
         };
         database.with(session, async |queue, _| {
             let ids = resolve(&queue, &self.which.id).await?;
-            let answers = self.act(&queue, &ids).await.map_err(explain::queue)?;
-            let mut exit = Exit::Success;
-            if let Some(audit) = &audit {
-                for (id, _) in ids
-                    .iter()
-                    .zip(&answers)
-                    .filter(|(_, answer)| answer.is_ok())
-                {
-                    let of_job = ApprovalFilter {
-                        job: Some(*id),
-                        limit: Some(1),
-                        ..ApprovalFilter::default()
-                    };
-                    let found = queue.approvals(&of_job).await;
-                    for approval in found.map_err(|error| explain::approval(&error))? {
-                        // It is done; the others are to be heard of as well.
-                        if let Err(complaint) = approvals::record(audit, &approval) {
-                            exit = complaint.exit;
-                            show_error(&complaint.message);
-                        }
-                    }
+            let answers = match (&self.action, &written) {
+                (Action::Answer { approved, by }, Some(written)) => {
+                    let answers = written.answers(queue);
+                    let answered = answers.answer(&ids, *approved, by).await;
+                    answered.map_err(explain::answer)?
                 }
-            }
+                _ => self.act(&queue, &ids).await.map_err(explain::queue)?,
+            };
+            let mut exit = Exit::Success;
             let mut told: Vec<Value> = Vec::with_capacity(ids.len());
             for (id, answer) in ids.iter().zip(answers) {
                 match answer {

@@ -70,7 +70,8 @@ impl<'s> Skills<'s> {
             Arc::new(MemoryApprovals::default()),
             None,
             session,
-        )?;
+        )?
+        .execute;
         Ok(Skills {
             session,
             guarded,

@@ -172,7 +172,7 @@ pub fn submit(
     }
     database.with(session, async |queue, mut interrupts| {
         let now = queue.now();
-        let jobs = check(lines, no_look, now, session, &mut interrupts).await?;
+        let jobs = check(lines, no_look, now, &queue, session, &mut interrupts).await?;
         let after = queue.last_event().await.map_err(explain::queue)?;
         let mut submitted = Vec::with_capacity(jobs.len());
         for batch in jobs.chunks(BATCH) {
@@ -216,6 +216,7 @@ async fn check(
     lines: Vec<(usize, Line)>,
     no_look: bool,
     now: DateTime<Utc>,
+    queue: &Queue,
     session: &Session,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<Vec<NewJob>> {
@@ -230,7 +231,9 @@ async fn check(
             } = line;
             let checked =
                 Asked::new(tool, request).and_then(|asked| unchecked(&skill, asked, job, now));
-            jobs.push(checked.map_err(|error| on_line(number, error))?);
+            let job = checked.map_err(|error| on_line(number, error))?;
+            accepted(queue, &job, number).await?;
+            jobs.push(job);
         }
         return Ok(jobs);
     }
@@ -252,7 +255,9 @@ async fn check(
             }
             Err(error) => Err(error),
         };
-        checked.push(one.map_err(|error| on_line(number, error))?);
+        let one = one.map_err(|error| on_line(number, error))?;
+        accepted(queue, &one.job, number).await?;
+        checked.push(one);
     }
     skills.keep(&checked, now)?;
     jobs.extend(checked.into_iter().map(|checked| checked.job));
@@ -268,7 +273,7 @@ pub async fn prepared(
     tool: Option<String>,
     request: RequestArgs,
     job: JobArgs,
-    now: DateTime<Utc>,
+    queue: &Queue,
     session: &Session,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<NewJob> {
@@ -278,9 +283,16 @@ pub async fn prepared(
         request,
         job,
     };
-    let checked = check(vec![(0, line)], false, now, session, interrupts).await?;
+    let now = queue.now();
+    let checked = check(vec![(0, line)], false, now, queue, session, interrupts).await?;
     let none = || Complaint::usage("no skill is named").into();
     checked.into_iter().next().ok_or_else(none)
+}
+
+/// Whether the queue would accept it.
+async fn accepted(queue: &Queue, job: &NewJob, number: usize) -> anyhow::Result<()> {
+    let accepted = queue.check(job).await.map_err(explain::queue);
+    accepted.map_err(|complaint| on_line(number, complaint.into()))
 }
 
 /// An error with the number of the line, where there are lines.

@@ -140,7 +140,8 @@ async fn serve(
     let current = skills.host().current_policy().clone();
     let approvals = LazyApprovals::new(&args.database, session)?;
     let inner = Arc::new(skills.clone());
-    let execute = guards::around(inner, current, approvals, None, session)?;
+    let guards::Guarded { execute, audit } =
+        guards::around(inner, current, approvals, None, session)?;
     let work = Work {
         session: session.clone(),
         database: args.database.clone(),
@@ -150,10 +151,13 @@ async fn serve(
         running: Arc::default(),
     };
     let running = Arc::clone(&work.running);
-    let tasks = Tasks::when_needed(move || {
+    let mut tasks = Tasks::when_needed(move || {
         let work = work.clone();
         Box::pin(async move { work.begin().await })
     });
+    if let Some((audit, required)) = audit {
+        tasks = tasks.audit(audit, required);
+    }
     let mut server = McpServer::builder(execute, skills.clone())
         .settings(settings)
         .tasks(tasks);
@@ -171,6 +175,8 @@ async fn serve(
         _ = terminate.recv() => Ok(()),
     };
     end.cancel();
+    // What ran is stopped by that the client is gone, and then written down.
+    let _ = tokio::time::timeout(GRACE, server.idle()).await;
     let running = running
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

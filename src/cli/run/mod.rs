@@ -73,7 +73,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let current = host.current_policy().clone();
     let approvals = LazyApprovals::new(&plan.database, session)?;
     let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
-    let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?;
+    let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?.execute;
     let ended = block_on(async |mut interrupts| {
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)

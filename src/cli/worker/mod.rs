@@ -127,7 +127,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         .packages(packages)
         .build();
     let approvals = LazyApprovals::new(&args.database, session)?;
-    let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?;
+    let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?.execute;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -201,7 +201,10 @@ impl InstalledSkills {
         let inner = Arc::clone(&self.inner);
         let package = tokio::task::spawn_blocking(move || {
             let most = inner.host.inner.loader.settings.max_component_bytes;
-            inner.library.read(&reference, most)
+            let package = inner.library.read(&reference, most)?;
+            // It is loaded by this, and so not read again before it runs.
+            inner.keep(&package);
+            Ok::<_, LibraryError>(package)
         });
         let why = |error: &dyn std::fmt::Display| (name.clone(), error.to_string());
         let package = package

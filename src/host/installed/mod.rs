@@ -17,7 +17,7 @@ use crate::execution::{
     HostError, Resolution,
 };
 use crate::sandbox::CompileError;
-use crate::skill::{Digest, Library, LibraryError, Package, Packages, SkillRef};
+use crate::skill::{Digest, Installed, Library, LibraryError, Package, Packages, SkillRef};
 
 use listing::Listings;
 pub use listing::{ListedSkill, Listing};
@@ -117,6 +117,18 @@ impl InstalledSkillsBuilder {
     }
 }
 
+/// Why a skill is not installed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// It is none, or cannot be run here.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The library does not take it.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+}
+
 /// Why a skill cannot be had.
 enum Missing {
     /// It is not here, and may be elsewhere.
@@ -155,6 +167,33 @@ impl InstalledSkills {
         let skill = self.inner.host.load_package(package).await?;
         lock(&self.inner.added).insert(skill.digest());
         Ok(skill)
+    }
+
+    /// Installs a skill, which is loaded first to see that it is one. It is known here at once, and kept
+    /// for jobs where others are. With `replace`, it takes the place of another one of its name and
+    /// version.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub async fn install(
+        &self,
+        package: Package,
+        replace: bool,
+    ) -> Result<Installed, InstallError> {
+        let loaded = self.inner.host.load_package(package.clone()).await?;
+        let inner = Arc::clone(&self.inner);
+        let installed = tokio::task::spawn_blocking(move || {
+            let description = loaded.description();
+            let installed = inner.library.install(&package, description, replace)?;
+            // A job that names it may be claimed as soon as it is known, and never load it again.
+            inner.keep(&package);
+            Ok::<_, LibraryError>(installed)
+        });
+        let installed = installed
+            .await
+            .map_err(|error| LoadError::Host(HostError::Internal(error.to_string())))??;
+        self.refresh().await?;
+        Ok(installed)
     }
 
     /// The installed skill that a reference means now, loaded.
@@ -251,13 +290,18 @@ impl Inner {
             }
             Err(error) => return Err(missing(error)),
         };
-        // So that what dies of it can be replayed with exactly this, also after an update.
+        self.keep(&package);
+        Ok(Found::Read(Box::new(package)))
+    }
+
+    /// Keeps a skill, so that what dies of it can be replayed with exactly this, also after an update.
+    /// Blocks.
+    fn keep(&self, package: &Package) {
         if let Some(packages) = &self.packages
-            && let Err(error) = packages.keep(&package, SystemTime::now())
+            && let Err(error) = packages.keep(package, SystemTime::now())
         {
             tracing::warn!("{error}");
         }
-        Ok(Found::Read(Box::new(package)))
     }
 
     /// Says from time to time that a skill that is loaded is needed.

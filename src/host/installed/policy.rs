@@ -1,9 +1,8 @@
 //! A policy file that may change.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -14,11 +13,41 @@ use crate::policy::Policy;
 pub(super) struct PolicyFile {
     path: PathBuf,
     required: bool,
-    seen: Mutex<Option<(Instant, Option<Look>)>>,
+    seen: Mutex<Seen>,
 }
 
-/// What tells one state of a file from another.
-type Look = (u64, u64, SystemTime);
+/// What was seen of the file.
+#[derive(Default)]
+struct Seen {
+    /// When it was last looked at.
+    at: Option<Instant>,
+    /// What it looked like when it was last read and could be used.
+    look: Option<Option<Look>>,
+    /// What was last said against it.
+    wrong: Option<String>,
+}
+
+/// What tells one state of a file from another. The time of its last change covers who it belongs to and
+/// who may write it, too.
+#[derive(Clone, Copy, PartialEq)]
+struct Look {
+    file: (u64, u64),
+    bytes: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Look {
+    fn at(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Look {
+            file: (file.dev(), file.ino()),
+            bytes: file.len(),
+            changed: (file.ctime(), file.ctime_nsec()),
+            modified: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+}
 
 impl PolicyFile {
     pub fn new(path: PathBuf) -> Self {
@@ -37,34 +66,41 @@ impl PolicyFile {
     }
 
     /// What is to hold from now on, where the file has changed. One that cannot be used changes
-    /// nothing.
+    /// nothing, and is read again and again until it can.
     pub fn changed(&self) -> Option<Option<Policy>> {
-        {
+        let look = {
             let mut seen = lock(&self.seen);
-            if seen.as_ref().is_some_and(|(at, _)| at.elapsed() < HOLD) {
+            if seen.at.is_some_and(|at| at.elapsed() < HOLD) {
                 return None;
             }
-            let look = std::fs::metadata(&self.path)
-                .and_then(|file| Ok((file.ino(), file.len(), file.modified()?)))
-                .ok();
-            let before = seen.replace((Instant::now(), look));
-            if before.is_some_and(|(_, before)| before == look) {
+            seen.at = Some(Instant::now());
+            let look = Look::at(&self.path);
+            if seen.look == Some(look) {
                 return None;
             }
-        }
-        match Policy::read(&self.path) {
+            look
+        };
+        let wrong = match Policy::read(&self.path) {
             Ok(None) if self.required => {
-                tracing::warn!(
-                    "there is no policy `{}` any more; it stays as it was",
-                    self.path.display()
-                );
-                None
+                format!("there is no policy `{}` any more", self.path.display())
             }
-            Ok(policy) => Some(policy),
-            Err(error) => {
-                tracing::warn!("the policy cannot be used, and stays as it was: {error}");
-                None
+            Ok(policy) => {
+                *lock(&self.seen) = Seen {
+                    at: Some(Instant::now()),
+                    look: Some(look),
+                    wrong: None,
+                };
+                return Some(policy);
             }
+            Err(error) => format!("the policy cannot be used: {error}"),
+        };
+        let mut seen = lock(&self.seen);
+        // What made it unusable need not be in the file, such as who may write its folder.
+        seen.look = None;
+        if seen.wrong.as_ref() != Some(&wrong) {
+            tracing::warn!("{wrong}; what held before still holds");
+            seen.wrong = Some(wrong);
         }
+        None
     }
 }

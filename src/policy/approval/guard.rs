@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
 use super::{
-    Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals, Wanted,
+    Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals,
+    RecordedApprovals, Wanted,
 };
-use crate::audit::{self, Approved, AuditSink, Entry, What, Who};
+use crate::audit::{Approved, AuditSink, Entry, What, Who};
 use crate::execution::{
     Admission, Ask, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, HostError, Observer, Phase, Question, Rejection, Resolution,
@@ -96,6 +97,7 @@ impl Approving {
     /// Writes down what is asked, and what is answered here.
     #[must_use]
     pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
+        self.store = Arc::new(RecordedApprovals::new(self.store, Arc::clone(&audit)));
         self.audit = Some(audit);
         self
     }
@@ -271,27 +273,13 @@ impl Approving {
             elsewhere = self.store.answered(approval.id) => elsewhere.map(|_| Waited::Answered),
             decision = here => match decision {
                 Some((decision, by)) => {
-                    let after = self.store.decide(approval.id, decision, &by).await?;
-                    self.tell_decided(&after, Who::of(request));
+                    self.store.decide(approval.id, decision, &by).await?;
                     Ok(Waited::Answered)
                 }
                 None => Ok(Waited::Over),
             },
             () = tokio::time::sleep(patience) => Ok(Waited::Over),
         }
-    }
-
-    fn tell_decided(&self, approval: &Approval, who: Who<'_>) {
-        let until = approval.until.to_rfc3339_opts(SecondsFormat::Secs, true);
-        self.record(
-            who,
-            What::ApprovalDecided(audit::Decided {
-                approval: approval.id,
-                decision: approval.status.as_str(),
-                by: approval.decided_by.as_deref(),
-                until: (!approval.once).then_some(until.as_str()),
-            }),
-        );
     }
 
     fn ruled(&self, answer: Answer, title: &str) -> Ruling {

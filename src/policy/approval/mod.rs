@@ -14,12 +14,14 @@ mod record;
 mod store;
 
 mod memory;
+mod recorded;
 
 mod guard;
 
 pub use guard::Approving;
 pub use memory::MemoryApprovals;
 pub use record::{Answer, Approval, ApprovalStatus, Attached, UnknownStatus, Wanted};
+pub use recorded::RecordedApprovals;
 pub use rules::{Action, ApprovalPolicy, ApprovalRule};
 pub use store::{ApprovalError, ApprovalFilter, Approvals};
 pub use subject::Subject;

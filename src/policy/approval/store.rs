@@ -133,6 +133,9 @@ pub enum ApprovalError {
     /// The tenant has as many open questions as it may.
     #[error("{0} approvals are waiting for an answer already, as many as may")]
     Full(u32),
+    /// It must be in the audit, which cannot be written.
+    #[error("answers must be in the audit: {0}")]
+    Audit(String),
     /// It cannot be kept.
     #[error("approvals cannot be kept: {0}")]
     Store(String),

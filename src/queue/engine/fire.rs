@@ -51,7 +51,7 @@ fn fired(row: &ScheduleRow, now: Micros) -> Result<(Vec<Prepared>, Option<Micros
                 schedule: Some(row.name.clone()),
                 ..template.clone()
             };
-            prepare(job, |_| Default::default(), usize::MAX, now)
+            prepare(&job, |_| Default::default(), usize::MAX, now)
         })
         .collect::<Result<_>>()?;
     Ok((jobs, firings.next.map(micros)))

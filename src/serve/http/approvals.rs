@@ -17,7 +17,7 @@ use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::execution::Decision;
 use crate::policy::{Approval, ApprovalError, ApprovalFilter, ApprovalStatus, Approvals};
-use crate::queue::{Filter, JobStatus};
+use crate::queue::{AnswerError, Filter, JobStatus};
 use crate::serve::caller::Scope;
 
 /// The cause of a job that waits for somebody's word.
@@ -30,6 +30,12 @@ impl From<ApprovalError> for Problem {
         let kind = match &error {
             ApprovalError::NotFound(_) => ProblemKind::NotFound,
             ApprovalError::Over { .. } => ProblemKind::Conflict,
+            ApprovalError::Audit(_) => {
+                tracing::error!(%error, "an answer is not in the audit");
+                let detail = "answers must be in the audit, which cannot be written now";
+                return Problem::new(ProblemKind::Unavailable, detail)
+                    .retry_after(Duration::from_secs(5));
+            }
             error => {
                 tracing::warn!(%error, "approvals cannot be used");
                 let detail = "approvals cannot be used now; nothing was changed";
@@ -38,6 +44,15 @@ impl From<ApprovalError> for Problem {
             }
         };
         Problem::new(kind, error.to_string())
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Queue(error) => error.into(),
+            AnswerError::Approval(error) => error.into(),
+        }
     }
 }
 
@@ -138,7 +153,7 @@ async fn answer(
     tracing::info!(%id, approved, by, "an approval is answered");
     match queue.approval(id).await {
         Ok(found) if caller.may_see(found.wanted.tenant.as_deref()) => {
-            let answered = queue.decide(id, decision, &by).await?;
+            let answered = service.inner.answers.decide(id, decision, &by).await?;
             return Ok(Answer(shown(&answered)?).into_response());
         }
         Ok(_) | Err(ApprovalError::NotFound(_)) => {}
@@ -150,7 +165,10 @@ async fn answer(
         let detail = "the job does not wait for anybody's word";
         return Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status));
     }
-    stands(id, queue.answer(&[id], approved, &by).await?)
+    stands(
+        id,
+        service.inner.answers.answer(&[id], approved, &by).await?,
+    )
 }
 
 /// For how long.
@@ -160,7 +178,7 @@ pub(super) struct HowApproved {
     /// The same request may run as often as it likes for so many milliseconds: at most a year; once
     /// unless set. Of a job by its own id it is for this job alone.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    #[schema(minimum = 1, maximum = 31_622_400_000_i64)]
     for_ms: Option<u64>,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Which {
     cause: Option<String>,
     /// From this queue.
     queue: Option<String>,
-    /// Of this skill, as the job names it.
+    /// Of the skill of this name.
     skill: Option<String>,
     /// With this tag.
     tag: Option<String>,
@@ -215,7 +215,7 @@ pub(super) struct ReplayMany {
     /// From this queue.
     #[serde(default)]
     queue: Option<String>,
-    /// Of this skill, as the job names it.
+    /// Of the skill of this name.
     #[serde(default)]
     skill: Option<String>,
     /// With this tag.

@@ -21,7 +21,7 @@ use crate::serve::caller::Scope;
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// Events after this one: the `cursor` of the batch before; 0 is before the first.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     after: Option<i64>,
     /// How many events are looked at, at most; 100 unless set. Fewer are given where some are others'.
     #[param(minimum = 1, maximum = 1000)]
@@ -72,7 +72,7 @@ fn cursor(after: i64) -> Result<i64, Problem> {
 pub(super) struct From {
     /// Events after this one; unless set, those that happen from now on. The header `Last-Event-ID`
     /// goes before it.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     after: Option<i64>,
     /// Of this job alone.
     job: Option<Uuid>,
@@ -85,7 +85,7 @@ pub(super) struct From {
 /// 410, or in the middle the event `gone`.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
-    params(From, ("last-event-id" = Option<i64>, Header, minimum = 0,
+    params(From, ("last-event-id" = Option<i64>, Header, minimum = 0, maximum = 9_223_372_036_854_775_807_i64,
         description = "The last event that was seen")),
     responses((status = 200, description = "Events, without end",
         content((String = "text/event-stream"))))

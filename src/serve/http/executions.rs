@@ -20,7 +20,8 @@ use crate::execution::Rejection;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
 use crate::{
-    Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides, Status,
+    Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,
+    Status,
 };
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
@@ -141,19 +142,19 @@ fn wants_events(headers: &HeaderMap) -> bool {
 /// What is said of an execution before it is kept as a job, its skill being
 /// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
 /// not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) fn look(service: &Service, request: &ExecutionRequest) -> Result<(), Problem> {
-    let execute = &service.inner.execute;
-    match execute.can_execute(request).refusal {
-        None => Ok(()),
+pub(super) fn look(service: &Service, request: &ExecutionRequest) -> Result<Admission, Problem> {
+    let admission = service.inner.execute.can_execute(request);
+    match &admission.refusal {
+        None => Ok(admission),
         Some(failure) => match &failure.cause {
             Cause::Rejected { reason, retry_at }
                 if reason.is_temporary()
                     || retry_at.is_some()
                     || *reason == Rejection::Approval =>
             {
-                Ok(())
+                Ok(admission)
             }
-            _ => Err(failure.into()),
+            _ => Err(failure.clone().into()),
         },
     }
 }

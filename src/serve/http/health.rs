@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::circuits;
 use super::extract::{Answer, Asks};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
@@ -66,7 +67,9 @@ pub(super) async fn metrics(
     asks: Asks,
 ) -> Result<Response, Problem> {
     asks.need(Scope::Administer)?;
-    let text = service.inner.metrics.text(&service.inner.queue).await?;
+    let circuits = circuits::standing(&service).await;
+    let metrics = &service.inner.metrics;
+    let text = metrics.text(&service.inner.queue, &circuits).await?;
     let mut response = text.into_response();
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response

@@ -108,6 +108,8 @@ impl Server {
         // Whoever connects from now on is refused by the system, rather than left waiting.
         drop(listener);
         closing.cancel();
+        // However this ends, nobody is there any more to take an answer.
+        let _cut = self.service.inner.cut.clone().drop_guard();
         let ended = async { while connections.join_next().await.is_some() {} };
         tokio::select! {
             () = ended => return Stopped { cut: 0 },

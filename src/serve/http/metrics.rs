@@ -1,5 +1,5 @@
 //! Metrics, for Prometheus. Labels are bounded: whatever a client sends, there are never more series
-//! than skills, statuses, limits and queues.
+//! than skills, statuses, limits, queues and circuits.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::circuits::{Circuit, severity};
 use super::problem::{Problem, ProblemKind};
+use crate::breaker::CircuitState;
 use crate::execution::BoxFuture;
 use crate::queue::{JobStatus, Queue};
 use crate::{
@@ -41,6 +43,8 @@ struct Inner {
     wait: Family<Labels<1>, Histogram, Seconds>,
     fuel: Family<Labels<1>, Counter>,
     jobs: Family<Labels<2>, Gauge>,
+    circuits: Family<Labels<2>, Gauge>,
+    circuit_states: Family<Labels<2>, Gauge>,
     workers: Gauge,
     skills: Mutex<HashSet<String>>,
     /// Held while what was read of the queue is put in and written.
@@ -88,6 +92,14 @@ impl Metrics {
         registry.register("fuel", "Fuel that executions consumed", fuel.clone());
         let jobs = Family::default();
         registry.register("jobs", "Jobs by queue and status", jobs.clone());
+        let circuits = Family::default();
+        registry.register("circuits", "Circuits by kind and state", circuits.clone());
+        let circuit_states = Family::default();
+        registry.register(
+            "circuit_state",
+            "How each circuit stands that is not closed: 1 half-open, 2 open; of the first 200",
+            circuit_states.clone(),
+        );
         let workers = Gauge::default();
         registry.register("workers", "Workers whose lease holds", workers.clone());
         Metrics {
@@ -99,6 +111,8 @@ impl Metrics {
                 wait,
                 fuel,
                 jobs,
+                circuits,
+                circuit_states,
                 workers,
                 skills: Mutex::default(),
                 writing: Mutex::default(),
@@ -157,8 +171,35 @@ impl Metrics {
         seconds(&self.inner.wait, wait);
     }
 
+    /// How the circuits stand, the worst first.
+    fn stand(&self, circuits: &[Circuit]) {
+        let Inner {
+            circuits: counts,
+            circuit_states: states,
+            ..
+        } = &*self.inner;
+        counts.clear();
+        states.clear();
+        for circuit in circuits {
+            let kind = circuit.kind.as_str().to_owned();
+            let state = circuit.state.as_str().to_owned();
+            counts
+                .get_or_create(&[("kind", kind), ("state", state)])
+                .inc();
+        }
+        let broken = circuits.iter().take(MOST);
+        for circuit in broken.take_while(|circuit| circuit.state != CircuitState::Closed) {
+            let labels = [
+                ("kind", circuit.kind.as_str().to_owned()),
+                ("of", circuit.of.clone()),
+            ];
+            let state = i64::from(severity(circuit.state));
+            states.get_or_create(&labels).set(state);
+        }
+    }
+
     /// All of it, as text.
-    pub async fn text(&self, queue: &Queue) -> Result<String, Problem> {
+    pub async fn text(&self, queue: &Queue, standing: &[Circuit]) -> Result<String, Problem> {
         let statistics = queue.statistics(1).await?;
         // Two at once would count together.
         let _alone = self
@@ -180,6 +221,7 @@ impl Metrics {
                 depth.get_or_create(&labels).inc_by(count);
             }
         }
+        self.stand(standing);
         let workers = i64::try_from(statistics.active_workers).unwrap_or(i64::MAX);
         self.inner.workers.set(workers);
         let mut text = String::new();

@@ -1,6 +1,7 @@
 //! The door for programs that speak HTTP.
 
 mod approvals;
+mod circuits;
 mod dead;
 mod events;
 mod executions;
@@ -10,6 +11,7 @@ mod health;
 mod idempotency;
 mod jobs;
 mod listen;
+mod mcp;
 mod metrics;
 mod objects;
 mod openapi;
@@ -42,6 +44,7 @@ use utoipa_axum::routes;
 pub use axum::Router;
 pub use guard::Peer;
 pub use listen::{Server, Stopped};
+pub use mcp::mcp_route;
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind};
 pub use settings::Settings;
 pub use state::{Service, ServiceBuilder};
@@ -69,7 +72,7 @@ pub fn router(service: &Service) -> Router {
 }
 
 /// As [`router`], with routes of others that pass the same token, host, origin and rate checks: the
-/// door for MCP is put there so. They find a [`Caller`](super::Caller) in the request's extensions.
+/// door for MCP ([`mcp_route`]) is put there so. They find a [`Caller`](super::Caller) in the request's extensions.
 pub fn guarded(service: &Service, others: Router) -> Router {
     let (routes, api) = routes().split_for_parts();
     let served = Arc::new(openapi::Served::new(api));
@@ -129,6 +132,7 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(events::follow))
         .routes(routes!(statistics::own))
         .routes(routes!(statistics::all))
+        .routes(routes!(circuits::list))
         .routes(routes!(statistics::policy))
 }
 

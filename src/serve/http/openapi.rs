@@ -123,7 +123,7 @@ impl PartialSchema for LimitOverrides {
             let whole = ObjectBuilder::new()
                 .schema_type(SchemaType::Type(Type::Integer))
                 .minimum(Some(0))
-                .maximum(Some(i64::MAX))
+                .maximum(Some(usize::MAX))
                 .build();
             let mut one = OneOfBuilder::new()
                 .item(ObjectBuilder::new().schema_type(Type::Null).build())
@@ -164,10 +164,8 @@ pub(super) struct Idempotent {
     /// itself, such as a rate, and what was refused before it ran is not kept: send it again as it is.
     #[param(
         rename = "idempotency-key",
-        min_length = 1,
-        max_length = 257,
         format = "idempotency-key",
-        pattern = "^[!-~](?:[ -~]*[!-~])?$",
+        pattern = r#"^(?:"[ !#-\[\]-~]{1,255}"|"(?:[ -~]{0,253}[!#-~])?|[!#-~](?:[ -~]{0,253}[!-~])?)$"#,
         required = false
     )]
     key: Option<String>,
@@ -271,10 +269,14 @@ fn bound(value: &mut Value) {
         Value::Object(fields) => {
             let unsigned = fields.get("minimum").is_some_and(Value::is_u64);
             let most = match fields.get("format").and_then(Value::as_str) {
-                // No format stands for 32 bits without a sign.
+                // No format stands for numbers without a sign.
                 Some("int32") if unsigned => {
                     fields.remove("format");
                     Some(json!(u32::MAX))
+                }
+                Some("int64") if unsigned => {
+                    fields.remove("format");
+                    Some(json!(u64::MAX))
                 }
                 Some("int32") => Some(json!(i32::MAX)),
                 Some("int64") => Some(json!(i64::MAX)),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::execution::{Cause, Failure, HostError, Rejection};
-use crate::host::LoadError;
+use crate::host::{InstallError, LoadError};
 use crate::queue::{JobStatus, QueueError};
 use crate::serve::token::Unauthorized;
 use crate::skill::LibraryError;
@@ -402,7 +402,7 @@ impl From<QueueError> for Problem {
         let kind = match &error {
             QueueError::Invalid(_) | QueueError::Retry(_) => ProblemKind::InvalidBody,
             QueueError::NotFound(_) | QueueError::Unknown { .. } => ProblemKind::NotFound,
-            QueueError::Conflict { .. } => ProblemKind::Conflict,
+            QueueError::Conflict { .. } | QueueError::TooMany { .. } => ProblemKind::Conflict,
             QueueError::CursorTooOld { .. } => ProblemKind::CursorGone,
             QueueError::Full(_) | QueueError::Unavailable(_) | QueueError::Closed => {
                 tracing::warn!(%error, "the queue cannot be used");
@@ -459,6 +459,15 @@ impl From<LoadError> for Problem {
         match error {
             LoadError::Host(error) => error.into(),
             error => Problem::new(ProblemKind::NoSkill, error.to_string()),
+        }
+    }
+}
+
+impl From<InstallError> for Problem {
+    fn from(error: InstallError) -> Self {
+        match error {
+            InstallError::Load(error) => error.into(),
+            InstallError::Library(error) => error.into(),
         }
     }
 }

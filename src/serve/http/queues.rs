@@ -38,7 +38,6 @@ pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<R
 pub(super) struct QueueChange {
     /// Whether none of its jobs start.
     #[serde(default)]
-    #[schema(nullable = false)]
     paused: Option<bool>,
     /// How many may run at once, over all workers; `null` takes the bound away.
     #[serde(default, deserialize_with = "there")]
@@ -58,7 +57,7 @@ pub(super) struct NewRate {
     #[schema(minimum = 1)]
     count: u32,
     /// The period in milliseconds; at most a year.
-    #[schema(minimum = 1, maximum = 31_536_000_000_i64)]
+    #[schema(minimum = 1, maximum = 31_622_400_000_i64)]
     period_ms: u64,
 }
 

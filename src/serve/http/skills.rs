@@ -169,11 +169,7 @@ pub(super) async fn install(
         let detail = format!("a component has at most {most} bytes");
         return Err(Problem::new(ProblemKind::TooLarge, detail));
     }
-    let loaded = skills.host().load_package(package.clone()).await?;
-    let library = skills.library().clone();
-    let installed =
-        blocking(move || library.install(&package, loaded.description(), how.replace)).await??;
-    skills.refresh().await?;
+    let installed = skills.install(package, how.replace).await?;
     tracing::info!(
         skill = installed.name, version = installed.version, digest = %installed.digest,
         by = asks.caller.name(), "a skill was installed"

@@ -8,9 +8,11 @@ use super::metrics::{Measured, Metrics};
 use super::places::Places;
 use super::rate::Rates;
 use super::settings::Settings;
+use crate::audit::AuditSink;
 use crate::execution::HostError;
-use crate::queue::Queue;
+use crate::policy::guard::Breakers;
 use crate::queue::callback::{CallbackSettings, Callbacks};
+use crate::queue::{Answers, Queue};
 use crate::serve::caller::Tenancy;
 use crate::serve::token::Tokens;
 use crate::{Execute, InstalledSkills};
@@ -28,6 +30,8 @@ pub(super) struct Inner {
     pub queue: Queue,
     pub skills: Option<InstalledSkills>,
     pub policy: Option<ReadPolicy>,
+    pub answers: Answers,
+    pub breakers: Option<Breakers>,
     pub tokens: Tokens,
     /// Whether nobody gets in without a token, whether there are any or not.
     pub closed: bool,
@@ -39,6 +43,8 @@ pub(super) struct Inner {
     pub streams: Places<Tenancy>,
     /// Set once the server is to stop: it is not ready any more, and streams end.
     pub stopping: CancellationToken,
+    /// Set once what runs has had its time: what does not end with its connection ends by this.
+    pub cut: CancellationToken,
     /// KiB of bodies that may still be read.
     pub bodies: Arc<tokio::sync::Semaphore>,
 }
@@ -52,6 +58,8 @@ pub struct ServiceBuilder {
     queue: Queue,
     skills: Option<InstalledSkills>,
     policy: Option<ReadPolicy>,
+    audit: Option<(Arc<dyn AuditSink>, bool)>,
+    breakers: Option<Breakers>,
     closed: bool,
     callbacks: CallbackSettings,
     settings: Settings,
@@ -65,6 +73,8 @@ impl Service {
             queue,
             skills: None,
             policy: None,
+            audit: None,
+            breakers: None,
             closed: false,
             callbacks: CallbackSettings::default(),
             settings: Settings::default(),
@@ -121,6 +131,23 @@ impl ServiceBuilder {
         self
     }
 
+    /// Writes answers to what waits for somebody's word down here. Where it is `required`, nothing is
+    /// answered that cannot be. Executions are written down by
+    /// [`Audited`](crate::audit::Audited) around what executes.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>, required: bool) -> Self {
+        self.audit = Some((audit, required));
+        self
+    }
+
+    /// The circuits that are shown to administrators and in the metrics: those of the
+    /// [policy](crate::policy::CurrentPolicy::breakers) that what executes goes by.
+    #[must_use]
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        self.breakers = Some(breakers);
+        self
+    }
+
     /// Lets nobody in without a token, also where none was ever made. Without this, everybody is the
     /// operator until the first token is made; so do this wherever others than this machine's own
     /// processes can connect.
@@ -152,9 +179,16 @@ impl ServiceBuilder {
         let metrics = Metrics::new();
         let execute = Measured::new(self.execute, metrics.clone());
         let bodies = (self.settings.bodies_bytes >> 10).clamp(1, u32::MAX as usize >> 4);
+        let answers = Answers::new(self.queue.clone());
+        let answers = match self.audit {
+            Some((audit, required)) => answers.audit(audit, required),
+            None => answers,
+        };
         Ok(Service {
             inner: Arc::new(Inner {
                 execute: Arc::new(execute),
+                answers,
+                breakers: self.breakers,
                 tokens: Tokens::new(self.queue.clone()),
                 queue: self.queue,
                 skills: self.skills,
@@ -166,6 +200,7 @@ impl ServiceBuilder {
                 settings: self.settings,
                 metrics,
                 stopping: CancellationToken::new(),
+                cut: CancellationToken::new(),
                 bodies: Arc::new(tokio::sync::Semaphore::new(bodies)),
             }),
         })

@@ -1,9 +1,5 @@
 //! Asking the person behind a client whether a tool may run.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
@@ -12,12 +8,10 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::call::Who;
 use super::catalog::Entry;
-use super::kept::Owner;
+use super::{Inner, question};
 use crate::serve::Scope;
 use crate::text::{printable, shortened};
 
@@ -25,8 +19,6 @@ use crate::text::{printable, shortened};
 pub(super) const QUESTION: &str = "approve";
 /// How much of the input is shown to whoever is asked, in bytes.
 const MAX_SHOWN: usize = 2 << 10;
-/// The most questions that wait for an answer; the oldest are forgotten first.
-const MAX_WAITING: usize = 1_024;
 
 /// What became of the question.
 pub(super) enum Asked {
@@ -38,54 +30,6 @@ pub(super) enum Asked {
     First(InputRequiredResult),
     /// The client cannot ask anybody.
     Nobody,
-}
-
-/// Questions that clients were given to ask, each to be answered once.
-#[derive(Default)]
-pub(super) struct Questions {
-    waiting: Mutex<HashMap<String, Waiting>>,
-}
-
-struct Waiting {
-    owner: Owner,
-    /// Of exactly which call.
-    call: [u8; 32],
-    until: Instant,
-}
-
-impl Questions {
-    fn ask(&self, owner: &Owner, call: [u8; 32], wait: Duration) -> String {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        waiting.retain(|_, question| question.until > now);
-        while waiting.len() >= MAX_WAITING {
-            let oldest = waiting.iter().min_by_key(|(_, question)| question.until);
-            let Some(oldest) = oldest.map(|(state, _)| state.clone()) else {
-                break;
-            };
-            waiting.remove(&oldest);
-        }
-        let state = Uuid::new_v4().simple().to_string();
-        let question = Waiting {
-            owner: Owner::clone(owner),
-            call,
-            until: now + wait,
-        };
-        waiting.insert(state.clone(), question);
-        state
-    }
-
-    /// Whether this question was asked, by this owner, about exactly this call. It is then answered.
-    fn take(&self, state: &str, owner: &Owner, call: [u8; 32]) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = waiting.get(state).is_some_and(|question| {
-            question.owner == *owner && question.call == call && question.until > Instant::now()
-        });
-        if asked {
-            waiting.remove(state);
-        }
-        asked
-    }
 }
 
 /// What makes one call another.
@@ -105,40 +49,40 @@ fn fingerprint(params: &CallToolRequestParams, entry: &Entry) -> [u8; 32] {
 /// # Errors
 /// Where the answer cannot be understood.
 pub(super) async fn ask(
-    questions: &Questions,
+    server: &Inner,
     who: &Who,
     params: &CallToolRequestParams,
     entry: &Entry,
     context: &RequestContext<RoleServer>,
-    wait: Duration,
 ) -> Result<Asked, ErrorData> {
-    let (call, owner) = (fingerprint(params, entry), &who.owner);
+    let call = fingerprint(params, entry);
     // Whoever calls for somebody else need not be who may approve.
     if !who.caller.scopes.has(Scope::Approve) {
         return Ok(Asked::Nobody);
     }
     if let (Some(state), Some(answers)) = (&params.request_state, &params.input_responses)
-        && questions.take(state, owner, call)
+        && question::take(server, who, state, call).await?
     {
         return answered(answers.get(QUESTION));
     }
     if !can_ask(context) {
         return Ok(Asked::Nobody);
     }
-    let question = question(params, entry)?;
+    let words = question_of(params, entry)?;
     let current = context
         .protocol_version()
         .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
     if current {
-        let state = questions.ask(owner, call, wait);
-        let request = InputRequest::Elicitation(ElicitRequest::new(question));
+        let state = question::ask(server, who, call).await?;
+        let request = InputRequest::Elicitation(ElicitRequest::new(words));
         let requests = [(QUESTION.to_owned(), request)].into();
         let first = InputRequiredResult::new(Some(requests), Some(state));
         return Ok(Asked::First(first));
     }
+    let wait = server.settings.approval_wait;
     let asked = context
         .peer
-        .create_elicitation_with_timeout(question, Some(wait));
+        .create_elicitation_with_timeout(words, Some(wait));
     tokio::select! {
         asked = asked => match asked {
             Ok(answer) => Ok(meant(&answer)),
@@ -182,7 +126,7 @@ fn meant(answer: &ElicitResult) -> Asked {
 }
 
 /// The question, as a person reads it. What a stranger wrote stands in it as data.
-fn question(
+fn question_of(
     params: &CallToolRequestParams,
     entry: &Entry,
 ) -> Result<ElicitRequestParams, ErrorData> {
@@ -211,29 +155,4 @@ pub(super) fn question_about(
         message,
         requested_schema,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_question_is_answered_once_by_whom_it_was_given_to() {
-        let questions = Questions::default();
-        let (owner, other): (Owner, Owner) = ("one".into(), "other".into());
-        let wait = Duration::from_secs(10);
-        let state = questions.ask(&owner, [1; 32], wait);
-        assert!(!questions.take(&state, &other, [1; 32]));
-        assert!(!questions.take(&state, &owner, [2; 32]), "another call");
-        assert!(!questions.take("guessed", &owner, [1; 32]));
-        assert!(questions.take(&state, &owner, [1; 32]));
-        assert!(!questions.take(&state, &owner, [1; 32]), "only once");
-        let late = questions.ask(&owner, [1; 32], wait);
-        tokio::time::advance(wait * 2).await;
-        assert!(!questions.take(&late, &owner, [1; 32]));
-        for _ in 0..MAX_WAITING + 10 {
-            questions.ask(&owner, [1; 32], wait);
-        }
-        assert_eq!(questions.waiting.lock().unwrap().len(), MAX_WAITING);
-    }
 }

@@ -13,7 +13,6 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::approval::{self, Asked};
@@ -21,9 +20,10 @@ use super::catalog::{Catalog, Entry};
 use super::content::{self, Answer};
 use super::kept::{Owner, piece};
 use super::notify::{self, Wanted};
-use super::{Inner, builtin, input};
-use crate::execution::{Decision, Question, Rejection};
+use super::{Inner, Running, builtin, input};
+use crate::execution::{Ask, BoxFuture, Decision, Question, Rejection};
 use crate::serve::{Caller, Scope};
+use crate::skill::Digest;
 use crate::text::{closest, printable, shortened};
 use crate::{Cause, Control, ExecutionRequest, ExecutionResult, Failure};
 
@@ -36,6 +36,12 @@ pub(super) struct Who {
     pub owner: Owner,
     /// The session, for records.
     pub session: Uuid,
+    /// Whether other processes can be asked by the same owner.
+    #[cfg_attr(
+        not(feature = "serve"),
+        allow(dead_code, reason = "only over HTTP can they")
+    )]
+    pub shared: bool,
     /// From which level on the client wants log records.
     pub level: Option<LoggingLevel>,
 }
@@ -76,20 +82,38 @@ pub(super) async fn call(
         }
         _ => {}
     }
-    let Some(entry) = catalog.find(&params.name) else {
-        return Err(ErrorData::invalid_params(
-            unknown(&catalog, &params.name),
-            None,
-        ));
-    };
-    let Some(permit) = server.permit(&who.owner) else {
+    let none = || ErrorData::invalid_params(unknown(&catalog, &params.name), None);
+    let entry = catalog.find(&params.name).ok_or_else(none)?;
+    let Some(_permit) = server.permit(&who.owner) else {
         let message = format!(
             "{} calls are running already, which is as many as may; call again once one has ended",
             server.settings.concurrent_calls
         );
         return Ok(content::error(message).into());
     };
-    run(server, who, &params, entry, context, permit).await
+    let _running = Running::begin(&server.running);
+    let gone = match run(server, &who, &params, entry, &context).await? {
+        Ran::Answered(answer) => return Ok(answer),
+        Ran::Gone(answer) => answer,
+    };
+    // It was replaced a moment ago. The name of the tool is what the client knows.
+    if server.skills.refresh().await.is_ok()
+        && let Ok(catalog) = server.catalog().await
+        && let Some(now) = catalog.find(&entry.definition.name)
+        && now.skill.identity.digest != entry.skill.identity.digest
+    {
+        return Ok(match run(server, &who, &params, now, &context).await? {
+            Ran::Answered(answer) | Ran::Gone(answer) => answer,
+        });
+    }
+    Ok(gone)
+}
+
+/// What became of a call of exactly the skill that is offered.
+enum Ran {
+    Answered(CallToolResponse),
+    /// The skill is not there any more. Nothing has run, and nobody was asked.
+    Gone(CallToolResponse),
 }
 
 fn unknown(catalog: &Catalog, name: &str) -> String {
@@ -103,21 +127,21 @@ fn unknown(catalog: &Catalog, name: &str) -> String {
 
 async fn run(
     server: &Arc<Inner>,
-    who: Who,
+    who: &Who,
     params: &CallToolRequestParams,
     entry: &Entry,
-    context: RequestContext<RoleServer>,
-    _permit: OwnedSemaphorePermit,
-) -> Result<CallToolResponse, ErrorData> {
+    context: &RequestContext<RoleServer>,
+) -> Result<Ran, ErrorData> {
+    let answered = |answer: CallToolResult| Ok(Ran::Answered(answer.into()));
     let made = input::request(entry, params.arguments.clone(), &server.kept, &who.owner);
     let mut request = match made {
         Ok(request) => request,
-        Err(message) => return Ok(content::error(message).into()),
+        Err(message) => return answered(content::error(message)),
     };
     request.tenant = who.caller.tenant().map(str::to_owned);
     request.session = Some(who.session.to_string());
-    if let Some(task) = as_task(server, &who, &request, &context).await {
-        return Ok(task);
+    if let Some(task) = as_task(server, who, entry, &request, context).await {
+        return Ok(Ran::Answered(task));
     }
     let answer = Answer {
         settings: &server.settings,
@@ -126,16 +150,7 @@ async fn run(
         id: request.request_id,
         promised: entry.tool().output_schema.is_some(),
     };
-    let ask = || {
-        approval::ask(
-            &server.questions,
-            &who,
-            params,
-            entry,
-            &context,
-            server.settings.approval_wait,
-        )
-    };
+    let ask = || approval::ask(server, who, params, entry, context);
     // One that comes back with an answer has been rejected before.
     let first = match params.request_state.is_some() && params.input_responses.is_some() {
         true => Some(ask().await?),
@@ -144,32 +159,35 @@ async fn run(
     let asked = match first {
         Some(asked) => asked,
         None => {
-            let result = execute(server, &who, entry, request.clone(), &context, None).await;
+            let result = execute(server, who, entry, request.clone(), context, None).await;
             match result {
                 Ok(result) if wants_approval(&result) => match ask().await? {
-                    Asked::Nobody => return Ok(answer.of(result).into()),
+                    Asked::Nobody => return answered(answer.of(result)),
                     asked => asked,
                 },
-                Ok(result) => return Ok(answer.of(result).into()),
-                Err(answer) => return Ok(answer.into()),
+                Ok(result) if entry.skill.installed && gone(&result) => {
+                    return Ok(Ran::Gone(answer.of(result).into()));
+                }
+                Ok(result) => return answered(answer.of(result)),
+                Err(failed) => return answered(failed),
             }
         }
     };
     let decision = match asked {
-        Asked::First(first) => return Ok(first.into()),
-        Asked::Nobody => return Ok(declined().into()),
+        Asked::First(first) => return Ok(Ran::Answered(first.into())),
+        Asked::Nobody => return answered(declined()),
         Asked::Approved => Decision::Once,
         Asked::Declined => Decision::Refuse,
     };
     request.request_id = Uuid::now_v7();
-    let result = execute(server, &who, entry, request, &context, Some(decision)).await;
-    Ok(match (decision, result) {
+    // What was approved is this skill, by its digest; one that has taken its place meanwhile is not it.
+    let result = execute(server, who, entry, request, context, Some(decision)).await;
+    answered(match (decision, result) {
         // It was only told, so that it is written down.
         (Decision::Refuse, _) => declined(),
         (_, Ok(result)) => answer.of(result),
-        (_, Err(answer)) => answer,
-    }
-    .into())
+        (_, Err(failed)) => failed,
+    })
 }
 
 fn declined() -> CallToolResult {
@@ -190,8 +208,32 @@ fn wants_approval(result: &ExecutionResult) -> bool {
     )
 }
 
+/// What whoever was asked by the client said of one tool of one skill, which answers for nothing else.
+struct Said {
+    digest: Digest,
+    tool: String,
+    decision: Decision,
+    by: String,
+}
+
+impl Ask for Said {
+    fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Option<Decision>> {
+        let asked = question.skill.digest == self.digest && question.tool.name == self.tool;
+        Box::pin(std::future::ready(asked.then_some(self.decision)))
+    }
+
+    fn who(&self) -> &str {
+        &self.by
+    }
+}
+
+fn gone(result: &ExecutionResult) -> bool {
+    let cause = result.failure.as_ref().map(|failure| &failure.cause);
+    matches!(cause, Some(Cause::NotLoaded))
+}
+
 /// Executes, tells the client what the guest says meanwhile, and stops the guest when the client
-/// cancels or is gone.
+/// cancels or is gone. A decision is an answer to the question about this skill alone.
 async fn execute(
     server: &Inner,
     who: &Who,
@@ -205,38 +247,14 @@ async fn execute(
         level: context.meta.log_level().or(who.level),
         logger: entry.skill.identity.name.clone(),
     };
-    let again = entry.skill.installed.then(|| request.clone());
-    let result = once(server, wanted.clone(), request, context, decision).await?;
-    let Some(mut again) = again.filter(|_| gone(&result)) else {
-        return Ok(result);
-    };
-    // It was replaced a moment ago. The name of the tool is what the client knows.
-    if server.skills.refresh().await.is_ok()
-        && let Ok(catalog) = server.catalog().await
-        && let Some(now) = catalog.find(&entry.definition.name)
-        && now.skill.identity.digest != entry.skill.identity.digest
-    {
-        again.skill = now.skill.identity.digest.into();
-        return once(server, wanted, again, context, decision).await;
-    }
-    Ok(result)
-}
-
-fn gone(result: &ExecutionResult) -> bool {
-    let cause = result.failure.as_ref().map(|failure| &failure.cause);
-    matches!(cause, Some(Cause::NotLoaded))
-}
-
-async fn once(
-    server: &Inner,
-    wanted: Wanted,
-    request: ExecutionRequest,
-    context: &RequestContext<RoleServer>,
-    decision: Option<Decision>,
-) -> Result<ExecutionResult, CallToolResult> {
     let mut control = Control::default().cancellation(context.ct.clone());
     if let Some(decision) = decision {
-        let said = move |_: Question<'_>| std::future::ready(Some(decision));
+        let said = Said {
+            digest: entry.skill.identity.digest,
+            tool: entry.tool().name.clone(),
+            decision,
+            by: who.caller.name(),
+        };
         control = control
             .ask(Arc::new(said))
             .approved(decision != Decision::Refuse);
@@ -260,6 +278,7 @@ async fn once(
 async fn as_task(
     server: &Inner,
     who: &Who,
+    entry: &Entry,
     request: &ExecutionRequest,
     context: &RequestContext<RoleServer>,
 ) -> Option<CallToolResponse> {
@@ -278,10 +297,13 @@ async fn as_task(
             return None;
         }
     }
-    Some(match tasks.submit(request.clone(), &who.caller).await {
-        Ok(task) => task.into(),
-        Err(message) => content::error(message).into(),
-    })
+    let skill = &entry.skill.identity.name;
+    Some(
+        match tasks.submit(skill, request.clone(), &who.caller).await {
+            Ok(task) => task.into(),
+            Err(message) => content::error(message).into(),
+        },
+    )
 }
 
 /// Reads on in an output that was cut.

@@ -10,19 +10,23 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{McpServer, McpSession};
 use crate::serve::Caller;
 
 /// How a session of an older client is named in headers.
 const SESSION: &str = "mcp-session-id";
+/// Which revision is spoken.
+const VERSION: &str = "mcp-protocol-version";
+/// Where a stream is to go on.
+const LAST_EVENT: &str = "last-event-id";
 
 /// How the protocol is served over HTTP.
 #[derive(Debug, Clone)]
@@ -37,8 +41,12 @@ pub struct HttpSettings {
     /// How many sessions of older clients there may be at once for one tenant; the one that was used
     /// longest ago is closed for a new one. Default 100.
     pub sessions: usize,
-    /// Ends all sessions, and takes no more.
+    /// No more begins: no session, and streams that only wait for news end. Calls that run go on to
+    /// their answers.
     pub stop: CancellationToken,
+    /// Stops calls that run, and ends every session. Whatever serves this cancels it once what it waits
+    /// for after [`stop`](Self::stop) has taken too long.
+    pub cut: CancellationToken,
 }
 
 impl Default for HttpSettings {
@@ -52,6 +60,7 @@ impl Default for HttpSettings {
             ],
             sessions: 100,
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         }
     }
 }
@@ -67,6 +76,7 @@ pub struct McpService {
     manager: Arc<LocalSessionManager>,
     sessions: Arc<Mutex<HashMap<String, Session>>>,
     most: usize,
+    stop: CancellationToken,
 }
 
 /// A session of an older client.
@@ -83,15 +93,17 @@ impl McpServer {
             .with_allowed_origins(settings.origins)
             .enforce_origin_validation()
             .with_max_request_body_bytes(self.inner.settings.message_bytes)
-            .with_cancellation_token(settings.stop);
+            .with_cancellation_token(settings.cut);
         let manager = Arc::new(LocalSessionManager::default());
         let server = Arc::clone(&self.inner);
-        let session = move || Ok(McpSession::new(Arc::clone(&server), None));
+        let stop = settings.stop.clone();
+        let session = move || Ok(McpSession::new(Arc::clone(&server), None, stop.clone()));
         McpService {
             inner: StreamableHttpService::new(session, Arc::clone(&manager), config),
             manager,
             sessions: Arc::default(),
             most: settings.sessions.max(1),
+            stop: settings.stop,
         }
     }
 }
@@ -119,8 +131,16 @@ impl McpService {
             // As one that is not there.
             return refused(StatusCode::NOT_FOUND, "there is no such session");
         }
+        let only_news = waits_for_news(&request);
+        if self.stop.is_cancelled() && (only_news || (id.is_none() && begins(&request))) {
+            let why = "the server is about to stop";
+            return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+        }
         let ends = request.method() == Method::DELETE;
-        let answer = self.inner.handle(request).await;
+        let mut answer = self.inner.handle(request).await;
+        if only_news {
+            answer = answer.map(|body| Until::new(body, self.stop.clone()).boxed());
+        }
         match (id, answer.headers().get(SESSION)) {
             (Some(id), _) if ends || answer.status() == StatusCode::NOT_FOUND => {
                 self.lock().remove(&id);
@@ -184,6 +204,49 @@ impl McpService {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this asks for a stream on which nothing is owed: one that tells a session what changes. One
+/// that reads on in the answer to a call names that call behind a `/`.
+fn waits_for_news<B>(request: &Request<B>) -> bool {
+    let last = request.headers().get(LAST_EVENT);
+    request.method() == Method::GET && !last.is_some_and(|last| last.as_bytes().contains(&b'/'))
+}
+
+/// Whether this, which names no session, would begin one: the current revision has none, and says with
+/// each request which it is.
+fn begins<B>(request: &Request<B>) -> bool {
+    !request.headers().contains_key(VERSION)
+}
+
+/// A body that ends, in order, once it is told to.
+struct Until {
+    body: BoxBody<Bytes, Infallible>,
+    told: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Until {
+    fn new(body: BoxBody<Bytes, Infallible>, end: CancellationToken) -> Self {
+        Until {
+            body,
+            told: Box::pin(end.cancelled_owned()),
+        }
+    }
+}
+
+impl Body for Until {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.told.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => Pin::new(&mut self.body).poll_frame(context),
+        }
     }
 }
 

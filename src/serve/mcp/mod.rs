@@ -31,6 +31,8 @@ mod content;
 mod input;
 
 mod approval;
+mod question;
+
 mod notify;
 
 mod call;
@@ -53,7 +55,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rmcp::ErrorData;
 use rmcp::service::{QuitReason, ServerInitializeError, serve_server};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::Execute;
 use crate::host::InstalledSkills;
@@ -66,9 +69,9 @@ pub use session::McpSession;
 pub use settings::{KeptBounds, McpSettings};
 pub use tasks::{TASK_QUEUE, Tasks};
 
-use approval::Questions;
 use catalog::{Catalog, Catalogs};
 use kept::{Kept, Owner};
+use question::Questions;
 use search::Index;
 
 /// Offers the tools of skills to clients. Cheap to clone; every clone is the same server.
@@ -91,6 +94,24 @@ struct Inner {
     index: Index,
     /// How many calls of each owner may still be made at once.
     permits: Mutex<HashMap<Owner, Weak<Semaphore>>>,
+    /// How many calls run.
+    running: watch::Sender<usize>,
+}
+
+/// A call that runs.
+struct Running<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Running<'a> {
+    fn begin(running: &'a watch::Sender<usize>) -> Self {
+        running.send_modify(|calls| *calls += 1);
+        Running(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| *calls -= 1);
+    }
 }
 
 /// Puts an [`McpServer`] together.
@@ -137,6 +158,7 @@ impl McpServerBuilder {
                 questions: Questions::default(),
                 index: Index::default(),
                 permits: Mutex::default(),
+                running: watch::Sender::default(),
             }),
         }
     }
@@ -169,7 +191,11 @@ impl McpServer {
 
     /// The answers to one client, for any transport of the `rmcp` crate.
     pub fn session(&self, caller: Caller) -> McpSession {
-        McpSession::new(Arc::clone(&self.inner), Some(caller))
+        McpSession::new(
+            Arc::clone(&self.inner),
+            Some(caller),
+            CancellationToken::new(),
+        )
     }
 
     /// [`serve`](Self::serve) at standard input and output. Nothing else may write to the latter.
@@ -205,6 +231,20 @@ impl McpServer {
             }
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Waits until no call runs: after a client is gone, or was cut off, until what it had called was
+    /// stopped and written down.
+    pub async fn idle(&self) {
+        let mut running = self.inner.running.subscribe();
+        // It does not fail, as the other end is here.
+        let _ = running.wait_for(|calls| *calls == 0).await;
+    }
+
+    /// The largest message that is read, in bytes.
+    #[cfg(feature = "serve")]
+    pub(super) fn message_bytes(&self) -> usize {
+        self.inner.settings.message_bytes
     }
 }
 

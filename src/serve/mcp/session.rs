@@ -43,13 +43,15 @@ pub struct McpSession {
     /// Ends what runs beside the session.
     end: CancellationToken,
     _end: DropGuard,
+    /// Ends what only waits for news.
+    stop: CancellationToken,
     following: Mutex<bool>,
 }
 
 const NO_LEVEL: u8 = u8::MAX;
 
 impl McpSession {
-    pub(super) fn new(server: Arc<Inner>, caller: Option<Caller>) -> Self {
+    pub(super) fn new(server: Arc<Inner>, caller: Option<Caller>, stop: CancellationToken) -> Self {
         let end = CancellationToken::new();
         McpSession {
             server,
@@ -58,6 +60,7 @@ impl McpSession {
             level: AtomicU8::new(NO_LEVEL),
             _end: end.clone().drop_guard(),
             end,
+            stop,
             following: Mutex::new(false),
         }
     }
@@ -192,6 +195,7 @@ impl ServerHandler for McpSession {
             caller,
             owner,
             session: self.id,
+            shared: self.caller.is_none(),
             level: self.level(),
         };
         call::call(&self.server, who, request, context).await
@@ -330,6 +334,8 @@ impl ServerHandler for McpSession {
         let told: Option<Option<()>> = tokio::select! {
             told = tell => Some(told),
             () = context.cancelled() => None,
+            // Those who listen go elsewhere.
+            () = self.stop.cancelled() => None,
         };
         if told.is_some() {
             // There will be no more: the client is told so by the end of this.

@@ -1,23 +1,29 @@
 //! The protocol over a pair of streams, such as standard input and output.
 
+mod watched;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rmcp::RoleServer;
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::{ErrorData, RoleServer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+
+use watched::{Large, Watched};
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
 
 /// A transport that reads no faster than the client does: one that floods and never reads is not
-/// listened to.
-pub(super) struct Paced<R: AsyncRead, W: AsyncWrite> {
-    inner: AsyncRwTransport<RoleServer, R, W>,
+/// listened to. A message past the bound is passed over, and its client told so.
+pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
+    inner: AsyncRwTransport<RoleServer, Watched<R>, W>,
     unsent: Arc<Unsent>,
+    large: Arc<Large>,
+    most: usize,
 }
 
 #[derive(Default)]
@@ -49,9 +55,26 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     pub fn new(read: R, write: W, message_bytes: usize) -> Self {
+        let large = Arc::new(Large::default());
+        let read = Watched::new(read, message_bytes, Arc::clone(&large));
         Paced {
             inner: AsyncRwTransport::new_server(read, write).with_max_line_length(message_bytes),
             unsent: Arc::default(),
+            large,
+            most: message_bytes,
+        }
+    }
+
+    /// Says of each message that was too large that it was.
+    fn refuse_large(&mut self) {
+        for id in self.large.take() {
+            let message = format!(
+                "the message has more than {} bytes, and was not read",
+                self.most
+            );
+            let error = ErrorData::invalid_request(message, None);
+            // Whoever reads is interrupted by whoever sends; this is not.
+            tokio::spawn(self.send(TxJsonRpcMessage::<RoleServer>::error(error, id)));
         }
     }
 }
@@ -77,12 +100,20 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        while self.unsent.count.load(Ordering::Relaxed) >= UNSENT {
-            self.unsent.fewer.notified().await;
+        loop {
+            self.refuse_large();
+            while self.unsent.count.load(Ordering::Relaxed) >= UNSENT {
+                self.unsent.fewer.notified().await;
+            }
+            // What was read before gets its turn first, or a flood would be taken in whole.
+            tokio::task::yield_now().await;
+            let large = Arc::clone(&self.large);
+            tokio::select! {
+                biased;
+                message = self.inner.receive() => return message,
+                () = large.more.notified() => {}
+            }
         }
-        // What was read before gets its turn first, or a flood would be taken in whole.
-        tokio::task::yield_now().await;
-        self.inner.receive().await
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {

@@ -17,8 +17,9 @@ use super::Inner;
 use super::approval::{self, Asked};
 use super::content::{self, Answer};
 use super::kept::Owner;
+use crate::audit::AuditSink;
 use crate::execution::BoxFuture;
-use crate::queue::{Job, JobStatus, NewJob, Queue, QueueError, Work};
+use crate::queue::{AnswerError, Answers, Job, JobStatus, NewJob, Queue, QueueError, Work};
 use crate::serve::{Caller, Scope};
 use crate::text::{printable, shortened};
 use crate::{ExecutionRequest, Failure};
@@ -40,15 +41,21 @@ type Open = Arc<dyn Fn() -> BoxFuture<'static, Result<Queue, String>> + Send + S
 pub struct Tasks {
     open: Open,
     queue: Arc<OnceCell<Queue>>,
+    audit: Option<(Arc<dyn AuditSink>, bool)>,
 }
 
 impl Tasks {
     /// Tasks in a queue that is open.
     pub fn new(queue: Queue) -> Self {
-        Tasks::when_needed(move || {
+        let opened = queue.clone();
+        let tasks = Tasks::when_needed(move || {
             let queue = queue.clone();
             Box::pin(async move { Ok(queue) })
-        })
+        });
+        Tasks {
+            queue: Arc::new(OnceCell::new_with(Some(opened))),
+            ..tasks
+        }
     }
 
     /// Tasks in a queue that is opened when the first client comes that knows tasks. The same place is
@@ -59,7 +66,30 @@ impl Tasks {
         Tasks {
             open: Arc::new(open),
             queue: Arc::default(),
+            audit: None,
         }
+    }
+
+    /// Writes answers to the questions of tasks down here. Where it is `required`, nothing is answered
+    /// that cannot be.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>, required: bool) -> Self {
+        self.audit = Some((audit, required));
+        self
+    }
+
+    fn answers(&self, queue: &Queue) -> Answers {
+        let answers = Answers::new(queue.clone());
+        match &self.audit {
+            Some((audit, required)) => answers.audit(Arc::clone(audit), *required),
+            None => answers,
+        }
+    }
+
+    /// The queue, where it is open already.
+    #[cfg(feature = "serve")]
+    pub(super) fn opened(&self) -> Option<&Queue> {
+        self.queue.get()
     }
 
     /// The queue.
@@ -70,12 +100,13 @@ impl Tasks {
         self.queue.get_or_try_init(|| (self.open)()).await
     }
 
-    /// Submits a call as a task.
+    /// Submits a call of a tool of the skill of this name as a task.
     ///
     /// # Errors
     /// Why it is not submitted, for whoever called.
     pub(super) async fn submit(
         &self,
+        skill: &str,
         request: ExecutionRequest,
         caller: &Caller,
     ) -> Result<CreateTaskResult, String> {
@@ -84,6 +115,8 @@ impl Tasks {
         let mut job = NewJob::execution(request)
             .queue(TASK_QUEUE)
             .label(LABEL, "mcp");
+        // The request has its digest alone.
+        job.skill = Some(skill.to_owned());
         if let Some(tenant) = caller.tenant() {
             job = job.tenant(tenant);
         }
@@ -186,8 +219,15 @@ impl Tasks {
             approval::answered(answers.get(approval::QUESTION))?,
             Asked::Approved
         );
-        let answered = queue.answer(&[job.id], approved, &caller.name()).await;
-        acted(answered)
+        let answers = self.answers(queue);
+        match answers.answer(&[job.id], approved, &caller.name()).await {
+            Ok(answered) => acted(Ok(answered)),
+            Err(AnswerError::Queue(error)) => acted(Err(error)),
+            Err(AnswerError::Approval(error)) => {
+                tracing::error!(%error, "a task cannot be answered for");
+                Err(ErrorData::internal_error(error.to_string(), None))
+            }
+        }
     }
 
     /// Stops a task. One that has ended stays as it is.
@@ -267,8 +307,12 @@ fn promised(server: &Inner, job: &Job) -> bool {
 
 /// What is said of a task that will not be tried again.
 async fn died(queue: &Queue, job: &Job) -> CallToolResult {
-    if job.cause.as_deref() == Some("approval_refused") {
-        return content::error("whoever was asked did not approve it");
+    match job.cause.as_deref() {
+        Some("approval_refused") => return content::error("whoever was asked did not approve it"),
+        Some("approval_expired") => {
+            return content::error("nobody answered in time whether it may run");
+        }
+        _ => {}
     }
     let attempts = queue.attempts(job.id).await.unwrap_or_default();
     let failure = attempts.last().and_then(|attempt| {

@@ -5,19 +5,25 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use skillhost::queue::{
     DeadLetter, Filter, JobEventKind, JobStatus, NewJob, QueueError, Replay, ReplayVersion,
-    RetryPolicy,
+    RetryPolicy, ScopeKind,
 };
-use skillhost::{ExecutionRequest, LimitOverrides};
+use skillhost::skill::SkillRef;
+use skillhost::{
+    Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, LimitOverrides,
+    Resolution,
+};
 
 use super::cases;
-use crate::place::{Place, Scripted, job};
+use crate::place::{BoxFuture, Place, Scripted, job};
 
 cases![
     a_dead_letter_is_replayed_as_a_new_job_linked_to_it,
     a_replay_can_raise_limits_and_take_the_current_version,
+    a_replay_is_the_same_skills_by_whatever_it_refers_to_it,
     dead_letters_are_discarded_one_by_one,
     dead_letters_go_out_and_come_back_as_they_were,
     a_list_goes_on_where_jobs_were_removed_meanwhile,
+    many_dead_letters_come_back,
 ];
 
 async fn dead(place: &Place) -> uuid::Uuid {
@@ -99,6 +105,63 @@ async fn a_replay_can_raise_limits_and_take_the_current_version(place: Place) {
     assert_eq!(calls[1].input, calls[0].input);
 }
 
+/// Executes as [`Scripted`], and says which skill it was.
+struct OfSkill(Scripted, Value);
+
+impl Execute for OfSkill {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        Box::pin(async move {
+            let mut result = self.0.execute(request, control).await?;
+            result.skill = serde_json::from_value(self.1.clone()).expect("it is a skill");
+            Ok(result)
+        })
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.0.resolve(request)
+    }
+}
+
+async fn a_replay_is_the_same_skills_by_whatever_it_refers_to_it(place: Place) {
+    let digest = format!("sha256:{}", "5".repeat(64));
+    let fuel = json!({"kind": "resource_exhausted", "limit": "fuel", "allowed": 1});
+    let skill = json!({"name": "some", "version": "1.2.0", "digest": digest});
+    let execute = Arc::new(OfSkill(Scripted::new([Ok(fuel)]), skill));
+    // A version is no other skill, and neither is its digest.
+    let by_version: SkillRef = "some@1.2.0".parse().unwrap();
+    let by_digest: SkillRef = digest.parse().unwrap();
+    let mut dead = Vec::new();
+    for reference in [by_version, by_digest] {
+        let request = ExecutionRequest::new(reference, json!({}));
+        dead.push(place.submit(NewJob::execution(request)).await);
+    }
+    place.work(place.worker().execute(execute)).await;
+    let skill = place.job(dead[0]).await.skill;
+    assert_eq!(skill.as_deref(), Some("some"));
+    let mut replays = Vec::new();
+    for id in &dead {
+        let replay = place.queue.replay(*id, &Replay::default()).await.unwrap();
+        let job = place.job(replay.id).await;
+        assert_eq!(job.skill.as_deref(), Some("some"));
+        replays.insert(0, replay.id);
+    }
+    let filter = Filter {
+        skill: Some("some".to_owned()),
+        status: vec![JobStatus::Pending],
+        ..Filter::default()
+    };
+    assert_eq!(place.queue.ids(&filter).await.unwrap().items, replays);
+    // What is paused for the skill is paused for them.
+    let paused = place.queue.pause_all(ScopeKind::Skill, "some", true);
+    paused.await.unwrap();
+    let done = place.work(place.worker()).await;
+    assert_eq!(done.settled, 0);
+}
+
 async fn dead_letters_are_discarded_one_by_one(place: Place) {
     let id = dead(&place).await;
     let alive = place.submit(job(json!({}))).await;
@@ -177,4 +240,38 @@ async fn a_list_goes_on_where_jobs_were_removed_meanwhile(place: Place) {
     }
     filter.before = Some(ids[0]);
     assert_eq!(place.queue.ids(&filter).await.unwrap().items, ids[3..]);
+}
+
+async fn many_dead_letters_come_back(place: Place) {
+    let id = dead(&place).await;
+    let letter = place.queue.dead_letter(id).await.unwrap();
+    // More than one transaction takes, of several tenants, one of them twice.
+    let mut letters: Vec<DeadLetter> = (0..1_200)
+        .map(|number| {
+            let mut letter = letter.clone();
+            letter.job.id = uuid::Uuid::now_v7();
+            letter.job.submitted.id = letter.job.id;
+            let tenant = Some(format!("tenant {}", number % 3));
+            letter.job.tenant.clone_from(&tenant);
+            letter.job.submitted.tenant = tenant;
+            letter
+        })
+        .collect();
+    letters.push(letters[0].clone());
+    letters.push(letter);
+    assert_eq!(
+        place.queue.import_dead(letters.clone()).await.unwrap(),
+        1_200
+    );
+    assert_eq!(place.queue.import_dead(letters.clone()).await.unwrap(), 0);
+    for number in [0, 499, 500, 1_199] {
+        let mut wanted = letters[number].clone();
+        let found = place.queue.dead_letter(wanted.job.id).await.unwrap();
+        // Chance goes by the id.
+        wanted.job.retry.clone_from(&found.job.retry);
+        assert_eq!(found, wanted);
+    }
+    let statistics = place.queue.statistics(1).await.unwrap();
+    assert_eq!(statistics.by_tenant["tenant 1"][&JobStatus::Dead], 400);
+    assert_eq!(statistics.dead_by_cause["skill_error"], 1_201);
 }

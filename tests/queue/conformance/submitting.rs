@@ -21,6 +21,8 @@ cases![
     lists_by_queue_tenant_and_skill_are_whole,
     json_may_be_as_deep_as_it_can_be_read_back,
     what_the_queue_submits_itself_nobody_else_does,
+    a_job_is_looked_at_without_being_stored,
+    a_batch_is_as_large_as_somebody_likes,
 ];
 
 async fn a_key_makes_a_second_submission_the_same_job_until_it_ended(place: Place) {
@@ -323,4 +325,46 @@ async fn lists_by_queue_tenant_and_skill_are_whole(place: Place) {
             assert_eq!(found, expected, "{filter:?}");
         }
     }
+}
+
+async fn a_job_is_looked_at_without_being_stored(place: Place) {
+    let wrong = [
+        good().queue("no such name!"),
+        job(json!("x".repeat(17 << 20))),
+        good().attempts(0),
+    ];
+    for one in wrong {
+        let error = place.queue.check(&one).await.unwrap_err();
+        let refused = place.queue.submit(one).await.unwrap_err();
+        assert_eq!(error.to_string(), refused.to_string());
+    }
+    place.queue.check(&good()).await.unwrap();
+    assert_eq!(place.queue.statistics(1).await.unwrap().total, 0);
+}
+
+async fn a_batch_is_as_large_as_somebody_likes(place: Place) {
+    const MANY: usize = 30_000;
+    let jobs: Vec<NewJob> = (0..MANY)
+        .map(|number| {
+            good()
+                .tenant(["a", "b", "c"][number % 3])
+                .key(number.to_string())
+                .tag("many")
+        })
+        .collect();
+    let (first, last) = (jobs[0].id, jobs[MANY - 1].id);
+    let submitted = place.queue.submit_all(jobs.clone()).await.unwrap();
+    let ids: Vec<uuid::Uuid> = submitted.iter().map(|one| one.id).collect();
+    assert!(ids.iter().eq(jobs.iter().map(|job| &job.id)));
+    // Nothing is done to one of them before all of what came with it is in line and in the log.
+    let cancelled = place.queue.cancel(&[last, first]).await.unwrap();
+    assert!(cancelled.iter().all(Result::is_ok));
+    let log = place.events().await;
+    assert!(log.iter().map(|event| event.id).eq(1..=MANY as i64 + 2));
+    let submitted = log.iter().take(MANY).map(|event| event.job);
+    assert!(submitted.eq(ids.iter().copied()));
+    let again = place.queue.submit_all(jobs[1..3].to_vec()).await.unwrap();
+    assert!(again.iter().all(|one| one.existing));
+    let statistics = place.queue.statistics(1).await.unwrap();
+    assert_eq!(statistics.by_status[&JobStatus::Pending], MANY as u64 - 2);
 }

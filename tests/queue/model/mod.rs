@@ -5,24 +5,28 @@
 //! `SKILLHOST_SEED=7` runs the operations of one. What fails is made shorter as far as it goes on
 //! failing, and printed with its seed.
 
+mod check;
+mod job;
+mod live;
 mod operation;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use skillhost::queue::{
-    Filter, JobEventKind, JobStatus, Maintenance, NewJob, Priority, Queue, Replay, RetryPolicy,
-    ScopeKind, Worker,
+    Bounds, JobStatus, Maintenance, NewJob, Priority, Queue, Replay, RetryPolicy, ScopeKind, Worker,
 };
 use uuid::Uuid;
 
+use self::job::Model;
+use self::live::Live;
 use self::operation::{Action, Op, Script, ops};
 use crate::place::{
-    BoxFuture, Database, Fixture, Gate, OnServer, Place, TestClock, Working, events, job, scripted,
+    BoxFuture, Database, Fixture, Gate, OnServer, Place, TestClock, Working, job, scripted,
 };
 
 const QUEUES: [&str; 2] = ["x", "y"];
@@ -31,68 +35,19 @@ const LEASE: u64 = 1_000;
 /// How long a job that is put off waits, in seconds.
 const SNOOZE: u64 = 100;
 
-/// What is known of a job.
-#[derive(Debug, Clone, PartialEq)]
-struct Model {
-    id: Uuid,
-    status: JobStatus,
-    attempts: u32,
-    due: DateTime<Utc>,
-    cancel_requested: bool,
-    script: Script,
-    queue: usize,
-    tenant: usize,
-    key: Option<u64>,
-    replay_of: Option<Uuid>,
-    deadline: Option<DateTime<Utc>>,
-    max_attempts: u32,
-    backoff: u64,
-}
-
-impl Model {
-    fn fail(&mut self, now: DateTime<Utc>) {
-        self.attempts += 1;
-        let due = now + seconds(self.backoff);
-        if self.attempts >= self.max_attempts || self.deadline.is_some_and(|end| due >= end) {
-            self.status = JobStatus::Dead;
-        } else if self.cancel_requested {
-            self.status = JobStatus::Cancelled;
-        } else {
-            self.status = JobStatus::Failed;
-        }
-        if self.status != JobStatus::Dead {
-            self.due = due;
-        }
-    }
-
-    /// One attempt.
-    fn run(&mut self, now: DateTime<Utc>) {
-        let attempt = self.attempts + 1;
-        match self.script {
-            Script::Until(good) if attempt < good => self.fail(now),
-            Script::Succeeds | Script::Until(_) => {
-                self.attempts = attempt;
-                self.status = JobStatus::Completed;
-            }
-            Script::Fails => {
-                self.attempts = attempt;
-                self.status = JobStatus::Dead;
-            }
-            Script::Snoozes => {
-                let due = now + seconds(SNOOZE);
-                if self.deadline.is_some_and(|end| due >= end) {
-                    self.status = JobStatus::Dead;
-                } else {
-                    self.status = JobStatus::Pending;
-                    self.due = due;
-                }
-            }
-        }
-    }
-}
-
 fn seconds(count: u64) -> chrono::Duration {
     chrono::Duration::seconds(i64::try_from(count).expect("it is small"))
+}
+
+/// A key that somebody holds.
+struct Held {
+    tenant: usize,
+    key: u64,
+    job: Uuid,
+    /// Until then; until the job has ended where there is none.
+    until: Option<DateTime<Utc>>,
+    /// That moment was there once, and the clock went back since: whether anybody noticed is not said.
+    had_passed: bool,
 }
 
 /// A worker that died, and the jobs that it has.
@@ -103,9 +58,15 @@ struct Dead {
 
 struct World {
     queue: Queue,
-    clock: std::sync::Arc<TestClock>,
+    clock: Arc<TestClock>,
+    database: Box<dyn Database>,
     jobs: Vec<Model>,
+    keys: Vec<Held>,
     dead: Vec<Dead>,
+    live: [Option<Live>; 2],
+    /// The queues as those workers have them.
+    theirs: [Option<Queue>; 2],
+    bounds: [Option<u32>; 3],
     paused_queues: [bool; 2],
     paused_tenants: [bool; 3],
     /// Jobs of our own that take from dead workers what they had.
@@ -136,6 +97,14 @@ impl World {
         done.map(drop).map_err(|error| error.to_string())
     }
 
+    fn advance(&mut self, by: u64) {
+        self.clock.advance(Duration::from_secs(by));
+        let now = self.now();
+        for held in &mut self.keys {
+            held.had_passed |= held.until.is_some_and(|until| until <= now);
+        }
+    }
+
     /// What has to be done from time to time.
     async fn tick(&mut self) -> Checked {
         let rescue = NewJob::maintenance(Maintenance::Rescue).queue("own");
@@ -146,14 +115,20 @@ impl World {
         self.until_empty(self.worker().queues(["own"])).await?;
         self.rescues += 1;
         let now = self.now();
-        for dead in self.dead.extract_if(.., |dead| dead.until <= now) {
-            for model in self
-                .jobs
-                .iter_mut()
-                .filter(|model| dead.jobs.contains(&model.id))
-            {
-                model.fail(now);
+        let expired = self.dead.extract_if(.., |dead| dead.until <= now);
+        let mut lost: Vec<Uuid> = expired.flat_map(|dead| dead.jobs).collect();
+        for live in self.live.iter_mut().flatten() {
+            if !live.is_lost && live.until <= now {
+                live.is_lost = true;
+                lost.extend(live.jobs.iter().map(|(task, _)| task.job));
             }
+        }
+        for model in self
+            .jobs
+            .iter_mut()
+            .filter(|model| lost.contains(&model.id))
+        {
+            model.fail(now);
         }
         for model in &mut self.jobs {
             let waits = model.status.is_waiting() || model.status == JobStatus::Paused;
@@ -164,16 +139,48 @@ impl World {
         Ok(())
     }
 
-    /// Jobs that can start.
+    /// How many more a tenant may have running.
+    fn room(&self, tenant: usize) -> usize {
+        let Some(bound) = self.bounds[tenant] else {
+            return usize::MAX;
+        };
+        let theirs = |model: &&Model| model.tenant == tenant && model.status == JobStatus::Running;
+        let running = self.jobs.iter().filter(theirs).count();
+        usize::try_from(bound)
+            .expect("it is small")
+            .saturating_sub(running)
+    }
+
+    /// Jobs that can start, each by itself.
     fn ready(&mut self) -> impl Iterator<Item = &mut Model> {
         let now = self.queue.now();
         let (queues, tenants) = (self.paused_queues, self.paused_tenants);
+        let full = [0, 1, 2].map(|tenant| self.room(tenant) == 0);
         self.jobs.iter_mut().filter(move |model| {
             model.status.is_waiting()
                 && model.due <= now
                 && !queues[model.queue]
                 && !tenants[model.tenant]
+                && !full[model.tenant]
         })
+    }
+
+    /// How many of them one gets who asks for so many.
+    fn startable(&mut self, most: usize) -> usize {
+        let mut ready = [0_usize; 3];
+        for model in self.ready() {
+            ready[model.tenant] += 1;
+        }
+        let each = (0..3).map(|tenant| ready[tenant].min(self.room(tenant)));
+        each.sum::<usize>().min(most)
+    }
+
+    /// Somebody got this one.
+    fn started(&mut self, id: Uuid) -> Checked {
+        let taken = self.ready().find(|model| model.id == id);
+        let taken = taken.ok_or(format!("{id} could not start, and did"))?;
+        taken.status = JobStatus::Running;
+        Ok(())
     }
 
     async fn apply(&mut self, op: Op) -> Checked {
@@ -208,7 +215,7 @@ impl World {
                 self.queue.pause_all(kind, name, paused).await.map_err(text)
             }
             Op::Advance(by) => {
-                self.clock.advance(Duration::from_secs(by));
+                self.advance(by);
                 Ok(())
             }
             Op::SetBack(by) => {
@@ -225,7 +232,7 @@ impl World {
             }
             Op::Crash(most) => {
                 self.tick().await?;
-                let count = self.ready().count().min(most);
+                let count = self.startable(most);
                 let mut gate = Gate::new();
                 let worker = self.worker().concurrency(most).handler("work", gate.deaf());
                 let working = Working::start(worker);
@@ -239,13 +246,23 @@ impl World {
                 working.die(&self.queue).await;
                 let until = now + seconds(LEASE);
                 for id in &jobs {
-                    let taken = self.ready().find(|model| model.id == *id);
-                    taken
-                        .ok_or(format!("{id} could not start, and did"))?
-                        .status = JobStatus::Running;
+                    self.started(*id)?;
                 }
                 self.dead.push(Dead { until, jobs });
                 Ok(())
+            }
+            Op::Begin(which, most) => self.begin(which, most).await,
+            Op::Finish(which) => self.finish(which).await,
+            Op::Bound(tenant, most) => {
+                self.bounds[tenant] = most;
+                let bounds = Bounds {
+                    concurrency: Some(most),
+                    ..Bounds::default()
+                };
+                let bounded = self
+                    .queue
+                    .set_bounds(ScopeKind::Tenant, TENANTS[tenant], bounds);
+                bounded.await.map_err(text)
             }
         }
     }
@@ -256,6 +273,7 @@ impl World {
             queue,
             tenant,
             key,
+            period,
             delay,
             deadline,
             attempts,
@@ -285,21 +303,47 @@ impl World {
             });
         new.deadline = deadline;
         new.paused = paused;
-        if let Some(key) = key {
-            new = new.key(key.to_string());
-        }
-        let holder = self.jobs.iter().find(|model| {
-            key.is_some()
-                && model.key == key
-                && model.tenant == tenant
-                && !model.status.is_terminal()
-        });
-        let holder = holder.map(|model| model.id);
         let id = new.id;
+        let mut held = None;
+        if let Some(key) = key {
+            let name = key.to_string();
+            new = match period {
+                Some(period) => new.key_for(name, Duration::from_secs(period)),
+                None => new.key(name),
+            };
+            let ended = |id: Uuid| {
+                let model = self.jobs.iter().find(|model| model.id == id);
+                model.is_none_or(|model| model.status.is_terminal())
+            };
+            let mut keys = self.keys.iter();
+            held = keys.position(|held| {
+                held.tenant == tenant
+                    && held.key == key
+                    && match held.until {
+                        Some(until) => until > now,
+                        None => !ended(held.job),
+                    }
+            });
+        }
         let submitted = self.queue.submit(new).await;
         let submitted = submitted.map_err(|error| error.to_string())?;
+        if held.is_some_and(|held| self.keys[held].had_passed && submitted.id == id) {
+            held = None;
+        }
+        let holder = held.map(|held| self.keys[held].job);
         same("submitted", submitted.id, holder.unwrap_or(id))?;
         if holder.is_none() {
+            if let Some(key) = key {
+                self.keys
+                    .retain(|held| (held.tenant, held.key) != (tenant, key));
+                self.keys.push(Held {
+                    tenant,
+                    key,
+                    job: id,
+                    until: period.map(|period| now + seconds(period)),
+                    had_passed: false,
+                });
+            }
             self.jobs.push(Model {
                 id,
                 status: match paused {
@@ -312,7 +356,6 @@ impl World {
                 script,
                 queue,
                 tenant,
-                key,
                 replay_of: None,
                 deadline,
                 max_attempts: attempts,
@@ -324,9 +367,14 @@ impl World {
 
     async fn act(&mut self, action: Action, index: usize) -> Checked {
         let now = self.now();
-        let Some(model) = self.jobs.get_mut(index) else {
+        let Some(model) = self.jobs.get(index) else {
             return Ok(());
         };
+        // Who has it is told at some moment, and answers at some other: that is tried elsewhere.
+        if matches!(action, Action::Cancel) && self.is_live(model.id) {
+            return Ok(());
+        }
+        let model = &mut self.jobs[index];
         let (ids, queue) = ([model.id], &self.queue);
         let waits = model.status.is_waiting();
         let later = now + seconds(SNOOZE);
@@ -384,63 +432,10 @@ impl World {
                 attempts: 0,
                 due: self.now(),
                 cancel_requested: false,
-                key: None,
                 replay_of: Some(model.id),
                 deadline: None,
                 ..model
             });
-        }
-        Ok(())
-    }
-
-    /// That the queue is where the model is.
-    async fn check(&self) -> Checked {
-        let filter = Filter {
-            limit: Some(10_000),
-            ..Filter::default()
-        };
-        let listed = self.queue.list(&filter).await;
-        let mut real = BTreeMap::new();
-        for job in listed.map_err(|error| error.to_string())?.items {
-            real.insert(job.id, job);
-        }
-        let mut counts: BTreeMap<JobStatus, u64> =
-            JobStatus::ALL.iter().map(|&status| (status, 0)).collect();
-        for model in &self.jobs {
-            let job = real.get(&model.id).ok_or("a job is lost")?;
-            same("status", job.status, model.status)?;
-            same("attempts", job.attempts, model.attempts)?;
-            if model.status.is_waiting() {
-                same("due", job.scheduled_at, model.due)?;
-            }
-            if model.status == JobStatus::Running {
-                same("cancel", job.cancel_requested, model.cancel_requested)?;
-            }
-            *counts.entry(model.status).or_default() += 1;
-        }
-        *counts.entry(JobStatus::Completed).or_default() += self.rescues;
-        let statistics = self.queue.statistics(168).await;
-        let statistics = statistics.map_err(|error| error.to_string())?;
-        same("counts", statistics.by_status, counts)
-    }
-
-    /// That each job ended once, and that no event is missing.
-    async fn check_events(&self) -> Checked {
-        let mut ends: BTreeMap<Uuid, usize> = BTreeMap::new();
-        for (number, event) in (1..).zip(events(&self.queue).await) {
-            same("event", event.id, number)?;
-            use JobEventKind::{Cancelled, Completed, Dead};
-            if matches!(event.kind, Completed | Cancelled | Dead) {
-                *ends.entry(event.job).or_default() += 1;
-            }
-        }
-        for model in &self.jobs {
-            let ended = ends.get(&model.id).copied().unwrap_or(0);
-            same("ends", ended, usize::from(model.status.is_terminal()))?;
-            let attempts = self.queue.attempts(model.id).await;
-            let attempts = attempts.map_err(|error| error.to_string())?;
-            let counted = attempts.iter().filter(|attempt| attempt.counted).count();
-            same("counted", counted, model.attempts as usize)?;
         }
         Ok(())
     }
@@ -476,8 +471,13 @@ async fn run(ops: &[Op], store: &dyn Fixture) -> Checked {
     let mut world = World {
         queue,
         clock,
+        database,
         jobs: Vec::new(),
+        keys: Vec::new(),
         dead: Vec::new(),
+        live: [None, None],
+        theirs: [None, None],
+        bounds: [None; 3],
         paused_queues: [false; 2],
         paused_tenants: [false; 3],
         rescues: 0,
@@ -496,11 +496,11 @@ async fn run(ops: &[Op], store: &dyn Fixture) -> Checked {
     if checked.is_ok() {
         checked = world.check_events().await;
     }
+    for live in world.live.iter_mut().filter_map(Option::take) {
+        live.working.die(&world.queue).await;
+    }
     // Closing takes a moment that nobody has to wait for.
-    tokio::task::spawn_blocking(move || {
-        drop(world);
-        drop(database);
-    });
+    tokio::task::spawn_blocking(move || drop(world));
     checked
 }
 

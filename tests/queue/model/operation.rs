@@ -29,6 +29,8 @@ pub enum Op {
         queue: usize,
         tenant: usize,
         key: Option<u64>,
+        /// For how long the key holds, in seconds; until the job has ended where it is not said.
+        period: Option<u64>,
         delay: u64,
         deadline: Option<u64>,
         attempts: u32,
@@ -44,6 +46,12 @@ pub enum Op {
     Work(usize),
     /// A worker takes so many jobs and dies.
     Crash(usize),
+    /// One of two workers takes so many jobs, and has them while other things happen.
+    Begin(usize, usize),
+    /// It ends what it has, as far as that is still its own.
+    Finish(usize),
+    /// A tenant may have so many running; any number where it is not said.
+    Bound(usize, Option<u32>),
 }
 
 /// SplitMix64 (Steele, Lea, Flood, 2014).
@@ -63,7 +71,7 @@ impl Random {
     }
 
     fn op(&mut self) -> Op {
-        match self.below(20) {
+        match self.below(26) {
             0..7 => Op::Submit {
                 script: match self.below(7) {
                     0..3 => Script::Succeeds,
@@ -74,6 +82,7 @@ impl Random {
                 queue: self.index(2),
                 tenant: self.index(3),
                 key: (self.below(4) == 0).then(|| self.below(2)),
+                period: (self.below(2) == 0).then(|| 100 + self.below(500)),
                 delay: [0, 0, 50][self.index(3)],
                 deadline: (self.below(4) == 0).then(|| 1 + self.below(300)),
                 attempts: 1 + self.below(3) as u32,
@@ -94,7 +103,10 @@ impl Random {
             14 => Op::Advance([1, 60, 400, 2 * LEASE][self.index(4)]),
             15 => Op::SetBack([1, 60, 400][self.index(3)]),
             16..19 => Op::Work(1 + self.index(4)),
-            _ => Op::Crash(1 + self.index(3)),
+            19 => Op::Crash(1 + self.index(3)),
+            20..23 => Op::Begin(self.index(2), 1 + self.index(3)),
+            23..25 => Op::Finish(self.index(2)),
+            _ => Op::Bound(self.index(3), [None, Some(1), Some(2)][self.index(3)]),
         }
     }
 }

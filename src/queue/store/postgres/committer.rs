@@ -18,7 +18,7 @@ use super::directory::Directory;
 use super::failure::{Remedy, describe};
 use super::notice::Herald;
 use super::transaction::{Statements, Wait, Writing};
-use crate::queue::engine::catch_up;
+use crate::queue::engine::absorb;
 use crate::queue::error::QueueError;
 use crate::queue::operation::{Group, Operation};
 use crate::queue::time::{Clock, micros};
@@ -26,8 +26,9 @@ use crate::queue::time::{Clock, micros};
 /// How long an operation waits for a server that cannot be reached, or for others to be out of its
 /// way.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest that one transaction may take.
-const TRANSACTION: Duration = Duration::from_secs(60);
+/// The longest that a transaction may wait for an answer. Each of its statements does a bounded part
+/// of what is asked of it, however much that is.
+const ANSWER: Duration = Duration::from_secs(60);
 /// How long to wait before the next try: this at first, then twice as long each time.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest to wait before the next try.
@@ -90,7 +91,7 @@ impl Committer {
             shop,
             session: Some(Session {
                 client,
-                statements: Statements::default(),
+                statements: Arc::default(),
                 _task: Aborted(task),
             }),
             floor: "0".to_owned(),
@@ -128,7 +129,7 @@ impl Drop for Aborted {
 
 struct Session {
     client: Client,
-    statements: Statements,
+    statements: Arc<Statements>,
     _task: Aborted,
 }
 
@@ -136,6 +137,8 @@ struct Session {
 enum Ended {
     /// Whether anything was written.
     Committed(bool),
+    /// It only took in what was put aside, a part of it: there is more.
+    TakenIn,
     /// Nothing was done.
     Undone(QueueError, Remedy),
     /// It was asked to commit, and did not answer: the number of the transaction.
@@ -267,6 +270,11 @@ impl Task {
                     }
                     return;
                 }
+                Ended::TakenIn => {
+                    tries -= 1;
+                    self.tell();
+                    continue;
+                }
                 Ended::Unknown(transaction) => match self.was_committed(&transaction).await {
                     Ok(true) => {
                         group.succeed();
@@ -332,12 +340,17 @@ impl Task {
 
     /// Takes in what was put aside. Where nobody waits for it, only if nobody else is at it.
     async fn absorb(&mut self, wait: Wait) {
-        let until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + PATIENCE;
         let mut pause = PAUSE;
         while Instant::now() < until {
             match self.attempt(None, wait).await {
                 Ended::Committed(true) => return self.tell(),
                 Ended::Committed(false) => return,
+                Ended::TakenIn => {
+                    self.tell();
+                    until = Instant::now() + PATIENCE;
+                    continue;
+                }
                 // It is there or it is not: whoever reads looks again.
                 Ended::Unknown(_) | Ended::Undone(_, Remedy::None) => return,
                 Ended::Undone(error, _) => {
@@ -368,10 +381,11 @@ impl Task {
             },
         };
         let mut committing = None;
+        let statements = session.statements.clone();
         let attempted = self.transact(&mut session, group, wait, &mut committing);
-        let ended = match tokio::time::timeout(TRANSACTION, attempted).await {
-            Ok(ended) => ended,
-            Err(_) => match committing {
+        let ended = match answering(attempted, &statements).await {
+            Some(ended) => ended,
+            None => match committing {
                 Some(transaction) => Ended::Unknown(transaction),
                 None => Ended::Undone(
                     QueueError::Unavailable("the server does not answer".to_owned()),
@@ -380,7 +394,7 @@ impl Task {
             },
         };
         match &ended {
-            Ended::Committed(_) => self.session = Some(session),
+            Ended::Committed(_) | Ended::TakenIn => self.session = Some(session),
             Ended::Undone(_, Remedy::Again | Remedy::None) => {
                 if session.client.batch_execute("ROLLBACK").await.is_ok() {
                     self.session = Some(session);
@@ -411,15 +425,20 @@ impl Task {
             let now = micros(self.shop.clock.now());
             if serial {
                 rows.look_into_inbox().await?;
-                catch_up(&mut rows, now).await?;
+                if let Some(shared) = rows.taken() {
+                    absorb(&mut rows, shared, now).await?;
+                }
             }
-            if let Some(group) = group {
+            // What is asked comes behind all of it, in a transaction of its own: so none of them is
+            // long, and others have their turn in between.
+            let more = rows.more;
+            if !more && let Some(group) = group {
                 group.run(&mut rows, now).await?;
             }
-            rows.finish().await
+            rows.finish().await.map(|transaction| (transaction, more))
         };
-        let transaction = match done.await {
-            Ok(transaction) => transaction,
+        let (transaction, more) = match done.await {
+            Ok(done) => done,
             Err(error) => {
                 let remedy = rows.remedy.unwrap_or(match error {
                     // Of another connection, that looks for lanes.
@@ -429,19 +448,21 @@ impl Task {
                 return Ended::Undone(error, remedy);
             }
         };
-        let (floor, more) = (rows.floor.clone(), rows.more);
+        let floor = rows.floor.clone();
         drop(rows);
+        // Of what was only taken in nobody has to know whether it was: the next looks again.
+        let transaction = transaction.filter(|_| !more);
         *committing = transaction.clone();
         match session.client.batch_execute("COMMIT").await {
             Ok(()) => {
                 self.floor = floor;
-                if more {
-                    self.more();
+                match more {
+                    true => Ended::TakenIn,
+                    false => Ended::Committed(transaction.is_some()),
                 }
-                Ended::Committed(transaction.is_some())
             }
             Err(error) => match transaction {
-                // Nothing was written: it makes no difference.
+                // It makes no difference.
                 None => Ended::Undone(error.into(), Remedy::Reconnect),
                 // The end of a connection may come after the commit; any other word of the server
                 // is that it was rolled back.
@@ -451,12 +472,6 @@ impl Task {
                 },
             },
         }
-    }
-
-    /// There is more in the inbox than one transaction takes: the next claim takes it, or whoever
-    /// reads asks again.
-    fn more(&self) {
-        tracing::debug!("the inbox of the queue is long");
     }
 
     async fn connect(&self) -> Result<Session> {
@@ -470,7 +485,7 @@ impl Task {
         })?;
         Ok(Session {
             client,
-            statements: Statements::default(),
+            statements: Arc::default(),
             _task: Aborted(task),
         })
     }
@@ -508,6 +523,19 @@ impl Task {
             "the connection was lost while transaction {transaction} was committed, and nobody can \
              tell whether it was"
         )))
+    }
+}
+
+/// Waits for a transaction as long as it gets answers.
+async fn answering<T>(transaction: impl Future<Output = T>, statements: &Statements) -> Option<T> {
+    let mut transaction = std::pin::pin!(transaction);
+    let mut before = statements.answers();
+    loop {
+        match tokio::time::timeout(ANSWER, transaction.as_mut()).await {
+            Ok(ended) => return Some(ended),
+            Err(_) if statements.answers() == before => return None,
+            Err(_) => before = statements.answers(),
+        }
     }
 }
 

@@ -38,17 +38,17 @@ pub(super) fn read_tally(bytes: &[u8]) -> Result<Tally> {
 }
 
 /// The rest: places and events.
-pub(super) fn write_changes(shared: &Shared) -> Vec<u8> {
+pub(super) fn write_changes(places: &[Place], events: &[EventRow]) -> Vec<u8> {
     let mut out = Writer::new();
-    out.length(shared.places.len());
-    for place in &shared.places {
+    out.length(places.len());
+    for place in places {
         out.number(place.seq);
         out.number(place.lane);
         out.text(place.priority.as_str());
         out.number(place.due);
     }
-    out.length(shared.events.len());
-    for event in &shared.events {
+    out.length(events.len());
+    for event in events {
         out.0.extend_from_slice(event.job.as_bytes());
         out.text(event.kind.as_str());
         out.number(event.at);
@@ -211,14 +211,17 @@ mod tests {
             tally: read_tally(&write_tally(&shared.tally)).unwrap(),
             ..Shared::default()
         };
-        read_changes(&write_changes(&shared), &mut back).unwrap();
+        read_changes(&write_changes(&shared.places, &shared.events), &mut back).unwrap();
         assert_eq!(back, shared);
     }
 
     #[test]
     fn what_is_cut_short_or_has_more_is_damaged() {
         let shared = shared();
-        let (tally, changes) = (write_tally(&shared.tally), write_changes(&shared));
+        let (tally, changes) = (
+            write_tally(&shared.tally),
+            write_changes(&shared.places, &shared.events),
+        );
         for end in 0..tally.len() {
             assert!(read_tally(&tally[..end]).is_err());
         }

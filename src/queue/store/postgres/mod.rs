@@ -17,10 +17,12 @@ mod directory;
 mod failure;
 mod inbox;
 mod keeping;
+mod keys;
 mod lines;
 mod list;
 mod notes;
 mod notice;
+mod pieces;
 mod read;
 mod rows;
 mod schema;
@@ -66,6 +68,7 @@ const TABLES: &[&str] = &[
     "lanes",
     "workers",
     "approvals",
+    "callbacks",
 ];
 
 /// A queue in a database.
@@ -100,8 +103,7 @@ impl PostgresStore {
         let (clock, server): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
             None => {
-                let server = ServerClock::default();
-                server.measure(&first.0).await.map_err(unreachable)?;
+                let server = ServerClock::ask(&first.0).await.map_err(unreachable)?;
                 (Arc::new(server.clone()), Some(server))
             }
         };

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use tokio_postgres::{Error, Row as SqlRow};
 use uuid::Uuid;
 
-use super::super::{AttemptRow, Body, EventRow, Flags, KeyRow, Result, Row, Shared, WorkerRow};
+use super::super::{AttemptRow, Body, EventRow, Flags, Result, Row, Shared, WorkerRow};
 use super::inbox::{write_changes, write_tally};
+use super::pieces::pieces;
 use super::transaction::{Value, Writing};
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::engine::settle::uncounted_kept;
@@ -17,10 +18,7 @@ use crate::queue::time::Micros;
 pub(super) const COLUMNS: &str = "jobs.seq, jobs.id, jobs.lane, jobs.kind, jobs.status, jobs.cause, \
     jobs.priority, jobs.attempts, jobs.max_attempts, jobs.fence, jobs.worker, jobs.created_at, \
     jobs.updated_at, jobs.scheduled_at, jobs.due_at, jobs.started_at, jobs.completed_at, \
-    jobs.deadline, jobs.cancel_requested, jobs.flags";
-
-/// How often a key is asked for that others give back and take meanwhile.
-const KEY_ROUNDS: usize = 20;
+    jobs.deadline, jobs.cancel_requested, jobs.flags, jobs.lacking_since";
 
 /// Reads a job's state.
 pub(super) fn row(found: &SqlRow) -> Result<Row> {
@@ -45,6 +43,7 @@ pub(super) fn row(found: &SqlRow) -> Result<Row> {
         deadline: found.try_get(17)?,
         cancel_requested: found.try_get(18)?,
         flags: Flags(found.try_get(19)?),
+        lacking_since: found.try_get(20)?,
     })
 }
 
@@ -88,9 +87,14 @@ impl Writing<'_> {
     }
 
     pub(super) async fn insert_jobs_now(&mut self, jobs: &[(Row, &Body)]) -> Result<Vec<i64>> {
-        if jobs.is_empty() {
-            return Ok(Vec::new());
+        let mut seqs = Vec::with_capacity(jobs.len());
+        for piece in pieces(jobs, |(_, body)| body.submitted.len() + body.retry.len()) {
+            seqs.extend(self.insert_piece(piece).await?);
         }
+        Ok(seqs)
+    }
+
+    async fn insert_piece(&mut self, jobs: &[(Row, &Body)]) -> Result<Vec<i64>> {
         self.wrote = true;
         let of = |read: fn(&Row) -> i64| jobs.iter().map(|(row, _)| read(row)).collect::<Vec<_>>();
         let maybe = |read: fn(&Row) -> Option<i64>| {
@@ -157,18 +161,18 @@ impl Writing<'_> {
     }
 
     pub(super) async fn insert_tags_now(&mut self, tags: &[(i64, &str)]) -> Result<()> {
-        if tags.is_empty() {
-            return Ok(());
+        for tags in pieces(tags, |tag| tag.1.len()) {
+            let with = vec![
+                column!(tags, |tag| tag.1.to_owned()),
+                column!(tags, |tag| tag.0),
+            ];
+            self.send(
+                "INSERT INTO tags (tag, seq) SELECT * FROM unnest($1::text[], $2::bigint[])",
+                with,
+            )
+            .await?;
         }
-        let with = vec![
-            column!(tags, |tag| tag.1.to_owned()),
-            column!(tags, |tag| tag.0),
-        ];
-        self.send(
-            "INSERT INTO tags (tag, seq) SELECT * FROM unnest($1::text[], $2::bigint[])",
-            with,
-        )
-        .await
+        Ok(())
     }
 
     pub(super) async fn jobs_now(&mut self, ids: &[Uuid]) -> Result<Vec<Row>> {
@@ -240,16 +244,18 @@ impl Writing<'_> {
             column!(jobs, |job| job.completed),
             column!(jobs, |job| job.cancel_requested),
             column!(jobs, |job| job.flags.0),
+            column!(jobs, |job| job.lacking_since),
         ];
         self.send_expecting(
             "UPDATE jobs SET status = new.status, cause = new.cause, priority = new.priority, \
              attempts = new.attempts, fence = new.fence, worker = new.worker, \
              updated_at = new.updated_at, due_at = new.due_at, started_at = new.started_at, \
              completed_at = new.completed_at, cancel_requested = new.cancel_requested, \
-             flags = new.flags FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
+             flags = new.flags, lacking_since = new.lacking_since FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
              $6::bigint[], $7::uuid[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
-             $12::boolean[], $13::bigint[]) AS new (seq, status, cause, priority, attempts, fence, \
-             worker, updated_at, due_at, started_at, completed_at, cancel_requested, flags) \
+             $12::boolean[], $13::bigint[], $14::bigint[]) AS new (seq, status, cause, priority, \
+             attempts, fence, worker, updated_at, due_at, started_at, completed_at, \
+             cancel_requested, flags, lacking_since) \
              WHERE jobs.seq = new.seq",
             with,
             Some((count(jobs.len()), "a job was there, and is gone")),
@@ -266,6 +272,7 @@ impl Writing<'_> {
             "DELETE FROM progress WHERE seq = ANY($1::bigint[])",
             "DELETE FROM tags WHERE seq = ANY($1::bigint[])",
             "DELETE FROM bodies WHERE seq = ANY($1::bigint[])",
+            "DELETE FROM callbacks WHERE seq = ANY($1::bigint[])",
             "DELETE FROM attempts WHERE job = ANY($1::bigint[])",
             "DELETE FROM jobs WHERE seq = ANY($1::bigint[])",
         ] {
@@ -301,97 +308,14 @@ impl Writing<'_> {
         self.check(bodies)
     }
 
-    /// A key that somebody holds is left alone: neither who holds it nor others who ask wait for
-    /// this transaction to end. The keys come in one order everywhere.
-    pub(super) async fn take_keys_now(
-        &mut self,
-        keys: &[KeyRow],
-        now: Micros,
-    ) -> Result<Vec<Option<Uuid>>> {
-        self.wrote = true;
-        let mut answers: Vec<Option<Option<Uuid>>> = vec![None; keys.len()];
-        for _ in 0..KEY_ROUNDS {
-            let open: Vec<usize> = (0..keys.len())
-                .filter(|&at| answers[at].is_none())
-                .collect();
-            if open.is_empty() {
-                break;
-            }
-            let places: Vec<i64> = open.iter().map(|&at| limit(at)).collect();
-            let tenants: Vec<&str> = open.iter().map(|&at| keys[at].tenant.as_str()).collect();
-            let names: Vec<&str> = open.iter().map(|&at| keys[at].key.as_str()).collect();
-            let jobs: Vec<Uuid> = open.iter().map(|&at| keys[at].job).collect();
-            let until: Vec<Option<i64>> = open.iter().map(|&at| keys[at].until).collect();
-            let taken = self
-                .query(
-                    "INSERT INTO keys (tenant, \"key\", job, until) \
-                     SELECT tenant, \"key\", job, until \
-                     FROM unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) \
-                     AS new (tenant, \"key\", job, until) \
-                     WHERE NOT EXISTS (SELECT FROM keys WHERE keys.tenant = new.tenant \
-                     AND keys.\"key\" = new.\"key\" AND (keys.until IS NULL OR keys.until > $5)) \
-                     ORDER BY new.tenant COLLATE \"C\", new.\"key\" COLLATE \"C\" \
-                     ON CONFLICT (tenant, \"key\") DO UPDATE \
-                     SET job = excluded.job, until = excluded.until WHERE keys.until <= $5 \
-                     RETURNING job",
-                    &[&tenants, &names, &jobs, &until, &now],
-                )
-                .await?;
-            let mut ours: HashMap<Uuid, ()> = HashMap::with_capacity(taken.len());
-            for row in &taken {
-                ours.insert(self.get(row, 0)?, ());
-            }
-            for &at in &open {
-                if ours.contains_key(&keys[at].job) {
-                    answers[at] = Some(None);
-                }
-            }
-            if ours.len() == open.len() {
-                break;
-            }
-            let held = self
-                .query(
-                    "SELECT place, job FROM keys \
-                     JOIN unnest($1::text[], $2::text[], $3::bigint[]) \
-                     AS asked (tenant, \"key\", place) \
-                     ON keys.tenant = asked.tenant AND keys.\"key\" = asked.\"key\"",
-                    &[&tenants, &names, &places],
-                )
-                .await?;
-            for row in &held {
-                let place: i64 = self.get(row, 0)?;
-                let answer = usize::try_from(place)
-                    .ok()
-                    .and_then(|place| answers.get_mut(place));
-                if let Some(answer @ None) = answer {
-                    *answer = Some(Some(row.try_get(1)?));
-                }
-            }
-        }
-        answers
-            .into_iter()
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| {
-                QueueError::Unavailable(
-                    "an idempotency key is taken and given back all the time".to_owned(),
-                )
-            })
-    }
-
-    pub(super) async fn release_keys_now(&mut self, jobs: &[Uuid]) -> Result<()> {
-        let with: Vec<Value> = vec![Box::new(jobs.to_vec())];
-        self.send(
-            "DELETE FROM keys WHERE (tenant, \"key\") IN (SELECT tenant, \"key\" FROM keys \
-             WHERE job = ANY($1::uuid[]) AND until IS NULL ORDER BY tenant, \"key\" FOR UPDATE)",
-            with,
-        )
-        .await
-    }
-
     pub(super) async fn insert_attempts_now(&mut self, attempts: &[AttemptRow]) -> Result<()> {
-        if attempts.is_empty() {
-            return Ok(());
+        for piece in pieces(attempts, |attempt| attempt.details.len()) {
+            self.insert_attempts_of(piece).await?;
         }
+        Ok(())
+    }
+
+    async fn insert_attempts_of(&mut self, attempts: &[AttemptRow]) -> Result<()> {
         let with = vec![
             column!(attempts, |attempt| attempt.job),
             column!(attempts, |attempt| attempt.fence),
@@ -427,14 +351,17 @@ impl Writing<'_> {
     }
 
     pub(super) async fn insert_results_now(&mut self, results: &[(i64, String)]) -> Result<()> {
-        self.send(
-            "INSERT INTO results (seq, result) SELECT * FROM unnest($1::bigint[], $2::text[])",
-            vec![
-                column!(results, |result| result.0),
-                column!(results, |result| result.1.clone()),
-            ],
-        )
-        .await
+        for results in pieces(results, |result| result.1.len()) {
+            self.send(
+                "INSERT INTO results (seq, result) SELECT * FROM unnest($1::bigint[], $2::text[])",
+                vec![
+                    column!(results, |result| result.0),
+                    column!(results, |result| result.1.clone()),
+                ],
+            )
+            .await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn put_progress_now(&mut self, progress: &[(i64, String)]) -> Result<()> {
@@ -460,12 +387,25 @@ impl Writing<'_> {
     }
 
     pub(super) async fn defer_now(&mut self, shared: &Shared) -> Result<()> {
-        let with: Vec<Value> = vec![
-            Box::new(write_tally(&shared.tally)),
-            Box::new(write_changes(shared)),
-        ];
-        self.send("INSERT INTO inbox (tally, changes) VALUES ($1, $2)", with)
-            .await
+        let mut tally = Some(write_tally(&shared.tally));
+        let mut places = pieces(&shared.places, |_| 0);
+        let mut events = pieces(&shared.events, |event| event.data.len());
+        loop {
+            let (places, events) = (places.next(), events.next());
+            if tally.is_none() && places.is_none() && events.is_none() {
+                return Ok(());
+            }
+            let counted = tally.take();
+            let with: Vec<Value> = vec![
+                Box::new(counted.unwrap_or_else(|| write_tally(&Tally::default()))),
+                Box::new(write_changes(
+                    places.unwrap_or_default(),
+                    events.unwrap_or_default(),
+                )),
+            ];
+            self.send("INSERT INTO inbox (tally, changes) VALUES ($1, $2)", with)
+                .await?;
+        }
     }
 
     pub(super) async fn add_counters_now(&mut self, tally: &Tally) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 
@@ -15,15 +16,21 @@ use super::super::{Result, Shared};
 use super::directory::Directory;
 use super::failure::{Remedy, remedy};
 use super::inbox::{read_changes, read_tally};
+use super::rows::limit;
 use crate::queue::error::QueueError;
 
 /// The most rows of the inbox that are taken at a time. Each is a transaction of up to some thousand
-/// jobs; hardly ever are there so many.
+/// jobs, or a piece of a larger one; hardly ever are there so many.
 const INBOX: i64 = 256;
+/// The most bytes of the inbox that are taken at a time, one row more aside: some ten thousand jobs.
+const INBOX_BYTES: i64 = 1 << 20;
 
 /// The statements that a connection has prepared.
 #[derive(Default)]
-pub(super) struct Statements(Mutex<HashMap<String, Statement>>);
+pub(super) struct Statements {
+    known: Mutex<HashMap<String, Statement>>,
+    answers: AtomicU64,
+}
 
 impl Statements {
     async fn get(&self, client: &Client, sql: &str) -> std::result::Result<Statement, Error> {
@@ -36,8 +43,17 @@ impl Statements {
         Ok(made)
     }
 
+    /// How many answers have come in: whether a transaction goes on.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Statement>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,6 +204,7 @@ impl<'c> Writing<'c> {
             self.client.query(&statement, with).await
         };
         let answer = asked.await;
+        self.statements.answered();
         self.check(answer)
     }
 
@@ -246,6 +263,7 @@ impl<'c> Writing<'c> {
                 Some(done) => done,
                 None => sent.answer.await,
             };
+            self.statements.answered();
             let changed = self.check(done)?;
             if let Some((expected, what)) = sent.expected
                 && changed != expected
@@ -259,23 +277,27 @@ impl<'c> Writing<'c> {
         Ok(())
     }
 
-    /// Takes what others put aside, at once and summed up.
+    /// Takes what others put aside, at once and summed up: as much of it as one transaction does.
     pub async fn look_into_inbox(&mut self) -> Result<()> {
         self.locked = false;
         let floor = self.floor.clone();
         let rows = self
             .query(
                 "WITH taken AS (DELETE FROM inbox WHERE (transaction, id) IN \
-                 (SELECT transaction, id FROM inbox WHERE transaction >= $1::text::xid8 \
-                  ORDER BY transaction, id LIMIT $2) RETURNING transaction, id, tally, changes) \
+                 (SELECT transaction, id FROM (SELECT transaction, id, sum(bytes) OVER (\
+                  ORDER BY transaction, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before \
+                  FROM (SELECT transaction, id, octet_length(tally) + octet_length(changes) AS bytes \
+                  FROM inbox WHERE transaction >= $1::text::xid8 ORDER BY transaction, id LIMIT $2) \
+                  AS first) AS summed WHERE coalesce(before, 0) < $3) \
+                 RETURNING transaction, id, tally, changes) \
                  SELECT pg_snapshot_xmin(pg_current_snapshot())::text, taken.tally, taken.changes \
                  FROM (SELECT 1) AS one LEFT JOIN taken ON true \
                  ORDER BY taken.transaction, taken.id",
-                &[&floor, &INBOX],
+                &[&floor, &INBOX, &INBOX_BYTES],
             )
             .await?;
         let mut shared = self.taken.take().unwrap_or_default();
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for row in &rows {
             let tally: Option<&[u8]> = self.get(row, 1)?;
             let changes: Option<&[u8]> = self.get(row, 2)?;
@@ -283,9 +305,10 @@ impl<'c> Writing<'c> {
                 shared.tally.extend(read_tally(tally)?);
                 read_changes(changes, &mut shared)?;
                 count += 1;
+                bytes += limit(tally.len() + changes.len());
             }
         }
-        self.more = count >= INBOX;
+        self.more = count >= INBOX || bytes >= INBOX_BYTES;
         if count > 0 {
             self.wrote = true;
         }
@@ -300,11 +323,18 @@ impl<'c> Writing<'c> {
         Ok(())
     }
 
-    /// What was taken from the inbox; looks into it again where rows were locked since.
-    pub async fn deferred(&mut self) -> Result<Vec<Shared>> {
-        if self.locked && self.serial {
+    /// What was taken from the inbox, and looks into it again where rows were locked since, or where
+    /// there is more.
+    pub async fn deferred(&mut self) -> Result<Option<Shared>> {
+        let look = self.locked || (self.more && self.taken.is_none());
+        if look && self.serial {
             self.look_into_inbox().await?;
         }
-        Ok(self.taken.take().into_iter().collect())
+        Ok(self.taken.take())
+    }
+
+    /// What was taken from the inbox.
+    pub fn taken(&mut self) -> Option<Shared> {
+        self.taken.take()
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Which {
     kind: Option<Kind>,
     /// In this queue.
     queue: Option<String>,
-    /// Of this skill, as the job names it.
+    /// Of the skill of this name.
     skill: Option<String>,
     /// With this tag.
     tag: Option<String>,

@@ -205,8 +205,8 @@ pub(crate) async fn submit(
     let caller = asks.need(Scope::Jobs)?;
     let key = asked.key.as_ref();
     let answer = async {
-        let job = asked.value.job(&service, caller)?;
-        look_at(&service, &job).await?;
+        let mut job = asked.value.job(&service, caller)?;
+        look_at(&service, &mut job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
         let accepted = store(&service, &asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
@@ -230,7 +230,7 @@ pub(crate) fn located(job: Uuid, answer: impl Serialize) -> Response {
 }
 
 /// Looks whether a job could be executed, once its skill is there.
-pub(crate) async fn look_at(service: &Service, job: &NewJob) -> Result<(), Problem> {
+pub(crate) async fn look_at(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
     make_ready(service, job).await;
     look_on(service, job)
 }
@@ -242,12 +242,15 @@ async fn make_ready(service: &Service, job: &NewJob) {
     }
 }
 
-/// The same of one whose skill is ready.
-fn look_on(service: &Service, job: &NewJob) -> Result<(), Problem> {
-    match &job.work {
-        Work::Execution { request } => look(service, request),
-        _ => Ok(()),
+/// The same of one whose skill is ready. However the client spelled its skill, and whether it named the
+/// tool: what is bounded, paused and set for them holds for the job.
+fn look_on(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
+    if let Work::Execution { request } = &mut job.work {
+        let admission = look(service, request)?;
+        job.skill = admission.skill.map(|skill| skill.name.clone());
+        request.tool = request.tool.take().or(admission.tool);
     }
+    Ok(())
 }
 
 /// Stores jobs, all or none, under these ids where there are any. Those that are there already under
@@ -333,11 +336,11 @@ pub(crate) async fn batch(
         for (number, submission) in jobs.into_iter().enumerate() {
             let is_new = skills.insert(submission.skill.clone());
             let within = |problem: Problem| problem.within(&format!("/jobs/{number}"));
-            let job = submission.job(&service, caller).map_err(within)?;
+            let mut job = submission.job(&service, caller).map_err(within)?;
             if is_new {
                 make_ready(&service, &job).await;
             }
-            look_on(&service, &job).map_err(within)?;
+            look_on(&service, &mut job).map_err(within)?;
             ready.push(job);
             // Each may be large: others have their turn in between.
             tokio::task::consume_budget().await;

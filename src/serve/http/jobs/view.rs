@@ -33,7 +33,7 @@ pub(crate) struct JobView {
     pub tenant: Option<String>,
     /// On whose behalf: a person.
     pub user: Option<String>,
-    /// The skill, as it was named.
+    /// The name of the skill.
     pub skill: Option<String>,
     /// The tool, where one was named.
     pub tool: Option<String>,

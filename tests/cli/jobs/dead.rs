@@ -1,0 +1,220 @@
+//! `jobs dead`.
+
+use snapbox::str;
+
+use super::{id, installed, json, work};
+use crate::harness::check;
+
+#[test]
+fn dead_letters_are_explained_replayed_and_taken_elsewhere() {
+    let place = installed();
+    let job = id(
+        &place,
+        &["text-stats", "--arg", "text=to be", "--fuel", "1000"],
+    );
+    check(
+        work(&place),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+working on 1 job at a time; Ctrl-C ends it
+✗ [JOB] text-stats count · dead · [TOOK] · the skill used up its fuel of 1,000 units
+1 attempt, 0 jobs completed
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+id        cause  attempts  died     what              why
+[JOB]  fuel   1/5       [AGO]  text-stats count  the skill used up its fuel of 1,000 units
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "list", "--by-cause"]),
+        str![[r#"
+exit: 0
+--- stdout
+  fuel  1
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "show", &job]),
+        str![[r#"
+exit: 0
+--- stdout
+text-stats count [ID]
+  status     dead: fuel
+  priority   normal
+  queue      default
+  attempts   1 of 5
+  submitted  [TIME] ([AGO])
+  started    [TIME] ([AGO])
+  ended      [TIME] ([AGO])
+
+Request
+  skill  text-stats
+  input  {"text":"to be"}
+  limit  fuel 1,000
+
+Attempts
+  1  resource exhausted · [TOOK] · at [TIME] · [FUEL] fuel
+     the skill used up its fuel of 1,000 units
+     hint: raise that limit, or give it less to do
+     text-stats 0.1.0 (sha256:[DIGEST])
+     limits: fuel 1,000, memory_bytes 64 MiB, output_bytes 1 MiB, wall_time_ms 5 s
+
+hint: `skillhost jobs dead replay [JOB]` tries again
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "watch", &job]),
+        str![[r#"
+exit: 4
+--- stdout
+[JOB] is dead: fuel
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "export", "--output", "dead.jsonl"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ 1 exported
+
+"#]],
+    );
+    check(
+        place.run([
+            "jobs", "dead", "replay", "--all", "--cause", "fuel", "--fuel", "1G",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] is replayed as [ID]
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "replay", &job]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ [JOB] is replayed as [ID], as it was already
+
+"#]],
+    );
+    work(&place);
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
+    assert_eq!(stats["dead_by_cause"]["fuel"], 1);
+    // It is not done twice by who replays all twice.
+    check(
+        place.run(["jobs", "dead", "replay", "--all", "--fuel", "1G"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no dead jobs that were not replayed before; `--again` takes those, too
+
+"#]],
+    );
+    let said = place.run(["jobs", "dead", "list"]);
+    assert!(said.contains("replayed · the skill used up"), "{said}");
+    let said = place.run(["jobs", "dead", "replay", "--all", "--again", "--fuel", "1G"]);
+    assert!(said.contains("is replayed as"), "{said}");
+    work(&place);
+    check(
+        place.run(["jobs", "dead", "discard", &job]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: there is nobody to ask: standard input is no terminal
+hint: `--yes` removes them without asking
+
+"#]],
+    );
+    check(
+        place.answer(["jobs", "dead", "discard", &job], "n\n"),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+Remove 1 dead job for good? [y/N] nothing was removed
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "discard", "--all", "--yes"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ 1 dead job removed
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "dead", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no dead jobs
+
+"#]],
+    );
+    check(
+        place.run(["--home", "other", "jobs", "dead", "import", "dead.jsonl"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ 1 imported, 0 already there
+
+"#]],
+    );
+    let there = json(
+        &place,
+        ["--home", "other", "jobs", "dead", "list", "--json"],
+    );
+    assert_eq!(there[0]["id"].as_str(), Some(job.as_str()));
+    place.write("broken.jsonl", "{}\n");
+    check(
+        place.run(["jobs", "dead", "import", "broken.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 1: not a dead letter, at column 2: missing field `job`
+
+"#]],
+    );
+}
+
+#[test]
+fn what_was_replaced_can_be_replayed_as_it_ran() {
+    let place = installed();
+    let job = id(&place, &["text-stats", "--arg", "text=a", "--fuel", "1000"]);
+    work(&place);
+    place.run(["remove", "text-stats"]);
+    place.run(["jobs", "dead", "replay", &job, "--fuel", "1G"]);
+    work(&place);
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
+}

@@ -1,0 +1,295 @@
+//! `jobs submit`.
+
+use std::fs;
+
+use snapbox::str;
+
+use super::{id, installed, json, work};
+use crate::harness::{Place, check};
+
+#[test]
+fn what_run_would_refuse_is_refused_at_once() {
+    let place = installed();
+    check(
+        place.run(["jobs", "submit", "text-stats", "cuont"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `text-stats` has no tool `cuont`
+hint: did you mean `count`?
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "submit", "text-stats", "--arg", "txet=a"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit: Additional properties are not allowed ('txet' was unexpected)
+hint: did you mean `text`?
+hint: its fields are: `min_length`, `text`, `top`
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "submit", "text-stat", "--arg", "text=a"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-stat` was found
+  as a path: no such file or folder
+  as an installed skill: none of that name in `[PLACE]/home/skills`
+hint: did you mean `text-stats@0.1.0`?
+
+"#]],
+    );
+    check(
+        place.run([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--http",
+            "https://example.com",
+        ]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: http `https://example.com/`: granted, but not declared by the skill
+hint: the skill's skill.toml declares no http
+
+"#]],
+    );
+    check(
+        place.run([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--priority",
+            "urgent",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'urgent' for '--priority <PRIORITY>': `urgent` is no priority; there are low, normal, high, critical
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--queue",
+            "a b",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the job cannot be accepted: the queue's name "a b" is not 1 to 64 of a-z, A-Z, 0-9, _, - and .
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no jobs
+
+"#]],
+    );
+}
+
+#[test]
+fn many_at_once_are_all_checked_first() {
+    let place = installed();
+    let good = r#"{"skill": "text-stats", "input": {"text": "a"}, "priority": "low"}"#;
+    place.write(
+        "unknown.jsonl",
+        format!(
+            "{good}\n\n{}\n",
+            r#"{"skill": "text-stats", "prioritty": "low"}"#
+        ),
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "unknown.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 3: there is no key `prioritty`
+hint: did you mean `priority`?
+
+"#]],
+    );
+    place.write("broken.jsonl", format!("{good}\n{}\n", r#"{"skill" "a"}"#));
+    check(
+        place.run(["jobs", "submit", "--from", "broken.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 2: not JSON, at column 10: expected `:`
+
+"#]],
+    );
+    place.write(
+        "unfit.jsonl",
+        format!(
+            "{good}\n{}\n",
+            r#"{"skill": "text-stats", "input": {"text": 1}}"#
+        ),
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "unfit.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 2: the input does not fit at `/text`: 1 is not of type "string"
+hint: `skillhost inspect text-stats` shows what the tool takes
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "unfit.jsonl", "--queue", "x"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the argument '--from <FILE>' cannot be used with '--queue <NAME>'
+
+Usage: skillhost jobs submit --from <FILE> --home <DIR> [SKILL] [TOOL]
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no jobs
+
+"#]],
+    );
+    let keyed = r#"{"skill": "text-stats", "arg": {"text": "b"}, "key": "k", "tool": "count"}"#;
+    let lines = format!("{good}\n{keyed}\n{keyed}\n");
+    check(
+        place.run_with_stdin(["jobs", "submit", "--from", "-"], lines.as_bytes()),
+        str![[r#"
+exit: 0
+--- stdout
+[ID]
+[ID]
+[ID]
+--- stderr
+2 submitted, 1 already there
+
+"#]],
+    );
+    // What only the queue knows is known of every line, too, before the first batch is submitted.
+    let nowhere = r#"{"skill": "text-stats", "input": {"text": "a"}, "queue": "a b"}"#;
+    place.write(
+        "nowhere.jsonl",
+        format!("{}{nowhere}\n", format!("{good}\n").repeat(600)),
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "nowhere.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 601: the job cannot be accepted: the queue's name "a b" is not 1 to 64 of a-z, A-Z, 0-9, _, - and .
+
+"#]],
+    );
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["by_status"]["pending"], 2);
+    let many = format!("{good}\n");
+    place.write("many.jsonl", many.repeat(1_100));
+    let said = place.run(["jobs", "submit", "--from", "many.jsonl"]);
+    assert!(said.ends_with("1100 submitted\n"), "{said}");
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["by_status"]["pending"], 1_102);
+}
+
+#[test]
+fn a_skill_that_was_named_by_a_path_is_kept() {
+    let place = Place::with_text_stats();
+    let job = id(&place, &["./text-stats", "--arg", "text=a"]);
+    fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
+    work(&place);
+    let shown = json(&place, ["jobs", "show", &job, "--json"]);
+    assert_eq!(shown["job"]["status"], "completed", "{shown}");
+    // Bounds go by the name, also where the request goes by digest.
+    assert_eq!(shown["job"]["skill"], "text-stats");
+}
+
+#[test]
+fn a_key_makes_a_second_submission_the_same_job() {
+    let place = installed();
+    let args = ["text-stats", "--arg", "text=a", "--key", "k"];
+    let first = id(&place, &args);
+    assert_eq!(id(&place, &args), first);
+    check(
+        place.run([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--key",
+            "k",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+[ID]
+--- stderr
+already there: a job with this key had been submitted before
+
+"#]],
+    );
+}
+
+#[test]
+fn a_callback_that_no_worker_would_send_is_refused() {
+    let place = installed();
+    for (url, why) in [
+        ("ftp://example.com/done", "cannot be used"),
+        ("http://127.0.0.1:8080/done", "not allowed"),
+    ] {
+        let arguments = [
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--callback",
+            url,
+        ];
+        let said = place.run(arguments);
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["total"], 0, "{stats}");
+}
