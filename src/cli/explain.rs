@@ -196,6 +196,7 @@ pub fn queue(error: QueueError) -> Complaint {
         QueueError::Invalid(_)
         | QueueError::Retry(_)
         | QueueError::Unknown { .. }
+        | QueueError::TooMany { .. }
         | QueueError::Conflict { .. } => Complaint::usage(message),
         _ => Complaint::new(Exit::Host, message),
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 use skillhost::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
-use skillhost::queue::{Queue, Recurring};
+use skillhost::queue::{Queue, QueueError, Recurring};
 use skillhost::text::printable;
 
 use super::Session;
@@ -158,15 +158,16 @@ async fn find(
     tenant: Option<&str>,
     name: &str,
 ) -> anyhow::Result<Option<Recurring>> {
-    let schedules = queue.schedules().await.map_err(explain::queue)?;
-    let mut own: Vec<Recurring> = schedules
-        .into_iter()
-        .filter(|one| one.job.tenant.as_deref() == tenant && own_name(&one.name) == name)
-        .collect();
-    // One that was submitted by a program may be kept under its bare name.
     let full = full_name(tenant, name);
-    own.sort_by_key(|one| one.name != full);
-    Ok(own.into_iter().next())
+    // One that was submitted by a program may be kept under its bare name.
+    for name in [full.as_str(), name] {
+        match queue.schedule(name).await {
+            Ok(found) if found.job.tenant.as_deref() == tenant => return Ok(Some(found)),
+            Ok(_) | Err(QueueError::Unknown { .. }) => {}
+            Err(error) => return Err(explain::queue(error).into()),
+        }
+    }
+    Ok(None)
 }
 
 fn next(schedule: &Recurring) -> String {
@@ -175,7 +176,7 @@ fn next(schedule: &Recurring) -> String {
 
 fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
     database.with(session, async |queue, _| {
-        let schedules = queue.schedules().await.map_err(explain::queue)?;
+        let schedules = queue.schedules(None).await.map_err(explain::queue)?;
         if args.json {
             print_json(session.console, &schedules)?;
             return Ok(Exit::Success);

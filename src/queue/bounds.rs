@@ -73,6 +73,11 @@ impl Queue {
     /// # Errors
     /// Where a bound is 0, a rate's period is longer than a year, or the store cannot be written.
     pub async fn set_bounds(&self, kind: ScopeKind, name: &str, bounds: Bounds) -> Result<()> {
+        if bounds.concurrency == Some(Some(0)) {
+            return Err(QueueError::Invalid(
+                "none at once; pause it instead".to_owned(),
+            ));
+        }
         if bounds.weight == Some(0) {
             return Err(QueueError::Invalid("a weight of 0".to_owned()));
         }

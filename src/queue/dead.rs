@@ -22,6 +22,9 @@ use crate::skill::{Digest, SkillRef};
 
 type Result<T> = std::result::Result<T, QueueError>;
 
+/// How many are put back in one transaction, so that nobody waits long for it.
+const IMPORTED: usize = 500;
+
 /// A dead job with all that it takes to understand it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -177,18 +180,28 @@ impl Queue {
     /// whose job is there already are left alone. Gives how many were put back.
     ///
     /// # Errors
-    /// Where one of them cannot be accepted: then none is.
+    /// Where one of them cannot be accepted: then none is. Where the store cannot be written: some may
+    /// have been put back, 500 at a time, and to do it once more goes on with the others.
     pub async fn import_dead(&self, letters: Vec<DeadLetter>) -> Result<usize> {
         let letters = letters
             .into_iter()
             .map(|letter| self.letter(letter))
             .collect::<Result<Vec<_>>>()?;
         let letters = Arc::new(letters);
-        self.write(move |rows, now| {
+        let mut count = 0;
+        for start in (0..letters.len()).step_by(IMPORTED) {
             let letters = letters.clone();
-            Box::pin(async move { import(rows, &letters, now).await })
-        })
-        .await
+            count += self
+                .write(move |rows, now| {
+                    let letters = letters.clone();
+                    Box::pin(async move {
+                        let end = letters.len().min(start + IMPORTED);
+                        import(rows, &letters[start..end], now).await
+                    })
+                })
+                .await?;
+        }
+        Ok(count)
     }
 
     fn letter(&self, letter: DeadLetter) -> Result<Letter> {

@@ -26,6 +26,14 @@ pub enum QueueError {
         /// Its name.
         name: String,
     },
+    /// There are as many as there may be.
+    #[error("there are {most} {what} already, as many as there may be")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// The job stands where this cannot be done.
     #[error("job {id} is {status}, and cannot be {wanted}")]
     Conflict {

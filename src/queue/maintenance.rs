@@ -18,6 +18,8 @@ type Result<T> = std::result::Result<T, QueueError>;
 
 /// How many are removed in one transaction, so that nobody waits long for it.
 const BATCH: usize = 500;
+/// How many pages of a file are given back in one transaction.
+const PAGES: usize = 1_000;
 /// How long approvals are kept that are over.
 const APPROVALS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
@@ -46,14 +48,14 @@ impl Queue {
         };
         let mut pruned = Pruned::default();
         loop {
-            let Removed { jobs, events } = self
+            let Removed { jobs, events, keys } = self
                 .write(move |rows, now| {
                     Box::pin(async move { prune(rows, removal, BATCH, now).await })
                 })
                 .await?;
             pruned.jobs += jobs;
             pruned.events += events;
-            if jobs < BATCH && events < BATCH {
+            if jobs < BATCH && events < BATCH && keys < BATCH {
                 let over = self.now() - APPROVALS;
                 if let Err(error) = self.forget(over).await {
                     tracing::warn!(%error, "old approvals cannot be removed");
@@ -80,6 +82,17 @@ impl Queue {
                 Ok(json!({"jobs": pruned.jobs}))
             }
             Maintenance::Vacuum => {
+                let mut left = usize::MAX;
+                loop {
+                    let now_left = self
+                        .write(|rows, _| Box::pin(async move { rows.shrink(PAGES).await }))
+                        .await?;
+                    // What others free meanwhile is for the next time.
+                    if now_left == 0 || now_left >= left {
+                        break;
+                    }
+                    left = now_left;
+                }
                 self.inner.store.vacuum().await?;
                 Ok(json!({}))
             }

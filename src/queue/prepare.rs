@@ -110,6 +110,7 @@ pub(crate) fn prepare(
         deadline: job.deadline.map(micros),
         cancel_requested: false,
         flags,
+        lacking_since: None,
     };
     let seed = job.id.as_u64_pair();
     let retry = Retry::plan(policy, seed.0 ^ seed.1);

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error::QueueError;
 use super::handle::Queue;
+use super::job::Work;
 use super::new_job::NewJob;
 use super::policies::policy_for;
 use super::prepare::{check_own, prepare};
@@ -15,6 +17,9 @@ use super::store::ScheduleRow;
 use super::time::{micros, moment};
 
 type Result<T> = std::result::Result<T, QueueError>;
+
+/// The most schedules of one tenant, and of nobody's.
+pub const MAX_SCHEDULES: usize = 1_000;
 
 /// A schedule, with the job that each firing submits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +44,8 @@ impl Queue {
     /// tried as the settings of its tool and queue say now.
     ///
     /// # Errors
-    /// Where the name or the job cannot be accepted, or the store cannot be written.
+    /// Where the name or the job cannot be accepted, the job's tenant has [`MAX_SCHEDULES`] others, or
+    /// the store cannot be written.
     pub async fn put_schedule(
         &self,
         name: &str,
@@ -71,7 +77,9 @@ impl Queue {
         let row = Arc::new(ScheduleRow {
             name: name.to_owned(),
             recurrence: serde_json::to_string(&schedule).map_err(json)?,
+            tenant: job.tenant.clone().unwrap_or_default(),
             job: serde_json::to_string(&job).map_err(json)?,
+            outline: Some(serde_json::to_string(&outline(job)).map_err(json)?),
             created: micros(now),
             last: None,
             next: schedule.next_after(now).map(micros),
@@ -79,19 +87,43 @@ impl Queue {
         let written = row.clone();
         self.write(move |rows, _| {
             let row = written.clone();
-            Box::pin(async move { rows.put_schedule(&row).await })
+            Box::pin(async move {
+                let others = rows.schedules_beside(&row.tenant, &row.name).await?;
+                if others >= MAX_SCHEDULES {
+                    return Ok(Err(QueueError::TooMany {
+                        what: "schedules of one tenant",
+                        most: MAX_SCHEDULES,
+                    }));
+                }
+                rows.put_schedule(&row).await.map(Ok)
+            })
         })
-        .await?;
+        .await??;
         recurring(&row)
     }
 
-    /// Every schedule, by name.
+    /// The schedule of this name.
+    ///
+    /// # Errors
+    /// Where there is no such schedule, or the store cannot be read.
+    pub async fn schedule(&self, name: &str) -> Result<Recurring> {
+        match self.reads().schedule(name).await? {
+            Some(row) => recurring(&row),
+            None => Err(QueueError::Unknown {
+                what: "schedule",
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Schedules whose jobs are of this tenant, or every schedule, by name. What may be large of their
+    /// jobs is left out: inputs, attachments, payloads. [`Queue::schedule`] has it.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn schedules(&self) -> Result<Vec<Recurring>> {
+    pub async fn schedules(&self, tenant: Option<&str>) -> Result<Vec<Recurring>> {
         self.reads()
-            .schedules()
+            .schedules(tenant)
             .await?
             .iter()
             .map(recurring)
@@ -118,6 +150,19 @@ impl Queue {
             }),
         }
     }
+}
+
+/// A job without what may be large of it.
+fn outline(mut job: NewJob) -> NewJob {
+    match &mut job.work {
+        Work::Execution { request } => {
+            request.input = Value::Null;
+            request.attachments = Vec::new();
+        }
+        Work::Custom { payload, .. } => *payload = Value::Null,
+        _ => {}
+    }
+    job
 }
 
 fn recurring(row: &ScheduleRow) -> Result<Recurring> {

@@ -43,7 +43,8 @@ pub struct Statistics {
     pub success_rate: Option<f64>,
     /// Jobs that completed in an hour, on average.
     pub throughput_per_hour: f64,
-    /// How long the job that was submitted first has been waiting, in seconds.
+    /// How long a job has been due that waits, in seconds: the longest, of those that are next in the
+    /// line of a queue, tenant and skill. What is put off until later does not count.
     pub oldest_waiting_s: Option<f64>,
     /// Workers whose lease holds.
     pub active_workers: u64,
@@ -101,14 +102,7 @@ impl Queue {
                 tally.add(counter, value, &lanes);
             }
         }
-        let mut oldest = None;
-        for status in [JobStatus::Pending, JobStatus::Failed] {
-            let since = self.reads().oldest(status).await?;
-            oldest = match (oldest, since) {
-                (Some(a), Some(b)) => Some(Micros::min(a, b)),
-                (a, b) => a.or(b),
-            };
-        }
+        let oldest = self.reads().oldest(now).await?;
         let workers: Vec<WorkerInfo> = self
             .reads()
             .workers(now)

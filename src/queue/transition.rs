@@ -19,12 +19,12 @@ pub(crate) struct Standing {
     pub attempts: u32,
     /// Attempts that it may use.
     pub max_attempts: u32,
-    /// When it was to run first.
-    pub scheduled: Micros,
     /// When it may run next.
     pub due: Micros,
     pub deadline: Option<Micros>,
     pub cancel_requested: bool,
+    /// Since when each worker that took it lacked its skill.
+    pub lacking_since: Option<Micros>,
 }
 
 /// What happened to a job.
@@ -52,6 +52,8 @@ pub(crate) enum Trigger<'a> {
     Answer {
         approved: bool,
     },
+    /// Nobody answered whether it may run as long as that could be done.
+    Unanswered,
     /// Not before then.
     Snooze {
         until: Micros,
@@ -66,6 +68,7 @@ pub(crate) struct Change {
     pub attempts: u32,
     pub due: Micros,
     pub cancel_requested: bool,
+    pub lacking_since: Option<Micros>,
     /// What is told to whoever watches.
     pub event: JobEventKind,
 }
@@ -94,6 +97,8 @@ pub(crate) fn transition(
         attempts: job.attempts,
         due: job.due,
         cancel_requested: job.cancel_requested,
+        // Whatever happens but one thing, it begins anew.
+        lacking_since: None,
         event: Event::Started,
     };
     let waiting = job.status.is_waiting();
@@ -101,6 +106,7 @@ pub(crate) fn transition(
         Trigger::Claim if waiting && job.due <= now => Change {
             status: Running,
             cause: None,
+            lacking_since: job.lacking_since,
             ..stays
         },
         Trigger::Expire if waiting || job.status == Paused => Change {
@@ -117,6 +123,7 @@ pub(crate) fn transition(
         },
         Trigger::Cancel if job.status == Running => Change {
             cancel_requested: true,
+            lacking_since: job.lacking_since,
             event: Event::CancelRequested,
             ..stays
         },
@@ -157,6 +164,16 @@ pub(crate) fn transition(
                 }
             }
         }
+        Trigger::Unanswered
+            if job.status == Paused && job.cause.as_deref() == Some(APPROVAL_NEEDED) =>
+        {
+            Change {
+                status: Dead,
+                cause: Some("approval_expired".to_owned()),
+                event: Event::Dead,
+                ..stays
+            }
+        }
         Trigger::Snooze { until } if waiting => Change {
             due: until,
             event: Event::Snoozed,
@@ -180,6 +197,7 @@ pub(crate) fn transition(
         | Trigger::Pause
         | Trigger::Resume
         | Trigger::Answer { .. }
+        | Trigger::Unanswered
         | Trigger::Snooze { .. }
         | Trigger::End { .. }
         | Trigger::Lost { .. } => return impossible,
@@ -251,21 +269,24 @@ fn ended(
                 _ => dead(cause, used),
             }
         }
-        // A skill that no worker has: for a day, or until the deadline.
-        Verdict::Back { cause, until }
+        Verdict::Back { cause, until } => {
+            let lacking = matches!(cause, NOT_LOADED | NO_HOST);
+            let lacking_since = lacking.then(|| job.lacking_since.unwrap_or(now).min(now));
+            // A skill that no worker has: for a day, or until the deadline.
             if too_late(until)
-                || (matches!(cause, NOT_LOADED | NO_HOST)
-                    && until >= job.scheduled.saturating_add(DAY)) =>
-        {
-            dead(cause, job.attempts)
+                || lacking_since.is_some_and(|since| until >= since.saturating_add(DAY))
+            {
+                return dead(cause, job.attempts);
+            }
+            Change {
+                status: Pending,
+                cause: Some(cause.to_owned()),
+                due: until,
+                lacking_since,
+                event: Event::Released,
+                ..stays
+            }
         }
-        Verdict::Back { cause, until } => Change {
-            status: Pending,
-            cause: Some(cause.to_owned()),
-            due: until,
-            event: Event::Released,
-            ..stays
-        },
         Verdict::Snoozed { until } if too_late(until) => dead("deadline", job.attempts),
         Verdict::Snoozed { until } => Change {
             status: Pending,

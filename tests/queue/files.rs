@@ -343,3 +343,76 @@ async fn a_file_of_an_older_release_is_brought_up_to_date() {
         .expect("it can be read");
     assert_eq!(version, 4);
 }
+
+/// What a number of the file is.
+fn pragma(path: &Path, name: &str) -> i64 {
+    let database = rusqlite::Connection::open(path).expect("it can be opened");
+    let read = database.pragma_query_value(None, name, |row| row.get(0));
+    read.expect("it can be read")
+}
+
+#[tokio::test]
+async fn room_is_given_back_in_steps_and_old_files_learn_it() {
+    for old in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("queue.db");
+        filled(&path).await;
+        if old {
+            let database = rusqlite::Connection::open(&path).expect("it can be opened");
+            database
+                .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM;")
+                .expect("it can be written");
+        }
+        assert_eq!(pragma(&path, "auto_vacuum"), if old { 0 } else { 2 });
+        let queue = Queue::open(&path).expect("it can be opened");
+        let large = (0..20).map(|_| job(json!("x".repeat(1 << 20)))).collect();
+        let jobs = queue.submit_all(large).await.expect("they are accepted");
+        let ids: Vec<uuid::Uuid> = jobs.iter().map(|job| job.id).collect();
+        queue.cancel(&ids).await.expect("it can be written");
+        let keep = skillhost::queue::Keep {
+            completed: Some(std::time::Duration::ZERO),
+            dead: None,
+            events: None,
+        };
+        assert_eq!(queue.prune(keep).await.expect("it can be written").jobs, 20);
+        let before = pragma(&path, "page_count");
+        let task = NewJob::maintenance(skillhost::queue::Maintenance::Vacuum);
+        let id = queue.submit(task).await.expect("it is accepted").id;
+        let worker = Worker::builder(queue.clone()).handler("work", scripted);
+        let worker = worker.until_empty().build();
+        worker.run(std::future::pending()).await.expect("it works");
+        let done = queue.job(id).await.expect("it is there");
+        assert_eq!(done.status, JobStatus::Completed);
+        assert_eq!(pragma(&path, "freelist_count"), 0);
+        let after = pragma(&path, "page_count");
+        assert!(after * 10 < before, "{before} pages, {after} after");
+        assert_eq!(pragma(&path, "auto_vacuum"), 2);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_over_are_removed_however_many() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.db");
+    let clock = crate::place::TestClock::new();
+    let builder = Queue::builder().clock(clock.clone());
+    let queue = builder.open(&path).expect("it can be opened");
+    let minute = std::time::Duration::from_secs(60);
+    let keyed = (0..1_200).map(|number| good().key_for(format!("key {number}"), minute));
+    queue
+        .submit_all(keyed.collect())
+        .await
+        .expect("they are accepted");
+    clock.advance(minute);
+    let keep = skillhost::queue::Keep {
+        completed: None,
+        dead: None,
+        events: None,
+    };
+    queue.prune(keep).await.expect("it can be written");
+    let database = rusqlite::Connection::open(&path).expect("it can be opened");
+    let left: i64 = database
+        .query_row("SELECT count(*) FROM keys", [], |row| row.get(0))
+        .expect("it can be read");
+    assert_eq!(left, 0);
+}

@@ -374,7 +374,7 @@ async fn every_schedule_that_is_listed_is_reached() {
         let gone = acme.send(acme.request("DELETE", &path, "")).await;
         assert_eq!(gone.status, 204);
     }
-    assert_eq!(server.queue.schedules().await.unwrap().len(), 2);
+    assert_eq!(server.queue.schedules(None).await.unwrap().len(), 2);
     server.end().await;
 }
 

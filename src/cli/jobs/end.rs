@@ -52,7 +52,7 @@ fn is_own(job: &Job) -> bool {
     let cause = job.cause.as_deref().unwrap_or_default();
     matches!(
         cause,
-        "deadline" | "approval_refused" | "worker_lost" | "result_too_large"
+        "deadline" | "approval_refused" | "approval_expired" | "worker_lost" | "result_too_large"
     )
 }
 
@@ -91,12 +91,16 @@ fn failure(job: &Job) -> Failure {
             };
             Failure::new(cause, "the job's deadline passed before it was done")
         }
-        (_, "approval_refused") => {
+        (_, "approval_refused" | "approval_expired") => {
+            let message = match cause {
+                "approval_refused" => "somebody refused to let the job run",
+                _ => "nobody answered in time whether the job may run",
+            };
             let cause = Cause::Rejected {
                 reason: Rejection::Approval,
                 retry_at: None,
             };
-            Failure::new(cause, "somebody refused to let the job run")
+            Failure::new(cause, message)
         }
         (_, "worker_lost") => Failure::new(
             Cause::HostPanic,

@@ -192,7 +192,7 @@ impl MemoryApprovals {
         let now = self.now();
         let mut kept = self.lock();
         let mut found = kept.on(&wanted.subject, now);
-        match step(&found, now) {
+        match step(&found, wanted.job, now) {
             Step::Use(index) => {
                 let approval = found.swap_remove(index);
                 if approval.once {

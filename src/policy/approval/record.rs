@@ -243,30 +243,59 @@ pub(crate) enum Step {
     New,
 }
 
-/// What is to be done. What was decided last holds.
-pub(crate) fn step(found: &[Approval], now: DateTime<Utc>) -> Step {
-    let with = |status| {
-        let standing = found
-            .iter()
-            .enumerate()
-            .filter(move |(_, approval)| approval.status_at(now) == status);
-        standing.max_by_key(|(_, approval)| (approval.decided_at, approval.id))
+/// What is to be done where this job asks, or somebody who is none. What was decided last holds; what
+/// was decided of the job itself goes before that. A question of a job's, and an approval of it for
+/// once, are for that job alone: two jobs that would run the same are two to be answered for.
+pub(crate) fn step(found: &[Approval], job: Option<Uuid>, now: DateTime<Utc>) -> Step {
+    let own = |approval: &Approval| approval.wanted.job == job;
+    let shared = |approval: &Approval| match approval.status {
+        ApprovalStatus::Approved => !approval.once,
+        status => status == ApprovalStatus::Refused,
     };
-    let approved = with(ApprovalStatus::Approved);
-    let refused = with(ApprovalStatus::Refused);
+    if let Some(step) = answered(found, now, |approval| job.is_some() && own(approval)) {
+        return step;
+    }
+    if let Some(step) = answered(found, now, |approval| own(approval) || shared(approval)) {
+        return step;
+    }
+    match last(found, ApprovalStatus::Pending, now, own) {
+        Some((index, _)) => Step::Pending(index),
+        None => Step::New,
+    }
+}
+
+/// What follows from what was decided last of these.
+fn answered(
+    found: &[Approval],
+    now: DateTime<Utc>,
+    which: impl Fn(&Approval) -> bool + Copy,
+) -> Option<Step> {
+    let approved = last(found, ApprovalStatus::Approved, now, which);
+    let refused = last(found, ApprovalStatus::Refused, now, which);
     match (approved, refused) {
         (Some((index, approved)), Some((_, refused)))
             if approved.decided_at >= refused.decided_at =>
         {
-            Step::Use(index)
+            Some(Step::Use(index))
         }
-        (_, Some((index, _))) => Step::Refused(index),
-        (Some((index, _)), None) => Step::Use(index),
-        (None, None) => match with(ApprovalStatus::Pending) {
-            Some((index, _)) => Step::Pending(index),
-            None => Step::New,
-        },
+        (_, Some((index, _))) => Some(Step::Refused(index)),
+        (Some((index, _)), None) => Some(Step::Use(index)),
+        (None, None) => None,
     }
+}
+
+/// The last of these that stands so.
+fn last(
+    found: &[Approval],
+    status: ApprovalStatus,
+    now: DateTime<Utc>,
+    which: impl Fn(&Approval) -> bool,
+) -> Option<(usize, &Approval)> {
+    let standing = found
+        .iter()
+        .enumerate()
+        .filter(|(_, approval)| approval.status_at(now) == status && which(approval));
+    standing.max_by_key(|(_, approval)| (approval.decided_at, approval.id))
 }
 
 /// How it stands once somebody has said this; `None` where it is too late for that. An answer that was

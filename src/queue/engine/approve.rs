@@ -5,6 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::error::QueueError;
+use super::super::job::JobStatus;
 use super::super::outcome::APPROVAL_NEEDED;
 use super::super::store::{ApprovalRow, Result, Row, Rows};
 use super::super::time::{Micros, micros, moment};
@@ -30,6 +31,7 @@ pub(crate) fn row(approval: &Approval) -> Result<ApprovalRow> {
         once: approval.once,
         decided: approval.decided_at.map(micros),
         decided_by: approval.decided_by.clone(),
+        awaited: wanted.job.is_some() && approval.status != ApprovalStatus::Used,
         wanted: serde_json::to_string(wanted)
             .map_err(|error| QueueError::Internal(error.to_string()))?,
     })
@@ -63,7 +65,7 @@ pub(crate) async fn ask(
     for row in rows.approvals_on(&wanted.subject).await? {
         found.push(approval(row)?);
     }
-    match step(&found, moment(now)) {
+    match step(&found, wanted.job, moment(now)) {
         Step::Use(index) => {
             let approval = found.swap_remove(index);
             if approval.once {
@@ -76,15 +78,7 @@ pub(crate) async fn ask(
             Ok(Ok(Answer::Approved(approval)))
         }
         Step::Refused(index) => Ok(Ok(Answer::Refused(found.swap_remove(index)))),
-        Step::Pending(index) => {
-            let mut approval = found.swap_remove(index);
-            // Whoever asked first may not wait any more; a job does.
-            if approval.wanted.job.is_none() && wanted.job.is_some() {
-                approval.wanted.job = wanted.job;
-                rows.put_approval(&row(&approval)?).await?;
-            }
-            Ok(Ok(Answer::Pending(approval)))
-        }
+        Step::Pending(index) => Ok(Ok(Answer::Pending(found.swap_remove(index)))),
         Step::New => {
             let tenant = wanted.tenant.clone().unwrap_or_default();
             let open = rows.pending_approvals(&tenant, now).await?;
@@ -103,12 +97,14 @@ pub(crate) async fn give_back(rows: &mut dyn Rows, id: Uuid) -> Result<()> {
         && found.status == ApprovalStatus::Used
     {
         found.status = ApprovalStatus::Approved;
+        found.awaited = found.job.is_some();
         rows.put_approval(&found).await?;
     }
     Ok(())
 }
 
-/// Answers; the job that waits for it goes on, or is dead.
+/// Answers; the job that waits for it goes on, or is dead. What holds for a time answers all that is
+/// asked of the same.
 pub(crate) async fn decide(
     rows: &mut dyn Rows,
     id: Uuid,
@@ -124,37 +120,51 @@ pub(crate) async fn decide(
         let status = before.status_at(moment(now));
         return Ok(Err(ApprovalError::Over { id, status }));
     };
-    rows.put_approval(&row(&after)?).await?;
-    if let Some(job) = after.wanted.job {
-        go_on(rows, job, decision != Decision::Refuse, by, now).await?;
+    answer(rows, &after, by, now).await?;
+    if matches!(decision, Decision::For(_)) {
+        for found in rows.approvals_on(&after.wanted.subject).await? {
+            let found = approval(found)?;
+            if found.id != id
+                && found.status_at(moment(now)) == ApprovalStatus::Pending
+                && let Some(after) = decided(&found, decision, by, moment(now))
+            {
+                answer(rows, &after, by, now).await?;
+            }
+        }
     }
     Ok(Ok(after))
 }
 
-/// Answers for a job, where it waits for that.
-async fn go_on(
-    rows: &mut dyn Rows,
-    job: Uuid,
-    approved: bool,
-    by: &str,
-    now: Micros,
-) -> Result<()> {
-    let waits = rows.jobs(&[job]).await?.iter().any(waits);
-    if waits {
-        act(
-            rows,
-            &[job],
-            Action::Answer { approved },
-            &json!({"by": by}),
-            now,
-        )
-        .await?;
+/// Writes an answer down, and lets the job go on that waits for it. One that does not wait yet, or not
+/// any more, is looked for by the next tick.
+async fn answer(rows: &mut dyn Rows, after: &Approval, by: &str, now: Micros) -> Result<()> {
+    let mut kept = row(after)?;
+    rows.put_approval(&kept).await?;
+    if let Some(job) = after.wanted.job
+        && rows.jobs(&[job]).await?.iter().any(waits)
+    {
+        let approved = after.status == ApprovalStatus::Approved;
+        go_on(rows, job, Action::Answer { approved }, by, now).await?;
+        kept.awaited = false;
+        rows.put_approval(&kept).await?;
     }
     Ok(())
 }
 
+async fn go_on(
+    rows: &mut dyn Rows,
+    job: Uuid,
+    action: Action,
+    by: &str,
+    now: Micros,
+) -> Result<()> {
+    act(rows, &[job], action, &json!({"by": by}), now)
+        .await
+        .map(drop)
+}
+
 fn waits(row: &Row) -> bool {
-    row.cause.as_deref() == Some(APPROVAL_NEEDED)
+    row.status == JobStatus::Paused && row.cause.as_deref() == Some(APPROVAL_NEEDED)
 }
 
 /// Somebody answered for a job: so they did for the approval that it waits for.
@@ -174,7 +184,9 @@ pub(crate) async fn job_answered(
         if found.status_at(moment(now)) == ApprovalStatus::Pending
             && let Some(after) = decided(&found, decision, by, moment(now))
         {
-            rows.put_approval(&row(&after)?).await?;
+            let mut kept = row(&after)?;
+            kept.awaited = false;
+            rows.put_approval(&kept).await?;
         }
     }
     Ok(())
@@ -185,16 +197,48 @@ pub(crate) async fn withdraw(rows: &mut dyn Rows, job: Uuid, now: Micros) -> Res
     for mut found in rows.approvals_of_job(job).await? {
         if found.status == ApprovalStatus::Pending {
             found.until = found.until.min(now);
+            found.awaited = false;
             rows.put_approval(&found).await?;
         }
     }
     Ok(())
 }
 
-/// Lets jobs go on that were answered before they had come to wait.
+/// Lets jobs go on that were answered before they had come to wait, and ends those whose question
+/// nobody answered in time.
 pub(crate) async fn catch_answers(rows: &mut dyn Rows, most: usize, now: Micros) -> Result<()> {
-    for (job, approved) in rows.answered_jobs(most).await? {
-        go_on(rows, job, approved, "somebody", now).await?;
+    for mut found in rows.awaited_approvals(now, most).await? {
+        let Some(id) = found.job else { continue };
+        let job = rows.jobs(&[id]).await?.pop();
+        match job {
+            Some(job) if waits(&job) => {
+                let by = found.decided_by.as_deref().unwrap_or("somebody");
+                let action = match found.status {
+                    ApprovalStatus::Pending => Action::Unanswered,
+                    status => Action::Answer {
+                        approved: status == ApprovalStatus::Approved,
+                    },
+                };
+                // It may have asked anew since.
+                if !another_is_awaited(rows, &found).await? {
+                    go_on(rows, id, action, by, now).await?;
+                }
+            }
+            // It may come to wait for it.
+            Some(job) if !job.status.is_terminal() => continue,
+            _ => {}
+        }
+        found.awaited = false;
+        rows.put_approval(&found).await?;
     }
     Ok(())
+}
+
+/// Whether a job waits for another approval than this one.
+async fn another_is_awaited(rows: &mut dyn Rows, this: &ApprovalRow) -> Result<bool> {
+    let Some(job) = this.job else {
+        return Ok(false);
+    };
+    let all = rows.approvals_of_job(job).await?;
+    Ok(all.iter().any(|other| other.id != this.id && other.awaited))
 }

@@ -355,7 +355,9 @@ async fn close(
                 changed = true;
             }
             if rate.room(now) == 0 {
-                scope.closed_until = rate.next();
+                // What a clock says that was set back since is put right.
+                rate.take(0, now);
+                scope.closed_until = rate.next(now);
                 changed = true;
             }
         }

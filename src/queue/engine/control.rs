@@ -22,8 +22,14 @@ pub(crate) enum Action {
     Cancel,
     Pause,
     Resume,
-    Answer { approved: bool },
-    Snooze { until: Micros },
+    Answer {
+        approved: bool,
+    },
+    /// Nobody answered.
+    Unanswered,
+    Snooze {
+        until: Micros,
+    },
     SetPriority(Priority),
 }
 
@@ -35,6 +41,7 @@ impl Action {
             Action::Resume => "resumed",
             Action::Answer { approved: true } => "approved",
             Action::Answer { approved: false } => "refused",
+            Action::Unanswered => "given up",
             Action::Snooze { .. } => "put off",
             Action::SetPriority(_) => "given another priority",
         }
@@ -94,6 +101,7 @@ async fn act_on(
         Action::Pause => Trigger::Pause,
         Action::Resume => Trigger::Resume,
         Action::Answer { approved } => Trigger::Answer { approved },
+        Action::Unanswered => Trigger::Unanswered,
         Action::Snooze { until } => Trigger::Snooze { until },
         Action::SetPriority(priority) => return set_priority(rows, row, priority, now).await,
     };
@@ -230,20 +238,24 @@ impl Rate {
         (self.period / self.count.max(1)).max(1)
     }
 
+    /// When the bucket is empty, as it can be by this clock: it was ahead where that is later.
+    fn arrival(&self, now: Micros) -> Micros {
+        self.arrival.clamp(now, now.saturating_add(self.period))
+    }
+
     /// How many may start now.
     pub fn room(&self, now: Micros) -> i64 {
-        let arrival = self.arrival.max(now);
-        ((now + self.period - arrival) / self.each()).clamp(0, self.count)
+        ((now + self.period - self.arrival(now)) / self.each()).clamp(0, self.count)
     }
 
     /// So many start now.
     pub fn take(&mut self, count: i64, now: Micros) {
-        self.arrival = self.arrival.max(now) + count * self.each();
+        self.arrival = self.arrival(now) + count * self.each();
     }
 
     /// When the next may start, where none may now.
-    pub fn next(&self) -> Micros {
-        self.arrival - self.period + self.each()
+    pub fn next(&self, now: Micros) -> Micros {
+        self.arrival(now) - self.period + self.each()
     }
 }
 
@@ -261,10 +273,25 @@ mod tests {
         assert_eq!(rate.room(5_000), 10);
         rate.take(10, 5_000);
         assert_eq!(rate.room(5_000), 0);
-        assert_eq!(rate.next(), 5_100);
+        assert_eq!(rate.next(5_000), 5_100);
         assert_eq!(rate.room(5_099), 0);
         assert_eq!(rate.room(5_100), 1);
         assert_eq!(rate.room(5_500), 5);
         assert_eq!(rate.room(9_000), 10);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_costs_no_more_than_a_period() {
+        let mut rate = Rate {
+            count: 10,
+            period: 1_000,
+            arrival: 0,
+        };
+        rate.take(10, 1_000_000);
+        assert_eq!(rate.room(5_000), 0);
+        assert_eq!(rate.next(5_000), 5_100);
+        rate.take(0, 5_000);
+        assert_eq!(rate.room(5_500), 5);
+        assert_eq!(rate.room(6_000), 10);
     }
 }

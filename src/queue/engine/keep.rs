@@ -1,5 +1,7 @@
 //! What is kept, for how long, and what is put back.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use uuid::Uuid;
 
 use super::super::counters::{Counter, Tally, hour};
@@ -29,6 +31,7 @@ pub(crate) struct Removal {
 pub(crate) struct Removed {
     pub jobs: usize,
     pub events: usize,
+    pub keys: usize,
 }
 
 /// Removes what is old, up to so many of each.
@@ -56,9 +59,7 @@ pub(crate) async fn prune(
     if let Some(before) = removal.events {
         removed.events = rows.forget_events(before, most).await?;
     }
-    if removed.jobs < most && removed.events < most {
-        rows.forget_keys(now).await?;
-    }
+    removed.keys = rows.forget_keys(now, most).await?;
     if let Some(before) = removal.hours {
         rows.forget_hours(hour(before)).await?;
     }
@@ -199,38 +200,49 @@ pub(crate) struct Letter {
 pub(crate) async fn import(rows: &mut dyn Rows, letters: &[Letter], now: Micros) -> Result<usize> {
     catch_up(rows, now).await?;
     let ids: Vec<Uuid> = letters.iter().map(|letter| letter.row.id).collect();
-    let mut known: Vec<Uuid> = rows.jobs(&ids).await?.iter().map(|row| row.id).collect();
+    let mut known: HashSet<Uuid> = rows.jobs(&ids).await?.iter().map(|row| row.id).collect();
+    let new: Vec<&Letter> = letters
+        .iter()
+        .filter(|letter| known.insert(letter.row.id))
+        .collect();
+    if new.is_empty() {
+        return Ok(0);
+    }
+    let keys: BTreeSet<LaneKey> = new.iter().map(|letter| letter.lane.clone()).collect();
+    let keys: Vec<LaneKey> = keys.into_iter().collect();
+    let lanes = rows.lanes(&keys).await?;
+    let lanes: HashMap<&LaneKey, i64> = keys
+        .iter()
+        .zip(&lanes)
+        .map(|(key, lane)| (key, lane.id))
+        .collect();
     let mut shared = Shared::default();
-    let mut count = 0;
-    for letter in letters {
-        if known.contains(&letter.row.id) {
-            continue;
-        }
-        known.push(letter.row.id);
-        let lanes = rows.lanes(std::slice::from_ref(&letter.lane)).await?;
-        let lane = lanes.first().map_or(0, |lane| lane.id);
+    let mut stored = Vec::with_capacity(new.len());
+    for letter in &new {
+        let lane = lanes.get(&letter.lane).copied();
+        let lane =
+            lane.ok_or_else(|| QueueError::Internal("a lane was not answered".to_owned()))?;
         let row = Row {
             lane,
             ..letter.row.clone()
         };
-        let seqs = rows.insert_jobs(&[(row.clone(), &letter.body)]).await?;
-        let seq = seqs.first().copied().unwrap_or_default();
-        let attempts: Vec<AttemptRow> = letter
-            .attempts
-            .iter()
-            .map(|attempt| AttemptRow {
-                job: seq,
-                ..attempt.clone()
-            })
-            .collect();
-        rows.insert_attempts(&attempts).await?;
-        let tags: Vec<(i64, &str)> = letter.tags.iter().map(|tag| (seq, tag.as_str())).collect();
-        rows.insert_tags(&tags).await?;
         shared.tally.moved(lane, None, Some(row.status));
         let cause = row.cause.clone().unwrap_or_default();
         shared.tally.add(Counter::Dead(lane, cause), 1);
-        count += 1;
+        stored.push((row, &letter.body));
     }
+    let seqs = rows.insert_jobs(&stored).await?;
+    let mut attempts = Vec::new();
+    let mut tags: Vec<(i64, &str)> = Vec::new();
+    for (letter, &seq) in new.iter().zip(&seqs) {
+        attempts.extend(letter.attempts.iter().map(|attempt| AttemptRow {
+            job: seq,
+            ..attempt.clone()
+        }));
+        tags.extend(letter.tags.iter().map(|tag| (seq, tag.as_str())));
+    }
+    rows.insert_attempts(&attempts).await?;
+    rows.insert_tags(&tags).await?;
     absorb(rows, shared, now).await?;
-    Ok(count)
+    Ok(new.len())
 }

@@ -50,11 +50,10 @@ impl Row {
             cause: self.cause.clone(),
             attempts: self.attempts,
             max_attempts: self.max_attempts,
-            // A time that had passed long before is no reason to give it up at once.
-            scheduled: self.scheduled.max(self.created),
             due: self.due,
             deadline: self.deadline,
             cancel_requested: self.cancel_requested,
+            lacking_since: self.lacking_since,
         }
     }
 
@@ -65,6 +64,7 @@ impl Row {
         self.attempts = change.attempts;
         self.due = change.due;
         self.cancel_requested = change.cancel_requested;
+        self.lacking_since = change.lacking_since;
         self.updated = now;
         if change.status.is_terminal() {
             self.completed = Some(now);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::super::callback::{DELAYS, delay_before};
 use super::super::counters::{Counter, Happened, Measure, Tally};
 use super::super::error::QueueError;
-use super::super::job::{JobStatus, Work};
+use super::super::job::{JobStatus, Kind, Work};
 use super::super::new_job::NewJob;
 use super::super::outcome::Outcome;
 use super::super::prepare::prepare;
@@ -226,6 +226,14 @@ pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row], now: Micros) -
     if !keyed.is_empty() {
         rows.release_keys(&keyed).await?;
     }
+    let told: Vec<i64> = changed
+        .iter()
+        .filter(|row| row.status.is_terminal() && row.kind == Kind::Callback)
+        .map(|row| row.seq)
+        .collect();
+    if !told.is_empty() {
+        rows.remove_callbacks(&told).await?;
+    }
     let called: Vec<i64> = having(Flags::CALLBACK).iter().map(|row| row.seq).collect();
     if !called.is_empty() {
         call_back(rows, &called, now).await?;
@@ -236,7 +244,8 @@ pub(super) async fn release(rows: &mut dyn Rows, changed: &[Row], now: Micros) -
 /// Submits jobs that send results to where they were asked for.
 async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()> {
     let mut jobs = Vec::with_capacity(ended.len());
-    for (_, body) in rows.bodies(ended).await? {
+    let mut tells_of = HashMap::with_capacity(ended.len());
+    for (seq, body) in rows.bodies(ended).await? {
         let job: NewJob = match serde_json::from_str(&body.submitted) {
             Ok(job) => job,
             Err(error) => {
@@ -264,10 +273,19 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
         let mut sending = prepare(&sending, |_| Default::default(), usize::MAX, now)?;
         sending.body.retry = serde_json::to_string(&callback_retry(sending.row.id))
             .map_err(|error| QueueError::Internal(error.to_string()))?;
+        tells_of.insert(sending.row.id, seq);
         jobs.push(sending);
     }
     let jobs: Vec<&Prepared> = jobs.iter().collect();
-    super::submit::submit(rows, &jobs, now).await.map(drop)
+    super::submit::submit(rows, &jobs, now).await?;
+    // What they tell of is kept until they have.
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.row.id).collect();
+    let sent = rows.jobs(&ids).await?;
+    let callbacks: Vec<(i64, i64)> = sent
+        .iter()
+        .filter_map(|row| Some((row.seq, *tells_of.get(&row.id)?)))
+        .collect();
+    rows.insert_callbacks(&callbacks).await
 }
 
 /// As the specification of Standard Webhooks recommends.

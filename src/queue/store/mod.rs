@@ -61,6 +61,8 @@ pub(crate) struct Row {
     pub deadline: Option<Micros>,
     pub cancel_requested: bool,
     pub flags: Flags,
+    /// Since when each worker that took it lacked its skill, or what else it takes.
+    pub lacking_since: Option<Micros>,
 }
 
 /// What a job has, so that nobody has to look for it in vain.
@@ -186,7 +188,10 @@ pub(crate) struct Scope {
 impl Scope {
     /// Whether none of its jobs may start now.
     pub fn is_closed(&self, now: Micros) -> bool {
-        self.paused || self.full || self.closed_until > now
+        // Nobody is closed for longer than a period: else a clock was set back.
+        let period = self.rate.map_or(0, |rate| rate.period);
+        let closed = self.closed_until > now && self.closed_until <= now.saturating_add(period);
+        self.paused || self.full || closed
     }
 }
 
@@ -278,8 +283,12 @@ pub(crate) struct ScheduleRow {
     pub name: String,
     /// The [`Recurrence`](super::Recurrence), as JSON.
     pub recurrence: String,
+    /// Whose jobs it submits; empty for nobody's.
+    pub tenant: String,
     /// The [`NewJob`](super::NewJob) that each firing submits, as JSON.
     pub job: String,
+    /// The same without what may be large of it; `None` where an earlier release wrote it.
+    pub outline: Option<String>,
     pub created: Micros,
     /// The last firing.
     pub last: Option<Micros>,
@@ -326,6 +335,8 @@ pub(crate) struct ApprovalRow {
     pub once: bool,
     pub decided: Option<Micros>,
     pub decided_by: Option<String>,
+    /// Whether a job waits for it, or may come to.
+    pub awaited: bool,
     /// The [`Wanted`](crate::policy::Wanted), as JSON.
     pub wanted: String,
 }
@@ -369,16 +380,18 @@ pub(crate) trait Reads: Send + Sync {
     fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>>;
     /// Every scope of a kind.
     fn scopes(&self, kind: ScopeKind) -> Answer<'_, Vec<Scope>>;
-    /// When the oldest job was submitted that has this status.
-    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>>;
+    /// Since when the job has been due that has been so longest, of the first in each line.
+    fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>>;
     /// Every worker whose lease holds.
     fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
     /// Jobs that this worker has, and somebody asked to cancel.
     fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>>;
     /// When the next job that waits for its time is due, or the next schedule.
     fn next_due(&self) -> Answer<'_, Option<Micros>>;
-    /// Every schedule.
-    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
+    /// Schedules of a tenant, or of everybody, by name. Of their jobs, the outlines.
+    fn schedules<'a>(&'a self, tenant: Option<&'a str>) -> Answer<'a, Vec<ScheduleRow>>;
+    /// The schedule of this name, whole.
+    fn schedule<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ScheduleRow>>;
     /// Every retry policy.
     fn policies(&self) -> Answer<'_, Vec<PolicyRow>>;
     /// Every note of a kind, or the one of this name, by name.
@@ -395,7 +408,7 @@ pub(crate) trait Store: Send + Sync {
     fn send(&self, operation: Operation);
     /// Reads beside those who write.
     fn reads(&self) -> &dyn Reads;
-    /// Gives room back to the file system.
+    /// Gives room back to the file system, as far as that is not for [`Rows::shrink`].
     fn vacuum(&self) -> Answer<'_, ()>;
     /// Itself, where it is one in PostgreSQL.
     #[cfg(feature = "postgres")]
@@ -438,6 +451,10 @@ pub(crate) trait Rows: Send {
         keys: &'a [KeyRow],
         now: Micros,
     ) -> Answer<'a, Vec<Option<Uuid>>>;
+    /// Notes callbacks that are on their way: the number of each, and of the job that it tells of.
+    fn insert_callbacks<'a>(&'a mut self, callbacks: &'a [(i64, i64)]) -> Answer<'a, ()>;
+    /// Callbacks of these numbers are over.
+    fn remove_callbacks<'a>(&'a mut self, callbacks: &'a [i64]) -> Answer<'a, ()>;
     /// Gives back keys that hold until their job has ended.
     fn release_keys<'a>(&'a mut self, jobs: &'a [Uuid]) -> Answer<'a, ()>;
 
@@ -490,8 +507,8 @@ pub(crate) trait Rows: Send {
     fn put_approval<'a>(&'a mut self, row: &'a ApprovalRow) -> Answer<'a, ()>;
     /// How many questions are open for a tenant.
     fn pending_approvals<'a>(&'a mut self, tenant: &'a str, now: Micros) -> Answer<'a, i64>;
-    /// Jobs that are paused for an approval, although there was an answer; and whether it was yes.
-    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>>;
+    /// Approvals that are awaited, and were answered or can be answered no more.
+    fn awaited_approvals(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ApprovalRow>>;
     /// Removes approvals whose status held until before then; gives how many.
     fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
 
@@ -499,7 +516,7 @@ pub(crate) trait Rows: Send {
     /// Finds or makes a scope.
     fn scope<'a>(&'a mut self, kind: ScopeKind, name: &'a str) -> Answer<'a, Scope>;
     fn update_scope<'a>(&'a mut self, scope: &'a Scope) -> Answer<'a, ()>;
-    /// Scopes that are closed for their rate until then or before.
+    /// Scopes that are closed for their rate until then or before, or for longer than its period.
     fn scopes_to_reopen(&mut self, now: Micros) -> Answer<'_, Vec<Scope>>;
     /// Queues after this one that have somebody in line, or those of these, in order.
     fn open_queues<'a>(
@@ -538,11 +555,14 @@ pub(crate) trait Rows: Send {
 
     /// Makes a schedule, or replaces it.
     fn put_schedule<'a>(&'a mut self, schedule: &'a ScheduleRow) -> Answer<'a, ()>;
+    /// How many schedules a tenant has beside the one of this name.
+    fn schedules_beside<'a>(&'a mut self, tenant: &'a str, name: &'a str) -> Answer<'a, usize>;
     fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool>;
     /// Schedules whose next firing is then or before.
     fn due_schedules(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ScheduleRow>>;
 
-    /// Jobs of these statuses that ended before then, the first first.
+    /// Jobs of these statuses that ended before then, the first first; but those that a callback is
+    /// still to tell of.
     fn ended<'a>(
         &'a mut self,
         statuses: &'a [JobStatus],
@@ -551,10 +571,13 @@ pub(crate) trait Rows: Send {
     ) -> Answer<'a, Vec<Row>>;
     /// Removes events from before then, the first first; gives how many.
     fn forget_events(&mut self, before: Micros, most: usize) -> Answer<'_, usize>;
-    /// Removes keys whose period ended by then.
-    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()>;
+    /// Removes keys whose period ended by then; gives how many.
+    fn forget_keys(&mut self, now: Micros, most: usize) -> Answer<'_, usize>;
     /// Removes counters of hours before this one.
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()>;
+
+    /// Gives up to so many pages that nothing is in back to the file system; how many are left.
+    fn shrink(&mut self, pages: usize) -> Answer<'_, usize>;
 
     fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()>;
     /// Renews a lease; whether it was there to renew.

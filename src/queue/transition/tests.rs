@@ -19,10 +19,10 @@ fn standing(status: JobStatus) -> Standing {
         cause: None,
         attempts: 0,
         max_attempts: 5,
-        scheduled: NOW - SECOND,
         due: NOW - SECOND,
         deadline: None,
         cancel_requested: false,
+        lacking_since: None,
     }
 }
 
@@ -443,13 +443,40 @@ fn a_skill_that_nobody_has_is_waited_for_a_day() {
         Outcome::Released { cause: NO_HOST },
     ] {
         let mut job = standing(JobStatus::Running);
-        job.scheduled = NOW + 10 * SECOND - DAY + 1;
-        assert_eq!(end(&job, &outcome, &plan()).status, JobStatus::Pending);
-        job.scheduled -= 1;
+        // However long ago it was due.
+        job.due = NOW - 30 * DAY;
+        let change = end(&job, &outcome, &plan());
+        assert_eq!(change.status, JobStatus::Pending);
+        assert_eq!(change.lacking_since, Some(NOW));
+        job.lacking_since = Some(NOW + 10 * SECOND - DAY + 1);
+        let change = end(&job, &outcome, &plan());
+        assert_eq!(change.status, JobStatus::Pending);
+        assert_eq!(change.lacking_since, job.lacking_since);
+        job.lacking_since = Some(NOW + 10 * SECOND - DAY);
         let change = end(&job, &outcome, &plan());
         assert_eq!(change.status, JobStatus::Dead);
         assert_eq!(change.attempts, 0, "nobody tried");
+        // Also where a clock was set back meanwhile.
+        job.lacking_since = Some(NOW + 30 * DAY);
+        assert_eq!(end(&job, &outcome, &plan()).lacking_since, Some(NOW));
     }
+}
+
+#[test]
+fn whatever_else_happens_the_wait_for_a_skill_begins_anew() {
+    for (outcome, ..) in table() {
+        let mut job = standing(JobStatus::Running);
+        job.lacking_since = Some(NOW - SECOND);
+        let change = end(&job, &outcome, &plan());
+        let lacks = matches!(change.cause.as_deref(), Some(NOT_LOADED | NO_HOST));
+        assert_eq!(change.lacking_since.is_some(), lacks, "{outcome:?}");
+    }
+    let mut job = standing(JobStatus::Pending);
+    job.lacking_since = Some(NOW - SECOND);
+    let claimed = transition(&job, Trigger::Claim, NOW).unwrap();
+    assert_eq!(claimed.lacking_since, job.lacking_since);
+    let paused = transition(&job, Trigger::Pause, NOW).unwrap();
+    assert_eq!(paused.lacking_since, None);
 }
 
 #[test]
@@ -463,6 +490,9 @@ fn only_an_answer_ends_the_wait_for_one() {
     let refused = transition(&job, Trigger::Answer { approved: false }, NOW).unwrap();
     assert_eq!(refused.status, JobStatus::Dead);
     assert_eq!(refused.cause.as_deref(), Some("approval_refused"));
+    let unanswered = transition(&job, Trigger::Unanswered, NOW).unwrap();
+    assert_eq!(unanswered.status, JobStatus::Dead);
+    assert_eq!(unanswered.cause.as_deref(), Some("approval_expired"));
     job.cause = None;
     assert!(transition(&job, Trigger::Answer { approved: true }, NOW).is_err());
     assert_eq!(

@@ -38,6 +38,9 @@ pub(super) struct Bench {
     pub reports: Arc<Mutex<HashMap<i64, Report>>>,
 }
 
+/// How an attempt ended that was given back.
+pub(super) const RELEASED: &str = "released";
+
 /// How an attempt ended, and whether the host is broken.
 pub(super) struct Performed {
     pub ending: Ending,
@@ -81,7 +84,7 @@ impl End {
     fn released(cause: &'static str) -> Self {
         End {
             details: json!({"failure": {"message": format!("given back: {cause}")}}),
-            ..End::new(Outcome::Released { cause }, "released")
+            ..End::new(Outcome::Released { cause }, RELEASED)
         }
     }
 }
@@ -165,7 +168,13 @@ impl Bench {
         let end = match std::mem::replace(&mut job.work, taken) {
             Work::Execution { request } => self.execute(*request, job, at, token).await,
             Work::Custom { name, payload } => self.handle(&name, payload, job, at, token).await,
-            Work::Maintenance { task } => self.maintain(&task).await,
+            Work::Maintenance { task } => {
+                tokio::select! {
+                    end = self.maintain(&task) => end,
+                    // What was done of it stays done, and the rest waits for the next time.
+                    () = token.cancelled() => End::new(Outcome::Cancelled, "cancelled"),
+                }
+            }
             Work::Callback { job, callback } => {
                 let sending = self.call_back(job, tenant.as_deref(), &callback, at);
                 tokio::select! {
@@ -275,7 +284,7 @@ impl Bench {
                 details: json!({"failure": {
                     "message": format!("this worker has no handler `{name}`"),
                 }}),
-                ..End::new(Outcome::Elsewhere, "released")
+                ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
         let task = Task {

@@ -12,7 +12,7 @@ use super::super::callback::{Callback as Sending, Callbacks, Secret, Verdict};
 use super::super::error::QueueError;
 use super::super::new_job::{Callback, NewJob};
 use super::super::outcome::Outcome;
-use super::attempt::{At, Bench, End};
+use super::attempt::{At, Bench, End, RELEASED};
 
 /// Sends callbacks: by which rules, and signed with what.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Bench {
         let Some(sender) = &self.callbacks else {
             return End {
                 details: json!({"failure": {"message": "this worker sends no callbacks"}}),
-                ..End::new(Outcome::Elsewhere, "released")
+                ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
         let Some(secrets) = sender.secrets(callback.secret.as_deref()) else {
@@ -79,7 +79,7 @@ impl Bench {
             };
             return End {
                 details: json!({"failure": {"message": message}}),
-                ..End::new(Outcome::Elsewhere, "released")
+                ..End::new(Outcome::Elsewhere, RELEASED)
             };
         };
         let (body, trace, trace_state) = match self.body(ended, tenant).await {

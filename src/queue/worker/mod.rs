@@ -89,7 +89,8 @@ pub struct Settled {
     pub took: Duration,
 }
 
-/// How long what has ended is kept. A worker removes what is older by itself.
+/// How long what has ended is kept. A worker removes what is older by itself; but no job before the
+/// callback is over that tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Completed and cancelled jobs, with their results; 7 days by default.

@@ -23,7 +23,7 @@ use super::super::new_job::NewJob;
 use super::super::operation::Operation;
 use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
-use super::attempt::{Bench, Performed};
+use super::attempt::{Bench, Performed, RELEASED};
 use super::{Done, Settings, Settled, WorkerError};
 
 /// How often to look for work where nobody tells of any.
@@ -44,6 +44,8 @@ const LAST: Duration = Duration::from_secs(10);
 struct Finished {
     at: At,
     settled: Result<JobStatus, QueueError>,
+    /// Whether it was given back.
+    released: bool,
     broken: Option<String>,
     /// What is told of it, where somebody hears it.
     told: Option<Settled>,
@@ -165,12 +167,18 @@ impl Loop {
             cancel |= changed.has_changed().unwrap_or(true);
             if self.wants() {
                 changed.mark_unchanged();
-                let claimed = self.claim().await?;
-                let idle = claimed == 0 && !self.more && self.running.is_empty();
-                if idle && self.settings.until_empty {
-                    return Ok(());
-                }
-                next_look = Instant::now() + self.until_next(claimed).await?;
+                next_look = Instant::now()
+                    + match self.claim().await? {
+                        Some(claimed) => {
+                            let idle = claimed == 0 && !self.more && self.running.is_empty();
+                            if idle && self.settings.until_empty {
+                                return Ok(());
+                            }
+                            self.until_next(claimed).await?
+                        }
+                        // Nobody knows whether there are any.
+                        None => LOOK,
+                    };
             }
             tokio::select! {
                 biased;
@@ -215,7 +223,8 @@ impl Loop {
         (self.look || self.plenty) && free >= enough
     }
 
-    async fn claim(&mut self) -> Result<usize, QueueError> {
+    /// Takes jobs, and says how many; `None` where the queue could not be asked.
+    async fn claim(&mut self) -> Result<Option<usize>, QueueError> {
         let most = self.settings.concurrency - self.running.len();
         self.look = false;
         let wanted = Wanted {
@@ -236,7 +245,7 @@ impl Loop {
             Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
                 tracing::warn!(%error, "no jobs can be taken");
                 self.plenty = false;
-                return Ok(0);
+                return Ok(None);
             }
             claimed => claimed?,
         };
@@ -247,7 +256,7 @@ impl Loop {
         for claimed in rows {
             self.start(claimed);
         }
-        Ok(count)
+        Ok(Some(count))
     }
 
     fn start(&mut self, claimed: ClaimedRow) {
@@ -271,6 +280,7 @@ impl Loop {
             }
             Finished {
                 at,
+                released: ending.status == RELEASED,
                 settled: settle(&queue, ending).await,
                 broken,
                 told,
@@ -322,7 +332,8 @@ impl Loop {
                 }
                 self.done.settled += 1;
                 self.done.completed += u64::from(status == JobStatus::Completed);
-                self.done.released += u64::from(status == JobStatus::Pending);
+                let back = finished.released && status == JobStatus::Pending;
+                self.done.released += u64::from(back);
             }
             Err(error) => tracing::warn!(%error, "an attempt could not be settled"),
         }
@@ -418,6 +429,7 @@ impl Loop {
         let mut hurry = pin!(hurry);
         let mut heartbeat = every(self.settings.lease / 3);
         let mut cancels = every(CANCELS);
+        let mut reports = every(REPORTS);
         let end = Instant::now() + self.settings.grace;
         let mut cut: Option<Instant> = None;
         // What came in the last moment before.
@@ -454,6 +466,7 @@ impl Loop {
                         }
                     }
                 }
+                _ = reports.tick() => self.write_reports(),
                 _ = heartbeat.tick() => {
                     if let Err(error) = self.beat().await {
                         tracing::warn!(%error, "the lease could not be renewed");

@@ -402,7 +402,7 @@ impl From<QueueError> for Problem {
         let kind = match &error {
             QueueError::Invalid(_) | QueueError::Retry(_) => ProblemKind::InvalidBody,
             QueueError::NotFound(_) | QueueError::Unknown { .. } => ProblemKind::NotFound,
-            QueueError::Conflict { .. } => ProblemKind::Conflict,
+            QueueError::Conflict { .. } | QueueError::TooMany { .. } => ProblemKind::Conflict,
             QueueError::CursorTooOld { .. } => ProblemKind::CursorGone,
             QueueError::Full(_) | QueueError::Unavailable(_) | QueueError::Closed => {
                 tracing::warn!(%error, "the queue cannot be used");

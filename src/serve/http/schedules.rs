@@ -12,7 +12,7 @@ use super::jobs::submit::{Submission, look_at};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
-use crate::queue::{Priority, Recurring};
+use crate::queue::{Priority, QueueError, Recurring};
 use crate::serve::caller::{Caller, Scope, Tenancy};
 
 /// A schedule, as it is shown.
@@ -86,7 +86,7 @@ pub(super) struct ScheduleList {
 )]
 pub(super) async fn list(State(service): State<Service>, asks: Asks) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let schedules = service.inner.queue.schedules().await?;
+    let schedules = service.inner.queue.schedules(caller.tenant()).await?;
     let own = schedules
         .into_iter()
         .filter(|schedule| caller.may_see(schedule.job.tenant.as_deref()));
@@ -149,15 +149,16 @@ async fn find(
     caller: &Caller,
     name: &str,
 ) -> Result<Option<Recurring>, Problem> {
-    let schedules = service.inner.queue.schedules().await?;
-    let mut own: Vec<Recurring> = schedules
-        .into_iter()
-        .filter(|one| one.job.tenant.as_deref() == caller.tenant() && own_name(&one.name) == name)
-        .collect();
-    // One that was submitted by a program may be kept under its bare name.
     let full = full_name(caller.tenant(), name);
-    own.sort_by_key(|one| one.name != full);
-    Ok(own.into_iter().next())
+    // One that was submitted by a program may be kept under its bare name.
+    for name in [full.as_str(), name] {
+        match service.inner.queue.schedule(name).await {
+            Ok(found) if found.job.tenant.as_deref() == caller.tenant() => return Ok(Some(found)),
+            Ok(_) | Err(QueueError::Unknown { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Look at a schedule

@@ -37,6 +37,10 @@ pub(super) struct Who {
     /// The session, for records.
     pub session: Uuid,
     /// Whether other processes can be asked by the same owner.
+    #[cfg_attr(
+        not(feature = "serve"),
+        allow(dead_code, reason = "only over HTTP can they")
+    )]
     pub shared: bool,
     /// From which level on the client wants log records.
     pub level: Option<LoggingLevel>,

@@ -307,8 +307,12 @@ fn promised(server: &Inner, job: &Job) -> bool {
 
 /// What is said of a task that will not be tried again.
 async fn died(queue: &Queue, job: &Job) -> CallToolResult {
-    if job.cause.as_deref() == Some("approval_refused") {
-        return content::error("whoever was asked did not approve it");
+    match job.cause.as_deref() {
+        Some("approval_refused") => return content::error("whoever was asked did not approve it"),
+        Some("approval_expired") => {
+            return content::error("nobody answered in time whether it may run");
+        }
+        _ => {}
     }
     let attempts = queue.attempts(job.id).await.unwrap_or_default();
     let failure = attempts.last().and_then(|attempt| {

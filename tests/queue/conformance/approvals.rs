@@ -27,6 +27,9 @@ cases![
     the_approval_of_a_job_and_the_job_are_one,
     an_answer_before_a_job_waits_is_not_lost,
     a_job_that_ends_asks_no_more,
+    jobs_that_would_run_the_same_are_answered_for_one_by_one,
+    an_answer_for_a_time_answers_all_that_ask_the_same,
+    a_question_that_nobody_answers_ends_its_job,
 ];
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -377,4 +380,157 @@ async fn a_job_that_ends_asks_no_more(place: Place) {
     let (job, id, _) = waiting(&place, 1).await;
     place.queue.cancel(&[job]).await.expect("it can be written");
     assert_eq!(status(&place, id).await, ApprovalStatus::Expired);
+}
+
+/// Asks as the guard does, and runs what is approved.
+struct Asking {
+    queue: Queue,
+    ran: std::sync::Mutex<Vec<Uuid>>,
+}
+
+impl skillhost::Execute for Asking {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: skillhost::Control,
+    ) -> crate::place::BoxFuture<'a, Result<skillhost::ExecutionResult, skillhost::HostError>> {
+        Box::pin(async move {
+            let wanted = Wanted {
+                job: control.job,
+                ..wanted(1, None)
+            };
+            let cause = match ask(&self.queue, &wanted).await {
+                Answer::Approved(_) => {
+                    let job = control.job.expect("it is a job");
+                    self.ran.lock().expect("nobody panicked").push(job);
+                    serde_json::Value::Null
+                }
+                Answer::Refused(_) => json!({"kind": "rejected", "reason": "refused"}),
+                Answer::Asked(_) | Answer::Pending(_) => {
+                    json!({"kind": "rejected", "reason": "approval"})
+                }
+            };
+            Ok(crate::place::answer(&request, &cause))
+        })
+    }
+
+    fn resolve(
+        &self,
+        request: &ExecutionRequest,
+    ) -> Result<skillhost::Resolution, skillhost::Failure> {
+        Scripted::new([]).resolve(request)
+    }
+
+    fn is_destructive(&self, _: &ExecutionRequest) -> bool {
+        false
+    }
+}
+
+/// Jobs that would run the same, each of which waits for its approval; and who executes them.
+async fn alike<const N: usize>(place: &Place) -> ([Uuid; N], Arc<Asking>) {
+    let execute = Arc::new(Asking {
+        queue: place.queue.clone(),
+        ran: std::sync::Mutex::default(),
+    });
+    let mut jobs = [Uuid::nil(); N];
+    for job in &mut jobs {
+        let request = ExecutionRequest::new("some", json!({}));
+        *job = place.submit(NewJob::execution(request)).await;
+    }
+    place.work(place.worker().execute(execute.clone())).await;
+    for job in jobs {
+        assert_eq!(place.status(job).await, JobStatus::Paused);
+    }
+    (jobs, execute)
+}
+
+async fn question_of(place: &Place, job: Uuid) -> Uuid {
+    let filter = ApprovalFilter {
+        job: Some(job),
+        ..ApprovalFilter::default()
+    };
+    let found = place
+        .queue
+        .approvals(&filter)
+        .await
+        .expect("it can be read");
+    assert_eq!(found.len(), 1);
+    found[0].id
+}
+
+async fn jobs_that_would_run_the_same_are_answered_for_one_by_one(place: Place) {
+    let (jobs, execute) = alike::<4>(&place).await;
+    let [first, second, third, fourth] = jobs;
+    let work = async || place.work(place.worker().execute(execute.clone())).await;
+    // By its approval: it alone goes on, and what is for it is used up by it.
+    let id = question_of(&place, second).await;
+    let given = place.queue.decide(id, Decision::Once, "ann").await;
+    given.expect("it can be answered");
+    work().await;
+    assert_eq!(place.status(second).await, JobStatus::Completed);
+    assert_eq!(status(&place, id).await, ApprovalStatus::Used);
+    for other in [first, third, fourth] {
+        assert_eq!(place.status(other).await, JobStatus::Paused);
+    }
+    // One that is cancelled, or refused, takes nobody else's question with it.
+    place
+        .queue
+        .cancel(&[first])
+        .await
+        .expect("it can be written");
+    place
+        .queue
+        .answer(&[third], false, "ann")
+        .await
+        .expect("it can be answered");
+    assert_eq!(place.status(third).await, JobStatus::Dead);
+    let open = question_of(&place, fourth).await;
+    assert_eq!(status(&place, open).await, ApprovalStatus::Pending);
+    // By the job; what was said of it goes before what was said of another.
+    place
+        .queue
+        .answer(&[fourth], true, "ann")
+        .await
+        .expect("it can be answered");
+    work().await;
+    assert_eq!(place.status(fourth).await, JobStatus::Completed);
+    assert_eq!(
+        *execute.ran.lock().expect("nobody panicked"),
+        [second, fourth]
+    );
+}
+
+async fn an_answer_for_a_time_answers_all_that_ask_the_same(place: Place) {
+    let (jobs, execute) = alike::<3>(&place).await;
+    let id = question_of(&place, jobs[1]).await;
+    let hour = Decision::For(Duration::from_secs(3_600));
+    let given = place.queue.decide(id, hour, "ann").await;
+    given.expect("it can be answered");
+    place.work(place.worker().execute(execute)).await;
+    for job in jobs {
+        assert_eq!(place.status(job).await, JobStatus::Completed);
+    }
+}
+
+async fn a_question_that_nobody_answers_ends_its_job(place: Place) {
+    let (jobs, execute) = alike::<2>(&place).await;
+    let id = question_of(&place, jobs[0]).await;
+    let look = async || {
+        place.submit(NewJob::maintenance(Maintenance::Rescue)).await;
+        place.work(place.worker().execute(execute.clone())).await;
+    };
+    place.clock.advance(29 * DAY);
+    look().await;
+    assert_eq!(place.status(jobs[0]).await, JobStatus::Paused);
+    let other = question_of(&place, jobs[1]).await;
+    let given = place.queue.decide(other, Decision::Once, "ann").await;
+    given.expect("it can be answered");
+    place.clock.advance(DAY);
+    look().await;
+    let job = place.job(jobs[0]).await;
+    assert_eq!(job.status, JobStatus::Dead);
+    assert_eq!(job.cause.as_deref(), Some("approval_expired"));
+    assert_eq!(status(&place, id).await, ApprovalStatus::Expired);
+    // An answer that came in time and is over by now is asked for anew.
+    assert_eq!(place.status(jobs[1]).await, JobStatus::Paused);
 }

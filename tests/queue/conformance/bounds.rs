@@ -13,6 +13,7 @@ cases![
     what_is_paused_does_not_start_until_it_goes_on,
     tenants_whose_jobs_wait_for_something_else_are_in_nobodys_way,
     a_bound_that_makes_no_sense_is_refused,
+    a_clock_that_was_set_back_shuts_nobody_out,
 ];
 
 /// A bound on each kind of scope, and a job within it.
@@ -144,6 +145,10 @@ async fn tenants_whose_jobs_wait_for_something_else_are_in_nobodys_way(place: Pl
 async fn a_bound_that_makes_no_sense_is_refused(place: Place) {
     for bounds in [
         Bounds {
+            concurrency: Some(Some(0)),
+            ..Bounds::default()
+        },
+        Bounds {
             weight: Some(0),
             ..Bounds::default()
         },
@@ -161,5 +166,39 @@ async fn a_bound_that_makes_no_sense_is_refused(place: Place) {
             .set_bounds(ScopeKind::Queue, "default", bounds)
             .await;
         assert!(matches!(refused, Err(QueueError::Invalid(_))));
+    }
+}
+
+async fn a_clock_that_was_set_back_shuts_nobody_out(place: Place) {
+    for (kind, name, job) in scopes() {
+        let bounds = Bounds {
+            rate: Some(Some((1, Duration::from_secs(30)))),
+            ..Bounds::default()
+        };
+        place.queue.set_bounds(kind, name, bounds).await.unwrap();
+        let before = completed(&place).await;
+        place.queue.submit_all(copies(&job, 2)).await.unwrap();
+        let done = async || {
+            place.work(place.worker()).await;
+            place.work(place.worker()).await;
+            completed(&place).await - before
+        };
+        assert_eq!(done().await, 1, "{kind}");
+        place.clock.set_back(Duration::from_secs(86_400));
+        // They were due by the clock as it was.
+        let due: Vec<_> = place.queue.list(&Default::default()).await.unwrap().items;
+        for job in due.iter().filter(|job| job.status == JobStatus::Pending) {
+            let now = place.queue.now();
+            place.queue.snooze(&[job.id], now).await.unwrap();
+        }
+        assert_eq!(done().await, 1, "{kind}");
+        place.clock.advance(Duration::from_secs(30));
+        assert_eq!(done().await, 2, "{kind}");
+        let unbounded = Bounds {
+            rate: Some(None),
+            ..Bounds::default()
+        };
+        place.queue.set_bounds(kind, name, unbounded).await.unwrap();
+        place.clock.advance(Duration::from_secs(86_400));
     }
 }

@@ -23,6 +23,7 @@ cases![
     dead_letters_are_discarded_one_by_one,
     dead_letters_go_out_and_come_back_as_they_were,
     a_list_goes_on_where_jobs_were_removed_meanwhile,
+    many_dead_letters_come_back,
 ];
 
 async fn dead(place: &Place) -> uuid::Uuid {
@@ -239,4 +240,38 @@ async fn a_list_goes_on_where_jobs_were_removed_meanwhile(place: Place) {
     }
     filter.before = Some(ids[0]);
     assert_eq!(place.queue.ids(&filter).await.unwrap().items, ids[3..]);
+}
+
+async fn many_dead_letters_come_back(place: Place) {
+    let id = dead(&place).await;
+    let letter = place.queue.dead_letter(id).await.unwrap();
+    // More than one transaction takes, of several tenants, one of them twice.
+    let mut letters: Vec<DeadLetter> = (0..1_200)
+        .map(|number| {
+            let mut letter = letter.clone();
+            letter.job.id = uuid::Uuid::now_v7();
+            letter.job.submitted.id = letter.job.id;
+            let tenant = Some(format!("tenant {}", number % 3));
+            letter.job.tenant.clone_from(&tenant);
+            letter.job.submitted.tenant = tenant;
+            letter
+        })
+        .collect();
+    letters.push(letters[0].clone());
+    letters.push(letter);
+    assert_eq!(
+        place.queue.import_dead(letters.clone()).await.unwrap(),
+        1_200
+    );
+    assert_eq!(place.queue.import_dead(letters.clone()).await.unwrap(), 0);
+    for number in [0, 499, 500, 1_199] {
+        let mut wanted = letters[number].clone();
+        let found = place.queue.dead_letter(wanted.job.id).await.unwrap();
+        // Chance goes by the id.
+        wanted.job.retry.clone_from(&found.job.retry);
+        assert_eq!(found, wanted);
+    }
+    let statistics = place.queue.statistics(1).await.unwrap();
+    assert_eq!(statistics.by_tenant["tenant 1"][&JobStatus::Dead], 400);
+    assert_eq!(statistics.dead_by_cause["skill_error"], 1_201);
 }

@@ -24,6 +24,10 @@ cases![
     progress_is_kept_and_told,
     a_schedule_fires_once_however_many_workers_there_are,
     what_is_old_is_removed,
+    what_a_callback_is_to_tell_of_is_kept_until_it_has,
+    who_waits_longest_is_who_could_start,
+    progress_is_written_down_also_while_a_worker_stops,
+    schedules_are_read_by_tenant_and_name_and_bounded,
     a_callback_is_sent_signed_and_again_until_it_is_taken,
     a_callback_that_is_refused_is_dead,
     a_callback_tells_nobody_of_anothers_job,
@@ -257,7 +261,7 @@ async fn a_schedule_fires_once_however_many_workers_there_are(place: Place) {
     };
     workers().await;
     assert_eq!(made("all").await, 0);
-    let next = place.queue.schedules().await.unwrap()[0].next.unwrap();
+    let next = place.queue.schedules(None).await.unwrap()[0].next.unwrap();
     place
         .clock
         .advance((next - place.queue.now()).to_std().unwrap());
@@ -461,4 +465,114 @@ async fn a_callback_that_takes_long_is_given_back_by_who_has_to_stop(place: Plac
     let job = place.job(sending(&place).await).await;
     assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
     assert_eq!(job.cause.as_deref(), Some("shutdown"));
+}
+
+async fn what_a_callback_is_to_tell_of_is_kept_until_it_has(place: Place) {
+    let secret = Secret::from_bytes([7; 24]).unwrap();
+    let (url, receiving) = receiver(&[503, 200]).await;
+    let callback = Callback { url, secret: None };
+    let id = place.submit(good().callback(callback)).await;
+    place.work(place.worker()).await;
+    let keep = Keep {
+        completed: Some(Duration::from_secs(1)),
+        dead: Some(Duration::from_secs(1)),
+        events: None,
+    };
+    place.work(place.worker().callbacks(sender(&secret))).await;
+    place.clock.advance(Duration::from_secs(60));
+    assert_eq!(place.queue.prune(keep).await.unwrap().jobs, 0);
+    place.work(place.worker().callbacks(sender(&secret))).await;
+    let came = receiving.await.unwrap();
+    assert!(came[1].contains("job.completed"));
+    place.clock.advance(Duration::from_secs(60));
+    assert_eq!(place.queue.prune(keep).await.unwrap().jobs, 2);
+    let gone = place.queue.job(id).await;
+    assert!(matches!(gone, Err(QueueError::NotFound(_))));
+}
+
+async fn who_waits_longest_is_who_could_start(place: Place) {
+    let oldest = async || place.queue.statistics(1).await.unwrap().oldest_waiting_s;
+    place.submit(good().delay(Duration::from_secs(3_600))).await;
+    place.clock.advance(Duration::from_secs(60));
+    assert_eq!(oldest().await, None, "it is not due");
+    place.submit(good().tenant("a")).await;
+    place.clock.advance(Duration::from_secs(5));
+    place.submit(good().tenant("b")).await;
+    place.clock.advance(Duration::from_secs(2));
+    assert_eq!(oldest().await, Some(7.0));
+    place.work(place.worker()).await;
+    assert_eq!(oldest().await, None);
+    place.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(
+        oldest().await,
+        Some(67.0),
+        "it is due, and nobody has looked"
+    );
+}
+
+async fn progress_is_written_down_also_while_a_worker_stops(place: Place) {
+    let mut gate = Gate::new();
+    let worker = place.worker().handler("gate", gate.deaf());
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let stopping = std::sync::Mutex::new(Some(stopping));
+    let worker = worker.on_stopping(move |_| {
+        if let Some(stopping) = stopping.lock().unwrap().take() {
+            let _ = stopping.send(());
+        }
+    });
+    let working = Working::start(worker);
+    let id = place.submit(NewJob::custom("gate", Value::Null)).await;
+    let (task, pass) = gate.next().await;
+    let stop = tokio::spawn(working.stop());
+    stopped.await.unwrap();
+    task.progress(50.0, "half of it");
+    place.until(id, JobEventKind::Progress).await;
+    pass.send(Ok(Value::Null)).unwrap();
+    stop.await.unwrap().unwrap();
+    assert_eq!(place.status(id).await, JobStatus::Completed);
+}
+
+async fn schedules_are_read_by_tenant_and_name_and_bounded(place: Place) {
+    use skillhost::queue::MAX_SCHEDULES;
+    let schedule = || Schedule::new("0 9 * * *", "UTC").unwrap();
+    let put = async |name: String, job: NewJob| {
+        let queue = &place.queue;
+        queue.put_schedule(&name, schedule(), job).await
+    };
+    let own = job(json!({"large": "x"})).tenant("acme").queue("own");
+    put("own".to_owned(), own.clone()).await.unwrap();
+    put("nobodys".to_owned(), good()).await.unwrap();
+    let names = async |tenant: Option<&str>| -> Vec<String> {
+        let found = place.queue.schedules(tenant).await.unwrap();
+        found.into_iter().map(|one| one.name).collect()
+    };
+    assert_eq!(names(Some("acme")).await, ["own"]);
+    assert_eq!(names(Some("other")).await, [""; 0]);
+    assert_eq!(names(None).await, ["nobodys", "own"]);
+    // Whole where it is named, and without what may be large in a list.
+    let whole = place.queue.schedule("own").await.unwrap();
+    assert_eq!(whole.job.work, own.work);
+    let listed = &place.queue.schedules(Some("acme")).await.unwrap()[0];
+    assert_eq!(
+        (listed.job.queue.as_str(), listed.job.skill()),
+        ("own", "work".to_owned())
+    );
+    assert_ne!(listed.job.work, own.work);
+    let unknown = place.queue.schedule("other").await;
+    assert!(matches!(unknown, Err(QueueError::Unknown { .. })));
+    for number in 1..MAX_SCHEDULES {
+        put(format!("s{number}"), own.clone()).await.unwrap();
+    }
+    let more = put("more".to_owned(), own.clone()).await;
+    assert!(matches!(
+        more,
+        Err(QueueError::TooMany {
+            most: MAX_SCHEDULES,
+            ..
+        })
+    ));
+    put("own".to_owned(), own).await.expect("it is replaced");
+    put("more".to_owned(), good().tenant("other"))
+        .await
+        .expect("it is another tenant's");
 }

@@ -22,6 +22,8 @@ cases![
     a_result_that_is_too_large_is_none,
     a_deadline_passes_in_the_queue,
     who_has_no_handler_leaves_it_to_others_for_a_day,
+    the_day_for_a_skill_begins_when_it_is_first_missed,
+    what_is_given_back_is_counted_and_nothing_else,
     the_output_of_fire_and_forget_is_not_kept,
     what_is_nested_too_deep_is_kept_as_text_or_refused,
     attempts_can_be_set_and_nothing_else,
@@ -338,6 +340,32 @@ async fn who_has_no_handler_leaves_it_to_others_for_a_day(place: Place) {
     assert_eq!(place.status(id).await, JobStatus::Pending);
 }
 
+async fn the_day_for_a_skill_begins_when_it_is_first_missed(place: Place) {
+    let id = place.submit(execution()).await;
+    // Nobody works over a long weekend.
+    place.clock.advance(Duration::from_secs(4 * 86_400));
+    place.work(place.worker()).await;
+    let job = place.job(id).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
+    assert_eq!(job.cause.as_deref(), Some("no_host"));
+    // Something else becomes of it, and the day begins anew.
+    place.clock.advance(Duration::from_secs(86_000));
+    let failing = json!({"kind": "skill_error", "retryable": true});
+    place.work(place.worker().execute(answering(failing))).await;
+    assert_eq!(place.status(id).await, JobStatus::Failed);
+    place.clock.advance(Duration::from_secs(3_600));
+    place.work(place.worker()).await;
+    assert_eq!(place.status(id).await, JobStatus::Pending);
+    place.clock.advance(Duration::from_secs(86_380));
+    place.work(place.worker()).await;
+    assert_eq!(place.status(id).await, JobStatus::Pending);
+    place.clock.advance(Duration::from_secs(10));
+    place.work(place.worker()).await;
+    let job = place.job(id).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Dead, 1));
+    assert_eq!(job.cause.as_deref(), Some("no_host"));
+}
+
 async fn the_output_of_fire_and_forget_is_not_kept(place: Place) {
     let id = place
         .submit(good().mode(skillhost::queue::Mode::FireAndForget))
@@ -403,4 +431,13 @@ async fn attempts_can_be_set_and_nothing_else(place: Place) {
     let job = place.job(place.submit(execution().attempts(3)).await).await;
     assert_eq!(job.max_attempts, 3);
     assert_eq!(job.retry.delays_ms, [77, 77]);
+}
+
+async fn what_is_given_back_is_counted_and_nothing_else(place: Place) {
+    place.submit(job(json!({"snooze_ms": 60_000}))).await;
+    let done = place.work(place.worker()).await;
+    assert_eq!((done.settled, done.released), (1, 0));
+    place.submit(execution()).await;
+    let done = place.work(place.worker()).await;
+    assert_eq!((done.settled, done.released), (1, 1));
 }

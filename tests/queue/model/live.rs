@@ -96,9 +96,13 @@ impl World {
         waited.map_err(|_| "it does not renew its lease".to_owned())?
     }
 
-    /// One of the two ends what it has: it is heard where its lease holds, or nobody noticed that it
-    /// does not.
+    /// One of the two ends what it has: it is heard where its lease holds.
     pub async fn finish(&mut self, which: usize) -> Checked {
+        if self.live[which].is_none() {
+            return Ok(());
+        }
+        // Who is told to stop does so, too, at some moment.
+        self.tick().await?;
         let Some(live) = self.live[which].take() else {
             return Ok(());
         };

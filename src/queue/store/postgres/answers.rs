@@ -74,6 +74,14 @@ impl Rows for Writing<'_> {
         Box::pin(self.take_keys_now(keys, now))
     }
 
+    fn insert_callbacks<'a>(&'a mut self, callbacks: &'a [(i64, i64)]) -> Answer<'a, ()> {
+        Box::pin(self.insert_callbacks_now(callbacks))
+    }
+
+    fn remove_callbacks<'a>(&'a mut self, callbacks: &'a [i64]) -> Answer<'a, ()> {
+        Box::pin(self.remove_callbacks_now(callbacks))
+    }
+
     fn release_keys<'a>(&'a mut self, jobs: &'a [Uuid]) -> Answer<'a, ()> {
         Box::pin(self.release_keys_now(jobs))
     }
@@ -174,8 +182,8 @@ impl Rows for Writing<'_> {
         Box::pin(self.pending_approvals_now(tenant, now))
     }
 
-    fn answered_jobs(&mut self, most: usize) -> Answer<'_, Vec<(Uuid, bool)>> {
-        Box::pin(self.answered_jobs_now(most))
+    fn awaited_approvals(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ApprovalRow>> {
+        Box::pin(self.awaited_approvals_now(now, most))
     }
 
     fn forget_approvals(&mut self, before: Micros, most: usize) -> Answer<'_, usize> {
@@ -253,6 +261,10 @@ impl Rows for Writing<'_> {
         Box::pin(self.put_schedule_now(schedule))
     }
 
+    fn schedules_beside<'a>(&'a mut self, tenant: &'a str, name: &'a str) -> Answer<'a, usize> {
+        Box::pin(self.schedules_beside_now(tenant, name))
+    }
+
     fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool> {
         Box::pin(self.remove_schedule_now(name))
     }
@@ -274,12 +286,17 @@ impl Rows for Writing<'_> {
         Box::pin(self.forget_events_now(before, most))
     }
 
-    fn forget_keys(&mut self, now: Micros) -> Answer<'_, ()> {
-        Box::pin(self.forget_keys_now(now))
+    fn forget_keys(&mut self, now: Micros, most: usize) -> Answer<'_, usize> {
+        Box::pin(self.forget_keys_now(now, most))
     }
 
     fn forget_hours(&mut self, before: i64) -> Answer<'_, ()> {
         Box::pin(self.forget_hours_now(before))
+    }
+
+    fn shrink(&mut self, pages: usize) -> Answer<'_, usize> {
+        let _ = pages;
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn put_worker<'a>(&'a mut self, worker: &'a WorkerRow) -> Answer<'a, ()> {

@@ -12,7 +12,7 @@ use crate::queue::error::QueueError;
 use crate::queue::time::Micros;
 
 const COLUMNS: &str = "id, subject, status, tenant, skill, job, asked_at, until, once, \
-    decided_at, decided_by, wanted";
+    decided_at, decided_by, wanted, awaited";
 
 fn approval(found: &SqlRow) -> Result<ApprovalRow> {
     let subject: &[u8] = found.try_get(1)?;
@@ -32,6 +32,7 @@ fn approval(found: &SqlRow) -> Result<ApprovalRow> {
         decided: found.try_get(9)?,
         decided_by: found.try_get(10)?,
         wanted: found.try_get(11)?,
+        awaited: found.try_get(12)?,
     })
 }
 
@@ -115,13 +116,14 @@ impl Writing<'_> {
             Box::new(row.decided),
             Box::new(row.decided_by.clone()),
             Box::new(row.wanted.clone()),
+            Box::new(row.awaited),
         ];
         self.send(
             &format!(
                 "INSERT INTO approvals ({COLUMNS}) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
                  ON CONFLICT (id) DO UPDATE SET status = excluded.status, until = excluded.until, \
-                 once = excluded.once, job = excluded.job, \
+                 once = excluded.once, awaited = excluded.awaited, \
                  wanted = excluded.wanted, decided_at = excluded.decided_at, \
                  decided_by = excluded.decided_by"
             ),
@@ -144,23 +146,22 @@ impl Writing<'_> {
         }
     }
 
-    pub(super) async fn answered_jobs_now(&mut self, most: usize) -> Result<Vec<(Uuid, bool)>> {
-        let found = self
-            .query(
-                "SELECT jobs.id, bool_or(approvals.status = 'approved') FROM approvals \
-                 JOIN jobs ON jobs.id = approvals.job \
-                 WHERE approvals.job IS NOT NULL AND jobs.status = 'paused' \
-                 AND jobs.cause = 'approval_needed' \
-                 GROUP BY jobs.id HAVING NOT bool_or(approvals.status = 'pending') \
-                 AND bool_or(approvals.status IN ('approved', 'refused')) LIMIT $1",
-                &[&limit(most)],
-            )
-            .await?;
-        let mut jobs = Vec::with_capacity(found.len());
-        for row in &found {
-            jobs.push((self.get(row, 0)?, self.get(row, 1)?));
-        }
-        Ok(jobs)
+    pub(super) async fn awaited_approvals_now(
+        &mut self,
+        now: Micros,
+        most: usize,
+    ) -> Result<Vec<ApprovalRow>> {
+        let sql = format!(
+            "(SELECT {COLUMNS} FROM approvals WHERE awaited AND status IN ('approved', 'refused') \
+             ORDER BY until LIMIT $2) UNION ALL \
+             (SELECT {COLUMNS} FROM approvals WHERE awaited AND status = 'pending' \
+             AND until <= $1 ORDER BY until LIMIT $2)"
+        );
+        self.query(&sql, &[&now, &limit(most)])
+            .await?
+            .iter()
+            .map(approval)
+            .collect()
     }
 
     pub(super) async fn forget_approvals_now(

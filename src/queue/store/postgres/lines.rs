@@ -147,7 +147,8 @@ impl Writing<'_> {
 
     pub(super) async fn scopes_to_reopen_now(&mut self, now: Micros) -> Result<Vec<Scope>> {
         let sql = format!(
-            "SELECT {SCOPE} FROM scopes WHERE closed_until > 0 AND closed_until <= $1 LIMIT 1000"
+            "SELECT {SCOPE} FROM scopes WHERE closed_until > 0 AND (closed_until <= $1 \
+             OR closed_until > $1 + coalesce(rate_period, 0)) LIMIT 1000"
         );
         let found = self.query(&sql, &[&now]).await?;
         found.iter().map(scope).collect()

@@ -68,6 +68,7 @@ const TABLES: &[&str] = &[
     "lanes",
     "workers",
     "approvals",
+    "callbacks",
 ];
 
 /// A queue in a database.
@@ -102,8 +103,7 @@ impl PostgresStore {
         let (clock, server): (Arc<dyn Clock>, _) = match clock {
             Some(clock) => (clock, None),
             None => {
-                let server = ServerClock::default();
-                server.measure(&first.0).await.map_err(unreachable)?;
+                let server = ServerClock::ask(&first.0).await.map_err(unreachable)?;
                 (Arc::new(server.clone()), Some(server))
             }
         };

@@ -23,8 +23,9 @@ const APART: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long to wait before another connection is tried.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How often the server is asked for the time.
-const CLOCK: Duration = Duration::from_secs(3_600);
+/// How often the server is asked for the time: machines do not count it at quite the same pace, nor
+/// while they sleep.
+const CLOCK: Duration = Duration::from_secs(60);
 
 /// Lets other processes know.
 #[derive(Clone, Default)]

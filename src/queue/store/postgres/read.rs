@@ -18,13 +18,12 @@ use super::committer::Committer;
 use super::connect::Connector;
 use super::failure::{Remedy, remedy};
 use super::inbox::read_tally;
-use super::keeping::{SCHEDULE, schedule};
+use super::keeping::{OUTLINE, SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
 use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
-use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 /// The most connections to read with.
@@ -128,13 +127,13 @@ pub(super) fn found(read: &SqlRow) -> Result<Found> {
     Ok(Found {
         row: row(read)?,
         body: Body {
-            submitted: read.try_get(20)?,
-            retry: read.try_get(21)?,
+            submitted: read.try_get(21)?,
+            retry: read.try_get(22)?,
         },
         lane: LaneKey {
-            queue: read.try_get(22)?,
-            tenant: read.try_get(23)?,
-            skill: read.try_get(24)?,
+            queue: read.try_get(23)?,
+            tenant: read.try_get(24)?,
+            skill: read.try_get(25)?,
         },
     })
 }
@@ -352,18 +351,23 @@ impl Reads for Reader {
         })
     }
 
-    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>> {
+    fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>> {
         Box::pin(async move {
+            self.catch_up().await?;
             let rows = self
                 .pool
                 .query(
-                    "SELECT created_at FROM jobs WHERE status = $1 AND status <> 'completed' \
-                     ORDER BY seq LIMIT 1",
-                    &[&status.as_str()],
+                    "SELECT least((SELECT min(jobs.due_at) FROM lanes CROSS JOIN LATERAL \
+                     (SELECT seq FROM ready WHERE ready.lane = lanes.id AND rank >= lanes.low \
+                     ORDER BY rank, seq LIMIT 1) AS head JOIN jobs ON jobs.seq = head.seq \
+                     WHERE lanes.waiting), \
+                     (SELECT min(due_at) FROM later WHERE due_at <= $1 AND due_at >= \
+                     (SELECT last FROM numbers WHERE name = 'due')))",
+                    &[&now],
                 )
                 .await?;
             match rows.first() {
-                Some(read) => Ok(Some(read.try_get(0)?)),
+                Some(read) => Ok(read.try_get(0)?),
                 None => Ok(None),
             }
         })
@@ -425,11 +429,21 @@ impl Reads for Reader {
         })
     }
 
-    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+    fn schedules<'a>(&'a self, tenant: Option<&'a str>) -> Answer<'a, Vec<ScheduleRow>> {
         Box::pin(async move {
-            let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
-            let rows = self.pool.query(&sql, &[]).await?;
+            let sql = format!(
+                "SELECT {OUTLINE} FROM schedules WHERE $1::text IS NULL OR tenant = $1 ORDER BY name"
+            );
+            let rows = self.pool.query(&sql, &[&tenant]).await?;
             rows.iter().map(schedule).collect()
+        })
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ScheduleRow>> {
+        Box::pin(async move {
+            let sql = format!("SELECT {SCHEDULE} FROM schedules WHERE name = $1");
+            let rows = self.pool.query(&sql, &[&name]).await?;
+            rows.first().map(schedule).transpose()
         })
     }
 

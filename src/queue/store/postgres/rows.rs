@@ -18,7 +18,7 @@ use crate::queue::time::Micros;
 pub(super) const COLUMNS: &str = "jobs.seq, jobs.id, jobs.lane, jobs.kind, jobs.status, jobs.cause, \
     jobs.priority, jobs.attempts, jobs.max_attempts, jobs.fence, jobs.worker, jobs.created_at, \
     jobs.updated_at, jobs.scheduled_at, jobs.due_at, jobs.started_at, jobs.completed_at, \
-    jobs.deadline, jobs.cancel_requested, jobs.flags";
+    jobs.deadline, jobs.cancel_requested, jobs.flags, jobs.lacking_since";
 
 /// Reads a job's state.
 pub(super) fn row(found: &SqlRow) -> Result<Row> {
@@ -43,6 +43,7 @@ pub(super) fn row(found: &SqlRow) -> Result<Row> {
         deadline: found.try_get(17)?,
         cancel_requested: found.try_get(18)?,
         flags: Flags(found.try_get(19)?),
+        lacking_since: found.try_get(20)?,
     })
 }
 
@@ -243,16 +244,18 @@ impl Writing<'_> {
             column!(jobs, |job| job.completed),
             column!(jobs, |job| job.cancel_requested),
             column!(jobs, |job| job.flags.0),
+            column!(jobs, |job| job.lacking_since),
         ];
         self.send_expecting(
             "UPDATE jobs SET status = new.status, cause = new.cause, priority = new.priority, \
              attempts = new.attempts, fence = new.fence, worker = new.worker, \
              updated_at = new.updated_at, due_at = new.due_at, started_at = new.started_at, \
              completed_at = new.completed_at, cancel_requested = new.cancel_requested, \
-             flags = new.flags FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
+             flags = new.flags, lacking_since = new.lacking_since FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], \
              $6::bigint[], $7::uuid[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
-             $12::boolean[], $13::bigint[]) AS new (seq, status, cause, priority, attempts, fence, \
-             worker, updated_at, due_at, started_at, completed_at, cancel_requested, flags) \
+             $12::boolean[], $13::bigint[], $14::bigint[]) AS new (seq, status, cause, priority, \
+             attempts, fence, worker, updated_at, due_at, started_at, completed_at, \
+             cancel_requested, flags, lacking_since) \
              WHERE jobs.seq = new.seq",
             with,
             Some((count(jobs.len()), "a job was there, and is gone")),
@@ -269,6 +272,7 @@ impl Writing<'_> {
             "DELETE FROM progress WHERE seq = ANY($1::bigint[])",
             "DELETE FROM tags WHERE seq = ANY($1::bigint[])",
             "DELETE FROM bodies WHERE seq = ANY($1::bigint[])",
+            "DELETE FROM callbacks WHERE seq = ANY($1::bigint[])",
             "DELETE FROM attempts WHERE job = ANY($1::bigint[])",
             "DELETE FROM jobs WHERE seq = ANY($1::bigint[])",
         ] {

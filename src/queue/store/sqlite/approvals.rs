@@ -11,7 +11,7 @@ use crate::policy::Subject;
 use crate::queue::time::Micros;
 
 pub(super) const COLUMNS: &str = "id, subject, status, tenant, skill, job, asked_at, until, once, \
-    decided_at, decided_by, wanted";
+    decided_at, decided_by, wanted, awaited";
 
 pub(super) fn approval(found: &SqlRow<'_>) -> rusqlite::Result<ApprovalRow> {
     Ok(ApprovalRow {
@@ -27,6 +27,7 @@ pub(super) fn approval(found: &SqlRow<'_>) -> rusqlite::Result<ApprovalRow> {
         decided: found.get(9)?,
         decided_by: found.get(10)?,
         wanted: found.get(11)?,
+        awaited: found.get(12)?,
     })
 }
 
@@ -88,7 +89,7 @@ impl Sqlite {
         self.connection
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO approvals ({COLUMNS}) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
             ))?
             .execute(params![
                 row.id.as_bytes(),
@@ -103,6 +104,7 @@ impl Sqlite {
                 row.decided,
                 row.decided_by,
                 row.wanted,
+                row.awaited,
             ])?;
         Ok(())
     }
@@ -117,18 +119,27 @@ impl Sqlite {
             .query_row(params![tenant, now], |found| found.get(0))?)
     }
 
-    pub(super) fn answered_jobs_now(&self, most: usize) -> Result<Vec<(Uuid, bool)>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT jobs.id, max(approvals.status = 'approved') FROM approvals \
-             JOIN jobs ON jobs.id = approvals.job \
-             WHERE approvals.job IS NOT NULL AND jobs.status = 'paused' \
-             AND jobs.cause = 'approval_needed' \
-             GROUP BY jobs.id HAVING max(approvals.status = 'pending') = 0 \
-             AND max(approvals.status IN ('approved', 'refused')) = 1 LIMIT ?1",
-        )?;
-        let found =
-            select.query_map([limit(most)], |found| Ok((uuid(found, 0)?, found.get(1)?)))?;
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+    pub(super) fn awaited_approvals_now(
+        &self,
+        now: Micros,
+        most: usize,
+    ) -> Result<Vec<ApprovalRow>> {
+        let mut found = Vec::new();
+        // By the index, the few that were answered and those that nobody answered apart.
+        for condition in ["status IN ('approved', 'refused')", "status = 'pending'"] {
+            let before = match condition.contains("pending") {
+                true => now,
+                false => Micros::MAX,
+            };
+            let mut select = self.connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM approvals WHERE awaited = 1 AND {condition} \
+                 AND until <= ?1 ORDER BY until LIMIT ?2"
+            ))?;
+            for row in select.query_map(params![before, limit(most)], approval)? {
+                found.push(row?);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn forget_approvals_now(&self, before: Micros, most: usize) -> Result<usize> {

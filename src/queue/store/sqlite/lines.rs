@@ -162,7 +162,8 @@ impl Sqlite {
 
     pub(super) fn scopes_to_reopen_now(&self, now: Micros) -> Result<Vec<Scope>> {
         let mut select = self.connection.prepare_cached(&format!(
-            "SELECT {SCOPE} FROM scopes WHERE closed_until > 0 AND closed_until <= ?1 LIMIT 1000"
+            "SELECT {SCOPE} FROM scopes WHERE closed_until > 0 AND (closed_until <= ?1 \
+             OR closed_until > ?1 + coalesce(rate_period, 0)) LIMIT 1000"
         ))?;
         let found = select.query_map([now], scope)?;
         Ok(found.collect::<rusqlite::Result<_>>()?)

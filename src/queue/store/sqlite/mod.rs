@@ -41,6 +41,9 @@ use writer::Writer;
 /// others do their work.
 const BUSY: Duration = Duration::from_secs(30);
 
+/// SQLite's number for files whose free pages are given back when that is asked for, some at a time.
+const INCREMENTAL: i64 = 2;
+
 /// The schema, step by step. What was released never changes.
 const STEPS: &[&str] = &[
     include_str!("1.sql"),
@@ -83,9 +86,18 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let vacuum = tokio::task::spawn_blocking(move || {
                 let connection = connect(&path, true)?;
-                connection
-                    .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
-                    .map_err(|error| at(&path, error))
+                let vacuum = || -> rusqlite::Result<()> {
+                    let mode: i64 =
+                        connection.pragma_query_value(None, "auto_vacuum", |read| read.get(0))?;
+                    if mode != INCREMENTAL {
+                        // The file of an earlier release: written anew once, while others wait.
+                        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+                        connection.execute_batch("VACUUM")?;
+                    }
+                    // Nobody is in the way of this, nor it of anybody.
+                    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+                };
+                vacuum().map_err(|error| at(&path, error))
             });
             vacuum
                 .await
@@ -177,6 +189,11 @@ pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection> {
         .map_err(|error| at(path, error))?;
     let set = || -> rusqlite::Result<()> {
         connection.busy_timeout(BUSY)?;
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |read| read.get(0))?;
+        if write && pages == 0 {
+            // For a file that nothing is in yet; another would be written for nothing.
+            connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+        }
         connection.set_prepared_statement_cache_capacity(128);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;

@@ -13,13 +13,12 @@ use super::super::{
 };
 use super::approvals;
 use super::connect;
-use super::keeping::{SCHEDULE, schedule};
+use super::keeping::{OUTLINE, SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
 use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
-use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 /// The most connections that are kept for the next who reads.
@@ -89,13 +88,13 @@ pub(super) fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
     Ok(Found {
         row: row(read)?,
         body: Body {
-            submitted: read.get(20)?,
-            retry: read.get(21)?,
+            submitted: read.get(21)?,
+            retry: read.get(22)?,
         },
         lane: LaneKey {
-            queue: read.get(22)?,
-            tenant: read.get(23)?,
-            skill: read.get(24)?,
+            queue: read.get(23)?,
+            tenant: read.get(24)?,
+            skill: read.get(25)?,
         },
     })
 }
@@ -243,15 +242,15 @@ impl Reads for Reader {
         })
     }
 
-    fn oldest(&self, status: JobStatus) -> Answer<'_, Option<Micros>> {
+    fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT created_at FROM jobs WHERE status = ?1 AND status <> 'completed' \
-                 ORDER BY seq LIMIT 1",
+                "SELECT min(due) FROM (SELECT (SELECT jobs.due_at FROM ready \
+                 JOIN jobs ON jobs.seq = ready.seq WHERE ready.lane = lanes.id \
+                 ORDER BY ready.rank, ready.seq LIMIT 1) AS due FROM lanes WHERE waiting = 1 \
+                 UNION ALL SELECT min(due_at) FROM later WHERE due_at <= ?1)",
             )?;
-            Ok(statement
-                .query_row([status.as_str()], |read| read.get(0))
-                .optional()?)
+            Ok(statement.query_row([now], |read| read.get(0))?)
         })
     }
 
@@ -289,10 +288,24 @@ impl Reads for Reader {
         })
     }
 
-    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
-        self.read(|connection| {
-            let sql = format!("SELECT {SCHEDULE} FROM schedules ORDER BY name");
-            all(connection, &sql, Vec::new(), schedule)
+    fn schedules<'a>(&'a self, tenant: Option<&'a str>) -> Answer<'a, Vec<ScheduleRow>> {
+        let tenant = tenant.map(|tenant| Sql::Text(tenant.to_owned()));
+        self.read(move |connection| {
+            let of = match tenant {
+                Some(_) => "WHERE tenant = ?1",
+                None => "",
+            };
+            let sql = format!("SELECT {OUTLINE} FROM schedules {of} ORDER BY name");
+            all(connection, &sql, tenant.into_iter().collect(), schedule)
+        })
+    }
+
+    fn schedule<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ScheduleRow>> {
+        let name = name.to_owned();
+        self.read(move |connection| {
+            let sql = format!("SELECT {SCHEDULE} FROM schedules WHERE name = ?1");
+            let mut statement = connection.prepare_cached(&sql)?;
+            Ok(statement.query_row([name], schedule).optional()?)
         })
     }
 

@@ -14,7 +14,7 @@ use crate::queue::time::Micros;
 /// The columns of a job's state, in the order in which [`row`] reads them.
 pub(super) const COLUMNS: &str = "seq, id, lane, kind, status, cause, priority, attempts, \
     max_attempts, fence, worker, created_at, updated_at, scheduled_at, due_at, started_at, \
-    completed_at, deadline, cancel_requested, flags";
+    completed_at, deadline, cancel_requested, flags, lacking_since";
 
 /// Reads a job's state.
 pub(super) fn row(found: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -39,6 +39,7 @@ pub(super) fn row(found: &SqlRow<'_>) -> rusqlite::Result<Row> {
         deadline: found.get(17)?,
         cancel_requested: found.get(18)?,
         flags: Flags(found.get(19)?),
+        lacking_since: found.get(20)?,
     })
 }
 
@@ -185,7 +186,7 @@ impl Sqlite {
         let mut update = self.connection.prepare_cached(
             "UPDATE jobs SET status = ?2, cause = ?3, priority = ?4, attempts = ?5, fence = ?6, \
              worker = ?7, updated_at = ?8, due_at = ?9, started_at = ?10, completed_at = ?11, \
-             cancel_requested = ?12, flags = ?13 WHERE seq = ?1",
+             cancel_requested = ?12, flags = ?13, lacking_since = ?14 WHERE seq = ?1",
         )?;
         for job in jobs {
             let changed = update.execute(params![
@@ -202,6 +203,7 @@ impl Sqlite {
                 job.completed,
                 job.cancel_requested,
                 job.flags.0,
+                job.lacking_since,
             ])?;
             if changed != 1 {
                 return Err(QueueError::Internal(format!(
@@ -214,7 +216,7 @@ impl Sqlite {
     }
 
     pub(super) fn delete_jobs_now(&self, jobs: &[Row]) -> Result<()> {
-        for table in ["results", "progress", "tags", "bodies", "jobs"] {
+        for table in ["results", "progress", "tags", "bodies", "callbacks", "jobs"] {
             let mut delete = self
                 .connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?;

@@ -41,6 +41,7 @@ fn with_triggers(mut each: impl FnMut(&str, Trigger<'_>)) {
         ("resume", Trigger::Resume),
         ("answer", Trigger::Answer { approved: true }),
         ("answer", Trigger::Answer { approved: false }),
+        ("answer", Trigger::Unanswered),
         (
             "snooze",
             Trigger::Snooze {
@@ -150,20 +151,20 @@ prop_compose! {
         ])),
         attempts in 0_u32..7,
         max_attempts in 1_u32..7,
-        scheduled in any_moment(),
         due in any_moment(),
         deadline in proptest::option::of(any_moment()),
         cancel_requested: bool,
+        lacking_since in proptest::option::of(any_moment()),
     ) -> Standing {
         Standing {
             status,
             cause: cause.map(str::to_owned),
             attempts,
             max_attempts,
-            scheduled,
             due,
             deadline,
             cancel_requested,
+            lacking_since,
         }
     }
 }
@@ -193,6 +194,7 @@ proptest! {
             Trigger::Resume,
             Trigger::Answer { approved: true },
             Trigger::Answer { approved: false },
+            Trigger::Unanswered,
             Trigger::Snooze { until: now },
         ].map(|trigger| (trigger, None)));
         for (trigger, row) in all {
