@@ -63,10 +63,16 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
         Err(error) => return Err(error),
     };
     // A process that died may have begun one more, and written its first line.
+    let untouched = |number| {
+        let empty =
+            std::fs::symlink_metadata(folder.head(number)).is_ok_and(|head| head.len() == 0);
+        let segments = names.iter().filter_map(|name| parse_segment(name));
+        empty && !segments.into_iter().any(|(chain, _)| chain == number)
+    };
     let begun = |number| {
         let head = folder.read_head(number);
         matches!(head, Ok(Some(head)) if head.at.entries <= 1 && head.segment == 1)
-            || std::fs::symlink_metadata(folder.head(number)).is_ok_and(|head| head.len() == 0)
+            || untouched(number)
     };
     if highest > count + 1 || (highest == count + 1 && !begun(highest)) {
         findings.push(head_finding("counts fewer chains than there are"));
@@ -80,6 +86,10 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
                 line: None,
                 message: "the chain is missing, with all its files".to_owned(),
             });
+            continue;
+        }
+        // Its process died before it wrote the head.
+        if number > count && untouched(number) {
             continue;
         }
         let (report, found) = chain(&folder, number)?;

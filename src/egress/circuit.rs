@@ -175,14 +175,47 @@ impl Body for Sending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::breaker::CircuitState;
-    use crate::policy::CurrentPolicy;
+    use crate::breaker::{BreakerSettings, CircuitState, Circuits};
 
     const HOST: &str = "api.example.com:443";
 
+    /// Circuits that one failure opens.
+    struct Hosts {
+        circuits: Circuits<String>,
+        settings: BreakerSettings,
+    }
+
+    impl Breaker<str> for Hosts {
+        fn allow(&self, key: &str) -> Result<Pass, Duration> {
+            self.circuits.allow(key, &self.settings, &mut None)
+        }
+
+        fn record_success(&self, key: &str, pass: Pass) {
+            self.circuits.record_success(key, pass, &self.settings);
+        }
+
+        fn record_failure(&self, key: &str, pass: Pass) {
+            self.circuits.record_failure(key, pass, &self.settings);
+        }
+
+        fn withdraw(&self, key: &str, pass: Pass) {
+            self.circuits.withdraw(key, pass);
+        }
+
+        fn state(&self, key: &str) -> CircuitState {
+            self.circuits.state(key)
+        }
+    }
+
     fn breaker() -> Arc<dyn Breaker<str>> {
-        let policy = "each_host.breaker = { minimum = 1 }".parse().unwrap();
-        Arc::new(CurrentPolicy::new(Some(policy)).breakers())
+        let settings = BreakerSettings {
+            minimum: 1,
+            ..BreakerSettings::default()
+        };
+        Arc::new(Hosts {
+            circuits: Circuits::default(),
+            settings,
+        })
     }
 
     /// A body that is never written.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::error::QueueError;
@@ -109,25 +110,45 @@ impl Answers {
             .iter()
             .zip(&answers)
             .filter(|(_, answer)| answer.is_ok());
+        // All of them have taken effect: each is written down, whatever became of the one before.
+        let mut failed = None;
         for (job, _) in answered {
-            let of_job = ApprovalFilter {
-                job: Some(*job),
-                limit: Some(OF_JOB),
-                ..ApprovalFilter::default()
-            };
-            let mut told = false;
-            for approval in self.queue.approvals(&of_job).await? {
-                let now = approval.decided_at.is_some_and(|at| at >= before);
-                if now && approval.decided_by.as_deref() == Some(by) {
-                    written.approvals.told(&approval)?;
-                    told = true;
-                }
-            }
-            if !told {
-                self.told_of_job(written, *job, approved, by).await?;
+            if let Err(error) = self.told_of(written, *job, approved, by, before).await {
+                failed.get_or_insert(error);
             }
         }
-        Ok(answers)
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(answers),
+        }
+    }
+
+    /// Writes down what was answered for a job.
+    async fn told_of(
+        &self,
+        written: &Written,
+        job: Uuid,
+        approved: bool,
+        by: &str,
+        before: DateTime<Utc>,
+    ) -> Result<(), AnswerError> {
+        let of_job = ApprovalFilter {
+            job: Some(job),
+            limit: Some(OF_JOB),
+            ..ApprovalFilter::default()
+        };
+        let mut told = false;
+        for approval in self.queue.approvals(&of_job).await? {
+            let now = approval.decided_at.is_some_and(|at| at >= before);
+            if now && approval.decided_by.as_deref() == Some(by) {
+                written.approvals.told(&approval)?;
+                told = true;
+            }
+        }
+        match told {
+            true => Ok(()),
+            false => self.told_of_job(written, job, approved, by).await,
+        }
     }
 
     /// Writes down the answer for a job of which no approval is kept: whoever ran it asks elsewhere.

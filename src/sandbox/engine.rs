@@ -77,15 +77,13 @@ impl Engines {
             settings,
             compatibility: 0,
         };
-        let mut hasher = DefaultHasher::new();
-        CODE.hash(&mut hasher);
-        engines
-            .any()?
-            .engine
-            .precompile_compatibility_hash()
-            .hash(&mut hasher);
+        let compatibility = match settings.compiles {
+            // Where a child compiles, the same code is looked for, and there is no compiler to ask.
+            true => stands_for(&engine(&code_config(false))?),
+            false => stands_for(&engines.any()?.engine),
+        };
         Ok(Engines {
-            compatibility: hasher.finish(),
+            compatibility,
             ..engines
         })
     }
@@ -144,10 +142,8 @@ impl Tier {
             pool.async_stack_keep_resident(STACK_KEEP_RESIDENT);
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
-        let engine =
-            Engine::new(&config).map_err(|error| HostError::Engine(format!("{error:#}")))?;
         Ok(Tier {
-            engine,
+            engine: engine(&config)?,
             slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
         })
     }
@@ -179,7 +175,20 @@ fn code_config(compiles: bool) -> Config {
 
 /// An engine that only compiles, without reserving a pool.
 pub(super) fn compiler() -> Result<Engine, HostError> {
-    Engine::new(&code_config(true)).map_err(|error| HostError::Engine(format!("{error:#}")))
+    engine(&code_config(true))
+}
+
+fn engine(config: &Config) -> Result<Engine, HostError> {
+    Engine::new(config).map_err(|error| HostError::Engine(format!("{error:#}")))
+}
+
+/// Stands for what code must have been compiled with that an engine without a compiler runs. What the
+/// processor must be able to do is in the code itself, and looked at when it is loaded.
+fn stands_for(engine: &Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    CODE.hash(&mut hasher);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether a pool with so many slots can be reserved in this process.
@@ -201,6 +210,8 @@ pub(crate) fn pagemap_scan() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use wasmtime::component::Component;
+
     use super::*;
 
     fn engines(compiles: bool) -> Engines {
@@ -223,9 +234,7 @@ mod tests {
             let engines = engines(compiles);
             for tier in [engines.pooled().unwrap(), engines.on_demand().unwrap()] {
                 // SAFETY: it was made just now, by this version of the engine.
-                let loaded =
-                    unsafe { wasmtime::component::Component::deserialize(&tier.engine, &code) };
-                loaded.unwrap();
+                unsafe { Component::deserialize(&tier.engine, &code) }.unwrap();
                 assert_eq!(
                     tier.engine.precompile_component(&component).is_ok(),
                     compiles
@@ -235,23 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn both_engines_stand_for_the_same_code() {
-        for compiles in [true, false] {
-            let engines = engines(compiles);
-            let hash = |engine: &Engine| {
-                let mut hasher = DefaultHasher::new();
-                CODE.hash(&mut hasher);
-                engine.precompile_compatibility_hash().hash(&mut hasher);
-                hasher.finish()
-            };
-            assert_eq!(
-                hash(&engines.pooled().unwrap().engine),
-                engines.compatibility()
-            );
-            assert_eq!(
-                hash(&engines.on_demand().unwrap().engine),
-                engines.compatibility()
-            );
+    fn all_engines_stand_for_the_same_code() {
+        let (with, without) = (engines(true), engines(false));
+        assert_eq!(with.compatibility(), without.compatibility());
+        for tier in [without.pooled().unwrap(), without.on_demand().unwrap()] {
+            assert_eq!(stands_for(&tier.engine), without.compatibility());
         }
     }
 }

@@ -161,6 +161,12 @@ Grants
   http     GET https://*.example.com/
   http     GET http://*.example.com/
   address  10.0.0.0/8
+
+Declared by the skill, and not granted
+  secret token
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@https://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@https://HOST/` (in the policy: `secrets = ["token=authorization:Bearer@https://HOST/"]`)
+  secret token
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@http://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@http://HOST/` (in the policy: `secrets = ["token=authorization:Bearer@http://HOST/"]`)
 --- stderr
 
 "#]],

@@ -234,7 +234,7 @@ async fn a_lease_that_expires_while_the_server_is_away_is_lost() {
         passes.push(gate.next().await.1);
     }
     tokio::task::block_in_place(|| server.stop(Stop::Kill));
-    clock.advance(LONG);
+    clock.advance(LONG * 2);
     tokio::task::block_in_place(|| server.start_again());
     // Somebody else finds them, and does them.
     let other = Working::start(worker(connect().await).handler("work", scripted));

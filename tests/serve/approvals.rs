@@ -9,8 +9,8 @@ use crate::server::behaviour;
 const ASK: &str = "[[approval.rules]]\nname = 'writers'\ntool = 'answer*'\naction = 'ask'\n";
 
 fn serving(home: &Home) -> Serving {
-    std::fs::write(home.0.path().join("policy.toml"), ASK).expect("it can be written");
-    Serving::start(home, &[])
+    home.policy(ASK);
+    Serving::start(home, &["--rate", "1000000"])
 }
 
 fn answer(text: &str) -> Value {

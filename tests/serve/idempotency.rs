@@ -273,7 +273,7 @@ async fn a_key_that_was_taken_is_not_taken_back(queue: Queue, clock: Arc<TestClo
     .await;
     let client = server.client();
     let key = [("idempotency-key", "taken")];
-    let slow = behaviour("sleep", json!({"ms": 2_000}));
+    let slow = behaviour("sleep", json!({"ms": 4_000}));
     let going = client.clone();
     let first = tokio::spawn(async move {
         let key = [("idempotency-key", "taken")];

@@ -179,6 +179,7 @@ async fn there_are_so_many_connections_and_no_more() {
     tokio::spawn(connection);
     let mut ask = async || {
         let request = client.request("GET", "/healthz", "");
+        kept.ready().await.unwrap();
         let answer = kept.send_request(request).await.unwrap();
         answer.into_body().collect().await.unwrap();
     };

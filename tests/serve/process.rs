@@ -205,7 +205,8 @@ async fn a_dead_job_is_replayed_with_the_skill_that_it_died_of() {
     let serving = Serving::start(&home, &["--rate", "1000000"]);
     let client = serving.client();
     let first = upload(&client, "[limits]\nmemory_bytes = 100000000\n").await;
-    let job = behaviour("exit", json!({"code": 1}));
+    let mut job = behaviour("exit", json!({"code": 1}));
+    job["max_attempts"] = json!(1);
     let job = client.post("/v1/jobs", job).await.json();
     let id = job["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/jobs/{id}");

@@ -10,6 +10,9 @@ use super::{Answer, Approval, ApprovalError, ApprovalFilter, ApprovalStatus, App
 use crate::audit::{AuditError, AuditSink, Decided, Entry, What, Who};
 use crate::execution::{BoxFuture, Decision};
 
+/// The most approvals that are looked through for those that were answered together.
+const MAX_ALIKE: usize = 10_000;
+
 /// Writes each answer down that is given to other [`Approvals`].
 ///
 /// ```
@@ -127,6 +130,23 @@ impl Approvals for RecordedApprovals {
             self.ready()?;
             let approval = self.inner.decide(id, decision, by).await?;
             self.told(&approval)?;
+            if matches!(decision, Decision::For(_)) {
+                // What holds for a time answers all that ask the same.
+                let alike = ApprovalFilter {
+                    status: vec![ApprovalStatus::Approved],
+                    tenant: approval.wanted.tenant.clone(),
+                    limit: Some(MAX_ALIKE),
+                    ..ApprovalFilter::default()
+                };
+                for other in self.inner.approvals(&alike).await? {
+                    if other.id != approval.id
+                        && other.wanted.subject == approval.wanted.subject
+                        && other.decided_at == approval.decided_at
+                    {
+                        self.told(&other)?;
+                    }
+                }
+            }
             Ok(approval)
         })
     }

@@ -96,8 +96,8 @@ pub(crate) async fn give_back(rows: &mut dyn Rows, id: Uuid) -> Result<()> {
     if let Some(mut found) = rows.approval(id).await?
         && found.status == ApprovalStatus::Used
     {
+        // Its job is not paused for it: it finds the approval when it is claimed again.
         found.status = ApprovalStatus::Approved;
-        found.awaited = found.job.is_some();
         rows.put_approval(&found).await?;
     }
     Ok(())

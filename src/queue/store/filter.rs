@@ -25,7 +25,7 @@ pub struct Filter {
     pub cause: Option<String>,
     /// Dead ones that were replayed, or that were not; both unless set.
     pub replayed: Option<bool>,
-    /// Where to go on with the next page: what [`Page::next`](super::Page::next) said. It holds also
+    /// Where to go on with the next page: what [`Page::next`](crate::queue::Page::next) said. It holds also
     /// where jobs were removed meanwhile.
     pub cursor: Option<i64>,
     /// Submitted before this one, which has to be there.

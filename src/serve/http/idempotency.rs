@@ -237,7 +237,14 @@ impl Claim {
         answered: Result<Response, Problem>,
     ) -> Result<Response, Problem> {
         let response = match answered {
-            Err(problem) if !problem.is_final() => return Err(problem),
+            Err(problem) if !problem.is_final() => {
+                // Before it is told, for it may come again at once.
+                self.holds = false;
+                if let Err(error) = self.queue.remove_note(KIND, &self.note(None)).await {
+                    tracing::warn!(%error, "a claim on an idempotency key cannot be given up");
+                }
+                return Err(problem);
+            }
             answered => answered.unwrap_or_else(IntoResponse::into_response),
         };
         let (parts, body) = response.into_parts();

@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::header::ORIGIN;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
 
 use super::extract::{Whole, read};
 use super::state::Service;
@@ -56,9 +57,15 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(ORIGIN);
     match read(body, &bounds.service, bounds.most).await {
-        Ok(Whole { bytes, held: _held }) => {
+        Ok(Whole { bytes, held }) => {
             let request = Request::from_parts(parts, Body::from(bytes));
-            next.run(request).await
+            // An answer that comes in parts has begun long before the call is over.
+            next.run(request).await.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &held;
+                    frame
+                }))
+            })
         }
         Err(problem) => problem.into_response(),
     }

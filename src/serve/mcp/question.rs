@@ -131,6 +131,7 @@ mod shared {
     ) -> Result<String, ErrorData> {
         let name = name(owner, call);
         let before = queue.note::<String>(KIND, &name).await.map_err(failed)?;
+        let is_first = before.is_none();
         let state = match before {
             Some(before) => before.value,
             None => Uuid::new_v4().simple().to_string(),
@@ -142,6 +143,11 @@ mod shared {
         };
         // Adding one removes some whose time is over.
         if !queue.add_note(KIND, &question).await.map_err(failed)? {
+            // Somebody asked about it at the same time.
+            let now = queue.note::<String>(KIND, &question.name);
+            if is_first && let Some(now) = now.await.map_err(failed)? {
+                return Ok(now.value);
+            }
             queue.put_note(KIND, &question).await.map_err(failed)?;
         }
         Ok(state)

@@ -199,8 +199,8 @@ async fn a_name_of_any_length_makes_a_line_that_verifies() {
 async fn what_a_broken_host_could_not_do_is_no_cancellation() {
     let (_outer, path) = folder();
     let audit = Arc::new(open(&path));
-    // Nothing can be made in a folder that is not there.
-    let host = builder().scratch(path.join("missing")).build();
+    // Nothing can be made beneath a file.
+    let host = builder().scratch(path.join("0001.head")).build();
     let host = host.expect("it can be set up");
     let skill = host.load(directories_path()).await.expect("it loads");
     let audited = Audited::new(Arc::new(host), Arc::clone(&audit) as Arc<_>);

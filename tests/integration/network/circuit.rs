@@ -57,10 +57,11 @@ async fn a_host_that_breaks_off_is_left_alone_until_it_is_well() {
     for _ in 0..2 {
         assert_ne!(state(&host, &server), Some(CircuitState::Open));
         let ended = send().await;
-        assert!(ended.output()["error"].is_string(), "{:?}", ended.result);
+        assert!(ended.output()["broken"].is_string(), "{:?}", ended.result);
     }
     assert_eq!(state(&host, &server), Some(CircuitState::Open));
-    send().await;
+    let ended = send().await;
+    assert!(ended.output()["error"].is_string(), "{:?}", ended.result);
     assert_eq!(server.accepted(), 2, "nothing is sent there");
 
     // It is well again: two good answers, and it is as it was.

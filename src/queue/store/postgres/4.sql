@@ -19,5 +19,6 @@ CREATE INDEX approvals_awaited ON approvals (status, until) WHERE awaited;
 -- Whose a schedule is, and its job without what may be large of it.
 ALTER TABLE schedules ADD COLUMN tenant TEXT COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE schedules ADD COLUMN outline TEXT;
-UPDATE schedules SET tenant = coalesce(job::json ->> 'tenant', '');
+-- To take one field out, every text of the document is read, and PostgreSQL has no NUL in texts.
+UPDATE schedules SET tenant = coalesce(replace(job, '\u0000', '\ufffd')::json ->> 'tenant', '');
 CREATE INDEX schedules_of_tenant ON schedules (tenant, name);
