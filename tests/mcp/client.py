@@ -98,7 +98,8 @@ async def calling():
             # What is no object: revisions that know only objects get it as text alone.
             answer = await client.call_tool("behaviours__answer_large", {"bytes": 10})
             assert not answer.is_error
-            assert answer.content[0].text == "x" * 8, answer
+            # The library repeats it for those, as JSON.
+            assert answer.content[-1].text == "x" * 8, answer
             assert answer.structured_content == (None if mode == "legacy" else "x" * 8), answer
 
 
