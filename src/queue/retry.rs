@@ -64,6 +64,7 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// What is tried again. By default what may pass by itself: `retryable_error`, `trap`,
     /// `timeout` and `worker_lost`.
+    #[cfg_attr(feature = "serve", schema(value_type = Vec<RetryCause>))]
     pub on: BTreeSet<RetryCause>,
     /// Whether a tool that its author marked destructive and not idempotent is tried again, too. Not
     /// by default: nobody knows how much of it was done.
