@@ -352,6 +352,7 @@ async fn calls_to(address: std::net::SocketAddr, tool: &str, rounds: usize) -> D
             request = request.header("mcp-session-id", session);
         }
         let request = request.body(Full::new(bytes::Bytes::from(body)));
+        sender.ready().await.expect("it is there");
         let began = Instant::now();
         let answer = sender.send_request(request.expect("it is a request")).await;
         let answer = answer.expect("it answers");
