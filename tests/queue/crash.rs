@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::place::{LONG, Working, events};
+use crate::place::{Gate, LONG, TestClock, Working, at_once, events, good, scripted};
 use crate::postgres::{Database, Durability, Postgres, Stop};
 
 /// Says to a process of ours that it is to work on this database: a path, or a URL.
@@ -205,6 +205,59 @@ async fn kill_workers(url: &str) {
         lost >= count / 4,
         "{count} were killed, and {lost} attempts lost"
     );
+}
+
+/// What was running when the server went is taken from a worker that cannot renew its lease meanwhile,
+/// and that worker settles none of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_expires_while_the_server_is_away_is_lost() {
+    const RUNNING: usize = 4;
+    let server = tokio::task::spawn_blocking(|| Postgres::start(Durability::Full)).await;
+    let server = server.expect("it can be started");
+    let database = server.database().await;
+    let clock = TestClock::new();
+    let open = || Queue::builder().clock(clock.clone());
+    let connect = async || {
+        let queue = open().connect(&database.url()).await;
+        queue.expect("it can be reached")
+    };
+    let queue = connect().await;
+    let jobs: Vec<NewJob> = (0..RUNNING).map(|_| good().retry(at_once(3))).collect();
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id).collect();
+    queue.submit_all(jobs).await.expect("it is acknowledged");
+    let mut gate = Gate::new();
+    // A lease that it would renew only long after this test, however slow the machine is: one that is over
+    // and that nobody has taken yet can be renewed. As many as it does at once: it does not ask for more.
+    let lease = LONG * 10;
+    let cut_off = worker(connect().await).lease(lease).concurrency(RUNNING);
+    let cut_off = Working::start(cut_off.handler("work", gate.deaf()));
+    let mut passes = Vec::new();
+    for _ in 0..RUNNING {
+        passes.push(gate.next().await.1);
+    }
+    tokio::task::block_in_place(|| server.stop(Stop::Kill));
+    clock.advance(lease * 2);
+    tokio::task::block_in_place(|| server.start_again());
+    // Somebody else finds them, and does them.
+    let other = Working::start(worker(connect().await).handler("work", scripted));
+    for id in &ids {
+        let ended = tokio::time::timeout(LONG, queue.wait(*id)).await;
+        let job = ended.expect("it ends").expect("it is there");
+        assert_eq!(job.status, JobStatus::Completed);
+    }
+    other.stop().await.expect("it works");
+    for pass in passes {
+        pass.send(Ok(json!("too late"))).expect("it waits");
+    }
+    let done = cut_off.stop().await.expect("it works");
+    assert_eq!(done.settled, 0);
+    for id in ids {
+        let attempts = queue.attempts(id).await.expect("it is there");
+        let ends: Vec<&str> = attempts.iter().map(|one| one.status.as_str()).collect();
+        assert_eq!(ends, ["worker_lost", "success"]);
+        let result = queue.result(id).await.expect("it is there");
+        assert_eq!(result, Some(json!({"output": {}})));
+    }
 }
 
 /// What is done to a server that works, in turn.
