@@ -1,19 +1,31 @@
-//! Asks the linker for compact relocations, so that each start of the command reads fewer pages; where
-//! this machine's C library knows them (glibc from 2.36), as an older one would refuse the program.
+//! How the command is linked, so that each start of it reads few pages: with compact relocations, where
+//! this machine's C library knows them (glibc from 2.36; an older one would refuse the program), and with
+//! the functions that `skillhost run` goes through beside each other (`src/layout.ld`).
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/layout.ld");
     let variable = |name| std::env::var(name).unwrap_or_default();
     let target = variable("TARGET");
-    // The linker that Rust brings for this target knows the flag.
-    if target == "x86_64-unknown-linux-gnu" && variable("HOST") == target && is_known() {
+    if target != "x86_64-unknown-linux-gnu" || variable("HOST") != target {
+        return;
+    }
+    // The linker that Rust brings for this target knows both; of another that somebody chose, nobody
+    // knows.
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    if !variable("RUSTC_LINKER").is_empty() || flags.contains("link") {
+        return;
+    }
+    let folder = variable("CARGO_MANIFEST_DIR");
+    println!("cargo::rustc-link-arg-bin=skillhost=-Wl,-T,{folder}/src/layout.ld");
+    if knows_compact_relocations() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
 
-fn is_known() -> bool {
+fn knows_compact_relocations() -> bool {
     let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else {
         return false;
     };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
-use clap::builder::Styles;
+use clap::builder::{OsStringValueParser, Styles, TypedValueParser as _};
 use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::approvals::ApprovalsArgs;
@@ -170,6 +170,8 @@ pub struct GlobalArgs {
         value_name = "DIR",
         env = "SKILLHOST_HOME",
         hide_env_values = true,
+        // A variable that is empty is one that is not set.
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
         value_hint = ValueHint::DirPath
     )]
     pub home: Option<PathBuf>,
@@ -183,6 +185,8 @@ pub struct GlobalArgs {
         value_name = "FILE",
         env = "SKILLHOST_POLICY",
         hide_env_values = true,
+        // A variable that is empty is one that is not set.
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
         value_hint = ValueHint::FilePath
     )]
     pub policy: Option<PathBuf>,

@@ -120,6 +120,7 @@ impl CommandHost {
         typed: &Path,
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Skill> {
+        let began = std::time::Instant::now();
         let mut load = std::pin::pin!(self.host.load_package(package));
         let ended = tokio::select! {
             loaded = &mut load => Some(loaded),
@@ -138,7 +139,10 @@ impl CommandHost {
             }
             _ => Err(Complaint::new(
                 Exit::Cancelled,
-                "cancelled while the skill was being loaded",
+                format!(
+                    "cancelled while the skill was being loaded, after {:.1} s",
+                    began.elapsed().as_secs_f64()
+                ),
             )),
         };
         // A compilation that failed does not say that it ended.
@@ -166,6 +170,15 @@ fn show_compilation(event: &CompileEvent, console: Console, spinner: &Spinner) {
                 say(line);
             }
         }
+        CompileEvent::Waiting { .. } => {
+            let line = "waiting for another process that compiles it".to_owned();
+            if console.stderr_terminal && !console.quiet {
+                start(spinner, line);
+            } else if console.verbose > 0 {
+                say(line);
+            }
+        }
+        CompileEvent::Waited { .. } => stop(spinner),
         CompileEvent::Finished { took, .. } => {
             stop(spinner);
             if console.verbose > 0 {

@@ -219,8 +219,19 @@ fn tool_text(tool: &Tool, width: usize) -> String {
 }
 
 fn wants(declared: &Declared) -> String {
+    // All of them, so that none is forgotten.
+    let Declared {
+        directories,
+        scratch,
+        storage,
+        http,
+        sockets,
+        environment,
+        config,
+        secrets,
+    } = declared;
     let mut wants = Table::new(2);
-    for directory in &declared.directories {
+    for directory in directories {
         let path = match directory.path.as_str() {
             "*" => "any path".into(),
             path => printable(path, false).into_owned(),
@@ -232,22 +243,28 @@ fn wants(declared: &Declared) -> String {
             printable(directory.description.as_deref().unwrap_or(""), false).into_owned(),
         ]);
     }
-    if declared.scratch {
+    if *scratch {
         wants.row(["scratch".into(), SCRATCH.into()]);
     }
-    for request in &declared.http {
+    if *storage {
+        wants.row(["storage".into(), "keys and values that are kept".into()]);
+    }
+    for request in http {
         wants.row(["http".into(), request.to_string()]);
     }
-    for socket in &declared.sockets {
+    for socket in sockets {
         wants.row(["socket".into(), socket.to_string()]);
     }
-    for variable in &declared.environment {
+    for secret in secrets {
+        wants.row(["secret".into(), secret.to_string()]);
+    }
+    for variable in environment {
         wants.row([
             "environment".into(),
             printable(variable, false).into_owned(),
         ]);
     }
-    for (key, declaration) in &declared.config {
+    for (key, declaration) in config {
         let default = match &declaration.default {
             Some(default) => format!("{}, default {default}", declaration.kind.as_str()),
             None if declaration.required => format!("{}, required", declaration.kind.as_str()),
@@ -311,4 +328,44 @@ fn interfaces(names: &[String], width: usize) -> String {
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wanted_is_shown() {
+        let declared: Declared = serde_json::from_value(serde_json::json!({
+            "directories": [{"path": "*", "mode": "write", "description": "where it works"}],
+            "scratch": true,
+            "storage": true,
+            "http": ["GET https://example.com/a"],
+            "sockets": ["tcp 192.0.2.1:7"],
+            "secrets": ["key=authorization:Bearer@https://example.com"],
+            "environment": ["LANG"],
+            "config": {"limit": {"type": "integer", "default": 3}},
+        }))
+        .unwrap();
+        let text = wants(&declared);
+        for (kind, what) in [
+            ("directory", "any path"),
+            ("scratch", SCRATCH),
+            ("storage", "keys and values"),
+            ("http", "https://example.com/a"),
+            ("socket", "192.0.2.1:7"),
+            ("secret", "key=authorization:Bearer"),
+            ("environment", "LANG"),
+            ("config", "limit"),
+        ] {
+            let line = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(kind));
+            assert!(
+                line.is_some_and(|line| line.contains(what)),
+                "{kind}: {text}"
+            );
+        }
+        assert!(wants(&Declared::default()).contains("nothing"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{openable, over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
-use crate::skill::{Mismatch, Schema, Tool, ToolSchemas};
+use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
 
 /// A request that may run.
@@ -243,12 +243,12 @@ pub(super) fn not_loaded(request: &ExecutionRequest) -> Failure {
 fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), Failure> {
     let invalid =
         |pointer: String, message: String| Failure::new(Cause::InvalidInput { pointer }, message);
-    let Some(fields) = request.input.as_object() else {
+    if !request.input.is_object() {
         return Err(invalid(
             String::new(),
             "the input is not a JSON object".into(),
         ));
-    };
+    }
     if crate::skill::depth(&request.input) > crate::skill::MAX_DEPTH {
         let message = format!(
             "the input is nested more than {} levels deep",
@@ -261,15 +261,8 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
     };
     let place = place(&mismatch);
     let message = format!("the input does not fit{place}: {}", mismatch.message);
-    let failure = invalid(mismatch.pointer, message);
-    let known = tool
-        .input_schema
-        .get("properties")
-        .and_then(|known| known.as_object());
-    let close = known.and_then(|known| {
-        let unknown = fields.keys().find(|key| !known.contains_key(*key))?;
-        closest(unknown, known.keys().map(String::as_str))
-    });
+    let close = meant(&mismatch, &request.input, &tool.input_schema);
+    let failure = invalid(mismatch.pointer.clone(), message);
     Err(match close {
         Some(close) => {
             // A key of the skill's own schema: its text, and of any length.
@@ -278,6 +271,30 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
         }
         None => failure,
     })
+}
+
+/// The key that was meant, where one is not known or is missing.
+fn meant<'k>(
+    mismatch: &'k Mismatch,
+    input: &serde_json::Value,
+    schema: &'k serde_json::Value,
+) -> Option<&'k str> {
+    let known = |place: &str| schema.pointer(place)?.get("properties")?.as_object();
+    match &mismatch.keys {
+        Keys::Fine => None,
+        Keys::Unexpected { keys, schema } => {
+            let known = known(schema)?;
+            keys.iter()
+                .find_map(|key| closest(key, known.keys().map(String::as_str)))
+        }
+        Keys::Missing { key, schema } => {
+            let known = known(schema)?;
+            let given = input.pointer(&mismatch.pointer)?.as_object()?;
+            let mut unknown = given.keys().filter(|given| !known.contains_key(*given));
+            let is_close = |given: &String| closest(given, [key.as_str()].into_iter()).is_some();
+            unknown.any(is_close).then_some(key)
+        }
+    }
 }
 
 /// Where a value does not fit, to stand in a sentence; nothing for the whole of it.
@@ -317,4 +334,53 @@ pub(super) fn output(
         return Err(invalid(mismatch.pointer, message));
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_key_that_was_meant_is_found_where_it_is_wrong() {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "text": {"type": "string"},
+                "texts": {"type": "array"},
+                "order": {"type": "array", "items": {"$ref": "#/$defs/Order"}},
+            },
+            "required": ["text"],
+            "additionalProperties": false,
+            "$defs": {"Order": {
+                "type": "object",
+                "properties": {"column": {"type": "string"}, "descending": {"type": "boolean"}},
+                "required": ["column"],
+                "additionalProperties": false,
+            }},
+        });
+        let check = |schema: &Value, input: Value| -> Option<String> {
+            let mismatch = Schema::new(schema).unwrap().check(&input).unwrap_err();
+            meant(&mismatch, &input, schema).map(str::to_owned)
+        };
+        let meant = |input| check(&schema, input);
+        assert_eq!(
+            meant(json!({"text": "", "ordre": []})).as_deref(),
+            Some("order")
+        );
+        assert_eq!(meant(json!({"text": "", "zzz": []})), None);
+        let nested =
+            json!({"text": "", "order": [{"column": "a"}, {"column": "a", "desending": true}]});
+        assert_eq!(meant(nested).as_deref(), Some("descending"));
+        let nested = json!({"text": "", "order": [{"colum": "a"}]});
+        assert_eq!(meant(nested).as_deref(), Some("column"));
+        // It is known, and not a slip for what is missing.
+        assert_eq!(meant(json!({"texts": []})), None);
+        assert_eq!(meant(json!({"text": 1})), None);
+        // Where more is allowed, one that is missing may have been meant.
+        let open = json!({"type": "object", "properties": {"text": {}}, "required": ["text"]});
+        assert_eq!(check(&open, json!({"txt": ""})).as_deref(), Some("text"));
+        let typed = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+        assert_eq!(check(&typed, json!({"text": 1, "txet": ""})), None);
+    }
 }

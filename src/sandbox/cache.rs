@@ -5,7 +5,7 @@
 //! and an entry whose record does not fit it, in its length or its origin, is compiled anew.
 //! Another process of the same user could forge an entry; that is outside the promise.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -121,9 +121,9 @@ impl Cache {
         })
     }
 
-    /// Waits until no other thread or process is making this entry, and keeps them waiting until
-    /// the lock is dropped. Blocks.
-    pub fn lock(&self, component: &Digest) -> Result<File, HostError> {
+    /// Keeps other threads and processes from making this entry until the lock is dropped; `None`
+    /// where another has it.
+    pub fn try_lock(&self, component: &Digest) -> Result<Option<File>, HostError> {
         // 256 locks for all entries: files that are locked cannot be removed safely, so there must
         // be few. Two components that share one merely wait for each other.
         let path = self.folder.join(format!(".lock-{}", &component.hex()[..2]));
@@ -133,8 +133,11 @@ impl Cache {
             .write(true)
             .open(&path)
             .map_err(failed("cannot open", &path))?;
-        file.lock().map_err(failed("cannot lock", &path))?;
-        Ok(file)
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed("cannot lock", &path)(error)),
+        }
     }
 
     /// A file beside the entries to write code to.

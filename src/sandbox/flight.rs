@@ -40,6 +40,15 @@ pub(crate) struct Flight {
     finished: bool,
 }
 
+/// When a deadline is, by the clock that waits.
+pub(super) fn moment(deadline: DateTime<Utc>) -> Instant {
+    let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+    let now = Instant::now();
+    // A deadline beyond what the clock can hold is none that anybody lives to see.
+    now.checked_add(left)
+        .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
+}
+
 impl Flight {
     pub fn new(
         request_id: Uuid,
@@ -52,13 +61,7 @@ impl Flight {
                 request_id,
                 observers,
             },
-            deadline: deadline.map(|deadline| {
-                let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
-                let now = Instant::now();
-                // A deadline beyond what the clock can hold is none that anybody lives to see.
-                now.checked_add(left)
-                    .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
-            }),
+            deadline: deadline.map(moment),
             usage: ResourceUsage::default(),
             denials: Vec::new(),
             phase: Phase::Waiting,

@@ -1,5 +1,6 @@
 //! From a component's bytes to one that is compiled, bound and ready, by way of the cache.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component;
 
 use super::cache::{Cache, Entry};
-use super::compile::{self, CompileError, CompileSettings};
+use super::compile::{self, CompileError, CompileSettings, Isolation};
 use super::contract::{self, Component, Misfit};
 use super::engine::{Engines, Tier};
 use crate::execution::HostError;
@@ -23,12 +24,28 @@ pub enum CompileEvent {
         /// The component's size in bytes.
         component_bytes: u64,
     },
+    /// Another thread or process is compiling it, or one that shares its lock; waiting for that.
+    Waiting {
+        /// The component's size in bytes.
+        component_bytes: u64,
+    },
+    /// The other is done; what it made is there, or else [`Started`](CompileEvent::Started) comes
+    /// next.
+    Waited {
+        /// How long that took.
+        took: Duration,
+    },
     /// It was compiled.
     Finished {
         /// How long that took.
         took: Duration,
     },
 }
+
+/// How often to look whether another is done compiling.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long to wait for it, where compiling itself has no bound.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Hears of compilations.
 pub(crate) type OnCompile = Arc<dyn Fn(&CompileEvent) + Send + Sync>;
@@ -65,8 +82,9 @@ pub(crate) enum LoadFault {
 }
 
 impl Loader {
-    /// Makes a component ready. Blocks for as long as it takes to compile it; a child process that
-    /// compiles is killed when `unwanted` is cancelled.
+    /// Makes a component ready. Blocks for as long as it takes to compile it, or for another to; a
+    /// child process that compiles is killed when `unwanted` is cancelled, and nobody is waited for
+    /// any more.
     pub fn load(
         &self,
         component: &[u8],
@@ -87,7 +105,7 @@ impl Loader {
         if let Some(loaded) = self.cached(cache, digest)? {
             return Ok(ready(loaded));
         }
-        let _lock = cache.lock(digest)?;
+        let _lock = self.alone(cache, component, digest, unwanted)?;
         // Whoever had the lock before may have made the entry.
         if let Some(loaded) = self.cached(cache, digest)? {
             return Ok(ready(loaded));
@@ -95,9 +113,60 @@ impl Loader {
         let aside = cache.aside()?;
         self.compile(component, &aside, unwanted)?;
         // Opened before it gets its name: from then on another process may make room of it.
-        let component = self.open(&aside)?;
-        cache.insert(digest, aside)?;
-        Ok(ready((component, None)))
+        let component = self.open(&aside);
+        if matches!(component, Ok(_) | Err(LoadFault::Misfit(_))) {
+            // Also where it does not fit, so that it need not be compiled again to find that out.
+            cache.insert(digest, aside)?;
+        }
+        Ok(ready((component?, None)))
+    }
+
+    /// Waits until nobody else is compiling this. Who takes longer than compiling may (a process can
+    /// be stopped, and never go on) is not waited for: two may make an entry, it is only a waste.
+    fn alone(
+        &self,
+        cache: &Cache,
+        component: &[u8],
+        digest: &Digest,
+        unwanted: &CancellationToken,
+    ) -> Result<Option<File>, LoadFault> {
+        if let Some(lock) = cache.try_lock(digest)? {
+            return Ok(Some(lock));
+        }
+        let patience = match self.settings.isolation {
+            Isolation::Child { wall_time, .. } => wall_time,
+            Isolation::InProcess => PATIENCE,
+        };
+        self.tell(CompileEvent::Waiting {
+            component_bytes: component.len() as u64,
+        });
+        let began = Instant::now();
+        let lock = loop {
+            std::thread::sleep(LOOK);
+            if unwanted.is_cancelled() {
+                let message = "nobody wants it any more".to_owned();
+                return Err(CompileError::Stopped(message).into());
+            }
+            if let Some(lock) = cache.try_lock(digest)? {
+                break Some(lock);
+            }
+            if began.elapsed() > patience {
+                tracing::warn!(
+                    "another process does not come to the end of compiling; not waited for"
+                );
+                break None;
+            }
+        };
+        self.tell(CompileEvent::Waited {
+            took: began.elapsed(),
+        });
+        Ok(lock)
+    }
+
+    fn tell(&self, event: CompileEvent) {
+        if let Some(on_compile) = &self.on_compile {
+            on_compile(&event);
+        }
     }
 
     /// The component as it stands in the cache, if it does. An entry that the engine refuses is
@@ -146,19 +215,14 @@ impl Loader {
         if let Some(misfit) = contract::misfit(&surface) {
             return Err(misfit.into());
         }
-        let tell = |event| {
-            if let Some(on_compile) = &self.on_compile {
-                on_compile(&event);
-            }
-        };
-        tell(CompileEvent::Started {
+        self.tell(CompileEvent::Started {
             component_bytes: component.len() as u64,
         });
         let began = Instant::now();
         let engine = &self.engines.any()?.engine;
         let isolation = &self.settings.isolation;
         compile::compile(engine, component, isolation, output, unwanted)?;
-        tell(CompileEvent::Finished {
+        self.tell(CompileEvent::Finished {
             took: began.elapsed(),
         });
         Ok(())

@@ -11,7 +11,7 @@ use wasmtime::Store;
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
-use super::flight::Flight;
+use super::flight::{Flight, moment};
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
@@ -227,7 +227,7 @@ impl Runner {
         let slot = Box::pin(async {
             tokio::select! {
                 slot = slots.acquire() => slot.map(Ok),
-                failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
+                failure = stopped_waiting_until(flight.deadline, flight.limits, cancellation) => {
                     Ok(Err(failure))
                 }
             }
@@ -249,7 +249,7 @@ impl Runner {
         let ready = tokio::select! {
             biased;
             ready = getting_ready => ready,
-            failure = stopped_waiting(flight.deadline, flight.limits, cancellation) => {
+            failure = stopped_waiting_until(flight.deadline, flight.limits, cancellation) => {
                 return Ok(Err(failure));
             }
             // A disk that does not answer must not keep the slot for ever.
@@ -399,7 +399,16 @@ impl Runner {
 }
 
 /// Waits until the deadline passes or somebody cancels, and says which.
-async fn stopped_waiting(
+pub(crate) async fn stopped_waiting(
+    deadline: Option<DateTime<Utc>>,
+    limits: Limits,
+    cancellation: Option<&CancellationToken>,
+) -> Failure {
+    stopped_waiting_until(deadline.map(moment), limits, cancellation).await
+}
+
+/// Waits until the deadline passes or somebody cancels, and says which.
+async fn stopped_waiting_until(
     deadline: Option<Instant>,
     limits: Limits,
     cancellation: Option<&CancellationToken>,
@@ -497,9 +506,13 @@ fn skill_failure(failure: wit::Failure) -> Failure {
     // Shortened first, as escapes are longer than what they stand for.
     let readable = |text: &str| printable(&shortened(text, MAX_MESSAGE), true).into_owned();
     match failure {
+        // Its own fault, and not that of whoever asked for a tool that it described.
         wit::Failure::UnknownTool => Failure::new(
-            Cause::UnknownTool {
-                available: Vec::new(),
+            Cause::SkillError {
+                retryable: false,
+                retry_after_ms: None,
+                code: Some("unknown_tool".to_owned()),
+                details: None,
             },
             "the skill says that it has no such tool, though it described it",
         ),

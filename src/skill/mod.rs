@@ -20,6 +20,7 @@ pub use library::{Installed, Library, LibraryError};
 pub use manifest::{Manifest, ManifestError};
 pub use package::{Package, PackageError};
 pub use packages::Packages;
+pub(crate) use schema::Keys;
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::ToolSchemas;

@@ -271,3 +271,19 @@ fn the_folders_of_the_xdg_specification() {
     let mode = cache.metadata().expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+/// A variable that is empty is one that is not set.
+#[test]
+fn a_variable_that_is_empty() {
+    let place = Place::new();
+    let output = place
+        .command(["list"])
+        .env("SKILLHOST_HOME", "")
+        .env("SKILLHOST_POLICY", "")
+        .env("XDG_DATA_HOME", place.path("data"))
+        .env("XDG_CONFIG_HOME", place.path("config"))
+        .env("XDG_CACHE_HOME", place.path("cache"))
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", place.said(&output));
+}

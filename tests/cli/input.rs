@@ -324,3 +324,18 @@ hint: `skillhost inspect behaviours.wasm` shows what the tool takes
 "#]],
     );
 }
+
+#[test]
+fn a_field_that_is_given_twice() {
+    check(
+        Place::with_text_stats().run(["run", "text-stats", "-a", "text=a", "-a", "text:=2"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the field `text` is given twice
+hint: a list is written as JSON: --arg 'KEY:=[1, 2]'
+
+"#]],
+    );
+}

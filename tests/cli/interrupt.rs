@@ -105,7 +105,7 @@ fn a_compilation_is_cancelled() {
     check(
         &said[end..],
         str![[r#"
-error: cancelled while the skill was being loaded
+error: cancelled while the skill was being loaded, after [TIME]
 
 "#]],
     );

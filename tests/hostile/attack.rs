@@ -92,8 +92,6 @@ pub enum End<'a> {
     InvalidInputAnywhere,
     /// It says itself that it failed.
     SkillError,
-    /// It denies a tool that it described.
-    UnknownTool,
     /// Code of the host panicked.
     HostPanic,
     /// It was cancelled while it ran.
@@ -313,7 +311,6 @@ impl Attack {
             (End::InvalidOutputAnywhere, Some(Cause::InvalidOutput { .. }))
             | (End::InvalidInputAnywhere, Some(Cause::InvalidInput { .. }))
             | (End::SkillError, Some(Cause::SkillError { .. }))
-            | (End::UnknownTool, Some(Cause::UnknownTool { .. }))
             | (End::HostPanic, Some(Cause::HostPanic)) => (true, Status::Failed),
             (End::Cancelled, Some(Cause::Cancelled { phase: Phase::Run })) => {
                 (true, Status::Cancelled)
@@ -327,7 +324,7 @@ impl Attack {
                 End::Limit(..) => Fault::Limit,
                 End::HostPanic => Fault::Host,
                 End::Cancelled => Fault::Caller,
-                End::InvalidInput(_) | End::InvalidInputAnywhere | End::UnknownTool => Fault::Input,
+                End::InvalidInput(_) | End::InvalidInputAnywhere => Fault::Input,
                 _ => Fault::Skill,
             };
             assert_eq!(failure.fault, fault, "{}", what());

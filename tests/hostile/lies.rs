@@ -257,7 +257,7 @@ fn output_that_does_not_fit_its_own_schema() {
 #[test]
 fn a_tool_that_is_denied() {
     let _alone = alone();
-    Attack::with("unknown_tool", json!({})).ends_with(End::UnknownTool);
+    Attack::with("unknown_tool", json!({})).ends_with(End::SkillError);
 }
 
 /// It exits, well or badly, and answers nothing.

@@ -268,7 +268,7 @@ fn imports_of_another_shape() {
             before: import.into(),
             ..Handmade::default()
         };
-        does_not_fit(skill, |misfit| matches!(misfit, Misfit::Shape(_)));
+        does_not_fit(skill, |misfit| matches!(misfit, Misfit::Import { .. }));
     }
 }
 

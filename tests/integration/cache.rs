@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 
 use serde_json::json;
+use skillhost::skill::Digest;
 use skillhost::{CompileEvent, ExecutionRequest, Host, HostError, LoadError, Status};
 
 use crate::handmade::Handmade;
@@ -71,6 +73,71 @@ fn many_at_once_compile_once() {
     for path in entries(folder.path(), "cwasm") {
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0);
     }
+}
+
+/// What another process holds while it compiles a component, and what a host that wants the same then
+/// tells.
+fn with_another_at_it(component: &[u8], folder: &Path) -> (fs::File, Host, Receiver<CompileEvent>) {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let host = Host::builder()
+        .concurrency(2)
+        .cache(folder.join("compiled"))
+        .on_compile(move |event| {
+            // Whoever listened may have gone.
+            let _ = tell.send(event.clone());
+        })
+        .build()
+        .unwrap();
+    let digits = Digest::of_component(component).hex();
+    let name = format!("compiled/.lock-{}", &digits[..2]);
+    let lock = fs::File::create(folder.join(name)).unwrap();
+    lock.lock().unwrap();
+    (lock, host, heard)
+}
+
+#[test]
+fn who_waits_for_another_process_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = Handmade::default().build();
+    let (lock, host, heard) = with_another_at_it(&component, folder.path());
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| {
+            let package = skillhost::skill::Package::from_bytes(component.clone());
+            host.load_package_blocking(package)
+        });
+        assert!(matches!(
+            heard.recv().unwrap(),
+            CompileEvent::Waiting { .. }
+        ));
+        drop(lock);
+        loading.join().unwrap().unwrap();
+    });
+    assert!(matches!(heard.recv().unwrap(), CompileEvent::Waited { .. }));
+    assert!(matches!(
+        heard.recv().unwrap(),
+        CompileEvent::Started { .. }
+    ));
+    assert!(matches!(
+        heard.recv().unwrap(),
+        CompileEvent::Finished { .. }
+    ));
+}
+
+/// A process can be stopped while it compiles, and never go on.
+#[test]
+fn who_does_not_want_it_any_more_waits_for_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = Handmade::default().build();
+    let (_lock, host, heard) = with_another_at_it(&component, folder.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let loading = runtime.spawn(async move { host.load_bytes(component).await.map(drop) });
+    assert!(matches!(
+        heard.recv().unwrap(),
+        CompileEvent::Waiting { .. }
+    ));
+    loading.abort();
+    // Ends only once its threads have.
+    drop(runtime);
 }
 
 /// It describes itself on a counter that is never right a second time: were it asked again, the

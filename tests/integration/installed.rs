@@ -6,10 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
+use skillhost::execution::Phase;
+use skillhost::limits::Limit;
 use skillhost::skill::{Library, Package, Packages, SkillRef};
 use skillhost::{
-    Cause, Control, Execute, ExecutionRequest, ExecutionResult, Host, InstalledSkills, Status,
+    Cause, CompileEvent, CompileSettings, Control, Execute, ExecutionRequest, ExecutionResult,
+    Host, InstalledSkills, Status,
 };
+
+use tokio_util::sync::CancellationToken;
 
 use crate::handmade::Handmade;
 use crate::harness::{builder, cause};
@@ -238,4 +243,68 @@ async fn a_policy_is_read_again_once_it_was_mended() {
     assert!(!granted("b").await, "others can put another in its place");
     mode(&inside, 0o700);
     assert!(granted("b").await);
+}
+
+/// Skills behind a host that would compile for a minute; and when it has begun to.
+fn slow_to_load(library: &Library) -> (InstalledSkills, std::sync::mpsc::Receiver<()>) {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let minute = Duration::from_secs(60);
+    let isolation =
+        crate::child::isolation("/bin/sh".into(), &["-c", "exec sleep 60"], 1 << 30, minute);
+    let host = Host::builder()
+        .concurrency(2)
+        .compile(CompileSettings {
+            isolation,
+            ..CompileSettings::default()
+        })
+        .on_compile(move |event| {
+            if matches!(event, CompileEvent::Started { .. }) {
+                // Whoever listened may have gone.
+                let _ = tell.send(());
+            }
+        })
+        .build()
+        .unwrap();
+    let skills = InstalledSkills::builder(host, library.clone()).build();
+    (skills, heard)
+}
+
+#[tokio::test]
+async fn a_deadline_holds_while_a_skill_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    install(&library, &package("alpha", "1.0.0", ""), false).await;
+    let (skills, _heard) = slow_to_load(&library);
+    let mut request = ExecutionRequest::new("alpha", json!({}));
+    request.deadline = Some(chrono::Utc::now() + Duration::from_millis(50));
+    let result = skills.execute(request, Control::default()).await.unwrap();
+    let Cause::Timeout { limit, phase, .. } = cause(&result) else {
+        panic!("{result:?}");
+    };
+    assert_eq!((*limit, *phase), (Limit::Deadline, Phase::Waiting));
+}
+
+#[tokio::test]
+async fn a_request_can_be_cancelled_while_its_skill_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    install(&library, &package("alpha", "1.0.0", ""), false).await;
+    let (skills, heard) = slow_to_load(&library);
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    let control = Control::default().cancellation(token);
+    let request = ExecutionRequest::new("alpha", json!({}));
+    let executing = tokio::spawn(async move { skills.execute(request, control).await });
+    tokio::task::spawn_blocking(move || heard.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    cancel.cancel();
+    let result = executing.await.unwrap().unwrap();
+    assert_eq!(
+        cause(&result),
+        &Cause::Cancelled {
+            phase: Phase::Waiting
+        }
+    );
 }

@@ -148,7 +148,10 @@ async fn a_tool_that_is_not_there_is_suggested() {
 
     // A skill that contradicts itself.
     let result = run(host(), "unknown_tool", json!({}), NONE).await;
-    assert!(matches!(cause(&result), Cause::UnknownTool { .. }));
+    let Cause::SkillError { code, .. } = cause(&result) else {
+        panic!("{result:?}");
+    };
+    assert_eq!(code.as_deref(), Some("unknown_tool"));
 }
 
 /// The message names the author's function and not the standard library's; the panic's own words

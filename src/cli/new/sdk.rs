@@ -15,7 +15,7 @@ static MACROS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/skills-sdk/macros/src
 static MACROS_MANIFEST: &str = include_str!("../../../skills-sdk/macros/Cargo.toml");
 
 /// Makes sure that the SDK is unpacked below a folder, and gives the path of its crate. Each
-/// version, and each state of one, has a folder of its own; none is changed once it is there.
+/// version, and each state of one, has a folder of its own; what is missing of it is written again.
 ///
 /// # Errors
 /// Where it cannot be written.
@@ -27,11 +27,19 @@ pub fn unpacked(folder: &Path) -> anyhow::Result<PathBuf> {
         fingerprint(&files)
     ));
     let sdk = target.join("skills-sdk");
-    if sdk.join("Cargo.toml").is_file() {
-        return Ok(sdk);
-    }
-    write(&files, folder, &target)
-        .with_context(|| format!("cannot unpack the SDK to `{}`", target.display()))?;
+    let lacking: Vec<_> = files
+        .iter()
+        .filter(|(path, contents)| {
+            !fs::read(target.join(path)).is_ok_and(|there| there == *contents)
+        })
+        .collect();
+    let written = match lacking.len() {
+        0 => Ok(()),
+        all if all == files.len() => write(&files, folder, &target),
+        // Somebody removed or changed a part of it.
+        _ => mend(&lacking, folder, &target),
+    };
+    written.with_context(|| format!("cannot unpack the SDK to `{}`", target.display()))?;
     Ok(sdk)
 }
 
@@ -58,6 +66,20 @@ fn write(files: &[(PathBuf, &[u8])], folder: &Path, target: &Path) -> io::Result
         Err(_) if target.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Writes single files again, each aside first.
+fn mend(lacking: &[&(PathBuf, &[u8])], folder: &Path, target: &Path) -> io::Result<()> {
+    for (path, contents) in lacking {
+        let path = target.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let aside = tempfile::NamedTempFile::new_in(folder)?;
+        fs::write(aside.path(), contents)?;
+        aside.persist(&path).map_err(|error| error.error)?;
+    }
+    Ok(())
 }
 
 /// Every file with its path, in an order that is always the same.
@@ -158,6 +180,23 @@ mod tests {
         assert_eq!(unpacked(folder.path()).unwrap(), sdk);
         let after = fs::metadata(sdk.join("src/lib.rs")).unwrap().modified();
         assert_eq!(before.unwrap(), after.unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_lost_of_it_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let sdk = unpacked(folder.path()).unwrap();
+        fs::remove_dir_all(sdk.join("src")).unwrap();
+        fs::write(sdk.join("../wit/skill.wit"), "").unwrap();
+        assert_eq!(unpacked(folder.path()).unwrap(), sdk);
+        for (path, contents) in files() {
+            assert!(
+                fs::read(sdk.join("..").join(&path)).unwrap() == contents,
+                "{}",
+                path.display()
+            );
+        }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

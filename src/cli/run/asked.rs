@@ -51,6 +51,14 @@ impl Asked {
                 .into());
         }
         let (limits, stack_bytes) = limits(&args.limits)?;
+        for (at, argument) in args.arg.iter().enumerate() {
+            if args.arg[..at].iter().any(|other| other.key == argument.key) {
+                let message = format!("the field `{}` is given twice", argument.key);
+                return Err(Complaint::usage(message)
+                    .hint("a list is written as JSON: --arg 'KEY:=[1, 2]'")
+                    .into());
+            }
+        }
         let input = match args.input.as_deref() {
             None => Map::new(),
             Some("-") => input::object(&read(None)?, "standard input")?,

@@ -41,7 +41,11 @@ fn own<'f>(frames: &'f [&'f str]) -> &'f [&'f str] {
     let panic = frames.iter().rposition(|frame| {
         frame.starts_with("core::panicking::") || frame.contains("rust_begin_unwind")
     });
-    let start = panic.map_or(0, |last| last + 1);
+    let start = match panic {
+        Some(last) => last + 1,
+        // An exit, or memory that was not there: the way through the standard library to it.
+        None => frames.iter().take_while(|frame| is_library(frame)).count(),
+    };
     let glue = frames.iter().position(|frame| {
         frame.contains("::_export_") || frame.contains("#execute") || frame.contains("#describe")
     });
@@ -50,6 +54,40 @@ fn own<'f>(frames: &'f [&'f str]) -> &'f [&'f str] {
         Some(own) if !own.is_empty() => own,
         _ => frames,
     }
+}
+
+/// Whether a frame is of Rust's standard library, its allocator, or the C library below it.
+fn is_library(frame: &str) -> bool {
+    const CRATES: [&str; 6] = [
+        "std::",
+        "core::",
+        "alloc::",
+        "dlmalloc::",
+        "wasip1::",
+        "wasip2::",
+    ];
+    const C: [&str; 12] = [
+        "_Exit",
+        "_exit",
+        "abort",
+        "calloc",
+        "dlmalloc",
+        "exit",
+        "exit_exit",
+        "free",
+        "malloc",
+        "posix_memalign",
+        "realloc",
+        "sbrk",
+    ];
+    // `<alloc::vec::Vec<T> as core::clone::Clone>::clone` is of it as well; a type of the author's
+    // begins otherwise.
+    let name = frame.trim_start_matches('<');
+    CRATES.iter().any(|start| name.starts_with(start))
+        || ["__rust", "__rdl_", "__rg_", "__wasi", "dl"]
+            .iter()
+            .any(|start| name.starts_with(start))
+        || C.contains(&name)
 }
 
 #[cfg(test)]
@@ -81,6 +119,32 @@ mod tests {
         ]);
         assert_eq!(lines(&all, false), ["skill::worst", "skill::bad"]);
         assert_eq!(lines(&all, true).len(), 8);
+    }
+
+    #[test]
+    fn an_exit_and_memory_begin_there_as_well() {
+        let glue = ["skill::_::_export_execute_cabi", "a#execute"];
+        for way in [
+            &["exit_exit", "_Exit", "exit", "std::sys::exit::exit"][..],
+            &[
+                "sbrk",
+                "dlmalloc",
+                "__rdl_alloc",
+                "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
+            ],
+        ] {
+            let all = frames(
+                &[
+                    way,
+                    &["skill::bad", "std::iter::each", "skill::worst"],
+                    &glue,
+                ]
+                .concat(),
+            );
+            let expected = ["skill::bad", "std::iter::each", "skill::worst"];
+            assert_eq!(lines(&all, false), expected);
+            assert_eq!(lines(&all, true).len(), all.len());
+        }
     }
 
     #[test]

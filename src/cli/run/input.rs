@@ -87,6 +87,7 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
     }
     match serde_json::from_str::<Value>(&text) {
         Ok(value) if types.iter().any(|kind| is_of(&value, kind)) => (value, None),
+        _ if has("string") => (Value::String(text), None),
         _ if has("array") => {
             let item = Value::String(text.clone());
             let hint = format!("a list is written as JSON: --arg '{key}=[{item}]'");

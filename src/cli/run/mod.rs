@@ -13,6 +13,7 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use skillhost::execution::{Ask, Phase};
 use skillhost::grant::{Capability, Denial, Grants};
@@ -45,6 +46,7 @@ pub use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
+    let began = Instant::now();
     let plan = Plan::new(args, session)?;
     plan.asked.warn_of_ceiling(session.console);
     let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
@@ -54,7 +56,7 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
         && let Some(complaint) = error.downcast_ref::<Complaint>()
     {
         // A program that asked for a result gets one.
-        print_unloaded(complaint, limits, dry_run, session)?;
+        print_unloaded(complaint, limits, dry_run, began.elapsed(), session)?;
     }
     ended
 }
@@ -158,6 +160,7 @@ fn print_unloaded(
     complaint: &Complaint,
     limits: LimitOverrides,
     dry_run: bool,
+    took: Duration,
     session: &Session,
 ) -> anyhow::Result<()> {
     let cause = match complaint.exit {
@@ -189,7 +192,8 @@ fn print_unloaded(
         };
         return Ok(print_json(session.console, &admission)?);
     }
-    let result = without_run(failure, limits);
+    let mut result = without_run(failure, limits);
+    result.usage.compile_time = took;
     Ok(print_json(session.console, &result)?)
 }
 

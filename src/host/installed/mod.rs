@@ -16,7 +16,7 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Resolution,
 };
-use crate::sandbox::CompileError;
+use crate::sandbox::{CompileError, stopped_waiting};
 use crate::skill::{Digest, Installed, Library, LibraryError, Package, Packages, SkillRef};
 
 use listing::Listings;
@@ -254,6 +254,35 @@ impl InstalledSkills {
         }
     }
 
+    /// The digest that a request means, or the failure of one whose deadline passes, or that is
+    /// cancelled, before its skill is loaded.
+    async fn loaded_in_time(
+        &self,
+        request: &ExecutionRequest,
+        control: &Control,
+    ) -> Result<Result<Digest, Missing>, Failure> {
+        if let SkillRef::Digest(digest) = &request.skill
+            && self.inner.host.skill(&request.skill).is_some()
+        {
+            self.inner.still_needed(*digest);
+            return Ok(Ok(*digest));
+        }
+        let (skills, wanted) = (self.clone(), request.skill.clone());
+        let mut loading = Box::pin(async move { skills.loaded(&wanted).await });
+        let limits = self.inner.host.limits(request, None);
+        let stopped = stopped_waiting(request.deadline, limits, control.cancellation.as_ref());
+        tokio::select! {
+            loaded = &mut loading => Ok(loaded),
+            failure = stopped => {
+                if matches!(failure.cause, Cause::Timeout { .. }) {
+                    // To its end, so that who asks again need not wait for all of it again.
+                    tokio::spawn(loading);
+                }
+                Err(failure)
+            }
+        }
+    }
+
     /// What is installed, as far as it can be known; why not is told where a skill is not found.
     async fn listing_for_lookup(&self) -> Option<Arc<Listing>> {
         match self.known_listing() {
@@ -354,13 +383,16 @@ impl Execute for InstalledSkills {
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            match self.loaded(&request.skill).await {
-                Ok(digest) => request.skill = digest.into(),
-                Err(Missing::Broken(error)) => return Err(error),
-                Err(Missing::Here(message)) => {
-                    let failure = Failure::new(Cause::NotLoaded, message);
-                    return Ok(control.refuse(request, None, failure));
-                }
+            match self.loaded_in_time(&request, &control).await {
+                Err(failure) => return Ok(control.refuse(request, None, failure)),
+                Ok(loaded) => match loaded {
+                    Ok(digest) => request.skill = digest.into(),
+                    Err(Missing::Broken(error)) => return Err(error),
+                    Err(Missing::Here(message)) => {
+                        let failure = Failure::new(Cause::NotLoaded, message);
+                        return Ok(control.refuse(request, None, failure));
+                    }
+                },
             }
             self.inner.host.execute_with(request, control).await
         })

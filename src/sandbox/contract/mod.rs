@@ -84,6 +84,8 @@ const OFFERED: [(&str, &str); 41] = [
 ];
 
 const WASI: &str = "0.2";
+/// The release of it that wasmtime 48 has.
+const WASI_RELEASE: &str = "0.2.12";
 const CONTRACT: &str = "1.0.0";
 const TOOLS: &str = "skillhost:skill/tools";
 
@@ -121,7 +123,22 @@ pub enum Misfit {
         /// The version that the host offers.
         offered: String,
     },
-    /// A function of an interface is missing, or is of another type.
+    /// It imports an interface in a version that the host should serve, and of that something that
+    /// the host's has not, or has otherwise.
+    #[error(
+        "it imports `{interface}` in version {wanted}, and of that what this host's version {offered} has not: {reason}"
+    )]
+    Import {
+        /// The interface.
+        interface: String,
+        /// The version that the component wants.
+        wanted: String,
+        /// The version that the host offers.
+        offered: String,
+        /// What is missing, or different.
+        reason: String,
+    },
+    /// A function that it exports is missing, or is of another type.
     #[error("its imports or exports do not fit: {0}")]
     Shape(String),
 }
@@ -151,9 +168,7 @@ impl Component {
         let pre = linker(&tier.engine)
             .and_then(|linker| linker.instantiate_pre(component))
             .and_then(bindings::SkillPre::new)
-            .map_err(|error| {
-                Misfit::Shape(shortened(&printable(&format!("{error:#}"), false), 500).into())
-            })?;
+            .map_err(|error| shape(&surface, &format!("{error:#}")))?;
         Ok(Arc::new(Component {
             pre,
             tier: tier.clone(),
@@ -166,6 +181,33 @@ impl Component {
         store: &mut Store<State>,
     ) -> impl Future<Output = wasmtime::Result<bindings::Skill>> {
         self.pre.instantiate_async(store)
+    }
+}
+
+/// What does not fit, as the engine says it: which interface that is about, it names.
+fn shape(surface: &Surface, said: &str) -> Misfit {
+    let reason: String = shortened(&printable(said, false), 500).into();
+    let named = surface.imports.iter().find_map(|name| {
+        let (interface, version) = split(name);
+        let version = version.filter(|_| said.contains(&format!("`{name}`")))?;
+        let offered = OFFERED
+            .iter()
+            .find(|(offered, at)| *offered == interface && serves(at, version))?;
+        Some((interface, version, offered.1))
+    });
+    match named {
+        Some((interface, wanted, offered)) => Misfit::Import {
+            interface: interface.to_owned(),
+            wanted: wanted.to_owned(),
+            offered: if offered == WASI {
+                WASI_RELEASE
+            } else {
+                offered
+            }
+            .to_owned(),
+            reason,
+        },
+        None => Misfit::Shape(reason),
     }
 }
 

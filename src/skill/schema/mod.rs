@@ -89,6 +89,52 @@ pub struct Mismatch {
     pub pointer: String,
     /// What is wrong there. Control characters are escaped.
     pub message: String,
+    /// What of its keys is wrong, where that is it.
+    pub(crate) keys: Keys,
+}
+
+/// What is wrong with the keys of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Nothing.
+    Fine,
+    /// It has some that the schema does not allow.
+    Unexpected {
+        /// Which.
+        keys: Vec<String>,
+        /// JSON Pointer to what the schema says of the object.
+        schema: String,
+    },
+    /// It lacks one.
+    Missing {
+        /// Which.
+        key: String,
+        /// JSON Pointer to what the schema says of the object.
+        schema: String,
+    },
+}
+
+impl Keys {
+    fn of(error: &jsonschema::ValidationError<'_>) -> Self {
+        use jsonschema::error::ValidationErrorKind as Kind;
+        let place = error.schema_path().to_string();
+        let schema = place.rsplit_once('/').map_or("", |(object, _)| object);
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected }
+            | Kind::UnevaluatedProperties { unexpected } => Keys::Unexpected {
+                keys: unexpected.clone(),
+                schema: schema.to_owned(),
+            },
+            Kind::Required { property } => match property.as_str() {
+                Some(property) => Keys::Missing {
+                    key: property.to_owned(),
+                    schema: schema.to_owned(),
+                },
+                None => Keys::Fine,
+            },
+            _ => Keys::Fine,
+        }
+    }
 }
 
 impl Schema {
@@ -194,6 +240,7 @@ impl Schema {
                     "it is nested more than {} levels deep, which is as far as this schema can be checked",
                     self.max_depth
                 ),
+                keys: Keys::Fine,
             });
         }
         let visits = self.visits[depth.min(self.visits.len() - 1)];
@@ -202,6 +249,7 @@ impl Schema {
                 pointer: String::new(),
                 message: "it is too large to be checked against a schema as complicated as this"
                     .into(),
+                keys: Keys::Fine,
             });
         }
         if self.validator.is_valid(value) {
@@ -213,6 +261,7 @@ impl Schema {
                 pointer: shortened(&printable(&error.instance_path().to_string(), false), 1_000)
                     .into_owned(),
                 message: shortened(&printable(&error.to_string(), false), 300).into_owned(),
+                keys: Keys::of(&error),
             }),
         }
     }
