@@ -233,9 +233,10 @@ impl Queue {
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let job = self.job(id).await?;
-            if job.is_terminal() {
-                return Ok(job);
+            // Of the job itself nothing is read until then: it may be large.
+            let status = self.reads().status(id).await?;
+            if status.ok_or(QueueError::NotFound(id))?.is_terminal() {
+                return self.job(id).await;
             }
             if changed.changed().await.is_err() {
                 return Err(QueueError::Closed);

@@ -26,7 +26,7 @@ use crate::cli::run::{Asked, RequestArgs};
 const BATCH: usize = 512;
 
 /// What is asked of one job stands in its line.
-const OF_ONE: [&str; 34] = [
+const OF_ONE: [&str; 36] = [
     "skill",
     "tool",
     "wait",
@@ -40,6 +40,8 @@ const OF_ONE: [&str; 34] = [
     "limit",
     "dir",
     "scratch",
+    "storage",
+    "secret",
     "http",
     "socket",
     "address",

@@ -61,10 +61,11 @@ pub(crate) struct Wanted {
     pub most: usize,
 }
 
-/// Puts jobs that have become due in line.
-pub(crate) async fn promote(rows: &mut dyn Rows, now: Micros) -> Result<()> {
+/// Puts jobs that have become due in line, and says whether there may be more of them.
+async fn promote(rows: &mut dyn Rows, now: Micros) -> Result<bool> {
     let due = rows.take_due(now, DUE).await?;
-    place(rows, &due, now).await
+    place(rows, &due, now).await?;
+    Ok(due.len() >= DUE)
 }
 
 /// Gives a worker jobs that are next; none where its lease expired, for nobody would take them from
@@ -72,7 +73,7 @@ pub(crate) async fn promote(rows: &mut dyn Rows, now: Micros) -> Result<()> {
 pub(crate) async fn claim(rows: &mut dyn Rows, wanted: &Wanted, now: Micros) -> Result<Claimed> {
     catch_up(rows, now).await?;
     super::fire::fire(rows, now).await?;
-    promote(rows, now).await?;
+    let more = promote(rows, now).await?;
     for mut scope in rows.scopes_to_reopen(now).await? {
         scope.closed_until = 0;
         rows.update_scope(&scope).await?;
@@ -82,6 +83,7 @@ pub(crate) async fn claim(rows: &mut dyn Rows, wanted: &Wanted, now: Micros) -> 
     }
     let mut claimed = Claimed {
         after: wanted.after,
+        more,
         ..Claimed::default()
     };
     // Where the queues that are looked at begin, and how often the first of all came again.

@@ -363,6 +363,8 @@ pub(crate) trait Reads: Send + Sync {
     fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>>;
     /// These jobs, in this order, those that are not there being left out.
     fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
+    /// Where a job stands.
+    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>>;
     /// Attempts at a job, in order.
     fn attempts(&self, seq: i64) -> Answer<'_, Vec<AttemptRow>>;
     /// A job's result and the last word on how far it has come, as JSON.

@@ -30,6 +30,8 @@ use super::{Done, Settings, Settled, WorkerError};
 const LOOK: Duration = Duration::from_secs(1);
 /// How soon to look again after a claim that did not look everywhere.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How long a few free places wait for more of them, so that many jobs are taken at a time.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often to look whether somebody wants a running job cancelled.
 const CANCELS: Duration = Duration::from_millis(20);
 /// How often to write down how far jobs have come.
@@ -75,6 +77,8 @@ struct Loop {
     plenty: bool,
     /// Something changed since the last claim.
     look: bool,
+    /// When the last claim was.
+    claimed: Instant,
     done: Done,
     broken: Option<String>,
 }
@@ -102,6 +106,7 @@ pub(super) async fn run(
         more: false,
         plenty: true,
         look: true,
+        claimed: Instant::now(),
         done: Done::default(),
         broken: None,
         settings,
@@ -165,7 +170,10 @@ impl Loop {
         loop {
             // Also where others come first all the time.
             cancel |= changed.has_changed().unwrap_or(true);
-            if self.wants() {
+            let when = self.wants();
+            if when.is_some_and(|when| when > Instant::now()) {
+                next_look = next_look.min(when.unwrap_or(next_look));
+            } else if when.is_some() {
                 changed.mark_unchanged();
                 next_look = Instant::now()
                     + match self.claim().await? {
@@ -216,17 +224,25 @@ impl Loop {
         }
     }
 
-    /// Whether to ask for more now: many at a time where many can be had.
-    fn wants(&self) -> bool {
+    /// When to ask for more, if at all: at once where many can be had at a time; a few a little later,
+    /// for what runs may run for long.
+    fn wants(&self) -> Option<Instant> {
         let free = self.settings.concurrency - self.running.len();
+        if free == 0 || !(self.look || self.plenty) {
+            return None;
+        }
         let enough = (self.settings.concurrency / 4).max(1);
-        (self.look || self.plenty) && free >= enough
+        Some(match free >= enough {
+            true => self.claimed,
+            false => self.claimed + GATHER,
+        })
     }
 
     /// Takes jobs, and says how many; `None` where the queue could not be asked.
     async fn claim(&mut self) -> Result<Option<usize>, QueueError> {
         let most = self.settings.concurrency - self.running.len();
         self.look = false;
+        self.claimed = Instant::now();
         let wanted = Wanted {
             worker: self.identity,
             lease: span(self.settings.lease),

@@ -11,6 +11,7 @@ use super::cases;
 use crate::place::{Gate, Place, Scripted, Working, good};
 
 cases![
+    a_place_that_is_free_is_not_kept_from_a_job,
     a_waiting_job_is_cancelled_at_once,
     a_running_job_is_cancelled_also_from_elsewhere,
     a_handler_that_ends_well_all_the_same_completes_its_job,
@@ -173,4 +174,20 @@ async fn what_cannot_be_done_says_why(place: Place) {
     }
     let nobody = queue.cancel(&[uuid::Uuid::nil()]).await.unwrap();
     assert!(matches!(nobody[0], Err(QueueError::NotFound(_))));
+}
+
+/// A few free places wait a little for more of them, and not for the jobs that hold the others.
+async fn a_place_that_is_free_is_not_kept_from_a_job(place: Place) {
+    let mut gate = Gate::new();
+    let worker = place.worker().concurrency(8);
+    let working = Working::start(worker.handler("gate", gate.handler()));
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let id = place.submit(NewJob::custom("gate", Value::Null)).await;
+        let (task, pass) = gate.next().await;
+        assert_eq!(task.job, id);
+        held.push(pass);
+    }
+    drop(held);
+    working.stop().await.unwrap();
 }

@@ -18,6 +18,7 @@ cases![
     a_change_of_priority_changes_the_order,
     however_many_skills_a_tenant_has_waiting_the_first_is_next,
     however_many_queues_there_are_they_take_turns,
+    what_is_due_and_may_not_start_hides_nothing,
 ];
 
 fn named(name: &str) -> NewJob {
@@ -180,4 +181,16 @@ async fn however_many_queues_there_are_they_take_turns(place: Place) {
         let different: std::collections::BTreeSet<&&str> = half.iter().collect();
         assert_eq!(different.len(), 100, "{order}");
     }
+}
+
+/// More jobs become due at once than are put in line at a time, and none of them may start.
+async fn what_is_due_and_may_not_start_hides_nothing(place: Place) {
+    let paused = place.queue.pause_all(ScopeKind::Queue, "closed", true);
+    paused.await.unwrap();
+    let soon = Duration::from_secs(1);
+    let closed = (0..1_100).map(|_| named("closed").queue("closed").delay(soon));
+    place.queue.submit_all(closed.collect()).await.unwrap();
+    place.submit(named("open").delay(2 * soon)).await;
+    place.clock.advance(3 * soon);
+    assert_eq!(order(&place).await, "open");
 }

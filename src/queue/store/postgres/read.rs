@@ -24,6 +24,7 @@ use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 /// The most connections to read with.
@@ -202,6 +203,14 @@ impl Reads for Reader {
             );
             let rows = self.pool.query(&sql, &[&ids]).await?;
             rows.iter().map(found).collect()
+        })
+    }
+
+    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>> {
+        Box::pin(async move {
+            let sql = "SELECT status FROM jobs WHERE id = $1";
+            let rows = self.pool.query(sql, &[&id]).await?;
+            rows.first().map(|read| name(read, 0)).transpose()
         })
     }
 

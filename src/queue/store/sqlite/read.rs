@@ -19,6 +19,7 @@ use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
 use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 /// The most connections that are kept for the next who reads.
@@ -130,6 +131,15 @@ impl Reads for Reader {
                 jobs.extend(statement.query_row([id.as_bytes()], found).optional()?);
             }
             Ok(jobs)
+        })
+    }
+
+    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>> {
+        self.read(move |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT status FROM jobs WHERE id = ?1")?;
+            let status = statement.query_row([id.as_bytes()], |read| name(read, 0));
+            Ok(status.optional()?)
         })
     }
 
