@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn everything_that_is_wanted_is_shown() {
         let declared: Declared = serde_json::from_value(serde_json::json!({
-            "directories": [{"path": "*", "mode": "write", "description": "where it works"}],
+            "directories": [{"path": "*", "mode": "rw", "description": "where it works"}],
             "scratch": true,
             "storage": true,
             "http": ["GET https://example.com/a"],
