@@ -201,6 +201,8 @@ impl Chain {
         } else if self.tail.take().is_some() {
             let _ = std::fs::remove_file(folder.tail(self.number));
         }
+        // A process that is being started meanwhile has the file open, too, for a moment.
+        let _ = self.head_file.unlock();
     }
 
     /// Says who writes from here on.

@@ -94,7 +94,7 @@ async fn a_host_that_fails_is_left_alone_and_others_are_not() {
 
 #[tokio::test]
 async fn a_host_that_broke_off_is_asked_again_and_recovers() {
-    let policy = "each_host.breaker = { minimum = 2, pause = '30s', probes = 2 }";
+    let policy = "each_host.breaker = { minimum = 2, pause_ms = '30s', probes = 2 }";
     let host = builder().policy(policy.parse().unwrap()).build().unwrap();
     let well = Arc::new(AtomicBool::new(false));
     let server = Server::with({
