@@ -296,6 +296,7 @@ mod tests {
         assert!(matches!(error, AuditError::TooLong { .. }), "{error}");
         assert_eq!(verify(&path).unwrap().entries(), 1);
     }
+
     #[test]
     fn what_cannot_be_put_into_its_file_stays_in_the_tail_until_it_can() {
         let outer = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Starting, in virtual time: nothing here waits for a clock.
+//! Turns, in virtual time: nothing here waits for a clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
