@@ -94,7 +94,7 @@ Limits of its own
   wall_time_ms  60 s
 
 Granted by the policy
-  nothing; `skillhost policy grant csv-query` adds grants
+  nothing; `skillhost policy grant csv-query --help` says how to grant
 
 
 "#]],

@@ -53,7 +53,7 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         let message = format!("the policy grants nothing to `{name}`");
         return Err(Complaint::usage(message)
             .hint(format!(
-                "`{}` grants, and confirms in one go",
+                "`{} --help` says how to grant, which confirms in one go",
                 command("grant", &args.skill.to_string_lossy())
             ))
             .into());

@@ -71,7 +71,7 @@ impl fmt::Display for Standing {
         match (self.denials.is_empty(), table.is_empty()) {
             (true, true) => writeln!(
                 f,
-                "  nothing; `{}` adds grants",
+                "  nothing; `{} --help` says how to grant",
                 command("grant", &self.typed)
             ),
             _ => write!(f, "{table}"),

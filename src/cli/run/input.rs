@@ -85,9 +85,18 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
     if types.is_empty() || types.iter().all(|kind| matches!(*kind, "string" | "null")) {
         return (Value::String(text), None);
     }
-    match serde_json::from_str::<Value>(&text) {
+    let parsed = serde_json::from_str::<Value>(&text);
+    match parsed {
         Ok(value) if types.iter().any(|kind| is_of(&value, kind)) => (value, None),
         _ if has("string") => (Value::String(text), None),
+        Err(error) if has("array") && text.trim_start().starts_with('[') => (
+            Value::String(text),
+            Some(format!("it begins like a list, and is no JSON: {error}")),
+        ),
+        Err(error) if has("object") && text.trim_start().starts_with('{') => (
+            Value::String(text),
+            Some(format!("it begins like an object, and is no JSON: {error}")),
+        ),
         _ if has("array") => {
             let item = Value::String(text.clone());
             let hint = format!("a list is written as JSON: --arg '{key}=[{item}]'");
@@ -225,6 +234,9 @@ mod tests {
             hint.as_deref(),
             Some("a list is written as JSON: --arg 'list=[\"a\"]'")
         );
+        let (value, hint) = read("list", "[\"a\"".into(), Some(&schema()));
+        assert_eq!(value, json!("[\"a\""));
+        assert!(hint.is_some_and(|hint| hint.starts_with("it begins like a list")));
     }
 
     #[test]

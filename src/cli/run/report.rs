@@ -50,7 +50,7 @@ impl Report<'_> {
         };
         let written = self.write_attachments(&result.attachments);
         if let Some(failure) = &result.failure {
-            self.failure(failure, &result.usage);
+            self.failure(failure, result);
         }
         self.clamped(&result.clamped);
         self.dropped(&result.usage);
@@ -101,7 +101,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn failure(&self, failure: &Failure, usage: &ResourceUsage) {
+    fn failure(&self, failure: &Failure, result: &ExecutionResult) {
         show_error(&failure.message);
         match &failure.cause {
             Cause::SkillError { code, details, .. } => {
@@ -118,7 +118,7 @@ impl Report<'_> {
             }
             _ => {}
         }
-        for hint in self.hints(failure, usage) {
+        for hint in self.hints(failure, result) {
             show_hint(&hint);
         }
     }
@@ -133,9 +133,16 @@ impl Report<'_> {
         }
     }
 
-    fn hints(&self, failure: &Failure, usage: &ResourceUsage) -> Vec<String> {
+    fn hints(&self, failure: &Failure, result: &ExecutionResult) -> Vec<String> {
         let mut hints = Vec::new();
+        let usage = &result.usage;
         match &failure.cause {
+            // More was asked for, and the policy says no: asking again does not help.
+            Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. }
+                if result.clamped.iter().any(|one| one.limit == *limit) =>
+            {
+                hints.push("give it less to do; no more is allowed".to_owned());
+            }
             Cause::ResourceExhausted { limit, allowed, .. }
             | Cause::Timeout { limit, allowed, .. } => {
                 hints.extend(raise(*limit, *allowed).or(failure.hint.clone()));

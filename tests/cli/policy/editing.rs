@@ -72,7 +72,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the policy grants nothing to `csv-query`
-hint: `skillhost policy grant csv-query` grants, and confirms in one go
+hint: `skillhost policy grant csv-query --help` says how to grant, which confirms in one go
 
 "#]],
     );

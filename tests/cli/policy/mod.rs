@@ -96,7 +96,7 @@ csv-query@0.1.0
   consent  not needed: the policy grants it nothing
 
 Granted by the policy
-  nothing; `skillhost policy grant csv-query` adds grants
+  nothing; `skillhost policy grant csv-query --help` says how to grant
 
 Declared, and not granted
   directory *
