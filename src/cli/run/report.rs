@@ -30,8 +30,6 @@ pub struct Report<'a> {
     pub typed: &'a Path,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
-    /// What the skill declares and was not granted.
-    pub missing: &'a [Denial],
 }
 
 impl Report<'_> {
@@ -50,7 +48,7 @@ impl Report<'_> {
         };
         let written = self.write_attachments(&result.attachments);
         if let Some(failure) = &result.failure {
-            self.failure(failure, &result.usage);
+            self.failure(failure);
         }
         self.clamped(&result.clamped);
         self.dropped(&result.usage);
@@ -101,7 +99,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn failure(&self, failure: &Failure, usage: &ResourceUsage) {
+    fn failure(&self, failure: &Failure) {
         show_error(&failure.message);
         match &failure.cause {
             Cause::SkillError { code, details, .. } => {
@@ -118,7 +116,7 @@ impl Report<'_> {
             }
             _ => {}
         }
-        for hint in self.hints(failure, usage) {
+        for hint in self.hints(failure) {
             show_hint(&hint);
         }
     }
@@ -133,7 +131,7 @@ impl Report<'_> {
         }
     }
 
-    fn hints(&self, failure: &Failure, usage: &ResourceUsage) -> Vec<String> {
+    fn hints(&self, failure: &Failure) -> Vec<String> {
         let mut hints = Vec::new();
         match &failure.cause {
             Cause::ResourceExhausted { limit, allowed, .. }
@@ -168,16 +166,9 @@ impl Report<'_> {
             _ => hints.extend(failure.hint.clone()),
         }
         // What was refused while it ran is more to the point than what might be missing.
-        if failure.status() == Status::Failed
-            && failure.denials.is_empty()
-            && !usage.wall_time.is_zero()
-        {
-            hints.extend(self.missing.iter().map(|denial| {
-                format!(
-                    "the skill wants {} `{}`, which was not granted: {}",
-                    denial.capability, denial.subject, denial.hint
-                )
-            }));
+        if failure.denials.is_empty() {
+            hints.extend(failure.missing.iter().map(Denial::wanted));
+            hints.dedup();
         }
         hints
     }
