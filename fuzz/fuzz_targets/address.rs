@@ -3,10 +3,24 @@
 
 #![no_main]
 
+mod seeds;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::grant::{AddressGrant, SocketGrant, not_public};
+
+/// What inputs are made from.
+const SEEDS: [&[u8]; 4] = [
+    include_bytes!("../corpus/address/loopback"),
+    include_bytes!("../corpus/address/network.txt"),
+    include_bytes!("../corpus/address/socket.txt"),
+    include_bytes!("../corpus/address/teredo"),
+];
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(octets) = bytes.first_chunk::<4>() {

@@ -3,10 +3,12 @@
 
 #![no_main]
 
+mod seeds;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::skill::Package;
 use skillhost::{ExecutionRequest, Host, Limits};
 
@@ -28,6 +30,16 @@ fn host() -> &'static Host {
         host.expect("the host can be set up")
     })
 }
+
+/// What inputs are made from.
+const SEEDS: [&[u8]; 2] = [
+    include_bytes!("../corpus/component/empty.wasm"),
+    include_bytes!("../corpus/component/skill.wasm"),
+];
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if bytes.len() > MAX_BYTES {

@@ -3,8 +3,22 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+mod seeds;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::grant::{HttpGrant, HttpTarget};
+
+/// What inputs are made from.
+const SEEDS: [&[u8]; 4] = [
+    include_bytes!("../corpus/http/below.txt"),
+    include_bytes!("../corpus/http/decoded.txt"),
+    include_bytes!("../corpus/http/names.txt"),
+    include_bytes!("../corpus/http/odd.txt"),
+];
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
+});
 
 fuzz_target!(|text: &str| {
     let mut lines = text.split('\n');

@@ -3,10 +3,25 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+mod seeds;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::grant::DirectoryGrant;
 use skillhost::skill::{Digest, Document, Manifest, Schema, SkillRef};
 use skillhost::{ExecutionRequest, ExecutionResult, LimitOverrides};
+
+/// What inputs are made from.
+const SEEDS: [&[u8]; 5] = [
+    include_bytes!("../corpus/input/directory.txt"),
+    include_bytes!("../corpus/input/document.md"),
+    include_bytes!("../corpus/input/manifest.toml"),
+    include_bytes!("../corpus/input/request.json"),
+    include_bytes!("../corpus/input/schema.txt"),
+];
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
+});
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(request) = serde_json::from_slice::<ExecutionRequest>(bytes) {

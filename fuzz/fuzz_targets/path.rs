@@ -4,12 +4,14 @@
 
 #![no_main]
 
+mod seeds;
+
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::fuzzing::open_below;
 use skillhost::grant::{self, Declared, DeclaredDirectory, DirectoryGrant, Grants, leads_out};
 use tempfile::TempDir;
@@ -17,8 +19,7 @@ use tempfile::TempDir;
 /// The most paths of one input that are tried.
 const MAX_PATHS: usize = 8;
 
-/// Where the compiler counts no coverage, libFuzzer keeps nothing that it finds, and would go on from
-/// a single byte. So every other input is made from one of these.
+/// What inputs are made from.
 const SEEDS: [&[u8]; 3] = [
     include_bytes!("../corpus/path/escape.txt"),
     include_bytes!("../corpus/path/links.txt"),
@@ -26,16 +27,7 @@ const SEEDS: [&[u8]; 3] = [
 ];
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut size = size;
-    if seed.is_multiple_of(2) {
-        let start = SEEDS[seed as usize / 2 % SEEDS.len()];
-        size = start.len().min(max_size);
-        data[..size].copy_from_slice(&start[..size]);
-    }
-    for _ in 0..=seed / 8 % 4 {
-        size = fuzzer_mutate(data, size, max_size);
-    }
-    size
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
 });
 
 fuzz_target!(|text: &str| {

@@ -4,7 +4,9 @@
 
 #![no_main]
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+mod seeds;
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use skillhost::SkillIdentity;
 use skillhost::grant::{self, Grants};
 use skillhost::policy::{Confirmation, Consent, Difference, Policy, Wants};
@@ -13,8 +15,7 @@ use skillhost::skill::{Description, Digest, Manifest};
 /// What divides the input into a manifest and a policy.
 const BORDER: &str = "\n%%%\n";
 
-/// Where the compiler counts no coverage, libFuzzer keeps nothing that it finds, and would go on from
-/// a single byte. So every other input is made from one of these.
+/// What inputs are made from.
 const SEEDS: [&[u8]; 4] = [
     include_bytes!("../corpus/policy/whole.toml"),
     include_bytes!("../corpus/policy/inline.toml"),
@@ -23,16 +24,7 @@ const SEEDS: [&[u8]; 4] = [
 ];
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut size = size;
-    if seed.is_multiple_of(2) {
-        let start = SEEDS[seed as usize / 2 % SEEDS.len()];
-        size = start.len().min(max_size);
-        data[..size].copy_from_slice(&start[..size]);
-    }
-    for _ in 0..=seed / 8 % 4 {
-        size = fuzzer_mutate(data, size, max_size);
-    }
-    size
+    seeds::mutated(&SEEDS, data, size, max_size, seed)
 });
 
 fuzz_target!(|bytes: &[u8]| {

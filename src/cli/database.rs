@@ -46,6 +46,15 @@ pub enum Database {
     Postgres(String),
 }
 
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::File(path) => write!(f, "{}", path.display()),
+            Database::Postgres(url) => f.write_str(&shown(url)),
+        }
+    }
+}
+
 impl Database {
     /// Opens the queue in it.
     ///

@@ -256,6 +256,7 @@ impl<'a> Typed<'a> {
             self.in_hint(hint);
         }
         self.in_denials(&mut failure.denials);
+        self.in_denials(&mut failure.missing);
     }
 
     /// In all hints of an answer to whether a request would be admitted.

@@ -9,6 +9,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
+use skillhost::grant::Mode;
 use skillhost::host::InstalledSkillsBuilder;
 use skillhost::secret::Secrets;
 use skillhost::skill::Package;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::complaint::Complaint;
 use super::console::{Console, say};
+use super::database::Database;
 use super::exit::Exit;
 use super::{Session, explain};
 
@@ -64,6 +66,8 @@ pub struct Settings {
     pub certificates: Vec<Vec<u8>>,
     /// Where the values of secrets are found.
     pub secrets: Secrets,
+    /// Where the queue is, whose file no grant reaches.
+    pub database: Option<Database>,
 }
 
 /// A host that keeps compiled components, and compiles in a child process.
@@ -96,6 +100,19 @@ impl CommandHost {
                 ..CompileSettings::default()
             })
             .on_compile(move |event| show_compilation(event, console, &shared));
+        for folder in places.all() {
+            builder = builder.never_grant(folder, Mode::Ro);
+        }
+        // It may stand beside what a skill works on, and may be read.
+        builder = builder.never_grant(session.policy_file()?.path(), Mode::Rw);
+        if let Ok(Some(policy)) = session.policy_file()?.read()
+            && let Some(folder) = policy.audit.folder
+        {
+            builder = builder.never_grant(folder, Mode::Ro);
+        }
+        if let Some(Database::File(file)) = &settings.database {
+            builder = builder.never_grant(file, Mode::Ro);
+        }
         if let Some(bytes) = settings.stack_bytes {
             builder = builder.stack_bytes(bytes);
         }

@@ -42,6 +42,11 @@ impl Places {
         })
     }
 
+    /// All that there is, for no grant to reach.
+    pub fn all(&self) -> [&Path; 3] {
+        [&self.cache, &self.config, &self.data]
+    }
+
     /// Compiled components. For this user alone: what is in it is run.
     pub fn compiled(&self) -> PathBuf {
         self.cache.join("compiled")

@@ -156,6 +156,7 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more.
         concurrency: Some(args.concurrency.saturating_add(1)),
         secrets: args.sources.secrets(session)?,
+        database: Some(args.database.database(session)?),
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;

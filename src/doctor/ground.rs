@@ -183,6 +183,11 @@ impl Ground {
         Ok(Ground { host, ..ground })
     }
 
+    /// Folders that what the host keeps lies in.
+    pub fn own_folders(&self) -> [PathBuf; 2] {
+        [self.folder.path().to_owned(), std::env::temp_dir()]
+    }
+
     /// A new folder for one probe.
     pub fn folder(&self, name: &str) -> Result<PathBuf, Trouble> {
         let path = self.folder.path().join(name);

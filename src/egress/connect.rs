@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::circuit::Held;
+use super::encrypted::Encrypted;
 use super::meter::Metered;
 use super::{Egress, EgressError, Meter, Rules};
 use crate::grant::{HostName, HttpTarget, Scheme};
@@ -54,6 +55,7 @@ impl Egress {
         let stream: Box<dyn Stream> = match target.scheme() {
             Scheme::Http => Box::new(stream),
             Scheme::Https => {
+                let stream = Encrypted::new(stream, Arc::clone(meter));
                 let greeted = self.tls.connect(target.host(), stream);
                 let stream = tokio::time::timeout_at(until, greeted).await;
                 Box::new(stream.unwrap_or(Err(EgressError::ConnectTimeout))?)

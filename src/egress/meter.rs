@@ -15,6 +15,9 @@ use crate::limits::{Limit, Limits};
 
 /// The most that is read from a connection at once.
 const READ_BYTES: usize = 16 * 1024;
+/// What may come below TLS beside four times as much as may come inside: greetings with their
+/// certificates, and the frames of many small records.
+const ENCRYPTED_BYTES: u64 = 1 << 20;
 /// What a question to a name server has beside the name.
 const QUESTION_BYTES: u64 = 18;
 /// How long a request waits for a connection that is being closed. The executor gets round to
@@ -26,6 +29,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Meter {
     requests: Mutex<Count>,
     responses: Mutex<Count>,
+    /// What came below TLS.
+    encrypted: Mutex<Count>,
     sent: Mutex<Count>,
     received: Mutex<Count>,
     places: Arc<Semaphore>,
@@ -77,6 +82,9 @@ impl Meter {
         Arc::new(Meter {
             requests: Count::new(limits.http_request_bytes),
             responses: Count::new(limits.http_response_bytes),
+            encrypted: Count::new(
+                (limits.http_response_bytes.saturating_mul(4)).saturating_add(ENCRYPTED_BYTES),
+            ),
             sent: Count::new(limits.socket_sent_bytes),
             received: Count::new(limits.socket_read_bytes),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
@@ -142,6 +150,14 @@ impl Meter {
         received.bytes = received.most;
         drop(received);
         Err(self.meet(Limit::SocketReadBytes))
+    }
+
+    /// Counts bytes that came below TLS.
+    pub fn encrypted(&self, bytes: u64) -> Result<(), EgressError> {
+        match lock(&self.encrypted).take(bytes) {
+            true => Ok(()),
+            false => Err(self.meet(Limit::HttpResponseBytes)),
+        }
     }
 
     /// A place for one more connection.

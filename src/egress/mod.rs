@@ -10,6 +10,7 @@ mod circuit;
 mod connect;
 #[cfg(feature = "postgres")]
 mod database;
+mod encrypted;
 #[cfg(feature = "queue")]
 mod exchange;
 mod meter;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -59,11 +59,11 @@ impl Tls {
     }
 
     /// Greets a server inside TLS, and checks that it is the one that was meant.
-    pub async fn connect(
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &HostName,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, EgressError> {
+        stream: S,
+    ) -> Result<TlsStream<S>, EgressError> {
         let name = match host {
             HostName::Name(name) => {
                 ServerName::try_from(name.clone()).map_err(|_| EgressError::NoSuchHost)?

@@ -232,7 +232,8 @@ pub trait Execute: Send + Sync {
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure>;
 
     /// Whether a request would be admitted now, with which limits and grants, and what is missing.
-    /// Cheap, and runs nothing. What waits, or is counted, says how it stands at this moment.
+    /// Runs nothing, and is cheap, but where directories or secrets are granted: whether they are there is
+    /// looked at on the disk, so that async code calls it where blocking is allowed. What waits, or is counted, says how it stands at this moment.
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let (resolution, refusal) = match self.resolve(request) {
             Ok(resolution) => (Some(resolution), None),

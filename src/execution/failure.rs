@@ -53,6 +53,10 @@ pub struct Failure {
     /// more than 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
+    /// What the skill declares and was not granted, where it ran and failed: it may have failed for want
+    /// of that. Not more than 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Denial>,
     /// The rule of the policy that decided so, where it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -63,6 +67,9 @@ pub struct Failure {
     #[serde(flatten)]
     pub cause: Cause,
 }
+
+/// What is named at most of what is missing.
+const MAX_MISSING: usize = 20;
 
 /// The cause of a failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -194,6 +201,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             denials: Vec::new(),
+            missing: Vec::new(),
             rule: None,
             approval: None,
             cause,
@@ -227,6 +235,20 @@ impl Failure {
             self.hint = Some(first.hint.clone());
         }
         self.denials = denials;
+        self
+    }
+
+    /// Adds what the skill declares and was not granted. Where nothing better is known, that is what to do
+    /// something about.
+    pub(crate) fn without(mut self, mut missing: Vec<Denial>) -> Self {
+        missing.truncate(MAX_MISSING);
+        if let Some(first) = missing.first()
+            && self.hint.is_none()
+            && matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. })
+        {
+            self.hint = Some(first.wanted());
+        }
+        self.missing = missing;
         self
     }
 

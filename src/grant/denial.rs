@@ -123,6 +123,32 @@ pub struct Denial {
 }
 
 impl Denial {
+    /// What is missing, in a sentence that says what would have to be granted.
+    ///
+    /// ```
+    /// use skillhost::grant::{Capability, Denial};
+    ///
+    /// let denial = Denial {
+    ///     capability: Capability::Environment,
+    ///     subject: "LANG".into(),
+    ///     reason: "declared by the skill and not granted".into(),
+    ///     hint: "grant it with `--env LANG=VALUE`".into(),
+    /// };
+    /// assert_eq!(
+    ///     denial.wanted(),
+    ///     "the skill wants environment `LANG`, which was not granted: grant it with `--env LANG=VALUE`"
+    /// );
+    /// ```
+    pub fn wanted(&self) -> String {
+        let Denial {
+            capability,
+            subject,
+            hint,
+            ..
+        } = self;
+        format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
+    }
+
     /// Takes the values of secrets out of it.
     pub(crate) fn scrub(&mut self, scrubber: &crate::secret::Scrubber) {
         for text in [&mut self.subject, &mut self.reason, &mut self.hint] {

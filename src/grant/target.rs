@@ -207,7 +207,8 @@ impl HttpTarget {
         format!("{}://{}/", self.scheme.as_str(), self.authority())
     }
 
-    /// Whether the path is below a prefix, however often a server decodes it.
+    /// Whether the path is below a prefix, however often a server decodes it. What servers decode in
+    /// different ways is below none: what is not UTF-8, such as a dot in two bytes, and `%u002e`.
     pub(super) fn is_below(&self, prefix: &str) -> bool {
         if prefix == "/" {
             return true;
@@ -217,7 +218,10 @@ impl HttpTarget {
             if !below(&path, prefix) {
                 return false;
             }
-            path = decoded(&path);
+            match decoded(&path) {
+                Some(further) => path = further,
+                None => return false,
+            }
         }
         below(&path, prefix)
     }
@@ -309,12 +313,22 @@ fn escape(text: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// The path as the most liberal of servers might read it: everything decoded once, backslashes
+/// Whether a text begins with `%uXXXX`, which some servers take for a character.
+fn is_wide_escape(text: &str) -> bool {
+    let marked = text.get(1..2).is_some_and(|u| u.eq_ignore_ascii_case("u"));
+    let digits = text.get(2..6).map(str::as_bytes);
+    marked && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// The path as the most liberal of servers might read it, unless they might read different ones: everything decoded once, backslashes
 /// taken for slashes, several slashes for one, parameters (`;x`) left out, dot segments followed.
-fn decoded(path: &str) -> String {
+fn decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some(first) = rest.chars().next() {
+        if first == '%' && is_wide_escape(rest) {
+            return None;
+        }
         match escape(rest) {
             Some(byte) if first == '%' => {
                 bytes.push(byte);
@@ -327,7 +341,7 @@ fn decoded(path: &str) -> String {
             }
         }
     }
-    let text = String::from_utf8_lossy(&bytes).replace('\\', "/");
+    let text = String::from_utf8(bytes).ok()?.replace('\\', "/");
     let mut segments: Vec<&str> = Vec::new();
     for segment in text.split('/') {
         match segment.split(';').next().unwrap_or_default() {
@@ -343,7 +357,7 @@ fn decoded(path: &str) -> String {
     } else {
         ""
     };
-    format!("/{}{end}", segments.join("/"))
+    Some(format!("/{}{end}", segments.join("/")))
 }
 
 /// Whether a path is the prefix itself, or goes on below it.
@@ -394,6 +408,28 @@ mod tests {
         ] {
             assert_eq!(target(odd), target(plain), "{odd}");
             assert_eq!(target(odd).unwrap().to_string(), plain, "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_servers_decode_in_different_ways_is_below_no_prefix() {
+        let below = |path: &str, prefix: &str| {
+            let target = target(&format!("http://a.example{path}")).unwrap();
+            target.is_below(prefix)
+        };
+        for path in [
+            "/api/%c0%ae%c0%ae/admin",
+            "/api/%25c0%25ae/admin",
+            "/api/%E9",
+            "/api/%u002e%u002e/admin",
+            "/api/%U002E/admin",
+            "/api/%25u002e/admin",
+        ] {
+            assert!(!below(path, "/api"), "{path}");
+            assert!(below(path, "/"), "{path}");
+        }
+        for path in ["/api/%E2%82%AC", "/api/%u", "/api/%up/%25union"] {
+            assert!(below(path, "/api"), "{path}");
         }
     }
 

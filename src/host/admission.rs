@@ -4,10 +4,10 @@ use super::{Host, Inner, Skill};
 use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
 };
-use crate::grant::{self, Denial, Grants, NO_GRANTS};
-use crate::limits::{LimitOverrides, Limits};
+use crate::grant::{self, Capability, Denial, Grants, NO_GRANTS};
+use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
-use crate::sandbox::{openable, over_input, too_late};
+use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
 use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, printable, shortened};
@@ -37,6 +37,10 @@ impl Host {
     /// Says, without running anything, whether a request would be admitted, with which limits and
     /// grants, and what is missing. The hook set with
     /// [`HostBuilder::before`](super::HostBuilder::before) is asked, too.
+    ///
+    /// Where directories or secrets are granted, it looks whether they are there, and so blocks for as
+    /// long as the disk does: in async code, call it where blocking is allowed. An execution looks at
+    /// them on threads of its own.
     pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let skill = self.skill(&request.skill);
         let limits = self.limits(request, skill.as_ref());
@@ -49,7 +53,7 @@ impl Host {
                     grants,
                     from_policy,
                 } = effective.map(|effective| *effective).unwrap_or_default();
-                let refusal = openable(&grants)
+                let refusal = (self.inner.runner.openable(&grants))
                     .and_then(|()| crate::secret::read(&self.wanted(&grants)).map(drop))
                     .err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
@@ -87,6 +91,28 @@ impl Host {
             Some(policy) => policy.missing(identity, manifest, requested),
             None => Policy::default().missing(identity, manifest, requested),
         }
+    }
+
+    /// What is missing and may be why a skill fails.
+    ///
+    /// A skill often declares more requests than anybody wants to grant. Where some are granted, what it
+    /// lacks of them shows in what it was denied.
+    pub(super) fn worth_naming(&self, skill: &Skill, requested: &Grants) -> Vec<Denial> {
+        let Some(manifest) = skill.manifest() else {
+            return Vec::new();
+        };
+        let mut missing = self.missing(skill, requested);
+        let of = |kind| missing.iter().filter(|one| one.capability == kind).count();
+        let none_granted = (
+            of(Capability::Http) == manifest.grants.http.len(),
+            of(Capability::Socket) == manifest.grants.sockets.len(),
+        );
+        missing.retain(|denial| match denial.capability {
+            Capability::Http => none_granted.0,
+            Capability::Socket => none_granted.1,
+            _ => true,
+        });
+        missing
     }
 
     /// `min(ceiling, the request's, or the skill's, or ours)`.

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use super::{Host, Inner};
 use crate::egress::{Egress, NameServers, Roots};
 use crate::execution::{ExecutionRequest, HostError, Observer, SkillIdentity};
+use crate::grant::Mode;
 use crate::limits::{Limits, MIB};
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{
-    Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Isolation,
+    Apart, Backing, Cache, CompileEvent, CompileSettings, Disk, EngineSettings, Engines, Isolation,
     Loader, OnCompile, Runner, ScratchRoot,
 };
 use crate::secret::Secrets;
@@ -62,6 +63,7 @@ pub struct HostBuilder {
     cache: Option<PathBuf>,
     cache_bytes: u64,
     scratch: Option<PathBuf>,
+    apart: Vec<(PathBuf, Mode)>,
     concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
@@ -85,6 +87,7 @@ impl Default for HostBuilder {
             cache: None,
             cache_bytes: 2048 * MIB,
             scratch: None,
+            apart: Vec::new(),
             concurrency: 1_000,
             default_limits: Limits::default(),
             ceiling: Limits::ceiling(),
@@ -128,6 +131,19 @@ impl HostBuilder {
     /// for the first time, and removes those that were left by hosts that were killed.
     pub fn scratch(mut self, folder: impl Into<PathBuf>) -> Self {
         self.scratch = Some(folder.into());
+        self
+    }
+
+    /// Never grants a directory that contains this folder or file, or that lies in it, in this mode or a
+    /// wider one: with [`Mode::Ro`] not at all, with [`Mode::Rw`] not to be written. May be called
+    /// several times.
+    ///
+    /// The folders of the compiled cache and of scratch directories, and the file of what skills keep,
+    /// stand apart without saying so, in both modes. An embedder adds where it keeps its policy, its
+    /// secrets and its queue. A request that is granted such a directory is rejected with a denial that
+    /// names both.
+    pub fn never_grant(mut self, path: impl Into<PathBuf>, mode: Mode) -> Self {
+        self.apart.push((path.into(), mode));
         self
     }
 
@@ -257,8 +273,15 @@ impl HostBuilder {
             None => None,
         };
         let scratch = self.scratch.unwrap_or_else(std::env::temp_dir);
+        let mut apart = self.apart;
+        apart.extend(self.cache.map(|folder| (folder, Mode::Ro)));
+        // A name that is in it, and that nobody has: what lies beside is nobody's.
+        apart.push((scratch.join("skillhost-scratch"), Mode::Ro));
+        #[cfg(feature = "storage")]
+        apart.extend(self.storage.clone().map(|file| (file, Mode::Ro)));
         let backing = Backing {
             disk: Arc::new(Disk::new()),
+            apart: Arc::new(Apart::new(apart)),
             scratch: Arc::new(ScratchRoot::new(scratch)),
             egress,
             #[cfg(feature = "storage")]

@@ -120,7 +120,8 @@ impl Host {
             false => description.check_again()?,
         };
         if fresh && let Some(cache) = &self.inner.loader.cache {
-            cache.describe(&package.component_digest, &description)?;
+            let context_bytes = ready.component.context_bytes;
+            cache.describe(&package.component_digest, context_bytes, &description)?;
         }
         agree(&package, &description.name)?;
         let skill = Skill {
@@ -169,7 +170,8 @@ impl Host {
     /// # Errors
     /// Where it is no component, or too large.
     pub fn surface(&self, package: &Package) -> Result<(Surface, Option<Misfit>), CompileError> {
-        let surface = crate::sandbox::check(&package.component, &self.inner.loader.settings)?;
+        let surface =
+            crate::sandbox::check(&package.component, &self.inner.loader.settings)?.surface;
         let misfit = crate::sandbox::misfit(&surface);
         Ok((surface, misfit))
     }

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 
 use crate::execution::{
     Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
-    Failure, HostError, Observer, Resolution,
+    Failure, Fault, HostError, Observer, Resolution, Status,
 };
 use crate::limits::Limits;
 use crate::policy::guard::Breakers;
@@ -214,7 +214,15 @@ impl Host {
                 Ok((output, attachments)) => (Some(output), attachments, None),
                 Err(failure) => {
                     let denied = std::mem::take(&mut flight.denials);
-                    (None, Vec::new(), Some(failure.after(denied)))
+                    let mut failure = failure.after(denied);
+                    if failure.status() == Status::Failed
+                        && failure.fault != Fault::Host
+                        && !flight.usage.wall_time.is_zero()
+                        && let Some(skill) = skill
+                    {
+                        failure = failure.without(self.worth_naming(skill, &request.grants));
+                    }
+                    (None, Vec::new(), Some(failure))
                 }
             };
             let status = flight.finish(failure.as_ref());
@@ -233,6 +241,13 @@ impl Host {
                 stderr: std::mem::take(&mut flight.stderr),
             })
         }
+    }
+
+    /// Waits until the scratch directories of executions that have ended are gone. An answer does not wait
+    /// for that; a program that is about to end may want to, for no longer than it likes. What is left
+    /// behind is removed when a host next makes a scratch directory in the same folder.
+    pub async fn cleared(&self) {
+        self.inner.runner.cleared().await;
     }
 
     /// [`execute`](Host::execute) for callers without an async runtime. Blocks the thread; may be

@@ -17,7 +17,7 @@ use crate::execution::HostError;
 use crate::skill::{Description, Digest};
 
 /// The version of what stands in an entry's record.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// An entry that was used within this time need not be marked as used again.
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 
@@ -40,6 +40,8 @@ struct Record {
     component: Digest,
     compatibility: u64,
     code_bytes: u64,
+    /// The bytes of the contexts of all its instances.
+    context_bytes: u64,
     /// What the component's `describe` answered, once it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     description: Option<Description>,
@@ -48,6 +50,7 @@ struct Record {
 /// An entry that fits its record.
 pub(crate) struct Entry {
     pub code: PathBuf,
+    pub context_bytes: u64,
     pub description: Option<Description>,
 }
 
@@ -117,6 +120,7 @@ impl Cache {
         }
         Some(Entry {
             code,
+            context_bytes: record.context_bytes,
             description: record.description,
         })
     }
@@ -150,7 +154,12 @@ impl Cache {
     }
 
     /// Makes an entry of what was written aside, and makes room for it.
-    pub fn insert(&self, component: &Digest, aside: tempfile::TempPath) -> Result<(), HostError> {
+    pub fn insert(
+        &self,
+        component: &Digest,
+        context_bytes: u64,
+        aside: tempfile::TempPath,
+    ) -> Result<(), HostError> {
         let code = self.code_path(component);
         let write = || -> io::Result<u64> {
             let file = File::open(&aside)?;
@@ -170,16 +179,24 @@ impl Cache {
         aside
             .persist(&code)
             .map_err(|error| failed("cannot write", &code)(error.error))?;
-        self.write_record(component, code_bytes, None)?;
+        self.write_record(component, code_bytes, context_bytes, None)?;
         self.make_room(&code);
         Ok(())
     }
 
     /// Adds what the component's `describe` answered.
-    pub fn describe(&self, component: &Digest, description: &Description) -> Result<(), HostError> {
+    pub fn describe(
+        &self,
+        component: &Digest,
+        context_bytes: u64,
+        description: &Description,
+    ) -> Result<(), HostError> {
         let code = self.code_path(component);
         match fs::metadata(&code) {
-            Ok(metadata) => self.write_record(component, metadata.len(), Some(description.clone())),
+            Ok(metadata) => {
+                let description = Some(description.clone());
+                self.write_record(component, metadata.len(), context_bytes, description)
+            }
             // Another process has made room of it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(failed("cannot look at", &code)(error)),
@@ -190,6 +207,7 @@ impl Cache {
         &self,
         component: &Digest,
         code_bytes: u64,
+        context_bytes: u64,
         description: Option<Description>,
     ) -> Result<(), HostError> {
         let path = self.record_path(component);
@@ -198,6 +216,7 @@ impl Cache {
             component: *component,
             compatibility: self.compatibility,
             code_bytes,
+            context_bytes,
             description,
         };
         let write = || -> io::Result<()> {
@@ -285,7 +304,7 @@ mod tests {
         let digest = Digest::of_component(name.as_bytes());
         let aside = cache.aside().unwrap();
         fs::write(&aside, code).unwrap();
-        cache.insert(&digest, aside).unwrap();
+        cache.insert(&digest, 5, aside).unwrap();
         digest
     }
 
@@ -400,7 +419,9 @@ mod tests {
             description: "b".into(),
             tools: Vec::new(),
         };
-        cache.describe(&digest, &description).unwrap();
-        assert_eq!(cache.find(&digest).unwrap().description, Some(description));
+        cache.describe(&digest, 5, &description).unwrap();
+        let entry = cache.find(&digest).unwrap();
+        assert_eq!(entry.description, Some(description));
+        assert_eq!(entry.context_bytes, 5);
     }
 }

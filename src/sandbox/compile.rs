@@ -1,7 +1,8 @@
 //! Compiling a component, with limits before and, in a child process, during it.
 //!
 //! Cranelift cannot be interrupted, and some inputs make it slow. So the size of a component, of
-//! its functions and of its largest function is bounded before; and where it matters, the work is
+//! its functions and of its largest function is bounded before, and
+//! so is what its instances would multiply to (see `footprint`); and where it matters, the work is
 //! done by a child process under limits of processor time, wall time and memory.
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
-use super::engine;
+use super::{engine, footprint};
 use crate::limits::{MIB, display_bytes, grouped};
 use crate::text::{printable, shortened};
 
@@ -116,8 +117,15 @@ pub struct Surface {
     pub exports: Vec<String>,
 }
 
+/// What is known of a component before it is compiled.
+pub(crate) struct Checked {
+    pub surface: Surface,
+    /// The bytes of the contexts of all its instances.
+    pub context_bytes: u64,
+}
+
 /// Looks at a component before it is compiled: whether it is one, and within the bounds.
-pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Surface, CompileError> {
+pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Checked, CompileError> {
     if component.len() as u64 > settings.max_component_bytes {
         return Err(CompileError::TooLarge {
             what: "a size",
@@ -183,7 +191,10 @@ pub(crate) fn check(component: &[u8], settings: &CompileSettings) -> Result<Surf
             _ => {}
         }
     }
-    Ok(surface)
+    Ok(Checked {
+        surface,
+        context_bytes: footprint::context_bytes(component, settings)?,
+    })
 }
 
 /// Compiles a component that was looked at, and writes the code to a file. Takes its time: call it
@@ -231,7 +242,7 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
     }
 }
 
-fn invalid(error: &impl ToString) -> CompileError {
+pub(super) fn invalid(error: &impl ToString) -> CompileError {
     CompileError::Invalid(shortened(&printable(&error.to_string(), false), 500).into_owned())
 }
 
@@ -375,7 +386,8 @@ mod tests {
 
     fn error(bytes: &[u8]) -> String {
         check(bytes, &CompileSettings::default())
-            .unwrap_err()
+            .err()
+            .unwrap()
             .to_string()
     }
 
@@ -400,7 +412,7 @@ mod tests {
             max_component_bytes: 4,
             ..Default::default()
         };
-        let error = check(b"\0asm\x0d\0\x01\0", &settings).unwrap_err();
+        let error = check(b"\0asm\x0d\0\x01\0", &settings).err().unwrap();
         assert_eq!(error.to_string(), "it has a size of 8 B; 4 B are allowed");
     }
 }

@@ -5,6 +5,10 @@ use wasmtime::ResourceLimiter;
 use super::classify::Stop;
 use crate::limits::{Limit, Limits};
 
+/// The contexts of a component's instances that are not counted as memory, in bytes: one page. Those of
+/// a component that is made by Rust or Go are smaller.
+const FREE_CONTEXT: u64 = 64 * 1024;
+
 /// Counts what the guest's memories and tables hold in sum, and stops it where that would get past
 /// a limit.
 pub(super) struct Limiter {
@@ -23,12 +27,23 @@ struct Sum {
 }
 
 impl Limiter {
-    pub fn new(limits: &Limits) -> Self {
+    /// For a component whose instances' contexts come to so many bytes. They are counted as memory as
+    /// far as they are more than a page: the engine makes them without asking.
+    pub fn new(limits: &Limits, context_bytes: u64) -> Self {
+        let mut memory = Sum::new(Limit::Memory, limits.memory_bytes);
+        memory.held = context_bytes.saturating_sub(FREE_CONTEXT);
         Limiter {
-            memory: Sum::new(Limit::Memory, limits.memory_bytes),
+            memory,
             table: Sum::new(Limit::TableElements, limits.table_elements),
             instances: usize::try_from(limits.instances).unwrap_or(usize::MAX),
         }
+    }
+
+    /// Counts the contexts of its instances, which are about to be made.
+    pub fn admit(&mut self) -> Result<(), Stop> {
+        self.memory.within(self.memory.held)?;
+        self.memory.settle_peak();
+        Ok(())
     }
 
     /// The largest sum of all memories, in bytes.
@@ -64,18 +79,22 @@ impl Sum {
         }
         let more = (desired as u64).saturating_sub(current as u64);
         let sum = self.held.saturating_add(more);
-        if sum > self.allowed {
-            return Err(Stop::Limit {
-                limit: self.limit,
-                allowed: self.allowed,
-                requested: Some(sum),
-            }
-            .into());
-        }
+        self.within(sum)?;
         self.pending = more;
         self.held = sum;
         self.settle_peak();
         Ok(true)
+    }
+
+    fn within(&self, sum: u64) -> Result<(), Stop> {
+        if sum <= self.allowed {
+            return Ok(());
+        }
+        Err(Stop::Limit {
+            limit: self.limit,
+            allowed: self.allowed,
+            requested: Some(sum),
+        })
     }
 
     fn settle_peak(&mut self) {
@@ -140,10 +159,13 @@ mod tests {
     use super::*;
 
     fn limiter(memory_bytes: u64) -> Limiter {
-        Limiter::new(&Limits {
-            memory_bytes,
-            ..Limits::default()
-        })
+        Limiter::new(
+            &Limits {
+                memory_bytes,
+                ..Limits::default()
+            },
+            0,
+        )
     }
 
     #[test]
@@ -174,6 +196,24 @@ mod tests {
         assert_eq!(limiter.peak_memory_bytes(), 100);
         assert!(limiter.memory_growing(100, 300, None).unwrap());
         assert_eq!(limiter.peak_memory_bytes(), 300);
+    }
+
+    #[test]
+    fn contexts_count_as_memory_where_they_are_more_than_a_page() {
+        let limits = Limits {
+            memory_bytes: 300,
+            ..Limits::default()
+        };
+        let mut small = Limiter::new(&limits, FREE_CONTEXT);
+        small.admit().unwrap();
+        assert_eq!(small.peak_memory_bytes(), 0);
+        assert!(small.memory_growing(0, 300, None).unwrap());
+        let mut larger = Limiter::new(&limits, FREE_CONTEXT + 100);
+        larger.admit().unwrap();
+        assert_eq!(larger.peak_memory_bytes(), 100);
+        larger.memory_growing(0, 201, None).unwrap_err();
+        let mut huge = Limiter::new(&limits, FREE_CONTEXT + 301);
+        assert!(huge.admit().is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component;
 
 use super::cache::{Cache, Entry};
-use super::compile::{self, CompileError, CompileSettings, Isolation};
+use super::compile::{self, Checked, CompileError, CompileSettings, Isolation};
 use super::contract::{self, Component, Misfit};
 use super::engine::{Engines, Tier};
 use crate::execution::HostError;
@@ -111,12 +111,12 @@ impl Loader {
             return Ok(ready(loaded));
         }
         let aside = cache.aside()?;
-        self.compile(component, &aside, unwanted)?;
+        let context_bytes = self.compile(component, &aside, unwanted)?;
         // Opened before it gets its name: from then on another process may make room of it.
-        let component = self.open(&aside);
+        let component = self.open(&aside, context_bytes);
         if matches!(component, Ok(_) | Err(LoadFault::Misfit(_))) {
             // Also where it does not fit, so that it need not be compiled again to find that out.
-            cache.insert(digest, aside)?;
+            cache.insert(digest, context_bytes, aside)?;
         }
         Ok(ready((component?, None)))
     }
@@ -172,10 +172,15 @@ impl Loader {
     /// The component as it stands in the cache, if it does. An entry that the engine refuses is
     /// none.
     fn cached(&self, cache: &Cache, digest: &Digest) -> Result<Option<Loaded>, LoadFault> {
-        let Some(Entry { code, description }) = cache.find(digest) else {
+        let Some(entry) = cache.find(digest) else {
             return Ok(None);
         };
-        match self.open(&code) {
+        let Entry {
+            code,
+            context_bytes,
+            description,
+        } = entry;
+        match self.open(&code, context_bytes) {
             Ok(component) => Ok(Some((component, description))),
             Err(LoadFault::Misfit(misfit)) => Err(misfit.into()),
             Err(error) => {
@@ -200,18 +205,22 @@ impl Loader {
                 source,
             })?;
         let code = folder.path().join("code.cwasm");
-        self.compile(component, &code, unwanted)?;
-        self.open(&code)
+        let context_bytes = self.compile(component, &code, unwanted)?;
+        self.open(&code, context_bytes)
     }
 
-    /// Compiles to a file, once it is clear that the result can be used.
+    /// Compiles to a file, once it is clear that the result can be used. Gives the bytes of the contexts
+    /// of its instances.
     fn compile(
         &self,
         component: &[u8],
         output: &Path,
         unwanted: &CancellationToken,
-    ) -> Result<(), LoadFault> {
-        let surface = compile::check(component, &self.settings)?;
+    ) -> Result<u64, LoadFault> {
+        let Checked {
+            surface,
+            context_bytes,
+        } = compile::check(component, &self.settings)?;
         if let Some(misfit) = contract::misfit(&surface) {
             return Err(misfit.into());
         }
@@ -225,15 +234,15 @@ impl Loader {
         self.tell(CompileEvent::Finished {
             took: began.elapsed(),
         });
-        Ok(())
+        Ok(context_bytes)
     }
 
     /// Maps compiled code into memory. It goes into the pool, or where its shape does not fit, is
     /// made on demand.
-    fn open(&self, code: &Path) -> Result<Arc<Component>, LoadFault> {
+    fn open(&self, code: &Path, context_bytes: u64) -> Result<Arc<Component>, LoadFault> {
         let refused = match self.engines.pooled() {
             Some(tier) => match deserialize(code, tier) {
-                Ok(component) => return Ok(Component::bind(&component, tier)?),
+                Ok(component) => return Ok(Component::bind(&component, tier, context_bytes)?),
                 Err(error) => Some(error),
             },
             None => None,
@@ -244,7 +253,7 @@ impl Loader {
         let tier = self.engines.on_demand()?;
         let component = deserialize(code, tier)
             .map_err(|error| HostError::Engine(format!("compiled code is refused: {error:#}")))?;
-        Ok(Component::bind(&component, tier)?)
+        Ok(Component::bind(&component, tier, context_bytes)?)
     }
 }
 

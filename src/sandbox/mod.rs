@@ -12,6 +12,7 @@ mod contract;
 mod disk;
 mod engine;
 mod flight;
+mod footprint;
 mod interrupt;
 mod limiter;
 mod load;
@@ -22,7 +23,7 @@ mod wasi;
 
 pub(crate) use cache::Cache;
 pub use capability::open_below;
-pub(crate) use capability::{Backing, ScratchRoot, openable};
+pub(crate) use capability::{Apart, Backing, ScratchRoot};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};
 pub use contract::Misfit;

@@ -15,7 +15,7 @@ use super::flight::{Flight, moment};
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
-use crate::grant::Grants;
+use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::Description;
@@ -72,6 +72,16 @@ impl Runner {
             cores: u32::try_from(cores).unwrap_or(1),
             backing,
         }
+    }
+
+    /// Whether what is granted is there to be given, as far as can be seen without giving it. Blocks.
+    pub fn openable(&self, grants: &Grants) -> Result<(), Denial> {
+        capability::openable(grants, &self.backing)
+    }
+
+    /// Waits until the scratch directories of executions that have ended are gone.
+    pub async fn cleared(&self) {
+        self.backing.scratch.cleared().await;
     }
 
     /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
@@ -150,9 +160,8 @@ impl Runner {
         ))
         .await?;
         *slot = None;
-        if let Some(scratch) = flight.scratch.take() {
-            scratch.done().await;
-        }
+        // Nobody waits for its removal.
+        flight.scratch = None;
         let ended = ended.and_then(|answer| self.answered(flight, answer));
         Ok(match &flight.secrets {
             None => ended,
@@ -289,7 +298,7 @@ impl Runner {
         flight.started = Some(started);
         flight.phase = Phase::Instantiation;
         let store = State::store(
-            &component.tier,
+            component,
             &flight.limits,
             capabilities,
             started,
@@ -308,6 +317,7 @@ impl Runner {
         // large.
         let ended = Interruptible::new(
             pin!(async {
+                store.data_mut().limiter.admit()?;
                 let skill = pin!(component.instantiate(store)).await?;
                 *instantiated = Some(Instant::now());
                 *phase = Phase::Run;

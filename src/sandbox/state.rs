@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
-use super::engine::Tier;
+use super::contract::Component;
 use super::interrupt::{FUEL_BETWEEN_CHECKS, MAX_SLICE, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
@@ -51,7 +51,7 @@ pub(super) struct State {
 impl State {
     /// A fresh store with these limits and capabilities, and its time running.
     pub fn store(
-        tier: &Tier,
+        component: &Component,
         limits: &Limits,
         capabilities: Capabilities,
         started: Instant,
@@ -75,7 +75,7 @@ impl State {
         let state = State {
             wasi,
             table,
-            limiter: Limiter::new(limits),
+            limiter: Limiter::new(limits, component.context_bytes),
             chatter,
             directories,
             network,
@@ -92,7 +92,7 @@ impl State {
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
             answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
         };
-        let mut store = Store::new(&tier.engine, state);
+        let mut store = Store::new(&component.tier.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_max_component_handles(size(limits.handles));
         store.call_hook_async(Border);

@@ -56,6 +56,7 @@ exit: 0
   ✓ fuel                 a loop without end            fuel             0
   ✓ memory_bytes         growing one memory            memory           0
   ✓ memory_bytes         growing two memories in turn  memory           0
+  ✓ memory_bytes         globals in many instances     memory           0
   ✓ table_elements       growing two tables in turn    table_elements   0
   ✓ instances            consisting of 61 instances    instances        0
   ✓ wall_time_ms         a loop without end            [IN TIME]
@@ -94,6 +95,8 @@ exit: 0
   ✓ directory            `..` and absolute paths       not-permitted
   ✓ directory            symlinks that lead out        not-permitted
   ✓ directory            moving a file out             not-permitted
+  ✓ directory            opening a FIFO or a socket    not-permitted
+  ✓ directory            the host's own folder         rejected
   ✓ directory            granted and not declared      rejected
   ✓ environment          reading all variables         nothing is there
   ✓ environment          granted and not declared      rejected

@@ -232,3 +232,88 @@ For more information, try '--help'.
 "#]],
     );
 }
+
+/// What stands in the home is run, grants or is secret: no skill gets at it, whatever is typed.
+#[test]
+fn the_home_is_never_granted() {
+    let place = Place::with_behaviours();
+    place.write("home/secrets/token", "x");
+    check(
+        place.run(["run", "behaviours.wasm", "list", "--dir", "home:/in:rw"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: directory `/in`: `home` is `[PLACE]/home`, which is the host's own
+hint: grant a directory beside it: what the host keeps there is run, grants or is secret
+✗ behaviours 1.2.3 · list · rejected · did not run
+
+"#]],
+    );
+    place.write("elsewhere/policy.toml", "");
+    place.write("jobs/readme", "");
+    for (granted, policy) in [
+        ("home/secrets:/in", "home/policy.toml"),
+        ("home/compiled:/in:rw", "home/policy.toml"),
+        (".:/in", "home/policy.toml"),
+        (".:/in:rw", "home/policy.toml"),
+        ("elsewhere:/in:rw", "elsewhere/policy.toml"),
+        ("jobs:/in", "elsewhere/policy.toml"),
+    ] {
+        let args = [
+            "run",
+            "behaviours.wasm",
+            "list",
+            "--dir",
+            granted,
+            "--policy",
+            policy,
+        ];
+        place.write("home/policy.toml", "");
+        let output = place
+            .command(args)
+            .env("SKILLHOST_DATABASE", place.path("jobs/queue.db"))
+            .output()
+            .expect("the command starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("which is the host's own"),
+            "{granted}: {said}"
+        );
+        assert_eq!(output.status.code(), Some(3), "{granted}");
+    }
+    // A policy beside what a skill works on may be read.
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "list",
+        "--dir",
+        "elsewhere:/in",
+        "--policy",
+        "elsewhere/policy.toml",
+        "--arg",
+        "path=/in",
+    ]);
+    assert!(said.contains("policy.toml"), "{said}");
+}
+
+/// A program that asks for JSON gets what to add, too.
+#[test]
+fn what_is_missing_stands_in_the_result() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    let args = [
+        "run",
+        "csv-query",
+        "columns",
+        "--json",
+        "--arg",
+        "path=/a.csv",
+    ];
+    let output = place.output(args);
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let missing = &result["failure"]["missing"];
+    assert_eq!(missing[0]["capability"], "directory", "{result}");
+    let hint = missing[0]["hint"].as_str().expect("there is one");
+    assert!(hint.contains("--dir HOST:ro"), "{hint}");
+}

@@ -197,6 +197,47 @@ fn components_that_are_nested_deeply() {
     );
 }
 
+/// A component whose parts are instantiated ten times, ten times, ten times …: laid out flat it would
+/// be ten thousand million instances. It is refused before anything is laid out.
+#[test]
+fn components_that_multiply() {
+    let _alone = alone();
+    let mut before = "(core module $m (global i64 (i64.const 1)))
+        (component $c0 (alias outer 1 $m (core module $m)) (core instance (instantiate $m)))"
+        .to_owned();
+    for level in 1..=10 {
+        let inner = format!("$c{}", level - 1);
+        let instances = format!("(instance (instantiate {inner}))").repeat(10);
+        before += &format!(
+            "(component $c{level} (alias outer 1 {inner} (component {inner})) {instances})"
+        );
+    }
+    let skill = Handmade {
+        before: format!("{before} (instance (instantiate $c10))"),
+        ..Handmade::default()
+    };
+    let error = Load::by(&skill).fails();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::TooLarge { .. })),
+        "{error}"
+    );
+}
+
+/// Initial values that must be computed are compiled to one function, which is bounded as any other.
+#[test]
+fn initial_values_without_end() {
+    let _alone = alone();
+    let skill = Handmade {
+        fields: "(global i32 (i32.add (i32.const 1) (i32.const 2)))".repeat(200_000),
+        ..Handmade::default()
+    };
+    let error = Load::by(&skill).fails();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::TooLarge { .. })),
+        "{error}"
+    );
+}
+
 /// Blocks in blocks in blocks. Deep, and still legal: it loads or it is refused, in bounded time.
 #[test]
 fn code_that_is_nested_deeply() {

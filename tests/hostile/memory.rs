@@ -140,6 +140,47 @@ fn what_is_only_declared() {
     }
 }
 
+/// What the engine keeps for each instance counts as memory: globals, imports, references to functions,
+/// and passive segments cost a few bytes in the component, once for all its instances.
+#[test]
+fn contexts_of_instances() {
+    let _alone = alone();
+    let instances = "(core instance (instantiate $e))".repeat(25);
+    let nested = format!(
+        "(component $c (alias outer 1 $e (core module $e)) {})
+        (component $d (alias outer 1 $c (component $c)) {1} {1}) {2}",
+        "(core instance (instantiate $e))".repeat(2),
+        "(instance (instantiate $c))",
+        "(instance (instantiate $d))".repeat(6),
+    );
+    let exported = (0..25_000)
+        .map(|n| format!(r#"(func (export "{n}"))"#))
+        .collect();
+    for (fields, instances) in [
+        (
+            "(global i64 (i64.const 1))".repeat(50_000),
+            instances.as_str(),
+        ),
+        (
+            format!("(func $f) (elem func {})", "$f ".repeat(50_000)),
+            instances.as_str(),
+        ),
+        (exported, instances.as_str()),
+        ("(global i64 (i64.const 1))".repeat(50_000), nested.as_str()),
+    ] {
+        let attack = Attack::by(Handmade {
+            before: format!("(core module $e {fields}) {instances}"),
+            ..Handmade::default()
+        });
+        let result = attack.clone().ends_with(End::Success);
+        assert!(result.usage.peak_memory_bytes > 16 << 20);
+        let result = attack
+            .under(memory(200))
+            .ends_with(End::Limit(Limit::Memory, Phase::Instantiation));
+        assert_eq!(result.usage.fuel, 0, "nothing of it has run");
+    }
+}
+
 #[test]
 fn tables() {
     let _alone = alone();

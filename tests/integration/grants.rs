@@ -359,3 +359,57 @@ async fn a_directory_that_is_not_there_is_refused() {
         assert_eq!(refusal.status(), Status::Rejected);
     }
 }
+
+/// A skill that fails may have failed for want of what it declares: its failure names that, with what to
+/// add. One that was not granted the network beside other things was told so where it asked.
+#[tokio::test]
+async fn a_failure_names_what_is_declared_and_not_granted() {
+    let host = builder().build().unwrap();
+    let skill = declared(&host, MANIFEST).await;
+    let fails = |tool: &str, grants: Grants| {
+        let request = skillhost::ExecutionRequest::new(skill.digest(), json!({"message": "no"}))
+            .tool(tool)
+            .grants(grants);
+        let host = host.clone();
+        async move { execute(&host, request).await.failure.unwrap() }
+    };
+    for tool in ["fail", "panic"] {
+        let failure = fails(tool, Grants::default()).await;
+        let missing: Vec<_> = failure
+            .missing
+            .iter()
+            .map(|one| (one.capability, one.subject.as_str()))
+            .collect();
+        assert_eq!(
+            missing,
+            [
+                (Capability::Directory, "/data"),
+                (Capability::Environment, "TZ"),
+                (Capability::Config, "name"),
+            ]
+        );
+        let line = "`skillhost policy grant behaviours --dir HOST:/data:ro`";
+        assert!(
+            failure.missing[0].hint.contains(line),
+            "{:?}",
+            failure.missing
+        );
+        assert_eq!(failure.denials, [], "nothing was refused to it");
+        let json = serde_json::to_value(&failure).unwrap();
+        assert_eq!(json["missing"][1]["capability"], "environment");
+    }
+    let hint = fails("fail", Grants::default()).await.hint.unwrap();
+    assert!(
+        hint.starts_with("the skill wants directory `/data`"),
+        "{hint}"
+    );
+    // What is granted is not missing, and what never ran lacks nothing.
+    let folder = folder();
+    let all = Grants::default()
+        .directory(folder.path().join("open"), "/data", Mode::Ro)
+        .environment("TZ", "UTC")
+        .config("name", "x");
+    assert_eq!(fails("fail", all).await.missing, []);
+    let misspelt = Grants::default().environment("TX", "UTC");
+    assert_eq!(fails("fail", misspelt).await.missing, []);
+}

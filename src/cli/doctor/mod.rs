@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use skillhost::HostError;
 use skillhost::doctor::{Check, Examination, Finding, Kind, Report, Verdict, probes};
+use skillhost::{HostError, Policy};
 
 use super::complaint::{Complaint, show_error, show_hint};
 use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{block_on, isolation};
-use super::policy::PolicyFile;
+use super::policy::{PolicyFile, first_finding};
 use super::{Session, explain, units};
 
 const EXAMPLES: &str = "\
@@ -48,9 +48,9 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     let examination = Examination::new()
         .isolation(isolation()?)
         .cache(session.places()?.compiled());
-    let file = session.policy_file()?;
+    let (file, of_policy) = (session.policy_file()?, session.clone());
     let examination = examination.and(Kind::Policy, "policy", "its file can be used", move || {
-        policy_file(&file)
+        policy_file(&file, &of_policy)
     });
     let progress = Progress::begin(console);
     let mut printed = Ok(());
@@ -86,15 +86,12 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     })
 }
 
-/// Whether the policy file can be read, and is closed to others.
-fn policy_file(file: &PolicyFile) -> Finding {
+/// Whether the policy file can be read, is closed to others, and fits what is installed.
+fn policy_file(file: &PolicyFile, session: &Session) -> Finding {
     let path = file.path().display();
     match file.read() {
         Ok(None) => Finding::not_applicable(format!("there is no `{path}`")),
-        Ok(Some(policy)) => Finding::holds(match policy.skills.len() {
-            1 => "it is sound, for 1 skill".to_owned(),
-            count => format!("it is sound, for {count} skills"),
-        }),
+        Ok(Some(policy)) => policy_grants(&policy, session),
         Err(error) => match error.downcast::<Complaint>() {
             Ok(complaint) => {
                 let finding = Finding::broken(complaint.message);
@@ -105,6 +102,26 @@ fn policy_file(file: &PolicyFile) -> Finding {
             }
             Err(error) => Finding::broken(error.to_string()),
         },
+    }
+}
+
+/// What there is to say of a sound policy: whether what it grants fits the skills that are installed, as
+/// `skillhost policy check` does.
+fn policy_grants(policy: &Policy, session: &Session) -> Finding {
+    let found = match policy.skills.len() {
+        1 => "it is sound, for 1 skill".to_owned(),
+        count => format!("it is sound, for {count} skills"),
+    };
+    match first_finding(policy, session) {
+        Ok(None) => Finding::holds(found),
+        Ok(Some((count, message, hint))) => {
+            let more = match count {
+                1 => String::new(),
+                count => format!("; `skillhost policy check` shows {} more", count - 1),
+            };
+            Finding::warning("what does not fit", format!("{message}{more}")).hint(hint)
+        }
+        Err(error) => Finding::warning(found, error.to_string()),
     }
 }
 

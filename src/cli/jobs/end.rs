@@ -143,7 +143,6 @@ pub async fn show_end(
         out: shown.out,
         typed: shown.typed,
         input_hints: &[],
-        missing: &[],
     };
     report.show(&result, &view)
 }

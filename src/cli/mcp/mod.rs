@@ -109,6 +109,7 @@ pub fn mcp(args: McpArgs, session: &Session) -> anyhow::Result<Exit> {
         // `describe` of a new skill is one more, and so are tasks.
         concurrency: Some(args.concurrency.saturating_mul(2) + 1),
         secrets: args.sources.secrets(session)?,
+        database: Some(args.database.database(session)?),
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?;

@@ -116,6 +116,27 @@ struct Version {
     declared: Option<Declared>,
 }
 
+/// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings,
+/// and the first of them with what to do about it.
+///
+/// # Errors
+/// Where the installed skills cannot be read.
+pub fn first_finding(
+    policy: &Policy,
+    session: &Session,
+) -> anyhow::Result<Option<(usize, String, String)>> {
+    let findings = findings(policy, session)?;
+    let count = findings.len();
+    let first = findings.into_iter().next();
+    Ok(first.map(|first| {
+        (
+            count,
+            format!("{}: {}", first.skill, first.message),
+            first.hint,
+        )
+    }))
+}
+
 fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> {
     let library = session.places()?.library();
     let installed = library.list().map_err(explain::library)?;

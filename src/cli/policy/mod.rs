@@ -30,6 +30,7 @@ use super::console::print_json;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
 use super::locate::locate;
+pub use check::first_finding;
 pub use place::PolicyFile;
 pub use standing::Standing;
 

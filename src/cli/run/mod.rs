@@ -16,10 +16,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skillhost::execution::{Ask, Phase};
-use skillhost::grant::{Capability, Denial, Grants};
+use skillhost::grant::Grants;
 use skillhost::{
     Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
-    Skill,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -61,6 +60,9 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
     ended
 }
 
+/// How long the command, once it has shown the result, waits for scratch directories to be removed.
+const TIDYING: Duration = Duration::from_secs(5);
+
 fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&plan.skill, session)?;
     let policy = match plan.no_policy {
@@ -69,6 +71,8 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     };
     let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
     let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
+    // What is wrong with it is said where it is needed.
+    plan.settings.database = plan.database.database(session).ok();
     let command_host = CommandHost::open(session, std::mem::take(&mut plan.settings))?;
     command_host.host.set_policy(policy);
     let host = command_host.host.clone();
@@ -91,8 +95,6 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
             hints.in_admission(&mut admission);
             return dry_run::show(session.console, json, &admission);
         }
-        let mut missing = worth_naming(&skill, host.missing(&skill, &request.grants));
-        hints.in_denials(&mut missing);
         let view = Arc::new(View::new(session.console, &skill.identity().name));
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
@@ -104,15 +106,19 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         if let Some(failure) = &mut result.failure {
             hints.in_failure(failure);
         }
-        Report {
+        let shown = Report {
             console: session.console,
             json,
             out: out.as_deref(),
             typed: &typed,
             input_hints: &input_hints,
-            missing: &missing,
         }
-        .show(&result, &view)
+        .show(&result, &view);
+        if scratch {
+            // Rather than to leave them to the next host; not for ever, on a disk that does not answer.
+            let _ = tokio::time::timeout(TIDYING, host.cleared()).await;
+        }
+        shown
     });
     if !scratch {
         // The process ends here, and the kernel is quicker to take back what a host has mapped. Only
@@ -120,28 +126,6 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         std::mem::forget(command_host);
     }
     ended
-}
-
-/// What is missing and may be why a skill fails.
-///
-/// A skill often declares more requests than anybody wants to grant. Where some are granted, what it
-/// lacks of them shows in what it was denied.
-fn worth_naming(skill: &Skill, mut missing: Vec<Denial>) -> Vec<Denial> {
-    let declared = skill.manifest().map(|manifest| &manifest.grants);
-    let declared = declared.map_or((0, 0), |declared| {
-        (declared.http.len(), declared.sockets.len())
-    });
-    let of = |kind| missing.iter().filter(|one| one.capability == kind).count();
-    let none_granted = (
-        of(Capability::Http) == declared.0,
-        of(Capability::Socket) == declared.1,
-    );
-    missing.retain(|denial| match denial.capability {
-        Capability::Http => none_granted.0,
-        Capability::Socket => none_granted.1,
-        _ => true,
-    });
-    missing
 }
 
 /// A token that Ctrl-C cancels.

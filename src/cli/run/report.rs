@@ -30,8 +30,6 @@ pub struct Report<'a> {
     pub typed: &'a Path,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
-    /// What the skill declares and was not granted.
-    pub missing: &'a [Denial],
 }
 
 impl Report<'_> {
@@ -135,7 +133,7 @@ impl Report<'_> {
 
     fn hints(&self, failure: &Failure, result: &ExecutionResult) -> Vec<String> {
         let mut hints = Vec::new();
-        let usage = &result.usage;
+
         match &failure.cause {
             // More was asked for, and the policy says no: asking again does not help.
             Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. }
@@ -175,16 +173,9 @@ impl Report<'_> {
             _ => hints.extend(failure.hint.clone()),
         }
         // What was refused while it ran is more to the point than what might be missing.
-        if failure.status() == Status::Failed
-            && failure.denials.is_empty()
-            && !usage.wall_time.is_zero()
-        {
-            hints.extend(self.missing.iter().map(|denial| {
-                format!(
-                    "the skill wants {} `{}`, which was not granted: {}",
-                    denial.capability, denial.subject, denial.hint
-                )
-            }));
+        if failure.denials.is_empty() {
+            hints.extend(failure.missing.iter().map(Denial::wanted));
+            hints.dedup();
         }
         hints
     }

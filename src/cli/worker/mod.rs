@@ -117,6 +117,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         concurrency: u32::try_from(concurrency + 1).ok(),
         stack_bytes: args.stack,
         secrets: args.sources.secrets(session)?,
+        database: Some(args.database.database(session)?),
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;

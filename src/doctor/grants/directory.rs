@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode as Bits, mknodat};
 use serde_json::json;
 
 use super::with_manifest;
@@ -368,6 +369,39 @@ async fn escapes(
     } else {
         Finding::broken("a file outside the directory was changed")
     })
+}
+
+/// Opening a FIFO would wait for whoever writes to it.
+pub async fn special_files(ground: &Ground) -> Result<Finding, Trouble> {
+    let folder = Folder::new(ground, "special")?;
+    for (name, kind) in [("fifo", FileType::Fifo), ("socket", FileType::Socket)] {
+        let path = folder.open().join(name);
+        let made = mknodat(CWD, &path, kind, Bits::RUSR | Bits::WUSR, 0);
+        made.map_err(|error| at(&path)(error.into()))?;
+    }
+    let acts = [Act::Read, Act::Write];
+    escapes(ground, &folder, &["fifo", "socket"], &acts).await
+}
+
+/// What the host keeps is granted to nobody, by the name of no folder that it lies in.
+pub async fn own_folders(ground: &Ground) -> Result<Finding, Trouble> {
+    let skill = ground.load(&guest()).await?;
+    let folder = Folder::new(ground, "own")?;
+    let beside = folder.grants(Mode::Rw);
+    if let Some(finding) = control(ground, &skill, &beside, &[Act::Read]).await? {
+        return Ok(finding);
+    }
+    for own in ground.own_folders() {
+        for mode in [Mode::Ro, Mode::Rw] {
+            let grants = Grants::default().directory(&own, "/data", mode);
+            let result = act(ground, &skill, &grants, Act::Read, "a.txt").await?;
+            let finding = super::judge_undeclared(Capability::Directory, &result);
+            if finding.verdict.is_failure() {
+                return Ok(finding);
+            }
+        }
+    }
+    Ok(Finding::holds("rejected"))
 }
 
 pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {

@@ -41,6 +41,12 @@ pub(super) const PROBES: &[Probe] = &[
     grant("directory", "moving a file out", |ground| {
         Box::pin(directory::renames(ground))
     }),
+    grant("directory", "opening a FIFO or a socket", |ground| {
+        Box::pin(directory::special_files(ground))
+    }),
+    grant("directory", "the host's own folder", |ground| {
+        Box::pin(directory::own_folders(ground))
+    }),
     grant("directory", "granted and not declared", |ground| {
         Box::pin(directory::undeclared(ground))
     }),

@@ -149,6 +149,36 @@ pub async fn memories(ground: &Ground) -> Result<Finding, Trouble> {
         .await
 }
 
+/// What the engine keeps for each instance is in the component's text, so it is the limit that changes.
+pub async fn contexts(ground: &Ground) -> Result<Finding, Trouble> {
+    let guest = Handmade {
+        before: format!(
+            "(core module $globals {}) {}",
+            "(global i64 (i64.const 1))".repeat(10_000),
+            "(core instance (instantiate $globals))".repeat(20)
+        ),
+        ..Handmade::default()
+    };
+    let skill = ground.load(&guest).await?;
+    let pages = |pages| LimitOverrides {
+        memory_bytes: Some(pages * PAGE),
+        ..Default::default()
+    };
+    let within = ground.run(&skill, 1, pages(PAGES)).await?.result;
+    // Of its own memory it has 4.
+    let past = ground.run(&skill, 1, pages(40)).await?.result;
+    if past.usage.fuel > 0 {
+        return Ok(Finding::broken("some of it ran all the same"));
+    }
+    let reached = within.usage.peak_memory_bytes;
+    if reached < 20 * 10_000 * 16 {
+        return Ok(Finding::broken("its globals were not counted"));
+    }
+    Ok(judge::stopped(&within, &past, Limit::Memory, 40 * PAGE)
+        .figures(Figures::bytes(PAGES * PAGE, reached))
+        .note("none of it runs where they do not fit"))
+}
+
 pub async fn tables(ground: &Ground) -> Result<Finding, Trouble> {
     let climb = Climb {
         guest: Handmade {

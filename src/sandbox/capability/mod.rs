@@ -30,8 +30,8 @@ use crate::secret::{Held, Wanted};
 use crate::storage::Storage;
 
 pub(super) use chatter::{Chatter, Listeners};
-pub(crate) use directory::ScratchRoot;
 pub use directory::open_below;
+pub(crate) use directory::{Apart, ScratchRoot};
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
 pub(super) use refusals::{LateRefusals, Refusals};
@@ -64,8 +64,11 @@ impl HasData for Own {
 }
 
 /// Whether what is granted is there to be given, as far as can be seen without giving it.
-pub(crate) fn openable(grants: &Grants) -> Result<(), Denial> {
-    grants.directories.iter().try_for_each(directory::openable)
+///
+/// Blocks.
+pub(crate) fn openable(grants: &Grants, backing: &Backing) -> Result<(), Denial> {
+    let mut directories = grants.directories.iter();
+    directories.try_for_each(|grant| directory::openable(grant, &backing.apart))
 }
 
 /// What the capabilities of all executions rest on.
@@ -73,6 +76,8 @@ pub(crate) fn openable(grants: &Grants) -> Result<(), Denial> {
 pub(crate) struct Backing {
     /// Threads to block on.
     pub disk: Arc<Disk>,
+    /// The host's own folders and files, which no grant reaches.
+    pub apart: Arc<Apart>,
     /// Where scratch directories are made.
     pub scratch: Arc<ScratchRoot>,
     /// The way to the network.

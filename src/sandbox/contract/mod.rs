@@ -156,11 +156,17 @@ pub(crate) struct Component {
     pub(super) tier: Tier,
     /// What it imports and exports.
     pub surface: Surface,
+    /// The bytes of the contexts of all its instances.
+    pub context_bytes: u64,
 }
 
 impl Component {
     /// Binds compiled code to the contract.
-    pub fn bind(component: &component::Component, tier: &Tier) -> Result<Arc<Self>, Misfit> {
+    pub fn bind(
+        component: &component::Component,
+        tier: &Tier,
+        context_bytes: u64,
+    ) -> Result<Arc<Self>, Misfit> {
         let surface = surface(component, &tier.engine);
         if let Some(misfit) = misfit(&surface) {
             return Err(misfit);
@@ -173,6 +179,7 @@ impl Component {
             pre,
             tier: tier.clone(),
             surface,
+            context_bytes,
         }))
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::kept::{Kept, Owner, Part, piece};
 use super::settings::McpSettings;
 use crate::execution::Rejection;
+use crate::grant::Denial;
 use crate::text::{printable, shortened};
 use crate::{Attachment, Cause, ExecutionResult, Failure};
 
@@ -188,8 +189,8 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
         ));
     }
     let hint = failure.hint.as_deref().filter(|hint| {
-        let again = |denial: &crate::grant::Denial| denial.hint == *hint;
-        !failure.denials.iter().any(again)
+        let again = |denial: &Denial| denial.hint == *hint || denial.wanted() == *hint;
+        !failure.denials.iter().chain(&failure.missing).any(again)
     });
     if let Some(hint) = hint {
         lines.push(format!("What to do: {}", printable(hint, false)));
@@ -197,6 +198,15 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
     for denial in &failure.denials {
         lines.push(format!(
             "Missing grant: {}. Only whoever runs skillhost can give it; tell them: {}",
+            printable(&denial.to_string(), false),
+            printable(&denial.hint, false)
+        ));
+    }
+    // What was refused while it ran is more to the point.
+    let missing = failure.missing.iter();
+    for denial in missing.filter(|_| failure.denials.is_empty()) {
+        lines.push(format!(
+            "Perhaps for want of a grant: {}. Only whoever runs skillhost can give it; tell them: {}",
             printable(&denial.to_string(), false),
             printable(&denial.hint, false)
         ));
@@ -240,7 +250,7 @@ fn again(cause: &Cause, now: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::{Capability, Denial};
+    use crate::grant::Capability;
 
     fn shown(failure: &Failure) -> String {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -279,5 +289,16 @@ mod tests {
         });
         let text = shown(&failure);
         assert!(text.contains("after 2 s") && text.contains("tell them: skillhost policy grant"));
+
+        // What may have been the reason is named where nothing is known to have been it.
+        let mut failure = failure.clone();
+        failure.missing = std::mem::take(&mut failure.denials);
+        failure.hint = Some(failure.missing[0].wanted());
+        let text = shown(&failure);
+        assert!(
+            text.contains("Perhaps for want of a grant: http `GET"),
+            "{text}"
+        );
+        assert!(!text.contains("What to do"), "it is said once: {text}");
     }
 }

@@ -1,6 +1,7 @@
 //! `wasi:filesystem`, call by call: what each does, and what a grant, a quota and a limit leave of
 //! it.
 
+mod hostile;
 mod races;
 mod repeated;
 
@@ -516,6 +517,7 @@ async fn a_scratch_directory_is_empty_private_and_gone_afterwards() {
             (result.usage.created_files, result.usage.write_bytes),
             (2, 10_000)
         );
+        host.cleared().await;
         assert_eq!(scratch_left(base.path()), Vec::<PathBuf>::new());
     }
     // Also where it is stopped.
@@ -525,6 +527,7 @@ async fn a_scratch_directory_is_empty_private_and_gone_afterwards() {
     stopped.limits.created_files = Some(100);
     let result = execute(&host, stopped).await;
     check_exhausted(&result, Limit::CreatedFiles, 100);
+    host.cleared().await;
     assert_eq!(scratch_left(base.path()), Vec::<PathBuf>::new());
     drop((skill, host));
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);

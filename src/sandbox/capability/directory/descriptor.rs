@@ -12,6 +12,7 @@ use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
+use super::apart::Apart;
 use super::shared::{Fault, Open, Shared};
 use crate::grant::{DirectoryGrant, Mode};
 
@@ -90,6 +91,23 @@ pub(super) struct Directory {
     _open: Open,
 }
 
+/// Why a directory that is granted cannot be opened.
+pub(super) enum Refused {
+    Error(io::Error),
+    /// It must not be granted, for this reason.
+    Apart(String),
+}
+
+/// Opens the directory of the host's that is granted, unless it is one of those that stand apart. Blocks.
+pub(super) fn open_ambient(grant: &DirectoryGrant, apart: &Apart) -> Result<Dir, Refused> {
+    let dir = Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority());
+    let dir = dir.map_err(Refused::Error)?;
+    match apart.check(grant, &dir).map_err(Refused::Error)? {
+        Ok(()) => Ok(dir),
+        Err(why) => Err(Refused::Apart(why)),
+    }
+}
+
 /// How a guest wants something opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
@@ -126,11 +144,12 @@ impl Origin {
 }
 
 impl Directory {
-    /// Opens the directory of the host's that is granted. Blocks. The inner error is the grant's.
-    pub fn ambient(origin: Origin) -> Result<io::Result<Self>, Fault> {
+    /// Opens the directory of the host's that is granted, unless it is one of those that stand apart.
+    /// Blocks. The inner error is the grant's.
+    pub fn ambient(origin: Origin, apart: &Apart) -> Result<Result<Self, Refused>, Fault> {
         let open = origin.shared.open()?;
-        let dir = Dir::open_ambient_dir(&origin.grant.host, cap_std::ambient_authority());
-        Ok(dir.map(|dir| Directory {
+        let opened = open_ambient(&origin.grant, apart);
+        Ok(opened.map(|dir| Directory {
             dir,
             origin,
             _open: open,
@@ -334,8 +353,9 @@ fn is_on_this_machine(file: &std::fs::File) -> bool {
 /// variables of this very process are files, and reading others waits for ever.
 fn is_of_the_kernel(named: &cap_std::fs::File) -> io::Result<bool> {
     // From `linux/magic.h`: proc, sysfs, debugfs, tracefs, securityfs, bpf, cgroup, cgroup2, selinux,
-    // pstore, efivarfs, configfs, fusectl, binfmt_misc.
-    const MAGIC: [i64; 14] = [
+    // pstore, efivarfs, configfs, fusectl, binfmt_misc, AppArmor, Smack, mqueue, nsfs, pipefs, sockfs, the
+    // anonymous ones.
+    const MAGIC: [i64; 21] = [
         0x9fa0,
         0x6265_6572,
         0x6462_6720,
@@ -350,6 +370,13 @@ fn is_of_the_kernel(named: &cap_std::fs::File) -> io::Result<bool> {
         0x6265_6570,
         0x6573_5543,
         0x4249_4e4d,
+        0x5a3c_69f0,
+        0x4341_5d53,
+        0x1980_0202,
+        0x6e73_6673,
+        0x5049_5045,
+        0x534f_434b,
+        0x0904_1934,
     ];
     let kind = rustix::fs::fstatfs(named)?.f_type;
     Ok(MAGIC.contains(&(kind as i64 & 0xffff_ffff)))

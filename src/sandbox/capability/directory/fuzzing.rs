@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::descriptor::{Descriptor, Directory, Origin, Wanted};
+use super::apart::Apart;
+use super::descriptor::{Descriptor, Directory, Origin, Refused, Wanted};
 use super::shared::{Fault, Shared};
 use crate::grant::{DirectoryGrant, Mode};
 use crate::limits::Limits;
@@ -36,7 +37,12 @@ pub fn open_below(
         grant: Arc::new(grant),
     };
     let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
-    let directory = Directory::ambient(origin).map_err(refused)??;
+    let directory = Directory::ambient(origin, &Apart::nothing()).map_err(refused)?;
+    let directory = match directory {
+        Ok(directory) => directory,
+        Err(Refused::Error(error)) => return Err(error),
+        Err(Refused::Apart(why)) => return Err(io::Error::other(why)),
+    };
     let wanted = Wanted {
         follow,
         read: true,

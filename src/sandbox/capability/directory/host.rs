@@ -26,6 +26,9 @@ use crate::sandbox::state::State;
 type Handle = Resource<types::Descriptor>;
 type Entries = Resource<types::DirectoryEntryStream>;
 
+/// The longest path, in bytes: `PATH_MAX` without the zero at its end.
+const MAX_PATH: usize = 4095;
+
 impl State {
     fn descriptor(&mut self, handle: &Handle) -> FsResult<Descriptor> {
         let ours = Resource::<Descriptor>::new_borrow(handle.rep());
@@ -52,6 +55,15 @@ impl State {
         match self.descriptor(handle)? {
             Descriptor::Directory(directory) => Ok(directory),
             Descriptor::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
+    }
+
+    /// A directory that paths lead on from, none of which is longer than the system allows: what is longer
+    /// would only be work for whoever takes it apart.
+    fn leading(&mut self, handle: &Handle, paths: &[&str]) -> FsResult<Arc<Directory>> {
+        match paths.iter().any(|path| path.len() > MAX_PATH) {
+            true => Err(ErrorCode::NameTooLong.into()),
+            false => self.directory(handle),
         }
     }
 
@@ -242,7 +254,7 @@ impl types::HostDescriptor for State {
     }
 
     async fn create_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&path])?;
         directory.origin.changeable()?;
         let shared = Arc::clone(&directory.origin.shared);
         let work = move || directory.create(&path, |dir| dir.create_dir(&path));
@@ -260,7 +272,7 @@ impl types::HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let metadata = within(self.directory(&handle)?, path, metadata_at(flags)).await?;
+        let metadata = within(self.leading(&handle, &[&path])?, path, metadata_at(flags)).await?;
         Ok(stat(&metadata))
     }
 
@@ -272,7 +284,7 @@ impl types::HostDescriptor for State {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&path])?;
         directory.origin.changeable()?;
         let (accessed, modified) = (time(accessed)?, time(modified)?);
         if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
@@ -294,7 +306,8 @@ impl types::HostDescriptor for State {
         new_handle: Handle,
         new_path: String,
     ) -> FsResult<()> {
-        let (old, new) = (self.directory(&handle)?, self.directory(&new_handle)?);
+        let old = self.leading(&handle, &[&old_path, &new_path])?;
+        let new = self.directory(&new_handle)?;
         // In both: by a second name elsewhere, what may only be read here could be written to.
         old.origin.changeable()?;
         new.origin.changeable()?;
@@ -317,7 +330,7 @@ impl types::HostDescriptor for State {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Handle> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&path])?;
         let synchronised = DescriptorFlags::FILE_INTEGRITY_SYNC
             | DescriptorFlags::DATA_INTEGRITY_SYNC
             | DescriptorFlags::REQUESTED_WRITE_SYNC;
@@ -351,7 +364,7 @@ impl types::HostDescriptor for State {
     }
 
     async fn readlink_at(&mut self, handle: Handle, path: String) -> FsResult<String> {
-        let target = within(self.directory(&handle)?, path, |directory, path| {
+        let target = within(self.leading(&handle, &[&path])?, path, |directory, path| {
             directory.dir.read_link(path)
         })
         .await?;
@@ -360,7 +373,7 @@ impl types::HostDescriptor for State {
     }
 
     async fn remove_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&path])?;
         directory.origin.changeable()?;
         within(directory, path, |directory, path| {
             directory.dir.remove_dir(path)
@@ -375,7 +388,8 @@ impl types::HostDescriptor for State {
         new_handle: Handle,
         new_path: String,
     ) -> FsResult<()> {
-        let (old, new) = (self.directory(&handle)?, self.directory(&new_handle)?);
+        let old = self.leading(&handle, &[&old_path, &new_path])?;
+        let new = self.directory(&new_handle)?;
         old.origin.changeable()?;
         new.origin.changeable()?;
         within(old, old_path, move |old, old_path| {
@@ -390,7 +404,7 @@ impl types::HostDescriptor for State {
         target: String,
         new_path: String,
     ) -> FsResult<()> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&target, &new_path])?;
         directory.origin.changeable()?;
         // A link that leads out is of no use to the guest, which cannot follow it, but whoever
         // reads the directory later may.
@@ -404,7 +418,7 @@ impl types::HostDescriptor for State {
     }
 
     async fn unlink_file_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
-        let directory = self.directory(&handle)?;
+        let directory = self.leading(&handle, &[&path])?;
         directory.origin.changeable()?;
         within(directory, path, |directory, path| {
             directory.dir.remove_file_or_symlink(path)
@@ -460,7 +474,7 @@ impl types::HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        let metadata = within(self.directory(&handle)?, path, metadata_at(flags)).await?;
+        let metadata = within(self.leading(&handle, &[&path])?, path, metadata_at(flags)).await?;
         Ok(hash(&metadata))
     }
 }

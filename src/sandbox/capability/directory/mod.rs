@@ -5,6 +5,7 @@
 //! for ever, reads whole directories into memory, knows no quota, and blocks on threads that a
 //! runtime waits for when it ends.
 
+mod apart;
 mod descriptor;
 mod fuzzing;
 mod host;
@@ -15,7 +16,6 @@ mod stream;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
@@ -27,7 +27,8 @@ use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
 
-use descriptor::{Directory, Origin};
+pub(crate) use apart::Apart;
+use descriptor::{Directory, Origin, Refused};
 pub use fuzzing::open_below;
 use scratch::Scratch;
 pub(crate) use scratch::ScratchRoot;
@@ -50,34 +51,16 @@ pub(in crate::sandbox) struct Directories {
     scratch: Option<Removal>,
 }
 
-/// How long an answer waits for its scratch directory to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A scratch directory that is to be removed, on a thread that may block, even where this is only
-/// dropped.
+/// A scratch directory that is removed, on a thread apart, when this is dropped.
 pub(in crate::sandbox) struct Removal {
     scratch: Option<Scratch>,
-    shared: Arc<Shared>,
-}
-
-impl Removal {
-    /// Waits until the directory is gone, or for five seconds.
-    pub async fn done(mut self) {
-        let scratch = self.scratch.take();
-        let Ok(removing) = self.shared.start_now(move || drop(scratch)) else {
-            return;
-        };
-        // It goes on without us: an answer is not kept back by a disk that does not answer.
-        if tokio::time::timeout(PATIENCE, removing).await.is_err() {
-            tracing::warn!("a scratch directory is still being removed");
-        }
-    }
+    root: Arc<ScratchRoot>,
 }
 
 impl Drop for Removal {
     fn drop(&mut self) {
         if let Some(scratch) = self.scratch.take() {
-            self.shared.finish(move || drop(scratch));
+            self.root.remove(scratch);
         }
     }
 }
@@ -97,10 +80,12 @@ impl Directories {
         let shared = Arc::new(shared);
         let mut directories = Directories::default();
         for grant in &grants.directories {
-            directories.add(&shared, grant.clone()).await?;
+            let apart = Arc::clone(&backing.apart);
+            directories.add(&shared, grant.clone(), apart).await?;
         }
         if grants.scratch {
             let root = Arc::clone(&backing.scratch);
+            root.room().await;
             let made = shared.run(move || Ok(root.make())).await;
             let scratch = match made {
                 Ok(Ok(scratch)) => scratch,
@@ -120,32 +105,40 @@ impl Directories {
             };
             directories.scratch = Some(Removal {
                 scratch: Some(scratch),
-                shared: Arc::clone(&shared),
+                root: Arc::clone(&backing.scratch),
             });
-            directories.add(&shared, grant).await?;
+            let apart = Arc::new(Apart::nothing());
+            directories.add(&shared, grant, apart).await?;
         }
         directories.shared = Some(shared);
         Ok(directories)
     }
 
-    async fn add(&mut self, shared: &Arc<Shared>, grant: DirectoryGrant) -> Result<(), NotGranted> {
+    async fn add(
+        &mut self,
+        shared: &Arc<Shared>,
+        grant: DirectoryGrant,
+        apart: Arc<Apart>,
+    ) -> Result<(), NotGranted> {
         let origin = Origin {
             shared: Arc::clone(shared),
             grant: Arc::new(grant.clone()),
         };
         // The outer error is the grant's, the inner one the execution's.
-        let opened = shared.run(move || Directory::ambient(origin)).await;
+        let opened = shared.run(move || Directory::ambient(origin, &apart)).await;
         match opened {
             Ok(Ok(directory)) => {
                 self.granted.push(Arc::new(directory));
                 Ok(())
             }
-            Ok(Err(error)) if is_exhausted(&error) => Err(NotGranted::Host(HostError::Io {
-                what: "cannot open",
-                path: grant.host,
-                source: error,
-            })),
-            Ok(Err(error)) => Err(NotGranted::Denied(denial(&grant, &reason(&error)))),
+            Ok(Err(Refused::Error(error))) if is_exhausted(&error) => {
+                Err(NotGranted::Host(HostError::Io {
+                    what: "cannot open",
+                    path: grant.host,
+                    source: error,
+                }))
+            }
+            Ok(Err(refused)) => Err(NotGranted::Denied(denial(&grant, &refused))),
             Err(fault) => Err(not_granted(fault)),
         }
     }
@@ -170,12 +163,11 @@ impl Directories {
     }
 }
 
-/// Whether the directory is there.
-pub(super) fn openable(grant: &DirectoryGrant) -> Result<(), Denial> {
-    match std::fs::metadata(&grant.host) {
-        Err(error) => Err(denial(grant, &reason(&error))),
-        Ok(metadata) if !metadata.is_dir() => Err(denial(grant, NO_DIRECTORY)),
+/// Whether the directory is there, and may be granted. Blocks.
+pub(super) fn openable(grant: &DirectoryGrant, apart: &Apart) -> Result<(), Denial> {
+    match descriptor::open_ambient(grant, apart) {
         Ok(_) => Ok(()),
+        Err(refused) => Err(denial(grant, &refused)),
     }
 }
 
@@ -188,15 +180,6 @@ fn not_granted(fault: Fault) -> NotGranted {
     }
 }
 
-const NO_DIRECTORY: &str = "is not a directory";
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotADirectory => NO_DIRECTORY.to_owned(),
-        _ => format!("cannot be opened: {error}"),
-    }
-}
-
 /// Whether the process or the machine has run out of files or memory: no fault of the grant's.
 fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -205,11 +188,24 @@ fn is_exhausted(error: &io::Error) -> bool {
     })
 }
 
-fn denial(grant: &DirectoryGrant, reason: &str) -> Denial {
+fn denial(grant: &DirectoryGrant, refused: &Refused) -> Denial {
+    let (reason, hint) = match refused {
+        Refused::Apart(why) => (
+            why.clone(),
+            "grant a directory beside it: what the host keeps there is run, grants or is secret",
+        ),
+        Refused::Error(error) => (
+            match error.kind() {
+                io::ErrorKind::NotADirectory => "is not a directory".into(),
+                _ => format!("cannot be opened: {error}"),
+            },
+            "grant a directory that exists and that this user may read",
+        ),
+    };
     Denial {
         capability: Capability::Directory,
         subject: grant.guest.clone(),
         reason: format!("`{}` {reason}", grant.host.display()),
-        hint: "grant a directory that exists and that this user may read".into(),
+        hint: hint.into(),
     }
 }

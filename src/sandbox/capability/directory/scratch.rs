@@ -6,24 +6,46 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use cap_fs_ext::{DirExt, OsMetadataExt};
 use cap_std::fs::Dir;
+use tokio::sync::watch;
 
 /// What the folders of hosts are called, before a number.
-const PREFIX: &str = "skillhost-scratch-";
+pub(super) const PREFIX: &str = "skillhost-scratch-";
 /// A file in it that is locked for as long as the host lives.
 const LOCK: &str = "lock";
 /// How often the removal of a folder is begun anew, as a write that was under way when its guest
 /// was stopped may still put something into it.
 const ATTEMPTS: usize = 100;
 
+/// Directories that may wait to be removed. While there are more, nobody gets a new one: whoever fills
+/// them faster than they can be emptied waits for that, within its own time.
+const MAX_LEAVING: usize = 256;
+
 /// Where a host makes scratch directories.
 pub(crate) struct ScratchRoot {
     pub(super) base: PathBuf,
     folder: Mutex<Option<Arc<Folder>>>,
+    /// How many wait to be removed, or are being removed.
+    leaving: watch::Sender<usize>,
+    /// To the thread that removes them. It ends when this goes and all is done; nobody waits for it.
+    remover: OnceLock<mpsc::Sender<Leaving>>,
+}
+
+/// A directory on its way out. It is counted until it is gone.
+struct Leaving {
+    scratch: Option<Scratch>,
+    leaving: watch::Sender<usize>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        drop(self.scratch.take());
+        self.leaving.send_modify(|leaving| *leaving -= 1);
+    }
 }
 
 /// A host's own folder, of mode 0700.
@@ -47,7 +69,51 @@ impl ScratchRoot {
         ScratchRoot {
             base,
             folder: Mutex::default(),
+            leaving: watch::Sender::new(0),
+            remover: OnceLock::new(),
         }
+    }
+
+    /// Waits until a directory may be made.
+    pub(super) async fn room(&self) {
+        self.wait(MAX_LEAVING).await;
+    }
+
+    /// Waits until all that were given up are gone.
+    pub(in crate::sandbox) async fn cleared(&self) {
+        self.wait(1).await;
+    }
+
+    /// Waits until fewer than so many are left to be removed.
+    async fn wait(&self, fewer: usize) {
+        // The sender is here, so this does not fail.
+        let _ = self
+            .leaving
+            .subscribe()
+            .wait_for(|leaving| *leaving < fewer)
+            .await;
+    }
+
+    /// Removes a directory, on a thread of its own: neither an answer nor whoever uses the disk waits for
+    /// it. What a process leaves that ends meanwhile is swept by the next host.
+    pub(super) fn remove(&self, scratch: Scratch) {
+        self.leaving.send_modify(|leaving| *leaving += 1);
+        let leaving = Leaving {
+            scratch: Some(scratch),
+            leaving: self.leaving.clone(),
+        };
+        let remover = self.remover.get_or_init(|| {
+            let (sender, receiver) = mpsc::channel::<Leaving>();
+            let removes = std::thread::Builder::new()
+                .name("skillhost-scratch".into())
+                .spawn(move || receiver.into_iter().for_each(drop));
+            if let Err(error) = removes {
+                tracing::warn!("no thread removes scratch directories: {error}");
+            }
+            sender
+        });
+        // Without a thread, it is removed here after all, where the error is dropped.
+        let _ = remover.send(leaving);
     }
 
     /// Makes an empty directory. Blocks.
@@ -274,6 +340,26 @@ mod tests {
         drop(root);
         let left: Vec<_> = fs::read_dir(base.path().join("scratch")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_gets_one_while_too_many_are_left() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().into());
+        // As many as would have been given up by executions, while the disk does not get on with them.
+        root.leaving.send_modify(|leaving| *leaving += MAX_LEAVING);
+        let room = tokio::time::timeout(Duration::from_secs(3600), root.room()).await;
+        assert!(room.is_err());
+        root.leaving.send_modify(|leaving| *leaving -= MAX_LEAVING);
+        root.room().await;
+        let (path, scratch) = {
+            let scratch = root.make().unwrap();
+            (scratch.path.clone(), scratch)
+        };
+        fs::write(path.join("file"), "x").unwrap();
+        root.remove(scratch);
+        root.cleared().await;
+        assert!(!path.exists());
     }
 
     #[test]

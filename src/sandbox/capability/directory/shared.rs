@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
@@ -14,7 +14,7 @@ use crate::grant::{Capability, Denial, DirectoryGrant, to_grant};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
-use crate::sandbox::disk::Disk;
+use crate::sandbox::disk::{Disk, Doing};
 use crate::text::{printable, shortened};
 
 /// Calls of one execution that may be on the threads for the disk at once.
@@ -144,20 +144,36 @@ impl Shared {
         (self.created_files.used(), self.write_bytes.used())
     }
 
-    /// Has something done on a thread that may block. Once begun it runs to its end.
+    /// Has something done on a thread that may block. Once begun it runs to its end; where nobody waits
+    /// for it any more, it is not begun.
     pub async fn start<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> io::Result<JoinHandle<Result<T, Fault>>> {
-        let turn = Arc::clone(&self.turns)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
+    ) -> io::Result<Doing<Result<T, Fault>>> {
+        let turn = self.turn().await?;
         self.disk.spawn(move || {
             let done = work();
             drop(turn);
             done
         })
+    }
+
+    /// The same for what a guest was told is done.
+    pub async fn start_to_end<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> io::Result<JoinHandle<Result<T, Fault>>> {
+        let turn = self.turn().await?;
+        self.disk.spawn_to_end(move || {
+            let done = work();
+            drop(turn);
+            done
+        })
+    }
+
+    async fn turn(&self) -> io::Result<OwnedSemaphorePermit> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.map_err(io::Error::other)
     }
 
     /// Has something done on a thread that may block, and waits for it.
@@ -168,17 +184,9 @@ impl Shared {
         done(self.start(work).await?.await)
     }
 
-    /// Has something done at once, without waiting for a turn.
-    pub fn start_now<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<JoinHandle<T>> {
-        self.disk.spawn(work)
-    }
-
     /// Has something done whether or not anybody waits for it.
     pub fn finish(&self, work: impl FnOnce() + Send + 'static) {
-        if let Err(error) = self.disk.spawn(work) {
+        if let Err(error) = self.disk.spawn_to_end(work) {
             tracing::warn!("the last write of a skill is lost: {error}");
         }
     }
@@ -186,7 +194,7 @@ impl Shared {
     /// Closes something on a thread that may block. Nobody waits for it.
     pub fn close(&self, closing: impl FnOnce() + Send + 'static) {
         // Where no thread can be had, it is closed here after all.
-        let _ = self.disk.spawn(closing);
+        let _ = self.disk.spawn_to_end(closing);
     }
 
     /// The right to have one more file open.

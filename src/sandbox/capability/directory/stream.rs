@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use super::descriptor::File;
 use super::shared::{Fault, Open, Shared, done};
+use crate::sandbox::disk::Doing;
 
 /// Bytes that are read or written at once.
 pub(super) const PIECE: usize = 64 * 1024;
@@ -79,7 +80,7 @@ pub(super) struct Reader {
 
 enum Reading {
     Idle,
-    Waiting(JoinHandle<Result<Vec<u8>, Fault>>),
+    Waiting(Doing<Result<Vec<u8>, Fault>>),
     Read(Bytes),
     Failed(Fault),
     Closed,
@@ -192,7 +193,7 @@ impl Writer {
             let (file, place, bytes) = (Arc::clone(&self.file), self.place, bytes.clone());
             let shared = &self.file.origin.shared;
             let started = shared
-                .start(move || {
+                .start_to_end(move || {
                     write(&file.origin.shared, &file.file, &bytes, place)?;
                     Ok(bytes.len() as u64)
                 })

@@ -1,0 +1,250 @@
+//! The host's own folders and files, which no grant reaches: compiled code that is run, the policy that
+//! grants, secrets, the queue's tokens and jobs.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode as Bits, OFlags, fstat, openat};
+
+use super::scratch::PREFIX;
+use crate::grant::{DirectoryGrant, Mode};
+
+/// What tells one file from another.
+type Identity = (u64, u64);
+
+/// The links that are followed from one path, as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+/// How deep directories can stand within each other for one of them to be granted: twice what a path
+/// can say.
+const MAX_DEPTH: usize = 4096;
+
+/// The host's own folders and files.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    paths: Vec<(PathBuf, Mode)>,
+    /// Whether scratch directories stand apart, too.
+    scratch: bool,
+}
+
+impl Apart {
+    /// What stands apart, with the narrowest mode in which it must not be granted.
+    pub fn new(paths: Vec<(PathBuf, Mode)>) -> Self {
+        Apart {
+            paths,
+            scratch: true,
+        }
+    }
+
+    /// Nothing: for what the host grants of its own accord.
+    pub fn nothing() -> Self {
+        Apart {
+            paths: Vec::new(),
+            scratch: false,
+        }
+    }
+
+    /// Looks whether the directory of a grant, which was opened, is one of the host's own, contains one
+    /// or lies in one. Blocks.
+    ///
+    /// Files are told apart by what they are and not by how they are called, so neither links nor other
+    /// names of a folder help; and what is not there yet is looked for where it would be made.
+    ///
+    /// # Errors
+    /// Why it must not be granted, to stand after the name of the directory; or where it cannot be
+    /// looked at.
+    pub fn check(
+        &self,
+        grant: &DirectoryGrant,
+        opened: impl AsFd,
+    ) -> io::Result<Result<(), String>> {
+        if self.paths.is_empty() && !self.scratch {
+            return Ok(Ok(()));
+        }
+        let opened = opened.as_fd().try_clone_to_owned()?;
+        let itself = identity(&opened)?;
+        let around = around(opened)?;
+        for (path, mode) in &self.paths {
+            if grant.mode < *mode {
+                continue;
+            }
+            let lies_in = fs::metadata(path)
+                .is_ok_and(|own| own.is_dir() && around.contains(&(own.dev(), own.ino())));
+            let mut leads_there = HashSet::new();
+            ways_to(path, &mut leads_there, &mut 0);
+            let is_it = fs::metadata(path).is_ok_and(|own| (own.dev(), own.ino()) == itself);
+            let how = match (leads_there.contains(&itself), lies_in) {
+                _ if is_it => "is",
+                (_, true) => "lies in",
+                (true, false) => "contains",
+                (false, false) => continue,
+            };
+            return Ok(Err(format!(
+                "{how} `{}`, which is the host's own",
+                path.display()
+            )));
+        }
+        // Those of all hosts of this user, wherever they are.
+        let real = fs::canonicalize(&grant.host)?;
+        let in_scratch = |part: &std::ffi::OsStr| part.to_string_lossy().starts_with(PREFIX);
+        Ok(match real.iter().any(in_scratch) {
+            true => Err("lies in the scratch directories of a host".into()),
+            false => Ok(()),
+        })
+    }
+}
+
+fn identity(file: impl AsFd) -> io::Result<Identity> {
+    let found = fstat(file)?;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "these have other types on other systems"
+    )]
+    Ok((found.st_dev.into(), found.st_ino.into()))
+}
+
+/// A directory and those that it lies in, up to the root.
+fn around(opened: OwnedFd) -> io::Result<HashSet<Identity>> {
+    let mut found = HashSet::new();
+    let mut at = opened;
+    for _ in 0..MAX_DEPTH {
+        // The root lies in itself.
+        if !found.insert(identity(&at)?) {
+            return Ok(found);
+        }
+        at = openat(
+            &at,
+            "..",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Bits::empty(),
+        )?;
+    }
+    Err(io::Error::other("it lies too deep"))
+}
+
+/// Every directory that a path leads through, those in which its links stand and those to which they
+/// lead: whoever can write one of them decides what stands at the path. Of what is not there, the
+/// directories are those in which it would be made.
+fn ways_to(path: &Path, found: &mut HashSet<Identity>, links: &mut usize) {
+    let Ok(path) = std::path::absolute(path) else {
+        return;
+    };
+    for part in path.ancestors() {
+        if let Ok(metadata) = fs::metadata(part) {
+            let is_new = found.insert((metadata.dev(), metadata.ino()));
+            // By its real path, too, which may be another.
+            if is_new
+                && let Ok(real) = fs::canonicalize(part)
+                && real != part
+            {
+                let real = real.ancestors().filter_map(|part| fs::metadata(part).ok());
+                found.extend(real.map(|metadata| (metadata.dev(), metadata.ino())));
+            }
+        }
+        if let Ok(target) = fs::read_link(part)
+            && *links < MAX_LINKS
+        {
+            *links += 1;
+            let folder = part.parent().unwrap_or(part);
+            ways_to(&folder.join(target), found, links);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn refused(own: &Path, mode: Mode, granted: &Path, granted_mode: Mode) -> Option<String> {
+        let apart = Apart::new(vec![(own.to_owned(), mode)]);
+        let grant = DirectoryGrant {
+            host: granted.to_owned(),
+            guest: "/data".into(),
+            mode: granted_mode,
+        };
+        let opened = fs::File::open(granted).unwrap();
+        apart.check(&grant, opened).unwrap().err()
+    }
+
+    #[test]
+    fn neither_what_contains_it_nor_what_lies_in_it() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        fs::create_dir_all(at("home/own/inner/deeper")).unwrap();
+        fs::create_dir_all(at("home/documents")).unwrap();
+        let own = at("home/own");
+        for (granted, how) in [
+            ("home", "contains"),
+            ("", "contains"),
+            ("home/own", "is"),
+            ("home/own/inner/deeper", "lies in"),
+            ("home/documents/../own/inner", "lies in"),
+        ] {
+            for mode in [Mode::Ro, Mode::Rw] {
+                let refusal = refused(&own, Mode::Ro, &at(granted), mode);
+                assert!(refusal.is_some_and(|why| why.starts_with(how)), "{granted}");
+            }
+        }
+        assert!(refused(&own, Mode::Ro, Path::new("/"), Mode::Ro).is_some());
+        assert_eq!(
+            refused(&own, Mode::Ro, &at("home/documents"), Mode::Rw),
+            None
+        );
+        // What may be read may not always be written.
+        assert_eq!(refused(&own, Mode::Rw, &at("home"), Mode::Ro), None);
+        assert!(refused(&own, Mode::Rw, &at("home"), Mode::Rw).is_some());
+    }
+
+    #[test]
+    fn other_names_do_not_help() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        for folder in ["real/own", "links", "further", "other"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        symlink(at("further/on"), at("links/own")).unwrap();
+        symlink("../real/own", at("further/on")).unwrap();
+        symlink(at("real"), at("other/name")).unwrap();
+        // It is known by a link to a link.
+        let own = at("links/own");
+        for granted in [
+            "real",
+            "real/own",
+            "links",
+            "further",
+            "other/name",
+            "other/name/own",
+        ] {
+            let refusal = refused(&own, Mode::Ro, &at(granted), Mode::Rw);
+            assert!(refusal.is_some(), "{granted}");
+        }
+        assert_eq!(refused(&own, Mode::Ro, &at("other"), Mode::Rw), None);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_and_what_is_a_file() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        fs::create_dir_all(at("home/beside")).unwrap();
+        fs::write(at("home/file"), "").unwrap();
+        for own in ["home/not/there/yet", "home/file"] {
+            let own = at(own);
+            assert!(refused(&own, Mode::Ro, &at("home"), Mode::Ro).is_some());
+            assert_eq!(refused(&own, Mode::Ro, &at("home/beside"), Mode::Ro), None);
+        }
+    }
+
+    #[test]
+    fn scratch_directories_of_other_hosts() {
+        let place = tempfile::tempdir().unwrap();
+        let scratch = place.path().join(format!("{PREFIX}x/3"));
+        fs::create_dir_all(&scratch).unwrap();
+        let refusal = refused(Path::new("/nowhere/at/all"), Mode::Ro, &scratch, Mode::Ro);
+        assert!(refusal.is_some_and(|why| why.contains("scratch")));
+    }
+}

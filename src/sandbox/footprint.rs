@@ -1,0 +1,519 @@
+//! What the instances of a component take besides memories and tables, found out before it is compiled.
+//!
+//! The engine keeps a context for each core instance: its globals, what it imports, its references to
+//! functions, its passive segments. It is made at once, without using fuel, and no limiter hears of it.
+//! A module can ask for much of that in few bytes, and a component can instantiate one module many
+//! times, also in components that are themselves instantiated many times. So the component is walked
+//! here as the engine would instantiate it, with a bound on the steps, and what it comes to counts as
+//! memory (see `limiter`).
+//!
+//! The walk also refuses what would only multiply in the compiler, which lays components out flat.
+
+use std::collections::HashMap;
+
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ConstExpr,
+    ElementItems, ElementKind, ExternalKind, Instance, Operator, Parser, Payload, TableInit,
+};
+
+use super::compile::{CompileError, CompileSettings, invalid};
+use crate::limits::{display_bytes, grouped};
+
+/// The definitions that the components of a component may come to, counted once for each time that
+/// they are instantiated.
+const MAX_STEPS: u64 = 1_000_000;
+/// How deep instances may be made within the making of others.
+const MAX_DEPTH: usize = 100;
+
+/// What an instance takes that has nothing in it.
+const INSTANCE: u64 = 1_024;
+/// What a global takes, or an entry of a passive segment.
+const VALUE: u64 = 16;
+/// What something imported takes, or a reference to a function.
+const REFERENCE: u64 = 32;
+/// What a memory or table takes besides what it holds.
+const STORE: u64 = 256;
+/// What is known of a data segment.
+const SEGMENT: u64 = 16;
+
+/// The bytes of the contexts of all instances of a component that `check` has looked at.
+pub(super) fn context_bytes(
+    component: &[u8],
+    settings: &CompileSettings,
+) -> Result<u64, CompileError> {
+    let read = Read::new(component, settings)?;
+    let mut walk = Walk {
+        read: &read,
+        frames: Vec::new(),
+        instances: Vec::new(),
+        steps: 0,
+        bytes: 0,
+    };
+    walk.instantiate(0, None, HashMap::new(), 0)?;
+    Ok(walk.bytes)
+}
+
+/// What can be passed between components, of which the walk has to know what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Module,
+    Component,
+    Instance,
+}
+
+/// A place in the numbering of its kind.
+type Place = (Kind, u32);
+
+/// A definition of a component, as far as it matters here.
+enum Item<'a> {
+    /// A core module, which takes so much for each of its instances.
+    Module(u64),
+    Component(usize),
+    Import(&'a str, Kind),
+    Instantiate(u32),
+    InstantiateComponent(u32, Vec<(&'a str, Place)>),
+    Group(Vec<(&'a str, Place)>),
+    AliasExport(Kind, u32, &'a str),
+    AliasOuter(Kind, u32, u32),
+    Export(&'a str, Place),
+}
+
+#[derive(Default)]
+struct Definition<'a> {
+    items: Vec<Item<'a>>,
+    /// All that it defines, also what does not matter here.
+    definitions: u64,
+    /// Functions that the engine makes for it.
+    functions: u64,
+}
+
+/// What is instantiated within a component; the first is the component itself.
+struct Read<'a> {
+    definitions: Vec<Definition<'a>>,
+}
+
+/// A module that is being read.
+#[derive(Default)]
+struct Module {
+    bytes: u64,
+    functions: u64,
+    /// References to functions, as far as they may be of different ones.
+    referenced: u64,
+    /// Bytes of what is compiled to a function that runs at the start.
+    at_start: u64,
+}
+
+impl Module {
+    /// Takes a section into account.
+    fn read(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let is_function = matches!(
+                        import?.ty,
+                        wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)
+                    );
+                    self.bytes += REFERENCE;
+                    self.functions += u64::from(is_function);
+                }
+            }
+            Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    self.bytes += STORE;
+                    if let TableInit::Expr(expression) = table?.init {
+                        self.expression(&expression)?;
+                    }
+                }
+            }
+            Payload::MemorySection(memories) => self.bytes += STORE * u64::from(memories.count()),
+            Payload::TagSection(tags) => self.bytes += VALUE * u64::from(tags.count()),
+            Payload::GlobalSection(globals) => {
+                for global in globals {
+                    self.bytes += VALUE;
+                    self.expression(&global?.init_expr)?;
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let kind = export?.kind;
+                    let is_function = matches!(kind, ExternalKind::Func | ExternalKind::FuncExact);
+                    self.referenced += u64::from(is_function);
+                }
+            }
+            Payload::ElementSection(elements) => {
+                for element in elements {
+                    let element = element?;
+                    let count = match element.items {
+                        ElementItems::Functions(functions) => functions.count(),
+                        ElementItems::Expressions(_, expressions) => expressions.count(),
+                    };
+                    self.referenced += u64::from(count);
+                    if matches!(element.kind, ElementKind::Passive) {
+                        self.bytes += SEGMENT + VALUE * u64::from(count);
+                    }
+                    if !matches!(element.kind, ElementKind::Declared) {
+                        self.at_start += element.range.len() as u64;
+                    }
+                }
+            }
+            Payload::DataSection(segments) => self.bytes += SEGMENT * u64::from(segments.count()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn expression(
+        &mut self,
+        expression: &ConstExpr<'_>,
+    ) -> Result<(), wasmparser::BinaryReaderError> {
+        let mut reader = expression.get_operators_reader();
+        let first = reader.read()?;
+        self.referenced += u64::from(matches!(first, Operator::RefFunc { .. }));
+        let is_plain = matches!(
+            first,
+            Operator::I32Const { .. }
+                | Operator::I64Const { .. }
+                | Operator::F32Const { .. }
+                | Operator::F64Const { .. }
+                | Operator::V128Const { .. }
+        ) && matches!(reader.read()?, Operator::End);
+        if !is_plain {
+            self.at_start += expression.get_binary_reader().bytes_remaining() as u64;
+        }
+        Ok(())
+    }
+
+    fn context_bytes(&self) -> u64 {
+        // Each that is referred to has a place, once.
+        INSTANCE + self.bytes + REFERENCE * self.referenced.min(self.functions)
+    }
+}
+
+impl<'a> Read<'a> {
+    fn new(component: &'a [u8], settings: &CompileSettings) -> Result<Self, CompileError> {
+        let mut definitions = vec![Definition::default()];
+        // Where we are: components within components, and perhaps a module within the last.
+        let mut open = vec![0_usize];
+        let mut module: Option<Module> = None;
+        for payload in Parser::new(0).parse_all(component) {
+            let payload = payload.map_err(|error| invalid(&error))?;
+            if let Some(inside) = &mut module {
+                if let Payload::End(_) = payload {
+                    if inside.at_start > settings.max_function_bytes {
+                        return Err(CompileError::TooLarge {
+                            what: "a module whose initial values are",
+                            found: display_bytes(inside.at_start),
+                            allowed: display_bytes(settings.max_function_bytes),
+                        });
+                    }
+                    let bytes = inside.context_bytes();
+                    module = None;
+                    if let Some(definition) = open.last().and_then(|at| definitions.get_mut(*at)) {
+                        definition.add(Item::Module(bytes));
+                    }
+                } else {
+                    inside.read(payload).map_err(|error| invalid(&error))?;
+                }
+                continue;
+            }
+            match payload {
+                Payload::ModuleSection { .. } => module = Some(Module::default()),
+                Payload::ComponentSection { .. } => {
+                    definitions.push(Definition::default());
+                    open.push(definitions.len() - 1);
+                }
+                Payload::End(_) => {
+                    let ended = open.pop();
+                    if let (Some(ended), Some(around)) = (ended, open.last())
+                        && let Some(definition) = definitions.get_mut(*around)
+                    {
+                        definition.add(Item::Component(ended));
+                    }
+                }
+                other => {
+                    if let Some(definition) = open.last().and_then(|at| definitions.get_mut(*at)) {
+                        definition.read(other).map_err(|error| invalid(&error))?;
+                    }
+                }
+            }
+        }
+        Ok(Read { definitions })
+    }
+}
+
+impl<'a> Definition<'a> {
+    fn add(&mut self, item: Item<'a>) {
+        self.definitions += 1;
+        self.items.push(item);
+    }
+
+    /// Takes a section into account.
+    fn read(&mut self, payload: Payload<'a>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::InstanceSection(instances) => {
+                for instance in instances {
+                    self.definitions += 1;
+                    if let Instance::Instantiate { module_index, args } = instance? {
+                        self.definitions += args.len() as u64;
+                        self.items.push(Item::Instantiate(module_index));
+                    }
+                }
+            }
+            Payload::ComponentInstanceSection(instances) => {
+                for instance in instances {
+                    let item = match instance? {
+                        ComponentInstance::Instantiate {
+                            component_index,
+                            args,
+                        } => {
+                            self.definitions += args.len() as u64;
+                            let arguments = args.iter().filter_map(|argument| {
+                                let kind = kind(argument.kind)?;
+                                Some((argument.name, (kind, argument.index)))
+                            });
+                            Item::InstantiateComponent(component_index, arguments.collect())
+                        }
+                        ComponentInstance::FromExports(exports) => {
+                            self.definitions += exports.len() as u64;
+                            let exports = exports.iter().filter_map(|export| {
+                                Some((export.name.name, (kind(export.kind)?, export.index)))
+                            });
+                            Item::Group(exports.collect())
+                        }
+                    };
+                    self.add(item);
+                }
+            }
+            Payload::ComponentAliasSection(aliases) => {
+                for alias in aliases {
+                    let item = match alias? {
+                        ComponentAlias::InstanceExport {
+                            kind: exported,
+                            instance_index,
+                            name,
+                        } => {
+                            kind(exported).map(|kind| Item::AliasExport(kind, instance_index, name))
+                        }
+                        ComponentAlias::Outer { kind, count, index } => match kind {
+                            ComponentOuterAliasKind::CoreModule => Some(Kind::Module),
+                            ComponentOuterAliasKind::Component => Some(Kind::Component),
+                            _ => None,
+                        }
+                        .map(|kind| Item::AliasOuter(kind, count, index)),
+                        ComponentAlias::CoreInstanceExport { .. } => None,
+                    };
+                    self.definitions += 1;
+                    self.items.extend(item);
+                }
+            }
+            Payload::ComponentImportSection(imports) => {
+                for import in imports {
+                    let import = import?;
+                    self.definitions += 1;
+                    let item =
+                        kind(import.ty.kind()).map(|kind| Item::Import(import.name.name, kind));
+                    self.items.extend(item);
+                }
+            }
+            Payload::ComponentExportSection(exports) => {
+                for export in exports {
+                    let export = export?;
+                    self.definitions += 1;
+                    let item = kind(export.kind)
+                        .map(|kind| Item::Export(export.name.name, (kind, export.index)));
+                    self.items.extend(item);
+                }
+            }
+            Payload::ComponentCanonicalSection(functions) => {
+                self.definitions += u64::from(functions.count());
+                self.functions += u64::from(functions.count());
+            }
+            Payload::ComponentTypeSection(types) => self.definitions += u64::from(types.count()),
+            Payload::CoreTypeSection(types) => self.definitions += u64::from(types.count()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn kind(kind: ComponentExternalKind) -> Option<Kind> {
+    match kind {
+        ComponentExternalKind::Module => Some(Kind::Module),
+        ComponentExternalKind::Component => Some(Kind::Component),
+        ComponentExternalKind::Instance => Some(Kind::Instance),
+        ComponentExternalKind::Func
+        | ComponentExternalKind::Value
+        | ComponentExternalKind::Type => None,
+    }
+}
+
+/// What a place in a numbering stands for.
+#[derive(Clone, Copy)]
+enum Value {
+    Module(u64),
+    /// A definition, and the frame that it was defined in.
+    Component(usize, usize),
+    /// A place in [`Walk::instances`].
+    Instance(usize),
+    /// The host's, or not valid, which the compiler says.
+    Unknown,
+}
+
+type Named<'a> = HashMap<&'a str, Value>;
+
+/// A component that is being instantiated.
+#[derive(Default)]
+struct Frame {
+    around: Option<usize>,
+    modules: Vec<Value>,
+    components: Vec<Value>,
+    instances: Vec<Value>,
+}
+
+impl Frame {
+    fn of(&mut self, kind: Kind) -> &mut Vec<Value> {
+        match kind {
+            Kind::Module => &mut self.modules,
+            Kind::Component => &mut self.components,
+            Kind::Instance => &mut self.instances,
+        }
+    }
+}
+
+struct Walk<'w, 'a> {
+    read: &'w Read<'a>,
+    frames: Vec<Frame>,
+    /// What each instance exports.
+    instances: Vec<Named<'a>>,
+    steps: u64,
+    bytes: u64,
+}
+
+impl<'a> Walk<'_, 'a> {
+    fn instantiate(
+        &mut self,
+        definition: usize,
+        around: Option<usize>,
+        arguments: Named<'a>,
+        depth: usize,
+    ) -> Result<Value, CompileError> {
+        let Some(definition) = self.read.definitions.get(definition) else {
+            return Ok(Value::Unknown);
+        };
+        if depth > MAX_DEPTH {
+            return Err(CompileError::TooLarge {
+                what: "instances within instances, to a depth",
+                found: format!("more than {MAX_DEPTH}"),
+                allowed: MAX_DEPTH.to_string(),
+            });
+        }
+        self.steps = self.steps.saturating_add(definition.definitions + 1);
+        if self.steps > MAX_STEPS {
+            return Err(CompileError::TooLarge {
+                what: "a number of definitions, over all instances,",
+                found: format!("more than {}", grouped(MAX_STEPS)),
+                allowed: grouped(MAX_STEPS),
+            });
+        }
+        self.takes(REFERENCE.saturating_mul(definition.functions));
+        let frame = self.frames.len();
+        self.frames.push(Frame {
+            around,
+            ..Frame::default()
+        });
+        let mut exports = Named::new();
+        for item in &definition.items {
+            match item {
+                Item::Module(bytes) => self.define(frame, Kind::Module, Value::Module(*bytes)),
+                Item::Component(inner) => {
+                    self.define(frame, Kind::Component, Value::Component(*inner, frame));
+                }
+                Item::Import(name, kind) => {
+                    let value = arguments.get(name).copied().unwrap_or(Value::Unknown);
+                    self.define(frame, *kind, value);
+                }
+                Item::Instantiate(module) => {
+                    if let Value::Module(bytes) = self.find(frame, (Kind::Module, *module)) {
+                        self.takes(bytes);
+                    }
+                }
+                Item::InstantiateComponent(component, arguments) => {
+                    let instance = match self.find(frame, (Kind::Component, *component)) {
+                        Value::Component(inner, around) => {
+                            let arguments = self.named(frame, arguments);
+                            self.instantiate(inner, Some(around), arguments, depth + 1)?
+                        }
+                        _ => Value::Unknown,
+                    };
+                    self.define(frame, Kind::Instance, instance);
+                }
+                Item::Group(members) => {
+                    let named = self.named(frame, members);
+                    let instance = self.instance(named);
+                    self.define(frame, Kind::Instance, instance);
+                }
+                Item::AliasExport(kind, instance, name) => {
+                    let value = match self.find(frame, (Kind::Instance, *instance)) {
+                        Value::Instance(at) => self
+                            .instances
+                            .get(at)
+                            .and_then(|exports| exports.get(name).copied()),
+                        _ => None,
+                    };
+                    self.define(frame, *kind, value.unwrap_or(Value::Unknown));
+                }
+                Item::AliasOuter(kind, count, index) => {
+                    let mut from = Some(frame);
+                    for _ in 0..*count {
+                        from = from.and_then(|at| self.frames.get(at)?.around);
+                        if from.is_none() {
+                            break;
+                        }
+                    }
+                    let value = from.map(|from| self.find(from, (*kind, *index)));
+                    self.define(frame, *kind, value.unwrap_or(Value::Unknown));
+                }
+                Item::Export(name, place) => {
+                    let value = self.find(frame, *place);
+                    exports.insert(name, value);
+                    // What is exported has a second number.
+                    self.define(frame, place.0, value);
+                }
+            }
+        }
+        Ok(self.instance(exports))
+    }
+
+    fn takes(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn define(&mut self, frame: usize, kind: Kind, value: Value) {
+        if let Some(frame) = self.frames.get_mut(frame) {
+            frame.of(kind).push(value);
+        }
+    }
+
+    fn find(&mut self, frame: usize, (kind, index): Place) -> Value {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let frame = self.frames.get_mut(frame);
+        let found = frame.and_then(|frame| frame.of(kind).get(index).copied());
+        found.unwrap_or(Value::Unknown)
+    }
+
+    fn named(&mut self, frame: usize, places: &[(&'a str, Place)]) -> Named<'a> {
+        let found = places
+            .iter()
+            .map(|(name, place)| (*name, self.find(frame, *place)));
+        found.collect()
+    }
+
+    fn instance(&mut self, exports: Named<'a>) -> Value {
+        self.instances.push(exports);
+        Value::Instance(self.instances.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

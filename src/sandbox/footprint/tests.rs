@@ -1,0 +1,136 @@
+//! Components whose instances are counted by hand.
+
+use super::*;
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let component = wat::parse_str(text).unwrap();
+    context_bytes(&component, &CompileSettings::default()).map_err(|error| error.to_string())
+}
+
+const GLOBALS: &str = "(core module $m (global i64 (i64.const 1)) (global i64 (i64.const 2)))";
+/// What an instance of it takes.
+const ONE: u64 = INSTANCE + 2 * VALUE;
+
+#[test]
+fn each_instance_counts_wherever_its_module_comes_from() {
+    let instance = "(core instance (instantiate $m))";
+    for (text, instances) in [
+        (GLOBALS.to_owned(), 0),
+        (format!("{GLOBALS} {instance} {instance}"), 2),
+        // From outside, by an alias.
+        (
+            format!(
+                "{GLOBALS} (component $c (alias outer 1 $m (core module $m)) {instance})
+                (instance (instantiate $c)) (instance (instantiate $c))"
+            ),
+            2,
+        ),
+        // As an argument, of a component that is one itself.
+        (
+            format!(
+                r#"{GLOBALS}
+                (component $c (import "m" (core module $m)) {instance} {instance})
+                (component $d
+                    (import "m" (core module $m))
+                    (import "c" (component $c (import "m" (core module))))
+                    (instance (instantiate $c (with "m" (core module $m))))
+                    (instance (instantiate $c (with "m" (core module $m)))))
+                (instance (instantiate $d
+                    (with "m" (core module $m)) (with "c" (component $c))))"#
+            ),
+            4,
+        ),
+        // Exported by an instance.
+        (
+            format!(
+                r#"(component $c {GLOBALS} (export "m" (core module $m)))
+                (instance $i (instantiate $c))
+                (alias export $i "m" (core module $m)) {instance}"#
+            ),
+            1,
+        ),
+        // Out of a group of exports.
+        (
+            format!(
+                r#"{GLOBALS} (instance $i (export "m" (core module $m)))
+                (alias export $i "m" (core module $n)) (core instance (instantiate $n))"#
+            ),
+            1,
+        ),
+    ] {
+        let text = format!("(component {text})");
+        assert_eq!(bytes(&text), Ok(instances * ONE), "{text}");
+    }
+}
+
+#[test]
+fn everything_in_a_context_counts() {
+    let instance = |fields: &str| {
+        bytes(&format!(
+            "(component (core module $m {fields}) (core instance (instantiate $m)))"
+        ))
+        .unwrap()
+            - INSTANCE
+    };
+    assert_eq!(instance(""), 0);
+    assert_eq!(instance("(func) (func)"), 0, "nothing refers to them");
+    assert_eq!(
+        instance(r#"(func (export "a") (export "b"))"#),
+        REFERENCE,
+        "one function"
+    );
+    assert_eq!(
+        instance("(func $f) (elem func $f $f $f)"),
+        SEGMENT + 3 * VALUE + REFERENCE
+    );
+    assert_eq!(
+        instance("(func $f) (global funcref (ref.func $f))"),
+        VALUE + REFERENCE
+    );
+    assert_eq!(instance("(table 5 funcref) (memory 1)"), 2 * STORE);
+    assert_eq!(instance(r#"(data "x") (data "y")"#), 2 * SEGMENT);
+}
+
+/// Ten levels, each ten times within the next: ten thousand million.
+#[test]
+fn what_multiplies_is_refused_without_doing_the_work() {
+    let mut text = format!("(component $c0 {GLOBALS} (core instance (instantiate $m)))");
+    for level in 1..=10 {
+        let inner = format!("(instance (instantiate $c{}))", level - 1);
+        text += &format!(
+            "(component $c{level} (alias outer 1 $c{} (component $c{})) {})",
+            level - 1,
+            level - 1,
+            inner.repeat(10)
+        );
+    }
+    let error = bytes(&format!("(component {text} (instance (instantiate $c10)))"));
+    assert_eq!(
+        error.unwrap_err(),
+        "it has a number of definitions, over all instances, of more than 1,000,000; \
+         1,000,000 are allowed"
+    );
+}
+
+#[test]
+fn instances_within_instances_are_bounded() {
+    let mut text = "(component $c0)".to_owned();
+    for level in 1..=200 {
+        let inner = level - 1;
+        text += &format!(
+            "(component $c{level} (alias outer 1 $c{inner} (component $i))
+                (instance (instantiate $i)))"
+        );
+    }
+    let error = bytes(&format!(
+        "(component {text} (instance (instantiate $c200)))"
+    ));
+    assert!(error.unwrap_err().contains("instances within instances"));
+}
+
+#[test]
+fn what_is_compiled_to_be_run_at_the_start_is_bounded() {
+    let values = "(global i32 (i32.add (i32.const 1) (i32.const 2)))".repeat(200_000);
+    let error = bytes(&format!("(component (core module {values}))"));
+    assert!(error.unwrap_err().contains("initial values"));
+}
