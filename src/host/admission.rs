@@ -5,7 +5,7 @@ use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
 };
 use crate::grant::{self, Capability, Denial, Grants, NO_GRANTS};
-use crate::limits::{Limit, LimitOverrides, Limits};
+use crate::limits::{LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};

@@ -133,7 +133,6 @@ impl Report<'_> {
 
     fn hints(&self, failure: &Failure, result: &ExecutionResult) -> Vec<String> {
         let mut hints = Vec::new();
-
         match &failure.cause {
             // More was asked for, and the policy says no: asking again does not help.
             Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. }
