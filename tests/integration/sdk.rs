@@ -195,7 +195,7 @@ async fn each_failure_is_told_from_the_others() {
         failed("invalid_input", "not that one", Fault::Input).await,
         Cause::InvalidInput { pointer }
     );
-    let denied = failed("unknown_tool", "", Fault::Input).await;
+    let denied = failed("unknown_tool", "", Fault::Skill).await;
     let Cause::SkillError { code, .. } = denied else {
         panic!("{denied:?}");
     };
