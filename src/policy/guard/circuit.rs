@@ -271,8 +271,8 @@ impl Held<'_> {
 
 /// Whether a result speaks for the skill, or against it, or says nothing of it.
 ///
-/// A timeout speaks against it only where the request asked for no time of its own: who gives it too
-/// little should not close it for others.
+/// A timeout speaks against it only where it had the time that it has for everybody: who gives it too
+/// little, or may give it no more, should not close it for others.
 fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
     let Some(failure) = &result.failure else {
         return Some(true);
@@ -287,9 +287,14 @@ fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
         Cause::Timeout {
             limit: Limit::WallTime,
             ..
-        } if !time_asked => Some(false),
+        } if !time_asked && !is_clamped(result) => Some(false),
         _ => None,
     }
+}
+
+fn is_clamped(result: &ExecutionResult) -> bool {
+    let mut clamped = result.clamped.iter();
+    clamped.any(|clamped| clamped.limit == Limit::WallTime)
 }
 
 impl Execute for CircuitBreaker {
@@ -299,8 +304,9 @@ impl Execute for CircuitBreaker {
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
-            let Ok(resolution) = control.resolve(&*self.inner, &mut request).await else {
-                return self.inner.execute(request, control).await;
+            let resolution = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => resolution,
+                Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
             if self.breakers.of_skill(&resolution.skill.name).is_none() {
                 return self.inner.execute(request, control).await;
@@ -346,7 +352,7 @@ impl Execute for CircuitBreaker {
         admission
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 }
