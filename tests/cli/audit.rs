@@ -120,9 +120,10 @@ time                  tenant  kind   what
 #[test]
 fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     let place = Place::with_behaviours();
+    let deny = "[[approval.rules]]\ntool = 'panic'\naction = 'deny'\n";
+    place.write("home/policy.toml", deny);
     place.run(ECHO);
-    place.run(["install", "behaviours.wasm"]);
-    let said = place.run(["jobs", "submit", "behaviours", "no-such-tool"]);
+    let said = place.run(["jobs", "submit", "behaviours.wasm", "panic"]);
     assert!(!said.starts_with("exit: 0"), "{said}");
     let shown = place.output(["audit", "show", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
@@ -134,7 +135,8 @@ fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     }
     let last = of(entries.len() - 1);
     assert_eq!(last["kind"], "execution", "{last}");
-    assert_eq!(last["cause"], "unknown_tool", "{last}");
+    assert_eq!(last["reason"], "refused", "{last}");
+    assert_eq!(last["rule"], "approval rule 1", "{last}");
 }
 
 #[test]
