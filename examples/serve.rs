@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
+use skillhost::audit::{Audit, AuditSettings, Audited};
+use skillhost::policy::Approving;
 use skillhost::policy::guard::Guards;
 use skillhost::queue::{Queue, Worker};
 use skillhost::serve::mcp::{McpServer, Tasks};
@@ -37,16 +39,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     let queue = Queue::open(folder.join("queue.db"))?;
 
-    // What every door and the worker execute with: the skills, behind what the policy says.
+    // What every door and the worker execute with: the skills, behind what the policy says. What a rule
+    // asks about waits in the queue for an answer, and everything is written down.
+    let audit = Arc::new(Audit::open(folder.join("audit"), AuditSettings::default())?);
     let breakers = policy.breakers();
-    let execute = Guards::new(policy).around(Arc::new(skills.clone()));
+    let (current, approvals, written) = (policy.clone(), queue.clone(), audit.clone());
+    let whole = audit.clone();
+    let execute = Guards::new(policy)
+        .approval(move |inner| {
+            Arc::new(Approving::new(inner, current, Arc::new(approvals)).audit(written))
+        })
+        .audit(move |inner| Arc::new(Audited::new(inner, whole)))
+        .around(Arc::new(skills.clone()));
     let service = Service::builder(execute, queue.clone())
         .skills(skills.clone())
         .breakers(breakers)
+        .audit(audit.clone(), false)
         .build()?;
     // The service's own executor counts for the metrics.
     let agents = McpServer::builder(service.executor(), skills)
-        .tasks(Tasks::new(queue.clone()))
+        .tasks(Tasks::new(queue.clone()).audit(audit, false))
         .build();
     // What is added passes the same checks as the routes of the door.
     let own = Router::new().route("/hello", get(async || "hello"));

@@ -1,12 +1,14 @@
 //! What an entry says.
 
 use serde::Serialize;
+use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::line::Line;
 use crate::execution::{
-    Cause, ExecutionRequest, ExecutionResult, Failure, Fault, SkillIdentity, Status,
+    Cause, Clamped, ExecutionRequest, ExecutionResult, Failure, Fault, SkillIdentity, Status,
 };
+use crate::grant::Denial;
 use crate::limits::Limits;
 use crate::usage::ResourceUsage;
 
@@ -47,6 +49,10 @@ pub struct Who<'a> {
     pub session: Option<&'a str>,
     /// The request.
     pub request: Option<Uuid>,
+    /// Who handed it in: a token's id, a user of the machine.
+    pub caller: Option<&'a str>,
+    /// The job whose attempt it is.
+    pub job: Option<Uuid>,
 }
 
 impl<'a> Who<'a> {
@@ -57,6 +63,7 @@ impl<'a> Who<'a> {
             user: request.user.as_deref(),
             session: request.session.as_deref(),
             request: Some(request.request_id),
+            ..Who::default()
         }
     }
 }
@@ -68,6 +75,16 @@ pub struct Hashed {
     pub sha256: [u8; 32],
     /// The size in bytes.
     pub bytes: u64,
+}
+
+impl Hashed {
+    /// That of a text.
+    pub fn of(text: &[u8]) -> Self {
+        Hashed {
+            sha256: sha2::Sha256::digest(text).into(),
+            bytes: text.len() as u64,
+        }
+    }
 }
 
 /// What happened.
@@ -82,6 +99,8 @@ pub enum What<'a> {
         output: Option<Hashed>,
         /// The result.
         result: &'a ExecutionResult,
+        /// What was heard of it on the way.
+        heard: Heard<'a>,
     },
     /// A request ended because nobody waited for it any more.
     Dropped {
@@ -93,6 +112,8 @@ pub enum What<'a> {
         tool: Option<&'a str>,
         /// What it had cost by then.
         usage: &'a ResourceUsage,
+        /// What was heard of it on the way.
+        heard: Heard<'a>,
     },
     /// A request ended because the host itself is broken.
     Broken {
@@ -104,6 +125,8 @@ pub enum What<'a> {
         tool: Option<&'a str>,
         /// What it had cost by then.
         usage: &'a ResourceUsage,
+        /// What was heard of it on the way.
+        heard: Heard<'a>,
     },
     /// Somebody is asked whether a request may run.
     ApprovalAsked(Approved<'a>),
@@ -111,7 +134,9 @@ pub enum What<'a> {
     ApprovalDecided(Decided<'a>),
     /// A grant was given or taken back for good.
     Grant(Change<'a>),
-    /// A secret was put into an outgoing request.
+    /// Another policy holds, such as one that was edited by hand: the hash of it, as it is written out.
+    Policy(Hashed),
+    /// A secret is put into an outgoing request.
     Secret(Secret<'a>),
     /// A breaker opened, closed, or lets a probe through.
     Breaker {
@@ -139,6 +164,17 @@ pub struct Approved<'a> {
     pub rule: &'a str,
 }
 
+/// What was heard of an execution on the way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Heard<'a> {
+    /// What was refused to the guest, which may have gone on without.
+    pub denials: &'a [Denial],
+    /// The rule of the policy that let it run, where one did.
+    pub allowed_by: Option<&'a str>,
+    /// The approval that it ran with.
+    pub approval: Option<Uuid>,
+}
+
 /// What was said.
 #[derive(Debug, Clone, Copy)]
 pub struct Decided<'a> {
@@ -146,6 +182,12 @@ pub struct Decided<'a> {
     pub approval: Option<Uuid>,
     /// The job that waited for it.
     pub job: Option<Uuid>,
+    /// The skill, where it is known.
+    pub skill: Option<&'a SkillIdentity>,
+    /// The tool, where it is known.
+    pub tool: Option<&'a str>,
+    /// The rule that asked, where it is known.
+    pub rule: Option<&'a str>,
     /// `approved` or `refused`.
     pub decision: &'a str,
     /// Who said so.
@@ -189,6 +231,7 @@ impl What<'_> {
             What::ApprovalAsked(_) => "approval_asked",
             What::ApprovalDecided(_) => "approval_decided",
             What::Grant(_) => "grant",
+            What::Policy(_) => "policy",
             What::Secret(_) => "secret",
             What::Breaker { .. } => "breaker",
         }
@@ -204,16 +247,21 @@ impl Entry<'_> {
             user,
             session,
             request,
+            caller,
+            job,
         } = self.who;
         line.text("tenant", tenant, MAX_TEXT);
         line.text("user", user, MAX_TEXT);
         line.text("session", session, MAX_TEXT);
         line.optional("request", request.as_ref());
+        line.text("caller", caller, MAX_TEXT);
+        line.optional("job", job.as_ref());
         match &self.what {
             What::Execution {
                 input,
                 output,
                 result,
+                heard,
             } => {
                 skill(line, result.skill.as_deref());
                 // What a caller asked for, where there is no such tool.
@@ -223,9 +271,15 @@ impl Entry<'_> {
                     line.hashed("output", output);
                 }
                 line.field("outcome", result.status.as_str());
-                if let Some(failure) = &result.failure {
+                let failure = result.failure.as_ref();
+                if let Some(failure) = failure {
                     failed(line, failure);
                 }
+                let told = failure.map(|failure| failure.denials.as_slice());
+                let told = told.unwrap_or_default();
+                denied(line, if told.is_empty() { heard.denials } else { told });
+                heard.write(line, failure.and_then(|failure| failure.approval));
+                clamped(line, &result.clamped);
                 line.limits(&result.limits);
                 usage(line, &result.usage);
             }
@@ -234,12 +288,15 @@ impl Entry<'_> {
                 skill: identity,
                 tool,
                 usage: used,
+                heard,
             } => {
                 skill(line, *identity);
                 line.text("tool", *tool, MAX_TEXT);
                 line.hashed("input", input);
                 line.field("outcome", Status::Cancelled.as_str());
                 line.field("dropped", &true);
+                denied(line, heard.denials);
+                heard.write(line, None);
                 usage(line, used);
             }
             What::Broken {
@@ -247,6 +304,7 @@ impl Entry<'_> {
                 skill: identity,
                 tool,
                 usage: used,
+                heard,
             } => {
                 skill(line, *identity);
                 line.text("tool", *tool, MAX_TEXT);
@@ -254,6 +312,8 @@ impl Entry<'_> {
                 line.field("outcome", Status::Failed.as_str());
                 line.field("fault", &Fault::Host);
                 line.field("cause", kind(&Cause::HostError));
+                denied(line, heard.denials);
+                heard.write(line, None);
                 usage(line, used);
             }
             What::ApprovalAsked(asked) => {
@@ -265,7 +325,12 @@ impl Entry<'_> {
             }
             What::ApprovalDecided(decided) => {
                 line.optional("approval", decided.approval.as_ref());
-                line.optional("job", decided.job.as_ref());
+                if job.is_none() {
+                    line.optional("job", decided.job.as_ref());
+                }
+                skill(line, decided.skill);
+                line.text("tool", decided.tool, MAX_TEXT);
+                line.text("rule", decided.rule, MAX_TEXT);
                 line.field("decision", decided.decision);
                 line.text("by", decided.by, MAX_TEXT);
                 line.optional("until", decided.until.as_ref());
@@ -285,6 +350,7 @@ impl Entry<'_> {
                 line.optional("more_grants", (more > 0).then_some(&more));
                 line.text("by", change.by, MAX_TEXT);
             }
+            What::Policy(policy) => line.hashed("policy", policy),
             What::Secret(secret) => {
                 skill(line, secret.skill);
                 line.text("secret", Some(secret.name), MAX_TEXT);
@@ -327,21 +393,56 @@ fn failed(line: &mut Line, failure: &Failure) {
     }
     line.text("rule", failure.rule.as_deref(), MAX_TEXT);
     line.optional("approval", failure.approval.as_ref());
-    if !failure.denials.is_empty() {
-        let denials: Vec<Denied<'_>> = failure
-            .denials
-            .iter()
-            .take(MAX_DENIALS)
-            .map(|denial| Denied {
-                capability: denial.capability.as_str(),
-                // What stands behind a `?` is the guest's data.
-                subject: super::line::cut(
-                    denial.subject.split('?').next().unwrap_or_default(),
-                    MAX_TEXT,
-                ),
-            })
-            .collect();
-        line.field("denials", &denials);
+}
+
+/// What was refused to the guest.
+fn denied(line: &mut Line, denials: &[Denial]) {
+    if denials.is_empty() {
+        return;
+    }
+    let denials: Vec<Denied<'_>> = denials
+        .iter()
+        .take(MAX_DENIALS)
+        .map(|denial| Denied {
+            capability: denial.capability.as_str(),
+            // What stands behind a `?` is the guest's data.
+            subject: super::line::cut(
+                denial.subject.split('?').next().unwrap_or_default(),
+                MAX_TEXT,
+            ),
+        })
+        .collect();
+    line.field("denials", &denials);
+}
+
+/// Where it got less than it, or its skill, asked for, and by which rule.
+fn clamped(line: &mut Line, clamped: &[Clamped]) {
+    if clamped.is_empty() {
+        return;
+    }
+    let clamped: Vec<Lowered<'_>> = clamped
+        .iter()
+        .map(|clamped| Lowered {
+            limit: clamped.limit.key(),
+            rule: super::line::cut(&clamped.rule, MAX_TEXT),
+        })
+        .collect();
+    line.field("clamped", &clamped);
+}
+
+#[derive(Serialize)]
+struct Lowered<'a> {
+    limit: &'a str,
+    rule: &'a str,
+}
+
+impl Heard<'_> {
+    /// Writes what let it run, unless that is said already.
+    fn write(&self, line: &mut Line, said: Option<Uuid>) {
+        line.text("allowed_by", self.allowed_by, MAX_TEXT);
+        if said.is_none() {
+            line.optional("approval", self.approval.as_ref());
+        }
     }
 }
 

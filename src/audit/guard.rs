@@ -1,17 +1,18 @@
 //! An [`Execute`] whose every request is written down.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{AuditError, AuditSink, Entry, Hashed, Secret, What, Who};
+use super::{AuditError, AuditSink, Entry, Hashed, Heard, Secret, What, Who};
 use crate::execution::{
     Admission, Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest,
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
 };
+use crate::grant::Denial;
 use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
 
@@ -112,9 +113,10 @@ impl Execute for Audited {
             let input = hashed_input(&request);
             let watch = Arc::new(Watch {
                 next: control.observer.take(),
-                usage: Mutex::default(),
+                noted: Mutex::default(),
                 sink: Arc::clone(&self.sink),
-                who: Owned::of(&request),
+                required: self.required,
+                who: Owned::of(&request, &control),
                 skill: OnceLock::new(),
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
@@ -141,15 +143,19 @@ impl Execute for Audited {
                 }
             };
             let output = hashed_output(&result);
-            let entry = Entry {
-                who: pending.watch.who.who(),
-                what: What::Execution {
-                    input,
-                    output,
-                    result: &result,
-                },
+            let written = {
+                let noted = pending.watch.noted();
+                self.sink.record(&Entry {
+                    who: pending.watch.who.who(),
+                    what: What::Execution {
+                        input,
+                        output,
+                        result: &result,
+                        heard: noted.heard(),
+                    },
+                })
             };
-            if let Err(error) = self.sink.record(&entry)
+            if let Err(error) = written
                 && self.required
             {
                 result = self.withheld(result, &error);
@@ -173,7 +179,7 @@ impl Execute for Audited {
         admission
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 
@@ -182,18 +188,44 @@ impl Execute for Audited {
     }
 }
 
-/// Sees what an execution cost, should nobody be there to take its result, and each use of a secret.
+/// Hears what let an execution run, what was refused to it, each use of a secret, and what it cost, should
+/// nobody be there to take its result.
 struct Watch {
     next: Option<Arc<dyn Observer>>,
-    usage: Mutex<ResourceUsage>,
+    noted: Mutex<Noted>,
     sink: Arc<dyn AuditSink>,
+    required: bool,
     who: Owned,
     /// What runs, once that is known, where it may use secrets.
     skill: OnceLock<SkillIdentity>,
 }
 
+/// What was heard.
+#[derive(Default)]
+struct Noted {
+    usage: ResourceUsage,
+    denials: Vec<Denial>,
+    allowed_by: Option<String>,
+    approval: Option<Uuid>,
+}
+
+impl Noted {
+    fn heard(&self) -> Heard<'_> {
+        Heard {
+            denials: &self.denials,
+            allowed_by: self.allowed_by.as_deref(),
+            approval: self.approval,
+        }
+    }
+}
+
 impl Watch {
-    fn secret(&self, name: &str, host: &str) {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down that a secret is about to be used. False where it must be written down, and cannot be.
+    fn secret(&self, name: &str, host: &str) -> bool {
         let secret = Secret {
             name,
             host,
@@ -203,9 +235,11 @@ impl Watch {
             who: self.who.who(),
             what: What::Secret(secret),
         };
-        if let Err(error) = self.sink.record(&entry) {
+        let written = self.sink.record(&entry);
+        if let Err(error) = &written {
             tracing::error!(%error, "the use of a secret is not in the audit");
         }
+        written.is_ok() || !self.required
     }
 }
 
@@ -216,7 +250,17 @@ impl Observer for Watch {
             Event::Admitted { skill, grants, .. } if !grants.secrets.is_empty() => {
                 drop(self.skill.set((*skill).clone()));
             }
-            Event::SecretUsed { secret, to, .. } => self.secret(secret, to),
+            // Whoever wraps this and knows of no `admits` has only told of it.
+            Event::SecretUsed { secret, to, .. } => {
+                self.secret(secret, to);
+            }
+            // Refusals are bounded where they are made.
+            Event::Denied { denial } => self.noted().denials.push((*denial).clone()),
+            Event::Allowed { rule, approval } => {
+                let mut noted = self.noted();
+                noted.allowed_by = Some((*rule).to_owned());
+                noted.approval = *approval;
+            }
             _ => {}
         }
         // Whoever gets another result has it from there.
@@ -228,11 +272,21 @@ impl Observer for Watch {
             && (*status == Status::Cancelled
                 || failure.is_some_and(|failure| failure.cause == Cause::HostError))
         {
-            *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = (*usage).clone();
+            self.noted().usage = (*usage).clone();
         }
         if let Some(next) = &self.next {
             next.observe(request_id, event);
         }
+    }
+
+    fn admits(&self, request_id: Uuid, event: &Event<'_>) -> bool {
+        if let Event::SecretUsed { secret, to, .. } = event
+            && !self.secret(secret, to)
+        {
+            return false;
+        }
+        let next = self.next.as_ref();
+        next.is_none_or(|next| next.admits(request_id, event))
     }
 }
 
@@ -257,12 +311,8 @@ impl Drop for Pending<'_> {
         let mut asked = ExecutionRequest::new(self.skill.clone(), serde_json::Value::Null);
         asked.tool.clone_from(&self.tool);
         let resolution = self.inner.resolve(&asked).ok();
-        let usage = self
-            .watch
-            .usage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (input, usage) = (self.input, &*usage);
+        let noted = self.watch.noted();
+        let (input, usage, heard) = (self.input, &noted.usage, noted.heard());
         let skill = resolution.as_ref().map(|found| &*found.skill);
         let tool = resolution.as_ref().map(|found| found.tool().name.as_str());
         let what = match self.broken {
@@ -271,12 +321,14 @@ impl Drop for Pending<'_> {
                 skill,
                 tool,
                 usage,
+                heard,
             },
             false => What::Dropped {
                 input,
                 skill,
                 tool,
                 usage,
+                heard,
             },
         };
         let entry = Entry {
@@ -295,15 +347,19 @@ struct Owned {
     user: Option<String>,
     session: Option<String>,
     request: Uuid,
+    caller: Option<Arc<str>>,
+    job: Option<Uuid>,
 }
 
 impl Owned {
-    fn of(request: &ExecutionRequest) -> Self {
+    fn of(request: &ExecutionRequest, control: &Control) -> Self {
         Owned {
             tenant: request.tenant.clone(),
             user: request.user.clone(),
             session: request.session.clone(),
             request: request.request_id,
+            caller: control.caller.clone(),
+            job: control.job,
         }
     }
 
@@ -313,8 +369,33 @@ impl Owned {
             user: self.user.as_deref(),
             session: self.session.as_deref(),
             request: Some(self.request),
+            caller: self.caller.as_deref(),
+            job: self.job,
         }
     }
+}
+
+/// Writes down that a request was refused before it came to an execution: when a job of it was submitted.
+/// `control` says who handed it in.
+///
+/// # Errors
+/// Where it could not be written.
+pub fn refused(
+    sink: &dyn AuditSink,
+    request: &ExecutionRequest,
+    control: &Control,
+    failure: &Failure,
+) -> Result<(), AuditError> {
+    let result = control.refuse(request.clone(), None, failure.clone());
+    sink.record(&Entry {
+        who: Owned::of(request, control).who(),
+        what: What::Execution {
+            input: hashed_input(request),
+            output: None,
+            result: &result,
+            heard: Heard::default(),
+        },
+    })
 }
 
 /// The hash of an input: SHA-256 over its JSON text; where there are attachments, over that and, for

@@ -31,10 +31,10 @@ mod verify;
 
 mod guard;
 
-pub use entry::{Approved, Change, Decided, Entry, Hashed, Secret, What, Who};
+pub use entry::{Approved, Change, Decided, Entry, Hashed, Heard, Secret, What, Who};
 pub use finding::{ChainReport, Finding, FindingKind, Verification};
 pub use folder::AuditError;
-pub use guard::{Audited, hashed_input, hashed_output};
+pub use guard::{Audited, hashed_input, hashed_output, refused};
 pub use log::{Audit, AuditSettings};
 pub use read::{Filter, Kind, Record, read};
 pub use verify::verify;

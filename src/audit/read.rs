@@ -48,6 +48,8 @@ pub enum Kind {
     ApprovalDecided,
     /// A grant was given or taken back for good.
     Grant,
+    /// Another policy holds.
+    Policy,
     /// A secret was used.
     Secret,
     /// A breaker changed.
@@ -60,11 +62,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Execution,
         Kind::ApprovalAsked,
         Kind::ApprovalDecided,
         Kind::Grant,
+        Kind::Policy,
         Kind::Secret,
         Kind::Breaker,
         Kind::Opened,
@@ -78,6 +81,7 @@ impl Kind {
             Kind::ApprovalAsked => "approval_asked",
             Kind::ApprovalDecided => "approval_decided",
             Kind::Grant => "grant",
+            Kind::Policy => "policy",
             Kind::Secret => "secret",
             Kind::Breaker => "breaker",
             Kind::Opened => "opened",

@@ -425,6 +425,21 @@ mod tests {
         assert_eq!(circuit.state(now), CircuitState::Closed);
     }
 
+    /// What failed together is not tried again together.
+    #[test]
+    fn a_pause_is_lengthened_by_up_to_half() {
+        for (random, longer) in [(0.0, 1.0), (0.5, 1.25), (1.0, 1.5), (7.0, 1.5)] {
+            let now = Instant::now();
+            let mut circuit = Circuit::new(now);
+            for _ in 0..SETTINGS.minimum {
+                let pass = circuit.allow(now, &SETTINGS).unwrap();
+                circuit.record_failure(pass, now, &SETTINGS, random);
+            }
+            let wait = circuit.allow(now, &SETTINGS).unwrap_err();
+            assert_eq!(wait, SETTINGS.pause.mul_f64(longer), "{random}");
+        }
+    }
+
     proptest! {
         /// Whatever happens in whatever order: an open circuit lets nothing through before its
         /// time, there is one probe at a time, and where everything succeeds it closes.

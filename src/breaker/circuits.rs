@@ -260,6 +260,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn circuits_that_open_together_are_open_for_different_times() {
+        let circuits = Circuits::<String>::default();
+        let settings = BreakerSettings {
+            minimum: 1,
+            ..BreakerSettings::default()
+        };
+        let mut waits: Vec<_> = (0..20)
+            .map(|number| {
+                let key = number.to_string();
+                let _ = circuits.record_failure(key.as_str(), Pass::free(), &settings);
+                let allowed = circuits.allow(key.as_str(), &settings, &mut None);
+                allowed.unwrap_err()
+            })
+            .collect();
+        waits.sort();
+        waits.dedup();
+        assert!(waits.len() > 10, "{waits:?}");
+        assert!(
+            waits
+                .iter()
+                .all(|wait| { (settings.pause..=settings.pause.mul_f64(1.5)).contains(wait) })
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_and_open_circuits_stay() {
         let circuits = Circuits::<String>::default();
         let settings = BreakerSettings {

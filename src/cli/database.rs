@@ -92,6 +92,18 @@ impl DatabaseArgs {
         })
     }
 
+    /// The database as it was named, where it was, so that it means the same in whatever folder.
+    ///
+    /// # Errors
+    /// Where a path cannot be made absolute.
+    pub fn absolute(&self) -> anyhow::Result<Option<String>> {
+        Ok(match self.database.as_deref() {
+            None | Some("") => None,
+            Some(url) if url.contains("://") => Some(url.to_owned()),
+            Some(path) => Some(std::path::absolute(path)?.display().to_string()),
+        })
+    }
+
     /// Opens the queue.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skillhost::Execute;
-use skillhost::audit::{AuditSink, Audited, Entry, What, Who};
+use skillhost::audit::{AuditSink, Audited, Entry, Hashed, What, Who};
 use skillhost::execution::Ask;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{Approvals, Approving, CurrentPolicy};
@@ -60,10 +60,29 @@ pub fn around(
                 tracing::warn!(%error, "a change of a circuit is not in the audit");
             }
         });
+        let written = Arc::clone(&sink);
+        guards.policy().watch(move |policy| {
+            let text = policy.map(serde_json::to_vec).transpose();
+            let text = text.ok().flatten().unwrap_or_default();
+            let what = What::Policy(Hashed::of(&text));
+            let who = Who::default();
+            if let Err(error) = written.record(&Entry { who, what }) {
+                tracing::warn!(%error, "that another policy holds is not in the audit");
+            }
+        });
         guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
     }
     Ok(Guarded {
         execute: guards.around(inner),
         audit: sink.map(|sink| (sink, required)),
     })
+}
+
+/// Who runs this command, for the record: the user's number, with the name that the environment says.
+pub fn user() -> String {
+    let number = rustix::process::getuid().as_raw();
+    match std::env::var("USER") {
+        Ok(name) if !name.is_empty() => format!("uid {number} ({name})"),
+        _ => format!("uid {number}"),
+    }
 }

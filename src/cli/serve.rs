@@ -187,6 +187,8 @@ async fn run(
     let queue = args.database.open(session).await?;
     let audit = guarded.audit.clone();
     let service = service(args, skills.clone(), guarded, queue.clone())?;
+    let followed = skills.clone();
+    let following = tokio::spawn(async move { followed.follow_policy().await });
     let mcp = mcp(args, skills, &service, audit);
     let listener = listen(args, &service).await?;
     let address = listener.local_addr()?;
@@ -223,6 +225,7 @@ async fn run(
         done.map(Some)
     };
     let (stopped, done) = tokio::join!(serving, working);
+    following.abort();
     // Calls that were cut are over in a moment, and then written down.
     let _ = tokio::time::timeout(TIDYING, mcp.idle()).await;
     if stopped.cut > 0 {

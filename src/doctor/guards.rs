@@ -1,13 +1,19 @@
 //! What the policy puts around an execution: ceilings, turns, rates, circuits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use uuid::Uuid;
 
 use super::check::{Finding, Kind};
 use super::ground::{Ground, Probe, Trouble, ended, met, numbered};
 use super::guests::NUMBER;
 use super::handmade::{Handmade, SPIN, TOOL};
+use super::http;
+use super::limits::network::{asking, no_server};
 use crate::execution::{
-    BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Rejection, Status,
+    BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
+    Rejection, Status,
 };
 use crate::host::Skill;
 use crate::limits::{Limit, LimitOverrides, MIB};
@@ -21,11 +27,23 @@ pub(super) const PROBES: &[Probe] = &[
     guard("concurrency", "one more than may run", |ground| {
         Box::pin(concurrency(ground))
     }),
+    guard("concurrency", "one more of a tenant", |ground| {
+        Box::pin(of_tenant(ground))
+    }),
+    guard("concurrency", "one more of a skill", |ground| {
+        Box::pin(of_skill(ground))
+    }),
+    guard("fairness", "a tenant that floods", |ground| {
+        Box::pin(fairness(ground))
+    }),
     guard("rates", "one more than may start", |ground| {
         Box::pin(rates(ground))
     }),
     guard("breaker", "a skill that always fails", |ground| {
         Box::pin(breaker(ground))
+    }),
+    guard("breaker", "a host that never answers", |ground| {
+        Box::pin(host_breaker(ground))
     }),
 ];
 
@@ -205,4 +223,151 @@ async fn breaker(ground: &Ground) -> Result<Finding, Trouble> {
         Rejection::CircuitOpen,
         "its circuit",
     ))
+}
+
+/// A guest that runs for as long as its fuel lasts where its number is not 0. `salt` makes it another.
+fn spinning(salt: &str) -> Handmade {
+    Handmade {
+        execute: format!("(if {NUMBER} (then {SPIN})) i32.const $answer (; {salt} ;)"),
+        ..Handmade::default()
+    }
+}
+
+/// So much fuel that others come while it runs.
+fn long(skill: &Skill) -> ExecutionRequest {
+    numbered(skill, 1).limits(LimitOverrides {
+        fuel: Some(20_000_000),
+        ..LimitOverrides::default()
+    })
+}
+
+/// Beside one that runs: one past a bound that it shares with it, and one that does not.
+async fn beside(
+    guarded: &Guarded<'_>,
+    running: ExecutionRequest,
+    past: ExecutionRequest,
+    free: ExecutionRequest,
+    stopped_by: &str,
+) -> Result<Finding, Trouble> {
+    let (running, past, free) = tokio::join!(
+        guarded.request(running),
+        guarded.request(past),
+        guarded.request(free)
+    );
+    if met(&running?).map(|(limit, _)| limit) != Some(Limit::Fuel) {
+        return Ok(Finding::unknown("the one before it did not run"));
+    }
+    Ok(judged(&free?, &past?, Rejection::QueueFull, stopped_by))
+}
+
+/// Where one of each tenant may run and none may wait: two of a tenant, and one of another.
+async fn of_tenant(ground: &Ground) -> Result<Finding, Trouble> {
+    let skill = ground.load(&spinning("of a tenant")).await?;
+    let policy = "each_tenant.concurrency = { at_once = 1, waiting = 0 }";
+    let guarded = Guarded::new(ground, policy)?;
+    let short = |tenant: &str| numbered(&skill, 0).tenant(tenant);
+    let (past, free) = (short("a"), short("b"));
+    beside(
+        &guarded,
+        long(&skill).tenant("a"),
+        past,
+        free,
+        "its tenant's turn",
+    )
+    .await
+}
+
+/// Where one of each skill may run and none may wait: two of a skill, and one of another.
+async fn of_skill(ground: &Ground) -> Result<Finding, Trouble> {
+    let skill = ground.load(&spinning("of a skill")).await?;
+    let mut other = spinning("of another");
+    other.description.name = "other".into();
+    let other = ground.load(&other).await?;
+    let policy = "each_skill.concurrency = { at_once = 1, waiting = 0 }";
+    let guarded = Guarded::new(ground, policy)?;
+    let (past, free) = (numbered(&skill, 0), numbered(&other, 0));
+    beside(&guarded, long(&skill), past, free, "its skill's turn").await
+}
+
+/// One of a tenant that comes when eight of another wait already, one at a time being run.
+async fn fairness(ground: &Ground) -> Result<Finding, Trouble> {
+    const FLOOD: usize = 8;
+    let skill = ground.load(&spinning("for fairness")).await?;
+    let guarded = Guarded::new(ground, "general.concurrency.at_once = 1")?;
+    let mut all = tokio::task::JoinSet::new();
+    let mut begin = |request: ExecutionRequest, tenant: &'static str| {
+        let execute = Arc::clone(&guarded.all);
+        let request = request.tool(TOOL).tenant(tenant);
+        all.spawn(async move { (tenant, execute.execute(request, Control::default()).await) });
+    };
+    begin(long(&skill), "flood");
+    for _ in 0..FLOOD {
+        begin(numbered(&skill, 0), "flood");
+    }
+    // All of them are there before the other.
+    tokio::task::yield_now().await;
+    begin(numbered(&skill, 0), "other");
+    let mut before = 0;
+    while let Some(joined) = all.join_next().await {
+        let Ok((tenant, result)) = joined else {
+            return Ok(Finding::unknown("one of them did not end"));
+        };
+        let result = result?;
+        match tenant {
+            "flood" => before += 1,
+            _ if result.status == Status::Success => break,
+            _ => {
+                return Ok(Finding::broken(format!(
+                    "it did not run: {}",
+                    ended(&result)
+                )));
+            }
+        }
+    }
+    all.abort_all();
+    Ok(match before <= FLOOD / 2 {
+        true => Finding::holds("turns between tenants"),
+        false => Finding::broken(format!("{before} of the flood ran before the other")),
+    })
+}
+
+/// A port where nobody listens, which is asked three times.
+async fn host_breaker(ground: &Ground) -> Result<Finding, Trouble> {
+    let free = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
+    let address = match free.and_then(|listener| listener.local_addr()) {
+        Ok(address) => address,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let Some(grants) = asking(address) else {
+        return Ok(Finding::unknown("a grant of the probe's own is refused"));
+    };
+    let skill = ground.load(&http::guest(&address.to_string())).await?;
+    let guarded = Guarded::new(ground, "each_host.breaker = { minimum = 2 }")?;
+    let told = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&told);
+    let observer = move |_: Uuid, event: &Event<'_>| {
+        if let Event::Denied { denial } = event
+            && denial.reason.contains("failed too often")
+        {
+            hears.store(true, Ordering::Relaxed);
+        }
+    };
+    let observer: Arc<dyn Observer> = Arc::new(observer);
+    for number in 0..3 {
+        if told.load(Ordering::Relaxed) {
+            return Ok(Finding::broken(format!(
+                "left alone after {number} failures"
+            )));
+        }
+        let request = numbered(&skill, 1).tool(TOOL).grants(grants.clone());
+        let control = Control::default().observer(Arc::clone(&observer));
+        let result = guarded.all.execute(request, control).await?;
+        if result.status != Status::Success {
+            return Ok(Finding::unknown(format!("the guest: {}", ended(&result))));
+        }
+    }
+    Ok(match told.load(Ordering::Relaxed) {
+        true => Finding::holds("its circuit"),
+        false => Finding::broken("it was asked a third time"),
+    })
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::grant::{
     AddressGrant, Denial, Grants, HostName, HttpGrant, HttpTarget, SecretGrant, address_denied,
-    canonical, http_denied, not_public, sends_secret, sets_header,
+    canonical, http_denied, not_public, not_written, sends_secret, sets_header,
 };
 use crate::secret::Held;
 
@@ -27,8 +27,8 @@ struct Secrets {
     told: Told,
 }
 
-/// Hears of each secret that goes into a request.
-pub(crate) type Told = Box<dyn Fn(&SecretGrant, &HttpTarget) + Send + Sync>;
+/// Hears of each secret that is to go into a request, and says whether it may.
+pub(crate) type Told = Box<dyn Fn(&SecretGrant, &HttpTarget) -> bool + Send + Sync>;
 
 impl Rules {
     /// Those of effective grants.
@@ -91,13 +91,16 @@ impl Rules {
         Ok(added)
     }
 
-    /// The secrets for a request are on their way.
-    pub fn used(&self, target: &HttpTarget) {
+    /// The secrets for a request are about to go out. Refused where one of them may not.
+    pub fn used(&self, target: &HttpTarget) -> Result<(), Box<Denial>> {
         if let Some(Secrets { held, told }) = &self.secrets {
             for bound in held.for_request(target) {
-                told(&bound.grant, target);
+                if !told(&bound.grant, target) {
+                    return Err(Box::new(not_written(&bound.grant, target)));
+                }
             }
         }
+        Ok(())
     }
 
     /// Whether a request may be sent at all, as far as its text tells.

@@ -103,7 +103,7 @@ impl Egress {
         let mut request = addressed(request, target)?;
         // Only now: the server is who it says it is, and nobody else is asked in its place.
         request.headers_mut().extend(added);
-        rules.used(target);
+        rules.used(target).map_err(EgressError::Denied)?;
         held.wait();
         let request = request.map(|body| held.sending(body));
         let answer = sender.send_request(request);

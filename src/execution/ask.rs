@@ -59,8 +59,16 @@ pub enum Decision {
 /// # let _ = control;
 /// ```
 pub trait Ask: Send + Sync {
-    /// Asks; `None` where there is no answer here: then it is waited for from elsewhere.
+    /// Asks; `None` where there is no answer here: then it is waited for from elsewhere, as long as the
+    /// policy says.
     fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Option<Decision>>;
+
+    /// Whether somebody will be asked once the request was
+    /// [rejected](crate::execution::Rejection::Approval) for want of an approval. Then it is rejected at
+    /// once, without being asked here and without waiting.
+    fn asks_afterwards(&self) -> bool {
+        false
+    }
 
     /// Who answers, for the record.
     fn who(&self) -> &str {

@@ -58,6 +58,13 @@ pub enum Event<'a> {
         #[serde(skip)]
         grants: &'a Grants,
     },
+    /// A rule of the policy lets it run, at once or with an approval.
+    Allowed {
+        /// The rule.
+        rule: &'a str,
+        /// The approval, where it took one that is kept.
+        approval: Option<Uuid>,
+    },
     /// Instantiation begins.
     Started,
     /// The guest says how far it has come.
@@ -74,7 +81,8 @@ pub enum Event<'a> {
         /// What, and what would have to be granted.
         denial: &'a Denial,
     },
-    /// A secret was put into a request of the guest's, which does not see it.
+    /// A secret is put into a request of the guest's, which does not see it. Told before it goes out, so
+    /// that it can [still be kept](Observer::admits) from that.
     SecretUsed {
         /// The secret's name.
         secret: &'a str,
@@ -127,6 +135,14 @@ pub struct Progress<'a> {
 pub trait Observer: Send + Sync {
     /// One event of one request.
     fn observe(&self, request_id: Uuid, event: &Event<'_>);
+
+    /// One event that tells of something which is about to happen: a [use of a
+    /// secret](Event::SecretUsed). False where it must not; the guest is refused it then. Unless it is
+    /// implemented, it observes, and has nothing against it. Whoever wraps another asks that, too.
+    fn admits(&self, request_id: Uuid, event: &Event<'_>) -> bool {
+        self.observe(request_id, event);
+        true
+    }
 }
 
 impl<F: Fn(Uuid, &Event<'_>) + Send + Sync> Observer for F {

@@ -36,6 +36,8 @@ pub struct Control {
     pub ask: Option<Arc<dyn Ask>>,
     /// How long it has waited for its turn already, before the host.
     pub waited: Duration,
+    /// Who handed the request in, for the record: a token's id, a user of the machine.
+    pub caller: Option<Arc<str>>,
     /// What the request came to, where an outer guard has looked. No part of the interface.
     #[doc(hidden)]
     pub resolved: Option<Box<(Uuid, Resolution)>>,
@@ -63,6 +65,13 @@ impl Control {
         self
     }
 
+    /// Says who handed the request in, for the record.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<Arc<str>>) -> Self {
+        self.caller = Some(caller.into());
+        self
+    }
+
     /// Says who is asked where a rule of the policy asks.
     #[must_use]
     pub fn ask(mut self, ask: Arc<dyn Ask>) -> Self {
@@ -78,7 +87,8 @@ impl Control {
     /// the request, are what those further in see.
     ///
     /// # Errors
-    /// As [`Execute::resolve`]. Handed on to `inner`, such a request ends with the reason.
+    /// As [`Execute::ready`] and [`Execute::resolve`]. Such a request must not go on to `inner`, where it
+    /// might be found a moment later: [`refuse`](Control::refuse) it.
     pub async fn resolve<'c>(
         &'c mut self,
         inner: &dyn Execute,
@@ -86,7 +96,7 @@ impl Control {
     ) -> Result<&'c mut Resolution, Failure> {
         if self.resolution(request).is_none() {
             self.resolved = None;
-            inner.ready(request).await;
+            inner.ready(request).await?;
             let resolution = inner.resolve(request)?;
             request.skill = resolution.skill.digest.into();
             request
@@ -172,6 +182,7 @@ impl fmt::Debug for Control {
             .field("approved", &self.approved)
             .field("job", &self.job)
             .field("ask", &self.ask)
+            .field("caller", &self.caller)
             .finish()
     }
 }
@@ -258,11 +269,14 @@ pub trait Execute: Send + Sync {
     }
 
     /// Makes ready what a request needs, where that comes late: a skill that is loaded when it is
-    /// first asked for. What [`resolve`](Execute::resolve) does not know even then, `execute`
-    /// explains.
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    /// first asked for.
+    ///
+    /// # Errors
+    /// Why it cannot be had: [`Cause::NotLoaded`](super::Cause::NotLoaded), or
+    /// [`Cause::HostError`](super::Cause::HostError) where the host itself is broken.
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         let _ = request;
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Whether the tool that the request names is marked destructive and not idempotent by its
@@ -286,7 +300,8 @@ pub struct Resolution {
     pub limits: Limits,
     /// The limits that the skill itself wishes for, where it does.
     pub wished: Option<Arc<LimitOverrides>>,
-    /// Whether the request asks for a wall time of its own.
+    /// Whether the wall time is the request's own, or its tenant's, and not the one that the skill has for
+    /// everybody.
     pub time_asked: bool,
 }
 

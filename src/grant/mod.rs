@@ -63,7 +63,7 @@ use denial::undeclared;
 pub use denial::{Capability, Denial};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
 pub use secret::{ParseSecretError, SecretGrant, check_secret_name};
-pub(crate) use secret::{sends_secret, sets_header};
+pub(crate) use secret::{not_written, sends_secret, sets_header};
 
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 

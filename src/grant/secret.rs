@@ -319,6 +319,18 @@ pub(crate) fn sends_secret(name: &str, target: &HttpTarget) -> Denial {
     }
 }
 
+/// That the use of a secret must be written down, and cannot be.
+pub(crate) fn not_written(grant: &SecretGrant, target: &HttpTarget) -> Denial {
+    let host = target.host().to_string();
+    let host = crate::text::shortened(&host, MAX_SHOWN);
+    Denial {
+        capability: Capability::Secret,
+        subject: grant.name().to_owned(),
+        reason: format!("that it goes to `{host}` must be written down, and cannot be"),
+        hint: "the policy requires an audit: see that its folder can be written".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

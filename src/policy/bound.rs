@@ -11,6 +11,9 @@ pub(crate) struct Bounded {
     pub limits: LimitOverrides,
     /// Where that is less than it, or its skill, asked for.
     pub clamped: Vec<Clamped>,
+    /// Whether the wall time is the tenant's own, or less than what was asked for: a time-out then says
+    /// nothing of the skill.
+    pub time_bounded: bool,
     /// Whether a default of the policy's is more than what applied before, so that the ceilings of
     /// the host have to be asked again.
     pub raised: bool,
@@ -148,6 +151,13 @@ impl Policy {
                     allowed: value,
                     rule: said.rule(limit),
                 });
+            }
+            if limit == Limit::WallTime {
+                let of_its_own =
+                    |said: &Said<'_>| matches!(said.place.0, "tenants" | "each_tenant");
+                bounded.time_bounded = over.is_some_and(of_its_own)
+                    || bounded.clamped.iter().any(|clamped| clamped.limit == limit)
+                    || (value < before && default_of(of_tenant, limit) == Some(value));
             }
             if requested != Some(value) && (named.is_some() || value != before) {
                 bounded.raised |= value > before;

@@ -1,12 +1,12 @@
 //! The policy that holds now, and what is counted by it, shared by all that go by it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::Policy;
-use super::guard::{Breakers, Counted};
+use super::guard::{self, Breakers, Counted};
 
 /// The policy that holds now. Every clone is the same one: a policy that is put in its place holds
 /// at once for the host, and for all that wraps it.
@@ -31,7 +31,10 @@ pub struct CurrentPolicy(Arc<Shared>);
 struct Shared {
     policy: ArcSwapOption<Policy>,
     counted: Counted,
+    watchers: Mutex<Vec<Watcher>>,
 }
+
+type Watcher = Arc<dyn Fn(Option<&Policy>) + Send + Sync>;
 
 impl CurrentPolicy {
     /// This policy, or none.
@@ -47,9 +50,30 @@ impl CurrentPolicy {
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests that
-    /// are decided from now on.
+    /// are decided from now on; of those that wait for their turn, whoever has it by this one starts.
     pub fn set(&self, policy: Option<Policy>) {
-        self.0.policy.store(policy.map(Arc::new));
+        let policy = policy.map(Arc::new);
+        let before = self.0.policy.swap(policy.clone());
+        guard::call(self);
+        if before == policy {
+            return;
+        }
+        let watchers = self.0.watchers.lock();
+        let watchers = watchers.unwrap_or_else(PoisonError::into_inner).clone();
+        for watcher in watchers {
+            watcher(policy.as_deref());
+        }
+    }
+
+    /// Tells of each policy that takes the place of another from now on, or that none is there any more.
+    /// Called where that happens, so that it should be quick.
+    pub fn watch(&self, watcher: impl Fn(Option<&Policy>) + Send + Sync + 'static) {
+        let mut watchers = self
+            .0
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        watchers.push(Arc::new(watcher));
     }
 
     /// How many executions can run at once, whatever the policy says: more than that wait by its
@@ -57,6 +81,7 @@ impl CurrentPolicy {
     /// policy bounds how many run.
     pub fn set_capacity(&self, executions: u32) {
         self.0.counted.set_capacity(executions.max(1));
+        guard::call(self);
     }
 
     /// The circuits that go by it.

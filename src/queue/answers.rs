@@ -168,6 +168,9 @@ impl Answers {
             what: What::ApprovalDecided(Decided {
                 approval: None,
                 job: Some(job),
+                skill: None,
+                tool: None,
+                rule: None,
                 decision: if approved { "approved" } else { "refused" },
                 by: Some(by),
                 until: None,

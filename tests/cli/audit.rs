@@ -116,6 +116,29 @@ time                  tenant  kind   what
     assert!(!place.read("home/audit/0001-000001.jsonl").contains("12345"));
 }
 
+/// A run by whom, and a job that was refused before it was one.
+#[test]
+fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
+    let place = Place::with_behaviours();
+    let deny = "[[approval.rules]]\ntool = 'panic'\naction = 'deny'\n";
+    place.write("home/policy.toml", deny);
+    place.run(ECHO);
+    let said = place.run(["jobs", "submit", "behaviours.wasm", "panic"]);
+    assert!(!said.starts_with("exit: 0"), "{said}");
+    let shown = place.output(["audit", "show", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let entries = shown.as_array().expect("it is a list");
+    let of = |number: usize| &entries[number]["entry"];
+    for entry in [1, entries.len() - 1].map(of) {
+        let caller = entry["caller"].as_str().expect("it is said");
+        assert!(caller.starts_with("uid "), "{entry}");
+    }
+    let last = of(entries.len() - 1);
+    assert_eq!(last["kind"], "execution", "{last}");
+    assert_eq!(last["reason"], "refused", "{last}");
+    assert_eq!(last["rule"], "approval rule 1", "{last}");
+}
+
 #[test]
 fn entries_are_found_by_what_they_say() {
     let place = Place::with_behaviours();
@@ -137,7 +160,7 @@ fn entries_are_found_by_what_they_say() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'nothing' for '--kind <KIND>': there is no kind `nothing`; there are execution, approval_asked, approval_decided, grant, secret, breaker, opened, resumed
+error: invalid value 'nothing' for '--kind <KIND>': there is no kind `nothing`; there are execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened, resumed
 
 For more information, try '--help'.
 

@@ -154,8 +154,12 @@ exit: 0
     guard                tried                         stopped by
   ✓ ceilings             asking for more memory        memory
   ✓ concurrency          one more than may run         its turn
+  ✓ concurrency          one more of a tenant          its tenant's turn
+  ✓ concurrency          one more of a skill           its skill's turn
+  ✓ fairness             a tenant that floods          turns between tenants
   ✓ rates                one more than may start       the rate
   ✓ breaker              a skill that always fails     its circuit
+  ✓ breaker              a host that never answers     its circuit
   ✓ approval             running without one           rejected, and asked
   ✓ approval             one for another input         rejected, and asked
   ✓ approval             using one twice               rejected, and asked

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use skillhost::audit::{AuditError, AuditSink, Entry};
-use skillhost::execution::{BoxFuture, Decision, Question, Rejection, Resolution};
+use skillhost::execution::{Ask, BoxFuture, Decision, Question, Rejection, Resolution};
 use skillhost::grant::Grants;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{
@@ -467,6 +467,28 @@ async fn a_callback_can_answer() {
     let job = place.run_with(answer("{  }").await, control).await;
     assert_eq!(rejection(&job).0, Rejection::Approval);
     assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+/// Whoever has no answer leaves it to others for a time; nobody waits for what is asked only afterwards.
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_here_one_waits_as_the_policy_says() {
+    struct Later;
+    impl Ask for Later {
+        fn ask<'a>(&'a self, _: Question<'a>) -> BoxFuture<'a, Option<Decision>> {
+            panic!("nobody is asked here")
+        }
+        fn asks_afterwards(&self) -> bool {
+            true
+        }
+    }
+    let place = Place::new(&format!("[approval]\nwait = '10m'\n{ASK}"));
+    let nobody: Arc<dyn Ask> = Arc::new(|_: Question<'_>| async { None });
+    for (ask, seconds) in [(nobody, 600), (Arc::new(Later) as Arc<dyn Ask>, 0)] {
+        let began = tokio::time::Instant::now();
+        let result = place.run_with(answer("{}").await, Control::default().ask(ask));
+        assert_eq!(rejection(&result.await).0, Rejection::Approval);
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
 }
 
 #[tokio::test]

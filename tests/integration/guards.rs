@@ -443,3 +443,54 @@ async fn everything_ends_with_one_event_also_where_it_is_rejected() {
     assert!(result.skill.is_some());
     assert_eq!(record.events(), ["finished rejected"]);
 }
+
+/// A rule is a rule, also where whoever put the guards together set nobody to ask.
+#[tokio::test]
+async fn what_is_asked_about_does_not_run_where_nobody_can_be_asked() {
+    let both = guarded(
+        "[[approval.rules]]\ntool = 'echo'\naction = 'ask'\n\
+         [[approval.rules]]\ntool = 'answer'\naction = 'deny'\n",
+    );
+    let result = run(&both, "a", "echo", json!({})).await;
+    assert_eq!(rejection(&result).0, Rejection::Approval);
+    let admission = both
+        .1
+        .can_execute(&request(&both.0, "echo", json!({})).await);
+    assert!(!admission.is_admitted());
+    let answer = json!({"json": "{}"});
+    let result = run(&both, "a", "answer", answer.clone()).await;
+    assert_eq!(rejection(&result).0, Rejection::Refused);
+    // Somebody approved it elsewhere; what is denied stays so.
+    for (tool, input, status) in [
+        ("echo", json!({}), Status::Success),
+        ("answer", answer, Status::Rejected),
+    ] {
+        let request = request(&both.0, tool, input).await;
+        let approved = Control::default().approved(true);
+        let result = both.1.execute(request, approved).await.unwrap();
+        assert_eq!(result.status, status, "{tool}: {:?}", result.failure);
+    }
+}
+
+/// A tenant that may have little time does not close a skill to the others.
+#[tokio::test]
+async fn a_timeout_under_a_tenants_ceiling_says_nothing_of_the_skill() {
+    for bound in ["ceilings.wall_time_ms = 20", "defaults.wall_time_ms = 20"] {
+        let both = guarded(&format!(
+            "each_skill.breaker = {{ minimum = 1 }}\ntenants.hasty.{bound}\n"
+        ));
+        for _ in 0..3 {
+            let result = run(&both, "hasty", "spin", json!({})).await;
+            assert_eq!(result.status, Status::Timeout, "{bound}");
+        }
+        let result = run(&both, "other", "echo", json!({})).await;
+        assert_eq!(result.status, Status::Success, "{bound}");
+    }
+    // What bounds everybody speaks against a skill that does not keep to it.
+    let both =
+        guarded("each_skill.breaker = { minimum = 1 }\ngeneral.ceilings.wall_time_ms = 20\n");
+    let result = run(&both, "hasty", "spin", json!({})).await;
+    assert_eq!(result.status, Status::Timeout);
+    let result = run(&both, "other", "echo", json!({})).await;
+    assert_eq!(rejection(&result).0, Rejection::CircuitOpen);
+}

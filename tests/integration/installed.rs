@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use skillhost::execution::Phase;
 use skillhost::limits::Limit;
+use skillhost::policy::guard::Guards;
 use skillhost::skill::{Library, Package, Packages, SkillRef};
 use skillhost::{
     Cause, CompileEvent, CompileSettings, Control, Execute, ExecutionRequest, ExecutionResult,
@@ -206,10 +208,41 @@ async fn a_policy_that_changed_is_read_again() {
         skills.host().policy().unwrap().skills.contains_key("a"),
         "it stays"
     );
-    fs::remove_file(&path).unwrap();
+    write_policy(&path, "");
     tokio::time::advance(SECOND).await;
     look().await;
-    assert!(skills.host().policy().is_none());
+    assert!(skills.host().policy().unwrap().skills.is_empty());
+}
+
+/// Whoever moves the file aside, if only for a moment, lifts no bound and answers no question.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_gone_still_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let deny = "[[approval.rules]]\naction = 'deny'\n";
+    // One that is read on the way, and one that was read before.
+    for given in [false, true] {
+        write_policy(&path, deny);
+        let host = builder().build().unwrap();
+        if given {
+            host.set_policy(Some(deny.parse().unwrap()));
+            fs::remove_file(&path).unwrap();
+        }
+        let current = host.current_policy().clone();
+        let library = Library::new(folder.path().join("skills"));
+        let skills = InstalledSkills::builder(host, library)
+            .policy(&path)
+            .build();
+        let skill = skills.add(package("a", "1.0.0", "")).await.unwrap();
+        let guarded = Guards::new(current).around(Arc::new(skills));
+        for _ in 0..3 {
+            let request = ExecutionRequest::new(skill.digest(), json!({}));
+            let ended = guarded.execute(request, Control::default()).await.unwrap();
+            assert_eq!(ended.status, Status::Rejected, "{:?}", ended.failure);
+            let _ = fs::remove_file(&path);
+            tokio::time::advance(SECOND).await;
+        }
+    }
 }
 
 /// Who may write it, or its folder, is not in the file.

@@ -8,4 +8,5 @@ mod harness;
 mod hostile;
 mod http;
 mod official;
+mod older;
 mod replaced;

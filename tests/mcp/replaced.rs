@@ -15,13 +15,13 @@ use crate::harness::skills;
 use crate::http::{Asking, host};
 
 /// A client that is spoken with line by line.
-struct Client {
+pub struct Client {
     lines: tokio::io::Lines<BufReader<ReadHalf<DuplexStream>>>,
     write: WriteHalf<DuplexStream>,
 }
 
 impl Client {
-    fn of(server: &McpServer) -> Self {
+    pub fn of(server: &McpServer) -> Self {
         let (here, there) = tokio::io::duplex(1 << 20);
         let (read, write) = split(there);
         let server = server.clone();
@@ -33,7 +33,7 @@ impl Client {
         }
     }
 
-    async fn send(&mut self, message: Value) {
+    pub async fn send(&mut self, message: Value) {
         let line = format!("{message}\n");
         self.write
             .write_all(line.as_bytes())
@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// The next message of a kind: an answer to a request, or a request.
-    async fn next(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+    pub async fn next(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
             let line = self
                 .lines
@@ -70,7 +70,7 @@ impl Client {
     }
 }
 
-async fn install(skills: &InstalledSkills, limits: &str) {
+pub async fn install(skills: &InstalledSkills, limits: &str) {
     let component = std::fs::read(self::skills().behaviours.join("skill.wasm"));
     let component = component.expect("it was built");
     let package = Package::from_parts(component, Some(limits.to_owned()), None);

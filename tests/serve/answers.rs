@@ -108,7 +108,7 @@ impl Execute for Asking {
         self.0.resolve(request)
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.0.ready(request)
     }
 }
@@ -176,4 +176,58 @@ async fn an_answer_for_a_job_alone_is_in_the_audit() {
     let path = format!("/v1/jobs/{job}/result?wait_ms=60000");
     assert_eq!(client.get(&path).await.json()["status"], "success");
     server.end().await;
+}
+
+/// Whoever edits the policy by hand leaves a trace, and so does what is refused when it is submitted; and
+/// what ran for a job names that, and what was asked for with a token, that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_past_the_commands_is_in_the_audit() {
+    let home = Home::new();
+    home.policy("");
+    let token = home.run(&[
+        "tokens", "create", "--tenant", "acme", "--scope", "execute", "--scope", "jobs",
+    ]);
+    let token = token
+        .lines()
+        .find(|line| line.starts_with("skillhost_"))
+        .expect(&token);
+    let serving = Serving::start(&home, &["--rate", "1000000"]);
+    let client = serving.client().with(token.trim());
+    client
+        .post("/v1/executions", behaviour("echo", json!({})))
+        .await
+        .json();
+    let job = client
+        .post("/v1/jobs", behaviour("echo", json!({})))
+        .await
+        .json();
+    let id = job["id"].as_str().expect("it has one");
+    let result = client
+        .get(&format!("/v1/jobs/{id}/result?wait_ms=60000"))
+        .await;
+    assert_eq!(result.json()["status"], "success");
+    client
+        .post("/v1/jobs", behaviour("nothing", json!({})))
+        .await
+        .problem(422, "unknown-tool");
+    let entries = audited(&home, "execution");
+    assert_eq!(entries.len(), 3, "{entries:?}");
+    let by = format!("token {}", token.split('_').nth(1).expect("it has an id"));
+    assert_eq!(entries[0]["caller"], *by);
+    assert_eq!(entries[1]["job"], job["id"]);
+    assert_eq!(
+        (&entries[2]["caller"], &entries[2]["cause"]),
+        (&json!(by), &json!("unknown_tool"))
+    );
+    assert_eq!(audited(&home, "policy"), [] as [Value; 0]);
+    home.policy("general.ceilings.memory_bytes = '16MiB'\n");
+    // It is looked at every second, also while nobody asks for anything.
+    let entries = loop {
+        match audited(&home, "policy") {
+            entries if entries.is_empty() => tokio::task::yield_now().await,
+            entries => break entries,
+        }
+    };
+    assert!(entries[0]["policy"]["sha256"].is_string(), "{entries:?}");
+    assert!(serving.end().success());
 }

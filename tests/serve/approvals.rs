@@ -67,6 +67,18 @@ async fn an_execution_is_approved_once_for_a_while_or_not() {
     decide(&client, &id, "refuse", json!({})).await;
     let page = client.get("/v1/approvals").await.json();
     assert_eq!(page["approvals"], json!([]));
+    let shown = client.get(&format!("/v1/approvals/{id}")).await.json();
+    assert_eq!(
+        (&shown["id"], &shown["status"]),
+        (&json!(id), &json!("refused"))
+    );
+    for (status, many) in [("refused", 1), ("approved", 1), ("used", 1), ("pending", 0)] {
+        let path = format!("/v1/approvals?status={status}");
+        let page = client.get(&path).await.json();
+        assert_eq!(page["approvals"].as_array().unwrap().len(), many, "{page}");
+    }
+    let nothing = client.get("/v1/approvals?status=nothing").await;
+    nothing.problem(400, "invalid-request");
     execute(&other).await.problem(403, "rejected");
     let path = format!("/v1/approvals/{id}/approve");
     client

@@ -27,6 +27,8 @@ struct Load {
     /// Jobs that were accepted.
     accepted: std::sync::Mutex<Vec<String>>,
     answered: AtomicU64,
+    /// Answers that began, and did not end.
+    cut: AtomicU64,
 }
 
 impl Load {
@@ -75,6 +77,7 @@ async fn client(load: Arc<Load>) {
             let Ok(answer) = answering.await else { return };
             let status = answer.status();
             let Ok(body) = answer.into_body().collect().await else {
+                load.cut.fetch_add(1, Ordering::Relaxed);
                 return;
             };
             let body: Value = serde_json::from_slice(&body.to_bytes()).expect("it is JSON");
@@ -114,6 +117,7 @@ fn start(
         left: AtomicUsize::new(requests),
         accepted: Default::default(),
         answered: AtomicU64::new(0),
+        cut: AtomicU64::new(0),
     });
     let clients = (0..connections).map(|_| tokio::spawn(client(load.clone())));
     let clients = clients.collect();
@@ -189,9 +193,27 @@ async fn load_leaks_nothing_and_loses_nothing() {
     while load.answered.load(Ordering::Relaxed) < requests as u64 / 10 {
         tokio::task::yield_now().await;
     }
-    assert!(serving.end().success());
+    let said = tokio::task::spawn_blocking(move || serving.end_and_tell());
+    let said = said.await.expect("it ends");
     for client in clients {
         client.await.expect("it went well");
+    }
+    // What had begun by then was answered, in whole: nothing was stopped but what its client left.
+    assert_eq!(load.cut.load(Ordering::Relaxed), 0);
+    assert!(!said.contains("cut that took longer"), "{said}");
+    let show = [
+        "audit",
+        "show",
+        "--json",
+        "--limit",
+        "1000000",
+        "--outcome",
+        "cancelled",
+    ];
+    let stopped: Vec<Value> = serde_json::from_str(&home.run(&show)).expect("it is JSON");
+    assert!(!stopped.is_empty(), "clients went away");
+    for record in stopped {
+        assert_eq!(record["entry"]["tool"], "wait_for_ever", "{record}");
     }
     accepted.extend(load.accepted.lock().expect("nobody panics").iter().cloned());
 

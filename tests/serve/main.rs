@@ -3,12 +3,14 @@
 mod answers;
 mod approvals;
 mod client;
+mod configured;
 mod executions;
 mod idempotency;
 mod jobs;
 mod limits;
 mod load;
 mod mcp;
+mod news;
 mod process;
 mod routes;
 mod server;

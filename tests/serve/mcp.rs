@@ -21,18 +21,18 @@ use crate::server::{Wanted, start};
 /// The current revision, which has no sessions.
 const CURRENT: &str = "2026-07-28";
 /// One that has.
-const OLDER: &str = "2025-06-18";
+pub const OLDER: &str = "2025-06-18";
 
 /// A client of the door.
 #[derive(Clone)]
-struct Agent {
+pub struct Agent {
     client: Client,
     /// The session, of an older revision.
-    session: Option<String>,
+    pub session: Option<String>,
 }
 
 impl Agent {
-    fn current(client: Client) -> Self {
+    pub fn current(client: Client) -> Self {
         Agent {
             client,
             session: None,
@@ -40,7 +40,7 @@ impl Agent {
     }
 
     /// One with a session.
-    async fn older(client: Client) -> Self {
+    pub async fn older(client: Client) -> Self {
         let mut agent = Agent::current(client);
         let answer = agent.client.open(agent.post(&initialize())).await;
         assert_eq!(answer.status(), StatusCode::OK);
@@ -92,7 +92,7 @@ impl Agent {
         json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     }
 
-    async fn open(&self, method: &str, params: Value) -> Response<Incoming> {
+    pub async fn open(&self, method: &str, params: Value) -> Response<Incoming> {
         self.client
             .open(self.post(&self.message(method, params)))
             .await
@@ -120,13 +120,13 @@ impl Agent {
         (last, messages)
     }
 
-    async fn result(&self, method: &str, params: Value) -> Value {
+    pub async fn result(&self, method: &str, params: Value) -> Value {
         let (answer, _) = self.ask(method, params).await;
         assert!(answer["result"].is_object(), "{answer}");
         answer["result"].clone()
     }
 
-    async fn call(&self, tool: &str, arguments: Value) -> Value {
+    pub async fn call(&self, tool: &str, arguments: Value) -> Value {
         let name = format!("behaviours__{tool}");
         let params = json!({"name": name, "arguments": arguments});
         self.result("tools/call", params).await
@@ -155,7 +155,7 @@ async fn underway(client: &Client, many: u32) {
     }
 }
 
-async fn ends(serving: Serving) {
+pub async fn ends(serving: Serving) {
     let ended = tokio::task::spawn_blocking(move || serving.end());
     let ended = tokio::time::timeout(PATIENCE, ended).await;
     assert!(ended.expect("it ends").unwrap().success());
@@ -409,7 +409,7 @@ async fn the_policy_holds_for_calls() {
     home.run(&[
         "policy", "grant", "network", "--http", &http, "--secret", &secret,
     ]);
-    let serving = Serving::start(&home, &["--rate", "1000000"]);
+    let serving = Serving::start(&home, &["--rate", "1000000", "-vvv"]);
     let client = serving.client();
     let agent = Agent::current(client.clone());
 
@@ -463,7 +463,10 @@ async fn the_policy_holds_for_calls() {
         assert!(metrics.text().contains(line), "{}", metrics.text());
     }
     assert_eq!(audited(&home, "breaker").len(), 1);
-    ends(serving).await;
+    let said = tokio::task::spawn_blocking(move || serving.end_and_tell());
+    let said = said.await.unwrap();
+    assert!(said.contains("behaviours"), "it says much: {said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

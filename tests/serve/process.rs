@@ -62,6 +62,8 @@ impl Home {
 pub struct Serving {
     pub child: Child,
     pub address: SocketAddr,
+    /// What it says on standard error.
+    said: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Serving {
@@ -71,9 +73,21 @@ impl Serving {
         let mut child = home
             .command(&all)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("it can be started");
+        let said = child.stderr.take().expect("it is piped");
+        let said = std::thread::spawn(move || {
+            let mut all = String::new();
+            for line in BufReader::new(said).lines() {
+                let line = line.expect("it is text");
+                // As if it were not read here.
+                eprintln!("{line}");
+                all += &line;
+                all.push('\n');
+            }
+            all
+        });
         let output = child.stdout.take().expect("it is piped");
         let mut line = String::new();
         BufReader::new(output)
@@ -81,7 +95,11 @@ impl Serving {
             .expect("it says where it listens");
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.expect(&line).parse().expect("it is an address");
-        Serving { child, address }
+        Serving {
+            child,
+            address,
+            said: Some(said),
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -97,6 +115,14 @@ impl Serving {
     pub fn end(mut self) -> std::process::ExitStatus {
         self.signal(libc::SIGTERM);
         self.child.wait().expect("it ends")
+    }
+
+    /// Ends it, and gives all that it said on standard error.
+    pub fn end_and_tell(mut self) -> String {
+        self.signal(libc::SIGTERM);
+        assert!(self.child.wait().expect("it ends").success());
+        let said = self.said.take().expect("it is listened to");
+        said.join().expect("it is text")
     }
 }
 
@@ -369,7 +395,9 @@ async fn tokens_are_made_listed_and_revoked() {
     }
     assert!(home.run(&["tokens", "list"]).contains("revoked"));
     assert!(!holds(home.0.path(), secret.as_bytes()));
-    assert!(serving.end().success());
+    let said = serving.end_and_tell();
+    assert!(said.contains("/v1/jobs"), "it says much: {said}");
+    assert!(!said.contains(secret));
 }
 
 /// Whether a file below this folder has these bytes in it.

@@ -89,6 +89,53 @@ async fn a_job_that_waits_for_a_word_gets_it_from_either() {
     assert!(second.end().success());
 }
 
+/// An execution asks at one process, and is approved at the other: once before it is tried again, and once
+/// while it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execution_that_waits_for_a_word_gets_it_from_either() {
+    let database = Postgres::shared().database().await;
+    let url = database.url();
+    let ask = "[[approval.rules]]\ntool = 'answer'\naction = 'ask'\n";
+    let homes = [Home::new(), Home::new()];
+    homes[0].policy(ask);
+    homes[1].policy(&format!("[approval]\nwait = '10m'\n{ask}"));
+    let [first, second] = homes
+        .each_ref()
+        .map(|home| Serving::start(home, &["--database", &url]));
+    let (one, two) = (first.client(), second.client());
+    for (number, (asks, answers)) in [(&one, &two), (&two, &one)].into_iter().enumerate() {
+        let body = behaviour("answer", json!({"json": format!("{{\"a\":{number}}}")}));
+        let request = asks.post("/v1/executions", body.clone());
+        let approve = async {
+            let id = loop {
+                let open = answers.get("/v1/approvals").await.json();
+                match open["approvals"][0]["id"].as_str() {
+                    Some(id) => break id.to_owned(),
+                    None => tokio::task::yield_now().await,
+                }
+            };
+            let path = format!("/v1/approvals/{id}/approve");
+            answers.post(&path, json!({})).await.json();
+        };
+        let (answer, ()) = tokio::join!(request, approve);
+        let answer = match number {
+            0 => {
+                answer.problem(403, "approval-needed");
+                asks.post("/v1/executions", body.clone()).await
+            }
+            _ => answer,
+        };
+        assert_eq!(answer.json()["output"], json!({"a": number}));
+        // It was for once, at either.
+        for client in [asks, answers] {
+            let fields = client.get("/v1/approvals").await.json();
+            assert_eq!(fields["approvals"], json!([]), "none is open");
+        }
+    }
+    assert!(first.end().success());
+    assert!(second.end().success());
+}
+
 /// A worker whose policy wants somebody's word before anything runs takes the job, and puts it aside.
 async fn wait_for_a_word(queue: &Queue) {
     use skillhost::execution::{BoxFuture, Rejection};

@@ -155,3 +155,39 @@ async fn streams_of_nobody_end_with_the_first_token() {
     assert_eq!(events.next().await, None);
     server.end().await;
 }
+
+/// Also those of an execution, whose guest is stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_execution_that_is_followed_ends_with_its_token() {
+    let mut settings = Settings::default();
+    settings.keep_alive = Duration::from_millis(20);
+    let server = start(Wanted {
+        settings,
+        ..Wanted::default()
+    })
+    .await;
+    let client = server.client_of("acme", &[Scope::Execute]).await;
+    let mut body = behaviour("wait_for_ever", json!({}));
+    body["limits"] = json!({"wall_time_ms": 3_600_000});
+    let mut request = client.request("POST", "/v1/executions", body.to_string());
+    let headers = request.headers_mut();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    headers.insert("accept", "text/event-stream".parse().unwrap());
+    let mut events = Events::of(client.open(request).await);
+    while events.next().await.expect("it starts").kind != "started" {}
+    let id = client.token.as_deref().unwrap().split('_').nth(1).unwrap();
+    server.service.tokens().revoke(id).await.unwrap();
+    let event = events.next().await.expect("it says why it ends");
+    assert_eq!(event.kind, "error");
+    assert_eq!(event.data["type"], "urn:skillhost:problem:unauthorized");
+    assert_eq!(events.next().await, None);
+    let operator = server.client_of("other", &[Scope::Administer]).await;
+    loop {
+        let metrics = operator.get("/metrics").await;
+        if metrics.text().contains("skillhost_executions_running 0\n") {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    server.end().await;
+}

@@ -58,8 +58,22 @@ async fn what_goes_on_is_told_in_numbers() {
         r#"skillhost_jobs{queue="default",status="completed"} 1"#,
         r#"skillhost_jobs{queue="default",status="dead"} 1"#,
         "skillhost_workers 1",
+        r#"skillhost_execution_run_seconds_count{skill="behaviours"} 2"#,
+        r#"skillhost_execution_wait_seconds_count{skill="behaviours"} 2"#,
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+    let number = |name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        let found = found.unwrap_or_else(|| panic!("{name}\n{text}"));
+        found.parse::<f64>().unwrap()
+    };
+    let fuel = number("skillhost_fuel_total{skill=\"behaviours\"} ");
+    // One met its limit, and the other took little.
+    assert!((1_000_000.0..20_000_000.0).contains(&fuel), "{fuel}");
+    for time in ["run", "wait"] {
+        let sum = format!("skillhost_execution_{time}_seconds_sum{{skill=\"behaviours\"}} ");
+        assert!(number(&sum) > 0.0, "{text}");
     }
     assert!(text.ends_with("# EOF\n"));
     server.end().await;

@@ -37,8 +37,8 @@ pub struct ShowArgs {
     /// Of this skill, by its name or digest
     #[arg(long, value_name = "SKILL", help_heading = "Filter")]
     skill: Option<String>,
-    /// Of this kind: execution, approval_asked, approval_decided, grant, secret, breaker, opened or
-    /// resumed; may be given several times
+    /// Of this kind: execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened
+    /// or resumed; may be given several times
     #[arg(long, value_name = "KIND", value_parser = str::parse::<Kind>, help_heading = "Filter")]
     kind: Vec<Kind>,
     /// That ended so: success, failed, timeout, cancelled, rejected or resource_exhausted

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use skillhost::audit::AuditSink;
 use skillhost::execution::Rejection;
 use skillhost::policy::MemoryApprovals;
 use skillhost::queue::{Due, NewJob};
 use skillhost::skill::{Package, Packages, SkillRef};
-use skillhost::{Cause, Execute, ExecutionRequest, Failure, Skill};
+use skillhost::{Cause, Control, Execute, ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
@@ -18,7 +19,7 @@ use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::grants::Typed;
-use crate::cli::guards;
+use crate::cli::guards::{self, user};
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
 use crate::cli::run::Asked;
@@ -30,6 +31,8 @@ pub struct Skills<'s> {
     host: CommandHost,
     /// The same, with the policy's guards around it.
     guarded: Arc<dyn Execute>,
+    /// Where it is written down what is refused.
+    audit: Option<Arc<dyn AuditSink>>,
     packages: Packages,
     known: HashMap<PathBuf, Known>,
 }
@@ -63,18 +66,18 @@ impl<'s> Skills<'s> {
         };
         let host = CommandHost::open(session, settings)?;
         host.host.set_policy(session.policy_file()?.read()?);
-        let guarded = guards::around(
+        let guards::Guarded { execute, audit } = guards::around(
             Arc::new(host.host.clone()),
             host.host.current_policy().clone(),
             // Nobody is asked: it is only said whether a job would be admitted.
             Arc::new(MemoryApprovals::default()),
             None,
             session,
-        )?
-        .execute;
+        )?;
         Ok(Skills {
             session,
-            guarded,
+            guarded: execute,
+            audit: audit.map(|(audit, _)| audit),
             host,
             packages: Packages::new(session.places()?.packages()),
             known: HashMap::new(),
@@ -110,6 +113,10 @@ impl<'s> Skills<'s> {
         if let Some(failure) = self.guarded.can_execute(&request).refusal
             && !needs_approval(&failure)
         {
+            if let Some(audit) = &self.audit {
+                let control = Control::default().caller(user());
+                skillhost::audit::refused(&**audit, &request, &control, &failure)?;
+            }
             return Err(refused(&failure, &hints, &skill, typed).into());
         }
         request.skill = reference;

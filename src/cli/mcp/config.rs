@@ -8,12 +8,15 @@ use skillhost::grant::shell_word;
 
 use crate::cli::Session;
 use crate::cli::console::print;
+use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::secrets::SourceArgs;
 
 const EXAMPLES: &str = "\
 Examples:
   skillhost mcp config claude-code
   skillhost mcp config vscode text-stats csv-query
+  skillhost mcp config cursor --http http://127.0.0.1:7411/mcp
   skillhost mcp config codex >> ~/.codex/config.toml";
 
 /// Print the configuration of a client, so that it offers skills
@@ -32,6 +35,35 @@ pub struct ConfigArgs {
     /// Let the agent search for tools, rather than offering each by itself
     #[arg(long)]
     search: bool,
+    /// Connect to `skillhost serve` at this URL, rather than start a process
+    ///
+    /// TOKEN stands where a token goes (`skillhost tokens create`). Without tokens, leave that header out.
+    #[arg(
+        long,
+        value_name = "URL",
+        num_args = 0..=1,
+        default_missing_value = "http://127.0.0.1:7411/mcp",
+        value_parser = url,
+        value_hint = ValueHint::Url,
+        conflicts_with_all = ["skills", "search", "certificate", "secret_from"]
+    )]
+    http: Option<String>,
+    /// Trust the certificate authorities of a file in PEM form, too
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Grants")]
+    certificate: Vec<PathBuf>,
+    /// Where secrets come from.
+    #[command(flatten)]
+    sources: SourceArgs,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.starts_with('/') && rest.contains('/') => Ok(text.to_owned()),
+        _ => Err("write such as https://skills.example.com/mcp".to_owned()),
+    }
 }
 
 /// A client whose configuration is known.
@@ -61,7 +93,20 @@ enum Client {
 ///
 /// # Errors
 /// Where this program cannot find itself, or a path of a skill.
-pub fn config(args: &ConfigArgs, session: &Session) -> anyhow::Result<Exit> {
+pub fn config(
+    args: &ConfigArgs,
+    database: &DatabaseArgs,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    if let Some(url) = &args.http {
+        let (text, place) = reached(args.client, url);
+        print(format_args!("{}\n", text.trim_end()))?;
+        session.console.note(place);
+        session.console.note(
+            "TOKEN is one of `skillhost tokens create`; where `serve` has none, leave its header out",
+        );
+        return Ok(Exit::Success);
+    }
     let program = std::env::current_exe()?.display().to_string();
     let mut arguments = vec!["mcp".to_owned()];
     if let Some(home) = &session.home {
@@ -69,6 +114,15 @@ pub fn config(args: &ConfigArgs, session: &Session) -> anyhow::Result<Exit> {
     }
     if let Some(policy) = &session.policy {
         arguments.extend(["--policy".to_owned(), absolute(policy)?]);
+    }
+    if let Some(database) = database.absolute()? {
+        arguments.extend(["--database".to_owned(), database]);
+    }
+    for certificate in &args.certificate {
+        arguments.extend(["--certificate".to_owned(), absolute(certificate)?]);
+    }
+    for (name, source) in &args.sources.secret_from {
+        arguments.extend(["--secret-from".to_owned(), format!("{name}={source}")]);
     }
     if args.search {
         arguments.push("--search".to_owned());
@@ -150,6 +204,44 @@ fn shown(client: Client, program: &str, arguments: &[String]) -> (String, &'stat
     }
 }
 
+/// What to put where, for a server that is reached at a URL.
+fn reached(client: Client, url: &str) -> (String, &'static str) {
+    const BEARER: &str = "Bearer TOKEN";
+    let headers = json!({"Authorization": BEARER});
+    let within = |key: &str, server: Value| pretty(&json!({key: {"skillhost": server}}));
+    let (_, place) = shown(client, "", &[]);
+    let text = match client {
+        Client::ClaudeCode => format!(
+            "claude mcp add --transport http --scope user skillhost {} --header 'Authorization: {BEARER}'",
+            shell_word(url)
+        ),
+        // Its file knows only what it starts itself.
+        Client::ClaudeDesktop => within(
+            "mcpServers",
+            json!({"command": "npx", "args": [
+                "-y", "mcp-remote", url, "--header", format!("Authorization:{BEARER}")]}),
+        ),
+        Client::Vscode => within(
+            "servers",
+            json!({"type": "http", "url": url, "headers": headers}),
+        ),
+        Client::Codex => format!(
+            "[mcp_servers.skillhost]\nurl = {}\nhttp_headers = {{ Authorization = {} }}\n",
+            toml_text(url),
+            toml_text(BEARER)
+        ),
+        Client::Gemini => within("mcpServers", json!({"httpUrl": url, "headers": headers})),
+        Client::Windsurf => within("mcpServers", json!({"serverUrl": url, "headers": headers})),
+        Client::Cursor => within("mcpServers", json!({"url": url, "headers": headers})),
+        Client::Zed => within("context_servers", json!({"url": url, "headers": headers})),
+        Client::Json => within(
+            "mcpServers",
+            json!({"type": "http", "url": url, "headers": headers}),
+        ),
+    };
+    (text, place)
+}
+
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
@@ -161,6 +253,26 @@ fn toml_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each names where it is, and has a place for a token.
+    #[test]
+    fn every_form_says_where_to_connect() {
+        for client in Client::value_variants() {
+            let (text, place) = reached(*client, "https://skills.example.com/mcp");
+            assert!(!place.is_empty());
+            assert!(text.contains("https://skills.example.com/mcp"), "{text}");
+            assert!(text.contains("Bearer TOKEN"), "{text}");
+            match client {
+                Client::ClaudeCode => {}
+                Client::Codex => {
+                    text.parse::<toml_edit::DocumentMut>().unwrap();
+                }
+                _ => {
+                    serde_json::from_str::<Value>(&text).unwrap();
+                }
+            }
+        }
+    }
 
     /// What each says can be read back, whatever stands in a path.
     #[test]

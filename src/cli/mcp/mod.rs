@@ -103,7 +103,7 @@ enum McpCommand {
 /// Where a skill cannot be loaded, or the host is broken.
 pub fn mcp(args: McpArgs, session: &Session) -> anyhow::Result<Exit> {
     if let Some(McpCommand::Config(config)) = &args.command {
-        return config::config(config, session);
+        return config::config(config, &args.database, session);
     }
     let settings = Settings {
         // `describe` of a new skill is one more, and so are tasks.
@@ -171,6 +171,7 @@ async fn serve(
     );
     let server = server.build();
     let ended = tokio::select! {
+        () = skills.follow_policy() => Ok(()),
         ended = server.serve_stdio(Caller::operator()) => ended,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),

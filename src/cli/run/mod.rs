@@ -30,7 +30,7 @@ use super::console::print_json;
 use super::exit::Exit;
 use super::explain;
 use super::grants::Typed;
-use super::guards;
+use super::guards::{self, user};
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
@@ -98,7 +98,8 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let view = Arc::new(View::new(session.console, &skill.identity().name));
         let control = Control::default()
             .cancellation(cancelled_by(interrupts))
-            .observer(Arc::clone(&view) as Arc<_>);
+            .observer(Arc::clone(&view) as Arc<_>)
+            .caller(user());
         let mut result = guarded
             .execute(request, control)
             .await

@@ -128,6 +128,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         .packages(packages)
         .build();
     let approvals = LazyApprovals::new(&args.database, session)?;
+    let followed = skills.clone();
     let guarded = guards::around(Arc::new(skills), current, approvals, None, session)?.execute;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -152,7 +153,9 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
             units::counted(concurrency as u64, "job")
         ));
         let (stop, hurry) = (at_least(signals.clone(), 1), at_least(signals, 2));
+        let following = tokio::spawn(async move { followed.follow_policy().await });
         let done = worker.run_and_hurry(stop, hurry).await;
+        following.abort();
         done.map_err(|error| anyhow::Error::from(broken(error)))
     });
     runtime.shutdown_background();

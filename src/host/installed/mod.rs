@@ -85,8 +85,9 @@ impl InstalledSkillsBuilder {
         self
     }
 
-    /// Reads the policy from this file again whenever it has changed. Where it is gone, nothing is
-    /// granted for good any more; one that cannot be used changes nothing.
+    /// Reads the policy from this file again whenever it has changed. It need not be there at first. Once
+    /// a policy holds, a file that is gone or cannot be used changes nothing, and is warned of: an empty
+    /// one takes everything back that it said.
     ///
     /// It is first read when the first request comes: who wants to hear now what is wrong with it
     /// reads it now, and gives it to the host.
@@ -204,12 +205,19 @@ impl InstalledSkills {
         let gone = || Failure::new(Cause::NotLoaded, format!("`{reference}` is gone"));
         match self.loaded(reference).await {
             Ok(digest) => self.inner.host.skill(&digest.into()).ok_or_else(gone),
-            Err(Missing::Here(message)) => Err(Failure::new(Cause::NotLoaded, message)),
-            Err(Missing::Broken(error)) => {
-                tracing::error!(%error, "the host is broken");
-                let message = "the host is broken; its log says why";
-                Err(Failure::new(Cause::HostError, message))
-            }
+            Err(missing) => Err(missed(missing)),
+        }
+    }
+
+    /// Looks at the policy file every second, also while no requests come: those that wait hear at once of
+    /// a bound that was raised. It never ends; where no file is followed, it does nothing.
+    pub async fn follow_policy(&self) {
+        if self.inner.policy.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(HOLD).await;
+            self.inner.refresh_policy();
         }
     }
 
@@ -350,9 +358,20 @@ impl Inner {
     /// Puts a policy in force that has changed.
     fn refresh_policy(&self) {
         if let Some(file) = &self.policy
-            && let Some(policy) = file.changed()
+            && let Some(policy) = file.changed(self.host.policy().is_some())
         {
             self.host.set_policy(policy);
+        }
+    }
+}
+
+/// The failure of a request whose skill cannot be had.
+fn missed(missing: Missing) -> Failure {
+    match missing {
+        Missing::Here(message) => Failure::new(Cause::NotLoaded, message),
+        Missing::Broken(error) => {
+            tracing::error!(%error, "the host is broken");
+            Failure::new(Cause::HostError, "the host is broken; its log says why")
         }
     }
 }
@@ -429,11 +448,13 @@ impl Execute for InstalledSkills {
         }
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            // Why it is not there is told when it is to be executed.
-            let _ = self.loaded(&request.skill).await;
+            self.loaded(&request.skill)
+                .await
+                .map_err(missed)
+                .map(|_| ())
         })
     }
 }

@@ -66,8 +66,9 @@ impl PolicyFile {
     }
 
     /// What is to hold from now on, where the file has changed. One that cannot be used changes
-    /// nothing, and is read again and again until it can.
-    pub fn changed(&self) -> Option<Option<Policy>> {
+    /// nothing, and is read again and again until it can; nor does one that is gone, where one `holds`:
+    /// otherwise whoever moves it aside for a moment would lift every bound.
+    pub fn changed(&self, holds: bool) -> Option<Option<Policy>> {
         let look = {
             let mut seen = lock(&self.seen);
             if seen.at.is_some_and(|at| at.elapsed() < HOLD) {
@@ -81,7 +82,7 @@ impl PolicyFile {
             look
         };
         let wrong = match Policy::read(&self.path) {
-            Ok(None) if self.required => {
+            Ok(None) if self.required || holds => {
                 format!("there is no policy `{}` any more", self.path.display())
             }
             Ok(policy) => {

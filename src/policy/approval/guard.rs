@@ -52,25 +52,82 @@ pub struct Approving {
 }
 
 /// That a request may not simply run.
-struct Decided {
+pub(super) struct Decided {
     /// What the rule is called.
-    title: String,
+    pub title: String,
     /// Whether it is denied, and not only to be asked about.
-    denied: bool,
+    pub denied: bool,
     policy: Arc<Policy>,
 }
 
+/// What the rules say of a request.
+enum Said {
+    Nothing,
+    /// It may run, by this rule.
+    Allowed(String),
+    Not(Decided),
+}
+
+impl Said {
+    fn of(policy: &CurrentPolicy, resolution: &Resolution, tenant: Option<&str>) -> Self {
+        let policy = policy.load();
+        let Some(policy) = policy.as_ref() else {
+            return Said::Nothing;
+        };
+        match policy.approval.decide(resolution, tenant) {
+            (_, None) => Said::Nothing,
+            (Action::Allow, Some((number, rule))) => Said::Allowed(rule.title(number)),
+            (action, Some((number, rule))) => Said::Not(Decided {
+                title: rule.title(number),
+                denied: action == Action::Deny,
+                policy: Arc::clone(policy),
+            }),
+        }
+    }
+}
+
+/// Tells what lets a request run.
+fn allowed(control: &Control, request: &ExecutionRequest, rule: &str, approval: Option<Uuid>) {
+    if let Some(observer) = &control.observer {
+        observer.observe(request.request_id, &Event::Allowed { rule, approval });
+    }
+}
+
 impl Decided {
-    fn denial(&self) -> Failure {
+    /// What is to be done with a request, and by which rule; `None` where it may run.
+    pub fn of(
+        policy: &CurrentPolicy,
+        resolution: &Resolution,
+        tenant: Option<&str>,
+    ) -> Option<Self> {
+        match Said::of(policy, resolution, tenant) {
+            Said::Not(decided) => Some(decided),
+            Said::Nothing | Said::Allowed(_) => None,
+        }
+    }
+
+    /// Whether a policy may ask about anything, or deny it.
+    pub fn may_be(policy: &CurrentPolicy) -> bool {
+        let policy = policy.load();
+        let policy = policy.as_ref();
+        policy.is_some_and(|policy| !policy.approval.allows_all())
+    }
+
+    pub fn denial(&self) -> Failure {
         let message = format!("not admitted: {} denies it", self.title);
         rejected(Rejection::Refused, None, message, self.title.clone(), None)
+    }
+
+    /// That it is asked about, and nobody has been asked.
+    pub fn unasked(&self, message: String) -> Failure {
+        rejected(Rejection::Approval, None, message, self.title.clone(), None)
     }
 }
 
 /// What follows for a request.
 enum Ruling {
-    /// It may run; this was used up for it.
-    Run(Option<Uuid>),
+    /// It may run, with this approval where there is one.
+    Run(Option<Box<Approval>>),
     Not(Failure),
 }
 
@@ -104,23 +161,11 @@ impl Approving {
 
     /// Whether anything may be asked or denied.
     fn has_rules(&self) -> bool {
-        let policy = self.policy.load();
-        policy
-            .as_ref()
-            .is_some_and(|policy| !policy.approval.allows_all())
+        Decided::may_be(&self.policy)
     }
 
-    /// What is to be done with a request, and by which rule; `None` where it may run.
     fn decide(&self, resolution: &Resolution, tenant: Option<&str>) -> Option<Decided> {
-        let policy = self.policy.load();
-        let policy = policy.as_ref()?;
-        let (action, rule) = policy.approval.decide(resolution, tenant);
-        let (number, rule) = rule.filter(|_| action != Action::Allow)?;
-        Some(Decided {
-            title: rule.title(number),
-            denied: action == Action::Deny,
-            policy: Arc::clone(policy),
-        })
+        Decided::of(&self.policy, resolution, tenant)
     }
 
     fn record(&self, who: Who<'_>, what: What<'_>) {
@@ -203,6 +248,7 @@ impl Approving {
                     user: wanted.user.as_deref(),
                     session: wanted.session.as_deref(),
                     request: Some(wanted.request),
+                    ..Who::default()
                 },
                 What::ApprovalAsked(Approved {
                     approval: approval.id,
@@ -226,7 +272,8 @@ impl Approving {
         approval: &Approval,
     ) -> Result<Waited, ApprovalError> {
         let ask = control.ask.as_ref().or(self.ask.as_ref());
-        if ask.is_none() && policy.wait.is_zero() {
+        if ask.is_some_and(|ask| ask.asks_afterwards()) || (ask.is_none() && policy.wait.is_zero())
+        {
             return Ok(Waited::Over);
         }
         let question = Question {
@@ -241,9 +288,11 @@ impl Approving {
             match ask {
                 Some(ask) => match ask.ask(question).await {
                     Some(decision) => Some((decision, ask.who().to_owned())),
-                    // From elsewhere, if anybody waits for that.
-                    None if policy.wait.is_zero() => None,
-                    None => std::future::pending().await,
+                    // From elsewhere, as long as one waits where nobody is asked here.
+                    None => {
+                        tokio::time::sleep(policy.wait).await;
+                        None
+                    }
                 },
                 None => std::future::pending().await,
             }
@@ -285,7 +334,7 @@ impl Approving {
     fn ruled(&self, answer: Answer, title: &str) -> Ruling {
         let title = title.to_owned();
         match answer {
-            Answer::Approved(approval) => Ruling::Run(approval.once.then_some(approval.id)),
+            Answer::Approved(approval) => Ruling::Run(Some(Box::new(approval))),
             Answer::Refused(approval) => {
                 let by = approval.decided_by.as_deref().unwrap_or("somebody");
                 let by = crate::text::printable(by, false);
@@ -327,6 +376,11 @@ impl Observer for Started {
         if let Some(next) = &self.next {
             next.observe(request_id, event);
         }
+    }
+
+    fn admits(&self, request_id: Uuid, event: &Event<'_>) -> bool {
+        let next = self.next.as_ref();
+        next.is_none_or(|next| next.admits(request_id, event))
     }
 }
 
@@ -432,15 +486,27 @@ impl Execute for Approving {
                 // What is not known cannot be approved, and so must not run.
                 Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
-            let Some(decided) = self.decide(resolution, request.tenant.as_deref()) else {
-                return self.inner.execute(request, control).await;
+            let decided = match Said::of(&self.policy, resolution, request.tenant.as_deref()) {
+                Said::Nothing => return self.inner.execute(request, control).await,
+                Said::Allowed(rule) => {
+                    allowed(&control, &request, &rule, None);
+                    return self.inner.execute(request, control).await;
+                }
+                Said::Not(decided) => decided,
             };
             let resolution = resolution.clone();
             let ruling = Box::pin(self.rule_on(&decided, &request, &resolution, &control)).await;
-            let used = match ruling {
-                Ruling::Run(None) => return self.inner.execute(request, control).await,
-                Ruling::Run(Some(id)) => Used::watch(&self.store, id, &mut control),
+            let approval = match ruling {
+                Ruling::Run(approval) => approval,
                 Ruling::Not(failure) => return Ok(control.refuse(request, None, failure)),
+            };
+            let id = approval.as_ref().map(|approval| approval.id);
+            allowed(&control, &request, &decided.title, id);
+            let used = match approval {
+                Some(approval) if approval.once => {
+                    Used::watch(&self.store, approval.id, &mut control)
+                }
+                _ => return self.inner.execute(request, control).await,
             };
             let ended = self.inner.execute(request, control).await;
             used.settle().await;
@@ -460,19 +526,18 @@ impl Execute for Approving {
             && let Ok(resolution) = self.inner.resolve(request)
             && let Some(decided) = self.decide(&resolution, request.tenant.as_deref())
         {
-            let title = decided.title.clone();
             admission.refusal = Some(match decided.denied {
                 true => decided.denial(),
-                false => {
-                    let message = format!("not admitted yet: {title} asks for an approval of it");
-                    rejected(Rejection::Approval, None, message, title, None)
-                }
+                false => decided.unasked(format!(
+                    "not admitted yet: {} asks for an approval of it",
+                    decided.title
+                )),
             });
         }
         admission
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 

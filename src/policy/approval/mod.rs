@@ -17,6 +17,7 @@ mod memory;
 mod recorded;
 
 mod guard;
+mod unasked;
 
 pub use guard::Approving;
 pub use memory::MemoryApprovals;
@@ -29,3 +30,4 @@ pub use subject::Subject;
 #[cfg_attr(not(feature = "queue"), allow(unused_imports))]
 pub(crate) use record::{Step, decided, step};
 pub(super) use rules::{Place, check, span};
+pub(super) use unasked::Unasked;

@@ -60,10 +60,14 @@ impl RecordedApprovals {
                 user: wanted.user.as_deref(),
                 session: wanted.session.as_deref(),
                 request: Some(wanted.request),
+                ..Who::default()
             },
             what: What::ApprovalDecided(Decided {
                 approval: Some(approval.id),
                 job: wanted.job,
+                skill: Some(&wanted.skill),
+                tool: Some(&wanted.tool),
+                rule: Some(&wanted.rule),
                 // Whoever waited for it may have used it up already.
                 decision: match approval.status {
                     ApprovalStatus::Used => ApprovalStatus::Approved.as_str(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::rate::charge_for_nothing;
 use crate::execution::{
-    Admission, BoxFuture, Clamped, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Resolution,
+    Admission, BoxFuture, Cause, Clamped, Control, Execute, ExecutionRequest, ExecutionResult,
+    Failure, HostError, Resolution,
 };
 use crate::limits::LimitOverrides;
 use crate::policy::CurrentPolicy;
@@ -41,6 +41,7 @@ impl Ceilings {
             return Ok(Vec::new());
         };
         request.limits = bounded.limits;
+        resolution.time_asked |= bounded.time_bounded;
         if bounded.raised {
             resolution.limits = self.inner.resolve(request)?.limits;
         } else {
@@ -65,9 +66,13 @@ impl Execute for Ceilings {
         Box::pin(async move {
             let applied = match control.resolve(&*self.inner, &mut request).await {
                 Ok(resolution) => self.apply(&mut request, resolution),
-                // Why it is not there, it says itself.
-                Err(_) => {
-                    charge_for_nothing(&self.policy, request.tenant.as_deref()).map(|()| Vec::new())
+                Err(failure) if failure.cause == Cause::HostError => {
+                    return Err(HostError::Internal(failure.message));
+                }
+                // It ends here: further in it might be found meanwhile, and run without its bounds.
+                Err(failure) => {
+                    let charged = charge_for_nothing(&self.policy, request.tenant.as_deref());
+                    charged.and(Err(Box::new(failure)))
                 }
             };
             match applied {
@@ -109,7 +114,7 @@ impl Execute for Ceilings {
         admission
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 }

@@ -292,8 +292,8 @@ impl Held<'_> {
 
 /// Whether a result speaks for the skill, or against it, or says nothing of it.
 ///
-/// A timeout speaks against it only where the request asked for no time of its own: who gives it too
-/// little should not close it for others.
+/// A timeout speaks against it only where it had the time that it has for everybody: who gives it too
+/// little, or may give it no more, should not close it for others.
 pub(super) fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
     let Some(failure) = &result.failure else {
         return Some(true);
@@ -308,9 +308,14 @@ pub(super) fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> 
         Cause::Timeout {
             limit: Limit::WallTime,
             ..
-        } if !time_asked => Some(false),
+        } if !time_asked && !is_clamped(result) => Some(false),
         _ => None,
     }
+}
+
+fn is_clamped(result: &ExecutionResult) -> bool {
+    let mut clamped = result.clamped.iter();
+    clamped.any(|clamped| clamped.limit == Limit::WallTime)
 }
 
 fn rejection(skill: &SkillIdentity, wait: Duration, policy: Option<&Policy>) -> Failure {

@@ -230,6 +230,20 @@ impl Gate {
     }
 }
 
+/// Starts whoever may start by a policy that was just put in place of another.
+pub(in crate::policy) fn call(policy: &CurrentPolicy) {
+    let now = policy.load();
+    let rules = Rules {
+        policy: now.as_deref(),
+        capacity: policy.counted().capacity(),
+    };
+    let turns = policy.counted().turns.lock();
+    let mut state = turns.unwrap_or_else(PoisonError::into_inner);
+    if state.line.waiting() > 0 {
+        state.call(&rules);
+    }
+}
+
 /// The table that bounds how many may wait.
 fn rule(table: &str, each: &str, name: &str, rules: &Rules<'_>) -> String {
     let own = rules.policy.and_then(|policy| match table {

@@ -23,11 +23,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::CurrentPolicy;
+use super::approval::Unasked;
 use crate::execution::Execute;
 use ceilings::Ceilings;
 use circuit::Circuits;
 pub use circuit::{Breakers, CircuitChange, CircuitStanding, CircuitSubject};
 use concurrency::State;
+pub(super) use concurrency::call;
 use rate::Limits;
 use start::Starting;
 
@@ -64,12 +66,16 @@ type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
 /// ```no_run
 /// use std::sync::Arc;
 /// use skillhost::policy::guard::Guards;
+/// use skillhost::policy::{Approving, MemoryApprovals};
 /// use skillhost::{Execute, Host};
 ///
 /// # fn example() -> Result<(), skillhost::HostError> {
 /// let host = Host::builder().build()?;
 /// let policy = host.current_policy().clone();
-/// let guarded: Arc<dyn Execute> = Guards::new(policy).around(Arc::new(host));
+/// let (current, approvals) = (policy.clone(), Arc::new(MemoryApprovals::default()));
+/// let guarded: Arc<dyn Execute> = Guards::new(policy)
+///     .approval(move |inner| Arc::new(Approving::new(inner, current, approvals)))
+///     .around(Arc::new(host));
 /// # Ok(())
 /// # }
 /// ```
@@ -106,6 +112,9 @@ impl Guards {
     }
 
     /// Puts this behind the ceilings, and before anything that waits.
+    ///
+    /// Without one there is nobody to ask: what the policy's rules ask about is rejected, unless it was
+    /// [approved](crate::Control::approved) elsewhere, and so is what they deny.
     pub fn approval(
         mut self,
         wrap: impl FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send + 'static,
@@ -122,9 +131,13 @@ impl Guards {
             approval,
         } = self;
         let mut all: Arc<dyn Execute> = Arc::new(Starting::new(&policy, inner));
-        if let Some(approval) = approval {
-            all = approval(all);
-        }
+        all = match approval {
+            Some(approval) => approval(all),
+            None => Arc::new(Unasked {
+                policy: policy.clone(),
+                inner: all,
+            }),
+        };
         all = Arc::new(Ceilings { policy, inner: all });
         match audit {
             Some(audit) => audit(all),

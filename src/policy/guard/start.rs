@@ -47,9 +47,10 @@ impl Execute for Starting {
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
-            let Ok(resolution) = control.resolve(&*self.inner, &mut request).await else {
+            let resolution = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => resolution,
                 // The outermost of the guards has charged the tenant for it.
-                return self.inner.execute(request, control).await;
+                Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
             let (skill, time_asked) = (Arc::clone(&resolution.skill), resolution.time_asked);
             let tenant = request.tenant.as_deref().unwrap_or_default();
@@ -105,7 +106,7 @@ impl Execute for Starting {
         admission
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 }

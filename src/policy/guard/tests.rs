@@ -309,3 +309,70 @@ async fn waiting_is_reported_and_the_shortest_patience_holds() {
     let failure = hasty.failure.unwrap();
     assert!(failure.message.contains("for 5ms"), "{failure}");
 }
+
+/// Nobody sends anything and nothing ends: a bound that is raised lets go whoever waits for it.
+#[tokio::test(start_paused = true)]
+async fn who_waits_hears_of_a_bound_that_is_raised() {
+    let (slow, turns, policy) = turns("general.concurrency = { at_once = 1, wait_ms = \"1h\" }");
+    let mut first = turns.execute(request("a"), Control::default());
+    let mut second = turns.execute(request("a"), Control::default());
+    for one in [&mut first, &mut second] {
+        assert!(futures_poll(one).await.is_none());
+    }
+    assert_eq!(slow.running.load(Ordering::Relaxed), 1);
+    policy.set(Some("general.concurrency.at_once = 2".parse().unwrap()));
+    assert!(futures_poll(&mut second).await.is_none());
+    assert_eq!(slow.running.load(Ordering::Relaxed), 2);
+}
+
+/// There from the second look on.
+#[derive(Default)]
+struct Late {
+    slow: Slow,
+    looks: AtomicU32,
+}
+
+impl Execute for Late {
+    fn execute<'a>(
+        &'a self,
+        request: ExecutionRequest,
+        control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        self.slow.execute(request, control)
+    }
+
+    fn ready<'a>(&'a self, _: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
+        let first = self.looks.fetch_add(1, Ordering::Relaxed) == 0;
+        let missing = || Failure::new(Cause::NotLoaded, "it cannot be compiled");
+        Box::pin(std::future::ready(if first {
+            Err(missing())
+        } else {
+            Ok(())
+        }))
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.slow.resolve(request)
+    }
+}
+
+/// What the outermost guard does not find ends there, with the reason: those further in neither look again
+/// nor let it run without its bounds.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_found_at_first_does_not_run() {
+    let late = Arc::new(Late::default());
+    let policy = CurrentPolicy::new(Some(
+        "general.ceilings.fuel = 10\ngeneral.concurrency.at_once = 1\neach_skill.breaker = {}\n\
+         [[approval.rules]]\naction = 'allow'\n"
+            .parse()
+            .unwrap(),
+    ));
+    let guarded = super::Guards::new(policy).around(late.clone());
+    let result = guarded.execute(request("a"), Control::default()).await;
+    let failure = result.unwrap().failure.unwrap();
+    assert_eq!(failure.message, "it cannot be compiled");
+    assert_eq!(late.looks.load(Ordering::Relaxed), 1);
+    assert_eq!(late.slow.done.load(Ordering::Relaxed), 0);
+    let result = guarded.execute(request("a"), Control::default()).await;
+    assert_eq!(result.unwrap().limits.fuel, 10);
+}

@@ -227,7 +227,8 @@ impl Bench {
         if at.to_mark {
             // A skill that is not loaded yet cannot say so. Loading one may take long.
             tokio::select! {
-                () = execute.ready(&asked) => {}
+                // Why it cannot be had is told by its execution.
+                _ = execute.ready(&asked) => {}
                 () = token.cancelled() => {}
             }
             if execute.is_destructive(&asked) && !self.mark(at).await {

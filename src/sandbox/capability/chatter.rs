@@ -50,6 +50,20 @@ impl Listeners {
         }
     }
 
+    /// Tells all of them of something that is about to happen, and gives whether it may. One that panics
+    /// has not said so.
+    pub fn ask(&self, event: &Event<'_>) -> bool {
+        let mut may = true;
+        for observer in self.observers.iter().flatten() {
+            let said = catch_unwind(AssertUnwindSafe(|| observer.admits(self.request_id, event)));
+            if said.is_err() {
+                tracing::error!(request_id = %self.request_id, "an observer panicked");
+            }
+            may &= said.unwrap_or(false);
+        }
+        may
+    }
+
     /// Tells them what the guest says. A panic goes on from here: it was made by what the guest
     /// said, and ends its execution (see `Interruptible`).
     fn pass_on(&self, event: &Event<'_>) {

@@ -76,16 +76,16 @@ impl Refusals {
         let _ = self.0.secrets.set(secrets);
     }
 
-    /// Tells the observers of each secret that goes into a request.
+    /// Tells the observers of each secret that is to go into a request, and gives whether it may.
     pub fn told(&self) -> Told {
         let listeners = self.0.listeners.clone();
         Box::new(move |grant, target| {
             let to = format!("{}://{}", target.scheme().as_str(), target.authority());
-            listeners.tell(&Event::SecretUsed {
+            listeners.ask(&Event::SecretUsed {
                 secret: grant.name(),
                 header: grant.header(),
                 to: &to,
-            });
+            })
         })
     }
 

@@ -65,6 +65,9 @@ pub(super) struct Which {
     before: Option<Uuid>,
     /// Where to go on with the jobs: the `next_jobs` of the page before.
     cursor: Option<i64>,
+    /// Those that stand so, rather than open questions: `pending`, `approved`, `refused`, `used` or `expired`.
+    /// Jobs are listed where it is left out.
+    status: Option<String>,
     /// How many at most, of approvals and of jobs; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -73,7 +76,7 @@ pub(super) struct Which {
 /// What waits for somebody's word.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ApprovalPage {
-    /// Open questions, the last asked for first: skill, tool, input, who asked, until when it can be
+    /// Open questions, unless others were asked for, the last asked for first: skill, tool, input, who asked, until when it can be
     /// answered.
     #[schema(value_type = Vec<Object>)]
     approvals: Vec<Value>,
@@ -111,8 +114,12 @@ pub(super) async fn list(
     let caller = asks.need(Scope::Approve)?;
     let limit = page(which.limit)?;
     let tenant = caller.tenant().map(str::to_owned);
+    let status = which.status.as_deref().map(str::parse::<ApprovalStatus>);
+    let status = status
+        .transpose()
+        .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
     let wanted = ApprovalFilter {
-        status: vec![ApprovalStatus::Pending],
+        status: vec![status.unwrap_or(ApprovalStatus::Pending)],
         tenant: tenant.clone(),
         before: which.before,
         limit: Some(limit + 1),
@@ -123,6 +130,15 @@ pub(super) async fn list(
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| last.id);
     let approvals = found.iter().map(shown).collect::<Result<_, _>>()?;
+    if status.is_some() {
+        return Ok(Answer(ApprovalPage {
+            approvals,
+            next,
+            jobs: Vec::new(),
+            next_jobs: None,
+        })
+        .into_response());
+    }
     let waiting = Filter {
         status: vec![JobStatus::Paused],
         cause: Some(CAUSE.to_owned()),
@@ -139,6 +155,25 @@ pub(super) async fn list(
         next_jobs: waiting.next,
     })
     .into_response())
+}
+
+/// Show one approval, whether it still waits or not
+#[utoipa::path(
+    get, path = "/v1/approvals/{id}", tag = "approvals",
+    params(("id" = Uuid, Path, description = "The approval")),
+    responses((status = 200, description = "The approval", body = Object))
+)]
+pub(super) async fn show(
+    State(service): State<Service>,
+    asks: Asks,
+    Named(id): Named<Uuid>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Approve)?;
+    let found = service.inner.queue.approval(id).await?;
+    match caller.may_see(found.wanted.tenant.as_deref()) {
+        true => Ok(Answer(shown(&found)?).into_response()),
+        false => Err(ApprovalError::NotFound(id).into()),
+    }
 }
 
 async fn answer(

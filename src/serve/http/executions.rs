@@ -16,6 +16,7 @@ use super::idempotency::once;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream;
+use crate::audit;
 use crate::execution::Rejection;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
@@ -82,7 +83,8 @@ impl Execution {
 /// Answers once it has ended: with the output, or with a problem that says why there is none. Where the
 /// header `Accept` asks for `text/event-stream`, it answers at once, with the events `admitted`,
 /// `started`, `progress`, `log`, `denied`, and at the end `finished` with the result, whatever its
-/// status. A client that goes away stops the skill.
+/// status. A client that takes them too slowly misses some, of which `dropped` says how many. One that goes
+/// away, or whose token is revoked or expires meanwhile, stops the skill.
 #[utoipa::path(
     post, path = "/v1/executions", tag = "executions",
     params(super::openapi::Idempotent),
@@ -108,7 +110,8 @@ pub(super) async fn execute(
     let answer = async {
         let execute = &service.inner.execute;
         let tool = request.tool.clone();
-        let result = execute.execute(request, Control::default()).await?;
+        let control = Control::default().caller(caller.name());
+        let result = execute.execute(request, control).await?;
         if result.failure.is_none() {
             return Ok(Answer(result).into_response());
         }
@@ -142,7 +145,11 @@ fn wants_events(headers: &HeaderMap) -> bool {
 /// What is said of an execution before it is kept as a job, its skill being
 /// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
 /// not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) fn look(service: &Service, request: &ExecutionRequest) -> Result<Admission, Problem> {
+pub(super) fn look(
+    service: &Service,
+    caller: &Caller,
+    request: &ExecutionRequest,
+) -> Result<Admission, Problem> {
     let admission = service.inner.execute.can_execute(request);
     match &admission.refusal {
         None => Ok(admission),
@@ -154,7 +161,15 @@ pub(super) fn look(service: &Service, request: &ExecutionRequest) -> Result<Admi
             {
                 Ok(admission)
             }
-            _ => Err(failure.clone().into()),
+            _ => {
+                if let Some(audit) = &service.inner.audit {
+                    let control = Control::default().caller(caller.name());
+                    if let Err(error) = audit::refused(&**audit, request, &control, failure) {
+                        tracing::error!(%error, "what was refused is not in the audit");
+                    }
+                }
+                Err(failure.clone().into())
+            }
         },
     }
 }

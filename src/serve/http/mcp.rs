@@ -1,20 +1,31 @@
 //! The door for MCP, as a route beside those of the door for HTTP.
 
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::ORIGIN;
+use axum::http::Method;
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt as _;
+use http_body::{Frame, SizeHint};
+use serde::Deserialize;
 
-use super::extract::{Whole, read};
+use super::extract::{Held, Whole, read};
+use super::places::Place;
 use super::state::Service;
+use super::stream::{outlived, place};
+use crate::serve::caller::{Caller, Tenancy};
 use crate::serve::mcp::{HttpSettings, McpServer};
 
 /// The route `/mcp`, for [`guarded`](super::guarded): a door for agents with the same tokens, hosts,
-/// origins and rates, whose messages count to the same bodies, with the same time to come. When the
-/// [`Server`](super::Server) stops, calls have as long as requests have, and event streams end at once.
+/// origins and rates, whose messages count to the same bodies, with the same time to come, and whose
+/// streams of news count to the same [streams](super::Settings::streams). Streams end where their token
+/// does. When the [`Server`](super::Server) stops, calls have as long as requests have, and event streams
+/// end at once.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -54,19 +65,90 @@ struct Bounds {
 
 /// Takes a message in as any other body.
 async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
+    let service = &bounds.service;
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(ORIGIN);
-    match read(body, &bounds.service, bounds.most).await {
-        Ok(Whole { bytes, held }) => {
-            let request = Request::from_parts(parts, Body::from(bytes));
-            // An answer that comes in parts has begun long before the call is over.
-            next.run(request).await.map(|body| {
-                Body::new(body.map_frame(move |frame| {
-                    let _ = &held;
-                    frame
-                }))
-            })
+    let Whole { bytes, held } = match read(body, service, bounds.most).await {
+        Ok(whole) => whole,
+        Err(problem) => return problem.into_response(),
+    };
+    let caller = parts.extensions.get::<Caller>().cloned();
+    let place = match &caller {
+        Some(caller) if parts.method == Method::GET || listens(&bytes) => {
+            match place(service, caller) {
+                Ok(place) => Some(place),
+                Err(problem) => return problem.into_response(),
+            }
         }
-        Err(problem) => problem.into_response(),
+        _ => None,
+    };
+    let answer = next
+        .run(Request::from_parts(parts, Body::from(bytes)))
+        .await;
+    let ends = caller.filter(|_| is_stream(&answer)).map(|caller| -> Ends {
+        let service = service.clone();
+        Box::pin(async move { drop(outlived(&service, &caller).await) })
+    });
+    answer.map(|body| {
+        Body::new(Going {
+            body,
+            ends,
+            _held: held,
+            _place: place,
+        })
+    })
+}
+
+/// Whether a message asks for a stream of news.
+fn listens(message: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Asks<'m> {
+        #[serde(borrow)]
+        method: Option<Cow<'m, str>>,
+    }
+    let asks = serde_json::from_slice::<Asks<'_>>(message);
+    asks.is_ok_and(|asks| asks.method.as_deref() == Some("subscriptions/listen"))
+}
+
+fn is_stream(answer: &Response) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+type Ends = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An answer that may come in parts, long before what it tells of is over. What it holds is given back when
+/// it is; and it ends, unfinished, where whoever asked would not be let in any more.
+struct Going {
+    body: Body,
+    ends: Option<Ends>,
+    _held: Held,
+    _place: Option<Place<Tenancy>>,
+}
+
+impl http_body::Body for Going {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(ends) = &mut self.ends
+            && ends.as_mut().poll(context).is_ready()
+        {
+            self.ends = None;
+            self.body = Body::empty();
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -312,7 +312,7 @@ impl Execute for Measured {
         self.inner.can_execute(request)
     }
 
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }
 

@@ -26,6 +26,7 @@ mod skills;
 mod state;
 mod statistics;
 mod stream;
+mod told;
 mod trace;
 
 use std::any::Any;
@@ -122,6 +123,7 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(dead::show, dead::discard))
         .routes(routes!(dead::replay))
         .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
         .routes(routes!(approvals::approve))
         .routes(routes!(approvals::refuse))
         .routes(routes!(schedules::list))

@@ -217,7 +217,7 @@ pub(super) async fn put(
     }
     let job = wanted.job.job(&service, &caller);
     let mut job = job.map_err(|problem| problem.within("/job"))?;
-    look_at(&service, &mut job).await?;
+    look_at(&service, &caller, &mut job).await?;
     let full = match find(&service, &caller, &name).await? {
         Some(found) => found.name,
         None => full_name(caller.tenant(), &name),

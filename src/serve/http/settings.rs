@@ -30,7 +30,8 @@ pub struct Settings {
     /// Of these, how many one address may have, or one /64 of IPv6; 256 unless set. More are answered
     /// with 503 and closed. Behind a proxy all come from its address: there it needs all.
     pub connections_of_one: usize,
-    /// Event streams that one tenant may have open at once; 256 unless set. More are answered with 429.
+    /// Event streams that one tenant may have open at once, those of news over MCP included; 256 unless
+    /// set. More are answered with 429.
     pub streams: usize,
     /// Requests a second for each token, or each address where there are no tokens; 1,000 unless set.
     pub rate: NonZeroU32,
@@ -45,7 +46,8 @@ pub struct Settings {
     pub origins: BTreeSet<String>,
     /// How long a request with an idempotency key is remembered; a day unless set.
     pub remembered: Duration,
-    /// How often an event stream says that it lives where nothing happens; 15 s unless set.
+    /// How often an event stream says that it lives where nothing happens, and looks whether its client
+    /// would still be let in; 15 s unless set.
     pub keep_alive: Duration,
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Inner {
     pub skills: Option<InstalledSkills>,
     pub policy: Option<ReadPolicy>,
     pub answers: Answers,
+    /// Where what is refused at submission is written down.
+    pub audit: Option<Arc<dyn AuditSink>>,
     pub breakers: Option<Breakers>,
     pub tokens: Tokens,
     /// Whether nobody gets in without a token, whether there are any or not.
@@ -179,6 +181,7 @@ impl ServiceBuilder {
         let metrics = Metrics::new();
         let execute = Measured::new(self.execute, metrics.clone());
         let bodies = (self.settings.bodies_bytes >> 10).clamp(1, u32::MAX as usize >> 4);
+        let written = self.audit.as_ref().map(|(audit, _)| Arc::clone(audit));
         let answers = Answers::new(self.queue.clone());
         let answers = match self.audit {
             Some((audit, required)) => answers.audit(audit, required),
@@ -188,6 +191,7 @@ impl ServiceBuilder {
             inner: Arc::new(Inner {
                 execute: Arc::new(execute),
                 answers,
+                audit: written,
                 breakers: self.breakers,
                 tokens: Tokens::new(self.queue.clone()),
                 queue: self.queue,

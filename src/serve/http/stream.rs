@@ -22,12 +22,14 @@ use super::guard::still;
 use super::places::Place;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
+use super::told::{self, Teller, Told};
 use crate::queue::{EventBatch, JobEvent, Queue, QueueError};
 use crate::serve::caller::{Caller, Tenancy};
+use crate::serve::token::Unauthorized;
 use crate::{Control, Event, ExecutionRequest, Observer};
 
 /// One event.
-fn event(id: Option<i64>, kind: &str, data: &impl Serialize) -> Bytes {
+pub(super) fn event(id: Option<i64>, kind: &str, data: &impl Serialize) -> Bytes {
     let mut text = String::with_capacity(256);
     if let Some(id) = id {
         text.push_str(&format!("id: {id}\n"));
@@ -55,8 +57,8 @@ struct Events {
 
 /// Events on their way.
 enum Received {
-    /// Of an execution: bounded by its limits.
-    Execution(mpsc::UnboundedReceiver<Bytes>),
+    /// Of an execution: some are left out where they are not taken.
+    Execution(Told),
     /// Of jobs: more are read once these were taken.
     Jobs(mpsc::Receiver<Bytes>),
 }
@@ -64,7 +66,7 @@ enum Received {
 impl Received {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
-            Received::Execution(received) => received.poll_recv(context),
+            Received::Execution(told) => told.poll(context),
             Received::Jobs(received) => received.poll_recv(context),
         }
     }
@@ -97,7 +99,7 @@ impl http_body::Body for Events {
 }
 
 /// A place among the streams of the caller's tenant.
-fn place(service: &Service, caller: &Caller) -> Result<Place<Tenancy>, Problem> {
+pub(super) fn place(service: &Service, caller: &Caller) -> Result<Place<Tenancy>, Problem> {
     let place = service.inner.streams.take(caller.tenancy.clone());
     place.ok_or_else(|| {
         let most = service.inner.settings.streams;
@@ -132,9 +134,19 @@ fn keep_alive(service: &Service) -> Interval {
     keep_alive
 }
 
-/// Passes the events of an execution on. What a guest may say is bounded by its limits, so that what
-/// waits here is, too.
-struct Teller(mpsc::UnboundedSender<Bytes>);
+/// Waits until the caller would not be let in any more: its token was revoked or has expired, or one is
+/// needed now. Looks as often as a stream says that it lives.
+pub(super) async fn outlived(service: &Service, caller: &Caller) -> Problem {
+    let mut look = keep_alive(service);
+    loop {
+        look.tick().await;
+        match still(service, caller).await {
+            // Nobody knows just now; it was let in before.
+            Ok(()) | Err(Unauthorized::Unavailable(_)) => {}
+            Err(error) => return Problem::from(error),
+        }
+    }
+}
 
 impl Observer for Teller {
     fn observe(&self, _: Uuid, told: &Event<'_>) {
@@ -145,14 +157,15 @@ impl Observer for Teller {
             Event::Log { .. } => event(None, "log", told),
             Event::Denied { .. } => event(None, "denied", told),
             // Which secrets a host uses is its operator's to know; the result says more than its end.
-            Event::SecretUsed { .. } | Event::Finished { .. } => return,
+            // So are the policy's rules.
+            Event::SecretUsed { .. } | Event::Allowed { .. } | Event::Finished { .. } => return,
         };
-        // Nobody listens any more: then the execution is about to be stopped.
-        let _ = self.0.send(bytes);
+        self.tell(bytes);
     }
 }
 
-/// Executes, and tells of it on the way.
+/// Executes, and tells of it on the way. Where the caller would not be let in any more, the guest is
+/// stopped, as by a client that goes away.
 ///
 /// What its body takes is held until it has ended.
 pub(super) fn execution(
@@ -162,18 +175,25 @@ pub(super) fn execution(
     held: Held,
 ) -> Result<Response, Problem> {
     let place = place(service, caller)?;
-    let (sender, received) = mpsc::unbounded_channel();
-    let control = Control::default().observer(Arc::new(Teller(sender.clone())));
+    let (teller, told) = told::told();
+    let control = Control::default()
+        .caller(caller.name())
+        .observer(Arc::new(teller.clone()));
     let execute = Arc::clone(&service.inner.execute);
+    let (asked, caller) = (service.clone(), caller.clone());
     let task = tokio::spawn(async move {
-        let last = match execute.execute(request, control).await {
-            Ok(result) => event(None, "finished", &result),
-            Err(error) => event(None, "error", &Problem::from(error)),
+        let ended = tokio::select! {
+            biased;
+            ended = execute.execute(request, control) => ended.map_err(Problem::from),
+            problem = outlived(&asked, &caller) => Err(problem),
         };
-        let _ = sender.send(last);
+        teller.end(match ended {
+            Ok(result) => event(None, "finished", &result),
+            Err(problem) => event(None, "error", &problem),
+        });
         drop(held);
     });
-    let received = Received::Execution(received);
+    let received = Received::Execution(told);
     Ok(answer(service, place, received, task.abort_handle()))
 }
 

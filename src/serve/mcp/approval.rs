@@ -95,6 +95,11 @@ pub(super) async fn ask(
     }
 }
 
+/// Whether there is a person behind the client who can be asked, and may approve.
+pub(super) fn is_there(who: &Who, context: &RequestContext<RoleServer>) -> bool {
+    who.caller.scopes.has(Scope::Approve) && can_ask(context)
+}
+
 /// Whether the client says that it can ask a person.
 pub(super) fn can_ask(context: &RequestContext<RoleServer>) -> bool {
     let capabilities = context.client_capabilities();

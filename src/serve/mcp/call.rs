@@ -159,7 +159,12 @@ async fn run(
     let asked = match first {
         Some(asked) => asked,
         None => {
-            let result = execute(server, who, entry, request.clone(), context, None).await;
+            let person = approval::is_there(who, context).then(|| Arc::new(Person) as Arc<dyn Ask>);
+            let control = Control {
+                ask: person,
+                ..Control::default()
+            };
+            let result = execute(server, who, entry, request.clone(), context, control).await;
             match result {
                 Ok(result) if wants_approval(&result) => match ask().await? {
                     Asked::Nobody => return answered(answer.of(result)),
@@ -181,7 +186,16 @@ async fn run(
     };
     request.request_id = Uuid::now_v7();
     // What was approved is this skill, by its digest; one that has taken its place meanwhile is not it.
-    let result = execute(server, who, entry, request, context, Some(decision)).await;
+    let said = Said {
+        digest: entry.skill.identity.digest,
+        tool: entry.tool().name.clone(),
+        decision,
+        by: who.caller.name(),
+    };
+    let control = Control::default()
+        .ask(Arc::new(said))
+        .approved(decision != Decision::Refuse);
+    let result = execute(server, who, entry, request, context, control).await;
     answered(match (decision, result) {
         // It was only told, so that it is written down.
         (Decision::Refuse, _) => declined(),
@@ -206,6 +220,19 @@ fn wants_approval(result: &ExecutionResult) -> bool {
             ..
         })
     )
+}
+
+/// The person behind the client, who is asked once it is known that an approval is wanted.
+struct Person;
+
+impl Ask for Person {
+    fn ask<'a>(&'a self, _: Question<'a>) -> BoxFuture<'a, Option<Decision>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn asks_afterwards(&self) -> bool {
+        true
+    }
 }
 
 /// What whoever was asked by the client said of one tool of one skill, which answers for nothing else.
@@ -233,32 +260,23 @@ fn gone(result: &ExecutionResult) -> bool {
 }
 
 /// Executes, tells the client what the guest says meanwhile, and stops the guest when the client
-/// cancels or is gone. A decision is an answer to the question about this skill alone.
+/// cancels or is gone.
 async fn execute(
     server: &Inner,
     who: &Who,
     entry: &Entry,
     request: ExecutionRequest,
     context: &RequestContext<RoleServer>,
-    decision: Option<Decision>,
+    control: Control,
 ) -> Result<ExecutionResult, CallToolResult> {
     let wanted = Wanted {
         progress: context.meta.get_progress_token(),
         level: context.meta.log_level().or(who.level),
         logger: entry.skill.identity.name.clone(),
     };
-    let mut control = Control::default().cancellation(context.ct.clone());
-    if let Some(decision) = decision {
-        let said = Said {
-            digest: entry.skill.identity.digest,
-            tool: entry.tool().name.clone(),
-            decision,
-            by: who.caller.name(),
-        };
-        control = control
-            .ask(Arc::new(said))
-            .approved(decision != Decision::Refuse);
-    }
+    let mut control = control
+        .caller(who.caller.name())
+        .cancellation(context.ct.clone());
     let result = match notify::notify(wanted, context.peer.clone()) {
         Some((observer, tell)) => {
             control = control.observer(observer);
@@ -291,7 +309,7 @@ async fn as_task(
     }
     let asked = context.meta.get(AS_TASK) == Some(&Value::Bool(true));
     if !asked {
-        server.execute.ready(request).await;
+        server.execute.ready(request).await.ok()?;
         let resolved = server.execute.resolve(request).ok()?;
         if resolved.limits.wall_time <= server.settings.task_after {
             return None;

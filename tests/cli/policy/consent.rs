@@ -176,3 +176,17 @@ What it wants differs
 "#]],
     );
 }
+
+#[test]
+fn a_consent_is_in_the_audit() {
+    let place = granted();
+    change(&place);
+    let said = place.run(["policy", "confirm", "csv-query"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let shown = place.output(["audit", "show", "--kind", "grant", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let last = &shown.as_array().expect("it is a list").last().expect("one")["entry"];
+    assert_eq!(last["action"], "confirm", "{last}");
+    assert_eq!(last["skill_name"], "csv-query");
+    assert!(last["digest"].is_string(), "{last}");
+}

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::audit::{AuditError, AuditSink, Audited, Entry};
-use skillhost::execution::Rejection;
+use skillhost::execution::{Decision, Rejection};
 use skillhost::grant::Grants;
-use skillhost::{Cause, Control, Execute, ExecutionRequest, HostError, Status};
+use skillhost::policy::guard::Guards;
+use skillhost::policy::{Approvals, Approving, MemoryApprovals, RecordedApprovals};
+use skillhost::{Cause, Control, Execute, ExecutionRequest, HostError, LimitOverrides, Status};
 use tokio_util::sync::CancellationToken;
 
 use super::{folder, lines, open, sound};
-use crate::harness::{builder, directories_path, host, request};
+use crate::harness::{builder, directories_path, host, network_path, request};
 
 /// Gathers what is written, and can be broken.
 #[derive(Default)]
@@ -216,5 +218,75 @@ async fn what_a_broken_host_could_not_do_is_no_cancellation() {
     );
     assert_eq!(last["dropped"], json!(null));
     assert_eq!(last["skill"]["digest"], json!(skill.digest()));
+    sound(&path);
+}
+
+/// What let it run, what was refused to it although it went on, what it got less of, and who asked.
+#[tokio::test]
+async fn a_success_says_what_let_it_run_and_what_was_refused_to_it() {
+    let (_outer, path) = folder();
+    let audit: Arc<dyn AuditSink> = Arc::new(open(&path));
+    let policy = "general.ceilings.memory_bytes = '16MiB'\n\
+        [[approval.rules]]\nname = 'looks'\ntool = 'request'\naction = 'allow'\n\
+        [[approval.rules]]\ntool = 'answer'\naction = 'ask'\n";
+    let host = builder().policy(policy.parse().expect("a policy")).build();
+    let host = host.expect("a host can be set up");
+    let network = host.load(network_path()).await.expect("it loads");
+    let (current, approvals) = (host.current_policy().clone(), MemoryApprovals::default());
+    let (store, written) = (approvals.clone(), Arc::clone(&audit));
+    let whole = Arc::clone(&audit);
+    let guarded = Guards::new(current.clone())
+        .approval(move |inner| {
+            let approving = Approving::new(inner, current, Arc::new(store));
+            Arc::new(approving.audit(written))
+        })
+        .audit(move |inner| Arc::new(Audited::new(inner, whole)))
+        .around(Arc::new(host.clone()));
+    let run = async |request: ExecutionRequest, control: Control| {
+        let result = guarded.execute(request, control).await;
+        result.expect("the host works")
+    };
+    let asked = json!({"authority": "example.com", "path": "/a?key=x"});
+    let asked = ExecutionRequest::new(network.digest(), asked).tool("request");
+    let limits = LimitOverrides {
+        memory_bytes: Some(64 << 20),
+        ..LimitOverrides::default()
+    };
+    let job = uuid::Uuid::now_v7();
+    let control = Control::default().caller("token 0f3a6c2e91b4").job(job);
+    let result = run(asked.limits(limits), control).await;
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+    let line = lines(&path).pop().expect("there is one");
+    assert_eq!(line["outcome"], "success");
+    assert_eq!(line["allowed_by"], "approval rule 1 (looks)");
+    assert_eq!(line["denials"][0]["capability"], "http", "{line}");
+    assert!(!line.to_string().contains("key=x"), "{line}");
+    assert_eq!(
+        line["clamped"],
+        json!([{"limit": "memory_bytes", "rule": "general.ceilings.memory_bytes"}])
+    );
+    assert_eq!(line["caller"], "token 0f3a6c2e91b4");
+    assert_eq!(line["job"], json!(job));
+
+    // Once with an approval for once, once with one for a time.
+    for decision in [Decision::Once, Decision::For(Duration::from_secs(60))] {
+        let answer = || request(&host, "answer", json!({"json": "{}"}));
+        let rejected = run(answer().await, Control::default()).await;
+        let failure = rejected.failure.expect("it is asked about");
+        let id = failure.approval.expect("it names it");
+        let recorded = RecordedApprovals::new(Arc::new(approvals.clone()), Arc::clone(&audit));
+        let decided = recorded.decide(id, decision, "ann").await;
+        decided.expect("it can be answered");
+        let line = lines(&path).pop().expect("there is one");
+        assert_eq!(line["kind"], "approval_decided");
+        assert_eq!(line["rule"], "approval rule 2");
+        assert_eq!(line["tool"], "answer");
+        assert!(line["skill"]["digest"].is_string(), "{line}");
+        let result = run(answer().await, Control::default()).await;
+        assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+        let line = lines(&path).pop().expect("there is one");
+        assert_eq!(line["allowed_by"], "approval rule 2");
+        assert_eq!(line["approval"], json!(id));
+    }
     sound(&path);
 }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use skillhost::audit::{AuditError, AuditSink, Audited, Entry, What};
 use skillhost::grant::{Capability, Grants};
 use skillhost::secret::{SecretSource, SecretValue, Secrets};
 use skillhost::{
-    Control, Event, ExecutionRequest, Host, LimitOverrides, NameServers, Observer, Status,
+    Control, Event, Execute, ExecutionRequest, Host, LimitOverrides, NameServers, Observer, Status,
 };
 use uuid::Uuid;
 
@@ -465,5 +466,35 @@ async fn what_cannot_be_had_rejects_the_request_and_says_what_to_do() {
             .tool("request")
             .grants(grants.clone());
         assert!(!host.can_execute(&request).is_admitted());
+    }
+}
+
+/// Where the audit is required, nothing goes out that it does not say.
+#[tokio::test]
+async fn a_use_that_must_be_written_down_and_cannot_be_does_not_happen() {
+    struct Full;
+    impl AuditSink for Full {
+        fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+            match entry.what {
+                What::Secret(_) => Err(AuditError::Elsewhere("the disk is full".to_owned())),
+                _ => Ok(()),
+            }
+        }
+    }
+    let host = host();
+    let skill = host.load(network_path()).await.expect("it loads");
+    for required in [true, false] {
+        let server = echo(0).await;
+        let grant = format!("token=authorization:Bearer@{}", server.grant());
+        let grants = with(http(&[&server.grant()]), &[&grant]);
+        let audited = Audited::new(Arc::new(host.clone()), Arc::new(Full)).required(required);
+        let request = ExecutionRequest::new(skill.digest(), server.request("/"))
+            .tool("request")
+            .grants(grants);
+        let control = Control::default().observer(Arc::new(Heard::default()));
+        let result = audited.execute(request, control).await;
+        let result = result.expect("the host is well");
+        let sent = server.heads().concat();
+        assert_eq!(sent.contains(VALUE), !required, "{sent} {result:?}");
     }
 }

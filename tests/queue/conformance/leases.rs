@@ -277,9 +277,15 @@ impl skillhost::Execute for Cut {
         ))
     }
 
-    fn ready<'a>(&'a self, _: &'a ExecutionRequest) -> crate::place::BoxFuture<'a, ()> {
+    fn ready<'a>(
+        &'a self,
+        _: &'a ExecutionRequest,
+    ) -> crate::place::BoxFuture<'a, Result<(), skillhost::Failure>> {
         let order = std::sync::atomic::Ordering::SeqCst;
-        Box::pin(async move { self.ready.store(true, order) })
+        Box::pin(async move {
+            self.ready.store(true, order);
+            Ok(())
+        })
     }
 
     fn is_destructive(&self, _: &ExecutionRequest) -> bool {

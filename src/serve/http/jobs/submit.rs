@@ -206,7 +206,7 @@ pub(crate) async fn submit(
     let key = asked.key.as_ref();
     let answer = async {
         let mut job = asked.value.job(&service, caller)?;
-        look_at(&service, &mut job).await?;
+        look_at(&service, caller, &mut job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
         let accepted = store(&service, &asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
@@ -230,23 +230,28 @@ pub(crate) fn located(job: Uuid, answer: impl Serialize) -> Response {
 }
 
 /// Looks whether a job could be executed, once its skill is there.
-pub(crate) async fn look_at(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
+pub(crate) async fn look_at(
+    service: &Service,
+    caller: &Caller,
+    job: &mut NewJob,
+) -> Result<(), Problem> {
     make_ready(service, job).await;
-    look_on(service, job)
+    look_on(service, caller, job)
 }
 
 /// Has the skill of a job loaded, so that it can be looked at.
 async fn make_ready(service: &Service, job: &NewJob) {
     if let Work::Execution { request } = &job.work {
-        service.inner.execute.ready(request).await;
+        // One whose skill cannot be had is looked at all the same, and refused for that.
+        let _ = service.inner.execute.ready(request).await;
     }
 }
 
 /// The same of one whose skill is ready. However the client spelled its skill, and whether it named the
 /// tool: what is bounded, paused and set for them holds for the job.
-fn look_on(service: &Service, job: &mut NewJob) -> Result<(), Problem> {
+fn look_on(service: &Service, caller: &Caller, job: &mut NewJob) -> Result<(), Problem> {
     if let Work::Execution { request } = &mut job.work {
-        let admission = look(service, request)?;
+        let admission = look(service, caller, request)?;
         job.skill = admission.skill.map(|skill| skill.name.clone());
         request.tool = request.tool.take().or(admission.tool);
     }
@@ -340,7 +345,7 @@ pub(crate) async fn batch(
             if is_new {
                 make_ready(&service, &job).await;
             }
-            look_on(&service, &mut job).map_err(within)?;
+            look_on(&service, caller, &mut job).map_err(within)?;
             ready.push(job);
             // Each may be large: others have their turn in between.
             tokio::task::consume_budget().await;

@@ -1,0 +1,84 @@
+//! An [`Execute`] that lets nothing run that the rules ask about, there being nobody to ask.
+
+use std::sync::Arc;
+
+use super::guard::Decided;
+use crate::execution::{
+    Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
+    Resolution,
+};
+use crate::policy::CurrentPolicy;
+
+/// Stands where an approval guard would, so that rules hold also where none was set. What somebody
+/// [approved](Control::approved) elsewhere may run, unless it is denied.
+pub(in crate::policy) struct Unasked {
+    pub policy: CurrentPolicy,
+    pub inner: Arc<dyn Execute>,
+}
+
+impl Unasked {
+    fn refusal(
+        &self,
+        resolution: &Resolution,
+        tenant: Option<&str>,
+        approved: bool,
+    ) -> Option<Failure> {
+        let decided = Decided::of(&self.policy, resolution, tenant)?;
+        if decided.denied {
+            return Some(decided.denial());
+        }
+        let message = format!(
+            "not admitted: {} asks for an approval of it, and nobody is asked here",
+            decided.title
+        );
+        let hint =
+            "whoever set up this host has to say where approvals are kept: `Guards::approval`";
+        (!approved).then(|| decided.unasked(message).hint(hint))
+    }
+}
+
+impl Execute for Unasked {
+    fn execute<'a>(
+        &'a self,
+        mut request: ExecutionRequest,
+        mut control: Control,
+    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
+        if !Decided::may_be(&self.policy) {
+            return self.inner.execute(request, control);
+        }
+        Box::pin(async move {
+            let approved = control.approved;
+            let refusal = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => self.refusal(resolution, request.tenant.as_deref(), approved),
+                Err(failure) => Some(failure),
+            };
+            match refusal {
+                Some(failure) => Ok(control.refuse(request, None, failure)),
+                None => self.inner.execute(request, control).await,
+            }
+        })
+    }
+
+    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
+        self.inner.resolve(request)
+    }
+
+    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+        let mut admission = self.inner.can_execute(request);
+        if admission.refusal.is_none()
+            && Decided::may_be(&self.policy)
+            && let Ok(resolution) = self.inner.resolve(request)
+        {
+            admission.refusal = self.refusal(&resolution, request.tenant.as_deref(), false);
+        }
+        admission
+    }
+
+    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
+        self.inner.ready(request)
+    }
+
+    fn is_destructive(&self, request: &ExecutionRequest) -> bool {
+        self.inner.is_destructive(request)
+    }
+}
