@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -19,6 +20,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args()
         .nth(1)
         .ok_or("name a skill: a .wasm file or a folder with one")?;
+    converse(Path::new(&path)).await?;
+    Ok(())
+}
+
+/// Runs the loop, and gives all that went back to the model.
+pub async fn converse(path: &Path) -> Result<Vec<Value>, Box<dyn Error>> {
     let host = Host::builder()
         // Whatever a request asks for, it gets no more than this.
         .ceiling(Limits {
@@ -31,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             None => Err(format!("{} runs only for a known user", skill.name).into()),
         })
         .build()?;
-    let skill = host.load(&path).await?;
+    let skill = host.load(path).await?;
 
     // What a model needs to know of the tools, in the form that most of them take.
     let tools: Vec<Value> = skill
@@ -49,8 +56,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("tools for the model: {}", serde_json::to_string(&tools)?);
 
     let mut model = Model::new(&skill);
-    let mut last = None;
-    while let Some(call) = model.next(last.take()) {
+    let mut answers = Vec::new();
+    while let Some(call) = model.next(answers.last()) {
         println!("\nthe model calls {} with {}", call.tool, call.input);
         let mut request = ExecutionRequest::new(skill.digest(), call.input)
             .tool(call.tool)
@@ -70,9 +77,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 println!("  … {}", skillhost::text::printable(&progress.step, false));
             }
         }));
-        last = Some(answer(host.execute_with(request, control).await?));
+        answers.push(answer(host.execute_with(request, control).await?));
     }
-    Ok(())
+    Ok(answers)
 }
 
 /// What goes back to the model: the output, or a failure that it can act on.
@@ -124,7 +131,7 @@ impl Model {
         }
     }
 
-    fn next(&mut self, answer: Option<Value>) -> Option<Call> {
+    fn next(&mut self, answer: Option<&Value>) -> Option<Call> {
         if let Some(answer) = answer {
             println!("  back to the model: {answer}");
         }

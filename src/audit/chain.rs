@@ -114,6 +114,19 @@ impl Found {
         self.computed(before) == self.hash
     }
 
+    /// Whether it is the next where a chain stands.
+    pub fn comes_after(&self, at: &Position) -> bool {
+        self.number == at.entries.saturating_add(1) && self.follows(&at.hash)
+    }
+
+    /// Where a chain stands behind it.
+    pub fn position(&self) -> Position {
+        Position {
+            entries: self.number,
+            hash: self.hash,
+        }
+    }
+
     /// The hash that it should have after a line of this hash.
     pub fn computed(&self, before: &Hash) -> Hash {
         follow(before, self.number, &self.body)

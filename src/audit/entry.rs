@@ -300,7 +300,9 @@ impl Entry<'_> {
 }
 
 fn skill(line: &mut Line, skill: Option<&SkillIdentity>) {
-    line.optional("skill", skill);
+    if let Some(skill) = skill {
+        line.skill(skill);
+    }
 }
 
 /// What went wrong, without what the guest said about it.
@@ -371,12 +373,12 @@ fn usage(line: &mut Line, usage: &ResourceUsage) {
     line.open("usage");
     let milliseconds = |line: &mut Line, name, time: std::time::Duration| {
         if !time.is_zero() {
-            line.field(name, &(time.as_micros() as f64 / 1000.0));
+            line.milliseconds(name, time);
         }
     };
     let count = |line: &mut Line, name, count: u64| {
         if count > 0 {
-            line.field(name, &count);
+            line.count(name, count);
         }
     };
     count(line, "fuel", usage.fuel);

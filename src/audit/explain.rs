@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::chain::{Found, Hash};
 use super::finding::{Finding, FindingKind};
-use super::folder::segment_name;
 use super::head::Head;
+use super::verify::file_name;
 
 /// The most findings of one chain that are told one by one.
 pub(super) const MAX_FINDINGS: usize = 1_000;
@@ -46,7 +46,7 @@ impl<'a> Explaining<'a> {
     fn finding(&self, kind: FindingKind, at: (u32, u64), message: String) -> Finding {
         Finding {
             kind,
-            file: segment_name(self.number, at.0),
+            file: file_name(self.number, at.0),
             line: Some(at.1),
             message,
         }

@@ -1,7 +1,7 @@
 //! The folder: its files, their names, and who may use them.
 //!
-//! A chain's files are `0001-000001.jsonl`, `0001-000002.jsonl`, … and `0001.head`; `chains` says how
-//! many chains there are, so that one that is gone shows.
+//! A chain's files are `0001-000001.jsonl`, `0001-000002.jsonl`, …, `0001.head`, and while many entries come
+//! `0001.tail`; `chains` says how many chains there are, so that one that is gone shows.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -114,6 +114,10 @@ impl Folder {
         self.0.join(format!("{chain:04}.head"))
     }
 
+    pub fn tail(&self, chain: u32) -> PathBuf {
+        self.0.join(tail_name(chain))
+    }
+
     pub fn segment(&self, chain: u32, segment: u32) -> PathBuf {
         self.0.join(segment_name(chain, segment))
     }
@@ -223,10 +227,20 @@ pub(super) fn parse_segment(name: &str) -> Option<(u32, u32)> {
     (segment_name(parsed.0, parsed.1) == name).then_some(parsed)
 }
 
+pub(super) fn tail_name(chain: u32) -> String {
+    format!("{chain:04}.tail")
+}
+
 /// The chain of a head.
 pub(super) fn parse_head(name: &str) -> Option<u32> {
     let chain: u32 = name.strip_suffix(".head")?.parse().ok()?;
     (format!("{chain:04}.head") == name).then_some(chain)
+}
+
+/// The chain of a tail.
+pub(super) fn parse_tail(name: &str) -> Option<u32> {
+    let chain: u32 = name.strip_suffix(".tail")?.parse().ok()?;
+    (tail_name(chain) == name).then_some(chain)
 }
 
 pub(super) fn chains_text(count: u32) -> String {

@@ -122,7 +122,6 @@ impl Execute for Audited {
             let mut pending = Pending {
                 sink: &*self.sink,
                 input,
-                who: Owned::of(&request),
                 watch,
                 inner: &*self.inner,
                 skill: request.skill.clone(),
@@ -143,7 +142,7 @@ impl Execute for Audited {
             };
             let output = hashed_output(&result);
             let entry = Entry {
-                who: pending.who.who(),
+                who: pending.watch.who.who(),
                 what: What::Execution {
                     input,
                     output,
@@ -189,7 +188,7 @@ struct Watch {
     usage: Mutex<ResourceUsage>,
     sink: Arc<dyn AuditSink>,
     who: Owned,
-    /// What runs, once that is known.
+    /// What runs, once that is known, where it may use secrets.
     skill: OnceLock<SkillIdentity>,
 }
 
@@ -214,7 +213,9 @@ impl Observer for Watch {
     fn observe(&self, request_id: Uuid, event: &Event<'_>) {
         match event {
             // It is told once.
-            Event::Admitted { skill, .. } => drop(self.skill.set((*skill).clone())),
+            Event::Admitted { skill, grants, .. } if !grants.secrets.is_empty() => {
+                drop(self.skill.set((*skill).clone()));
+            }
             Event::SecretUsed { secret, to, .. } => self.secret(secret, to),
             _ => {}
         }
@@ -242,7 +243,6 @@ struct Pending<'a> {
     input: Hashed,
     skill: SkillRef,
     tool: Option<String>,
-    who: Owned,
     watch: Arc<Watch>,
     told: bool,
     /// Whether it ended because the host is broken.
@@ -280,7 +280,7 @@ impl Drop for Pending<'_> {
             },
         };
         let entry = Entry {
-            who: self.who.who(),
+            who: self.watch.who.who(),
             what,
         };
         if let Err(error) = self.sink.record(&entry) {

@@ -10,6 +10,8 @@ const MARK: &str = "skillhost-audit-1";
 
 /// The longest head, in bytes.
 pub(super) const MAX_HEAD: u64 = 1_024;
+/// Where it says how many bytes of the tail count: eight hexadecimal digits, which can be set at once.
+pub(super) const TAIL_AT: usize = 288;
 
 /// Where a chain begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +23,10 @@ pub(super) struct Head {
     /// The file that is written, and how many bytes of it.
     pub segment: u32,
     pub bytes: u64,
-    /// Where the chain stands.
+    /// Where the chain stands at the end of that.
     pub at: Position,
+    /// How many bytes of the tail come behind that.
+    pub tail: u32,
 }
 
 impl Head {
@@ -36,6 +40,7 @@ impl Head {
             segment: 1,
             bytes: 0,
             at: start,
+            tail: 0,
         }
     }
 
@@ -65,12 +70,20 @@ impl Head {
         number(out, self.bytes);
         number(out, self.at.entries);
         out.extend_from_slice(&hex(&self.at.hash));
+        out.resize(TAIL_AT, b' ');
+        out.extend_from_slice(&tail_text(self.tail));
         out.push(b'\n');
     }
 
     /// Reads one; `None` where it is none of ours, to the byte.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let words = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+        let (words, tail) = match words.split_at_checked(TAIL_AT) {
+            Some((words, digits)) => (words.trim_end(), u32::from_str_radix(digits, 16).ok()?),
+            // As older releases wrote it.
+            None => (words, 0),
+        };
+        let old = text.len() < TAIL_AT;
         let mut words = words.split(' ');
         if words.next()? != MARK {
             return None;
@@ -88,12 +101,29 @@ impl Head {
             segment,
             bytes,
             at,
+            tail,
         };
         let mut again = Vec::new();
         head.write(&mut again);
+        if old {
+            again.truncate(TAIL_AT);
+            again.truncate(again.trim_ascii_end().len());
+            again.push(b'\n');
+        }
         let begins = first > 1 || before == Position::start(chain);
         (again == text && first >= 1 && segment >= first && begins).then_some(head)
     }
+}
+
+/// How many bytes of the tail count, as it stands in the head.
+pub(super) fn tail_text(bytes: u32) -> [u8; 8] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 8];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
 }
 
 fn position(entries: &str, digits: &str) -> Option<Position> {
@@ -115,11 +145,23 @@ mod tests {
         let length = text.len();
         head.at.entries = u64::MAX;
         head.bytes = 12;
+        head.tail = 0xfedc;
         head.write(&mut text);
         assert_eq!(text.len(), length);
         assert_eq!(Head::parse(&text), Some(head));
-        for wrong in [&b""[..], b"x\n", &text[..length - 1], &text[1..]] {
+        assert_eq!(&text[TAIL_AT..], b"0000fedc\n");
+        for wrong in [
+            &b""[..],
+            b"x\n",
+            &text[..length - 1],
+            &text[1..],
+            &text[..TAIL_AT],
+        ] {
             assert_eq!(Head::parse(wrong), None);
         }
+        // Without a tail, as older releases wrote it.
+        let mut old = text[..TAIL_AT].trim_ascii_end().to_vec();
+        old.push(b'\n');
+        assert_eq!(Head::parse(&old), Some(Head { tail: 0, ..head }));
     }
 }

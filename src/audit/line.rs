@@ -1,12 +1,14 @@
 //! Writing one line: field by field, to a buffer that is used again.
 
 use std::cell::RefCell;
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{BufRead as _, Read as _};
+use std::time::Duration;
 
 use chrono::{DateTime, Timelike as _, Utc};
 use serde::Serialize;
 
 use super::entry::{Hashed, changed};
+use crate::execution::SkillIdentity;
 use crate::limits::Limits;
 
 /// The longest line, in bytes, with its newline.
@@ -20,6 +22,8 @@ pub(super) struct Line {
     second: Option<(i64, String)>,
     /// The last limits that were written out.
     limits: Option<(Limits, String)>,
+    /// The last skill that was written out.
+    skill: Option<(SkillIdentity, String)>,
 }
 
 thread_local! {
@@ -49,9 +53,9 @@ impl Line {
         };
         self.bytes.extend_from_slice(b"{\"at\":\"");
         self.bytes.extend_from_slice(text.as_bytes());
-        // To a `Vec` nothing fails. A leap second counts on.
-        let micros = now.nanosecond() / 1_000 % 1_000_000;
-        let _ = write!(self.bytes, ".{micros:06}Z\"");
+        // A leap second counts on.
+        self.fraction(now.nanosecond() / 1_000 % 1_000_000, 6);
+        self.bytes.extend_from_slice(b"Z\"");
     }
 
     /// What was written so far.
@@ -76,6 +80,21 @@ impl Line {
         }
     }
 
+    /// A count.
+    pub fn count(&mut self, name: &str, count: u64) {
+        self.name(name);
+        self.number(count);
+    }
+
+    /// A time in milliseconds, to a microsecond.
+    pub fn milliseconds(&mut self, name: &str, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.name(name);
+        self.number(micros / 1_000);
+        // Less than 1,000.
+        self.fraction((micros % 1_000) as u32, 3);
+    }
+
     /// A text that is somebody else's, cut.
     pub fn text(&mut self, name: &str, text: Option<&str>, most: usize) {
         if let Some(text) = text {
@@ -87,8 +106,25 @@ impl Line {
     pub fn hashed(&mut self, name: &str, hashed: &Hashed) {
         self.name(name);
         self.bytes.extend_from_slice(b"{\"sha256\":\"");
-        self.hex(&hashed.sha256);
-        let _ = write!(self.bytes, "\",\"bytes\":{}}}", hashed.bytes);
+        self.bytes.extend_from_slice(&hex(&hashed.sha256));
+        self.bytes.extend_from_slice(b"\",\"bytes\":");
+        self.number(hashed.bytes);
+        self.bytes.push(b'}');
+    }
+
+    /// Which skill it was.
+    pub fn skill(&mut self, skill: &SkillIdentity) {
+        let known = self.skill.take();
+        let known = match known {
+            Some((of, text)) if of == *skill => (of, text),
+            _ => (
+                skill.clone(),
+                serde_json::to_string(skill).unwrap_or_else(|_| "null".to_owned()),
+            ),
+        };
+        self.name("skill");
+        self.bytes.extend_from_slice(known.1.as_bytes());
+        self.skill = Some(known);
     }
 
     /// The limits that differ from the defaults.
@@ -123,8 +159,30 @@ impl Line {
         self.bytes.extend_from_slice(b"\":");
     }
 
-    fn hex(&mut self, bytes: &[u8; 32]) {
-        self.bytes.extend_from_slice(&hex(bytes));
+    fn number(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            // Below 10.
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.bytes.extend_from_slice(&digits[at..]);
+    }
+
+    /// A point, and a number with so many digits, at most 6.
+    fn fraction(&mut self, mut number: u32, digits: usize) {
+        let mut text = *b".000000";
+        for digit in text[1..=digits].iter_mut().rev() {
+            // Below 10.
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+        self.bytes.extend_from_slice(&text[..=digits]);
     }
 }
 
@@ -150,10 +208,10 @@ pub(super) fn cut(text: &str, most: usize) -> &str {
 
 /// Reads to the end of a line. Of one that is longer than any of ours, the rest is passed over.
 pub(super) fn next_line(
-    reader: &mut impl std::io::BufRead,
+    mut reader: &mut (impl std::io::BufRead + ?Sized),
     line: &mut Vec<u8>,
 ) -> std::io::Result<u64> {
-    let mut read = reader.take(MAX_LINE).read_until(b'\n', line)? as u64;
+    let mut read = (&mut reader).take(MAX_LINE).read_until(b'\n', line)? as u64;
     if read < MAX_LINE || line.last() == Some(&b'\n') {
         return Ok(read);
     }

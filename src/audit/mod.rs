@@ -17,7 +17,11 @@ mod chain;
 mod head;
 
 mod folder;
+mod tail;
+
 mod log;
+mod take;
+mod writing;
 
 mod read;
 

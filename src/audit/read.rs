@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::folder::{AuditError, Folder, Open, failed, parse_segment};
+use super::folder::{AuditError, Folder, Open, failed, parse_head, parse_segment, tail_name};
 use super::line::next_line;
+use super::tail::Ended;
 
 /// Which entries are wanted. All that are named must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -127,21 +128,13 @@ pub fn read(folder: impl AsRef<Path>, filter: &Filter) -> Result<Vec<Record>, Au
     let most = filter.limit.unwrap_or(100).max(1);
     // By time; of several at the same time, by where they stand.
     let mut kept: BTreeMap<(String, String, u64), Record> = BTreeMap::new();
-    for name in folder.names()? {
-        if parse_segment(&name).is_none() {
-            continue;
-        }
-        let path = folder.path().join(&name);
-        let Ok(file) = folder.open(&path, Open::Read) else {
-            continue;
-        };
-        let mut reader = BufReader::new(file);
+    let mut look = |name: &str, reader: &mut dyn BufRead, path: &Path| {
         let (mut bytes, mut number) = (Vec::new(), 0);
         loop {
             bytes.clear();
-            let read = next_line(&mut reader, &mut bytes).map_err(failed("read", &path))?;
+            let read = next_line(reader, &mut bytes).map_err(failed("read", path))?;
             if read == 0 {
-                break;
+                return Ok::<(), AuditError>(());
             }
             number += 1;
             let Ok(entry) = serde_json::from_slice::<Value>(&bytes) else {
@@ -154,15 +147,45 @@ pub fn read(folder: impl AsRef<Path>, filter: &Filter) -> Result<Vec<Record>, Au
                 continue;
             }
             let record = Record {
-                file: name.clone(),
+                file: name.to_owned(),
                 line: number,
                 entry: entry.clone(),
             };
-            kept.insert((at.to_owned(), name.clone(), number), record);
+            kept.insert((at.to_owned(), name.to_owned(), number), record);
             if kept.len() > most {
                 kept.pop_first();
             }
         }
+    };
+    let names = folder.names()?;
+    let mut ends: BTreeMap<u32, Ended> = BTreeMap::new();
+    // First the ends, so that what is put into a file meanwhile is not read twice.
+    for chain in names.iter().filter_map(|name| parse_head(name)) {
+        let Ok(head) = folder.open(&folder.head(chain), Open::Read) else {
+            continue;
+        };
+        if let Ok(Some(ended)) = Ended::read(&folder, chain, &head)
+            && ended.head.tail > 0
+        {
+            let (name, path) = (tail_name(chain), folder.tail(chain));
+            look(&name, &mut ended.lines(), &path)?;
+            ends.insert(chain, ended);
+        }
+    }
+    for name in names {
+        let Some((chain, segment)) = parse_segment(&name) else {
+            continue;
+        };
+        let most = match ends.get(&chain) {
+            Some(ended) if segment > ended.head.segment => continue,
+            Some(ended) if segment == ended.head.segment => ended.head.bytes,
+            _ => u64::MAX,
+        };
+        let path = folder.path().join(&name);
+        let Ok(file) = folder.open(&path, Open::Read) else {
+            continue;
+        };
+        look(&name, &mut BufReader::new(file).take(most), &path)?;
     }
     Ok(kept.into_values().collect())
 }

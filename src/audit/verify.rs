@@ -11,10 +11,17 @@ use super::chain::{Found, Hash, Position, digest};
 use super::explain::{Explaining, Lines, MAX_FINDINGS};
 use super::finding::{ChainReport, Finding, FindingKind, Verification};
 use super::folder::{
-    AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, segment_name,
+    AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, parse_tail,
+    segment_name,
 };
 use super::head::Head;
 use super::line::{hex, next_line};
+use super::tail::Ended;
+
+mod tail;
+
+use tail::TAIL;
+pub(super) use tail::file_name;
 
 /// How often a chain is read anew that is being written meanwhile.
 const ROUNDS: usize = 5;
@@ -30,7 +37,9 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
     let names = folder.names()?;
     let mut numbers: HashSet<u32> = HashSet::new();
     for name in &names {
-        let number = parse_head(name).or_else(|| parse_segment(name).map(|(chain, _)| chain));
+        let number = parse_head(name)
+            .or_else(|| parse_tail(name))
+            .or_else(|| parse_segment(name).map(|(chain, _)| chain));
         match number {
             Some(number) if (1..=MAX_CHAINS).contains(&number) => drop(numbers.insert(number)),
             _ if name == CHAINS => {}
@@ -147,14 +156,16 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
     if !live {
         let _ = head_file.unlock();
     }
-    let Some(head) = super::folder::read_head(&head_file, &path)? else {
+    let Some(ended) = Ended::read(folder, number, &head_file)? else {
         let finding = about_head(FindingKind::Head, "is not as it was written");
         return Ok((None, vec![finding]));
     };
+    let head = ended.head;
     let mut reading = Reading {
         folder,
         number,
         head,
+        ended: &ended,
         live,
         findings: Vec::new(),
         at: head.before,
@@ -182,11 +193,15 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
         let message = format!("and {more} findings more in this chain");
         findings.push(about_head(FindingKind::Changed, &message));
     }
+    let at = match head.tail {
+        0 => head.at,
+        _ => ended.counted().unwrap_or(head.at),
+    };
     let report = ChainReport {
         chain: number,
-        entries: head.at.entries,
-        kept: head.at.entries.saturating_sub(head.before.entries),
-        hash: String::from_utf8_lossy(&hex(&head.at.hash)).into_owned(),
+        entries: at.entries,
+        kept: at.entries.saturating_sub(head.before.entries),
+        hash: String::from_utf8_lossy(&hex(&at.hash)).into_owned(),
         files: head.segment - head.first + 1,
         live,
     };
@@ -198,6 +213,7 @@ struct Reading<'a> {
     folder: &'a Folder,
     number: u32,
     head: Head,
+    ended: &'a Ended,
     live: bool,
     findings: Vec<Finding>,
     at: Position,
@@ -211,7 +227,7 @@ impl Reading<'_> {
     fn find(&mut self, kind: FindingKind, segment: u32, line: Option<u64>, message: String) {
         let finding = Finding {
             kind,
-            file: segment_name(self.number, segment),
+            file: file_name(self.number, segment),
             line,
             message,
         };
@@ -269,6 +285,9 @@ impl Reading<'_> {
                 },
             );
         }
+        if head.tail > 0 {
+            self.tail();
+        }
         self.beyond()
     }
 
@@ -299,10 +318,14 @@ impl Reading<'_> {
         let path = self.folder.segment(self.number, segment);
         let length = file.metadata().map_err(failed("read", &path))?.len();
         // What a living process is about to write is not to be judged yet.
-        let most = match last && self.live {
+        let tailed = last && self.head.tail > 0;
+        let most = match last && self.live || tailed {
             true => self.head.bytes,
             false => length,
         };
+        if tailed && !self.live && length > most {
+            self.put_there(file, segment, length)?;
+        }
         let mut reader = BufReader::with_capacity(1 << 16, file).take(most);
         let (mut line, mut number, mut offset) = (Vec::new(), 0_u64, 0_u64);
         let mut known = 0;
@@ -465,7 +488,10 @@ impl Reading<'_> {
         let Some(lines) = &self.lines else {
             return Vec::new();
         };
-        let mut findings = Explaining::new(self.number, &self.head, self.live, lines).findings();
+        let mut head = self.head;
+        let tail = lines.all.iter().filter(|(segment, ..)| *segment == TAIL);
+        head.at.entries = head.at.entries.saturating_add(tail.count() as u64);
+        let mut findings = Explaining::new(self.number, &head, self.live, lines).findings();
         findings.extend(lines.other.iter().cloned());
         if !findings.iter().any(|finding| finding.kind.is_damage()) {
             // Every line is in order, so it is the head that is not.

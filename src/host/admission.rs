@@ -5,7 +5,7 @@ use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
 };
 use crate::grant::{self, Capability, Denial, Grants, NO_GRANTS};
-use crate::limits::{Limit, LimitOverrides, Limits};
+use crate::limits::{LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
@@ -146,10 +146,11 @@ impl Host {
     pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
         let wished = skill.and_then(|skill| skill.inner.wished.as_deref());
         let mut clamped = Vec::new();
-        if asked.is_empty() && wished.is_none() {
-            return clamped;
+        let mut named = asked.named();
+        if let Some(wished) = wished {
+            named = named.or(wished.named());
         }
-        for limit in Limit::ASKED {
+        for limit in named.each() {
             let asked = asked
                 .get(limit)
                 .or_else(|| wished.and_then(|wished| wished.get(limit)));

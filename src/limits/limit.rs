@@ -360,9 +360,65 @@ impl LimitOverrides {
         }
     }
 
+    /// Which limits are named: a bit for each.
+    pub(crate) fn named(&self) -> Named {
+        let bit = |limit: Limit, named: bool| u32::from(named) << limit as u32;
+        let bits = [
+            bit(Limit::WallTime, self.wall_time.is_some()),
+            bit(Limit::Fuel, self.fuel.is_some()),
+            bit(Limit::Memory, self.memory_bytes.is_some()),
+            bit(Limit::TableElements, self.table_elements.is_some()),
+            bit(Limit::Instances, self.instances.is_some()),
+            bit(Limit::Input, self.input_bytes.is_some()),
+            bit(Limit::Output, self.output_bytes.is_some()),
+            bit(Limit::Attachments, self.attachment_bytes.is_some()),
+            bit(Limit::Stdout, self.stdout_bytes.is_some()),
+            bit(Limit::Stderr, self.stderr_bytes.is_some()),
+            bit(Limit::Log, self.log_bytes.is_some()),
+            bit(Limit::Progress, self.progress_bytes.is_some()),
+            bit(Limit::HostBytes, self.host_bytes.is_some()),
+            bit(Limit::Handles, self.handles.is_some()),
+            bit(Limit::OpenFiles, self.open_files.is_some()),
+            bit(Limit::CreatedFiles, self.created_files.is_some()),
+            bit(Limit::WriteBytes, self.write_bytes.is_some()),
+            bit(Limit::Connections, self.connections.is_some()),
+            bit(Limit::HttpRequestBytes, self.http_request_bytes.is_some()),
+            bit(Limit::HttpResponseBytes, self.http_response_bytes.is_some()),
+            bit(Limit::HttpFieldsBytes, self.http_fields_bytes.is_some()),
+            bit(Limit::SocketSentBytes, self.socket_sent_bytes.is_some()),
+            bit(Limit::SocketReadBytes, self.socket_read_bytes.is_some()),
+            bit(Limit::StorageKeys, self.storage_keys.is_some()),
+            bit(Limit::StorageBytes, self.storage_bytes.is_some()),
+            bit(Limit::StorageValueBytes, self.storage_value_bytes.is_some()),
+        ];
+        Named(bits.iter().fold(0, |all, bit| all | bit))
+    }
+
     /// Whether it has no opinion about anything.
     pub fn is_empty(&self) -> bool {
-        *self == LimitOverrides::default()
+        self.named().is_empty()
+    }
+}
+
+/// Some of the limits that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Named(u32);
+
+impl Named {
+    /// Whether it is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in either.
+    pub fn or(self, other: Named) -> Named {
+        Named(self.0 | other.0)
+    }
+
+    /// Each of them.
+    pub fn each(self) -> impl Iterator<Item = Limit> {
+        let is_named = move |limit: &Limit| self.0 >> *limit as u32 & 1 == 1;
+        Limit::ASKED.into_iter().filter(is_named)
     }
 }
 
@@ -406,6 +462,7 @@ mod tests {
             let mut asked = LimitOverrides::default();
             asked.set(limit, number);
             assert_eq!(asked.get(limit), Some(number));
+            assert!(asked.named().each().eq([limit]));
             let json = serde_json::to_value(asked).unwrap();
             assert_eq!(json, serde_json::json!({limit.key(): number}));
             let mut limits = Limits::default();

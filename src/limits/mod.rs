@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use limit::Limit;
+pub(crate) use limit::Named;
 pub use text::{display_bytes, grouped, parse_bytes, parse_duration};
 
 /// One kibibyte, in bytes.

@@ -2,7 +2,7 @@
 
 use super::{OverCeiling, Policy};
 use crate::execution::{Cause, Clamped, Failure, Rejection};
-use crate::limits::{Limit, LimitOverrides, Limits};
+use crate::limits::{Limit, LimitOverrides, Limits, Named};
 
 /// What a request gets.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,13 +23,11 @@ struct Said<'p> {
     over_ceiling: Option<OverCeiling>,
     ceilings: &'p LimitOverrides,
     defaults: &'p LimitOverrides,
+    /// The limits that it speaks of.
+    named: Named,
 }
 
 impl Said<'_> {
-    fn is_empty(&self) -> bool {
-        self.ceilings.is_empty() && self.defaults.is_empty()
-    }
-
     fn rule(&self, limit: Limit) -> String {
         match self.place {
             (table, None) => format!("{table}.ceilings.{}", limit.key()),
@@ -44,13 +42,14 @@ type Scope<'p> = [Option<Said<'p>>; 2];
 macro_rules! said {
     ($table:literal, $name:expr, $rules:expr) => {{
         let rules = $rules;
-        Some(Said {
+        let named = rules.ceilings.named().or(rules.defaults.named());
+        (!named.is_empty()).then(|| Said {
             place: ($table, $name),
             over_ceiling: rules.over_ceiling,
             ceilings: &rules.ceilings,
             defaults: &rules.defaults,
+            named,
         })
-        .filter(|said| !said.is_empty())
     }};
 }
 
@@ -106,7 +105,10 @@ impl Policy {
             limits: *asked,
             ..Bounded::default()
         };
-        for limit in Limit::ASKED {
+        // Of the others, what is asked for is what applies.
+        let all = scopes.iter().flatten().flatten();
+        let named = all.fold(wished.named(), |named, said| named.or(said.named));
+        for limit in named.each() {
             let requested = asked.get(limit);
             let before = resolved.get(limit);
             let named = requested

@@ -242,7 +242,7 @@ impl Queue {
                 started: micros(attempt.started_at),
                 ended: micros(attempt.ended_at),
                 status: attempt.status,
-                details: attempt.details.to_string(),
+                details: attempt.details.to_string().into(),
             })
             .collect();
         Ok(Letter {

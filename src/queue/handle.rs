@@ -107,8 +107,9 @@ impl Queue {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let (reply, answer) = oneshot::channel();
-        self.inner.store.send(Operation::Submit(prepared, reply));
+        let (prepared, (reply, answer)) = (Arc::new(prepared), oneshot::channel());
+        let asked = Operation::Submit(prepared.clone(), reply);
+        self.inner.store.send(asked);
         answered(answer).await
     }
 

@@ -1,5 +1,6 @@
 //! For the benchmarks: one step of a worker by itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -60,11 +61,12 @@ impl Queue {
                 outcome: Outcome::Released { cause: "shutdown" }.into(),
                 retry: Retry::plan(RetryPolicy::default(), 0).into(),
                 status: "released",
-                details: "{}".to_owned(),
+                details: "{}".into(),
                 result: None,
             })
             .collect();
         let (reply, answer) = oneshot::channel();
+        let endings = Arc::new(endings);
         self.inner.store.send(Operation::Settle(endings, reply));
         answered(answer).await?;
         self.write(move |rows, _| Box::pin(async move { rows.remove_worker(worker).await }))

@@ -3,6 +3,8 @@
 //! Operations that wait at the same time are done in one transaction. Submissions are joined to one,
 //! and so are settlements: a statement for many rows costs little more than one for one.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::engine::claim::{Claimed, Wanted, claim};
@@ -18,9 +20,12 @@ const FULL: usize = 1_024;
 type Reply<T> = oneshot::Sender<Result<T>>;
 
 /// Something to be done in a transaction.
+///
+/// What many jobs take is shared with whoever asked, who keeps it until the answer comes: it is not for
+/// the one who writes to give back so much memory.
 pub(crate) enum Operation {
-    Submit(Vec<Prepared>, Reply<Vec<Submitted>>),
-    Settle(Vec<Ending>, Reply<Vec<Settled>>),
+    Submit(Arc<Vec<Prepared>>, Reply<Vec<Submitted>>),
+    Settle(Arc<Vec<Ending>>, Reply<Vec<Settled>>),
     Claim(Wanted, Reply<Claimed>),
     Other(Box<dyn Step>),
 }
@@ -152,10 +157,10 @@ impl Group {
                     step.run(rows, now).await?;
                 }
             }
-            let mut endings: Vec<Ending> = Vec::new();
+            let mut endings: Vec<&Ending> = Vec::new();
             for operation in &self.operations {
                 if let Operation::Settle(part, _) = operation {
-                    endings.extend(part.iter().cloned());
+                    endings.extend(part.iter());
                 }
             }
             if !endings.is_empty() {
@@ -164,7 +169,7 @@ impl Group {
             let mut jobs: Vec<&Prepared> = Vec::new();
             for operation in &self.operations {
                 if let Operation::Submit(part, _) = operation {
-                    jobs.extend(part);
+                    jobs.extend(part.iter());
                 }
             }
             if !jobs.is_empty() {
@@ -201,10 +206,13 @@ impl Group {
             match operation {
                 Operation::Submit(jobs, reply) => {
                     let part = submitted.by_ref().take(jobs.len()).collect();
+                    // First, so that it is the one who asked that gives back what they took.
+                    drop(jobs);
                     let _ = reply.send(Ok(part));
                 }
                 Operation::Settle(endings, reply) => {
                     let part = settled.by_ref().take(endings.len()).collect();
+                    drop(endings);
                     let _ = reply.send(Ok(part));
                 }
                 Operation::Claim(_, reply) => {

@@ -115,8 +115,8 @@ pub(crate) fn prepare(
     let seed = job.id.as_u64_pair();
     let retry = Retry::plan(policy, seed.0 ^ seed.1);
     let body = Body {
-        submitted: text(job)?,
-        retry: text(&retry)?,
+        submitted: text(job)?.into(),
+        retry: text(&retry)?.into(),
     };
     if body.submitted.len() > max_bytes {
         return Err(invalid(format!(

@@ -4,6 +4,9 @@
 #[path = "../integration/guest.rs"]
 mod guest;
 
+pub use guest::EXAMPLE_SKILLS;
+
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::FromRawFd;
@@ -56,11 +59,17 @@ impl Place {
     pub fn add_example(&self, name: &str) {
         let folder = self.path(name);
         fs::create_dir(&folder).expect("a folder can be made");
-        fs::copy(example(name), folder.join("skill.wasm")).expect("a file can be copied");
-        let source = root().join("example-skills").join(name);
+        fs::write(folder.join("skill.wasm"), example(name)).expect("a file can be written");
+        let source = source(name);
         for file in ["skill.toml", "SKILL.md"] {
             fs::copy(source.join(file), folder.join(file)).expect("a file can be copied");
         }
+    }
+
+    /// Adds the folder `data`, with what the examples are tried on.
+    pub fn add_data(&self) {
+        let data = root().join("example-skills/data");
+        std::os::unix::fs::symlink(data, self.path("data")).expect("a link can be made");
     }
 
     /// A path in this place.
@@ -149,41 +158,11 @@ impl Place {
     }
 
     /// Runs the command at a terminal, at which somebody types an answer: what the command says, and
-    /// what the person sees.
+    /// what the person sees, without colours.
     pub fn at_terminal<const N: usize>(&self, args: [&str; N], answer: &str) -> (String, String) {
-        use std::io::Read as _;
-        let (person, terminal) = terminal();
-        let mut typing = person.try_clone().expect("a file can be had twice");
-        let mut child = self
-            .command(args)
-            .env("NO_COLOR", "1")
-            .stdin(terminal.try_clone().expect("a file can be had twice"))
-            .stderr(terminal)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the command starts");
-        typing
-            .write_all(answer.as_bytes())
-            .expect("a terminal takes what is typed");
-        let watching = std::thread::spawn(move || {
-            let (mut person, mut seen) = (person, Vec::new());
-            let mut part = [0; 1_024];
-            // Once the command is gone, reading fails.
-            while let Ok(read @ 1..) = person.read(&mut part) {
-                seen.extend_from_slice(&part[..read]);
-            }
-            seen
-        });
-        let mut stdout = Vec::new();
-        let mut pipe = child.stdout.take().expect("it is piped");
-        pipe.read_to_end(&mut stdout).expect("it can be read");
-        let status = child.wait().expect("it ends");
-        let seen = watching.join().expect("it does not panic");
-        let output = Output {
-            status,
-            stdout,
-            stderr: Vec::new(),
-        };
+        let mut command = self.command(args);
+        command.env("NO_COLOR", "1");
+        let (output, seen) = watched(command, answer);
         let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
         (self.said(&output), self.steady(&seen))
     }
@@ -229,12 +208,59 @@ impl Place {
         ] {
             steady = steady.replace(&folder.display().to_string(), "[PLACE]");
         }
-        for (pattern, replacement) in FILTERS {
-            let pattern = Regex::new(pattern).expect("a pattern of ours");
-            steady = pattern.replace_all(&steady, replacement).into_owned();
+        for filter in FILTERS {
+            steady = replaced(&steady, filter);
         }
         steady
     }
+}
+
+/// A text with what a run cost left out.
+pub fn without_cost(text: &str) -> String {
+    replaced(text, COST)
+}
+
+fn replaced(text: &str, (pattern, replacement): (&str, &str)) -> String {
+    let pattern = Regex::new(pattern).expect("a pattern of ours");
+    pattern.replace_all(text, replacement).into_owned()
+}
+
+/// Runs a command at a terminal, at which somebody types an answer: its end with its standard output,
+/// which is no terminal, and all that the terminal got.
+pub fn watched(mut command: Command, answer: &str) -> (Output, Vec<u8>) {
+    use std::io::Read as _;
+    let (person, terminal) = terminal();
+    let mut typing = person.try_clone().expect("a file can be had twice");
+    command
+        .stdin(terminal.try_clone().expect("a file can be had twice"))
+        .stderr(terminal)
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    // It holds the terminal open, too.
+    drop(command);
+    typing
+        .write_all(answer.as_bytes())
+        .expect("a terminal takes what is typed");
+    let watching = std::thread::spawn(move || {
+        let (mut person, mut seen) = (person, Vec::new());
+        let mut part = [0; 1_024];
+        // Once the command is gone, reading fails.
+        while let Ok(read @ 1..) = person.read(&mut part) {
+            seen.extend_from_slice(&part[..read]);
+        }
+        seen
+    });
+    let mut stdout = Vec::new();
+    let mut pipe = child.stdout.take().expect("it is piped");
+    pipe.read_to_end(&mut stdout).expect("it can be read");
+    let status = child.wait().expect("it ends");
+    let seen = watching.join().expect("it does not panic");
+    let output = Output {
+        status,
+        stdout,
+        stderr: Vec::new(),
+    };
+    (output, seen)
 }
 
 /// A pseudo-terminal: the person's end, and the command's.
@@ -269,16 +295,19 @@ fn own_frames(text: &str) -> String {
     kept
 }
 
+/// What a run cost, as a person is told.
+const COST: (&str, &str) = (
+    r"· [\d.]+ (µs|ms|s) · [\d.]+( [kMGT])? fuel · [\d.]+ [KMG]?i?B · [\d,]+ host calls?",
+    "· [COST]",
+);
+
 /// What varies, and what to put in its place.
 const FILTERS: [(&str, &str); 18] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
     (r"\[DIGEST\] +[\d.]+ [KM]iB", "[DIGEST]  [SIZE]"),
-    (
-        r"· [\d.]+ (µs|ms|s) · [\d.]+( [kMGT])? fuel · [\d.]+ [KMG]?i?B · [\d,]+ host calls?",
-        "· [COST]",
-    ),
+    COST,
     (
         r"(cpu|instantiation|run|waiting|loading) [\d.]+ (µs|ms|s)",
         "$1 [TIME]",
@@ -324,20 +353,38 @@ fn compiled() -> &'static Path {
 /// The component of `tests/guests/behaviours`, built when it is first asked for.
 fn behaviours() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built("tests/guests", "behaviours"))
+    PATH.get_or_init(|| guest("behaviours"))
 }
 
 /// The component of a guest of the tests, built when it is first asked for.
 pub fn guest(name: &str) -> PathBuf {
-    built("tests/guests", name)
+    build("tests/guests", &[name]).remove(0)
 }
 
-/// The component of an example skill, built when it is first asked for.
-fn example(name: &str) -> PathBuf {
-    built("example-skills", name)
+/// The component of an example skill. All of them are built, by one call to cargo, when one is first
+/// asked for, and kept here: what a command builds of a source later is put into their place.
+fn example(name: &str) -> &'static [u8] {
+    static EXAMPLES: OnceLock<HashMap<&str, Vec<u8>>> = OnceLock::new();
+    let examples = EXAMPLES.get_or_init(|| {
+        let paths = build("example-skills", &EXAMPLE_SKILLS);
+        let read = |path| fs::read(path).expect("it was built");
+        EXAMPLE_SKILLS
+            .into_iter()
+            .zip(paths.into_iter().map(read))
+            .collect()
+    });
+    &examples[name]
 }
 
-fn built(workspace: &str, package: &str) -> PathBuf {
+/// The folder of an example skill's source, for a command that builds it into the folder that all
+/// tests build to.
+pub fn source(name: &str) -> PathBuf {
+    example(name);
+    root().join("example-skills").join(name)
+}
+
+/// Builds packages of a workspace, and says where their components are.
+fn build(workspace: &str, packages: &[&str]) -> Vec<PathBuf> {
     let target = target();
     fs::create_dir_all(&target).expect("a folder can be made");
     // The integration tests build to the same folder.
@@ -346,7 +393,7 @@ fn built(workspace: &str, package: &str) -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["build", "--release", "--target", "wasm32-wasip2"])
-        .args(["--package", package])
+        .args(packages.iter().flat_map(|package| ["--package", *package]))
         .current_dir(root().join(workspace))
         .env("CARGO_TARGET_DIR", &target)
         .env_remove("RUSTFLAGS")
@@ -355,9 +402,12 @@ fn built(workspace: &str, package: &str) -> PathBuf {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{package} cannot be built:\n{said}"
+        "{packages:?} cannot be built:\n{said}"
     );
-    target
-        .join("wasm32-wasip2/release")
-        .join(format!("{}.wasm", package.replace('-', "_")))
+    let path = |package: &&str| {
+        target
+            .join("wasm32-wasip2/release")
+            .join(format!("{}.wasm", package.replace('-', "_")))
+    };
+    packages.iter().map(path).collect()
 }

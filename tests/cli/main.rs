@@ -35,6 +35,7 @@ mod new;
 mod doctor;
 mod hostile;
 
+mod compiling;
 mod interrupt;
 mod terminal;
 
@@ -45,4 +46,7 @@ mod queues;
 mod scenario;
 mod worker;
 
+mod agent;
+mod examples;
+mod readme;
 mod tour;

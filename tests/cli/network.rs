@@ -8,7 +8,7 @@ use snapbox::str;
 use crate::harness::{Place, check};
 
 /// A server that answers every request with this, for as long as the test runs.
-fn serve(answer: String) -> SocketAddr {
+pub fn serve(answer: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it has one");
     std::thread::spawn(move || {
@@ -25,7 +25,8 @@ fn serve(answer: String) -> SocketAddr {
     address
 }
 
-fn page(body: &str) -> String {
+/// An answer with this page.
+pub fn page(body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {length}\r\n\r\n{body}")
 }

@@ -42,9 +42,10 @@ exit: 0
     };
     let tested = in_folder(
         Command::new(env!("CARGO"))
-            .args(["test", "--lib"])
+            .arg("test")
             .env_remove("RUSTFLAGS"),
     );
+    assert!(tested.starts_with("exit: 0\n"), "{tested}");
     assert!(tested.contains("test result: ok. 2 passed"), "{tested}");
     let ran = in_folder(&mut place.command(["run", ".", "--arg", "name=World"]));
     check(

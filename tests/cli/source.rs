@@ -2,12 +2,12 @@
 
 use snapbox::str;
 
-use crate::harness::{Place, check, root, target};
+use crate::harness::{Place, check, root, source, target};
 
 #[test]
 fn a_source_folder() {
     let place = Place::new();
-    let source = root().join("example-skills/text-stats");
+    let source = source("text-stats");
     let mut command = place.command(["run"]);
     command
         .arg(source)

@@ -8,6 +8,7 @@ use skillhost::{Limit, LimitOverrides};
 
 use crate::attack::{Attack, End, NONE};
 use crate::describing::in_start;
+use crate::handmade::Handmade;
 use crate::harness::PAGE;
 use crate::measure::alone;
 
@@ -81,4 +82,42 @@ fn waiting() {
         "(call $block (call $subscribe (i64.const 900000000)))",
         Limit::WallTime,
     );
+}
+
+/// The stack is the host's, and as large when it describes itself: so this one looks how much time it has.
+#[test]
+fn recursion() {
+    let _alone = alone();
+    let calls = in_start("");
+    let skill = Handmade {
+        before: format!(
+            r#"(import "skillhost:skill/deadline@1.0.0" (instance $deadline
+                (export "time-left" (func (result u64)))))
+            {} (core func $left (canon lower (func $deadline "time-left")))"#,
+            calls.before
+        ),
+        with: calls.with.replace(
+            r#"(export "log" (func $log))"#,
+            r#"(export "log" (func $log)) (export "left" (func $left))"#,
+        ),
+        imports: format!(
+            r#"{} (import "host" "left" (func $left (result i64)))"#,
+            calls.imports
+        ),
+        fields: calls.fields.replace(
+            "(func $start )",
+            "(func $start (if (i64.lt_u (call $left) (i64.const 5000000000))
+                (then (call $deeper))))",
+        ),
+        ..calls
+    };
+    let limits = LimitOverrides {
+        wall_time: Some(Duration::from_secs(4)),
+        ..NONE
+    };
+    let result = Attack::by(skill)
+        .under(limits)
+        .ends_with(End::Limit(Limit::Stack, Phase::Instantiation));
+    let message = result.failure.expect("it failed").message;
+    assert!(message.contains("instantiated"), "{message}");
 }

@@ -49,6 +49,14 @@ impl Load {
         self.run(time).expect_err("it must not load")
     }
 
+    /// Loads it, and checks everything.
+    #[track_caller]
+    pub fn succeeds(self) {
+        if let Err(error) = self.run(LATE) {
+            panic!("{error}");
+        }
+    }
+
     /// Tries to load it: it may be refused or not, and must not do any harm.
     #[track_caller]
     pub fn does_no_harm(self) {

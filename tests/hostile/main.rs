@@ -43,6 +43,7 @@ mod describing;
 mod instantiating;
 mod loading;
 
+mod chatter;
 mod computing;
 mod crowd;
 mod lies;

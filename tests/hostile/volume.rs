@@ -151,7 +151,7 @@ fn a_list_that_overlaps_itself() {
 }
 
 /// The bytes of what observers hear.
-fn heard() -> (
+pub fn heard() -> (
     Arc<Mutex<u64>>,
     impl Fn(uuid::Uuid, &Event<'_>) + Send + Sync,
 ) {

@@ -67,29 +67,37 @@ pub fn directories_path() -> &'static Path {
     PATH.get_or_init(|| guests().join("directories.wasm"))
 }
 
+/// The component of `skills-sdk/tests/guest`, built when it is first asked for.
+pub fn sdk_guest_path() -> PathBuf {
+    build("skills-sdk/tests/guest").join("sdk_guest.wasm")
+}
+
 /// Where the components of `tests/guests` are, built when they are first asked for.
 fn guests() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-        fs::create_dir_all(&target).expect("a folder can be made");
-        let lock = File::create(target.join(".build-lock")).expect("a file can be made");
-        lock.lock().expect("a file can be locked");
-        let mut command = Command::new(env!("CARGO"));
-        command
-            .args(["build", "--release", "--target", "wasm32-wasip2"])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests"))
-            .env("CARGO_TARGET_DIR", &target)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        let output = guest::build(command);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "the guests cannot be built:\n{said}"
-        );
-        target.join("wasm32-wasip2/release")
-    })
+    PATH.get_or_init(|| build("tests/guests"))
+}
+
+/// Builds the packages in a folder, and says where their components are.
+fn build(folder: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    fs::create_dir_all(&target).expect("a folder can be made");
+    let lock = File::create(target.join(".build-lock")).expect("a file can be made");
+    lock.lock().expect("a file can be locked");
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--release", "--target", "wasm32-wasip2"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = guest::build(command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "`{folder}` cannot be built:\n{said}"
+    );
+    target.join("wasm32-wasip2/release")
 }
 
 /// The component of `tests/guests/network`, built with the other one.

@@ -16,6 +16,7 @@ mod usage;
 mod life;
 mod results;
 mod schemas;
+mod sdk;
 
 mod approval;
 mod audit;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use skillhost::{Limit, Limits};
+
 /// A source file: its path below `src`, and its text without the unit tests at its end.
 struct Source {
     path: String,
@@ -278,18 +280,73 @@ fn no_file_grows_past_what_can_be_read() {
     );
 }
 
+/// The README's table of limits: of each row, the cells.
+fn table_of_limits() -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(path).expect("there is a README");
+    let (_, table) = readme
+        .split_once("| name | flag | default | ceiling |")
+        .expect("it has the table");
+    table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells = line.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect()
+}
+
+/// A figure as the README writes it, in the base unit of limits: bytes, milliseconds, or a count.
+fn figure(text: &str) -> u64 {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let number: u64 = number.replace(',', "").parse().expect(text);
+    number
+        * match unit {
+            "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "s" => 1_000,
+            "h" => 3_600_000,
+            _ => panic!("a unit that is none: {text}"),
+        }
+}
+
 #[test]
-fn every_limit_stands_in_the_readme() {
-    let Ok(readme) = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
-    else {
-        // Not written yet.
-        return;
-    };
-    let limits = serde_json::to_value(skillhost::Limits::default()).expect("limits are JSON");
-    for name in limits.as_object().expect("an object").keys() {
-        assert!(
-            readme.contains(&format!("`{name}`")),
-            "the README's table of limits lacks `{name}`"
-        );
+fn every_limit_stands_in_the_readme_with_its_default_and_its_ceiling() {
+    let (default, ceiling) = (Limits::default(), Limits::ceiling());
+    let table = table_of_limits();
+    let mut named: Vec<&str> = Vec::new();
+    for row in &table {
+        let [name, _, said_default, said_ceiling, meaning] = &row[..] else {
+            panic!("a row of another width: {row:?}");
+        };
+        let name = name.trim_matches('`');
+        let limit = Limit::ASKED
+            .into_iter()
+            .chain([Limit::Stack])
+            .find(|limit| limit.key() == name)
+            .unwrap_or_else(|| panic!("the README names a limit that is none: `{name}`"));
+        assert_eq!(figure(said_default), default.get(limit), "`{name}`");
+        match limit {
+            // It is the host's, and no request's.
+            Limit::Stack => assert_eq!(said_ceiling, "set for the host"),
+            _ => assert_eq!(figure(said_ceiling), ceiling.get(limit), "`{name}`"),
+        }
+        assert!(!meaning.is_empty(), "`{name}`");
+        named.push(name);
     }
+    // Those that there are, as they stand in JSON.
+    let limits = serde_json::to_value(default).expect("limits are JSON");
+    let mut keys: Vec<&str> = limits
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, keys, "the README's table of limits");
 }

@@ -1,11 +1,13 @@
 //! What an execution cost: each figure, on guests whose cost is known.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use skillhost::{
-    Attachment, Cause, Control, ExecutionRequest, LimitOverrides, ResourceUsage, Status,
+    Attachment, Cause, CompileEvent, Control, ExecutionRequest, Host, LimitOverrides,
+    ResourceUsage, Status,
 };
 
 use crate::handmade::Handmade;
@@ -208,6 +210,117 @@ async fn times_are_split() {
     assert!(quick.usage.waiting_time + quick.usage.wall_time <= elapsed);
     assert!(quick.usage.instantiation_time > Duration::ZERO);
     assert_eq!(quick.usage.queue_wait, Duration::from_millis(1234));
+}
+
+/// A skill that waits so long in a start function, and so long in its tool.
+fn waiting(start: Duration, execute: Duration) -> Handmade {
+    let wait = |time: Duration| {
+        format!(
+            "(call $block (call $subscribe (i64.const {})))",
+            time.as_nanos()
+        )
+    };
+    Handmade {
+        fields: format!("(func $start {}) (start $start)", wait(start)),
+        execute: format!("{} i32.const $answer", wait(execute)),
+        ..Handmade::that_calls()
+    }
+}
+
+/// A wait is never too short, and on a busy machine too long by what that takes. Tolerance: none
+/// downwards; upwards the difference of the two, so that no part of one is counted as the other's.
+#[tokio::test]
+async fn instantiation_and_run_are_told_apart() {
+    let (short, long) = (Duration::from_millis(20), Duration::from_millis(600));
+    for (start, execute) in [(long, short), (short, long)] {
+        let usage = run_handmade(&waiting(start, execute), NONE).await.usage;
+        assert!(usage.instantiation_time >= start, "{usage:?}");
+        assert!(usage.run_time >= execute, "{usage:?}");
+        assert_eq!(
+            usage.instantiation_time > usage.run_time,
+            start > execute,
+            "{usage:?}"
+        );
+    }
+}
+
+/// The same of computing: ten times the work is about ten times the time. Tolerance: a factor of 2, of
+/// processor time over fuel, which a busy machine changes little.
+#[tokio::test]
+async fn computing_in_instantiation_counts_as_computing_does() {
+    let turns = 20_000_000;
+    let count = format!(
+        "(local $n i32) (local.set $n (i32.const {turns}))
+        (loop $more
+            (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))"
+    );
+    let in_start = Handmade {
+        fields: format!("(func $start {count}) (start $start)"),
+        ..Handmade::default()
+    };
+    let in_run = Handmade {
+        execute: format!("{count} i32.const $answer"),
+        ..Handmade::default()
+    };
+    let start = run_handmade(&in_start, NONE).await.usage;
+    let run = run_handmade(&in_run, NONE).await.usage;
+    let fuel = start.fuel as f64 / run.fuel as f64;
+    assert!((0.99..1.01).contains(&fuel), "{start:?}, {run:?}");
+    let time = start.cpu_time.as_secs_f64() / run.cpu_time.as_secs_f64();
+    assert!((0.5..2.0).contains(&time), "{start:?}, {run:?}");
+    assert!(start.instantiation_time > start.run_time, "{start:?}");
+    assert!(run.run_time > run.instantiation_time, "{run:?}");
+}
+
+/// What compiling took is told twice, by the event and by the first execution, where reading, looking at and
+/// describing the skill come to it. Tolerance: three times what the event says, as this component does nothing but
+/// take long to compile; and never more than was waited for.
+#[tokio::test]
+async fn the_time_of_compiling_is_what_it_took() {
+    let body = "(if (i32.load (local.get 0)) (then
+        (i32.store (local.get 1) (i32.add (local.get 0) (i32.load (local.get 1))))))";
+    let slow = Handmade {
+        fields: format!("(func (param i32 i32) {})", body.repeat(2_000)).repeat(4),
+        ..Handmade::default()
+    };
+    let component = slow.build();
+    let folder = tempfile::tempdir().unwrap();
+    let took = Arc::new(Mutex::new(Vec::new()));
+    let host = || {
+        let took = Arc::clone(&took);
+        Host::builder()
+            .concurrency(1)
+            .cache(folder.path().join("compiled"))
+            .on_compile(move |event| {
+                if let CompileEvent::Finished { took: time, .. } = event {
+                    took.lock().expect("nobody panics here").push(*time);
+                }
+            })
+            .build()
+            .unwrap()
+    };
+    let first_run = async |host: &Host| {
+        let began = Instant::now();
+        let skill = host.load_bytes(component.clone()).await.unwrap().digest();
+        let waited = began.elapsed();
+        let first = run_tool(host, skill, NONE).await.usage.compile_time;
+        let second = run_tool(host, skill, NONE).await.usage.compile_time;
+        assert_eq!(second, Duration::ZERO, "nobody is told twice");
+        assert!(first <= waited, "{first:?} of {waited:?}");
+        first
+    };
+    let compiling = first_run(&host()).await;
+    let told = took.lock().expect("nobody panics here").clone();
+    let [told] = told[..] else { panic!("{told:?}") };
+    assert!(compiling >= told, "{compiling:?}, and {told:?}");
+    assert!(compiling <= told * 3, "{compiling:?}, and {told:?}");
+    // Another host takes it from the cache, and says what that took.
+    let reading = first_run(&host()).await;
+    assert!(
+        reading > Duration::ZERO && reading < compiling,
+        "{reading:?}"
+    );
+    assert_eq!(took.lock().expect("nobody panics here").len(), 1);
 }
 
 /// Whatever became of it, what it did until then is there.

@@ -1,5 +1,12 @@
 //! What the tests share: the program, homes with skills in them, and the official client.
 
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+#[path = "../integration/guest.rs"]
+mod guest;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -169,12 +176,9 @@ pub fn skills() -> &'static Skills {
             &guests.join("behaviours.wasm"),
             &[("skill.toml", limits.to_owned())],
         );
-        let target = scratch().join("example-skills");
-        let examples = build(
-            "example-skills",
-            &target,
-            &["-p", "text-stats", "-p", "fetch-page"],
-        );
+        let packages = guest::EXAMPLE_SKILLS.map(|skill| ["--package", skill]);
+        let target = scratch().join("guests");
+        let examples = build("example-skills", &target, packages.as_flattened());
         let text = |path: &str| {
             fs::read_to_string(root().join("example-skills").join(path)).expect("it is there")
         };

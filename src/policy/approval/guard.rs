@@ -422,7 +422,8 @@ impl Execute for Approving {
         mut request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        if !self.has_rules() {
+        let may_run = |resolution| self.decide(resolution, request.tenant.as_deref()).is_none();
+        if !self.has_rules() || control.resolution(&request).is_some_and(may_run) {
             return self.inner.execute(request, control);
         }
         Box::pin(async move {

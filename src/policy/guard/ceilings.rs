@@ -44,7 +44,7 @@ impl Ceilings {
         if bounded.raised {
             resolution.limits = self.inner.resolve(request)?.limits;
         } else {
-            for limit in crate::limits::Limit::ASKED {
+            for limit in bounded.limits.named().each() {
                 if let Some(value) = bounded.limits.get(limit)
                     && value < resolution.limits.get(limit)
                 {

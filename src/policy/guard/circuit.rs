@@ -9,10 +9,7 @@ use chrono::Utc;
 use serde::Serialize;
 
 use crate::breaker::{self, Breaker, BreakerSettings, Change, CircuitState, Pass};
-use crate::execution::{
-    Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Rejection, Resolution, SkillIdentity,
-};
+use crate::execution::{Cause, ExecutionResult, Failure, Rejection, SkillIdentity};
 use crate::limits::Limit;
 use crate::policy::{BreakerRules, CurrentPolicy, Policy};
 use crate::skill::Digest;
@@ -148,6 +145,35 @@ impl Breakers {
         skill_rules(policy, name).map(|rules| rules.settings())
     }
 
+    /// A pass for a skill; `None` where it has no circuit.
+    ///
+    /// # Errors
+    /// Where its circuit is open.
+    pub(super) fn pass(
+        &self,
+        skill: &Arc<SkillIdentity>,
+    ) -> Result<Option<Held<'_>>, Box<Failure>> {
+        if self.of_skill(&skill.name).is_none() {
+            return Ok(None);
+        }
+        match self.allow(&**skill) {
+            Ok(pass) => Ok(Some(Held {
+                breakers: self,
+                skill: Arc::clone(skill),
+                pass: Some(pass),
+            })),
+            Err(wait) => Err(Box::new(rejection(skill, wait, self.0.get().as_deref()))),
+        }
+    }
+
+    /// What would be said to a request for a skill now.
+    pub(super) fn refusal(&self, skill: &SkillIdentity) -> Option<Failure> {
+        self.of_skill(&skill.name)?;
+        let left = self.circuits().skills.pause_left(&skill.digest);
+        let refused = || rejection(skill, left, self.0.get().as_deref());
+        (!left.is_zero()).then(refused)
+    }
+
     fn of_hosts(&self) -> Option<BreakerSettings> {
         let policy = self.0.load();
         Some(policy.as_ref()?.each_host.breaker?.settings())
@@ -235,14 +261,8 @@ breaker!(
     }
 );
 
-/// Rejects what would go to a skill whose circuit is open, and records what came of the rest.
-pub(super) struct CircuitBreaker {
-    pub breakers: Breakers,
-    pub inner: Arc<dyn Execute>,
-}
-
 /// A pass that is handed back as one that came to nothing, where nothing else is done with it.
-struct Held<'b> {
+pub(super) struct Held<'b> {
     breakers: &'b Breakers,
     skill: Arc<SkillIdentity>,
     pass: Option<Pass>,
@@ -257,7 +277,8 @@ impl Drop for Held<'_> {
 }
 
 impl Held<'_> {
-    fn record(mut self, outcome: Option<bool>) {
+    /// With what came of it.
+    pub fn record(mut self, outcome: Option<bool>) {
         if let Some(good) = outcome
             && let Some(pass) = self.pass.take()
         {
@@ -273,7 +294,7 @@ impl Held<'_> {
 ///
 /// A timeout speaks against it only where the request asked for no time of its own: who gives it too
 /// little should not close it for others.
-fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
+pub(super) fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
     let Some(failure) = &result.failure else {
         return Some(true);
     };
@@ -289,65 +310,6 @@ fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> {
             ..
         } if !time_asked => Some(false),
         _ => None,
-    }
-}
-
-impl Execute for CircuitBreaker {
-    fn execute<'a>(
-        &'a self,
-        mut request: ExecutionRequest,
-        mut control: Control,
-    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        Box::pin(async move {
-            let Ok(resolution) = control.resolve(&*self.inner, &mut request).await else {
-                return self.inner.execute(request, control).await;
-            };
-            if self.breakers.of_skill(&resolution.skill.name).is_none() {
-                return self.inner.execute(request, control).await;
-            }
-            let (skill, time_asked) = (Arc::clone(&resolution.skill), resolution.time_asked);
-            let pass = match self.breakers.allow(&*skill) {
-                Ok(pass) => pass,
-                Err(wait) => {
-                    let failure = rejection(&skill, wait, self.breakers.0.get().as_deref());
-                    return Ok(control.refuse(request, None, failure));
-                }
-            };
-            let held = Held {
-                breakers: &self.breakers,
-                skill,
-                pass: Some(pass),
-            };
-            let ended = self.inner.execute(request, control).await;
-            held.record(match &ended {
-                Ok(result) => judge(result, time_asked),
-                Err(_) => None,
-            });
-            ended
-        })
-    }
-
-    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        self.inner.resolve(request)
-    }
-
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut admission = self.inner.can_execute(request);
-        if admission.refusal.is_none()
-            && let Some(skill) = &admission.skill
-            && self.breakers.of_skill(&skill.name).is_some()
-        {
-            let left = self.breakers.circuits().skills.pause_left(&skill.digest);
-            if !left.is_zero() {
-                let policy = self.breakers.0.get();
-                admission.refusal = Some(rejection(skill, left, policy.as_deref()));
-            }
-        }
-        admission
-    }
-
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
-        self.inner.ready(request)
     }
 }
 

@@ -1,18 +1,15 @@
 //! How many run at once, and who waits how long for that.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Bounds, Line, Ticket, Whose};
-use crate::execution::{
-    Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Phase, Rejection, Resolution,
-};
+use crate::execution::{Cause, Control, Failure, Phase, Rejection};
 use crate::limits::Limit;
 use crate::policy::{Concurrency, CurrentPolicy, Policy};
 
@@ -25,12 +22,6 @@ const LATEST: Duration = Duration::from_secs(300);
 
 /// Lets so many run at once as the policy says: of all, of a tenant, of a skill. The others wait, in
 /// order and in fair turns between tenants.
-pub(super) struct Turns {
-    pub gate: Gate,
-    pub inner: Arc<dyn Execute>,
-}
-
-/// Who runs and who waits.
 pub(super) struct Gate {
     pub policy: CurrentPolicy,
 }
@@ -126,7 +117,7 @@ impl Bounds for Rules<'_> {
 }
 
 /// The right to run, or to wait for it. Given back when it is dropped.
-struct Turn<'g> {
+pub(super) struct Turn<'g> {
     gate: &'g Gate,
     held: Held,
 }
@@ -144,7 +135,7 @@ enum Held {
 }
 
 /// What comes of asking for a turn.
-enum Asked<'g> {
+pub(super) enum Asked<'g> {
     Free,
     Turn(Turn<'g>),
     Wait(Turn<'g>, Duration),
@@ -157,7 +148,8 @@ impl Gate {
         turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, tenant: &str, skill: &str) -> Asked<'_> {
+    /// Asks for a turn.
+    pub fn ask(&self, tenant: &str, skill: &str, since: Instant) -> Asked<'_> {
         let policy = self.policy.load();
         let rules = Rules {
             policy: policy.as_deref(),
@@ -166,7 +158,6 @@ impl Gate {
         if !rules.are_any() {
             return Asked::Free;
         }
-        let since = Instant::now();
         let mut state = self.lock();
         if state.line.waiting() > 0 {
             // By bounds that may have changed: whoever is left then has to wait for what it lacks itself.
@@ -307,6 +298,25 @@ impl Drop for Turn<'_> {
 }
 
 impl Turn<'_> {
+    /// Waits until it is called, as long as it may.
+    ///
+    /// # Errors
+    /// Why it is not to run.
+    pub async fn called(
+        mut self,
+        patience: Duration,
+        deadline: Option<DateTime<Utc>>,
+        control: &mut Control,
+    ) -> Result<Self, Box<Failure>> {
+        let began = Instant::now();
+        let deadline =
+            deadline.map(|deadline| began + (deadline - Utc::now()).to_std().unwrap_or_default());
+        let waited = self.wait(patience, deadline, control.cancellation.as_ref());
+        let waited = waited.await;
+        control.waited += began.elapsed();
+        waited.map(|()| self)
+    }
+
     /// Waits until it is called.
     ///
     /// # Errors
@@ -388,55 +398,4 @@ fn rejection(reason: Rejection, message: String, after: Duration) -> Failure {
         retry_at: Some(Utc::now() + after),
     };
     Failure::new(cause, message).hint("try again later")
-}
-
-impl Execute for Turns {
-    fn execute<'a>(
-        &'a self,
-        mut request: ExecutionRequest,
-        mut control: Control,
-    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        Box::pin(async move {
-            let asked = match control.resolve(&*self.inner, &mut request).await {
-                Ok(resolution) => {
-                    let tenant = request.tenant.as_deref().unwrap_or_default();
-                    self.gate.ask(tenant, &resolution.skill.name)
-                }
-                Err(_) => Asked::Free,
-            };
-            let _turn = match asked {
-                Asked::Free => None,
-                Asked::Turn(turn) => Some(turn),
-                Asked::Full(failure) => return Ok(control.refuse(request, None, *failure)),
-                Asked::Wait(mut turn, patience) => {
-                    let began = Instant::now();
-                    let deadline = request.deadline.map(|deadline| {
-                        began + (deadline - Utc::now()).to_std().unwrap_or_default()
-                    });
-                    let waited =
-                        Box::pin(turn.wait(patience, deadline, control.cancellation.as_ref()))
-                            .await;
-                    control.waited += began.elapsed();
-                    if let Err(failure) = waited {
-                        drop(turn);
-                        return Ok(control.refuse(request, None, *failure));
-                    }
-                    Some(turn)
-                }
-            };
-            self.inner.execute(request, control).await
-        })
-    }
-
-    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        self.inner.resolve(request)
-    }
-
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        self.inner.can_execute(request)
-    }
-
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
-        self.inner.ready(request)
-    }
 }

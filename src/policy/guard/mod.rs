@@ -14,6 +14,7 @@ mod circuit;
 mod concurrency;
 mod line;
 mod rate;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -24,10 +25,11 @@ use std::sync::{Arc, Mutex};
 use super::CurrentPolicy;
 use crate::execution::Execute;
 use ceilings::Ceilings;
+use circuit::Circuits;
 pub use circuit::{Breakers, CircuitChange, CircuitStanding, CircuitSubject};
-use circuit::{CircuitBreaker, Circuits};
-use concurrency::{Gate, State, Turns};
-use rate::{Limits, RateLimits};
+use concurrency::State;
+use rate::Limits;
+use start::Starting;
 
 /// What is counted by a policy: shared by all guards that go by it.
 #[derive(Default)]
@@ -119,20 +121,7 @@ impl Guards {
             audit,
             approval,
         } = self;
-        let mut all: Arc<dyn Execute> = Arc::new(CircuitBreaker {
-            breakers: policy.breakers(),
-            inner,
-        });
-        all = Arc::new(Turns {
-            gate: Gate {
-                policy: policy.clone(),
-            },
-            inner: all,
-        });
-        all = Arc::new(RateLimits {
-            policy: policy.clone(),
-            inner: all,
-        });
+        let mut all: Arc<dyn Execute> = Arc::new(Starting::new(&policy, inner));
         if let Some(approval) = approval {
             all = approval(all);
         }

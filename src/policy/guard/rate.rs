@@ -15,10 +15,7 @@ use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use crate::execution::{
-    Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Rejection, Resolution,
-};
+use crate::execution::{Cause, Failure, Rejection};
 use crate::policy::{CurrentPolicy, Policy, Rate, Rates};
 
 /// How many tenants, or skills, without an entry of their own have counts of their own. What comes
@@ -33,7 +30,6 @@ const MOST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 /// place or an open circuit.
 pub(super) struct RateLimits {
     pub policy: CurrentPolicy,
-    pub inner: Arc<dyn Execute>,
 }
 
 /// The limiters that hold now, and the turn of whoever makes them anew.
@@ -206,11 +202,10 @@ impl Set {
 }
 
 impl Each {
-    fn set(&self, name: &str, ticks: &Ticks) -> Option<Arc<Set>> {
+    fn set(&self, name: &str, ticks: &Ticks, now: Instant) -> Option<Arc<Set>> {
         if self.rates.is_empty() {
             return None;
         }
-        let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(one) = known.get_mut(name) {
             one.used = now;
@@ -273,20 +268,27 @@ impl Scope {
     }
 
     /// What a name is charged to, where it is to anything.
-    fn with<T>(&self, name: &str, ticks: &Ticks, work: impl FnOnce(&Set) -> T) -> Option<T> {
+    fn with<T>(
+        &self,
+        name: &str,
+        ticks: &Ticks,
+        now: Instant,
+        work: impl FnOnce(&Set) -> T,
+    ) -> Option<T> {
         match self.named.get(name) {
             Some(set) => Some(work(set)),
-            None => self.each.set(name, ticks).map(|set| work(&set)),
+            None => self.each.set(name, ticks, now).map(|set| work(&set)),
         }
     }
 
-    fn charge(&self, name: &str, ticks: &Ticks) -> Result<(), (Duration, String)> {
-        self.with(name, ticks, |set| set.charge(ticks))
+    fn charge(&self, name: &str, ticks: &Ticks, now: Instant) -> Result<(), (Duration, String)> {
+        self.with(name, ticks, now, |set| set.charge(ticks))
             .unwrap_or(Ok(()))
     }
 
-    fn give_back(&self, name: &str, ticks: &Ticks, since: Duration) {
-        self.with(name, ticks, |set| set.give_back(since));
+    fn give_back(&self, name: &str, ticks: &Ticks, charged: Instant) {
+        let now = Instant::now();
+        self.with(name, ticks, now, |set| set.give_back(now - charged));
     }
 
     fn is_empty(&self) -> bool {
@@ -350,19 +352,20 @@ impl Limiters {
     ///
     /// # Errors
     /// How long to wait, and the rule that says so.
-    fn charge(&self, tenant: &str, skill: &str) -> Result<(), (Duration, String)> {
-        self.tenants.charge(tenant, &self.ticks)?;
-        let shared = self.skills.charge(skill, &self.ticks).and_then(|()| {
+    fn charge(&self, tenant: &str, skill: &str, now: Instant) -> Result<(), (Duration, String)> {
+        self.tenants.charge(tenant, &self.ticks, now)?;
+        let shared = self.skills.charge(skill, &self.ticks, now);
+        let shared = shared.and_then(|()| {
             let charged = self.general.charge(&self.ticks);
-            charged.inspect_err(|_| self.skills.give_back(skill, &self.ticks, Duration::ZERO))
+            charged.inspect_err(|_| self.skills.give_back(skill, &self.ticks, now))
         });
-        shared.inspect_err(|_| self.tenants.give_back(tenant, &self.ticks, Duration::ZERO))
+        shared.inspect_err(|_| self.tenants.give_back(tenant, &self.ticks, now))
     }
 
-    fn give_back(&self, tenant: &str, skill: &str, since: Duration) {
-        self.tenants.give_back(tenant, &self.ticks, since);
-        self.skills.give_back(skill, &self.ticks, since);
-        self.general.give_back(since);
+    fn give_back(&self, tenant: &str, skill: &str, charged: Instant) {
+        self.tenants.give_back(tenant, &self.ticks, charged);
+        self.skills.give_back(skill, &self.ticks, charged);
+        self.general.give_back(charged.elapsed());
     }
 
     fn is_empty(&self) -> bool {
@@ -405,91 +408,51 @@ pub(super) fn charge_for_nothing(
 ) -> Result<(), Box<Failure>> {
     let charged = with_limiters(policy, |limiters| {
         let tenant = tenant.unwrap_or_default();
-        limiters.tenants.charge(tenant, &limiters.ticks)
+        limiters
+            .tenants
+            .charge(tenant, &limiters.ticks, Instant::now())
     });
     charged.map_err(|(wait, rule)| Box::new(rejection(wait, rule)))
 }
 
 impl RateLimits {
-    fn charge(&self, tenant: &str, skill: &str) -> Result<Charge, (Duration, String)> {
+    /// Charges for one start.
+    ///
+    /// # Errors
+    /// How long to wait, and the rule that says so.
+    pub fn charge(
+        &self,
+        tenant: &str,
+        skill: &str,
+        now: Instant,
+    ) -> Result<Charge, (Duration, String)> {
         with_limiters(&self.policy, |limiters| {
             if limiters.is_empty() {
                 return Ok(Charge::Nothing);
             }
-            limiters.charge(tenant, skill)?;
-            Ok(Charge::At(Instant::now()))
+            limiters.charge(tenant, skill, now)?;
+            Ok(Charge::At(now))
         })
+    }
+
+    /// Gives back what was charged for one that does not start.
+    pub fn give_back(&self, charge: &Charge, tenant: &str, skill: &str) {
+        if let Charge::At(since) = charge {
+            with_limiters(&self.policy, |limiters| {
+                limiters.give_back(tenant, skill, *since);
+            });
+        }
     }
 }
 
 /// Whether something was charged, and when.
 #[derive(Debug)]
-enum Charge {
+pub(super) enum Charge {
     Nothing,
     At(Instant),
 }
 
-/// Whether it ended before it was its turn, so that it has not started.
-fn found_no_place(result: &ExecutionResult) -> bool {
-    let cause = result.failure.as_ref().map(|failure| &failure.cause);
-    matches!(
-        cause,
-        Some(Cause::Rejected {
-            reason: Rejection::QueueFull | Rejection::WaitedTooLong | Rejection::CircuitOpen,
-            ..
-        })
-    )
-}
-
-impl Execute for RateLimits {
-    fn execute<'a>(
-        &'a self,
-        mut request: ExecutionRequest,
-        mut control: Control,
-    ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        Box::pin(async move {
-            let Ok(resolution) = control.resolve(&*self.inner, &mut request).await else {
-                // The outermost of the guards has charged the tenant for it.
-                return self.inner.execute(request, control).await;
-            };
-            let skill = Arc::clone(&resolution.skill);
-            let tenant = request.tenant.as_deref().unwrap_or_default();
-            let since = match self.charge(tenant, &skill.name) {
-                Ok(Charge::At(since)) => since,
-                Ok(Charge::Nothing) => return self.inner.execute(request, control).await,
-                Err((wait, rule)) => {
-                    let failure = rejection(wait, rule);
-                    return Ok(control.refuse(request, None, failure));
-                }
-            };
-            let tenant = request.tenant.clone();
-            let ended = self.inner.execute(request, control).await;
-            if let Ok(result) = &ended
-                && found_no_place(result)
-            {
-                with_limiters(&self.policy, |limiters| {
-                    let tenant = tenant.as_deref().unwrap_or_default();
-                    limiters.give_back(tenant, &skill.name, since.elapsed());
-                });
-            }
-            ended
-        })
-    }
-
-    fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
-        self.inner.resolve(request)
-    }
-
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        self.inner.can_execute(request)
-    }
-
-    fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, ()> {
-        self.inner.ready(request)
-    }
-}
-
-fn rejection(wait: Duration, rule: String) -> Failure {
+pub(super) fn rejection(wait: Duration, rule: String) -> Failure {
     let cause = Cause::Rejected {
         reason: Rejection::Rate,
         retry_at: Some(Utc::now() + wait),

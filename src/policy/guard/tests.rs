@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::concurrency::{Gate, Turns};
+use super::start::Starting;
 use crate::execution::{
     BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Rejection, Resolution, SkillIdentity, Status,
@@ -87,15 +87,10 @@ impl Execute for Slow {
     }
 }
 
-fn turns(policy: &str) -> (Arc<Slow>, Arc<Turns>, CurrentPolicy) {
+fn turns(policy: &str) -> (Arc<Slow>, Arc<Starting>, CurrentPolicy) {
     let policy = CurrentPolicy::new(Some(policy.parse().unwrap()));
     let slow = Arc::new(Slow::default());
-    let turns = Arc::new(Turns {
-        gate: Gate {
-            policy: policy.clone(),
-        },
-        inner: slow.clone(),
-    });
+    let turns = Arc::new(Starting::new(&policy, slow.clone()));
     (slow, turns, policy)
 }
 
@@ -103,7 +98,7 @@ fn request(tenant: &str) -> ExecutionRequest {
     ExecutionRequest::new("slow", json!({})).tenant(tenant)
 }
 
-async fn run(turns: &Turns, tenant: &str) -> ExecutionResult {
+async fn run(turns: &Starting, tenant: &str) -> ExecutionResult {
     let result = turns.execute(request(tenant), Control::default()).await;
     result.unwrap()
 }

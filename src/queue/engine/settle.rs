@@ -31,9 +31,9 @@ pub(crate) struct Ending {
     /// How it ended, in a word.
     pub status: &'static str,
     /// JSON for the record of the attempt.
-    pub details: String,
+    pub details: Arc<str>,
     /// JSON of the result, to be kept if it completes the job.
-    pub result: Option<String>,
+    pub result: Option<Arc<str>>,
 }
 
 /// Where a job stands after one attempt at it.
@@ -46,7 +46,7 @@ const UNCOUNTED: i64 = 100;
 /// nothing.
 pub(crate) async fn settle(
     rows: &mut dyn Rows,
-    endings: &[Ending],
+    endings: &[&Ending],
     now: Micros,
 ) -> Result<Vec<Settled>> {
     let seqs: Vec<i64> = endings.iter().map(|ending| ending.seq).collect();
@@ -92,7 +92,7 @@ pub(crate) async fn settle(
 pub(super) struct Writes {
     rows: Vec<Row>,
     attempts: Vec<AttemptRow>,
-    results: Vec<(i64, String)>,
+    results: Vec<(i64, Arc<str>)>,
     shared: Shared,
     /// How many stopped running, by lane.
     stopped: HashMap<i64, i64>,
@@ -106,8 +106,8 @@ impl Writes {
         mut row: Row,
         trigger: Trigger<'_>,
         status: &str,
-        details: String,
-        result: Option<String>,
+        details: Arc<str>,
+        result: Option<Arc<str>>,
         now: Micros,
     ) -> Result<JobStatus> {
         let change = transition(&row.standing(), trigger, now).map_err(|impossible| {
@@ -272,7 +272,8 @@ async fn call_back(rows: &mut dyn Rows, ended: &[i64], now: Micros) -> Result<()
         };
         let mut sending = prepare(&sending, |_| Default::default(), usize::MAX, now)?;
         sending.body.retry = serde_json::to_string(&callback_retry(sending.row.id))
-            .map_err(|error| QueueError::Internal(error.to_string()))?;
+            .map_err(|error| QueueError::Internal(error.to_string()))?
+            .into();
         tells_of.insert(sending.row.id, seq);
         jobs.push(sending);
     }

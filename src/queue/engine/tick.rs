@@ -103,7 +103,14 @@ async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
         let details = serde_json::json!({
             "failure": {"message": "its worker died, or lost touch with the queue"},
         });
-        writes.end(row, trigger, WORKER_LOST, details.to_string(), None, now)?;
+        writes.end(
+            row,
+            trigger,
+            WORKER_LOST,
+            details.to_string().into(),
+            None,
+            now,
+        )?;
     }
     writes.write(rows, now).await
 }

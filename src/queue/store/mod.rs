@@ -16,6 +16,7 @@ pub(crate) use filter::{LISTED_BYTES, LISTED_LANES, Listed};
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -97,9 +98,9 @@ impl Flags {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Body {
     /// The [`NewJob`](super::NewJob).
-    pub submitted: String,
+    pub submitted: Arc<str>,
     /// The [`Retry`](super::Retry).
-    pub retry: String,
+    pub retry: Arc<str>,
 }
 
 /// One attempt that ended.
@@ -117,7 +118,7 @@ pub(crate) struct AttemptRow {
     /// How it ended: a status of an execution, or `released`, `snoozed`, `worker_lost`.
     pub status: String,
     /// Failure, usage, limits, digest and the like, as JSON.
-    pub details: String,
+    pub details: Arc<str>,
 }
 
 /// What an idempotency key points to.
@@ -410,6 +411,11 @@ pub(crate) trait Store: Send + Sync {
     fn reads(&self) -> &dyn Reads;
     /// Gives room back to the file system, as far as that is not for [`Rows::shrink`].
     fn vacuum(&self) -> Answer<'_, ()>;
+    /// Whether settlements that are handed over together cost less than each by itself, and wait for
+    /// nothing that one of them alone would not wait for.
+    fn settles_together(&self) -> bool {
+        false
+    }
     /// Itself, where it is one in PostgreSQL.
     #[cfg(feature = "postgres")]
     fn postgres(&self) -> Option<&postgres::PostgresStore> {
@@ -460,7 +466,7 @@ pub(crate) trait Rows: Send {
 
     fn insert_attempts<'a>(&'a mut self, attempts: &'a [AttemptRow]) -> Answer<'a, ()>;
     /// Keeps results, JSON each.
-    fn insert_results<'a>(&'a mut self, results: &'a [(i64, String)]) -> Answer<'a, ()>;
+    fn insert_results<'a>(&'a mut self, results: &'a [(i64, Arc<str>)]) -> Answer<'a, ()>;
     /// Keeps the last word on how far jobs have come, JSON each.
     fn put_progress<'a>(&'a mut self, progress: &'a [(i64, String)]) -> Answer<'a, ()>;
 

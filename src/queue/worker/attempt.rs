@@ -132,8 +132,8 @@ impl Bench {
                 outcome: Arc::new(end.outcome),
                 retry: Arc::new(retry),
                 status: end.status,
-                details: end.details.to_string(),
-                result: end.result,
+                details: end.details.to_string().into(),
+                result: end.result.map(Arc::from),
             },
             broken: end.broken,
         }

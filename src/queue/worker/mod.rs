@@ -4,6 +4,7 @@ mod attempt;
 mod callback;
 mod handler;
 mod run;
+mod settle;
 
 use std::collections::HashMap;
 use std::fmt;

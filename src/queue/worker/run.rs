@@ -24,6 +24,7 @@ use super::super::operation::Operation;
 use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
 use super::attempt::{Bench, Performed, RELEASED};
+use super::settle::{Ended, Written, settle};
 use super::{Done, Settings, Settled, WorkerError};
 
 /// How often to look for work where nobody tells of any.
@@ -40,16 +41,9 @@ const PRUNE: Duration = Duration::from_secs(600);
 /// How long what was interrupted may take to be given back.
 const LAST: Duration = Duration::from_secs(10);
 
-/// What a task of ours came to.
-struct Finished {
-    at: At,
-    settled: Result<JobStatus, QueueError>,
-    /// Whether it was given back.
-    released: bool,
-    broken: Option<String>,
-    /// What is told of it, where somebody hears it.
-    told: Option<Settled>,
-}
+/// The most batches of attempts that ended whose settlement is waited for at a time, where what is
+/// settled together costs less.
+const BATCHES: usize = 2;
 
 /// Which attempt: the job's number and the claim's. A job can be taken again before its last attempt
 /// has been looked at here.
@@ -65,7 +59,10 @@ struct Loop {
     bench: Arc<Bench>,
     /// New at every start, and whenever the lease was lost.
     identity: Uuid,
-    tasks: JoinSet<Finished>,
+    tasks: JoinSet<Ended>,
+    /// Attempts that ended, and are still to be settled.
+    ended: Vec<Ended>,
+    settling: JoinSet<Written>,
     running: HashMap<At, Running>,
     /// After which queue the next claim begins.
     after: i64,
@@ -97,6 +94,8 @@ pub(super) async fn run(
         bench,
         identity: Uuid::nil(),
         tasks: JoinSet::new(),
+        ended: Vec::new(),
+        settling: JoinSet::new(),
         running: HashMap::new(),
         after: 0,
         more: false,
@@ -163,14 +162,19 @@ impl Loop {
         let mut next_look = Instant::now();
         let mut cancel = false;
         loop {
+            if self.broken.is_some() {
+                return Ok(());
+            }
             // Also where others come first all the time.
             cancel |= changed.has_changed().unwrap_or(true);
             if self.wants() {
                 changed.mark_unchanged();
+                // What ends while the claim is on its way may leave something behind it.
+                let alone = self.running.is_empty();
                 next_look = Instant::now()
                     + match self.claim().await? {
                         Some(claimed) => {
-                            let idle = claimed == 0 && !self.more && self.running.is_empty();
+                            let idle = claimed == 0 && !self.more && alone;
                             if idle && self.settings.until_empty {
                                 return Ok(());
                             }
@@ -191,15 +195,7 @@ impl Loop {
                 }
                 _ = reports.tick(), if !self.running.is_empty() => self.write_reports(),
                 _ = prune.tick() => self.prune(),
-                Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    self.finished(finished);
-                    while let Some(finished) = self.tasks.try_join_next() {
-                        self.finished(finished);
-                    }
-                    if self.broken.is_some() {
-                        return Ok(());
-                    }
-                }
+                () = self.collect() => {}
                 alive = changed.changed() => {
                     if alive.is_err() {
                         return Err(QueueError::Closed);
@@ -240,7 +236,15 @@ impl Loop {
             .inner
             .store
             .send(Operation::Claim(wanted, reply));
-        let claimed = match answered(answer).await {
+        let mut answer = pin!(answered(answer));
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => break answer,
+                () = self.collect() => {}
+            }
+        };
+        let claimed = match answer {
             // It passes, or somebody makes room: what runs goes on meanwhile.
             Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
                 tracing::warn!(%error, "no jobs can be taken");
@@ -268,9 +272,10 @@ impl Loop {
         };
         self.running.insert(at, running);
         let (bench, worker) = (self.bench.clone(), self.identity);
-        let mut told = self.settings.on_settled.as_ref().map(|_| begun(&claimed));
-        self.tasks.spawn(async move {
-            let queue = bench.queue.clone();
+        let hears = self.settings.on_settled.is_some();
+        let mut told = hears.then(|| Box::new(begun(&claimed)));
+        // It is large, and not to be moved about.
+        self.tasks.spawn(Box::pin(async move {
             let began = Instant::now();
             let Performed { ending, broken } = bench.perform(claimed, worker, token).await;
             if let Some(told) = &mut told {
@@ -278,14 +283,12 @@ impl Loop {
                 told.ended = ending.status;
                 told.message = message(&ending.details);
             }
-            Finished {
-                at,
-                released: ending.status == RELEASED,
-                settled: settle(&queue, ending).await,
+            Ended {
+                ending,
                 broken,
                 told,
             }
-        });
+        }));
     }
 
     /// How long until it is worth looking again by itself.
@@ -307,38 +310,108 @@ impl Loop {
         })
     }
 
-    fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
-        let finished = match finished {
-            Ok(finished) => finished,
+    /// Waits until attempts end or are settled, and sees to what comes of it; for ever where there are
+    /// none.
+    async fn collect(&mut self) {
+        tokio::select! {
+            Some(written) = self.settling.join_next() => self.written(written),
+            Some(ended) = self.tasks.join_next() => {
+                self.ended(ended);
+                while let Some(ended) = self.tasks.try_join_next() {
+                    self.ended(ended);
+                }
+            }
+            else => std::future::pending().await,
+        }
+        self.settle();
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok(mut ended) => {
+                if ended.broken.is_some() {
+                    self.broken = ended.broken.take();
+                }
+                self.ended.push(ended);
+            }
+            // Nothing is known of which it was: its lease will tell.
             Err(error) => {
-                // Nothing is known of which it was: its lease will tell.
                 self.broken = Some(format!("an attempt was not brought to its end: {error}"));
+            }
+        }
+    }
+
+    /// Has attempts that ended settled: together, or each by itself, as it costs less.
+    fn settle(&mut self) {
+        let together = self.queue().inner.store.settles_together();
+        if self.ended.is_empty() || together && self.settling.len() >= BATCHES {
+            return;
+        }
+        let ended = std::mem::take(&mut self.ended);
+        let batches: Vec<Vec<Ended>> = if together {
+            vec![ended]
+        } else {
+            ended.into_iter().map(|ended| vec![ended]).collect()
+        };
+        for ended in batches {
+            let (endings, told): (Vec<_>, Vec<_>) = ended
+                .into_iter()
+                .map(|ended| (ended.ending, ended.told))
+                .unzip();
+            let (queue, endings) = (self.queue().clone(), Arc::new(endings));
+            self.settling.spawn(async move {
+                let settled = settle(&queue, &endings).await;
+                Written {
+                    endings,
+                    told,
+                    settled,
+                }
+            });
+        }
+    }
+
+    fn written(&mut self, written: Result<Written, tokio::task::JoinError>) {
+        let Written {
+            endings,
+            told,
+            settled,
+        } = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.broken = Some(format!("attempts could not be settled: {error}"));
                 return;
             }
         };
-        self.running.remove(&finished.at);
-        let (seq, fence) = finished.at;
+        for ((ending, told), settled) in endings.iter().zip(told).zip(settled) {
+            self.settled(ending, told, settled);
+        }
+    }
+
+    fn settled(
+        &mut self,
+        ending: &Ending,
+        told: Option<Box<Settled>>,
+        settled: Result<JobStatus, QueueError>,
+    ) {
+        self.running.remove(&(ending.seq, ending.fence));
         if let Ok(mut reports) = self.bench.reports.lock()
             && reports
-                .get(&seq)
-                .is_some_and(|report| report.fence == fence)
+                .get(&ending.seq)
+                .is_some_and(|report| report.fence == ending.fence)
         {
-            reports.remove(&seq);
+            reports.remove(&ending.seq);
         }
-        match finished.settled {
+        match settled {
             Ok(status) => {
-                if let (Some(hear), Some(told)) = (&self.settings.on_settled, finished.told) {
-                    hear(&Settled { status, ..told });
+                if let (Some(hear), Some(told)) = (&self.settings.on_settled, told) {
+                    hear(&Settled { status, ..*told });
                 }
                 self.done.settled += 1;
                 self.done.completed += u64::from(status == JobStatus::Completed);
-                let back = finished.released && status == JobStatus::Pending;
+                let back = ending.status == RELEASED && status == JobStatus::Pending;
                 self.done.released += u64::from(back);
             }
             Err(error) => tracing::warn!(%error, "an attempt could not be settled"),
-        }
-        if finished.broken.is_some() {
-            self.broken = finished.broken;
         }
     }
 
@@ -435,15 +508,16 @@ impl Loop {
         // What came in the last moment before.
         let mut look = true;
         let mut told = 0;
-        while !self.tasks.is_empty() {
-            if told != self.tasks.len() {
-                told = self.tasks.len();
+        self.settle();
+        while !(self.tasks.is_empty() && self.settling.is_empty()) {
+            if told != self.running.len() {
+                told = self.running.len();
                 if let Some(hear) = &self.settings.on_stopping {
                     hear(told);
                 }
             }
             tokio::select! {
-                Some(finished) = self.tasks.join_next() => self.finished(finished),
+                () = self.collect() => {}
                 () = sleep_until(end), if cut.is_none() => {
                     cut = Some(Instant::now() + LAST);
                     self.bench.interrupted.cancel();
@@ -454,8 +528,9 @@ impl Loop {
                 }
                 // What cannot be written down by now is found out when the lease expires.
                 () = sleep_until(cut.unwrap_or(end)), if cut.is_some() => {
-                    tracing::warn!(left = self.tasks.len(), "attempts could not be settled");
+                    tracing::warn!(left = self.running.len(), "attempts could not be settled");
                     self.tasks.abort_all();
+                    self.settling.abort_all();
                     return;
                 }
                 _ = cancels.tick() => {
@@ -496,30 +571,6 @@ fn begun(claimed: &ClaimedRow) -> Settled {
 fn message(details: &str) -> Option<String> {
     let details: serde_json::Value = serde_json::from_str(details).ok()?;
     Some(details.get("failure")?.get("message")?.as_str()?.to_owned())
-}
-
-/// Settles an attempt, however long it takes until that can be written.
-async fn settle(queue: &Queue, ending: Ending) -> Result<JobStatus, QueueError> {
-    let job = ending.job;
-    let mut wait = Duration::from_millis(20);
-    loop {
-        let (reply, answer) = oneshot::channel();
-        let endings = vec![ending.clone()];
-        queue.inner.store.send(Operation::Settle(endings, reply));
-        match answered(answer).await {
-            Err(error @ (QueueError::Full(_) | QueueError::Unavailable(_))) => {
-                tracing::warn!(%error, %job, "an attempt cannot be settled yet");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(2));
-            }
-            answer => {
-                return answer?
-                    .into_iter()
-                    .next()
-                    .unwrap_or(Err(QueueError::Stale(job)));
-            }
-        }
-    }
 }
 
 fn every(period: Duration) -> tokio::time::Interval {

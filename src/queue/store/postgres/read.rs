@@ -127,8 +127,8 @@ pub(super) fn found(read: &SqlRow) -> Result<Found> {
     Ok(Found {
         row: row(read)?,
         body: Body {
-            submitted: read.try_get(21)?,
-            retry: read.try_get(22)?,
+            submitted: read.try_get::<_, &str>(21)?.into(),
+            retry: read.try_get::<_, &str>(22)?.into(),
         },
         lane: LaneKey {
             queue: read.try_get(23)?,
@@ -226,7 +226,7 @@ impl Reads for Reader {
                         started: read.try_get(5)?,
                         ended: read.try_get(6)?,
                         status: read.try_get(7)?,
-                        details: read.try_get(8)?,
+                        details: read.try_get::<_, &str>(8)?.into(),
                     })
                 })
                 .collect()

@@ -1,6 +1,7 @@
 //! Jobs, and what belongs to them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::{Error, Row as SqlRow};
 use uuid::Uuid;
@@ -107,11 +108,8 @@ impl Writing<'_> {
         };
         let causes: Vec<Option<&str>> = jobs.iter().map(|(row, _)| row.cause.as_deref()).collect();
         let cancels: Vec<bool> = jobs.iter().map(|(row, _)| row.cancel_requested).collect();
-        let submitted: Vec<&str> = jobs
-            .iter()
-            .map(|(_, body)| body.submitted.as_str())
-            .collect();
-        let retries: Vec<&str> = jobs.iter().map(|(_, body)| body.retry.as_str()).collect();
+        let submitted: Vec<&str> = jobs.iter().map(|(_, body)| &*body.submitted).collect();
+        let retries: Vec<&str> = jobs.iter().map(|(_, body)| &*body.retry).collect();
         let found = self
             .query(
                 "WITH given AS MATERIALIZED (SELECT nextval('job_numbers') AS seq, ordered.* FROM \
@@ -299,8 +297,8 @@ impl Writing<'_> {
             .await?;
         let read = |found: &SqlRow| -> std::result::Result<(i64, Body), Error> {
             let body = Body {
-                submitted: found.try_get(1)?,
-                retry: found.try_get(2)?,
+                submitted: found.try_get::<_, &str>(1)?.into(),
+                retry: found.try_get::<_, &str>(2)?.into(),
             };
             Ok((found.try_get(0)?, body))
         };
@@ -325,7 +323,7 @@ impl Writing<'_> {
             column!(attempts, |attempt| attempt.started),
             column!(attempts, |attempt| attempt.ended),
             column!(attempts, |attempt| attempt.status.clone()),
-            column!(attempts, |attempt| attempt.details.clone()),
+            column!(attempts, |attempt| attempt.details.to_string()),
         ];
         self.send(
             "INSERT INTO attempts (job, fence, number, counted, worker, started, ended, status, \
@@ -350,13 +348,13 @@ impl Writing<'_> {
         .await
     }
 
-    pub(super) async fn insert_results_now(&mut self, results: &[(i64, String)]) -> Result<()> {
+    pub(super) async fn insert_results_now(&mut self, results: &[(i64, Arc<str>)]) -> Result<()> {
         for results in pieces(results, |result| result.1.len()) {
             self.send(
                 "INSERT INTO results (seq, result) SELECT * FROM unnest($1::bigint[], $2::text[])",
                 vec![
                     column!(results, |result| result.0),
-                    column!(results, |result| result.1.clone()),
+                    column!(results, |result| result.1.to_string()),
                 ],
             )
             .await?;

@@ -1,6 +1,7 @@
 //! The rows of [`super::super`], each answered at once.
 
 use std::future;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -92,7 +93,7 @@ impl Rows for Sqlite {
         Box::pin(future::ready(self.insert_attempts_now(attempts)))
     }
 
-    fn insert_results<'a>(&'a mut self, results: &'a [(i64, String)]) -> Answer<'a, ()> {
+    fn insert_results<'a>(&'a mut self, results: &'a [(i64, Arc<str>)]) -> Answer<'a, ()> {
         Box::pin(future::ready(self.insert_results_now(results)))
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row as SqlRow, params};
 
 use super::super::{Lane, LaneKey, Place, Rate, Result, Scope, ScopeKind, ShareRow, WaitingLane};
+use super::many::insert;
 use super::rows::{limit, name};
 use super::{LANES, Sqlite};
 use crate::queue::fair::Head;
@@ -337,12 +338,16 @@ impl Sqlite {
     }
 
     pub(super) fn insert_ready_now(&self, ready: &[(i64, Head)]) -> Result<()> {
-        let mut insert = self
-            .connection
-            .prepare_cached("INSERT OR IGNORE INTO ready (lane, rank, seq) VALUES (?1, ?2, ?3)")?;
+        insert(
+            &self.connection,
+            "INSERT OR IGNORE INTO ready (lane, rank, seq)",
+            3,
+            ready,
+            |_| 0,
+            |values, (lane, head)| values.give(params![lane, head.rank, head.seq]),
+        )?;
         let mut lowest: BTreeMap<i64, i64> = BTreeMap::new();
         for (lane, head) in ready {
-            insert.execute([*lane, head.rank, head.seq])?;
             let low = lowest.entry(*lane).or_insert(head.rank);
             *low = head.rank.min(*low);
         }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::super::Result;
-use super::connect;
+use super::{connect, others};
 use crate::queue::error::QueueError;
 
 /// How often to look where the system does not tell. Where it tells, this is what is behind it.
@@ -78,10 +78,7 @@ impl Drop for Notice {
 /// A number that changes when another connection has written. 0 where it cannot be read; the next
 /// look tells.
 fn version(connection: &Connection) -> i64 {
-    connection
-        .prepare_cached("PRAGMA data_version")
-        .and_then(|mut pragma| pragma.query_row([], |row| row.get(0)))
-        .unwrap_or(0)
+    others(connection).unwrap_or(0)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -97,6 +94,7 @@ mod linux {
     use rustix::fd::OwnedFd;
     use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
+    use super::super::turns;
     use super::LOOK;
 
     /// What the system tells of, and what wakes who waits for it.
@@ -106,13 +104,11 @@ mod linux {
     }
 
     impl Told {
-        /// Asks the system to tell of writes to the log. It may not be there yet, or be made anew: then
-        /// the looks in between find out.
+        /// Asks the system to tell when a writer rings: once for each transaction, where the log would
+        /// tell of every page. Should one not ring, the looks in between find out.
         pub fn watching(path: &Path) -> Option<Self> {
-            let mut log = path.as_os_str().to_owned();
-            log.push("-wal");
             let writes = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-            add_watch(&writes, Path::new(&log), WatchFlags::MODIFY).ok()?;
+            add_watch(&writes, turns::file(path), WatchFlags::MODIFY).ok()?;
             let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
             Some(Told { writes, end })
         }

@@ -1,14 +1,19 @@
 //! Jobs, and what belongs to them.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use rusqlite::types::Value as Sql;
 use rusqlite::{OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
 use super::super::{AttemptRow, Body, EventRow, Flags, KeyRow, Result, Row, Shared, WorkerRow};
 use super::Sqlite;
+use super::many::insert;
 use crate::queue::counters::{Counter, Tally};
 use crate::queue::engine::settle::uncounted_kept;
 use crate::queue::error::QueueError;
+use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
 
 /// The columns of a job's state, in the order in which [`row`] reads them.
@@ -78,52 +83,97 @@ impl Sqlite {
         Ok(last - count + 1)
     }
 
-    pub(super) fn insert_jobs_now(&self, jobs: &[(Row, &Body)]) -> Result<Vec<i64>> {
+    pub(super) fn insert_jobs_now(&mut self, jobs: &[(Row, &Body)]) -> Result<Vec<i64>> {
         let first = self.numbers("job", jobs.len())?;
-        let mut insert = self.connection.prepare_cached(
+        let seqs: Vec<i64> = (first..).take(jobs.len()).collect();
+        let numbered: Vec<(i64, &Row, &Body)> = seqs
+            .iter()
+            .zip(jobs)
+            .map(|(&seq, (job, body))| (seq, job, *body))
+            .collect();
+        let inserted = insert(
+            &self.connection,
             "INSERT INTO jobs (seq, id, lane, kind, status, cause, priority, attempts, \
              max_attempts, fence, worker, created_at, updated_at, scheduled_at, due_at, \
-             started_at, completed_at, deadline, cancel_requested, flags) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-             ?18, ?19, ?20)",
+             started_at, completed_at, deadline, cancel_requested, flags)",
+            20,
+            &numbered,
+            |_| 0,
+            |values, (seq, job, _)| {
+                values.give(params![
+                    seq,
+                    job.id.as_bytes(),
+                    job.lane,
+                    job.kind.as_str(),
+                    job.status.as_str(),
+                    job.cause,
+                    job.priority.as_str(),
+                    job.attempts,
+                    job.max_attempts,
+                    job.fence,
+                    job.worker.as_ref().map(Uuid::as_bytes),
+                    job.created,
+                    job.updated,
+                    job.scheduled,
+                    job.due,
+                    job.started,
+                    job.completed,
+                    job.deadline,
+                    job.cancel_requested,
+                    job.flags.0,
+                ])
+            },
+        );
+        match inserted {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
+            {
+                return Err(self.twice(jobs, first, error));
+            }
+            inserted => inserted?,
+        }
+        insert(
+            &self.connection,
+            "INSERT INTO bodies (seq, submitted, retry)",
+            3,
+            &numbered,
+            |(_, _, body)| body.submitted.len() + body.retry.len(),
+            |values, (seq, _, body)| values.give(params![seq, body.submitted, body.retry]),
         )?;
-        let mut body = self
-            .connection
-            .prepare_cached("INSERT INTO bodies (seq, submitted, retry) VALUES (?1, ?2, ?3)")?;
-        let mut seqs = Vec::with_capacity(jobs.len());
-        for ((job, text), seq) in jobs.iter().zip(first..) {
-            let inserted = insert.execute(params![
-                seq,
-                job.id.as_bytes(),
-                job.lane,
-                job.kind.as_str(),
-                job.status.as_str(),
-                job.cause,
-                job.priority.as_str(),
-                job.attempts,
-                job.max_attempts,
-                job.fence,
-                job.worker.as_ref().map(Uuid::as_bytes),
-                job.created,
-                job.updated,
-                job.scheduled,
-                job.due,
-                job.started,
-                job.completed,
-                job.deadline,
-                job.cancel_requested,
-                job.flags.0,
-            ]);
-            inserted.map_err(|error| match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::ConstraintViolation) => {
-                    QueueError::Invalid(format!("there is a job {} already", job.id))
-                }
-                _ => error.into(),
-            })?;
-            body.execute(params![seq, text.submitted, text.retry])?;
-            seqs.push(seq);
+        for (seq, job, body) in numbered {
+            if job.status == JobStatus::Pending {
+                self.known.keep(Row {
+                    seq,
+                    lacking_since: None,
+                    ..job.clone()
+                });
+                self.known.keep_body(seq, body);
+            }
         }
         Ok(seqs)
+    }
+
+    /// Which of these jobs is there already, or stands among them twice. `first` is the number of the
+    /// first of them.
+    fn twice(&self, jobs: &[(Row, &Body)], first: i64, error: rusqlite::Error) -> QueueError {
+        let there = |id: Uuid| -> rusqlite::Result<bool> {
+            let mut select = self
+                .connection
+                .prepare_cached("SELECT seq FROM jobs WHERE id = ?1")?;
+            let found = select.query_row([id.as_bytes()], |found| found.get::<_, i64>(0));
+            Ok(found.optional()?.is_some_and(|seq| seq < first))
+        };
+        let mut seen = HashSet::new();
+        for (job, _) in jobs {
+            match there(job.id) {
+                Ok(false) if seen.insert(job.id) => {}
+                Ok(_) => {
+                    return QueueError::Invalid(format!("there is a job {} already", job.id));
+                }
+                Err(error) => return error.into(),
+            }
+        }
+        error.into()
     }
 
     pub(super) fn insert_tags_now(&self, tags: &[(i64, &str)]) -> Result<()> {
@@ -152,8 +202,11 @@ impl Sqlite {
             .connection
             .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE seq = ?1"))?;
         let mut found = Vec::with_capacity(seqs.len());
-        for seq in seqs {
-            found.extend(select.query_row([seq], row).optional()?);
+        for &seq in seqs {
+            match self.known.row(seq) {
+                Some(known) => found.push(known.clone()),
+                None => found.extend(select.query_row([seq], row).optional()?),
+            }
         }
         Ok(found)
     }
@@ -182,15 +235,21 @@ impl Sqlite {
         Ok(found.collect::<rusqlite::Result<_>>()?)
     }
 
-    pub(super) fn update_jobs_now(&self, jobs: &[Row]) -> Result<()> {
+    /// Those that come to stand alike, one behind the other, are written by one statement.
+    pub(super) fn update_jobs_now(&mut self, jobs: &[Row]) -> Result<()> {
         let mut update = self.connection.prepare_cached(
-            "UPDATE jobs SET status = ?2, cause = ?3, priority = ?4, attempts = ?5, fence = ?6, \
-             worker = ?7, updated_at = ?8, due_at = ?9, started_at = ?10, completed_at = ?11, \
-             cancel_requested = ?12, flags = ?13, lacking_since = ?14 WHERE seq = ?1",
+            "UPDATE jobs SET status = ?3, cause = ?4, priority = ?5, attempts = ?6, fence = ?7, \
+             worker = ?8, updated_at = ?9, due_at = ?10, started_at = ?11, completed_at = ?12, \
+             cancel_requested = ?13, flags = ?14, lacking_since = ?15 WHERE seq BETWEEN ?1 AND ?2",
         )?;
-        for job in jobs {
+        let mut jobs: Vec<&Row> = jobs.iter().collect();
+        jobs.sort_by_key(|job| job.seq);
+        for alike in jobs.chunk_by(|job, next| next.seq == job.seq + 1 && alike(job, next)) {
+            let [job, ..] = alike else { continue };
+            let last = alike.last().map_or(job.seq, |last| last.seq);
             let changed = update.execute(params![
                 job.seq,
+                last,
                 job.status.as_str(),
                 job.cause,
                 job.priority.as_str(),
@@ -205,17 +264,25 @@ impl Sqlite {
                 job.flags.0,
                 job.lacking_since,
             ])?;
-            if changed != 1 {
+            if changed != alike.len() {
                 return Err(QueueError::Internal(format!(
-                    "job {} was there, and is gone",
-                    job.id
+                    "of jobs {} to {last}, {} were there, and {changed} are",
+                    job.seq,
+                    alike.len()
                 )));
+            }
+        }
+        for job in jobs {
+            if job.status == JobStatus::Running {
+                self.known.keep(job.clone());
+            } else {
+                self.known.forget(job.seq);
             }
         }
         Ok(())
     }
 
-    pub(super) fn delete_jobs_now(&self, jobs: &[Row]) -> Result<()> {
+    pub(super) fn delete_jobs_now(&mut self, jobs: &[Row]) -> Result<()> {
         for table in ["results", "progress", "tags", "bodies", "callbacks", "jobs"] {
             let mut delete = self
                 .connection
@@ -231,6 +298,7 @@ impl Sqlite {
             .connection
             .prepare_cached("DELETE FROM keys WHERE job = ?1 AND until IS NULL")?;
         for job in jobs {
+            self.known.forget(job.seq);
             attempts.execute([job.seq])?;
             keys.execute([job.id.as_bytes()])?;
         }
@@ -243,6 +311,10 @@ impl Sqlite {
             .prepare_cached("SELECT submitted, retry FROM bodies WHERE seq = ?1")?;
         let mut bodies = Vec::with_capacity(seqs.len());
         for &seq in seqs {
+            if let Some(known) = self.known.body(seq) {
+                bodies.push((seq, known.clone()));
+                continue;
+            }
             let body = select
                 .query_row([seq], |found| {
                     Ok(Body {
@@ -289,25 +361,31 @@ impl Sqlite {
     }
 
     pub(super) fn insert_attempts_now(&self, attempts: &[AttemptRow]) -> Result<()> {
-        let mut insert = self.connection.prepare_cached(
+        insert(
+            &self.connection,
             "INSERT INTO attempts (job, fence, number, counted, worker, started, ended, status, \
-             details) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             details)",
+            9,
+            attempts,
+            |attempt| attempt.details.len(),
+            |values, attempt| {
+                values.give(params![
+                    attempt.job,
+                    attempt.fence,
+                    attempt.number,
+                    attempt.counted,
+                    attempt.worker.as_bytes(),
+                    attempt.started,
+                    attempt.ended,
+                    attempt.status,
+                    attempt.details,
+                ])
+            },
         )?;
         let mut forget = self.connection.prepare_cached(
             "DELETE FROM attempts WHERE job = ?1 AND fence <= ?2 AND counted = 0",
         )?;
         for attempt in attempts {
-            insert.execute(params![
-                attempt.job,
-                attempt.fence,
-                attempt.number,
-                attempt.counted,
-                attempt.worker.as_bytes(),
-                attempt.started,
-                attempt.ended,
-                attempt.status,
-                attempt.details,
-            ])?;
             if !attempt.counted && attempt.fence > uncounted_kept() {
                 forget.execute([attempt.job, attempt.fence - uncounted_kept()])?;
             }
@@ -315,13 +393,15 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) fn insert_results_now(&self, results: &[(i64, String)]) -> Result<()> {
-        let mut insert = self
-            .connection
-            .prepare_cached("INSERT INTO results (seq, result) VALUES (?1, ?2)")?;
-        for (seq, result) in results {
-            insert.execute(params![seq, result])?;
-        }
+    pub(super) fn insert_results_now(&self, results: &[(i64, Arc<str>)]) -> Result<()> {
+        insert(
+            &self.connection,
+            "INSERT INTO results (seq, result)",
+            2,
+            results,
+            |(_, result)| result.len(),
+            |values, (seq, result)| values.give(params![seq, result]),
+        )?;
         Ok(())
     }
 
@@ -365,19 +445,24 @@ impl Sqlite {
 
     pub(super) fn insert_events_now(&self, events: &[EventRow]) -> Result<()> {
         let first = self.numbers("event", events.len())?;
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO events (id, job, kind, at, attempt, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        let numbered: Vec<(i64, &EventRow)> = (first..).zip(events).collect();
+        insert(
+            &self.connection,
+            "INSERT INTO events (id, job, kind, at, attempt, data)",
+            6,
+            &numbered,
+            |(_, event)| event.data.len(),
+            |values, (id, event)| {
+                values.give(params![
+                    id,
+                    event.job.as_bytes(),
+                    event.kind.as_str(),
+                    event.at,
+                    event.attempt,
+                    event.data,
+                ])
+            },
         )?;
-        for (event, id) in events.iter().zip(first..) {
-            insert.execute(params![
-                id,
-                event.job.as_bytes(),
-                event.kind.as_str(),
-                event.at,
-                event.attempt,
-                event.data,
-            ])?;
-        }
         Ok(())
     }
 
@@ -425,6 +510,22 @@ impl Sqlite {
             "a serial store put something aside".to_owned(),
         ))
     }
+}
+
+/// Whether all that changes of a job is the same of both.
+fn alike(job: &Row, other: &Row) -> bool {
+    let same = Row {
+        seq: job.seq,
+        id: job.id,
+        lane: job.lane,
+        kind: job.kind,
+        max_attempts: job.max_attempts,
+        created: job.created,
+        scheduled: job.scheduled,
+        deadline: job.deadline,
+        ..other.clone()
+    };
+    same == *job
 }
 
 pub(super) fn limit(most: usize) -> Sql {

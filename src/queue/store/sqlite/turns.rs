@@ -4,9 +4,12 @@
 //! time, others that ask now and then wait for seconds. So who wants to write first takes a lock on a
 //! file beside the database, and gives it back once it has SQLite's: while one waits for that, the
 //! others do not ask for it. It is a courtesy, and nothing rests on it.
+//!
+//! The same file is a bell: one byte is written to it after each transaction that changed anything.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{BUSY, Result, beside};
@@ -16,6 +19,11 @@ use crate::queue::error::QueueError;
 const PAUSE: Duration = Duration::from_micros(50);
 /// And at the latest.
 const LONGEST: Duration = Duration::from_millis(1);
+
+/// The file beside a database.
+pub(super) fn file(path: &Path) -> PathBuf {
+    beside(path, "-lock")
+}
 
 /// The lock on a file of its own.
 ///
@@ -31,7 +39,7 @@ impl Turns {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(beside(path, "-lock"))
+            .open(file(path))
             .map(Turns)
             .map_err(|error| {
                 QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
@@ -56,6 +64,12 @@ impl Turns {
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST);
         }
+    }
+
+    /// Lets those know who watch the file, in any process, that something was written.
+    pub fn ring(&self) {
+        // They look from time to time, too.
+        let _ = self.0.write_at(&[0], 0);
     }
 
     /// Lets the next have theirs.

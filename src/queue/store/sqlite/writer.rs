@@ -37,6 +37,7 @@ impl Writer {
                     let before = store.connection.total_changes();
                     write(&mut store, group, &*clock);
                     if store.connection.total_changes() != before {
+                        store.turns.ring();
                         changed.send_modify(|generation| *generation = generation.wrapping_add(1));
                     }
                 }
