@@ -129,7 +129,7 @@ impl Mapped {
 
     /// Sets eight bytes at once.
     fn set(&mut self, offset: usize, number: u64) {
-        if offset % 8 == 0 && offset + 8 <= self.bytes {
+        if offset.is_multiple_of(8) && offset + 8 <= self.bytes {
             // SAFETY: within what is mapped, which begins at a page, so that it is aligned; and valid for as
             // long as `self` is. Other processes only ever read it.
             let place = unsafe { AtomicU64::from_ptr(self.at.as_ptr().add(offset).cast()) };

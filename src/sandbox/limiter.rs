@@ -5,9 +5,11 @@ use wasmtime::ResourceLimiter;
 use super::classify::Stop;
 use crate::limits::{Limit, Limits};
 
-/// The contexts of a component's instances that are not counted as memory, in bytes: one page. Those of
-/// a component that is made by Rust or Go are smaller.
-const FREE_CONTEXT: u64 = 64 * 1024;
+/// A page of memory, in bytes.
+const PAGE: u64 = 64 * 1024;
+/// The contexts of a component's instances that are not counted as memory, in bytes. Those of a component
+/// that is made by Rust or Go are smaller.
+const FREE_CONTEXT: u64 = PAGE;
 
 /// Counts what the guest's memories and tables hold in sum, and stops it where that would get past
 /// a limit.
@@ -28,10 +30,11 @@ struct Sum {
 
 impl Limiter {
     /// For a component whose instances' contexts come to so many bytes. They are counted as memory as
-    /// far as they are more than a page: the engine makes them without asking.
+    /// far as they are more than a page, in whole pages: the engine makes them without asking.
     pub fn new(limits: &Limits, context_bytes: u64) -> Self {
         let mut memory = Sum::new(Limit::Memory, limits.memory_bytes);
-        memory.held = context_bytes.saturating_sub(FREE_CONTEXT);
+        let more = context_bytes.saturating_sub(FREE_CONTEXT);
+        memory.held = more.div_ceil(PAGE).saturating_mul(PAGE);
         Limiter {
             memory,
             table: Sum::new(Limit::TableElements, limits.table_elements),
@@ -201,18 +204,19 @@ mod tests {
     #[test]
     fn contexts_count_as_memory_where_they_are_more_than_a_page() {
         let limits = Limits {
-            memory_bytes: 300,
+            memory_bytes: 3 * PAGE,
             ..Limits::default()
         };
+        let page = 64 * 1024;
         let mut small = Limiter::new(&limits, FREE_CONTEXT);
         small.admit().unwrap();
         assert_eq!(small.peak_memory_bytes(), 0);
-        assert!(small.memory_growing(0, 300, None).unwrap());
+        assert!(small.memory_growing(0, 3 * page, None).unwrap());
         let mut larger = Limiter::new(&limits, FREE_CONTEXT + 100);
         larger.admit().unwrap();
-        assert_eq!(larger.peak_memory_bytes(), 100);
-        larger.memory_growing(0, 201, None).unwrap_err();
-        let mut huge = Limiter::new(&limits, FREE_CONTEXT + 301);
+        assert_eq!(larger.peak_memory_bytes(), PAGE, "in whole pages");
+        larger.memory_growing(0, 3 * page, None).unwrap_err();
+        let mut huge = Limiter::new(&limits, FREE_CONTEXT + 3 * PAGE + 1);
         assert!(huge.admit().is_err());
     }
 

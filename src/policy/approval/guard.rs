@@ -128,7 +128,7 @@ impl Decided {
 enum Ruling {
     /// It may run, with this approval where there is one.
     Run(Option<Box<Approval>>),
-    Not(Failure),
+    Not(Box<Failure>),
 }
 
 impl Approving {
@@ -185,7 +185,7 @@ impl Approving {
         control: &Control,
     ) -> Ruling {
         if decided.denied {
-            return Ruling::Not(decided.denial());
+            return Ruling::Not(Box::new(decided.denial()));
         }
         if control.approved && !self.store.keeps_jobs() {
             return Ruling::Run(None);
@@ -201,7 +201,13 @@ impl Approving {
         };
         let again = self.store.now().checked_add_signed(FULL);
         let title = title.clone();
-        Ruling::Not(rejected(Rejection::Approval, again, message, title, None))
+        Ruling::Not(Box::new(rejected(
+            Rejection::Approval,
+            again,
+            message,
+            title,
+            None,
+        )))
     }
 
     async fn asked(
@@ -308,7 +314,7 @@ impl Approving {
             biased;
             () = stopped(control.cancellation.as_ref()) => {
                 let cause = Cause::Cancelled { phase: Phase::Waiting };
-                Ok(Waited::Stopped(Failure::new(cause, "cancelled while it waited for an approval")))
+                Ok(Waited::Stopped(Box::new(Failure::new(cause, "cancelled while it waited for an approval"))))
             }
             () = passed(request.deadline) => {
                 let cause = Cause::Timeout {
@@ -317,7 +323,7 @@ impl Approving {
                     phase: Phase::Waiting,
                 };
                 let message = "the deadline passed while it waited for an approval";
-                Ok(Waited::Stopped(Failure::new(cause, message)))
+                Ok(Waited::Stopped(Box::new(Failure::new(cause, message))))
             }
             elsewhere = self.store.answered(approval.id) => elsewhere.map(|_| Waited::Answered),
             decision = here => match decision {
@@ -340,15 +346,21 @@ impl Approving {
                 let by = crate::text::printable(by, false);
                 let message = format!("not admitted: {by} refused it");
                 let id = Some(approval.id);
-                Ruling::Not(rejected(Rejection::Refused, None, message, title, id))
+                Ruling::Not(Box::new(rejected(
+                    Rejection::Refused,
+                    None,
+                    message,
+                    title,
+                    id,
+                )))
             }
             Answer::Asked(approval) | Answer::Pending(approval) => {
                 let id = approval.id;
                 let message = format!("not admitted: {title} asks for an approval of it");
                 let failure = rejected(Rejection::Approval, None, message, title, Some(id));
-                Ruling::Not(failure.hint(format!(
+                Ruling::Not(Box::new(failure.hint(format!(
                     "`skillhost approvals approve {id}` approves it, once; then try again"
-                )))
+                ))))
             }
         }
     }
@@ -436,7 +448,7 @@ enum Waited {
     Answered,
     /// Nobody answered in time.
     Over,
-    Stopped(Failure),
+    Stopped(Box<Failure>),
 }
 
 fn rejected(
@@ -498,7 +510,7 @@ impl Execute for Approving {
             let ruling = Box::pin(self.rule_on(&decided, &request, &resolution, &control)).await;
             let approval = match ruling {
                 Ruling::Run(approval) => approval,
-                Ruling::Not(failure) => return Ok(control.refuse(request, None, failure)),
+                Ruling::Not(failure) => return Ok(control.refuse(request, None, *failure)),
             };
             let id = approval.as_ref().map(|approval| approval.id);
             allowed(&control, &request, &decided.title, id);
