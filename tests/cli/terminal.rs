@@ -64,6 +64,7 @@ fn colours_at_a_terminal() {
 fn no_colours_at_a_terminal_that_wants_none() {
     let place = Place::with_behaviours();
     for environment in [&[TERMINAL, ("NO_COLOR", "1")][..], &[("TERM", "dumb")]] {
+        let colours = Regex::new("\x1b\\[[0-9;]*m").expect("a pattern of ours");
         for args in [
             ["run", "nowhere", "echo"],
             ["run", "behaviours.wasm", "echo"],
@@ -71,7 +72,6 @@ fn no_colours_at_a_terminal_that_wants_none() {
             let said = seen(&place, args, environment);
             assert!(said.contains("error: ") || said.contains("✓ "), "{said:?}");
             // Progress may have moved the cursor.
-            let colours = Regex::new("\x1b\\[[0-9;]*m").expect("a pattern of ours");
             assert!(!colours.is_match(&said), "{environment:?}: {said:?}");
         }
     }
