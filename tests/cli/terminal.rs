@@ -63,8 +63,8 @@ fn colours_at_a_terminal() {
 #[test]
 fn no_colours_at_a_terminal_that_wants_none() {
     let place = Place::with_behaviours();
+    let colours = Regex::new("\x1b\\[[0-9;]*m").expect("a pattern of ours");
     for environment in [&[TERMINAL, ("NO_COLOR", "1")][..], &[("TERM", "dumb")]] {
-        let colours = Regex::new("\x1b\\[[0-9;]*m").expect("a pattern of ours");
         for args in [
             ["run", "nowhere", "echo"],
             ["run", "behaviours.wasm", "echo"],
