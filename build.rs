@@ -13,13 +13,20 @@ fn main() {
         return;
     }
     // The linker that Rust brings for this target knows both; of another that somebody chose, nobody
-    // knows.
-    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
-    if !variable("RUSTC_LINKER").is_empty() || flags.contains("link") {
+    // knows. With the variable SKILLHOST_PLAIN_LINK set, neither is asked for.
+    println!("cargo::rerun-if-env-changed=SKILLHOST_PLAIN_LINK");
+    let chosen = !variable("RUSTC_LINKER").is_empty()
+        || variable("CARGO_ENCODED_RUSTFLAGS").contains("link")
+        || !variable("MOLD_PATH").is_empty()
+        || !variable("SKILLHOST_PLAIN_LINK").is_empty();
+    if chosen {
         return;
     }
-    let folder = variable("CARGO_MANIFEST_DIR");
-    println!("cargo::rustc-link-arg-bin=skillhost=-Wl,-T,{folder}/src/layout.ld");
+    let layout = format!("{}/src/layout.ld", variable("CARGO_MANIFEST_DIR"));
+    // Each by itself, as a path may have a comma in it.
+    for argument in ["-Xlinker", "-T", "-Xlinker", &layout] {
+        println!("cargo::rustc-link-arg-bin=skillhost={argument}");
+    }
     if knows_compact_relocations() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }

@@ -4,11 +4,16 @@
 ///
 /// Jaro-Winkler similarity above 0.8; the threshold that clap uses for its own suggestions. It is
 /// too strict with short words, so one slip (a letter more, less or other, or two swapped) counts
-/// as close as well.
+/// as close as well. Words of more than 64 bytes are close to none: comparing takes the product of their
+/// lengths.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
     let similarity = |candidate| {
         let similarity = strsim::jaro_winkler(word, candidate);
-        let slip = (3..=64).contains(&word.len()) && strsim::osa_distance(word, candidate) == 1;
+        let slip = word.len() >= 3 && strsim::osa_distance(word, candidate) == 1;
         if slip {
             similarity.max(0.9)
         } else {
@@ -16,6 +21,7 @@ pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         }
     };
     candidates
+        .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +31,7 @@ const ROUNDS: usize = 100;
 
 /// A tail that is written.
 pub(super) struct Tail {
+    file: File,
     lines: Mapped,
     head: Mapped,
 }
@@ -39,7 +41,7 @@ impl Tail {
     pub fn make(folder: &Folder, number: u32, head: &File) -> Result<Option<Tail>, AuditError> {
         let path = folder.tail(number);
         let file = folder.open(&path, Open::Write)?;
-        let made = || -> io::Result<Option<Tail>> {
+        let made = move || -> io::Result<Option<Tail>> {
             if !keeps_room(&file)? || !keeps_room(head)? {
                 return Ok(None);
             }
@@ -51,16 +53,23 @@ impl Tail {
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
-            Ok(Some(Tail {
-                lines: Mapped::new(&file, TAIL_BYTES)?,
-                head: Mapped::new(head, HEAD_BYTES)?,
-            }))
+            let (lines, head) = (
+                Mapped::new(&file, TAIL_BYTES)?,
+                Mapped::new(head, HEAD_BYTES)?,
+            );
+            Ok(Some(Tail { file, lines, head }))
         };
         let made = made().map_err(failed("make", &path));
         if !matches!(made, Ok(Some(_))) {
             let _ = std::fs::remove_file(&path);
         }
         made
+    }
+
+    /// Whether its file still stands in its folder, as long as it was made.
+    pub fn stands(&self) -> bool {
+        let metadata = self.file.metadata();
+        metadata.is_ok_and(|metadata| metadata.nlink() > 0 && metadata.len() >= TAIL_BYTES as u64)
     }
 
     /// Adds a line behind so many bytes, and has it count. False where there is no room for it.
@@ -78,14 +87,14 @@ impl Tail {
     }
 }
 
-/// Whether room that a file was given stays its own, also where it is mapped and written to.
+/// Whether room that a file was given stays its own, also where it is mapped and written to. Not where a
+/// copy of a file may share its blocks (XFS, Btrfs): then they are given anew as they are written to.
 #[cfg(target_os = "linux")]
 fn keeps_room(file: &File) -> io::Result<bool> {
     const EXT4: i128 = 0xEF53;
-    const XFS: i128 = 0x5846_5342;
     const TMPFS: i128 = 0x0102_1994;
     let kind = i128::from(rustix::fs::fstatfs(file)?.f_type);
-    Ok([EXT4, XFS, TMPFS].contains(&kind))
+    Ok([EXT4, TMPFS].contains(&kind))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -226,6 +235,25 @@ impl Ended {
         let tail = self.tail.as_deref().unwrap_or_default();
         &tail[tail.len().min(self.head.tail as usize)..]
     }
+}
+
+/// How many lines stand at the beginning of a tail that come after this, one after the other, though the
+/// head says that nothing of it counts.
+pub(super) fn forgotten(
+    folder: &Folder,
+    number: u32,
+    after: Position,
+) -> Result<usize, AuditError> {
+    let tail = read_tail(folder, number)?.unwrap_or_default();
+    let mut at = after;
+    let lines = tail.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.take_while(|line| {
+        let found = line.strip_suffix(b"\n").and_then(Found::parse);
+        let next = found.filter(|found| found.comes_after(&at));
+        at = next.map_or(at, |found| found.position());
+        next.is_some()
+    });
+    Ok(lines.count())
 }
 
 fn read_tail(folder: &Folder, number: u32) -> Result<Option<Vec<u8>>, AuditError> {

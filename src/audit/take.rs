@@ -10,7 +10,7 @@ use super::chain::{Found, Position};
 use super::folder::{AuditError, CHAINS, Folder, MAX_CHAINS, Open, chains_text, failed};
 use super::head::Head;
 use super::line::MAX_LINE;
-use super::tail::Ended;
+use super::tail::{Ended, forgotten};
 use super::writing::{Chain, Pace, segment};
 
 /// The longest rest behind the head that is looked at when a chain is taken over.
@@ -146,6 +146,9 @@ impl Chain {
             }
             at = end;
             waiting = lines.to_vec();
+        } else if forgotten(folder, number, head.at)? > 1 {
+            // Somebody made the head forget them.
+            return Ok(None);
         } else if !rest.is_empty() {
             match rest.strip_suffix(b"\n") {
                 // Its writer died between writing the line and the head.

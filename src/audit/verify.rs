@@ -287,6 +287,8 @@ impl Reading<'_> {
         }
         if head.tail > 0 {
             self.tail();
+        } else if !self.live {
+            self.forgotten()?;
         }
         self.beyond()
     }

@@ -162,6 +162,10 @@ impl Chain {
             Err(_) => self.stuck = true,
         }
         self.waiting = waiting;
+        if self.tail.as_ref().is_some_and(|tail| !tail.stands()) {
+            // Somebody removed it, or cut it short: what is put there from now on would be lost with us.
+            self.tail = None;
+        }
         written
     }
 

@@ -11,7 +11,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use skillhost::grant::Mode;
 use skillhost::host::InstalledSkillsBuilder;
-use skillhost::secret::Secrets;
+use skillhost::secret::{SecretSource, Secrets};
 use skillhost::skill::Package;
 use skillhost::{CompileEvent, CompileSettings, Host, InstalledSkills, Isolation, Roots, Skill};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -105,10 +105,18 @@ impl CommandHost {
         }
         // It may stand beside what a skill works on, and may be read.
         builder = builder.never_grant(session.policy_file()?.path(), Mode::Rw);
-        if let Ok(Some(policy)) = session.policy_file()?.read()
-            && let Some(folder) = policy.audit.folder
-        {
-            builder = builder.never_grant(folder, Mode::Ro);
+        if let Ok(Some(policy)) = session.policy_file()?.read() {
+            if let Some(folder) = policy.audit.folder {
+                builder = builder.never_grant(folder, Mode::Ro);
+            }
+            for source in policy.secrets.into_values() {
+                if let SecretSource::File(file) = source {
+                    builder = builder.never_grant(file, Mode::Ro);
+                }
+            }
+        }
+        for file in settings.secrets.files() {
+            builder = builder.never_grant(file, Mode::Ro);
         }
         if let Some(Database::File(file)) = &settings.database {
             builder = builder.never_grant(file, Mode::Ro);
@@ -188,7 +196,7 @@ fn show_compilation(event: &CompileEvent, console: Console, spinner: &Spinner) {
             }
         }
         CompileEvent::Waiting { .. } => {
-            let line = "waiting for another process that compiles it".to_owned();
+            let line = "waiting for another compilation".to_owned();
             if console.stderr_terminal && !console.quiet {
                 start(spinner, line);
             } else if console.verbose > 0 {

@@ -6,15 +6,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, SkillIdentity,
+    Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, Phase,
+    SkillIdentity,
 };
 use crate::grant::{Denial, Grants};
-use crate::limits::{LimitOverrides, Limits};
+use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::skill::{Description, SkillRef, Tool};
 use crate::usage::ResourceUsage;
 
@@ -96,7 +98,11 @@ impl Control {
     ) -> Result<&'c mut Resolution, Failure> {
         if self.resolution(request).is_none() {
             self.resolved = None;
-            inner.ready(request).await?;
+            tokio::select! {
+                biased;
+                failure = self.stopped(request.deadline) => return Err(failure),
+                ready = inner.ready(request) => ready?,
+            }
             let resolution = inner.resolve(request)?;
             request.skill = resolution.skill.digest.into();
             request
@@ -107,6 +113,40 @@ impl Control {
         match &mut self.resolved {
             Some(known) => Ok(&mut known.1),
             None => Err(Failure::new(Cause::NotLoaded, "it was not looked up")),
+        }
+    }
+
+    /// Waits until the deadline passes or somebody cancels, and says which.
+    async fn stopped(&self, deadline: Option<DateTime<Utc>>) -> Failure {
+        let passed = async {
+            match deadline {
+                Some(deadline) => {
+                    let left = (deadline - Utc::now()).to_std().unwrap_or_default();
+                    tokio::time::sleep(left).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let cancelled = async {
+            match &self.cancellation {
+                Some(token) => token.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let phase = Phase::Waiting;
+        tokio::select! {
+            () = passed => Failure::new(
+                Cause::Timeout {
+                    limit: Limit::Deadline,
+                    allowed: 0,
+                    phase,
+                },
+                "the request's deadline passed while its skill was loaded",
+            ),
+            () = cancelled => Failure::new(
+                Cause::Cancelled { phase },
+                "cancelled while its skill was loaded",
+            ),
         }
     }
 

@@ -300,6 +300,11 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
     })
 }
 
+/// How many keys of a tool's schema are looked at for one that was meant.
+const MOST_KNOWN: usize = 256;
+/// How many keys that it does not know.
+const MOST_UNKNOWN: usize = 16;
+
 /// The key that was meant, where one is not known or is missing.
 fn meant<'k>(
     mismatch: &'k Mismatch,
@@ -311,13 +316,14 @@ fn meant<'k>(
         Keys::Fine => None,
         Keys::Unexpected { keys, schema } => {
             let known = known(schema)?;
-            keys.iter()
-                .find_map(|key| closest(key, known.keys().map(String::as_str)))
+            let known = || known.keys().take(MOST_KNOWN).map(String::as_str);
+            keys.iter().find_map(|key| closest(key, known()))
         }
         Keys::Missing { key, schema } => {
             let known = known(schema)?;
             let given = input.pointer(&mismatch.pointer)?.as_object()?;
-            let mut unknown = given.keys().filter(|given| !known.contains_key(*given));
+            let unknown = given.keys().filter(|given| !known.contains_key(*given));
+            let mut unknown = unknown.take(MOST_UNKNOWN);
             let is_close = |given: &String| closest(given, [key.as_str()].into_iter()).is_some();
             unknown.any(is_close).then_some(key)
         }

@@ -31,6 +31,12 @@ const INSTANCE: u64 = 1_024;
 const VALUE: u64 = 16;
 /// What something imported takes, or a reference to a function.
 const REFERENCE: u64 = 32;
+/// What a function takes that the engine makes for a component.
+const LOWERED: u64 = 64;
+/// What an instance of a component within a component takes.
+const COMPONENT: u64 = 128;
+/// What a type of resource takes.
+const RESOURCE: u64 = 64;
 /// What a memory or table takes besides what it holds.
 const STORE: u64 = 256;
 /// What is known of a data segment.
@@ -85,6 +91,8 @@ struct Definition<'a> {
     definitions: u64,
     /// Functions that the engine makes for it.
     functions: u64,
+    /// Types of resources.
+    resources: u64,
 }
 
 /// What is instantiated within a component; the first is the component itself.
@@ -115,6 +123,8 @@ impl Module {
                     );
                     self.bytes += REFERENCE;
                     self.functions += u64::from(is_function);
+                    // The engine may hand it on.
+                    self.referenced += u64::from(is_function);
                 }
             }
             Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
@@ -329,7 +339,13 @@ impl<'a> Definition<'a> {
                 self.definitions += u64::from(functions.count());
                 self.functions += u64::from(functions.count());
             }
-            Payload::ComponentTypeSection(types) => self.definitions += u64::from(types.count()),
+            Payload::ComponentTypeSection(types) => {
+                self.definitions += u64::from(types.count());
+                for one in types {
+                    let is_resource = matches!(one?, wasmparser::ComponentType::Resource { .. });
+                    self.resources += u64::from(is_resource);
+                }
+            }
             Payload::CoreTypeSection(types) => self.definitions += u64::from(types.count()),
             _ => {}
         }
@@ -416,7 +432,11 @@ impl<'a> Walk<'_, 'a> {
                 allowed: grouped(MAX_STEPS),
             });
         }
-        self.takes(REFERENCE.saturating_mul(definition.functions));
+        self.takes(LOWERED.saturating_mul(definition.functions));
+        self.takes(RESOURCE.saturating_mul(definition.resources));
+        if depth > 0 {
+            self.takes(COMPONENT);
+        }
         let frame = self.frames.len();
         self.frames.push(Frame {
             around,

@@ -30,7 +30,7 @@ pub enum CompileEvent {
         component_bytes: u64,
     },
     /// The other is done; what it made is there, or else [`Started`](CompileEvent::Started) comes
-    /// next.
+    /// next. It does not come where nobody wants the component any more.
     Waited {
         /// How long that took.
         took: Duration,

@@ -268,6 +268,14 @@ impl Secrets {
         self
     }
 
+    /// The files that sources of it name.
+    pub fn files(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.named.values().filter_map(|source| match source {
+            Source::From(SecretSource::File(path)) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
     /// Where the secrets of these grants are. What the policy names goes before what is kept.
     pub(crate) fn wanted(
         &self,

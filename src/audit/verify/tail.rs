@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use super::super::chain::Found;
 use super::super::finding::{Finding, FindingKind};
 use super::super::folder::{AuditError, failed, segment_name, tail_name};
+use super::super::tail::forgotten;
 use super::Reading;
 
 /// The number of a file of a chain that stands for its tail.
@@ -73,6 +74,20 @@ impl Reading<'_> {
                 message,
             });
         }
+    }
+
+    /// Lines of a tail of which the head says that nothing counts. What stood in it before has other
+    /// numbers; one more its process may not have come to have count.
+    pub(super) fn forgotten(&mut self) -> Result<(), AuditError> {
+        if forgotten(self.folder, self.number, self.head.at)? > 1 {
+            self.tell(Finding {
+                kind: FindingKind::Head,
+                file: file_name(self.number, TAIL),
+                line: Some(1),
+                message: "the head knows nothing of the lines from this one on".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// What stands in the last file behind what the head knows, where there is a tail: the beginning of that,

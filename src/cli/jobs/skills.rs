@@ -115,7 +115,12 @@ impl<'s> Skills<'s> {
         {
             if let Some(audit) = &self.audit {
                 let control = Control::default().caller(user());
-                skillhost::audit::refused(&**audit, &request, &control, &failure)?;
+                // What is refused stays refused, and why is what matters.
+                if let Err(error) =
+                    skillhost::audit::refused(&**audit, &request, &control, &failure)
+                {
+                    tracing::warn!(%error, "a refusal is not in the audit");
+                }
             }
             return Err(refused(&failure, &hints, &skill, typed).into());
         }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Host, LoadError, Skill, admission};
@@ -66,7 +67,12 @@ struct Inner {
     needed: Mutex<HashMap<Digest, Instant>>,
     /// What stays loaded, installed or not.
     added: Mutex<HashSet<Digest>>,
+    /// What is being loaded, by how it is referred to.
+    loading: Mutex<HashMap<SkillRef, Loading>>,
 }
+
+/// What loading a skill comes to, once it has.
+type Loading = watch::Receiver<Option<Result<Digest, Arc<Missing>>>>;
 
 /// Puts [`InstalledSkills`] together.
 #[must_use]
@@ -113,6 +119,7 @@ impl InstalledSkillsBuilder {
                 listings: Listings::default(),
                 needed: Mutex::default(),
                 added: Mutex::default(),
+                loading: Mutex::default(),
             }),
         }
     }
@@ -223,20 +230,72 @@ impl InstalledSkills {
 
     /// The digest that a reference means now, its skill being loaded.
     async fn loaded(&self, reference: &SkillRef) -> Result<Digest, Missing> {
-        let listing = self.listing_for_lookup().await;
-        let known = match reference {
-            SkillRef::Digest(digest) => Some(*digest),
-            SkillRef::Name { .. } => listing.as_ref().and_then(|listing| {
-                let listed = listing.find(reference)?;
-                Some(listed.identity.digest)
-            }),
-        };
-        if let Some(digest) = known
-            && self.inner.host.skill(&digest.into()).is_some()
-        {
-            self.inner.still_needed(digest);
+        match self.there(reference).await {
+            Some(digest) => Ok(digest),
+            None => self.load_now(reference).await,
+        }
+    }
+
+    /// The same where whoever asks may give up: loading goes on then, so that who asks again need not wait
+    /// for all of it again. Compiling has a bound of its own, and the same is loaded once, whoever asks.
+    async fn loaded_for_all(&self, reference: &SkillRef) -> Result<Digest, Missing> {
+        if let Some(digest) = self.there(reference).await {
             return Ok(digest);
         }
+        let mut loading = {
+            let mut all = lock(&self.inner.loading);
+            match all.get(reference) {
+                Some(loading) => loading.clone(),
+                None => {
+                    let loading = self.begin_to_load(reference.clone());
+                    all.insert(reference.clone(), loading.clone());
+                    loading
+                }
+            }
+        };
+        match loading.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ok(digest))) => Ok(*digest),
+            Ok(Some(Err(missing))) => Err(match &**missing {
+                Missing::Here(message) => Missing::Here(message.clone()),
+                Missing::Broken(error) => Missing::Broken(HostError::Internal(error.to_string())),
+            }),
+            Ok(None) | Err(_) => {
+                // Whoever loaded it is gone, with the runtime that it was on.
+                lock(&self.inner.loading).remove(reference);
+                let message = "loading a skill came to no end".to_owned();
+                Err(Missing::Broken(HostError::Internal(message)))
+            }
+        }
+    }
+
+    /// Loads a skill on a task of its own.
+    fn begin_to_load(&self, reference: SkillRef) -> Loading {
+        let (tell, loading) = watch::channel(None);
+        let skills = self.clone();
+        tokio::spawn(async move {
+            let loaded = skills.load_now(&reference).await.map_err(Arc::new);
+            lock(&skills.inner.loading).remove(&reference);
+            // Whoever asked may have given up.
+            let _ = tell.send(Some(loaded));
+        });
+        loading
+    }
+
+    /// The digest that a reference means now, where its skill is loaded.
+    async fn there(&self, reference: &SkillRef) -> Option<Digest> {
+        let digest = match reference {
+            SkillRef::Digest(digest) => *digest,
+            SkillRef::Name { .. } => {
+                let listing = self.listing_for_lookup().await?;
+                listing.find(reference)?.identity.digest
+            }
+        };
+        self.inner.host.skill(&digest.into())?;
+        self.inner.still_needed(digest);
+        Some(digest)
+    }
+
+    async fn load_now(&self, reference: &SkillRef) -> Result<Digest, Missing> {
         let (inner, wanted) = (Arc::clone(&self.inner), reference.clone());
         let package = tokio::task::spawn_blocking(move || inner.package(&wanted))
             .await
@@ -258,35 +317,6 @@ impl InstalledSkills {
             Err(error) => {
                 let message = format!("`{reference}` cannot be loaded: {error}");
                 Err(Missing::Here(message))
-            }
-        }
-    }
-
-    /// The digest that a request means, or the failure of one whose deadline passes, or that is
-    /// cancelled, before its skill is loaded.
-    async fn loaded_in_time(
-        &self,
-        request: &ExecutionRequest,
-        control: &Control,
-    ) -> Result<Result<Digest, Missing>, Failure> {
-        if let SkillRef::Digest(digest) = &request.skill
-            && self.inner.host.skill(&request.skill).is_some()
-        {
-            self.inner.still_needed(*digest);
-            return Ok(Ok(*digest));
-        }
-        let (skills, wanted) = (self.clone(), request.skill.clone());
-        let mut loading = Box::pin(async move { skills.loaded(&wanted).await });
-        let limits = self.inner.host.limits(request, None);
-        let stopped = stopped_waiting(request.deadline, limits, control.cancellation.as_ref());
-        tokio::select! {
-            loaded = &mut loading => Ok(loaded),
-            failure = stopped => {
-                if matches!(failure.cause, Cause::Timeout { .. }) {
-                    // To its end, so that who asks again need not wait for all of it again.
-                    tokio::spawn(loading);
-                }
-                Err(failure)
             }
         }
     }
@@ -402,16 +432,22 @@ impl Execute for InstalledSkills {
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            match self.loaded_in_time(&request, &control).await {
-                Err(failure) => return Ok(control.refuse(request, None, failure)),
-                Ok(loaded) => match loaded {
-                    Ok(digest) => request.skill = digest.into(),
-                    Err(Missing::Broken(error)) => return Err(error),
-                    Err(Missing::Here(message)) => {
-                        let failure = Failure::new(Cause::NotLoaded, message);
-                        return Ok(control.refuse(request, None, failure));
-                    }
-                },
+            let limits = self.inner.host.limits(&request, None);
+            let cancellation = control.cancellation.as_ref();
+            let loaded = tokio::select! {
+                biased;
+                failure = stopped_waiting(request.deadline, limits, cancellation) => {
+                    return Ok(control.refuse(request, None, failure));
+                }
+                loaded = self.loaded_for_all(&request.skill) => loaded,
+            };
+            match loaded {
+                Ok(digest) => request.skill = digest.into(),
+                Err(Missing::Broken(error)) => return Err(error),
+                Err(Missing::Here(message)) => {
+                    let failure = Failure::new(Cause::NotLoaded, message);
+                    return Ok(control.refuse(request, None, failure));
+                }
             }
             self.inner.host.execute_with(request, control).await
         })
@@ -451,7 +487,7 @@ impl Execute for InstalledSkills {
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            self.loaded(&request.skill)
+            self.loaded_for_all(&request.skill)
                 .await
                 .map_err(missed)
                 .map(|_| ())

@@ -38,6 +38,10 @@ struct Look {
 }
 
 impl Look {
+    fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     fn at(path: &Path) -> Option<Self> {
         let file = std::fs::metadata(path).ok()?;
         Some(Look {
@@ -84,6 +88,10 @@ impl PolicyFile {
         let wrong = match Policy::read(&self.path) {
             Ok(None) if self.required || holds => {
                 format!("there is no policy `{}` any more", self.path.display())
+            }
+            // As it is for a moment while somebody writes it in place.
+            Ok(_) if holds && look.is_some_and(|look| look.is_empty()) => {
+                format!("the policy `{}` is empty", self.path.display())
             }
             Ok(policy) => {
                 *lock(&self.seen) = Seen {

@@ -61,7 +61,7 @@ pub(super) struct Decided {
 }
 
 /// What the rules say of a request.
-enum Said {
+pub(super) enum Said {
     Nothing,
     /// It may run, by this rule.
     Allowed(String),
@@ -69,7 +69,15 @@ enum Said {
 }
 
 impl Said {
-    fn of(policy: &CurrentPolicy, resolution: &Resolution, tenant: Option<&str>) -> Self {
+    /// Whether no rule says anything of any request.
+    pub fn is_nothing(policy: &CurrentPolicy) -> bool {
+        let policy = policy.load();
+        policy
+            .as_ref()
+            .is_none_or(|policy| policy.approval.has_none())
+    }
+
+    pub fn of(policy: &CurrentPolicy, resolution: &Resolution, tenant: Option<&str>) -> Self {
         let policy = policy.load();
         let Some(policy) = policy.as_ref() else {
             return Said::Nothing;
@@ -87,7 +95,12 @@ impl Said {
 }
 
 /// Tells what lets a request run.
-fn allowed(control: &Control, request: &ExecutionRequest, rule: &str, approval: Option<Uuid>) {
+pub(super) fn allowed(
+    control: &Control,
+    request: &ExecutionRequest,
+    rule: &str,
+    approval: Option<Uuid>,
+) {
     if let Some(observer) = &control.observer {
         observer.observe(request.request_id, &Event::Allowed { rule, approval });
     }
@@ -488,8 +501,11 @@ impl Execute for Approving {
         mut request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        let may_run = |resolution| self.decide(resolution, request.tenant.as_deref()).is_none();
-        if !self.has_rules() || control.resolution(&request).is_some_and(may_run) {
+        let plain = |resolution: &Resolution| {
+            let said = Said::of(&self.policy, resolution, request.tenant.as_deref());
+            matches!(said, Said::Nothing)
+        };
+        if Said::is_nothing(&self.policy) || control.resolution(&request).is_some_and(plain) {
             return self.inner.execute(request, control);
         }
         Box::pin(async move {

@@ -143,6 +143,11 @@ impl ApprovalPolicy {
         self.rules.iter().all(|rule| rule.action == Action::Allow)
     }
 
+    /// Whether there is no rule at all.
+    pub(super) fn has_none(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether nothing is said here.
     pub(crate) fn is_default(&self) -> bool {
         *self == ApprovalPolicy::default()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::guard::Decided;
+use super::guard::{Decided, Said, allowed};
 use crate::execution::{
     Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Resolution,
@@ -17,13 +17,7 @@ pub(in crate::policy) struct Unasked {
 }
 
 impl Unasked {
-    fn refusal(
-        &self,
-        resolution: &Resolution,
-        tenant: Option<&str>,
-        approved: bool,
-    ) -> Option<Failure> {
-        let decided = Decided::of(&self.policy, resolution, tenant)?;
+    fn refusal(decided: &Decided, approved: bool) -> Option<Failure> {
         if decided.denied {
             return Some(decided.denial());
         }
@@ -43,19 +37,24 @@ impl Execute for Unasked {
         mut request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        if !Decided::may_be(&self.policy) {
+        if Said::is_nothing(&self.policy) {
             return self.inner.execute(request, control);
         }
         Box::pin(async move {
             let approved = control.approved;
-            let refusal = match control.resolve(&*self.inner, &mut request).await {
-                Ok(resolution) => self.refusal(resolution, request.tenant.as_deref(), approved),
-                Err(failure) => Some(failure),
+            let resolution = match control.resolve(&*self.inner, &mut request).await {
+                Ok(resolution) => resolution,
+                Err(failure) => return Ok(control.refuse(request, None, failure)),
             };
-            match refusal {
-                Some(failure) => Ok(control.refuse(request, None, failure)),
-                None => self.inner.execute(request, control).await,
+            match Said::of(&self.policy, resolution, request.tenant.as_deref()) {
+                Said::Nothing => {}
+                Said::Allowed(rule) => allowed(&control, &request, &rule, None),
+                Said::Not(decided) => match Self::refusal(&decided, approved) {
+                    Some(failure) => return Ok(control.refuse(request, None, failure)),
+                    None => allowed(&control, &request, &decided.title, None),
+                },
             }
+            self.inner.execute(request, control).await
         })
     }
 
@@ -68,8 +67,9 @@ impl Execute for Unasked {
         if admission.refusal.is_none()
             && Decided::may_be(&self.policy)
             && let Ok(resolution) = self.inner.resolve(request)
+            && let Some(decided) = Decided::of(&self.policy, &resolution, request.tenant.as_deref())
         {
-            admission.refusal = self.refusal(&resolution, request.tenant.as_deref(), false);
+            admission.refusal = Self::refusal(&decided, false);
         }
         admission
     }

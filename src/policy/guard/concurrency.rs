@@ -159,6 +159,12 @@ impl Gate {
             return Asked::Free;
         }
         let mut state = self.lock();
+        // Once more, as it is now: whoever puts another in place calls those who wait after this.
+        let policy = self.policy.load();
+        let rules = Rules {
+            policy: policy.as_deref(),
+            capacity: self.policy.counted().capacity(),
+        };
         if state.line.waiting() > 0 {
             // By bounds that may have changed: whoever is left then has to wait for what it lacks itself.
             state.call(&rules);

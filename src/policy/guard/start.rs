@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::circuit::{Breakers, judge};
 use super::concurrency::{Asked, Gate};
-use super::rate::{self, RateLimits};
+use super::rate::{self, Charge, RateLimits};
 use crate::execution::{
     Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Resolution,
@@ -40,6 +40,27 @@ impl Starting {
     }
 }
 
+/// What was charged for a request that has not started: given back where it does not come to that.
+struct Charged<'a> {
+    rates: &'a RateLimits,
+    charge: Charge,
+    tenant: &'a str,
+    skill: &'a str,
+}
+
+impl Charged<'_> {
+    /// It starts.
+    fn keep(mut self) {
+        self.charge = Charge::Nothing;
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        self.rates.give_back(&self.charge, self.tenant, self.skill);
+    }
+}
+
 impl Execute for Starting {
     fn execute<'a>(
         &'a self,
@@ -55,8 +76,13 @@ impl Execute for Starting {
             let (skill, time_asked) = (Arc::clone(&resolution.skill), resolution.time_asked);
             let tenant = request.tenant.as_deref().unwrap_or_default();
             let now = Instant::now();
-            let charge = match self.rates.charge(tenant, &skill.name, now) {
-                Ok(charge) => charge,
+            let charged = match self.rates.charge(tenant, &skill.name, now) {
+                Ok(charge) => Charged {
+                    rates: &self.rates,
+                    charge,
+                    tenant,
+                    skill: &skill.name,
+                },
                 Err((wait, rule)) => {
                     return Ok(control.refuse(request, None, rate::rejection(wait, rule)));
                 }
@@ -76,11 +102,11 @@ impl Execute for Starting {
             let (_turn, pass) = match started {
                 Ok(started) => started,
                 Err(failure) => {
-                    // It has not started.
-                    self.rates.give_back(&charge, tenant, &skill.name);
+                    drop(charged);
                     return Ok(control.refuse(request, None, *failure));
                 }
             };
+            charged.keep();
             let ended = self.inner.execute(request, control).await;
             if let Some(pass) = pass {
                 pass.record(match &ended {

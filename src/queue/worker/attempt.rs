@@ -226,10 +226,21 @@ impl Bench {
         asked.tool.clone_from(&request.tool);
         if at.to_mark {
             // A skill that is not loaded yet cannot say so. Loading one may take long.
-            tokio::select! {
-                // Why it cannot be had is told by its execution.
-                _ = execute.ready(&asked) => {}
-                () = token.cancelled() => {}
+            let ready = tokio::select! {
+                ready = execute.ready(&asked) => ready,
+                () = token.cancelled() => return End::new(Outcome::Cancelled, "cancelled"),
+            };
+            // It may be there a moment later, and then would run without its mark.
+            match ready {
+                Ok(()) => {}
+                Err(failure) if failure.cause == Cause::HostError => {
+                    return End {
+                        details: json!({"failure": failure}),
+                        broken: Some(failure.message),
+                        ..End::released(HOST_ERROR)
+                    };
+                }
+                Err(failure) => return executed(control.refuse(request, None, failure), false),
             }
             if execute.is_destructive(&asked) && !self.mark(at).await {
                 return End::released("not_marked");

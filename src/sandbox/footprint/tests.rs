@@ -14,15 +14,16 @@ const ONE: u64 = INSTANCE + 2 * VALUE;
 #[test]
 fn each_instance_counts_wherever_its_module_comes_from() {
     let instance = "(core instance (instantiate $m))";
-    for (text, instances) in [
-        (GLOBALS.to_owned(), 0),
-        (format!("{GLOBALS} {instance} {instance}"), 2),
+    for (text, instances, components) in [
+        (GLOBALS.to_owned(), 0, 0),
+        (format!("{GLOBALS} {instance} {instance}"), 2, 0),
         // From outside, by an alias.
         (
             format!(
                 "{GLOBALS} (component $c (alias outer 1 $m (core module $m)) {instance})
                 (instance (instantiate $c)) (instance (instantiate $c))"
             ),
+            2,
             2,
         ),
         // As an argument, of a component that is one itself.
@@ -39,6 +40,7 @@ fn each_instance_counts_wherever_its_module_comes_from() {
                     (with "m" (core module $m)) (with "c" (component $c))))"#
             ),
             4,
+            3,
         ),
         // Exported by an instance.
         (
@@ -48,6 +50,7 @@ fn each_instance_counts_wherever_its_module_comes_from() {
                 (alias export $i "m" (core module $m)) {instance}"#
             ),
             1,
+            1,
         ),
         // Out of a group of exports.
         (
@@ -56,10 +59,12 @@ fn each_instance_counts_wherever_its_module_comes_from() {
                 (alias export $i "m" (core module $n)) (core instance (instantiate $n))"#
             ),
             1,
+            0,
         ),
     ] {
         let text = format!("(component {text})");
-        assert_eq!(bytes(&text), Ok(instances * ONE), "{text}");
+        let expected = instances * ONE + components * COMPONENT;
+        assert_eq!(bytes(&text), Ok(expected), "{text}");
     }
 }
 
@@ -89,6 +94,24 @@ fn everything_in_a_context_counts() {
     );
     assert_eq!(instance("(table 5 funcref) (memory 1)"), 2 * STORE);
     assert_eq!(instance(r#"(data "x") (data "y")"#), 2 * SEGMENT);
+}
+
+#[test]
+fn what_the_engine_makes_for_a_component_counts() {
+    let imported = r#"(component
+        (core module $a (func (export "f"))) (core instance $i (instantiate $a))
+        (core module $m (import "i" "f" (func)))
+        (core instance (instantiate $m (with "i" (instance $i)))))"#;
+    assert_eq!(bytes(imported), Ok(2 * INSTANCE + 3 * REFERENCE));
+    let resources = "(component
+        (component $c (type (resource (rep i32))) (type (resource (rep i32))))
+        (instance (instantiate $c)))";
+    assert_eq!(bytes(resources), Ok(COMPONENT + 2 * RESOURCE));
+    let empty = "(component $c) ".to_owned() + &"(instance (instantiate $c))".repeat(1_000);
+    assert_eq!(
+        bytes(&format!("(component {empty})")),
+        Ok(1_000 * COMPONENT)
+    );
 }
 
 /// Ten levels, each ten times within the next: ten thousand million.

@@ -93,6 +93,9 @@ pub struct Mismatch {
     pub(crate) keys: Keys,
 }
 
+/// How many keys are looked at for one that was misspelt.
+const LOOKED_AT: usize = 16;
+
 /// What is wrong with the keys of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Keys {
@@ -122,7 +125,7 @@ impl Keys {
         match error.kind() {
             Kind::AdditionalProperties { unexpected }
             | Kind::UnevaluatedProperties { unexpected } => Keys::Unexpected {
-                keys: unexpected.clone(),
+                keys: unexpected.iter().take(LOOKED_AT).cloned().collect(),
                 schema: schema.to_owned(),
             },
             Kind::Required { property } => match property.as_str() {
