@@ -308,13 +308,15 @@ async fn a_deadline_holds_while_a_skill_is_loaded() {
     let library = Library::new(folder.path());
     install(&library, &package("alpha", "1.0.0", ""), false).await;
     let (skills, _heard) = slow_to_load(&library);
-    let mut request = ExecutionRequest::new("alpha", json!({}));
-    request.deadline = Some(chrono::Utc::now() + Duration::from_millis(50));
-    let result = skills.execute(request, Control::default()).await.unwrap();
-    let Cause::Timeout { limit, phase, .. } = cause(&result) else {
-        panic!("{result:?}");
-    };
-    assert_eq!((*limit, *phase), (Limit::Deadline, Phase::Waiting));
+    for skills in bare_and_guarded(skills) {
+        let mut request = ExecutionRequest::new("alpha", json!({}));
+        request.deadline = Some(chrono::Utc::now() + Duration::from_millis(50));
+        let result = skills.execute(request, Control::default()).await.unwrap();
+        let Cause::Timeout { limit, phase, .. } = cause(&result) else {
+            panic!("{result:?}");
+        };
+        assert_eq!((*limit, *phase), (Limit::Deadline, Phase::Waiting));
+    }
 }
 
 #[tokio::test]
@@ -323,21 +325,28 @@ async fn a_request_can_be_cancelled_while_its_skill_is_loaded() {
     let library = Library::new(folder.path());
     install(&library, &package("alpha", "1.0.0", ""), false).await;
     let (skills, heard) = slow_to_load(&library);
-    let token = CancellationToken::new();
-    let cancel = token.clone();
-    let control = Control::default().cancellation(token);
-    let request = ExecutionRequest::new("alpha", json!({}));
-    let executing = tokio::spawn(async move { skills.execute(request, control).await });
-    tokio::task::spawn_blocking(move || heard.recv())
-        .await
-        .unwrap()
-        .unwrap();
-    cancel.cancel();
-    let result = executing.await.unwrap().unwrap();
-    assert_eq!(
-        cause(&result),
-        &Cause::Cancelled {
-            phase: Phase::Waiting
+    // The second waits for what the first has begun to load.
+    let mut heard = Some(heard);
+    for skills in bare_and_guarded(skills) {
+        let token = CancellationToken::new();
+        let cancel = token.clone();
+        let control = Control::default().cancellation(token);
+        let request = ExecutionRequest::new("alpha", json!({}));
+        let executing = tokio::spawn(async move { skills.execute(request, control).await });
+        if let Some(heard) = heard.take() {
+            let begun = tokio::task::spawn_blocking(move || heard.recv());
+            begun.await.unwrap().unwrap();
         }
-    );
+        cancel.cancel();
+        let result = executing.await.unwrap().unwrap();
+        let phase = Phase::Waiting;
+        assert_eq!(cause(&result), &Cause::Cancelled { phase });
+    }
+}
+
+/// As they are, and behind guards, which look a skill up first.
+fn bare_and_guarded(skills: InstalledSkills) -> [Arc<dyn Execute>; 2] {
+    let policy = skills.host().current_policy().clone();
+    let guarded = Guards::new(policy).around(Arc::new(skills.clone()));
+    [Arc::new(skills), guarded]
 }
