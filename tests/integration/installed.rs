@@ -208,7 +208,12 @@ async fn a_policy_that_changed_is_read_again() {
         skills.host().policy().unwrap().skills.contains_key("a"),
         "it stays"
     );
+    // As it is while somebody writes it in place.
     write_policy(&path, "");
+    tokio::time::advance(SECOND).await;
+    look().await;
+    assert!(skills.host().policy().unwrap().skills.contains_key("a"));
+    write_policy(&path, "# Nothing is granted any more.\n");
     tokio::time::advance(SECOND).await;
     look().await;
     assert!(skills.host().policy().unwrap().skills.is_empty());
