@@ -315,6 +315,7 @@ const FILTERS: [(&str, &str); 18] = [
     (r"sdk/\d+\.\d+\.\d+-[0-9a-f]{12}", "sdk/[VERSION]"),
     (r"[\d.]+ [KM]iB, once", "[SIZE], once"),
     (r"compiled in [\d.]+ s", "compiled in [TIME]"),
+    (r"loaded, after [\d.]+ s", "loaded, after [TIME]"),
     (r"lib\.rs:\d+:\d+", "lib.rs:[LINE]"),
     (
         r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",

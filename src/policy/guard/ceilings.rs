@@ -72,7 +72,14 @@ impl Execute for Ceilings {
                 // It ends here: further in it might be found meanwhile, and run without its bounds.
                 Err(failure) => {
                     let charged = charge_for_nothing(&self.policy, request.tenant.as_deref());
-                    charged.and(Err(Box::new(failure)))
+                    let failure = charged.map_or_else(|failure| *failure, |()| failure);
+                    // Which skill it was may be known all the same.
+                    let skill = self.inner.can_execute(&request).skill;
+                    let result = control.refuse(request, None, failure);
+                    return Ok(ExecutionResult {
+                        skill: result.skill.or(skill),
+                        ..result
+                    });
                 }
             };
             match applied {

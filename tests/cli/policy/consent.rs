@@ -181,7 +181,7 @@ What it wants differs
 fn a_consent_is_in_the_audit() {
     let place = granted();
     change(&place);
-    let said = place.run(["policy", "confirm", "csv-query"]);
+    let said = place.run(["policy", "confirm", "csv-query", "--yes"]);
     assert!(said.starts_with("exit: 0\n"), "{said}");
     let shown = place.output(["audit", "show", "--kind", "grant", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
