@@ -302,7 +302,7 @@ const COST: (&str, &str) = (
 );
 
 /// What varies, and what to put in its place.
-const FILTERS: [(&str, &str); 18] = [
+const FILTERS: [(&str, &str); 19] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
