@@ -30,6 +30,10 @@ pub struct CompileSettings {
     /// The largest function body, in bytes. Default 1 MiB: compiling takes more than linear time
     /// in it.
     pub max_function_bytes: u64,
+    /// The most that the engine keeps for its instances, in bytes. Default 64 MiB, as the memory limit:
+    /// one with more could not even be asked what it is, and reading back what it is compiled to takes
+    /// as much.
+    pub max_context_bytes: u64,
     /// Where the work is done.
     pub isolation: Isolation,
 }
@@ -40,6 +44,7 @@ impl Default for CompileSettings {
             max_component_bytes: 64 * MIB,
             max_functions: 200_000,
             max_function_bytes: MIB,
+            max_context_bytes: 64 * MIB,
             isolation: Isolation::InProcess,
         }
     }

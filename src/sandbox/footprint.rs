@@ -56,6 +56,13 @@ pub(super) fn context_bytes(
         bytes: 0,
     };
     walk.instantiate(0, None, HashMap::new(), 0)?;
+    if walk.bytes > settings.max_context_bytes {
+        return Err(CompileError::TooLarge {
+            what: "instances whose contexts are",
+            found: display_bytes(walk.bytes),
+            allowed: display_bytes(settings.max_context_bytes),
+        });
+    }
     Ok(walk.bytes)
 }
 
@@ -202,6 +209,8 @@ impl Module {
 
 impl<'a> Read<'a> {
     fn new(component: &'a [u8], settings: &CompileSettings) -> Result<Self, CompileError> {
+        // Before anything is kept of them: each takes more room here than in the file.
+        let mut left = MAX_STEPS;
         let mut definitions = vec![Definition::default()];
         // Where we are: components within components, and perhaps a module within the last.
         let mut open = vec![0_usize];
@@ -227,6 +236,9 @@ impl<'a> Read<'a> {
                 }
                 continue;
             }
+            if !spend(&mut left, 1) {
+                return Err(too_many());
+            }
             match payload {
                 Payload::ModuleSection { .. } => module = Some(Module::default()),
                 Payload::ComponentSection { .. } => {
@@ -243,7 +255,10 @@ impl<'a> Read<'a> {
                 }
                 other => {
                     if let Some(definition) = open.last().and_then(|at| definitions.get_mut(*at)) {
-                        definition.read(other).map_err(|error| invalid(&error))?;
+                        let read = definition.read(other, &mut left);
+                        if !read.map_err(|error| invalid(&error))? {
+                            return Err(too_many());
+                        }
                     }
                 }
             }
@@ -258,13 +273,23 @@ impl<'a> Definition<'a> {
         self.items.push(item);
     }
 
-    /// Takes a section into account.
-    fn read(&mut self, payload: Payload<'a>) -> Result<(), wasmparser::BinaryReaderError> {
+    /// Takes a section into account; false where it has more definitions than are left.
+    fn read(
+        &mut self,
+        payload: Payload<'a>,
+        left: &mut u64,
+    ) -> Result<bool, wasmparser::BinaryReaderError> {
+        if !spend(left, definitions_in(&payload)) {
+            return Ok(false);
+        }
         match payload {
             Payload::InstanceSection(instances) => {
                 for instance in instances {
                     self.definitions += 1;
                     if let Instance::Instantiate { module_index, args } = instance? {
+                        if !spend(left, args.len() as u64) {
+                            return Ok(false);
+                        }
                         self.definitions += args.len() as u64;
                         self.items.push(Item::Instantiate(module_index));
                     }
@@ -277,6 +302,9 @@ impl<'a> Definition<'a> {
                             component_index,
                             args,
                         } => {
+                            if !spend(left, args.len() as u64) {
+                                return Ok(false);
+                            }
                             self.definitions += args.len() as u64;
                             let arguments = args.iter().filter_map(|argument| {
                                 let kind = kind(argument.kind)?;
@@ -285,6 +313,9 @@ impl<'a> Definition<'a> {
                             Item::InstantiateComponent(component_index, arguments.collect())
                         }
                         ComponentInstance::FromExports(exports) => {
+                            if !spend(left, exports.len() as u64) {
+                                return Ok(false);
+                            }
                             self.definitions += exports.len() as u64;
                             let exports = exports.iter().filter_map(|export| {
                                 Some((export.name.name, (kind(export.kind)?, export.index)))
@@ -349,7 +380,41 @@ impl<'a> Definition<'a> {
             Payload::CoreTypeSection(types) => self.definitions += u64::from(types.count()),
             _ => {}
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// How many definitions a section of a component has.
+fn definitions_in(payload: &Payload<'_>) -> u64 {
+    u64::from(match payload {
+        Payload::InstanceSection(section) => section.count(),
+        Payload::ComponentInstanceSection(section) => section.count(),
+        Payload::ComponentAliasSection(section) => section.count(),
+        Payload::ComponentImportSection(section) => section.count(),
+        Payload::ComponentExportSection(section) => section.count(),
+        Payload::ComponentCanonicalSection(section) => section.count(),
+        Payload::ComponentTypeSection(section) => section.count(),
+        Payload::CoreTypeSection(section) => section.count(),
+        _ => 0,
+    })
+}
+
+/// Takes so many off; false where there are not so many.
+fn spend(left: &mut u64, count: u64) -> bool {
+    match left.checked_sub(count) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+fn too_many() -> CompileError {
+    CompileError::TooLarge {
+        what: "a number of definitions, over all instances,",
+        found: format!("more than {}", grouped(MAX_STEPS)),
+        allowed: grouped(MAX_STEPS),
     }
 }
 
@@ -426,11 +491,7 @@ impl<'a> Walk<'_, 'a> {
         }
         self.steps = self.steps.saturating_add(definition.definitions + 1);
         if self.steps > MAX_STEPS {
-            return Err(CompileError::TooLarge {
-                what: "a number of definitions, over all instances,",
-                found: format!("more than {}", grouped(MAX_STEPS)),
-                allowed: grouped(MAX_STEPS),
-            });
+            return Err(too_many());
         }
         self.takes(LOWERED.saturating_mul(definition.functions));
         self.takes(RESOURCE.saturating_mul(definition.resources));

@@ -180,6 +180,9 @@ impl Loader {
             context_bytes,
             description,
         } = entry;
+        if context_bytes > self.settings.max_context_bytes {
+            return Ok(None);
+        }
         match self.open(&code, context_bytes) {
             Ok(component) => Ok(Some((component, description))),
             Err(LoadFault::Misfit(misfit)) => Err(misfit.into()),

@@ -157,3 +157,42 @@ fn what_is_compiled_to_be_run_at_the_start_is_bounded() {
     let error = bytes(&format!("(component (core module {values}))"));
     assert!(error.unwrap_err().contains("initial values"));
 }
+
+/// Each takes a few bytes in the file, and much more where it is known.
+#[test]
+fn more_definitions_than_may_be_are_not_kept() {
+    let inside = "(core module $m) (component $c)";
+    for one in [
+        "(core instance (instantiate $m))",
+        "(instance (instantiate $c))",
+        "(instance)",
+        "(alias outer 0 $c (component))",
+        "(type u8)",
+    ] {
+        let mut text = format!("(component {inside}");
+        for _ in 0..1_000_001 {
+            text += one;
+        }
+        text += ")";
+        let error = bytes(&text).unwrap_err();
+        assert!(error.contains("a number of definitions"), "{one}: {error}");
+    }
+}
+
+/// A thousand instances, each of ten thousand imports, make a file of some 160 KB.
+#[test]
+fn contexts_that_nobody_could_have_are_refused_before_they_are_compiled() {
+    let exports: String = (0..2_000)
+        .map(|n| format!(r#"(func (export "{n}"))"#))
+        .collect();
+    let imports: String = (0..2_000)
+        .map(|n| format!(r#"(import "p" "{n}" (func))"#))
+        .collect();
+    let text = format!(
+        r#"(component (core module $p {exports}) (core module $q {imports})
+        (core instance $i (instantiate $p)) {})"#,
+        r#"(core instance (instantiate $q (with "p" (instance $i))))"#.repeat(900)
+    );
+    let error = bytes(&text).unwrap_err();
+    assert!(error.contains("contexts are of"), "{error}");
+}
