@@ -65,9 +65,9 @@ pub(super) struct Which {
     before: Option<Uuid>,
     /// Where to go on with the jobs: the `next_jobs` of the page before.
     cursor: Option<i64>,
-    /// Those that stand so, rather than open questions: `pending`, `approved`, `refused`, `used` or `expired`.
-    /// Jobs are listed where it is left out.
-    status: Option<String>,
+    /// Those that stand so, rather than open questions. Jobs are listed where it is left out.
+    #[param(inline)]
+    status: Option<ApprovalStatus>,
     /// How many at most, of approvals and of jobs; 100 unless set.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
@@ -114,10 +114,7 @@ pub(super) async fn list(
     let caller = asks.need(Scope::Approve)?;
     let limit = page(which.limit)?;
     let tenant = caller.tenant().map(str::to_owned);
-    let status = which.status.as_deref().map(str::parse::<ApprovalStatus>);
-    let status = status
-        .transpose()
-        .map_err(|error| Problem::new(ProblemKind::InvalidRequest, error.to_string()))?;
+    let status = which.status;
     let wanted = ApprovalFilter {
         status: vec![status.unwrap_or(ApprovalStatus::Pending)],
         tenant: tenant.clone(),
