@@ -6,17 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer, Phase,
-    SkillIdentity,
+    Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer,
+    SkillIdentity, moment, stopped,
 };
 use crate::grant::{Denial, Grants};
-use crate::limits::{Limit, LimitOverrides, Limits};
+use crate::limits::{LimitOverrides, Limits};
 use crate::skill::{Description, SkillRef, Tool};
 use crate::usage::ResourceUsage;
 
@@ -98,9 +97,12 @@ impl Control {
     ) -> Result<&'c mut Resolution, Failure> {
         if self.resolution(request).is_none() {
             self.resolved = None;
+            let deadline = request.deadline.map(moment);
             tokio::select! {
                 biased;
-                failure = self.stopped(request.deadline) => return Err(failure),
+                stopped = stopped(deadline, self.cancellation.as_ref()) => {
+                    return Err(stopped.failure("while its skill was loaded"));
+                }
                 ready = inner.ready(request) => ready?,
             }
             let resolution = inner.resolve(request)?;
@@ -113,40 +115,6 @@ impl Control {
         match &mut self.resolved {
             Some(known) => Ok(&mut known.1),
             None => Err(Failure::new(Cause::NotLoaded, "it was not looked up")),
-        }
-    }
-
-    /// Waits until the deadline passes or somebody cancels, and says which.
-    async fn stopped(&self, deadline: Option<DateTime<Utc>>) -> Failure {
-        let passed = async {
-            match deadline {
-                Some(deadline) => {
-                    let left = (deadline - Utc::now()).to_std().unwrap_or_default();
-                    tokio::time::sleep(left).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let cancelled = async {
-            match &self.cancellation {
-                Some(token) => token.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        let phase = Phase::Waiting;
-        tokio::select! {
-            () = passed => Failure::new(
-                Cause::Timeout {
-                    limit: Limit::Deadline,
-                    allowed: 0,
-                    phase,
-                },
-                "the request's deadline passed while its skill was loaded",
-            ),
-            () = cancelled => Failure::new(
-                Cause::Cancelled { phase },
-                "cancelled while its skill was loaded",
-            ),
         }
     }
 
@@ -284,7 +252,8 @@ pub trait Execute: Send + Sync {
 
     /// Whether a request would be admitted now, with which limits and grants, and what is missing.
     /// Runs nothing, and is cheap, but where directories or secrets are granted: whether they are there is
-    /// looked at on the disk, so that async code calls it where blocking is allowed. What waits, or is counted, says how it stands at this moment.
+    /// looked at on the disk, so that async code calls it where blocking is allowed. What waits, or is
+    /// counted, says how it stands at this moment.
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let (resolution, refusal) = match self.resolve(request) {
             Ok(resolution) => (Some(resolution), None),

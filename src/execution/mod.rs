@@ -8,6 +8,7 @@ mod failure;
 mod request;
 mod result;
 mod scrub;
+mod waiting;
 
 pub use ask::{Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};
@@ -15,3 +16,4 @@ pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution}
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
 pub use request::{Attachment, ExecutionRequest};
 pub use result::{Clamped, ExecutionResult, SkillIdentity, Status};
+pub(crate) use waiting::{Stopped, TO_RUN, moment, stopped};

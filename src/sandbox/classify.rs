@@ -6,7 +6,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::execution::{Cause, Failure, Frame, Phase};
+use crate::execution::{Cause, Failure, Frame, Phase, TO_RUN};
 use crate::limits::{Limit, Limits};
 use crate::text::{first_line, printable, shortened};
 
@@ -161,21 +161,21 @@ pub(super) fn stopped(
     }
 }
 
+fn during(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => TO_RUN,
+        Phase::Instantiation => "while the skill was being instantiated",
+        Phase::Run => "while the skill ran",
+    }
+}
+
 pub(super) fn cancelled(phase: Phase) -> Failure {
-    let message = match phase {
-        Phase::Waiting => "cancelled while it waited to run",
-        Phase::Instantiation => "cancelled while the skill was being instantiated",
-        Phase::Run => "cancelled while the skill ran",
-    };
-    Failure::new(Cause::Cancelled { phase }, message)
+    let during = during(phase);
+    Failure::new(Cause::Cancelled { phase }, format!("cancelled {during}"))
 }
 
 pub(super) fn timeout(limit: Limit, limits: &Limits, phase: Phase) -> Failure {
-    let during = match phase {
-        Phase::Waiting => "while it waited to run",
-        Phase::Instantiation => "while the skill was being instantiated",
-        Phase::Run => "while the skill ran",
-    };
+    let during = during(phase);
     let allowed = limits.get(limit);
     let cause = Cause::Timeout {
         limit,

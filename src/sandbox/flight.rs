@@ -1,7 +1,7 @@
 //! What one execution has used so far, and who hears of its end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use wasmtime::Store;
 use super::capability::{Listeners, Removal};
 use super::classify;
 use super::state::State;
-use crate::execution::{Event, Failure, Observer, Phase, Status};
+use crate::execution::{Event, Failure, Observer, Phase, Status, moment};
 use crate::grant::Denial;
 use crate::limits::{Limit, Limits};
 use crate::secret::Held;
@@ -40,15 +40,6 @@ pub(crate) struct Flight {
     finished: bool,
 }
 
-/// When a deadline is, by the clock that waits.
-pub(super) fn moment(deadline: DateTime<Utc>) -> Instant {
-    let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
-    let now = Instant::now();
-    // A deadline beyond what the clock can hold is none that anybody lives to see.
-    now.checked_add(left)
-        .unwrap_or(now + Duration::from_secs(u32::MAX.into()))
-}
-
 impl Flight {
     pub fn new(
         request_id: Uuid,
@@ -61,7 +52,7 @@ impl Flight {
                 request_id,
                 observers,
             },
-            deadline: deadline.map(moment),
+            deadline: deadline.map(|deadline| moment(deadline).into_std()),
             usage: ResourceUsage::default(),
             denials: Vec::new(),
             phase: Phase::Waiting,

@@ -11,10 +11,10 @@ use wasmtime::Store;
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
-use super::flight::{Flight, moment};
+use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::state::State;
-use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase};
+use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
 use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
@@ -236,7 +236,8 @@ impl Runner {
         let slot = Box::pin(async {
             tokio::select! {
                 slot = slots.acquire() => slot.map(Ok),
-                failure = stopped_waiting_until(flight.deadline, flight.limits, cancellation) => {
+                stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
+                    let failure = stopped.failure(TO_RUN);
                     Ok(Err(failure))
                 }
             }
@@ -258,7 +259,8 @@ impl Runner {
         let ready = tokio::select! {
             biased;
             ready = getting_ready => ready,
-            failure = stopped_waiting_until(flight.deadline, flight.limits, cancellation) => {
+            stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
+                let failure = stopped.failure(TO_RUN);
                 return Ok(Err(failure));
             }
             // A disk that does not answer must not keep the slot for ever.
@@ -405,39 +407,6 @@ impl Runner {
                 Err(skill_failure(failure))
             }
         }
-    }
-}
-
-/// Waits until the deadline passes or somebody cancels, and says which.
-pub(crate) async fn stopped_waiting(
-    deadline: Option<DateTime<Utc>>,
-    limits: Limits,
-    cancellation: Option<&CancellationToken>,
-) -> Failure {
-    stopped_waiting_until(deadline.map(moment), limits, cancellation).await
-}
-
-/// Waits until the deadline passes or somebody cancels, and says which.
-async fn stopped_waiting_until(
-    deadline: Option<Instant>,
-    limits: Limits,
-    cancellation: Option<&CancellationToken>,
-) -> Failure {
-    let passed = async {
-        match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-            None => std::future::pending().await,
-        }
-    };
-    let cancelled = async {
-        match cancellation {
-            Some(token) => token.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = passed => classify::timeout(Limit::Deadline, &limits, Phase::Waiting),
-        () = cancelled => classify::cancelled(Phase::Waiting),
     }
 }
 

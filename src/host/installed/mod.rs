@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::{Host, LoadError, Skill, admission};
 use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
-    HostError, Resolution,
+    HostError, Resolution, moment, stopped,
 };
-use crate::sandbox::{CompileError, stopped_waiting};
+use crate::sandbox::CompileError;
 use crate::skill::{Digest, Installed, Library, LibraryError, Package, Packages, SkillRef};
 
 use listing::Listings;
@@ -92,8 +92,8 @@ impl InstalledSkillsBuilder {
     }
 
     /// Reads the policy from this file again whenever it has changed. It need not be there at first. Once
-    /// a policy holds, a file that is gone or cannot be used changes nothing, and is warned of: an empty
-    /// one takes everything back that it said.
+    /// a policy holds, a file that is gone, is empty or cannot be used changes nothing, and is warned of:
+    /// one with nothing but a comment takes everything back that it said.
     ///
     /// It is first read when the first request comes: who wants to hear now what is wrong with it
     /// reads it now, and gives it to the host.
@@ -228,17 +228,10 @@ impl InstalledSkills {
         }
     }
 
-    /// The digest that a reference means now, its skill being loaded.
+    /// The digest that a reference means now, its skill being loaded. Where whoever asks gives up, loading
+    /// goes on, so that who asks again need not wait for all of it again. Compiling has a bound of its own,
+    /// and the same is loaded once, whoever asks.
     async fn loaded(&self, reference: &SkillRef) -> Result<Digest, Missing> {
-        match self.there(reference).await {
-            Some(digest) => Ok(digest),
-            None => self.load_now(reference).await,
-        }
-    }
-
-    /// The same where whoever asks may give up: loading goes on then, so that who asks again need not wait
-    /// for all of it again. Compiling has a bound of its own, and the same is loaded once, whoever asks.
-    async fn loaded_for_all(&self, reference: &SkillRef) -> Result<Digest, Missing> {
         if let Some(digest) = self.there(reference).await {
             return Ok(digest);
         }
@@ -432,14 +425,14 @@ impl Execute for InstalledSkills {
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            let limits = self.inner.host.limits(&request, None);
-            let cancellation = control.cancellation.as_ref();
+            let (deadline, cancellation) = (request.deadline, control.cancellation.as_ref());
             let loaded = tokio::select! {
                 biased;
-                failure = stopped_waiting(request.deadline, limits, cancellation) => {
+                stopped = stopped(deadline.map(moment), cancellation) => {
+                    let failure = stopped.failure("while its skill was loaded");
                     return Ok(control.refuse(request, None, failure));
                 }
-                loaded = self.loaded_for_all(&request.skill) => loaded,
+                loaded = self.loaded(&request.skill) => loaded,
             };
             match loaded {
                 Ok(digest) => request.skill = digest.into(),
@@ -487,7 +480,7 @@ impl Execute for InstalledSkills {
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             self.inner.refresh_policy();
-            self.loaded_for_all(&request.skill)
+            self.loaded(&request.skill)
                 .await
                 .map_err(missed)
                 .map(|_| ())

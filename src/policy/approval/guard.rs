@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
@@ -16,9 +14,8 @@ use super::{
 use crate::audit::{Approved, AuditSink, Entry, What, Who};
 use crate::execution::{
     Admission, Ask, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
-    Failure, HostError, Observer, Phase, Question, Rejection, Resolution,
+    Failure, HostError, Observer, Question, Rejection, Resolution, moment, stopped,
 };
-use crate::limits::Limit;
 
 /// When to try again where as many questions are open as may be.
 const FULL: TimeDelta = TimeDelta::minutes(1);
@@ -325,18 +322,9 @@ impl Approving {
         };
         tokio::select! {
             biased;
-            () = stopped(control.cancellation.as_ref()) => {
-                let cause = Cause::Cancelled { phase: Phase::Waiting };
-                Ok(Waited::Stopped(Box::new(Failure::new(cause, "cancelled while it waited for an approval"))))
-            }
-            () = passed(request.deadline) => {
-                let cause = Cause::Timeout {
-                    limit: Limit::Deadline,
-                    allowed: 0,
-                    phase: Phase::Waiting,
-                };
-                let message = "the deadline passed while it waited for an approval";
-                Ok(Waited::Stopped(Box::new(Failure::new(cause, message))))
+            stopped = stopped(request.deadline.map(moment), control.cancellation.as_ref()) => {
+                let failure = stopped.failure("while it waited for an approval");
+                Ok(Waited::Stopped(Box::new(failure)))
             }
             elsewhere = self.store.answered(approval.id) => elsewhere.map(|_| Waited::Answered),
             decision = here => match decision {
@@ -478,35 +466,26 @@ fn rejected(
     }
 }
 
-async fn stopped(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn passed(deadline: Option<DateTime<Utc>>) {
-    match deadline {
-        Some(deadline) => {
-            let left = (deadline - Utc::now()).to_std().unwrap_or(Duration::ZERO);
-            tokio::time::sleep(left).await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
 impl Execute for Approving {
     fn execute<'a>(
         &'a self,
         mut request: ExecutionRequest,
         mut control: Control,
     ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-        let plain = |resolution: &Resolution| {
-            let said = Said::of(&self.policy, resolution, request.tenant.as_deref());
-            matches!(said, Said::Nothing)
-        };
-        if Said::is_nothing(&self.policy) || control.resolution(&request).is_some_and(plain) {
+        if Said::is_nothing(&self.policy) {
             return self.inner.execute(request, control);
+        }
+        // Most are looked up already and may run, which takes no future of its own.
+        let said = control
+            .resolution(&request)
+            .map(|resolution| Said::of(&self.policy, resolution, request.tenant.as_deref()));
+        match said {
+            Some(Said::Nothing) => return self.inner.execute(request, control),
+            Some(Said::Allowed(rule)) => {
+                allowed(&control, &request, &rule, None);
+                return self.inner.execute(request, control);
+            }
+            Some(Said::Not(_)) | None => {}
         }
         Box::pin(async move {
             let resolution = match control.resolve(&*self.inner, &mut request).await {

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::line::{Bounds, Line, Ticket, Whose};
-use crate::execution::{Cause, Control, Failure, Phase, Rejection};
-use crate::limits::Limit;
+use crate::execution::{Cause, Control, Failure, Rejection, Stopped, TO_RUN, moment};
 use crate::policy::{Concurrency, CurrentPolicy, Policy};
 
 /// The longest that anybody waits, whatever a policy that was not parsed says.
@@ -47,7 +46,12 @@ struct Rules<'p> {
     capacity: Option<u32>,
 }
 
-impl Rules<'_> {
+impl<'p> Rules<'p> {
+    fn of(policy: Option<&'p Policy>, current: &CurrentPolicy) -> Self {
+        let capacity = current.counted().capacity();
+        Rules { policy, capacity }
+    }
+
     fn general(&self) -> Concurrency {
         self.policy
             .map_or(Concurrency::default(), |policy| policy.general.concurrency)
@@ -151,20 +155,13 @@ impl Gate {
     /// Asks for a turn.
     pub fn ask(&self, tenant: &str, skill: &str, since: Instant) -> Asked<'_> {
         let policy = self.policy.load();
-        let rules = Rules {
-            policy: policy.as_deref(),
-            capacity: self.policy.counted().capacity(),
-        };
-        if !rules.are_any() {
+        if !Rules::of(policy.as_deref(), &self.policy).are_any() {
             return Asked::Free;
         }
         let mut state = self.lock();
         // Once more, as it is now: whoever puts another in place calls those who wait after this.
         let policy = self.policy.load();
-        let rules = Rules {
-            policy: policy.as_deref(),
-            capacity: self.policy.counted().capacity(),
-        };
+        let rules = Rules::of(policy.as_deref(), &self.policy);
         if state.line.waiting() > 0 {
             // By bounds that may have changed: whoever is left then has to wait for what it lacks itself.
             state.call(&rules);
@@ -228,10 +225,7 @@ impl Gate {
     /// When one that waited in vain may come back.
     fn patience(&self) -> Duration {
         let policy = self.policy.load();
-        let rules = Rules {
-            policy: policy.as_deref(),
-            capacity: self.policy.counted().capacity(),
-        };
+        let rules = Rules::of(policy.as_deref(), &self.policy);
         self.lock().patience(&rules)
     }
 }
@@ -239,10 +233,7 @@ impl Gate {
 /// Starts whoever may start by a policy that was just put in place of another.
 pub(in crate::policy) fn call(policy: &CurrentPolicy) {
     let now = policy.load();
-    let rules = Rules {
-        policy: now.as_deref(),
-        capacity: policy.counted().capacity(),
-    };
+    let rules = Rules::of(now.as_deref(), policy);
     let turns = policy.counted().turns.lock();
     let mut state = turns.unwrap_or_else(PoisonError::into_inner);
     if state.line.waiting() > 0 {
@@ -289,12 +280,10 @@ impl Drop for Turn<'_> {
         if matches!(held, Held::Nothing) {
             return;
         }
-        let policy = self.gate.policy.load();
-        let rules = Rules {
-            policy: policy.as_deref(),
-            capacity: self.gate.policy.counted().capacity(),
-        };
         let mut state = self.gate.lock();
+        // Under the lock, so that no bound that was raised meanwhile is passed over.
+        let policy = self.gate.policy.load();
+        let rules = Rules::of(policy.as_deref(), &self.gate.policy);
         match held {
             Held::Running { whose, since } => {
                 let seconds = since.elapsed().as_secs_f64();
@@ -329,9 +318,11 @@ impl Turn<'_> {
         control: &mut Control,
     ) -> Result<Self, Box<Failure>> {
         let began = Instant::now();
-        let deadline =
-            deadline.map(|deadline| began + (deadline - Utc::now()).to_std().unwrap_or_default());
-        let waited = self.wait(patience, deadline, control.cancellation.as_ref());
+        let waited = self.wait(
+            patience,
+            deadline.map(moment),
+            control.cancellation.as_ref(),
+        );
         let waited = waited.await;
         control.waited += began.elapsed();
         waited.map(|()| self)
@@ -365,12 +356,11 @@ impl Turn<'_> {
                 _ => Err(Rejection::QueueFull),
             },
             () = cancelled => {
-                let cause = Cause::Cancelled { phase: Phase::Waiting };
-                return Err(Box::new(Failure::new(cause, "cancelled while it waited to run")));
+                return Err(Box::new(Stopped::Cancelled.failure(TO_RUN)));
             }
             () = tokio::time::sleep_until(end) => {
                 if deadline.is_some_and(|deadline| deadline <= until) {
-                    return Err(Box::new(too_late()));
+                    return Err(Box::new(Stopped::Deadline.failure(TO_RUN)));
                 }
                 Err(Rejection::WaitedTooLong)
             }
@@ -398,18 +388,6 @@ impl Turn<'_> {
             ))),
         }
     }
-}
-
-fn too_late() -> Failure {
-    let cause = Cause::Timeout {
-        limit: Limit::Deadline,
-        allowed: 0,
-        phase: Phase::Waiting,
-    };
-    Failure::new(
-        cause,
-        "the request's deadline passed while it waited to run",
-    )
 }
 
 fn rejection(reason: Rejection, message: String, after: Duration) -> Failure {
