@@ -82,8 +82,9 @@ pub struct HttpTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// The method is not one.
-    #[error("the method is not an HTTP method")]
+    /// The method is not one. Methods are told apart by case, and all that there are have none but capitals,
+    /// digits, `-` and `_`.
+    #[error("the method is not an HTTP method, which is written in capitals")]
     Method,
     /// The method would make a proxy or a mirror of the server.
     #[error("the methods CONNECT and TRACE cannot be granted")]
@@ -124,6 +125,10 @@ impl HttpTarget {
         if ["CONNECT", "TRACE"].contains(&method.to_ascii_uppercase().as_str()) {
             return Err(TargetError::ForbiddenMethod);
         }
+        // No grant can be written that allows it, and servers may take it for the one in capitals.
+        if method.contains(|c: char| c.is_ascii_lowercase()) {
+            return Err(TargetError::Method);
+        }
         if url.len() > MAX_URL {
             return Err(TargetError::TooLong);
         }
@@ -160,7 +165,7 @@ impl HttpTarget {
         })
     }
 
-    /// The method, as it was written: methods are told apart by case.
+    /// The method, in capitals.
     pub fn method(&self) -> &str {
         &self.method
     }
@@ -320,8 +325,9 @@ fn is_wide_escape(text: &str) -> bool {
     marked && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The path as the most liberal of servers might read it, unless they might read different ones: everything decoded once, backslashes
-/// taken for slashes, several slashes for one, parameters (`;x`) left out, dot segments followed.
+/// The path as the most liberal of servers might read it, unless they might read different ones:
+/// everything decoded once, backslashes taken for slashes, several slashes for one, parameters (`;x`)
+/// left out, dot segments followed.
 fn decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -478,6 +484,9 @@ mod tests {
         let method = |method| HttpTarget::new(method, "http://a.example/").map(|_| ());
         assert_eq!(method("GET"), Ok(()));
         assert_eq!(method("PROPFIND"), Ok(()));
+        assert_eq!(method("M-SEARCH"), Ok(()));
+        assert_eq!(method("get"), Err(TargetError::Method));
+        assert_eq!(method("Get"), Err(TargetError::Method));
         assert_eq!(method(""), Err(TargetError::Method));
         assert_eq!(method("GET /x HTTP/1.1\r\n"), Err(TargetError::Method));
         assert_eq!(method("X'|sh|'"), Err(TargetError::Method));
