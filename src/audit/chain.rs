@@ -44,6 +44,22 @@ impl Position {
         }
     }
 
+    /// Behind a line, with its newline, where that is the next.
+    pub fn behind(&self, line: &[u8]) -> Option<Position> {
+        let found = line.strip_suffix(b"\n").and_then(Found::parse)?;
+        found.comes_after(self).then(|| found.position())
+    }
+
+    /// How many of these lines come next, one after the other.
+    pub fn following(mut self, lines: &[u8]) -> usize {
+        let lines = lines.split_inclusive(|byte| *byte == b'\n');
+        let next = lines.map_while(|line| {
+            self = self.behind(line)?;
+            Some(())
+        });
+        next.count()
+    }
+
     /// Ends a line whose body stands in `line` already, with a newline.
     pub fn seal(&self, line: &mut Vec<u8>) {
         use std::io::Write as _;

@@ -214,10 +214,8 @@ impl Ended {
         let counted = self.head.tail as usize;
         let (mut at, mut bytes) = (self.head.at, 0);
         for line in tail.split_inclusive(|byte| *byte == b'\n') {
-            let found = line.strip_suffix(b"\n").and_then(Found::parse);
-            let next = found.filter(|found| found.comes_after(&at));
-            match next {
-                Some(found) => at = found.position(),
+            match at.behind(line) {
+                Some(next) => at = next,
                 None if bytes == counted => break,
                 None => return None,
             }
@@ -245,15 +243,7 @@ pub(super) fn forgotten(
     after: Position,
 ) -> Result<usize, AuditError> {
     let tail = read_tail(folder, number)?.unwrap_or_default();
-    let mut at = after;
-    let lines = tail.split_inclusive(|byte| *byte == b'\n');
-    let lines = lines.take_while(|line| {
-        let found = line.strip_suffix(b"\n").and_then(Found::parse);
-        let next = found.filter(|found| found.comes_after(&at));
-        at = next.map_or(at, |found| found.position());
-        next.is_some()
-    });
-    Ok(lines.count())
+    Ok(after.following(&tail))
 }
 
 fn read_tail(folder: &Folder, number: u32) -> Result<Option<Vec<u8>>, AuditError> {

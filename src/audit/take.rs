@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use uuid::Uuid;
 
-use super::chain::{Found, Position};
+use super::chain::Found;
 use super::folder::{AuditError, CHAINS, Folder, MAX_CHAINS, Open, chains_text, failed};
 use super::head::Head;
 use super::line::MAX_LINE;
@@ -157,10 +157,7 @@ impl Chain {
                         if !found.follows(&head.at.hash) {
                             return Ok(None);
                         }
-                        head.at = Position {
-                            entries: found.number,
-                            hash: found.hash,
-                        };
+                        head.at = found.position();
                         head.bytes = length;
                         at = head.at;
                     }

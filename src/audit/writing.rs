@@ -332,10 +332,7 @@ impl Chain {
             };
             let before = self.head;
             self.head.first += 1;
-            self.head.before = Position {
-                entries: last.number,
-                hash: last.hash,
-            };
+            self.head.before = last.position();
             // First the head: a file that is too many is no harm.
             if self.write_head(folder).is_err() {
                 self.head = before;

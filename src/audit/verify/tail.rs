@@ -57,15 +57,7 @@ impl Reading<'_> {
             return;
         }
         // Its process may have died before it had one more count, and no more than that.
-        let mut at = self.at;
-        let beyond = ended.beyond().split_inclusive(|byte| *byte == b'\n');
-        let beyond = beyond.take_while(|line| {
-            let found = line.strip_suffix(b"\n").and_then(Found::parse);
-            let next = found.filter(|found| found.comes_after(&at));
-            at = next.map_or(at, |found| found.position());
-            next.is_some()
-        });
-        if beyond.count() > 1 {
+        if self.at.following(ended.beyond()) > 1 {
             let message = "the head knows nothing of the lines behind this one".to_owned();
             self.tell(Finding {
                 kind: FindingKind::Head,
