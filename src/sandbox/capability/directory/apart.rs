@@ -67,20 +67,22 @@ impl Apart {
         let opened = opened.as_fd().try_clone_to_owned()?;
         let itself = identity(&opened)?;
         let around = around(opened)?;
+        // Most of them lie in the same few directories.
+        let mut ways = Ways::default();
         for (path, mode) in &self.paths {
             if grant.mode < *mode {
                 continue;
             }
-            let lies_in = fs::metadata(path)
-                .is_ok_and(|own| own.is_dir() && around.contains(&(own.dev(), own.ino())));
-            let mut leads_there = HashSet::new();
-            ways_to(path, &mut leads_there, &mut 0);
-            let is_it = fs::metadata(path).is_ok_and(|own| (own.dev(), own.ino()) == itself);
-            let how = match (leads_there.contains(&itself), lies_in) {
-                _ if is_it => "is",
-                (_, true) => "lies in",
-                (true, false) => "contains",
-                (false, false) => continue,
+            ways.add(path, &mut 0);
+            let own = fs::metadata(path).ok();
+            let found = own.as_ref().map(|own| (own.dev(), own.ino()));
+            let lies_in =
+                |found| around.contains(&found) && own.as_ref().is_some_and(fs::Metadata::is_dir);
+            let how = match found {
+                Some(found) if found == itself => "is",
+                Some(found) if lies_in(found) => "lies in",
+                _ if ways.directories.contains(&itself) => "contains",
+                _ => continue,
             };
             return Ok(Err(format!(
                 "{how} `{}`, which is the host's own",
@@ -125,31 +127,44 @@ fn around(opened: OwnedFd) -> io::Result<HashSet<Identity>> {
     Err(io::Error::other("it lies too deep"))
 }
 
-/// Every directory that a path leads through, those in which its links stand and those to which they
-/// lead: whoever can write one of them decides what stands at the path. Of what is not there, the
+/// Every directory that paths lead through, those in which their links stand and those to which they
+/// lead: whoever can write one of them decides what stands at a path. Of what is not there, the
 /// directories are those in which it would be made.
-fn ways_to(path: &Path, found: &mut HashSet<Identity>, links: &mut usize) {
-    let Ok(path) = std::path::absolute(path) else {
-        return;
-    };
-    for part in path.ancestors() {
-        if let Ok(metadata) = fs::metadata(part) {
-            let is_new = found.insert((metadata.dev(), metadata.ino()));
-            // By its real path, too, which may be another.
-            if is_new
-                && let Ok(real) = fs::canonicalize(part)
-                && real != part
-            {
-                let real = real.ancestors().filter_map(|part| fs::metadata(part).ok());
-                found.extend(real.map(|metadata| (metadata.dev(), metadata.ino())));
+#[derive(Default)]
+struct Ways {
+    directories: HashSet<Identity>,
+    /// What was looked at, and with it all that it lies in.
+    seen: HashSet<PathBuf>,
+}
+
+impl Ways {
+    fn add(&mut self, path: &Path, links: &mut usize) {
+        let Ok(path) = std::path::absolute(path) else {
+            return;
+        };
+        for part in path.ancestors() {
+            if !self.seen.insert(part.to_owned()) {
+                return;
             }
-        }
-        if let Ok(target) = fs::read_link(part)
-            && *links < MAX_LINKS
-        {
-            *links += 1;
-            let folder = part.parent().unwrap_or(part);
-            ways_to(&folder.join(target), found, links);
+            if let Ok(metadata) = fs::metadata(part) {
+                let is_new = self.directories.insert((metadata.dev(), metadata.ino()));
+                // By its real path, too, which may be another.
+                if is_new
+                    && let Ok(real) = fs::canonicalize(part)
+                    && real != part
+                {
+                    let real = real.ancestors().filter_map(|part| fs::metadata(part).ok());
+                    let real = real.map(|metadata| (metadata.dev(), metadata.ino()));
+                    self.directories.extend(real);
+                }
+            }
+            if let Ok(target) = fs::read_link(part)
+                && *links < MAX_LINKS
+            {
+                *links += 1;
+                let folder = part.parent().unwrap_or(part);
+                self.add(&folder.join(target), links);
+            }
         }
     }
 }
