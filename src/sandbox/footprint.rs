@@ -273,24 +273,28 @@ impl<'a> Definition<'a> {
         self.items.push(item);
     }
 
+    /// Counts so many definitions; false where they are more than are left.
+    fn defines(&mut self, count: u64, left: &mut u64) -> bool {
+        self.definitions += count;
+        spend(left, count)
+    }
+
     /// Takes a section into account; false where it has more definitions than are left.
     fn read(
         &mut self,
         payload: Payload<'a>,
         left: &mut u64,
     ) -> Result<bool, wasmparser::BinaryReaderError> {
-        if !spend(left, definitions_in(&payload)) {
+        if !self.defines(definitions_in(&payload), left) {
             return Ok(false);
         }
         match payload {
             Payload::InstanceSection(instances) => {
                 for instance in instances {
-                    self.definitions += 1;
                     if let Instance::Instantiate { module_index, args } = instance? {
-                        if !spend(left, args.len() as u64) {
+                        if !self.defines(args.len() as u64, left) {
                             return Ok(false);
                         }
-                        self.definitions += args.len() as u64;
                         self.items.push(Item::Instantiate(module_index));
                     }
                 }
@@ -302,10 +306,9 @@ impl<'a> Definition<'a> {
                             component_index,
                             args,
                         } => {
-                            if !spend(left, args.len() as u64) {
+                            if !self.defines(args.len() as u64, left) {
                                 return Ok(false);
                             }
-                            self.definitions += args.len() as u64;
                             let arguments = args.iter().filter_map(|argument| {
                                 let kind = kind(argument.kind)?;
                                 Some((argument.name, (kind, argument.index)))
@@ -313,17 +316,16 @@ impl<'a> Definition<'a> {
                             Item::InstantiateComponent(component_index, arguments.collect())
                         }
                         ComponentInstance::FromExports(exports) => {
-                            if !spend(left, exports.len() as u64) {
+                            if !self.defines(exports.len() as u64, left) {
                                 return Ok(false);
                             }
-                            self.definitions += exports.len() as u64;
                             let exports = exports.iter().filter_map(|export| {
                                 Some((export.name.name, (kind(export.kind)?, export.index)))
                             });
                             Item::Group(exports.collect())
                         }
                     };
-                    self.add(item);
+                    self.items.push(item);
                 }
             }
             Payload::ComponentAliasSection(aliases) => {
@@ -344,14 +346,12 @@ impl<'a> Definition<'a> {
                         .map(|kind| Item::AliasOuter(kind, count, index)),
                         ComponentAlias::CoreInstanceExport { .. } => None,
                     };
-                    self.definitions += 1;
                     self.items.extend(item);
                 }
             }
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
                     let import = import?;
-                    self.definitions += 1;
                     let item =
                         kind(import.ty.kind()).map(|kind| Item::Import(import.name.name, kind));
                     self.items.extend(item);
@@ -360,24 +360,20 @@ impl<'a> Definition<'a> {
             Payload::ComponentExportSection(exports) => {
                 for export in exports {
                     let export = export?;
-                    self.definitions += 1;
                     let item = kind(export.kind)
                         .map(|kind| Item::Export(export.name.name, (kind, export.index)));
                     self.items.extend(item);
                 }
             }
             Payload::ComponentCanonicalSection(functions) => {
-                self.definitions += u64::from(functions.count());
                 self.functions += u64::from(functions.count());
             }
             Payload::ComponentTypeSection(types) => {
-                self.definitions += u64::from(types.count());
                 for one in types {
                     let is_resource = matches!(one?, wasmparser::ComponentType::Resource { .. });
                     self.resources += u64::from(is_resource);
                 }
             }
-            Payload::CoreTypeSection(types) => self.definitions += u64::from(types.count()),
             _ => {}
         }
         Ok(true)

@@ -179,7 +179,7 @@ fn more_definitions_than_may_be_are_not_kept() {
     }
 }
 
-/// A thousand instances, each of ten thousand imports, make a file of some 160 KB.
+/// Nine hundred instances, each of two thousand imports, make a file of some 160 KB.
 #[test]
 fn contexts_that_nobody_could_have_are_refused_before_they_are_compiled() {
     let exports: String = (0..2_000)
