@@ -172,25 +172,26 @@ impl Loop {
             }
             // Also where others come first all the time.
             cancel |= changed.has_changed().unwrap_or(true);
-            let when = self.wants();
-            if when.is_some_and(|when| when > Instant::now()) {
-                next_look = next_look.min(when.unwrap_or(next_look));
-            } else if when.is_some() {
-                changed.mark_unchanged();
-                // What ends while the claim is on its way may leave something behind it.
-                let alone = self.running.is_empty();
-                next_look = Instant::now()
-                    + match self.claim().await? {
-                        Some(claimed) => {
-                            let idle = claimed == 0 && !self.more && alone;
-                            if idle && self.settings.until_empty {
-                                return Ok(());
+            match self.wants() {
+                Some(when) if when > Instant::now() => next_look = next_look.min(when),
+                Some(_) => {
+                    changed.mark_unchanged();
+                    // What ends while the claim is on its way may leave something behind it.
+                    let alone = self.running.is_empty();
+                    next_look = Instant::now()
+                        + match self.claim().await? {
+                            Some(claimed) => {
+                                let idle = claimed == 0 && !self.more && alone;
+                                if idle && self.settings.until_empty {
+                                    return Ok(());
+                                }
+                                self.until_next(claimed).await?
                             }
-                            self.until_next(claimed).await?
-                        }
-                        // Nobody knows whether there are any.
-                        None => LOOK,
-                    };
+                            // Nobody knows whether there are any.
+                            None => LOOK,
+                        };
+                }
+                None => {}
             }
             tokio::select! {
                 biased;
