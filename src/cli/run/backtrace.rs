@@ -66,12 +66,17 @@ fn is_library(frame: &str) -> bool {
         "wasip1::",
         "wasip2::",
     ];
-    const C: [&str; 12] = [
+    const C: [&str; 17] = [
         "_Exit",
         "_exit",
         "abort",
         "calloc",
+        "dlcalloc",
+        "dlfree",
         "dlmalloc",
+        "dlmemalign",
+        "dlposix_memalign",
+        "dlrealloc",
         "exit",
         "exit_exit",
         "free",
@@ -84,7 +89,7 @@ fn is_library(frame: &str) -> bool {
     // begins otherwise.
     let name = frame.trim_start_matches('<');
     CRATES.iter().any(|start| name.starts_with(start))
-        || ["__rust", "__rdl_", "__rg_", "__wasi", "dl"]
+        || ["__rust", "__rdl_", "__rg_", "__wasi"]
             .iter()
             .any(|start| name.starts_with(start))
         || C.contains(&name)
@@ -119,6 +124,17 @@ mod tests {
         ]);
         assert_eq!(lines(&all, false), ["skill::worst", "skill::bad"]);
         assert_eq!(lines(&all, true).len(), 8);
+    }
+
+    #[test]
+    fn a_function_that_sounds_like_the_c_library_is_the_authors() {
+        let all = frames(&[
+            "sbrk",
+            "dlmalloc",
+            "dl_links",
+            "skill::_::_export_execute_cabi",
+        ]);
+        assert_eq!(lines(&all, false), ["dl_links"]);
     }
 
     #[test]
