@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 use skillhost::grant::shell_word;
+use url::Url;
 
 use crate::cli::Session;
 use crate::cli::console::print;
@@ -57,11 +58,14 @@ pub struct ConfigArgs {
 }
 
 fn url(text: &str) -> Result<String, String> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.starts_with('/') && rest.contains('/') => Ok(text.to_owned()),
+    match Url::parse(text) {
+        // Whoever leaves the path out has most likely forgotten it.
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https")
+                && (url.path() != "/" || text.ends_with('/')) =>
+        {
+            Ok(text.to_owned())
+        }
         _ => Err("write such as https://skills.example.com/mcp".to_owned()),
     }
 }

@@ -85,8 +85,7 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
     if types.is_empty() || types.iter().all(|kind| matches!(*kind, "string" | "null")) {
         return (Value::String(text), None);
     }
-    let parsed = serde_json::from_str::<Value>(&text);
-    match parsed {
+    match serde_json::from_str::<Value>(&text) {
         Ok(value) if types.iter().any(|kind| is_of(&value, kind)) => (value, None),
         _ if has("string") => (Value::String(text), None),
         Err(error) if has("array") && text.trim_start().starts_with('[') => (
