@@ -208,24 +208,19 @@ impl Ended {
     }
 
     /// Where the chain stands behind the tail, and the lines of it; one that its writer did not come to have
-    /// count is one of them. `None` where they are not as they were written.
+    /// count is one of them. `None` where they are not as they were written, or the head was made to forget
+    /// some of them.
     pub fn follows(&self) -> Option<(Position, &[u8])> {
         let tail = self.tail.as_deref()?;
-        let counted = self.head.tail as usize;
-        let (mut at, mut bytes) = (self.head.at, 0);
-        for line in tail.split_inclusive(|byte| *byte == b'\n') {
-            match at.behind(line) {
-                Some(next) => at = next,
-                None if bytes == counted => break,
-                None => return None,
-            }
-            let counts = bytes < counted;
-            bytes += line.len();
-            if !counts {
-                break;
-            }
+        let (counted, beyond) = tail.split_at_checked(self.head.tail as usize)?;
+        let mut lines = counted.split_inclusive(|byte| *byte == b'\n');
+        let at = lines.try_fold(self.head.at, |at, line| at.behind(line))?;
+        let next = beyond.split_inclusive(|byte| *byte == b'\n').next();
+        match next.and_then(|line| Some((at.behind(line)?, line.len()))) {
+            None => Some((at, counted)),
+            Some(_) if at.following(beyond) > 1 => None,
+            Some((at, length)) => Some((at, &tail[..counted.len() + length])),
         }
-        (bytes >= counted).then_some((at, &tail[..bytes]))
     }
 
     /// What stands behind that.

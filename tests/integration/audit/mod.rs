@@ -149,6 +149,14 @@ fn files_follow_one_another_and_the_old_ones_go() {
     assert!(!verified(&path).is_sound());
 }
 
+/// Something was done to a file.
+fn unsound(path: &Path, file: &str) {
+    let verification = verified(path);
+    let findings = &verification.findings;
+    let named = findings.iter().any(|finding| finding.file == file);
+    assert!(named && !verification.is_sound(), "{file}: {findings:#?}");
+}
+
 /// Makes files a year old.
 fn filetime(path: &Path, names: &[&str]) -> usize {
     let year = std::time::SystemTime::now() - Duration::from_secs(366 * 86_400);
@@ -226,16 +234,7 @@ fn a_file_that_is_gone_is_named() {
         let (_outer, path) = folder();
         many(&path);
         fs::remove_file(path.join(name)).expect("it is there");
-        let verification = verified(&path);
-        let named = verification
-            .findings
-            .iter()
-            .any(|finding| finding.file == name);
-        assert!(
-            named && !verification.is_sound(),
-            "{name}: {:#?}",
-            verification.findings
-        );
+        unsound(&path, name);
     }
     let (_outer, path) = folder();
     many(&path);

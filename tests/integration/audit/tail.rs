@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use skillhost::audit::{Audit, AuditSettings};
 
-use super::{Numbers, ON, folder, lines, note, open, sound, verified};
+use super::{Numbers, ON, folder, lines, note, open, sound, unsound, verified};
 
 const SEGMENT: &str = "0001-000001.jsonl";
 
@@ -214,7 +214,17 @@ fn whatever_is_done_to_a_tail_is_found() {
         assert!(!verification.is_sound(), "round {round} was not found");
         fs::write(place, before).expect("it can be written");
     }
-    let damages: [(&str, &dyn Fn()); 3] = [
+    // The head is made to say that so many bytes of the tail count.
+    let counts = |bytes: usize| {
+        let mut heading = heading.clone();
+        let at = heading.len() - 9;
+        heading[at..].copy_from_slice(format!("{bytes:08x}\n").as_bytes());
+        fs::write(&head, heading).expect("it can be written");
+    };
+    let damages: [(&str, &dyn Fn()); 6] = [
+        ("0001.tail", &|| counts(0)),
+        ("0001.tail", &|| counts(lines[..3].concat().len())),
+        ("0001.tail", &|| counts(counted - 1)),
         ("0001.tail", &|| {
             fs::remove_file(&tail).expect("it is there")
         }),
@@ -233,16 +243,7 @@ fn whatever_is_done_to_a_tail_is_found() {
     let segment = fs::read(file(SEGMENT)).expect("it is there");
     for (name, damage) in damages {
         damage();
-        let verification = verified(&path);
-        let named = verification
-            .findings
-            .iter()
-            .any(|finding| finding.file == name);
-        assert!(
-            named && !verification.is_sound(),
-            "{name}: {:#?}",
-            verification.findings
-        );
+        unsound(&path, name);
         // Nobody goes on with it.
         drop(open(&path));
         assert_eq!(verified(&path).chains.len(), 2);
@@ -250,6 +251,7 @@ fn whatever_is_done_to_a_tail_is_found() {
             fs::remove_file(file(name)).expect("it is there");
         }
         fs::write(file("chains"), "skillhost-audit-chains-1 0001\n").expect("it can be written");
+        fs::write(&head, &heading).expect("it can be written");
         fs::write(&tail, &bytes).expect("it can be written");
         fs::write(file(SEGMENT), &segment).expect("it can be written");
         sound(&path);
@@ -277,4 +279,28 @@ fn whoever_dies_while_a_tail_is_put_into_its_file_leaves_one_that_is_put_there()
         note(&*audit, 1);
         assert_eq!((sound(&path).entries(), lines(&path).len()), (63, 63));
     }
+}
+
+/// What stands in it is known, and the next entries stand in another.
+#[test]
+fn a_tail_that_is_removed_is_made_anew() {
+    let (_outer, path) = folder();
+    let audit = open(&path);
+    let tail = path.join("0001.tail");
+    let mut recorded = 0;
+    for _ in 0..2 {
+        for _ in 0..100_000 {
+            if tail.exists() && in_tail(&path) > 0 {
+                break;
+            }
+            note(&audit, recorded);
+            recorded += 1;
+        }
+        assert!(in_tail(&path) > 0);
+        fs::remove_file(&tail).expect("it is there");
+    }
+    drop(audit);
+    // With the line that says that it was opened.
+    assert_eq!(sound(&path).entries(), recorded as u64 + 1);
+    assert_eq!(lines(&path).len(), recorded + 1);
 }
