@@ -341,7 +341,7 @@ mod tests {
             "scratch": true,
             "storage": true,
             "http": ["GET https://example.com/a"],
-            "sockets": ["tcp 192.0.2.1:7"],
+            "sockets": ["tcp://192.0.2.1:7"],
             "secrets": ["key=authorization:Bearer@https://example.com"],
             "environment": ["LANG"],
             "config": {"limit": {"type": "integer", "default": 3}},
