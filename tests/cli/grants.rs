@@ -1,5 +1,7 @@
 //! Nothing is granted that is not named.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use snapbox::str;
 
 use crate::harness::{Place, check};
@@ -295,6 +297,39 @@ hint: grant a directory beside it: what the host keeps there is run, grants or i
         "path=/in",
     ]);
     assert!(said.contains("policy.toml"), "{said}");
+}
+
+/// What a secret comes from is as secret as the secret.
+#[test]
+fn the_file_of_a_secret_is_never_granted() {
+    let place = Place::with_behaviours();
+    for file in ["keys/one", "keys/two", "beside/data"] {
+        place.write(file, "value-of-the-file\n");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(place.path(file), mode).expect("a mode");
+    }
+    let of = |file: &str| format!("file:{}", place.path(file).display());
+    let policy = format!("[secrets]\ntoken = \"{}\"\n", of("keys/one"));
+    let from = format!("token={}", of("keys/two"));
+    let list = ["run", "behaviours.wasm", "list", "--arg", "path=/in"];
+    for (policy, more) in [(policy.as_str(), &[][..]), ("", &["--secret-from", &from])] {
+        place.write("home/policy.toml", policy);
+        for (granted, code) in [("keys:/in", 3), ("beside:/in", 0)] {
+            let args = [&list[..], &["--dir", granted], more].concat();
+            let output = place
+                .command([])
+                .args(args)
+                .output()
+                .expect("the command starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{granted}: {said}");
+            assert_eq!(
+                said.contains("which is the host's own"),
+                code == 3,
+                "{said}"
+            );
+        }
+    }
 }
 
 /// A program that asks for JSON gets what to add, too.

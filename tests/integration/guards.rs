@@ -1,18 +1,19 @@
 //! What the policy puts around an execution, with real guests behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::Utc;
 use serde_json::{Value, json};
 use skillhost::breaker::CircuitState;
-use skillhost::execution::{Clamped, Rejection};
+use skillhost::execution::{Clamped, Event, Observer, Rejection};
 use skillhost::policy::guard::{CircuitSubject, Guards};
 use skillhost::{
     Cause, Control, Execute, ExecutionRequest, ExecutionResult, Host, Limit, LimitOverrides,
     Limits, Status,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::harness::{Record, builder, cause, check_result, request};
 
@@ -469,6 +470,41 @@ async fn what_is_asked_about_does_not_run_where_nobody_can_be_asked() {
         let approved = Control::default().approved(true);
         let result = both.1.execute(request, approved).await.unwrap();
         assert_eq!(result.status, status, "{tool}: {:?}", result.failure);
+    }
+}
+
+/// Whoever listens hears which rule it was that let a request run.
+#[tokio::test]
+async fn what_is_allowed_tells_its_rule() {
+    #[derive(Default)]
+    struct Rules(Mutex<Vec<String>>);
+    impl Observer for Rules {
+        fn observe(&self, _: Uuid, event: &Event<'_>) {
+            if let Event::Allowed { rule, approval } = event {
+                assert_eq!(*approval, None);
+                let mut rules = self.0.lock().expect("nobody panics here");
+                rules.push((*rule).to_owned());
+            }
+        }
+    }
+    let both = guarded(
+        "[[approval.rules]]\ntool = 'echo'\naction = 'allow'\n\
+         [[approval.rules]]\ntool = 'answer'\naction = 'ask'\n",
+    );
+    for (tool, input, approved, told) in [
+        ("echo", json!({}), false, &["rule 1"][..]),
+        ("answer", json!({"json": "{}"}), true, &["rule 2"]),
+        ("allocate", json!({"bytes": 10}), false, &[]),
+    ] {
+        let rules = Arc::new(Rules::default());
+        let control = Control::default()
+            .approved(approved)
+            .observer(rules.clone());
+        let request = request(&both.0, tool, input).await;
+        let result = both.1.execute(request, control).await.unwrap();
+        assert_eq!(result.status, Status::Success, "{tool}");
+        let rules = rules.0.lock().expect("nobody panics here");
+        assert_eq!(*rules, told, "{tool}");
     }
 }
 

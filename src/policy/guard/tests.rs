@@ -256,6 +256,35 @@ async fn places_are_given_back_however_it_ends() {
 }
 
 /// Polls once.
+/// Whoever goes while it waits has started nothing.
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_given_back_by_who_goes_while_it_waits() {
+    let (_, turns, _) = turns(
+        "general.concurrency = { at_once = 1, wait_ms = '1h' }\neach_tenant.rates.per_hour = 2\n",
+    );
+    let mut holder = turns.execute(request("a"), Control::default());
+    assert!(futures_poll(&mut holder).await.is_none());
+    for _ in 0..10 {
+        let mut dropped = turns.execute(request("a"), Control::default());
+        assert!(futures_poll(&mut dropped).await.is_none(), "it waits");
+    }
+    for _ in 0..10 {
+        let token = CancellationToken::new();
+        let control = Control::default().cancellation(token.clone());
+        let mut cancelled = turns.execute(request("a"), control);
+        assert!(futures_poll(&mut cancelled).await.is_none(), "it waits");
+        token.cancel();
+        assert_eq!(cancelled.await.unwrap().status, Status::Cancelled);
+    }
+    assert_eq!(holder.await.unwrap().status, Status::Success);
+    assert_eq!(run(&turns, "a").await.status, Status::Success);
+    assert_eq!(
+        rejection(&run(&turns, "a").await),
+        Some(Rejection::Rate),
+        "of two none is left"
+    );
+}
+
 async fn futures_poll<T>(future: &mut BoxFuture<'_, T>) -> Option<T> {
     std::future::poll_fn(|context| {
         std::task::Poll::Ready(match future.as_mut().poll(context) {

@@ -21,6 +21,7 @@ cases![
     a_second_start_is_another_worker,
     what_may_do_harm_twice_and_was_cut_short_is_not_given_back,
     a_skill_is_made_ready_before_it_is_asked_what_it_may_do,
+    what_cannot_be_made_ready_does_not_run,
 ];
 
 const LEASE: Duration = Duration::from_secs(3_600);
@@ -233,6 +234,8 @@ struct Cut {
     arrived: tokio::sync::mpsc::UnboundedSender<()>,
     ready: std::sync::atomic::AtomicBool,
     destructive: bool,
+    /// Why it cannot be made ready.
+    unready: Option<skillhost::Failure>,
 }
 
 impl Cut {
@@ -243,6 +246,7 @@ impl Cut {
             arrived,
             ready,
             destructive,
+            unready: None,
         };
         (Arc::new(cut), arrivals)
     }
@@ -283,6 +287,9 @@ impl skillhost::Execute for Cut {
     ) -> crate::place::BoxFuture<'a, Result<(), skillhost::Failure>> {
         let order = std::sync::atomic::Ordering::SeqCst;
         Box::pin(async move {
+            if let Some(failure) = &self.unready {
+                return Err(failure.clone());
+            }
             self.ready.store(true, order);
             Ok(())
         })
@@ -324,4 +331,39 @@ async fn a_skill_is_made_ready_before_it_is_asked_what_it_may_do(place: Place) {
     rescue(&place).await;
     // It was written down before the first attempt that it must not be repeated.
     assert_eq!(place.status(id).await, JobStatus::Dead);
+}
+
+async fn what_cannot_be_made_ready_does_not_run(place: Place) {
+    use skillhost::{Cause, Failure};
+    let unready = async |cause: Cause| {
+        let request = ExecutionRequest::new("some", json!({}));
+        let job = NewJob::execution(request).queue("gate");
+        let id = place.submit(job.retry(at_once(1))).await;
+        let (sender, arrived) = tokio::sync::mpsc::unbounded_channel();
+        let execute = Arc::new(Cut {
+            arrived: sender,
+            ready: false.into(),
+            destructive: true,
+            unready: Some(Failure::new(cause, "it cannot be had")),
+        });
+        let working = Working::start(place.worker().queues(["gate"]).execute(execute));
+        (id, arrived, working)
+    };
+    let (id, mut arrived, working) = unready(Cause::NotLoaded).await;
+    place.until(id, skillhost::queue::JobEventKind::Dead).await;
+    working.stop().await.unwrap();
+    assert!(arrived.try_recv().is_err());
+    let job = place.job(id).await;
+    assert_eq!(
+        (job.attempts, job.cause.as_deref()),
+        (1, Some("not_loaded"))
+    );
+    // A host that is at fault costs no attempt.
+    let (id, mut arrived, working) = unready(Cause::HostError).await;
+    let ended = working.ended().await;
+    assert!(matches!(ended, Err(WorkerError::Host(_))), "{ended:?}");
+    assert!(arrived.try_recv().is_err());
+    let job = place.job(id).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
+    assert_eq!(job.cause.as_deref(), Some("host_error"));
 }
