@@ -94,7 +94,7 @@ async fn a_host_that_fails_is_left_alone_and_others_are_not() {
 
 #[tokio::test]
 async fn a_host_that_broke_off_is_asked_again_and_recovers() {
-    let policy = "each_host.breaker = { minimum = 2, pause_ms = '200ms', probes = 2 }";
+    let policy = "each_host.breaker = { minimum = 2, pause_ms = '1s', probes = 2 }";
     let host = builder().policy(policy.parse().unwrap()).build().unwrap();
     let well = Arc::new(AtomicBool::new(false));
     let server = Server::with({
@@ -130,8 +130,10 @@ async fn a_host_that_broke_off_is_asked_again_and_recovers() {
     pause_is_over().await;
     assert_eq!(state(&host, &server), Some(CircuitState::HalfOpen));
     assert!(send().await.output()["broken"].is_string());
-    assert_eq!(server.accepted(), 3);
-    // Then it is well, and is trusted after two probes.
+    assert_eq!(state(&host, &server), Some(CircuitState::Open));
+    assert!(send().await.output()["error"].is_string());
+    assert_eq!(server.accepted(), 3, "one probe, and nothing more");
+    // Twice as long now; then it is well, and is trusted after two probes.
     well.store(true, Ordering::SeqCst);
     pause_is_over().await;
     for standing in [CircuitState::HalfOpen, CircuitState::Closed] {
