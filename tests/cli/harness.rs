@@ -386,29 +386,8 @@ pub fn source(name: &str) -> PathBuf {
 
 /// Builds packages of a workspace, and says where their components are.
 fn build(workspace: &str, packages: &[&str]) -> Vec<PathBuf> {
-    let target = target();
-    fs::create_dir_all(&target).expect("a folder can be made");
     // The integration tests build to the same folder.
-    let lock = File::create(target.join(".build-lock")).expect("a file can be made");
-    lock.lock().expect("a file can be locked");
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--release", "--target", "wasm32-wasip2"])
-        .args(packages.iter().flat_map(|package| ["--package", *package]))
-        .current_dir(root().join(workspace))
-        .env("CARGO_TARGET_DIR", &target)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let output = guest::build(command);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{packages:?} cannot be built:\n{said}"
-    );
-    let path = |package: &&str| {
-        target
-            .join("wasm32-wasip2/release")
-            .join(format!("{}.wasm", package.replace('-', "_")))
-    };
+    let built = guest::build(&root().join(workspace), packages, &target());
+    let path = |package: &&str| built.join(format!("{}.wasm", package.replace('-', "_")));
     packages.iter().map(path).collect()
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use skillhost::execution::Phase;
-use skillhost::{Cause, Failure, Fault, Host, LoadError, Skill};
+use skillhost::{Cause, CompileError, Failure, Fault, Host, LoadError, Skill};
 
 use crate::attack::{End, Neighbour, ROUNDS, check_text, host, runtime};
 use crate::handmade::Handmade;
@@ -47,6 +47,14 @@ impl Load {
     #[track_caller]
     pub fn fails_within(self, time: Duration) -> LoadError {
         self.run(time).expect_err("it must not load")
+    }
+
+    /// It is refused as larger than a component may be.
+    #[track_caller]
+    pub fn fails_as_too_large(self) {
+        let error = self.fails();
+        let expected = matches!(&error, LoadError::Compile(CompileError::TooLarge { .. }));
+        assert!(expected, "{error}");
     }
 
     /// Loads it, and checks everything.

@@ -1,5 +1,7 @@
 //! Building what runs in the sandbox.
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -19,9 +21,33 @@ pub const EXAMPLE_SKILLS: [&str; 9] = [
     "text-stats",
 ];
 
+/// Builds packages of a workspace, all where none is named, and says in which folder their components are.
+/// What several processes build to the same folder, they build one after the other.
+pub fn build(workspace: &Path, packages: &[&str], target: &Path) -> PathBuf {
+    fs::create_dir_all(target).expect("a folder can be made");
+    let lock = File::create(target.join(".build-lock")).expect("a file can be made");
+    lock.lock().expect("a file can be locked");
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--release", "--target", TARGET])
+        .args(packages.iter().flat_map(|package| ["--package", *package]))
+        .current_dir(workspace)
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let output = with_target(command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{} {packages:?} cannot be built:\n{said}",
+        workspace.display()
+    );
+    target.join(TARGET).join("release")
+}
+
 /// Builds with this command, and once more with the target where that was missing: rustup adds what
 /// `rust-toolchain.toml` names only where it may.
-pub fn build(mut command: Command) -> Output {
+fn with_target(mut command: Command) -> Output {
     let mut build = || command.output().expect("cargo can be started");
     let output = build();
     if !String::from_utf8_lossy(&output.stderr).contains("target may not be installed") {

@@ -3,10 +3,9 @@
 #[path = "guest.rs"]
 mod guest;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -80,24 +79,9 @@ fn guests() -> &'static Path {
 
 /// Builds the packages in a folder, and says where their components are.
 fn build(folder: &str) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
-    fs::create_dir_all(&target).expect("a folder can be made");
-    let lock = File::create(target.join(".build-lock")).expect("a file can be made");
-    lock.lock().expect("a file can be locked");
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--release", "--target", "wasm32-wasip2"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
-        .env("CARGO_TARGET_DIR", &target)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    let output = guest::build(command);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "`{folder}` cannot be built:\n{said}"
-    );
-    target.join("wasm32-wasip2/release")
+    guest::build(&workspace, &[], &target)
 }
 
 /// The component of `tests/guests/network`, built with the other one.

@@ -138,16 +138,21 @@ async fn streams_end_with_their_tokens() {
     }
 }
 
+/// A server whose streams soon see whether their token still holds.
+async fn beating() -> Running {
+    let mut settings = Settings::default();
+    settings.keep_alive = Duration::from_millis(20);
+    let wanted = Wanted {
+        settings,
+        ..Wanted::default()
+    };
+    start(wanted).await
+}
+
 /// Whoever came in while no token was needed is not let in any more once one is.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_of_nobody_end_with_the_first_token() {
-    let mut settings = Settings::default();
-    settings.keep_alive = Duration::from_millis(20);
-    let server = start(Wanted {
-        settings,
-        ..Wanted::default()
-    })
-    .await;
+    let server = beating().await;
     let mut events = follow(&server, "/v1/events/stream", None).await;
     server.client_of("acme", &[Scope::Jobs]).await;
     let event = events.next().await.unwrap();
@@ -159,13 +164,7 @@ async fn streams_of_nobody_end_with_the_first_token() {
 /// Also those of an execution, whose guest is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_execution_that_is_followed_ends_with_its_token() {
-    let mut settings = Settings::default();
-    settings.keep_alive = Duration::from_millis(20);
-    let server = start(Wanted {
-        settings,
-        ..Wanted::default()
-    })
-    .await;
+    let server = beating().await;
     let client = server.client_of("acme", &[Scope::Execute]).await;
     let mut body = behaviour("wait_for_ever", json!({}));
     body["limits"] = json!({"wall_time_ms": 3_600_000});
