@@ -55,9 +55,9 @@ const TIDYING: Duration = Duration::from_secs(1);
 /// Executes skills, takes jobs and does them, and fires schedules: HTTP below /v1, described at
 /// /openapi.json, MCP at /mcp. Skills are the installed ones; what is installed or removed meanwhile is
 /// noticed within a second, and so is a change of the policy. On an address that other machines can
-/// reach, or with --host or --origin, it starts only where there are tokens (`skillhost tokens`). With Ctrl-C or SIGTERM it takes
-/// no more, lets what runs finish for the time of --grace, and gives jobs back that have not; a second
-/// one does so at once.
+/// reach, or with --host or --origin, it starts only where there are tokens (`skillhost tokens`). With
+/// Ctrl-C or SIGTERM it takes no more, lets what runs finish for the time of --grace, and gives jobs
+/// back that have not; a second one does so at once.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ServeArgs {

@@ -140,8 +140,8 @@ impl HostBuilder {
     ///
     /// The folders of the compiled cache and of scratch directories, and the file of what skills keep,
     /// stand apart without saying so, in both modes. An embedder adds where it keeps its policy, its
-    /// secrets, its queue, and the library and packages of [`InstalledSkills`](super::InstalledSkills). A request that is granted such a directory is rejected with a denial that
-    /// names both.
+    /// secrets, its queue, and the library and packages of [`InstalledSkills`](super::InstalledSkills).
+    /// A request that is granted such a directory is rejected with a denial that names both.
     pub fn never_grant(mut self, path: impl Into<PathBuf>, mode: Mode) -> Self {
         self.apart.push((path.into(), mode));
         self

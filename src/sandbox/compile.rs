@@ -1,9 +1,9 @@
 //! Compiling a component, with limits before and, in a child process, during it.
 //!
 //! Cranelift cannot be interrupted, and some inputs make it slow. So the size of a component, of
-//! its functions and of its largest function is bounded before, and
-//! so is what its instances would multiply to (see `footprint`); and where it matters, the work is
-//! done by a child process under limits of processor time, wall time and memory.
+//! its functions and of its largest function is bounded before, and so is what its instances would
+//! multiply to (see `footprint`); and where it matters, the work is done by a child process under
+//! limits of processor time, wall time and memory.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};

@@ -21,9 +21,10 @@ Examples:
 
 /// Grant a skill something for good
 ///
-/// The grants are those of `skillhost run`, and are added to the policy; one for the same guest
-/// path, variable or key takes the other's place. They are given to the digest that the skill has
-/// now, and to every other digest that is confirmed for its name. What its skill.toml does not declare cannot be granted.
+/// The grants are those of `skillhost run`, and are added to the policy; one for the same guest path,
+/// variable or key takes the other's place. They are given to the digest that the skill has now, and to
+/// every other digest that is confirmed for its name. What its skill.toml does not declare cannot be
+/// granted.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PolicyGrantArgs {

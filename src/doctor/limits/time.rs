@@ -16,8 +16,9 @@ use crate::limits::{Limit, LimitOverrides, Limits};
 
 /// The time that a guest is given.
 const TIME: Duration = Duration::from_millis(30);
-/// Where a guest is late, the time in which others had the processor is not counted. But they also use its caches, and on a
-/// virtual machine the kernel does not see all of them, so the best of a few tries counts.
+/// Where a guest is late, the time in which others had the processor is not counted. But they also use
+/// its caches, and on a virtual machine the kernel does not see all of them, so the best of a few tries
+/// counts.
 const TRIES: u32 = 5;
 
 fn limits() -> LimitOverrides {

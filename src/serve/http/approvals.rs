@@ -76,8 +76,8 @@ pub(super) struct Which {
 /// What waits for somebody's word.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ApprovalPage {
-    /// Open questions, unless others were asked for, the last asked for first: skill, tool, input, who asked, until when it can be
-    /// answered.
+    /// Open questions, unless others were asked for, the last asked for first: skill, tool, input, who
+    /// asked, until when it can be answered.
     #[schema(value_type = Vec<Object>)]
     approvals: Vec<Value>,
     /// Where to go on, as `before`; nothing where this is the last page.

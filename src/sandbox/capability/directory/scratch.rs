@@ -249,8 +249,9 @@ fn remove(path: &Path) -> io::Result<()> {
     ended
 }
 
-/// Removes all that is in a directory but a file that is called as a lock, however deep it is nested: what lies two levels down is
-/// moved up, so that neither the stack nor the number of open files grows with the depth.
+/// Removes all that is in a directory but a file that is called as a lock, however deep it is nested:
+/// what lies two levels down is moved up, so that neither the stack nor the number of open files grows
+/// with the depth.
 fn clear(dir: &Dir) -> io::Result<()> {
     let mut moved = 0_u64;
     loop {
