@@ -210,6 +210,14 @@ fn output_that_blows_up() {
             format!("{{{}\"a\":0}}", "\"\":0,".repeat(700_000)),
             "values; 1000000 are allowed",
         ),
+        (
+            format!("[{}0]", "{\"\":0},".repeat(149_000)),
+            "bytes of memory; 67108864 are allowed",
+        ),
+        (
+            format!("[{}0]", "[0],".repeat(400_000)),
+            "bytes of memory; 67108864 are allowed",
+        ),
     ] {
         let result = Attack::with("answer", json!({ "json": text }))
             .under(large_output())
