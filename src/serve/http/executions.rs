@@ -1,6 +1,7 @@
 //! Executions at once: with one answer, or with events on the way.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -145,12 +146,18 @@ fn wants_events(headers: &HeaderMap) -> bool {
 /// What is said of an execution before it is kept as a job, its skill being
 /// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
 /// not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) fn look(
+pub(super) async fn look(
     service: &Service,
     caller: &Caller,
     request: &ExecutionRequest,
 ) -> Result<Admission, Problem> {
-    let admission = service.inner.execute.can_execute(request);
+    // It opens what is granted, which a disk or a file of a secret may keep it from for long.
+    let (execute, asked) = (Arc::clone(&service.inner.execute), request.clone());
+    let looked = tokio::task::spawn_blocking(move || execute.can_execute(&asked));
+    let admission = looked.await.map_err(|error| {
+        tracing::error!(%error, "whether a request would be admitted cannot be said");
+        Problem::new(ProblemKind::Internal, "the request could not be looked at")
+    })?;
     match &admission.refusal {
         None => Ok(admission),
         Some(failure) => match &failure.cause {

@@ -236,7 +236,7 @@ pub(crate) async fn look_at(
     job: &mut NewJob,
 ) -> Result<(), Problem> {
     make_ready(service, job).await;
-    look_on(service, caller, job)
+    look_on(service, caller, job).await
 }
 
 /// Has the skill of a job loaded, so that it can be looked at.
@@ -249,9 +249,9 @@ async fn make_ready(service: &Service, job: &NewJob) {
 
 /// The same of one whose skill is ready. However the client spelled its skill, and whether it named the
 /// tool: what is bounded, paused and set for them holds for the job.
-fn look_on(service: &Service, caller: &Caller, job: &mut NewJob) -> Result<(), Problem> {
+async fn look_on(service: &Service, caller: &Caller, job: &mut NewJob) -> Result<(), Problem> {
     if let Work::Execution { request } = &mut job.work {
-        let admission = look(service, caller, request)?;
+        let admission = look(service, caller, request).await?;
         job.skill = admission.skill.map(|skill| skill.name.clone());
         request.tool = request.tool.take().or(admission.tool);
     }
@@ -345,7 +345,7 @@ pub(crate) async fn batch(
             if is_new {
                 make_ready(&service, &job).await;
             }
-            look_on(&service, caller, &mut job).map_err(within)?;
+            look_on(&service, caller, &mut job).await.map_err(within)?;
             ready.push(job);
             // Each may be large: others have their turn in between.
             tokio::task::consume_budget().await;
