@@ -1,14 +1,20 @@
 //! Building a skill from its source, with cargo.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::{pipe, unregister};
 
 use super::complaint::Complaint;
 use super::console::Console;
+use super::exit::Exit;
 
 /// What skills are built for.
 const TARGET: &str = "wasm32-wasip2";
@@ -17,7 +23,7 @@ const TARGET: &str = "wasm32-wasip2";
 /// standard error.
 ///
 /// # Errors
-/// Where there is no Rust, or the crate does not build, or is no skill.
+/// Where there is no Rust, or the crate does not build, or is no skill, or Ctrl-C is pressed meanwhile.
 pub fn build(folder: &Path, console: Console) -> anyhow::Result<PathBuf> {
     check_manifest(folder)?;
     ensure_target(folder, console)?;
@@ -32,14 +38,11 @@ pub fn build(folder: &Path, console: Console) -> anyhow::Result<PathBuf> {
         command.arg("--quiet");
     }
     tracing::debug!("in {}: {command:?}", folder.display());
-    let mut cargo = command.spawn().map_err(|error| no_rust("cargo", &error))?;
+    let cargo = command.spawn().map_err(|error| no_rust("cargo", &error))?;
     let mut built = None;
-    if let Some(messages) = cargo.stdout.take() {
-        for line in BufReader::new(messages).lines() {
-            built = component(&line?, folder).or(built);
-        }
-    }
-    let status = cargo.wait()?;
+    let status = until_ended(cargo, |message| {
+        built = component(message, folder).or(built.take());
+    })?;
     if !status.success() {
         let message = format!("`{}` does not build", folder.display());
         return Err(Complaint::not_loaded(message)
@@ -113,10 +116,11 @@ fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
         .current_dir(folder)
         .stdin(Stdio::null())
         // Standard output is for results.
-        .stdout(std::io::stderr())
-        .status();
-    match added {
-        Ok(status) if status.success() => Ok(()),
+        .stdout(io::stderr())
+        .spawn();
+    match added.map(|rustup| until_ended(rustup, |_| ())) {
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(status)) if status.success() => Ok(()),
         Ok(_) => Err(Complaint::not_loaded(format!("Rust's target {TARGET} cannot be added"))
             .detail("what rustup says about it stands above")
             .into()),
@@ -135,7 +139,42 @@ fn program(variable: &str, default: &str) -> OsString {
     std::env::var_os(variable).unwrap_or_else(|| default.into())
 }
 
-fn no_rust(program: &str, error: &std::io::Error) -> Complaint {
+/// Takes the lines that a program writes, and waits until it ends: by itself, or because of Ctrl-C, which it
+/// is told of also where only this process was.
+fn until_ended(mut program: Child, mut line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    let (mut pressed, handler) = UnixStream::pair()?;
+    // Where the system has no such handles, whoever presses Ctrl-C on a terminal still ends both.
+    let handle = pidfd_open(Pid::from_child(&program), PidfdFlags::empty()).ok();
+    let registered = pipe::register(SIGINT, handler)?;
+    let watcher = thread::spawn(move || {
+        // Nothing comes any more once nobody listens to the signal.
+        let is_pressed = matches!(pressed.read(&mut [0]), Ok(1));
+        if is_pressed && let Some(handle) = handle {
+            // It may have ended already.
+            let _ = pidfd_send_signal(handle, Signal::INT);
+        }
+        is_pressed
+    });
+    let ended = read_lines(&mut program, &mut line).and_then(|()| program.wait());
+    unregister(registered);
+    match watcher.join() {
+        Ok(false) => Ok(ended?),
+        _ => {
+            Err(Complaint::new(Exit::Cancelled, "cancelled while the skill was being built").into())
+        }
+    }
+}
+
+fn read_lines(program: &mut Child, line: &mut impl FnMut(&str)) -> io::Result<()> {
+    if let Some(written) = program.stdout.take() {
+        for written in BufReader::new(written).lines() {
+            line(&written?);
+        }
+    }
+    Ok(())
+}
+
+fn no_rust(program: &str, error: &io::Error) -> Complaint {
     let complaint = Complaint::not_loaded(format!(
         "cannot build: `{program}` cannot be started: {error}"
     ));

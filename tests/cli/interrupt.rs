@@ -1,9 +1,12 @@
 //! Ctrl-C, and readers that go away.
 
+use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use snapbox::str;
 
 use crate::harness::{Place, check};
@@ -18,9 +21,7 @@ fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
 }
 
 fn interrupt(child: &Child) {
-    let id = i32::try_from(child.id()).expect("a process id is small");
-    let id = rustix::process::Pid::from_raw(id).expect("a process id is not zero");
-    rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it can be signalled");
+    kill_process(Pid::from_child(child), Signal::INT).expect("it can be signalled");
 }
 
 /// Waits until the skill has said something, and so runs.
@@ -109,6 +110,69 @@ error: cancelled while the skill was being loaded, after [TIME]
 
 "#]],
     );
+}
+
+const SLOW: &str = r#"
+[package]
+name = "slow"
+edition = "2024"
+
+[workspace]
+"#;
+
+/// Says that it is there, and ends once whoever has it build is gone.
+const WAITS: &str = r#"
+use std::os::unix::process::parent_id;
+use std::time::Duration;
+
+fn main() {
+    std::fs::write("building", "").unwrap();
+    let parent = parent_id();
+    while parent_id() == parent {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+"#;
+
+/// As a terminal does it, which tells every process of the group; and as `kill` does it, which tells
+/// one.
+#[test]
+fn a_build_is_cancelled() {
+    let place = Place::new();
+    place.write("slow/Cargo.toml", SLOW);
+    place.write("slow/src/lib.rs", "");
+    place.write("slow/build.rs", WAITS);
+    for group in [true, false] {
+        let mut command = place.command(["run", "slow", "--json"]);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("the command starts");
+        let building = place.path("slow/building");
+        while !building.exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fs::remove_file(&building).expect("it can be removed");
+        match group {
+            true => kill_process_group(Pid::from_child(&child), Signal::INT),
+            false => kill_process(Pid::from_child(&child), Signal::INT),
+        }
+        .expect("it can be signalled");
+        let output = child.wait_with_output().expect("the command ends");
+        assert_eq!(output.status.code(), Some(130), "{}", place.said(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        assert_eq!(json["status"], "cancelled");
+        assert_eq!(
+            json["failure"]["message"],
+            "cancelled while the skill was being built"
+        );
+        assert!(
+            json["usage"]["compile_time_ms"].as_f64() > Some(0.0),
+            "{json}"
+        );
+    }
 }
 
 #[test]
