@@ -358,6 +358,7 @@ super::as_text!(HttpGrant, ParseHttpError);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::TargetError;
 
     fn grant(text: &str) -> HttpGrant {
         text.parse().unwrap_or_else(|error| panic!("{error}"))
@@ -469,7 +470,8 @@ mod tests {
         assert!(allows(text, "GET", "https://example.com/api"));
         assert!(allows(text, "POST", "https://EXAMPLE.com.:443/api/x?y"));
         assert!(!allows(text, "PUT", "https://example.com/api"));
-        assert!(!allows(text, "get", "https://example.com/api"));
+        let other = HttpTarget::new("get", "https://example.com/api");
+        assert_eq!(other.unwrap_err(), TargetError::Method);
         assert!(!allows(text, "GET", "http://example.com/api"));
         assert!(!allows(text, "GET", "https://example.com:444/api"));
         assert!(!allows(text, "GET", "https://example.com/"));

@@ -492,8 +492,8 @@ async fn what_is_allowed_tells_its_rule() {
          [[approval.rules]]\ntool = 'answer'\naction = 'ask'\n",
     );
     for (tool, input, approved, told) in [
-        ("echo", json!({}), false, &["rule 1"][..]),
-        ("answer", json!({"json": "{}"}), true, &["rule 2"]),
+        ("echo", json!({}), false, &["approval rule 1"][..]),
+        ("answer", json!({"json": "{}"}), true, &["approval rule 2"]),
         ("allocate", json!({"bytes": 10}), false, &[]),
     ] {
         let rules = Arc::new(Rules::default());

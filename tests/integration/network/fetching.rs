@@ -216,7 +216,7 @@ async fn odd_urls_and_methods_are_refused() {
         ),
         (server.address.to_string(), "CONNECT", "denied"),
         (server.address.to_string(), "TRACE", "denied"),
-        (server.address.to_string(), "get", "denied"),
+        (server.address.to_string(), "get", "method invalid"),
     ] {
         let input = json!({"authority": authority, "path": "/", "method": method});
         let ended = fetch(host(), grants.clone(), input).await;
