@@ -172,20 +172,22 @@ mod tests {
     fn a_text_that_blows_up_is_refused() {
         let bomb = format!("[{}0]", "0,".repeat(1_200_000));
         assert!(parse(&bomb).unwrap_err().0.contains("values"));
-        for small in [
-            r#"{"":0}"#,
-            r#"{"a":{}}"#,
-            "[0]",
-            r#""""#,
-            r#"["a"]"#,
-            "[[[[]]]]",
+        for (small, many, refused) in [
+            (r#"{"":0}"#, 300_000, true),
+            (r#"{"a":{}}"#, 300_000, true),
+            ("[0]", 400_000, true),
+            (r#"["a"]"#, 400_000, true),
+            ("[[[]]]", 300_000, true),
+            ("[]", 900_000, false),
+            ("{}", 900_000, false),
+            (r#""a""#, 900_000, false),
         ] {
-            let bomb = format!("[{}0]", format!("{small},").repeat(400_000));
-            let refused = parse(&bomb).err().map(|error| error.0);
-            let taken = refused
+            let text = format!("[{}0]", format!("{small},").repeat(many));
+            let error = parse(&text).err().map(|error| error.0);
+            let is_refused = error
                 .as_deref()
                 .is_some_and(|text| text.contains("bytes of memory"));
-            assert_eq!(taken, small != r#""""#, "{small}: {refused:?}");
+            assert_eq!(is_refused, refused, "{small}: {error:?}");
         }
         let rows = format!("[{}0]", r#"{"a":"x","b":"y"},"#.repeat(58_000));
         assert!(parse(&rows).is_ok(), "rows that fill an answer are none");
