@@ -215,8 +215,16 @@ fn output_that_blows_up() {
             "bytes of memory; 67108864 are allowed",
         ),
         (
-            format!("[{}0]", "[0],".repeat(400_000)),
+            format!("[{}0]", "[0],".repeat(349_000)),
             "bytes of memory; 67108864 are allowed",
+        ),
+        (
+            // What the host would read once more, after it was looked at.
+            format!(
+                "{{\"$serde_json::private::RawValue\":\"[{}0]\"}}",
+                "[],".repeat(1_500_000)
+            ),
+            "mean something to the host",
         ),
     ] {
         let result = Attack::with("answer", json!({ "json": text }))

@@ -18,7 +18,7 @@ fn that_runs(execute: &str) -> Handmade {
 }
 
 #[test]
-fn an_allocation_that_fails_as_too_large() {
+fn an_allocation_that_is_too_large() {
     let _alone = alone();
     let attack = Attack::with("allocate", json!({"bytes": 8 << 20}));
     let result = attack

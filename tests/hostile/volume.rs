@@ -20,7 +20,7 @@ fn output(bytes: u64) -> LimitOverrides {
 }
 
 #[test]
-fn an_output_that_fails_as_too_large() {
+fn an_output_that_is_too_large() {
     let _alone = alone();
     let answer =
         |bytes: u64| Attack::with("answer_large", json!({ "bytes": bytes })).under(output(1000));
@@ -328,7 +328,7 @@ fn a_grant_that_is_larger_than_the_guest() {
 
 /// The other way round: whoever asks is hostile, and not the skill.
 #[test]
-fn an_input_that_fails_as_too_large() {
+fn an_input_that_is_too_large() {
     let _alone = alone();
     let limits = LimitOverrides {
         input_bytes: Some(100),

@@ -303,9 +303,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// A guest's description in our own types. Its schemas must at least be JSON.
 pub(super) fn description(from: wit::Description) -> Result<Description, String> {
     let json = |what: &str, tool: &str, text: &str| {
-        serde_json::from_str(text).map_err(|error| {
+        crate::json::parse(text).map_err(|error| {
             format!(
-                "the {what} schema of tool {:?} is not JSON: {error}",
+                "the {what} schema of tool {:?} cannot be read: {error}",
                 shortened(tool, 100)
             )
         })
