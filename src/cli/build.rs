@@ -5,16 +5,20 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
+use signal_hook::SigId;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::{pipe, unregister};
 
 use super::complaint::Complaint;
 use super::console::Console;
 use super::exit::Exit;
+use super::host::Interrupts;
 
 /// What skills are built for.
 const TARGET: &str = "wasm32-wasip2";
@@ -38,9 +42,10 @@ pub fn build(folder: &Path, console: Console) -> anyhow::Result<PathBuf> {
         command.arg("--quiet");
     }
     tracing::debug!("in {}: {command:?}", folder.display());
+    let watch = Watch::new()?;
     let cargo = command.spawn().map_err(|error| no_rust("cargo", &error))?;
     let mut built = None;
-    let status = until_ended(cargo, |message| {
+    let status = watch.until_ended(cargo, |message| {
         built = component(message, folder).or(built.take());
     })?;
     if !status.success() {
@@ -97,20 +102,25 @@ fn check_manifest(folder: &Path) -> anyhow::Result<()> {
 
 /// Makes sure that the standard library for the target is there, and has rustup add it if not.
 fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
-    let output = Command::new(program("RUSTC", "rustc"))
+    let watch = Watch::new()?;
+    let rustc = Command::new(program("RUSTC", "rustc"))
         .args(["--print", "target-libdir", "--target", TARGET])
         .current_dir(folder)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
         .map_err(|error| no_rust("rustc", &error))?;
-    let library = String::from_utf8_lossy(&output.stdout);
+    let mut library = String::new();
+    let status = watch.until_ended(rustc, |line| library.push_str(line))?;
     // Where rustc has something else to say, cargo will say it again.
-    if !output.status.success() || Path::new(library.trim()).is_dir() {
+    if !status.success() || Path::new(library.trim()).is_dir() {
         return Ok(());
     }
     console.note(format_args!(
         "Rust's target {TARGET}, which skills are built for, is missing; trying `rustup target add {TARGET}`"
     ));
+    let watch = Watch::new()?;
     let added = Command::new("rustup")
         .args(["target", "add", TARGET])
         .current_dir(folder)
@@ -118,7 +128,7 @@ fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
         // Standard output is for results.
         .stdout(io::stderr())
         .spawn();
-    match added.map(|rustup| until_ended(rustup, |_| ())) {
+    match added.map(|rustup| watch.until_ended(rustup, |_| ())) {
         Ok(Err(error)) => Err(error),
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(_) => Err(Complaint::not_loaded(format!("Rust's target {TARGET} cannot be added"))
@@ -139,36 +149,68 @@ fn program(variable: &str, default: &str) -> OsString {
     std::env::var_os(variable).unwrap_or_else(|| default.into())
 }
 
-/// Takes the lines that a program writes, and waits until it ends: by itself, or because of Ctrl-C, which it
-/// is told of also where only this process was.
-fn until_ended(mut program: Child, mut line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
-    let (mut pressed, handler) = UnixStream::pair()?;
-    // Where the system has no such handles, whoever presses Ctrl-C on a terminal still ends both.
-    let handle = pidfd_open(Pid::from_child(&program), PidfdFlags::empty()).ok();
-    let registered = pipe::register(SIGINT, handler)?;
-    let watcher = thread::spawn(move || {
-        // Nothing comes any more once nobody listens to the signal.
-        let is_pressed = matches!(pressed.read(&mut [0]), Ok(1));
-        if is_pressed && let Some(handle) = handle {
-            // It may have ended already.
-            let _ = pidfd_send_signal(handle, Signal::INT);
+/// Hears of Ctrl-C while programs run, for as long as it lives.
+struct Watch {
+    pressed: UnixStream,
+    registered: SigId,
+    was_pressed: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// To be made before the program is started.
+    fn new() -> anyhow::Result<Self> {
+        let was_pressed = Interrupts::early()?;
+        let (pressed, handler) = UnixStream::pair()?;
+        Ok(Watch {
+            pressed,
+            registered: pipe::register(SIGINT, handler)?,
+            was_pressed,
+        })
+    }
+
+    /// Takes the lines that a program writes, and waits until it ends: by itself, or because of Ctrl-C,
+    /// which it is told of also where only this process was. What it has started itself hears of it on a
+    /// terminal.
+    fn until_ended(self, mut program: Child, line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+        // Where the system has no such handles, whoever presses Ctrl-C on a terminal still ends both.
+        let handle = pidfd_open(Pid::from_child(&program), PidfdFlags::empty()).ok();
+        let mut pressed = self.pressed.try_clone()?;
+        thread::spawn(move || {
+            // Nothing comes any more once nobody listens to the signal.
+            if matches!(pressed.read(&mut [0]), Ok(1))
+                && let Some(handle) = handle
+            {
+                // It may have ended already.
+                let _ = pidfd_send_signal(handle, Signal::INT);
+            }
+        });
+        let ended = read_lines(&mut program, line).and_then(|()| program.wait());
+        if ended.is_err() {
+            // It may have ended meanwhile; that there was an error is what is told.
+            let _ = program.kill();
+            let _ = program.wait();
         }
-        is_pressed
-    });
-    let ended = read_lines(&mut program, &mut line).and_then(|()| program.wait());
-    unregister(registered);
-    match watcher.join() {
-        Ok(false) => Ok(ended?),
-        _ => {
-            Err(Complaint::new(Exit::Cancelled, "cancelled while the skill was being built").into())
+        match self.was_pressed.load(Ordering::Relaxed) {
+            false => Ok(ended?),
+            true => Err(Complaint::new(
+                Exit::Cancelled,
+                "cancelled while the skill was being built",
+            )
+            .into()),
         }
     }
 }
 
-fn read_lines(program: &mut Child, line: &mut impl FnMut(&str)) -> io::Result<()> {
+impl Drop for Watch {
+    fn drop(&mut self) {
+        unregister(self.registered);
+    }
+}
+
+fn read_lines(program: &mut Child, mut line: impl FnMut(&str)) -> io::Result<()> {
     if let Some(written) = program.stdout.take() {
-        for written in BufReader::new(written).lines() {
-            line(&written?);
+        for written in BufReader::new(written).split(b'\n') {
+            line(&String::from_utf8_lossy(&written?));
         }
     }
     Ok(())

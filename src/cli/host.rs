@@ -1,14 +1,15 @@
 //! The host that a command runs skills with.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::SIGINT;
-use signal_hook::flag;
+use signal_hook::low_level::unregister;
+use signal_hook::{SigId, flag};
 use skillhost::grant::Mode;
 use skillhost::host::InstalledSkillsBuilder;
 use skillhost::secret::{SecretSource, Secrets};
@@ -285,7 +286,19 @@ fn leave_out(session: &Session) -> anyhow::Result<()> {
 }
 
 /// Ctrl-C, caught.
-pub struct Interrupts(Signal);
+pub struct Interrupts {
+    signal: Signal,
+    /// Whether there was one [before](Interrupts::early).
+    early: bool,
+}
+
+/// What [`Interrupts::early`] has set up.
+static EARLY: Mutex<Option<Early>> = Mutex::new(None);
+
+struct Early {
+    pressed: Arc<AtomicBool>,
+    registered: [SigId; 2],
+}
 
 impl Interrupts {
     /// From now on, the first Ctrl-C does not end the process. The second does, at once and
@@ -295,12 +308,39 @@ impl Interrupts {
     /// # Errors
     /// Where the system refuses.
     pub fn catch() -> anyhow::Result<Self> {
-        let again = Arc::new(AtomicBool::new(false));
-        let code = Exit::Cancelled as i32;
-        // In this order: the first one finds that there was none before, and sets it.
-        flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&again))?;
-        flag::register(SIGINT, again)?;
-        Ok(Interrupts(signal(SignalKind::interrupt())?))
+        let signal = signal(SignalKind::interrupt())?;
+        let (again, _) = second_ends()?;
+        let early = EARLY.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let early = early.is_some_and(|early| {
+            for registered in early.registered {
+                unregister(registered);
+            }
+            early.pressed.load(Ordering::Relaxed)
+        });
+        if early {
+            again.store(true, Ordering::Relaxed);
+        }
+        Ok(Interrupts { signal, early })
+    }
+
+    /// From now on, the first Ctrl-C does not end the process, and is kept for whoever
+    /// [catches](Interrupts::catch) it later. Whether there was one is what is given.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn early() -> anyhow::Result<Arc<AtomicBool>> {
+        let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let early = match &mut *early {
+            Some(early) => early,
+            none => {
+                let (pressed, registered) = second_ends()?;
+                none.insert(Early {
+                    pressed,
+                    registered,
+                })
+            }
+        };
+        Ok(Arc::clone(&early.pressed))
     }
 
     /// Whether there was one, or is one just now.
@@ -310,10 +350,23 @@ impl Interrupts {
 
     /// The next one.
     pub async fn next(&mut self) {
-        if self.0.recv().await.is_none() {
+        if std::mem::take(&mut self.early) {
+            return;
+        }
+        if self.signal.recv().await.is_none() {
             std::future::pending().await
         }
     }
+}
+
+/// Has the first Ctrl-C noted in what is given, and the second end the process.
+fn second_ends() -> anyhow::Result<(Arc<AtomicBool>, [SigId; 2])> {
+    let again = Arc::new(AtomicBool::new(false));
+    let code = Exit::Cancelled as i32;
+    // In this order: the first one finds that there was none before, and sets it.
+    let ends = flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&again))?;
+    let notes = flag::register(SIGINT, Arc::clone(&again))?;
+    Ok((again, [ends, notes]))
 }
 
 /// Runs a future on this thread alone.

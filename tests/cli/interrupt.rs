@@ -126,8 +126,8 @@ use std::os::unix::process::parent_id;
 use std::time::Duration;
 
 fn main() {
-    std::fs::write("building", "").unwrap();
     let parent = parent_id();
+    std::fs::write("building", "").unwrap();
     while parent_id() == parent {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -144,7 +144,7 @@ fn a_build_is_cancelled() {
     place.write("slow/build.rs", WAITS);
     for group in [true, false] {
         let mut command = place.command(["run", "slow", "--json"]);
-        let child = command
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -152,6 +152,8 @@ fn a_build_is_cancelled() {
             .expect("the command starts");
         let building = place.path("slow/building");
         while !building.exists() {
+            let ended = child.try_wait().expect("it can be asked");
+            assert_eq!(ended, None, "it does not build");
             std::thread::sleep(Duration::from_millis(20));
         }
         fs::remove_file(&building).expect("it can be removed");

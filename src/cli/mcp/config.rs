@@ -64,7 +64,7 @@ fn url(text: &str) -> Result<String, String> {
             if matches!(url.scheme(), "http" | "https")
                 && (url.path() != "/" || text.ends_with('/')) =>
         {
-            Ok(text.to_owned())
+            Ok(url.into())
         }
         _ => Err("write such as https://skills.example.com/mcp".to_owned()),
     }
