@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -143,21 +144,38 @@ fn wants_events(headers: &HeaderMap) -> bool {
         .unwrap_or(false)
 }
 
+/// How many requests are looked at at once, each on a thread of its own.
+pub(super) const LOOKS: usize = 16;
+/// How long a request waits to be looked at.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What is said of an execution before it is kept as a job, its skill being
 /// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
 /// not fit, is refused now. What may pass, or wants somebody's word, is not.
 pub(super) async fn look(
     service: &Service,
     caller: &Caller,
-    request: &ExecutionRequest,
+    request: &mut ExecutionRequest,
 ) -> Result<Admission, Problem> {
-    // It opens what is granted, which a disk or a file of a secret may keep it from for long.
-    let (execute, asked) = (Arc::clone(&service.inner.execute), request.clone());
-    let looked = tokio::task::spawn_blocking(move || execute.can_execute(&asked));
-    let admission = looked.await.map_err(|error| {
+    // It opens what is granted, and a disk that does not answer holds the thread for as long as that lasts.
+    let looks = Arc::clone(&service.inner.looks).acquire_owned();
+    let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, looks).await else {
+        let detail = "what the request is granted cannot be looked at now: a disk does not answer";
+        return Err(Problem::new(ProblemKind::Unavailable, detail));
+    };
+    let execute = Arc::clone(&service.inner.execute);
+    let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
+    let asked = std::mem::replace(request, unread);
+    let looked = tokio::task::spawn_blocking(move || {
+        let admission = execute.can_execute(&asked);
+        drop(place);
+        (admission, asked)
+    });
+    let (admission, asked) = looked.await.map_err(|error| {
         tracing::error!(%error, "whether a request would be admitted cannot be said");
         Problem::new(ProblemKind::Internal, "the request could not be looked at")
     })?;
+    *request = asked;
     match &admission.refusal {
         None => Ok(admission),
         Some(failure) => match &failure.cause {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::executions::LOOKS;
 use super::metrics::{Measured, Metrics};
 use super::places::Places;
 use super::rate::Rates;
@@ -49,6 +50,8 @@ pub(super) struct Inner {
     pub cut: CancellationToken,
     /// KiB of bodies that may still be read.
     pub bodies: Arc<tokio::sync::Semaphore>,
+    /// Requests that may still be looked at, at once.
+    pub looks: Arc<tokio::sync::Semaphore>,
 }
 
 /// Gives the policy that holds, as text.
@@ -206,6 +209,7 @@ impl ServiceBuilder {
                 stopping: CancellationToken::new(),
                 cut: CancellationToken::new(),
                 bodies: Arc::new(tokio::sync::Semaphore::new(bodies)),
+                looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
             }),
         })
     }
