@@ -68,7 +68,8 @@ pub(crate) async fn stopped(
         }
     };
     tokio::select! {
-        () = passed => Stopped::Deadline,
+        biased;
         () = cancelled => Stopped::Cancelled,
+        () = passed => Stopped::Deadline,
     }
 }

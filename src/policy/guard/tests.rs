@@ -255,7 +255,6 @@ async fn places_are_given_back_however_it_ends() {
     assert_eq!(slow.most.load(Ordering::Relaxed), 1);
 }
 
-/// Polls once.
 /// Whoever goes while it waits has started nothing.
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_given_back_by_who_goes_while_it_waits() {
@@ -285,6 +284,7 @@ async fn a_rate_is_given_back_by_who_goes_while_it_waits() {
     );
 }
 
+/// Polls once.
 async fn futures_poll<T>(future: &mut BoxFuture<'_, T>) -> Option<T> {
     std::future::poll_fn(|context| {
         std::task::Poll::Ready(match future.as_mut().poll(context) {

@@ -158,9 +158,12 @@ impl Ways {
                     self.directories.extend(real);
                 }
             }
-            if let Ok(target) = fs::read_link(part)
-                && *links < MAX_LINKS
-            {
+            if let Ok(target) = fs::read_link(part) {
+                if *links == MAX_LINKS {
+                    // Another path may come here with fewer behind it.
+                    self.seen.remove(part);
+                    continue;
+                }
                 *links += 1;
                 let folder = part.parent().unwrap_or(part);
                 self.add(&folder.join(target), links);
