@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
+use skillhost::grant::Mode;
 
-use super::{Folder, error, fine};
+use super::{Folder, answers, error, fine};
+use crate::attack::End;
 use crate::measure::alone;
 
 /// A link that leads out is not followed by the guest's calls, but might be by whoever reads the
@@ -117,6 +119,36 @@ fn a_link_that_leads_out_from_elsewhere() {
         "one/two/top -> ../..",
     ];
     assert_eq!(folder.left(), left);
+}
+
+/// From one granted directory to another, by a rename and by a second name.
+#[test]
+fn a_link_that_is_carried_to_another_directory() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        fs::create_dir_all(open.join("one/two")).expect("a folder");
+        symlink("../../a.txt", open.join("one/two/link")).expect("a link");
+    });
+    let other = tempfile::tempdir().expect("a folder can be made");
+    fs::create_dir_all(other.path().join("one/two")).expect("a folder");
+    let calls = json!([
+        {"call": "rename", "at": 0, "path": "one/two/link", "to": 1, "new_path": "one/two/link"},
+        {"call": "link", "at": 0, "path": "one/two/link", "to": 1, "new_path": "one/two/link"},
+        // Nor is a file from outside of both.
+        {"call": "rename", "at": 0, "path": "../secret.txt", "to": 1, "new_path": "x"},
+        {"call": "link", "at": 1, "path": "one/../../secret.txt", "to": 0, "new_path": "x"},
+        {"call": "link", "at": 0, "path": "a.txt", "to": 1, "new_path": "one/../../x"},
+    ]);
+    let grants = folder
+        .granted(Mode::Rw)
+        .directory(other.path(), "/other", Mode::Rw);
+    let result = folder.attack(calls).granted(grants).ends_with(End::Success);
+    let answers = answers(&result);
+    assert_eq!(answers, vec![error("not-permitted"); 5]);
+    let left = ["a.txt 7", "one/", "one/two/", "one/two/link -> ../../a.txt"];
+    assert_eq!(folder.left(), left);
+    let within = fs::read_dir(other.path().join("one/two")).expect("it is there");
+    assert_eq!(within.count(), 0);
 }
 
 /// What the links that are found lead to stays what it is; the links themselves are the guest's to move.

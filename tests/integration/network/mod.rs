@@ -1,5 +1,5 @@
 //! The network: real servers on this machine, names answered by the test, and a guest that asks for
-//! whatever it is told.
+//! whatever it is told. What hostile servers and guests try is in `tests/hostile/network`.
 
 #[allow(
     dead_code,
