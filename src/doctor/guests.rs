@@ -151,7 +151,7 @@ pub(super) fn stream(which: &str) -> Handmade {
 }
 
 /// Directories: `$directories` (the list goes to an address), `$open`, `$read`, `$put`, `$unlink`,
-/// `$symlink` and `$rename`, each with the address of the outcome last.
+/// `$symlink`, `$link` and `$rename`, each with the address of the outcome last.
 pub(super) fn files() -> Handmade {
     calling(
         r#"
@@ -188,6 +188,10 @@ pub(super) fn files() -> Handmade {
             (export "[method]descriptor.symlink-at" (func (param "self" (borrow $d))
                 (param "old-path" string) (param "new-path" string)
                 (result (result (error $error)))))
+            (export "[method]descriptor.link-at" (func (param "self" (borrow $d))
+                (param "old-path-flags" $path-flags) (param "old-path" string)
+                (param "new-descriptor" (borrow $d)) (param "new-path" string)
+                (result (result (error $error)))))
             (export "[method]descriptor.rename-at" (func (param "self" (borrow $d))
                 (param "old-path" string) (param "new-descriptor" (borrow $d))
                 (param "new-path" string) (result (result (error $error)))))))
@@ -208,6 +212,8 @@ pub(super) fn files() -> Handmade {
             (memory $memory) (realloc $realloc)))
         (core func $symlink (canon lower (func $types "[method]descriptor.symlink-at")
             (memory $memory) (realloc $realloc)))
+        (core func $link (canon lower (func $types "[method]descriptor.link-at")
+            (memory $memory) (realloc $realloc)))
         (core func $rename (canon lower (func $types "[method]descriptor.rename-at")
             (memory $memory) (realloc $realloc)))"#,
         &[
@@ -217,6 +223,7 @@ pub(super) fn files() -> Handmade {
             ("put", "(param i32 i32 i32 i64 i32)"),
             ("unlink", "(param i32 i32 i32 i32)"),
             ("symlink", "(param i32 i32 i32 i32 i32 i32)"),
+            ("link", "(param i32 i32 i32 i32 i32 i32 i32 i32)"),
             ("rename", "(param i32 i32 i32 i32 i32 i32 i32)"),
         ],
     )

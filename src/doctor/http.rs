@@ -24,15 +24,37 @@ pub(super) fn with_field() -> Handmade {
 /// Asks for a path of as many letters as its number, from an authority, and answers with 0 where it
 /// got an answer, with 1 where the request was refused, and with 2 where no answer came.
 pub(super) fn guest(authority: &str) -> Handmade {
-    let length = authority.len();
+    let fields = format!(r#"(data (i32.const 256) "{authority}")"#);
+    let code = asking(256, authority);
+    answering(Handmade { fields, ..http() }, &code)
+}
+
+/// Asks an authority, and then the one to which that redirects, and answers like [`guest`] of the
+/// second request, and with 3 where the first came to nothing.
+pub(super) fn following(authority: &str, next: &str) -> Handmade {
+    let fields = format!(r#"(data (i32.const 256) "{authority}") (data (i32.const 512) "{next}")"#);
+    let (first, second) = (asking(256, authority), asking(512, next));
     let code = format!(
-        "(local.set $a (call $request (call $fields)))
-        (memory.fill (i32.const 65536) (i32.const 97) {NUMBER})
-        (i32.store8 (i32.const 65536) (i32.const 47))
-        (drop (call $path (local.get $a) (i32.const 1) (i32.const 65536) {NUMBER}))
-        (drop (call $scheme (local.get $a) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
-        (drop (call $authority (local.get $a) (i32.const 1) (i32.const 256) (i32.const {length})))
-        (block $done (result i32)
+        "(block $over (result i32)
+            (if {first} (then (br $over (i32.const 3))))
+            {second})"
+    );
+    answering(Handmade { fields, ..http() }, &code)
+}
+
+/// Asks the authority at this address, as [`guest`] does.
+fn asking(address: u32, authority: &str) -> String {
+    let length = authority.len();
+    format!(
+        "(block $done (result i32)
+            (local.set $a (call $request (call $fields)))
+            (memory.fill (i32.const 65536) (i32.const 97) {NUMBER})
+            (i32.store8 (i32.const 65536) (i32.const 47))
+            (drop (call $path (local.get $a) (i32.const 1) (i32.const 65536) {NUMBER}))
+            (drop (call $scheme (local.get $a) (i32.const 1) (i32.const 0) (i32.const 0)
+                (i32.const 0)))
+            (drop (call $authority (local.get $a) (i32.const 1) (i32.const {address})
+                (i32.const {length})))
             (call $handle (local.get $a) (i32.const 0) (i32.const 0) (i32.const 64))
             (if (i32.load8_u (i32.const 64)) (then (br $done (i32.const 1))))
             (local.set $b (i32.load (i32.const 72)))
@@ -42,13 +64,6 @@ pub(super) fn guest(authority: &str) -> Handmade {
             (if (i32.load8_u (i32.const 72)) (then (br $done (i32.const 2))))
             (if (i32.load8_u (i32.const 80)) (then (br $done (i32.const 2))))
             (i32.const 0))"
-    );
-    answering(
-        Handmade {
-            fields: format!(r#"(data (i32.const 256) "{authority}")"#),
-            ..http()
-        },
-        &code,
     )
 }
 
@@ -195,6 +210,8 @@ struct Seen {
 #[derive(Clone, Copy)]
 enum Serving {
     Http,
+    /// Redirects whoever asks to this address.
+    Leading(SocketAddr),
     Giving,
 }
 
@@ -209,10 +226,23 @@ pub(super) fn head_bytes(letters: u64) -> u64 {
     head(0).len() as u64 + letters
 }
 
+/// The head of an answer that redirects to this address.
+fn away(to: SocketAddr) -> String {
+    format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{to}/\r\ncontent-length: 0\r\n\
+        connection: close\r\n\r\n"
+    )
+}
+
 impl Server {
     /// One that serves HTTP.
     pub fn start() -> io::Result<Self> {
         Server::with(Serving::Http)
+    }
+
+    /// One that redirects whoever asks to this address.
+    pub fn leading(to: SocketAddr) -> io::Result<Self> {
+        Server::with(Serving::Leading(to))
     }
 
     /// One that sends 64 KiB to whoever connects, and hears nothing.
@@ -238,7 +268,8 @@ impl Server {
                             .and_then(|()| connection.set_read_timeout(patience));
                         // Whatever becomes of it, the guest is what is looked at.
                         let _ = ready.and_then(|()| match serving {
-                            Serving::Http => serve(connection, &shared),
+                            Serving::Http => serve(connection, &shared, head),
+                            Serving::Leading(to) => serve(connection, &shared, |_| away(to)),
                             Serving::Giving => (&connection).write_all(&[0; 64 * 1024]),
                         });
                     }
@@ -283,7 +314,11 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut connection: impl Read + Write, seen: &Seen) -> io::Result<()> {
+fn serve(
+    mut connection: impl Read + Write,
+    seen: &Seen,
+    head: impl FnOnce(usize) -> String,
+) -> io::Result<()> {
     let mut request = Vec::new();
     let mut piece = [0; 4096];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {

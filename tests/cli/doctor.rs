@@ -95,7 +95,10 @@ exit: 0
   ✓ directory            `..` and absolute paths       not-permitted
   ✓ directory            symlinks that lead out        not-permitted
   ✓ directory            moving a file out             not-permitted
+  ✓ directory            hard links that lead out      not-permitted
+  ✓ directory            moving a link to lead out     not-permitted
   ✓ directory            opening a FIFO or a socket    not-permitted
+  ✓ directory            opening a device              not-permitted
   ✓ directory            the host's own folder         rejected
   ✓ directory            granted and not declared      rejected
   ✓ environment          reading all variables         nothing is there
@@ -110,6 +113,7 @@ exit: 0
   ✓ socket               granted and not declared      rejected
   ✓ http                 with nothing granted          refused
   ✓ http                 a request for another path    refused
+  ✓ http                 a redirect to another port    refused
   ✓ http                 granted and not declared      rejected
   ✓ address              a name for this machine       refused
   ✓ secret               a host it is not bound to     sent without

@@ -13,6 +13,7 @@
 //! and a slot that is not given back is missed at once.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -111,8 +112,7 @@ pub const TIMEOUT: End<'static> = End::Limit(Limit::WallTime, Phase::Run);
 /// An attack by a skill that runs.
 #[derive(Clone)]
 pub struct Attack {
-    /// A component of its own; without one, it is a behaviour.
-    component: Option<Vec<u8>>,
+    component: Component,
     /// Its text, for who looks into a failure.
     text: String,
     tool: &'static str,
@@ -122,7 +122,18 @@ pub struct Attack {
     grants: Grants,
     observer: Option<Arc<dyn Observer>>,
     cancelled: bool,
+    /// Waits until the test's own part in the attack is over.
+    settled: Option<Arc<dyn Fn() + Send + Sync>>,
     host: Host,
+}
+
+/// What attacks.
+#[derive(Clone)]
+enum Component {
+    /// A skill of this attack's own.
+    Own(Vec<u8>),
+    /// One that several attacks are made with.
+    File(PathBuf),
 }
 
 impl fmt::Debug for Attack {
@@ -143,15 +154,20 @@ impl Attack {
     /// By this component.
     pub fn of(component: Vec<u8>) -> Self {
         Attack {
-            component: Some(component),
+            component: Component::Own(component),
             ..Attack::with(TOOL, json!({}))
         }
     }
 
     /// By one of the behaviours.
     pub fn with(tool: &'static str, input: Value) -> Self {
+        Attack::from(behaviours_path(), tool, input)
+    }
+
+    /// By a tool of the guest in this file.
+    pub fn from(component: &Path, tool: &'static str, input: Value) -> Self {
         Attack {
-            component: None,
+            component: Component::File(component.to_owned()),
             text: String::new(),
             tool,
             input,
@@ -160,6 +176,7 @@ impl Attack {
             grants: Grants::default(),
             observer: None,
             cancelled: false,
+            settled: None,
             host: host().clone(),
         }
     }
@@ -206,6 +223,13 @@ impl Attack {
         self
     }
 
+    /// Waits for this after each execution. What a server or a thread of the test holds meanwhile is
+    /// held by the same process, and must have come back before what the host holds is measured.
+    pub fn settled_by(mut self, settled: impl Fn() + Send + Sync + 'static) -> Self {
+        self.settled = Some(Arc::new(settled));
+        self
+    }
+
     /// Runs the attack, checks everything, and gives the last result for what else is to be said
     /// of it.
     #[track_caller]
@@ -233,7 +257,7 @@ impl Attack {
                 "{late:?} past its time, {allowed:?} allowed\n{self:?}"
             );
         }
-        if self.component.is_some() {
+        if matches!(self.component, Component::Own(_)) {
             self.host.unload(&skill.digest());
         }
         last
@@ -242,8 +266,8 @@ impl Attack {
     fn load(&self) -> Skill {
         let loaded = runtime().block_on(async {
             match &self.component {
-                Some(component) => self.host.load_bytes(component.clone()).await,
-                None => self.host.load(behaviours_path()).await,
+                Component::Own(bytes) => self.host.load_bytes(bytes.clone()).await,
+                Component::File(path) => self.host.load(path).await,
             }
         });
         loaded.unwrap_or_else(|error| panic!("{error}\n{self:?}"))
@@ -275,6 +299,9 @@ impl Attack {
         let result = runtime().block_on(self.host.execute_with(request, control));
         let result = result.expect("the host is well");
         check_result(&result);
+        if let Some(settled) = &self.settled {
+            settled();
+        }
         result
     }
 
@@ -397,6 +424,11 @@ impl Attack {
         }
         assert!(usage.wall_time < limits.wall_time + LATE, "{}", what());
         assert!(usage.fuel <= limits.fuel, "{}", what());
+        assert!(
+            usage.created_files <= limits.created_files && usage.write_bytes <= limits.write_bytes,
+            "{}",
+            what()
+        );
         if let End::Limit(Limit::Fuel, _) = end {
             assert_eq!(usage.fuel, limits.fuel, "{}", what());
         }
@@ -512,7 +544,7 @@ pub fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .enable_time()
+            .enable_all()
             .build()
             .expect("a runtime can be set up")
     })

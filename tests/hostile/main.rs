@@ -10,11 +10,13 @@
 //!     .ends_with(met(Limit::Fuel));
 //! ```
 //!
-//! A further family is a further file and its line below, and a further way to end a further case of
-//! `attack::End`. Each test begins with `let _alone = alone();`, as it measures the process. Attacks of a skill made by hand begin with
-//! `Attack::by`, of a behaviour of `tests/guests` with `Attack::with`, of what is to be loaded with
-//! `Load::by`; a host with settings of its own is made by `attack::builder` (one slot) and handed in
-//! with `on`, and what is granted with `granted`.
+//! A further family is a further file or folder and its line below, and a further way to end a further
+//! case of `attack::End`. Each test begins with `let _alone = alone();`, as it measures the process.
+//! Attacks of a skill made by hand begin with `Attack::by`, of a behaviour of `tests/guests` with
+//! `Attack::with`, of another guest there with `Attack::from`, of what is to be loaded with `Load::by`; a
+//! host with settings of its own is made by `attack::builder` (one slot) and handed in with `on`, and what
+//! is granted with `granted`. Where the test takes part in an attack (as a server, or as somebody who
+//! changes a folder meanwhile), `settled_by` waits until that part is over, before anything is measured.
 //!
 //! Not here: what stopping costs (`benches/`), and that nothing of one execution is seen by the
 //! next (`tests/integration/isolation.rs`).
@@ -46,8 +48,10 @@ mod loading;
 mod chatter;
 mod computing;
 mod crowd;
+mod directories;
 mod lies;
 mod memory;
+mod network;
 mod panics;
 mod terminal;
 mod volume;

@@ -4,11 +4,15 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use skillhost::grant::{Grants, Mode};
+use skillhost::secret::{SecretValue, Secrets};
 use skillhost::{Event, Level};
 use uuid::Uuid;
 
 use crate::attack::{Attack, End, builder};
+use crate::harness::{directories_path, output};
 use crate::measure::alone;
+use crate::network;
 
 /// Panics at each event of this name.
 fn panics_at(name: &'static str) -> Arc<dyn skillhost::Observer> {
@@ -21,6 +25,8 @@ fn panics_at(name: &'static str) -> Arc<dyn skillhost::Observer> {
                 assert_eq!(*level, Level::Info);
                 "log"
             }
+            Event::Denied { .. } => "denied",
+            Event::SecretUsed { .. } => "secret used",
             Event::Finished { .. } => "finished",
             _ => "",
         };
@@ -85,4 +91,72 @@ fn of_one_observer_beside_another() {
         .watched_by(Arc::new(hear))
         .ends_with(End::Success);
     assert!(receiver.try_iter().all(|status| status == result.status));
+}
+
+/// While a request is sent, which is done by a task of its own: refused it stays, whoever panics at it.
+#[test]
+fn at_what_is_refused_while_a_request_is_sent() {
+    let _alone = alone();
+    let (server, forbidden) = (network::silent(), network::silent());
+    for (tool, to) in [
+        // Refused before there is a task, and in it.
+        ("request", Grants::default()),
+        ("request", network::http(&[&server.grant()])),
+        // The guest does not look at what became of it, and ends, or goes on.
+        ("abandon", network::http(&[&server.grant()])),
+        ("spin", network::http(&[&server.grant()])),
+    ] {
+        let attack = Attack::from(network::network(), tool, forbidden.request("/"))
+            .granted(to)
+            .watched_by(panics_at("denied"));
+        let result = attack.ends_with(End::Success);
+        if tool == "request" {
+            assert_eq!(output(&result)["error"], "denied");
+        }
+        assert_eq!(result.usage.connections, 0);
+    }
+    network::check_untouched(&forbidden);
+}
+
+/// Whoever panics at it has not said that a secret may go out, and so it does not.
+#[test]
+fn at_a_secret_that_is_used() {
+    let _alone = alone();
+    let value = SecretValue::new("correct horse".to_owned()).expect("it is a value");
+    let host = builder()
+        .secrets(Secrets::default().value("token", value))
+        .build()
+        .unwrap();
+    let server = network::silent();
+    let grant = format!("token=authorization:Bearer@{}", server.grant());
+    let grants = network::http(&[&server.grant()]).secret(grant.parse().expect("it is a grant"));
+    let result = network::by_way_of(&server, "request", server.request("/"))
+        .granted(grants)
+        .watched_by(panics_at("secret used"))
+        .on(&host)
+        .ends_with(End::Success);
+    assert_eq!(output(&result)["error"], "denied");
+    let usage = result.usage;
+    assert_eq!((usage.connections, usage.http_request_bytes), (1, 0));
+}
+
+/// A refusal by the file system is told from a thread that may block.
+#[test]
+fn at_what_is_refused_on_the_disk() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "../out"},
+        {"call": "symlink", "at": 0, "target": "..", "path": "link"},
+        {"call": "open", "at": 0, "path": "new", "create": true},
+    ]);
+    let grants = Grants::default().directory(folder.path(), "/data", Mode::Rw);
+    let place = folder.path().to_owned();
+    let result = Attack::from(directories_path(), "calls", json!({ "calls": calls }))
+        .granted(grants)
+        .settled_by(move || std::fs::remove_file(place.join("new")).expect("it was made"))
+        .watched_by(panics_at("denied"))
+        .ends_with(End::Success);
+    let refused = json!({"error": "not-permitted"});
+    assert_eq!(output(&result)["answers"], json!([refused, refused, {}]));
 }

@@ -1,7 +1,7 @@
 //! Directories.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode as Bits, mknodat};
@@ -30,6 +30,12 @@ enum Act {
     ReadByLink = 5,
     /// Moves the file `a.txt` there.
     MoveTo = 6,
+    /// Moves what is there to the top.
+    Take = 7,
+    /// Gives the file `a.txt` that name beside its own.
+    LinkTo = 8,
+    /// Gives what is there a second name at the top.
+    LinkFrom = 9,
 }
 
 /// Takes the path from its input, `{"p":"…"}`, and answers with 0, with 1 and up for an error, or
@@ -39,6 +45,14 @@ fn guest() -> Handmade {
     let forged = is(Act::ReadByForgedHandle);
     let (remove, link) = (is(Act::Remove), is(Act::ReadByLink));
     let (move_to, write) = (is(Act::MoveTo), is(Act::Write));
+    let (take, link_to, link_from) = (is(Act::Take), is(Act::LinkTo), is(Act::LinkFrom));
+    let path = "(local.get $a) (local.get $b)";
+    let made = "(i32.const 128) (i32.const 4)";
+    let file = "(i32.const 136) (i32.const 5)";
+    let directory = "(local.get $directory)";
+    let done = "(if (i32.load8_u (i32.const 64))
+            (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))
+        (br $done (i32.const 0))";
     let code = format!(
         r#"(local $directory i32)
         (local.set $a (i32.add (local.get 2) (i32.const 6)))
@@ -51,18 +65,13 @@ fn guest() -> Handmade {
                     (if (i32.eqz (i32.load (i32.const 68)))
                         (then (br $done (i32.const {NO_DIRECTORY}))))
                     (local.set $directory (i32.load (i32.load (i32.const 64))))))
-            (if {remove} (then
-                (call $unlink (local.get $directory) (local.get $a) (local.get $b)
-                    (i32.const 64))
-                (if (i32.load8_u (i32.const 64))
-                    (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))
-                (br $done (i32.const 0))))
-            (if {move_to} (then
-                (call $rename (local.get $directory) (i32.const 136) (i32.const 5)
-                    (local.get $directory) (local.get $a) (local.get $b) (i32.const 64))
-                (if (i32.load8_u (i32.const 64))
-                    (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))
-                (br $done (i32.const 0))))
+            (if {remove} (then (call $unlink {directory} {path} (i32.const 64)) {done}))
+            (if {move_to} (then (call $rename {directory} {file} {directory} {path} (i32.const 64)) {done}))
+            (if {take} (then (call $rename {directory} {path} {directory} {made} (i32.const 64)) {done}))
+            (if {link_to} (then
+                (call $link {directory} (i32.const 0) {file} {directory} {path} (i32.const 64)) {done}))
+            (if {link_from} (then
+                (call $link {directory} (i32.const 0) {path} {directory} {made} (i32.const 64)) {done}))
             (if {link} (then
                 (call $symlink (local.get $directory) (local.get $a) (local.get $b)
                     (i32.const 128) (i32.const 4) (i32.const 64))
@@ -145,7 +154,9 @@ impl Folder {
     /// Whether nothing outside the directory was changed.
     fn is_whole(&self) -> bool {
         let names = fs::read_dir(&self.folder).map_or(0, |entries| entries.count());
-        names == 2 && fs::read_to_string(self.secret()).is_ok_and(|text| text == SECRET)
+        let has_one_name = fs::metadata(self.secret()).is_ok_and(|secret| secret.nlink() == 1);
+        let is_the_same = fs::read_to_string(self.secret()).is_ok_and(|text| text == SECRET);
+        names == 2 && has_one_name && is_the_same
     }
 }
 
@@ -349,6 +360,51 @@ pub async fn renames(ground: &Ground) -> Result<Finding, Trouble> {
     escapes(ground, &folder, &paths, &[Act::MoveTo]).await
 }
 
+/// By a second name, what is outside could be read and written inside, and the other way round.
+pub async fn hard_links(ground: &Ground) -> Result<Finding, Trouble> {
+    let folder = Folder::new(ground, "hard-links")?;
+    let skill = ground.load(&guest()).await?;
+    let grants = folder.grants(Mode::Rw);
+    if let Some(finding) = control(ground, &skill, &grants, &[Act::LinkFrom]).await? {
+        return Ok(finding);
+    }
+    let made = folder.open().join("made");
+    fs::remove_file(&made).map_err(at(&made))?;
+    let secret = folder.secret().display().to_string();
+    let paths = ["../secret.txt", "up/secret.txt", &secret];
+    let from = escapes(ground, &folder, &paths, &[Act::LinkFrom]).await?;
+    if from.verdict.is_failure() {
+        return Ok(from);
+    }
+    let paths = ["../second.txt", "up/second.txt"];
+    escapes(ground, &folder, &paths, &[Act::LinkTo]).await
+}
+
+/// A link to a file beside it that is found below leads out from the top, for whoever follows it there.
+pub async fn carried_links(ground: &Ground) -> Result<Finding, Trouble> {
+    let folder = Folder::new(ground, "carried-links")?;
+    let below = folder.open().join("below");
+    fs::create_dir(&below).map_err(at(&below))?;
+    let link = below.join("link");
+    symlink("../a.txt", &link).map_err(at(&link))?;
+    let skill = ground.load(&guest()).await?;
+    let grants = folder.grants(Mode::Rw);
+    let followed = act(ground, &skill, &grants, Act::Read, "below/link").await?;
+    if number(&followed) != Some(0) {
+        let how = ended(&followed);
+        return Ok(Finding::unknown(format!(
+            "the link cannot be followed where it is: {how}"
+        )));
+    }
+    let acts = [Act::Take, Act::LinkFrom];
+    let finding = escapes(ground, &folder, &["below/link"], &acts).await?;
+    Ok(if fs::symlink_metadata(&link).is_ok() {
+        finding
+    } else {
+        Finding::broken("the link was moved")
+    })
+}
+
 /// None of this leads out of a directory in which the guest may do anything. Should one lead out all
 /// the same, it must meet no file but the probe's own.
 async fn escapes(
@@ -381,6 +437,33 @@ pub async fn special_files(ground: &Ground) -> Result<Finding, Trouble> {
     }
     let acts = [Act::Read, Act::Write];
     escapes(ground, &folder, &["fifo", "socket"], &acts).await
+}
+
+/// A device does what it does when it is opened, and what the kernel makes up is the host's own state.
+pub async fn devices(ground: &Ground) -> Result<Finding, Trouble> {
+    let folder = Folder::new(ground, "devices")?;
+    let skill = ground.load(&guest()).await?;
+    let granted = folder.grants(Mode::Rw);
+    if let Some(finding) = control(ground, &skill, &granted, &[Act::Read]).await? {
+        return Ok(finding);
+    }
+    let mut finding = Finding::unknown("there is no device here");
+    for (folder, path) in [
+        ("/dev", "zero"),
+        ("/dev", "null"),
+        ("/proc", "self/environ"),
+        ("/proc", "self/mem"),
+    ] {
+        if !Path::new(folder).join(path).exists() {
+            continue;
+        }
+        let grants = Grants::default().directory(folder, "/data", Mode::Ro);
+        finding = all_refused(ground, &skill, &grants, vec![(Act::Read, path)]).await?;
+        if finding.verdict.is_failure() {
+            break;
+        }
+    }
+    Ok(finding)
 }
 
 /// What the host keeps is granted to nobody, by the name of no folder that it lies in.

@@ -41,8 +41,17 @@ pub(super) const PROBES: &[Probe] = &[
     grant("directory", "moving a file out", |ground| {
         Box::pin(directory::renames(ground))
     }),
+    grant("directory", "hard links that lead out", |ground| {
+        Box::pin(directory::hard_links(ground))
+    }),
+    grant("directory", "moving a link to lead out", |ground| {
+        Box::pin(directory::carried_links(ground))
+    }),
     grant("directory", "opening a FIFO or a socket", |ground| {
         Box::pin(directory::special_files(ground))
+    }),
+    grant("directory", "opening a device", |ground| {
+        Box::pin(directory::devices(ground))
     }),
     grant("directory", "the host's own folder", |ground| {
         Box::pin(directory::own_folders(ground))
@@ -85,6 +94,9 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("http", "a request for another path", |ground| {
         Box::pin(http::another_path(ground))
+    }),
+    grant("http", "a redirect to another port", |ground| {
+        Box::pin(http::redirect(ground))
     }),
     grant("http", "granted and not declared", |ground| {
         Box::pin(http::undeclared(ground))

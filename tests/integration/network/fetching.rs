@@ -5,7 +5,7 @@ use skillhost::LimitOverrides;
 use skillhost::grant::{Capability, Grants};
 
 use super::servers::{Answer, Names, Server};
-use super::{fetch, host_with, http, run, to};
+use super::{check_undisturbed, fetch, host_with, http, run, to};
 use crate::harness::host;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-a: 1\r\n\r\nhello";
@@ -223,4 +223,25 @@ async fn odd_urls_and_methods_are_refused() {
         assert_eq!(ended.output()["error"], error, "{method} {authority}");
     }
     assert_eq!(server.accepted(), 0);
+}
+
+/// Dropping the future closes what it had open.
+#[tokio::test]
+async fn an_execution_that_is_dropped() {
+    let (sender, mut came) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::with(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.head().await;
+            let _ = sender.send(());
+            connection.gone().await;
+        }
+    })
+    .await;
+    tokio::select! {
+        _ = fetch(host(), http(&[&server.grant()]), server.request("/")) => panic!("nothing was answered"),
+        _ = came.recv() => {}
+    }
+    server.quiet().await;
+    check_undisturbed(host()).await;
 }

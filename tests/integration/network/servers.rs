@@ -3,11 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
+
+/// What nothing here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A TCP server on a port of its own. It ends when it is dropped.
 pub struct Server {
@@ -19,7 +23,8 @@ pub struct Server {
 
 #[derive(Default)]
 struct Counts {
-    accepted: AtomicUsize,
+    /// Who connected.
+    accepted: Mutex<Vec<SocketAddr>>,
     open: AtomicUsize,
     most: AtomicUsize,
     changed: tokio::sync::Notify,
@@ -35,13 +40,26 @@ impl Drop for Server {
 pub struct Connection {
     pub stream: TcpStream,
     heads: Arc<Mutex<Vec<String>>>,
-    counts: Arc<Counts>,
+    /// Dropped last, when the connection is closed.
+    #[allow(dead_code, reason = "held, not used")]
+    open: Open,
 }
 
-impl Drop for Connection {
+/// Counts a connection for as long as it is open.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: &Arc<Counts>) -> Self {
+        let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
+        counts.most.fetch_max(open, Ordering::SeqCst);
+        Open(Arc::clone(counts))
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.counts.open.fetch_sub(1, Ordering::SeqCst);
-        self.counts.changed.notify_waiters();
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -82,7 +100,17 @@ impl Server {
         F: Fn(Connection) -> W + Send + Sync + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Server::at(any, handler).await
+    }
+
+    /// The same at an address of its own.
+    pub async fn at<F, W>(address: SocketAddr, handler: F) -> Self
+    where
+        F: Fn(Connection) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("it has one");
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let counts: Arc<Counts> = Arc::default();
@@ -91,14 +119,20 @@ impl Server {
             async move {
                 // Dropped with the task, and so are the connections.
                 let mut connections = tokio::task::JoinSet::new();
-                while let Ok((stream, _)) = listener.accept().await {
-                    counts.accepted.fetch_add(1, Ordering::SeqCst);
-                    let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
-                    counts.most.fetch_max(open, Ordering::SeqCst);
+                while let Ok((stream, peer)) = listener.accept().await {
+                    // What is over does not have to be kept.
+                    while connections.try_join_next().is_some() {}
+                    let open = Open::new(&counts);
+                    counts
+                        .accepted
+                        .lock()
+                        .expect("nobody panics here")
+                        .push(peer);
+                    counts.changed.notify_waiters();
                     connections.spawn(handler(Connection {
                         stream,
                         heads: Arc::clone(&heads),
-                        counts: Arc::clone(&counts),
+                        open,
                     }));
                 }
             }
@@ -166,7 +200,37 @@ impl Server {
 
     /// How many connections there were.
     pub fn accepted(&self) -> usize {
-        self.counts.accepted.load(Ordering::SeqCst)
+        self.counts
+            .accepted
+            .lock()
+            .expect("nobody panics here")
+            .len()
+    }
+
+    /// Checks that nobody ever connected. Connections are accepted in the order in which they were made,
+    /// so that one which waits to be accepted is seen before the check's own.
+    pub async fn check_untouched(&self) {
+        let own = TcpStream::connect(self.address).await.expect("it listens");
+        let own = own.local_addr().expect("it has one");
+        let accepted = async {
+            loop {
+                let changed = self.counts.changed.notified();
+                let accepted = self
+                    .counts
+                    .accepted
+                    .lock()
+                    .expect("nobody panics here")
+                    .clone();
+                if accepted.contains(&own) {
+                    return accepted;
+                }
+                changed.await;
+            }
+        };
+        let accepted = tokio::time::timeout(PATIENCE, accepted)
+            .await
+            .expect("a server accepts connections");
+        assert_eq!(accepted, [own], "somebody connected");
     }
 
     /// How many there were at once, at most.
@@ -185,7 +249,7 @@ impl Server {
                 changed.await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), quiet)
+        tokio::time::timeout(PATIENCE, quiet)
             .await
             .expect("connections are closed when an execution ends");
     }

@@ -102,35 +102,6 @@ async fn bytes_of_sockets_are_limited_both_ways() {
     check_undisturbed(host()).await;
 }
 
-/// It takes what it is sent, and never says anything.
-#[tokio::test]
-async fn a_silent_socket_is_waited_for_until_the_time_is_up() {
-    let server = Server::with(|mut connection| async move { connection.gone().await }).await;
-    let to = server.address.to_string();
-    let grant = format!("tcp://{to}").parse().expect("it is a grant");
-    let limits = LimitOverrides {
-        wall_time: Some(std::time::Duration::from_millis(100)),
-        ..Default::default()
-    };
-    let grants = Grants::default().socket(grant);
-    let ended = run(host(), "tcp", grants, json!({"to": to}), limits).await;
-    let cause = crate::harness::cause(&ended.result);
-    assert!(
-        matches!(
-            cause,
-            skillhost::Cause::Timeout {
-                limit: Limit::WallTime,
-                ..
-            }
-        ),
-        "{cause:?}"
-    );
-    assert_eq!(ended.result.usage.socket_read_bytes, 0);
-    // The connection ends with the execution.
-    server.quiet().await;
-    check_undisturbed(host()).await;
-}
-
 /// Some languages' libraries ask for the addresses of an address.
 #[tokio::test]
 async fn an_address_is_its_own_address() {

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -14,7 +15,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
 use super::apart::Apart;
 use super::shared::{Fault, Open, Shared};
-use crate::grant::{DirectoryGrant, Mode};
+use crate::grant::{DirectoryGrant, Mode, leads_out};
 
 /// How often a file that comes and goes meanwhile is looked for.
 const ATTEMPTS: usize = 16;
@@ -302,6 +303,30 @@ impl Directory {
             self.origin.shared.not_created();
             self.origin.fault(error, path)
         })
+    }
+
+    /// Refuses to carry a link with a `..` to another folder, from where it may lead out. Blocks.
+    ///
+    /// # Errors
+    /// Where it is one. The refusal is noted.
+    pub fn carries(&self, path: &str, to: &Directory, new_path: &str) -> Result<(), Fault> {
+        let Ok(target) = self.dir.read_link_contents(path) else {
+            return Ok(());
+        };
+        let target = target.to_string_lossy();
+        if !target.starts_with('/')
+            && leads_out(&target)
+            && !(self.is(to)? && Path::new(path).parent() == Path::new(new_path).parent())
+        {
+            return Err(self.origin.shared.escape(&self.origin.grant, &target));
+        }
+        Ok(())
+    }
+
+    /// Whether it is that directory. Blocks.
+    fn is(&self, other: &Directory) -> io::Result<bool> {
+        let [one, other] = [&self.dir, &other.dir].map(Dir::dir_metadata);
+        Ok(identity(&one?) == identity(&other?))
     }
 }
 

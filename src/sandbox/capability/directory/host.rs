@@ -316,6 +316,7 @@ impl types::HostDescriptor for State {
         }
         let shared = Arc::clone(&new.origin.shared);
         let work = move || {
+            old.carries(&old_path, &new, &new_path)?;
             let link = |dir: &cap_std::fs::Dir| old.dir.hard_link(&old_path, dir, &new_path);
             new.create(&new_path, link)
         };
@@ -392,10 +393,13 @@ impl types::HostDescriptor for State {
         let new = self.directory(&new_handle)?;
         old.origin.changeable()?;
         new.origin.changeable()?;
-        within(old, old_path, move |old, old_path| {
-            old.dir.rename(old_path, &new.dir, &new_path)
-        })
-        .await
+        let shared = Arc::clone(&old.origin.shared);
+        let work = move || {
+            old.carries(&old_path, &new, &new_path)?;
+            let renamed = old.dir.rename(&old_path, &new.dir, &new_path);
+            renamed.map_err(|error| old.origin.fault(error, &old_path))
+        };
+        Ok(shared.run(work).await?)
     }
 
     async fn symlink_at(

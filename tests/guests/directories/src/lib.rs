@@ -149,9 +149,12 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
             Ok(json!({ "written": written }))
         }
         "try" => {
-            // Again and again, while somebody changes what stands there.
+            // Again and again, while somebody changes what stands there; and, where so told, until so many
+            // different things were seen.
             let mut seen = std::collections::BTreeMap::<String, u64>::new();
-            for _ in 0..count("count") {
+            let mut turns = 0;
+            while turns < count("count") || (seen.len() as u64) < count("until") {
+                turns += 1;
                 let (open, flags) = match flag("write") {
                     true => (
                         OpenFlags::CREATE,

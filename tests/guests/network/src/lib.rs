@@ -35,6 +35,7 @@ const TOOLS: &[&str] = &[
     "abandon",
     "fields",
     "fields_for_ever",
+    "follow",
     "hold",
     "listen",
     "lookup",
@@ -43,9 +44,13 @@ const TOOLS: &[&str] = &[
     "resolve",
     "spin",
     "tcp",
+    "tcp_hold",
+    "tcp_receive",
+    "tcp_send",
     "tell",
     "texts",
     "udp",
+    "udp_send",
 ];
 
 impl Guest for Network {
@@ -104,6 +109,8 @@ impl Guest for Network {
             }
             // Calls one function of fields again and again, with as much as it takes.
             "fields_for_ever" => fields_for_ever(to, count as usize),
+            // Goes where each answer leads, so many times at most, and takes it at its word.
+            "follow" => follow(input, count),
             // Keeps all of them open at once.
             "hold" => {
                 let sent: Vec<_> = (0..count).map(|_| send(&input)).collect();
@@ -150,6 +157,29 @@ impl Guest for Network {
                 }
                 json!({"sum": sum})
             }
+            // Sends without end, and hears nothing.
+            "tcp_send" => said(TcpStream::connect(to).and_then(|mut stream| {
+                let piece = vec![b'x'; 16 * 1024];
+                loop {
+                    stream.write_all(&piece)?;
+                }
+            })),
+            // Hears whatever comes.
+            "tcp_receive" => said(TcpStream::connect(to).and_then(|mut stream| {
+                let mut piece = vec![0; 16 * 1024];
+                let mut sum = 0;
+                loop {
+                    match stream.read(&mut piece)? {
+                        0 => return Ok(sum.to_string()),
+                        bytes => sum += bytes,
+                    }
+                }
+            })),
+            // Keeps so many connections open at once.
+            "tcp_hold" => {
+                let open: Vec<_> = (0..count).map(|_| TcpStream::connect(to)).collect();
+                json!({"open": open.iter().filter(|one| one.is_ok()).count()})
+            }
             "tcp" => said(TcpStream::connect(to).and_then(|mut stream| {
                 stream.write_all(b"ping")?;
                 let mut answer = String::new();
@@ -167,6 +197,12 @@ impl Guest for Network {
                     "path": request.set_path_with_query(Some(&format!("/{text}"))).is_ok(),
                 })
             }
+            // Sends datagrams without end.
+            "udp_send" => said(UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+                loop {
+                    socket.send_to(&[b'x'; 1000], to)?;
+                }
+            })),
             "udp" => said(UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
                 socket.send_to(b"ping", to)?;
                 let mut answer = [0; 64];
@@ -245,6 +281,47 @@ fn tell(input: &Value) -> Result<Output, Failure> {
         json: answer.to_string(),
         attachments,
     })
+}
+
+/// Follows redirects like somebody who hopes that nobody looks: nothing of a location is checked here,
+/// and the method stays what it is.
+fn follow(mut input: Value, most: u64) -> Value {
+    let mut hops = 0;
+    loop {
+        let answer = answered(&input);
+        hops += 1;
+        let headers = answer["headers"].as_array().into_iter().flatten();
+        let location = headers
+            .filter(|header| header[0] == "location")
+            .find_map(|header| header[1].as_str().map(str::to_owned));
+        match location {
+            Some(location) if hops < most => aim(&mut input, &location),
+            _ => return json!({"hops": hops, "last": answer}),
+        }
+    }
+}
+
+/// Aims the next request at a location, or at what it takes for one.
+fn aim(input: &mut Value, location: &str) {
+    let (scheme, rest) = match location.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => match location.strip_prefix("//") {
+            Some(rest) => (None, rest),
+            None => {
+                input["path"] = json!(location);
+                return;
+            }
+        },
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    if let Some(scheme) = scheme {
+        input["scheme"] = json!(scheme.to_lowercase());
+    }
+    input["authority"] = json!(&rest[..end]);
+    input["path"] = json!(match &rest[end..] {
+        "" => "/",
+        path => path,
+    });
 }
 
 /// What has the host do much for few instructions of the guest's.

@@ -1,0 +1,164 @@
+//! More than a guest may have: open files, new files, bytes, entries and depth.
+
+use std::fs;
+
+use serde_json::json;
+use skillhost::{Limit, LimitOverrides};
+
+use super::{Folder, answers, error};
+use crate::attack::{End, NONE, SHORT, TIMEOUT, met, wall_time};
+use crate::measure::alone;
+
+#[test]
+fn files_that_are_open_at_once() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        open_files: Some(10),
+        ..NONE
+    };
+    let open = |times: u64, drop: bool| {
+        let call = json!({"call": "open", "at": 0, "path": "a.txt", "times": times, "drop": drop});
+        folder.attack(json!([call])).under(limits)
+    };
+    // One is the directory itself.
+    open(9, false).ends_with(End::Success);
+    open(10, false).ends_with(met(Limit::OpenFiles));
+    // Those that are closed do not count.
+    open(1_000, true).ends_with(End::Success);
+    for held in ["hold_listing", "hold_reader", "hold_writer"] {
+        let calls = json!([
+            {"call": "open", "at": 0, "path": "a.txt", "write": true},
+            {"call": held, "at": if held == "hold_listing" { 0 } else { 1 }, "times": 9},
+        ]);
+        let attack = folder.attack(calls).under(limits);
+        attack.ends_with(met(Limit::OpenFiles));
+    }
+}
+
+#[test]
+fn files_that_are_made() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        created_files: Some(5),
+        ..NONE
+    };
+    for call in [
+        json!({"call": "open", "at": 0, "path": "new-{n}", "create": true, "drop": true, "times": 9}),
+        json!({"call": "make_directory", "at": 0, "path": "new-{n}", "times": 9}),
+        json!({"call": "symlink", "at": 0, "path": "new-{n}", "target": "a.txt", "times": 9}),
+        json!({"call": "link", "at": 0, "path": "a.txt", "to": 0, "new_path": "new-{n}", "times": 9}),
+    ] {
+        let attack = folder.attack(json!([call])).under(limits);
+        let result = attack.ends_with(met(Limit::CreatedFiles));
+        assert_eq!(result.usage.created_files, 5);
+        assert_eq!(
+            folder.left().len(),
+            1 + 5,
+            "not one more than the limit: {call}"
+        );
+    }
+    // One that is removed was made.
+    let turn = [
+        json!({"call": "make_directory", "at": 0, "path": "new"}),
+        json!({"call": "remove_directory", "at": 0, "path": "new"}),
+    ];
+    let calls: Vec<_> = turn.iter().cycle().take(18).collect();
+    let attack = folder.attack(json!(calls)).under(limits);
+    attack.ends_with(met(Limit::CreatedFiles));
+    assert_eq!(folder.left(), ["a.txt 7"]);
+}
+
+#[test]
+fn bytes_that_are_written() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        write_bytes: Some(100_000),
+        ..NONE
+    };
+    let open = json!({"call": "open", "at": 0, "path": "big", "create": true, "write": true});
+    for call in [
+        json!({"call": "stream_out", "at": 1, "bytes": 200_000}),
+        json!({"call": "stream_out", "at": 1, "bytes": 200_000, "unflushed": true}),
+        json!({"call": "append", "at": 1, "bytes": 200_000}),
+        json!({"call": "write", "at": 1, "bytes": 30_000, "offset": 0, "times": 9}),
+        // Nothing but holes, and yet as large as if it were written.
+        json!({"call": "write", "at": 1, "bytes": 1, "offset": 1_000_000}),
+        json!({"call": "set_size", "at": 1, "bytes": 1_000_000_000_000_u64}),
+        json!({"call": "write", "at": 1, "bytes": 1, "offset": u64::MAX}),
+    ] {
+        let attack = folder.attack(json!([open, call])).under(limits);
+        let result = attack.ends_with(met(Limit::WriteBytes));
+        let left = folder.left();
+        let size = left.iter().find_map(|one| one.strip_prefix("big "));
+        let size: u64 = size.expect("it was made").parse().expect("a number");
+        assert!(size <= 100_000, "{size}: {call}");
+        assert!(result.usage.write_bytes >= size);
+    }
+}
+
+/// Far more entries than a guest has memory for, were it handed all at once.
+#[test]
+fn a_directory_with_very_many_entries() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for number in 0..20_000 {
+        let name = format!("{number}-{}", "n".repeat(200));
+        fs::write(folder.path().join(name), "").expect("it can be written");
+    }
+    let granted = || {
+        let grants = skillhost::grant::Grants::default();
+        grants.directory(folder.path(), "/data", skillhost::grant::Mode::Ro)
+    };
+    let list = |times: u64| {
+        let call = match times {
+            1 => json!({"call": "list", "at": 0}),
+            _ => json!({"call": "list", "at": 0, "times": times}),
+        };
+        super::calling(json!([call])).granted(granted())
+    };
+    let result = list(1).ends_with(End::Success);
+    assert_eq!(answers(&result)[0]["entries"], 20_000);
+    // Again and again, it is the time that is up.
+    list(1_000_000).under(wall_time(SHORT)).ends_with(TIMEOUT);
+}
+
+/// One in the other, each opened from the one before: only so many may be open, and what is deeper than
+/// a path is long can still be cleared away.
+#[test]
+fn directories_that_are_nested_deeply() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let calls = json!([{"call": "make_directory", "at": 0, "path": "d"},
+        {"call": "open", "at": 0, "path": "d", "directory": true}]);
+    let mut deeper = calls.as_array().expect("they are calls").clone();
+    for at in 1..40 {
+        deeper.push(json!({"call": "make_directory", "at": at, "path": "d".repeat(200)}));
+        deeper.push(json!({"call": "open", "at": at, "path": "d".repeat(200), "directory": true}));
+    }
+    // From the deepest, and in one path that is longer than may be.
+    deeper.push(json!({"call": "open", "at": 40, "path": "../".repeat(41)}));
+    let path = format!("d/{}", format!("{}/", "d".repeat(200)).repeat(39));
+    deeper.push(json!({"call": "open", "at": 0, "path": path, "directory": true}));
+    let limits = LimitOverrides {
+        open_files: Some(64),
+        ..NONE
+    };
+    let result = folder
+        .attack(json!(deeper))
+        .under(limits)
+        .ends_with(End::Success);
+    let told = answers(&result);
+    assert_eq!(told[told.len() - 2], error("not-permitted"));
+    assert_eq!(told[told.len() - 1], error("name-too-long"));
+    assert_eq!(result.usage.created_files, 40);
+    let limits = LimitOverrides {
+        open_files: Some(20),
+        ..NONE
+    };
+    let attack = folder.attack(json!(deeper)).under(limits);
+    let result = attack.ends_with(met(Limit::OpenFiles));
+    assert_eq!(result.usage.created_files, 20);
+}

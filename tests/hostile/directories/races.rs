@@ -1,0 +1,200 @@
+//! What is in a directory changes while a guest uses it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use skillhost::{Event, Observer};
+use uuid::Uuid;
+
+use super::special::make_fifo;
+use super::{Folder, answers};
+use crate::attack::{Attack, End};
+use crate::measure::alone;
+
+/// Does something over and over, on a thread of its own, while executions run.
+struct Meanwhile {
+    shared: Arc<(Mutex<Work>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Work {
+    wanted: bool,
+    over: bool,
+    rests: bool,
+    turns: u64,
+}
+
+impl Meanwhile {
+    fn new(change: impl Fn(u64) + Send + 'static) -> Arc<Self> {
+        let shared: Arc<(Mutex<Work>, Condvar)> = Arc::default();
+        let thread = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let (work, changed) = &*shared;
+                let lock = || work.lock().expect("nobody panics here");
+                loop {
+                    let mut held = lock();
+                    while !held.wanted && !held.over {
+                        held.rests = true;
+                        changed.notify_all();
+                        held = changed.wait(held).expect("nobody panics here");
+                    }
+                    if held.over {
+                        return;
+                    }
+                    held.turns += 1;
+                    let turn = held.turns;
+                    drop(held);
+                    change(turn);
+                }
+            }
+        });
+        Arc::new(Meanwhile {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.shared.0.lock().expect("nobody panics here")
+    }
+
+    fn begin(&self) {
+        let mut work = self.lock();
+        (work.wanted, work.rests) = (true, false);
+        self.shared.1.notify_all();
+    }
+
+    /// Waits until it does nothing.
+    fn rest(&self) {
+        let mut work = self.lock();
+        work.wanted = false;
+        while !work.rests {
+            work = self.shared.1.wait(work).expect("nobody panics here");
+        }
+    }
+
+    /// An attack while it works.
+    fn during(self: &Arc<Self>, folder: &Arc<Folder>, calls: Value) -> Attack {
+        let (folder, rests) = (Arc::clone(folder), Arc::clone(self));
+        folder
+            .attack(calls)
+            .watched_by(Arc::clone(self) as Arc<dyn Observer>)
+            .settled_by(move || {
+                rests.rest();
+                folder.settle();
+            })
+    }
+}
+
+impl Observer for Meanwhile {
+    fn observe(&self, _: Uuid, event: &Event<'_>) {
+        if let Event::Started = event {
+            self.begin();
+        }
+    }
+}
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        self.lock().over = true;
+        self.shared.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it does not panic");
+        }
+    }
+}
+
+/// What stands at a path changes between a directory inside and a way out, as fast as it can, while the
+/// guest opens what is in it: the check and the use are one.
+#[test]
+fn a_link_that_changes_meanwhile() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        fs::create_dir(open.join("inside")).expect("a folder");
+        fs::write(open.join("inside/secret.txt"), "harmless").expect("it can be written");
+        symlink("inside", open.join("place")).expect("a link");
+    });
+    let open = folder.open("");
+    let meanwhile = Meanwhile::new(move |turn| {
+        let [aside, place] = ["aside", "place"].map(|name| open.join(name));
+        let _ = fs::remove_file(&aside);
+        let target = ["inside", ".."][(turn % 2) as usize];
+        symlink(target, &aside).expect("a link");
+        fs::rename(&aside, &place).expect("it can be moved");
+    });
+    // The secret, what was put in its place, and that it was refused.
+    let calls = json!([
+        {"call": "try", "at": 0, "path": "place/secret.txt", "follow": true, "count": 500, "until": 2},
+        {"call": "try", "at": 0, "path": "place/secret.txt", "follow": true, "write": true,
+            "count": 500, "until": 2},
+    ]);
+    let result = meanwhile.during(&folder, calls).ends_with(End::Success);
+    for answer in answers(&result) {
+        let seen = answer["seen"].as_object().expect("it is one");
+        assert!(seen.contains_key("not-permitted"), "{seen:?}");
+        let harmless = |what: &String| !what.contains("secret");
+        assert!(seen.keys().all(harmless), "{seen:?}");
+    }
+}
+
+/// The same with a file and a FIFO, which must not be waited at even where it comes at the last moment.
+#[test]
+fn a_file_that_becomes_a_fifo() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        make_fifo(&open.join("fifo"));
+        fs::write(open.join("place"), "harmless").expect("it can be written");
+    });
+    let open = folder.open("");
+    let meanwhile = Meanwhile::new(move |turn| {
+        let aside = open.join("aside");
+        let _ = fs::remove_file(&aside);
+        match turn % 2 {
+            0 => fs::write(&aside, "harmless").expect("it can be written"),
+            _ => fs::hard_link(open.join("fifo"), &aside).expect("a link"),
+        }
+        fs::rename(&aside, open.join("place")).expect("it can be moved");
+    });
+    let calls = json!([
+        {"call": "try", "at": 0, "path": "place", "count": 500, "until": 2},
+        {"call": "try", "at": 0, "path": "place", "write": true, "count": 500, "until": 2},
+    ]);
+    let result = meanwhile.during(&folder, calls).ends_with(End::Success);
+    for answer in answers(&result) {
+        let seen = answer["seen"].as_object().expect("it is one");
+        assert!(seen.contains_key("not-permitted"), "{seen:?}");
+    }
+}
+
+/// A directory is carried out and back while the guest goes up and down in it.
+#[test]
+fn a_directory_that_is_carried_out_meanwhile() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        fs::create_dir_all(open.join("one/two")).expect("a folder");
+        fs::write(open.join("secret.txt"), "harmless").expect("it can be written");
+    });
+    let open = folder.open("");
+    let meanwhile = Meanwhile::new(move |_| {
+        // Directly below the granted one, `../..` from it is outside.
+        fs::rename(open.join("one/two"), open.join("two")).expect("it can be moved");
+        fs::rename(open.join("two"), open.join("one/two")).expect("it can be moved");
+    });
+    let calls = json!([
+        {"call": "try", "at": 0, "path": "one/two/../../secret.txt", "count": 2_000, "until": 1},
+        {"call": "try", "at": 0, "path": "one/two/../../secret.txt", "write": true, "count": 2_000,
+            "until": 1},
+    ]);
+    let result = meanwhile.during(&folder, calls).ends_with(End::Success);
+    for answer in answers(&result) {
+        let seen = answer["seen"].as_object().expect("it is one");
+        let known = |what: &String| what != "secret" && !what.is_empty();
+        assert!(seen.keys().all(known), "{seen:?}");
+    }
+    assert!(meanwhile.lock().turns > 100);
+}

@@ -1,0 +1,88 @@
+//! What is no file and no directory: looked at, and never opened.
+
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use skillhost::grant::{Grants, Mode};
+
+use super::{Folder, answers, calling, error, fine};
+use crate::attack::End;
+use crate::measure::alone;
+
+pub fn make_fifo(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("it can be started").success());
+}
+
+/// A FIFO, which whoever opens it waits at until somebody else does; and a socket.
+#[test]
+fn a_fifo_and_a_socket() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        make_fifo(&open.join("fifo"));
+        // It stays when nobody listens any more.
+        drop(UnixListener::bind(open.join("socket")).expect("a socket"));
+        std::os::unix::fs::symlink("fifo", open.join("link")).expect("a link");
+    });
+    let calls = json!([
+        {"call": "open", "at": 0, "path": "fifo"},
+        {"call": "open", "at": 0, "path": "fifo", "write": true},
+        {"call": "open", "at": 0, "path": "fifo", "write": true, "create": true},
+        {"call": "open", "at": 0, "path": "fifo", "write": true, "truncate": true},
+        {"call": "open", "at": 0, "path": "link", "follow": true},
+        {"call": "open", "at": 0, "path": "socket"},
+        {"call": "open", "at": 0, "path": "socket", "write": true},
+        {"call": "set_times", "at": 0, "path": "fifo", "follow": true},
+        {"call": "stat", "at": 0, "path": "fifo"},
+        {"call": "list", "at": 0},
+        {"call": "unlink", "at": 0, "path": "fifo"},
+    ]);
+    let answers = folder.answers(calls);
+    for (number, answer) in answers[..7].iter().enumerate() {
+        assert_eq!(answer, &error("not-permitted"), "call {number}");
+    }
+    assert_eq!(answers[7], fine(), "its times are set without opening it");
+    assert_eq!(answers[8]["type"], "DescriptorType::Fifo");
+    assert_eq!(answers[9]["entries"], 4);
+    assert_eq!(answers[10], fine());
+    assert_eq!(folder.left(), ["a.txt 7", "link -> fifo", "socket 0"]);
+}
+
+/// Devices, where this user may see them at all; and what the kernel makes up, in which the host's own
+/// memory and variables are files.
+#[test]
+fn devices_and_files_of_the_kernel() {
+    let _alone = alone();
+    for (folder, paths) in [
+        ("/dev", ["zero", "null", "random", "full", "tty"].as_slice()),
+        (
+            "/proc",
+            &[
+                "self/mem",
+                "self/environ",
+                "self/maps",
+                "sys/kernel/hostname",
+                "kmsg",
+            ],
+        ),
+    ] {
+        let calls: Vec<_> = paths
+            .iter()
+            .flat_map(|path| {
+                [
+                    json!({"call": "open", "at": 0, "path": path}),
+                    json!({"call": "open", "at": 0, "path": path, "write": true}),
+                    json!({"call": "open", "at": 0, "path": path, "follow": true}),
+                ]
+            })
+            .collect();
+        let result = calling(json!(calls))
+            .granted(Grants::default().directory(folder, folder, Mode::Rw))
+            .ends_with(End::Success);
+        for (call, answer) in calls.iter().zip(answers(&result)) {
+            assert_eq!(answer, error("not-permitted"), "{call}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Sockets below HTTP that are silent, and that send and receive without end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use skillhost::grant::Grants;
+use skillhost::{Limit, LimitOverrides};
+use tokio::sync::Notify;
+
+use super::{KIB, Server, check_untouched, network, quiet, refused_of, server, silent};
+use crate::attack::{Attack, End, NONE, TIMEOUT, met, wall_time};
+use crate::harness::output;
+use crate::measure::alone;
+
+/// Long enough to be connected, also on a busy machine.
+const A_WHILE: Duration = Duration::from_millis(800);
+
+/// An attack over TCP on this server.
+fn over_tcp(server: &Arc<Server>, tool: &'static str) -> Attack {
+    let to = server.address.to_string();
+    let grant = format!("tcp://{to}").parse().expect("it is a grant");
+    Attack::from(network(), tool, json!({"to": to, "count": 1_000}))
+        .granted(Grants::default().socket(grant))
+        .settled_by(quiet(&[server]))
+}
+
+#[test]
+fn a_silent_socket() {
+    let _alone = alone();
+    let result = over_tcp(&silent(), "tcp")
+        .under(wall_time(A_WHILE))
+        .ends_with(TIMEOUT);
+    let usage = result.usage;
+    assert_eq!((usage.socket_sent_bytes, usage.socket_read_bytes), (4, 0));
+}
+
+#[test]
+fn bytes_that_are_sent_without_end() {
+    let _alone = alone();
+    let limits = LimitOverrides {
+        socket_sent_bytes: Some(100 * KIB),
+        ..NONE
+    };
+    let result = over_tcp(&silent(), "tcp_send")
+        .under(limits)
+        .ends_with(met(Limit::SocketSentBytes));
+    assert_eq!(result.usage.connections, 1);
+    // To one that hears nothing, it is the time that is up. Nor does it hear that the guest is gone.
+    let over = Arc::new(Notify::new());
+    let deaf = server({
+        let over = Arc::clone(&over);
+        move |connection| {
+            let over = Arc::clone(&over);
+            async move {
+                over.notified().await;
+                drop(connection);
+            }
+        }
+    });
+    let limits = LimitOverrides {
+        socket_sent_bytes: Some(1 << 30),
+        ..wall_time(A_WHILE)
+    };
+    let quiet = quiet(&[&deaf]);
+    over_tcp(&deaf, "tcp_send")
+        .under(limits)
+        .settled_by(move || {
+            over.notify_one();
+            quiet();
+        })
+        .ends_with(TIMEOUT);
+}
+
+#[test]
+fn bytes_that_come_without_end() {
+    let _alone = alone();
+    let server = server(|mut connection| async move {
+        let piece = vec![b'x'; 10_000];
+        while connection.send(&piece).await {}
+    });
+    let limits = LimitOverrides {
+        socket_read_bytes: Some(100 * KIB),
+        ..NONE
+    };
+    let result = over_tcp(&server, "tcp_receive")
+        .under(limits)
+        .ends_with(met(Limit::SocketReadBytes));
+    assert_eq!(result.usage.socket_read_bytes, 100 * KIB);
+}
+
+#[test]
+fn a_bomb_of_sockets() {
+    let _alone = alone();
+    let server = silent();
+    let limits = LimitOverrides {
+        connections: Some(5),
+        ..NONE
+    };
+    over_tcp(&server, "tcp_hold")
+        .under(limits)
+        .ends_with(met(Limit::Connections));
+    assert!(server.most() <= 5, "{}", server.most());
+}
+
+/// Datagrams are dropped on the way as it may be; they count when they are sent.
+#[test]
+fn datagrams_without_end() {
+    let _alone = alone();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let to = socket.local_addr().expect("it has one").to_string();
+    let grant = format!("udp://{to}").parse().expect("it is a grant");
+    let limits = LimitOverrides {
+        socket_sent_bytes: Some(100 * KIB),
+        ..NONE
+    };
+    let result = Attack::from(network(), "udp_send", json!({ "to": to }))
+        .granted(Grants::default().socket(grant))
+        .under(limits)
+        .ends_with(met(Limit::SocketSentBytes));
+    assert!(
+        result.usage.socket_sent_bytes > 90 * KIB,
+        "{:?}",
+        result.usage
+    );
+}
+
+/// By other spellings of an address, to other ports, and by listening.
+#[test]
+fn sockets_to_elsewhere() {
+    let _alone = alone();
+    let (granted, other) = (silent(), silent());
+    let grant = || {
+        let grant = format!("tcp://{}", granted.address);
+        Grants::default().socket(grant.parse().expect("it is a grant"))
+    };
+    let port = other.address.port();
+    for (tool, to) in [
+        ("tcp", format!("127.0.0.1:{port}")),
+        ("tcp", format!("0.0.0.0:{port}")),
+        ("tcp", format!("[::1]:{port}")),
+        ("tcp", format!("[::ffff:127.0.0.1]:{port}")),
+        ("listen", "127.0.0.1:0".to_owned()),
+    ] {
+        let attack = Attack::from(network(), tool, json!({ "to": to })).granted(grant());
+        let (result, _) = refused_of(attack, End::Success);
+        assert!(output(&result)["error"].is_string(), "{to}: {result:?}");
+        assert_eq!(result.usage.socket_sent_bytes, 0, "{to}");
+    }
+    check_untouched(&other);
+    check_untouched(&granted);
+}
