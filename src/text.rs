@@ -47,22 +47,29 @@ pub(crate) fn meant(message: &str) -> Option<String> {
 ///
 /// Newlines and tabs stay where `lines` is set. Bidirectional overrides (U+202A to U+202E, U+2066
 /// to U+2069) and other invisible format characters count as control characters: they make text
-/// read as what it is not.
+/// read as what it is not. A variation selector behind an emoji or a symbol (U+FE0E, U+FE0F) is part of it.
 ///
 /// ```
 /// assert_eq!(skillhost::text::printable("a\x1b[2Jb\n", false), "a\\u{1b}[2Jb\\n");
 /// ```
 pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
-    let keep = |c: char| match c {
+    let keep = |before: char, c: char| match c {
         '\n' | '\t' => lines,
+        '\u{fe0e}' | '\u{fe0f}' => {
+            !before.is_control()
+                && !before.is_alphabetic()
+                && !before.is_whitespace()
+                && !is_invisible(before)
+        }
         c => !c.is_control() && !is_invisible(c),
     };
-    if text.chars().all(keep) {
+    let pairs = || std::iter::once('\0').chain(text.chars()).zip(text.chars());
+    if pairs().all(|(before, c)| keep(before, c)) {
         return text.into();
     }
     let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if keep(c) {
+    for (before, c) in pairs() {
+        if keep(before, c) {
             out.push(c);
         } else {
             match c {
@@ -77,13 +84,16 @@ pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
 }
 
 /// Whether a character shows nothing itself, or changes how others are shown: general category
-/// "format" (Cf) and the line and paragraph separators of Unicode 17.0, the fillers, and tags.
+/// "format" (Cf) and the line and paragraph separators of Unicode 17.0, what is ignored by default
+/// (`Default_Ignorable_Code_Point`: fillers, variation selectors, tags), and the blank of Braille.
 fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
-        | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{180e}'
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}'
+        | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}'
         | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
@@ -165,6 +175,22 @@ mod tests {
             );
         }
         assert_eq!(printable("é 漢 🙂\u{fe0f}", false), "é 漢 🙂\u{fe0f}");
+        assert_eq!(printable("1\u{fe0f}", false), "1\u{fe0f}");
+        for hidden in [
+            "a\u{fe0f}",
+            " \u{fe0e}",
+            "\u{fe0f}",
+            "🙂\u{fe0f}\u{fe0f}",
+            "🙂\u{fe00}",
+            "a\u{34f}",
+            "\u{17b4}",
+            "\u{180b}",
+            "\u{2800}",
+            "\u{fff0}",
+            "\u{e0100}",
+        ] {
+            assert!(printable(hidden, false).contains("\\u{"), "{hidden:?}");
+        }
     }
 
     #[test]

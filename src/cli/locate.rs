@@ -49,6 +49,7 @@ pub fn find(skill: &Path, session: &Session) -> anyhow::Result<Located> {
             let component = skill.join("skill.wasm");
             if skill.join("Cargo.toml").is_file() {
                 if !component.is_file() {
+                    check_meant(skill, session)?;
                     return from_source(skill, session).map(by_path);
                 }
                 session.console.note(format_args!(
@@ -74,6 +75,31 @@ pub fn find(skill: &Path, session: &Session) -> anyhow::Result<Located> {
         }
     };
     installed(skill, &reason, session)
+}
+
+/// Refuses to build a source folder that only happens to have the name of an installed skill: building runs
+/// what is written there.
+fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
+    let Some(typed) = skill.to_str().filter(|typed| !typed.contains('/')) else {
+        return Ok(());
+    };
+    let Ok(reference) = typed.parse::<SkillRef>() else {
+        return Ok(());
+    };
+    let library = session.places()?;
+    let most = CompileSettings::default().max_component_bytes;
+    let Ok(package) = library.library().read(&reference, most) else {
+        return Ok(());
+    };
+    let digest = package.digest;
+    Err(Complaint::usage(format!(
+        "`{typed}` is an installed skill, and the source folder of one as well"
+    ))
+    .hint(format!(
+        "`./{typed}` builds the folder, and takes what comes of it"
+    ))
+    .hint(format!("`{digest}` is the installed one"))
+    .into())
 }
 
 /// Reads an installed skill. `reason` is why the path was none.

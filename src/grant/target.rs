@@ -1,5 +1,6 @@
 //! What an HTTP request is aimed at, in the one spelling that is compared and sent.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -218,17 +219,30 @@ impl HttpTarget {
         if prefix == "/" {
             return true;
         }
-        let mut path = self.path.clone();
-        for _ in 0..DECODINGS {
-            if !below(&path, prefix) {
-                return false;
-            }
-            match decoded(&path) {
-                Some(further) => path = further,
-                None => return false,
-            }
+        if !below(&self.path, prefix) {
+            return false;
         }
-        below(&path, prefix)
+        // A server may follow dots, and leave parameters out, each time, at the end, or never: what is one
+        // segment in one of these readings is two in another, once that is decoded.
+        let mut readings = BTreeSet::from([self.path.clone()]);
+        for _ in 0..DECODINGS {
+            let mut further = BTreeSet::new();
+            for reading in &readings {
+                let Some(decoded) = decoded(reading) else {
+                    return false;
+                };
+                for parameters in [true, false] {
+                    let followed = followed(&decoded, parameters);
+                    if !below(&followed, prefix) {
+                        return false;
+                    }
+                    further.insert(followed);
+                }
+                further.insert(decoded);
+            }
+            readings = further;
+        }
+        true
     }
 }
 
@@ -325,9 +339,7 @@ fn is_wide_escape(text: &str) -> bool {
     marked && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
 }
 
-/// The path as the most liberal of servers might read it, unless they might read different ones:
-/// everything decoded once, backslashes taken for slashes, several slashes for one, parameters (`;x`)
-/// left out, dot segments followed.
+/// The path with everything decoded once, unless servers might read different ones.
 fn decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -347,10 +359,20 @@ fn decoded(path: &str) -> Option<String> {
             }
         }
     }
-    let text = String::from_utf8(bytes).ok()?.replace('\\', "/");
+    String::from_utf8(bytes).ok()
+}
+
+/// The path as a liberal server might read it: backslashes taken for slashes, several slashes for one, dot
+/// segments followed, and parameters (`;x`) kept, or left out before that.
+fn followed(path: &str, parameters: bool) -> String {
+    let text = path.replace('\\', "/");
     let mut segments: Vec<&str> = Vec::new();
     for segment in text.split('/') {
-        match segment.split(';').next().unwrap_or_default() {
+        let named = match parameters {
+            true => segment,
+            false => segment.split(';').next().unwrap_or_default(),
+        };
+        match named {
             "" | "." => {}
             ".." => {
                 segments.pop();
@@ -363,7 +385,7 @@ fn decoded(path: &str) -> Option<String> {
     } else {
         ""
     };
-    Some(format!("/{}{end}", segments.join("/")))
+    format!("/{}{end}", segments.join("/"))
 }
 
 /// Whether a path is the prefix itself, or goes on below it.
@@ -509,6 +531,7 @@ mod tests {
             "/x/../api/y",
             "/%61pi/x",
             "/api/a;b",
+            "/api/a;b=%2F/c%20d/%2525",
         ] {
             assert!(below(path, "/api"), "{path}");
         }
@@ -526,6 +549,12 @@ mod tests {
             "/api/..;/x",
             "/api//../../x",
             "/api%2fx",
+            // What is left out or followed in one reading is kept, and decoded, in another.
+            "/api/x;%252f..%252f..%252fadmin",
+            "/api/x;%2f..%2f..%2fadmin",
+            "/api/..%252f..%252fadmin%252fz%2f..",
+            "/api/q/a%252fb/%2e%2e/%252e%252e/%252e%252e",
+            "/api/a%25252fb/..;/..%25252f..%25252fx",
         ] {
             assert!(!below(path, "/api"), "{path}");
         }

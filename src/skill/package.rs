@@ -5,6 +5,9 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+
 use super::digest::Digest;
 use super::document::{Document, DocumentError};
 use super::manifest::{Manifest, ManifestError};
@@ -115,9 +118,12 @@ impl Package {
                 path: path.to_owned(),
             });
         }
-        let component = read_bounded(&component_in(path)?, max_component_bytes)?;
-        let manifest = read_text(&path.join("skill.toml"))?;
-        let document = read_text(&path.join("SKILL.md"))?;
+        let folder = Dir::open_ambient_dir(path, ambient_authority());
+        let folder = folder.map_err(|source| io(path, source))?;
+        let component = component_in(path)?;
+        let component = read_beneath(&folder, &component, max_component_bytes)?;
+        let manifest = read_text(&folder, &path.join("skill.toml"))?;
+        let document = read_text(&folder, &path.join("SKILL.md"))?;
         let mut package = Package::from_parts(component, manifest, document)
             .map_err(|error| error.in_folder(path))?;
         package.path = Some(path.to_owned());
@@ -225,7 +231,27 @@ fn component_in(folder: &Path) -> Result<PathBuf, PackageError> {
 fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     // Asked before it is opened: opening a FIFO would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
-    if !metadata.is_file() {
+    let kind = (metadata.is_file(), metadata.len());
+    read_file(path, allowed, kind, || File::open(path))
+}
+
+/// The same of a file in a folder, from which no link leads out.
+fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
+    let name = path.file_name().map(Path::new).unwrap_or(path);
+    let metadata = folder.metadata(name).map_err(|source| io(path, source))?;
+    let kind = (metadata.is_file(), metadata.len());
+    read_file(path, allowed, kind, || {
+        folder.open(name).map(cap_std::fs::File::into_std)
+    })
+}
+
+fn read_file(
+    path: &Path,
+    allowed: u64,
+    (is_file, bytes): (bool, u64),
+    open: impl FnOnce() -> std::io::Result<File>,
+) -> Result<Arc<[u8]>, PackageError> {
+    if !is_file {
         return Err(PackageError::NotAFile {
             path: path.to_owned(),
         });
@@ -235,11 +261,11 @@ fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
         bytes,
         allowed,
     };
-    if metadata.len() > allowed {
-        return Err(too_large(metadata.len()));
+    if bytes > allowed {
+        return Err(too_large(bytes));
     }
-    let mut file = File::open(path).map_err(|source| io(path, source))?;
-    let length = usize::try_from(metadata.len()).map_err(|_| too_large(metadata.len()))?;
+    let mut file = open().map_err(|source| io(path, source))?;
+    let length = usize::try_from(bytes).map_err(|_| too_large(bytes))?;
     let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
     // Nobody else has it yet.
     let place = Arc::get_mut(&mut bytes).unwrap_or_default();
@@ -253,8 +279,8 @@ fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     }
 }
 
-fn read_text(path: &Path) -> Result<Option<String>, PackageError> {
-    match read_bounded(path, MAX_TEXT_BYTES) {
+fn read_text(folder: &Dir, path: &Path) -> Result<Option<String>, PackageError> {
+    match read_beneath(folder, path, MAX_TEXT_BYTES) {
         Ok(bytes) => match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
             Err(error) => Err(io(path, std::io::Error::new(ErrorKind::InvalidData, error))),
@@ -267,6 +293,34 @@ fn read_text(path: &Path) -> Result<Option<String>, PackageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_outside_of_a_folder_is_read() {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = "---\nname: a\ndescription: b\n---\nsecret\n";
+        std::fs::write(outside.path().join("secret"), secret).unwrap();
+        for name in ["SKILL.md", "skill.toml", "skill.wasm"] {
+            let folder = tempfile::tempdir().unwrap();
+            let within = folder.path().join("skill.wasm");
+            if name != "skill.wasm" {
+                std::fs::write(&within, "").unwrap();
+            }
+            let link = folder.path().join(name);
+            std::os::unix::fs::symlink(outside.path().join("secret"), &link).unwrap();
+            let error = Package::read(folder.path(), 1 << 20).unwrap_err();
+            assert!(
+                matches!(&error, PackageError::Io { path, .. } if *path == link),
+                "{error}"
+            );
+            assert!(!error.to_string().contains("secret"), "{error}");
+            // A link to what is in it is as good as that.
+            std::fs::remove_file(&link).unwrap();
+            std::fs::write(folder.path().join("other"), "").unwrap();
+            std::os::unix::fs::symlink("other", &link).unwrap();
+            let read = Package::read(folder.path(), 1 << 20);
+            assert!(!matches!(read, Err(PackageError::Io { .. })), "{read:?}");
+        }
+    }
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Attachments: files that go in, and files that come out.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -25,28 +26,46 @@ pub fn incoming(path: Option<&Path>, data: Vec<u8>) -> Attachment {
     Attachment::new(name, media_type.essence_str(), data)
 }
 
-/// Writes an attachment of the answer to a folder, and gives the path. Nothing that is there is
-/// overwritten, and no link is followed.
-///
-/// # Errors
-/// Where it cannot be written.
-pub fn write(folder: &Path, attachment: &Attachment) -> io::Result<PathBuf> {
-    let name = file_name(&attachment.name);
-    for number in 1..=MAX_DUPLICATES {
-        let path = folder.join(numbered(&name, number));
-        match File::create_new(&path) {
-            Ok(mut file) => {
-                file.write_all(&attachment.data)?;
-                return Ok(path);
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+/// A folder to which the attachments of an answer are written.
+pub struct Outgoing<'a> {
+    folder: &'a Path,
+    /// The number to try next, of names that were written.
+    next: HashMap<String, u32>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// To this folder.
+    pub fn new(folder: &'a Path) -> Self {
+        Outgoing {
+            folder,
+            next: HashMap::new(),
         }
     }
-    Err(io::Error::new(
-        ErrorKind::AlreadyExists,
-        format!("there are {MAX_DUPLICATES} files of that name"),
-    ))
+
+    /// Writes one, and gives the path. Nothing that is there is overwritten, and no link is followed.
+    ///
+    /// # Errors
+    /// Where it cannot be written; `AlreadyExists` where there are 10,000 files of its name.
+    pub fn write(&mut self, attachment: &Attachment) -> io::Result<PathBuf> {
+        let name = file_name(&attachment.name);
+        let first = self.next.get(&name).copied().unwrap_or(1);
+        for number in first..=MAX_DUPLICATES {
+            let path = self.folder.join(numbered(&name, number));
+            match File::create_new(&path) {
+                Ok(mut file) => {
+                    self.next.insert(name, number + 1);
+                    file.write_all(&attachment.data)?;
+                    return Ok(path);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            format!("there are {MAX_DUPLICATES} files of that name"),
+        ))
+    }
 }
 
 /// A name that a guest claims, made one that is safe to write to: the last part of a path, nothing
@@ -129,10 +148,13 @@ mod tests {
         let target = outside.path().join("target");
         std::os::unix::fs::symlink(&target, folder.path().join("a.txt")).unwrap();
         let attachment = Attachment::new("x/a.txt", "text/plain", "hello");
-        let first = write(folder.path(), &attachment).unwrap();
-        let second = write(folder.path(), &attachment).unwrap();
+        let mut outgoing = Outgoing::new(folder.path());
+        let first = outgoing.write(&attachment).unwrap();
+        let second = outgoing.write(&attachment).unwrap();
         assert_eq!(first, folder.path().join("a-2.txt"));
         assert_eq!(second, folder.path().join("a-3.txt"));
+        let third = Outgoing::new(folder.path()).write(&attachment).unwrap();
+        assert_eq!(third, folder.path().join("a-4.txt"));
         assert!(!target.exists());
     }
 

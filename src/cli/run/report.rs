@@ -1,5 +1,6 @@
 //! What became of a run: its output, its failure, and what it cost.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context;
@@ -11,8 +12,9 @@ use skillhost::text::printable;
 use skillhost::usage::ResourceUsage;
 use skillhost::{Attachment, Cause, ExecutionResult, Failure, Limits, Status};
 
+use super::attachments::Outgoing;
+use super::backtrace;
 use super::view::View;
-use super::{attachments, backtrace};
 use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, styled};
 use crate::cli::exit::Exit;
@@ -79,10 +81,16 @@ impl Report<'_> {
             }
             return Ok(());
         };
+        let mut outgoing = Outgoing::new(folder);
         for attachment in attached {
-            let path = attachments::write(folder, attachment).map_err(|error| {
+            let path = outgoing.write(attachment).map_err(|error| {
+                let exit = match error.kind() {
+                    // However it came to that, another folder will do.
+                    ErrorKind::AlreadyExists => Exit::Usage,
+                    _ => Exit::Host,
+                };
                 Complaint::new(
-                    Exit::Host,
+                    exit,
                     format!(
                         "cannot write an attachment to `{}`: {error}",
                         folder.display()

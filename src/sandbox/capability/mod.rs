@@ -15,6 +15,7 @@ mod storage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono::DateTime;
 use wasmtime::component::{HasData, Linker};
 
 use super::classify::Stop;
@@ -24,7 +25,7 @@ use super::state::State;
 use super::wasi::Wasi;
 use crate::egress::Egress;
 use crate::execution::HostError;
-use crate::grant::{Clock, Denial, Grants};
+use crate::grant::{Clock, Denial, Grants, Random};
 use crate::limits::Limits;
 use crate::secret::{Held, Wanted};
 use crate::storage::Storage;
@@ -109,9 +110,21 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening.
+    /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening. Clocks stand
+    /// still and random numbers are always the same, so that whoever is asked twice what it is cannot but
+    /// say the same.
     pub fn none(limits: &Limits) -> Self {
-        Capabilities::new("", limits, Chatter::unheard())
+        let mut nothing = Capabilities::new("", limits, Chatter::unheard());
+        let grants = Grants {
+            clock: Clock::Still(DateTime::UNIX_EPOCH),
+            random: Random::Seed(0),
+            ..Grants::default()
+        };
+        nothing.clock = grants.clock;
+        nothing
+            .wasi
+            .grant(|wasi| reproducible::grant(wasi, &grants));
+        nothing
     }
 
     /// Nothing yet, for a skill of this name, and somebody listening.
