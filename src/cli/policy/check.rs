@@ -69,7 +69,9 @@ enum Kind {
 /// Where it cannot be used.
 pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
-    let policy = file.read()?.unwrap_or_default();
+    let policy = file.read()?;
+    let is_there = policy.is_some();
+    let policy = policy.unwrap_or_default();
     let findings = findings(&policy, session)?;
     let sound = findings.is_empty();
     if args.json {
@@ -82,6 +84,11 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                 findings,
             },
         )?;
+    } else if sound && !is_there {
+        session.console.note(format_args!(
+            "there is no policy `{}`, and so nothing is granted for good",
+            file.path().display()
+        ));
     } else if sound {
         session.console.note(format_args!(
             "{} the policy `{}` is sound, with grants for {} skill{}",

@@ -320,7 +320,10 @@ fn set_confirmed(skill: &mut Item, old: &[Confirmation], new: &[Confirmation]) -
 
 /// A grant in a list: a text where there is a text form.
 fn grant_value(grant: &Json) -> Option<Value> {
-    if let Ok(directory) = serde_json::from_value::<DirectoryGrant>(grant.clone()) {
+    // A text is one of another kind, which may well read as a directory, too.
+    if grant.is_object()
+        && let Ok(directory) = serde_json::from_value::<DirectoryGrant>(grant.clone())
+    {
         let text = directory.to_string();
         if text.parse() == Ok(directory) {
             return Some(text.into());

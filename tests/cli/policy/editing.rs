@@ -197,3 +197,48 @@ fn a_link_stays_a_link_and_comments_stay() {
     let metadata = fs::metadata(&link).expect("it is there");
     assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
 }
+
+/// What has the text of an address, and of a page at a site's usual port, reads as a directory as well.
+#[test]
+fn each_kind_of_grant_is_written_as_it_was_meant() {
+    let place = Place::with_behaviours();
+    let grants = [
+        ["--http", "GET https://example.com/"],
+        ["--http", "GET https://*.example.com/api"],
+        ["--http", "*://example.org/"],
+        ["--http", "http://127.0.0.1/"],
+        ["--http", "https://example.com:8443/x"],
+        ["--address", "127.0.0.1"],
+        ["--address", "10.1.0.0/16"],
+        ["--socket", "tcp://192.0.2.1:7"],
+        ["--env", "LANG=C"],
+        ["--config", "a=b:c:ro"],
+        ["--dir", ".:/data:rw"],
+    ];
+    for [flag, grant] in grants {
+        let said = place.run(["policy", "grant", "behaviours.wasm", flag, grant]);
+        assert!(said.starts_with("exit: 0\n"), "{flag} {grant}: {said}");
+    }
+    let policy: toml::Table = place.read("home/policy.toml").parse().expect("it is TOML");
+    let granted = &policy["skills"]["behaviours"]["grants"];
+    let texts = |field: &str| {
+        let list = granted[field].as_array().expect("it is a list");
+        let texts = list.iter().map(|one| one.as_str().expect("it is a text"));
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        texts("http"),
+        [
+            "GET https://example.com/",
+            "GET https://*.example.com/api",
+            "*://example.org/",
+            "http://127.0.0.1/",
+            "https://example.com:8443/x",
+        ]
+    );
+    assert_eq!(texts("addresses"), ["127.0.0.1", "10.1.0.0/16"]);
+    assert_eq!(texts("sockets"), ["tcp://192.0.2.1:7"]);
+    assert_eq!(granted["environment"]["LANG"].as_str(), Some("C"));
+    assert_eq!(granted["config"]["a"].as_str(), Some("b:c:ro"));
+    assert_eq!(granted["directories"].as_array().map(Vec::len), Some(1));
+}

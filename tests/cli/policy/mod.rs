@@ -82,7 +82,7 @@ hint: `skillhost policy grant SKILL` grants something
 exit: 0
 --- stdout
 --- stderr
-✓ the policy `[PLACE]/home/policy.toml` is sound, with grants for 0 skills
+there is no policy `[PLACE]/home/policy.toml`, and so nothing is granted for good
 
 "#]],
     );
