@@ -152,8 +152,16 @@ fn program(variable: &str, default: &str) -> OsString {
 /// Hears of Ctrl-C while programs run, for as long as it lives.
 struct Watch {
     pressed: UnixStream,
-    registered: SigId,
+    registered: Registered,
     was_pressed: Arc<AtomicBool>,
+}
+
+struct Registered(SigId);
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        unregister(self.0);
+    }
 }
 
 impl Watch {
@@ -163,7 +171,7 @@ impl Watch {
         let (pressed, handler) = UnixStream::pair()?;
         Ok(Watch {
             pressed,
-            registered: pipe::register(SIGINT, handler)?,
+            registered: Registered(pipe::register(SIGINT, handler)?),
             was_pressed,
         })
     }
@@ -174,7 +182,11 @@ impl Watch {
     fn until_ended(self, mut program: Child, line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
         // Where the system has no such handles, whoever presses Ctrl-C on a terminal still ends both.
         let handle = pidfd_open(Pid::from_child(&program), PidfdFlags::empty()).ok();
-        let mut pressed = self.pressed.try_clone()?;
+        let Watch {
+            mut pressed,
+            registered,
+            was_pressed,
+        } = self;
         thread::spawn(move || {
             // Nothing comes any more once nobody listens to the signal.
             if matches!(pressed.read(&mut [0]), Ok(1))
@@ -185,12 +197,13 @@ impl Watch {
             }
         });
         let ended = read_lines(&mut program, line).and_then(|()| program.wait());
+        drop(registered);
         if ended.is_err() {
             // It may have ended meanwhile; that there was an error is what is told.
             let _ = program.kill();
             let _ = program.wait();
         }
-        match self.was_pressed.load(Ordering::Relaxed) {
+        match was_pressed.load(Ordering::Relaxed) {
             false => Ok(ended?),
             true => Err(Complaint::new(
                 Exit::Cancelled,
@@ -198,12 +211,6 @@ impl Watch {
             )
             .into()),
         }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        unregister(self.registered);
     }
 }
 

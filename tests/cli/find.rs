@@ -287,3 +287,50 @@ fn a_variable_that_is_empty() {
         .expect("it starts");
     assert_eq!(output.status.code(), Some(0), "{}", place.said(&output));
 }
+
+/// A folder that came with something else is not built because an installed skill has its name.
+#[test]
+fn a_source_folder_of_an_installed_name() {
+    let place = Place::new();
+    place.add_example("text-stats");
+    place.run(["install", "text-stats"]);
+    std::fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
+    place.write(
+        "text-stats/Cargo.toml",
+        "[package]\nname = \"text-stats\"\n\n[workspace]\n",
+    );
+    place.write("text-stats/src/lib.rs", "");
+    place.write(
+        "text-stats/build.rs",
+        "fn main() { std::fs::write(\"was-built\", \"\").unwrap() }\n",
+    );
+    for args in [
+        ["inspect", "text-stats"].as_slice(),
+        &["run", "text-stats", "--dry-run", "--arg", "text=a"],
+    ] {
+        let output = place
+            .command([])
+            .args(args)
+            .output()
+            .expect("it can be started");
+        let said = place.said(&output);
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        let what =
+            "error: `text-stats` is an installed skill, and the source folder of one as well";
+        assert!(said.contains(what), "{said}");
+        assert!(
+            said.contains("hint: `./text-stats` builds the folder"),
+            "{said}"
+        );
+        let raw = String::from_utf8(output.stderr).expect("it is text");
+        let digest = raw.split('`').find(|word| word.starts_with("sha256:"));
+        let digest = digest.unwrap_or_else(|| panic!("{said}")).to_owned();
+        let said = place.run(["run", &digest, "--arg", "text=a"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+    }
+    assert!(!place.path("text-stats/was-built").exists());
+    // Whoever means the folder says so, and it is built.
+    let said = place.run(["inspect", "./text-stats"]);
+    assert!(said.starts_with("exit: 6\n"), "{said}");
+    assert!(place.path("text-stats/was-built").exists());
+}
