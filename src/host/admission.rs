@@ -122,12 +122,8 @@ impl Host {
             default_limits,
             ..
         } = &*self.inner;
-        match skill.and_then(Skill::manifest) {
-            Some(manifest) => Limits::resolve(
-                ceiling,
-                &[&request.limits, &manifest.limits],
-                default_limits,
-            ),
+        match skill.and_then(|skill| skill.inner.wished.as_deref()) {
+            Some(wished) => Limits::resolve(ceiling, &[&request.limits, wished], default_limits),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
     }
@@ -142,20 +138,28 @@ impl Host {
         self.inner.secrets.wanted(&grants.secrets, sources)
     }
 
-    /// Where the host's own ceiling is lower than what was asked for.
+    /// Where the host allows less than what was asked for, or than what the skill wishes for itself.
     pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
-        let wished = skill.and_then(|skill| skill.inner.wished.as_deref());
+        let Inner {
+            ceiling,
+            default_limits,
+            ..
+        } = &*self.inner;
+        let wished = skill
+            .and_then(Skill::manifest)
+            .map(|manifest| &manifest.limits);
         let mut clamped = Vec::new();
         let mut named = asked.named();
         if let Some(wished) = wished {
             named = named.or(wished.named());
         }
         for limit in named.each() {
-            let asked = asked
-                .get(limit)
-                .or_else(|| wished.and_then(|wished| wished.get(limit)));
-            let allowed = self.inner.ceiling.get(limit);
-            if let Some(asked) = asked
+            let requested = asked.get(limit).map(|asked| (asked, ceiling.get(limit)));
+            let applies = requested.or_else(|| {
+                let most = default_limits.most_wished(limit, ceiling);
+                Some((wished?.get(limit)?, most))
+            });
+            if let Some((asked, allowed)) = applies
                 && asked > allowed
             {
                 clamped.push(Clamped {

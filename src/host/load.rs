@@ -137,7 +137,9 @@ impl Host {
                     .manifest
                     .as_ref()
                     .filter(|manifest| !manifest.limits.is_empty())
-                    .map(|manifest| Arc::new(manifest.limits)),
+                    .map(|manifest| {
+                        Arc::new(manifest.limits.of_a_skill(&self.inner.default_limits))
+                    }),
                 manifest: package.manifest,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,

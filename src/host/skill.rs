@@ -24,7 +24,7 @@ pub(super) struct Loaded {
     pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
     pub manifest: Option<Manifest>,
-    /// The limits that its manifest wishes for, where it does.
+    /// What it may have of the limits that its manifest wishes for, where it does.
     pub wished: Option<Arc<LimitOverrides>>,
     pub component: Arc<Component>,
     pub component_bytes: u64,

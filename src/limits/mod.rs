@@ -74,7 +74,8 @@ pub struct Limits {
     /// Bytes of progress reports that are passed on, 16 bytes being added for each report. What
     /// comes after is dropped and counted. Default 64 KiB.
     pub progress_bytes: u64,
-    /// Bytes that one call from the guest into the host may carry. Default 4 MiB.
+    /// Bytes that one call from the guest into the host may carry. Default 4 MiB, and no skill gets more
+    /// than the default by its own wish: reading them takes the host's time.
     pub host_bytes: u64,
     /// Handles (open files, streams, pollables, the guest's own resources) that may be open at
     /// once. Default 1,000.
@@ -187,7 +188,8 @@ impl Limits {
     /// The limits that apply: for each one the first value that a layer names, else the one of
     /// `default`, and never more than `ceiling`.
     ///
-    /// `layers` stand in order of precedence: the request's before the skill's.
+    /// `layers` stand in order of precedence: the request's before the skill's. Of what a skill wishes
+    /// for itself, hand in what it [may have](LimitOverrides::of_a_skill).
     pub fn resolve(ceiling: &Limits, layers: &[&LimitOverrides], default: &Limits) -> Limits {
         macro_rules! pick {
             ($field:ident) => {
@@ -226,6 +228,17 @@ impl Limits {
             storage_bytes: pick!(storage_bytes),
             storage_value_bytes: pick!(storage_value_bytes),
             stack_bytes: default.stack_bytes,
+        }
+    }
+
+    /// The most that a skill gets of a limit by its own wish, under these limits as the defaults.
+    ///
+    /// For most that is the ceiling: it is the guest that is slowed down by what it does with more. What
+    /// one call carries into the host is read by the host, in one go, so that a deadline waits for it.
+    pub(crate) fn most_wished(&self, limit: Limit, ceiling: &Limits) -> u64 {
+        match limit {
+            Limit::HostBytes => ceiling.get(limit).min(self.get(limit)),
+            _ => ceiling.get(limit),
         }
     }
 }
@@ -323,6 +336,28 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
+    /// What a skill may have of what it wishes for itself: all of it, but of `host_bytes` no more than
+    /// the default. [`Limits::resolve`] holds it to the ceiling besides.
+    ///
+    /// ```
+    /// use skillhost::{LimitOverrides, Limits};
+    ///
+    /// let wishes = LimitOverrides {
+    ///     fuel: Some(20_000_000_000),
+    ///     host_bytes: Some(64 << 20),
+    ///     ..Default::default()
+    /// };
+    /// let granted = wishes.of_a_skill(&Limits::default());
+    /// assert_eq!(granted.fuel, wishes.fuel);
+    /// assert_eq!(granted.host_bytes, Some(4 << 20));
+    /// ```
+    #[must_use]
+    pub fn of_a_skill(mut self, default: &Limits) -> LimitOverrides {
+        let most = default.host_bytes;
+        self.host_bytes = self.host_bytes.map(|wished| wished.min(most));
+        self
+    }
+
     /// These, and where they say nothing, those.
     #[must_use]
     pub fn or(self, others: &LimitOverrides) -> LimitOverrides {

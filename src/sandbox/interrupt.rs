@@ -2,7 +2,7 @@
 //! the processor time it takes.
 //!
 //! A computing guest hands control back each time it has used up a slice of fuel
-//! ([`FUEL_BETWEEN_CHECKS`]): wasmtime suspends it and its future wakes itself. [`Interruptible`]
+//! ([`fuel_between_checks`]): wasmtime suspends it and its future wakes itself. [`Interruptible`]
 //! sees that wake-up, reads the clock, and resumes the guest at once, without a turn through the
 //! executor, until a time slice is over; only then do others get their turn. So a check costs two
 //! switches of stack and a look at the clock, and a hundred spinning guests still take turns in
@@ -24,14 +24,29 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 
-/// Fuel between two looks at the clock. 200,000 units are some 10 to 50 µs of computing, and a look
+/// Fuel between two looks at the clock. 200,000 units are some 20 to 150 µs of computing, and a look
 /// costs well under 1 µs (`cargo bench --bench enforce`).
-pub(super) const FUEL_BETWEEN_CHECKS: u64 = 200_000;
+const FUEL_BETWEEN_CHECKS: u64 = 200_000;
+/// The same for a guest that begins in a crowd.
+const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 
 /// How long a guest keeps a thread at most, so that whatever else the executor has to do is not kept
 /// waiting: even beside guests that spin on each of its threads, a trivial execution takes hardly
 /// longer (`cargo bench --bench beside`).
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
+
+/// Fuel between two looks at the clock, for a guest that begins when time slices are this long.
+///
+/// No turn is shorter than from one look to the next, and a guest whose time is up is stopped when its
+/// turn comes. In a crowd, where slices are short, looks are as much closer to each other, down to a
+/// quarter: there the looks of all others stand between a guest and its end
+/// (`cargo bench --bench deadline`).
+pub(super) fn fuel_between_checks(slice: Duration) -> u64 {
+    let fuel = u128::from(FUEL_BETWEEN_CHECKS) * slice.as_nanos() / MAX_SLICE.as_nanos();
+    u64::try_from(fuel)
+        .unwrap_or(u64::MAX)
+        .clamp(FUEL_BETWEEN_CHECKS_IN_A_CROWD, FUEL_BETWEEN_CHECKS)
+}
 
 /// Hands control back once, as a guest does that has used up a slice of fuel.
 pub(super) async fn hand_back() {
@@ -216,6 +231,14 @@ mod tests {
         loop {
             hand_back().await;
         }
+    }
+
+    #[test]
+    fn looks_are_closer_in_a_crowd() {
+        let of_max = |divisor| fuel_between_checks(MAX_SLICE / divisor);
+        assert_eq!([1, 2, 4, 5].map(of_max), [200_000, 100_000, 50_000, 50_000]);
+        assert_eq!(fuel_between_checks(MAX_SLICE * 2), 200_000);
+        assert_eq!(fuel_between_checks(Duration::ZERO), 50_000);
     }
 
     #[tokio::test]

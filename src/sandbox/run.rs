@@ -305,6 +305,7 @@ impl Runner {
             capabilities,
             started,
             ends,
+            self.slice(component),
             cancellation.cloned(),
         )?;
         let Flight {

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
 use super::contract::Component;
-use super::interrupt::{FUEL_BETWEEN_CHECKS, MAX_SLICE, hand_back};
+use super::interrupt::{fuel_between_checks, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::execution::HostError;
@@ -41,6 +41,8 @@ pub(super) struct State {
     deadline: Instant,
     /// When it hands control back after a call of the host's, whether or not it has used fuel.
     turn_ends: Instant,
+    /// How long it may keep its thread, as it was when it began.
+    slice: Duration,
     /// The time that is left where the clocks stand still.
     still: Option<Duration>,
     cancellation: Option<CancellationToken>,
@@ -56,6 +58,7 @@ impl State {
         capabilities: Capabilities,
         started: Instant,
         deadline: Instant,
+        slice: Duration,
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
@@ -83,7 +86,8 @@ impl State {
             config,
             host_calls: 0,
             deadline,
-            turn_ends: started + MAX_SLICE,
+            turn_ends: started + slice,
+            slice,
             still: match clock {
                 Clock::System => None,
                 Clock::Still(_) => Some(limits.wall_time),
@@ -99,7 +103,7 @@ impl State {
         let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
         store.set_fuel(limits.fuel).map_err(engine)?;
         store
-            .fuel_async_yield_interval(Some(FUEL_BETWEEN_CHECKS))
+            .fuel_async_yield_interval(Some(fuel_between_checks(slice)))
             .map_err(engine)?;
         Ok(store)
     }
@@ -120,7 +124,7 @@ impl State {
         if now < self.turn_ends {
             return Ok(Turn::GoesOn);
         }
-        self.turn_ends = now + MAX_SLICE;
+        self.turn_ends = now + self.slice;
         Ok(Turn::IsOver)
     }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::json;
 use skillhost::execution::Phase;
-use skillhost::{Cause, Control, Limit, LimitOverrides, Limits, Status};
+use skillhost::{Cause, Control, ExecutionRequest, Limit, LimitOverrides, Limits, Status};
 
 use crate::handmade::Handmade;
 use crate::harness::{
-    NONE, PAGE, Record, builder, cause, check_exhausted, check_undisturbed, execute, host, load,
-    request, run, run_handmade, run_tool,
+    NONE, PAGE, Record, behaviours_path, builder, cause, check_exhausted, check_undisturbed,
+    execute, host, load, request, run, run_handmade, run_tool,
 };
 
 /// Long enough to be well in the middle of things, short enough for a test.
@@ -188,4 +188,53 @@ async fn what_is_asked_for_past_the_ceiling_is_clamped_and_reported() {
     assert_eq!(result.limits, ceiling);
     let result = run(&host, "allocate", json!({"bytes": 8 << 20}), asked).await;
     check_exhausted(&result, Limit::Memory, 40 * PAGE);
+}
+
+/// What one call carries is read by the host in one go, and a deadline waits for that: so a skill does
+/// not get more of it for itself.
+#[tokio::test]
+async fn a_skill_gets_no_more_of_the_hosts_time_by_its_own_wish() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(behaviours_path(), folder.path().join("skill.wasm")).unwrap();
+    let wish = "[limits]\nhost_bytes = \"64MiB\"\nfuel = 20000000000\n";
+    std::fs::write(folder.path().join("skill.toml"), wish).unwrap();
+    let host = builder().build().unwrap();
+    let skill = host.load(folder.path()).await.unwrap();
+    let call = |limits| {
+        ExecutionRequest::new(skill.digest(), json!({"bytes": 5 << 20}))
+            .tool("log_large")
+            .limits(limits)
+    };
+
+    let admission = host.can_execute(&call(NONE));
+    let default = Limits::default().host_bytes;
+    assert_eq!(admission.limits.host_bytes, default);
+    assert_eq!(admission.limits.fuel, 20_000_000_000);
+    let [clamped] = admission.clamped.as_slice() else {
+        panic!("{:?}", admission.clamped);
+    };
+    assert_eq!(
+        (clamped.limit, clamped.asked, clamped.allowed),
+        (Limit::HostBytes, 64 << 20, default)
+    );
+    let stopped = host.execute(call(NONE)).await.unwrap();
+    check_exhausted(&stopped, Limit::HostBytes, default);
+
+    // Whoever asks for the execution may give it more.
+    let more = LimitOverrides {
+        host_bytes: Some(8 << 20),
+        ..NONE
+    };
+    assert_eq!(host.can_execute(&call(more)).clamped, []);
+    let result = host.execute(call(more)).await.unwrap();
+    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+
+    // The operator's own default is the measure, also where it is smaller.
+    let small = Limits {
+        host_bytes: 100_000,
+        ..Limits::default()
+    };
+    let host = builder().default_limits(small).build().unwrap();
+    host.load(folder.path()).await.unwrap();
+    assert_eq!(host.can_execute(&call(NONE)).limits.host_bytes, 100_000);
 }
