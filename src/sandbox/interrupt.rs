@@ -35,14 +35,13 @@ const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 /// longer (`cargo bench --bench beside`).
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
 
-/// Fuel between two looks at the clock, for a guest that begins when time slices are this long.
+/// Fuel between two looks at the clock, for a guest that begins when each has this long in a round.
 ///
 /// No turn is shorter than from one look to the next, and a guest whose time is up is stopped when its
-/// turn comes. In a crowd, where slices are short, looks are as much closer to each other, down to a
-/// quarter: there the looks of all others stand between a guest and its end
-/// (`cargo bench --bench deadline`).
-pub(super) fn fuel_between_checks(slice: Duration) -> u64 {
-    let fuel = u128::from(FUEL_BETWEEN_CHECKS) * slice.as_nanos() / MAX_SLICE.as_nanos();
+/// turn comes. In a crowd the looks of all others stand between the two, and are closer to each other:
+/// from where each has less than 1 ms, down to a quarter (`cargo bench --bench deadline`).
+pub(super) fn fuel_between_checks(share: Duration) -> u64 {
+    let fuel = u128::from(FUEL_BETWEEN_CHECKS) * share.as_micros() / 1_000;
     u64::try_from(fuel)
         .unwrap_or(u64::MAX)
         .clamp(FUEL_BETWEEN_CHECKS_IN_A_CROWD, FUEL_BETWEEN_CHECKS)
@@ -171,9 +170,12 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                     }
                     this.signal.outer().take();
                 }
-                now = Instant::now();
+                let looked = std::mem::replace(&mut now, Instant::now());
                 let slice = *slice.get_or_insert_with(|| (this.slice)());
-                if now.duration_since(turn_began) >= slice && now < *this.deadline {
+                // Where the next look would be further past the slice's end than this one is before it,
+                // the turn ends now.
+                let half = now.duration_since(looked) / 2;
+                if now.duration_since(turn_began) + half >= slice && now < *this.deadline {
                     return give_others_a_turn(context);
                 }
             }
@@ -235,10 +237,12 @@ mod tests {
 
     #[test]
     fn looks_are_closer_in_a_crowd() {
-        let of_max = |divisor| fuel_between_checks(MAX_SLICE / divisor);
-        assert_eq!([1, 2, 4, 5].map(of_max), [200_000, 100_000, 50_000, 50_000]);
-        assert_eq!(fuel_between_checks(MAX_SLICE * 2), 200_000);
-        assert_eq!(fuel_between_checks(Duration::ZERO), 50_000);
+        let with = |micros| fuel_between_checks(Duration::from_micros(micros));
+        assert_eq!([1_000, 500, 250].map(with), [200_000, 100_000, 50_000]);
+        assert_eq!(
+            [u64::MAX, 4_000, 40, 0].map(with),
+            [200_000, 200_000, 50_000, 50_000]
+        );
     }
 
     #[tokio::test]

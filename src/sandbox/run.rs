@@ -84,11 +84,16 @@ impl Runner {
         self.backing.scratch.cleared().await;
     }
 
-    /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
-    fn slice(&self, component: &Component) -> Duration {
+    /// How long each guest of an engine would have in one round, were all of them computing.
+    fn share(&self, component: &Component) -> Duration {
         let free = u32::try_from(component.tier.slots.available_permits()).unwrap_or(u32::MAX);
         let active = self.concurrency.saturating_sub(free).max(1);
-        (ROUND * self.cores / active).clamp(MIN_SLICE, MAX_SLICE)
+        ROUND * self.cores / active
+    }
+
+    /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
+    fn slice(&self, component: &Component) -> Duration {
+        self.share(component).clamp(MIN_SLICE, MAX_SLICE)
     }
 
     /// Runs one tool. The flight then holds the usage.
@@ -305,7 +310,7 @@ impl Runner {
             capabilities,
             started,
             ends,
-            self.slice(component),
+            self.share(component),
             cancellation.cloned(),
         )?;
         let Flight {

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
 use super::contract::Component;
-use super::interrupt::{fuel_between_checks, hand_back};
+use super::interrupt::{MAX_SLICE, fuel_between_checks, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::execution::HostError;
@@ -41,8 +41,8 @@ pub(super) struct State {
     deadline: Instant,
     /// When it hands control back after a call of the host's, whether or not it has used fuel.
     turn_ends: Instant,
-    /// How long it may keep its thread, as it was when it began.
-    slice: Duration,
+    /// After how long it does.
+    turn: Duration,
     /// The time that is left where the clocks stand still.
     still: Option<Duration>,
     cancellation: Option<CancellationToken>,
@@ -58,7 +58,7 @@ impl State {
         capabilities: Capabilities,
         started: Instant,
         deadline: Instant,
-        slice: Duration,
+        share: Duration,
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
@@ -75,6 +75,8 @@ impl State {
         // what it belongs to, and the host has a few of its own.
         table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
         let answer = limits.output_bytes.saturating_add(limits.attachment_bytes);
+        // As with the looks at the clock: down to a quarter in a crowd.
+        let turn = share.clamp(MAX_SLICE / 4, MAX_SLICE);
         let state = State {
             wasi,
             table,
@@ -86,8 +88,8 @@ impl State {
             config,
             host_calls: 0,
             deadline,
-            turn_ends: started + slice,
-            slice,
+            turn_ends: started + turn,
+            turn,
             still: match clock {
                 Clock::System => None,
                 Clock::Still(_) => Some(limits.wall_time),
@@ -103,7 +105,7 @@ impl State {
         let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
         store.set_fuel(limits.fuel).map_err(engine)?;
         store
-            .fuel_async_yield_interval(Some(fuel_between_checks(slice)))
+            .fuel_async_yield_interval(Some(fuel_between_checks(share)))
             .map_err(engine)?;
         Ok(store)
     }
@@ -124,7 +126,7 @@ impl State {
         if now < self.turn_ends {
             return Ok(Turn::GoesOn);
         }
-        self.turn_ends = now + self.slice;
+        self.turn_ends = now + self.turn;
         Ok(Turn::IsOver)
     }
 
