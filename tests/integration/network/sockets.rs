@@ -65,6 +65,9 @@ async fn tcp_goes_where_it_is_granted() {
             assert!(hint.contains(&part), "{hint}");
         }
     }
+    // The socket that shows where it was to go does nothing else.
+    let ended = tool("listen", &[], "0.0.0.0:0").await;
+    assert_eq!(ended.output()["error"], "permission denied");
     assert_eq!(server.accepted(), 1);
     assert_eq!(other.accepted(), 0);
     check_undisturbed(host()).await;
