@@ -219,8 +219,8 @@ async fn a_stack_in_memory_may_have_overflowed() {
             }
         ),
         execute: match calls_itself {
-            true => "(call $deeper (i32.const 32768))".into(),
-            false => "(call $deeper (i32.const -16))".into(),
+            true => "(call $deeper (i32.const 32768)) (i32.const 0)".into(),
+            false => "(call $deeper (i32.const -16)) (i32.const 0)".into(),
         },
         ..Handmade::default()
     };

@@ -307,18 +307,39 @@ fn set_pairs(item: &mut Item, wanted: &Map<String, Json>) -> Option<()> {
             table.remove(&name);
         }
     }
+    let mut missing = Vec::new();
     for (name, value) in wanted {
         let text = value.as_str()?;
         match table.get_mut(name) {
             Some(Item::Value(value)) if said(value).as_deref() == Some(text) => {}
             Some(Item::Value(value)) => replace(value, text.into()),
             Some(_) => return None,
-            None => {
-                table.insert(name, Item::Value(text.into()));
-            }
+            None => missing.push((name, text)),
         }
     }
+    for (name, text) in missing {
+        add_pair(item, name, text.into());
+    }
     Some(())
+}
+
+/// Adds a name with its value, behind the others.
+fn add_pair(item: &mut Item, name: &str, mut value: Value) {
+    if let Some(inline) = item.as_inline_table_mut() {
+        // What stands before the brace is with the last of them.
+        let end = inline.iter_mut().last().map(|(_, last)| {
+            let end = last.decor().suffix().and_then(|raw| raw.as_str());
+            let end = end.unwrap_or_default().to_owned();
+            last.decor_mut().set_suffix("");
+            end
+        });
+        let decor = value.decor_mut();
+        decor.set_prefix(" ");
+        decor.set_suffix(end.unwrap_or_else(|| " ".to_owned()));
+        inline.insert(name, value);
+    } else if let Some(table) = item.as_table_like_mut() {
+        table.insert(name, Item::Value(value));
+    }
 }
 
 /// A scalar, as the text that the guest reads.

@@ -168,7 +168,7 @@ fn what_takes_the_place_of_another_keeps_the_comments_around_it() {
         &granting(text, Grants::default().directory("/y", "/data", Mode::Ro)),
         &text
             .replace("/x", "/y")
-            .replace("# The end.\n", "# The end.\nmode = \"ro\"\n"),
+            .replace("# The end.\n", "mode = \"ro\"\n# The end.\n"),
     );
 }
 
