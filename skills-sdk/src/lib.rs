@@ -125,7 +125,7 @@
 //! ```
 //!
 //! A panic ends the execution: its message goes to stderr, and the host reports
-//! a trap.
+//! a trap, with that message.
 //!
 //! # The execution at hand
 //!

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
-use clap::builder::{OsStringValueParser, Styles, TypedValueParser as _};
-use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::{OsStringValueParser, Resettable, Styles, TypedValueParser as _};
+use clap::error::ErrorKind;
+use clap::{
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
 use super::approvals::ApprovalsArgs;
 use super::audit::AuditArgs;
@@ -62,8 +65,7 @@ Examples:
     after_help = format!("{EXAMPLES}\n\n{CODES}"),
     infer_long_args = false,
     arg_required_else_help = true,
-    max_term_width = 100,
-    disable_help_subcommand = true
+    max_term_width = 100
 )]
 pub struct Cli {
     /// What to do.
@@ -78,7 +80,26 @@ impl Cli {
     /// Parses the arguments of this process. Ends it, with code 2, where they are wrong.
     pub fn of_process() -> Self {
         let arguments: Vec<OsString> = std::env::args_os().collect();
-        Self::named(&arguments).unwrap_or_else(|| Self::parse_from(arguments))
+        let whole = || Self::whole(&arguments).unwrap_or_else(|error| error.exit());
+        Self::named(&arguments).unwrap_or_else(whole)
+    }
+
+    /// Parses them with all commands.
+    fn whole(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments).map_err(|error| {
+            let is_help = !error.use_stderr()
+                || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            if is_help {
+                return error;
+            }
+            // The usage in an error shows what was given, and takes what an environment variable sets
+            // for typed.
+            let typed = without_variables(Self::command()).try_get_matches_from(arguments);
+            match typed {
+                Err(typed) if typed.kind() == error.kind() => typed,
+                _ => error,
+            }
+        })
     }
 
     /// Parses them with the command alone that the first of them names: making all commands takes
@@ -91,6 +112,13 @@ impl Cli {
         let matches = definition.try_get_matches_from(arguments).ok()?;
         Self::from_arg_matches(&matches).ok()
     }
+}
+
+/// A definition that no environment variable fills in.
+fn without_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| argument.env(Resettable::Reset))
+        .mut_subcommands(without_variables)
 }
 
 /// The bytes of a name in lower case.
@@ -235,8 +263,6 @@ impl ColorArg {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -171,6 +171,12 @@ pub fn library(error: LibraryError) -> Complaint {
                 None => complaint,
             }
         }
+        LibraryError::AmbiguousDigest { digits, found } => {
+            let message =
+                format!("several installed skills have a digest that begins with `{digits}`");
+            let complaint = Complaint::usage(message).hint("write more of its digits");
+            found.into_iter().fold(complaint, Complaint::detail)
+        }
         LibraryError::Changed {
             path,
             expected,

@@ -14,7 +14,7 @@ use super::{Session, build, explain};
 pub const SKILL_HELP: &str = "\
 The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the source \
 folder of a skill (Cargo.toml; it is built first), or an installed skill by name, name@version or \
-digest. A path goes before a name";
+digest (its first 8 digits will do). A path goes before a name";
 
 /// A skill that was found.
 pub struct Located {
@@ -83,12 +83,12 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
     let Some(typed) = skill.to_str().filter(|typed| !typed.contains('/')) else {
         return Ok(());
     };
-    let Ok(reference) = typed.parse::<SkillRef>() else {
+    let library = session.places()?.library();
+    let Ok(Some(reference)) = library.reference(typed) else {
         return Ok(());
     };
-    let library = session.places()?;
     let most = CompileSettings::default().max_component_bytes;
-    let Ok(package) = library.library().read(&reference, most) else {
+    let Ok(package) = library.read(&reference, most) else {
         return Ok(());
     };
     let digest = package.digest;
@@ -107,20 +107,19 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
     let typed = skill.display();
     let complaint = Complaint::not_loaded(format!("no skill `{typed}` was found"))
         .detail(format!("as a path: {reason}"));
-    let Some(reference) = skill
-        .to_str()
-        .and_then(|text| text.parse::<SkillRef>().ok())
-    else {
+    let places = session.places()?;
+    let library = places.library();
+    let reference = match skill.to_str() {
+        Some(text) => library.reference(text).map_err(explain::library)?,
+        None => None,
+    };
+    let Some(reference) = reference else {
         return Err(complaint
-            .detail("as an installed skill: it is not a name, name@version or digest")
+            .detail("as an installed skill: it is not a name, name@version or digest of one")
             .hint("is the path right? It is taken from the folder that this runs in")
             .into());
     };
-    let places = session.places()?;
-    match places
-        .library()
-        .read(&reference, CompileSettings::default().max_component_bytes)
-    {
+    match library.read(&reference, CompileSettings::default().max_component_bytes) {
         Ok(package) => Ok(Located {
             package,
             installed: Some(reference),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use skillhost::limits::grouped;
 use skillhost::parse_duration;
@@ -67,13 +68,13 @@ struct ListArgs {
 #[group(required = true, multiple = false)]
 struct ScopeArgs {
     /// The queue
-    #[arg(value_name = "QUEUE")]
+    #[arg(value_name = "QUEUE", value_parser = NonEmptyStringValueParser::new())]
     queue: Option<String>,
     /// A tenant rather than a queue
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// A skill rather than a queue, by name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
 }
 

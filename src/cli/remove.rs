@@ -1,7 +1,6 @@
 //! `skillhost remove`: out of the library of skills.
 
 use clap::Args;
-use skillhost::skill::SkillRef;
 
 use super::complaint::Complaint;
 use super::console::{GOOD, styled};
@@ -17,7 +16,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RemoveArgs {
-    /// Which one: NAME, NAME@VERSION where there are several versions, or a digest
+    /// Which one: NAME, NAME@VERSION where there are several versions, or a digest, as `list` shows it
     #[arg(value_name = "NAME[@VERSION]")]
     skill: String,
 }
@@ -27,15 +26,13 @@ pub struct RemoveArgs {
 /// # Errors
 /// Where there is none of that name, or several versions of it.
 pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
-    let reference: SkillRef = args.skill.parse().map_err(|_| {
-        Complaint::usage(format!("`{}` is no name of a skill", args.skill))
-            .hint("write NAME, NAME@VERSION, or a digest as `skillhost list --json` shows it")
+    let library = session.places()?.library();
+    let reference = library.reference(&args.skill).map_err(explain::library)?;
+    let reference = reference.ok_or_else(|| {
+        Complaint::usage(format!("`{}` is no installed skill", args.skill))
+            .hint("write NAME, NAME@VERSION, or the first digits of a digest; `skillhost list` shows them")
     })?;
-    let removed = session
-        .places()?
-        .library()
-        .remove(&reference)
-        .map_err(explain::library)?;
+    let removed = library.remove(&reference).map_err(explain::library)?;
     session.console.note(format_args!(
         "{} {}@{} is removed ({})",
         styled(GOOD, "✓"),

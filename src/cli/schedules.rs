@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
 use skillhost::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
 use skillhost::queue::{Queue, QueueError, Recurring};
@@ -52,7 +53,7 @@ enum SchedulesCommand {
 #[derive(Debug, Args)]
 struct AddArgs {
     /// The schedule's name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// When: minute, hour, day of the month, month, day of the week
     #[arg(value_name = "CRON")]
@@ -60,7 +61,7 @@ struct AddArgs {
     #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
     skill: PathBuf,
     /// The tool; may be left out where the skill has one only
-    #[arg(value_name = "TOOL")]
+    #[arg(value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
     tool: Option<String>,
     /// The time zone that the expression is read in, such as Europe/Zurich
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
@@ -89,10 +90,10 @@ struct ListArgs {
 #[derive(Debug, Args)]
 struct RemoveArgs {
     /// The schedule
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// The tenant whose schedule it is
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
 }
 

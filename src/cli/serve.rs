@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use skillhost::audit::AuditSink;
 use skillhost::queue::{Queue, Worker};
@@ -65,7 +66,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7411")]
     listen: String,
     /// A name that clients call this server by, beside localhost and its addresses
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     host: Vec<String>,
     /// An origin whose pages may call from browsers, such as https://app.example.com
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]

@@ -1,5 +1,6 @@
 //! `skillhost tokens`: who may come in over the network.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use skillhost::queue::Queue;
@@ -12,6 +13,7 @@ use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::jobs::{Moment, moment, written};
 use super::table::Table;
+use super::tenant::warn_of_misspelt;
 use super::{Session, explain};
 
 const EXAMPLES: &str = "\
@@ -49,7 +51,7 @@ enum TokensCommand {
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// The tenant that it acts for: it sees and touches this tenant's jobs alone
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
     tenant: String,
     /// What it may do: execute, jobs, install, approve or administer; may be given several times
     ///
@@ -78,7 +80,7 @@ struct ListArgs {
 #[derive(Debug, Args)]
 struct RevokeArgs {
     /// The token's id, as `tokens list` shows it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: String,
 }
 
@@ -97,6 +99,8 @@ pub fn tokens(args: TokensArgs, session: &Session) -> anyhow::Result<Exit> {
 
 async fn create(args: CreateArgs, queue: Queue, session: &Session) -> anyhow::Result<Exit> {
     let now = queue.now();
+    let policy = session.policy_file()?.read().ok().flatten();
+    warn_of_misspelt(&args.tenant, policy.as_ref(), session.console);
     let new = NewToken {
         name: args.name,
         tenant: args.tenant,

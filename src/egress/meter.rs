@@ -162,6 +162,10 @@ impl Meter {
 
     /// A place for one more connection.
     pub async fn place(&self) -> Result<OwnedSemaphorePermit, EgressError> {
+        if self.limits.connections == 0 {
+            // None is being closed, as there is none.
+            return Err(self.meet(Limit::Connections));
+        }
         let place = Arc::clone(&self.places).acquire_owned();
         match tokio::time::timeout(PATIENCE, place).await {
             Ok(Ok(place)) => Ok(place),
@@ -346,5 +350,24 @@ mod tests {
         assert!(meter.place_for_good().is_ok());
         assert!(meter.place_for_good().is_err());
         assert_eq!(meter.met(), Some((Limit::Connections, 2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_can_be_none_nobody_waits() {
+        let meter = |connections| {
+            Meter::new(&Limits {
+                connections,
+                ..Limits::default()
+            })
+        };
+        let began = tokio::time::Instant::now();
+        assert!(meter(0).place().await.is_err());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // One that is taken may be given back.
+        let meter = meter(1);
+        let taken = meter.place().await;
+        assert!(meter.place().await.is_err());
+        assert!(began.elapsed() >= PATIENCE);
+        drop(taken);
     }
 }

@@ -53,8 +53,13 @@ pub struct Failure {
     /// more than 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
-    /// What the skill declares and was not granted, where it ran and failed: it may have failed for want
-    /// of that. Not more than 20.
+    /// What the skill declares and was not granted, and looked for while it ran, where it failed: it may
+    /// have failed for want of that. Not more than 20.
+    ///
+    /// It looked for directories and scratch where it asked which there are, for a configuration key where
+    /// it asked for that one or for all, for its environment where it read that (and where it ended with a
+    /// trap, named the variable, too), and for a secret where it sent a request that the secret is for. Of
+    /// requests, sockets and storage it hears at once that they are not granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,
     /// The rule of the policy that decided so, where it was one.
@@ -238,7 +243,7 @@ impl Failure {
         self
     }
 
-    /// Adds what the skill declares and was not granted. Where nothing better is known, that is what to do
+    /// Adds what the skill declares, was not granted and looked for. Where nothing better is known, that is what to do
     /// something about.
     pub(crate) fn without(mut self, mut missing: Vec<Denial>) -> Self {
         missing.truncate(MAX_MISSING);
@@ -264,6 +269,19 @@ impl Failure {
     pub fn rule(mut self, rule: impl Into<String>) -> Self {
         self.rule = Some(rule.into());
         self
+    }
+
+    /// The limit that was met, and its value, where it was one that a request can ask for.
+    pub fn limit(&self) -> Option<(Limit, u64)> {
+        match self.cause {
+            Cause::Timeout {
+                limit: Limit::Deadline,
+                ..
+            } => None,
+            Cause::Timeout { limit, allowed, .. }
+            | Cause::ResourceExhausted { limit, allowed, .. } => Some((limit, allowed)),
+            _ => None,
+        }
     }
 
     /// The status that goes with it.

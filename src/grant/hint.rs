@@ -8,8 +8,9 @@ use crate::text::{printable, shortened};
 /// The longest text of a grant that stands in a hint, in bytes.
 pub(super) const MAX_SHOWN: usize = 1_000;
 
-/// The exact text to add so that a skill is granted something: as a flag for one run, and as the
-/// line for the policy file.
+/// The exact text to add so that a skill is granted something: as a flag for one run, as the command that
+/// writes it into the policy, and as the line for the policy file, with the table that it belongs in and the
+/// command that confirms what was written by hand.
 ///
 /// `text` is the grant in the form that flag and file share, such as `TZ=UTC`; `None` for a flag
 /// without a value.
@@ -32,10 +33,23 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
         None => (flag.to_owned(), format!("{field} = true")),
     };
     format!(
-        "grant it for this run with `{flag}`, or for good with \
-         `{} {flag}` (in the policy: `{line}`)",
-        command("grant", skill)
+        "grant it for this run with `{flag}`, or for good with `{} {flag}`; by hand, in the policy under \
+         `[skills.{}.grants]`: `{line}`, and then `{}`",
+        command("grant", skill),
+        key(skill),
+        command("confirm", skill)
     )
+}
+
+/// A name as a key in TOML, quoted where it needs to be.
+fn key(name: &str) -> Cow<'_, str> {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.is_empty() && name.bytes().all(bare) {
+        return name.into();
+    }
+    toml::Value::from(printable(name, false).as_ref())
+        .to_string()
+        .into()
 }
 
 /// `skillhost policy VERB SKILL`, to be typed.
@@ -61,7 +75,14 @@ mod tests {
         assert_eq!(
             to_grant("fetch", Capability::Environment, Some("TZ=UTC")),
             "grant it for this run with `--env TZ=UTC`, or for good with \
-             `skillhost policy grant fetch --env TZ=UTC` (in the policy: `environment = [\"TZ=UTC\"]`)"
+             `skillhost policy grant fetch --env TZ=UTC`; by hand, in the policy under \
+             `[skills.fetch.grants]`: `environment = [\"TZ=UTC\"]`, and then \
+             `skillhost policy confirm fetch`"
+        );
+        let hint = to_grant("my skill", Capability::Scratch, None);
+        assert!(
+            hint.contains("`[skills.\"my skill\".grants]`: `scratch = true`"),
+            "{hint}"
         );
     }
 

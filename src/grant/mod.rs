@@ -47,6 +47,7 @@ mod pairs;
 mod reproducible;
 mod secret;
 mod socket;
+mod sought;
 mod target;
 mod values;
 
@@ -71,6 +72,7 @@ pub use hint::{command, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
 pub(crate) use network::{address_denied, host_left_alone, http_denied, socket_denied};
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
+pub(crate) use sought::Sought;
 pub use target::{HostName, HttpTarget, Scheme, TargetError};
 pub use values::{
     MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,

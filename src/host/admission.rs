@@ -4,7 +4,7 @@ use super::{Host, Inner, Skill};
 use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
 };
-use crate::grant::{self, Capability, Denial, Grants, NO_GRANTS};
+use crate::grant::{self, Denial, Grants, NO_GRANTS, Sought};
 use crate::limits::{LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
@@ -93,25 +93,26 @@ impl Host {
         }
     }
 
-    /// What is missing and may be why a skill fails.
+    /// What is missing and may be why a skill fails: what it declares and was not granted, and looked for
+    /// while it ran.
     ///
-    /// A skill often declares more requests than anybody wants to grant. Where some are granted, what it
-    /// lacks of them shows in what it was denied.
-    pub(super) fn worth_naming(&self, skill: &Skill, requested: &Grants) -> Vec<Denial> {
+    /// A skill often declares more than anybody wants to grant, and what it never looked for is no reason.
+    pub(super) fn lacked(
+        &self,
+        skill: &Skill,
+        requested: &Grants,
+        sought: &Sought,
+        failure: &Failure,
+    ) -> Vec<Denial> {
         let Some(manifest) = skill.manifest() else {
             return Vec::new();
         };
+        let panicked = match failure.cause {
+            Cause::Trap { .. } => Some(failure.message.as_str()),
+            _ => None,
+        };
         let mut missing = self.missing(skill, requested);
-        let of = |kind| missing.iter().filter(|one| one.capability == kind).count();
-        let none_granted = (
-            of(Capability::Http) == manifest.grants.http.len(),
-            of(Capability::Socket) == manifest.grants.sockets.len(),
-        );
-        missing.retain(|denial| match denial.capability {
-            Capability::Http => none_granted.0,
-            Capability::Socket => none_granted.1,
-            _ => true,
-        });
+        missing.retain(|denial| sought.lacks(denial, &manifest.grants, panicked));
         missing
     }
 

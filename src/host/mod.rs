@@ -18,7 +18,8 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Observer, Resolution, Status,
 };
-use crate::limits::Limits;
+use crate::grant::{Denial, Grants};
+use crate::limits::{Limit, Limits};
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
@@ -116,6 +117,18 @@ impl Host {
     /// looked at here; the former by the [guards](crate::policy::guard::Guards) around it.
     pub fn breakers(&self) -> Breakers {
         self.inner.policy.breakers()
+    }
+
+    /// Whether what is granted is there to be given, as far as can be seen without giving it: that each
+    /// directory is one, and neither is nor contains nor lies in one of the host's own. What a skill
+    /// declares has no part in it.
+    ///
+    /// Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// The first that cannot be given.
+    pub fn openable(&self, grants: &Grants) -> Result<(), Denial> {
+        self.inner.runner.openable(grants)
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
@@ -220,7 +233,15 @@ impl Host {
                         && !flight.usage.wall_time.is_zero()
                         && let Some(skill) = skill
                     {
-                        failure = failure.without(self.worth_naming(skill, &request.grants));
+                        let lacked = self.lacked(skill, &request.grants, &flight.sought, &failure);
+                        failure = failure.without(lacked);
+                    }
+                    if let Some((limit, allowed)) = failure.limit()
+                        && limit != Limit::Stack
+                        && allowed >= self.inner.ceiling.get(limit)
+                    {
+                        let hint = "this host allows no more: give it less to do";
+                        failure.hint = Some(hint.to_owned());
                     }
                     (None, Vec::new(), Some(failure))
                 }

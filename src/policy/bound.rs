@@ -64,6 +64,22 @@ fn default_of(scope: &Scope<'_>, limit: Limit) -> Option<u64> {
 }
 
 impl Policy {
+    /// The lowest ceiling that holds for a limit of such requests, and the rule that says so.
+    pub(crate) fn ceiling(
+        &self,
+        tenant: Option<&str>,
+        skill: &str,
+        limit: Limit,
+    ) -> Option<(u64, String)> {
+        let scopes = self.scopes(tenant, skill);
+        let ceilings = scopes.iter().filter_map(|scope| {
+            let mut said = scope.iter().flatten();
+            said.find_map(|said| Some((said.ceilings.get(limit)?, said)))
+        });
+        let (ceiling, said) = ceilings.min_by_key(|(ceiling, _)| *ceiling)?;
+        Some((ceiling, said.rule(limit)))
+    }
+
     /// General, of the tenant, of the skill.
     fn scopes<'p>(&'p self, tenant: Option<&'p str>, skill: &'p str) -> [Scope<'p>; 3] {
         let of_tenant = tenant.and_then(|tenant| self.tenants.get(tenant));
@@ -213,6 +229,26 @@ mod tests {
         "#
         .parse()
         .unwrap()
+    }
+
+    #[test]
+    fn the_lowest_ceiling_has_a_rule() {
+        let policy = policy();
+        let ceiling = |tenant, limit| policy.ceiling(tenant, "small", limit);
+        let rule = |value, rule: &str| Some((value, rule.to_owned()));
+        assert_eq!(
+            ceiling(Some("strict"), Limit::Memory),
+            rule(16 * MIB, "tenants.strict.ceilings.memory_bytes")
+        );
+        assert_eq!(
+            ceiling(Some("large"), Limit::Memory),
+            rule(256 * MIB, "general.ceilings.memory_bytes")
+        );
+        assert_eq!(
+            ceiling(None, Limit::Output),
+            rule(100, "skills.small.ceilings.output_bytes")
+        );
+        assert_eq!(ceiling(Some("strict"), Limit::Handles), None);
     }
 
     fn asking(limit: Limit, value: u64) -> LimitOverrides {

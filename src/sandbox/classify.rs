@@ -100,6 +100,10 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
         return match trap {
             Trap::UnreachableCodeReached => failure
                 .hint("a panic ends like this: what it said stands in the skill's standard error"),
+            Trap::MemoryOutOfBounds if is_below_memory(error) => match deepest(&failure) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
             _ => failure,
         };
     }
@@ -356,6 +360,43 @@ fn is_plumbing(frame: &Frame) -> bool {
         .any(|prefix| frame.function.starts_with(prefix))
         || frame.function.contains("rust_begin_unwind")
         || frame.function.contains("__rust_start_panic")
+}
+
+/// Whether it reached for memory just below its beginning. wasmtime 48 says the address in words only;
+/// `tests` pins them.
+fn is_below_memory(error: &wasmtime::Error) -> bool {
+    /// Addresses of 32 bits that are less than 0, by no more than a large frame.
+    const BELOW: std::ops::Range<u64> = (4 << 30) - (16 << 20)..4 << 30;
+    let mut addresses = error.chain().filter_map(|reason| {
+        let text = first_line(&reason, MAX_REASON);
+        let digits = text.strip_prefix("memory fault at wasm address 0x")?;
+        u64::from_str_radix(digits.split(' ').next()?, 16).ok()
+    });
+    addresses.any(|address| BELOW.contains(&address))
+}
+
+/// What to look at where a function is in the backtrace again and again, and memory was reached for
+/// where the stack ends that a compiler keeps in it. Whether it was that stack nobody tells.
+fn deepest(failure: &Failure) -> Option<String> {
+    let Cause::Trap { backtrace, .. } = &failure.cause else {
+        return None;
+    };
+    let times = |function: &str| {
+        let same = backtrace.iter().filter(|frame| frame.function == function);
+        same.count()
+    };
+    let most = backtrace
+        .iter()
+        .max_by_key(|frame| times(&frame.function))?;
+    let times = times(&most.function);
+    (times > 2).then(|| {
+        format!(
+            "it reached below the beginning of its memory, with `{}` {times} times in the backtrace: it may \
+             have called itself too deep for the stack that it keeps there (in Rust 1 MiB, unless it is \
+             linked with another `-z stack-size`)",
+            most.function
+        )
+    })
 }
 
 fn trap_name(trap: Trap) -> String {

@@ -11,7 +11,7 @@ use super::capability::{Listeners, Removal};
 use super::classify;
 use super::state::State;
 use crate::execution::{Event, Failure, Observer, Phase, Status, moment};
-use crate::grant::Denial;
+use crate::grant::{Denial, Sought};
 use crate::limits::{Limit, Limits};
 use crate::secret::Held;
 use crate::usage::{DroppedBytes, ResourceUsage};
@@ -25,6 +25,8 @@ pub(crate) struct Flight {
     pub usage: ResourceUsage,
     /// What was refused to the guest while it ran.
     pub denials: Vec<Denial>,
+    /// What the guest looked for, whether or not it was there.
+    pub sought: Sought,
     pub(super) phase: Phase,
     /// What the guest wrote to standard output.
     pub stdout: String,
@@ -55,6 +57,7 @@ impl Flight {
             deadline: deadline.map(|deadline| moment(deadline).into_std()),
             usage: ResourceUsage::default(),
             denials: Vec::new(),
+            sought: Sought::default(),
             phase: Phase::Waiting,
             stdout: String::new(),
             stderr: String::new(),
@@ -108,6 +111,7 @@ impl Flight {
         self.usage.host_calls = state.host_calls;
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.network.take_refusals();
+        self.sought = std::mem::take(state.network.sought());
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
         let traffic = state.network.used();
         self.usage.connections = traffic.connections;

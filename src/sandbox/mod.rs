@@ -17,6 +17,7 @@ mod interrupt;
 mod limiter;
 mod load;
 mod measure;
+mod panicked;
 mod run;
 mod state;
 mod wasi;

@@ -13,6 +13,7 @@ use super::classify::{self, Circumstances};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
+use super::panicked;
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
 use crate::grant::{Denial, Grants};
@@ -354,7 +355,7 @@ impl Runner {
             Err(stop) => Err(classify::stopped(stop, circumstances, Vec::new())),
         };
         flight.land();
-        Ok(ended)
+        Ok(ended.map_err(|failure| panicked::explained(failure, &flight.stderr, flight.phase)))
     }
 
     /// Holds the guest's answer to its byte limits.

@@ -18,6 +18,9 @@ use super::replace;
 /// The largest description that is read, in bytes: more than one of a skill that was installed has.
 const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
 
+/// The fewest digits of a digest that stand for all of it.
+const FEWEST_DIGITS: usize = 8;
+
 /// A folder of installed skills, several versions side by side: `NAME@VERSION/skill.wasm`, with
 /// `skill.toml` and `SKILL.md` with its files where the skill has them, `installed.json`, and
 /// `description.json`, which is what the skill answered when it was asked what it is.
@@ -99,6 +102,17 @@ pub enum LibraryError {
         name: String,
         /// The versions.
         versions: Vec<String>,
+    },
+    /// Several installed skills have a digest that begins like that.
+    #[error(
+        "several installed skills have a digest that begins with `{digits}` ({})",
+        found.join(", ")
+    )]
+    AmbiguousDigest {
+        /// The digits that were given.
+        digits: String,
+        /// Their names, versions and digests.
+        found: Vec<String>,
     },
     /// What is on disk is not what was installed.
     #[error(
@@ -279,6 +293,55 @@ impl Library {
                 .then_with(|| version(b).cmp(&version(a)))
         });
         Ok(installed)
+    }
+
+    /// What somebody means who types a text for an installed skill: `name`, `name@version`, a digest, or
+    /// the first 8 or more digits of the digest of exactly one, with or without `sha256:`. A name goes
+    /// before digits.
+    ///
+    /// `None` where it is none of these; a name or a whole digest need not be installed.
+    ///
+    /// # Errors
+    /// [`LibraryError::AmbiguousDigest`] or [`LibraryError::Io`].
+    ///
+    /// ```
+    /// use skillhost::skill::Library;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let library = Library::new("nowhere");
+    /// assert_eq!(library.reference("csv-query")?, Some("csv-query".into()));
+    /// assert_eq!(library.reference("sha256:0f3a6c2e")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reference(&self, text: &str) -> Result<Option<SkillRef>, LibraryError> {
+        let parsed: Option<SkillRef> = text.parse().ok();
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_beginning = (FEWEST_DIGITS..=64).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_beginning || matches!(parsed, Some(SkillRef::Digest(_))) {
+            return Ok(parsed);
+        }
+        let all = self.list()?;
+        if let Some(name) = &parsed
+            && all.iter().any(|skill| matches(name, skill))
+        {
+            return Ok(parsed);
+        }
+        let digits = digits.to_ascii_lowercase();
+        let begins = |skill: &&Installed| skill.digest.hex().starts_with(&digits);
+        let found: Vec<&Installed> = all.iter().filter(begins).collect();
+        match found.as_slice() {
+            [] => Ok(parsed),
+            [only] => Ok(Some(only.digest.into())),
+            several => Err(LibraryError::AmbiguousDigest {
+                found: several
+                    .iter()
+                    .map(|skill| format!("{}@{} {}", skill.name, skill.version, skill.digest))
+                    .collect(),
+                digits,
+            }),
+        }
     }
 
     /// The installed skill that a reference means: of a bare name, the highest version.

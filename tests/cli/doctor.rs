@@ -77,14 +77,14 @@ exit: 0
   ✓ created_files        making symlinks               created_files    0
   ✓ write_bytes          writing a long file           write_bytes      0
   ✓ connections          connecting again and again    connections      0
-  ✓ http_request_bytes   a request with a long path    http_request_bytes  0
-  ✓ http_response_bytes  an answer with a long head    http_response_bytes  0
-  ✓ http_fields_bytes    a head with a long field      http_fields_bytes  0
-  ✓ socket_sent_bytes    sending byte by byte          socket_sent_bytes  0
-  ✓ socket_read_bytes    receiving byte by byte        socket_read_bytes  0
+  ✓ http_request_bytes   a request with a long path    http_request_b…  0
+  ✓ http_response_bytes  an answer with a long head    http_response_…  0
+  ✓ http_fields_bytes    a head with a long field      http_fields_by…  0
+  ✓ socket_sent_bytes    sending byte by byte          socket_sent_by…  0
+  ✓ socket_read_bytes    receiving byte by byte        socket_read_by…  0
   ✓ storage_keys         keeping one key more          storage_keys     0
   ✓ storage_bytes        keeping a byte too many       storage_bytes    0
-  ✓ storage_value_bytes  a value a byte too long       storage_value_bytes  0
+  ✓ storage_value_bytes  a value a byte too long       storage_value_…  0
   ✓ stack_bytes          recursion without end         stack            0
 
     grant                tried                         stopped by

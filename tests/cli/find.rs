@@ -29,7 +29,7 @@ exit: 6
 --- stderr
 error: no skill `skills/text-stats.wasm` was found
   as a path: no such file or folder
-  as an installed skill: it is not a name, name@version or digest
+  as an installed skill: it is not a name, name@version or digest of one
 hint: is the path right? It is taken from the folder that this runs in
 
 "#]],

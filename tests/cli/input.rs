@@ -339,3 +339,32 @@ hint: a list is written as JSON: --arg 'KEY:=[1, 2]'
 "#]],
     );
 }
+
+/// A name that is empty names nothing, and so is a mistake, such as of a variable that is not set.
+#[test]
+fn an_empty_name_is_a_mistake() {
+    let place = Place::new();
+    for args in [
+        &["run", "x", "--tenant", ""][..],
+        &["run", "x", ""],
+        &["jobs", "submit", "x", "--tenant", ""],
+        &["jobs", "submit", "x", "--user", ""],
+        &["jobs", "submit", "x", "--queue", ""],
+        &["jobs", "submit", "x", "--key", ""],
+        &["jobs", "submit", "x", "--tag", ""],
+        &["jobs", "list", "--tenant", ""],
+        &["schedules", "add", "a", "* * * * *", "x", "--tenant", ""],
+        &["schedules", "remove", "a", "--tenant", ""],
+        &["queues", "pause", "--tenant", ""],
+        &["queues", "bound", "--tenant", "", "--weight", "2"],
+        &["tokens", "create", "--tenant", "", "--scope", "jobs"],
+        &["approvals", "list", "--tenant", ""],
+        &["audit", "show", "--tenant", ""],
+        &["worker", "--queue", ""],
+    ] {
+        let output = place.command([]).args(args).output();
+        let said = place.said(&output.expect("the command starts"));
+        let wanted = "exit: 2\n--- stdout\n--- stderr\nerror: a value is required for '";
+        assert!(said.starts_with(wanted), "{args:?}: {said}");
+    }
+}

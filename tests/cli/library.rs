@@ -6,6 +6,29 @@ use snapbox::str;
 
 use crate::harness::{Place, check};
 
+/// What `list` shows of a digest is enough for every command that takes a skill.
+#[test]
+fn the_digest_that_list_shows_is_one_to_type() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    let list = place.output(["list"]).stdout;
+    let list = String::from_utf8(list).expect("it is UTF-8");
+    let digits = list.split_whitespace().nth(2).expect("there are columns");
+    for args in [
+        ["run", digits, "--arg=text=to be"],
+        ["inspect", digits, "--json"],
+        ["policy", "show", digits],
+        ["remove", digits, "-v"],
+    ] {
+        let said = place.run(args);
+        assert!(said.starts_with("exit: 0\n"), "{args:?}: {said}");
+    }
+    let said = place.run(["remove", digits]);
+    assert!(said.starts_with("exit: 6\n"), "{said}");
+    let said = place.run(["remove", "sha256:0123"]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+}
+
 #[test]
 fn from_installation_to_removal() {
     let place = Place::with_text_stats();
@@ -62,8 +85,8 @@ hint: did you mean `text-stats@0.1.0`?
 exit: 2
 --- stdout
 --- stderr
-error: `Text Stats` is no name of a skill
-hint: write NAME, NAME@VERSION, or a digest as `skillhost list --json` shows it
+error: `Text Stats` is no installed skill
+hint: write NAME, NAME@VERSION, or the first digits of a digest; `skillhost list` shows them
 
 "#]],
     );

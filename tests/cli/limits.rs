@@ -136,7 +136,7 @@ fn table_elements() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed tables of 31 elements; its limit is 1 element, while it was being instantiated
+error: the skill needed tables of 32 elements; its limit is 1 element, while it was being instantiated
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
@@ -357,4 +357,34 @@ error: the limit fuel is given twice
 
 "#]],
     );
+}
+
+/// With nothing of what every skill needs, none can run: that is said before one is looked for.
+#[test]
+fn nothing_at_all() {
+    let place = Place::new();
+    for (args, flag, example) in [
+        (["--timeout", "0"], "--timeout <TIME>", "500ms or 2s"),
+        (["--timeout", "0s"], "--timeout <TIME>", "500ms or 2s"),
+        (["--fuel", "0"], "--fuel <N>", "5M"),
+        (["--memory", "0"], "--memory <SIZE>", "1MiB"),
+        (["--output-limit", "0"], "--output-limit <SIZE>", "1MiB"),
+        (["--limit", "fuel=0"], "--limit <NAME=VALUE>", "fuel=5M"),
+        (
+            ["--limit", "instances=0"],
+            "--limit <NAME=VALUE>",
+            "instances=100",
+        ),
+    ] {
+        let [option, value] = args;
+        let said = place.run(["run", "nowhere.wasm", option, value]);
+        let wanted = format!(
+            "exit: 2\n--- stdout\n--- stderr\nerror: invalid value '{value}' for '{flag}': with nothing of \
+             it no skill can run; write such as {example}\n"
+        );
+        assert!(said.starts_with(&wanted), "{said}");
+    }
+    // Of others, it is a way to say no.
+    let said = run("echo --limit connections=0 --limit created_files=0");
+    assert!(said.starts_with("exit: 0\n"), "{said}");
 }

@@ -54,7 +54,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
-hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'` (in the policy: `http = ["GET http://127.0.0.1:PORT/page"]`); `'GET http://127.0.0.1:PORT/'` grants the whole host
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:PORT/page"]`, and then `skillhost policy confirm fetch-page`; `'GET http://127.0.0.1:PORT/'` grants the whole host
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
 "#]],
@@ -100,7 +100,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
   code: http-denied
-hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'` (in the policy: `http = ["GET http://127.0.0.1:INSIDE/"]`)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:INSIDE/"]`, and then `skillhost policy confirm fetch-page`
 ✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
 
 "#]],
@@ -165,9 +165,9 @@ Grants
 
 Declared by the skill, and not granted
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@https://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@https://HOST/` (in the policy: `secrets = ["token=authorization:Bearer@https://HOST/"]`)
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@https://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@https://HOST/`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://HOST/"]`, and then `skillhost policy confirm fetch-page`
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@http://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@http://HOST/` (in the policy: `secrets = ["token=authorization:Bearer@http://HOST/"]`)
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@http://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@http://HOST/`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://HOST/"]`, and then `skillhost policy confirm fetch-page`
 --- stderr
 
 "#]],

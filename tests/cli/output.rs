@@ -231,9 +231,8 @@ exit: 1
 [behaviours] stderr: thread '<unnamed>' (1) panicked at behaviours/src/lib.rs:[LINE]:
 [behaviours] stderr: told to panic: what now
 [behaviours] stderr: note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
-error: the skill trapped: wasm `unreachable` instruction executed in `<behaviours::Behaviours as behaviours::exports::skillhost::skill::tools::Guest>::execute`
+error: the skill panicked at `behaviours/src/lib.rs:[LINE]`: told to panic: what now
   in the skill, innermost first:
-hint: a panic ends like this: what it said stands in the skill's standard error
 ✗ behaviours 1.2.3 · panic · failed · [COST]
 
 "#]],

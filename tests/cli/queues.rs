@@ -167,7 +167,7 @@ exit: 2
 error: the following required arguments were not provided:
   <QUEUE|--tenant <TENANT>|--skill <NAME>>
 
-Usage: skillhost queues pause --home <DIR> <QUEUE|--tenant <TENANT>|--skill <NAME>>
+Usage: skillhost queues pause <QUEUE|--tenant <TENANT>|--skill <NAME>>
 
 For more information, try '--help'.
 
@@ -181,7 +181,7 @@ exit: 2
 --- stderr
 error: the argument '[QUEUE]' cannot be used with '--tenant <TENANT>'
 
-Usage: skillhost queues pause --home <DIR> <QUEUE|--tenant <TENANT>|--skill <NAME>>
+Usage: skillhost queues pause <QUEUE|--tenant <TENANT>|--skill <NAME>>
 
 For more information, try '--help'.
 

@@ -35,7 +35,7 @@ exit: 1
 --- stdout
 --- stderr
 error: the skill failed: the host grants no storage
-hint: grant it for this run with `--storage`, or for good with `skillhost policy grant notes --storage` (in the policy: `storage = true`)
+hint: grant it for this run with `--storage`, or for good with `skillhost policy grant notes --storage`; by hand, in the policy under `[skills.notes.grants]`: `storage = true`, and then `skillhost policy confirm notes`
 ✗ notes 0.1.0 · add · failed · [COST]
 
 "#]],

@@ -130,3 +130,19 @@ fn nobody_who_wants_it_quiet_sees_that() {
         assert_eq!(seen(place, quiet, &[TERMINAL, home]), "");
     });
 }
+
+/// A bar that were drawn before it has its form would flash up as another one.
+#[test]
+fn progress_looks_the_same_from_the_first_moment() {
+    let place = Place::with_behaviours();
+    let chatter = [
+        "run",
+        "behaviours.wasm",
+        "chatter",
+        "-i",
+        r#"{"count": 50}"#,
+    ];
+    let said = seen(&place, chatter, &[TERMINAL]);
+    assert!(said.contains("% step"), "{said:?}");
+    assert!(!said.contains("/1000"), "{said:?}");
+}

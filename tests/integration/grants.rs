@@ -360,56 +360,63 @@ async fn a_directory_that_is_not_there_is_refused() {
     }
 }
 
-/// A skill that fails may have failed for want of what it declares: its failure names that, with what to
-/// add. One that was not granted the network beside other things was told so where it asked.
+/// A skill that fails may have failed for want of what it declares, where it looked for that: its failure
+/// names it, with what to add. What it never looked for is no reason.
 #[tokio::test]
-async fn a_failure_names_what_is_declared_and_not_granted() {
+async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
     let host = builder().build().unwrap();
     let skill = declared(&host, MANIFEST).await;
-    let fails = |tool: &str, grants: Grants| {
-        let request = skillhost::ExecutionRequest::new(skill.digest(), json!({"message": "no"}))
+    let fails = |tool: &str, input: Value, grants: Grants| {
+        let request = skillhost::ExecutionRequest::new(skill.digest(), input)
             .tool(tool)
             .grants(grants);
         let host = host.clone();
         async move { execute(&host, request).await.failure.unwrap() }
     };
-    for tool in ["fail", "panic"] {
-        let failure = fails(tool, Grants::default()).await;
-        let missing: Vec<_> = failure
-            .missing
-            .iter()
+    let looking = |what: Value| json!({"message": "no", "look_for": what});
+    let all = Grants::default;
+    for (what, capability, subject) in [
+        (json!({"path": "/data/a"}), Capability::Directory, "/data"),
+        (json!({"variable": "TZ"}), Capability::Environment, "TZ"),
+        (json!({"key": "name"}), Capability::Config, "name"),
+    ] {
+        let failure = fails("fail", looking(what), all()).await;
+        let missing = failure.missing.iter();
+        let missing: Vec<_> = missing
             .map(|one| (one.capability, one.subject.as_str()))
             .collect();
-        assert_eq!(
-            missing,
-            [
-                (Capability::Directory, "/data"),
-                (Capability::Environment, "TZ"),
-                (Capability::Config, "name"),
-            ]
-        );
-        let line = "`skillhost policy grant behaviours --dir HOST:/data:ro`";
-        assert!(
-            failure.missing[0].hint.contains(line),
-            "{:?}",
-            failure.missing
-        );
+        assert_eq!(missing, [(capability, subject)]);
         assert_eq!(failure.denials, [], "nothing was refused to it");
         let json = serde_json::to_value(&failure).unwrap();
-        assert_eq!(json["missing"][1]["capability"], "environment");
+        assert_eq!(json["missing"][0]["capability"], capability.as_str());
+        let start = format!("the skill wants {capability} `{subject}`");
+        let hint = failure.hint.unwrap();
+        assert!(hint.starts_with(&start), "{hint}");
     }
-    let hint = fails("fail", Grants::default()).await.hint.unwrap();
-    assert!(
-        hint.starts_with("the skill wants directory `/data`"),
-        "{hint}"
-    );
+    let line = "`skillhost policy grant behaviours --dir HOST:/data:ro`";
+    let failure = fails("fail", looking(json!({"path": "/data/a"})), all()).await;
+    assert!(failure.missing[0].hint.contains(line), "{failure:?}");
+
+    // Neither looked for anything, though a panic reads the environment to know how much to say.
+    for tool in ["fail", "panic"] {
+        let failure = fails(tool, json!({"message": "no"}), all()).await;
+        assert_eq!(failure.missing, [], "{tool}");
+        assert_eq!(failure.hint, None, "{tool}");
+    }
+    let other = looking(json!({"key": "other"}));
+    assert_eq!(fails("fail", other, all()).await.missing, []);
+    // One that names what it lacks is believed.
+    let failure = fails("panic", json!({"message": "set TZ"}), all()).await;
+    assert_eq!(failure.missing[0].subject, "TZ");
+
     // What is granted is not missing, and what never ran lacks nothing.
     let folder = folder();
-    let all = Grants::default()
+    let granted = Grants::default()
         .directory(folder.path().join("open"), "/data", Mode::Ro)
         .environment("TZ", "UTC")
         .config("name", "x");
-    assert_eq!(fails("fail", all).await.missing, []);
+    let everything = looking(json!({"path": "/data/a", "variable": "TZ", "key": "name"}));
+    assert_eq!(fails("fail", everything.clone(), granted).await.missing, []);
     let misspelt = Grants::default().environment("TX", "UTC");
-    assert_eq!(fails("fail", misspelt).await.missing, []);
+    assert_eq!(fails("fail", everything, misspelt).await.missing, []);
 }

@@ -154,8 +154,8 @@ async fn a_tool_that_is_not_there_is_suggested() {
     assert_eq!(code.as_deref(), Some("unknown_tool"));
 }
 
-/// The message names the author's function and not the standard library's; the panic's own words
-/// stand in standard error.
+/// Of a panic, the message has its own words, and their place in the source; of another trap, the author's
+/// function and not the standard library's.
 #[tokio::test]
 async fn a_trap_says_where() {
     let result = run(host(), "panic", json!({"message": "ouch"}), NONE).await;
@@ -175,11 +175,12 @@ async fn a_trap_says_where() {
             .any(|frame| frame.function.contains("Behaviours as") && frame.offset.is_some()),
         "{backtrace:?}"
     );
-    assert!(
-        failure.message.contains("Guest>::execute`"),
-        "{}",
-        failure.message
-    );
+    let said = failure.message.strip_prefix("the skill panicked at `");
+    let said = said.and_then(|said| said.split_once("`: "));
+    let (place, words) = said.unwrap_or_else(|| panic!("{}", failure.message));
+    assert!(place.contains("behaviours/src/lib.rs:"), "{place}");
+    assert_eq!(words, "told to panic: ouch");
+    assert_eq!(failure.hint, None);
 
     let named = Handmade {
         fields: r#"(func $divide_by (param i32) (result i32)
@@ -201,6 +202,45 @@ async fn a_trap_says_where() {
     assert_eq!(backtrace[0].function, "divide_by");
     assert_eq!(backtrace[0].module.as_deref(), Some("main"));
     check_undisturbed(host()).await;
+}
+
+/// A stack that a compiler keeps in memory ends where memory begins: what reaches past that, in a function
+/// that called itself again and again, may have overflowed it. Nothing is said of what reaches elsewhere.
+#[tokio::test]
+async fn a_stack_in_memory_may_have_overflowed() {
+    let reaching = |step: i32, calls_itself: bool| Handmade {
+        fields: format!(
+            "(func $deeper (param $at i32)
+                (i32.store (local.get $at) (i32.const 1))
+                {})",
+            match calls_itself {
+                true => format!("(call $deeper (i32.sub (local.get $at) (i32.const {step})))"),
+                false => String::new(),
+            }
+        ),
+        execute: match calls_itself {
+            true => "(call $deeper (i32.const 32768)) (i32.const 0)".into(),
+            false => "(call $deeper (i32.const -16)) (i32.const 0)".into(),
+        },
+        ..Handmade::default()
+    };
+    let failure = async |step, calls_itself| {
+        let result = run_handmade(&reaching(step, calls_itself), NONE).await;
+        let failure = result.failure.unwrap();
+        assert_eq!(
+            failure.message,
+            "the skill trapped: out of bounds memory access in `deeper`"
+        );
+        failure.hint
+    };
+    let hint = failure(4096, true).await.unwrap();
+    assert!(
+        hint.starts_with("it reached below the beginning of its memory, with `deeper` 10 times"),
+        "{hint}"
+    );
+    // Upwards, and at once.
+    assert_eq!(failure(-4096, true).await, None);
+    assert_eq!(failure(0, false).await, None);
 }
 
 #[tokio::test]

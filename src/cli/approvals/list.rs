@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use skillhost::policy::{ApprovalFilter, ApprovalStatus};
 use skillhost::text::printable;
 
@@ -30,10 +31,10 @@ pub struct ListArgs {
     #[arg(long, conflicts_with = "status", help_heading = "Filter")]
     all: bool,
     /// Of this tenant
-    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// Of this skill
-    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]

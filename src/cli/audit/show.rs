@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use serde_json::Value;
 use skillhost::audit::{self, Filter, Kind, Record};
@@ -32,10 +33,10 @@ pub struct ShowArgs {
     #[arg(long, value_name = "TIME", value_parser = past, help_heading = "Filter")]
     until: Option<DateTime<Utc>>,
     /// Of this tenant
-    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// Of this skill, by its name or digest
-    #[arg(long, value_name = "SKILL", help_heading = "Filter")]
+    #[arg(long, value_name = "SKILL", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// Of this kind: execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened
     /// or resumed; may be given several times

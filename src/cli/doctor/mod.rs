@@ -53,13 +53,18 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
         policy_file(&file, &of_policy)
     });
     let progress = Progress::begin(console);
+    // Where nobody is known to look, as many as everybody has.
+    let columns = match console.stdout_terminal {
+        true => console.width(),
+        false => 80,
+    };
     let mut printed = Ok(());
     let report = block_on(async |mut interrupts| {
         let mut last = None;
         let examined = examination.run(|check| {
             progress.next();
             if !args.json && printed.is_ok() {
-                let rows = rows::of(check, last);
+                let rows = rows::of(check, last, columns);
                 last = Some(check.kind);
                 printed = progress.beside(|| print(rows));
             }
@@ -205,9 +210,11 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len} · {msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(Duration::from_millis(100));
         let progress = Progress(Some(bar));
         progress.show();
+        if let Some(bar) = &progress.0 {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
         progress
     }
 

@@ -9,21 +9,29 @@ use skillhost::text::printable;
 
 use crate::cli::console::{BOLD, DIM, ERROR, GOOD, WARNING, styled};
 
-/// Columns of the name, of what was tried, and of what stopped it; how far it got takes the rest of
-/// 80.
+/// Columns of the name, of what was tried, and of how far it got. What stopped it takes the rest, of 80 or
+/// more, as far as it needs it.
 const NAME: usize = 19;
 const TRIED: usize = 28;
-const STOPPED: usize = 15;
 const PAST: usize = 8;
+/// Columns of what stopped it: where there are 80, and as many as the longest name takes.
+const STOPPED: std::ops::RangeInclusive<usize> = 15..=19;
 
-/// The row of a check, under the title of its kind where `last` was another.
-pub fn of(check: &Check, last: Option<Kind>) -> String {
+/// The columns of what stopped it, of `width` in all.
+fn stopped_columns(width: usize) -> usize {
+    const OTHERS: usize = 4 + NAME + 2 + TRIED + 2 + 2 + PAST;
+    (width.saturating_sub(OTHERS)).clamp(*STOPPED.start(), *STOPPED.end())
+}
+
+/// The row of a check, under the title of its kind where `last` was another, in `width` columns.
+pub fn of(check: &Check, last: Option<Kind>, width: usize) -> String {
+    let columns = stopped_columns(width);
     let mut rows = String::new();
     if last != Some(check.kind) {
         if last.is_some() {
             rows.push('\n');
         }
-        rows.push_str(&title(check.kind));
+        rows.push_str(&title(check.kind, columns));
     }
     let (style, mark) = mark(check.verdict);
     let stopped = stopped(check);
@@ -40,21 +48,15 @@ pub fn of(check: &Check, last: Option<Kind>) -> String {
                 0 => "0".to_owned(),
                 past => format!("+{}", figures.unit.display(past)),
             };
-            // What is cut cannot be looked up: a long name goes on where the figure leaves room.
-            let room = (STOPPED + PAST).saturating_sub(past.chars().count());
-            let _ = write!(
-                row,
-                "{:<STOPPED$}  {past}",
-                cut(&stopped, room.max(STOPPED))
-            );
+            let _ = write!(row, "{:<columns$}  {past}", cut(&stopped, columns));
         }
-        None => row.push_str(&cut(&stopped, STOPPED + 2 + PAST)),
+        None => row.push_str(&cut(&stopped, columns + 2 + PAST)),
     }
     let _ = writeln!(rows, "  {} {}", styled(style, mark), row.trim_end());
     rows
 }
 
-fn title(kind: Kind) -> String {
+fn title(kind: Kind, columns: usize) -> String {
     let (what, tried, stopped, past) = match kind {
         Kind::Limit => ("limit", "tried", "stopped by", "past it"),
         Kind::Grant => ("grant", "tried", "stopped by", ""),
@@ -66,7 +68,7 @@ fn title(kind: Kind) -> String {
         Kind::Policy => ("policy", "tried, or looked at", "found", ""),
         _ => (kind.as_str(), "tried", "stopped by", ""),
     };
-    let line = format!("    {what:<NAME$}  {tried:<TRIED$}  {stopped:<STOPPED$}  {past}");
+    let line = format!("    {what:<NAME$}  {tried:<TRIED$}  {stopped:<columns$}  {past}");
     format!("{}\n", styled(BOLD, line.trim_end()))
 }
 
@@ -113,7 +115,35 @@ mod tests {
 
     fn plain(finding: Finding, tried: &str) -> String {
         let check = finding.check(Kind::Limit, "memory_bytes", tried, Duration::ZERO);
-        anstream::adapter::strip_str(&of(&check, Some(Kind::Limit))).to_string()
+        anstream::adapter::strip_str(&of(&check, Some(Kind::Limit), 80)).to_string()
+    }
+
+    /// Where the last column begins.
+    fn last_column(row: &str) -> usize {
+        let before = row.trim_end().rsplit_once("  ").unwrap().0;
+        before.chars().count() + 2
+    }
+
+    #[test]
+    fn columns_line_up_whatever_stands_in_them() {
+        for (width, name) in [
+            (80, "http_response_…"),
+            (84, "http_response_bytes"),
+            (120, "http_response_bytes"),
+        ] {
+            let row = |stopped: &str| {
+                let finding = Finding::holds(stopped).figures(Figures::bytes(1, 1));
+                let check = finding.check(Kind::Limit, "fuel", "a loop", Duration::ZERO);
+                anstream::adapter::strip_str(&of(&check, Some(Kind::Limit), width)).to_string()
+            };
+            let (short, long) = (row("fuel"), row("http_response_bytes"));
+            assert!(long.contains(&format!("  {name}  0")), "{long}");
+            assert_eq!(last_column(&short), last_column(&long), "{short}{long}");
+            assert!(long.trim_end().chars().count() <= width, "{long}");
+            let title = title(Kind::Limit, stopped_columns(width));
+            let title = anstream::adapter::strip_str(&title).to_string();
+            assert_eq!(last_column(&title), last_column(&long), "{title}{long}");
+        }
     }
 
     #[test]
@@ -136,12 +166,6 @@ mod tests {
             rows[0],
             "  ✓ memory_bytes         growing                       memory           +1023 B\n"
         );
-        let name = plain(
-            Finding::holds("http_response_bytes").figures(Figures::bytes(1, 1)),
-            "an answer with a long head",
-        );
-        assert!(name.ends_with("  http_response_bytes  0\n"), "{name}");
-        assert!(name.trim_end().chars().count() <= 80, "{name}");
         assert!(rows[2].contains("✗ ") && rows[2].contains("  nothing\n"));
         assert!(rows[3].contains("? ") && rows[3].contains("could not be tried\n"));
     }
@@ -149,7 +173,7 @@ mod tests {
     #[test]
     fn titles_fit_80_columns() {
         for kind in [Kind::Limit, Kind::Compile, Kind::Cache, Kind::Machine] {
-            let title = anstream::adapter::strip_str(&title(kind)).to_string();
+            let title = anstream::adapter::strip_str(&title(kind, stopped_columns(80))).to_string();
             assert!(title.trim_end().chars().count() <= 80, "{title}");
         }
     }

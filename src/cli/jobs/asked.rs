@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use skillhost::parse_duration;
 use skillhost::queue::callback::{CallbackSettings, Callbacks};
 use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority};
@@ -31,7 +32,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "TIME", value_parser = at, help_heading = "Job")]
     pub at: Option<DateTime<Utc>>,
     /// The queue; `default` unless named
-    #[arg(long, value_name = "NAME", help_heading = "Job")]
+    #[arg(long, value_name = "NAME", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub queue: Option<String>,
     /// How many attempts it has in all; 5 unless said here or set for the tool or the queue
     #[arg(
@@ -42,7 +43,7 @@ pub struct JobArgs {
     )]
     pub attempts: Option<u32>,
     /// Submit it once: while a job with this key has not ended, that one is the answer
-    #[arg(long, value_name = "KEY", help_heading = "Job")]
+    #[arg(long, value_name = "KEY", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub key: Option<String>,
     /// Let the key hold for so long, whether the job has ended or not
     #[arg(
@@ -57,13 +58,13 @@ pub struct JobArgs {
     #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Job")]
     pub deadline: Option<Moment>,
     /// On whose behalf: an organisation or account
-    #[arg(long, value_name = "TENANT", help_heading = "Job")]
+    #[arg(long, value_name = "TENANT", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub tenant: Option<String>,
     /// On whose behalf: a person
-    #[arg(long, value_name = "USER", help_heading = "Job")]
+    #[arg(long, value_name = "USER", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub user: Option<String>,
     /// A word to find it by
-    #[arg(long, value_name = "TAG", help_heading = "Job")]
+    #[arg(long, value_name = "TAG", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub tag: Vec<String>,
     /// A note of your own, which nothing here reads
     #[arg(long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Job")]

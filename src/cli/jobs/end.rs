@@ -142,6 +142,8 @@ pub async fn show_end(
         json: shown.json,
         out: shown.out,
         typed: shown.typed,
+        // That of the worker, wherever it ran.
+        policy: None,
         input_hints: &[],
     };
     report.show(&result, &view)

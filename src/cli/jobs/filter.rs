@@ -1,6 +1,7 @@
 //! Which jobs are meant.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use skillhost::queue::{Filter, Job, JobStatus, Kind, Queue};
 
 use crate::cli::complaint::Complaint;
@@ -10,16 +11,16 @@ use crate::cli::{explain, jobs::id};
 #[derive(Debug, Clone, Default, Args)]
 pub struct FilterArgs {
     /// Of this queue
-    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     pub queue: Option<String>,
     /// Of this tenant
-    #[arg(long, value_name = "TENANT", help_heading = "Filter")]
+    #[arg(long, value_name = "TENANT", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     pub tenant: Option<String>,
     /// Of this skill, by name
-    #[arg(long, value_name = "NAME", help_heading = "Filter")]
+    #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     pub skill: Option<String>,
     /// With this tag
-    #[arg(long, value_name = "TAG", help_heading = "Filter")]
+    #[arg(long, value_name = "TAG", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     pub tag: Option<String>,
     /// Dead, paused or waiting for this cause, such as fuel, trap or skill_error
     #[arg(long, value_name = "CAUSE", help_heading = "Filter")]

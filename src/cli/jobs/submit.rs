@@ -1,8 +1,10 @@
 //! `skillhost jobs submit`: work for later, or for elsewhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use serde_json::json;
 use skillhost::queue::{NewJob, Queue, Submitted};
@@ -21,6 +23,7 @@ use crate::cli::explain;
 use crate::cli::host::Interrupts;
 use crate::cli::locate::SKILL_HELP;
 use crate::cli::run::{Asked, RequestArgs};
+use crate::cli::tenant::warn_of_misspelt;
 
 /// How many jobs are submitted in one transaction.
 const BATCH: usize = 512;
@@ -96,7 +99,7 @@ pub struct SubmitArgs {
     )]
     skill: Option<PathBuf>,
     /// The tool; may be left out where the skill has one only
-    #[arg(value_name = "TOOL")]
+    #[arg(value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
     tool: Option<String>,
     /// What is asked of the skill.
     #[command(flatten)]
@@ -222,6 +225,17 @@ async fn check(
     session: &Session,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<Vec<NewJob>> {
+    let tenants: BTreeSet<&str> = lines
+        .iter()
+        .filter_map(|(_, line)| line.job.tenant.as_deref())
+        .collect();
+    if !tenants.is_empty() {
+        // What is wrong with the policy is said where it is needed.
+        let policy = session.policy_file()?.read().ok().flatten();
+        for tenant in tenants {
+            warn_of_misspelt(tenant, policy.as_ref(), session.console);
+        }
+    }
     let mut jobs = Vec::with_capacity(lines.len());
     if no_look {
         for (number, line) in lines {

@@ -169,27 +169,32 @@ impl Look {
         }
         match event.kind {
             JobEventKind::Progress if self.running.len() < BARS => {
+                let is_new = !self.running.contains_key(&event.job);
                 let bar = self.running.entry(event.job).or_insert_with(|| {
-                    let bar = self.bars.add(ProgressBar::new(1_000));
-                    bar.enable_steady_tick(Duration::from_millis(100));
-                    bar.set_prefix(short(&event.job));
-                    bar
+                    // Not seen before it looks as it should: whatever is set of one that is seen draws it.
+                    let hidden = ProgressDrawTarget::hidden();
+                    ProgressBar::with_draw_target(Some(1_000), hidden)
+                        .with_prefix(short(&event.job))
                 });
                 let percent = event
                     .data
                     .get("percent")
                     .and_then(|percent| percent.as_f64());
                 let template = match percent {
-                    Some(percent) => {
-                        bar.set_position((percent.clamp(0.0, 100.0) * 10.0) as u64);
-                        "{prefix} {bar:24} {percent:>3}% {wide_msg}"
-                    }
+                    Some(_) => "{prefix} {bar:24} {percent:>3}% {wide_msg}",
                     None => "{prefix} {spinner} {wide_msg}",
                 };
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style);
                 }
                 bar.set_message(step(event));
+                if let Some(percent) = percent {
+                    bar.set_position((percent.clamp(0.0, 100.0) * 10.0) as u64);
+                }
+                if is_new {
+                    self.bars.add(bar.clone());
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                }
             }
             JobEventKind::Progress | JobEventKind::CancelRequested => {}
             _ => {

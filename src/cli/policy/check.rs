@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
-use skillhost::grant::{Declared, Denial, command, effective, intersection, shell_word};
+use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
 use skillhost::text::printable;
@@ -12,7 +12,10 @@ use skillhost::{CompileSettings, Policy};
 
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
+use crate::cli::host::{CommandHost, Settings};
 use crate::cli::{Session, explain};
+
+use super::grant::without_effect;
 
 const EXIT: &str = "\
 Exit codes:
@@ -23,7 +26,8 @@ Exit codes:
 /// Check the policy, and hold it against what is installed
 ///
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not
-/// there, and installed skills for whose names there are grants that are not confirmed for them.
+/// there or are the host's own, and installed skills for whose names there are grants that are not
+/// confirmed for them. A folder that may be written, and that no version declares so, is a warning.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -38,6 +42,8 @@ struct Report<'a> {
     /// Whether nothing was found.
     sound: bool,
     findings: Vec<Finding>,
+    /// What is as it may be, and does not do what one could think.
+    warnings: Vec<Finding>,
 }
 
 /// Something that is not as it should be.
@@ -55,8 +61,10 @@ struct Finding {
 enum Kind {
     /// It is granted, and cannot be.
     Grant,
-    /// A folder is not there.
+    /// A folder is not there, or is never granted.
     Directory,
+    /// A grant is wider than what is declared.
+    Wider,
     /// An installed skill is not confirmed.
     Unconfirmed,
     /// An installed skill cannot be read.
@@ -72,7 +80,9 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     let policy = file.read()?;
     let is_there = policy.is_some();
     let policy = policy.unwrap_or_default();
-    let findings = findings(&policy, session)?;
+    let (warnings, findings) = findings(&policy, session)?
+        .into_iter()
+        .partition::<Vec<_>, _>(|finding| finding.kind == Kind::Wider);
     let sound = findings.is_empty();
     if args.json {
         let path = file.path();
@@ -82,9 +92,15 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                 path,
                 sound,
                 findings,
+                warnings,
             },
         )?;
-    } else if sound && !is_there {
+        return Ok(exit(sound));
+    }
+    for Finding { skill, message, .. } in &warnings {
+        session.console.warn(format_args!("{skill}: {message}"));
+    }
+    if sound && !is_there {
         session.console.note(format_args!(
             "there is no policy `{}`, and so nothing is granted for good",
             file.path().display()
@@ -113,7 +129,11 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
             ))?;
         }
     }
-    Ok(if sound { Exit::Success } else { Exit::Rejected })
+    Ok(exit(sound))
+}
+
+fn exit(sound: bool) -> Exit {
+    if sound { Exit::Success } else { Exit::Rejected }
 }
 
 /// An installed version of a skill.
@@ -132,7 +152,8 @@ pub fn first_finding(
     policy: &Policy,
     session: &Session,
 ) -> anyhow::Result<Option<(usize, String, String)>> {
-    let findings = findings(policy, session)?;
+    let mut findings = findings(policy, session)?;
+    findings.retain(|finding| finding.kind != Kind::Wider);
     let count = findings.len();
     let first = findings.into_iter().next();
     Ok(first.map(|first| {
@@ -148,6 +169,12 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     let library = session.places()?.library();
     let installed = library.list().map_err(explain::library)?;
     let mut findings = Vec::new();
+    let mut entries = policy.skills.values();
+    // It knows its own folders. Where no folder is granted, it need not be asked.
+    let on = match entries.any(|entry| !entry.grants.directories.is_empty()) {
+        true => Some(CommandHost::open(session, Settings::default())?),
+        false => None,
+    };
     for (name, entry) in &policy.skills {
         let mut versions = Vec::new();
         for skill in installed.iter().filter(|skill| skill.name == *name) {
@@ -169,13 +196,19 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
                 }),
             }
         }
-        about(name, entry, &versions, &mut findings);
+        about(name, entry, &versions, on.as_ref(), &mut findings);
     }
     Ok(findings)
 }
 
 /// What there is to find in one entry.
-fn about(name: &str, entry: &SkillPolicy, versions: &[Version], findings: &mut Vec<Finding>) {
+fn about(
+    name: &str,
+    entry: &SkillPolicy,
+    versions: &[Version],
+    on: Option<&CommandHost>,
+    findings: &mut Vec<Finding>,
+) {
     let mut find = |kind, message: String, hint: String| {
         findings.push(Finding {
             kind,
@@ -193,7 +226,34 @@ fn about(name: &str, entry: &SkillPolicy, versions: &[Version], findings: &mut V
         );
         find(Kind::Grant, denial.to_string(), hint);
     }
+    let mut declared = declarations(entry, versions);
+    if let Some(first) = declared.next() {
+        let mut wider = super::wider_than_declared(first, &entry.grants);
+        for other in declared {
+            let also = super::wider_than_declared(other, &entry.grants);
+            wider.retain(|grant| also.contains(grant));
+        }
+        for grant in wider {
+            let hint = "grant it `ro`, or have `mode = \"rw\"` declared".to_owned();
+            find(Kind::Wider, without_effect(grant), hint);
+        }
+    }
     for directory in &entry.grants.directories {
+        let alone = Grants {
+            directories: vec![directory.clone()],
+            ..Grants::default()
+        };
+        if let Some(on) = on.filter(|_| directory.host.is_dir())
+            && let Err(denial) = on.host.openable(&alone)
+        {
+            let hint = format!(
+                "{}; to take it out: `{} {}`",
+                denial.hint,
+                command("revoke", name),
+                shell_word(&directory.guest)
+            );
+            find(Kind::Directory, denial.to_string(), hint);
+        }
         if !directory.host.is_dir() {
             find(
                 Kind::Directory,
@@ -238,17 +298,24 @@ fn about(name: &str, entry: &SkillPolicy, versions: &[Version], findings: &mut V
     }
 }
 
-/// Grants that no version takes, of those that are installed or were confirmed; and keys that an
-/// installed and confirmed one requires.
-fn denials(name: &str, entry: &SkillPolicy, versions: &[Version]) -> Vec<Denial> {
+/// What each version declares, of those that are installed or were confirmed.
+fn declarations<'v>(
+    entry: &'v SkillPolicy,
+    versions: &'v [Version],
+) -> impl Iterator<Item = Option<&'v Declared>> {
     let installed = versions.iter().map(|version| version.declared.as_ref());
     let confirmed = entry.confirmed.iter().filter_map(|confirmed| {
         let wanted = confirmed.wanted.as_ref()?;
         Some(wanted.declared.as_ref())
     });
-    let mut refused = installed
-        .chain(confirmed)
-        .map(|declared| intersection(declared, &entry.grants).1);
+    installed.chain(confirmed)
+}
+
+/// Grants that no version takes, of those that are installed or were confirmed; and keys that an
+/// installed and confirmed one requires.
+fn denials(name: &str, entry: &SkillPolicy, versions: &[Version]) -> Vec<Denial> {
+    let mut refused =
+        declarations(entry, versions).map(|declared| intersection(declared, &entry.grants).1);
     let mut denials = refused.next().unwrap_or_default();
     let same = |a: &Denial, b: &Denial| a.capability == b.capability && a.subject == b.subject;
     for other in refused {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 use skillhost::grant::{DirectoryGrant, Grants, command, intersection};
 use skillhost::policy::Consent;
+use skillhost::text::printable;
 use skillhost::{Policy, Skill};
 
 use crate::cli::Session;
@@ -52,8 +53,11 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     for directory in &mut granted.directories {
         make_absolute(directory)?;
     }
-    let skill = super::load(&args.skill, session)?;
+    let (on, skill) = super::load_on_host(&args.skill, session)?;
     declares(&skill, &granted)?;
+    on.host.openable(&granted).map_err(|denial| {
+        Complaint::new(Exit::Rejected, format!("cannot be granted: {denial}")).hint(denial.hint)
+    })?;
     let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
     let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
@@ -71,6 +75,10 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         styled(GOOD, "✓"),
         file.path().display()
     ));
+    let declared = skill.manifest().map(|manifest| &manifest.grants);
+    for grant in super::wider_than_declared(declared, &granted) {
+        console.warn(without_effect(grant));
+    }
     // Those of the whole entry that were named here.
     let kept = entry.clone().except(&granted);
     let added = entry.except(&kept);
@@ -80,6 +88,14 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
             .trim_end(),
     );
     Ok(Exit::Success)
+}
+
+/// What to say of a directory that is granted in a wider mode than is declared.
+pub fn without_effect(grant: &DirectoryGrant) -> String {
+    format!(
+        "`{}` is granted to be written, and the skill's skill.toml declares it `ro`: it is opened for reading only",
+        printable(&grant.guest, false)
+    )
 }
 
 /// A policy holds wherever the command is run.

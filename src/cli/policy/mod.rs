@@ -21,6 +21,7 @@ mod rules;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use skillhost::grant::{Declared, DirectoryGrant, Grants, intersection};
 use skillhost::policy::Confirmation;
 use skillhost::{Policy, Skill};
 
@@ -91,9 +92,29 @@ pub fn policy(args: PolicyArgs, session: &Session) -> anyhow::Result<Exit> {
 
 /// Finds and loads the skill that was typed.
 fn load(typed: &Path, session: &Session) -> anyhow::Result<Skill> {
+    Ok(load_on_host(typed, session)?.1)
+}
+
+/// The same, with the host that it was loaded on.
+fn load_on_host(typed: &Path, session: &Session) -> anyhow::Result<(CommandHost, Skill)> {
     let package = locate(typed, session)?;
-    let command_host = CommandHost::open(session, Settings::default())?;
-    block_on(async |mut interrupts| command_host.load(package, typed, &mut interrupts).await)
+    let on = CommandHost::open(session, Settings::default())?;
+    let skill = block_on(async |mut interrupts| on.load(package, typed, &mut interrupts).await)?;
+    Ok((on, skill))
+}
+
+/// The directories that are granted to be written, of which a skill that declares this is given no more
+/// than reading.
+fn wider_than_declared<'g>(
+    declared: Option<&Declared>,
+    granted: &'g Grants,
+) -> Vec<&'g DirectoryGrant> {
+    let (effective, _) = intersection(declared, granted);
+    let narrowed = |grant: &&DirectoryGrant| {
+        let mut given = effective.directories.iter();
+        given.any(|given| given.guest == grant.guest && given.mode < grant.mode)
+    };
+    granted.directories.iter().filter(narrowed).collect()
 }
 
 /// `name@version`.

@@ -25,11 +25,32 @@ pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<Str
         )
         .hint("change it by hand; `skillhost policy check` then checks it")
     };
+    // What stands behind everything else is no part of any table, and what is added would come before it.
+    let behind = document.trailing().as_str().unwrap_or_default().to_owned();
+    document.set_trailing("");
+    let ahead = document.to_string();
     apply(document.as_item_mut(), before, after).ok_or_else(by_hand)?;
-    let text = document.to_string();
+    let text = joined(&ahead, &behind, &document.to_string());
     match text.parse::<Policy>() {
         Ok(policy) if policy == *after => Ok(text),
         _ => Err(by_hand().into()),
+    }
+}
+
+/// A text that was changed, with what stood behind it. What was only added to its end comes after that.
+fn joined(ahead: &str, behind: &str, changed: &str) -> String {
+    match changed.strip_prefix(ahead) {
+        Some(added) if !added.is_empty() && behind.contains('#') => {
+            let mut text = format!("{ahead}{behind}");
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            if added.starts_with('[') && !text.ends_with("\n\n") {
+                text.push('\n');
+            }
+            text + added
+        }
+        _ => format!("{changed}{behind}"),
     }
 }
 
@@ -159,8 +180,13 @@ fn set_list(
                     Some(at) => {
                         let fields = table(added.remove(at))?;
                         let place = list.get_mut(index)?;
-                        for (key, value) in fields {
-                            place.insert(&key, value);
+                        for (key, new) in fields {
+                            match (place.get_mut(&key), new) {
+                                (Some(Item::Value(old)), Item::Value(new)) => replace(old, new),
+                                (_, new) => {
+                                    place.insert(&key, new);
+                                }
+                            }
                         }
                     }
                     None => {
@@ -220,19 +246,37 @@ fn split_comment(prefix: &str) -> (&str, &str) {
     }
 }
 
-/// Adds a value on a line of its own where the others stand on lines of their own.
+/// Adds a value on a line of its own where the others stand on lines of their own. Comments behind the
+/// last of them stay there.
 fn push(list: &mut Array, value: Value) {
-    let prefix = list
+    let line = list
         .iter()
         .last()
         .and_then(|last| last.decor().prefix()?.as_str())
         .and_then(|prefix| prefix.rfind('\n').map(|at| prefix[at..].to_owned()));
-    match prefix {
-        Some(prefix) => {
-            list.push_formatted(value.decorated(prefix, ""));
-        }
-        None => list.push(value),
+    let Some(line) = line else {
+        list.push(value);
+        return;
+    };
+    // They stand before the comma, where there is none behind the last value, or else behind it.
+    let mut between = String::new();
+    if let Some(last) = list
+        .len()
+        .checked_sub(1)
+        .and_then(|last| list.get_mut(last))
+    {
+        let suffix = last.decor().suffix().and_then(|raw| raw.as_str());
+        between.push_str(suffix.unwrap_or_default());
+        last.decor_mut().set_suffix("");
     }
+    between.push_str(list.trailing().as_str().unwrap_or_default());
+    let comments = match between.rfind('#') {
+        Some(_) => between.trim_end(),
+        None => "",
+    };
+    list.push_formatted(value.decorated(format!("{comments}{line}"), ""));
+    let end = between.rfind('\n').map_or("\n", |at| &between[at..]);
+    list.set_trailing(end);
 }
 
 /// Names with values, in a table or as a list of texts.
@@ -263,18 +307,39 @@ fn set_pairs(item: &mut Item, wanted: &Map<String, Json>) -> Option<()> {
             table.remove(&name);
         }
     }
+    let mut missing = Vec::new();
     for (name, value) in wanted {
         let text = value.as_str()?;
         match table.get_mut(name) {
             Some(Item::Value(value)) if said(value).as_deref() == Some(text) => {}
             Some(Item::Value(value)) => replace(value, text.into()),
             Some(_) => return None,
-            None => {
-                table.insert(name, Item::Value(text.into()));
-            }
+            None => missing.push((name, text)),
         }
     }
+    for (name, text) in missing {
+        add_pair(item, name, text.into());
+    }
     Some(())
+}
+
+/// Adds a name with its value, behind the others.
+fn add_pair(item: &mut Item, name: &str, mut value: Value) {
+    if let Some(inline) = item.as_inline_table_mut() {
+        // What stands before the brace is with the last of them.
+        let end = inline.iter_mut().last().map(|(_, last)| {
+            let end = last.decor().suffix().and_then(|raw| raw.as_str());
+            let end = end.unwrap_or_default().to_owned();
+            last.decor_mut().set_suffix("");
+            end
+        });
+        let decor = value.decor_mut();
+        decor.set_prefix(" ");
+        decor.set_suffix(end.unwrap_or_else(|| " ".to_owned()));
+        inline.insert(name, value);
+    } else if let Some(table) = item.as_table_like_mut() {
+        table.insert(name, Item::Value(value));
+    }
 }
 
 /// A scalar, as the text that the guest reads.
@@ -379,144 +444,4 @@ fn table(json: &Json) -> Option<Table> {
 }
 
 #[cfg(test)]
-mod tests {
-    use skillhost::grant::Mode;
-
-    use super::*;
-
-    const TEXT: &str = r#"# Mine.
-[skills.b.grants] # of b
-directories = [
-    "/x:/x:ro", # the first
-    { host = "/y", guest = "/y" },
-]
-config = { n = 1, m = "two" } # a comment
-environment = ["TZ=UTC", "A=b"]
-
-# Of a.
-[skills.a]
-grants.config.z = true
-"#;
-
-    fn after(change: impl FnOnce(&mut Policy)) -> String {
-        let before: Policy = TEXT.parse().unwrap();
-        let mut after = before.clone();
-        change(&mut after);
-        edited(TEXT, &before, &after).unwrap()
-    }
-
-    #[test]
-    fn what_is_not_changed_stays_as_it_is() {
-        assert_eq!(after(|_| {}), TEXT);
-        let text = after(|policy| {
-            let b = &mut policy.skills.get_mut("b").unwrap().grants;
-            *b = std::mem::take(b).with(
-                &Grants::default()
-                    .directory("/z", "/y", Mode::Rw)
-                    .config("n", "2")
-                    .environment("TZ", "CET"),
-            );
-        });
-        check(
-            &text,
-            r#"# Mine.
-[skills.b.grants] # of b
-directories = [
-    "/x:/x:ro", # the first
-    "/z:/y:rw",
-]
-config = { n = "2", m = "two" } # a comment
-environment = ["TZ=CET", "A=b"]
-
-# Of a.
-[skills.a]
-grants.config.z = true
-"#,
-        );
-    }
-
-    #[test]
-    fn what_is_taken_out_leaves_the_rest_in_order() {
-        let text = after(|policy| {
-            let b = &mut policy.skills.get_mut("b").unwrap().grants;
-            b.directories.remove(1);
-            b.environment.remove("TZ");
-            b.config.remove("n");
-        });
-        check(
-            &text,
-            r#"# Mine.
-[skills.b.grants] # of b
-directories = [
-    "/x:/x:ro", # the first
-]
-config = { m = "two" } # a comment
-environment = ["A=b"]
-
-# Of a.
-[skills.a]
-grants.config.z = true
-"#,
-        );
-        let text = after(|policy| {
-            let b = &mut policy.skills.get_mut("b").unwrap().grants;
-            b.directories.remove(0);
-            b.environment.remove("A");
-            policy.skills.remove("a");
-        });
-        check(
-            &text,
-            r#"# Mine.
-[skills.b.grants] # of b
-directories = [
-    { host = "/y", guest = "/y" },
-]
-config = { n = 1, m = "two" } # a comment
-environment = ["TZ=UTC"]
-"#,
-        );
-    }
-
-    #[track_caller]
-    fn check(text: &str, expected: &str) {
-        assert_eq!(text, expected, "\n{text}");
-    }
-
-    #[test]
-    fn every_change_reads_as_what_was_meant() {
-        let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let confirmation: Confirmation =
-            serde_json::from_value(serde_json::json!({ "digest": digest, "version": "1.0.0" }))
-                .unwrap();
-        // `edited` itself compares what was meant with what the text says.
-        let text = after(|policy| {
-            policy.skills.remove("b");
-            let mut new = SkillPolicy::default();
-            new.grants = Grants::default()
-                .directory("/a:b", "/c d", Mode::Ro)
-                .config("key with \"quotes\"", "a\nb");
-            new.confirm(confirmation.clone());
-            policy.skills.insert("c".into(), new);
-            policy.skills.get_mut("a").unwrap().grants = Grants::default();
-            policy
-                .skills
-                .get_mut("a")
-                .unwrap()
-                .confirm(confirmation.clone());
-        });
-        assert!(
-            text.contains("{ guest = \"/c d\", host = \"/a:b\", mode = \"ro\" }"),
-            "{text}"
-        );
-        assert!(text.contains("[[skills.c.confirmed]]"), "{text}");
-        let inline = "skills = { a = { grants = { environment = { A = 1 } } } }";
-        let before: Policy = inline.parse().unwrap();
-        let mut policy = before.clone();
-        let a = policy.skills.get_mut("a").unwrap();
-        a.grants = a.grants.clone().config("x", "y");
-        a.confirm(confirmation);
-        policy.skills.insert("d".into(), policy.skills["a"].clone());
-        let text = edited(inline, &before, &policy).unwrap();
-        assert!(!text.contains("\n["), "{text}");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Map, Value};
 use skillhost::text::closest;
@@ -64,7 +65,7 @@ pub struct RunArgs {
     #[arg(value_name = "SKILL", value_hint = ValueHint::AnyPath, help = SKILL_HELP)]
     pub skill: PathBuf,
     /// The tool; may be left out where the skill has one only
-    #[arg(value_name = "TOOL")]
+    #[arg(value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
     pub tool: Option<String>,
 
     /// What is asked of the skill.
@@ -77,7 +78,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub sources: SourceArgs,
     /// On whose behalf it runs: whose ceilings and rates the policy has hold for it
-    #[arg(long, value_name = "NAME", help_heading = "Limits")]
+    #[arg(long, value_name = "NAME", help_heading = "Limits", value_parser = NonEmptyStringValueParser::new())]
     pub tenant: Option<String>,
     /// Leave the policy out: grant nothing but what is named here, and bound and ask nothing
     ///
@@ -134,16 +135,16 @@ pub struct RequestArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitArgs {
     /// Fuel: about one unit for each instruction, such as 5000000 or 5M
-    #[arg(long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = fuel, help_heading = "Limits")]
     pub fuel: Option<u64>,
     /// Memory, such as 64MiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub memory: Option<u64>,
     /// Wall time, such as 2s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
     pub timeout: Option<Duration>,
     /// Size of the output, such as 1MiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
     pub output_limit: Option<u64>,
     /// Set any limit by its name
     ///
@@ -225,6 +226,44 @@ pub struct LimitArg {
     pub value: u64,
 }
 
+/// The limits of which every skill needs some. Of the others, 0 is a way to say no.
+const NEEDED: [&str; 6] = [
+    "fuel",
+    "memory_bytes",
+    "wall_time_ms",
+    "input_bytes",
+    "output_bytes",
+    "instances",
+];
+
+fn nothing(example: &str) -> String {
+    format!("with nothing of it no skill can run; write such as {example}")
+}
+
+fn fuel(text: &str) -> Result<u64, String> {
+    match count(text)? {
+        0 => Err(nothing("5M")),
+        fuel => Ok(fuel),
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err(nothing("1MiB")),
+        size => Ok(size),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    // A number alone has no unit; of none at all that does not matter.
+    let is_nothing = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit == b'0');
+    match parse_duration(text) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        Err(error) if !is_nothing(text) => Err(error),
+        _ => Err(nothing("500ms or 2s")),
+    }
+}
+
 fn limit(text: &str) -> Result<LimitArg, String> {
     let names = limit_names();
     let list = || names.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -249,6 +288,15 @@ fn limit(text: &str) -> Result<LimitArg, String> {
     } else {
         count(value)?
     };
+    if value == 0 && NEEDED.contains(&name) {
+        let example = match name {
+            "fuel" => "5M",
+            "wall_time_ms" => "2s",
+            "instances" => "100",
+            _ => "1MiB",
+        };
+        return Err(nothing(&format!("{name}={example}")));
+    }
     Ok(LimitArg {
         name: name.to_owned(),
         value,
@@ -316,6 +364,38 @@ mod tests {
         assert!(value("zzz=1").unwrap_err().contains("table_elements"));
         assert!(value("handles").unwrap_err().contains("no `=`"));
         assert!(value("handles=-1").unwrap_err().contains("not a count"));
+    }
+
+    #[test]
+    fn no_skill_runs_with_nothing() {
+        let refused = |said: Result<u64, String>, example: &str| {
+            let said = said.unwrap_err();
+            assert!(said.starts_with("with nothing of it"), "{said}");
+            assert!(said.ends_with(example), "{said}");
+        };
+        let value = |text: &str| limit(text).map(|limit| limit.value);
+        refused(fuel("0"), "5M");
+        refused(size("0MiB"), "1MiB");
+        for text in ["0", "00", "0s", "0ms"] {
+            let whole = time(text).map(|time| time.as_secs());
+            refused(whole, "500ms or 2s");
+        }
+        assert!(time("").unwrap_err().len() > 1);
+        assert!(!time("2").unwrap_err().contains("nothing"));
+        assert_eq!(time("1ns"), Ok(Duration::from_nanos(1)));
+        for name in NEEDED {
+            refused(value(&format!("{name}=0")), "");
+        }
+        refused(value("wall_time_ms=0s"), "wall_time_ms=2s");
+        // To ask for none of these is to forbid them.
+        for name in [
+            "connections",
+            "created_files",
+            "stdout_bytes",
+            "storage_keys",
+        ] {
+            assert_eq!(value(&format!("{name}=0")), Ok(0));
+        }
     }
 
     #[test]

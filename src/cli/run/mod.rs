@@ -33,6 +33,7 @@ use super::grants::Typed;
 use super::guards::{self, user};
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
+use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
 use plan::Plan;
@@ -68,6 +69,13 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let policy = match plan.no_policy {
         true => None,
         false => session.policy_file()?.read()?,
+    };
+    if let Some(tenant) = &plan.tenant {
+        tenant::warn_of_misspelt(tenant, policy.as_ref(), session.console);
+    }
+    let policy_path = match plan.no_policy {
+        true => None,
+        false => Some(session.policy_file()?.path().to_owned()),
     };
     let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
     let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
@@ -112,6 +120,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
             json,
             out: out.as_deref(),
             typed: &typed,
+            policy: policy_path.as_deref(),
             input_hints: &input_hints,
         }
         .show(&result, &view);

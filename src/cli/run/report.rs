@@ -30,6 +30,8 @@ pub struct Report<'a> {
     pub out: Option<&'a Path>,
     /// What was typed for the skill.
     pub typed: &'a Path,
+    /// The policy that it ran under, where that is known.
+    pub policy: Option<&'a Path>,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
 }
@@ -50,7 +52,7 @@ impl Report<'_> {
         };
         let written = self.write_attachments(&result.attachments);
         if let Some(failure) = &result.failure {
-            self.failure(failure, result);
+            self.failure(failure);
         }
         self.clamped(&result.clamped);
         self.dropped(&result.usage);
@@ -107,7 +109,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    fn failure(&self, failure: &Failure, result: &ExecutionResult) {
+    fn failure(&self, failure: &Failure) {
         show_error(&failure.message);
         match &failure.cause {
             Cause::SkillError { code, details, .. } => {
@@ -124,7 +126,7 @@ impl Report<'_> {
             }
             _ => {}
         }
-        for hint in self.hints(failure, result) {
+        for hint in self.hints(failure) {
             show_hint(&hint);
         }
     }
@@ -139,18 +141,11 @@ impl Report<'_> {
         }
     }
 
-    fn hints(&self, failure: &Failure, result: &ExecutionResult) -> Vec<String> {
+    fn hints(&self, failure: &Failure) -> Vec<String> {
         let mut hints = Vec::new();
         match &failure.cause {
-            // More was asked for, and the policy says no: asking again does not help.
-            Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. }
-                if result.clamped.iter().any(|one| one.limit == *limit) =>
-            {
-                hints.push("give it less to do; no more is allowed".to_owned());
-            }
-            Cause::ResourceExhausted { limit, allowed, .. }
-            | Cause::Timeout { limit, allowed, .. } => {
-                hints.extend(raise(*limit, *allowed).or(failure.hint.clone()));
+            Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. } => {
+                hints.push(self.of_limit(*limit, failure));
             }
             _ if !failure.denials.is_empty() => {
                 hints.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
@@ -187,6 +182,28 @@ impl Report<'_> {
         hints
     }
 
+    /// What to do where a limit was met. Where a ceiling holds it, to ask for more does not help.
+    fn of_limit(&self, limit: Limit, failure: &Failure) -> String {
+        if let Some(rule) = &failure.rule {
+            let rule = printable(rule, false);
+            return match self.policy {
+                Some(policy) => format!(
+                    "`{rule}` in the policy `{}` allows no more: give it less to do, or raise that",
+                    policy.display()
+                ),
+                None => format!("the policy allows no more, by `{rule}`: give it less to do"),
+            };
+        }
+        let is_most = (failure.limit()).is_some_and(|(limit, allowed)| {
+            limit != Limit::Stack && allowed >= Limits::ceiling().get(limit)
+        });
+        match raise(limit) {
+            _ if is_most => "this is the most that this host allows: give it less to do".to_owned(),
+            Some(flag) => format!("raise the limit with `{flag}`, or give it less to do"),
+            None => failure.hint.clone().unwrap_or_default(),
+        }
+    }
+
     fn clamped(&self, clamped: &[Clamped]) {
         // Of the host's own ceiling it was said before it ran.
         for one in clamped.iter().filter(|one| one.rule != "host") {
@@ -211,9 +228,9 @@ impl Report<'_> {
     }
 }
 
-/// How to raise a limit on the command line.
-fn raise(limit: Limit, allowed: u64) -> Option<String> {
-    let flag = match limit {
+/// The flag that raises a limit.
+fn raise(limit: Limit) -> Option<&'static str> {
+    Some(match limit {
         Limit::Fuel => "--fuel N",
         Limit::Memory => "--memory SIZE",
         Limit::WallTime => "--timeout TIME",
@@ -238,13 +255,7 @@ fn raise(limit: Limit, allowed: u64) -> Option<String> {
         Limit::StorageValueBytes => "--limit storage_value_bytes=SIZE",
         Limit::Stack => "--limit stack_bytes=SIZE",
         _ => return None,
-    };
-    if limit != Limit::Stack && allowed >= Limits::ceiling().get(limit) {
-        return Some("this is the most that this host allows; give it less to do".into());
-    }
-    Some(format!(
-        "raise the limit with `{flag}`, or give it less to do"
-    ))
+    })
 }
 
 fn names(attached: &[Attachment]) -> String {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use skillhost::text::printable;
 use skillhost::{Event, Level, Observer, Progress};
 use uuid::Uuid;
@@ -74,23 +74,27 @@ impl View {
             return;
         }
         let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = bar.is_none();
         let bar = bar.get_or_insert_with(|| {
-            let bar = ProgressBar::new(1000);
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
+            // Not seen before it looks as it should: whatever is set of one that is seen draws it.
+            ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::hidden())
         });
         let template = match progress.percent {
-            Some(percent) => {
-                // A skill may report anything; a cast takes what is no number for 0.
-                bar.set_position((percent.clamp(0.0, 100.0) * 10.0) as u64);
-                "{bar:24} {percent:>3}% {wide_msg}"
-            }
+            Some(_) => "{bar:24} {percent:>3}% {wide_msg}",
             None => "{spinner} {wide_msg}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.set_message(printable(&progress.step, false).into_owned());
+        if let Some(percent) = progress.percent {
+            // A skill may report anything; a cast takes what is no number for 0.
+            bar.set_position((percent.clamp(0.0, 100.0) * 10.0) as u64);
+        }
+        if is_new {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
     }
 
     fn clear(&self) {

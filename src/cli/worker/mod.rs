@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use skillhost::limits::grouped;
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret};
@@ -54,7 +55,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Option<u32>,
     /// Take jobs of this queue only; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     queue: Vec<String>,
     /// How long its claims hold should it die: at least 1s
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = lease)]
@@ -66,7 +67,7 @@ pub struct WorkerArgs {
     #[arg(long)]
     until_empty: bool,
     /// A name for people; the machine's and the process's number unless given
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// The stack of every guest, such as 1MiB
     #[arg(long, value_name = "SIZE", value_parser = stack)]

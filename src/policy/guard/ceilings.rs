@@ -18,15 +18,31 @@ pub(super) struct Ceilings {
 }
 
 impl Ceilings {
-    /// Sets the limits in the request and in what it comes to.
+    /// Says of a limit that was met at a ceiling of the policy's that it cannot be raised, and which rule
+    /// says so.
+    fn name_ceiling(&self, tenant: Option<&str>, skill: &str, failure: &mut Failure) {
+        let policy = self.policy.load();
+        let ceiling = failure.limit().and_then(|(limit, allowed)| {
+            let (ceiling, rule) = policy.as_ref()?.ceiling(tenant, skill, limit)?;
+            (allowed >= ceiling).then_some(rule)
+        });
+        if let Some(rule) = ceiling {
+            failure.hint = Some(format!(
+                "the policy allows no more, by `{rule}`: give it less to do, or have the ceiling raised"
+            ));
+            failure.rule = Some(rule);
+        }
+    }
+
+    /// Sets the limits in the request and in what it comes to, where the policy says something of them.
     fn apply(
         &self,
         request: &mut ExecutionRequest,
         resolution: &mut Resolution,
-    ) -> Result<Vec<Clamped>, Box<Failure>> {
+    ) -> Result<Option<Vec<Clamped>>, Box<Failure>> {
         let policy = self.policy.load();
         let Some(policy) = &*policy else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let none = LimitOverrides::default();
         let wished = resolution.wished.as_deref().unwrap_or(&none);
@@ -38,7 +54,7 @@ impl Ceilings {
             &resolution.limits,
         )?;
         let Some(bounded) = bounded else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         request.limits = bounded.limits;
         resolution.time_asked |= bounded.time_bounded;
@@ -53,7 +69,7 @@ impl Ceilings {
                 }
             }
         }
-        Ok(bounded.clamped)
+        Ok(Some(bounded.clamped))
     }
 }
 
@@ -84,8 +100,13 @@ impl Execute for Ceilings {
             };
             match applied {
                 Err(failure) => Ok(control.refuse(request, None, *failure)),
-                Ok(mut clamped) => {
+                Ok(None) => self.inner.execute(request, control).await,
+                Ok(Some(mut clamped)) => {
+                    let tenant = request.tenant.clone();
                     let mut result = self.inner.execute(request, control).await?;
+                    if let (Some(failure), Some(skill)) = (&mut result.failure, &result.skill) {
+                        self.name_ceiling(tenant.as_deref(), &skill.name, failure);
+                    }
                     if !clamped.is_empty() {
                         clamped.append(&mut result.clamped);
                         result.clamped = clamped;
@@ -108,11 +129,14 @@ impl Execute for Ceilings {
         let mut request = request.clone();
         let applied = match self.inner.resolve(&request) {
             Ok(mut resolution) => self.apply(&mut request, &mut resolution),
-            Err(_) => Ok(Vec::new()),
+            Err(_) => Ok(None),
         };
         let mut admission = self.inner.can_execute(&request);
         match applied {
-            Ok(clamped) => admission.clamped.splice(0..0, clamped).for_each(drop),
+            Ok(clamped) => {
+                let clamped = clamped.into_iter().flatten();
+                admission.clamped.splice(0..0, clamped).for_each(drop);
+            }
             // What is wrong with the request itself is said first.
             Err(failure) => {
                 admission.refusal.get_or_insert(*failure);

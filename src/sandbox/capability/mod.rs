@@ -5,6 +5,7 @@ mod chatter;
 mod config;
 mod deadline;
 mod directory;
+mod environment;
 mod http;
 mod network;
 mod refusals;
@@ -44,6 +45,7 @@ pub use storage::{Bucket, Cas};
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     directory::link(linker)?;
+    environment::link(linker)?;
     sockets::link(linker)?;
     http::link(linker)?;
     storage::link(linker)?;

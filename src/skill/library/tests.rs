@@ -160,3 +160,66 @@ fn a_misspelt_name_is_answered_with_what_comes_close() {
         "no skill `wrods` is installed (there is words@1.0.0)"
     );
 }
+
+/// The beginning of a digest stands for it, where it is that of one alone.
+#[test]
+fn a_digest_may_be_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    // Two whose digests begin alike: of so many there are.
+    let mut seen = std::collections::HashMap::new();
+    let (first, second) = (0..)
+        .map(|number: u32| number.to_string())
+        .find_map(|bytes| {
+            let digits = package(&bytes).digest.hex()[..8].to_owned();
+            let other = seen.insert(digits, bytes.clone())?;
+            Some((other, bytes))
+        })
+        .unwrap();
+    let digests = [(&first, "1.0.0"), (&second, "2.0.0")].map(|(bytes, version)| {
+        let package = package(bytes);
+        library
+            .install(&package, &description(version), false)
+            .unwrap();
+        package.digest
+    });
+    let hex = digests.map(|digest| digest.hex());
+    assert_eq!(hex[0][..8], hex[1][..8]);
+    let more = (8..=64)
+        .find(|end| hex[0][..*end] != hex[1][..*end])
+        .unwrap();
+    for (digest, hex) in digests.iter().zip(&hex) {
+        for text in [
+            hex[..more].to_owned(),
+            format!("sha256:{}", &hex[..more]),
+            hex[..more].to_uppercase(),
+            hex.clone(),
+            digest.to_string(),
+        ] {
+            let meant = library.reference(&text).unwrap();
+            assert_eq!(meant, Some(SkillRef::Digest(*digest)), "{text}");
+        }
+    }
+    let ambiguous = library.reference(&hex[0][..8]).unwrap_err().to_string();
+    for part in ["words@1.0.0", "words@2.0.0", &hex[1]] {
+        assert!(ambiguous.contains(part), "{ambiguous}");
+    }
+    // Seven digits are a name, and what nothing begins with is one, or nothing.
+    let name = |text: &str| Some(text.parse::<SkillRef>().unwrap());
+    assert_eq!(library.reference(&hex[0][..7]).unwrap(), name(&hex[0][..7]));
+    let other = if hex[0].starts_with("00") {
+        "ffffffff"
+    } else {
+        "00000000"
+    };
+    assert_eq!(library.reference(other).unwrap(), name(other));
+    let other = format!("sha256:{other}");
+    assert_eq!(library.reference(&other).unwrap(), None);
+    // A name goes before a digest.
+    let named = Description {
+        name: hex[0][..more].to_owned(),
+        ..description("3.0.0")
+    };
+    library.install(&package("named"), &named, false).unwrap();
+    assert_eq!(library.reference(&named.name).unwrap(), name(&named.name));
+}

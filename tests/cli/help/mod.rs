@@ -51,6 +51,7 @@ Commands:
   tokens       Make, list and revoke tokens for `skillhost serve`
   doctor       Show that the sandbox holds on this machine, with hostile guests
   completions  Write the completions for a shell to standard output
+  help         Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help
@@ -235,4 +236,46 @@ For more information, try '--help'.
 
 "#]],
     );
+}
+
+/// As with cargo and git, `help` is a command, too.
+#[test]
+fn help_by_the_command_of_that_name() {
+    let place = Place::new();
+    assert_eq!(place.run(["help"]), place.run(["--help"]));
+    assert_eq!(place.run(["help", "run"]), place.run(["run", "--help"]));
+    assert_eq!(
+        place.run(["help", "policy", "grant"]),
+        place.run(["policy", "grant", "--help"])
+    );
+    let said = place.run(["help", "rnu"]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+    assert!(said.contains("unrecognized subcommand 'rnu'"), "{said}");
+}
+
+/// What a variable sets was not typed, and does not stand in the usage.
+#[test]
+fn the_usage_is_the_same_whatever_the_environment() {
+    for args in [
+        &["run"][..],
+        &["queues", "pause"],
+        &["jobs", "submit", "--wait"],
+    ] {
+        let place = Place::new();
+        let said = |variables: bool| {
+            let mut command = place.command([]);
+            command.args(args).env_remove("SKILLHOST_HOME");
+            if variables {
+                command
+                    .env("SKILLHOST_HOME", place.path("home"))
+                    .env("SKILLHOST_POLICY", place.path("policy.toml"))
+                    .env("SKILLHOST_DATABASE", place.path("jobs.db"));
+            }
+            place.said(&command.output().expect("the command starts"))
+        };
+        let without = said(false);
+        assert!(without.starts_with("exit: 2\n"), "{without}");
+        assert!(without.contains("Usage: "), "{without}");
+        assert_eq!(said(true), without);
+    }
 }

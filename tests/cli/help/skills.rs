@@ -24,7 +24,7 @@ Arguments:
   <SKILL>
           The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
           source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-          name@version or digest. A path goes before a name
+          name@version or digest (its first 8 digits will do). A path goes before a name
 
   [TOOL]
           The tool; may be left out where the skill has one only
@@ -200,7 +200,7 @@ Usage: skillhost inspect [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest. A path goes before a name
+           name@version or digest (its first 8 digits will do). A path goes before a name
 
 Options:
       --json  Print everything as JSON
@@ -265,7 +265,7 @@ Usage: skillhost install [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest. A path goes before a name
+           name@version or digest (its first 8 digits will do). A path goes before a name
 
 Options:
       --replace  Put it in the place of another skill of the same name and version
@@ -319,7 +319,8 @@ Remove an installed skill
 Usage: skillhost remove [OPTIONS] <NAME[@VERSION]>
 
 Arguments:
-  <NAME[@VERSION]>  Which one: NAME, NAME@VERSION where there are several versions, or a digest
+  <NAME[@VERSION]>  Which one: NAME, NAME@VERSION where there are several versions, or a digest, as
+                    `list` shows it
 
 Options:
   -h, --help  Print help (see more with '--help')

@@ -174,7 +174,7 @@ exit: 2
 --- stderr
 error: the argument '--from <FILE>' cannot be used with '--queue <NAME>'
 
-Usage: skillhost jobs submit --from <FILE> --home <DIR> [SKILL] [TOOL]
+Usage: skillhost jobs submit --from <FILE> [SKILL] [TOOL]
 
 For more information, try '--help'.
 

@@ -202,6 +202,7 @@ fn a_link_stays_a_link_and_comments_stay() {
 #[test]
 fn each_kind_of_grant_is_written_as_it_was_meant() {
     let place = Place::with_behaviours();
+    place.write("data/a.txt", "");
     let grants = [
         ["--http", "GET https://example.com/"],
         ["--http", "GET https://*.example.com/api"],
@@ -213,7 +214,7 @@ fn each_kind_of_grant_is_written_as_it_was_meant() {
         ["--socket", "tcp://192.0.2.1:7"],
         ["--env", "LANG=C"],
         ["--config", "a=b:c:ro"],
-        ["--dir", ".:/data:rw"],
+        ["--dir", "data:/data:rw"],
     ];
     for [flag, grant] in grants {
         let said = place.run(["policy", "grant", "behaviours.wasm", flag, grant]);
@@ -241,4 +242,120 @@ fn each_kind_of_grant_is_written_as_it_was_meant() {
     assert_eq!(granted["environment"]["LANG"].as_str(), Some("C"));
     assert_eq!(granted["config"]["a"].as_str(), Some("b:c:ro"));
     assert_eq!(granted["directories"].as_array().map(Vec::len), Some(1));
+}
+
+/// What the host never opens is not granted, and found where it stands in the policy all the same.
+#[test]
+fn the_hosts_own_folders_are_not_granted() {
+    let place = with_data();
+    for (folder, how) in [
+        ("home", "is"),
+        (".", "contains"),
+        ("home/skills", "lies in"),
+    ] {
+        fs::create_dir_all(place.path(folder)).expect("a folder can be made");
+        let grant = format!("{folder}:/data");
+        let said = place.run(["policy", "grant", "csv-query", "--dir", &grant]);
+        assert!(
+            said.starts_with(
+                "exit: 3\n--- stdout\n--- stderr\nerror: cannot be granted: directory `/data`: "
+            ),
+            "{said}"
+        );
+        assert!(said.contains(&format!(" {how} `[PLACE]/home")), "{said}");
+        assert!(said.contains("which is the host's own"), "{said}");
+        assert!(said.contains("hint: grant a directory beside it"), "{said}");
+        assert!(!place.path("home/policy.toml").exists());
+    }
+    let place = granted();
+    let policy = place
+        .read("home/policy.toml")
+        .replace("/data:/data", ":/data");
+    place.write("home/policy.toml", policy);
+    let said = place.run(["policy", "check"]);
+    assert!(said.starts_with("exit: 3\n"), "{said}");
+    assert!(
+        said.contains("found: csv-query: directory `/data`: `[PLACE]` contains `[PLACE]/home"),
+        "{said}"
+    );
+    assert!(
+        said.contains("to take it out: `skillhost policy revoke csv-query /data`"),
+        "{said}"
+    );
+}
+
+/// The narrower of what is declared and granted is what holds, which is said where that is not what was
+/// granted.
+#[test]
+fn a_mode_that_is_not_declared_has_no_effect() {
+    let place = with_data();
+    let warning = "`/data` is granted to be written, and the skill's skill.toml declares it `ro`: it is \
+                   opened for reading only\n";
+    let grant = |mode: &str| {
+        let dir = format!("--dir=data:/data:{mode}");
+        place.run(["policy", "grant", "csv-query", &dir])
+    };
+    let said = grant("rw");
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains(&format!("warning: {warning}")), "{said}");
+    let said = place.run(["policy", "check"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(
+        said.contains(&format!("warning: csv-query: {warning}")),
+        "{said}"
+    );
+    let json = place.output(["policy", "check", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(json["sound"], true, "{json}");
+    assert_eq!(json["warnings"][0]["kind"], "wider", "{json}");
+    let said = grant("ro");
+    assert!(!said.contains("warning"), "{said}");
+    let said = place.run(["policy", "check"]);
+    assert!(!said.contains("warning"), "{said}");
+}
+
+/// What a hint says to write by hand does what the command does.
+#[test]
+fn what_a_hint_says_can_be_pasted() {
+    let place = with_data();
+    let query = ["run", "csv-query", "query", "--arg", "path=/data/a.csv"];
+    let output = place.output(query);
+    let said = String::from_utf8(output.stderr).expect("it is UTF-8");
+    let (_, by_hand) = said
+        .split_once("by hand, in the policy under ")
+        .expect(&said);
+    let quoted: Vec<&str> = by_hand.split('`').skip(1).step_by(2).collect();
+    let [table, line, confirm, ..] = quoted[..] else {
+        panic!("{said}");
+    };
+    let line = line.replace("HOST", &format!("{}:/data", place.path("data").display()));
+    place.write("home/policy.toml", format!("{table}\n{line}\n"));
+    let said = place.run(query);
+    assert!(
+        said.starts_with("exit: 3\n"),
+        "it is to be confirmed: {said}"
+    );
+    let mut words = confirm.split(' ').skip(1);
+    let confirm = [(); 3].map(|()| words.next().expect("three words"));
+    let said = place.run([confirm[0], confirm[1], confirm[2], "--yes"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run(query);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
+/// A policy is somebody's text: what is written in it besides stays where it is.
+#[test]
+fn comments_stay_where_they_are() {
+    let place = with_data();
+    let text =
+        "# Whose this is.\n\n[general]\nceilings.fuel = 5_000_000_000 # plenty\n\n# To do: more.\n";
+    place.write("home/policy.toml", text);
+    place.run(["policy", "grant", "csv-query", "--dir", "data:/data"]);
+    let policy = place.read("home/policy.toml");
+    let added = policy.strip_prefix(text).expect(&policy);
+    assert!(
+        added.starts_with("\n[skills.csv-query.grants]\n"),
+        "{policy}"
+    );
+    assert!(!added.contains('#'), "{policy}");
 }

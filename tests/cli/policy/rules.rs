@@ -107,6 +107,120 @@ fn what_is_clamped_is_said() {
     );
 }
 
+/// Where a ceiling holds a limit, more cannot be asked for: the hint says which it is and where it stands,
+/// whether or not more was asked for.
+#[test]
+fn a_limit_that_a_ceiling_holds_is_not_to_be_raised() {
+    let policy = "[tenants.guest]\nceilings = { fuel = 10_000, wall_time_ms = 20 }\n\
+                  [skills.behaviours]\nceilings = { output_bytes = 100 }\n";
+    let place = Place::with_behaviours();
+    place.write("home/policy.toml", policy);
+    let run = |args: &[&str]| {
+        let run = ["run", "behaviours.wasm"];
+        let output = place.command([]).args(run).args(args).output();
+        place.said(&output.expect("the command starts"))
+    };
+    let of = |rule: &str| {
+        format!(
+            "hint: `{rule}` in the policy `[PLACE]/home/policy.toml` allows no more: give it less to do, or \
+             raise that\n"
+        )
+    };
+    for args in [
+        &["spin", "--tenant", "guest"][..],
+        &["spin", "--tenant", "guest", "--fuel", "10G"],
+        &["spin", "--tenant", "guest", "--fuel", "10000"],
+    ] {
+        let said = run(args);
+        says(&said, &["exit: 4\n", &of("tenants.guest.ceilings.fuel")]);
+        assert!(!said.contains("--fuel"), "{said}");
+    }
+    let said = run(&["wait_for_ever", "--tenant", "guest"]);
+    says(
+        &said,
+        &["exit: 5\n", &of("tenants.guest.ceilings.wall_time_ms")],
+    );
+    let said = run(&["answer_large", "-i", r#"{"bytes": 500}"#]);
+    says(
+        &said,
+        &["exit: 4\n", &of("skills.behaviours.ceilings.output_bytes")],
+    );
+    // One that is lower than the ceiling can be raised, up to that.
+    let said = run(&["spin", "--tenant", "guest", "--fuel", "5000"]);
+    says(
+        &said,
+        &["exit: 4\n", "hint: raise the limit with `--fuel N`"],
+    );
+    let said = run(&["spin", "--tenant", "guest", "--no-policy", "--fuel", "5M"]);
+    says(
+        &said,
+        &["exit: 4\n", "hint: raise the limit with `--fuel N`"],
+    );
+    // A program is told, too.
+    let json = run(&["spin", "--tenant", "guest", "--json"]);
+    says(
+        &json,
+        &[
+            "by `tenants.guest.ceilings.fuel`",
+            "\"rule\":\"tenants.guest.ceilings.fuel\"",
+        ],
+    );
+}
+
+/// The host's own ceiling is nobody's to raise.
+#[test]
+fn the_most_that_the_host_allows_is_not_to_be_raised() {
+    let place = Place::with_behaviours();
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "answer_large",
+        "-i",
+        r#"{"bytes": 70000000}"#,
+        "--output-limit=1GiB",
+        "--memory=1GiB",
+        "--limit=host_bytes=64MiB",
+    ]);
+    says(
+        &said,
+        &[
+            "exit: 4\n",
+            "hint: this is the most that this host allows: give it less to do\n",
+        ],
+    );
+    assert!(!said.contains("raise the limit"), "{said}");
+}
+
+/// What the policy says of one tenant does not hold for another that is spelt almost so.
+#[test]
+fn a_misspelt_tenant_is_noticed() {
+    let place = place();
+    let warning = "warning: the policy says nothing of the tenant `smal`; did you mean `small`?\n";
+    for (args, is_misspelt) in [
+        (["run", "behaviours.wasm", "echo", "--tenant", "smal"], true),
+        (
+            ["run", "behaviours.wasm", "echo", "--tenant", "small"],
+            false,
+        ),
+        (
+            ["run", "behaviours.wasm", "echo", "--tenant", "nobody"],
+            false,
+        ),
+        (
+            ["run", "behaviours.wasm", "echo", "--tenant=smal", "-q"],
+            false,
+        ),
+    ] {
+        let said = place.run(args);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        assert_eq!(said.contains(warning), is_misspelt, "{args:?}: {said}");
+    }
+    let said = place.run(["jobs", "submit", "behaviours.wasm", "echo", "--tenant=smal"]);
+    assert!(said.contains(warning), "{said}");
+    let said = place.run(["tokens", "create", "--tenant=smal", "--scope=jobs"]);
+    assert!(said.contains(warning), "{said}");
+}
+
 #[test]
 fn a_dry_run_says_it_too() {
     let said = place().run([

@@ -46,22 +46,28 @@ async fn tcp_goes_where_it_is_granted() {
     assert_eq!(usage.connections, 1);
     assert_eq!((usage.socket_sent_bytes, usage.socket_read_bytes), (4, 4));
     assert_eq!(usage.http_request_bytes, 0);
-    for (granted, refused) in [
-        (vec![], "tcp".to_owned()),
-        (vec![format!("udp://{to}")], "tcp".to_owned()),
-        (vec![format!("tcp://{}", other.address)], grant.clone()),
+    // The refusal names where it was to go, whatever else is granted.
+    for granted in [
+        vec![],
+        vec![format!("udp://{to}")],
+        vec![format!("tcp://{}", other.address)],
     ] {
         let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
         let ended = tool("tcp", &granted, &to).await;
         assert_eq!(ended.output()["error"], "permission denied", "{granted:?}");
         assert_eq!(ended.denial().capability, Capability::Socket);
-        assert_eq!(ended.denial().subject, refused);
-        assert!(
-            ended.denial().hint.contains("--socket"),
-            "{:?}",
-            ended.denial()
-        );
+        assert_eq!(ended.denial().subject, grant);
+        let hint = &ended.denial().hint;
+        for part in [
+            format!("--socket {grant}`"),
+            format!("`sockets = [\"{grant}\"]`"),
+        ] {
+            assert!(hint.contains(&part), "{hint}");
+        }
     }
+    // The socket that shows where it was to go does nothing else.
+    let ended = tool("listen", &[], "0.0.0.0:0").await;
+    assert_eq!(ended.output()["error"], "permission denied");
     assert_eq!(server.accepted(), 1);
     assert_eq!(other.accepted(), 0);
     check_undisturbed(host()).await;

@@ -97,6 +97,7 @@ async fn with<T: Send + 'static>(
 
 impl preopens::Host for State {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Handle, String)>> {
+        self.network.sought().directories = true;
         let mut handles = Vec::new();
         for directory in self.directories.granted() {
             let path = directory.origin.grant.guest.clone();

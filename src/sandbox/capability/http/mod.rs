@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{
 use super::network::Granted;
 use super::{LateRefusals, Refusals};
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, host_left_alone, http_denied, sends_secret};
+use crate::grant::{HttpTarget, Sought, host_left_alone, http_denied, sends_secret};
 use crate::sandbox::state::State;
 use crate::secret::Held;
 
@@ -37,6 +37,8 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 pub(super) struct Hooks {
     pub granted: Option<Arc<Granted>>,
     pub refusals: LateRefusals,
+    /// What was looked for, of the network and of all else.
+    pub sought: Sought,
 }
 
 /// What drives an answer on, for as long as the guest holds it.
@@ -69,6 +71,7 @@ impl WasiHttpHooks for Hooks {
             refusals.add(http_denied(refusals.skill(), &target));
             return refused(Error::HttpRequestDenied);
         };
+        self.sought.request(&target);
         let refusals = self.refusals.get().clone();
         let options = options.unwrap_or_default();
         let times = Times {

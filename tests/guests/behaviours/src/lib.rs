@@ -134,6 +134,7 @@ impl Guest for Behaviours {
             }),
             "exit" => std::process::exit(number("code") as i32),
             "fail" => {
+                look_for(&input["look_for"]);
                 return Err(Failure::Error(Error {
                     message: text("message"),
                     code: input["code"].as_str().map(str::to_owned),
@@ -365,6 +366,19 @@ fn spin() -> Value {
 fn deeper(depth: u64) -> u64 {
     // Little on the guest's own stack in its memory, so that the host's ends first.
     black_box(depth) + deeper(depth + 1) * 3
+}
+
+/// Looks for what may not be there: a file, the environment, a configuration key.
+fn look_for(what: &Value) {
+    if let Some(path) = what["path"].as_str() {
+        black_box(std::fs::metadata(path).is_ok());
+    }
+    if let Some(variable) = what["variable"].as_str() {
+        black_box(std::env::var(variable).is_ok());
+    }
+    if let Some(key) = what["key"].as_str() {
+        black_box(wasi::config::store::get(key).is_ok());
+    }
 }
 
 /// All that a guest gets from around it without asking for anything by name.

@@ -1,0 +1,211 @@
+use skillhost::grant::Mode;
+
+use super::*;
+
+const TEXT: &str = r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+    { host = "/y", guest = "/y" },
+]
+config = { n = 1, m = "two" } # a comment
+environment = ["TZ=UTC", "A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#;
+
+fn after(change: impl FnOnce(&mut Policy)) -> String {
+    let before: Policy = TEXT.parse().unwrap();
+    let mut after = before.clone();
+    change(&mut after);
+    edited(TEXT, &before, &after).unwrap()
+}
+
+#[test]
+fn what_is_not_changed_stays_as_it_is() {
+    assert_eq!(after(|_| {}), TEXT);
+    let text = after(|policy| {
+        let b = &mut policy.skills.get_mut("b").unwrap().grants;
+        *b = std::mem::take(b).with(
+            &Grants::default()
+                .directory("/z", "/y", Mode::Rw)
+                .config("n", "2")
+                .environment("TZ", "CET"),
+        );
+    });
+    check(
+        &text,
+        r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+    "/z:/y:rw",
+]
+config = { n = "2", m = "two" } # a comment
+environment = ["TZ=CET", "A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#,
+    );
+}
+
+#[test]
+fn what_is_taken_out_leaves_the_rest_in_order() {
+    let text = after(|policy| {
+        let b = &mut policy.skills.get_mut("b").unwrap().grants;
+        b.directories.remove(1);
+        b.environment.remove("TZ");
+        b.config.remove("n");
+    });
+    check(
+        &text,
+        r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    "/x:/x:ro", # the first
+]
+config = { m = "two" } # a comment
+environment = ["A=b"]
+
+# Of a.
+[skills.a]
+grants.config.z = true
+"#,
+    );
+    let text = after(|policy| {
+        let b = &mut policy.skills.get_mut("b").unwrap().grants;
+        b.directories.remove(0);
+        b.environment.remove("A");
+        policy.skills.remove("a");
+    });
+    check(
+        &text,
+        r#"# Mine.
+[skills.b.grants] # of b
+directories = [
+    { host = "/y", guest = "/y" },
+]
+config = { n = 1, m = "two" } # a comment
+environment = ["TZ=UTC"]
+"#,
+    );
+}
+
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    assert_eq!(text, expected, "\n{text}");
+}
+
+/// The text after grants were added to the skill `a`.
+#[track_caller]
+fn granting(text: &str, grants: Grants) -> String {
+    let before: Policy = text.parse().unwrap();
+    let mut after = before.clone();
+    let entry = after.skills.entry("a".into()).or_default();
+    entry.grants = std::mem::take(&mut entry.grants).with(&grants);
+    edited(text, &before, &after).unwrap()
+}
+
+#[test]
+fn what_is_added_moves_no_comment() {
+    let b = || Grants::default().environment("B", "c");
+    let added = "[skills.a.grants]\nenvironment = { B = \"c\" }\n";
+    // In a file of comments alone, and behind everything else.
+    let text = "# My policy.\n# Nothing yet.\n";
+    check(&granting(text, b()), &format!("{text}\n{added}"));
+    let text = "# Mine.\n[general]\nceilings.fuel = 5 # few\n\n# The end.";
+    check(&granting(text, b()), &format!("{text}\n\n{added}"));
+    let text = "[skills.a.grants] # of a\nscratch = true # yes\n# The end.\n";
+    check(
+        &granting(text, b()),
+        &format!("{text}environment = {{ B = \"c\" }}\n"),
+    );
+    // Between tables, each with its own.
+    let text = "# Of a.\n[skills.a.grants]\nscratch = true # yes\n\n# In general.\n[general]\nceilings.fuel = 5\n";
+    check(
+        &granting(text, b()),
+        &text.replace("# yes\n", "# yes\nenvironment = { B = \"c\" }\n"),
+    );
+}
+
+#[test]
+fn what_is_added_to_a_list_moves_no_comment() {
+    let head =
+        "[skills.a.grants]\ndirectories = [\n    \"/a:/a:ro\", # the first\n    \"/b:/b:ro\"";
+    let tail = "] # all\nscratch = true\n";
+    let line = "\n    \"/c:/c:ro\"";
+    for (comma, comments) in [
+        (",", " # the second"),
+        (",", " # the second\n    # and no more"),
+        (",", "\n    # and no more"),
+        (",", ""),
+        ("", " # the second"),
+        ("", ""),
+    ] {
+        let text = format!("{head}{comma}{comments}\n{tail}");
+        let grants = Grants::default().directory("/c", "/c", Mode::Ro);
+        let expected = format!("{head},{comments}{line}{comma}\n{tail}");
+        check(&granting(&text, grants), &expected);
+    }
+    let text = "[skills.a.grants]\n\
+        environment = { A = \"b\" } # a comment\n\
+        config = [\"n=1\"] # another\n";
+    let both = Grants::default().environment("B", "c").config("m", "2");
+    let expected = "[skills.a.grants]\n\
+        environment = { A = \"b\", B = \"c\" } # a comment\n\
+        config = [\"n=1\", \"m=2\"] # another\n";
+    check(&granting(text, both), expected);
+}
+
+#[test]
+fn what_takes_the_place_of_another_keeps_the_comments_around_it() {
+    let text = "[[skills.a.grants.directories]]\n# Where they come from.\nhost = \"/x\" # for now\nguest = \"/data\" # as declared\n# The end.\n";
+    check(
+        &granting(text, Grants::default().directory("/y", "/data", Mode::Ro)),
+        &text
+            .replace("/x", "/y")
+            .replace("# The end.\n", "mode = \"ro\"\n# The end.\n"),
+    );
+}
+
+#[test]
+fn every_change_reads_as_what_was_meant() {
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let confirmation: Confirmation =
+        serde_json::from_value(serde_json::json!({ "digest": digest, "version": "1.0.0" }))
+            .unwrap();
+    // `edited` itself compares what was meant with what the text says.
+    let text = after(|policy| {
+        policy.skills.remove("b");
+        let mut new = SkillPolicy::default();
+        new.grants = Grants::default()
+            .directory("/a:b", "/c d", Mode::Ro)
+            .config("key with \"quotes\"", "a\nb");
+        new.confirm(confirmation.clone());
+        policy.skills.insert("c".into(), new);
+        policy.skills.get_mut("a").unwrap().grants = Grants::default();
+        policy
+            .skills
+            .get_mut("a")
+            .unwrap()
+            .confirm(confirmation.clone());
+    });
+    assert!(
+        text.contains("{ guest = \"/c d\", host = \"/a:b\", mode = \"ro\" }"),
+        "{text}"
+    );
+    assert!(text.contains("[[skills.c.confirmed]]"), "{text}");
+    let inline = "skills = { a = { grants = { environment = { A = 1 } } } }";
+    let before: Policy = inline.parse().unwrap();
+    let mut policy = before.clone();
+    let a = policy.skills.get_mut("a").unwrap();
+    a.grants = a.grants.clone().config("x", "y");
+    a.confirm(confirmation);
+    policy.skills.insert("d".into(), policy.skills["a"].clone());
+    let text = edited(inline, &before, &policy).unwrap();
+    assert!(!text.contains("\n["), "{text}");
+}

@@ -1,0 +1,139 @@
+//! What a skill looked for while it ran, and whether it lacked something there.
+
+use super::{Capability, Declared, Denial, HttpTarget, SecretGrant};
+
+/// The keys, and the requests, that are kept. A skill may ask for others without end.
+const MOST: usize = 20;
+
+/// What a skill looked for and, as far as can be seen, may not have found. What is refused in so many
+/// words, such as a request or a socket, is a [`Denial`] of its own and stands here only where more than
+/// one grant is needed for it.
+#[derive(Debug, Default)]
+pub(crate) struct Sought {
+    /// Whether it asked which directories there are: it does so before it opens a first path.
+    pub directories: bool,
+    /// Whether it read its environment, which it gets as a whole.
+    pub environment: bool,
+    /// Whether it asked for all configuration keys.
+    every_key: bool,
+    /// The configuration keys that it asked for, and that have no value.
+    keys: Vec<String>,
+    /// The requests that it sent.
+    requests: Vec<HttpTarget>,
+}
+
+impl Sought {
+    /// It asked for a configuration key that has no value.
+    pub fn key(&mut self, key: &str) {
+        let is_new = !self.keys.iter().any(|known| known == key);
+        if is_new && self.keys.len() < MOST && key.len() <= super::MAX_NAME_BYTES {
+            self.keys.push(key.to_owned());
+        }
+    }
+
+    /// It asked for all of them.
+    pub fn every_key(&mut self) {
+        self.every_key = true;
+    }
+
+    /// It sent a request.
+    pub fn request(&mut self, target: &HttpTarget) {
+        if self.requests.len() < MOST && !self.requests.contains(target) {
+            self.requests.push(target.clone());
+        }
+    }
+
+    /// Whether it looked for what it declares and was not granted.
+    ///
+    /// Of the network and of storage it was told so where it asked: what it lacks of them stands among the
+    /// denials. A secret is looked for by the requests that it is for. `panicked` is the message of one
+    /// that ended with a trap: to panic is to read the environment, so there the variable must be named.
+    pub fn lacks(&self, missing: &Denial, declared: &Declared, panicked: Option<&str>) -> bool {
+        let subject = missing.subject.as_str();
+        match missing.capability {
+            Capability::Directory | Capability::Scratch => self.directories,
+            Capability::Environment => {
+                self.environment && panicked.is_none_or(|message| message.contains(subject))
+            }
+            Capability::Config => self.every_key || self.keys.iter().any(|key| key == subject),
+            Capability::Secret => {
+                let mut secrets = declared.secrets.iter();
+                let is_for = |secret: &SecretGrant| {
+                    let mut requests = self.requests.iter();
+                    secret.name() == subject && requests.any(|to| secret.requests().allows(to))
+                };
+                secrets.any(is_for)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Grants, missing};
+    use super::*;
+
+    fn lacked(sought: &Sought, panicked: Option<&str>) -> Vec<String> {
+        let declared: Declared = toml::from_str(
+            r#"
+            scratch = true
+            storage = true
+            http = ["https://*"]
+            sockets = ["tcp://*:5432"]
+            environment = ["TZ"]
+            secrets = ["key=authorization:Bearer@https://api.example"]
+            directories = [{ path = "/data", mode = "ro" }]
+            config = { name = { type = "string" }, other = { type = "string" } }
+            "#,
+        )
+        .unwrap();
+        let mut missing = missing("a", Some(&declared), &Grants::default());
+        missing.retain(|denial| sought.lacks(denial, &declared, panicked));
+        missing.into_iter().map(|denial| denial.subject).collect()
+    }
+
+    #[test]
+    fn only_what_was_looked_for_is_lacked() {
+        assert_eq!(lacked(&Sought::default(), None), [""; 0]);
+        let mut sought = Sought {
+            directories: true,
+            ..Sought::default()
+        };
+        assert_eq!(lacked(&sought, None), ["/data", "/scratch"]);
+        sought.directories = false;
+        sought.key("name");
+        assert_eq!(lacked(&sought, None), ["name"]);
+        sought.every_key();
+        assert_eq!(lacked(&sought, None), ["name", "other"]);
+        let mut sought = Sought::default();
+        let request = |url| HttpTarget::new("GET", url).unwrap();
+        sought.request(&request("https://other.example/"));
+        assert_eq!(lacked(&sought, None), [""; 0]);
+        sought.request(&request("https://api.example/v1"));
+        assert_eq!(lacked(&sought, None), ["key"]);
+    }
+
+    #[test]
+    fn a_panic_reads_the_environment_itself() {
+        let sought = Sought {
+            environment: true,
+            ..Sought::default()
+        };
+        assert_eq!(lacked(&sought, None), ["TZ"]);
+        assert_eq!(lacked(&sought, Some("index out of bounds")), [""; 0]);
+        assert_eq!(lacked(&sought, Some("TZ must be set")), ["TZ"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut sought = Sought::default();
+        for number in 0..1_000 {
+            sought.key(&number.to_string());
+            sought
+                .request(&HttpTarget::new("GET", &format!("https://a.example/{number}")).unwrap());
+        }
+        sought.key(&"x".repeat(1 << 20));
+        assert_eq!((sought.keys.len(), sought.requests.len()), (MOST, MOST));
+    }
+}
