@@ -69,6 +69,13 @@ impl Database {
 }
 
 impl DatabaseArgs {
+    /// As the environment has it, for commands that have no use for a queue.
+    pub fn of_environment() -> Self {
+        DatabaseArgs {
+            database: std::env::var("SKILLHOST_DATABASE").ok(),
+        }
+    }
+
     /// The database that was named.
     ///
     /// # Errors

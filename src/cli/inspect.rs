@@ -1,12 +1,13 @@
 //! `skillhost inspect`: what a skill is.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
 use skillhost::grant::{Declared, SCRATCH};
-use skillhost::limits::display_bytes;
+use skillhost::limits::{display_bytes, grouped};
 use skillhost::skill::{Description, Digest, Manifest, Package, Tool};
 use skillhost::text::printable;
 use skillhost::{LimitOverrides, LoadError, Surface};
@@ -296,17 +297,22 @@ fn default_limits(limits: &LimitOverrides) -> String {
     format!("\n{}\n{own}", styled(BOLD, "Limits of its own"))
 }
 
+/// How many interfaces are shown. A component may have a million, of names of any length.
+const MOST_INTERFACES: usize = 200;
+
 /// The interfaces of each package on a line: `wasi:cli@0.2.3  environment, exit, stdin`.
 fn interfaces(names: &[String], width: usize) -> String {
     let mut packages: Vec<(String, Vec<&str>)> = Vec::new();
-    for name in names {
+    let mut places = HashMap::new();
+    for name in names.iter().take(MOST_INTERFACES) {
         let (path, version) = match name.split_once('@') {
             Some((path, version)) => (path, format!("@{version}")),
             None => (name.as_str(), String::new()),
         };
         let (package, interface) = path.split_once('/').unwrap_or((path, ""));
         let package = format!("{package}{version}");
-        match packages.iter_mut().find(|(other, _)| *other == package) {
+        let place = *places.entry(package.clone()).or_insert(packages.len());
+        match packages.get_mut(place) {
             Some((_, interfaces)) => interfaces.push(interface),
             None => packages.push((package, vec![interface])),
         }
@@ -327,12 +333,32 @@ fn interfaces(names: &[String], width: usize) -> String {
             list.get(package.len() + 2..).unwrap_or("\n")
         );
     }
+    if let Some(more) = names
+        .len()
+        .checked_sub(MOST_INTERFACES)
+        .filter(|more| *more > 0)
+    {
+        let _ = writeln!(out, "  and {} more", grouped(more as u64));
+    }
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interfaces_of_a_package_stand_on_a_line() {
+        let names = ["a:b/one@1.0.0", "a:c/x", "a:b/two@1.0.0", "f"].map(str::to_owned);
+        assert_eq!(
+            interfaces(&names, 80),
+            "  a:b@1.0.0  one, two\n  a:c        x\n  f\n"
+        );
+        let many: Vec<String> = (0..200_000).map(|number| format!("f{number}")).collect();
+        let shown = interfaces(&many, 80);
+        assert_eq!(shown.lines().count(), MOST_INTERFACES + 1);
+        assert!(shown.ends_with("  and 199,800 more\n"), "{shown}");
+    }
 
     #[test]
     fn everything_that_is_wanted_is_shown() {

@@ -307,7 +307,8 @@ pub struct Resolution {
     pub(crate) tool: usize,
     /// The limits that would apply.
     pub limits: Limits,
-    /// The limits that the skill itself wishes for, where it does.
+    /// What the skill [may have](LimitOverrides::of_a_skill) of the limits that it wishes for itself, where
+    /// it wishes for any.
     pub wished: Option<Arc<LimitOverrides>>,
     /// Whether the wall time is the request's own, or its tenant's, and not the one that the skill has for
     /// everybody.

@@ -58,7 +58,7 @@ pub struct Failure {
     ///
     /// It looked for directories and scratch where it asked which there are, for a configuration key where
     /// it asked for that one or for all, for its environment where it read that (and where it ended with a
-    /// trap, named the variable, too), and for a secret where it sent a request that the secret is for. Of
+    /// trap, named the variable, too), and for a secret where it sent a request that the secret is for (of the first 20 keys and requests). Of
     /// requests, sockets and storage it hears at once that they are not granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,
@@ -271,11 +271,15 @@ impl Failure {
         self
     }
 
-    /// The limit that was met, and its value, where it was one that a request can ask for.
+    /// The limit that was met, and its value, where it is one that a request can ask for.
     pub fn limit(&self) -> Option<(Limit, u64)> {
         match self.cause {
             Cause::Timeout {
                 limit: Limit::Deadline,
+                ..
+            }
+            | Cause::ResourceExhausted {
+                limit: Limit::Stack,
                 ..
             } => None,
             Cause::Timeout { limit, allowed, .. }

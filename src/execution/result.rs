@@ -82,8 +82,17 @@ pub struct Clamped {
     pub asked: u64,
     /// What applies.
     pub allowed: u64,
-    /// What says so: a place in the policy, such as `tenants.acme.ceilings.memory_bytes`, or `host`.
+    /// What says so: a place in the policy, such as `tenants.acme.ceilings.memory_bytes`; `host`, which
+    /// is the host's own ceiling; or `default`, where the skill wishes for more of a limit than the default,
+    /// and gets [no more](crate::LimitOverrides::of_a_skill) by its own wish.
     pub rule: String,
+}
+
+impl Clamped {
+    /// The rule where it is the host's own ceiling.
+    pub const BY_HOST: &'static str = "host";
+    /// The rule where it is the default.
+    pub const BY_DEFAULT: &'static str = "default";
 }
 
 /// Which skill it was.

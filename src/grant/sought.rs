@@ -53,7 +53,7 @@ impl Sought {
         match missing.capability {
             Capability::Directory | Capability::Scratch => self.directories,
             Capability::Environment => {
-                self.environment && panicked.is_none_or(|message| message.contains(subject))
+                self.environment && panicked.is_none_or(|message| names(message, subject))
             }
             Capability::Config => self.every_key || self.keys.iter().any(|key| key == subject),
             Capability::Secret => {
@@ -67,6 +67,12 @@ impl Sought {
             _ => false,
         }
     }
+}
+
+/// Whether a text has a name in it, as a word.
+fn names(text: &str, name: &str) -> bool {
+    let mut words = text.split(|part: char| !part.is_alphanumeric() && part != '_');
+    words.any(|word| word == name)
 }
 
 #[cfg(test)]
@@ -123,6 +129,8 @@ mod tests {
         assert_eq!(lacked(&sought, None), ["TZ"]);
         assert_eq!(lacked(&sought, Some("index out of bounds")), [""; 0]);
         assert_eq!(lacked(&sought, Some("TZ must be set")), ["TZ"]);
+        assert_eq!(lacked(&sought, Some("`TZ` is not set")), ["TZ"]);
+        assert_eq!(lacked(&sought, Some("MY_TZ must be set")), [""; 0]);
     }
 
     #[test]

@@ -141,11 +141,7 @@ impl Host {
 
     /// Where the host allows less than what was asked for, or than what the skill wishes for itself.
     pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
-        let Inner {
-            ceiling,
-            default_limits,
-            ..
-        } = &*self.inner;
+        let ceiling = &self.inner.ceiling;
         let wished = skill
             .and_then(Skill::manifest)
             .map(|manifest| &manifest.limits);
@@ -155,21 +151,30 @@ impl Host {
             named = named.or(wished.named());
         }
         for limit in named.each() {
-            let requested = asked.get(limit).map(|asked| (asked, ceiling.get(limit)));
-            let applies = requested.or_else(|| {
-                let most = default_limits.most_wished(limit, ceiling);
-                Some((wished?.get(limit)?, most))
+            let requested = asked.get(limit);
+            let wish = wished.and_then(|wished| wished.get(limit));
+            // What it may have of that. A guard may have put it into the request.
+            let may_have = wish.and_then(|_| skill?.inner.wished.as_deref()?.get(limit));
+            let most = ceiling.get(limit);
+            let (asked, allowed, rule) = match (requested, wish, may_have) {
+                (Some(asked), ..) if asked > most => (asked, most, Clamped::BY_HOST),
+                (_, Some(wish), Some(may_have))
+                    if wish > may_have && requested.is_none_or(|asked| asked == may_have) =>
+                {
+                    match may_have < most {
+                        true => (wish, may_have, Clamped::BY_DEFAULT),
+                        false => (wish, most, Clamped::BY_HOST),
+                    }
+                }
+                (None, Some(wish), _) if wish > most => (wish, most, Clamped::BY_HOST),
+                _ => continue,
+            };
+            clamped.push(Clamped {
+                limit,
+                asked,
+                allowed,
+                rule: rule.to_owned(),
             });
-            if let Some((asked, allowed)) = applies
-                && asked > allowed
-            {
-                clamped.push(Clamped {
-                    limit,
-                    asked,
-                    allowed,
-                    rule: "host".to_owned(),
-                });
-            }
         }
         clamped
     }

@@ -19,7 +19,7 @@ use crate::execution::{
     Failure, Fault, HostError, Observer, Resolution, Status,
 };
 use crate::grant::{Denial, Grants};
-use crate::limits::{Limit, Limits};
+use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, Loader, Plan, Runner};
@@ -237,7 +237,6 @@ impl Host {
                         failure = failure.without(lacked);
                     }
                     if let Some((limit, allowed)) = failure.limit()
-                        && limit != Limit::Stack
                         && allowed >= self.inner.ceiling.get(limit)
                     {
                         let hint = "this host allows no more: give it less to do";

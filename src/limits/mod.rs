@@ -74,8 +74,7 @@ pub struct Limits {
     /// Bytes of progress reports that are passed on, 16 bytes being added for each report. What
     /// comes after is dropped and counted. Default 64 KiB.
     pub progress_bytes: u64,
-    /// Bytes that one call from the guest into the host may carry. Default 4 MiB, and no skill gets more
-    /// than the default by its own wish: reading them takes the host's time.
+    /// Bytes that one call from the guest into the host may carry. Default 4 MiB.
     pub host_bytes: u64,
     /// Handles (open files, streams, pollables, the guest's own resources) that may be open at
     /// once. Default 1,000.
@@ -230,17 +229,6 @@ impl Limits {
             stack_bytes: default.stack_bytes,
         }
     }
-
-    /// The most that a skill gets of a limit by its own wish, under these limits as the defaults.
-    ///
-    /// For most that is the ceiling: it is the guest that is slowed down by what it does with more. What
-    /// one call carries into the host is read by the host, in one go, so that a deadline waits for it.
-    pub(crate) fn most_wished(&self, limit: Limit, ceiling: &Limits) -> u64 {
-        match limit {
-            Limit::HostBytes => ceiling.get(limit).min(self.get(limit)),
-            _ => ceiling.get(limit),
-        }
-    }
 }
 
 /// Limits that somebody asks for: `None` means "no opinion", never "unlimited".
@@ -336,8 +324,13 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
-    /// What a skill may have of what it wishes for itself: all of it, but of `host_bytes` no more than
-    /// the default. [`Limits::resolve`] holds it to the ceiling besides.
+    /// What a skill may have of what it wishes for itself: all of it, but no more than the default of what
+    /// bounds the host's own work and memory (`host_bytes`, `handles`, `open_files`, `connections`,
+    /// `http_fields_bytes`). [`Limits::resolve`] holds it to the ceiling besides.
+    ///
+    /// With more of the other limits it is the guest that has more to do. What one call carries into the
+    /// host is read by the host, in one go, and a deadline waits for that; and behind each handle the host
+    /// holds memory that is not the guest's, and takes its time to give that back.
     ///
     /// ```
     /// use skillhost::{LimitOverrides, Limits};
@@ -353,8 +346,14 @@ impl LimitOverrides {
     /// ```
     #[must_use]
     pub fn of_a_skill(mut self, default: &Limits) -> LimitOverrides {
-        let most = default.host_bytes;
-        self.host_bytes = self.host_bytes.map(|wished| wished.min(most));
+        let no_more = |wished: &mut Option<u64>, default: u64| {
+            *wished = wished.map(|wished| wished.min(default));
+        };
+        no_more(&mut self.host_bytes, default.host_bytes);
+        no_more(&mut self.handles, default.handles);
+        no_more(&mut self.open_files, default.open_files);
+        no_more(&mut self.connections, default.connections);
+        no_more(&mut self.http_fields_bytes, default.http_fields_bytes);
         self
     }
 

@@ -165,6 +165,8 @@ fn code_config(compiles: bool) -> Config {
         .epoch_interruption(false)
         .wasm_component_model(true)
         .wasm_memory64(false)
+        // What a skill says of itself follows from its bytes, whatever the processor fuses.
+        .relaxed_simd_deterministic(true)
         // The limiter counts on memories growing by whole pages.
         .wasm_custom_page_sizes(false)
         .memory_reservation(RESERVATION)

@@ -6,6 +6,9 @@ use crate::text::{printable, shortened};
 /// The bytes that are kept of what it said, and of where that stands in its source.
 const MAX_MESSAGE: usize = 1_000;
 const MAX_PLACE: usize = 200;
+/// The bytes at the end of standard error that are looked at: the guest may have written megabytes, and
+/// its time is over.
+const LOOKED_AT: usize = 16 * 1024;
 
 /// The words in which the standard library puts it, on a line that ends with the place.
 const PANICKED: &str = " panicked at ";
@@ -15,7 +18,10 @@ pub(super) fn explained(mut failure: Failure, stderr: &str, phase: Phase) -> Fai
     // How Rust ends a panic that nobody catches.
     let is_abort =
         matches!(&failure.cause, Cause::Trap { trap, .. } if trap == "unreachable_code_reached");
-    let Some(said) = last(stderr).filter(|_| is_abort) else {
+    if !is_abort {
+        return failure;
+    }
+    let Some(said) = last(stderr) else {
         return failure;
     };
     let during = match phase {
@@ -37,17 +43,40 @@ struct Said<'s> {
 
 /// The last panic in a text, which nothing but what belongs to it stands behind.
 fn last(stderr: &str) -> Option<Said<'_>> {
-    let begins_line = |(at, _): &(usize, &str)| {
-        let line = stderr[..*at].rfind('\n').map_or(0, |end| end + 1);
-        stderr[line..*at].starts_with("thread ")
+    let stderr = end_of(stderr);
+    let mut behind = stderr.len();
+    for line in stderr.rsplit('\n') {
+        let rest = &stderr[behind..];
+        behind = (behind - line.len()).saturating_sub(1);
+        let Some((_, place)) = line
+            .strip_prefix("thread ")
+            .and_then(|line| line.split_once(PANICKED))
+        else {
+            continue;
+        };
+        let place = place.trim_end().strip_suffix(':')?;
+        let told = |line: &&str| !line.starts_with("note: ") && *line != "stack backtrace:";
+        let lines: Vec<&str> = rest
+            .trim_start_matches('\n')
+            .lines()
+            .take_while(told)
+            .collect();
+        let message = lines.join("\n").trim().to_owned();
+        return (!message.is_empty()).then_some(Said { place, message });
+    }
+    None
+}
+
+/// The end of a text, from where a line begins.
+fn end_of(text: &str) -> &str {
+    let Some(from) = text.len().checked_sub(LOOKED_AT) else {
+        return text;
     };
-    let (at, _) = stderr.rmatch_indices(PANICKED).find(begins_line)?;
-    let (place, rest) = stderr[at + PANICKED.len()..].split_once('\n')?;
-    let place = place.trim_end().strip_suffix(':')?;
-    let told = |line: &&str| !line.starts_with("note: ") && *line != "stack backtrace:";
-    let lines: Vec<&str> = rest.lines().take_while(told).collect();
-    let message = lines.join("\n").trim().to_owned();
-    (!message.is_empty()).then_some(Said { place, message })
+    let from = text.ceil_char_boundary(from);
+    match text[from..].split_once('\n') {
+        Some((_, end)) => end,
+        None => "",
+    }
 }
 
 #[cfg(test)]
@@ -115,5 +144,21 @@ mod tests {
             "\u{1b}".repeat(100_000)
         );
         assert!(message("unreachable_code_reached", &stderr).len() < 10_000);
+    }
+
+    /// A guest's time is over by then, and it may have written megabytes.
+    #[test]
+    fn what_is_looked_at_is_bounded() {
+        let panic = "thread 'a' panicked at b.rs:1:1:\nx\n";
+        let after = |lines: usize| format!("{panic}{}", "a line\n".repeat(lines));
+        assert!(last(&after(LOOKED_AT / 10)).is_some());
+        assert!(last(&after(LOOKED_AT)).is_none());
+        for other in [PANICKED, "\n", "thread  panicked at \n", "é"] {
+            let stderr = other.repeat((4 << 20) / other.len());
+            assert_eq!(end_of(&stderr).len() / LOOKED_AT, 0, "{other:?}");
+            assert!(last(&stderr).is_none(), "{other:?}");
+            let said = last(&format!("{stderr}\n{panic}")).map(|said| said.message);
+            assert_eq!(said.as_deref(), Some("x"), "{other:?}");
+        }
     }
 }

@@ -11,6 +11,8 @@ use crate::text::shortened;
 const MAX_TOOLS: usize = 1_000;
 /// The most bytes of one name, title or description.
 const MAX_TEXT: usize = 16 * 1024;
+/// A version is part of a folder's name. In bytes.
+const MAX_VERSION: usize = 100;
 
 /// What a skill says of itself: the answer of its `describe`, checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -165,7 +167,15 @@ impl Description {
                 reason: error.to_string(),
             });
         }
-        length("skill's version", &self.version)?;
+        if self.version.len() > MAX_VERSION {
+            return Err(DescriptionError::Version {
+                version: short(&self.version),
+                reason: format!(
+                    "it has {} bytes; {MAX_VERSION} are allowed",
+                    self.version.len()
+                ),
+            });
+        }
         length("skill's description", &self.description)?;
         if self.tools.is_empty() {
             return Err(DescriptionError::NoTools);
@@ -291,6 +301,14 @@ mod tests {
             versioned.check(),
             Err(DescriptionError::Version { .. })
         ));
+        versioned.version = format!("1.0.0-{}", "a".repeat(MAX_VERSION));
+        let error = versioned.check().unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("it has 106 bytes; 100 are allowed"),
+            "{error}"
+        );
         let many = vec!["a"; MAX_TOOLS + 1];
         assert!(matches!(
             description(&many).check(),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -229,29 +230,41 @@ fn component_in(folder: &Path) -> Result<PathBuf, PackageError> {
 
 /// Reads a regular file of at most `allowed` bytes, to where it is to stay.
 fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
-    // Asked before it is opened: opening a FIFO would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
-    let kind = (metadata.is_file(), metadata.len());
-    read_file(path, allowed, kind, || File::open(path))
+    read_file(path, allowed, || {
+        std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(not_blocking())
+            .open(path)
+    })
 }
 
 /// The same of a file in a folder, from which no link leads out.
 fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     let name = path.file_name().map(Path::new).unwrap_or(path);
-    let metadata = folder.metadata(name).map_err(|source| io(path, source))?;
-    let kind = (metadata.is_file(), metadata.len());
-    read_file(path, allowed, kind, || {
-        folder.open(name).map(cap_std::fs::File::into_std)
+    read_file(path, allowed, || {
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.read(true);
+        cap_std::fs::OpenOptionsExt::custom_flags(&mut options, not_blocking());
+        folder
+            .open_with(name, &options)
+            .map(cap_std::fs::File::into_std)
     })
+}
+
+/// Opening a FIFO would otherwise wait for a writer.
+fn not_blocking() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
 }
 
 fn read_file(
     path: &Path,
     allowed: u64,
-    (is_file, bytes): (bool, u64),
     open: impl FnOnce() -> std::io::Result<File>,
 ) -> Result<Arc<[u8]>, PackageError> {
-    if !is_file {
+    let mut file = open().map_err(|source| io(path, source))?;
+    let metadata = file.metadata().map_err(|source| io(path, source))?;
+    let bytes = metadata.len();
+    if !metadata.is_file() {
         return Err(PackageError::NotAFile {
             path: path.to_owned(),
         });
@@ -264,7 +277,6 @@ fn read_file(
     if bytes > allowed {
         return Err(too_large(bytes));
     }
-    let mut file = open().map_err(|source| io(path, source))?;
     let length = usize::try_from(bytes).map_err(|_| too_large(bytes))?;
     let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
     // Nobody else has it yet.

@@ -190,13 +190,20 @@ async fn what_is_asked_for_past_the_ceiling_is_clamped_and_reported() {
     check_exhausted(&result, Limit::Memory, 40 * PAGE);
 }
 
-/// What one call carries is read by the host in one go, and a deadline waits for that: so a skill does
-/// not get more of it for itself.
+/// What one call carries is read by the host in one go, and a deadline waits for that; and behind each
+/// handle is memory of the host's. So a skill does not get more of either for itself.
 #[tokio::test]
-async fn a_skill_gets_no_more_of_the_hosts_time_by_its_own_wish() {
+async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(behaviours_path(), folder.path().join("skill.wasm")).unwrap();
-    let wish = "[limits]\nhost_bytes = \"64MiB\"\nfuel = 20000000000\n";
+    let wish = "[limits]
+        host_bytes = '64MiB'
+        handles = 100000
+        open_files = 4096
+        connections = 256
+        http_fields_bytes = '64KiB'
+        fuel = 20000000000
+        memory_bytes = '128MiB'";
     std::fs::write(folder.path().join("skill.toml"), wish).unwrap();
     let host = builder().build().unwrap();
     let skill = host.load(folder.path()).await.unwrap();
@@ -208,15 +215,26 @@ async fn a_skill_gets_no_more_of_the_hosts_time_by_its_own_wish() {
 
     let admission = host.can_execute(&call(NONE));
     let default = Limits::default().host_bytes;
-    assert_eq!(admission.limits.host_bytes, default);
-    assert_eq!(admission.limits.fuel, 20_000_000_000);
-    let [clamped] = admission.clamped.as_slice() else {
-        panic!("{:?}", admission.clamped);
+    let expected = Limits {
+        fuel: 20_000_000_000,
+        memory_bytes: 128 << 20,
+        ..Limits::default()
     };
-    assert_eq!(
-        (clamped.limit, clamped.asked, clamped.allowed),
-        (Limit::HostBytes, 64 << 20, default)
-    );
+    assert_eq!(admission.limits, expected);
+    let mut clamped = admission.clamped;
+    clamped.sort_by_key(|clamped| clamped.limit.key());
+    let clamped: Vec<_> = clamped
+        .iter()
+        .map(|one| (one.limit, one.asked, one.allowed, one.rule.as_str()))
+        .collect();
+    let cut = [
+        (Limit::Connections, 256, 8, "default"),
+        (Limit::Handles, 100_000, 1_000, "default"),
+        (Limit::HostBytes, 64 << 20, default, "default"),
+        (Limit::HttpFieldsBytes, 64 << 10, 16 << 10, "default"),
+        (Limit::OpenFiles, 4_096, 64, "default"),
+    ];
+    assert_eq!(clamped, cut);
     let stopped = host.execute(call(NONE)).await.unwrap();
     check_exhausted(&stopped, Limit::HostBytes, default);
 
@@ -225,7 +243,8 @@ async fn a_skill_gets_no_more_of_the_hosts_time_by_its_own_wish() {
         host_bytes: Some(8 << 20),
         ..NONE
     };
-    assert_eq!(host.can_execute(&call(more)).clamped, []);
+    let clamped = host.can_execute(&call(more)).clamped;
+    assert!(clamped.iter().all(|one| one.limit != Limit::HostBytes));
     let result = host.execute(call(more)).await.unwrap();
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
 

@@ -12,7 +12,7 @@ use skillhost::{CompileSettings, Policy};
 
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
-use crate::cli::host::{CommandHost, Settings};
+use crate::cli::host::CommandHost;
 use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
@@ -97,8 +97,17 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         )?;
         return Ok(exit(sound));
     }
-    for Finding { skill, message, .. } in &warnings {
-        session.console.warn(format_args!("{skill}: {message}"));
+    for Finding {
+        skill,
+        message,
+        hint,
+        ..
+    } in &warnings
+    {
+        let label = styled(HINT, "hint");
+        session
+            .console
+            .warn(format_args!("{skill}: {message}\n  {label}: {hint}"));
     }
     if sound && !is_there {
         session.console.note(format_args!(
@@ -172,7 +181,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     let mut entries = policy.skills.values();
     // It knows its own folders. Where no folder is granted, it need not be asked.
     let on = match entries.any(|entry| !entry.grants.directories.is_empty()) {
-        true => Some(CommandHost::open(session, Settings::default())?),
+        true => Some(CommandHost::open(session, super::settings(session))?),
         false => None,
     };
     for (name, entry) in &policy.skills {

@@ -28,6 +28,7 @@ use skillhost::{Policy, Skill};
 use super::Session;
 use super::complaint::Complaint;
 use super::console::print_json;
+use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
 use super::locate::locate;
@@ -98,9 +99,17 @@ fn load(typed: &Path, session: &Session) -> anyhow::Result<Skill> {
 /// The same, with the host that it was loaded on.
 fn load_on_host(typed: &Path, session: &Session) -> anyhow::Result<(CommandHost, Skill)> {
     let package = locate(typed, session)?;
-    let on = CommandHost::open(session, Settings::default())?;
+    let on = CommandHost::open(session, settings(session))?;
     let skill = block_on(async |mut interrupts| on.load(package, typed, &mut interrupts).await)?;
     Ok((on, skill))
+}
+
+/// What a host must be told so that it knows all of its own files.
+fn settings(session: &Session) -> Settings {
+    Settings {
+        database: DatabaseArgs::of_environment().database(session).ok(),
+        ..Settings::default()
+    }
 }
 
 /// The directories that are granted to be written, of which a skill that declares this is given no more

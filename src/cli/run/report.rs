@@ -145,7 +145,7 @@ impl Report<'_> {
         let mut hints = Vec::new();
         match &failure.cause {
             Cause::ResourceExhausted { limit, .. } | Cause::Timeout { limit, .. } => {
-                hints.push(self.of_limit(*limit, failure));
+                hints.extend(self.of_limit(*limit, failure));
             }
             _ if !failure.denials.is_empty() => {
                 hints.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
@@ -183,30 +183,34 @@ impl Report<'_> {
     }
 
     /// What to do where a limit was met. Where a ceiling holds it, to ask for more does not help.
-    fn of_limit(&self, limit: Limit, failure: &Failure) -> String {
+    fn of_limit(&self, limit: Limit, failure: &Failure) -> Option<String> {
         if let Some(rule) = &failure.rule {
             let rule = printable(rule, false);
-            return match self.policy {
+            return Some(match self.policy {
                 Some(policy) => format!(
                     "`{rule}` in the policy `{}` allows no more: give it less to do, or raise that",
                     policy.display()
                 ),
                 None => format!("the policy allows no more, by `{rule}`: give it less to do"),
-            };
+            });
         }
-        let is_most = (failure.limit()).is_some_and(|(limit, allowed)| {
-            limit != Limit::Stack && allowed >= Limits::ceiling().get(limit)
-        });
+        let is_most = failure
+            .limit()
+            .is_some_and(|(limit, allowed)| allowed >= Limits::ceiling().get(limit));
         match raise(limit) {
-            _ if is_most => "this is the most that this host allows: give it less to do".to_owned(),
-            Some(flag) => format!("raise the limit with `{flag}`, or give it less to do"),
-            None => failure.hint.clone().unwrap_or_default(),
+            _ if is_most => {
+                Some("this is the most that this host allows: give it less to do".to_owned())
+            }
+            Some(flag) => Some(format!(
+                "raise the limit with `{flag}`, or give it less to do"
+            )),
+            None => failure.hint.clone(),
         }
     }
 
     fn clamped(&self, clamped: &[Clamped]) {
         // Of the host's own ceiling it was said before it ran.
-        for one in clamped.iter().filter(|one| one.rule != "host") {
+        for one in clamped.iter().filter(|one| one.rule != Clamped::BY_HOST) {
             self.console.warn(clamping(one));
         }
     }
@@ -278,13 +282,17 @@ pub fn clamping(clamped: &Clamped) -> String {
         allowed,
         rule,
     } = clamped;
-    format!(
-        "{} of {} is more than `{}` allows; {} applies",
-        limit.key(),
-        limit.display(*asked),
-        printable(rule, false),
-        limit.display(*allowed)
-    )
+    let (name, asked, allowed) = (limit.key(), limit.display(*asked), limit.display(*allowed));
+    match rule.as_str() {
+        Clamped::BY_DEFAULT => format!(
+            "{name} of {asked}, which the skill's skill.toml has, is more than a skill gets for itself; \
+             {allowed} applies"
+        ),
+        rule => format!(
+            "{name} of {asked} is more than `{}` allows; {allowed} applies",
+            printable(rule, false)
+        ),
+    }
 }
 
 /// The line that says what it cost.

@@ -17,8 +17,6 @@ use crate::secret::Held;
 pub(in crate::sandbox) struct Network {
     context: WasiHttpCtx,
     hooks: Hooks,
-    /// Whether a socket was made without one being granted.
-    refused_a_socket: bool,
 }
 
 /// What is granted, shared with the requests on their way.
@@ -37,7 +35,6 @@ impl Network {
         let fields = usize::try_from(limits.http_fields_bytes).unwrap_or(usize::MAX);
         context.set_field_size_limit(fields);
         Network {
-            refused_a_socket: false,
             context,
             hooks: Hooks {
                 granted: None,
@@ -85,11 +82,6 @@ impl Network {
     /// All of them, so far.
     pub fn take_refusals(&self) -> Vec<Denial> {
         self.hooks.refusals.take()
-    }
-
-    /// Whether it is the first time that a socket is refused.
-    pub(super) fn refuses_first_socket(&mut self) -> bool {
-        !std::mem::replace(&mut self.refused_a_socket, true)
     }
 
     /// What the guest looked for, of the network and of all else.

@@ -104,7 +104,8 @@ pub enum Misfit {
     },
     /// It imports an interface that the host does not offer.
     #[error(
-        "it imports `{interface}`{}, which this host does not offer",
+        "it imports `{}`{}, which this host does not offer",
+        shortened(interface, 200),
         at(version)
     )]
     NotOffered {

@@ -3,13 +3,13 @@
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
-    ElicitationSchema, InputRequest, InputRequiredResult, ProtocolVersion,
+    ElicitationSchema, InputRequest, InputRequiredResult,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::call::Who;
+use super::call::{Who, is_current};
 use super::catalog::Entry;
 use super::{Inner, question};
 use crate::serve::Scope;
@@ -69,10 +69,7 @@ pub(super) async fn ask(
         return Ok(Asked::Nobody);
     }
     let words = question_of(params, entry)?;
-    let current = context
-        .protocol_version()
-        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
-    if current {
+    if is_current(context) {
         let state = question::ask(server, who, call).await?;
         let request = InputRequest::Elicitation(ElicitRequest::new(words));
         let requests = [(QUESTION.to_owned(), request)].into();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, JsonObject, LoggingLevel,
+    ProtocolVersion,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
@@ -125,6 +126,13 @@ fn unknown(catalog: &Catalog, name: &str) -> String {
     }
 }
 
+/// Whether a client speaks the version of 2026-07-28, or a later one.
+pub(super) fn is_current(context: &RequestContext<RoleServer>) -> bool {
+    context
+        .protocol_version()
+        .is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str())
+}
+
 async fn run(
     server: &Arc<Inner>,
     who: &Who,
@@ -149,6 +157,7 @@ async fn run(
         owner: &who.owner,
         id: request.request_id,
         promised: entry.tool().output_schema.is_some(),
+        takes_any: is_current(context),
     };
     let ask = || approval::ask(server, who, params, entry, context);
     // One that comes back with an answer has been rejected before.

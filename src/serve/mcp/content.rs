@@ -28,6 +28,9 @@ pub(super) struct Answer<'a> {
     pub id: Uuid,
     /// Whether the tool promises a structured answer.
     pub promised: bool,
+    /// Whether the client knows structured answers that are no objects. To one that does not, the library
+    /// would send them as text, whole and as it is.
+    pub takes_any: bool,
 }
 
 impl Answer<'_> {
@@ -53,7 +56,7 @@ impl Answer<'_> {
         let mut keep = Vec::new();
         let mut content = Vec::new();
         let limit = self.settings.output_tokens.saturating_mul(4);
-        let cut = text.len() > limit;
+        let cut = piece(&text, 0, limit).is_some_and(|piece| piece.next.is_some());
         if cut {
             let whole: Arc<[u8]> = text.as_bytes().into();
             let media_type = match output {
@@ -96,7 +99,8 @@ impl Answer<'_> {
         }
         let mut answer = CallToolResult::success(content);
         // A program gets the whole; a model that was not promised it is spared it.
-        if !cut || self.promised {
+        let known = self.takes_any || output.is_object();
+        if known && (!cut || self.promised) {
             answer.structured_content = Some(output);
         }
         answer

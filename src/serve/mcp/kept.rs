@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::settings::KeptBounds;
+use crate::text::printable;
 
 /// How the address of a kept output begins.
 const SCHEME: &str = "skillhost://outputs/";
@@ -145,15 +146,26 @@ pub(super) struct Piece<'t> {
     pub next: Option<usize>,
 }
 
-/// At most so many bytes of a text from an offset on; both are moved back to the beginning of a
-/// character. `None` where the offset is past the end.
+/// At most so many bytes of a text from an offset on, counted as it is shown, with escapes in the place of
+/// what cannot be; both are moved back to the beginning of a character. `None` where the offset is past
+/// the end.
 pub(super) fn piece(text: &str, offset: usize, bytes: usize) -> Option<Piece<'_>> {
     if offset > text.len() {
         return None;
     }
     let start = text.floor_char_boundary(offset);
     // At least one character, so that whoever reads on comes to the end.
-    let end = text.floor_char_boundary(start.saturating_add(bytes.max(4)).min(text.len()));
+    let least = text[start..].chars().next().map_or(0, char::len_utf8);
+    let mut end = text.floor_char_boundary(start.saturating_add(bytes.max(4)).min(text.len()));
+    loop {
+        let shown = printable(&text[start..end], true).len();
+        if shown <= bytes || end - start <= least {
+            break;
+        }
+        // Each round is shorter: what is shown is more than what may be.
+        let fewer = (end - start).saturating_mul(bytes) / shown;
+        end = text.floor_char_boundary(start + fewer).max(start + least);
+    }
     Some(Piece {
         text: &text[start..end],
         next: (end < text.len()).then_some(end),
@@ -218,5 +230,23 @@ mod tests {
         assert_eq!(whole, text);
         assert!(piece(text, 100, 4).is_none());
         assert_eq!(piece("", 0, 4).unwrap().text, "");
+    }
+
+    #[test]
+    fn a_piece_is_as_long_as_it_is_shown() {
+        let text = "\u{1}".repeat(1_000);
+        let (mut at, mut pieces) = (0, 0);
+        loop {
+            let piece = piece(&text, at, 100).unwrap();
+            assert!(printable(piece.text, true).len() <= 100);
+            pieces += 1;
+            match piece.next {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        // `\u{1}` has 5 bytes.
+        assert_eq!(pieces, 50);
+        assert_eq!(piece(&text, 0, 1).unwrap().text.len(), 1);
     }
 }

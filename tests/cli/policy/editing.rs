@@ -267,6 +267,16 @@ fn the_hosts_own_folders_are_not_granted() {
         assert!(said.contains("hint: grant a directory beside it"), "{said}");
         assert!(!place.path("home/policy.toml").exists());
     }
+    // Where the queue is kept is one of them.
+    fs::create_dir_all(place.path("jobs")).expect("a folder can be made");
+    let kept = |args: [&str; 5]| {
+        let mut command = place.command(args);
+        command.env("SKILLHOST_DATABASE", place.path("jobs/queue.db"));
+        place.said(&command.output().expect("the command starts"))
+    };
+    let said = kept(["policy", "grant", "csv-query", "--dir", "jobs:/data"]);
+    assert!(said.starts_with("exit: 3\n"), "{said}");
+    assert!(said.contains("which is the host's own"), "{said}");
     let place = granted();
     let policy = place
         .read("home/policy.toml")

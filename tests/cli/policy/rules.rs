@@ -369,3 +369,35 @@ fn without_the_policy_who_executes_for_others_says_so() {
     says(&nothing, &["exit: 0\n"]);
     assert!(!nothing.contains("left out"), "{nothing}");
 }
+
+/// What a skill wishes for itself past what it may have is said, whether or not the policy speaks of limits.
+#[test]
+fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
+    let place = Place::with_behaviours();
+    std::fs::create_dir_all(place.path("wishes")).expect("a folder can be made");
+    let component = std::fs::read(place.path("behaviours.wasm")).expect("it is there");
+    std::fs::write(place.path("wishes/skill.wasm"), component).expect("it can be written");
+    place.write("wishes/skill.toml", "[limits]\nhost_bytes = \"64MiB\"\n");
+    let call = ["run", "wishes", "echo", "--arg", "text=a", "--json"];
+    for policy in ["", POLICY] {
+        place.write("home/policy.toml", policy);
+        let output = place.output(call);
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        assert_eq!(result["status"], "success", "{result}");
+        assert_eq!(result["limits"]["host_bytes"], 4 << 20, "{result}");
+        let cut = serde_json::json!([{
+            "limit": "host_bytes",
+            "asked": 64 << 20,
+            "allowed": 4 << 20,
+            "rule": "default",
+        }]);
+        assert_eq!(result["clamped"], cut, "{policy}");
+    }
+    says(
+        &place.run(["run", "wishes", "echo", "--arg", "text=a"]),
+        &[
+            "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than a skill gets for \
+           itself; 4 MiB applies\n",
+        ],
+    );
+}

@@ -10,7 +10,7 @@ use skillhost::queue::{DeadLetter, Filter, JobStatus, QueueError};
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, print_script, styled};
+use crate::cli::console::{GOOD, print_data, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
@@ -69,11 +69,10 @@ pub fn export(
                     Err(error) => return Err(explain::queue(error).into()),
                 };
                 let letter = DeadLetter { job, attempts };
-                let mut line = serde_json::to_vec(&letter)?;
-                line.push(b'\n');
+                let line = serde_json::to_string(&letter)?;
                 match &mut file {
-                    Some(file) => file.write_all(&line).map_err(not_written)?,
-                    None => print_script(&line)?,
+                    Some(file) => writeln!(file, "{line}").map_err(not_written)?,
+                    None => print_data(session.console, &line)?,
                 }
                 count += 1;
             }

@@ -7,22 +7,20 @@ use bytes::Bytes;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
-use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket;
 use wasmtime_wasi::p2::bindings::sockets::udp::{
     HostIncomingDatagramStream, HostOutgoingDatagramStream, IncomingDatagram,
     IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream,
 };
 use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, SocketError, StreamError,
-    StreamResult, TcpSocket,
+    StreamResult,
 };
 use wasmtime_wasi::sockets::WasiSocketsView;
 
 use crate::egress::Meter;
 use crate::sandbox::state::State;
 
-/// The version under which wasmtime-wasi 48 offers the interfaces; a test would notice another.
-const TCP: &str = "wasi:sockets/tcp@0.2.12";
+/// The version under which wasmtime-wasi 48 offers the interface; a test would notice another.
 const UDP: &str = "wasi:sockets/udp@0.2.12";
 /// The header of a datagram, in bytes: an empty one is sent, too.
 const HEADER: u64 = 8;
@@ -32,16 +30,6 @@ type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 /// Puts functions that count in the place of those that do not.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    linker.instance(TCP)?.func_wrap(
-        "[method]tcp-socket.finish-connect",
-        |mut store: StoreContextMut<'_, State>, (socket,): (Resource<TcpSocket>,)| {
-            let state = store.data_mut();
-            let streams = state.sockets().finish_connect(socket);
-            let streams =
-                streams.and_then(|streams| wrapped(state, streams).map_err(SocketError::trap));
-            Ok::<(Result<Streams, ErrorCode>,), _>((told(streams)?,))
-        },
-    )?;
     let mut udp = linker.instance(UDP)?;
     udp.func_wrap(
         "[method]outgoing-datagram-stream.send",
@@ -103,9 +91,9 @@ fn told<T>(done: Result<T, SocketError>) -> wasmtime::Result<Result<T, ErrorCode
     }
 }
 
-/// The same streams, with a meter around each. There is no socket without a grant, and so without
+/// The streams of a TCP socket, with a meter around each. There is none without a grant, and so without
 /// one.
-fn wrapped(state: &mut State, streams: Streams) -> wasmtime::Result<Streams> {
+pub(super) fn wrapped(state: &mut State, streams: Streams) -> wasmtime::Result<Streams> {
     let Some(meter) = meter(state) else {
         return Err(wasmtime::Error::msg("a socket that was not granted"));
     };

@@ -2,18 +2,19 @@
 //! looked up: sockets are granted by address.
 
 mod metered;
+mod tcp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily};
-use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp_create_socket, udp_create_socket};
-use wasmtime_wasi::p2::{
-    DynPollable, Pollable, SocketError, SocketResult, TcpSocket, UdpSocket, subscribe,
+use wasmtime_wasi::p2::bindings::sockets::{
+    ip_name_lookup, tcp as tcp_sockets, tcp_create_socket, udp_create_socket,
 };
+use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, UdpSocket, subscribe};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::network::{Granted, Network};
 use crate::grant::{Capability, Denial, Protocol, socket_denied, to_grant};
@@ -23,6 +24,7 @@ use crate::sandbox::state::State;
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     tcp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    tcp_sockets::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     udp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     ip_name_lookup::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     linker.allow_shadowing(false);
@@ -58,8 +60,8 @@ fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool,
         let mut sockets = granted.sockets.iter();
         sockets.any(|socket| socket.allows(protocol, address))
     };
-    // Whoever connects is bound on the way.
-    let unbound = is_unbound(address);
+    // Whoever connects is bound on the way, to any address and a port of the system's choice.
+    let unbound = address.ip().is_unspecified() && address.port() == 0;
     match used {
         SocketAddrUse::TcpConnect => (allows(Protocol::Tcp), Protocol::Tcp),
         SocketAddrUse::TcpBind => (unbound, Protocol::Tcp),
@@ -69,11 +71,6 @@ fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool,
         }
         _ => (false, Protocol::Tcp),
     }
-}
-
-/// Any address, and a port of the system's choice.
-fn is_unbound(address: SocketAddr) -> bool {
-    address.ip().is_unspecified() && address.port() == 0
 }
 
 /// The state as these interfaces see it.
@@ -139,56 +136,6 @@ impl network::Host for Sockets<'_> {
 impl network::HostNetwork for Sockets<'_> {
     fn drop(&mut self, network: Resource<network::Network>) -> wasmtime::Result<()> {
         network::HostNetwork::drop(&mut self.view(), network)
-    }
-}
-
-/// What of the host's state it takes to make a socket under other rules than its own.
-struct Apart<'a> {
-    rules: &'a mut WasiCtx,
-    table: &'a mut ResourceTable,
-}
-
-impl WasiView for Apart<'_> {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: self.rules,
-            table: self.table,
-        }
-    }
-}
-
-impl Sockets<'_> {
-    /// A socket that goes nowhere, where none is granted: where it was to go is known only once it is to be
-    /// connected, and then it can be said what to grant. There is one for each execution.
-    fn unconnected(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        let state = self.0.called();
-        let refusals = state.network.refusals().clone();
-        let mut rules = WasiCtx::builder();
-        rules
-            .allow_tcp(true)
-            .socket_addr_check(move |address, used| {
-                if matches!(used, SocketAddrUse::TcpConnect) {
-                    refusals.add(socket_denied(refusals.skill(), Protocol::Tcp, address));
-                }
-                // Whoever connects is asked first whether it may be bound on the way; nothing is.
-                let allowed = matches!(used, SocketAddrUse::TcpBind) && is_unbound(address);
-                Box::pin(std::future::ready(allowed))
-            });
-        let mut apart = Apart {
-            rules: &mut rules.build(),
-            table: state.table(),
-        };
-        tcp_create_socket::Host::create_tcp_socket(&mut apart.sockets(), family)
-    }
-}
-
-impl tcp_create_socket::Host for Sockets<'_> {
-    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        if self.granted(Protocol::Tcp).is_none() && self.0.network.refuses_first_socket() {
-            return self.unconnected(family);
-        }
-        self.place(Protocol::Tcp)?;
-        self.view().create_tcp_socket(family)
     }
 }
 
