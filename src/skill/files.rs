@@ -59,9 +59,10 @@ impl SkillFiles {
             }),
             _ => return Ok(found),
         }
+        let mut looked_at = 0;
         for name in FOLDERS {
             if let Ok(folder) = self.folder.open_dir_nofollow(name) {
-                walk(&folder, name, 1, &mut found)?;
+                walk(&folder, name, 1, &mut looked_at, &mut found)?;
             }
         }
         found[1..].sort_by(|a, b| a.path.cmp(&b.path));
@@ -121,9 +122,17 @@ impl fmt::Debug for SkillFiles {
     }
 }
 
-fn walk(folder: &Dir, path: &str, nested: usize, found: &mut Vec<SkillFile>) -> io::Result<()> {
+/// `looked_at` counts whatever stands there, also what is passed over.
+fn walk(
+    folder: &Dir,
+    path: &str,
+    nested: usize,
+    looked_at: &mut usize,
+    found: &mut Vec<SkillFile>,
+) -> io::Result<()> {
     for entry in folder.entries()? {
-        if found.len() > MAX_FILES * 4 {
+        *looked_at += 1;
+        if *looked_at > MAX_FILES * 4 {
             return Ok(());
         }
         let entry = entry?;
@@ -139,7 +148,8 @@ fn walk(folder: &Dir, path: &str, nested: usize, found: &mut Vec<SkillFile>) -> 
             let bytes = entry.metadata()?.len();
             found.push(SkillFile { path, bytes });
         } else if kind.is_dir() && nested < MAX_NESTED {
-            walk(&folder.open_dir_nofollow(&name)?, &path, nested + 1, found)?;
+            let folder = folder.open_dir_nofollow(&name)?;
+            walk(&folder, &path, nested + 1, looked_at, found)?;
         }
     }
     Ok(())
@@ -155,6 +165,21 @@ mod tests {
     fn paths(files: &SkillFiles) -> Vec<String> {
         let listed = files.list().unwrap();
         listed.into_iter().map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn folders_without_files_are_not_looked_at_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("SKILL.md"), "a").unwrap();
+        for number in 0..MAX_FILES * 4 + 10 {
+            fs::create_dir_all(folder.path().join(format!("assets/{number}"))).unwrap();
+        }
+        let files = SkillFiles::open(folder.path()).unwrap();
+        let (mut looked_at, mut found) = (0, Vec::new());
+        let assets = files.folder.open_dir_nofollow("assets").unwrap();
+        walk(&assets, "assets", 1, &mut looked_at, &mut found).unwrap();
+        assert_eq!(looked_at, MAX_FILES * 4 + 1);
+        assert_eq!(paths(&files), ["SKILL.md"]);
     }
 
     #[test]

@@ -234,7 +234,11 @@ fn again(cause: &Cause, now: DateTime<Utc>) -> String {
             retry_after_ms,
             ..
         } => match retry_after_ms {
-            Some(ms) => format!("Another try may help, after {} s.", ms.div_ceil(1_000)),
+            // A day at most, as over HTTP: it is the skill that says so.
+            Some(ms) => format!(
+                "Another try may help, after {} s.",
+                ms.div_ceil(1_000).min(86_400)
+            ),
             None => "Another try may help.".to_owned(),
         },
         Cause::Rejected {
