@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use skillhost::CompileSettings;
-use skillhost::skill::{LibraryError, Package, PackageError, SkillRef};
+use skillhost::skill::{Installed, LibraryError, Package, PackageError, SkillRef};
 
 use super::complaint::Complaint;
 use super::{Session, build, explain};
@@ -98,7 +98,10 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
     .hint(format!(
         "`./{typed}` builds the folder, and takes what comes of it"
     ))
-    .hint(format!("`{digest}` is the installed one"))
+    .hint(match library.find(&reference) {
+        Ok(Installed { name, version, .. }) => format!("`{name}@{version}` is the installed one"),
+        Err(_) => format!("`{digest}` is the installed one"),
+    })
     .into())
 }
 

@@ -18,6 +18,7 @@ mod grants;
 mod guards;
 mod host;
 mod locate;
+mod question;
 mod tenant;
 
 mod run;

@@ -133,8 +133,11 @@ impl FromStr for DirectoryGrant {
         if guest.is_empty() {
             return Err(error("the guest path is empty"));
         }
-        if guest.contains(':') {
-            return Err(error("there is a `:` too many"));
+        if let Some((_, last)) = guest.rsplit_once(':') {
+            return Err(error(match last.contains('/') {
+                true => "there is a `:` too many",
+                false => "what stands last is no mode: it is `ro` or `rw`",
+            }));
         }
         let trimmed = guest.trim_end_matches('/');
         let guest = if trimmed.is_empty() { "/" } else { trimmed };
@@ -287,7 +290,8 @@ mod tests {
             ("", "the host path is empty"),
             (":ro", "the host path is empty"),
             ("a:", "the guest path is empty"),
-            ("a:b:c", "there is a `:` too many"),
+            ("a:b:/c", "there is a `:` too many"),
+            ("a:b:c", "what stands last is no mode: it is `ro` or `rw`"),
         ] {
             let error = text.parse::<DirectoryGrant>().unwrap_err();
             assert_eq!(error.reason, reason, "{text}");

@@ -266,6 +266,11 @@ pub(super) fn narrow(
     }
 }
 
+/// The grant of a secret that is declared so.
+pub(super) fn to_be_granted(wanted: &SecretGrant) -> String {
+    wanted.to_string().replacen("://*", "://HOST", 1)
+}
+
 /// What is declared and not granted.
 pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec<Denial> {
     declared
@@ -276,7 +281,7 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
             !granted.secrets.iter().any(met)
         })
         .map(|wanted| {
-            let text = wanted.to_string().replacen("://*", "://HOST", 1);
+            let text = to_be_granted(wanted);
             let shown = shell_word(&wanted.name);
             Denial {
                 capability: Capability::Secret,

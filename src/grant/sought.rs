@@ -1,6 +1,8 @@
 //! What a skill looked for while it ran, and whether it lacked something there.
 
-use super::{Capability, Declared, Denial, HttpTarget, SecretGrant};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Capability, Declared, Denial, HttpTarget, SecretGrant, secret};
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
 const MOST: usize = 20;
@@ -18,8 +20,30 @@ pub(crate) struct Sought {
     every_key: bool,
     /// The configuration keys that it asked for, and that have no value.
     keys: Vec<String>,
-    /// The requests that it sent.
-    requests: Vec<HttpTarget>,
+    /// The requests that servers wanted to know more for, where it sent any.
+    unauthorized: Option<Unauthorized>,
+}
+
+/// The requests that servers answered with 401 or 403.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unauthorized(Arc<Mutex<Vec<HttpTarget>>>);
+
+impl Unauthorized {
+    /// A request was answered, with that status.
+    pub fn heard(&self, target: &HttpTarget, status: u16) {
+        if !matches!(status, 401 | 403) {
+            return;
+        }
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.len() < MOST && !requests.contains(target) {
+            requests.push(target.clone());
+        }
+    }
+
+    fn any(&self, which: impl Fn(&HttpTarget) -> bool) -> bool {
+        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().any(which)
+    }
 }
 
 impl Sought {
@@ -36,17 +60,15 @@ impl Sought {
         self.every_key = true;
     }
 
-    /// It sent a request.
-    pub fn request(&mut self, target: &HttpTarget) {
-        if self.requests.len() < MOST && !self.requests.contains(target) {
-            self.requests.push(target.clone());
-        }
+    /// It sends a request. What is given is to hear of the answer.
+    pub fn request(&mut self) -> Unauthorized {
+        self.unauthorized.get_or_insert_default().clone()
     }
 
     /// Whether it looked for what it declares and was not granted.
     ///
     /// Of the network and of storage it was told so where it asked: what it lacks of them stands among the
-    /// denials. A secret is looked for by the requests that it is for. `panicked` is the message of one
+    /// denials. A secret is lacked by requests that it is for, and that their server refused. `panicked` is the message of one
     /// that ended with a trap: to panic is to read the environment, so there the variable must be named.
     pub fn lacks(&self, missing: &Denial, declared: &Declared, panicked: Option<&str>) -> bool {
         let subject = missing.subject.as_str();
@@ -57,10 +79,15 @@ impl Sought {
             }
             Capability::Config => self.every_key || self.keys.iter().any(|key| key == subject),
             Capability::Secret => {
+                let Some(unauthorized) = &self.unauthorized else {
+                    return false;
+                };
                 let mut secrets = declared.secrets.iter();
-                let is_for = |secret: &SecretGrant| {
-                    let mut requests = self.requests.iter();
-                    secret.name() == subject && requests.any(|to| secret.requests().allows(to))
+                // One name may be declared for several kinds of requests; the hint says which it is.
+                let is_for = |wanted: &SecretGrant| {
+                    wanted.name() == subject
+                        && missing.hint.contains(&secret::to_be_granted(wanted))
+                        && unauthorized.any(|to| wanted.requests().allows(to))
                 };
                 secrets.any(is_for)
             }
@@ -88,7 +115,10 @@ mod tests {
             http = ["https://*"]
             sockets = ["tcp://*:5432"]
             environment = ["TZ"]
-            secrets = ["key=authorization:Bearer@https://api.example"]
+            secrets = [
+                "key=authorization:Bearer@https://api.example",
+                "key=authorization:Bearer@http://api.example",
+            ]
             directories = [{ path = "/data", mode = "ro" }]
             config = { name = { type = "string" }, other = { type = "string" } }
             "#,
@@ -114,9 +144,11 @@ mod tests {
         assert_eq!(lacked(&sought, None), ["name", "other"]);
         let mut sought = Sought::default();
         let request = |url| HttpTarget::new("GET", url).unwrap();
-        sought.request(&request("https://other.example/"));
+        let answers = sought.request();
+        answers.heard(&request("https://other.example/"), 401);
+        answers.heard(&request("https://api.example/v1"), 404);
         assert_eq!(lacked(&sought, None), [""; 0]);
-        sought.request(&request("https://api.example/v1"));
+        answers.heard(&request("https://api.example/v1"), 401);
         assert_eq!(lacked(&sought, None), ["key"]);
     }
 
@@ -138,10 +170,11 @@ mod tests {
         let mut sought = Sought::default();
         for number in 0..1_000 {
             sought.key(&number.to_string());
-            sought
-                .request(&HttpTarget::new("GET", &format!("https://a.example/{number}")).unwrap());
+            let target = HttpTarget::new("GET", &format!("https://a.example/{number}"));
+            sought.request().heard(&target.unwrap(), 403);
         }
         sought.key(&"x".repeat(1 << 20));
-        assert_eq!((sought.keys.len(), sought.requests.len()), (MOST, MOST));
+        let requests = sought.request().0.lock().unwrap().len();
+        assert_eq!((sought.keys.len(), requests), (MOST, MOST));
     }
 }

@@ -223,7 +223,7 @@ exit: 0
 {}
 --- stderr
 [behaviours] warn: xxxxxxxxxxxxxxxxxxxx
-warning: 144 B of the skill's log were dropped, being past the limit
+warning: 144 B of the skill's log were dropped, being past the limit; `--limit log_bytes=SIZE` raises it
 ✓ behaviours 1.2.3 · log · [COST]
 
 "#]],
@@ -239,8 +239,8 @@ exit: 0
 --- stderr
 [behaviours] stdout: 12345
 [behaviours] stderr: 67890
-warning: 24 B of the skill's standard output were dropped, being past the limit
-warning: 24 B of the skill's standard error were dropped, being past the limit
+warning: 24 B of the skill's standard output were dropped, being past the limit; `--limit stdout_bytes=SIZE` raises it
+warning: 24 B of the skill's standard error were dropped, being past the limit; `--limit stderr_bytes=SIZE` raises it
 ✓ behaviours 1.2.3 · print · [COST]
 
 "#]],
@@ -252,7 +252,7 @@ exit: 0
 --- stdout
 {}
 --- stderr
-warning: 144 B of the skill's progress reports were dropped, being past the limit
+warning: 144 B of the skill's progress reports were dropped, being past the limit; `--limit progress_bytes=SIZE` raises it
 ✓ behaviours 1.2.3 · progress · [COST]
 
 "#]],
@@ -307,7 +307,7 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'much' for '--fuel <N>': `much` is not a count; write digits, or such as `5M`
+error: invalid value 'much' for '--fuel <N>': `much` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`
 
 For more information, try '--help'.
 

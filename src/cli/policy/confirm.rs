@@ -1,6 +1,5 @@
 //! `skillhost policy confirm`: consent to a digest.
 
-use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
@@ -14,6 +13,7 @@ use crate::cli::console::{BOLD, GOOD, print, say, styled};
 use crate::cli::exit::Exit;
 use crate::cli::grants;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::question::agreed;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +73,8 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         styled(BOLD, "It would be granted"),
         grants::table(&granted, &Grants::default())
     ))?;
-    if !args.yes && !agreed(&title)? {
+    let question = format!("Give these grants to {title} as it is now?");
+    if !args.yes && !agreed(&question, "`--yes` confirms it without asking")? {
         say("not confirmed");
         return Ok(Exit::Rejected);
     }
@@ -105,22 +106,4 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
 fn granted(policy: &Policy, name: &str) -> Grants {
     let entry = policy.skills.get(name);
     entry.map_or_else(Grants::default, |entry| entry.grants.clone())
-}
-
-/// Asks.
-fn agreed(title: &str) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(
-            Complaint::usage("there is nobody to ask: standard input is no terminal")
-                .hint("`--yes` confirms it without asking")
-                .into(),
-        );
-    }
-    let mut stderr = anstream::stderr().lock();
-    write!(stderr, "Give these grants to {title} as it is now? [y/N] ")?;
-    stderr.flush()?;
-    drop(stderr);
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

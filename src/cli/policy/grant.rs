@@ -60,6 +60,7 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     })?;
     let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
+    super::warn_of_narrowed(&skill, &granted, session.console);
     let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
     let names = super::record::names(&granted);
     record.change(
@@ -75,10 +76,6 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         styled(GOOD, "✓"),
         file.path().display()
     ));
-    let declared = skill.manifest().map(|manifest| &manifest.grants);
-    for grant in super::wider_than_declared(declared, &granted) {
-        console.warn(without_effect(grant));
-    }
     // Those of the whole entry that were named here.
     let kept = entry.clone().except(&granted);
     let added = entry.except(&kept);

@@ -27,7 +27,7 @@ use skillhost::{Policy, Skill};
 
 use super::Session;
 use super::complaint::Complaint;
-use super::console::print_json;
+use super::console::{Console, print_json};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
@@ -124,6 +124,14 @@ fn wider_than_declared<'g>(
         given.any(|given| given.guest == grant.guest && given.mode < grant.mode)
     };
     granted.directories.iter().filter(narrowed).collect()
+}
+
+/// Says which directories are granted in a wider mode than the skill declares.
+pub fn warn_of_narrowed(skill: &Skill, granted: &Grants, console: Console) {
+    let declared = skill.manifest().map(|manifest| &manifest.grants);
+    for grant in wider_than_declared(declared, granted) {
+        console.warn(grant::without_effect(grant));
+    }
 }
 
 /// `name@version`.

@@ -311,12 +311,13 @@ fn limit_names() -> Map<String, Value> {
     }
 }
 
-/// A count: digits, possibly grouped with `_` and multiplied with `k`, `M` or `G`.
+/// A count: digits, possibly grouped with `_` and multiplied with `k`, `M`, `G` or `T`.
 fn count(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
         Some(b'M') => (&text[..text.len() - 1], 1_000_000),
         Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        Some(b'T') => (&text[..text.len() - 1], 1_000_000_000_000),
         _ => (text, 1),
     };
     digits
@@ -324,7 +325,11 @@ fn count(text: &str) -> Result<u64, String> {
         .parse::<u64>()
         .ok()
         .and_then(|count| count.checked_mul(factor))
-        .ok_or_else(|| format!("`{text}` is not a count; write digits, or such as `5M`"))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`"
+            )
+        })
 }
 
 #[cfg(test)]

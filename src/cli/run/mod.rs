@@ -97,6 +97,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
         let (mut request, input_hints) = plan.asked.request(&skill);
         request.tenant = plan.tenant.take();
+        crate::cli::policy::warn_of_narrowed(&skill, &request.grants, session.console);
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
             let mut admission = guarded.can_execute(&request);

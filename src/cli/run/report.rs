@@ -216,15 +216,24 @@ impl Report<'_> {
     }
 
     fn dropped(&self, usage: &ResourceUsage) {
-        for (what, bytes) in [
-            ("standard output", usage.dropped.stdout_bytes),
-            ("standard error", usage.dropped.stderr_bytes),
-            ("log", usage.dropped.log_bytes),
-            ("progress reports", usage.dropped.progress_bytes),
+        for (what, limit, bytes) in [
+            (
+                "standard output",
+                "stdout_bytes",
+                usage.dropped.stdout_bytes,
+            ),
+            ("standard error", "stderr_bytes", usage.dropped.stderr_bytes),
+            ("log", "log_bytes", usage.dropped.log_bytes),
+            (
+                "progress reports",
+                "progress_bytes",
+                usage.dropped.progress_bytes,
+            ),
         ] {
             if bytes > 0 {
                 self.console.warn(format_args!(
-                    "{} of the skill's {what} were dropped, being past the limit",
+                    "{} of the skill's {what} were dropped, being past the limit; `--limit {limit}=SIZE` \
+                     raises it",
                     display_bytes(bytes)
                 ));
             }

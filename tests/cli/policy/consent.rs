@@ -1,11 +1,13 @@
 //! Grants are given to a digest.
 
 use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
 
 use snapbox::str;
 
 use super::{QUERY, change, granted};
-use crate::harness::check;
+use crate::harness::{check, terminal};
 
 #[test]
 fn a_skill_that_changed_loses_its_grants_until_they_are_confirmed() {
@@ -189,4 +191,35 @@ fn a_consent_is_in_the_audit() {
     assert_eq!(last["action"], "confirm", "{last}");
     assert_eq!(last["skill_name"], "csv-query");
     assert!(last["digest"].is_string(), "{last}");
+}
+
+/// Whoever is asked and thinks better of it is not kept.
+#[test]
+fn ctrl_c_ends_the_question() {
+    let place = granted();
+    change(&place);
+    let before = place.read("home/policy.toml");
+    let (_person, terminal) = terminal();
+    let mut child = place
+        .command(["policy", "confirm", "csv-query"])
+        .stdin(terminal)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut said = Vec::new();
+    let mut stderr = child.stderr.take().expect("it is piped");
+    while !said.ends_with(b"[y/N] ") {
+        let mut byte = [0];
+        stderr.read_exact(&mut byte).expect("it asks");
+        said.push(byte[0]);
+    }
+    let pid = child.id().cast_signed();
+    // SAFETY: a signal to a process of ours that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("it is UTF-8");
+    assert_eq!(rest, "\nerror: interrupted; nothing was changed\n");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(place.read("home/policy.toml"), before);
 }

@@ -1,17 +1,16 @@
 //! `skillhost jobs dead discard`: away with them.
 
-use std::io::{self, IsTerminal, Write};
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::Session;
-use crate::cli::complaint::{Complaint, show_error};
+use crate::cli::complaint::show_error;
 use crate::cli::console::{GOOD, print_json, say, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::jobs::filter::SelectionArgs;
+use crate::cli::question::agreed;
 use crate::cli::units::counted;
 
 const EXAMPLES: &str = "\
@@ -54,7 +53,12 @@ pub fn discard(
         let ids = args.selection.dead(&queue, None).await?;
         if ids.is_empty() {
             session.console.note("no dead jobs");
-        } else if !args.yes && !agreed(ids.len())? {
+        } else if !args.yes
+            && !agreed(
+                &format!("Remove {} for good?", counted(ids.len() as u64, "dead job")),
+                "`--yes` removes them without asking",
+            )?
+        {
             say("nothing was removed");
             return Ok(Exit::Rejected);
         }
@@ -88,26 +92,4 @@ pub fn discard(
         }
         Ok(exit)
     })
-}
-
-/// Asks.
-fn agreed(count: usize) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(
-            Complaint::usage("there is nobody to ask: standard input is no terminal")
-                .hint("`--yes` removes them without asking")
-                .into(),
-        );
-    }
-    let mut stderr = anstream::stderr().lock();
-    write!(
-        stderr,
-        "Remove {} for good? [y/N] ",
-        counted(count as u64, "dead job")
-    )?;
-    stderr.flush()?;
-    drop(stderr);
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -71,7 +71,7 @@ impl WasiHttpHooks for Hooks {
             refusals.add(http_denied(refusals.skill(), &target));
             return refused(Error::HttpRequestDenied);
         };
-        self.sought.request(&target);
+        let answers = self.sought.request();
         let refusals = self.refusals.get().clone();
         let options = options.unwrap_or_default();
         let times = Times {
@@ -97,6 +97,7 @@ impl WasiHttpHooks for Hooks {
                 .await;
             match sent {
                 Ok((answer, driver)) => {
+                    answers.heard(&target, answer.status().as_u16());
                     let answer = answer.map(|body| body.map_err(errors::of).boxed_unsync());
                     let answer = match secrets {
                         None => answer,
