@@ -14,7 +14,7 @@ use super::{Session, build, explain};
 pub const SKILL_HELP: &str = "\
 The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the source \
 folder of a skill (Cargo.toml; it is built first), or an installed skill by name, name@version or \
-digest (its first 8 digits will do). A path goes before a name";
+digest (its first 8 digits will do). A path goes before a name, unless it would be built";
 
 /// A skill that was found.
 pub struct Located {

@@ -60,6 +60,7 @@ Grants
   directory  data      ro  from data
   config     max_rows  = 5
 --- stderr
+warning: `data` is granted to be written, and the skill's skill.toml declares it `ro`: it is opened for reading only
 
 "#]],
     );

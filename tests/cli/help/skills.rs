@@ -24,7 +24,8 @@ Arguments:
   <SKILL>
           The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
           source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-          name@version or digest (its first 8 digits will do). A path goes before a name
+          name@version or digest (its first 8 digits will do). A path goes before a name, unless it
+          would be built
 
   [TOOL]
           The tool; may be left out where the skill has one only
@@ -200,7 +201,8 @@ Usage: skillhost inspect [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest (its first 8 digits will do). A path goes before a name
+           name@version or digest (its first 8 digits will do). A path goes before a name, unless it
+           would be built
 
 Options:
       --json  Print everything as JSON
@@ -265,7 +267,8 @@ Usage: skillhost install [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest (its first 8 digits will do). A path goes before a name
+           name@version or digest (its first 8 digits will do). A path goes before a name, unless it
+           would be built
 
 Options:
       --replace  Put it in the place of another skill of the same name and version
