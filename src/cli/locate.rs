@@ -99,8 +99,10 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
         "`./{typed}` builds the folder, and takes what comes of it"
     ))
     .hint(match library.find(&reference) {
-        Ok(Installed { name, version, .. }) => format!("`{name}@{version}` is the installed one"),
-        Err(_) => format!("`{digest}` is the installed one"),
+        Ok(Installed { name, version, .. }) if !typed.contains('@') => {
+            format!("`{name}@{version}` is the installed one")
+        }
+        _ => format!("`{digest}` is the installed one"),
     })
     .into())
 }

@@ -98,8 +98,11 @@ impl Sought {
 
 /// Whether a text has a name in it, as a word.
 fn names(text: &str, name: &str) -> bool {
-    let mut words = text.split(|part: char| !part.is_alphanumeric() && part != '_');
-    words.any(|word| word == name)
+    let in_word = |part: char| part.is_alphanumeric() || part == '_';
+    let mut found = text.match_indices(name);
+    found.any(|(at, _)| {
+        !text[..at].ends_with(in_word) && !text[at + name.len()..].starts_with(in_word)
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +166,7 @@ mod tests {
         assert_eq!(lacked(&sought, Some("TZ must be set")), ["TZ"]);
         assert_eq!(lacked(&sought, Some("`TZ` is not set")), ["TZ"]);
         assert_eq!(lacked(&sought, Some("MY_TZ must be set")), [""; 0]);
+        assert!(names("no `app.mode-x`", "app.mode-x") && !names("app.mode-x2", "app.mode-x"));
     }
 
     #[test]

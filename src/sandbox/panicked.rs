@@ -8,7 +8,7 @@ const MAX_MESSAGE: usize = 1_000;
 const MAX_PLACE: usize = 200;
 /// The bytes at the end of standard error that are looked at: the guest may have written megabytes, and
 /// its time is over.
-const LOOKED_AT: usize = 16 * 1024;
+const LOOKED_AT: usize = 64 * 1024;
 
 /// The words in which the standard library puts it, on a line that ends with the place.
 const PANICKED: &str = " panicked at ";
@@ -69,9 +69,10 @@ fn last(stderr: &str) -> Option<Said<'_>> {
 
 /// The end of a text, from where a line begins.
 fn end_of(text: &str) -> &str {
-    let Some(from) = text.len().checked_sub(LOOKED_AT) else {
+    let from = text.len().saturating_sub(LOOKED_AT);
+    if from == 0 {
         return text;
-    };
+    }
     let from = text.ceil_char_boundary(from);
     match text[from..].split_once('\n') {
         Some((_, end)) => end,

@@ -59,8 +59,8 @@ impl SkillFiles {
             }),
             _ => return Ok(found),
         }
-        let mut looked_at = 0;
         for name in FOLDERS {
+            let mut looked_at = 0;
             if let Ok(folder) = self.folder.open_dir_nofollow(name) {
                 walk(&folder, name, 1, &mut looked_at, &mut found)?;
             }

@@ -230,7 +230,10 @@ fn component_in(folder: &Path) -> Result<PathBuf, PackageError> {
 
 /// Reads a regular file of at most `allowed` bytes, to where it is to stay.
 fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
-    read_file(path, allowed, || {
+    let is_file = std::fs::metadata(path)
+        .map_err(|source| io(path, source))?
+        .is_file();
+    read_file(path, allowed, is_file, || {
         std::fs::OpenOptions::new()
             .read(true)
             .custom_flags(not_blocking())
@@ -241,7 +244,8 @@ fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
 /// The same of a file in a folder, from which no link leads out.
 fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     let name = path.file_name().map(Path::new).unwrap_or(path);
-    read_file(path, allowed, || {
+    let metadata = folder.metadata(name).map_err(|source| io(path, source))?;
+    read_file(path, allowed, metadata.is_file(), || {
         let mut options = cap_std::fs::OpenOptions::new();
         options.read(true);
         cap_std::fs::OpenOptionsExt::custom_flags(&mut options, not_blocking());
@@ -253,21 +257,29 @@ fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, Pa
 
 /// Opening a FIFO would otherwise wait for a writer.
 fn not_blocking() -> i32 {
-    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
+    use rustix::fs::OFlags;
+    (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed()
 }
 
 fn read_file(
     path: &Path,
     allowed: u64,
+    is_file: bool,
     open: impl FnOnce() -> std::io::Result<File>,
 ) -> Result<Arc<[u8]>, PackageError> {
+    let not_a_file = || PackageError::NotAFile {
+        path: path.to_owned(),
+    };
+    // To open a device may do something.
+    if !is_file {
+        return Err(not_a_file());
+    }
     let mut file = open().map_err(|source| io(path, source))?;
+    // It may be another by now.
     let metadata = file.metadata().map_err(|source| io(path, source))?;
     let bytes = metadata.len();
     if !metadata.is_file() {
-        return Err(PackageError::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(not_a_file());
     }
     let too_large = |bytes| PackageError::TooLarge {
         path: path.to_owned(),

@@ -69,7 +69,6 @@ async fn tcp_goes_where_it_is_granted() {
     let ended = tool("listen", &[], "0.0.0.0:0").await;
     assert_eq!(ended.output()["error"], "permission denied");
     assert_eq!(ended.denial().subject, "tcp");
-    assert_eq!(ended.result.usage.connections, 0);
     assert_eq!(server.accepted(), 1);
     assert_eq!(other.accepted(), 0);
     check_undisturbed(host()).await;

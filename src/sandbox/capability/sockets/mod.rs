@@ -107,6 +107,13 @@ impl Sockets<'_> {
         }
     }
 
+    /// A place for one that is to be made. Where there is none, the call is over, and counted.
+    fn place_for_new(&mut self, protocol: Protocol) -> SocketResult<()> {
+        self.place(protocol).inspect_err(|_| {
+            self.0.called();
+        })
+    }
+
     /// What is granted, where a socket of this protocol is.
     fn granted(&self, protocol: Protocol) -> Option<&Granted> {
         let granted = self.0.network.granted()?;
@@ -122,7 +129,8 @@ impl Sockets<'_> {
 
 impl network::Host for Sockets<'_> {
     fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
-        self.view().convert_error_code(error)
+        // Not by wasmtime-wasi's view, which counts the call: what is converted was one.
+        error.downcast()
     }
 
     fn network_error_code(
@@ -144,7 +152,7 @@ impl udp_create_socket::Host for Sockets<'_> {
         &mut self,
         family: IpAddressFamily,
     ) -> SocketResult<Resource<UdpSocket>> {
-        self.place(Protocol::Udp)?;
+        self.place_for_new(Protocol::Udp)?;
         self.view().create_udp_socket(family).await
     }
 }

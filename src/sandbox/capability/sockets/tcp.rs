@@ -4,6 +4,8 @@
 //! What is to be granted is known only once a guest says what it connects to, and for that it must have
 //! a socket. So it gets a [`Nowhere`]: no socket of the system's, and no way to learn anything of that.
 
+use std::net::SocketAddr;
+
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress, Network,
@@ -57,9 +59,23 @@ impl tcp_create_socket::Host for Sockets<'_> {
             let socket = self.0.called().table().push(Nowhere(family))?;
             return Ok(Resource::new_own(socket.rep()));
         }
-        self.place(Protocol::Tcp)?;
+        self.place_for_new(Protocol::Tcp)?;
         self.view().create_tcp_socket(family)
     }
+}
+
+/// What is set before a socket is connected. One that is none takes it, so that its guest goes on to say
+/// where it connects to.
+macro_rules! set_on_one {
+    ($($name:ident($argument:ident: $type:ty);)*) => {$(
+        fn $name(&mut self, socket: Resource<TcpSocket>, $argument: $type) -> SocketResult<()> {
+            if self.family(&socket).is_some() {
+                self.0.called();
+                return Ok(());
+            }
+            self.view().$name(socket, $argument)
+        }
+    )*};
 }
 
 /// What is asked of a socket, and refused of one that is none.
@@ -108,11 +124,24 @@ impl HostTcpSocket for Sockets<'_> {
         to: IpSocketAddress,
     ) -> SocketResult<()> {
         if self.family(&socket).is_some() {
-            // With no address that it goes to, there is only the protocol to name.
             self.0.called();
-            return self.place(Protocol::Tcp);
+            let to: SocketAddr = to.into();
+            // Any address and port: so does one that is to be connected.
+            return match to.ip().is_unspecified() && to.port() == 0 {
+                true => Ok(()),
+                // With no address that it goes to, there is only the protocol to name.
+                false => self.place(Protocol::Tcp),
+            };
         }
         self.view().start_bind(socket, network, to).await
+    }
+
+    fn finish_bind(&mut self, socket: Resource<TcpSocket>) -> SocketResult<()> {
+        if self.family(&socket).is_some() {
+            self.0.called();
+            return Ok(());
+        }
+        self.view().finish_bind(socket)
     }
 
     async fn start_listen(&mut self, socket: Resource<TcpSocket>) -> SocketResult<()> {
@@ -123,27 +152,29 @@ impl HostTcpSocket for Sockets<'_> {
         self.view().start_listen(socket).await
     }
 
+    set_on_one! {
+        set_listen_backlog_size(size: u64);
+        set_keep_alive_enabled(enabled: bool);
+        set_keep_alive_idle_time(time: u64);
+        set_keep_alive_interval(time: u64);
+        set_keep_alive_count(count: u32);
+        set_hop_limit(limit: u8);
+        set_receive_buffer_size(size: u64);
+        set_send_buffer_size(size: u64);
+    }
+
     asked_of_one! {
-        finish_bind() -> ();
         finish_listen() -> ();
         accept() -> (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
         local_address() -> IpSocketAddress;
         remote_address() -> IpSocketAddress;
-        set_listen_backlog_size(size: u64) -> ();
         keep_alive_enabled() -> bool;
-        set_keep_alive_enabled(enabled: bool) -> ();
         keep_alive_idle_time() -> u64;
-        set_keep_alive_idle_time(time: u64) -> ();
         keep_alive_interval() -> u64;
-        set_keep_alive_interval(time: u64) -> ();
         keep_alive_count() -> u32;
-        set_keep_alive_count(count: u32) -> ();
         hop_limit() -> u8;
-        set_hop_limit(limit: u8) -> ();
         receive_buffer_size() -> u64;
-        set_receive_buffer_size(size: u64) -> ();
         send_buffer_size() -> u64;
-        set_send_buffer_size(size: u64) -> ();
         shutdown(direction: ShutdownType) -> ();
     }
 
