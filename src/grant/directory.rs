@@ -133,8 +133,8 @@ impl FromStr for DirectoryGrant {
         if guest.is_empty() {
             return Err(error("the guest path is empty"));
         }
-        if let Some((_, last)) = guest.rsplit_once(':') {
-            return Err(error(match last.contains('/') {
+        if let Some((_, last)) = guest.split_once(':') {
+            return Err(error(match last.contains([':', '/']) {
                 true => "there is a `:` too many",
                 false => "what stands last is no mode: it is `ro` or `rw`",
             }));
