@@ -58,9 +58,9 @@ pub struct Failure {
     ///
     /// It looked for directories and scratch where it asked which there are, for a configuration key where
     /// it asked for that one or for all, for its environment where it read that (and where it ended with a
-    /// trap, named the variable, too), and for a secret where it sent a request that the secret is for, and its server answered 401 or 403 (of
-    /// the first 20 such keys and requests). Of
-    /// requests, sockets and storage it hears at once that they are not granted: those are among `denials`.
+    /// trap, named the variable, too), and for a secret where it sent a request that the secret is for, and
+    /// its server answered 401 or 403 (of the first 20 such keys and requests). Of requests, sockets and
+    /// storage it hears at once that they are not granted: those are among `denials`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Denial>,
     /// The rule of the policy that decided so, where it was one.

@@ -68,8 +68,9 @@ impl Sought {
     /// Whether it looked for what it declares and was not granted.
     ///
     /// Of the network and of storage it was told so where it asked: what it lacks of them stands among the
-    /// denials. A secret is lacked by requests that it is for, and that their server refused. `panicked` is the message of one
-    /// that ended with a trap: to panic is to read the environment, so there the variable must be named.
+    /// denials. A secret is lacked by requests that it is for, and that their server refused. `panicked` is
+    /// the message of one that ended with a trap: to panic is to read the environment, so there the variable
+    /// must be named.
     pub fn lacks(&self, missing: &Denial, declared: &Declared, panicked: Option<&str>) -> bool {
         let subject = missing.subject.as_str();
         match missing.capability {

@@ -142,9 +142,14 @@ mod tests {
         let stderr = format!(
             "thread 'a' panicked at {}:\n{}",
             "b".repeat(10_000),
-            "\u{1b}".repeat(100_000)
+            "\u{1b}".repeat(LOOKED_AT / 2)
         );
-        assert!(message("unreachable_code_reached", &stderr).len() < 10_000);
+        let message = message("unreachable_code_reached", &stderr);
+        assert!(
+            message.starts_with("the skill panicked at `bbb"),
+            "{message}"
+        );
+        assert!(message.len() < 10_000);
     }
 
     /// A guest's time is over by then, and it may have written megabytes.
