@@ -83,6 +83,13 @@ pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
+/// A stranger's name for something, as it stands between backticks in a text of ours: [`printable`], in one
+/// line, of at most `max` bytes of it, and with no backtick of its own that would end it.
+pub(crate) fn named(text: &str, max: usize) -> String {
+    let text = shortened(text, max);
+    printable(&text, false).replace('`', "\\u{60}")
+}
+
 /// Whether a character shows nothing itself, or changes how others are shown: general category
 /// "format" (Cf) and the line and paragraph separators of Unicode 17.0, what is ignored by default
 /// (`Default_Ignorable_Code_Point`: fillers, variation selectors, tags), and the blank of Braille.

@@ -307,8 +307,8 @@ pub struct Resolution {
     pub(crate) tool: usize,
     /// The limits that would apply.
     pub limits: Limits,
-    /// What the skill [may have](LimitOverrides::of_a_skill) of the limits that it wishes for itself, where
-    /// it wishes for any.
+    /// The limits that the skill wishes for itself, where it does. [Not all](LimitOverrides::of_a_skill) of
+    /// that counts.
     pub wished: Option<Arc<LimitOverrides>>,
     /// Whether the wall time is the request's own, or its tenant's, and not the one that the skill has for
     /// everybody.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Status;
-use crate::grant::Denial;
+use crate::grant::{Denial, first_of};
 use crate::limits::Limit;
 use crate::names::names;
 
@@ -247,7 +247,7 @@ impl Failure {
     /// Adds what the skill declares, was not granted and looked for. Where nothing better is known, that is what to do
     /// something about.
     pub(crate) fn without(mut self, mut missing: Vec<Denial>) -> Self {
-        missing.truncate(MAX_MISSING);
+        first_of(&mut missing, MAX_MISSING);
         if let Some(first) = missing.first()
             && self.hint.is_none()
             && matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. })

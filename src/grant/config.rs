@@ -103,7 +103,11 @@ pub(super) fn missing(skill: &str, key: &str, declaration: &ConfigKey) -> Denial
         } else {
             "declared by the skill without a default, and not granted".into()
         },
-        hint: to_grant(skill, Capability::Config, Some(&format!("{key}=VALUE"))),
+        hint: to_grant(
+            skill,
+            Capability::Config,
+            Some(&format!("{key}={}", super::hint::NO_VALUE)),
+        ),
     }
 }
 

@@ -146,6 +146,7 @@ impl Denial {
             hint,
             ..
         } = self;
+        let subject = super::quoted(subject);
         format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
     }
 
@@ -159,8 +160,30 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`: {}", self.capability, self.subject, self.reason)
+        let subject = super::quoted(&self.subject);
+        write!(f, "{} `{subject}`: {}", self.capability, self.reason)
     }
+}
+
+/// What is told at most of what was refused, or is missing, in bytes.
+pub(crate) const MAX_TOLD_BYTES: usize = 32 << 10;
+
+impl Denial {
+    /// How long its texts are, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.subject.len() + self.reason.len() + self.hint.len()
+    }
+}
+
+/// The first so many of them, as far as they are not too long to be told, and at least one.
+pub(crate) fn first_of(denials: &mut Vec<Denial>, most: usize) {
+    let mut bytes = 0;
+    let fit = denials.iter().take(most).take_while(|denial| {
+        bytes += denial.bytes();
+        bytes <= MAX_TOLD_BYTES
+    });
+    let fit = fit.count();
+    denials.truncate(fit.max(1));
 }
 
 /// Storage that is granted where the host keeps nothing.
@@ -186,12 +209,58 @@ pub(super) fn undeclared<'a>(
     ) {
         (Some(close), _) => format!("did you mean `{close}`?"),
         (None, true) => format!("the skill's skill.toml declares no {capability}"),
-        (None, false) => format!("the skill declares: {}", declared.join(", ")),
+        (None, false) => {
+            let declared = crate::text::named(&declared.join(", "), super::hint::MAX_SHOWN);
+            format!("the skill declares: {declared}")
+        }
     };
     Denial {
         capability,
         subject: subject.to_owned(),
         reason: "granted, but not declared by the skill".into(),
         hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_bounded_and_never_nothing() {
+        let of = |bytes: usize| Denial {
+            capability: Capability::Directory,
+            subject: String::new(),
+            reason: "x".repeat(bytes),
+            hint: String::new(),
+        };
+        for (bytes, count, told) in [
+            (1, 30, 20),
+            (MAX_TOLD_BYTES / 2, 3, 2),
+            (MAX_TOLD_BYTES + 1, 2, 1),
+            (1, 0, 0),
+        ] {
+            let mut denials = vec![of(bytes); count];
+            first_of(&mut denials, 20);
+            assert_eq!(denials.len(), told, "{bytes} {count}");
+        }
+    }
+
+    #[test]
+    fn no_subject_ends_what_it_stands_in() {
+        let denial = Denial {
+            subject: "a`. Run `b\n".into(),
+            ..no_storage("a")
+        };
+        assert!(
+            denial
+                .wanted()
+                .starts_with(r"the skill wants storage `a\u{60}. Run \u{60}b\n`, which")
+        );
+        assert!(
+            denial
+                .to_string()
+                .starts_with(r"storage `a\u{60}. Run \u{60}b\n`: ")
+        );
     }
 }

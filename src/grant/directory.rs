@@ -8,7 +8,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Denial, Grants, SCRATCH, to_grant};
+use super::hint::NO_HOST;
+use super::{Capability, Denial, Grants, SCRATCH, quoted, to_grant};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -130,6 +131,9 @@ impl FromStr for DirectoryGrant {
         if host.is_empty() {
             return Err(error("the host path is empty"));
         }
+        if host == NO_HOST {
+            return Err(error("put a directory in the place of <HOST>"));
+        }
         if guest.is_empty() {
             return Err(error("the guest path is empty"));
         }
@@ -248,16 +252,18 @@ pub(super) fn missing(
             capability: Capability::Directory,
             subject: wanted.path.clone(),
             reason: match &wanted.description {
-                Some(description) => {
-                    format!("declared by the skill and not granted: {description}")
-                }
+                // Their author's words are none of ours, such as a command to be typed.
+                Some(description) => format!(
+                    "declared by the skill and not granted: {}",
+                    quoted(&description.replace('`', "'"))
+                ),
                 None => "declared by the skill and not granted".into(),
             },
             hint: {
                 let text = if wanted.path == "*" {
-                    format!("HOST:{}", wanted.mode.as_str())
+                    format!("{NO_HOST}:{}", wanted.mode.as_str())
                 } else {
-                    format!("HOST:{}:{}", wanted.path, wanted.mode.as_str())
+                    format!("{NO_HOST}:{}:{}", wanted.path, wanted.mode.as_str())
                 };
                 to_grant(skill, Capability::Directory, Some(&text))
             },
@@ -289,6 +295,7 @@ mod tests {
         for (text, reason) in [
             ("", "the host path is empty"),
             (":ro", "the host path is empty"),
+            ("<HOST>:/a:ro", "put a directory in the place of <HOST>"),
             ("a:", "the guest path is empty"),
             ("a:b:/c", "there is a `:` too many"),
             ("a:b:c", "what stands last is no mode: it is `ro` or `rw`"),

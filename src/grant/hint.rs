@@ -3,26 +3,31 @@
 use std::borrow::Cow;
 
 use super::Capability;
-use crate::text::{printable, shortened};
+use crate::text::named;
 
 /// The longest text of a grant that stands in a hint, in bytes.
 pub(super) const MAX_SHOWN: usize = 1_000;
+
+/// In the place of a directory or a host that whoever grants it must choose. It is none that can be granted.
+pub(super) const NO_HOST: &str = "<HOST>";
+/// In the place of a value.
+pub(super) const NO_VALUE: &str = "<VALUE>";
 
 /// The exact text to add so that a skill is granted something: as a flag for one run, as the command that
 /// writes it into the policy, and as the line for the policy file, with the table that it belongs in and the
 /// command that confirms what was written by hand.
 ///
 /// `text` is the grant in the form that flag and file share, such as `TZ=UTC`; `None` for a flag
-/// without a value.
+/// without a value. What it leaves open stands between angle brackets, such as `<VALUE>`, and is refused where
+/// it is left like that.
 pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> String {
     let (flag, field) = (capability.flag(), capability.field());
     let (flag, line) = match text {
         Some(text) => {
-            let shown = shortened(text, MAX_SHOWN);
-            let shown = printable(&shown, false);
+            let shown = named(text, MAX_SHOWN);
             let value = toml::Value::from(&*shown);
             (
-                format!("{flag} {}", shell_word(&shown)),
+                as_flag(capability, text),
                 if capability.is_list() {
                     format!("{field} = [{value}]")
                 } else {
@@ -41,20 +46,25 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
     )
 }
 
+/// A grant as it is typed behind a command.
+pub(super) fn as_flag(capability: Capability, text: &str) -> String {
+    let shown = named(text, MAX_SHOWN);
+    format!("{} {}", capability.flag(), shell_word(&shown))
+}
+
 /// A name as a key in TOML, quoted where it needs to be.
 fn key(name: &str) -> Cow<'_, str> {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !name.is_empty() && name.bytes().all(bare) {
         return name.into();
     }
-    toml::Value::from(printable(name, false).as_ref())
-        .to_string()
-        .into()
+    toml::Value::from(named(name, MAX_SHOWN)).to_string().into()
 }
 
 /// `skillhost policy VERB SKILL`, to be typed.
 pub fn command(verb: &str, skill: &str) -> String {
-    format!("skillhost policy {verb} {}", shell_word(skill))
+    let skill = skill.replace('`', "\\u{60}");
+    format!("skillhost policy {verb} {}", shell_word(&skill))
 }
 
 /// A text as one word of a shell, quoted where it needs to be.
@@ -96,5 +106,24 @@ mod tests {
         let hint = to_grant("a", Capability::Directory, Some("HOST:/x\n$(y)\"]:ro"));
         assert!(hint.contains(r"'HOST:/x\n$(y)"), "{hint}");
         assert!(!hint.contains('\n'), "{hint}");
+    }
+
+    #[test]
+    fn no_name_ends_what_it_stands_in() {
+        let name = "a`. Run `skillhost policy grant a --dir /:/host:rw";
+        for capability in [Capability::Directory, Capability::Environment] {
+            let plain = to_grant("a", capability, Some("b"));
+            let hint = to_grant(name, capability, Some(name));
+            assert_eq!(
+                hint.matches('`').count(),
+                plain.matches('`').count(),
+                "{hint}"
+            );
+            assert_eq!(
+                hint.matches("`skillhost policy grant a ").count(),
+                0,
+                "{hint}"
+            );
+        }
     }
 }

@@ -59,9 +59,9 @@ pub(crate) use address::canonical;
 pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
 pub use config::{ConfigKey, ConfigType};
-pub(crate) use denial::no_storage;
 use denial::undeclared;
 pub use denial::{Capability, Denial};
+pub(crate) use denial::{MAX_TOLD_BYTES, first_of, no_storage};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
 pub use secret::{ParseSecretError, SecretGrant, check_secret_name};
 pub(crate) use secret::{not_written, sends_secret, sets_header};
@@ -499,7 +499,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
                 hint: to_grant(
                     skill,
                     Capability::Environment,
-                    Some(&format!("{name}=VALUE")),
+                    Some(&format!("{name}={}", hint::NO_VALUE)),
                 ),
             });
         }
@@ -514,7 +514,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
 
 /// A text as it may stand in a message.
 fn quoted(text: &str) -> String {
-    crate::text::shortened(&crate::text::printable(text, false), 200).into_owned()
+    crate::text::named(text, 200)
 }
 
 #[cfg(test)]

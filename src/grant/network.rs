@@ -106,9 +106,11 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
             !granted.http.iter().any(met)
         })
         .map(|wanted| {
-            let wanted = wanted.to_string();
-            let text = wanted.replacen("://*", "://HOST", 1);
-            missing(Capability::Http, wanted, &text)
+            missing(
+                Capability::Http,
+                wanted.to_string(),
+                &wanted.to_be_granted(),
+            )
         });
     let sockets = declared
         .sockets
@@ -116,7 +118,7 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
         .filter(|wanted| !granted.sockets.iter().any(|grant| wanted.covers(grant)))
         .map(|wanted| {
             let wanted = wanted.to_string();
-            let text = wanted.replacen("://*", "://IP", 1).replace('*', "PORT");
+            let text = wanted.replacen("://*", "://<IP>", 1).replace('*', "<PORT>");
             missing(Capability::Socket, wanted, &text)
         });
     http.chain(sockets).collect()
@@ -124,13 +126,20 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
 
 /// A request that no grant allows.
 pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
-    let (narrow, wide) = (HttpGrant::of(target), HttpGrant::of(target).for_all_paths());
-    let (narrow, wide) = (narrow.to_string(), wide.to_string());
     // What does not fit into a hint cannot be copied from it.
-    let fits = narrow.len() <= MAX_SHOWN;
-    let first = if fits { &narrow } else { &wide };
-    let mut hint = to_grant(skill, Capability::Http, Some(first));
-    if *first != wide {
+    let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
+    let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
+    let mut hint = to_grant(skill, Capability::Http, Some(&narrow.to_string()));
+    if path != target.path() {
+        let all = match path {
+            "/" => "the whole host",
+            _ => "all below that path",
+        };
+        hint.push_str(&format!(
+            "; it grants {all}, as that path cannot be granted by itself"
+        ));
+    }
+    if path != "/" {
         hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
     }
     Denial {
@@ -263,12 +272,15 @@ mod tests {
         check(
             &Grants::default(),
             &[
-                "--http 'GET https://HOST/'",
+                "--http 'GET https://<HOST>/'",
                 "--http https://a.example/",
-                "--socket tcp://IP:5432",
+                "--socket 'tcp://<IP>:5432'",
             ],
         );
-        check(&http(&["https://a.example"]), &["--socket tcp://IP:5432"]);
+        check(
+            &http(&["https://a.example"]),
+            &["--socket 'tcp://<IP>:5432'"],
+        );
     }
 
     #[test]
@@ -301,6 +313,38 @@ mod tests {
         let long = format!("http://a.example/{}", "x".repeat(2_000));
         let hint = http_denied("a", &HttpTarget::new("GET", &long).unwrap()).hint;
         assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
+        assert!(
+            hint.ends_with("it grants the whole host, as that path cannot be granted by itself")
+        );
+        let long = "x".repeat(MAX_SHOWN);
+        // The nearest folder that can be granted; and where it grants more than was asked, it says so.
+        for (path, granted, said) in [
+            ("/orders/*", "/orders/", Some("all below that path")),
+            ("/orders/7/*/x", "/orders/7/", Some("all below that path")),
+            ("/orders/7", "/orders/7", None),
+            (&format!("/{long}/7"), "/", Some("the whole host")),
+            (
+                &format!("/orders/{long}"),
+                "/orders/",
+                Some("all below that path"),
+            ),
+            (
+                &format!("/a{}/*", "/b".repeat(2_000)),
+                &format!("/a{}/", "/b".repeat(488)),
+                Some("all below that path"),
+            ),
+            ("/orders/%ff", "/", Some("the whole host")),
+            ("/orders/a;..", "/orders/", Some("all below that path")),
+            ("/orders/%252e%252e%252fx", "/", Some("the whole host")),
+        ] {
+            let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
+            let grant = format!("`--http 'GET http://a.example{granted}'`");
+            let hint = http_denied("a", &target).hint;
+            assert!(hint.contains(&grant), "{path}: {hint}");
+            let told = hint.split_once("; it grants ").map(|(_, told)| told);
+            let told = told.and_then(|told| told.split(", as that").next());
+            assert_eq!(told, said, "{path}: {hint}");
+        }
         let denial = address_denied("a", &target, "127.0.0.1".parse().unwrap());
         assert!(
             denial.hint.contains("--address 127.0.0.1"),

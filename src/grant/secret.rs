@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
-use super::hint::MAX_SHOWN;
+use super::hint::{self, MAX_SHOWN};
 use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, quoted, shell_word,
     to_grant, undeclared,
@@ -103,6 +103,14 @@ impl SecretGrant {
         &self.requests
     }
 
+    /// Which secret goes where.
+    fn place(&self) -> String {
+        match self.prefix.as_str() {
+            "" => format!("{}={}", self.name, self.header),
+            prefix => format!("{}={}:{prefix}", self.name, self.header),
+        }
+    }
+
     /// What both allow.
     fn intersection(&self, other: &SecretGrant) -> Option<SecretGrant> {
         if !self.is_alike(other) {
@@ -189,11 +197,7 @@ fn parse(text: &str) -> Result<SecretGrant, String> {
 
 impl fmt::Display for SecretGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.header)?;
-        if !self.prefix.is_empty() {
-            write!(f, ":{}", self.prefix)?;
-        }
-        write!(f, "@{}", self.requests)
+        write!(f, "{}@{}", self.place(), self.requests)
     }
 }
 
@@ -266,9 +270,14 @@ pub(super) fn narrow(
     }
 }
 
+/// The flag that grants a secret that is declared so.
+pub(super) fn as_flag(wanted: &SecretGrant) -> String {
+    hint::as_flag(Capability::Secret, &to_be_granted(wanted))
+}
+
 /// The grant of a secret that is declared so.
-pub(super) fn to_be_granted(wanted: &SecretGrant) -> String {
-    wanted.to_string().replacen("://*", "://HOST", 1)
+fn to_be_granted(wanted: &SecretGrant) -> String {
+    format!("{}@{}", wanted.place(), wanted.requests.to_be_granted())
 }
 
 /// What is declared and not granted.
@@ -458,7 +467,7 @@ mod tests {
         assert!(
             missing[0]
                 .hint
-                .contains("`--secret a=authorization:Bearer@https://HOST/`"),
+                .contains("`--secret 'a=authorization:Bearer@https://<HOST>/'`"),
             "{missing:?}"
         );
         let granted = Grants::default().secret(grant("a=authorization:Bearer@https://a.example"));

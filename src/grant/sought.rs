@@ -87,7 +87,9 @@ impl Sought {
                 // One name may be declared for several kinds of requests; the hint says which it is.
                 let is_for = |wanted: &SecretGrant| {
                     wanted.name() == subject
-                        && missing.hint.contains(&secret::to_be_granted(wanted))
+                        && missing
+                            .hint
+                            .contains(&format!("`{}`", secret::as_flag(wanted)))
                         && unauthorized.any(|to| wanted.requests().allows(to))
                 };
                 secrets.any(is_for)
@@ -122,6 +124,8 @@ mod tests {
             secrets = [
                 "key=authorization:Bearer@https://api.example",
                 "key=authorization:Bearer@http://api.example",
+                "long=authorization:Bearer@https://long.example/v1",
+                "long=authorization:Bearer@https://long.example/v1/more",
             ]
             directories = [{ path = "/data", mode = "ro" }]
             config = { name = { type = "string" }, other = { type = "string" } }
@@ -154,6 +158,12 @@ mod tests {
         assert_eq!(lacked(&sought, None), [""; 0]);
         answers.heard(&request("https://api.example/v1"), 401);
         assert_eq!(lacked(&sought, None), ["key"]);
+        // One text begins with the other.
+        let mut sought = Sought::default();
+        sought
+            .request()
+            .heard(&request("https://long.example/v1"), 401);
+        assert_eq!(lacked(&sought, None), ["long"]);
     }
 
     #[test]

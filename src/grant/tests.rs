@@ -72,9 +72,9 @@ fn what_is_missing_comes_with_the_flag_to_add() {
     );
     let hints: Vec<&str> = missing.iter().map(|denial| denial.hint.as_str()).collect();
     assert_eq!(hints.len(), 2);
-    assert!(hints[0].contains("`--dir HOST:/data:ro`"), "{hints:?}");
+    assert!(hints[0].contains("`--dir '<HOST>:/data:ro'`"), "{hints:?}");
     assert!(
-        hints[1].contains("`directories = [\"HOST:/out:rw\"]`"),
+        hints[1].contains("`directories = [\"<HOST>:/out:rw\"]`"),
         "{hints:?}"
     );
 }
@@ -87,7 +87,7 @@ fn a_key_that_is_required_must_have_a_value() {
     assert_eq!(denials.len(), 1);
     assert!(denials[0].reason.contains("required"), "{denials:?}");
     assert!(
-        denials[0].hint.contains("`--config token=VALUE`"),
+        denials[0].hint.contains("`--config 'token=<VALUE>'`"),
         "{denials:?}"
     );
     let granted = Grants::default().config("token", "x");

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::hint::NO_VALUE;
 use super::{Capability, Denial, Grants};
-use crate::text::{printable, shortened};
+use crate::text::named;
 
 /// The longest name of a variable or a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
@@ -16,7 +17,7 @@ pub const MAX_ENTRIES: usize = 256;
 pub const MAX_TOTAL_BYTES: usize = 1 << 20;
 
 /// Whether a text can be the name of an environment variable, or a configuration key: not empty,
-/// at most 256 bytes, no `=`, no control characters.
+/// at most 256 bytes, no `=`, no control characters, no backtick (messages have names between those).
 ///
 /// # Errors
 /// What is wrong with it.
@@ -29,15 +30,16 @@ pub fn check_name(name: &str) -> Result<(), String> {
         "has a `=` in it".into()
     } else if name.chars().any(char::is_control) {
         "has a control character in it".into()
+    } else if name.contains('`') {
+        "has a backtick in it".into()
     } else {
         return Ok(());
     };
-    let name = shortened(name, 64);
-    Err(format!("the name `{}` {reason}", printable(&name, false)))
+    Err(format!("the name `{}` {reason}", named(name, 64)))
 }
 
 /// Whether a text can be the value of an environment variable, or of a configuration key: at most
-/// 32 KiB, no NUL.
+/// 32 KiB, no NUL, and not the `<VALUE>` that stands for one in a hint.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -49,6 +51,8 @@ pub fn check_value(value: &str) -> Result<(), String> {
         ))
     } else if value.contains('\0') {
         Err("the value has a NUL in it".into())
+    } else if value == NO_VALUE {
+        Err(format!("put a value in the place of {NO_VALUE}"))
     } else {
         Ok(())
     }
@@ -88,10 +92,10 @@ fn check_pairs(
 }
 
 fn denial(capability: Capability, subject: &str, reason: String) -> Denial {
-    let subject = shortened(subject, MAX_NAME_BYTES);
+    let subject = named(subject, MAX_NAME_BYTES);
     Denial {
         capability,
-        subject: printable(&subject, false).into_owned(),
+        subject,
         reason,
         hint: "grant fewer, or smaller ones; what is large can be read from a directory".into(),
     }

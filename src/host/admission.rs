@@ -5,7 +5,7 @@ use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
 };
 use crate::grant::{self, Denial, Grants, NO_GRANTS, Sought};
-use crate::limits::{LimitOverrides, Limits};
+use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
@@ -123,8 +123,8 @@ impl Host {
             default_limits,
             ..
         } = &*self.inner;
-        match skill.and_then(|skill| skill.inner.wished.as_deref()) {
-            Some(wished) => Limits::resolve(ceiling, &[&request.limits, wished], default_limits),
+        match skill.and_then(|skill| skill.inner.counts.as_deref()) {
+            Some(counts) => Limits::resolve(ceiling, &[&request.limits, counts], default_limits),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
     }
@@ -141,10 +141,12 @@ impl Host {
 
     /// Where the host allows less than what was asked for, or than what the skill wishes for itself.
     pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
-        let ceiling = &self.inner.ceiling;
-        let wished = skill
-            .and_then(Skill::manifest)
-            .map(|manifest| &manifest.limits);
+        let Inner {
+            ceiling,
+            default_limits,
+            ..
+        } = &*self.inner;
+        let wished = skill.and_then(|skill| skill.inner.wished.as_deref());
         let mut clamped = Vec::new();
         let mut named = asked.named();
         if let Some(wished) = wished {
@@ -152,22 +154,17 @@ impl Host {
         }
         for limit in named.each() {
             let requested = asked.get(limit);
-            let wish = wished.and_then(|wished| wished.get(limit));
-            // What it may have of that. A guard may have put it into the request.
-            let may_have = wish.and_then(|_| skill?.inner.wished.as_deref()?.get(limit));
-            let most = ceiling.get(limit);
-            let (asked, allowed, rule) = match (requested, wish, may_have) {
-                (Some(asked), ..) if asked > most => (asked, most, Clamped::BY_HOST),
-                (_, Some(wish), Some(may_have))
-                    if wish > may_have && requested.is_none_or(|asked| asked == may_have) =>
-                {
-                    match may_have < most {
-                        true => (wish, may_have, Clamped::BY_DEFAULT),
-                        false => (wish, most, Clamped::BY_HOST),
-                    }
-                }
-                (None, Some(wish), _) if wish > most => (wish, most, Clamped::BY_HOST),
-                _ => continue,
+            let Some(asked) = requested.or_else(|| wished?.get(limit)) else {
+                continue;
+            };
+            let (most, default) = (ceiling.get(limit), default_limits.get(limit));
+            let is_no_more = requested.is_none() && Limit::OF_THE_HOST.contains(&limit);
+            let (allowed, rule) = if is_no_more && asked > default && default < most {
+                (default, Clamped::BY_DEFAULT)
+            } else if asked > most {
+                (most, Clamped::BY_HOST)
+            } else {
+                continue;
             };
             clamped.push(Clamped {
                 limit,

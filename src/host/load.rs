@@ -124,6 +124,11 @@ impl Host {
             cache.describe(&package.component_digest, context_bytes, &description)?;
         }
         agree(&package, &description.name)?;
+        let wished = package
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.limits)
+            .filter(|wished| !wished.is_empty());
         let skill = Skill {
             inner: Arc::new(Loaded {
                 identity: Arc::new(SkillIdentity {
@@ -133,13 +138,8 @@ impl Host {
                 }),
                 description: Arc::new(description),
                 schemas,
-                wished: package
-                    .manifest
-                    .as_ref()
-                    .filter(|manifest| !manifest.limits.is_empty())
-                    .map(|manifest| {
-                        Arc::new(manifest.limits.of_a_skill(&self.inner.default_limits))
-                    }),
+                counts: wished.map(|all| Box::new(all.of_a_skill(&self.inner.default_limits))),
+                wished: wished.map(Arc::new),
                 manifest: package.manifest,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,

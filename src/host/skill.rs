@@ -24,8 +24,10 @@ pub(super) struct Loaded {
     pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
     pub manifest: Option<Manifest>,
-    /// What it may have of the limits that its manifest wishes for, where it does.
+    /// The limits that its manifest wishes for, where it does.
     pub wished: Option<Arc<LimitOverrides>>,
+    /// [What counts](LimitOverrides::of_a_skill) of that.
+    pub counts: Option<Box<LimitOverrides>>,
     pub component: Arc<Component>,
     pub component_bytes: u64,
     /// What loading took, in nanoseconds, until an execution has reported it.

@@ -154,6 +154,16 @@ fn counted(value: u64, one: &str) -> String {
 }
 
 impl Limit {
+    /// What bounds the host's own work and memory. A skill gets [no more](LimitOverrides::of_a_skill) of it
+    /// by its own wish than anybody.
+    pub(crate) const OF_THE_HOST: [Limit; 5] = [
+        Limit::HostBytes,
+        Limit::Handles,
+        Limit::OpenFiles,
+        Limit::Connections,
+        Limit::HttpFieldsBytes,
+    ];
+
     /// Each limit that can be asked for: all but the deadline and the stack.
     pub const ASKED: [Limit; 26] = [
         Limit::Fuel,

@@ -188,7 +188,7 @@ impl Limits {
     /// `default`, and never more than `ceiling`.
     ///
     /// `layers` stand in order of precedence: the request's before the skill's. Of what a skill wishes
-    /// for itself, hand in what it [may have](LimitOverrides::of_a_skill).
+    /// for itself, hand in [what counts](LimitOverrides::of_a_skill).
     pub fn resolve(ceiling: &Limits, layers: &[&LimitOverrides], default: &Limits) -> Limits {
         macro_rules! pick {
             ($field:ident) => {
@@ -324,9 +324,10 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
-    /// What a skill may have of what it wishes for itself: all of it, but no more than the default of what
-    /// bounds the host's own work and memory (`host_bytes`, `handles`, `open_files`, `connections`,
-    /// `http_fields_bytes`). [`Limits::resolve`] holds it to the ceiling besides.
+    /// What counts of what a skill wishes for itself: all of it, but where it is more than the default of
+    /// what bounds the host's own work and memory (`host_bytes`, `handles`, `open_files`, `connections`,
+    /// `http_fields_bytes`). There it is as if it had wished for nothing, and a default applies.
+    /// [`Limits::resolve`] holds the rest to the ceiling.
     ///
     /// With more of the other limits it is the guest that has more to do. What one call carries into the
     /// host is read by the host, in one go, and a deadline waits for that; and behind each handle the host
@@ -340,14 +341,14 @@ impl LimitOverrides {
     ///     host_bytes: Some(64 << 20),
     ///     ..Default::default()
     /// };
-    /// let granted = wishes.of_a_skill(&Limits::default());
-    /// assert_eq!(granted.fuel, wishes.fuel);
-    /// assert_eq!(granted.host_bytes, Some(4 << 20));
+    /// let counts = wishes.of_a_skill(&Limits::default());
+    /// assert_eq!(counts.fuel, wishes.fuel);
+    /// assert_eq!(counts.host_bytes, None);
     /// ```
     #[must_use]
     pub fn of_a_skill(mut self, default: &Limits) -> LimitOverrides {
         let no_more = |wished: &mut Option<u64>, default: u64| {
-            *wished = wished.map(|wished| wished.min(default));
+            *wished = wished.filter(|wished| *wished <= default);
         };
         no_more(&mut self.host_bytes, default.host_bytes);
         no_more(&mut self.handles, default.handles);

@@ -101,7 +101,8 @@ impl Policy {
     ///
     /// Of each limit the first that is named counts: by the request, by the policy for the skill, by
     /// the skill itself, by the policy for the tenant, by the policy in general; else what applied
-    /// before, which is `resolved`.
+    /// before, which is `resolved`. A wish of the skill's for more of [what is the
+    /// host's](Limit::OF_THE_HOST) than what would apply without it does not count.
     ///
     /// `None` where the policy says nothing of the limits of such a request.
     ///
@@ -130,11 +131,13 @@ impl Policy {
         for limit in named.each() {
             let requested = asked.get(limit);
             let before = resolved.get(limit);
-            let named = requested
-                .or_else(|| default_of(of_skill, limit))
-                .or_else(|| wished.get(limit))
-                .or_else(|| default_of(of_tenant, limit))
-                .or_else(|| default_of(general, limit));
+            let for_the_skill = default_of(of_skill, limit);
+            let for_others = default_of(of_tenant, limit).or_else(|| default_of(general, limit));
+            let wish = wished.get(limit);
+            let counts = wish.filter(|wish| {
+                !Limit::OF_THE_HOST.contains(&limit) || *wish <= for_others.unwrap_or(before)
+            });
+            let named = requested.or(for_the_skill).or(counts).or(for_others);
             let mut value = named.unwrap_or(before);
             let mut over = None;
             for scope in &scopes {
@@ -157,15 +160,21 @@ impl Policy {
                     over = Some(said);
                 }
             }
-            if let Some(said) = over
-                && let Some(asked) = requested.or_else(|| wished.get(limit))
+            let rule = match over {
+                Some(said) => Some(said.rule(limit)),
+                // Where nothing of the policy's applies, the host says so.
+                None => (for_the_skill.is_none() && counts.is_none() && for_others.is_some())
+                    .then(|| Clamped::BY_DEFAULT.to_owned()),
+            };
+            if let Some(rule) = rule
+                && let Some(asked) = requested.or(wish)
                 && asked > value
             {
                 bounded.clamped.push(Clamped {
                     limit,
                     asked,
                     allowed: value,
-                    rule: said.rule(limit),
+                    rule,
                 });
             }
             if limit == Limit::WallTime {
@@ -336,6 +345,64 @@ mod tests {
             assert_eq!(bounded.limits.fuel, Some(fuel), "{tenant:?} {skill}");
             assert_eq!(bounded.limits.handles, Some(5));
         }
+    }
+
+    /// Of what is the host's own work, a skill gets no more by its wish than by the policy's defaults: also
+    /// where those are more, or less, than the host's.
+    #[test]
+    fn a_wish_for_more_of_the_hosts_is_none() {
+        let none = LimitOverrides::default();
+        let default = Limits::default().handles;
+        let policy: Policy = format!(
+            "[general]\ndefaults.handles = 5\n[tenants.large]\ndefaults.handles = {}\n\
+             [tenants.low]\nceilings.handles = 3\n[skills.own]\ndefaults.handles = 9",
+            default + 10
+        )
+        .parse()
+        .unwrap();
+        let bound = |tenant, skill, asked: &LimitOverrides, wish| {
+            let wished = asking(Limit::Handles, wish);
+            let host = Limits::default();
+            let counts = wished.of_a_skill(&host);
+            let resolved = Limits::resolve(&Limits::ceiling(), &[asked, &counts], &host);
+            let bounded = policy.bound(tenant, skill, asked, &wished, &resolved);
+            let bounded = bounded.unwrap().unwrap();
+            let clamped: Vec<_> = bounded
+                .clamped
+                .iter()
+                .map(|one| (one.asked, &*one.rule))
+                .collect();
+            let said = format!("{clamped:?}");
+            (bounded.limits.handles.unwrap(), said)
+        };
+        let said = |asked: u64, rule: &str| format!("[({asked}, {rule:?})]");
+        for (tenant, skill, wish, allowed, told) in [
+            (
+                Some("large"),
+                "any",
+                default + 20,
+                default + 10,
+                said(default + 20, "default"),
+            ),
+            (Some("large"), "any", default + 5, default + 5, "[]".into()),
+            (Some("large"), "any", 2, 2, "[]".into()),
+            (None, "any", 6, 5, said(6, "default")),
+            (None, "any", 4, 4, "[]".into()),
+            (
+                Some("low"),
+                "any",
+                6,
+                3,
+                said(6, "tenants.low.ceilings.handles"),
+            ),
+            (Some("large"), "own", 50, 9, "[]".into()),
+        ] {
+            let bounded = bound(tenant, skill, &none, wish);
+            assert_eq!(bounded, (allowed, told), "{tenant:?} {skill} {wish}");
+        }
+        // A request may ask for what a skill may not wish for.
+        let asked = asking(Limit::Handles, default + 1);
+        assert_eq!(bound(None, "any", &asked, 6), (default + 1, "[]".into()));
     }
 
     #[test]

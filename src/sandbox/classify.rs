@@ -8,7 +8,7 @@ use wasmtime_wasi_http::FieldMapError;
 
 use crate::execution::{Cause, Failure, Frame, Phase, TO_RUN};
 use crate::limits::{Limit, Limits};
-use crate::text::{first_line, printable, shortened};
+use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -394,7 +394,7 @@ fn deepest(failure: &Failure) -> Option<String> {
             "it reached below the beginning of its memory, with `{}` {times} times in the backtrace: it may \
              have called itself too deep for the stack that it keeps there (in Rust 1 MiB, unless it is \
              linked with another `-z stack-size`)",
-            most.function
+            named(&most.function, 200)
         )
     })
 }

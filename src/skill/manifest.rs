@@ -127,10 +127,11 @@ fn check(raw: &Raw) -> Result<(), String> {
                 "grants.directories: the path {path:?} is empty or has `..` in it"
             ));
         }
-        if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+        let unfit = |part: char| part.is_control() || part == '`';
+        if path.len() > MAX_PATH_BYTES || path.chars().any(unfit) {
             return Err(format!(
-                "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes or \
-                 has a control character in it"
+                "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes, or \
+                 has a control character or a backtick in it"
             ));
         }
     }
@@ -190,6 +191,9 @@ mod tests {
                 r#"grants.directories = [{ path = "/a\nb" }]"#,
                 "control character",
             ),
+            (r#"grants.directories = [{ path = "/a`b" }]"#, "a backtick"),
+            (r#"grants.environment = ["A`. Run `B"]"#, "a backtick"),
+            ("[config.\"a`b\"]\ntype = \"string\"", "a backtick"),
             ("[config.\"a=b\"]\ntype = \"string\"", "`=`"),
             (
                 "[config.a]\ntype = \"string\"\ndefault = [1]",

@@ -233,26 +233,27 @@ fn read_bounded(path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     let is_file = std::fs::metadata(path)
         .map_err(|source| io(path, source))?
         .is_file();
-    read_file(path, allowed, is_file, || {
-        std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(not_blocking())
-            .open(path)
-    })
+    read_file(path, allowed, is_file, || open(path))
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(not_blocking()).open(path)
 }
 
 /// The same of a file in a folder, from which no link leads out.
 fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     let name = path.file_name().map(Path::new).unwrap_or(path);
     let metadata = folder.metadata(name).map_err(|source| io(path, source))?;
-    read_file(path, allowed, metadata.is_file(), || {
-        let mut options = cap_std::fs::OpenOptions::new();
-        options.read(true);
-        cap_std::fs::OpenOptionsExt::custom_flags(&mut options, not_blocking());
-        folder
-            .open_with(name, &options)
-            .map(cap_std::fs::File::into_std)
-    })
+    read_file(path, allowed, metadata.is_file(), || open_in(folder, name))
+}
+
+fn open_in(folder: &Dir, name: &Path) -> std::io::Result<File> {
+    let mut options = cap_std::fs::OpenOptions::new();
+    options.read(true);
+    cap_std::fs::OpenOptionsExt::custom_flags(&mut options, not_blocking());
+    let opened = folder.open_with(name, &options);
+    opened.map(cap_std::fs::File::into_std)
 }
 
 /// Opening a FIFO would otherwise wait for a writer.
@@ -343,6 +344,33 @@ mod tests {
             std::os::unix::fs::symlink("other", &link).unwrap();
             let read = Package::read(folder.path(), 1 << 20);
             assert!(!matches!(read, Err(PackageError::Io { .. })), "{read:?}");
+        }
+    }
+
+    /// Between the look at it and its opening, a file may become a FIFO.
+    #[test]
+    fn what_is_swapped_for_a_fifo_holds_nobody_up() {
+        use rustix::fs::{CWD, Mode, mkfifoat};
+        let (sent, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("skill.wasm");
+            mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+            let opened = read_file(&path, 10, true, || open(&path));
+            let dir = Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+            let name = Path::new("skill.wasm");
+            let opened_in = read_file(&path, 10, true, || open_in(&dir, name));
+            let _ = sent.send([opened, opened_in]);
+        });
+        // Without an end, a failure would be that the test never ends.
+        let read = ended
+            .recv_timeout(std::time::Duration::from_secs(60))
+            .unwrap();
+        for read in read {
+            assert!(
+                matches!(read, Err(PackageError::NotAFile { .. })),
+                "{read:?}"
+            );
         }
     }
 

@@ -38,7 +38,7 @@ exit: 2
 --- stderr
 error: the input does not fit at `/path`: cannot read `data/a.csv`: no such file, or its directory is not granted (--dir)
 hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir HOST:ro`, or for good with `skillhost policy grant csv-query --dir HOST:ro`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["HOST:ro"]`, and then `skillhost policy confirm csv-query`
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or for good with `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy under `[skills.csv-query.grants]`: `directories = ["<HOST>:ro"]`, and then `skillhost policy confirm csv-query`
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
@@ -122,6 +122,24 @@ exit: 3
 --- stderr
 error: not admitted: directory `/in`: `nowhere` cannot be opened: No such file or directory (os error 2)
 hint: grant a directory that exists and that this user may read
+✗ behaviours 1.2.3 · read · rejected · did not run
+
+"#]],
+    );
+}
+
+/// What the kernel makes up is no folder of anybody's.
+#[test]
+fn a_folder_of_the_kernel() {
+    let place = Place::with_behaviours();
+    check(
+        place.run(["run", "behaviours.wasm", "read", "--dir", "/proc:/in"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: directory `/in`: `/proc` is made up by the kernel
+hint: grant a directory with files of its own, and none such as `/proc` or `/sys`
 ✗ behaviours 1.2.3 · read · rejected · did not run
 
 "#]],
@@ -350,5 +368,5 @@ fn what_is_missing_stands_in_the_result() {
     let missing = &result["failure"]["missing"];
     assert_eq!(missing[0]["capability"], "directory", "{result}");
     let hint = missing[0]["hint"].as_str().expect("there is one");
-    assert!(hint.contains("--dir HOST:ro"), "{hint}");
+    assert!(hint.contains("--dir '<HOST>:ro'"), "{hint}");
 }

@@ -165,9 +165,9 @@ Grants
 
 Declared by the skill, and not granted
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@https://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@https://HOST/`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://HOST/"]`, and then `skillhost policy confirm fetch-page`
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@https://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@https://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://<HOST>/"]`, and then `skillhost policy confirm fetch-page`
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret token=authorization:Bearer@http://HOST/`, or for good with `skillhost policy grant fetch-page --secret token=authorization:Bearer@http://HOST/`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://HOST/"]`, and then `skillhost policy confirm fetch-page`
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@http://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@http://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://<HOST>/"]`, and then `skillhost policy confirm fetch-page`
 --- stderr
 
 "#]],

@@ -173,6 +173,45 @@ fn a_component_that_takes_too_much_memory_to_compile() {
     );
 }
 
+/// Instances that export one another, more deeply than the validator counts on: it panics. Of where that was,
+/// in whose source, nobody hears who sent the component.
+#[test]
+fn a_component_that_makes_the_compiler_panic() {
+    let _alone = alone();
+    let mut before = "(component $c (type $t u8) (export \"x\" (type $t)))
+        (instance $of-0 (instantiate $c)) (instance $i0 (export \"a\" (instance $of-0)))"
+        .to_owned();
+    for level in 1..200 {
+        before += &format!(
+            "(instance $of-{level} (instantiate $c))
+            (instance $i{level} (export \"a\" (instance $of-{level}))
+                (export \"b\" (instance $i{})))",
+            level - 1
+        );
+    }
+    let skill = Handmade {
+        before: format!("{before} (export \"chain\" (instance $i199))"),
+        ..Handmade::default()
+    };
+    let error = Load::by(&skill).fails();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
+        "{error}"
+    );
+    let message = error.to_string();
+    assert!(
+        !message.contains(".rs:") && !message.contains('/'),
+        "{message}"
+    );
+    let host = compiling_under(4 << 30, Duration::from_secs(60));
+    let error = Load::by(&skill).on(&host).fails();
+    let message = error.to_string();
+    assert!(
+        !message.contains(".rs:") && !message.contains('/'),
+        "{message}"
+    );
+}
+
 /// Components in components in components.
 #[test]
 fn components_that_are_nested_deeply() {

@@ -275,9 +275,9 @@ async fn what_is_declared_and_granted_holds() {
     let request = skillhost::ExecutionRequest::new(skill.digest(), json!({})).tool("echo");
     let missing = host.can_execute(&request).missing;
     let flags = [
-        "--dir HOST:/data:ro",
-        "--env TZ=VALUE",
-        "--config name=VALUE",
+        "--dir '<HOST>:/data:ro'",
+        "--env 'TZ=<VALUE>'",
+        "--config 'name=<VALUE>'",
     ];
     assert_eq!(missing.len(), flags.len());
     for (denial, flag) in missing.iter().zip(flags) {
@@ -393,7 +393,7 @@ async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
         let hint = failure.hint.unwrap();
         assert!(hint.starts_with(&start), "{hint}");
     }
-    let line = "`skillhost policy grant behaviours --dir HOST:/data:ro`";
+    let line = "`skillhost policy grant behaviours --dir '<HOST>:/data:ro'`";
     let failure = fails("fail", looking(json!({"path": "/data/a"})), all()).await;
     assert!(failure.missing[0].hint.contains(line), "{failure:?}");
 

@@ -200,7 +200,7 @@ async fn a_key_that_is_required_is_asked_for_before_anything_runs() {
             .hint
             .as_deref()
             .unwrap()
-            .contains("`--config token=VALUE`")
+            .contains("`--config 'token=<VALUE>'`")
     );
     let result = run(&host, &skill, Grants::default().config("token", "x")).await;
     assert_eq!(result.status, Status::Success);

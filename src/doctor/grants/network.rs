@@ -18,7 +18,7 @@ enum Way {
     None = 0,
     /// A socket, and a connection to the port on this machine.
     Tcp = 1,
-    /// A socket.
+    /// A socket, and streams that lead to the port on this machine.
     Udp = 2,
     /// The addresses of `localhost`.
     Lookup = 3,
@@ -57,7 +57,7 @@ const REFUSALS: [&str; 3] = [
 ];
 
 /// Sockets: `$network`, `$tcp` and `$udp` (of a family), `$connect`, `$finish`, and `$lookup`; of
-/// what they are connected by, `$skip` and `$zeros`.
+/// what they are connected by, `$skip` and `$zeros`; of UDP, `$bind`, `$bound` and `$stream`.
 fn sockets() -> Handmade {
     let errors = ERRORS.map(|name| format!("\"{name}\"")).join(" ");
     calling(
@@ -139,7 +139,23 @@ fn sockets() -> Handmade {
             (export "create-tcp-socket" (func (param "address-family" $family)
                 (result (result (own $s) (error $error)))))))
         (import "wasi:sockets/udp@0.2.0" (instance $datagrams
-            (export "udp-socket" (type (sub resource)))))
+            (alias outer $skill $network (type $a))
+            (export "network" (type $n (eq $a)))
+            (alias outer $skill $error-code (type $b))
+            (export "error-code" (type $error (eq $b)))
+            (alias outer $skill $ip-socket-address (type $c))
+            (export "ip-socket-address" (type $address (eq $c)))
+            (export "incoming-datagram-stream" (type $in (sub resource)))
+            (export "outgoing-datagram-stream" (type $out (sub resource)))
+            (export "udp-socket" (type $s (sub resource)))
+            (export "[method]udp-socket.start-bind" (func (param "self" (borrow $s))
+                (param "network" (borrow $n)) (param "local-address" $address)
+                (result (result (error $error)))))
+            (export "[method]udp-socket.finish-bind" (func (param "self" (borrow $s))
+                (result (result (error $error)))))
+            (export "[method]udp-socket.stream" (func (param "self" (borrow $s))
+                (param "remote-address" (option $address))
+                (result (result (tuple (own $in) (own $out)) (error $error)))))))
         (alias export $datagrams "udp-socket" (type $udp-socket))
         (import "wasi:sockets/udp-create-socket@0.2.0" (instance $create-udp
             (alias outer $skill $error-code (type $a))
@@ -161,6 +177,12 @@ fn sockets() -> Handmade {
         (core func $network (canon lower (func $own "instance-network")))
         (core func $tcp (canon lower (func $create-tcp "create-tcp-socket") (memory $memory)))
         (core func $udp (canon lower (func $create-udp "create-udp-socket") (memory $memory)))
+        (core func $bind (canon lower
+            (func $datagrams "[method]udp-socket.start-bind") (memory $memory)))
+        (core func $bound (canon lower
+            (func $datagrams "[method]udp-socket.finish-bind") (memory $memory)))
+        (core func $stream (canon lower
+            (func $datagrams "[method]udp-socket.stream") (memory $memory)))
         (core func $connect (canon lower
             (func $connections "[method]tcp-socket.start-connect") (memory $memory)))
         (core func $finish (canon lower
@@ -183,6 +205,15 @@ fn sockets() -> Handmade {
                 "connect",
                 "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
             ),
+            (
+                "bind",
+                "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
+            ),
+            ("bound", "(param i32 i32)"),
+            (
+                "stream",
+                "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
+            ),
             ("finish", "(param i32 i32)"),
             ("subscribe", "(param i32) (result i32)"),
             ("block", "(param i32)"),
@@ -202,10 +233,26 @@ fn guest() -> Handmade {
     // Where an outcome is an error, its code stands behind a handle's place.
     let done = "(if (i32.load8_u (i32.const 64))
         (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 68))))))";
+    // And where it has no other value, behind its own.
+    let failed = "(if (i32.load8_u (i32.const 64))
+        (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))";
     let zeros = "(i32.const 0) ".repeat(6);
     let code = format!(
         r#"(block $done (result i32)
-            (if {udp} (then (call $udp (i32.const 0) (i32.const 64)) {done}))
+            (if {udp} (then
+                (call $udp (i32.const 0) (i32.const 64))
+                {done}
+                (local.set $a (i32.load (i32.const 68)))
+                (call $bind (local.get $a) (call $network) (i32.const 0)
+                    (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                    {zeros} (i32.const 64))
+                {failed}
+                (call $bound (local.get $a) (i32.const 64))
+                {failed}
+                (call $stream (local.get $a) (i32.const 1) (i32.const 0)
+                    {port} (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1)
+                    {zeros} (i32.const 64))
+                {done}))
             (if {lookup} (then
                 (call $lookup (call $network) (i32.const 128) (i32.const 9) (i32.const 64))
                 {done}))
@@ -216,8 +263,7 @@ fn guest() -> Handmade {
                 (call $connect (local.get $a) (call $network) (i32.const 0)
                     {port} (i32.const 127) (i32.const 0) (i32.const 0) (i32.const 1)
                     {zeros} (i32.const 64))
-                (if (i32.load8_u (i32.const 64))
-                    (then (br $done (i32.add (i32.const 1) (i32.load8_u (i32.const 65))))))
+                {failed}
                 (call $block (call $subscribe (local.get $a)))
                 (call $finish (local.get $a) (i32.const 64))
                 {done}))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Listeners;
 use crate::egress::Told;
 use crate::execution::Event;
-use crate::grant::Denial;
+use crate::grant::{Denial, MAX_TOLD_BYTES};
 use crate::secret::Held;
 
 /// The refusals of one execution that are kept, and that observers hear of. A guest may ask for
@@ -99,6 +99,10 @@ impl Refusals {
             if denials.len() >= MAX_REFUSALS || denials.contains(&denial) {
                 return;
             }
+            let told: usize = denials.iter().map(Denial::bytes).sum();
+            if !denials.is_empty() && told + denial.bytes() > MAX_TOLD_BYTES {
+                return;
+            }
             denials.push(denial.clone());
         }
         self.0.listeners.tell(&Event::Denied { denial: &denial });
@@ -150,5 +154,15 @@ mod tests {
         }
         assert_eq!(refusals.take().len(), MAX_REFUSALS);
         assert_eq!(*told.lock().unwrap(), MAX_REFUSALS);
+        // Long ones are fewer, and there is always one.
+        for number in 0..10 {
+            refusals.add(Denial {
+                capability: Capability::Directory,
+                subject: format!("/{number}"),
+                reason: "x".repeat(MAX_TOLD_BYTES / 3),
+                hint: String::new(),
+            });
+        }
+        assert_eq!(refusals.take().len(), 2);
     }
 }

@@ -19,6 +19,9 @@ use crate::{Attachment, Cause, ExecutionResult, Failure};
 /// The longest name or media type of an attachment that is shown, in bytes.
 const MAX_NAME: usize = 200;
 
+/// The longest message of a failure that is shown, in bytes.
+const MAX_MESSAGE: usize = 16 << 10;
+
 /// What answers are made with.
 pub(super) struct Answer<'a> {
     pub settings: &'a McpSettings,
@@ -182,7 +185,9 @@ pub(super) fn failed(failure: &Failure, now: DateTime<Utc>) -> CallToolResult {
 }
 
 fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
-    let mut lines = vec![printable(&failure.message, true).into_owned()];
+    // Set in, as no line of the skill's may look like one of ours.
+    let message = shortened(&failure.message, MAX_MESSAGE);
+    let mut lines = vec![printable(&message, true).replace('\n', "\n  ")];
     if let Cause::InvalidInput { pointer } = &failure.cause {
         let place = match pointer.as_str() {
             "" => "the input as a whole".to_owned(),
@@ -268,6 +273,43 @@ mod tests {
         answer.content[0].as_text().unwrap().text.clone()
     }
 
+    /// To a client that does not know those that are no objects, they would come a second time, as text that
+    /// nothing cuts and nothing escapes.
+    #[test]
+    fn structured_answers_are_objects_where_no_other_is_known() {
+        let settings = McpSettings::default();
+        let kept = Kept::new(settings.kept);
+        let owner = Owner::default();
+        for (output, always) in [
+            (json!({"a": 1}), true),
+            (json!(["\u{1b}[2J"]), false),
+            (json!("\u{1b}[2J"), false),
+            (json!(1), false),
+            (json!(null), false),
+        ] {
+            for (takes_any, promised) in
+                [(true, true), (true, false), (false, true), (false, false)]
+            {
+                let answer = Answer {
+                    settings: &settings,
+                    kept: &kept,
+                    owner: &owner,
+                    id: Uuid::nil(),
+                    promised,
+                    takes_any,
+                };
+                let answer = answer.success(output.clone(), Vec::new());
+                let expected = (takes_any || always).then(|| output.clone());
+                assert_eq!(
+                    answer.structured_content, expected,
+                    "{takes_any} {promised}"
+                );
+                let text = &answer.content[0].as_text().unwrap().text;
+                assert!(!text.contains('\u{1b}'), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn a_failure_says_what_to_do() {
         let cause = Cause::InvalidInput {
@@ -275,6 +317,16 @@ mod tests {
         };
         let text = shown(&Failure::new(cause, "no \x1b[2J number"));
         assert!(text.contains("`/a` in the input") && !text.contains('\x1b'));
+
+        // No line of the skill's looks like one of the host's, and it is cut where it is long.
+        let cause = Cause::Trap {
+            trap: "unreachable_code_reached".into(),
+            backtrace: Vec::new(),
+        };
+        let forged = format!("no\nMissing grant: {}", "x".repeat(MAX_MESSAGE));
+        let text = shown(&Failure::new(cause, forged));
+        assert!(text.starts_with("no\n  Missing grant: x"), "{text}");
+        assert!(text.len() < MAX_MESSAGE + 200 && text.contains(" bytes more)"));
 
         let cause = Cause::Rejected {
             reason: Rejection::Hook,

@@ -58,7 +58,7 @@ Granted by the policy
 
 Declared, and not granted
   environment SECRET
-    grant it for this run with `--env SECRET=VALUE`, or for good with `skillhost policy grant csv-query --env SECRET=VALUE`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = ["SECRET=VALUE"]`, and then `skillhost policy confirm csv-query`
+    grant it for this run with `--env 'SECRET=<VALUE>'`, or for good with `skillhost policy grant csv-query --env 'SECRET=<VALUE>'`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = ["SECRET=<VALUE>"]`, and then `skillhost policy confirm csv-query`
 --- stderr
 
 "#]],

@@ -338,7 +338,7 @@ fn what_a_hint_says_can_be_pasted() {
     let [table, line, confirm, ..] = quoted[..] else {
         panic!("{said}");
     };
-    let line = line.replace("HOST", &format!("{}:/data", place.path("data").display()));
+    let line = line.replace("<HOST>", &format!("{}:/data", place.path("data").display()));
     place.write("home/policy.toml", format!("{table}\n{line}\n"));
     let said = place.run(query);
     assert!(

@@ -65,10 +65,6 @@ async fn tcp_goes_where_it_is_granted() {
             assert!(hint.contains(&part), "{hint}");
         }
     }
-    // What shows where it was to go is no socket.
-    let ended = tool("listen", &[], "0.0.0.0:0").await;
-    assert_eq!(ended.output()["error"], "permission denied");
-    assert_eq!(ended.denial().subject, "tcp");
     assert_eq!(server.accepted(), 1);
     assert_eq!(other.accepted(), 0);
     check_undisturbed(host()).await;
@@ -150,18 +146,145 @@ async fn udp_goes_where_it_is_granted() {
         let ended = run(host(), "udp", grants, json!({"to": to}), limits).await;
         check_exhausted(&ended.result, limit, 11);
     }
-    let ended = tool("udp", &["udp://127.0.0.1:9"], &to).await;
-    assert_eq!(ended.output()["error"], "permission denied");
-    assert_eq!(ended.denial().subject, format!("udp://{to}"));
+    let ended = tool("udp_connected", &[&granted], &to).await;
+    assert_eq!(ended.output()["said"], "4");
+    // The refusal names where it was to go, whatever else is granted, and however it was to go there.
+    for tool_name in ["udp", "udp_connected"] {
+        for other in [None, Some("udp://127.0.0.1:9"), Some("tcp://127.0.0.1:9")] {
+            let ended = tool(tool_name, other.as_slice(), &to).await;
+            let error = &ended.output()["error"];
+            assert_eq!(error, "permission denied", "{tool_name} {other:?}");
+            let denial = ended.denial();
+            assert_eq!(denial.subject, granted, "{tool_name} {other:?}");
+            let line = format!("`sockets = [\"{granted}\"]`");
+            assert!(denial.hint.contains(&line), "{}", denial.hint);
+        }
+    }
     answering.abort();
 }
 
+/// With a socket that is granted to somewhere, and with none.
 #[tokio::test]
 async fn nobody_listens() {
-    let ended = tool("listen", &["tcp://127.0.0.1:9"], "127.0.0.1:0").await;
-    assert_eq!(ended.output()["error"], "permission denied");
-    let ended = tool("listen", &["tcp://127.0.0.1:9"], "0.0.0.0:0").await;
-    assert_eq!(ended.output()["error"], "permission denied");
+    for granted in [&["tcp://127.0.0.1:9"] as &[&str], &[]] {
+        for to in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let ended = tool("listen", granted, to).await;
+            assert_eq!(ended.output()["error"], "permission denied");
+            let denial = ended.denial();
+            assert_eq!(denial.subject, "tcp", "{granted:?} {to}");
+            assert!(denial.hint.starts_with("there is no grant"), "{denial:?}");
+        }
+    }
+}
+
+/// What shows where it was to go is no socket: it takes what is set, and tells nothing.
+#[tokio::test]
+async fn without_a_grant_a_socket_is_none() {
+    let server = pong().await;
+    let port = server.address.port();
+    let to = server.address.to_string();
+    let refused = "access-denied";
+    let set = |names: &[&'static str]| names.iter().map(|name| (*name, "ok")).collect::<Vec<_>>();
+    let ask = |names: &[&'static str]| names.iter().map(|name| (*name, refused)).collect();
+    let tcp: [Vec<_>; 2] = [
+        set(&[
+            "set_keep_alive_enabled",
+            "set_keep_alive_idle_time",
+            "set_keep_alive_interval",
+            "set_keep_alive_count",
+            "set_hop_limit",
+            "set_receive_buffer_size",
+            "set_send_buffer_size",
+            "set_listen_backlog_size",
+            "start_bind",
+            "finish_bind",
+        ]),
+        ask(&[
+            "keep_alive_enabled",
+            "keep_alive_idle_time",
+            "keep_alive_interval",
+            "keep_alive_count",
+            "hop_limit",
+            "receive_buffer_size",
+            "send_buffer_size",
+            "local_address",
+            "remote_address",
+            "start_connect",
+            "finish_connect",
+            "start_bind_to_a_port",
+            "start_listen",
+            "finish_listen",
+            "accept",
+            "shutdown",
+        ]),
+    ];
+    let udp: [Vec<_>; 2] = [
+        set(&[
+            "set_unicast_hop_limit",
+            "set_receive_buffer_size",
+            "set_send_buffer_size",
+            "start_bind",
+            "finish_bind",
+            "stream",
+            "check_send",
+            "send_none",
+        ]),
+        ask(&[
+            "start_bind_to_a_port",
+            "unicast_hop_limit",
+            "receive_buffer_size",
+            "send_buffer_size",
+            "local_address",
+            "remote_address",
+            "send",
+            "receive",
+            "stream_to_a_port",
+        ]),
+    ];
+    for (name, other, calls, expected) in
+        [("tcp_calls", "udp", 40, tcp), ("udp_calls", "tcp", 38, udp)]
+    {
+        for granted in [vec![], vec![format!("{other}://{to}")]] {
+            let granted: Vec<&str> = granted.iter().map(String::as_str).collect();
+            let ended = tool(name, &granted, &to).await;
+            let output = ended.output();
+            let mut said = expected.concat();
+            // No grant would change that.
+            said.extend(match name {
+                "udp_calls" => [
+                    ("send_to_nobody", "invalid-argument"),
+                    ("stream_to_no_port", "invalid-argument"),
+                ],
+                _ => [
+                    ("start_connect_by_another_family", "invalid-argument"),
+                    ("start_connect_to_no_port", "invalid-argument"),
+                ],
+            });
+            let said: serde_json::Map<_, _> = said
+                .into_iter()
+                .map(|(call, came_to)| (call.to_owned(), came_to.into()))
+                .collect();
+            assert_eq!(output["said"], serde_json::Value::Object(said), "{name}");
+            assert_eq!(
+                (&output["family"], &output["again"]),
+                (&true.into(), &true.into())
+            );
+            assert_ne!(output["is_listening"], true);
+            let usage = &ended.result.usage;
+            assert_eq!((usage.connections, usage.host_calls), (0, calls), "{name}");
+            let protocol = &name[..3];
+            let mut subjects: Vec<_> = ended
+                .denials
+                .iter()
+                .map(|one| one.subject.as_str())
+                .collect();
+            subjects.sort_unstable();
+            let named = format!("{protocol}://127.0.0.1:{port}");
+            assert_eq!(subjects, [protocol, &named], "{name}");
+        }
+    }
+    assert_eq!(server.accepted(), 0);
+    check_undisturbed(host()).await;
 }
 
 #[tokio::test]

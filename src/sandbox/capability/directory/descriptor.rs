@@ -97,12 +97,17 @@ pub(super) enum Refused {
     Error(io::Error),
     /// It must not be granted, for this reason.
     Apart(String),
+    /// The kernel makes it up.
+    OfTheKernel,
 }
 
 /// Opens the directory of the host's that is granted, unless it is one of those that stand apart. Blocks.
 pub(super) fn open_ambient(grant: &DirectoryGrant, apart: &Apart) -> Result<Dir, Refused> {
     let dir = Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority());
     let dir = dir.map_err(Refused::Error)?;
+    if is_of_the_kernel(&dir).map_err(Refused::Error)? {
+        return Err(Refused::OfTheKernel);
+    }
     match apart.check(grant, &dir).map_err(Refused::Error)? {
         Ok(()) => Ok(dir),
         Err(why) => Err(Refused::Apart(why)),
@@ -221,6 +226,11 @@ impl Directory {
         self.dir.open_with(path, &options)
     }
 
+    fn of_the_kernel(&self, path: &str, what: &str) -> Fault {
+        let Origin { shared, grant } = &self.origin;
+        shared.special(grant, path, what)
+    }
+
     fn opened(
         &self,
         named: cap_std::fs::File,
@@ -233,6 +243,9 @@ impl Directory {
             DescriptorType::Directory if wanted.write || wanted.create || wanted.truncate => {
                 Err(ErrorCode::IsDirectory.into())
             }
+            DescriptorType::Directory if is_of_the_kernel(&named)? => {
+                Err(self.of_the_kernel(path, "a directory of the kernel's"))
+            }
             DescriptorType::Directory => Ok(Descriptor::Directory(Arc::new(Directory {
                 dir: Dir::from_std_file(named.into_std()),
                 origin: self.origin.clone(),
@@ -240,11 +253,7 @@ impl Directory {
             }))),
             DescriptorType::RegularFile if wanted.directory => Err(ErrorCode::NotDirectory.into()),
             DescriptorType::RegularFile if is_of_the_kernel(&named)? => {
-                let grant = &self.origin.grant;
-                Err(self
-                    .origin
-                    .shared
-                    .special(grant, path, "a file of the kernel's"))
+                Err(self.of_the_kernel(path, "a file of the kernel's"))
             }
             DescriptorType::RegularFile => {
                 let writable = wanted.write || wanted.truncate;
@@ -375,8 +384,9 @@ fn is_on_this_machine(file: &std::fs::File) -> bool {
 }
 
 /// Whether it stands in a file system that the kernel makes up: in `/proc`, the memory and the
-/// variables of this very process are files, and reading others waits for ever.
-fn is_of_the_kernel(named: &cap_std::fs::File) -> io::Result<bool> {
+/// variables of this very process are files, its directories say which files it has open and where its memory
+/// lies, and reading others waits for ever.
+fn is_of_the_kernel(named: &impl AsFd) -> io::Result<bool> {
     // From `linux/magic.h`: proc, sysfs, debugfs, tracefs, securityfs, bpf, cgroup, cgroup2, selinux,
     // pstore, efivarfs, configfs, fusectl, binfmt_misc, AppArmor, Smack, mqueue, nsfs, pipefs, sockfs, the
     // anonymous ones.

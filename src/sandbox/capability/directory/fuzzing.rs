@@ -42,6 +42,7 @@ pub fn open_below(
         Ok(directory) => directory,
         Err(Refused::Error(error)) => return Err(error),
         Err(Refused::Apart(why)) => return Err(io::Error::other(why)),
+        Err(Refused::OfTheKernel) => return Err(io::Error::other("made up by the kernel")),
     };
     let wanted = Wanted {
         follow,
@@ -58,5 +59,36 @@ pub fn open_below(
             Ok(Some(directory.dir.as_fd().try_clone_to_owned()?.into()))
         }
         Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where they are mounted below what is granted. What lies above them can be granted to nobody by
+    /// the host, as it contains the host's own folders.
+    #[test]
+    fn what_the_kernel_makes_up_is_not_opened() {
+        let root = Path::new("/");
+        let opened = |path| open_below(root, path, true, false).unwrap().is_some();
+        assert!(opened("etc") && opened("etc/passwd"));
+        for path in [
+            "proc",
+            "proc/self",
+            "proc/self/mem",
+            "proc/self/environ",
+            "proc/self/fd",
+            "proc/self/map_files",
+            "proc/sys/kernel/hostname",
+            "sys",
+            "sys/kernel",
+        ] {
+            assert!(!opened(path), "{path}");
+        }
+        for folder in ["/proc", "/proc/self/fd", "/sys/kernel"] {
+            let error = open_below(Path::new(folder), ".", true, false).unwrap_err();
+            assert_eq!(error.to_string(), "made up by the kernel", "{folder}");
+        }
     }
 }

@@ -194,6 +194,10 @@ fn denial(grant: &DirectoryGrant, refused: &Refused) -> Denial {
             why.clone(),
             "grant a directory beside it: what the host keeps there is run, grants or is secret",
         ),
+        Refused::OfTheKernel => (
+            "is made up by the kernel".into(),
+            "grant a directory with files of its own, and none such as `/proc` or `/sys`",
+        ),
         Refused::Error(error) => (
             match error.kind() {
                 io::ErrorKind::NotADirectory => "is not a directory".into(),

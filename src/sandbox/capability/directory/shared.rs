@@ -15,7 +15,7 @@ use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::disk::{Disk, Doing};
-use crate::text::{printable, shortened};
+use crate::text::named;
 
 /// Calls of one execution that may be on the threads for the disk at once.
 const TURNS: usize = 4;
@@ -261,7 +261,7 @@ impl Shared {
 
     /// Notes that a guest's path led out of what it may touch.
     pub fn escape(&self, grant: &DirectoryGrant, path: &str) -> Fault {
-        let path = printable(&shortened(path, 200), false).into_owned();
+        let path = named(path, 200);
         self.refusals.add(Denial {
             capability: Capability::Directory,
             subject: grant.guest.clone(),
@@ -274,7 +274,7 @@ impl Shared {
 
     /// Notes that a guest wanted to open something that is no file, directory or link.
     pub fn special(&self, grant: &DirectoryGrant, path: &str, kind: &str) -> Fault {
-        let path = printable(&shortened(path, 200), false).into_owned();
+        let path = named(path, 200);
         self.refusals.add(Denial {
             capability: Capability::Directory,
             subject: grant.guest.clone(),

@@ -1,94 +1,23 @@
-//! Counts what goes over sockets. wasmtime-wasi makes the streams; they are wrapped as soon as the
+//! Counts what goes over TCP sockets. wasmtime-wasi makes the streams; they are wrapped as soon as the
 //! guest gets them, so that every byte goes by here.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime::StoreContextMut;
-use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
-use wasmtime_wasi::p2::bindings::sockets::udp::{
-    HostIncomingDatagramStream, HostOutgoingDatagramStream, IncomingDatagram,
-    IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream,
-};
+use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, SocketError, StreamError,
-    StreamResult,
+    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
-use wasmtime_wasi::sockets::WasiSocketsView;
 
 use crate::egress::Meter;
 use crate::sandbox::state::State;
 
-/// The version under which wasmtime-wasi 48 offers the interface; a test would notice another.
-const UDP: &str = "wasi:sockets/udp@0.2.12";
-/// The header of a datagram, in bytes: an empty one is sent, too.
-const HEADER: u64 = 8;
-
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 
-/// Puts functions that count in the place of those that do not.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let mut udp = linker.instance(UDP)?;
-    udp.func_wrap(
-        "[method]outgoing-datagram-stream.send",
-        |mut store: StoreContextMut<'_, State>,
-         (stream, datagrams): (Resource<OutgoingDatagramStream>, Vec<OutgoingDatagram>)| {
-            let sizes: Vec<u64> = datagrams.iter().map(|one| size(&one.data)).collect();
-            let state = store.data_mut();
-            if let Some(meter) = meter(state)
-                && meter.send(sizes.iter().sum()).is_err()
-            {
-                return Ok((Err(ErrorCode::DatagramTooLarge),));
-            }
-            let sent = state.sockets().send(stream, datagrams);
-            let count = *sent.as_ref().unwrap_or(&0);
-            let went = usize::try_from(count).unwrap_or(usize::MAX);
-            if let Some(meter) = meter(state) {
-                meter.not_sent(sizes.iter().skip(went).sum());
-            }
-            Ok::<(Result<u64, ErrorCode>,), _>((told(sent)?,))
-        },
-    )?;
-    udp.func_wrap(
-        "[method]incoming-datagram-stream.receive",
-        |mut store: StoreContextMut<'_, State>,
-         (stream, most): (Resource<IncomingDatagramStream>, u64)| {
-            let state = store.data_mut();
-            let received = state.sockets().receive(stream, most);
-            let bytes = received
-                .iter()
-                .flatten()
-                .map(|datagram| size(&datagram.data))
-                .sum();
-            if let Some(meter) = meter(state)
-                && meter.receive(bytes).is_err()
-            {
-                return Ok((Err(ErrorCode::OutOfMemory),));
-            }
-            Ok::<(Result<Vec<IncomingDatagram>, ErrorCode>,), _>((told(received)?,))
-        },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-fn size(data: &[u8]) -> u64 {
-    data.len() as u64 + HEADER
-}
-
-fn meter(state: &State) -> Option<Arc<Meter>> {
+/// What counts, where anything is granted.
+pub(super) fn meter(state: &State) -> Option<Arc<Meter>> {
     let granted = state.network.granted()?;
     Some(Arc::clone(&granted.meter))
-}
-
-/// What the guest is told of; the rest ends the execution.
-fn told<T>(done: Result<T, SocketError>) -> wasmtime::Result<Result<T, ErrorCode>> {
-    match done {
-        Ok(done) => Ok(Ok(done)),
-        Err(error) => Ok(Err(error.downcast()?)),
-    }
 }
 
 /// The streams of a TCP socket, with a meter around each. There is none without a grant, and so without

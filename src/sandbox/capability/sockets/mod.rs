@@ -2,22 +2,25 @@
 //! looked up: sockets are granted by address.
 
 mod metered;
+mod nowhere;
 mod tcp;
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, IpAddressFamily};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress};
 use wasmtime_wasi::p2::bindings::sockets::{
-    ip_name_lookup, tcp as tcp_sockets, tcp_create_socket, udp_create_socket,
+    ip_name_lookup, tcp as tcp_sockets, tcp_create_socket, udp as udp_sockets, udp_create_socket,
 };
-use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, UdpSocket, subscribe};
+use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, subscribe};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
 
+use super::Refusals;
 use super::network::{Granted, Network};
-use crate::grant::{Capability, Denial, Protocol, socket_denied, to_grant};
+use crate::grant::{Capability, Denial, Protocol, socket_denied};
 use crate::sandbox::state::State;
 
 /// Puts our own in the place of what makes sockets and looks names up.
@@ -26,9 +29,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     tcp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     tcp_sockets::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     udp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    udp_sockets::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     ip_name_lookup::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     linker.allow_shadowing(false);
-    metered::link(linker)
+    Ok(())
 }
 
 /// Checks where the sockets of this execution go.
@@ -48,8 +52,15 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
     let refusals = network.refusals().clone();
     wasi.socket_addr_check(move |address, used| {
         let (allowed, protocol) = decide(&granted, address, used);
-        if !allowed && matches!(used, SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend) {
-            refusals.add(socket_denied(refusals.skill(), protocol, address));
+        match used {
+            _ if allowed => {}
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => {
+                refusals.add(socket_denied(refusals.skill(), protocol, address));
+            }
+            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::UdpBind => {
+                not_bound(&refusals, protocol);
+            }
+            _ => {}
         }
         Box::pin(std::future::ready(allowed))
     });
@@ -60,8 +71,8 @@ fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool,
         let mut sockets = granted.sockets.iter();
         sockets.any(|socket| socket.allows(protocol, address))
     };
-    // Whoever connects is bound on the way, to any address and a port of the system's choice.
-    let unbound = address.ip().is_unspecified() && address.port() == 0;
+    // Whoever connects is bound on the way.
+    let unbound = is_of_the_systems_choice(address);
     match used {
         SocketAddrUse::TcpConnect => (allows(Protocol::Tcp), Protocol::Tcp),
         SocketAddrUse::TcpBind => (unbound, Protocol::Tcp),
@@ -71,6 +82,23 @@ fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool,
         }
         _ => (false, Protocol::Tcp),
     }
+}
+
+/// Any address, and a port of the system's choice.
+fn is_of_the_systems_choice(address: SocketAddr) -> bool {
+    address.ip().is_unspecified() && address.port() == 0
+}
+
+/// A socket is to listen, or to have an address of the guest's choice, for which there is no grant.
+fn not_bound(refusals: &Refusals, protocol: Protocol) {
+    refusals.add(Denial {
+        capability: Capability::Socket,
+        subject: protocol.as_str().to_owned(),
+        reason: "no socket listens, or has an address of the skill's choice".into(),
+        hint:
+            "there is no grant for it: a skill can only be granted to connect or send to an address"
+                .into(),
+    });
 }
 
 /// The state as these interfaces see it.
@@ -85,33 +113,21 @@ fn of(state: &mut State) -> Sockets<'_> {
 }
 
 impl Sockets<'_> {
-    /// A place for one more socket, which counts as a connection until the execution ends: the host
-    /// does not see when it closes.
-    fn place(&mut self, protocol: Protocol) -> SocketResult<()> {
-        match self.granted(protocol) {
-            None => {
-                let refusals = self.0.network.refusals();
-                let text = format!("{}://IP:PORT", protocol.as_str());
-                refusals.add(Denial {
-                    capability: Capability::Socket,
-                    subject: protocol.as_str().to_owned(),
-                    reason: format!("no {} socket is granted", protocol.as_str()),
-                    hint: to_grant(refusals.skill(), Capability::Socket, Some(&text)),
-                });
-                Err(ErrorCode::AccessDenied.into())
+    /// Whether a socket of this protocol is granted, and then a place for one more, which counts as a
+    /// connection until the execution ends: the host does not see when it closes. Where there is none, the
+    /// call is over, and counted.
+    fn place_for_new(&mut self, protocol: Protocol) -> SocketResult<bool> {
+        let place = self
+            .granted(protocol)
+            .map(|granted| granted.meter.place_for_good());
+        match place {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(_)) => {
+                self.0.called();
+                Err(ErrorCode::NewSocketLimit.into())
             }
-            Some(granted) => granted
-                .meter
-                .place_for_good()
-                .map_err(|_| ErrorCode::NewSocketLimit.into()),
         }
-    }
-
-    /// A place for one that is to be made. Where there is none, the call is over, and counted.
-    fn place_for_new(&mut self, protocol: Protocol) -> SocketResult<()> {
-        self.place(protocol).inspect_err(|_| {
-            self.0.called();
-        })
     }
 
     /// What is granted, where a socket of this protocol is.
@@ -144,16 +160,6 @@ impl network::Host for Sockets<'_> {
 impl network::HostNetwork for Sockets<'_> {
     fn drop(&mut self, network: Resource<network::Network>) -> wasmtime::Result<()> {
         network::HostNetwork::drop(&mut self.view(), network)
-    }
-}
-
-impl udp_create_socket::Host for Sockets<'_> {
-    async fn create_udp_socket(
-        &mut self,
-        family: IpAddressFamily,
-    ) -> SocketResult<Resource<UdpSocket>> {
-        self.place_for_new(Protocol::Udp)?;
-        self.view().create_udp_socket(family).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! A skill that uses the network as it is told, well or badly. It speaks `wasi:http` and
 //! `wasi:sockets` directly, without the SDK, so that nothing stands between a test and the host.
 
+mod sockets;
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
@@ -44,12 +46,15 @@ const TOOLS: &[&str] = &[
     "resolve",
     "spin",
     "tcp",
+    "tcp_calls",
     "tcp_hold",
     "tcp_receive",
     "tcp_send",
     "tell",
     "texts",
     "udp",
+    "udp_calls",
+    "udp_connected",
     "udp_send",
 ];
 
@@ -186,6 +191,8 @@ impl Guest for Network {
                 stream.read_to_string(&mut answer)?;
                 Ok(answer)
             })),
+            "tcp_calls" => sockets::tcp(port_of(to)),
+            "udp_calls" => sockets::udp(port_of(to)),
             // Makes a request, and says which texts of so many bytes it takes.
             "texts" => {
                 let text = "a".repeat(input["bytes"].as_u64().unwrap_or_default() as usize);
@@ -209,6 +216,10 @@ impl Guest for Network {
                 let (bytes, _) = socket.recv_from(&mut answer)?;
                 Ok(String::from_utf8_lossy(&answer[..bytes]).into_owned())
             })),
+            "udp_connected" => said(UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+                socket.connect(to)?;
+                socket.send(b"ping").map(|bytes| bytes.to_string())
+            })),
             _ => return Err(Failure::UnknownTool),
         };
         Ok(Output {
@@ -216,6 +227,11 @@ impl Guest for Network {
             attachments: Vec::new(),
         })
     }
+}
+
+fn port_of(to: &str) -> u16 {
+    let port = to.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.expect("there is a port")
 }
 
 /// Says a text, in one way of many.

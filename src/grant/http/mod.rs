@@ -1,5 +1,7 @@
 //! HTTP grants: methods, scheme, host, port and path prefix of the requests that are allowed.
 
+mod needed;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -70,25 +72,9 @@ pub struct ParseHttpError {
 }
 
 impl HttpGrant {
-    /// The narrowest grant that allows a request, as far as one can be written: a grant has no query,
-    /// and a path that another decoding would change, or that has a `*`, is none to compare with.
-    pub fn of(target: &HttpTarget) -> Self {
-        let grant = HttpGrant {
-            methods: vec![target.method().to_owned()],
-            scheme: Some(target.scheme()),
-            host: Hosts::One(target.host().clone()),
-            port: if target.port() == target.scheme().default_port() {
-                Port::Default
-            } else {
-                Port::One(target.port())
-            },
-            path: target.path().to_owned(),
-        };
-        if grant.allows(target) && !grant.path.contains('*') {
-            grant
-        } else {
-            grant.for_all_paths()
-        }
+    /// The path prefix.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The same for all paths.
