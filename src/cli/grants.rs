@@ -273,8 +273,8 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some(("", _)) => Err("the name is empty; write KEY=VALUE".into()),
         Some((key, value)) => pair(key, value),
         None => Err(format!(
-            "nothing is inherited from this environment; write the value out: {}=VALUE",
-            shell_word(text)
+            "nothing is inherited from this environment; write the value out: {}",
+            shell_word(&format!("{text}=<VALUE>"))
         )),
     }
 }

@@ -215,7 +215,8 @@ impl Failure {
     }
 
     /// The rejection of a request for its grants. There is at least one denial.
-    pub(crate) fn denied(denials: Vec<Denial>) -> Self {
+    pub(crate) fn denied(mut denials: Vec<Denial>) -> Self {
+        first_of(&mut denials, MAX_MISSING);
         let list: Vec<String> = denials.iter().map(ToString::to_string).collect();
         let hint = denials.first().map(|denial| denial.hint.clone());
         let cause = Cause::Rejected {

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hint::MAX_SHOWN;
+use crate::text::named;
+
 /// A capability: a kind of thing that can be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,11 +135,11 @@ impl Denial {
     ///     capability: Capability::Environment,
     ///     subject: "LANG".into(),
     ///     reason: "declared by the skill and not granted".into(),
-    ///     hint: "grant it with `--env LANG=VALUE`".into(),
+    ///     hint: "grant it with `--env 'LANG=<VALUE>'`".into(),
     /// };
     /// assert_eq!(
     ///     denial.wanted(),
-    ///     "the skill wants environment `LANG`, which was not granted: grant it with `--env LANG=VALUE`"
+    ///     "the skill wants environment `LANG`, which was not granted: grant it with `--env 'LANG=<VALUE>'`"
     /// );
     /// ```
     pub fn wanted(&self) -> String {
@@ -146,7 +149,7 @@ impl Denial {
             hint,
             ..
         } = self;
-        let subject = super::quoted(subject);
+        let subject = named(subject, MAX_SHOWN);
         format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
     }
 
@@ -160,17 +163,17 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subject = super::quoted(&self.subject);
+        let subject = named(&self.subject, MAX_SHOWN);
         write!(f, "{} `{subject}`: {}", self.capability, self.reason)
     }
 }
 
 /// What is told at most of what was refused, or is missing, in bytes.
-pub(crate) const MAX_TOLD_BYTES: usize = 32 << 10;
+const MAX_TOLD_BYTES: usize = 32 << 10;
 
 impl Denial {
     /// How long its texts are, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.subject.len() + self.reason.len() + self.hint.len()
     }
 }
@@ -210,7 +213,7 @@ pub(super) fn undeclared<'a>(
         (Some(close), _) => format!("did you mean `{close}`?"),
         (None, true) => format!("the skill's skill.toml declares no {capability}"),
         (None, false) => {
-            let declared = crate::text::named(&declared.join(", "), super::hint::MAX_SHOWN);
+            let declared = named(&declared.join(", "), MAX_SHOWN);
             format!("the skill declares: {declared}")
         }
     };

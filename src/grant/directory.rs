@@ -206,7 +206,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
                 capability: Capability::Directory,
                 subject: grant.guest.clone(),
                 reason: "two directories are granted under this guest path".into(),
-                hint: "give each its own: --dir HOST:GUEST".into(),
+                hint: "give each its own: --dir '<HOST>:<GUEST>'".into(),
             });
         }
     }

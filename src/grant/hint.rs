@@ -21,6 +21,7 @@ pub(super) const NO_VALUE: &str = "<VALUE>";
 /// without a value. What it leaves open stands between angle brackets, such as `<VALUE>`, and is refused where
 /// it is left like that.
 pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> String {
+    let skill = &named(skill, MAX_SHOWN);
     let (flag, field) = (capability.flag(), capability.field());
     let (flag, line) = match text {
         Some(text) => {
@@ -58,13 +59,12 @@ fn key(name: &str) -> Cow<'_, str> {
     if !name.is_empty() && name.bytes().all(bare) {
         return name.into();
     }
-    toml::Value::from(named(name, MAX_SHOWN)).to_string().into()
+    toml::Value::from(name).to_string().into()
 }
 
 /// `skillhost policy VERB SKILL`, to be typed.
 pub fn command(verb: &str, skill: &str) -> String {
-    let skill = skill.replace('`', "\\u{60}");
-    format!("skillhost policy {verb} {}", shell_word(&skill))
+    format!("skillhost policy {verb} {}", shell_word(skill))
 }
 
 /// A text as one word of a shell, quoted where it needs to be.

@@ -61,7 +61,7 @@ use as_text;
 pub use config::{ConfigKey, ConfigType};
 use denial::undeclared;
 pub use denial::{Capability, Denial};
-pub(crate) use denial::{MAX_TOLD_BYTES, first_of, no_storage};
+pub(crate) use denial::{first_of, no_storage};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
 pub use secret::{ParseSecretError, SecretGrant, check_secret_name};
 pub(crate) use secret::{not_written, sends_secret, sets_header};

@@ -8,6 +8,7 @@ use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, not_public,
     quoted, shell_word, to_grant, undeclared,
 };
+use crate::text::named;
 
 /// Grants that would be too wide, whatever is declared.
 pub(super) fn check(granted: &Grants) -> Vec<Denial> {
@@ -30,7 +31,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             subject: grant.to_string(),
             reason: "a `*` can be declared, and not granted".into(),
             hint: format!(
-                "name the address and the port: {}://IP:PORT",
+                "name the address and the port: {}://<IP>:<PORT>",
                 grant.protocol().as_str()
             ),
         });
@@ -132,11 +133,11 @@ pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
     let mut hint = to_grant(skill, Capability::Http, Some(&narrow.to_string()));
     if path != target.path() {
         let all = match path {
-            "/" => "the whole host",
-            _ => "all below that path",
+            "/" => "the whole host".to_owned(),
+            folder => format!("all below `{}`", named(folder, MAX_SHOWN)),
         };
         hint.push_str(&format!(
-            "; it grants {all}, as that path cannot be granted by itself"
+            "; it grants {all}, as the request's own path cannot be granted by itself"
         ));
     }
     if path != "/" {
@@ -313,28 +314,24 @@ mod tests {
         let long = format!("http://a.example/{}", "x".repeat(2_000));
         let hint = http_denied("a", &HttpTarget::new("GET", &long).unwrap()).hint;
         assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
-        assert!(
-            hint.ends_with("it grants the whole host, as that path cannot be granted by itself")
-        );
+        assert!(hint.ends_with(
+            "it grants the whole host, as the request's own path cannot be granted by itself"
+        ));
         let long = "x".repeat(MAX_SHOWN);
         // The nearest folder that can be granted; and where it grants more than was asked, it says so.
         for (path, granted, said) in [
-            ("/orders/*", "/orders/", Some("all below that path")),
-            ("/orders/7/*/x", "/orders/7/", Some("all below that path")),
+            ("/orders/*", "/orders/", Some("all below")),
+            ("/orders/7/*/x", "/orders/7/", Some("all below")),
             ("/orders/7", "/orders/7", None),
             (&format!("/{long}/7"), "/", Some("the whole host")),
-            (
-                &format!("/orders/{long}"),
-                "/orders/",
-                Some("all below that path"),
-            ),
+            (&format!("/orders/{long}"), "/orders/", Some("all below")),
             (
                 &format!("/a{}/*", "/b".repeat(2_000)),
                 &format!("/a{}/", "/b".repeat(488)),
-                Some("all below that path"),
+                Some("all below"),
             ),
             ("/orders/%ff", "/", Some("the whole host")),
-            ("/orders/a;..", "/orders/", Some("all below that path")),
+            ("/orders/a;..", "/orders/", Some("all below")),
             ("/orders/%252e%252e%252fx", "/", Some("the whole host")),
         ] {
             let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
@@ -342,7 +339,7 @@ mod tests {
             let hint = http_denied("a", &target).hint;
             assert!(hint.contains(&grant), "{path}: {hint}");
             let told = hint.split_once("; it grants ").map(|(_, told)| told);
-            let told = told.and_then(|told| told.split(", as that").next());
+            let told = told.and_then(|told| told.split([',', '`']).next().map(str::trim));
             assert_eq!(told, said, "{path}: {hint}");
         }
         let denial = address_denied("a", &target, "127.0.0.1".parse().unwrap());

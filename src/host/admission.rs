@@ -10,7 +10,7 @@ use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
 use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
-use crate::text::{closest, printable, shortened};
+use crate::text::{closest, named, printable, shortened};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
@@ -337,11 +337,14 @@ fn meant<'k>(
     }
 }
 
+/// The longest place in a value that is shown, in bytes.
+const MAX_PLACE: usize = 1_000;
+
 /// Where a value does not fit, to stand in a sentence; nothing for the whole of it.
 fn place(mismatch: &Mismatch) -> String {
     match mismatch.pointer.as_str() {
         "" => String::new(),
-        pointer => format!(" at `{pointer}`"),
+        pointer => format!(" at `{}`", named(pointer, MAX_PLACE)),
     }
 }
 

@@ -106,6 +106,17 @@ impl Limit {
         }
     }
 
+    /// A value of this limit as it is asked for: `memory_bytes of 64 MiB`, `handles of 1,000`.
+    pub fn asked(self, value: u64) -> String {
+        let shown = match self {
+            Limit::Instances | Limit::Handles | Limit::OpenFiles | Limit::Connections => {
+                grouped(value)
+            }
+            _ => self.display(value),
+        };
+        format!("{} of {shown}", self.key())
+    }
+
     /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
     pub fn display(self, value: u64) -> String {
         match self {

@@ -346,16 +346,17 @@ impl LimitOverrides {
     /// assert_eq!(counts.host_bytes, None);
     /// ```
     #[must_use]
-    pub fn of_a_skill(mut self, default: &Limits) -> LimitOverrides {
-        let no_more = |wished: &mut Option<u64>, default: u64| {
-            *wished = wished.filter(|wished| *wished <= default);
-        };
-        no_more(&mut self.host_bytes, default.host_bytes);
-        no_more(&mut self.handles, default.handles);
-        no_more(&mut self.open_files, default.open_files);
-        no_more(&mut self.connections, default.connections);
-        no_more(&mut self.http_fields_bytes, default.http_fields_bytes);
-        self
+    pub fn of_a_skill(self, default: &Limits) -> LimitOverrides {
+        let mut counts = LimitOverrides::default();
+        for limit in self.named().each() {
+            let is_the_hosts = Limit::OF_THE_HOST.contains(&limit);
+            if let Some(wished) = self.get(limit)
+                && !(is_the_hosts && wished > default.get(limit))
+            {
+                counts.set(limit, wished);
+            }
+        }
+        counts
     }
 
     /// These, and where they say nothing, those.

@@ -199,9 +199,8 @@ fn rejected(limit: Limit, asked: u64, ceiling: u64, rule: String) -> Failure {
         retry_at: None,
     };
     let message = format!(
-        "not admitted: {} of {} is more than the policy allows; {} is the most",
-        limit.key(),
-        limit.display(asked),
+        "not admitted: {} is more than the policy allows; {} is the most",
+        limit.asked(asked),
         limit.display(ceiling)
     );
     Failure::new(cause, message)

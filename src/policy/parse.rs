@@ -234,7 +234,7 @@ mod tests {
                 "[skills.a.grants]\nenvironment = [\"A=1\"]\ndirectories = [\"/a:/b\", \"/c:/b:rw\"]",
                 3,
                 "`/b`: two directories are granted under this guest path",
-                Some("give each its own: --dir HOST:GUEST"),
+                Some("give each its own: --dir '<HOST>:<GUEST>'"),
             ),
             (
                 "[skills.a.grants]\nenvironment = [\"A=1\", \"A=2\"]",

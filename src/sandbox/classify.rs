@@ -83,7 +83,7 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
         let text = trap.to_string();
         let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
         let place = match backtrace.iter().find(|frame| !is_plumbing(frame)) {
-            Some(frame) => format!(" in `{}`", frame.function),
+            Some(frame) => format!(" in `{}`", named(&frame.function, MAX_FUNCTION)),
             None => String::new(),
         };
         let during = match circumstances.phase {
@@ -375,6 +375,9 @@ fn is_below_memory(error: &wasmtime::Error) -> bool {
     addresses.any(|address| BELOW.contains(&address))
 }
 
+/// The longest name of a function that is shown in a sentence, in bytes.
+const MAX_FUNCTION: usize = 1_000;
+
 /// What to look at where a function is in the backtrace again and again, and memory was reached for
 /// where the stack ends that a compiler keeps in it. Whether it was that stack nobody tells.
 fn deepest(failure: &Failure) -> Option<String> {
@@ -394,7 +397,7 @@ fn deepest(failure: &Failure) -> Option<String> {
             "it reached below the beginning of its memory, with `{}` {times} times in the backtrace: it may \
              have called itself too deep for the stack that it keeps there (in Rust 1 MiB, unless it is \
              linked with another `-z stack-size`)",
-            named(&most.function, 200)
+            named(&most.function, MAX_FUNCTION)
         )
     })
 }

@@ -328,7 +328,8 @@ const INVALID: i32 = 2;
 
 /// The work of the child process of [`Isolation::Child`]: sets its own limits, reads a component
 /// from standard input, and writes its code to the file that the arguments name. The arguments are
-/// those that the parent put after [`Isolation::Child::arguments`](Isolation::Child).
+/// those that the parent put after [`Isolation::Child::arguments`](Isolation::Child). The process is to do
+/// nothing else: its panics no longer say where they were.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -357,7 +358,12 @@ pub fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
 
 fn child(mut arguments: impl Iterator<Item = OsString>) -> Result<(), CompileError> {
     // What it says goes to whoever sent the component. Where in whose source a panic was is not for them.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!(
+            "it panicked: {}",
+            panic.payload_as_str().unwrap_or_default()
+        );
+    }));
     let wrong = || CompileError::Child("expects a file, bytes and seconds".into());
     let output = PathBuf::from(arguments.next().ok_or_else(wrong)?);
     let mut number = || -> Option<u64> { arguments.next()?.to_str()?.parse().ok() };

@@ -1,7 +1,7 @@
 //! What a skill in Rust says when it panics: it writes that to standard error, and then traps.
 
 use crate::execution::{Cause, Failure, Phase};
-use crate::text::{printable, shortened};
+use crate::text::{named, printable, shortened};
 
 /// The bytes that are kept of what it said, and of where that stands in its source.
 const MAX_MESSAGE: usize = 1_000;
@@ -29,7 +29,7 @@ pub(super) fn explained(mut failure: Failure, stderr: &str, phase: Phase) -> Fai
         _ => "",
     };
     // Shortened first, as escapes are longer than what they stand for.
-    let place = printable(&shortened(said.place, MAX_PLACE), false).into_owned();
+    let place = named(said.place, MAX_PLACE);
     let message = printable(&shortened(&said.message, MAX_MESSAGE), true).into_owned();
     failure.message = format!("the skill panicked{during} at `{place}`: {message}");
     failure.hint = None;

@@ -20,7 +20,7 @@ use crate::grant::{Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::Description;
-use crate::text::{printable, shortened};
+use crate::text::{named, printable, shortened};
 
 /// The most attachments of one answer.
 const MAX_ATTACHMENTS: usize = 1_000;
@@ -507,7 +507,7 @@ fn skill_failure(failure: wit::Failure) -> Failure {
             let place = if pointer.is_empty() {
                 String::new()
             } else {
-                format!(" at `{pointer}`")
+                format!(" at `{}`", named(&pointer, 1_000))
             };
             let message = format!("the input does not fit{place}: {}", readable(&message));
             Failure::new(Cause::InvalidInput { pointer }, message)

@@ -99,6 +99,7 @@ exit: 0
   ✓ directory            moving a link to lead out     not-permitted
   ✓ directory            opening a FIFO or a socket    not-permitted
   ✓ directory            opening a device              not-permitted
+  ✓ directory            what the kernel makes up      rejected
   ✓ directory            the host's own folder         rejected
   ✓ directory            granted and not declared      rejected
   ✓ environment          reading all variables         nothing is there

@@ -233,7 +233,7 @@ fn the_environment_is_not_inherited() {
 exit: 2
 --- stdout
 --- stderr
-error: invalid value 'HOME' for '--env <KEY=VALUE>': nothing is inherited from this environment; write the value out: HOME=VALUE
+error: invalid value 'HOME' for '--env <KEY=VALUE>': nothing is inherited from this environment; write the value out: 'HOME=<VALUE>'
 
 For more information, try '--help'.
 

@@ -291,14 +291,14 @@ pub fn clamping(clamped: &Clamped) -> String {
         allowed,
         rule,
     } = clamped;
-    let (name, asked, allowed) = (limit.key(), limit.display(*asked), limit.display(*allowed));
+    let (asked, allowed) = (limit.asked(*asked), limit.display(*allowed));
     match rule.as_str() {
         Clamped::BY_DEFAULT => format!(
-            "{name} of {asked}, which the skill's skill.toml has, is more than a skill gets for itself; \
+            "{asked}, which the skill's skill.toml has, is more than a skill gets for itself; \
              {allowed} applies"
         ),
         rule => format!(
-            "{name} of {asked} is more than `{}` allows; {allowed} applies",
+            "{asked} is more than `{}` allows; {allowed} applies",
             printable(rule, false)
         ),
     }

@@ -439,8 +439,7 @@ pub async fn special_files(ground: &Ground) -> Result<Finding, Trouble> {
     escapes(ground, &folder, &["fifo", "socket"], &acts).await
 }
 
-/// A device does what it does when it is opened, and what the kernel makes up, which cannot be granted, is the
-/// host's own state.
+/// A device does what it does when it is opened.
 pub async fn devices(ground: &Ground) -> Result<Finding, Trouble> {
     let folder = Folder::new(ground, "devices")?;
     let skill = ground.load(&guest()).await?;
@@ -449,23 +448,35 @@ pub async fn devices(ground: &Ground) -> Result<Finding, Trouble> {
         return Ok(finding);
     }
     let mut finding = Finding::unknown("there is no device here");
-    for (folder, path) in [
-        ("/dev", "zero"),
-        ("/dev", "null"),
-        ("/proc/self", "environ"),
-        ("/proc/self", "mem"),
-    ] {
-        if !Path::new(folder).join(path).exists() {
+    for path in ["zero", "null"] {
+        if !Path::new("/dev").join(path).exists() {
+            continue;
+        }
+        let grants = Grants::default().directory("/dev", "/data", Mode::Ro);
+        finding = all_refused(ground, &skill, &grants, vec![(Act::Read, path)]).await?;
+        if finding.verdict.is_failure() {
+            break;
+        }
+    }
+    Ok(finding)
+}
+
+/// What the kernel makes up is this process's own state, and that of others. It cannot be granted.
+pub async fn of_the_kernel(ground: &Ground) -> Result<Finding, Trouble> {
+    let folder = Folder::new(ground, "kernel")?;
+    let skill = ground.load(&guest()).await?;
+    let granted = folder.grants(Mode::Rw);
+    if let Some(finding) = control(ground, &skill, &granted, &[Act::Read]).await? {
+        return Ok(finding);
+    }
+    let mut finding = Finding::unknown("there is neither /proc nor /sys here");
+    for (folder, path) in [("/proc/self", "environ"), ("/sys/kernel", "osrelease")] {
+        if !Path::new(folder).exists() {
             continue;
         }
         let grants = Grants::default().directory(folder, "/data", Mode::Ro);
-        finding = match folder {
-            "/dev" => all_refused(ground, &skill, &grants, vec![(Act::Read, path)]).await?,
-            _ => {
-                let result = act(ground, &skill, &grants, Act::Read, path).await?;
-                super::judge_undeclared(Capability::Directory, &result)
-            }
-        };
+        let result = act(ground, &skill, &grants, Act::Read, path).await?;
+        finding = super::judge_undeclared(Capability::Directory, &result);
         if finding.verdict.is_failure() {
             break;
         }

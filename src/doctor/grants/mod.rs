@@ -53,6 +53,9 @@ pub(super) const PROBES: &[Probe] = &[
     grant("directory", "opening a device", |ground| {
         Box::pin(directory::devices(ground))
     }),
+    grant("directory", "what the kernel makes up", |ground| {
+        Box::pin(directory::of_the_kernel(ground))
+    }),
     grant("directory", "the host's own folder", |ground| {
         Box::pin(directory::own_folders(ground))
     }),

@@ -53,13 +53,17 @@ impl Ceilings {
             wished,
             &resolution.limits,
         )?;
-        let Some(bounded) = bounded else {
+        let Some(mut bounded) = bounded else {
             return Ok(None);
         };
         request.limits = bounded.limits;
         resolution.time_asked |= bounded.time_bounded;
         if bounded.raised {
             resolution.limits = self.inner.resolve(request)?.limits;
+            // Where the host allows still less, it says so itself.
+            bounded
+                .clamped
+                .retain(|clamped| clamped.allowed <= resolution.limits.get(clamped.limit));
         } else {
             for limit in bounded.limits.named().each() {
                 if let Some(value) = bounded.limits.get(limit)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Listeners;
 use crate::egress::Told;
 use crate::execution::Event;
-use crate::grant::{Denial, MAX_TOLD_BYTES};
+use crate::grant::{Denial, first_of};
 use crate::secret::Held;
 
 /// The refusals of one execution that are kept, and that observers hear of. A guest may ask for
@@ -99,18 +99,16 @@ impl Refusals {
             if denials.len() >= MAX_REFUSALS || denials.contains(&denial) {
                 return;
             }
-            let told: usize = denials.iter().map(Denial::bytes).sum();
-            if !denials.is_empty() && told + denial.bytes() > MAX_TOLD_BYTES {
-                return;
-            }
             denials.push(denial.clone());
         }
         self.0.listeners.tell(&Event::Denied { denial: &denial });
     }
 
-    /// What was refused, each once, in order.
+    /// What was refused, each once, in order, as far as that is not too long. Observers are told all.
     pub fn take(&self) -> Vec<Denial> {
-        std::mem::take(&mut self.lock())
+        let mut denials = std::mem::take(&mut *self.lock());
+        first_of(&mut denials, MAX_REFUSALS);
+        denials
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Denial>> {
@@ -159,7 +157,7 @@ mod tests {
             refusals.add(Denial {
                 capability: Capability::Directory,
                 subject: format!("/{number}"),
-                reason: "x".repeat(MAX_TOLD_BYTES / 3),
+                reason: "x".repeat(12 << 10),
                 hint: String::new(),
             });
         }

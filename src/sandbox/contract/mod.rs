@@ -13,7 +13,7 @@ use super::compile::Surface;
 use super::engine::Tier;
 use super::state::State;
 use crate::skill::{Annotations, Description, Tool};
-use crate::text::{printable, shortened};
+use crate::text::{named, printable, shortened};
 
 pub(super) mod bindings {
     wasmtime::component::bindgen!({
@@ -89,6 +89,9 @@ const WASI_RELEASE: &str = "0.2.12";
 const CONTRACT: &str = "1.0.0";
 const TOOLS: &str = "skillhost:skill/tools";
 
+/// The longest name of an interface that is shown, in bytes.
+const MAX_NAME: usize = 200;
+
 /// A component that does not fit the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -105,7 +108,7 @@ pub enum Misfit {
     /// It imports an interface that the host does not offer.
     #[error(
         "it imports `{}`{}, which this host does not offer",
-        shortened(interface, 200),
+        named(interface, MAX_NAME),
         at(version)
     )]
     NotOffered {
@@ -115,7 +118,10 @@ pub enum Misfit {
         version: Option<String>,
     },
     /// It imports an interface in a version that the host does not offer.
-    #[error("it imports `{interface}` in version {wanted}; this host offers version {offered}")]
+    #[error(
+        "it imports `{}` in version {wanted}; this host offers version {offered}",
+        named(interface, MAX_NAME)
+    )]
     ImportVersion {
         /// The interface.
         interface: String,
@@ -127,7 +133,8 @@ pub enum Misfit {
     /// It imports an interface in a version that the host should serve, and of that something that
     /// the host's has not, or has otherwise.
     #[error(
-        "it imports `{interface}` in version {wanted}, and of that what this host's version {offered} has not: {reason}"
+        "it imports `{}` in version {wanted}, and of that what this host's version {offered} has not: {reason}",
+        named(interface, MAX_NAME)
     )]
     Import {
         /// The interface.

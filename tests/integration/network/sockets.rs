@@ -163,6 +163,25 @@ async fn udp_goes_where_it_is_granted() {
     answering.abort();
 }
 
+/// What can be granted is named, and what no grant would change is not.
+#[tokio::test]
+async fn many_are_reached_by_udp_alone() {
+    for name in ["udp", "udp_connected"] {
+        let ended = tool(name, &[], "224.0.0.251:5353").await;
+        assert_eq!(ended.output()["error"], "permission denied");
+        assert_eq!(ended.denial().subject, "udp://224.0.0.251:5353");
+    }
+    for (name, to) in [
+        ("tcp", "224.0.0.251:5353"),
+        ("udp", "0.0.0.0:9"),
+        ("udp", "10.0.0.1:0"),
+    ] {
+        let ended = tool(name, &[], to).await;
+        assert!(ended.output()["error"].is_string(), "{name} {to}");
+        assert_eq!(ended.denials, [], "{name} {to}");
+    }
+}
+
 /// With a socket that is granted to somewhere, and with none.
 #[tokio::test]
 async fn nobody_listens() {

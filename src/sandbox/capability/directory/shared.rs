@@ -266,7 +266,7 @@ impl Shared {
             capability: Capability::Directory,
             subject: grant.guest.clone(),
             reason: format!("the path `{path}` leads out of the directory"),
-            hint: "grant the directory that it leads to, under a path of its own: --dir HOST:GUEST"
+            hint: "grant the directory that it leads to, under a path of its own: --dir '<HOST>:<GUEST>'"
                 .into(),
         });
         ErrorCode::NotPermitted.into()

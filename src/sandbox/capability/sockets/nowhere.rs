@@ -29,7 +29,7 @@ impl Pollable for Nowhere {
 
 /// Whether a socket of this family that is one could be granted to go there: what it would not take, no
 /// grant changes.
-fn leads_somewhere(family: IpAddressFamily, to: SocketAddr) -> bool {
+fn leads_somewhere(protocol: Protocol, family: IpAddressFamily, to: SocketAddr) -> bool {
     let fits = match (family, to.ip()) {
         (IpAddressFamily::Ipv4, IpAddr::V4(_)) => true,
         // Neither mapped nor, as was done once, compatible ones.
@@ -37,6 +37,7 @@ fn leads_somewhere(family: IpAddressFamily, to: SocketAddr) -> bool {
         _ => false,
     };
     let to_one = match to.ip() {
+        _ if protocol == Protocol::Udp => true,
         IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_multicast(),
     };
@@ -77,7 +78,7 @@ impl Sockets<'_> {
     ) -> SocketResult<T> {
         let refusals = self.0.called().network.refusals();
         let to = SocketAddr::from(to);
-        if !leads_somewhere(family, to) {
+        if !leads_somewhere(protocol, family, to) {
             return Err(ErrorCode::InvalidArgument.into());
         }
         refusals.add(socket_denied(refusals.skill(), protocol, to));
