@@ -39,7 +39,12 @@ pub(crate) fn meant(message: &str) -> Option<String> {
     }
     let mut words = message.split('`').skip(1).step_by(2);
     let unknown = words.next()?;
-    closest(unknown, words).map(str::to_owned)
+    // Whoever wrote the unknown one may have put backticks into it, and words of theirs between them.
+    let is_a_key = |word: &&str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        word.bytes().all(fits)
+    };
+    closest(unknown, words.filter(is_a_key)).map(str::to_owned)
 }
 
 /// Text from a guest for a terminal or a log: control characters are shown as escapes, so that it
@@ -84,10 +89,27 @@ pub fn printable(text: &str, lines: bool) -> std::borrow::Cow<'_, str> {
 }
 
 /// A stranger's name for something, as it stands between backticks in a text of ours: [`printable`], in one
-/// line, of at most `max` bytes of it, and with no backtick of its own that would end it.
-pub(crate) fn named(text: &str, max: usize) -> String {
+/// line, of at most `max` bytes of it, and with no backtick of its own that would end it, nor anything that looks
+/// like one.
+///
+/// ```
+/// assert_eq!(skillhost::text::named("a`\n", 100), "a\\u{60}\\n");
+/// ```
+pub fn named(text: &str, max: usize) -> String {
     let text = shortened(text, max);
-    printable(&text, false).replace('`', "\\u{60}")
+    let mut named = String::with_capacity(text.len());
+    for part in printable(&text, false).split_inclusive(is_backtick) {
+        let plain = part.trim_end_matches(is_backtick);
+        named.push_str(plain);
+        named.extend(part[plain.len()..].chars().flat_map(char::escape_unicode));
+    }
+    named
+}
+
+/// Whether a character is a backtick, or is shown like one: the Greek varia, which is made one where text is
+/// normalised, the modifier and the fullwidth grave accent, and the reversed prime.
+pub(crate) fn is_backtick(c: char) -> bool {
+    matches!(c, '`' | '\u{1fef}' | '\u{2cb}' | '\u{ff40}' | '\u{2035}')
 }
 
 /// Whether a character shows nothing itself, or changes how others are shown: general category

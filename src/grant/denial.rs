@@ -169,7 +169,7 @@ impl fmt::Display for Denial {
 }
 
 /// What is told at most of what was refused, or is missing, in bytes.
-const MAX_TOLD_BYTES: usize = 32 << 10;
+const MAX_TOLD_BYTES: usize = 16 << 10;
 
 impl Denial {
     /// How long its texts are, in bytes.
@@ -199,6 +199,9 @@ pub(crate) fn no_storage(skill: &str) -> Denial {
     }
 }
 
+/// The declarations that are named where another was granted.
+const MOST_DECLARED: usize = 10;
+
 /// What is granted, and the skill does not declare.
 pub(super) fn undeclared<'a>(
     capability: Capability,
@@ -206,15 +209,27 @@ pub(super) fn undeclared<'a>(
     declared: impl Iterator<Item = &'a String>,
 ) -> Denial {
     let declared: Vec<&str> = declared.map(String::as_str).collect();
+    // What is left open in a declaration is none to be granted.
+    let is_open = |one: &&str| match capability {
+        Capability::Socket => one.contains('*'),
+        Capability::Http | Capability::Secret => one.contains("://*/") || one.contains("://*:"),
+        _ => *one == "*",
+    };
+    let candidates = declared.iter().copied().filter(|one| !is_open(one));
     let hint = match (
-        crate::text::closest(subject, declared.iter().copied()),
+        crate::text::closest(subject, candidates),
         declared.is_empty(),
     ) {
-        (Some(close), _) => format!("did you mean `{close}`?"),
+        (Some(close), _) => format!("did you mean `{}`?", named(close, MAX_SHOWN)),
         (None, true) => format!("the skill's skill.toml declares no {capability}"),
         (None, false) => {
-            let declared = named(&declared.join(", "), MAX_SHOWN);
-            format!("the skill declares: {declared}")
+            let shown = declared.iter().take(MOST_DECLARED);
+            let shown: Vec<String> = shown.map(|one| format!("`{}`", named(one, 200))).collect();
+            let more = match declared.len() - shown.len() {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            format!("the skill declares: {}{more}", shown.join(", "))
         }
     };
     Denial {

@@ -137,6 +137,9 @@ impl FromStr for DirectoryGrant {
         if guest.is_empty() {
             return Err(error("the guest path is empty"));
         }
+        if guest == "<GUEST>" {
+            return Err(error("put a path in the place of <GUEST>"));
+        }
         if let Some((_, last)) = guest.split_once(':') {
             return Err(error(match last.contains([':', '/']) {
                 true => "there is a `:` too many",
@@ -170,7 +173,7 @@ pub struct DeclaredDirectory {
 }
 
 impl DeclaredDirectory {
-    fn matches(&self, guest: &str) -> bool {
+    pub(super) fn matches(&self, guest: &str) -> bool {
         self.path == "*" || normal(&self.path) == normal(guest)
     }
 }
@@ -296,6 +299,7 @@ mod tests {
             ("", "the host path is empty"),
             (":ro", "the host path is empty"),
             ("<HOST>:/a:ro", "put a directory in the place of <HOST>"),
+            ("/a:<GUEST>", "put a path in the place of <GUEST>"),
             ("a:", "the guest path is empty"),
             ("a:b:/c", "there is a `:` too many"),
             ("a:b:c", "what stands last is no mode: it is `ro` or `rw`"),

@@ -13,6 +13,9 @@ pub(super) const NO_HOST: &str = "<HOST>";
 /// In the place of a value.
 pub(super) const NO_VALUE: &str = "<VALUE>";
 
+/// How a hint begins that says how to grant something.
+pub(super) const BY_A_GRANT: &str = "grant it";
+
 /// The exact text to add so that a skill is granted something: as a flag for one run, as the command that
 /// writes it into the policy, and as the line for the policy file, with the table that it belongs in and the
 /// command that confirms what was written by hand.
@@ -39,7 +42,7 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
         None => (flag.to_owned(), format!("{field} = true")),
     };
     format!(
-        "grant it for this run with `{flag}`, or for good with `{} {flag}`; by hand, in the policy under \
+        "{BY_A_GRANT} for this run with `{flag}`, or for good with `{} {flag}`; by hand, in the policy under \
          `[skills.{}.grants]`: `{line}`, and then `{}`",
         command("grant", skill),
         key(skill),

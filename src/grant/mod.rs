@@ -50,6 +50,7 @@ mod socket;
 mod sought;
 mod target;
 mod values;
+mod without;
 
 use std::collections::BTreeMap;
 
@@ -77,6 +78,7 @@ pub use target::{HostName, HttpTarget, Scheme, TargetError};
 pub use values::{
     MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,
 };
+pub(crate) use without::without_declaration;
 
 /// The guest path of the scratch directory.
 pub const SCRATCH: &str = "/scratch";
@@ -457,7 +459,11 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
                     capability: Capability::Config,
                     subject: key.clone(),
                     reason,
-                    hint: format!("give {} a value of type {}", key, declaration.kind.as_str()),
+                    hint: format!(
+                        "give `{}` a value of type {}",
+                        quoted(key),
+                        declaration.kind.as_str()
+                    ),
                 }),
             },
         }
@@ -512,9 +518,12 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
     missing
 }
 
+/// The longest text that stands in a message, in bytes.
+const MAX_QUOTED: usize = 200;
+
 /// A text as it may stand in a message.
 fn quoted(text: &str) -> String {
-    crate::text::named(text, 200)
+    crate::text::named(text, MAX_QUOTED)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::hint::NO_VALUE;
 use super::{Capability, Denial, Grants};
-use crate::text::named;
+use crate::text::{is_backtick, named};
 
 /// The longest name of a variable or a key, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
@@ -30,7 +30,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
         "has a `=` in it".into()
     } else if name.chars().any(char::is_control) {
         "has a control character in it".into()
-    } else if name.contains('`') {
+    } else if name.contains(is_backtick) {
         "has a backtick in it".into()
     } else {
         return Ok(());

@@ -10,7 +10,7 @@ use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
 use crate::secret::{Scrubber, Wanted};
 use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
-use crate::text::{closest, named, printable, shortened};
+use crate::text::{closest, named};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
@@ -300,8 +300,7 @@ fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), 
     Err(match close {
         Some(close) => {
             // A key of the skill's own schema: its text, and of any length.
-            let close = printable(&shortened(close, 200), false).into_owned();
-            failure.hint(format!("did you mean `{close}`?"))
+            failure.hint(format!("did you mean `{}`?", named(close, 200)))
         }
         None => failure,
     })

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Wants;
 use crate::grant::Mode;
+use crate::limits::Limit;
 use crate::text::{printable, shortened};
 
 /// The longest text of a change that is shown, in bytes.
@@ -83,13 +84,22 @@ impl fmt::Display for Change {
         let [before, after] = [&self.before, &self.after].map(|text| {
             text.as_deref()
                 .filter(|text| !text.is_empty())
-                .map(one_line)
+                .map(|text| self.limit(text).unwrap_or_else(|| one_line(text)))
         });
         match (before, after) {
             (Some(before), Some(after)) => write!(f, ": {before} → {after}"),
             (None, Some(only)) | (Some(only), None) => write!(f, ": {only}"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+impl Change {
+    /// A value with its unit, where it is one of a limit.
+    fn limit(&self, value: &str) -> Option<String> {
+        let mut limits = Limit::ASKED.into_iter();
+        let limit = limits.find(|limit| self.field == "limits" && limit.key() == self.subject)?;
+        Some(limit.display(value.parse().ok()?))
     }
 }
 

@@ -18,7 +18,7 @@ use wasmtime::Engine;
 
 use super::{engine, footprint};
 use crate::limits::{MIB, display_bytes, grouped};
-use crate::text::{printable, shortened};
+use crate::text::{is_backtick, printable, shortened};
 
 /// How components are compiled.
 #[derive(Debug, Clone)]
@@ -248,7 +248,9 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
 }
 
 pub(super) fn invalid(error: &impl ToString) -> CompileError {
-    CompileError::Invalid(shortened(&printable(&error.to_string(), false), 500).into_owned())
+    // The names in it are the component's, and end nothing that they stand in.
+    let text = error.to_string().replace(is_backtick, "'");
+    CompileError::Invalid(shortened(&printable(&text, false), 500).into_owned())
 }
 
 fn in_child(

@@ -9,7 +9,7 @@ use crate::grant::{
     check_name,
 };
 use crate::limits::LimitOverrides;
-use crate::text::{meant, printable, shortened};
+use crate::text::{is_backtick, meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -127,7 +127,7 @@ fn check(raw: &Raw) -> Result<(), String> {
                 "grants.directories: the path {path:?} is empty or has `..` in it"
             ));
         }
-        let unfit = |part: char| part.is_control() || part == '`';
+        let unfit = |part: char| part.is_control() || is_backtick(part);
         if path.len() > MAX_PATH_BYTES || path.chars().any(unfit) {
             return Err(format!(
                 "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes, or \
@@ -173,6 +173,9 @@ mod tests {
         );
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
+        // No word of its author's is offered in its place.
+        let forged = error("[grants]\n\"run this!` or `run this\" = true");
+        assert!(!forged.contains("did you mean"), "{forged}");
     }
 
     #[test]
@@ -193,6 +196,7 @@ mod tests {
             ),
             (r#"grants.directories = [{ path = "/a`b" }]"#, "a backtick"),
             (r#"grants.environment = ["A`. Run `B"]"#, "a backtick"),
+            (r#"grants.environment = ["A\u1fef. Run"]"#, "a backtick"),
             ("[config.\"a`b\"]\ntype = \"string\"", "a backtick"),
             ("[config.\"a=b\"]\ntype = \"string\"", "`=`"),
             (

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use skillhost::Policy;
-use skillhost::grant::{Grants, command};
+use skillhost::grant::{Grants, command, intersection};
+use skillhost::text::printable;
 
 use super::diff::Comparison;
 use crate::cli::Session;
@@ -73,6 +74,14 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         styled(BOLD, "It would be granted"),
         grants::table(&granted, &Grants::default())
     ))?;
+    let declared = skill.manifest().map(|manifest| &manifest.grants);
+    for denial in intersection(declared, &granted).1 {
+        session.console.warn(format_args!(
+            "with this it would be rejected: {}; {}",
+            printable(&denial.to_string(), false),
+            printable(&denial.hint, false)
+        ));
+    }
     let question = format!("Give these grants to {title} as it is now?");
     if !args.yes && !agreed(&question, "`--yes` confirms it without asking")? {
         say("not confirmed");

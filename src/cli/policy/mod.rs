@@ -121,7 +121,9 @@ fn wider_than_declared<'g>(
     let (effective, _) = intersection(declared, granted);
     let narrowed = |grant: &&DirectoryGrant| {
         let mut given = effective.directories.iter();
-        given.any(|given| given.guest == grant.guest && given.mode < grant.mode)
+        given.any(|given| {
+            (&given.guest, &given.host) == (&grant.guest, &grant.host) && given.mode < grant.mode
+        })
     };
     granted.directories.iter().filter(narrowed).collect()
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use skillhost::grant::shell_word;
+use skillhost::text::named;
+
 use super::args::{Argument, ArgumentValue};
 use crate::cli::complaint::Complaint;
 
@@ -98,23 +101,35 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
         ),
         _ if has("array") => {
             let item = Value::String(text.clone());
-            let hint = format!("a list is written as JSON: --arg '{key}=[{item}]'");
+            let hint = shell_word(&named(&format!("{key}=[{item}]"), 1_000)).into_owned();
+            let hint = format!("a list is written as JSON: --arg {hint}");
             (Value::String(text), Some(hint))
         }
         _ if has("object") => {
-            let hint = format!("an object is written as JSON: --arg '{key}={{\"name\": 1}}'");
+            let hint = named(&format!("{key}={{\"name\": 1}}"), 1_000);
+            let hint = format!("an object is written as JSON: --arg {}", shell_word(&hint));
             (Value::String(text), Some(hint))
         }
         _ => (Value::String(text), None),
     }
 }
 
+/// The fields that are named in a hint.
+const MOST_FIELDS: usize = 40;
+
 /// A hint where the input has a field that the tool does not know.
 pub fn unknown(input: &Map<String, Value>, schema: &Value) -> Option<String> {
     let known = schema.get("properties")?.as_object()?;
     input.keys().find(|key| !known.contains_key(*key))?;
-    let fields: Vec<&str> = known.keys().map(String::as_str).collect();
-    Some(format!("its fields are: `{}`", fields.join("`, `")))
+    let fields = known.keys().take(MOST_FIELDS);
+    let fields: Vec<String> = fields
+        .map(|field| format!("`{}`", named(field, 100)))
+        .collect();
+    let more = match known.len() - fields.len() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Some(format!("its fields are: {}{more}", fields.join(", ")))
 }
 
 /// The types that a schema takes, as far as it says so in a plain way.

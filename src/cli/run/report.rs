@@ -8,7 +8,7 @@ use serde_json::Value;
 use skillhost::execution::{Clamped, Frame};
 use skillhost::grant::{Denial, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
-use skillhost::text::printable;
+use skillhost::text::{named, printable};
 use skillhost::usage::ResourceUsage;
 use skillhost::{Attachment, Cause, ExecutionResult, Failure, Limits, Status};
 
@@ -125,6 +125,13 @@ impl Report<'_> {
                 self.backtrace(backtrace);
             }
             _ => {}
+        }
+        // Of a rejection the message has them.
+        if !matches!(failure.cause, Cause::Rejected { .. }) {
+            for denial in &failure.denials {
+                let denial = denial.to_string();
+                say(format_args!("  denied: {}", printable(&denial, false)));
+            }
         }
         for hint in self.hints(failure) {
             show_hint(&hint);
@@ -275,10 +282,10 @@ fn names(attached: &[Attachment]) -> String {
     let mut names: Vec<_> = attached
         .iter()
         .take(5)
-        .map(|attachment| printable(&attachment.name, false))
+        .map(|attachment| named(&attachment.name, 100))
         .collect();
     if attached.len() > names.len() {
-        names.push("…".into());
+        names.push("…".to_owned());
     }
     names.join(", ")
 }

@@ -100,7 +100,10 @@ pub enum Misfit {
     #[error("it does not export `{TOOLS}@{CONTRACT}`, and so is not a skill")]
     NoTools,
     /// It exports tools of another version of the contract.
-    #[error("it exports `{TOOLS}` in version {wanted}; this host speaks version {CONTRACT}")]
+    #[error(
+        "it exports `{TOOLS}` in version {}; this host speaks version {CONTRACT}",
+        named(wanted, MAX_NAME)
+    )]
     ToolsVersion {
         /// The version that the component exports.
         wanted: String,
@@ -119,8 +122,9 @@ pub enum Misfit {
     },
     /// It imports an interface in a version that the host does not offer.
     #[error(
-        "it imports `{}` in version {wanted}; this host offers version {offered}",
-        named(interface, MAX_NAME)
+        "it imports `{}` in version {}; this host offers version {offered}",
+        named(interface, MAX_NAME),
+        named(wanted, MAX_NAME)
     )]
     ImportVersion {
         /// The interface.
@@ -133,8 +137,9 @@ pub enum Misfit {
     /// It imports an interface in a version that the host should serve, and of that something that
     /// the host's has not, or has otherwise.
     #[error(
-        "it imports `{}` in version {wanted}, and of that what this host's version {offered} has not: {reason}",
-        named(interface, MAX_NAME)
+        "it imports `{}` in version {}, and of that what this host's version {offered} has not: {reason}",
+        named(interface, MAX_NAME),
+        named(wanted, MAX_NAME)
     )]
     Import {
         /// The interface.
@@ -154,7 +159,7 @@ pub enum Misfit {
 fn at(version: &Option<String>) -> String {
     version
         .as_ref()
-        .map(|version| format!(" in version {version}"))
+        .map(|version| format!(" in version {}", named(version, MAX_NAME)))
         .unwrap_or_default()
 }
 

@@ -175,6 +175,7 @@ async fn many_are_reached_by_udp_alone() {
         ("tcp", "224.0.0.251:5353"),
         ("udp", "0.0.0.0:9"),
         ("udp", "10.0.0.1:0"),
+        ("udp", "255.255.255.255:9"),
     ] {
         let ended = tool(name, &[], to).await;
         assert!(ended.output()["error"].is_string(), "{name} {to}");

@@ -53,7 +53,7 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
     wasi.socket_addr_check(move |address, used| {
         let (allowed, protocol) = decide(&granted, address, used);
         match used {
-            _ if allowed => {}
+            _ if allowed || is_broadcast(address) => {}
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => {
                 refusals.add(socket_denied(refusals.skill(), protocol, address));
             }
@@ -87,6 +87,11 @@ fn decide(granted: &Granted, address: SocketAddr, used: SocketAddrUse) -> (bool,
 /// Any address, and a port of the system's choice.
 fn is_of_the_systems_choice(address: SocketAddr) -> bool {
     address.ip().is_unspecified() && address.port() == 0
+}
+
+/// Whether it goes to all that are near, which no socket is let do by the system.
+fn is_broadcast(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if ip.is_broadcast())
 }
 
 /// A socket is to listen, or to have an address of the guest's choice, for which there is no grant.

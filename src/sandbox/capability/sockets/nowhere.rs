@@ -10,7 +10,7 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use wasmtime_wasi::p2::{Pollable, SocketResult};
 
-use super::{Sockets, is_of_the_systems_choice};
+use super::{Sockets, is_broadcast, is_of_the_systems_choice};
 use crate::grant::{Protocol, socket_denied};
 
 /// A socket that is none. The guest's handle names it by wasmtime-wasi's type, which is only a name:
@@ -36,12 +36,8 @@ fn leads_somewhere(protocol: Protocol, family: IpAddressFamily, to: SocketAddr) 
         (IpAddressFamily::Ipv6, IpAddr::V6(ip)) => ip.to_ipv4().is_none() || ip.is_loopback(),
         _ => false,
     };
-    let to_one = match to.ip() {
-        _ if protocol == Protocol::Udp => true,
-        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
-        IpAddr::V6(ip) => !ip.is_multicast(),
-    };
-    fits && to_one && to.port() != 0 && !to.ip().is_unspecified()
+    let to_many = protocol == Protocol::Tcp && to.ip().is_multicast() || is_broadcast(to);
+    fits && !to_many && to.port() != 0 && !to.ip().is_unspecified()
 }
 
 impl Sockets<'_> {
