@@ -314,8 +314,8 @@ mod tests {
                 "narrowed directories /b: rw → ro",
                 "removed environment A",
                 "added environment C",
-                "widened limits fuel: 10 → 20",
-                "removed limits wall_time_ms: 2000",
+                "widened limits fuel: 10 units → 20 units",
+                "removed limits wall_time_ms: 2s",
                 "added tools t: idempotent, read_only",
             ]
         );

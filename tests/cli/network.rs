@@ -54,6 +54,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
+  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request
 hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:PORT/page"]`, and then `skillhost policy confirm fetch-page`; `'GET http://127.0.0.1:PORT/'` grants the whole host
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
@@ -72,6 +73,51 @@ exit: 0
 {"markdown":"# Hello","media_type":"text/html","title":"T","url":"http://127.0.0.1:PORT/page"}
 --- stderr
 ✓ fetch-page 0.1.0 · fetch · [COST] · 163 B sent, 94 B received
+
+"##]],
+    );
+}
+
+/// What a skill does not declare is not proposed as a grant, which would be refused.
+#[test]
+fn what_is_not_declared_is_not_to_be_granted() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    place.write(
+        "fetch-page/skill.toml",
+        "[grants]\nhttp = [\"GET https://*\"]\n",
+    );
+    let server = serve(page("<h1>Hello</h1>"));
+    let url = format!("url=http://{server}/page");
+    let servers = [("PORT", server)];
+    check(
+        fetch(&place, ["run", "fetch-page", "--arg", &url], &servers),
+        str![[r##"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
+  code: http-denied
+  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request
+hint: no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `http = ["GET http://127.0.0.1:PORT/page"]` under `[grants]`
+✗ fetch-page 0.1.0 · fetch · failed · [COST]
+
+"##]],
+    );
+    let grant = format!("GET http://{server}");
+    check(
+        fetch(
+            &place,
+            ["run", "fetch-page", "--arg", &url, "--http", &grant],
+            &servers,
+        ),
+        str![[r##"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: http `GET http://127.0.0.1:PORT/`: granted, but not declared by the skill
+hint: the skill declares: `GET https://*/`
+✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "##]],
     );
@@ -100,6 +146,7 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
   code: http-denied
+  denied: http `GET http://127.0.0.1:INSIDE/`: no grant allows this request
 hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:INSIDE/"]`, and then `skillhost policy confirm fetch-page`
 ✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
 

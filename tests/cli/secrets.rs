@@ -263,7 +263,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: secret `other=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
-hint: the skill declares: token=authorization:Bearer@https://*/, token=authorization:Bearer@http://*/
+hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=authorization:Bearer@http://*/`
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "#]],

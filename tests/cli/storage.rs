@@ -35,6 +35,7 @@ exit: 1
 --- stdout
 --- stderr
 error: the skill failed: the host grants no storage
+  denied: storage `notes`: the skill wanted to keep data, and no storage is granted
 hint: grant it for this run with `--storage`, or for good with `skillhost policy grant notes --storage`; by hand, in the policy under `[skills.notes.grants]`: `storage = true`, and then `skillhost policy confirm notes`
 ✗ notes 0.1.0 · add · failed · [COST]
 

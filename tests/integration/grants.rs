@@ -310,7 +310,7 @@ async fn what_is_granted_and_not_declared_is_refused() {
         (
             Grants::default().environment("HOME", "/root"),
             Capability::Environment,
-            "the skill declares: TZ",
+            "the skill declares: `TZ`",
         ),
         (
             Grants::default().config("row", "1"),

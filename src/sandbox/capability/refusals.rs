@@ -157,7 +157,7 @@ mod tests {
             refusals.add(Denial {
                 capability: Capability::Directory,
                 subject: format!("/{number}"),
-                reason: "x".repeat(12 << 10),
+                reason: "x".repeat(6 << 10),
                 hint: String::new(),
             });
         }

@@ -170,9 +170,9 @@ What it wants differs
   + added     anything that is granted, having no skill.toml
   - removed   config max_rows: default 1000, integer
   - removed   directories *: ro
-  - removed   limits fuel: 50000000000
-  - removed   limits output_bytes: 4194304
-  - removed   limits wall_time_ms: 60000
+  - removed   limits fuel: 50,000,000,000 units
+  - removed   limits output_bytes: 4 MiB
+  - removed   limits wall_time_ms: 1m
 --- stderr
 
 "#]],

@@ -40,7 +40,7 @@ exit: 3
 --- stdout
 --- stderr
 error: cannot be granted: config `max_rows`: `many` is not of type integer
-hint: give max_rows a value of type integer
+hint: give `max_rows` a value of type integer
 
 "#]],
     );

@@ -424,7 +424,7 @@ exit: 0
 exit: 3
 --- stdout
 found: csv-query: environment `A`: granted, but not declared by the skill
-  hint: the skill declares: SECRET; to take it out: `skillhost policy revoke csv-query A`
+  hint: the skill declares: `SECRET`; to take it out: `skillhost policy revoke csv-query A`
 found: csv-query: `[PLACE]/data` is not a folder that is there
   hint: make it, or take the grant out: `skillhost policy revoke csv-query /data`
 found: csv-query: csv-query@0.1.0 is installed and not confirmed (sha256:[DIGEST])
