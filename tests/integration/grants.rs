@@ -320,7 +320,7 @@ async fn what_is_granted_and_not_declared_is_refused() {
         (
             Grants::default().config("rows", "many"),
             Capability::Config,
-            "give rows a value of type integer",
+            "give `rows` a value of type integer",
         ),
     ] {
         let result = run(&host, &skill, "echo", json!({}), grants).await;
