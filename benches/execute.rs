@@ -1,6 +1,6 @@
 //! What `Host::execute` adds to a bare wasmtime call: the same component, the same engine settings,
-//! a fresh instance each time, on one thread and on two; and what all guards of the policy add to
-//! that.
+//! a fresh instance each time, on one thread and on two; what the skill's declarations and a policy that
+//! grants to others add, where nothing is granted; and what all guards of the policy add.
 //!
 //! `cargo bench --bench execute`, with `-- --smoke` to see only whether it works.
 
@@ -28,6 +28,7 @@ fn main() {
     let skill = host.load_blocking(&path).expect("the guest loads");
     let folder = tempfile::tempdir().expect("a folder can be made");
     let guarded = guarded(&path, folder.path());
+    let (granting, declaring) = granting(&path, folder.path());
     let engine = bare::engine(Stops::ByFuel, true);
     let component = Component::from_file(&engine, &path).expect("the guest compiles");
     let pre = bare::link(&engine, &component);
@@ -41,6 +42,7 @@ fn main() {
     let (batches, batch) = (support::rounds(200), 100);
     let mut ours = Vec::new();
     let mut floor = Vec::new();
+    let mut with_grants = Vec::new();
     let mut with_guards = Vec::new();
     runtime.block_on(async {
         for _ in 0..batches {
@@ -56,6 +58,11 @@ fn main() {
             ours.push(began.elapsed() / batch);
             let began = Instant::now();
             for _ in 0..batch {
+                execute(&granting, &declaring).await;
+            }
+            with_grants.push(began.elapsed() / batch);
+            let began = Instant::now();
+            for _ in 0..batch {
                 execute_guarded(&*guarded, &skill).await;
             }
             with_guards.push(began.elapsed() / batch);
@@ -63,6 +70,8 @@ fn main() {
     });
     let (ours, floor) = (support::median(&ours), support::median(&floor));
     let added = ours.saturating_sub(floor);
+    // Which of the two is slower is chance, where it is nothing.
+    let grants_added = support::median(&with_grants).as_secs_f64() - ours.as_secs_f64();
     let with_guards = support::median(&with_guards);
     let guards_added = with_guards.saturating_sub(ours);
     println!(
@@ -118,10 +127,11 @@ fn main() {
             "bare_per_second_2": best.0.round(),
             "execute_per_second_2": best.1.round(),
             "ratio_2": support::ratio(ratio, 1.0),
+            "grants_added_us": (grants_added * 1e8).round() / 100.0,
             "guards_added_us": support::us(guards_added),
             "guards_per_second_2": best.2.round(),
             "guards_ratio_2": support::ratio(guard_ratio, 1.0),
-            "target": {"added_us": 3.0, "ratio_2": 1.25, "guards_added_us": 3.0, "guards_ratio_2": 1.11, "bare_us": [13, 15], "bare_per_second_2": 90_000},
+            "target": {"added_us": 3.0, "ratio_2": 1.25, "grants_added_us": 0.0, "guards_added_us": 3.0, "guards_ratio_2": 1.11, "bare_us": [13, 15], "bare_per_second_2": 90_000},
         })
     );
 }
@@ -132,6 +142,36 @@ async fn execute(host: &Host, skill: &Skill) {
     let result = host.execute(request).await.expect("the host works");
     assert_eq!(result.status, Status::Success);
     black_box(result);
+}
+
+/// A host with a policy that grants to others, and the guest with a manifest that declares something of each
+/// kind, of which nothing is granted.
+fn granting(path: &Path, folder: &Path) -> (Host, Skill) {
+    let folder = folder.join("declaring");
+    std::fs::create_dir(&folder).expect("a folder can be made");
+    std::fs::copy(path, folder.join("skill.wasm")).expect("a file can be copied");
+    let manifest = r#"
+        [grants]
+        directories = [{ path = "/data", mode = "rw" }]
+        http = ["https://*"]
+        sockets = ["tcp://*:5432"]
+        secrets = ["token=authorization:Bearer@https://*"]
+        environment = ["TZ"]
+        scratch = true
+        storage = true
+    "#;
+    std::fs::write(folder.join("skill.toml"), manifest).expect("a file can be written");
+    let policy = r#"
+        [skills.another.grants]
+        http = ["GET https://api.example"]
+        environment = { TZ = "UTC" }
+    "#;
+    let host = Host::builder()
+        .policy(policy.parse().expect("it is a policy"))
+        .build()
+        .expect("the host can be set up");
+    let skill = host.load_blocking(&folder).expect("the guest loads");
+    (host, skill)
 }
 
 /// A host of its own with all guards and an audit around it, and a policy that gives each of them something to do.
