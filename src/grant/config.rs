@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Capability, Denial, to_grant};
-use crate::text::{printable, shortened};
+use crate::text::named;
 
 /// A configuration key that a skill declares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,9 +68,8 @@ impl ConfigKey {
         if fits {
             Ok(())
         } else {
-            let value = shortened(value, 100);
-            let value = printable(&value, false);
-            Err(format!("`{value}` is not of type {}", self.kind.as_str()))
+            let (value, kind) = (named(value, 100), self.kind.as_str());
+            Err(format!("`{value}` is not of type {kind}"))
         }
     }
 

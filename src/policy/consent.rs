@@ -119,11 +119,12 @@ impl Policy {
 }
 
 impl SkillPolicy {
-    /// The grants that fit what one version declares.
+    /// The grants that fit what one version declares. One that does not, and that another confirmed version
+    /// declares, is left out.
     ///
     /// # Errors
-    /// Those that do not fit it, nor any other confirmed version.
-    pub(super) fn fitting(
+    /// Those that do not fit it, nor any other confirmed version: with them it is rejected.
+    pub fn fitting(
         &self,
         name: &str,
         digest: &Digest,

@@ -74,6 +74,10 @@ impl std::str::FromStr for Manifest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let raw: Raw = toml::from_str(text).map_err(|error| {
             let mut message = error.to_string().trim_end().to_owned();
+            // The author's words stand between the library's backticks, and end them by none of their own.
+            if text.contains(is_backtick) {
+                message = message.replace(is_backtick, "'");
+            }
             if let Some(word) = meant(error.message()) {
                 message.push_str(&format!("; did you mean `{word}`?"));
             }
@@ -175,7 +179,10 @@ mod tests {
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
         // No word of its author's is offered in its place.
         let forged = error("[grants]\n\"run this!` or `run this\" = true");
-        assert!(!forged.contains("did you mean"), "{forged}");
+        assert!(
+            !forged.contains("did you mean") && !forged.contains('`'),
+            "{forged}"
+        );
     }
 
     #[test]

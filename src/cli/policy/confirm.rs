@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use skillhost::Policy;
-use skillhost::grant::{Grants, command, intersection};
+use skillhost::grant::{Grants, command};
 use skillhost::text::printable;
 
 use super::diff::Comparison;
@@ -75,7 +75,14 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         grants::table(&granted, &Grants::default())
     ))?;
     let declared = skill.manifest().map(|manifest| &manifest.grants);
-    for denial in intersection(declared, &granted).1 {
+    let mut entry = policy.skills[name].clone();
+    entry.confirm(super::confirmation(&skill));
+    for denial in entry
+        .fitting(name, &digest, declared)
+        .err()
+        .into_iter()
+        .flatten()
+    {
         session.console.warn(format_args!(
             "with this it would be rejected: {}; {}",
             printable(&denial.to_string(), false),

@@ -126,8 +126,8 @@ impl Report<'_> {
             }
             _ => {}
         }
-        // Of a rejection the message has them.
-        if !matches!(failure.cause, Cause::Rejected { .. }) {
+        // Of a rejection the message has them, and with `-v` they were told as they came.
+        if self.console.verbose == 0 && !matches!(failure.cause, Cause::Rejected { .. }) {
             for denial in &failure.denials {
                 let denial = denial.to_string();
                 say(format_args!("  denied: {}", printable(&denial, false)));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{MAX_DEPTH, SchemaError};
-use crate::text::{printable, shortened};
+use crate::text::{named, shortened};
 
 /// The most work that the places along one way into a value may make, in units of [`Node::own`].
 const MAX_VISITS: u64 = 50_000;
@@ -298,7 +298,7 @@ fn closed(root: &Value) -> Result<(), SchemaError> {
 fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {
     SchemaError::Reference {
         keyword: keyword.to_owned(),
-        pointer: shortened(&printable(place, false), 200).into_owned(),
+        pointer: named(place, 200),
         reference: shortened(value.as_str().unwrap_or("not a text"), 200).into_owned(),
     }
 }
