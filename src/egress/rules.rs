@@ -7,15 +7,15 @@ use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
 use crate::grant::{
-    AddressGrant, Denial, Grants, HostName, HttpGrant, HttpTarget, SecretGrant, address_denied,
-    canonical, http_denied, not_public, not_written, sends_secret, sets_header,
+    AddressGrant, Asker, Denial, Grants, HostName, HttpGrant, HttpTarget, SecretGrant, canonical,
+    not_public, not_written, sends_secret, sets_header,
 };
 use crate::secret::Held;
 
 /// The grants that outgoing HTTP is held to.
 pub(crate) struct Rules {
-    /// The skill's name, for hints.
-    skill: String,
+    /// Whose requests they are, for hints.
+    asker: Arc<Asker>,
     http: Vec<HttpGrant>,
     addresses: Vec<AddressGrant>,
     /// What is put into requests, where that is anything.
@@ -32,9 +32,9 @@ pub(crate) type Told = Box<dyn Fn(&SecretGrant, &HttpTarget) -> bool + Send + Sy
 
 impl Rules {
     /// Those of effective grants.
-    pub fn new(skill: &str, grants: &Grants) -> Self {
+    pub fn new(asker: Arc<Asker>, grants: &Grants) -> Self {
         Rules {
-            skill: skill.to_owned(),
+            asker,
             http: grants.http.clone(),
             addresses: grants.addresses.clone(),
             secrets: None,
@@ -108,7 +108,7 @@ impl Rules {
         if self.http.iter().any(|grant| grant.allows(target)) {
             Ok(())
         } else {
-            Err(Box::new(http_denied(&self.skill, target)))
+            Err(Box::new(self.asker.http_denied(target)))
         }
     }
 
@@ -129,7 +129,7 @@ impl Rules {
         }
         match refused {
             Some(address) if allowed.is_empty() => {
-                Err(Box::new(address_denied(&self.skill, target, address)))
+                Err(Box::new(self.asker.address_denied(target, address)))
             }
             _ => Ok(allowed),
         }
@@ -153,7 +153,7 @@ mod tests {
 
     fn rules(http: &[&str], addresses: &[&str]) -> Rules {
         Rules {
-            skill: "a".into(),
+            asker: Arc::default(),
             http: http.iter().map(|text| text.parse().unwrap()).collect(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             secrets: None,

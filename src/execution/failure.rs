@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Status;
-use crate::grant::{Denial, first_of};
+use crate::grant::{Denial, Remedy, first_of};
 use crate::limits::Limit;
 use crate::names::names;
 
@@ -231,12 +231,14 @@ impl Failure {
     }
 
     /// Adds what was refused to the guest while it ran. Where nothing better is known, the first of
-    /// it is what to do something about.
+    /// it is what to do something about, and of these the first that something of the operator's changes.
     pub(crate) fn after(mut self, denials: Vec<Denial>) -> Self {
         if denials.is_empty() {
             return self;
         }
-        if let Some(first) = denials.first()
+        let changeable =
+            |denial: &&Denial| matches!(denial.remedy, Remedy::Grant | Remedy::Operator);
+        if let Some(first) = denials.iter().find(changeable).or(denials.first())
             && matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. })
         {
             self.hint = Some(first.hint.clone());

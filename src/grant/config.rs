@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Denial, to_grant};
+use super::{Capability, Denial, Remedy, to_grant};
 use crate::text::named;
 
 /// A configuration key that a skill declares.
@@ -102,6 +102,7 @@ pub(super) fn missing(skill: &str, key: &str, declaration: &ConfigKey) -> Denial
         } else {
             "declared by the skill without a default, and not granted".into()
         },
+        remedy: Remedy::Grant,
         hint: to_grant(
             skill,
             Capability::Config,

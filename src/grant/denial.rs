@@ -111,6 +111,23 @@ impl fmt::Display for Capability {
     }
 }
 
+/// What would change a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
+pub enum Remedy {
+    /// A grant, which the hint spells out.
+    #[default]
+    Grant,
+    /// Something else that the operator does: consents, writes a grant otherwise or leaves it out, changes a setting.
+    Operator,
+    /// A change of the skill, or of what it is asked to do. No grant changes it.
+    Skill,
+    /// Nothing but time.
+    Wait,
+}
+
 /// One thing that was refused, and what would have to change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
@@ -121,7 +138,10 @@ pub struct Denial {
     pub subject: String,
     /// Why it was refused.
     pub reason: String,
-    /// What would have to change.
+    /// What would change it; `grant` where that is not said.
+    #[serde(default)]
+    pub remedy: Remedy,
+    /// What would have to change, in words.
     pub hint: String,
 }
 
@@ -129,12 +149,13 @@ impl Denial {
     /// What is missing, in a sentence that says what would have to be granted.
     ///
     /// ```
-    /// use skillhost::grant::{Capability, Denial};
+    /// use skillhost::grant::{Capability, Denial, Remedy};
     ///
     /// let denial = Denial {
     ///     capability: Capability::Environment,
     ///     subject: "LANG".into(),
     ///     reason: "declared by the skill and not granted".into(),
+    ///     remedy: Remedy::Grant,
     ///     hint: "grant it with `--env 'LANG=<VALUE>'`".into(),
     /// };
     /// assert_eq!(
@@ -195,6 +216,7 @@ pub(crate) fn no_storage(skill: &str) -> Denial {
         capability: Capability::Storage,
         subject: skill.to_owned(),
         reason: "granted, and this host has no place for what skills keep".into(),
+        remedy: Remedy::Operator,
         hint: "name a file for it with `HostBuilder::storage` (feature `storage`)".into(),
     }
 }
@@ -236,6 +258,7 @@ pub(super) fn undeclared<'a>(
         capability,
         subject: subject.to_owned(),
         reason: "granted, but not declared by the skill".into(),
+        remedy: Remedy::Operator,
         hint,
     }
 }
@@ -250,6 +273,7 @@ mod tests {
             capability: Capability::Directory,
             subject: String::new(),
             reason: "x".repeat(bytes),
+            remedy: Remedy::Grant,
             hint: String::new(),
         };
         for (bytes, count, told) in [

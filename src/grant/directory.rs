@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::hint::NO_HOST;
-use super::{Capability, Denial, Grants, SCRATCH, quoted, to_grant};
+use super::{Capability, Denial, Grants, Remedy, SCRATCH, quoted, to_grant};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -209,6 +209,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
                 capability: Capability::Directory,
                 subject: grant.guest.clone(),
                 reason: "two directories are granted under this guest path".into(),
+                remedy: Remedy::Operator,
                 hint: "give each its own: --dir '<HOST>:<GUEST>'".into(),
             });
         }
@@ -216,20 +217,25 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
     denials
 }
 
+/// The mode that is declared for a guest path, where it is declared. An exact path goes before `*`, and of several
+/// the widest mode: the skill asked for it.
+pub(super) fn mode(declared: &[DeclaredDirectory], guest: &str) -> Option<Mode> {
+    let widest = |exact: bool| {
+        declared
+            .iter()
+            .filter(|wanted| (wanted.path == "*") != exact && wanted.matches(guest))
+            .map(|wanted| wanted.mode)
+            .max()
+    };
+    widest(true).or_else(|| widest(false))
+}
+
 /// The grant in the narrower of the granted and the declared mode.
 pub(super) fn narrow(
     declared: &[DeclaredDirectory],
     grant: &DirectoryGrant,
 ) -> Result<DirectoryGrant, Denial> {
-    // An exact path goes before `*`, and of several the widest mode: the skill asked for it.
-    let widest = |exact: bool| {
-        declared
-            .iter()
-            .filter(|wanted| (wanted.path == "*") != exact && wanted.matches(&grant.guest))
-            .map(|wanted| wanted.mode)
-            .max()
-    };
-    match widest(true).or_else(|| widest(false)) {
+    match mode(declared, &grant.guest) {
         Some(mode) => Ok(DirectoryGrant {
             mode: mode.min(grant.mode),
             ..grant.clone()
@@ -262,6 +268,7 @@ pub(super) fn missing(
                 ),
                 None => "declared by the skill and not granted".into(),
             },
+            remedy: Remedy::Grant,
             hint: {
                 let text = if wanted.path == "*" {
                     format!("{NO_HOST}:{}", wanted.mode.as_str())

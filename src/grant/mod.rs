@@ -37,6 +37,7 @@ macro_rules! as_text {
 }
 
 mod address;
+mod asker;
 mod config;
 mod denial;
 mod directory;
@@ -50,7 +51,6 @@ mod socket;
 mod sought;
 mod target;
 mod values;
-mod without;
 
 use std::collections::BTreeMap;
 
@@ -59,9 +59,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use address::canonical;
 pub use address::{AddressGrant, ParseAddressError, not_public};
 use as_text;
+pub(crate) use asker::Asker;
 pub use config::{ConfigKey, ConfigType};
 use denial::undeclared;
-pub use denial::{Capability, Denial};
+pub use denial::{Capability, Denial, Remedy};
 pub(crate) use denial::{first_of, no_storage};
 pub use directory::{DeclaredDirectory, DirectoryGrant, Mode, ParseDirectoryError, leads_out};
 pub use secret::{ParseSecretError, SecretGrant, check_secret_name};
@@ -71,14 +72,13 @@ pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
 pub use hint::{command, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
-pub(crate) use network::{address_denied, host_left_alone, http_denied, socket_denied};
+pub(crate) use network::host_left_alone;
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
 pub(crate) use sought::Sought;
 pub use target::{HostName, HttpTarget, Scheme, TargetError};
 pub use values::{
     MAX_ENTRIES, MAX_NAME_BYTES, MAX_TOTAL_BYTES, MAX_VALUE_BYTES, check_name, check_value,
 };
-pub(crate) use without::without_declaration;
 
 /// The guest path of the scratch directory.
 pub const SCRATCH: &str = "/scratch";
@@ -416,6 +416,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
             capability: Capability::Scratch,
             subject: SCRATCH.into(),
             reason: "granted, but not declared by the skill".into(),
+            remedy: Remedy::Operator,
             hint: "leave it out, or add `scratch = true` to `[grants]` in the skill's skill.toml"
                 .into(),
         });
@@ -425,6 +426,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
             capability: Capability::Storage,
             subject: "storage".into(),
             reason: "granted, but not declared by the skill".into(),
+            remedy: Remedy::Operator,
             hint: "leave it out, or add `storage = true` to `[grants]` in the skill's skill.toml"
                 .into(),
         });
@@ -459,6 +461,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
                     capability: Capability::Config,
                     subject: key.clone(),
                     reason,
+                    remedy: Remedy::Operator,
                     hint: format!(
                         "give `{}` a value of type {}",
                         quoted(key),
@@ -483,6 +486,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
             capability: Capability::Scratch,
             subject: SCRATCH.into(),
             reason: "declared by the skill and not granted".into(),
+            remedy: Remedy::Grant,
             hint: to_grant(skill, Capability::Scratch, None),
         });
     }
@@ -491,6 +495,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
             capability: Capability::Storage,
             subject: "storage".into(),
             reason: "declared by the skill and not granted".into(),
+            remedy: Remedy::Grant,
             hint: to_grant(skill, Capability::Storage, None),
         });
     }
@@ -502,6 +507,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
                 capability: Capability::Environment,
                 subject: name.clone(),
                 reason: "declared by the skill and not granted".into(),
+                remedy: Remedy::Grant,
                 hint: to_grant(
                     skill,
                     Capability::Environment,

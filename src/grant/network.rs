@@ -1,14 +1,11 @@
 //! Grants of the network: what is declared and granted, and what is said where something is not.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::hint::MAX_SHOWN;
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Protocol, SocketGrant, not_public,
-    quoted, shell_word, to_grant, undeclared,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Remedy, quoted, to_grant,
+    undeclared,
 };
-use crate::text::named;
 
 /// Grants that would be too wide, whatever is declared.
 pub(super) fn check(granted: &Grants) -> Vec<Denial> {
@@ -20,6 +17,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             capability: Capability::Http,
             subject: grant.to_string(),
             reason: "the host `*` can be declared, and not granted".into(),
+            remedy: Remedy::Operator,
             hint: "name the hosts: a name, `*.name` for all below it, or an address".into(),
         });
     let sockets = granted
@@ -30,6 +28,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             capability: Capability::Socket,
             subject: grant.to_string(),
             reason: "a `*` can be declared, and not granted".into(),
+            remedy: Remedy::Operator,
             hint: format!(
                 "name the address and the port: {}://<IP>:<PORT>",
                 grant.protocol().as_str()
@@ -84,6 +83,7 @@ pub(super) fn narrow(
             capability: Capability::Address,
             subject: grant.to_string(),
             reason: "granted, but the skill declares no http that could lead there".into(),
+            remedy: Remedy::Operator,
             hint: "leave it out".into(),
         }));
     } else {
@@ -96,6 +96,7 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
     let missing = |capability, subject: String, text: &str| Denial {
         capability,
         reason: "declared by the skill and not granted".into(),
+        remedy: Remedy::Grant,
         hint: to_grant(skill, capability, Some(text)),
         subject,
     };
@@ -125,32 +126,6 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
     http.chain(sockets).collect()
 }
 
-/// A request that no grant allows.
-pub(crate) fn http_denied(skill: &str, target: &HttpTarget) -> Denial {
-    // What does not fit into a hint cannot be copied from it.
-    let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
-    let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
-    let mut hint = to_grant(skill, Capability::Http, Some(&narrow.to_string()));
-    if path != target.path() {
-        let all = match path {
-            "/" => "the whole host".to_owned(),
-            folder => format!("all below `{}`", named(folder, MAX_SHOWN)),
-        };
-        hint.push_str(&format!(
-            "; it grants {all}, as the request's own path cannot be granted by itself"
-        ));
-    }
-    if path != "/" {
-        hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
-    }
-    Denial {
-        capability: Capability::Http,
-        subject: quoted(&format!("{} {target}", target.method())),
-        reason: "no grant allows this request".into(),
-        hint,
-    }
-}
-
 /// A request whose host failed too often lately.
 pub(crate) fn host_left_alone(target: &HttpTarget, wait: Duration) -> Denial {
     let seconds = wait.as_secs() + 1;
@@ -158,32 +133,8 @@ pub(crate) fn host_left_alone(target: &HttpTarget, wait: Duration) -> Denial {
         capability: Capability::Http,
         subject: quoted(&format!("{} {target}", target.method())),
         reason: "its host failed too often lately, and is left alone for a while".into(),
+        remedy: Remedy::Wait,
         hint: format!("try again in {seconds} s; the policy says so in `each_host.breaker`"),
-    }
-}
-
-/// A request whose host leads to nothing but addresses that are not granted.
-pub(crate) fn address_denied(skill: &str, target: &HttpTarget, address: IpAddr) -> Denial {
-    let kind = not_public(address).unwrap_or("not granted");
-    Denial {
-        capability: Capability::Address,
-        subject: address.to_string(),
-        reason: format!(
-            "`{}` leads to this address, which is not public ({kind})",
-            target.host()
-        ),
-        hint: to_grant(skill, Capability::Address, Some(&address.to_string())),
-    }
-}
-
-/// A socket to an address that is not granted.
-pub(crate) fn socket_denied(skill: &str, protocol: Protocol, to: SocketAddr) -> Denial {
-    let grant = SocketGrant::new(protocol, to).to_string();
-    Denial {
-        capability: Capability::Socket,
-        reason: "no grant allows a socket to this address and port".into(),
-        hint: to_grant(skill, Capability::Socket, Some(&grant)),
-        subject: grant,
     }
 }
 
@@ -282,72 +233,5 @@ mod tests {
             &http(&["https://a.example"]),
             &["--socket 'tcp://<IP>:5432'"],
         );
-    }
-
-    #[test]
-    fn a_denial_says_what_to_add() {
-        let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
-        let denial = http_denied("a", &target);
-        assert_eq!(denial.subject, "GET http://a.example:81/x?y");
-        assert!(
-            denial.hint.contains("--http 'GET http://a.example:81/x'`"),
-            "{}",
-            denial.hint
-        );
-        assert!(
-            denial
-                .hint
-                .contains(r#"http = ["GET http://a.example:81/x"]"#),
-            "{}",
-            denial.hint
-        );
-        assert!(
-            denial
-                .hint
-                .ends_with("; `'GET http://a.example:81/'` grants the whole host"),
-            "{}",
-            denial.hint
-        );
-        let target = HttpTarget::new("GET", "http://a.example/?y").unwrap();
-        let hint = http_denied("a", &target).hint;
-        assert!(!hint.contains("whole host"), "{hint}");
-        let long = format!("http://a.example/{}", "x".repeat(2_000));
-        let hint = http_denied("a", &HttpTarget::new("GET", &long).unwrap()).hint;
-        assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
-        assert!(hint.ends_with(
-            "it grants the whole host, as the request's own path cannot be granted by itself"
-        ));
-        let long = "x".repeat(MAX_SHOWN);
-        // The nearest folder that can be granted; and where it grants more than was asked, it says so.
-        for (path, granted, said) in [
-            ("/orders/*", "/orders/", Some("all below")),
-            ("/orders/7/*/x", "/orders/7/", Some("all below")),
-            ("/orders/7", "/orders/7", None),
-            (&format!("/{long}/7"), "/", Some("the whole host")),
-            (&format!("/orders/{long}"), "/orders/", Some("all below")),
-            (
-                &format!("/a{}/*", "/b".repeat(2_000)),
-                &format!("/a{}/", "/b".repeat(488)),
-                Some("all below"),
-            ),
-            ("/orders/%ff", "/", Some("the whole host")),
-            ("/orders/a;..", "/orders/", Some("all below")),
-            ("/orders/%252e%252e%252fx", "/", Some("the whole host")),
-        ] {
-            let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
-            let grant = format!("`--http 'GET http://a.example{granted}'`");
-            let hint = http_denied("a", &target).hint;
-            assert!(hint.contains(&grant), "{path}: {hint}");
-            let told = hint.split_once("; it grants ").map(|(_, told)| told);
-            let told = told.and_then(|told| told.split([',', '`']).next().map(str::trim));
-            assert_eq!(told, said, "{path}: {hint}");
-        }
-        let denial = address_denied("a", &target, "127.0.0.1".parse().unwrap());
-        assert!(
-            denial.hint.contains("--address 127.0.0.1"),
-            "{}",
-            denial.hint
-        );
-        assert!(denial.reason.contains("loopback"), "{}", denial.reason);
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::hint::{self, MAX_SHOWN};
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, quoted, shell_word,
-    to_grant, undeclared,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, Remedy, quoted,
+    shell_word, to_grant, undeclared,
 };
 
 /// The longest name of a secret, in bytes.
@@ -209,6 +209,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
         capability: Capability::Secret,
         subject,
         reason,
+        remedy: Remedy::Operator,
         hint: hint.to_owned(),
     };
     let secrets = &granted.secrets;
@@ -296,6 +297,7 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
                 capability: Capability::Secret,
                 subject: wanted.name.clone(),
                 reason: "declared by the skill and not granted".into(),
+                remedy: Remedy::Grant,
                 hint: format!(
                     "keep its value with `skillhost secrets set {shown}`, and {}",
                     to_grant(skill, Capability::Secret, Some(&text))
@@ -315,6 +317,7 @@ pub(crate) fn sets_header(grant: &SecretGrant, target: &HttpTarget) -> Denial {
             grant.header,
             target.host()
         ),
+        remedy: Remedy::Skill,
         hint: "the skill must leave that header to the host, or be granted the secret for other \
                requests only"
             .into(),
@@ -329,6 +332,7 @@ pub(crate) fn sends_secret(name: &str, target: &HttpTarget) -> Denial {
         capability: Capability::Secret,
         subject: name.to_owned(),
         reason: format!("the skill wanted to send its value in a request to `{host}`"),
+        remedy: Remedy::Skill,
         hint: "nothing can be granted for that; the host alone puts a secret into a request".into(),
     }
 }
@@ -341,6 +345,7 @@ pub(crate) fn not_written(grant: &SecretGrant, target: &HttpTarget) -> Denial {
         capability: Capability::Secret,
         subject: grant.name().to_owned(),
         reason: format!("that it goes to `{host}` must be written down, and cannot be"),
+        remedy: Remedy::Operator,
         hint: "the policy requires an audit: see that its folder can be written".into(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hint::NO_VALUE;
-use super::{Capability, Denial, Grants};
+use super::{Capability, Denial, Grants, Remedy};
 use crate::text::{is_backtick, named};
 
 /// The longest name of a variable or a key, in bytes.
@@ -97,6 +97,7 @@ fn denial(capability: Capability, subject: &str, reason: String) -> Denial {
         capability,
         subject,
         reason,
+        remedy: Remedy::Operator,
         hint: "grant fewer, or smaller ones; what is large can be read from a directory".into(),
     }
 }

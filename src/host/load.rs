@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::skill::{Loaded, Skill, Skills};
 use crate::execution::{Failure, HostError, SkillIdentity};
+use crate::grant::Asker;
 use crate::limits::Limits;
 use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
 use crate::skill::{Description, DescriptionError, Digest, Package, PackageError};
@@ -129,8 +130,10 @@ impl Host {
             .as_ref()
             .map(|manifest| manifest.limits)
             .filter(|wished| !wished.is_empty());
+        let declared = package.manifest.as_ref().map(|manifest| &manifest.grants);
         let skill = Skill {
             inner: Arc::new(Loaded {
+                asker: Arc::new(Asker::new(&description.name, declared)),
                 identity: Arc::new(SkillIdentity {
                     name: description.name.clone(),
                     version: description.version.clone(),

@@ -18,7 +18,7 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
     Failure, Fault, HostError, Observer, Resolution, Status,
 };
-use crate::grant::{Denial, Grants, without_declaration};
+use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
@@ -195,7 +195,7 @@ impl Host {
                         grants: admitted.grants(),
                     });
                     let plan = Plan {
-                        skill: &skill.identity().name,
+                        asker: &skill.inner.asker,
                         tool: &tool.name,
                         tenant: request.tenant.as_deref(),
                         input,
@@ -226,10 +226,7 @@ impl Host {
             let (output, attachments, failure) = match ended {
                 Ok((output, attachments)) => (Some(output), attachments, None),
                 Err(failure) => {
-                    let mut denied = std::mem::take(&mut flight.denials);
-                    if let Some(manifest) = skill.and_then(Skill::manifest) {
-                        without_declaration(&mut denied, &manifest.grants);
-                    }
+                    let denied = std::mem::take(&mut flight.denials);
                     let mut failure = failure.after(denied);
                     if failure.status() == Status::Failed
                         && failure.fault != Fault::Host

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::execution::{Cause, Failure, SkillIdentity};
+use crate::grant::Asker;
 use crate::limits::LimitOverrides;
 use crate::policy::Wants;
 use crate::sandbox::{Component, Surface};
@@ -24,6 +25,8 @@ pub(super) struct Loaded {
     pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
     pub manifest: Option<Manifest>,
+    /// What its refusals are made with.
+    pub asker: Arc<Asker>,
     /// The limits that its manifest wishes for, where it does.
     pub wished: Option<Arc<LimitOverrides>>,
     /// [What counts](LimitOverrides::of_a_skill) of that.

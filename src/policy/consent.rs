@@ -2,7 +2,7 @@
 
 use super::{Difference, Kind, Policy, SkillPolicy, Wants};
 use crate::execution::SkillIdentity;
-use crate::grant::{self, Capability, Declared, Denial, Grants};
+use crate::grant::{self, Capability, Declared, Denial, Grants, Remedy};
 use crate::skill::{Description, Digest, Manifest};
 
 /// The changes that a denial names; the command `diff` shows all.
@@ -198,6 +198,7 @@ fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Den
         capability: Capability::Consent,
         subject: skill.name.to_string(),
         reason,
+        remedy: Remedy::Operator,
         hint: format!(
             "see what it wants now with `{}`, and consent to it with `{}`",
             grant::command("diff", &skill.name),

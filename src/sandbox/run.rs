@@ -1,6 +1,7 @@
 //! One execution, from a free slot to its usage.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -16,7 +17,7 @@ use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
-use crate::grant::{Denial, Grants};
+use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::Description;
@@ -39,8 +40,8 @@ pub(crate) struct Runner {
 
 /// Everything that one execution needs to know.
 pub(crate) struct Plan<'a> {
-    /// The skill's name.
-    pub skill: &'a str,
+    /// The skill, as what asks for more than it was granted.
+    pub asker: &'a Arc<Asker>,
     pub tool: &'a str,
     /// Whom it is run for.
     pub tenant: Option<&'a str>,
@@ -109,7 +110,7 @@ impl Runner {
         plan: Plan<'_>,
     ) -> Result<Result<Answer, Failure>, HostError> {
         let Plan {
-            skill,
+            asker,
             tool,
             tenant,
             input,
@@ -134,7 +135,7 @@ impl Runner {
             }
         }
         let chatter = Chatter::new(flight.listeners.clone(), &flight.limits);
-        let mut capabilities = Capabilities::new(skill, &flight.limits, chatter);
+        let mut capabilities = Capabilities::new(Arc::clone(asker), &flight.limits, chatter);
         let held = flight.secrets.as_ref();
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {

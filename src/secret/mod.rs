@@ -351,6 +351,7 @@ fn denied(name: &str, error: &SecretError) -> Denial {
         capability: crate::grant::Capability::Secret,
         subject: name.to_owned(),
         reason: error.to_string(),
+        remedy: crate::grant::Remedy::Operator,
         hint: error.hint(name),
     }
 }

@@ -110,7 +110,7 @@ impl Callbacks {
         };
         Ok(Callbacks {
             egress,
-            rules: Rules::new("", &grants),
+            rules: Rules::new(Arc::default(), &grants),
             timeout: settings.timeout,
         })
     }

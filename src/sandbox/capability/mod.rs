@@ -26,7 +26,7 @@ use super::state::State;
 use super::wasi::Wasi;
 use crate::egress::Egress;
 use crate::execution::HostError;
-use crate::grant::{Clock, Denial, Grants, Random};
+use crate::grant::{Asker, Clock, Denial, Grants, Random};
 use crate::limits::Limits;
 use crate::secret::{Held, Wanted};
 use crate::storage::Storage;
@@ -116,7 +116,7 @@ impl Capabilities {
     /// still and random numbers are always the same, so that whoever is asked twice what it is cannot but
     /// say the same.
     pub fn none(limits: &Limits) -> Self {
-        let mut nothing = Capabilities::new("", limits, Chatter::unheard());
+        let mut nothing = Capabilities::new(Arc::default(), limits, Chatter::unheard());
         let grants = Grants {
             clock: Clock::Still(DateTime::UNIX_EPOCH),
             random: Random::Seed(0),
@@ -129,14 +129,14 @@ impl Capabilities {
         nothing
     }
 
-    /// Nothing yet, for a skill of this name, and somebody listening.
-    pub fn new(skill: &str, limits: &Limits, chatter: Chatter) -> Self {
+    /// Nothing yet, for whoever asks, and somebody listening.
+    pub fn new(asker: Arc<Asker>, limits: &Limits, chatter: Chatter) -> Self {
         Capabilities {
             wasi: Wasi::new(limits),
             directories: Directories::default(),
             clock: Clock::System,
             config: BTreeMap::new(),
-            network: Network::none(LateRefusals::new(skill, chatter.listeners()), limits),
+            network: Network::none(LateRefusals::new(asker, chatter.listeners()), limits),
             chatter,
             keeping: Keeping::default(),
         }
@@ -161,7 +161,7 @@ impl Capabilities {
             self.chatter.scrub(secrets);
         }
         let network = &self.network;
-        let skill = network.refusals().skill();
+        let skill = network.refusals().asker().name();
         self.keeping = Keeping::grant(grants, skill, tenant, limits, backing);
         self.wasi.grant(|wasi| {
             reproducible::grant(wasi, grants);

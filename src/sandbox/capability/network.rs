@@ -58,7 +58,7 @@ impl Network {
         if grants.http.is_empty() && grants.sockets.is_empty() {
             return;
         }
-        let mut rules = Rules::new(self.refusals().skill(), grants);
+        let mut rules = Rules::new(Arc::clone(self.refusals().asker()), grants);
         if let Some(secrets) = secrets {
             rules = rules.with_secrets(Arc::clone(secrets), self.refusals().told());
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Listeners;
 use crate::egress::Told;
 use crate::execution::Event;
-use crate::grant::{Denial, first_of};
+use crate::grant::{Asker, Denial, first_of};
 use crate::secret::Held;
 
 /// The refusals of one execution that are kept, and that observers hear of. A guest may ask for
@@ -17,7 +17,7 @@ const MAX_REFUSALS: usize = 20;
 pub(in crate::sandbox) struct Refusals(Arc<Collected>);
 
 struct Collected {
-    skill: String,
+    asker: Arc<Asker>,
     listeners: Listeners,
     denials: Mutex<Vec<Denial>>,
     /// What must not stand in them, where there is anything.
@@ -26,16 +26,16 @@ struct Collected {
 
 /// What it takes to collect refusals. Most executions meet none.
 pub(in crate::sandbox) struct LateRefusals {
-    skill: String,
+    asker: Arc<Asker>,
     listeners: Listeners,
     refusals: OnceLock<Refusals>,
 }
 
 impl LateRefusals {
-    /// None so far. `skill` is the name of whose they are, for hints.
-    pub fn new(skill: &str, listeners: Listeners) -> Self {
+    /// None so far, of what this one asks for.
+    pub fn new(asker: Arc<Asker>, listeners: Listeners) -> Self {
         LateRefusals {
-            skill: skill.to_owned(),
+            asker,
             listeners,
             refusals: OnceLock::new(),
         }
@@ -44,7 +44,7 @@ impl LateRefusals {
     /// The collection.
     pub fn get(&self) -> &Refusals {
         self.refusals
-            .get_or_init(|| Refusals::new(&self.skill, self.listeners.clone()))
+            .get_or_init(|| Refusals::new(Arc::clone(&self.asker), self.listeners.clone()))
     }
 
     /// What was refused, each once, in order.
@@ -55,19 +55,19 @@ impl LateRefusals {
 }
 
 impl Refusals {
-    /// None so far. `skill` is the name of whose they are, for hints.
-    pub(in crate::sandbox) fn new(skill: &str, listeners: Listeners) -> Self {
+    /// None so far, of what this one asks for.
+    pub(in crate::sandbox) fn new(asker: Arc<Asker>, listeners: Listeners) -> Self {
         Refusals(Arc::new(Collected {
-            skill: skill.to_owned(),
+            asker,
             listeners,
             denials: Mutex::default(),
             secrets: OnceLock::new(),
         }))
     }
 
-    /// The skill's name.
-    pub fn skill(&self) -> &str {
-        &self.0.skill
+    /// Whose they are.
+    pub fn asker(&self) -> &Arc<Asker> {
+        &self.0.asker
     }
 
     /// Takes these secrets out of what is refused from now on.
@@ -125,7 +125,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::grant::Capability;
+    use crate::grant::{Capability, Remedy};
 
     #[test]
     fn each_is_told_once_and_there_is_an_end() {
@@ -136,7 +136,7 @@ mod tests {
             *count.lock().unwrap() += 1;
         };
         let refusals = Refusals::new(
-            "a",
+            Arc::default(),
             Listeners {
                 request_id: Uuid::nil(),
                 observers: [Some(Arc::new(observer)), None],
@@ -147,6 +147,7 @@ mod tests {
                 capability: Capability::Directory,
                 subject: format!("/{}", number / 2),
                 reason: String::new(),
+                remedy: Remedy::Grant,
                 hint: String::new(),
             });
         }
@@ -158,6 +159,7 @@ mod tests {
                 capability: Capability::Directory,
                 subject: format!("/{number}"),
                 reason: "x".repeat(6 << 10),
+                remedy: Remedy::Grant,
                 hint: String::new(),
             });
         }

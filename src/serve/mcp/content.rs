@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::kept::{Kept, Owner, Part, piece};
 use super::settings::McpSettings;
 use crate::execution::Rejection;
-use crate::grant::Denial;
+use crate::grant::{Denial, Remedy};
 use crate::text::{named, printable, shortened};
 use crate::{Attachment, Cause, ExecutionResult, Failure};
 
@@ -208,13 +208,7 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
     if let Some(hint) = hint {
         lines.push(format!("What to do: {}", printable(hint, false)));
     }
-    for denial in &failure.denials {
-        lines.push(format!(
-            "Missing grant: {}. Only whoever runs skillhost can give it; tell them: {}",
-            printable(&denial.to_string(), false),
-            printable(&denial.hint, false)
-        ));
-    }
+    lines.extend(failure.denials.iter().map(refused));
     // What was refused while it ran is more to the point.
     let missing = failure.missing.iter();
     for denial in missing.filter(|_| failure.denials.is_empty()) {
@@ -226,6 +220,21 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
     }
     lines.push(again(&failure.cause, now));
     lines.join("\n")
+}
+
+/// What was refused, and who can change that.
+fn refused(denial: &Denial) -> String {
+    let (hint, text) = (printable(&denial.hint, false), denial.to_string());
+    let denied = printable(&text, false);
+    match denial.remedy {
+        Remedy::Grant => format!(
+            "Missing grant: {denied}. Only whoever runs skillhost can give it; tell them: {hint}"
+        ),
+        Remedy::Operator => format!(
+            "Refused: {denied}. Only whoever runs skillhost can change that; tell them: {hint}"
+        ),
+        Remedy::Skill | Remedy::Wait => format!("Refused: {denied}. What to do: {hint}"),
+    }
 }
 
 /// Whether, and when, another try may help.
@@ -357,6 +366,7 @@ mod tests {
             capability: Capability::Http,
             subject: "GET https://example.com".into(),
             reason: "not granted".into(),
+            remedy: Remedy::Grant,
             hint: "skillhost policy grant".into(),
         });
         let text = shown(&failure);

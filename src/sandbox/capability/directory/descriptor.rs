@@ -327,7 +327,7 @@ impl Directory {
             && leads_out(&target)
             && !(self.is(to)? && Path::new(path).parent() == Path::new(new_path).parent())
         {
-            return Err(self.origin.shared.escape(&self.origin.grant, &target));
+            return Err(self.origin.shared.leading_out(&self.origin.grant, &target));
         }
         Ok(())
     }
@@ -480,7 +480,7 @@ mod tests {
 
     #[test]
     fn what_may_block_when_it_is_closed_is_closed_on_another_thread() {
-        let refusals = Refusals::new("", Chatter::unheard().listeners());
+        let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
         let limits = Limits {
             open_files: 1,
             ..Limits::default()

@@ -30,7 +30,7 @@ pub fn open_below(
         guest: "/".into(),
         mode: if write { Mode::Rw } else { Mode::Ro },
     };
-    let refusals = Refusals::new("", Chatter::unheard().listeners());
+    let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
     let shared = Shared::new(Arc::new(Disk::new()), refusals, &Limits::default());
     let origin = Origin {
         shared: Arc::new(shared),

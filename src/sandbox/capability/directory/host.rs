@@ -415,7 +415,7 @@ impl types::HostDescriptor for State {
         // reads the directory later may.
         if leads_out(&target) {
             let origin = &directory.origin;
-            return Err(origin.shared.escape(&origin.grant, &target).into());
+            return Err(origin.shared.leading_out(&origin.grant, &target).into());
         }
         let shared = Arc::clone(&directory.origin.shared);
         let work = move || directory.create(&new_path, |dir| dir.symlink(&target, &new_path));

@@ -22,7 +22,7 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 
 use super::{Backing, NotGranted, Own, Refusals};
 use crate::execution::HostError;
-use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, SCRATCH};
+use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, Remedy, SCRATCH};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
@@ -210,6 +210,7 @@ fn denial(grant: &DirectoryGrant, refused: &Refused) -> Denial {
         capability: Capability::Directory,
         subject: grant.guest.clone(),
         reason: format!("`{}` {reason}", grant.host.display()),
+        remedy: Remedy::Operator,
         hint: hint.into(),
     }
 }

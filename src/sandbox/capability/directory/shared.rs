@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
-use crate::grant::{Capability, Denial, DirectoryGrant, to_grant};
+use crate::grant::{Capability, Denial, DirectoryGrant, Remedy, leads_out};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
@@ -240,46 +240,57 @@ impl Shared {
 
     /// Notes that a guest wanted to write where it may only read.
     pub fn read_only(&self, grant: &DirectoryGrant) -> Fault {
-        let wider = DirectoryGrant {
-            mode: crate::grant::Mode::Rw,
-            // As it must stand in the policy.
-            host: std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
-            ..grant.clone()
-        };
-        self.refusals.add(Denial {
-            capability: Capability::Directory,
-            subject: grant.guest.clone(),
-            reason: "the skill wanted to write there, and may only read".into(),
-            hint: to_grant(
-                self.refusals.skill(),
-                Capability::Directory,
-                Some(&wider.to_string()),
-            ),
-        });
+        self.refusals.add(self.refusals.asker().write_denied(grant));
         ErrorCode::NotPermitted.into()
     }
 
     /// Notes that a guest's path led out of what it may touch.
     pub fn escape(&self, grant: &DirectoryGrant, path: &str) -> Fault {
-        let path = named(path, 200);
-        self.refusals.add(Denial {
-            capability: Capability::Directory,
-            subject: grant.guest.clone(),
-            reason: format!("the path `{path}` leads out of the directory"),
-            hint: "grant the directory that it leads to, under a path of its own: --dir '<HOST>:<GUEST>'"
-                .into(),
-        });
-        ErrorCode::NotPermitted.into()
+        let shown = named(path, 200);
+        let (reason, remedy, hint) = if leads_out(path) {
+            (
+                format!("the path `{shown}` leads out of the directory"),
+                Remedy::Skill,
+                "no grant changes that: a path stays in its directory; another directory is granted under a guest \
+                 path of its own, by which the skill has to ask for it",
+            )
+        } else {
+            (
+                format!("a link on the path `{shown}` leads out of the directory"),
+                Remedy::Operator,
+                "no grant changes where a link leads: grant the directory that it leads to under a guest path of \
+                 its own, with --dir '<HOST>:<GUEST>', and have the skill ask for that",
+            )
+        };
+        self.refuse(grant, reason, remedy, hint)
+    }
+
+    /// Notes that a guest wanted to make a link, or to move one, so that it would lead out of what it may touch.
+    pub fn leading_out(&self, grant: &DirectoryGrant, target: &str) -> Fault {
+        let reason = format!(
+            "a link to `{}` would lead out of the directory",
+            named(target, 200)
+        );
+        let hint =
+            "no grant changes that: a link leads to what is in its own folder, or below that";
+        self.refuse(grant, reason, Remedy::Skill, hint)
     }
 
     /// Notes that a guest wanted to open something that is no file, directory or link.
     pub fn special(&self, grant: &DirectoryGrant, path: &str, kind: &str) -> Fault {
         let path = named(path, 200);
+        let reason = format!("`{path}` is {kind}: only files and directories can be opened");
+        let hint = "no grant changes that; put a file there";
+        self.refuse(grant, reason, Remedy::Operator, hint)
+    }
+
+    fn refuse(&self, grant: &DirectoryGrant, reason: String, remedy: Remedy, hint: &str) -> Fault {
         self.refusals.add(Denial {
             capability: Capability::Directory,
             subject: grant.guest.clone(),
-            reason: format!("`{path}` is {kind}: only files and directories can be opened"),
-            hint: "nothing can be granted for that; put a file there".into(),
+            reason,
+            remedy,
+            hint: hint.into(),
         });
         ErrorCode::NotPermitted.into()
     }

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{
 use super::network::Granted;
 use super::{LateRefusals, Refusals};
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, Sought, host_left_alone, http_denied, sends_secret};
+use crate::grant::{HttpTarget, Sought, host_left_alone, sends_secret};
 use crate::sandbox::state::State;
 use crate::secret::Held;
 
@@ -68,7 +68,7 @@ impl WasiHttpHooks for Hooks {
         };
         let Some(granted) = self.granted.clone() else {
             let refusals = self.refusals.get();
-            refusals.add(http_denied(refusals.skill(), &target));
+            refusals.add(refusals.asker().http_denied(&target));
             return refused(Error::HttpRequestDenied);
         };
         let answers = self.sought.request();

@@ -20,7 +20,7 @@ use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView}
 
 use super::Refusals;
 use super::network::{Granted, Network};
-use crate::grant::{Capability, Denial, Protocol, socket_denied};
+use crate::grant::{Capability, Denial, Protocol, Remedy};
 use crate::sandbox::state::State;
 
 /// Puts our own in the place of what makes sockets and looks names up.
@@ -55,7 +55,7 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
         match used {
             _ if allowed || is_broadcast(address) => {}
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => {
-                refusals.add(socket_denied(refusals.skill(), protocol, address));
+                refusals.add(refusals.asker().socket_denied(protocol, address));
             }
             SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::UdpBind => {
                 not_bound(&refusals, protocol);
@@ -100,6 +100,7 @@ fn not_bound(refusals: &Refusals, protocol: Protocol) {
         capability: Capability::Socket,
         subject: protocol.as_str().to_owned(),
         reason: "no socket listens, or has an address of the skill's choice".into(),
+        remedy: Remedy::Skill,
         hint:
             "there is no grant for it: a skill can only be granted to connect or send to an address"
                 .into(),
@@ -185,6 +186,7 @@ impl ip_name_lookup::Host for Sockets<'_> {
             capability: Capability::Socket,
             subject: crate::text::printable(&name, false).into_owned(),
             reason: "names are not looked up for sockets, which are granted by address".into(),
+            remedy: Remedy::Skill,
             hint: "use the address itself, or send the request through wasi:http".into(),
         });
         Err(ErrorCode::AccessDenied.into())

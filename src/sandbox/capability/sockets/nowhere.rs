@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, 
 use wasmtime_wasi::p2::{Pollable, SocketResult};
 
 use super::{Sockets, is_broadcast, is_of_the_systems_choice};
-use crate::grant::{Protocol, socket_denied};
+use crate::grant::Protocol;
 
 /// A socket that is none. The guest's handle names it by wasmtime-wasi's type, which is only a name:
 /// what stands behind the number in the table is ours.
@@ -77,7 +77,7 @@ impl Sockets<'_> {
         if !leads_somewhere(protocol, family, to) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        refusals.add(socket_denied(refusals.skill(), protocol, to));
+        refusals.add(refusals.asker().socket_denied(protocol, to));
         Err(ErrorCode::AccessDenied.into())
     }
 

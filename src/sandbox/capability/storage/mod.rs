@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use wasmtime::component::{Linker, Resource};
 
-use super::{Backing, Own, Refusals};
-use crate::grant::{Capability, Denial, Grants, to_grant};
+use super::{Backing, Own};
+use crate::grant::Grants;
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::contract::bindings::wasi::keyvalue::{atomics, batch, store};
@@ -55,16 +55,6 @@ impl Keeping {
             }))
         };
         Keeping(grants.storage.then(granted).flatten())
-    }
-}
-
-/// A skill that wants to keep something and may not.
-fn denied(refusals: &Refusals) -> Denial {
-    Denial {
-        capability: Capability::Storage,
-        subject: refusals.skill().to_owned(),
-        reason: "the skill wanted to keep data, and no storage is granted".into(),
-        hint: to_grant(refusals.skill(), Capability::Storage, None),
     }
 }
 
@@ -147,7 +137,7 @@ impl State {
     fn open_bucket(&mut self, identifier: &str) -> Done<Resource<Bucket>> {
         if self.keeping.0.is_none() {
             let refusals = self.network.refusals();
-            refusals.add(denied(refusals));
+            refusals.add(refusals.asker().storage_denied());
             return Ok(Err(Fault::Denied));
         }
         let name = match identifier {

@@ -1,0 +1,329 @@
+//! Whose refusals they are, and what is said of what it asked for while it ran.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::hint::MAX_SHOWN;
+use super::{
+    Capability, Declared, Denial, DirectoryGrant, HttpGrant, HttpTarget, Mode, Protocol, Remedy,
+    SocketGrant, directory, not_public, quoted, shell_word, to_grant,
+};
+use crate::text::named;
+
+/// A skill that asks for something while it runs: its name, for hints, and what it declares. No grant changes a
+/// refusal of what it does not.
+#[derive(Debug, Default)]
+pub(crate) struct Asker {
+    name: String,
+    /// A skill without a manifest may be granted anything.
+    declared: Option<Declared>,
+}
+
+impl Asker {
+    /// A skill of this name.
+    pub fn new(name: &str, declared: Option<&Declared>) -> Self {
+        Asker {
+            name: name.to_owned(),
+            declared: declared.cloned(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it may be granted something: it declares it, or has no manifest to declare it in.
+    fn may_be_granted(&self, declares: impl FnOnce(&Declared) -> bool) -> bool {
+        self.declared.as_ref().is_none_or(declares)
+    }
+
+    /// A request that no grant allows.
+    pub fn http_denied(&self, target: &HttpTarget) -> Denial {
+        let wanted = |declared: &Declared| declared.http.iter().any(|wanted| wanted.allows(target));
+        let (remedy, hint) = if self.may_be_granted(wanted) {
+            (Remedy::Grant, self.http_hint(target))
+        } else {
+            undeclared(&in_a_list(
+                Capability::Http,
+                &HttpGrant::narrowest(target, MAX_SHOWN).to_string(),
+            ))
+        };
+        Denial {
+            capability: Capability::Http,
+            subject: quoted(&format!("{} {target}", target.method())),
+            reason: "no grant allows this request".into(),
+            remedy,
+            hint,
+        }
+    }
+
+    /// How to grant a request.
+    fn http_hint(&self, target: &HttpTarget) -> String {
+        // What does not fit into a hint cannot be copied from it.
+        let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
+        let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
+        let mut hint = to_grant(&self.name, Capability::Http, Some(&narrow.to_string()));
+        if path != target.path() {
+            let all = match path {
+                "/" => "the whole host".to_owned(),
+                folder => format!("all below `{}`", named(folder, MAX_SHOWN)),
+            };
+            hint.push_str(&format!(
+                "; it grants {all}, as the request's own path cannot be granted by itself"
+            ));
+        }
+        if path != "/" {
+            hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
+        }
+        hint
+    }
+
+    /// A request whose host leads to nothing but addresses that are not granted.
+    pub fn address_denied(&self, target: &HttpTarget, address: IpAddr) -> Denial {
+        let kind = not_public(address).unwrap_or("not granted");
+        let host = target.host();
+        Denial {
+            capability: Capability::Address,
+            subject: address.to_string(),
+            reason: format!("`{host}` leads to this address, which is not public ({kind})"),
+            remedy: Remedy::Grant,
+            hint: to_grant(&self.name, Capability::Address, Some(&address.to_string())),
+        }
+    }
+
+    /// A socket to an address that is not granted.
+    pub fn socket_denied(&self, protocol: Protocol, to: SocketAddr) -> Denial {
+        let grant = SocketGrant::new(protocol, to);
+        let wanted = |declared: &Declared| declared.sockets.iter().any(|one| one.covers(&grant));
+        let subject = grant.to_string();
+        let (remedy, hint) = if self.may_be_granted(wanted) {
+            let hint = to_grant(&self.name, Capability::Socket, Some(&subject));
+            (Remedy::Grant, hint)
+        } else {
+            undeclared(&in_a_list(Capability::Socket, &subject))
+        };
+        Denial {
+            capability: Capability::Socket,
+            subject,
+            reason: "no grant allows a socket to this address and port".into(),
+            remedy,
+            hint,
+        }
+    }
+
+    /// It wanted to keep data.
+    pub fn storage_denied(&self) -> Denial {
+        let (remedy, hint) = if self.may_be_granted(|declared| declared.storage) {
+            let hint = to_grant(&self.name, Capability::Storage, None);
+            (Remedy::Grant, hint)
+        } else {
+            undeclared("storage = true")
+        };
+        Denial {
+            capability: Capability::Storage,
+            subject: self.name.clone(),
+            reason: "the skill wanted to keep data, and no storage is granted".into(),
+            remedy,
+            hint,
+        }
+    }
+
+    /// It wanted to write where it may only read.
+    pub fn write_denied(&self, grant: &DirectoryGrant) -> Denial {
+        let mode = |declared: &Declared| directory::mode(&declared.directories, &grant.guest);
+        let (remedy, hint) = if self.may_be_granted(|one| mode(one) != Some(Mode::Ro)) {
+            let wider = DirectoryGrant {
+                mode: Mode::Rw,
+                // As it must stand in the policy.
+                host: std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
+                ..grant.clone()
+            };
+            let wider = wider.to_string();
+            let hint = to_grant(&self.name, Capability::Directory, Some(&wider));
+            (Remedy::Grant, hint)
+        } else {
+            let hint = format!(
+                "no grant changes that: the skill's skill.toml declares `{}` with the mode `ro`",
+                named(&grant.guest, MAX_SHOWN)
+            );
+            (Remedy::Skill, hint)
+        };
+        Denial {
+            capability: Capability::Directory,
+            subject: grant.guest.clone(),
+            reason: "the skill wanted to write there, and may only read".into(),
+            remedy,
+            hint,
+        }
+    }
+}
+
+/// A line of a manifest with one thing of a kind.
+fn in_a_list(capability: Capability, text: &str) -> String {
+    let text = toml::Value::from(named(text, MAX_SHOWN));
+    format!("{} = [{text}]", capability.field())
+}
+
+/// What to do about what is not declared, which this line of the manifest would.
+fn undeclared(line: &str) -> (Remedy, String) {
+    let hint = format!(
+        "no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `{line}` \
+         under `[grants]`"
+    );
+    (Remedy::Skill, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker() -> Asker {
+        let declared: Declared = toml::from_str(
+            r#"
+            http = ["GET https://*/api"]
+            sockets = ["udp://*:53"]
+            directories = [
+                { path = "/in", mode = "ro" },
+                { path = "/out", mode = "rw" },
+                { path = "/any", mode = "ro" },
+                { path = "*", mode = "rw" },
+            ]
+            "#,
+        )
+        .unwrap();
+        Asker::new("a", Some(&declared))
+    }
+
+    #[test]
+    fn what_is_not_declared_is_not_to_be_granted() {
+        let asker = asker();
+        let http = |method, url| asker.http_denied(&HttpTarget::new(method, url).unwrap());
+        let socket = |protocol, to: &str| asker.socket_denied(protocol, to.parse().unwrap());
+        let directory = |guest: &str| asker.write_denied(&format!("/x:{guest}").parse().unwrap());
+        let long = format!("https://a.example/api/{}", "x".repeat(300));
+        let other = format!("https://a.example/{}", "x".repeat(300));
+        let others = format!("`http = [\"GET {other}\"]`");
+        for (denial, line) in [
+            (http("GET", "https://a.example/api/x"), None),
+            (http("GET", &long), None),
+            (http("GET", &other), Some(others.as_str())),
+            (
+                http("POST", "https://a.example/api/x"),
+                Some("`http = [\"POST https://a.example/api/x\"]`"),
+            ),
+            (
+                http("GET", "https://a.example/"),
+                Some("`http = [\"GET https://a.example/\"]`"),
+            ),
+            (socket(Protocol::Udp, "10.0.0.1:53"), None),
+            (
+                socket(Protocol::Tcp, "10.0.0.1:53"),
+                Some("`sockets = [\"tcp://10.0.0.1:53\"]`"),
+            ),
+            (
+                socket(Protocol::Udp, "10.0.0.1:54"),
+                Some("`sockets = [\"udp://10.0.0.1:54\"]`"),
+            ),
+            (directory("/out"), None),
+            (directory("/elsewhere"), None),
+            // An exact path goes before `*`, as where grants are narrowed.
+            (directory("/in"), Some("declares `/in` with the mode `ro`")),
+            (directory("/any/"), Some("declares `/any/` with the mode")),
+            (asker.storage_denied(), Some("`storage = true`")),
+        ] {
+            let (remedy, begin, line) = match line {
+                None => (Remedy::Grant, "grant it ", ""),
+                Some(line) => (Remedy::Skill, "no grant changes that", line),
+            };
+            assert_eq!(denial.remedy, remedy, "{denial:?}");
+            assert!(denial.hint.starts_with(begin), "{denial:?}");
+            assert!(denial.hint.contains(line), "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn a_skill_without_a_manifest_may_be_granted_anything() {
+        let asker = Asker::new("a", None);
+        let target = HttpTarget::new("POST", "https://a.example/x").unwrap();
+        for denial in [
+            asker.http_denied(&target),
+            asker.socket_denied(Protocol::Tcp, "10.0.0.1:1".parse().unwrap()),
+            asker.address_denied(&target, "10.0.0.1".parse().unwrap()),
+            asker.storage_denied(),
+            asker.write_denied(&"/x:/y".parse().unwrap()),
+        ] {
+            assert_eq!(denial.remedy, Remedy::Grant, "{denial:?}");
+            assert!(denial.hint.starts_with("grant it "), "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn a_denial_says_what_to_add() {
+        let asker = Asker::new("a", None);
+        let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
+        let denial = asker.http_denied(&target);
+        assert_eq!(denial.subject, "GET http://a.example:81/x?y");
+        assert!(
+            denial.hint.contains("--http 'GET http://a.example:81/x'`"),
+            "{}",
+            denial.hint
+        );
+        assert!(
+            denial
+                .hint
+                .contains(r#"http = ["GET http://a.example:81/x"]"#),
+            "{}",
+            denial.hint
+        );
+        assert!(
+            denial
+                .hint
+                .ends_with("; `'GET http://a.example:81/'` grants the whole host"),
+            "{}",
+            denial.hint
+        );
+        let target = HttpTarget::new("GET", "http://a.example/?y").unwrap();
+        let hint = asker.http_denied(&target).hint;
+        assert!(!hint.contains("whole host"), "{hint}");
+        let long = format!("http://a.example/{}", "x".repeat(2_000));
+        let hint = asker
+            .http_denied(&HttpTarget::new("GET", &long).unwrap())
+            .hint;
+        assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
+        assert!(hint.ends_with(
+            "it grants the whole host, as the request's own path cannot be granted by itself"
+        ));
+        let long = "x".repeat(MAX_SHOWN);
+        // The nearest folder that can be granted; and where it grants more than was asked, it says so.
+        for (path, granted, said) in [
+            ("/orders/*", "/orders/", Some("all below")),
+            ("/orders/7/*/x", "/orders/7/", Some("all below")),
+            ("/orders/7", "/orders/7", None),
+            (&format!("/{long}/7"), "/", Some("the whole host")),
+            (&format!("/orders/{long}"), "/orders/", Some("all below")),
+            (
+                &format!("/a{}/*", "/b".repeat(2_000)),
+                &format!("/a{}/", "/b".repeat(488)),
+                Some("all below"),
+            ),
+            ("/orders/%ff", "/", Some("the whole host")),
+            ("/orders/a;..", "/orders/", Some("all below")),
+            ("/orders/%252e%252e%252fx", "/", Some("the whole host")),
+        ] {
+            let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
+            let grant = format!("`--http 'GET http://a.example{granted}'`");
+            let hint = asker.http_denied(&target).hint;
+            assert!(hint.contains(&grant), "{path}: {hint}");
+            let told = hint.split_once("; it grants ").map(|(_, told)| told);
+            let told = told.and_then(|told| told.split([',', '`']).next().map(str::trim));
+            assert_eq!(told, said, "{path}: {hint}");
+        }
+        let denial = asker.address_denied(&target, "127.0.0.1".parse().unwrap());
+        assert!(
+            denial.hint.contains("--address 127.0.0.1"),
+            "{}",
+            denial.hint
+        );
+        assert!(denial.reason.contains("loopback"), "{}", denial.reason);
+    }
+}
