@@ -106,10 +106,20 @@ pub fn named(text: &str, max: usize) -> String {
     named
 }
 
-/// Whether a character is a backtick, or is shown like one: the Greek varia, which is made one where text is
-/// normalised, the modifier and the fullwidth grave accent, and the reversed prime.
+/// Whether a character is a backtick, or is one of those that are the most like it: the Greek varia, which is
+/// made one where text is normalised, the modifier, the middle and the fullwidth grave accent, and the reversed
+/// prime. There are others with some likeness, such as quotation marks, that names have in good faith.
 pub(crate) fn is_backtick(c: char) -> bool {
-    matches!(c, '`' | '\u{1fef}' | '\u{2cb}' | '\u{ff40}' | '\u{2035}')
+    matches!(
+        c,
+        '`' | '\u{1fef}' | '\u{2cb}' | '\u{2f4}' | '\u{ff40}' | '\u{2035}'
+    )
+}
+
+/// What a library says of a stranger's text: [`printable`], of at most `max` bytes, and with an apostrophe for each
+/// backtick, as the stranger's words in it would end those that it puts them between.
+pub(crate) fn said(text: &str, lines: bool, max: usize) -> String {
+    shortened(&printable(text.trim_end(), lines), max).replace(is_backtick, "'")
 }
 
 /// Whether a character shows nothing itself, or changes how others are shown: general category

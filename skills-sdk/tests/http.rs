@@ -139,10 +139,47 @@ fn a_redirect_to_nowhere_is_an_error() {
     for to in ["file:///etc/passwd", "https://user:x@a.example/", "//"] {
         let ctx = TestContext::new().answer("GET", A, redirect(302, to));
         let error = ctx.http().get(A).send().unwrap_err();
-        assert!(matches!(error, HttpError::Url { .. }), "{to}: {error}");
+        assert!(
+            matches!(error.innermost(), HttpError::Url { .. }),
+            "{to}: {error}"
+        );
+        let HttpError::Redirected { from, .. } = &error else {
+            panic!("{to}: {error}");
+        };
+        assert_eq!(from, "https://a.example/");
     }
     let ctx = TestContext::new().answer("GET", A, Response::new(302, "no location"));
     assert_eq!(ctx.http().get(A).send().unwrap().status(), 302);
+}
+
+/// What a redirect led to is told with from where, and counts as what it is.
+#[test]
+fn what_a_redirect_led_to_is_said() {
+    const B: &str = "https://b.example/";
+    let hop = || TestContext::new().answer("GET", A, redirect(302, B));
+    // Nothing answers there, so that it is refused.
+    let error = hop().http().get(A).send().unwrap_err();
+    assert!(
+        matches!(error.innermost(), HttpError::Denied { .. }),
+        "{error}"
+    );
+    assert_eq!(
+        error.to_string(),
+        format!("`{A}` redirected the request, and {}", error.innermost())
+    );
+    assert!(!error.may_pass());
+    let code = |error| match Failure::from(error) {
+        Failure::Error { code, .. } => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(error).as_deref(), Some("http-denied"));
+    let large = hop().answer("GET", B, Response::new(200, "12345"));
+    let error = large.http().get(A).max_bytes(4).send().unwrap_err();
+    assert!(
+        matches!(error.innermost(), HttpError::TooLarge { most: 4 }),
+        "{error}"
+    );
+    assert_eq!(code(error).as_deref(), Some("http-too-large"));
 }
 
 #[test]

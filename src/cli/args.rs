@@ -184,6 +184,16 @@ pub enum Command {
 }
 }
 
+impl Command {
+    /// Whether it goes on for others, who do not see what it says.
+    pub fn serves(&self) -> bool {
+        matches!(
+            self,
+            Command::Serve(_) | Command::Mcp(_) | Command::Worker(_)
+        )
+    }
+}
+
 /// What holds for every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]

@@ -76,7 +76,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Host;
     };
     for detail in &complaint.details {
-        say(format_args!("  {}", indented(detail)));
+        // All of a detail is set in alike: what is on one line of it may point at another.
+        let detail = printable(detail.trim_end(), true).replace('\n', "\n  ");
+        say(format_args!("  {detail}"));
     }
     for hint in &complaint.hints {
         show_hint(hint);
@@ -98,7 +100,7 @@ pub fn show_hint(hint: &str) {
     say(format_args!("{}: {}", styled(HINT, "hint"), indented(hint)));
 }
 
-/// A text that may come from anywhere, its further lines set in so that none looks like ours.
+/// A text that may come from anywhere, its further lines set in further than ours are, so that none looks like one.
 fn indented(text: &str) -> String {
-    printable(text.trim_end(), true).replace('\n', "\n  ")
+    printable(text.trim_end(), true).replace('\n', "\n    ")
 }

@@ -50,9 +50,11 @@ impl Console {
         }
     }
 
-    /// Shows the host's own log on standard error where `-v` was given.
-    pub fn follow_logs(self) {
+    /// Shows the host's own log on standard error: all of it where `-v` was given, and its warnings where
+    /// somebody is `served`, who does not see them.
+    pub fn follow_logs(self, served: bool) {
         let filter = match self.verbose {
+            0 if served && !self.quiet => "skillhost=warn",
             0 => return,
             1 => "skillhost=debug",
             2 => "skillhost=trace,info",

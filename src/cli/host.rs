@@ -67,6 +67,8 @@ pub struct Settings {
     pub certificates: Vec<Vec<u8>>,
     /// Where the values of secrets are found.
     pub secrets: Secrets,
+    /// Whether whoever typed the command reads the failures, and nobody else.
+    pub for_operator: bool,
     /// Where the queue is, whose file no grant reaches.
     pub database: Option<Database>,
 }
@@ -96,6 +98,7 @@ impl CommandHost {
             .scratch(places.scratch())
             .storage(places.storage())
             .concurrency(settings.concurrency.unwrap_or(CONCURRENCY))
+            .for_operator(settings.for_operator)
             .compile(CompileSettings {
                 isolation: isolation()?,
                 ..CompileSettings::default()

@@ -70,7 +70,13 @@ struct Inspection {
 /// Where it cannot be found, or is no component at all.
 pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&args.skill, session)?;
-    let command_host = CommandHost::open(session, Settings::default())?;
+    let command_host = CommandHost::open(
+        session,
+        Settings {
+            for_operator: true,
+            ..Settings::default()
+        },
+    )?;
     let typed = args.skill.display().to_string();
     let (surface, misfit) = command_host
         .host
@@ -147,7 +153,7 @@ fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
         None => writeln!(out, "{}", styled(BOLD, title)),
     };
     if let Some(description) = &inspection.description {
-        out.push_str(&schema::wrapped(description, 0, width));
+        out.push_str(&schema::wrapped(description, 2, width));
     }
     out.push('\n');
     let mut facts = Table::new(2);

@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         home: global.home.filter(|home| !home.as_os_str().is_empty()),
         policy: global.policy.filter(|file| !file.as_os_str().is_empty()),
     };
-    session.console.follow_logs();
+    session.console.follow_logs(command.serves());
     let ended = match command {
         Command::Run(args) => run::run(*args, &session),
         Command::Inspect(args) => inspect::inspect(&args, &session),

@@ -86,6 +86,27 @@ impl Tls {
         if let Some(config) = self.config.get() {
             return Ok(Arc::clone(config));
         }
+        let store = self.store().await?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                tracing::error!("TLS cannot be set up: {error}");
+                EgressError::Tls
+            })?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        Ok(Arc::clone(self.config.get_or_init(|| {
+            let mut config = config;
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            // One execution must not be told by a server from another by a ticket of an earlier one.
+            config.resumption = rustls::client::Resumption::disabled();
+            Arc::new(config)
+        })))
+    }
+
+    /// All that are trusted.
+    async fn store(&self) -> Result<RootCertStore, EgressError> {
         let mut store = RootCertStore::empty();
         match self.roots {
             Roots::Bundled => store
@@ -103,21 +124,33 @@ impl Tls {
             Roots::None => {}
         }
         store.add_parsable_certificates(self.added.iter().cloned());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| {
-                tracing::error!("TLS cannot be set up: {error}");
-                EgressError::Tls
-            })?
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        Ok(Arc::clone(self.config.get_or_init(|| {
-            let mut config = config;
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            // One execution must not be told by a server from another by a ticket of an earlier one.
-            config.resumption = rustls::client::Resumption::disabled();
-            Arc::new(config)
-        })))
+        Ok(store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn trusted(roots: Roots) -> RootCertStore {
+        let tls = Tls::new(roots, &[]).unwrap();
+        tls.store().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_set_of_roots_is_what_it_says() {
+        let bundled = trusted(Roots::Bundled).await;
+        let known = |name: &[u8]| {
+            let mut roots = bundled.roots.iter();
+            roots.any(|root| root.subject.windows(name.len()).any(|part| part == name))
+        };
+        assert!(known(b"ISRG Root X1") && known(b"GlobalSign"));
+        assert!(!known(b"nobody's root"));
+        assert!(trusted(Roots::None).await.is_empty());
+        // Those of this machine, however many it has.
+        let native = rustls_native_certs::load_native_certs().certs;
+        let mut expected = RootCertStore::empty();
+        expected.add_parsable_certificates(native);
+        assert_eq!(trusted(Roots::Platform).await.len(), expected.len());
     }
 }

@@ -78,7 +78,7 @@ pub enum Event<'a> {
     },
     /// Something was refused to the guest, which may go on without.
     Denied {
-        /// What, and what would have to be granted.
+        /// What, and what would change that.
         denial: &'a Denial,
     },
     /// A secret is put into a request of the guest's, which does not see it. Told before it goes out, so

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Status;
-use crate::grant::{Denial, Remedy, first_of};
+use crate::grant::{Denial, Remedy, first_of, without_flag};
 use crate::limits::Limit;
 use crate::names::names;
 
@@ -75,7 +75,10 @@ pub struct Failure {
 }
 
 /// What is named at most of what is missing.
-const MAX_MISSING: usize = 20;
+pub(crate) const MAX_MISSING: usize = 20;
+
+/// What to do about a limit that was met.
+pub(crate) const RAISE_IT: &str = "raise that limit, or give it less to do";
 
 /// The cause of a failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -261,6 +264,16 @@ impl Failure {
         self
     }
 
+    /// The same for whoever has no command line: no hint has a flag of it.
+    pub(crate) fn without_flags(mut self) -> Self {
+        let denials = self.denials.iter_mut().chain(&mut self.missing);
+        denials.for_each(Denial::without_flag);
+        if let Some(other) = self.hint.as_deref().and_then(without_flag) {
+            self.hint = Some(other);
+        }
+        self
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -384,6 +397,46 @@ pub struct Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_can_be_changed_goes_before_what_cannot() {
+        let denial = |remedy, hint: &str| Denial {
+            capability: crate::grant::Capability::Http,
+            subject: String::new(),
+            reason: String::new(),
+            remedy,
+            hint: hint.into(),
+        };
+        let trap = || {
+            let cause = Cause::Trap {
+                trap: "unreachable".into(),
+                backtrace: Vec::new(),
+            };
+            Failure::new(cause, "trapped")
+        };
+        let skill = || denial(Remedy::Skill, "no grant changes that");
+        let grant = || denial(Remedy::Grant, "grant it");
+        for (denials, hint) in [
+            (vec![skill(), grant()], "grant it"),
+            (
+                vec![skill(), denial(Remedy::Operator, "confirm it"), grant()],
+                "confirm it",
+            ),
+            (
+                vec![skill(), denial(Remedy::Wait, "wait")],
+                "no grant changes that",
+            ),
+        ] {
+            let failure = trap().after(denials);
+            assert_eq!(failure.hint.as_deref(), Some(hint));
+        }
+        // A denial that was kept by an earlier version.
+        let mut kept = serde_json::to_value(skill()).unwrap();
+        assert_eq!(kept["remedy"], "skill");
+        kept.as_object_mut().unwrap().remove("remedy");
+        let read: Denial = serde_json::from_value(kept).unwrap();
+        assert_eq!(read.remedy, Remedy::Grant);
+    }
 
     #[test]
     fn a_failure_reads_flat_in_json_and_comes_back() {

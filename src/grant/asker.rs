@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::hint::MAX_SHOWN;
+use super::hint::{MAX_SHOWN, NO_HOST};
 use super::{
-    Capability, Declared, Denial, DirectoryGrant, HttpGrant, HttpTarget, Mode, Protocol, Remedy,
-    SocketGrant, directory, not_public, quoted, shell_word, to_grant,
+    Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget, MAX_QUOTED,
+    Mode, Protocol, Remedy, SocketGrant, directory, not_public, shell_word, to_grant,
 };
-use crate::text::named;
+use crate::text::{named, shortened};
 
 /// A skill that asks for something while it runs: its name, for hints, and what it declares. No grant changes a
 /// refusal of what it does not.
@@ -16,15 +16,23 @@ pub(crate) struct Asker {
     name: String,
     /// A skill without a manifest may be granted anything.
     declared: Option<Declared>,
+    /// Whether the operator reads them, and so may hear of paths of the host.
+    for_operator: bool,
 }
 
 impl Asker {
-    /// A skill of this name.
-    pub fn new(name: &str, declared: Option<&Declared>) -> Self {
+    /// A skill of this name, and whether the operator reads what is refused to it.
+    pub fn new(name: &str, declared: Option<&Declared>, for_operator: bool) -> Self {
         Asker {
             name: name.to_owned(),
             declared: declared.cloned(),
+            for_operator,
         }
+    }
+
+    /// Whether the operator reads what is refused to it.
+    pub fn for_operator(&self) -> bool {
+        self.for_operator
     }
 
     /// Its name.
@@ -43,15 +51,22 @@ impl Asker {
         let (remedy, hint) = if self.may_be_granted(wanted) {
             (Remedy::Grant, self.http_hint(target))
         } else {
-            undeclared(&in_a_list(
+            to_declare(&in_a_list(
                 Capability::Http,
                 &HttpGrant::narrowest(target, MAX_SHOWN).to_string(),
             ))
         };
         Denial {
             capability: Capability::Http,
-            subject: quoted(&format!("{} {target}", target.method())),
-            reason: "no grant allows this request".into(),
+            subject: asked(target),
+            reason: match special(target) {
+                Some(kind) => {
+                    format!(
+                        "no grant allows this request, to an address that is not public ({kind})"
+                    )
+                }
+                None => "no grant allows this request".into(),
+            },
             remedy,
             hint,
         }
@@ -72,7 +87,7 @@ impl Asker {
                 "; it grants {all}, as the request's own path cannot be granted by itself"
             ));
         }
-        if path != "/" {
+        if path != "/" && special(target).is_none() {
             hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
         }
         hint
@@ -100,7 +115,7 @@ impl Asker {
             let hint = to_grant(&self.name, Capability::Socket, Some(&subject));
             (Remedy::Grant, hint)
         } else {
-            undeclared(&in_a_list(Capability::Socket, &subject))
+            to_declare(&in_a_list(Capability::Socket, &subject))
         };
         Denial {
             capability: Capability::Socket,
@@ -117,7 +132,7 @@ impl Asker {
             let hint = to_grant(&self.name, Capability::Storage, None);
             (Remedy::Grant, hint)
         } else {
-            undeclared("storage = true")
+            to_declare("storage = true")
         };
         Denial {
             capability: Capability::Storage,
@@ -131,11 +146,15 @@ impl Asker {
     /// It wanted to write where it may only read.
     pub fn write_denied(&self, grant: &DirectoryGrant) -> Denial {
         let mode = |declared: &Declared| directory::mode(&declared.directories, &grant.guest);
-        let (remedy, hint) = if self.may_be_granted(|one| mode(one) != Some(Mode::Ro)) {
+        let (remedy, hint) = if self.may_be_granted(|one| mode(one) == Some(Mode::Rw)) {
+            let host = match self.for_operator {
+                // As it must stand in the policy.
+                true => std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
+                false => NO_HOST.into(),
+            };
             let wider = DirectoryGrant {
                 mode: Mode::Rw,
-                // As it must stand in the policy.
-                host: std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
+                host,
                 ..grant.clone()
             };
             let wider = wider.to_string();
@@ -158,6 +177,26 @@ impl Asker {
     }
 }
 
+/// What was asked, with the whole host and as much of the path as can be shown.
+pub(super) fn asked(target: &HttpTarget) -> String {
+    let (scheme, authority) = (target.scheme().as_str(), target.authority());
+    let to = format!("{} {scheme}://{authority}", target.method());
+    let path = shortened(
+        &target.path_and_query(),
+        MAX_QUOTED.saturating_sub(to.len()).max(60),
+    )
+    .into_owned();
+    named(&format!("{to}{path}"), 2 * MAX_QUOTED)
+}
+
+/// Of which kind the address is that a request names, where it is one that is not public.
+fn special(target: &HttpTarget) -> Option<&'static str> {
+    match target.host() {
+        HostName::Address(address) => not_public(*address),
+        HostName::Name(_) => None,
+    }
+}
+
 /// A line of a manifest with one thing of a kind.
 fn in_a_list(capability: Capability, text: &str) -> String {
     let text = toml::Value::from(named(text, MAX_SHOWN));
@@ -165,7 +204,7 @@ fn in_a_list(capability: Capability, text: &str) -> String {
 }
 
 /// What to do about what is not declared, which this line of the manifest would.
-fn undeclared(line: &str) -> (Remedy, String) {
+fn to_declare(line: &str) -> (Remedy, String) {
     let hint = format!(
         "no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `{line}` \
          under `[grants]`"
@@ -191,7 +230,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        Asker::new("a", Some(&declared))
+        Asker::new("a", Some(&declared), true)
     }
 
     #[test]
@@ -228,7 +267,7 @@ mod tests {
             (directory("/elsewhere"), None),
             // An exact path goes before `*`, as where grants are narrowed.
             (directory("/in"), Some("declares `/in` with the mode `ro`")),
-            (directory("/any/"), Some("declares `/any/` with the mode")),
+            (directory("/any/"), Some("declares `/any` with the mode")),
             (asker.storage_denied(), Some("`storage = true`")),
         ] {
             let (remedy, begin, line) = match line {
@@ -242,8 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_of_the_host_is_named_where_that_was_wanted() {
+        for (for_operator, flag) in [
+            (true, "`--dir /srv/data:/out:rw`"),
+            (false, "`--dir '<HOST>:/out:rw'`"),
+        ] {
+            let asker = Asker::new("a", None, for_operator);
+            let denial = asker.write_denied(&"/srv/data:/out".parse().unwrap());
+            assert!(denial.hint.contains(flag), "{denial:?}");
+            assert_eq!(format!("{denial:?}").contains("/srv"), for_operator);
+        }
+    }
+
+    #[test]
     fn a_skill_without_a_manifest_may_be_granted_anything() {
-        let asker = Asker::new("a", None);
+        let asker = Asker::new("a", None, true);
         let target = HttpTarget::new("POST", "https://a.example/x").unwrap();
         for denial in [
             asker.http_denied(&target),
@@ -259,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_denial_says_what_to_add() {
-        let asker = Asker::new("a", None);
+        let asker = Asker::new("a", None, true);
         let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
         let denial = asker.http_denied(&target);
         assert_eq!(denial.subject, "GET http://a.example:81/x?y");

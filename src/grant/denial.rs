@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::hint::MAX_SHOWN;
-use crate::text::named;
+use crate::text::{named, shortened};
 
 /// A capability: a kind of thing that can be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +41,22 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// Every one of them.
+    pub(crate) const ALL: [Capability; 12] = [
+        Capability::Directory,
+        Capability::Scratch,
+        Capability::Http,
+        Capability::Socket,
+        Capability::Address,
+        Capability::Environment,
+        Capability::Config,
+        Capability::Secret,
+        Capability::Storage,
+        Capability::Clock,
+        Capability::Random,
+        Capability::Consent,
+    ];
+
     /// The name, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -174,6 +190,13 @@ impl Denial {
         format!("the skill wants {capability} `{subject}`, which was not granted: {hint}")
     }
 
+    /// The same for whoever has no command line: its hint has no flag of it.
+    pub(crate) fn without_flag(&mut self) {
+        if let Some(other) = super::without_flag(&self.hint) {
+            self.hint = other;
+        }
+    }
+
     /// Takes the values of secrets out of it.
     pub(crate) fn scrub(&mut self, scrubber: &crate::secret::Scrubber) {
         for text in [&mut self.subject, &mut self.reason, &mut self.hint] {
@@ -189,25 +212,31 @@ impl fmt::Display for Denial {
     }
 }
 
-/// What is told at most of what was refused, or is missing, in bytes.
-const MAX_TOLD_BYTES: usize = 16 << 10;
+/// What hints may take at most of what was refused, or is missing, in bytes.
+const MAX_HINTS_BYTES: usize = 12 << 10;
+/// The longest subject and reason of those, in bytes.
+const MAX_SUBJECT: usize = 500;
+const MAX_REASON: usize = 700;
 
-impl Denial {
-    /// How long its texts are, in bytes.
-    fn bytes(&self) -> usize {
-        self.subject.len() + self.reason.len() + self.hint.len()
-    }
-}
-
-/// The first so many of them, as far as they are not too long to be told, and at least one.
+/// The first so many of them, each with what it is and why. Of hints that are too long to be told, that is said: what
+/// comes first hides nothing that comes behind it.
 pub(crate) fn first_of(denials: &mut Vec<Denial>, most: usize) {
-    let mut bytes = 0;
-    let fit = denials.iter().take(most).take_while(|denial| {
-        bytes += denial.bytes();
-        bytes <= MAX_TOLD_BYTES
-    });
-    let fit = fit.count();
-    denials.truncate(fit.max(1));
+    denials.truncate(most.max(1));
+    let mut left = MAX_HINTS_BYTES;
+    for denial in denials {
+        for (text, most) in [
+            (&mut denial.subject, MAX_SUBJECT),
+            (&mut denial.reason, MAX_REASON),
+        ] {
+            if text.len() > most {
+                *text = shortened(text, most).into_owned();
+            }
+        }
+        match left.checked_sub(denial.hint.len()) {
+            Some(rest) => left = rest,
+            None => denial.hint = "what would change that is too long to be told".into(),
+        }
+    }
 }
 
 /// Storage that is granted where the host keeps nothing.
@@ -231,13 +260,14 @@ pub(super) fn undeclared<'a>(
     declared: impl Iterator<Item = &'a String>,
 ) -> Denial {
     let declared: Vec<&str> = declared.map(String::as_str).collect();
-    // What is left open in a declaration is none to be granted.
-    let is_open = |one: &&str| match capability {
-        Capability::Socket => one.contains('*'),
-        Capability::Http | Capability::Secret => one.contains("://*/") || one.contains("://*:"),
-        _ => *one == "*",
-    };
-    let candidates = declared.iter().copied().filter(|one| !is_open(one));
+    // What is near to another host is often somebody else's: none is proposed in its place.
+    let is_a_place = matches!(
+        capability,
+        Capability::Http | Capability::Socket | Capability::Secret
+    );
+    // Nor is what is left open, which is none to be granted.
+    let candidates = declared.iter().copied();
+    let candidates = candidates.filter(|one| !is_a_place && *one != "*");
     let hint = match (
         crate::text::closest(subject, candidates),
         declared.is_empty(),
@@ -268,24 +298,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_is_bounded_and_never_nothing() {
-        let of = |bytes: usize| Denial {
-            capability: Capability::Directory,
-            subject: String::new(),
+    fn what_is_told_is_bounded_and_hides_nothing() {
+        let of = |number: usize, bytes: usize| Denial {
+            capability: Capability::Http,
+            subject: format!("{number} {}", "x".repeat(bytes)),
             reason: "x".repeat(bytes),
             remedy: Remedy::Grant,
-            hint: String::new(),
+            hint: "x".repeat(bytes),
         };
-        for (bytes, count, told) in [
-            (1, 30, 20),
-            (MAX_TOLD_BYTES / 2, 3, 2),
-            (MAX_TOLD_BYTES + 1, 2, 1),
-            (1, 0, 0),
-        ] {
-            let mut denials = vec![of(bytes); count];
+        for bytes in [1, 1_000, 9_000, 100_000] {
+            let mut denials: Vec<Denial> = (0..30).map(|number| of(number, bytes)).collect();
             first_of(&mut denials, 20);
-            assert_eq!(denials.len(), told, "{bytes} {count}");
+            assert_eq!(denials.len(), 20);
+            for (number, denial) in denials.iter().enumerate() {
+                let subject = format!("{number} x");
+                assert!(denial.subject.starts_with(&subject), "{denial:?}");
+                assert!(!denial.reason.is_empty() && !denial.hint.is_empty());
+            }
+            let told = serde_json::to_string(&denials).unwrap();
+            assert!(told.len() < 40_000, "{}", told.len());
+            let whole = of(0, bytes).hint;
+            assert_eq!(denials[0].hint == whole, bytes < MAX_HINTS_BYTES);
+            assert_eq!(denials[19].hint == whole, bytes == 1);
         }
+        let mut denials = vec![of(0, 1)];
+        first_of(&mut denials, 0);
+        assert_eq!(denials, [of(0, 1)]);
+    }
+
+    #[test]
+    fn nobody_elses_host_is_proposed() {
+        let declared = |text: &str| [text.to_owned()];
+        for (capability, subject, near) in [
+            (
+                Capability::Http,
+                "https://api.github.com/",
+                "https://api.githuh.com/",
+            ),
+            (
+                Capability::Socket,
+                "tcp://10.1.2.3:5432",
+                "tcp://10.1.2.33:5432",
+            ),
+            (
+                Capability::Secret,
+                "a=authorization@https://api.github.com/",
+                "a=authorization@https://api.githuh.com/",
+            ),
+        ] {
+            let hint = undeclared(capability, subject, declared(near).iter()).hint;
+            assert_eq!(hint, format!("the skill declares: `{near}`"));
+        }
+        let hint = undeclared(Capability::Config, "max_row", declared("max_rows").iter()).hint;
+        assert_eq!(hint, "did you mean `max_rows`?");
     }
 
     #[test]

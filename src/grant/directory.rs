@@ -8,8 +8,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::hint::NO_HOST;
-use super::{Capability, Denial, Grants, Remedy, SCRATCH, quoted, to_grant};
+use super::hint::{NO_GUEST, NO_HOST};
+use super::{Capability, Declared, Denial, Grants, Missing, Remedy, SCRATCH, quoted, to_grant};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -137,7 +137,7 @@ impl FromStr for DirectoryGrant {
         if guest.is_empty() {
             return Err(error("the guest path is empty"));
         }
-        if guest == "<GUEST>" {
+        if guest == NO_GUEST {
             return Err(error("put a path in the place of <GUEST>"));
         }
         if let Some((_, last)) = guest.split_once(':') {
@@ -251,20 +251,28 @@ pub(super) fn narrow(
 /// Declared directories for which nothing is granted.
 pub(super) fn missing(
     skill: &str,
-    declared: &[DeclaredDirectory],
-    granted: &[DirectoryGrant],
+    declared: &Declared,
+    granted: &Grants,
+    which: &dyn Fn(Missing<'_>) -> bool,
 ) -> Vec<Denial> {
+    let granted = &granted.directories;
     declared
+        .directories
         .iter()
         .filter(|wanted| !granted.iter().any(|grant| wanted.matches(&grant.guest)))
+        .filter(|_| which(Missing::Directory))
         .map(|wanted| Denial {
             capability: Capability::Directory,
             subject: wanted.path.clone(),
             reason: match &wanted.description {
                 // Their author's words are none of ours, such as a command to be typed.
                 Some(description) => format!(
-                    "declared by the skill and not granted: {}",
-                    quoted(&description.replace('`', "'"))
+                    "declared by the skill and not granted, for: \"{}\"",
+                    quoted(
+                        description
+                            .replace(['`', '"', '“', '”'], "'")
+                            .trim_end_matches('.')
+                    )
                 ),
                 None => "declared by the skill and not granted".into(),
             },

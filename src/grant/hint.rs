@@ -10,11 +10,26 @@ pub(super) const MAX_SHOWN: usize = 1_000;
 
 /// In the place of a directory or a host that whoever grants it must choose. It is none that can be granted.
 pub(super) const NO_HOST: &str = "<HOST>";
+/// In the place of a guest path.
+pub(super) const NO_GUEST: &str = "<GUEST>";
+/// In the place of an address.
+pub(super) const NO_ADDRESS: &str = "<IP>";
+/// In the place of a port.
+pub(super) const NO_PORT: &str = "<PORT>";
 /// In the place of a value.
 pub(super) const NO_VALUE: &str = "<VALUE>";
 
-/// How a hint begins that says how to grant something.
-pub(super) const BY_A_GRANT: &str = "grant it";
+/// What stands around the flag in a hint.
+const FOR_THIS_RUN: &str = "for this run with `";
+const FOR_GOOD: &str = "`, or for good with `";
+
+/// A hint without the flag, for whoever has no command line to add it to.
+pub(crate) fn without_flag(hint: &str) -> Option<String> {
+    // No name of a stranger's has a backtick in it here.
+    let (before, rest) = hint.split_once(FOR_THIS_RUN)?;
+    let (_, after) = rest.split_once(FOR_GOOD)?;
+    Some(format!("{before}with `{after}"))
+}
 
 /// The exact text to add so that a skill is granted something: as a flag for one run, as the command that
 /// writes it into the policy, and as the line for the policy file, with the table that it belongs in and the
@@ -32,18 +47,17 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
             let value = toml::Value::from(&*shown);
             (
                 as_flag(capability, text),
-                if capability.is_list() {
-                    format!("{field} = [{value}]")
-                } else {
-                    format!("{field} = {value}")
+                match capability.is_list() {
+                    true => format!("`{field} = [{value}]`, or into the list that is there"),
+                    false => format!("`{field} = {value}`"),
                 },
             )
         }
-        None => (flag.to_owned(), format!("{field} = true")),
+        None => (flag.to_owned(), format!("`{field} = true`")),
     };
     format!(
-        "{BY_A_GRANT} for this run with `{flag}`, or for good with `{} {flag}`; by hand, in the policy under \
-         `[skills.{}.grants]`: `{line}`, and then `{}`",
+        "grant it {FOR_THIS_RUN}{flag}{FOR_GOOD}{} {flag}`; by hand, in the policy under \
+         `[skills.{}.grants]`: {line}, and then `{}`",
         command("grant", skill),
         key(skill),
         command("confirm", skill)
@@ -53,7 +67,9 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
 /// A grant as it is typed behind a command.
 pub(super) fn as_flag(capability: Capability, text: &str) -> String {
     let shown = named(text, MAX_SHOWN);
-    format!("{} {}", capability.flag(), shell_word(&shown))
+    // What begins like a flag would be taken for one.
+    let between = if shown.starts_with('-') { "=" } else { " " };
+    format!("{}{between}{}", capability.flag(), shell_word(&shown))
 }
 
 /// A name as a key in TOML, quoted where it needs to be.
@@ -89,14 +105,26 @@ mod tests {
             to_grant("fetch", Capability::Environment, Some("TZ=UTC")),
             "grant it for this run with `--env TZ=UTC`, or for good with \
              `skillhost policy grant fetch --env TZ=UTC`; by hand, in the policy under \
-             `[skills.fetch.grants]`: `environment = [\"TZ=UTC\"]`, and then \
+             `[skills.fetch.grants]`: `environment = [\"TZ=UTC\"]`, or into the list that is there, and then \
              `skillhost policy confirm fetch`"
         );
+        assert_eq!(
+            without_flag(&to_grant("a", Capability::Scratch, None)).unwrap(),
+            "grant it with `skillhost policy grant a --scratch`; by hand, in the policy under \
+             `[skills.a.grants]`: `scratch = true`, and then `skillhost policy confirm a`"
+        );
+        assert_eq!(without_flag("did you mean `--env`?"), None);
         let hint = to_grant("my skill", Capability::Scratch, None);
         assert!(
             hint.contains("`[skills.\"my skill\".grants]`: `scratch = true`"),
             "{hint}"
         );
+    }
+
+    #[test]
+    fn what_begins_like_a_flag_is_taken_for_none() {
+        let hint = to_grant("a", Capability::Http, Some("-X http://a.example"));
+        assert!(hint.contains("`--http='-X http://a.example'`"), "{hint}");
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod hint;
 mod http;
 mod network;
 mod pairs;
+mod readings;
 mod reproducible;
 mod secret;
 mod socket;
@@ -70,6 +71,7 @@ pub(crate) use secret::{not_written, sends_secret, sets_header};
 
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
+pub(crate) use hint::without_flag;
 pub use hint::{command, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
 pub(crate) use network::host_left_alone;
@@ -474,14 +476,57 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
     (effective, denials)
 }
 
+/// What a grant has in common with all that is declared. Where one declaration has all of it, what the others have is
+/// a part of that: what was narrowed once is not taken apart further, as nested declarations would be, each with each.
+fn common<G: PartialEq>(
+    declared: &[G],
+    grant: &G,
+    intersection: impl Fn(&G, &G) -> Option<G>,
+) -> Vec<G> {
+    let mut common = Vec::new();
+    for wanted in declared {
+        match intersection(wanted, grant) {
+            Some(both) if both == *grant => return vec![both],
+            Some(both) => common.push(both),
+            None => {}
+        }
+    }
+    common
+}
+
 /// What a skill declares and was not granted. It may run without, and then meets a denial. `skill`
 /// is its name, for hints.
 pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Vec<Denial> {
+    missing_if(skill, declared, granted, &|_| true)
+}
+
+/// Something that is missing, as far as it takes to say whether a skill looked for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Missing<'a> {
+    /// A directory, or a scratch directory.
+    Directory,
+    /// A variable.
+    Environment(&'a str),
+    /// A key.
+    Config(&'a str),
+    /// A secret.
+    Secret(&'a SecretGrant),
+    /// What a skill is told where it asks for it: requests, sockets and storage.
+    Told,
+}
+
+/// Of what is [missing], that of which this is so. No more is made than that: a skill may declare hundreds.
+pub(crate) fn missing_if(
+    skill: &str,
+    declared: Option<&Declared>,
+    granted: &Grants,
+    which: &dyn Fn(Missing<'_>) -> bool,
+) -> Vec<Denial> {
     let Some(declared) = declared else {
         return Vec::new();
     };
-    let mut missing = directory::missing(skill, &declared.directories, &granted.directories);
-    if declared.scratch && !granted.scratch {
+    let mut missing = directory::missing(skill, declared, granted, which);
+    if declared.scratch && !granted.scratch && which(Missing::Directory) {
         missing.push(Denial {
             capability: Capability::Scratch,
             subject: SCRATCH.into(),
@@ -490,7 +535,7 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
             hint: to_grant(skill, Capability::Scratch, None),
         });
     }
-    if declared.storage && !granted.storage {
+    if declared.storage && !granted.storage && which(Missing::Told) {
         missing.push(Denial {
             capability: Capability::Storage,
             subject: "storage".into(),
@@ -499,10 +544,10 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
             hint: to_grant(skill, Capability::Storage, None),
         });
     }
-    missing.extend(network::missing(skill, declared, granted));
-    missing.extend(secret::missing(skill, declared, granted));
+    missing.extend(network::missing(skill, declared, granted, which));
+    missing.extend(secret::missing(skill, declared, granted, which));
     for name in &declared.environment {
-        if !granted.environment.contains_key(name) {
+        if !granted.environment.contains_key(name) && which(Missing::Environment(name)) {
             missing.push(Denial {
                 capability: Capability::Environment,
                 subject: name.clone(),
@@ -517,7 +562,8 @@ pub fn missing(skill: &str, declared: Option<&Declared>, granted: &Grants) -> Ve
         }
     }
     for (key, declaration) in &declared.config {
-        if declaration.default.is_none() && !granted.config.contains_key(key) {
+        let has_one = declaration.default.is_some() || granted.config.contains_key(key);
+        if !has_one && which(Missing::Config(key)) {
             missing.push(config::missing(skill, key, declaration));
         }
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::asker::asked;
+use super::hint::{NO_ADDRESS, NO_PORT};
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Remedy, quoted, to_grant,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Missing, Remedy, to_grant,
     undeclared,
 };
 
@@ -30,7 +32,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             reason: "a `*` can be declared, and not granted".into(),
             remedy: Remedy::Operator,
             hint: format!(
-                "name the address and the port: {}://<IP>:<PORT>",
+                "name the address and the port: {}://{NO_ADDRESS}:{NO_PORT}",
                 grant.protocol().as_str()
             ),
         });
@@ -45,17 +47,14 @@ pub(super) fn narrow(
     denials: &mut Vec<Denial>,
 ) {
     for grant in &granted.http {
-        for both in declared
-            .http
-            .iter()
-            .filter_map(|wanted| wanted.intersection(grant))
-        {
+        let both = super::common(&declared.http, grant, HttpGrant::intersection);
+        let fits = !both.is_empty();
+        for both in both {
             if !effective.http.contains(&both) {
                 effective.http.push(both);
             }
         }
-        let overlaps = |wanted: &HttpGrant| wanted.intersection(grant).is_some();
-        if !declared.http.iter().any(overlaps) {
+        if !fits {
             let declared: Vec<String> = declared.http.iter().map(ToString::to_string).collect();
             denials.push(undeclared(
                 Capability::Http,
@@ -92,7 +91,15 @@ pub(super) fn narrow(
 }
 
 /// What is declared and not granted.
-pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec<Denial> {
+pub(super) fn missing(
+    skill: &str,
+    declared: &Declared,
+    granted: &Grants,
+    which: &dyn Fn(Missing<'_>) -> bool,
+) -> Vec<Denial> {
+    if !which(Missing::Told) {
+        return Vec::new();
+    }
     let missing = |capability, subject: String, text: &str| Denial {
         capability,
         reason: "declared by the skill and not granted".into(),
@@ -120,7 +127,8 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
         .filter(|wanted| !granted.sockets.iter().any(|grant| wanted.covers(grant)))
         .map(|wanted| {
             let wanted = wanted.to_string();
-            let text = wanted.replacen("://*", "://<IP>", 1).replace('*', "<PORT>");
+            let text = wanted.replacen("://*", &format!("://{NO_ADDRESS}"), 1);
+            let text = text.replace('*', NO_PORT);
             missing(Capability::Socket, wanted, &text)
         });
     http.chain(sockets).collect()
@@ -131,7 +139,7 @@ pub(crate) fn host_left_alone(target: &HttpTarget, wait: Duration) -> Denial {
     let seconds = wait.as_secs() + 1;
     Denial {
         capability: Capability::Http,
-        subject: quoted(&format!("{} {target}", target.method())),
+        subject: asked(target),
         reason: "its host failed too often lately, and is left alone for a while".into(),
         remedy: Remedy::Wait,
         hint: format!("try again in {seconds} s; the policy says so in `each_host.breaker`"),
@@ -198,6 +206,27 @@ mod tests {
         assert!(effective("a", Some(&wants), &address).is_err());
         let wants = declared(r#"http = ["https://wiki.example"]"#);
         assert_eq!(effective("a", Some(&wants), &address).unwrap(), address);
+    }
+
+    /// What was narrowed once stays as it is, and does not become each part with each.
+    #[test]
+    fn what_was_narrowed_is_narrowed_no_further() {
+        let nested: Vec<String> = (0..200)
+            .map(|depth| format!("http = \"http://*{}\"", "/a".repeat(depth)))
+            .map(|line| line.replace("http = ", ""))
+            .collect();
+        let declared = declared(&format!("http = [{}]", nested.join(", ")));
+        let once = effective("s", Some(&declared), &http(&["http://a.example/"])).unwrap();
+        // The whole host is declared, so that it is granted as it is.
+        assert_eq!(once.http.len(), 1);
+        let parts: Vec<String> = (1..200)
+            .map(|depth| format!("http://a.example{}", "/a".repeat(depth)))
+            .collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let granted = http(&parts);
+        let once = effective("s", Some(&declared), &granted).unwrap();
+        assert_eq!(once, granted);
+        assert_eq!(effective("s", Some(&declared), &once).unwrap(), once);
     }
 
     #[test]

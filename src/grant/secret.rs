@@ -6,10 +6,10 @@ use std::str::FromStr;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
-use super::hint::{self, MAX_SHOWN};
+use super::hint::MAX_SHOWN;
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, Remedy, quoted,
-    shell_word, to_grant, undeclared,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, Missing, Remedy,
+    quoted, shell_word, to_grant, undeclared,
 };
 
 /// The longest name of a secret, in bytes.
@@ -249,13 +249,9 @@ pub(super) fn narrow(
 ) {
     for grant in &granted.secrets {
         let before = effective.secrets.len();
-        let mut fits = false;
-        for both in declared
-            .secrets
-            .iter()
-            .filter_map(|wanted| wanted.intersection(grant))
-        {
-            fits = true;
+        let both = super::common(&declared.secrets, grant, SecretGrant::intersection);
+        let fits = !both.is_empty();
+        for both in both {
             if !effective.secrets[..before].contains(&both) {
                 effective.secrets.push(both);
             }
@@ -271,18 +267,18 @@ pub(super) fn narrow(
     }
 }
 
-/// The flag that grants a secret that is declared so.
-pub(super) fn as_flag(wanted: &SecretGrant) -> String {
-    hint::as_flag(Capability::Secret, &to_be_granted(wanted))
-}
-
 /// The grant of a secret that is declared so.
 fn to_be_granted(wanted: &SecretGrant) -> String {
     format!("{}@{}", wanted.place(), wanted.requests.to_be_granted())
 }
 
 /// What is declared and not granted.
-pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec<Denial> {
+pub(super) fn missing(
+    skill: &str,
+    declared: &Declared,
+    granted: &Grants,
+    which: &dyn Fn(Missing<'_>) -> bool,
+) -> Vec<Denial> {
     declared
         .secrets
         .iter()
@@ -290,6 +286,7 @@ pub(super) fn missing(skill: &str, declared: &Declared, granted: &Grants) -> Vec
             let met = |grant: &SecretGrant| wanted.intersection(grant).is_some();
             !granted.secrets.iter().any(met)
         })
+        .filter(|wanted| which(Missing::Secret(wanted)))
         .map(|wanted| {
             let text = to_be_granted(wanted);
             let shown = shell_word(&wanted.name);
@@ -317,9 +314,8 @@ pub(crate) fn sets_header(grant: &SecretGrant, target: &HttpTarget) -> Denial {
             grant.header,
             target.host()
         ),
-        remedy: Remedy::Skill,
-        hint: "the skill must leave that header to the host, or be granted the secret for other \
-               requests only"
+        remedy: Remedy::Operator,
+        hint: "the skill must leave that header to the host; or grant it the secret for other requests only"
             .into(),
     }
 }
@@ -353,6 +349,36 @@ pub(crate) fn not_written(grant: &SecretGrant, target: &HttpTarget) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_of_a_request_says_who_can_change_it() {
+        let grant: SecretGrant = "a=authorization:Bearer@https://a.example".parse().unwrap();
+        let target = HttpTarget::new("GET", "https://a.example/x").unwrap();
+        for (denial, remedy, reason) in [
+            (
+                sets_header(&grant, &target),
+                Remedy::Operator,
+                "the skill set the header `authorization` itself",
+            ),
+            (
+                sends_secret("a", &target),
+                Remedy::Skill,
+                "the skill wanted to send its value",
+            ),
+            (
+                not_written(&grant, &target),
+                Remedy::Operator,
+                "that it goes to `a.example` must be written down",
+            ),
+        ] {
+            assert_eq!(
+                (denial.remedy, &*denial.subject),
+                (remedy, "a"),
+                "{denial:?}"
+            );
+            assert!(denial.reason.starts_with(reason), "{denial:?}");
+        }
+    }
 
     fn grant(text: &str) -> SecretGrant {
         text.parse().unwrap_or_else(|error| panic!("{error}"))
@@ -467,7 +493,7 @@ mod tests {
     fn what_is_missing_says_what_to_add() {
         let declared: Declared =
             toml::from_str(r#"secrets = ["a=authorization:Bearer@https://*"]"#).unwrap();
-        let missing = missing("s", &declared, &Grants::default());
+        let missing = missing("s", &declared, &Grants::default(), &|_| true);
         assert!(missing[0].hint.contains("`skillhost secrets set a`"));
         assert!(
             missing[0]
@@ -476,6 +502,6 @@ mod tests {
             "{missing:?}"
         );
         let granted = Grants::default().secret(grant("a=authorization:Bearer@https://a.example"));
-        assert_eq!(super::missing("s", &declared, &granted), []);
+        assert_eq!(super::missing("s", &declared, &granted, &|_| true), []);
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::address::canonical;
+use super::hint::{NO_ADDRESS, NO_PORT};
 
 /// A protocol below HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,6 +104,12 @@ impl FromStr for SocketGrant {
             text: super::quoted(text),
             reason,
         };
+        if text.contains(NO_ADDRESS) {
+            return Err(error("put an address in the place of <IP>"));
+        }
+        if text.contains(NO_PORT) {
+            return Err(error("put a port in the place of <PORT>"));
+        }
         let (protocol, rest) = match text.split_once("://") {
             Some(("tcp", rest)) => (Protocol::Tcp, rest),
             Some(("udp", rest)) => (Protocol::Udp, rest),
@@ -201,6 +208,8 @@ mod tests {
                 "what stands in brackets is not an IPv6 address",
             ),
             ("tcp://1.2.3.4:0", "there is no port 0 to connect to"),
+            ("tcp://<IP>:5432", "put an address in the place of <IP>"),
+            ("tcp://1.2.3.4:<PORT>", "put a port in the place of <PORT>"),
             ("tcp://1.2.3.4:+1", "the port is not a number"),
             (
                 "tcp://1.2.3.4:65536",

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Capability, Declared, Denial, HttpTarget, SecretGrant, secret};
+use super::{HttpTarget, Missing};
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
 const MOST: usize = 20;
@@ -71,30 +71,20 @@ impl Sought {
     /// denials. A secret is lacked by requests that it is for, and that their server refused. `panicked` is
     /// the message of one that ended with a trap: to panic is to read the environment, so there the variable
     /// must be named.
-    pub fn lacks(&self, missing: &Denial, declared: &Declared, panicked: Option<&str>) -> bool {
-        let subject = missing.subject.as_str();
-        match missing.capability {
-            Capability::Directory | Capability::Scratch => self.directories,
-            Capability::Environment => {
-                self.environment && panicked.is_none_or(|message| names(message, subject))
+    pub fn lacks(&self, missing: Missing<'_>, panicked: Option<&str>) -> bool {
+        match missing {
+            Missing::Directory => self.directories,
+            Missing::Environment(name) => {
+                self.environment && panicked.is_none_or(|message| names(message, name))
             }
-            Capability::Config => self.every_key || self.keys.iter().any(|key| key == subject),
-            Capability::Secret => {
-                let Some(unauthorized) = &self.unauthorized else {
-                    return false;
-                };
-                let mut secrets = declared.secrets.iter();
-                // One name may be declared for several kinds of requests; the hint says which it is.
-                let is_for = |wanted: &SecretGrant| {
-                    wanted.name() == subject
-                        && missing
-                            .hint
-                            .contains(&format!("`{}`", secret::as_flag(wanted)))
-                        && unauthorized.any(|to| wanted.requests().allows(to))
-                };
-                secrets.any(is_for)
+            Missing::Config(key) => self.every_key || self.keys.iter().any(|known| known == key),
+            Missing::Secret(wanted) => {
+                let unauthorized = self.unauthorized.as_ref();
+                unauthorized.is_some_and(|requests| {
+                    requests.any(|request| wanted.requests().allows(request))
+                })
             }
-            _ => false,
+            Missing::Told => false,
         }
     }
 }
@@ -110,7 +100,7 @@ fn names(text: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Grants, missing};
+    use super::super::{Declared, Grants, missing_if};
     use super::*;
 
     fn lacked(sought: &Sought, panicked: Option<&str>) -> Vec<String> {
@@ -132,9 +122,11 @@ mod tests {
             "#,
         )
         .unwrap();
-        let mut missing = missing("a", Some(&declared), &Grants::default());
-        missing.retain(|denial| sought.lacks(denial, &declared, panicked));
-        missing.into_iter().map(|denial| denial.subject).collect()
+        let lacked = |missing: Missing<'_>| sought.lacks(missing, panicked);
+        missing_if("a", Some(&declared), &Grants::default(), &lacked)
+            .into_iter()
+            .map(|denial| denial.subject)
+            .collect()
     }
 
     #[test]

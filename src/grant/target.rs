@@ -1,17 +1,15 @@
 //! What an HTTP request is aimed at, in the one spelling that is compared and sent.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
 use super::address::canonical;
+use super::readings::{Readings, below};
 
 /// The longest URL that is looked at, in bytes.
 const MAX_URL: usize = 16 * 1024;
-/// How many times over a server might decode a path.
-const DECODINGS: usize = 3;
 
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,6 +75,7 @@ pub struct HttpTarget {
     port: u16,
     path: String,
     query: Option<String>,
+    readings: Readings,
 }
 
 /// A request that cannot be sent to anywhere.
@@ -109,7 +108,7 @@ pub enum TargetError {
     #[error("the host is no name and no address")]
     Host,
     /// There is no such port.
-    #[error("there is no port 0 to connect to")]
+    #[error("the port is not one from 1 to 65535")]
     Port,
 }
 
@@ -163,6 +162,7 @@ impl HttpTarget {
             port,
             path: plain(url.path()),
             query: url.query().map(str::to_owned),
+            readings: Readings::default(),
         })
     }
 
@@ -219,30 +219,7 @@ impl HttpTarget {
         if prefix == "/" {
             return true;
         }
-        if !below(&self.path, prefix) {
-            return false;
-        }
-        // A server may follow dots, and leave parameters out, each time, at the end, or never: what is one
-        // segment in one of these readings is two in another, once that is decoded.
-        let mut readings = BTreeSet::from([self.path.clone()]);
-        for _ in 0..DECODINGS {
-            let mut further = BTreeSet::new();
-            for reading in &readings {
-                let Some(decoded) = decoded(reading) else {
-                    return false;
-                };
-                for parameters in [true, false] {
-                    let followed = followed(&decoded, parameters);
-                    if !below(&followed, prefix) {
-                        return false;
-                    }
-                    further.insert(followed);
-                }
-                further.insert(decoded);
-            }
-            readings = further;
-        }
-        true
+        below(&self.path, prefix) && self.readings.are_below(&self.path, prefix)
     }
 }
 
@@ -324,76 +301,12 @@ fn plain(path: &str) -> String {
 }
 
 /// The byte that `%XX` at the beginning of a text stands for.
-fn escape(text: &str) -> Option<u8> {
+pub(super) fn escape(text: &str) -> Option<u8> {
     let digits = text.get(1..3)?;
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     u8::from_str_radix(digits, 16).ok()
-}
-
-/// Whether a text begins with `%uXXXX`, which some servers take for a character.
-fn is_wide_escape(text: &str) -> bool {
-    let marked = text.get(1..2).is_some_and(|u| u.eq_ignore_ascii_case("u"));
-    let digits = text.get(2..6).map(str::as_bytes);
-    marked && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-}
-
-/// The path with everything decoded once, unless servers might read different ones.
-fn decoded(path: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(first) = rest.chars().next() {
-        if first == '%' && is_wide_escape(rest) {
-            return None;
-        }
-        match escape(rest) {
-            Some(byte) if first == '%' => {
-                bytes.push(byte);
-                rest = &rest[3..];
-            }
-            _ => {
-                let (taken, left) = rest.split_at(first.len_utf8());
-                bytes.extend_from_slice(taken.as_bytes());
-                rest = left;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// The path as a liberal server might read it: backslashes taken for slashes, several slashes for one, dot
-/// segments followed, and parameters (`;x`) kept, or left out before that.
-fn followed(path: &str, parameters: bool) -> String {
-    let text = path.replace('\\', "/");
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in text.split('/') {
-        let named = match parameters {
-            true => segment,
-            false => segment.split(';').next().unwrap_or_default(),
-        };
-        match named {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            segment => segments.push(segment),
-        }
-    }
-    let end = if text.ends_with('/') && !segments.is_empty() {
-        "/"
-    } else {
-        ""
-    };
-    format!("/{}{end}", segments.join("/"))
-}
-
-/// Whether a path is the prefix itself, or goes on below it.
-pub(super) fn below(path: &str, prefix: &str) -> bool {
-    match path.strip_prefix(prefix) {
-        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
-        None => false,
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What can be said of a request before it runs, and of an answer after.
 
+use std::cell::Cell;
+
 use super::{Host, Inner, Skill};
 use crate::execution::{
-    Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, Rejection,
+    Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
 };
-use crate::grant::{self, Denial, Grants, NO_GRANTS, Sought};
+use crate::grant::{self, Denial, Grants, Missing, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
@@ -54,7 +56,10 @@ impl Host {
                     from_policy,
                 } = effective.map(|effective| *effective).unwrap_or_default();
                 let refusal = (self.inner.runner.openable(&grants))
-                    .and_then(|()| crate::secret::read(&self.wanted(&grants)).map(drop))
+                    .and_then(|()| {
+                        crate::secret::read(&self.wanted(&grants), self.inner.runner.for_operator())
+                            .map(drop)
+                    })
                     .err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
                 (Some(tool.name.clone()), grants, from_policy, refusal)
@@ -69,6 +74,10 @@ impl Host {
         let missing = match &skill {
             Some(skill) => self.missing(skill, &request.grants),
             None => Vec::new(),
+        };
+        let refusal = match self.inner.runner.for_operator() {
+            true => refusal,
+            false => refusal.map(Failure::without_flags),
         };
         Admission {
             refusal,
@@ -86,11 +95,24 @@ impl Host {
     ///
     /// What the policy grants to its name counts whether or not it is confirmed for this digest.
     pub fn missing(&self, skill: &Skill, requested: &Grants) -> Vec<Denial> {
+        self.missing_if(skill, requested, &|_| true)
+    }
+
+    fn missing_if(
+        &self,
+        skill: &Skill,
+        requested: &Grants,
+        which: &dyn Fn(Missing<'_>) -> bool,
+    ) -> Vec<Denial> {
         let (identity, manifest) = (skill.identity(), skill.manifest());
-        match &*self.inner.policy.load() {
-            Some(policy) => policy.missing(identity, manifest, requested),
-            None => Policy::default().missing(identity, manifest, requested),
+        let mut missing = match &*self.inner.policy.load() {
+            Some(policy) => policy.missing_if(identity, manifest, requested, which),
+            None => Policy::default().missing_if(identity, manifest, requested, which),
+        };
+        if !self.inner.runner.for_operator() {
+            missing.iter_mut().for_each(Denial::without_flag);
         }
+        missing
     }
 
     /// What is missing and may be why a skill fails: what it declares and was not granted, and looked for
@@ -104,16 +126,17 @@ impl Host {
         sought: &Sought,
         failure: &Failure,
     ) -> Vec<Denial> {
-        let Some(manifest) = skill.manifest() else {
-            return Vec::new();
-        };
         let panicked = match failure.cause {
             Cause::Trap { .. } => Some(failure.message.as_str()),
             _ => None,
         };
-        let mut missing = self.missing(skill, requested);
-        missing.retain(|denial| sought.lacks(denial, &manifest.grants, panicked));
-        missing
+        // No more are told.
+        let left = Cell::new(MAX_MISSING);
+        self.missing_if(skill, requested, &|missing| {
+            let lacks = left.get() > 0 && sought.lacks(missing, panicked);
+            left.set(left.get() - usize::from(lacks));
+            lacks
+        })
     }
 
     /// `min(ceiling, the request's, or the skill's, or ours)`.

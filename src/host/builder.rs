@@ -64,6 +64,7 @@ pub struct HostBuilder {
     cache_bytes: u64,
     scratch: Option<PathBuf>,
     apart: Vec<(PathBuf, Mode)>,
+    for_operator: bool,
     concurrency: u32,
     default_limits: Limits,
     ceiling: Limits,
@@ -88,6 +89,7 @@ impl Default for HostBuilder {
             cache_bytes: 2048 * MIB,
             scratch: None,
             apart: Vec::new(),
+            for_operator: false,
             concurrency: 1_000,
             default_limits: Limits::default(),
             ceiling: Limits::ceiling(),
@@ -141,9 +143,19 @@ impl HostBuilder {
     /// The folders of the compiled cache and of scratch directories, and the file of what skills keep,
     /// stand apart without saying so, in both modes. An embedder adds where it keeps its policy, its
     /// secrets, its queue, and the library and packages of [`InstalledSkills`](super::InstalledSkills).
-    /// A request that is granted such a directory is rejected with a denial that names both.
+    /// A request that is granted such a directory is rejected.
     pub fn never_grant(mut self, path: impl Into<PathBuf>, mode: Mode) -> Self {
         self.apart.push((path.into(), mode));
+        self
+    }
+
+    /// Whether the operator reads the failures, such as at a terminal. Then they name paths of the host (of
+    /// directories that are granted, and of files of secrets), and flags of `skillhost run`.
+    ///
+    /// Off by default, as whoever runs a skill through a server need not know the paths, and has no flags: the
+    /// log has the paths then, at the level of a warning.
+    pub fn for_operator(mut self, reads: bool) -> Self {
+        self.for_operator = reads;
         self
     }
 
@@ -282,6 +294,7 @@ impl HostBuilder {
         let backing = Backing {
             disk: Arc::new(Disk::new()),
             apart: Arc::new(Apart::new(apart)),
+            for_operator: self.for_operator,
             scratch: Arc::new(ScratchRoot::new(scratch)),
             egress,
             #[cfg(feature = "storage")]

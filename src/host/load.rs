@@ -133,7 +133,11 @@ impl Host {
         let declared = package.manifest.as_ref().map(|manifest| &manifest.grants);
         let skill = Skill {
             inner: Arc::new(Loaded {
-                asker: Arc::new(Asker::new(&description.name, declared)),
+                asker: Arc::new(Asker::new(
+                    &description.name,
+                    declared,
+                    self.inner.runner.for_operator(),
+                )),
                 identity: Arc::new(SkillIdentity {
                     name: description.name.clone(),
                     version: description.version.clone(),

@@ -242,6 +242,9 @@ impl Host {
                         let hint = "this host allows no more: give it less to do";
                         failure.hint = Some(hint.to_owned());
                     }
+                    if !self.inner.runner.for_operator() {
+                        failure = failure.without_flags();
+                    }
                     (None, Vec::new(), Some(failure))
                 }
             };

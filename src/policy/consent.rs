@@ -2,8 +2,9 @@
 
 use super::{Difference, Kind, Policy, SkillPolicy, Wants};
 use crate::execution::SkillIdentity;
-use crate::grant::{self, Capability, Declared, Denial, Grants, Remedy};
+use crate::grant::{self, Capability, Declared, Denial, Grants, Missing, Remedy};
 use crate::skill::{Description, Digest, Manifest};
+use crate::text::shortened;
 
 /// The changes that a denial names; the command `diff` shows all.
 const MAX_CHANGES: usize = 3;
@@ -67,13 +68,24 @@ impl Policy {
         manifest: Option<&Manifest>,
         requested: &Grants,
     ) -> Vec<Denial> {
+        self.missing_if(skill, manifest, requested, &|_| true)
+    }
+
+    /// Of that, the part of which this is so.
+    pub(crate) fn missing_if(
+        &self,
+        skill: &SkillIdentity,
+        manifest: Option<&Manifest>,
+        requested: &Grants,
+        which: &dyn Fn(Missing<'_>) -> bool,
+    ) -> Vec<Denial> {
         let declared = manifest.map(|manifest| &manifest.grants);
         match self.skills.get(&*skill.name) {
             Some(entry) => {
                 let granted = entry.grants.clone().with(requested);
-                grant::missing(&skill.name, declared, &granted)
+                grant::missing_if(&skill.name, declared, &granted, which)
             }
-            None => grant::missing(&skill.name, declared, requested),
+            None => grant::missing_if(&skill.name, declared, requested, which),
         }
     }
 
@@ -182,6 +194,7 @@ fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Den
             .iter()
             .filter(|change| !matches!(change.kind, Kind::Removed | Kind::Narrowed))
             .map(|change| format!("{} {change}", change.kind.as_str()))
+            .map(|change| shortened(&change, 150).into_owned())
             .collect();
         match more.len() {
             0 => reason.push_str("; it wants nothing more than the one that was confirmed"),
@@ -291,6 +304,7 @@ mod tests {
                 let denials = effective(&policy, &other, manifest, requested).unwrap_err();
                 assert_eq!(denials.len(), 1);
                 assert_eq!(denials[0].capability, Capability::Consent);
+                assert_eq!(denials[0].remedy, Remedy::Operator);
                 assert!(denials[0].hint.contains("`skillhost policy confirm words`"));
                 assert_eq!(
                     denials[0].reason.contains("added environment SECRET"),

@@ -14,7 +14,7 @@ use crate::text::{printable, shortened};
 /// The longest text of a change that is shown, in bytes.
 const MAX_SHOWN: usize = 200;
 
-/// What changed, in a fixed order.
+/// What changed: first what is wanted more of, from what reaches furthest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Difference {
@@ -118,7 +118,7 @@ impl Difference {
         for (place, value) in &after {
             all.entry(place).or_default().1 = Some(value);
         }
-        let changes = all
+        let mut changes: Vec<Change> = all
             .into_iter()
             .filter(|(_, (before, after))| before != after)
             .map(|((field, subject), (before, after))| Change {
@@ -129,6 +129,7 @@ impl Difference {
                 after: after.map(text),
             })
             .collect();
+        changes.sort_by_key(Change::weight);
         Difference { changes }
     }
 
@@ -150,6 +151,28 @@ impl Difference {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+}
+
+impl Change {
+    /// What weighs most comes first: what is wanted more of, and of that what reaches furthest.
+    fn weight(&self) -> (bool, usize) {
+        const FURTHEST: [&str; 10] = [
+            "sockets",
+            "http",
+            "secrets",
+            "directories",
+            "storage",
+            "scratch",
+            "environment",
+            "tools",
+            "limits",
+            "config",
+        ];
+        let less = matches!(self.kind, Kind::Removed | Kind::Narrowed);
+        // Of another field, such as that all is wanted.
+        let reach = FURTHEST.iter().position(|field| *field == self.field);
+        (less, reach.map_or(0, |reach| reach + 1))
     }
 }
 
@@ -309,14 +332,14 @@ mod tests {
         assert_eq!(
             lines(&Difference::between(&before, &after)),
             [
-                "changed config n: default 1, integer → string",
                 "widened directories /a: ro → rw",
+                "added environment C",
+                "added tools t: idempotent, read_only",
+                "widened limits fuel: 10 units → 20 units",
+                "changed config n: default 1, integer → string",
                 "narrowed directories /b: rw → ro",
                 "removed environment A",
-                "added environment C",
-                "widened limits fuel: 10 units → 20 units",
                 "removed limits wall_time_ms: 2s",
-                "added tools t: idempotent, read_only",
             ]
         );
         assert!(Difference::between(&after, &after).is_empty());

@@ -37,11 +37,20 @@ impl Policy {
             Err(error) => Err(error.in_file(path)),
         }
     }
+
+    /// Whether the folder of a policy file that is yet to be made is one from which it would be
+    /// [read](Self::read).
+    ///
+    /// # Errors
+    /// What is wrong with the folder.
+    pub fn check_folder(path: impl AsRef<Path>) -> Result<(), PolicyError> {
+        let path = path.as_ref();
+        folder_closed_to_others(path).map_err(|error| error.in_file(path))
+    }
 }
 
 /// The text of the file, where there is one.
 fn read(path: &Path) -> Result<Option<String>, PolicyError> {
-    let failed = |error: std::io::Error| PolicyError::new(format!("it cannot be read: {error}"));
     // Not blocking: opening a FIFO would otherwise wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -56,14 +65,7 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
     closed_to_others("it", path, &metadata)?;
     let real = std::fs::canonicalize(path).map_err(failed)?;
     for place in [path, &real] {
-        let folder = match place.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let metadata = std::fs::metadata(folder).map_err(failed)?;
-        if metadata.mode() & STICKY == 0 {
-            closed_to_others("the folder that it is in", folder, &metadata)?;
-        }
+        folder_closed_to_others(place)?;
     }
     if metadata.len() > MAX_POLICY_BYTES {
         return Err(too_large());
@@ -79,6 +81,23 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(PolicyError::new("it is not UTF-8")),
     }
+}
+
+fn failed(error: std::io::Error) -> PolicyError {
+    PolicyError::new(format!("it cannot be read: {error}"))
+}
+
+/// Whether nobody else can put another file in the place of this one.
+fn folder_closed_to_others(path: &Path) -> Result<(), PolicyError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let metadata = std::fs::metadata(folder).map_err(failed)?;
+    if metadata.mode() & STICKY != 0 {
+        return Ok(());
+    }
+    closed_to_others("the folder that it is in", folder, &metadata)
 }
 
 fn too_large() -> PolicyError {
@@ -154,9 +173,14 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         assert!(error(&path).message.contains("the folder"));
+        // So is one that is yet to be made.
+        let none = folder.path().join("none.toml");
+        let refused = Policy::check_folder(&none).unwrap_err();
+        assert!(refused.message.contains("the folder"), "{refused}");
         // Where only the owner of a file can replace it, that is no matter.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(Policy::read(&path).is_ok());
+        assert_eq!(Policy::check_folder(&none), Ok(()));
     }
 
     #[test]

@@ -75,13 +75,36 @@ fn readable(text: &str) -> String {
     printable(&shortened(text.trim_end(), MAX_SHOWN), false).into_owned()
 }
 
+/// What to do about a field of grants that stands where there are none.
+fn misplaced(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, _) = rest.split_once('`')?;
+    let is_grant = grant::Capability::ALL
+        .iter()
+        .any(|one| *one != grant::Capability::Consent && one.field() == field);
+    is_grant.then(|| "what is granted stands under `[skills.NAME.grants]`".to_owned())
+}
+
 impl FromStr for Policy {
     type Err = PolicyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let policy: Policy = toml::from_str(text).map_err(|error| {
-            let mut wrong = PolicyError::new(error.message()).at(text, error.span());
-            wrong.hint = meant(error.message()).map(|word| format!("did you mean `{word}`?"));
+            let span = error.span();
+            // Of a key that is there twice, the library does not say which it is.
+            let key = span.clone().and_then(|span| text.get(span)).unwrap_or("");
+            let twice = error.message() == "duplicate key" && !key.is_empty();
+            let mut wrong = match twice {
+                true => PolicyError::new(format!("duplicate key `{key}`")),
+                false => PolicyError::new(error.message()),
+            }
+            .at(text, span);
+            wrong.hint = misplaced(error.message())
+                .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
+                .or_else(|| {
+                    let all = "leave one of them out, or put both into one list";
+                    twice.then(|| all.to_owned())
+                });
             wrong
         })?;
         if let Err(unsound) = sound::check(&policy) {
@@ -201,6 +224,18 @@ mod tests {
         for (text, line, reason, hint) in [
             ("x = 1", 1, "unknown field `x`", None),
             (
+                "[skills.a.grants]\nhttp = [\"https://a.example\"]\nhttp = [\"https://b.example\"]",
+                3,
+                "duplicate key `http`",
+                Some("leave one of them out, or put both into one list"),
+            ),
+            (
+                "[skills.a.defaults]\nhttp = []",
+                2,
+                "unknown field `http`",
+                Some("what is granted stands under `[skills.NAME.grants]`"),
+            ),
+            (
                 "\n[skill.a]",
                 2,
                 "unknown field `skill`",
@@ -246,7 +281,7 @@ mod tests {
                 "[skills.a.grants]\nconfig.a = 1\nconfig.a = 2",
                 3,
                 "duplicate key",
-                None,
+                Some("leave one of them out, or put both into one list"),
             ),
             ("[skills.A_b]", 1, "a skill's name is", None),
             (

@@ -6,7 +6,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::execution::{Cause, Failure, Frame, Phase, TO_RUN};
+use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, TO_RUN};
 use crate::limits::{Limit, Limits};
 use crate::text::{first_line, named, printable, shortened};
 
@@ -259,7 +259,7 @@ pub(super) fn limit_failure(
     let hint = match limit {
         Limit::Stack => "the stack is set for the whole host, not for a request",
         Limit::Input => "raise the input limit, or hand in less",
-        _ => "raise that limit, or give it less to do",
+        _ => RAISE_IT,
     };
     Failure::new(
         Cause::ResourceExhausted {

@@ -18,7 +18,7 @@ use wasmtime::Engine;
 
 use super::{engine, footprint};
 use crate::limits::{MIB, display_bytes, grouped};
-use crate::text::{is_backtick, printable, shortened};
+use crate::text::{printable, said};
 
 /// How components are compiled.
 #[derive(Debug, Clone)]
@@ -248,9 +248,7 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
 }
 
 pub(super) fn invalid(error: &impl ToString) -> CompileError {
-    // The names in it are the component's, and end nothing that they stand in.
-    let text = error.to_string().replace(is_backtick, "'");
-    CompileError::Invalid(shortened(&printable(&text, false), 500).into_owned())
+    CompileError::Invalid(said(&error.to_string(), false, 500))
 }
 
 fn in_child(
@@ -304,20 +302,16 @@ fn in_child(
     if status.success() {
         return Ok(());
     }
-    let mut said = String::new();
+    let mut last_words = String::new();
     if let Some(stderr) = child.stderr.take() {
         let mut bytes = Vec::new();
         let _ = stderr.take(8 * 1024).read_to_end(&mut bytes);
-        said = shortened(
-            &printable(String::from_utf8_lossy(&bytes).trim(), false),
-            500,
-        )
-        .into_owned();
+        last_words = said(String::from_utf8_lossy(&bytes).trim(), false, 500);
     }
     match status.code() {
-        Some(INVALID) => Err(CompileError::Invalid(said)),
+        Some(INVALID) => Err(CompileError::Invalid(last_words)),
         Some(code) => Err(CompileError::Child(format!(
-            "it exited with status {code}: {said}"
+            "it exited with status {code}: {last_words}"
         ))),
         None => Err(CompileError::Stopped(format!(
             "it ran out of its memory or processor time ({status})"

@@ -81,6 +81,11 @@ impl Runner {
         capability::openable(grants, &self.backing)
     }
 
+    /// Whether the operator reads the failures.
+    pub fn for_operator(&self) -> bool {
+        self.backing.for_operator
+    }
+
     /// Waits until the scratch directories of executions that have ended are gone.
     pub async fn cleared(&self) {
         self.backing.scratch.cleared().await;
@@ -280,6 +285,11 @@ impl Runner {
         match ready {
             Ok(ready) => Ok(Ok(ready)),
             Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
+            // No reason to stop: others, which need less, may go on.
+            Err(NotGranted::Exhausted(why)) => {
+                tracing::warn!("an execution cannot be begun: {why}");
+                Ok(Err(Failure::new(Cause::HostError, why)))
+            }
             Err(NotGranted::Host(error)) => Err(error),
             Err(NotGranted::Stopped(stop)) => {
                 let circumstances = Circumstances {

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 pub(crate) use scrub::{Passage, Scrubber};
 pub use store::SecretStore;
 
-use crate::grant::{Denial, HttpTarget, SecretGrant, check_secret_name};
+use crate::grant::{Capability, Denial, HttpTarget, Remedy, SecretGrant, check_secret_name};
 
 /// The shortest value, in bytes. What is shorter would be found in text that has nothing to do with
 /// it, and is guessed in no time.
@@ -305,11 +305,11 @@ pub(crate) struct Wanted {
     source: Source,
 }
 
-/// Reads those that are wanted. Blocks on the disk.
+/// Reads those that are wanted. Blocks on the disk. What cannot be had names paths of the host to the operator alone.
 ///
 /// # Errors
 /// The first one that cannot be had.
-pub(crate) fn read(wanted: &[Wanted]) -> Result<Held, Denial> {
+pub(crate) fn read(wanted: &[Wanted], for_operator: bool) -> Result<Held, Denial> {
     let mut bound: Vec<Bound> = Vec::with_capacity(wanted.len());
     for Wanted { grant, source } in wanted {
         let known = bound
@@ -317,7 +317,8 @@ pub(crate) fn read(wanted: &[Wanted]) -> Result<Held, Denial> {
             .find(|other| other.grant.name() == grant.name());
         let value = match known {
             Some(known) => Arc::clone(&known.value),
-            None => value(grant.name(), source).map_err(|error| denied(grant.name(), &error))?,
+            None => value(grant.name(), source)
+                .map_err(|error| denied(grant.name(), &error, for_operator))?,
         };
         bound.push(Bound {
             grant: grant.clone(),
@@ -346,13 +347,29 @@ fn value(name: &str, source: &Source) -> Result<Arc<SecretValue>, SecretError> {
     Ok(Arc::new(value))
 }
 
-fn denied(name: &str, error: &SecretError) -> Denial {
+fn denied(name: &str, error: &SecretError, for_operator: bool) -> Denial {
+    let shown = crate::grant::shell_word(name);
+    let (reason, hint) = match error {
+        _ if for_operator => (error.to_string(), error.hint(name)),
+        SecretError::NotKept => (
+            error.to_string(),
+            format!("keep its value with `skillhost secrets set {shown}`"),
+        ),
+        // Where it comes from is no stranger's business.
+        _ => {
+            tracing::warn!(secret = name, %error, "a secret cannot be read");
+            (
+                "where it comes from, it cannot be read".to_owned(),
+                "the log of the host says why".to_owned(),
+            )
+        }
+    };
     Denial {
-        capability: crate::grant::Capability::Secret,
+        capability: Capability::Secret,
         subject: name.to_owned(),
-        reason: error.to_string(),
-        remedy: crate::grant::Remedy::Operator,
-        hint: error.hint(name),
+        reason,
+        remedy: Remedy::Operator,
+        hint,
     }
 }
 
@@ -475,20 +492,43 @@ mod tests {
             })
             .collect();
         assert_eq!(sources, ["env:OWN", "env:POLICY_B", "kept"]);
-        let denial = read(&Secrets::default().wanted(&grants, None)).unwrap_err();
+        let denial = read(&Secrets::default().wanted(&grants, None), true).unwrap_err();
         assert_eq!(denial.subject, "a");
         assert!(
             denial.hint.contains("skillhost secrets set a"),
             "{}",
             denial.hint
         );
+        // A path of the host is named where that was wanted.
+        let source = SecretSource::File("/nowhere/secret".into());
+        for for_operator in [true, false] {
+            let secrets = Secrets::default().source("a", source.clone());
+            let denial = read(&secrets.wanted(&grants, None), for_operator).unwrap_err();
+            assert_eq!(
+                denial.reason.contains("/nowhere"),
+                for_operator,
+                "{denial:?}"
+            );
+            let variable = SecretSource::Environment("NO_SUCH_VARIABLE".into());
+            let secrets = Secrets::default().source("a", variable);
+            let unset = format!("{:?}", read(&secrets.wanted(&grants, None), for_operator));
+            assert_eq!(unset.contains("NO_SUCH_VARIABLE"), for_operator, "{unset}");
+            let unkept = read(&Secrets::default().wanted(&grants, None), for_operator);
+            let unkept = format!("{unkept:?}");
+            assert_eq!(unkept.contains("--secret-from"), for_operator, "{unkept}");
+            assert_eq!(denial.remedy, Remedy::Operator);
+        }
     }
 
     #[test]
     fn a_header_value_has_its_prefix_and_is_not_shown() {
         let grants = ["a=authorization:Bearer@https://a.example".parse().unwrap()];
         let value = SecretValue::new("correct-horse".to_owned()).unwrap();
-        let held = read(&Secrets::default().value("a", value).wanted(&grants, None)).unwrap();
+        let held = read(
+            &Secrets::default().value("a", value).wanted(&grants, None),
+            true,
+        )
+        .unwrap();
         let to = |url: &str| HttpTarget::new("GET", url).unwrap();
         let bound = held.for_request(&to("https://a.example/x"));
         let header = bound[0].header_value().unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::digest::is_name;
-use crate::text::{printable, shortened};
+use crate::text::{is_backtick, said, shortened};
 
 /// A `SKILL.md`: YAML front matter, then Markdown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,14 +66,11 @@ impl std::str::FromStr for Document {
             })
             .ok_or(DocumentError::NoFrontMatter)?;
         let (front, body) = split(rest).ok_or(DocumentError::NoFrontMatter)?;
-        let front: FrontMatter = serde_saphyr::from_str(front).map_err(|error| {
-            DocumentError::FrontMatter(
-                shortened(&printable(&error.to_string(), true), 500).into_owned(),
-            )
-        })?;
+        let front: FrontMatter = serde_saphyr::from_str(front)
+            .map_err(|error| DocumentError::FrontMatter(said(&error.to_string(), true, 500)))?;
         if !is_name(&front.name) {
             return Err(DocumentError::Name(
-                shortened(&front.name, 100).into_owned(),
+                shortened(&front.name, 100).replace(is_backtick, "'"),
             ));
         }
         let characters = front.description.chars().count();
@@ -130,6 +127,18 @@ mod tests {
             error("---\nname: A b\ndescription: x\n---\n"),
             DocumentError::Name("A b".into())
         );
+        // None of its author's words ends what the message puts them between.
+        for text in [
+            "---\nname: a` run `b\ndescription: x\n---\n",
+            "---\nname: a\ndescription: x\nmetadata: \"a` run `b\"\n---\n",
+        ] {
+            let error = error(text).to_string();
+            assert!(
+                error.contains("a' run 'b") || !error.contains(" run "),
+                "{error}"
+            );
+            assert!(!error.contains('`'), "{error}");
+        }
         assert_eq!(
             error("---\nname: a\ndescription: ''\n---\n"),
             DocumentError::Description(0)

@@ -75,7 +75,8 @@ impl std::str::FromStr for Manifest {
         let raw: Raw = toml::from_str(text).map_err(|error| {
             let mut message = error.to_string().trim_end().to_owned();
             // The author's words stand between the library's backticks, and end them by none of their own.
-            if text.contains(is_backtick) {
+            // A key may have one as an escape.
+            if text.contains(is_backtick) || text.contains('\\') {
                 message = message.replace(is_backtick, "'");
             }
             if let Some(word) = meant(error.message()) {
@@ -178,11 +179,14 @@ mod tests {
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
         // No word of its author's is offered in its place.
-        let forged = error("[grants]\n\"run this!` or `run this\" = true");
-        assert!(
-            !forged.contains("did you mean") && !forged.contains('`'),
-            "{forged}"
-        );
+        for backtick in ["`", r"\u0060", r"\U00000060"] {
+            let forged = format!("[grants]\n\"run this!{backtick} or {backtick}run this\" = true");
+            let forged = error(&forged);
+            assert!(
+                !forged.contains("did you mean") && !forged.contains('`'),
+                "{forged}"
+            );
+        }
     }
 
     #[test]

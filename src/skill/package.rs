@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use super::digest::Digest;
 use super::document::{Document, DocumentError};
 use super::manifest::{Manifest, ManifestError};
+use crate::text::named;
 
 /// The largest `skill.toml` or `SKILL.md`, in bytes.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
@@ -42,7 +43,7 @@ pub struct Package {
 #[non_exhaustive]
 pub enum PackageError {
     /// The file or folder cannot be read.
-    #[error("`{path}` cannot be read: {source}")]
+    #[error("`{}` cannot be read: {source}", shown(path))]
     Io {
         /// Which file.
         path: PathBuf,
@@ -50,13 +51,13 @@ pub enum PackageError {
         source: std::io::Error,
     },
     /// It is neither a file nor a folder.
-    #[error("`{path}` is neither a regular file nor a folder")]
+    #[error("`{}` is neither a regular file nor a folder", shown(path))]
     NotAFile {
         /// Which path.
         path: PathBuf,
     },
     /// A file is too large.
-    #[error("`{path}` has {bytes} bytes; {allowed} are allowed")]
+    #[error("`{}` has {bytes} bytes; {allowed} are allowed", shown(path))]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -66,7 +67,10 @@ pub enum PackageError {
         allowed: u64,
     },
     /// The folder has no component.
-    #[error("the folder `{path}` has no `skill.wasm` and no other single `.wasm` file in it")]
+    #[error(
+        "the folder `{}` has no `skill.wasm` and no other single `.wasm` file in it",
+        shown(path)
+    )]
     NoComponent {
         /// Which folder.
         path: PathBuf,
@@ -75,14 +79,15 @@ pub enum PackageError {
     },
     /// The folder has several components.
     #[error(
-        "the folder `{path}` has several `.wasm` files in it; name the one to run `skill.wasm`"
+        "the folder `{}` has several `.wasm` files in it; name the one to run `skill.wasm`",
+        shown(path)
     )]
     SeveralComponents {
         /// Which folder.
         path: PathBuf,
     },
     /// `skill.toml` cannot be used.
-    #[error("`{path}` cannot be used: {source}")]
+    #[error("`{}` cannot be used: {source}", shown(path))]
     Manifest {
         /// Which file.
         path: PathBuf,
@@ -90,13 +95,18 @@ pub enum PackageError {
         source: ManifestError,
     },
     /// `SKILL.md` does not follow the format.
-    #[error("`{path}` does not follow the Agent Skills format: {source}")]
+    #[error("`{}` does not follow the Agent Skills format: {source}", shown(path))]
     Document {
         /// Which file.
         path: PathBuf,
         /// Why.
         source: DocumentError,
     },
+}
+
+/// A path as it stands between backticks: a file in a folder has the name that the skill's author gave it.
+fn shown(path: &Path) -> String {
+    named(&path.to_string_lossy(), 4_096)
 }
 
 impl Package {

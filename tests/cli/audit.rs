@@ -169,6 +169,23 @@ For more information, try '--help'.
 }
 
 #[test]
+fn an_outcome_that_there_is_none_of_is_said() {
+    let place = Place::new();
+    check(
+        place.run(["audit", "show", "--outcome", "rejectd"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: invalid value 'rejectd' for '--outcome <STATUS>': `rejectd` is no status; there are success, failed, timeout, cancelled, rejected, resource_exhausted
+
+For more information, try '--help'.
+
+"#]],
+    );
+}
+
+#[test]
 fn an_audit_that_is_required_and_cannot_be_written_rejects() {
     let place = Place::with_behaviours();
     place.write("home/policy.toml", "[audit]\nrequired = true\n");

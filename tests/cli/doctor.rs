@@ -279,3 +279,31 @@ fn nothing_is_left_behind() {
     assert_eq!(names(&place.path("tmp")), 1);
     assert_eq!(names(&place.path("home/compiled")), 0);
 }
+
+/// The policy is among what is examined: whether others can write it, and whether it fits what is installed.
+#[test]
+fn a_policy_is_looked_at() {
+    let place = place(0o700);
+    place.write(
+        "home/policy.toml",
+        "[skills.nobody.grants]\nenvironment = [\"A=b\"]\n",
+    );
+    let said = place.run(["doctor"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains("! policy"), "{said}");
+    let found = "warning: policy `policy` (its file can be used): nobody: no digest is confirmed";
+    assert!(said.contains(found), "{said}");
+    let policy = place.path("home/policy.toml");
+    fs::set_permissions(&policy, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let said = place.run(["doctor", "--quiet"]);
+    assert!(said.starts_with("exit: 7\n"), "{said}");
+    let (_, stderr) = said.split_once("--- stderr\n").expect("it is there");
+    check(
+        stderr,
+        str![[r#"
+error: policy `policy` (its file can be used) does not hold: the policy `[PLACE]/home/policy.toml`: it can be written by others (mode 666), who could grant anything
+hint: close it to them: `chmod go-w [PLACE]/home/policy.toml`
+
+"#]],
+    );
+}

@@ -20,7 +20,7 @@ fn for_a_person() {
 exit: 0
 --- stdout
 csv-query 0.1.0
-Selects, filters, groups and sorts the rows of CSV tables
+  Selects, filters, groups and sorts the rows of CSV tables
 
   digest     sha256:[DIGEST]
   component  [SIZE]

@@ -54,8 +54,8 @@ exit: 1
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
-  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request
-hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:PORT/page"]`, and then `skillhost policy confirm fetch-page`; `'GET http://127.0.0.1:PORT/'` grants the whole host
+  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request, to an address that is not public (loopback)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:PORT/page"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
 "#]],
@@ -92,17 +92,17 @@ fn what_is_not_declared_is_not_to_be_granted() {
     let servers = [("PORT", server)];
     check(
         fetch(&place, ["run", "fetch-page", "--arg", &url], &servers),
-        str![[r##"
+        str![[r#"
 exit: 1
 --- stdout
 --- stderr
 error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
   code: http-denied
-  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request
+  denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request, to an address that is not public (loopback)
 hint: no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `http = ["GET http://127.0.0.1:PORT/page"]` under `[grants]`
 ✗ fetch-page 0.1.0 · fetch · failed · [COST]
 
-"##]],
+"#]],
     );
     let grant = format!("GET http://{server}");
     check(
@@ -144,10 +144,10 @@ fn a_redirect_to_what_is_not_granted_is_not_followed() {
 exit: 1
 --- stdout
 --- stderr
-error: the skill failed: the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
+error: the skill failed: `http://127.0.0.1:PORT/` redirected the request, and the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
   code: http-denied
-  denied: http `GET http://127.0.0.1:INSIDE/`: no grant allows this request
-hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:INSIDE/"]`, and then `skillhost policy confirm fetch-page`
+  denied: http `GET http://127.0.0.1:INSIDE/`: no grant allows this request, to an address that is not public (loopback)
+hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:INSIDE/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
 ✗ fetch-page 0.1.0 · fetch · failed · [COST] · 159 B sent, 76 B received
 
 "#]],
@@ -212,9 +212,9 @@ Grants
 
 Declared by the skill, and not granted
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@https://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@https://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://<HOST>/"]`, and then `skillhost policy confirm fetch-page`
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@https://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@https://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://<HOST>/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
   secret token
-    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@http://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@http://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://<HOST>/"]`, and then `skillhost policy confirm fetch-page`
+    keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@http://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@http://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://<HOST>/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
 --- stderr
 
 "#]],

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skillhost::execution::Rejection;
-use skillhost::grant::{Capability, Grants, Mode};
+use skillhost::grant::{Capability, Grants, Mode, Remedy};
 use skillhost::skill::{Manifest, Package};
-use skillhost::{Cause, ExecutionResult, Host, Skill, Status};
+use skillhost::{Cause, Event, ExecutionResult, Host, Skill, Status};
+use uuid::Uuid;
 
-use crate::harness::{behaviours_path, builder, cause, execute, host, output, request};
+use crate::harness::{
+    behaviours_path, builder, cause, directories_path, execute, host, network_path, output, request,
+};
 
 /// Runs one of the behaviours with these grants.
 async fn with(grants: &Grants, tool: &str, input: Value) -> Value {
@@ -419,4 +423,103 @@ async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
     assert_eq!(fails("fail", everything.clone(), granted).await.missing, []);
     let misspelt = Grants::default().environment("TX", "UTC");
     assert_eq!(fails("fail", everything, misspelt).await.missing, []);
+}
+
+/// What a skill does not declare is no grant's to give, and observers hear that at once.
+#[tokio::test]
+async fn observers_hear_what_no_grant_changes() {
+    let component = fs::read(network_path()).unwrap();
+    let manifest = "grants.http = [\"GET http://a.example\"]";
+    let package = Package::from_parts(component, Some(manifest.into()), None).unwrap();
+    let skill = host().load_package(package).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hear = Arc::clone(&told);
+    let observer = move |_: Uuid, event: &Event<'_>| {
+        if let Event::Denied { denial } = event {
+            hear.lock().unwrap().push((*denial).clone());
+        }
+    };
+    let calls = json!({"authority": "b.example", "path": "/x"});
+    let request = skillhost::ExecutionRequest::new(skill.digest(), calls).tool("request");
+    let control = skillhost::Control::default().observer(Arc::new(observer));
+    let result = host().execute_with(request, control).await.unwrap();
+    let told = told.lock().unwrap();
+    let [denial] = &told[..] else {
+        panic!("one: {told:?}\n{result:?}");
+    };
+    assert_eq!(denial.remedy, Remedy::Skill);
+    let line = "`http = [\"GET http://b.example/x\"]` under `[grants]`";
+    assert!(
+        denial.hint.starts_with("no grant changes that") && denial.hint.contains(line),
+        "{denial:?}"
+    );
+}
+
+/// Where it is not the operator who reads them, failures name no path of the host's and no flag of the command.
+#[tokio::test]
+async fn strangers_hear_of_no_paths_and_no_flags() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().to_str().unwrap().to_owned();
+    let manifest = r#"
+        grants.directories = [{ path = "*", mode = "rw" }]
+        grants.environment = ["TZ"]
+    "#;
+    let component = fs::read(directories_path()).unwrap();
+    for operator in [true, false] {
+        let host = builder().for_operator(operator).build().unwrap();
+        let package = Package::from_parts(component.clone(), Some(manifest.into()), None).unwrap();
+        let skill = host.load_package(package).await.unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "content").unwrap();
+        let calls = json!({"calls": [{"call": "open", "at": 0, "path": "x", "write": true, "create": true}]});
+        let missing = place.path().join("missing");
+        for (grants, input) in [
+            (
+                Grants::default().directory(place.path(), "/data", Mode::Ro),
+                calls.clone(),
+            ),
+            (
+                Grants::default().directory(&missing, "/data", Mode::Ro),
+                calls.clone(),
+            ),
+            (
+                Grants::default().directory(&file, "/data", Mode::Ro),
+                calls.clone(),
+            ),
+            (Grants::default(), json!({"calls": "not a list"})),
+        ] {
+            let request = skillhost::ExecutionRequest::new(skill.digest(), input)
+                .tool("calls")
+                .grants(grants.clone());
+            let admission = host.can_execute(&request);
+            let told = Arc::new(Mutex::new(String::new()));
+            let hear = Arc::clone(&told);
+            let observer = move |_: Uuid, event: &Event<'_>| {
+                // What is granted is for the operator's own eyes.
+                if !matches!(event, Event::Admitted { .. }) {
+                    hear.lock().unwrap().push_str(&format!("{event:?}"));
+                }
+            };
+            let control = skillhost::Control::default().observer(Arc::new(observer));
+            let result = host.execute_with(request, control).await.unwrap();
+            let said = format!(
+                "{} {} {}",
+                json!(result),
+                json!(admission.missing),
+                json!(admission.refusal)
+            );
+            let told = told.lock().unwrap();
+            if operator {
+                // So that there is something to be left out.
+                let told = format!("{said} {told}");
+                let flag = told.contains("for this run with `--");
+                assert!(told.contains(&path) || flag, "{told}");
+                continue;
+            }
+            assert!(!said.contains(&path), "{said}");
+            assert!(!told.contains(&path), "{told}");
+            assert!(!said.contains("for this run") && !told.contains("for this run"));
+            assert!(!said.contains("with `--"), "{said}");
+        }
+    }
 }

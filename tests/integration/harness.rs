@@ -98,7 +98,10 @@ pub fn builder() -> HostBuilder {
         assert!(made.is_ok() || folder.is_dir(), "{made:?}");
         folder
     });
-    Host::builder().concurrency(100).cache(folder)
+    Host::builder()
+        .concurrency(100)
+        .cache(folder)
+        .for_operator(true)
 }
 
 /// The host that most tests share.

@@ -140,6 +140,8 @@ async def missing_grants():
         assert answer.is_error
         said = text(answer)
         assert "Missing grant: http" in said and "policy grant" in said, said
+        # There is no command line to add a flag to.
+        assert "for this run" not in said and "with `--" not in said, said
         assert meta(answer)["skillhost/failure"]["denials"]
 
 

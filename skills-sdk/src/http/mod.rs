@@ -148,11 +148,16 @@ impl Request<'_> {
             timeout: self.timeout,
         };
         let mut left = self.redirects;
+        let mut from = None;
         loop {
-            let mut answer = self.context.surroundings.fetch(&hop)?;
+            let mut answer = match self.context.surroundings.fetch(&hop) {
+                Ok(answer) => answer,
+                Err(error) => return Err(error.redirected(from)),
+            };
             let next = match left {
                 0 if self.redirects == 0 => None,
-                _ => redirect::next(&hop, &answer)?,
+                _ => redirect::next(&hop, &answer)
+                    .map_err(|error| error.redirected(Some(hop.url.to_string())))?,
             };
             match next {
                 None => {
@@ -166,6 +171,7 @@ impl Request<'_> {
                 }
                 Some(next) => {
                     left -= 1;
+                    from = Some(hop.url.to_string());
                     hop = next;
                 }
             }
@@ -323,6 +329,13 @@ pub enum HttpError {
         /// How many are followed.
         most: u32,
     },
+    /// What a redirect led to.
+    Redirected {
+        /// The URL that redirected there.
+        from: String,
+        /// What came of it.
+        error: Box<HttpError>,
+    },
     /// The status is not from 200 to 299.
     Status {
         /// The status.
@@ -350,16 +363,39 @@ impl fmt::Display for HttpError {
             Self::TooManyRedirects { most } => {
                 write!(f, "there are more than {most} redirects")
             }
+            Self::Redirected { from, error } => {
+                write!(f, "`{from}` redirected the request, and {error}")
+            }
             Self::Status { status, url } => write!(f, "`{url}` answered with status {status}"),
         }
     }
 }
 
 impl HttpError {
+    /// What went wrong in the end, after all redirects.
+    pub fn innermost(&self) -> &HttpError {
+        match self {
+            HttpError::Redirected { error, .. } => error.innermost(),
+            error => error,
+        }
+    }
+
+    /// The same, of a request that was redirected.
+    fn redirected(self, from: Option<String>) -> Self {
+        match from {
+            None => self,
+            Some(from) => HttpError::Redirected {
+                from,
+                error: Box::new(self),
+            },
+        }
+    }
+
     /// Whether another try may end better.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::Redirected { error, .. } => error.may_pass(),
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             _ => false,
         }
@@ -370,6 +406,7 @@ impl std::error::Error for HttpError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(match self {
             _ if self.may_pass() => &Outlook::MayPass,
+            Self::Redirected { error, .. } => return error.source(),
             Self::Denied { .. } => &Outlook::Stays("http-denied"),
             Self::Status { .. } => &Outlook::Stays("http-status"),
             Self::TooLarge { .. } => &Outlook::Stays("http-too-large"),

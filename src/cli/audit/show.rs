@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use serde_json::Value;
+use skillhost::Status;
 use skillhost::audit::{self, Filter, Kind, Record};
-use skillhost::text::printable;
+use skillhost::text::{named, printable};
 use uuid::Uuid;
 
 use crate::cli::console::{print, print_json};
@@ -43,8 +44,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "KIND", value_parser = str::parse::<Kind>, help_heading = "Filter")]
     kind: Vec<Kind>,
     /// That ended so: success, failed, timeout, cancelled, rejected or resource_exhausted
-    #[arg(long, value_name = "STATUS", help_heading = "Filter")]
-    outcome: Option<String>,
+    #[arg(long, value_name = "STATUS", value_parser = str::parse::<Status>, help_heading = "Filter")]
+    outcome: Option<Status>,
     /// Of this request
     #[arg(long, value_name = "ID", help_heading = "Filter")]
     request: Option<Uuid>,
@@ -83,7 +84,7 @@ pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
         tenant: args.tenant.clone(),
         skill: args.skill.clone(),
         kinds: args.kind.clone(),
-        outcome: args.outcome.clone(),
+        outcome: args.outcome.map(|status| status.to_string()),
         request: args.request,
         limit: Some(args.limit as usize),
     };
@@ -152,7 +153,8 @@ fn said(entry: &Value) -> String {
     if let Some(denials) = entry["denials"].as_array() {
         for denial in denials {
             let part = |name: &str| denial[name].as_str().unwrap_or_default().to_owned();
-            words.push(format!("{} `{}`", part("capability"), part("subject")));
+            let subject = named(&part("subject"), 200);
+            words.push(format!("{} `{subject}`", part("capability")));
         }
     }
     words.join(" · ")

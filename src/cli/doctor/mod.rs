@@ -13,7 +13,7 @@ use super::complaint::{Complaint, show_error, show_hint};
 use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{block_on, isolation};
-use super::policy::{PolicyFile, first_finding};
+use super::policy::{PolicyFile, first_finding, with_grants};
 use super::{Session, explain, units};
 
 const EXAMPLES: &str = "\
@@ -113,7 +113,7 @@ fn policy_file(file: &PolicyFile, session: &Session) -> Finding {
 /// What there is to say of a sound policy: whether what it grants fits the skills that are installed, as
 /// `skillhost policy check` does.
 fn policy_grants(policy: &Policy, session: &Session) -> Finding {
-    let found = match policy.skills.len() {
+    let found = match with_grants(policy) {
         1 => "it is sound, for 1 skill".to_owned(),
         count => format!("it is sound, for {count} skills"),
     };
@@ -173,15 +173,16 @@ fn explain_verdicts(console: Console, report: &Report) {
     }
     let count = |verdict| report.with(verdict).count();
     let mut sum = vec![format!("{} hold", count(Verdict::Holds))];
-    for (verdict, what) in [
-        (Verdict::Broken, "do not"),
-        (Verdict::Unknown, "could not be tried"),
-        (Verdict::Warning, "warn"),
-        (Verdict::NotApplicable, "do not apply"),
+    for (verdict, one, several) in [
+        (Verdict::Broken, "does not", "do not"),
+        (Verdict::Unknown, "could not be tried", "could not be tried"),
+        (Verdict::Warning, "warns", "warn"),
+        (Verdict::NotApplicable, "does not apply", "do not apply"),
     ] {
         match count(verdict) {
             0 => {}
-            count => sum.push(format!("{count} {what}")),
+            1 => sum.push(format!("1 {one}")),
+            count => sum.push(format!("{count} {several}")),
         }
     }
     let mark = if report.holds {

@@ -144,6 +144,7 @@ pub async fn show_end(
         typed: shown.typed,
         // That of the worker, wherever it ran.
         policy: None,
+        denials_told: false,
         input_hints: &[],
     };
     report.show(&result, &view)

@@ -62,6 +62,7 @@ impl<'s> Skills<'s> {
     pub fn open(session: &'s Session) -> anyhow::Result<Self> {
         let settings = Settings {
             secrets: SourceArgs::default().secrets(session)?,
+            for_operator: true,
             ..Settings::default()
         };
         let host = CommandHost::open(session, settings)?;

@@ -115,12 +115,13 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
             file.path().display()
         ));
     } else if sound {
+        let count = with_grants(&policy);
         session.console.note(format_args!(
             "{} the policy `{}` is sound, with grants for {} skill{}",
             styled(GOOD, "✓"),
             file.path().display(),
-            policy.skills.len(),
-            if policy.skills.len() == 1 { "" } else { "s" }
+            count,
+            if count == 1 { "" } else { "s" }
         ));
     } else {
         for Finding {
@@ -139,6 +140,12 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(exit(sound))
+}
+
+/// The skills that the policy grants something to.
+pub fn with_grants(policy: &Policy) -> usize {
+    let entries = policy.skills.values();
+    entries.filter(|entry| !entry.grants.is_empty()).count()
 }
 
 fn exit(sound: bool) -> Exit {

@@ -34,6 +34,8 @@ pub fn edit<T>(
         .mode(0o700)
         .create(folder)
         .map_err(failed("cannot make", folder))?;
+    // What would not be read is not written.
+    Policy::check_folder(&path).map_err(explain::policy)?;
     let _lock = lock(&path)?;
     let policy = Policy::read(&path).map_err(explain::policy)?;
     let text = match &policy {

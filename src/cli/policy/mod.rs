@@ -32,7 +32,7 @@ use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
 use super::locate::locate;
-pub use check::first_finding;
+pub use check::{first_finding, with_grants};
 pub use place::PolicyFile;
 pub use standing::Standing;
 
@@ -108,6 +108,7 @@ fn load_on_host(typed: &Path, session: &Session) -> anyhow::Result<(CommandHost,
 fn settings(session: &Session) -> Settings {
     Settings {
         database: DatabaseArgs::of_environment().database(session).ok(),
+        for_operator: true,
         ..Settings::default()
     }
 }
@@ -167,6 +168,10 @@ fn unknown(name: &str, policy: &Policy, file: &PolicyFile) -> Complaint {
     ));
     match skillhost::text::closest(name, policy.skills.keys().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{close}`?")),
+        // Other verbs take a path, or a name with a version.
+        None if name.contains(['/', '@']) => complaint.hint(
+            "it is the skill's name alone that stands here; `skillhost policy show` lists all that it has",
+        ),
         None => complaint.hint("`skillhost policy show` lists all that it has"),
     }
 }

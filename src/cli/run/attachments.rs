@@ -69,7 +69,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// A name that a guest claims, made one that is safe to write to: the last part of a path, nothing
-/// that cannot be printed, no dot or space at the ends, and not too long.
+/// that cannot be printed, no dot or space at the ends, no dash at the beginning, and not too long.
 fn file_name(claimed: &str) -> String {
     let last = claimed.rsplit(['/', '\\']).next().unwrap_or_default();
     // What `printable` would show as an escape is left out.
@@ -77,7 +77,9 @@ fn file_name(claimed: &str) -> String {
         .chars()
         .filter(|c| printable(c.encode_utf8(&mut [0; 4]), false).len() == c.len_utf8())
         .collect();
+    // What begins with a `-` is a flag to whoever lists or removes the files.
     let trimmed = visible.trim_matches(['.', ' ']);
+    let trimmed = trimmed.trim_start_matches(['-', '.', ' ']);
     if trimmed.is_empty() {
         return "attachment".to_owned();
     }
@@ -127,7 +129,9 @@ mod tests {
             ("a\nb\0c\x1b[31m.txt", "abc[31m.txt"),
             ("evil\u{202e}gnp.exe", "evilgnp.exe"),
             ("Zürich été.txt", "Zürich été.txt"),
-            ("-rf", "-rf"),
+            ("-rf", "rf"),
+            ("--", "attachment"),
+            ("-. a-b", "a-b"),
         ] {
             assert_eq!(file_name(claimed), name, "{claimed:?}");
         }

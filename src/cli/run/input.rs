@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use skillhost::grant::shell_word;
-use skillhost::text::named;
+use skillhost::text::{named, printable};
 
 use super::args::{Argument, ArgumentValue};
 use crate::cli::complaint::Complaint;
@@ -101,16 +101,25 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
         ),
         _ if has("array") => {
             let item = Value::String(text.clone());
-            let hint = shell_word(&named(&format!("{key}=[{item}]"), 1_000)).into_owned();
-            let hint = format!("a list is written as JSON: --arg {hint}");
+            let example = example(&format!("{key}=[{item}]"), "'NAMES=[\"a\", \"b\"]'");
+            let hint = format!("a list is written as JSON: --arg {example}");
             (Value::String(text), Some(hint))
         }
         _ if has("object") => {
-            let hint = named(&format!("{key}={{\"name\": 1}}"), 1_000);
-            let hint = format!("an object is written as JSON: --arg {}", shell_word(&hint));
+            let example = example(&format!("{key}={{\"name\": 1}}"), "'KEY={\"name\": 1}'");
+            let hint = format!("an object is written as JSON: --arg {example}");
             (Value::String(text), Some(hint))
         }
         _ => (Value::String(text), None),
+    }
+}
+
+/// An argument to be typed; where it cannot be shown as it is, another one.
+fn example(argument: &str, otherwise: &str) -> String {
+    if argument.len() <= 1_000 && printable(argument, false) == argument {
+        shell_word(argument).into_owned()
+    } else {
+        otherwise.to_owned()
     }
 }
 
@@ -121,6 +130,14 @@ const MOST_FIELDS: usize = 40;
 pub fn unknown(input: &Map<String, Value>, schema: &Value) -> Option<String> {
     let known = schema.get("properties")?.as_object()?;
     input.keys().find(|key| !known.contains_key(*key))?;
+    // Where others are taken, too, they are not at fault.
+    let open = schema.get("additionalProperties") != Some(&Value::Bool(false));
+    if open || schema.get("patternProperties").is_some() {
+        return None;
+    }
+    if known.is_empty() {
+        return Some("it takes no fields".to_owned());
+    }
     let fields = known.keys().take(MOST_FIELDS);
     let fields: Vec<String> = fields
         .map(|field| format!("`{}`", named(field, 100)))
@@ -248,9 +265,34 @@ mod tests {
             hint.as_deref(),
             Some("a list is written as JSON: --arg 'list=[\"a\"]'")
         );
+        // Whatever was typed can be typed again.
+        let hint = |text: &str| read("list", text.into(), Some(&schema())).1.unwrap();
+        assert!(hint("a`b").ends_with("--arg 'list=[\"a`b\"]'"));
+        for text in ["\u{202e}", &"x".repeat(2_000)] {
+            assert!(hint(text).ends_with("--arg 'NAMES=[\"a\", \"b\"]'"));
+        }
         let (value, hint) = read("list", "[\"a\"".into(), Some(&schema()));
         assert_eq!(value, json!("[\"a\""));
         assert!(hint.is_some_and(|hint| hint.starts_with("it begins like a list")));
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_said() {
+        let input = |key: &str| object(format!("{{\"{key}\": 1}}").as_bytes(), "--input").unwrap();
+        let of = |fields: usize| -> Value {
+            let names = (0..fields).map(|number| (format!("f{number:03}"), json!(true)));
+            json!({"properties": names.collect::<Map<_, _>>(), "additionalProperties": false})
+        };
+        assert_eq!(unknown(&input("f000"), &of(2)), None);
+        assert_eq!(unknown(&input("a"), &of(0)).unwrap(), "it takes no fields");
+        assert_eq!(
+            unknown(&input("a"), &of(2)).unwrap(),
+            "its fields are: `f000`, `f001`"
+        );
+        // Others are taken, too, and so are not at fault.
+        assert_eq!(unknown(&input("a"), &json!({"properties": {}})), None);
+        let many = unknown(&input("a"), &of(MOST_FIELDS + 3)).unwrap();
+        assert!(many.ends_with("`f039`, and 3 more"), "{many}");
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
             out: out.as_deref(),
             typed: &typed,
             policy: policy_path.as_deref(),
+            denials_told: session.console.verbose > 0,
             input_hints: &input_hints,
         }
         .show(&result, &view);

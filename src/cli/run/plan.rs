@@ -41,6 +41,7 @@ impl Plan {
         let asked = Asked::new(args.tool, args.request)?;
         let settings = Settings {
             stack_bytes: asked.stack_bytes,
+            for_operator: true,
             secrets: args.sources.secrets(session)?,
             ..Settings::trusting(&args.trust)?
         };

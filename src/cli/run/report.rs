@@ -32,6 +32,8 @@ pub struct Report<'a> {
     pub typed: &'a Path,
     /// The policy that it ran under, where that is known.
     pub policy: Option<&'a Path>,
+    /// Whether what was refused was told as it came.
+    pub denials_told: bool,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
 }
@@ -126,8 +128,8 @@ impl Report<'_> {
             }
             _ => {}
         }
-        // Of a rejection the message has them, and with `-v` they were told as they came.
-        if self.console.verbose == 0 && !matches!(failure.cause, Cause::Rejected { .. }) {
+        // Of a rejection the message has them.
+        if !self.denials_told && !matches!(failure.cause, Cause::Rejected { .. }) {
             for denial in &failure.denials {
                 let denial = denial.to_string();
                 say(format_args!("  denied: {}", printable(&denial, false)));

@@ -8,10 +8,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::target::{HostName, HttpTarget, Scheme, below, is_method};
+use super::hint::NO_HOST;
+use super::readings::below;
+use super::target::{HostName, HttpTarget, Scheme, is_method};
 
 /// The longest text of a grant, in bytes.
 const MAX_TEXT: usize = 2_048;
+/// The most methods of one grant; HTTP has nine, and WebDAV seven more.
+const MAX_METHODS: usize = 16;
 
 /// Which HTTP requests are allowed: `GET https://*.example.com/api`.
 ///
@@ -113,6 +117,20 @@ impl HttpGrant {
 
     /// What both allow.
     pub fn intersection(&self, other: &HttpGrant) -> Option<HttpGrant> {
+        let scheme = match (self.scheme, other.scheme) {
+            (None, scheme) | (scheme, None) => scheme,
+            (ours, theirs) if ours == theirs => ours,
+            _ => return None,
+        };
+        let (port, scheme) = self.port.intersection(other.port, scheme)?;
+        let host = self.host.intersection(&other.host)?;
+        let path = if below(&self.path, &other.path) {
+            &self.path
+        } else if below(&other.path, &self.path) {
+            &other.path
+        } else {
+            return None;
+        };
         let methods = match (self.methods.as_slice(), other.methods.as_slice()) {
             ([], methods) | (methods, []) => methods.to_vec(),
             (ours, theirs) => {
@@ -127,23 +145,10 @@ impl HttpGrant {
                 both
             }
         };
-        let scheme = match (self.scheme, other.scheme) {
-            (None, scheme) | (scheme, None) => scheme,
-            (ours, theirs) if ours == theirs => ours,
-            _ => return None,
-        };
-        let (port, scheme) = self.port.intersection(other.port, scheme)?;
-        let path = if below(&self.path, &other.path) {
-            &self.path
-        } else if below(&other.path, &self.path) {
-            &other.path
-        } else {
-            return None;
-        };
         Some(HttpGrant {
             methods,
             scheme,
-            host: self.host.intersection(&other.host)?,
+            host,
             port,
             path: path.clone(),
         })
@@ -239,6 +244,9 @@ fn parse(text: &str) -> Result<HttpGrant, String> {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
+    if authority.contains(NO_HOST) {
+        return Err(format!("put a host in the place of {NO_HOST}"));
+    }
     if path.contains('*') {
         return Err("the path is a prefix, and needs no `*`".into());
     }
@@ -305,6 +313,9 @@ fn methods(text: &str) -> Result<Vec<String>, String> {
     }
     methods.sort();
     methods.dedup();
+    if methods.len() > MAX_METHODS {
+        return Err(format!("there are more than {MAX_METHODS} methods"));
+    }
     Ok(methods)
 }
 
@@ -392,6 +403,14 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (text, reason) in [
             ("example.com", "there is no scheme before the host"),
+            (
+                "A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P,Q https://a.example",
+                "there are more than 16 methods",
+            ),
+            (
+                "GET https://<HOST>/api",
+                "put a host in the place of <HOST>",
+            ),
             (
                 "ftp://example.com",
                 "the scheme is neither http, https nor *",

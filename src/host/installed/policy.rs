@@ -94,7 +94,11 @@ impl PolicyFile {
                 format!("the policy `{}` is empty", self.path.display())
             }
             Ok(policy) => {
-                *lock(&self.seen) = Seen {
+                let mut seen = lock(&self.seen);
+                if seen.wrong.is_some() {
+                    tracing::warn!("the policy `{}` is used again", self.path.display());
+                }
+                *seen = Seen {
                     at: Some(Instant::now()),
                     look: Some(look),
                     wrong: None,

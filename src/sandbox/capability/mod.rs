@@ -71,7 +71,7 @@ impl HasData for Own {
 /// Blocks.
 pub(crate) fn openable(grants: &Grants, backing: &Backing) -> Result<(), Denial> {
     let mut directories = grants.directories.iter();
-    directories.try_for_each(|grant| directory::openable(grant, &backing.apart))
+    directories.try_for_each(|grant| directory::openable(grant, backing))
 }
 
 /// What the capabilities of all executions rest on.
@@ -81,6 +81,8 @@ pub(crate) struct Backing {
     pub disk: Arc<Disk>,
     /// The host's own folders and files, which no grant reaches.
     pub apart: Arc<Apart>,
+    /// Whether the operator reads the failures.
+    pub for_operator: bool,
     /// Where scratch directories are made.
     pub scratch: Arc<ScratchRoot>,
     /// The way to the network.
@@ -94,7 +96,9 @@ pub(crate) struct Backing {
 pub(super) enum NotGranted {
     /// The fault is the grant's.
     Denied(Denial),
-    /// The fault is the host's, which has run out of something.
+    /// The host has run out of something, such as open files, that others hold for now.
+    Exhausted(String),
+    /// The fault is the host's.
     Host(HostError),
     /// It is more than a limit allows.
     Stopped(Stop),
@@ -191,9 +195,10 @@ pub(super) async fn secrets(
     backing: &Backing,
 ) -> Result<Arc<Held>, NotGranted> {
     let host = |why: String| NotGranted::Host(HostError::Internal(why));
+    let for_operator = backing.for_operator;
     let reading = backing
         .disk
-        .spawn(move || crate::secret::read(&wanted))
+        .spawn(move || crate::secret::read(&wanted, for_operator))
         .map_err(|error| host(error.to_string()))?;
     match reading.await {
         Ok(Ok(held)) => Ok(Arc::new(held)),

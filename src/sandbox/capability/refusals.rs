@@ -1,5 +1,6 @@
 //! What was refused to a guest while it ran.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Listeners;
@@ -12,6 +13,9 @@ use crate::secret::Held;
 /// the same thing, or for another, without end.
 const MAX_REFUSALS: usize = 20;
 
+/// What is said where there were more than that.
+const MORE: &str = "; what was refused after this is not told";
+
 /// Collects refusals. Cloning gives another handle to the same collection.
 #[derive(Clone)]
 pub(in crate::sandbox) struct Refusals(Arc<Collected>);
@@ -20,6 +24,8 @@ struct Collected {
     asker: Arc<Asker>,
     listeners: Listeners,
     denials: Mutex<Vec<Denial>>,
+    /// Whether there were others than those.
+    more: AtomicBool,
     /// What must not stand in them, where there is anything.
     secrets: OnceLock<Arc<Held>>,
 }
@@ -61,6 +67,7 @@ impl Refusals {
             asker,
             listeners,
             denials: Mutex::default(),
+            more: AtomicBool::new(false),
             secrets: OnceLock::new(),
         }))
     }
@@ -68,6 +75,11 @@ impl Refusals {
     /// Whose they are.
     pub fn asker(&self) -> &Arc<Asker> {
         &self.0.asker
+    }
+
+    /// Whether no more of them are told, so that there is no need to make one.
+    pub fn is_full(&self) -> bool {
+        self.0.more.load(Ordering::Relaxed)
     }
 
     /// Takes these secrets out of what is refused from now on.
@@ -94,12 +106,21 @@ impl Refusals {
         if let Some(secrets) = self.0.secrets.get() {
             denial.scrub(&secrets.scrubber);
         }
+        if !self.0.asker.for_operator() {
+            denial.without_flag();
+        }
         {
             let mut denials = self.lock();
-            if denials.len() >= MAX_REFUSALS || denials.contains(&denial) {
+            if denials.contains(&denial) {
                 return;
             }
-            denials.push(denial.clone());
+            if denials.len() < MAX_REFUSALS {
+                denials.push(denial.clone());
+            } else if self.0.more.swap(true, Ordering::Relaxed) {
+                return;
+            } else {
+                denial.reason.push_str(MORE);
+            }
         }
         self.0.listeners.tell(&Event::Denied { denial: &denial });
     }
@@ -108,6 +129,11 @@ impl Refusals {
     pub fn take(&self) -> Vec<Denial> {
         let mut denials = std::mem::take(&mut *self.lock());
         first_of(&mut denials, MAX_REFUSALS);
+        if self.0.more.load(Ordering::Relaxed)
+            && let Some(last) = denials.last_mut()
+        {
+            last.reason.push_str(MORE);
+        }
         denials
     }
 
@@ -151,18 +177,23 @@ mod tests {
                 hint: String::new(),
             });
         }
-        assert_eq!(refusals.take().len(), MAX_REFUSALS);
-        assert_eq!(*told.lock().unwrap(), MAX_REFUSALS);
-        // Long ones are fewer, and there is always one.
+        assert!(refusals.is_full());
+        let taken = refusals.take();
+        assert_eq!(taken.len(), MAX_REFUSALS);
+        let last = taken.last().unwrap();
+        assert!(!taken[0].reason.contains(MORE) && last.reason.ends_with(MORE));
+        // Observers hear of one more, which says so.
+        assert_eq!(*told.lock().unwrap(), MAX_REFUSALS + 1);
+        // One that is long hides none of the others.
         for number in 0..10 {
             refusals.add(Denial {
                 capability: Capability::Directory,
                 subject: format!("/{number}"),
                 reason: "x".repeat(6 << 10),
                 remedy: Remedy::Grant,
-                hint: String::new(),
+                hint: "x".repeat(6 << 10),
             });
         }
-        assert_eq!(refusals.take().len(), 2);
+        assert_eq!(refusals.take().len(), 10);
     }
 }

@@ -13,7 +13,7 @@ use super::compile::Surface;
 use super::engine::Tier;
 use super::state::State;
 use crate::skill::{Annotations, Description, Tool};
-use crate::text::{named, printable, shortened};
+use crate::text::{is_backtick, named, printable, shortened};
 
 pub(super) mod bindings {
     wasmtime::component::bindgen!({
@@ -206,7 +206,12 @@ impl Component {
 
 /// What does not fit, as the engine says it: which interface that is about, it names.
 fn shape(surface: &Surface, said: &str) -> Misfit {
-    let reason: String = shortened(&printable(said, false), 500).into();
+    let mut reason = shortened(&printable(said, false), 500).into_owned();
+    // A name that has one would end the backticks that the engine puts it between.
+    let mut names = surface.imports.iter().chain(&surface.exports);
+    if names.any(|name| name.contains(is_backtick)) {
+        reason = reason.replace(is_backtick, "'");
+    }
     let named = surface.imports.iter().find_map(|name| {
         let (interface, version) = split(name);
         let version = version.filter(|_| said.contains(&format!("`{name}`")))?;

@@ -145,7 +145,8 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     retry_at: Option<DateTime<Utc>>,
-    /// Why an execution has no output, for programs; the missing grants are its `denials`.
+    /// Why an execution has no output, for programs; what was refused is in its `denials`, each
+    /// with what would change it (`remedy`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     failure: Option<Box<Failure>>,

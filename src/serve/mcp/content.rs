@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::kept::{Kept, Owner, Part, piece};
 use super::settings::McpSettings;
-use crate::execution::Rejection;
+use crate::execution::{RAISE_IT, Rejection};
 use crate::grant::{Denial, Remedy};
 use crate::text::{named, printable, shortened};
 use crate::{Attachment, Cause, ExecutionResult, Failure};
@@ -197,15 +197,25 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
             "" => "the input as a whole".to_owned(),
             pointer => format!("`{}` in the input", named(pointer, MAX_POINTER)),
         };
-        lines.push(format!(
-            "What is at fault: {place}. Correct it and call again."
-        ));
+        let correct = match lacks_a_grant(failure) {
+            true => "",
+            false => " Correct it and call again.",
+        };
+        lines.push(format!("What is at fault: {place}.{correct}"));
     }
     let hint = failure.hint.as_deref().filter(|hint| {
         let again = |denial: &Denial| denial.hint == *hint || denial.wanted() == *hint;
         !failure.denials.iter().chain(&failure.missing).any(again)
     });
-    if let Some(hint) = hint {
+    if let Some((limit, _)) = failure.limit()
+        && failure.hint.as_deref() == Some(RAISE_IT)
+    {
+        // A client of MCP asks for no limits.
+        lines.push(format!(
+            "What to do: give it less to do. Only whoever runs skillhost can raise the limit `{}`.",
+            limit.key()
+        ));
+    } else if let Some(hint) = hint {
         lines.push(format!("What to do: {}", printable(hint, false)));
     }
     lines.extend(failure.denials.iter().map(refused));
@@ -218,8 +228,17 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
             printable(&denial.hint, false)
         ));
     }
-    lines.push(again(&failure.cause, now));
+    lines.push(match lacks_a_grant(failure) {
+        true => "The same call would end the same way until that is granted.".to_owned(),
+        false => again(&failure.cause, now),
+    });
     lines.join("\n")
+}
+
+/// Whether it was refused something that a grant would give it, so that another input would not help.
+fn lacks_a_grant(failure: &Failure) -> bool {
+    let by_a_grant = |denial: &Denial| denial.remedy == Remedy::Grant;
+    failure.denials.iter().any(by_a_grant) && matches!(failure.cause, Cause::InvalidInput { .. })
 }
 
 /// What was refused, and who can change that.
@@ -276,6 +295,7 @@ fn again(cause: &Cause, now: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Limit;
     use crate::grant::Capability;
 
     fn shown(failure: &Failure) -> String {
@@ -371,6 +391,66 @@ mod tests {
         });
         let text = shown(&failure);
         assert!(text.contains("after 2 s") && text.contains("tell them: skillhost policy grant"));
+
+        // Nobody is asked for a grant that there is none of.
+        for (remedy, expected) in [
+            (
+                Remedy::Grant,
+                "Missing grant: http `GET https://example.com`: not granted. Only whoever runs skillhost can \
+                 give it; tell them: skillhost policy grant",
+            ),
+            (
+                Remedy::Operator,
+                "Refused: http `GET https://example.com`: not granted. Only whoever runs skillhost can change \
+                 that; tell them: skillhost policy grant",
+            ),
+            (
+                Remedy::Skill,
+                "Refused: http `GET https://example.com`: not granted. What to do: skillhost policy grant",
+            ),
+            (
+                Remedy::Wait,
+                "Refused: http `GET https://example.com`: not granted. What to do: skillhost policy grant",
+            ),
+        ] {
+            failure.denials[0].remedy = remedy;
+            let text = shown(&failure);
+            let mut lines = text.lines();
+            assert!(lines.any(|line| line == expected), "{text}");
+        }
+
+        // Another input would not help where a grant is missing; where one may be, it might.
+        let cause = Cause::InvalidInput {
+            pointer: "/path".into(),
+        };
+        let mut lacking = Failure::new(cause, "no such file");
+        lacking.missing = failure.denials.clone();
+        let text = shown(&lacking);
+        assert!(text.contains("Correct it and call again."), "{text}");
+        lacking.denials = std::mem::take(&mut lacking.missing);
+        lacking.denials[0].remedy = Remedy::Grant;
+        let text = shown(&lacking);
+        assert!(!text.contains("Correct it"), "{text}");
+        assert!(
+            text.ends_with("would end the same way until that is granted."),
+            "{text}"
+        );
+
+        // Whose limit it is, and who can raise it.
+        let cause = |limit| Cause::ResourceExhausted {
+            limit,
+            allowed: 1,
+            requested: None,
+            backtrace: Vec::new(),
+        };
+        let text = shown(&Failure::new(cause(Limit::Fuel), "no more fuel").hint(RAISE_IT));
+        assert!(
+            text.contains("Only whoever runs skillhost can raise the limit `fuel`."),
+            "{text}"
+        );
+        let other = "this host allows no more: give it less to do";
+        let text = shown(&Failure::new(cause(Limit::Fuel), "no more fuel").hint(other));
+        assert!(text.contains(other), "{text}");
 
         // What may have been the reason is named where nothing is known to have been it.
         let mut failure = failure.clone();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{MAX_DEPTH, SchemaError};
-use crate::text::{named, shortened};
+use crate::text::{is_backtick, named, shortened};
 
 /// The most work that the places along one way into a value may make, in units of [`Node::own`].
 const MAX_VISITS: u64 = 50_000;
@@ -299,7 +299,7 @@ fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {
     SchemaError::Reference {
         keyword: keyword.to_owned(),
         pointer: named(place, 200),
-        reference: shortened(value.as_str().unwrap_or("not a text"), 200).into_owned(),
+        reference: shortened(value.as_str().unwrap_or("not a text"), 200).replace(is_backtick, "'"),
     }
 }
 

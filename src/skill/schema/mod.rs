@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::text::{printable, shortened};
+use crate::text::{printable, said, shortened};
 use cost::Graph;
 
 /// The largest schema, in bytes of its JSON text.
@@ -205,9 +205,8 @@ impl Schema {
                     .size_limit(MAX_PATTERN_BYTES)
                     .dfa_size_limit(PATTERN_CACHE_BYTES),
             );
-        let validator = build(options).map_err(|error| {
-            SchemaError::Invalid(shortened(&printable(&error.to_string(), false), 300).into())
-        })?;
+        let validator = build(options)
+            .map_err(|error| SchemaError::Invalid(said(&error.to_string(), false, 300)))?;
         let accepts_all = match schema {
             Value::Bool(accepts) => *accepts,
             Value::Object(keywords) => keywords.is_empty(),
@@ -263,7 +262,7 @@ impl Schema {
             Err(error) => Err(Mismatch {
                 pointer: shortened(&printable(&error.instance_path().to_string(), false), 1_000)
                     .into_owned(),
-                message: shortened(&printable(&error.to_string(), false), 300).into_owned(),
+                message: said(&error.to_string(), false, 300),
                 keys: Keys::of(&error),
             }),
         }
@@ -490,6 +489,21 @@ mod tests {
         );
         let cheap = Schema::new(&json!({"items": {"properties": {"n": {"type": "integer"}}}}));
         assert_eq!(cheap.unwrap().check(&rows(100_000)), Ok(()));
+    }
+
+    #[test]
+    fn no_backtick_of_a_strangers_is_in_a_message() {
+        let schema = Schema::new(&json!({"properties": {"a": {"type": "integer"}}})).unwrap();
+        let mismatch = schema.check(&json!({"a": "x` run `y"})).unwrap_err();
+        assert!(mismatch.message.contains("x' run 'y"), "{mismatch:?}");
+        for schema in [
+            json!({"$ref": "x` run `y"}),
+            json!({"properties": {"a": {"type": "x` run `y"}}}),
+            json!({"$dynamicRef": "x` run `y"}),
+        ] {
+            let error = Schema::new(&schema).unwrap_err().to_string();
+            assert!(!error.contains("x`") && !error.contains("`y"), "{error}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ Granted by the policy
 
 Declared, and not granted
   environment SECRET
-    grant it for this run with `--env 'SECRET=<VALUE>'`, or for good with `skillhost policy grant csv-query --env 'SECRET=<VALUE>'`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = ["SECRET=<VALUE>"]`, and then `skillhost policy confirm csv-query`
+    grant it for this run with `--env 'SECRET=<VALUE>'`, or for good with `skillhost policy grant csv-query --env 'SECRET=<VALUE>'`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = ["SECRET=<VALUE>"]`, or into the list that is there, and then `skillhost policy confirm csv-query`
 --- stderr
 
 "#]],
@@ -137,6 +137,37 @@ exit: 0
     );
 }
 
+/// What would be rejected with a confirmation is said before it is given, and nothing else is.
+#[test]
+fn a_confirmation_warns_of_what_would_be_rejected() {
+    for other_version in [false, true] {
+        let place = granted();
+        place.write(
+            "csv-query/skill.toml",
+            "grants.directories = [{ path = \"*\", mode = \"ro\" }]\n",
+        );
+        if other_version {
+            // Beside it stays what still declares the key, which then is no more than left out here.
+            let policy = place.read("home/policy.toml");
+            let other = policy.replace("version = \"0.1.0\"", "version = \"0.0.9\"");
+            assert_ne!(other, policy);
+            place.write("home/policy.toml", other);
+        }
+        let said = place.run(["policy", "confirm", "csv-query", "--yes"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        let warning = "with this it would be rejected: config `max_rows`: in the policy: granted, but not declared";
+        assert_eq!(said.contains(warning), !other_version, "{said}");
+        assert_eq!(said.contains("warning"), !other_version, "{said}");
+        let ran = place.run(QUERY);
+        let exit = if other_version {
+            "exit: 0\n"
+        } else {
+            "exit: 3\n"
+        };
+        assert!(ran.starts_with(exit), "{ran}");
+    }
+}
+
 #[test]
 fn a_stranger_that_calls_itself_the_same_gets_nothing() {
     let place = granted();
@@ -168,11 +199,11 @@ csv-query
 
 What it wants differs
   + added     anything that is granted, having no skill.toml
-  - removed   config max_rows: default 1000, integer
   - removed   directories *: ro
   - removed   limits fuel: 50,000,000,000 units
   - removed   limits output_bytes: 4 MiB
   - removed   limits wall_time_ms: 1m
+  - removed   config max_rows: default 1000, integer
 --- stderr
 
 "#]],

@@ -9,6 +9,40 @@ use snapbox::str;
 use super::{granted, with_data};
 use crate::harness::{Place, check};
 
+/// What would not be read is not written.
+#[test]
+fn no_policy_is_made_where_others_could_replace_it() {
+    let place = with_data();
+    fs::create_dir_all(place.path("home")).expect("it can be made");
+    let shared = Permissions::from_mode(0o770);
+    fs::set_permissions(place.path("home"), shared).expect("they can be set");
+    let args = ["policy", "grant", "csv-query", "--dir", "data:/data"];
+    check(
+        place.run(args),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy `[PLACE]/home/policy.toml`: the folder that it is in can be written by others (mode 770), who could grant anything
+hint: close it to them: `chmod go-w [PLACE]/home`
+
+"#]],
+    );
+    let left = fs::read_dir(place.path("home")).expect("it is there");
+    let left: Vec<_> = left
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with("policy")),
+        "{left:?}"
+    );
+    let closed = Permissions::from_mode(0o750);
+    fs::set_permissions(place.path("home"), closed).expect("they can be set");
+    let said = place.run(args);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
 #[test]
 fn what_is_not_declared_cannot_be_granted() {
     let place = with_data();
@@ -101,6 +135,28 @@ exit: 2
 --- stderr
 error: the policy `[PLACE]/home/policy.toml` says nothing of `csv-quer`
 hint: did you mean `csv-query`?
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "./csv-query", "--all"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy `[PLACE]/home/policy.toml` says nothing of `./csv-query`
+hint: did you mean `csv-query`?
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "/elsewhere/a-skill@1.0.0", "--all"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy `[PLACE]/home/policy.toml` says nothing of `/elsewhere/a-skill@1.0.0`
+hint: it is the skill's name alone that stands here; `skillhost policy show` lists all that it has
 
 "#]],
     );

@@ -6,12 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
-use skillhost::{Event, Observer};
+use skillhost::grant::Mode;
+use skillhost::{Event, ExecutionRequest, Observer};
 use uuid::Uuid;
 
 use super::special::make_fifo;
-use super::{Folder, answers};
-use crate::attack::{Attack, End};
+use super::{Folder, answers, fine};
+use crate::attack::{Attack, End, builder, runtime};
+use crate::harness::directories_path;
 use crate::measure::alone;
 
 /// Does something over and over, on a thread of its own, while executions run.
@@ -197,4 +199,66 @@ fn a_directory_that_is_carried_out_meanwhile() {
         assert!(seen.keys().all(known), "{seen:?}");
     }
     assert!(meanwhile.lock().turns > 100);
+}
+
+/// One execution puts a link with a `..` in a file's place and takes it away again, while another carries to
+/// another folder what is there: the link must not get there.
+#[test]
+fn a_link_that_takes_a_files_place() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        fs::create_dir(open.join("sub")).expect("it can be made");
+        fs::write(open.join("sub/f"), "content").expect("it can be written");
+        symlink("../a.txt", open.join("sub/link")).expect("it can be made");
+    });
+    let rename = |from: &str, to: &str| json!({"call": "rename", "at": 0, "path": from, "to": 0, "new_path": to});
+    let swap = [("f", "x"), ("x", "f"), ("link", "x"), ("x", "link")]
+        .map(|(from, to)| rename(&format!("sub/{from}"), &format!("sub/{to}")));
+    let take = [rename("sub/x", "taken"), rename("taken", "sub/f")];
+    let many = |calls: &[Value], times: usize| {
+        let calls = std::iter::repeat_n(calls, times).flatten();
+        Value::Array(calls.cloned().collect())
+    };
+    let host = builder()
+        .concurrency(2)
+        .build()
+        .expect("a host can be set up");
+    let skill = runtime().block_on(host.load(directories_path()));
+    let skill = skill.expect("it loads");
+    let request = |calls: Value| {
+        ExecutionRequest::new(skill.digest(), json!({ "calls": calls }))
+            .tool("calls")
+            .grants(folder.granted(Mode::Rw))
+    };
+    let (swap, take) = (request(many(&swap, 100)), request(many(&take, 200)));
+    let mut taken = 0;
+    for _ in 0..20 {
+        let run = |request: &ExecutionRequest| {
+            let result = runtime().block_on(host.execute(request.clone()));
+            answers(&result.expect("the host is well"))
+        };
+        let (_, answers) = std::thread::scope(|scope| {
+            let swapping = scope.spawn(|| run(&swap));
+            let taking = scope.spawn(|| run(&take));
+            (
+                swapping.join().expect("it does not panic"),
+                taking.join().expect("it does not panic"),
+            )
+        });
+        taken += answers
+            .iter()
+            .step_by(2)
+            .filter(|one| **one == fine())
+            .count();
+        let found = fs::symlink_metadata(folder.open("taken"));
+        assert!(
+            !found.is_ok_and(|found| found.is_symlink()),
+            "the link was carried out of its folder"
+        );
+        // Nor was it, and then written over.
+        let is_link = |name: &str| fs::read_link(folder.open(name)).is_ok();
+        assert!(is_link("sub/link") || is_link("sub/x"), "the link is gone");
+        folder.settle();
+    }
+    assert!(taken > 0, "never was anything carried");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use skillhost::Host;
 use skillhost::breaker::CircuitState;
+use skillhost::grant::Remedy;
 use skillhost::policy::guard::CircuitSubject;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
@@ -77,6 +78,7 @@ async fn a_host_that_fails_is_left_alone_and_others_are_not() {
     assert!(ended.output()["error"].is_string(), "{:?}", ended.result);
     let denial = ended.denial();
     assert!(denial.reason.contains("failed too often"), "{denial}");
+    assert_eq!(denial.remedy, Remedy::Wait);
     assert!(denial.hint.contains("each_host.breaker"), "{denial}");
     assert_eq!(failing.accepted(), 2, "nothing is sent there");
     let ended = fetch(&host, grants.clone(), good.request("/")).await;

@@ -1,7 +1,7 @@
 //! Sockets below HTTP: to granted addresses and ports, and no others.
 
 use serde_json::json;
-use skillhost::grant::{Capability, Grants};
+use skillhost::grant::{Capability, Grants, Remedy};
 use skillhost::{Limit, LimitOverrides};
 use tokio::net::UdpSocket;
 
@@ -177,9 +177,11 @@ async fn many_are_reached_by_udp_alone() {
         ("udp", "10.0.0.1:0"),
         ("udp", "255.255.255.255:9"),
     ] {
-        let ended = tool(name, &[], to).await;
-        assert!(ended.output()["error"].is_string(), "{name} {to}");
-        assert_eq!(ended.denials, [], "{name} {to}");
+        for granted in [&[] as &[&str], &["tcp://127.0.0.1:9", "udp://127.0.0.1:9"]] {
+            let ended = tool(name, granted, to).await;
+            assert!(ended.output()["error"].is_string(), "{name} {to}");
+            assert_eq!(ended.denials, [], "{name} {to} {granted:?}");
+        }
     }
 }
 
@@ -193,6 +195,14 @@ async fn nobody_listens() {
             let denial = ended.denial();
             assert_eq!(denial.subject, "tcp", "{granted:?} {to}");
             assert!(denial.hint.starts_with("there is no grant"), "{denial:?}");
+            assert_eq!(denial.remedy, Remedy::Skill);
+        }
+    }
+    for granted in [&["udp://127.0.0.1:9"] as &[&str], &[]] {
+        for to in ["127.0.0.1:9", "0.0.0.0:9", "255.255.255.255:9"] {
+            let ended = tool("listen_udp", granted, to).await;
+            assert_eq!(ended.output()["error"], "permission denied", "{to}");
+            assert_eq!(ended.denial().subject, "udp", "{granted:?} {to}");
         }
     }
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -15,7 +14,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
 use super::apart::Apart;
 use super::shared::{Fault, Open, Shared};
-use crate::grant::{DirectoryGrant, Mode, leads_out};
+use crate::grant::{DirectoryGrant, Mode};
 
 /// How often a file that comes and goes meanwhile is looked for.
 const ATTEMPTS: usize = 16;
@@ -307,35 +306,13 @@ impl Directory {
         path: &str,
         make: impl FnOnce(&Dir) -> io::Result<()>,
     ) -> Result<(), Fault> {
+        self.counting(|| make(&self.dir).map_err(|error| self.origin.fault(error, path)))
+    }
+
+    /// The same of what fails in more ways than one.
+    pub fn counting(&self, make: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
         self.origin.shared.create()?;
-        make(&self.dir).map_err(|error| {
-            self.origin.shared.not_created();
-            self.origin.fault(error, path)
-        })
-    }
-
-    /// Refuses to carry a link with a `..` to another folder, from where it may lead out. Blocks.
-    ///
-    /// # Errors
-    /// Where it is one. The refusal is noted.
-    pub fn carries(&self, path: &str, to: &Directory, new_path: &str) -> Result<(), Fault> {
-        let Ok(target) = self.dir.read_link_contents(path) else {
-            return Ok(());
-        };
-        let target = target.to_string_lossy();
-        if !target.starts_with('/')
-            && leads_out(&target)
-            && !(self.is(to)? && Path::new(path).parent() == Path::new(new_path).parent())
-        {
-            return Err(self.origin.shared.leading_out(&self.origin.grant, &target));
-        }
-        Ok(())
-    }
-
-    /// Whether it is that directory. Blocks.
-    fn is(&self, other: &Directory) -> io::Result<bool> {
-        let [one, other] = [&self.dir, &other.dir].map(Dir::dir_metadata);
-        Ok(identity(&one?) == identity(&other?))
+        make().inspect_err(|_| self.origin.shared.not_created())
     }
 }
 

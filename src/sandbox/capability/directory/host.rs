@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use types::{DescriptorFlags, ErrorCode, Filesize, OpenFlags, PathFlags};
 
+use super::carry::carry;
 use super::descriptor::{Descriptor, Directory, File, Wanted, identity, kind};
 use super::listing::Listing;
 use super::shared::Fault;
@@ -317,9 +318,13 @@ impl types::HostDescriptor for State {
         }
         let shared = Arc::clone(&new.origin.shared);
         let work = move || {
-            old.carries(&old_path, &new, &new_path)?;
-            let link = |dir: &cap_std::fs::Dir| old.dir.hard_link(&old_path, dir, &new_path);
-            new.create(&new_path, link)
+            new.counting(|| {
+                carry(
+                    (&old, &old_path),
+                    (&new, &new_path),
+                    |from, name, to, new_name| from.hard_link(name, to, new_name),
+                )
+            })
         };
         Ok(shared.run(work).await?)
     }
@@ -396,9 +401,11 @@ impl types::HostDescriptor for State {
         new.origin.changeable()?;
         let shared = Arc::clone(&old.origin.shared);
         let work = move || {
-            old.carries(&old_path, &new, &new_path)?;
-            let renamed = old.dir.rename(&old_path, &new.dir, &new_path);
-            renamed.map_err(|error| old.origin.fault(error, &old_path))
+            carry(
+                (&old, &old_path),
+                (&new, &new_path),
+                |from, name, to, new_name| from.rename(name, to, new_name),
+            )
         };
         Ok(shared.run(work).await?)
     }

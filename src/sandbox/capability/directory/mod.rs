@@ -6,6 +6,7 @@
 //! runtime waits for when it ends.
 
 mod apart;
+mod carry;
 mod descriptor;
 mod fuzzing;
 mod host;
@@ -81,7 +82,9 @@ impl Directories {
         let mut directories = Directories::default();
         for grant in &grants.directories {
             let apart = Arc::clone(&backing.apart);
-            directories.add(&shared, grant.clone(), apart).await?;
+            directories
+                .add(&shared, grant.clone(), apart, backing.for_operator)
+                .await?;
         }
         if grants.scratch {
             let root = Arc::clone(&backing.scratch);
@@ -89,6 +92,10 @@ impl Directories {
             let made = shared.run(move || Ok(root.make())).await;
             let scratch = match made {
                 Ok(Ok(scratch)) => scratch,
+                Ok(Err(error)) if is_exhausted(&error) => {
+                    let why = "there is no room for a scratch directory at the moment";
+                    return Err(NotGranted::Exhausted(why.into()));
+                }
                 Ok(Err(error)) => {
                     return Err(NotGranted::Host(HostError::Io {
                         what: "cannot make a scratch directory in",
@@ -108,7 +115,8 @@ impl Directories {
                 root: Arc::clone(&backing.scratch),
             });
             let apart = Arc::new(Apart::nothing());
-            directories.add(&shared, grant, apart).await?;
+            let named = backing.for_operator;
+            directories.add(&shared, grant, apart, named).await?;
         }
         directories.shared = Some(shared);
         Ok(directories)
@@ -119,6 +127,7 @@ impl Directories {
         shared: &Arc<Shared>,
         grant: DirectoryGrant,
         apart: Arc<Apart>,
+        for_operator: bool,
     ) -> Result<(), NotGranted> {
         let origin = Origin {
             shared: Arc::clone(shared),
@@ -132,13 +141,14 @@ impl Directories {
                 Ok(())
             }
             Ok(Err(Refused::Error(error))) if is_exhausted(&error) => {
-                Err(NotGranted::Host(HostError::Io {
-                    what: "cannot open",
-                    path: grant.host,
-                    source: error,
-                }))
+                let guest = &grant.guest;
+                let why = format!("`{guest}` cannot be opened at the moment: {}", error.kind());
+                Err(NotGranted::Exhausted(why))
             }
-            Ok(Err(refused)) => Err(NotGranted::Denied(denial(&grant, &refused))),
+            Ok(Err(refused)) => {
+                let denial = denial(&grant, &refused, for_operator);
+                Err(NotGranted::Denied(denial))
+            }
             Err(fault) => Err(not_granted(fault)),
         }
     }
@@ -164,35 +174,43 @@ impl Directories {
 }
 
 /// Whether the directory is there, and may be granted. Blocks.
-pub(super) fn openable(grant: &DirectoryGrant, apart: &Apart) -> Result<(), Denial> {
-    match descriptor::open_ambient(grant, apart) {
+pub(super) fn openable(grant: &DirectoryGrant, backing: &Backing) -> Result<(), Denial> {
+    match descriptor::open_ambient(grant, &backing.apart) {
         Ok(_) => Ok(()),
-        Err(refused) => Err(denial(grant, &refused)),
+        Err(refused) => Err(denial(grant, &refused, backing.for_operator)),
     }
 }
 
 fn not_granted(fault: Fault) -> NotGranted {
     match fault {
         Fault::Stop(stop) => NotGranted::Stopped(stop),
-        Fault::Code(code) => NotGranted::Host(HostError::Internal(format!(
-            "a directory cannot be opened: {code}"
-        ))),
+        Fault::Code(code) => NotGranted::Exhausted(format!(
+            "a directory cannot be opened at the moment: {code}"
+        )),
     }
 }
 
-/// Whether the process or the machine has run out of files or memory: no fault of the grant's.
+/// Whether the process or the machine has run out of files, of memory or of room: no fault of the grant's, and over
+/// once others give back what they hold.
 fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
     error.raw_os_error().is_some_and(|code| {
-        [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
+        const OUT_OF: [Errno; 5] = [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::NOSPC,
+            Errno::DQUOT,
+        ];
+        OUT_OF.contains(&Errno::from_raw_os_error(code))
     })
 }
 
-fn denial(grant: &DirectoryGrant, refused: &Refused) -> Denial {
+fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Denial {
     let (reason, hint) = match refused {
         Refused::Apart(why) => (
             why.clone(),
-            "grant a directory beside it: what the host keeps there is run, grants or is secret",
+            "grant a directory beside it: the host keeps compiled code, grants and secrets there",
         ),
         Refused::OfTheKernel => (
             "is made up by the kernel".into(),
@@ -206,11 +224,54 @@ fn denial(grant: &DirectoryGrant, refused: &Refused) -> Denial {
             "grant a directory that exists and that this user may read",
         ),
     };
+    let host = grant.host.display();
+    let reason = if for_operator {
+        format!("`{host}` {reason}")
+    } else {
+        let guest = &grant.guest;
+        tracing::warn!(%guest, %host, "a directory that is granted {reason}");
+        match refused {
+            Refused::Apart(_) => {
+                "what is granted there is the host's own, or has that in it".into()
+            }
+            _ => format!("what is granted there {reason}"),
+        }
+    };
     Denial {
         capability: Capability::Directory,
         subject: grant.guest.clone(),
-        reason: format!("`{}` {reason}", grant.host.display()),
+        reason,
         remedy: Remedy::Operator,
         hint: hint.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
+
+    use super::*;
+
+    /// What others hold for now is no reason to take the host for broken.
+    #[test]
+    fn what_ran_out_is_told_from_what_is_broken() {
+        let exhausted = not_granted(Fault::Code(ErrorCode::Busy));
+        assert!(
+            matches!(exhausted, NotGranted::Exhausted(_)),
+            "{exhausted:?}"
+        );
+        use rustix::io::Errno;
+        for (error, expected) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::NOSPC, true),
+            (Errno::DQUOT, true),
+            (Errno::NOENT, false),
+            (Errno::ACCESS, false),
+            (Errno::IO, false),
+        ] {
+            assert_eq!(is_exhausted(&error.into()), expected, "{error}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! refusals.
 
 use std::io;
+use std::path::{Component, Path};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +11,7 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
-use crate::grant::{Capability, Denial, DirectoryGrant, Remedy, leads_out};
+use crate::grant::{Capability, Denial, DirectoryGrant, Remedy};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
@@ -247,7 +248,7 @@ impl Shared {
     /// Notes that a guest's path led out of what it may touch.
     pub fn escape(&self, grant: &DirectoryGrant, path: &str) -> Fault {
         let shown = named(path, 200);
-        let (reason, remedy, hint) = if leads_out(path) {
+        let (reason, remedy, hint) = if climbs_out(path) {
             (
                 format!("the path `{shown}` leads out of the directory"),
                 Remedy::Skill,
@@ -259,7 +260,7 @@ impl Shared {
                 format!("a link on the path `{shown}` leads out of the directory"),
                 Remedy::Operator,
                 "no grant changes where a link leads: grant the directory that it leads to under a guest path of \
-                 its own, with --dir '<HOST>:<GUEST>', and have the skill ask for that",
+                 its own, and have the skill ask for that",
             )
         };
         self.refuse(grant, reason, remedy, hint)
@@ -268,11 +269,10 @@ impl Shared {
     /// Notes that a guest wanted to make a link, or to move one, so that it would lead out of what it may touch.
     pub fn leading_out(&self, grant: &DirectoryGrant, target: &str) -> Fault {
         let reason = format!(
-            "a link to `{}` would lead out of the directory",
+            "a link to `{}` may lead out of the directory",
             named(target, 200)
         );
-        let hint =
-            "no grant changes that: a link leads to what is in its own folder, or below that";
+        let hint = "no grant changes that: a link that a skill makes or moves is neither absolute nor has `..` in it";
         self.refuse(grant, reason, Remedy::Skill, hint)
     }
 
@@ -294,6 +294,26 @@ impl Shared {
         });
         ErrorCode::NotPermitted.into()
     }
+}
+
+/// Whether a path leads out of its directory by itself, whatever the links on it are.
+pub(super) fn climbs_out(path: &str) -> bool {
+    let mut depth = 0_usize;
+    !Path::new(path).components().all(|part| match part {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::CurDir => true,
+        Component::ParentDir => match depth.checked_sub(1) {
+            Some(above) => {
+                depth = above;
+                true
+            }
+            None => false,
+        },
+        Component::RootDir | Component::Prefix(_) => false,
+    })
 }
 
 /// What came of work on another thread.
@@ -328,5 +348,72 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.let_go();
         self.shared.disk.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::capability::Chatter;
+
+    #[test]
+    fn what_is_refused_says_why_and_who_can_change_it() {
+        let grant: DirectoryGrant = "/srv:/data".parse().unwrap();
+        let refused = |refuse: &dyn Fn(&Shared) -> Fault| {
+            let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
+            let disk = Arc::new(Disk::new());
+            let shared = Shared::new(disk, refusals.clone(), &Limits::default());
+            refuse(&shared);
+            let [denial] = <[Denial; 1]>::try_from(refusals.take()).unwrap();
+            assert_eq!(denial.capability, Capability::Directory);
+            assert_eq!(denial.subject, "/data");
+            (denial.remedy, denial.reason)
+        };
+        for (path, remedy, reason) in [
+            (
+                "../x",
+                Remedy::Skill,
+                "the path `../x` leads out of the directory",
+            ),
+            (
+                "a/../../x",
+                Remedy::Skill,
+                "the path `a/../../x` leads out of the directory",
+            ),
+            (
+                "/x",
+                Remedy::Skill,
+                "the path `/x` leads out of the directory",
+            ),
+            // It stays within, and so it is a link on it that does not.
+            (
+                "a/../x",
+                Remedy::Operator,
+                "a link on the path `a/../x` leads out of the directory",
+            ),
+            (
+                "x",
+                Remedy::Operator,
+                "a link on the path `x` leads out of the directory",
+            ),
+        ] {
+            let found = refused(&|shared| shared.escape(&grant, path));
+            assert_eq!(found, (remedy, reason.to_owned()), "{path}");
+        }
+        assert_eq!(
+            refused(&|shared| shared.leading_out(&grant, "../x")),
+            (
+                Remedy::Skill,
+                "a link to `../x` may lead out of the directory".to_owned()
+            )
+        );
+        assert_eq!(
+            refused(&|shared| shared.special(&grant, "x", "a FIFO")),
+            (
+                Remedy::Operator,
+                "`x` is a FIFO: only files and directories can be opened".to_owned()
+            )
+        );
+        assert_eq!(refused(&|shared| shared.read_only(&grant)).0, Remedy::Grant);
     }
 }

@@ -68,7 +68,9 @@ impl WasiHttpHooks for Hooks {
         };
         let Some(granted) = self.granted.clone() else {
             let refusals = self.refusals.get();
-            refusals.add(refusals.asker().http_denied(&target));
+            if !refusals.is_full() {
+                refusals.add(refusals.asker().http_denied(&target));
+            }
             return refused(Error::HttpRequestDenied);
         };
         let answers = self.sought.request();

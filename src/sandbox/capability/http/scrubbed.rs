@@ -160,7 +160,13 @@ mod tests {
     fn held() -> Arc<Held> {
         let grants = ["a=x@https://a.example".parse().unwrap()];
         let value = SecretValue::new("hunter2hunter2".to_owned()).unwrap();
-        Arc::new(read(&Secrets::default().value("a", value).wanted(&grants, None)).unwrap())
+        Arc::new(
+            read(
+                &Secrets::default().value("a", value).wanted(&grants, None),
+                true,
+            )
+            .unwrap(),
+        )
     }
 
     /// Frames of any sizes, one of them empty, and a trailer that has it, too.

@@ -53,7 +53,9 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, network: &Network) {
     wasi.socket_addr_check(move |address, used| {
         let (allowed, protocol) = decide(&granted, address, used);
         match used {
-            _ if allowed || is_broadcast(address) => {}
+            _ if allowed => {}
+            // No grant would change that.
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend if is_broadcast(address) => {}
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend => {
                 refusals.add(refusals.asker().socket_denied(protocol, address));
             }

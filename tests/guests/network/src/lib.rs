@@ -40,6 +40,7 @@ const TOOLS: &[&str] = &[
     "follow",
     "hold",
     "listen",
+    "listen_udp",
     "lookup",
     "many",
     "request",
@@ -127,6 +128,7 @@ impl Guest for Network {
                 let accepted = listener.accept().map(|_| ());
                 format!("{accepted:?}")
             })),
+            "listen_udp" => said(UdpSocket::bind(to).map(|_| "bound".to_owned())),
             "lookup" => said(
                 to.to_socket_addrs()
                     .map(|found| format!("{:?}", found.count())),
