@@ -355,6 +355,8 @@ pub enum Rejection {
     QueueFull,
     /// It waited for its turn for as long as one may.
     WaitedTooLong,
+    /// The host has no more of something for now, such as open files or room for scratch directories.
+    Exhausted,
     /// The skill failed too often lately.
     CircuitOpen,
     /// A hook of the embedder's said no.
@@ -364,7 +366,8 @@ pub enum Rejection {
 names!(Rejection, "reason for a rejection",
     Grant => "grant", Ceiling => "ceiling", Approval => "approval", Refused => "refused",
     Audit => "audit", Rate => "rate",
-    QueueFull => "queue_full", WaitedTooLong => "waited_too_long", CircuitOpen => "circuit_open",
+    QueueFull => "queue_full", WaitedTooLong => "waited_too_long",
+    Exhausted => "exhausted", CircuitOpen => "circuit_open",
     Hook => "hook");
 
 impl Rejection {
@@ -375,6 +378,7 @@ impl Rejection {
             Rejection::Rate
                 | Rejection::QueueFull
                 | Rejection::WaitedTooLong
+                | Rejection::Exhausted
                 | Rejection::CircuitOpen
         )
     }

@@ -478,11 +478,15 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
 
 /// What a grant has in common with all that is declared. Where one declaration has all of it, what the others have is
 /// a part of that: what was narrowed once is not taken apart further, as nested declarations would be, each with each.
-fn common<G: PartialEq>(
+fn common<G: PartialEq + Clone>(
     declared: &[G],
     grant: &G,
+    covers: impl Fn(&G, &G) -> bool,
     intersection: impl Fn(&G, &G) -> Option<G>,
 ) -> Vec<G> {
+    if declared.iter().any(|wanted| covers(wanted, grant)) {
+        return vec![grant.clone()];
+    }
     let mut common = Vec::new();
     for wanted in declared {
         match intersection(wanted, grant) {

@@ -1,5 +1,6 @@
 //! Grants of the network: what is declared and granted, and what is said where something is not.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::asker::asked;
@@ -46,11 +47,13 @@ pub(super) fn narrow(
     effective: &mut Grants,
     denials: &mut Vec<Denial>,
 ) {
+    let mut known = HashSet::new();
     for grant in &granted.http {
-        let both = super::common(&declared.http, grant, HttpGrant::intersection);
+        let intersection = HttpGrant::intersection;
+        let both = super::common(&declared.http, grant, HttpGrant::covers, intersection);
         let fits = !both.is_empty();
         for both in both {
-            if !effective.http.contains(&both) {
+            if known.insert(both.clone()) {
                 effective.http.push(both);
             }
         }
@@ -227,6 +230,11 @@ mod tests {
         let once = effective("s", Some(&declared), &granted).unwrap();
         assert_eq!(once, granted);
         assert_eq!(effective("s", Some(&declared), &once).unwrap(), once);
+        // In whatever order it is declared.
+        let mut other_way_round = declared.clone();
+        other_way_round.http.reverse();
+        let once = effective("s", Some(&other_way_round), &granted).unwrap();
+        assert_eq!(once, granted);
     }
 
     #[test]

@@ -249,7 +249,12 @@ pub(super) fn narrow(
 ) {
     for grant in &granted.secrets {
         let before = effective.secrets.len();
-        let both = super::common(&declared.secrets, grant, SecretGrant::intersection);
+        let both = super::common(
+            &declared.secrets,
+            grant,
+            |_, _| false,
+            SecretGrant::intersection,
+        );
         let fits = !both.is_empty();
         for both in both {
             if !effective.secrets[..before].contains(&both) {

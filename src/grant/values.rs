@@ -107,6 +107,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_hint_leaves_open_is_no_value() {
+        let reason = check_value("<VALUE>").unwrap_err();
+        assert_eq!(reason, "put a value in the place of <VALUE>");
+        assert_eq!(check_value("<VALUES>"), Ok(()));
+    }
+
+    #[test]
     fn names_and_values_have_bounds() {
         for name in ["TZ", "max rows", "größe", &"a".repeat(MAX_NAME_BYTES)] {
             assert_eq!(check_name(name), Ok(()), "{name}");

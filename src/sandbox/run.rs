@@ -16,7 +16,9 @@ use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::state::State;
-use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
+use crate::execution::{
+    Attachment, Cause, Event, Failure, HostError, Phase, Rejection, TO_RUN, stopped,
+};
 use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
@@ -31,6 +33,9 @@ const MAX_MESSAGE: usize = 8 * 1024;
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
+/// After which time it may be that others have given back what the host has no more of.
+const EXHAUSTED: Duration = Duration::from_secs(5);
+
 /// Runs guests.
 pub(crate) struct Runner {
     concurrency: u32,
@@ -288,7 +293,14 @@ impl Runner {
             // No reason to stop: others, which need less, may go on.
             Err(NotGranted::Exhausted(why)) => {
                 tracing::warn!("an execution cannot be begun: {why}");
-                Ok(Err(Failure::new(Cause::HostError, why)))
+                let cause = Cause::Rejected {
+                    reason: Rejection::Exhausted,
+                    retry_at: Some(Utc::now() + EXHAUSTED),
+                };
+                let failure = Failure::new(cause, format!("not admitted: {why}"));
+                Ok(Err(
+                    failure.hint("try again in a moment: others hold it now")
+                ))
             }
             Err(NotGranted::Host(error)) => Err(error),
             Err(NotGranted::Stopped(stop)) => {

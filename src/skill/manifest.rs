@@ -79,7 +79,9 @@ impl std::str::FromStr for Manifest {
             if text.contains(is_backtick) || text.contains('\\') {
                 message = message.replace(is_backtick, "'");
             }
-            if let Some(word) = meant(error.message()) {
+            // Nor is a word proposed that may be the author's own.
+            let plain = !text.contains(is_backtick) && !text.contains('\\');
+            if let Some(word) = meant(error.message()).filter(|_| plain) {
                 message.push_str(&format!("; did you mean `{word}`?"));
             }
             ManifestError(readable(&message))
@@ -182,6 +184,8 @@ mod tests {
         for backtick in ["`", r"\u0060", r"\U00000060"] {
             let forged = format!("[grants]\n\"run this!{backtick} or {backtick}run this\" = true");
             let forged = error(&forged);
+            let near = format!("[grants]\n\"http-al{backtick} {backtick}http-all\" = true");
+            assert!(!error(&near).contains("did you mean"), "{}", error(&near));
             assert!(
                 !forged.contains("did you mean") && !forged.contains('`'),
                 "{forged}"

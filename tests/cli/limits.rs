@@ -388,3 +388,35 @@ fn nothing_at_all() {
     let said = run("echo --limit connections=0 --limit created_files=0");
     assert!(said.starts_with("exit: 0\n"), "{said}");
 }
+
+/// What others hold for now is no reason to take the host for broken: whoever needs some of it is told to come again.
+#[test]
+fn a_host_that_has_no_more_files_says_so() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "n\n1\n");
+    let skillhost = place.command(["run"]);
+    let program = skillhost.get_program().to_string_lossy().into_owned();
+    let mut directories = String::new();
+    for number in 0..60 {
+        directories.push_str(&format!(" --dir data:/d{number}"));
+    }
+    let script = format!(
+        "ulimit -n 100 && exec {program} run csv-query query --arg path=/d0/a.csv{directories}"
+    );
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).current_dir(place.path("."));
+    for (name, value) in skillhost.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let said = place.said(&command.output().expect("the command starts"));
+    assert!(said.starts_with("exit: 3\n"), "{said}");
+    assert!(
+        said.contains("not admitted: ") && said.contains("at the moment"),
+        "{said}"
+    );
+    assert!(said.contains("hint: try again in a moment"), "{said}");
+}

@@ -199,7 +199,9 @@ pub(super) async fn secrets(
     let reading = backing
         .disk
         .spawn(move || crate::secret::read(&wanted, for_operator))
-        .map_err(|error| host(error.to_string()))?;
+        .map_err(|error| {
+            NotGranted::Exhausted(format!("the secrets cannot be read at the moment: {error}"))
+        })?;
     match reading.await {
         Ok(Ok(held)) => Ok(Arc::new(held)),
         Ok(Err(denial)) => Err(NotGranted::Denied(denial)),

@@ -177,6 +177,8 @@ impl Directories {
 pub(super) fn openable(grant: &DirectoryGrant, backing: &Backing) -> Result<(), Denial> {
     match descriptor::open_ambient(grant, &backing.apart) {
         Ok(_) => Ok(()),
+        // Whether it may be granted cannot be seen now, and will be when it is opened.
+        Err(Refused::Error(error)) if is_exhausted(&error) => Ok(()),
         Err(refused) => Err(denial(grant, &refused, backing.for_operator)),
     }
 }

@@ -137,16 +137,18 @@ impl ScratchRoot {
             return Ok(Arc::clone(folder));
         }
         fs::create_dir_all(&self.base)?;
-        let path = tempfile::Builder::new()
+        // Gone again where it cannot be locked.
+        let kept = tempfile::Builder::new()
             .prefix(PREFIX)
             .permissions(PermissionsExt::from_mode(0o700))
-            .tempdir_in(&self.base)?
-            .keep();
+            .tempdir_in(&self.base)?;
+        let path = kept.path().to_owned();
         // It gets its name when it is locked: one that is there and not locked is nobody's.
         let aside = path.join(format!("{LOCK}.new"));
         let lock = File::create_new(&aside)?;
         lock.lock()?;
         fs::rename(aside, path.join(LOCK))?;
+        let path = kept.keep();
         let made = Arc::new(Folder {
             path,
             made: AtomicU64::new(0),
