@@ -1,6 +1,7 @@
 //! HTTP grants: methods, scheme, host, port and path prefix of the requests that are allowed.
 
 mod needed;
+mod overlap;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +10,6 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::hint::NO_HOST;
-use super::readings::below;
 use super::target::{HostName, HttpTarget, Scheme, is_method};
 
 /// The longest text of a grant, in bytes.
@@ -113,59 +113,6 @@ impl HttpGrant {
             Hosts::One(HostName::Address(address)) => Some(*address),
             _ => None,
         }
-    }
-
-    /// Whether it can be seen at once that it allows all that the other allows.
-    pub(super) fn covers(&self, other: &HttpGrant) -> bool {
-        (self.scheme.is_none() || self.scheme == other.scheme)
-            && (self.port == Port::All || self.port == other.port)
-            && (self.host == Hosts::All || self.host == other.host)
-            && below(&other.path, &self.path)
-            && (self.methods.is_empty()
-                || !other.methods.is_empty()
-                    && other
-                        .methods
-                        .iter()
-                        .all(|method| self.methods.contains(method)))
-    }
-
-    /// What both allow.
-    pub fn intersection(&self, other: &HttpGrant) -> Option<HttpGrant> {
-        let scheme = match (self.scheme, other.scheme) {
-            (None, scheme) | (scheme, None) => scheme,
-            (ours, theirs) if ours == theirs => ours,
-            _ => return None,
-        };
-        let (port, scheme) = self.port.intersection(other.port, scheme)?;
-        let host = self.host.intersection(&other.host)?;
-        let path = if below(&self.path, &other.path) {
-            &self.path
-        } else if below(&other.path, &self.path) {
-            &other.path
-        } else {
-            return None;
-        };
-        let methods = match (self.methods.as_slice(), other.methods.as_slice()) {
-            ([], methods) | (methods, []) => methods.to_vec(),
-            (ours, theirs) => {
-                let both: Vec<String> = ours
-                    .iter()
-                    .filter(|method| theirs.contains(method))
-                    .cloned()
-                    .collect();
-                if both.is_empty() {
-                    return None;
-                }
-                both
-            }
-        };
-        Some(HttpGrant {
-            methods,
-            scheme,
-            host,
-            port,
-            path: path.clone(),
-        })
     }
 }
 
@@ -378,43 +325,6 @@ mod tests {
     fn allows(text: &str, method: &str, url: &str) -> bool {
         let target = HttpTarget::new(method, url).unwrap_or_else(|error| panic!("{url}: {error}"));
         grant(text).allows(&target)
-    }
-
-    #[test]
-    fn what_covers_another_has_all_of_it_in_common() {
-        let texts = [
-            "https://a.example",
-            "http://a.example",
-            "*://a.example",
-            "*://a.example:443",
-            "https://a.example:*",
-            "https://a.example/a",
-            "GET https://a.example/a/b",
-            "GET,POST https://a.example",
-            "https://*.example",
-            "https://*.a.example/a",
-            "https://*",
-            "GET *://*/a",
-        ];
-        let texts = texts
-            .iter()
-            .filter_map(|text| text.parse::<HttpGrant>().ok());
-        let grants: Vec<HttpGrant> = texts.collect();
-        assert!(grants.len() > 9);
-        let mut covered = 0;
-        for one in &grants {
-            for other in &grants {
-                if one.covers(other) {
-                    assert_eq!(
-                        one.intersection(other).as_ref(),
-                        Some(other),
-                        "{one} {other}"
-                    );
-                    covered += usize::from(one != other);
-                }
-            }
-        }
-        assert!(covered > 5, "{covered}");
     }
 
     #[test]
