@@ -423,7 +423,7 @@ fn clamped(line: &mut Line, clamped: &[Clamped]) {
     let clamped: Vec<Lowered<'_>> = clamped
         .iter()
         .map(|clamped| Lowered {
-            limit: clamped.limit.key(),
+            limit: clamped.limit.as_str(),
             rule: super::line::cut(&clamped.rule, MAX_TEXT),
         })
         .collect();

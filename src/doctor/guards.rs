@@ -161,7 +161,7 @@ async fn ceilings(ground: &Ground) -> Result<Finding, Trouble> {
         clamped.limit == Limit::Memory && clamped.rule == "general.ceilings.memory_bytes"
     });
     Ok(match told {
-        true => Finding::holds("memory"),
+        true => Finding::holds(Limit::Memory.as_str()),
         false => Finding::broken("the result does not say that its limit was clamped"),
     })
 }

@@ -10,7 +10,7 @@ use crate::grant::{self, Denial, Grants, Missing, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
-use crate::secret::{Scrubber, Wanted};
+use crate::secret::{Scrubber, Unread, Wanted};
 use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
 use crate::text::{closest, named};
 
@@ -57,8 +57,12 @@ impl Host {
                 } = effective.map(|effective| *effective).unwrap_or_default();
                 let refusal = (self.inner.runner.openable(&grants))
                     .and_then(|()| {
-                        crate::secret::read(&self.wanted(&grants), self.inner.runner.for_operator())
-                            .map(drop)
+                        let wanted = self.wanted(&grants);
+                        match crate::secret::read(&wanted, self.inner.runner.for_operator()) {
+                            Err(Unread::Denied(denial)) => Err(denial),
+                            // What has run out cannot be seen now, and will be when it is read.
+                            Err(Unread::Exhausted(_)) | Ok(_) => Ok(()),
+                        }
                     })
                     .err();
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));

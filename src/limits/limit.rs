@@ -16,20 +16,25 @@ pub enum Limit {
     /// [`Limits::fuel`].
     Fuel,
     /// [`Limits::memory_bytes`].
+    #[serde(rename = "memory_bytes")]
     Memory,
     /// [`Limits::table_elements`].
     TableElements,
     /// [`Limits::instances`].
     Instances,
     /// [`Limits::wall_time`].
+    #[serde(rename = "wall_time_ms")]
     WallTime,
     /// The request's own deadline.
     Deadline,
     /// [`Limits::input_bytes`].
+    #[serde(rename = "input_bytes")]
     Input,
     /// [`Limits::output_bytes`].
+    #[serde(rename = "output_bytes")]
     Output,
     /// [`Limits::attachment_bytes`].
+    #[serde(rename = "attachment_bytes")]
     Attachments,
     /// [`Limits::host_bytes`].
     HostBytes,
@@ -60,30 +65,38 @@ pub enum Limit {
     /// [`Limits::storage_value_bytes`].
     StorageValueBytes,
     /// [`Limits::stdout_bytes`].
+    #[serde(rename = "stdout_bytes")]
     Stdout,
     /// [`Limits::stderr_bytes`].
+    #[serde(rename = "stderr_bytes")]
     Stderr,
     /// [`Limits::log_bytes`].
+    #[serde(rename = "log_bytes")]
     Log,
     /// [`Limits::progress_bytes`].
+    #[serde(rename = "progress_bytes")]
     Progress,
     /// [`Limits::stack_bytes`].
+    #[serde(rename = "stack_bytes")]
     Stack,
 }
 
 impl Limit {
-    /// The name in snake case, as in JSON.
+    /// The name, which is the key in [`Limits`], as in JSON and TOML: `memory_bytes`, `wall_time_ms`.
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::Fuel => "fuel",
-            Limit::Memory => "memory",
+            Limit::Memory => "memory_bytes",
             Limit::TableElements => "table_elements",
             Limit::Instances => "instances",
-            Limit::WallTime => "wall_time",
-            Limit::Deadline => "deadline",
-            Limit::Input => "input",
-            Limit::Output => "output",
-            Limit::Attachments => "attachments",
+            Limit::WallTime => "wall_time_ms",
+            Limit::Input => "input_bytes",
+            Limit::Output => "output_bytes",
+            Limit::Attachments => "attachment_bytes",
+            Limit::Stdout => "stdout_bytes",
+            Limit::Stderr => "stderr_bytes",
+            Limit::Log => "log_bytes",
+            Limit::Progress => "progress_bytes",
             Limit::HostBytes => "host_bytes",
             Limit::Handles => "handles",
             Limit::OpenFiles => "open_files",
@@ -98,11 +111,8 @@ impl Limit {
             Limit::StorageKeys => "storage_keys",
             Limit::StorageBytes => "storage_bytes",
             Limit::StorageValueBytes => "storage_value_bytes",
-            Limit::Stdout => "stdout",
-            Limit::Stderr => "stderr",
-            Limit::Log => "log",
-            Limit::Progress => "progress",
-            Limit::Stack => "stack",
+            Limit::Deadline => "deadline",
+            Limit::Stack => "stack_bytes",
         }
     }
 
@@ -114,7 +124,7 @@ impl Limit {
             }
             _ => self.display(value),
         };
-        format!("{} of {shown}", self.key())
+        format!("{} of {shown}", self.as_str())
     }
 
     /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
@@ -204,40 +214,6 @@ impl Limit {
         Limit::StorageBytes,
         Limit::StorageValueBytes,
     ];
-
-    /// The key of the limit in [`Limits`], as in JSON and TOML: `memory_bytes`, `wall_time_ms`.
-    pub fn key(self) -> &'static str {
-        match self {
-            Limit::Fuel => "fuel",
-            Limit::Memory => "memory_bytes",
-            Limit::TableElements => "table_elements",
-            Limit::Instances => "instances",
-            Limit::WallTime => "wall_time_ms",
-            Limit::Input => "input_bytes",
-            Limit::Output => "output_bytes",
-            Limit::Attachments => "attachment_bytes",
-            Limit::Stdout => "stdout_bytes",
-            Limit::Stderr => "stderr_bytes",
-            Limit::Log => "log_bytes",
-            Limit::Progress => "progress_bytes",
-            Limit::HostBytes => "host_bytes",
-            Limit::Handles => "handles",
-            Limit::OpenFiles => "open_files",
-            Limit::CreatedFiles => "created_files",
-            Limit::WriteBytes => "write_bytes",
-            Limit::Connections => "connections",
-            Limit::HttpRequestBytes => "http_request_bytes",
-            Limit::HttpResponseBytes => "http_response_bytes",
-            Limit::HttpFieldsBytes => "http_fields_bytes",
-            Limit::SocketSentBytes => "socket_sent_bytes",
-            Limit::SocketReadBytes => "socket_read_bytes",
-            Limit::StorageKeys => "storage_keys",
-            Limit::StorageBytes => "storage_bytes",
-            Limit::StorageValueBytes => "storage_value_bytes",
-            Limit::Deadline => "deadline",
-            Limit::Stack => "stack_bytes",
-        }
-    }
 }
 
 impl Limits {
@@ -458,7 +434,7 @@ impl schemars::JsonSchema for LimitOverrides {
                 }
                 _ => serde_json::json!({"type": "integer", "minimum": 0}),
             };
-            (limit.key().to_owned(), values)
+            (limit.as_str().to_owned(), values)
         });
         let fields: serde_json::Map<_, _> = fields.collect();
         schemars::json_schema!({
@@ -479,17 +455,17 @@ mod tests {
         let all = all.as_object().unwrap();
         assert_eq!(all.len(), Limit::ASKED.len() + 1, "and the stack");
         for (number, limit) in (1..).zip(Limit::ASKED) {
-            assert!(all.contains_key(limit.key()), "{limit}");
+            assert!(all.contains_key(limit.as_str()), "{limit}");
             let mut asked = LimitOverrides::default();
             asked.set(limit, number);
             assert_eq!(asked.get(limit), Some(number));
             assert!(asked.named().each().eq([limit]));
             let json = serde_json::to_value(asked).unwrap();
-            assert_eq!(json, serde_json::json!({limit.key(): number}));
+            assert_eq!(json, serde_json::json!({limit.as_str(): number}));
             let mut limits = Limits::default();
             limits.set(limit, number);
             let json = serde_json::to_value(limits).unwrap();
-            assert_eq!(json[limit.key()], number);
+            assert_eq!(json[limit.as_str()], number);
             assert_eq!(limits.get(limit), number);
         }
     }

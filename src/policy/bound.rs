@@ -33,8 +33,8 @@ struct Said<'p> {
 impl Said<'_> {
     fn rule(&self, limit: Limit) -> String {
         match self.place {
-            (table, None) => format!("{table}.ceilings.{}", limit.key()),
-            (table, Some(name)) => format!("{table}.{name}.ceilings.{}", limit.key()),
+            (table, None) => format!("{table}.ceilings.{}", limit.as_str()),
+            (table, Some(name)) => format!("{table}.{name}.ceilings.{}", limit.as_str()),
         }
     }
 }

@@ -98,7 +98,8 @@ impl Change {
     /// A value with its unit, where it is one of a limit.
     fn limit(&self, value: &str) -> Option<String> {
         let mut limits = Limit::ASKED.into_iter();
-        let limit = limits.find(|limit| self.field == "limits" && limit.key() == self.subject)?;
+        let limit =
+            limits.find(|limit| self.field == "limits" && limit.as_str() == self.subject)?;
         Some(limit.display(value.parse().ok()?))
     }
 }

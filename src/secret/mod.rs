@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 pub(crate) use scrub::{Passage, Scrubber};
 pub use store::SecretStore;
 
+use crate::execution::is_exhausted;
 use crate::grant::{Capability, Denial, HttpTarget, Remedy, SecretGrant, check_secret_name};
 
 /// The shortest value, in bytes. What is shorter would be found in text that has nothing to do with
@@ -305,11 +306,20 @@ pub(crate) struct Wanted {
     source: Source,
 }
 
+/// Why a secret cannot be had.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// It is not there, or its source is not as it must be.
+    Denied(Denial),
+    /// The host has no more files, or no more memory, for now.
+    Exhausted(String),
+}
+
 /// Reads those that are wanted. Blocks on the disk. What cannot be had names paths of the host to the operator alone.
 ///
 /// # Errors
 /// The first one that cannot be had.
-pub(crate) fn read(wanted: &[Wanted], for_operator: bool) -> Result<Held, Denial> {
+pub(crate) fn read(wanted: &[Wanted], for_operator: bool) -> Result<Held, Unread> {
     let mut bound: Vec<Bound> = Vec::with_capacity(wanted.len());
     for Wanted { grant, source } in wanted {
         let known = bound
@@ -318,7 +328,7 @@ pub(crate) fn read(wanted: &[Wanted], for_operator: bool) -> Result<Held, Denial
         let value = match known {
             Some(known) => Arc::clone(&known.value),
             None => value(grant.name(), source)
-                .map_err(|error| denied(grant.name(), &error, for_operator))?,
+                .map_err(|error| unread(grant.name(), &error, for_operator))?,
         };
         bound.push(Bound {
             grant: grant.clone(),
@@ -345,6 +355,15 @@ fn value(name: &str, source: &Source) -> Result<Arc<SecretValue>, SecretError> {
         Source::Nowhere => return Err(SecretError::NotKept),
     };
     Ok(Arc::new(value))
+}
+
+fn unread(name: &str, error: &SecretError, for_operator: bool) -> Unread {
+    match error {
+        SecretError::Io { source, .. } if is_exhausted(source) => Unread::Exhausted(format!(
+            "the secret `{name}` cannot be read at the moment: {source}"
+        )),
+        _ => Unread::Denied(denied(name, error, for_operator)),
+    }
 }
 
 fn denied(name: &str, error: &SecretError, for_operator: bool) -> Denial {
@@ -492,7 +511,11 @@ mod tests {
             })
             .collect();
         assert_eq!(sources, ["env:OWN", "env:POLICY_B", "kept"]);
-        let denial = read(&Secrets::default().wanted(&grants, None), true).unwrap_err();
+        let denied = |result| match result {
+            Err(Unread::Denied(denial)) => denial,
+            other => panic!("{other:?}"),
+        };
+        let denial = denied(read(&Secrets::default().wanted(&grants, None), true));
         assert_eq!(denial.subject, "a");
         assert!(
             denial.hint.contains("skillhost secrets set a"),
@@ -503,7 +526,7 @@ mod tests {
         let source = SecretSource::File("/nowhere/secret".into());
         for for_operator in [true, false] {
             let secrets = Secrets::default().source("a", source.clone());
-            let denial = read(&secrets.wanted(&grants, None), for_operator).unwrap_err();
+            let denial = denied(read(&secrets.wanted(&grants, None), for_operator));
             assert_eq!(
                 denial.reason.contains("/nowhere"),
                 for_operator,
@@ -518,6 +541,25 @@ mod tests {
             assert_eq!(unkept.contains("--secret-from"), for_operator, "{unkept}");
             assert_eq!(denial.remedy, Remedy::Operator);
         }
+    }
+
+    /// What others hold for now is no fault of the grant's.
+    #[test]
+    fn files_that_have_run_out_are_told_from_a_file_that_is_not_there() {
+        let error = |source: rustix::io::Errno| SecretError::Io {
+            what: "cannot read",
+            path: "/srv/secret".into(),
+            source: source.into(),
+        };
+        match unread("a", &error(rustix::io::Errno::MFILE), false) {
+            Unread::Exhausted(why) => {
+                assert!(why.starts_with("the secret `a` cannot be read at the moment"));
+                assert!(!why.contains("/srv"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let missing = unread("a", &error(rustix::io::Errno::NOENT), false);
+        assert!(matches!(missing, Unread::Denied(_)), "{missing:?}");
     }
 
     #[test]

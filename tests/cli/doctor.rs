@@ -260,7 +260,7 @@ fn one_document_for_a_program() {
     };
     let memory = find("limit", "memory_bytes");
     assert_eq!(memory["verdict"], "holds");
-    assert_eq!(memory["stopped_by"], "memory");
+    assert_eq!(memory["stopped_by"], "memory_bytes");
     assert_eq!(memory["figures"]["unit"], "bytes");
     assert_eq!(memory["figures"]["limit"], memory["figures"]["reached"]);
     assert_eq!(memory["figures"]["past"], 0);

@@ -249,3 +249,26 @@ error: cannot read `nowhere`: No such file or directory (os error 2)
 "#]],
     );
 }
+
+/// A failure is kept with the job, where clients of other doors read it: it names no path of the host's.
+#[test]
+fn what_is_kept_of_a_directory_that_is_gone_names_no_path() {
+    let place = Place::with_behaviours();
+    place.write("of-the-operator/file", "");
+    let dir = "of-the-operator:/data:ro";
+    let granted = place.output(["policy", "grant", "behaviours.wasm", "--dir", dir]);
+    assert!(granted.status.success(), "{}", place.said(&granted));
+    std::fs::remove_dir_all(place.path("of-the-operator")).expect("it can be removed");
+    let line = r#"{"skill": "behaviours.wasm", "tool": "echo"}"#;
+    let id = submitted(&place, line).remove(0);
+    let worked = place.output(["worker", "--until-empty"]);
+    let log = String::from_utf8_lossy(&worked.stderr);
+    assert!(log.contains("of-the-operator"), "the log names it: {log}");
+    let shown = place.output(["jobs", "show", &id, "--json"]);
+    let kept = String::from_utf8_lossy(&shown.stdout);
+    assert!(kept.contains("/data"), "{kept}");
+    assert!(
+        !kept.contains("of-the-operator") && !kept.contains("--dir"),
+        "{kept}"
+    );
+}

@@ -222,7 +222,7 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
     };
     assert_eq!(admission.limits, expected);
     let mut clamped = admission.clamped;
-    clamped.sort_by_key(|clamped| clamped.limit.key());
+    clamped.sort_by_key(|clamped| clamped.limit.as_str());
     let clamped: Vec<_> = clamped
         .iter()
         .map(|one| (one.limit, one.asked, one.allowed, one.rule.as_str()))

@@ -327,7 +327,7 @@ fn every_limit_stands_in_the_readme_with_its_default_and_its_ceiling() {
         let limit = Limit::ASKED
             .into_iter()
             .chain([Limit::Stack])
-            .find(|limit| limit.key() == name)
+            .find(|limit| limit.as_str() == name)
             .unwrap_or_else(|| panic!("the README names a limit that is none: `{name}`"));
         assert_eq!(figure(said_default), default.get(limit), "`{name}`");
         match limit {

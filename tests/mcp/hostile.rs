@@ -216,3 +216,26 @@ fn no_more_calls_run_at_once_than_may() {
     // A client that is gone takes what runs with it, though it would run for minutes.
     server.end();
 }
+
+/// A directory that is granted and gone: the client hears neither where it was, nor of a flag that it has not got.
+#[test]
+fn a_client_hears_nothing_of_where_the_host_has_it() {
+    let home = Home::with(&[&skills().behaviours]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = elsewhere.path().join("of-the-operator");
+    std::fs::create_dir(&folder).unwrap();
+    let host = folder.to_str().unwrap();
+    let grant = format!("{host}:/data:ro");
+    home.skillhost(&["policy", "grant", "behaviours", "--dir", &grant]);
+    std::fs::remove_dir(&folder).unwrap();
+    let mut server = Server::start(&home, &[]);
+    server.initialize();
+    let call = json!({"name": "behaviours__echo", "arguments": {}});
+    server.ask(1, "tools/call", call);
+    let answer = server.answer(1);
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    let told = answer.to_string();
+    assert!(told.contains("/data"), "{told}");
+    assert!(!told.contains(host) && !told.contains("--dir"), "{told}");
+    server.end();
+}

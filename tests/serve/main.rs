@@ -15,6 +15,7 @@ mod process;
 mod routes;
 mod server;
 mod shared;
+mod strangers;
 mod stream;
 mod tenants;
 mod watching;

@@ -428,7 +428,7 @@ async fn the_policy_holds_for_calls() {
     // A ceiling.
     let answer = agent.call("allocate", json!({"bytes": 100_000_000})).await;
     let failure = &answer["_meta"]["skillhost/failure"];
-    assert_eq!(failure["limit"], "memory", "{answer}");
+    assert_eq!(failure["limit"], "memory_bytes", "{answer}");
 
     // A rule that asks, where nobody can be asked.
     let answer = agent.call("answer", json!({"json": "{}"})).await;

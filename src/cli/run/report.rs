@@ -355,7 +355,7 @@ fn cost(result: &ExecutionResult) -> String {
     }
     match result.clamped.as_slice() {
         [] => {}
-        [one] => parts.push(format!("{} clamped", one.limit.key())),
+        [one] => parts.push(format!("{} clamped", one.limit.as_str())),
         many => parts.push(format!("{} limits clamped", many.len())),
     }
     let mark = match status {

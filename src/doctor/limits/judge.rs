@@ -98,7 +98,7 @@ mod tests {
     async fn a_guest_that_is_stopped_by_its_limit_holds() {
         let [within, past] = runs(growing(), [(1, pages(10)), (100, pages(10))]).await;
         let finding = stopped(&within, &past, Limit::Memory, 10 * PAGE);
-        assert_eq!(finding, Finding::holds("memory"));
+        assert_eq!(finding, Finding::holds("memory_bytes"));
     }
 
     /// The guest really grows to 50 pages; were its limit 10, that would be too far.

@@ -406,7 +406,7 @@ fn a_policy_can_repeat_what_is_not_repeated_by_default_and_the_other_way_round()
     for (outcome, row, cause) in table() {
         let repeatable = matches!(
             cause,
-            Some("skill_error" | "invalid_output" | "fuel" | "memory" | "output")
+            Some("skill_error" | "invalid_output" | "fuel" | "memory_bytes" | "output_bytes")
         ) || matches!(row, Row::Again(_));
         if repeatable {
             assert_eq!(end(&job, &outcome, &all).status, JobStatus::Failed);

@@ -28,7 +28,7 @@ use crate::egress::Egress;
 use crate::execution::HostError;
 use crate::grant::{Asker, Clock, Denial, Grants, Random};
 use crate::limits::Limits;
-use crate::secret::{Held, Wanted};
+use crate::secret::{Held, Unread, Wanted};
 use crate::storage::Storage;
 
 pub(super) use chatter::{Chatter, Listeners};
@@ -204,7 +204,8 @@ pub(super) async fn secrets(
         })?;
     match reading.await {
         Ok(Ok(held)) => Ok(Arc::new(held)),
-        Ok(Err(denial)) => Err(NotGranted::Denied(denial)),
+        Ok(Err(Unread::Denied(denial))) => Err(NotGranted::Denied(denial)),
+        Ok(Err(Unread::Exhausted(why))) => Err(NotGranted::Exhausted(why)),
         Err(_) => Err(host("the secrets could not be read".into())),
     }
 }

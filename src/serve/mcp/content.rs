@@ -213,7 +213,7 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
         // A client of MCP asks for no limits.
         lines.push(format!(
             "What to do: give it less to do. Only whoever runs skillhost can raise the limit `{}`.",
-            limit.key()
+            limit.as_str()
         ));
     } else if let Some(hint) = hint {
         lines.push(format!("What to do: {}", printable(hint, false)));

@@ -260,7 +260,7 @@ fn a_program_reads_it() {
     assert_eq!(
         result["clamped"],
         serde_json::json!([{
-            "limit": "memory", "asked": 64 << 20, "allowed": 16 << 20,
+            "limit": "memory_bytes", "asked": 64 << 20, "allowed": 16 << 20,
             "rule": "tenants.small.ceilings.memory_bytes",
         }])
     );

@@ -82,7 +82,7 @@ async fn causes_end_where_the_table_says(place: Place) {
             1,
         ),
         (
-            json!({"kind": "timeout", "limit": "wall_time", "allowed": 1, "phase": "run"}),
+            json!({"kind": "timeout", "limit": "wall_time_ms", "allowed": 1, "phase": "run"}),
             Failed,
             "timeout",
             1,
@@ -113,8 +113,8 @@ async fn causes_end_where_the_table_says(place: Place) {
             1,
         ),
         (limit("fuel"), Dead, "fuel", 1),
-        (limit("memory"), Dead, "memory", 1),
-        (limit("output"), Dead, "output", 1),
+        (limit("memory_bytes"), Dead, "memory_bytes", 1),
+        (limit("output_bytes"), Dead, "output_bytes", 1),
         (
             json!({"kind": "rejected", "reason": "grant"}),
             Dead,

@@ -22,7 +22,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 
 use super::{Backing, NotGranted, Own, Refusals};
-use crate::execution::HostError;
+use crate::execution::{HostError, is_exhausted};
 use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, Remedy, SCRATCH};
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
@@ -192,22 +192,6 @@ fn not_granted(fault: Fault) -> NotGranted {
     }
 }
 
-/// Whether the process or the machine has run out of files, of memory or of room: no fault of the grant's, and over
-/// once others give back what they hold.
-fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    error.raw_os_error().is_some_and(|code| {
-        const OUT_OF: [Errno; 5] = [
-            Errno::MFILE,
-            Errno::NFILE,
-            Errno::NOMEM,
-            Errno::NOSPC,
-            Errno::DQUOT,
-        ];
-        OUT_OF.contains(&Errno::from_raw_os_error(code))
-    })
-}
-
 fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Denial {
     let (reason, hint) = match refused {
         Refused::Apart(why) => (
@@ -262,18 +246,5 @@ mod tests {
             matches!(exhausted, NotGranted::Exhausted(_)),
             "{exhausted:?}"
         );
-        use rustix::io::Errno;
-        for (error, expected) in [
-            (Errno::MFILE, true),
-            (Errno::NFILE, true),
-            (Errno::NOMEM, true),
-            (Errno::NOSPC, true),
-            (Errno::DQUOT, true),
-            (Errno::NOENT, false),
-            (Errno::ACCESS, false),
-            (Errno::IO, false),
-        ] {
-            assert_eq!(is_exhausted(&error.into()), expected, "{error}");
-        }
     }
 }
