@@ -180,7 +180,8 @@ impl Context {
         self.attached.borrow_mut().push(attachment);
     }
 
-    /// The request's id, the same on every attempt at it.
+    /// The request's id, the same on every attempt at it. Where the host has the clocks stand still, or the random
+    /// numbers come from a seed, it is made from the request, so that a run can be repeated.
     pub fn request_id(&self) -> &str {
         &self.request_id
     }

@@ -18,7 +18,6 @@ use super::interrupt::{MAX_SLICE, fuel_between_checks, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::execution::HostError;
-use crate::grant::Clock;
 use crate::limits::Limits;
 
 /// Room in a call across the border for what is not the text or the bytes themselves: the fixed
@@ -64,7 +63,7 @@ impl State {
         let Capabilities {
             wasi,
             directories,
-            clock,
+            still,
             config,
             chatter,
             network,
@@ -90,10 +89,7 @@ impl State {
             deadline,
             turn_ends: started + turn,
             turn,
-            still: match clock {
-                Clock::System => None,
-                Clock::Still(_) => Some(limits.wall_time),
-            },
+            still,
             cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
             answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),

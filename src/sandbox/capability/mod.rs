@@ -15,6 +15,7 @@ mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::DateTime;
 use wasmtime::component::{HasData, Linker};
@@ -37,6 +38,7 @@ pub(crate) use directory::{Apart, ScratchRoot};
 pub(super) use directory::{Directories, Removal};
 pub(super) use network::Network;
 pub(super) use refusals::{LateRefusals, Refusals};
+pub(super) use reproducible::repeated_id;
 pub(super) use storage::Keeping;
 pub use storage::{Bucket, Cas};
 
@@ -108,7 +110,8 @@ pub(super) enum NotGranted {
 pub(super) struct Capabilities {
     pub wasi: Wasi,
     pub directories: Directories,
-    pub clock: Clock,
+    /// What a guest is told that it has left, where its clocks stand still.
+    pub still: Option<Duration>,
     pub config: BTreeMap<String, String>,
     pub chatter: Chatter,
     pub network: Network,
@@ -126,7 +129,8 @@ impl Capabilities {
             random: Random::Seed(0),
             ..Grants::default()
         };
-        nothing.clock = grants.clock;
+        // The same on every host: a skill must not be another one where the operator gives more time.
+        nothing.still = Some(Limits::default().wall_time);
         nothing
             .wasi
             .grant(|wasi| reproducible::grant(wasi, &grants));
@@ -138,7 +142,7 @@ impl Capabilities {
         Capabilities {
             wasi: Wasi::new(limits),
             directories: Directories::default(),
-            clock: Clock::System,
+            still: None,
             config: BTreeMap::new(),
             network: Network::none(LateRefusals::new(asker, chatter.listeners()), limits),
             chatter,
@@ -158,7 +162,10 @@ impl Capabilities {
         if grants.is_empty() {
             return;
         }
-        self.clock = grants.clock;
+        self.still = match grants.clock {
+            Clock::System => None,
+            Clock::Still(_) => Some(limits.wall_time),
+        };
         self.config.clone_from(&grants.config);
         self.network.grant(grants, &backing.egress, limits, secrets);
         if let Some(secrets) = secrets {

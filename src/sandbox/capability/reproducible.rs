@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::grant::{Clock, Grants, Random};
@@ -31,6 +33,24 @@ pub(super) fn grant(wasi: &mut WasiCtxBuilder, grants: &Grants) {
             .insecure_random(source(1))
             .insecure_random_seed(hash_seed);
     }
+}
+
+/// The request's id that a guest is told whose clocks or random numbers are not the system's: its own has the time in
+/// it, and chance. It is the same for the same tool, input, clock and seed; `None` where the guest hears its own.
+pub fn repeated_id(grants: &Grants, tool: &str, input: &str) -> Option<Uuid> {
+    if grants.clock == Clock::System && grants.random == Random::System {
+        return None;
+    }
+    let (clock, random) = (grants.clock.to_string(), grants.random.to_string());
+    let mut hasher = Sha256::new();
+    for part in [&clock, &random, tool, input] {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let hash: [u8; 32] = hasher.finalize().into();
+    let bytes = hash.first_chunk().copied().unwrap_or_default();
+    // Version 8 of RFC 9562: made as one likes.
+    Some(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 struct Still(Duration);

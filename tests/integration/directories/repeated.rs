@@ -18,19 +18,33 @@ async fn behaviour(host: &Host, tool: &str, grants: Grants) -> Value {
 #[tokio::test]
 async fn a_run_can_be_repeated() {
     let still: Clock = "2026-01-02T03:04:05.006Z".parse().unwrap();
-    let grants = |seed| Grants::default().clock(still).random(Random::Seed(seed));
+    let ambient = || Grants::default().scratch();
+    let grants = |seed| ambient().clock(still).random(Random::Seed(seed));
     let once = behaviour(host(), "ambient", grants(7)).await;
     assert_eq!(once, behaviour(host(), "ambient", grants(7)).await);
     assert_eq!(once["now"], "1767323045.006000000");
     assert_eq!(once["monotonic"], 0);
     assert_eq!(once["left_ms"], 10_000);
     let other = behaviour(host(), "ambient", grants(8)).await;
-    for source in ["random", "insecure", "seed"] {
+    for source in ["random", "insecure", "seed", "request_id"] {
         assert_ne!(once[source], other[source], "{source}");
     }
-    let fresh = behaviour(host(), "ambient", Grants::default()).await;
-    for figure in ["now", "random", "insecure", "seed"] {
+    // Each file is of the time at which the clock stands still, also where it was set to now.
+    let files = once["files"].as_array().expect("a scratch directory");
+    for told in files.iter().flat_map(|told| told.as_array().unwrap()) {
+        assert_eq!(told, &files[0][0]);
+        assert!(told.as_str().unwrap().contains("1767323045"), "{told}");
+    }
+    let fresh = behaviour(host(), "ambient", ambient()).await;
+    for figure in ["now", "random", "insecure", "seed", "request_id", "files"] {
         assert_ne!(once[figure], fresh[figure], "{figure}");
     }
     assert!(fresh["left_ms"].as_u64().unwrap() <= 10_000);
+    // With either alone, the id tells neither the time nor chance.
+    for grants in [ambient().clock(still), ambient().random(Random::Seed(7))] {
+        let first = behaviour(host(), "ambient", grants.clone()).await;
+        let second = behaviour(host(), "ambient", grants).await;
+        assert_eq!(first["request_id"], second["request_id"]);
+        assert_ne!(first["request_id"], once["request_id"]);
+    }
 }

@@ -196,8 +196,10 @@ impl types::HostDescriptor for State {
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
         let descriptor = self.descriptor(&handle)?;
-        descriptor.origin().changeable()?;
-        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        let origin = descriptor.origin();
+        origin.changeable()?;
+        let still = origin.shared.still();
+        let (accessed, modified) = (time(accessed, still)?, time(modified, still)?);
         with(descriptor, move |descriptor| match descriptor {
             Descriptor::File(file) => {
                 let mut times = std::fs::FileTimes::new();
@@ -264,8 +266,10 @@ impl types::HostDescriptor for State {
     }
 
     async fn stat(&mut self, handle: Handle) -> FsResult<types::DescriptorStat> {
-        let metadata = with(self.descriptor(&handle)?, Descriptor::metadata).await?;
-        Ok(stat(&metadata))
+        let descriptor = self.descriptor(&handle)?;
+        let still = descriptor.origin().shared.still();
+        let metadata = with(descriptor, Descriptor::metadata).await?;
+        Ok(stat(&metadata, still))
     }
 
     async fn stat_at(
@@ -274,8 +278,10 @@ impl types::HostDescriptor for State {
         flags: PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let metadata = within(self.leading(&handle, &[&path])?, path, metadata_at(flags)).await?;
-        Ok(stat(&metadata))
+        let directory = self.leading(&handle, &[&path])?;
+        let still = directory.origin.shared.still();
+        let metadata = within(directory, path, metadata_at(flags)).await?;
+        Ok(stat(&metadata, still))
     }
 
     async fn set_times_at(
@@ -288,7 +294,8 @@ impl types::HostDescriptor for State {
     ) -> FsResult<()> {
         let directory = self.leading(&handle, &[&path])?;
         directory.origin.changeable()?;
-        let (accessed, modified) = (time(accessed)?, time(modified)?);
+        let still = directory.origin.shared.still();
+        let (accessed, modified) = (time(accessed, still)?, time(modified, still)?);
         if !flags.contains(PathFlags::SYMLINK_FOLLOW) {
             return within(directory, path, move |directory, path| {
                 directory.dir.set_symlink_times(path, accessed, modified)
@@ -519,11 +526,13 @@ fn metadata_at(
     }
 }
 
-fn stat(metadata: &Metadata) -> types::DescriptorStat {
+/// Where the clocks stand still, every file is of that time: what it was made at would tell how late it is.
+fn stat(metadata: &Metadata, still: Option<SystemTime>) -> types::DescriptorStat {
     use cap_fs_ext::MetadataExt;
     let time = |time: io::Result<cap_std::time::SystemTime>| {
+        let time = still.or_else(|| Some(time.ok()?.into_std()))?;
         // Before 1970 there is no time in WASI.
-        let since = time.ok()?.into_std().duration_since(UNIX_EPOCH).ok()?;
+        let since = time.duration_since(UNIX_EPOCH).ok()?;
         Some(Datetime {
             seconds: since.as_secs(),
             nanoseconds: since.subsec_nanos(),
@@ -551,10 +560,16 @@ fn hash(metadata: &Metadata) -> types::MetadataHashValue {
     }
 }
 
-fn time(time: types::NewTimestamp) -> Result<Option<SystemTimeSpec>, Fault> {
+fn time(
+    time: types::NewTimestamp,
+    still: Option<SystemTime>,
+) -> Result<Option<SystemTimeSpec>, Fault> {
     Ok(match time {
         types::NewTimestamp::NoChange => None,
-        types::NewTimestamp::Now => Some(SystemTimeSpec::SymbolicNow),
+        types::NewTimestamp::Now => Some(match still {
+            None => SystemTimeSpec::SymbolicNow,
+            Some(time) => SystemTimeSpec::Absolute(cap_std::time::SystemTime::from_std(time)),
+        }),
         types::NewTimestamp::Timestamp(Datetime {
             seconds,
             nanoseconds,

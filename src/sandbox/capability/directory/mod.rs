@@ -78,6 +78,7 @@ impl Directories {
             return Ok(Directories::default());
         }
         let shared = Shared::new(Arc::clone(&backing.disk), refusals.clone(), limits);
+        let shared = shared.by(grants.clock);
         let shared = Arc::new(shared);
         let mut directories = Directories::default();
         for grant in &grants.directories {

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
-use crate::grant::{Capability, Denial, DirectoryGrant, Remedy};
+use crate::grant::{Capability, Clock, Denial, DirectoryGrant, Remedy};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     open_files: Quota,
     created_files: Quota,
     write_bytes: Quota,
+    /// Where the clocks stand still, and with them the times of files: when.
+    still: Option<SystemTime>,
     /// The first limit that was met, which ends the execution whatever the guest makes of it.
     met: OnceLock<Stop>,
 }
@@ -136,8 +139,23 @@ impl Shared {
             open_files: Quota::new(Limit::OpenFiles, limits),
             created_files: Quota::new(Limit::CreatedFiles, limits),
             write_bytes: Quota::new(Limit::WriteBytes, limits),
+            still: None,
             met: OnceLock::new(),
         }
+    }
+
+    /// By this clock.
+    pub fn by(mut self, clock: Clock) -> Self {
+        self.still = match clock {
+            Clock::System => None,
+            Clock::Still(time) => Some(time.into()),
+        };
+        self
+    }
+
+    /// The time that every file has, where the clocks stand still.
+    pub fn still(&self) -> Option<SystemTime> {
+        self.still
     }
 
     /// Files that were made, and bytes that were written.

@@ -102,7 +102,7 @@ impl Guest for Behaviours {
                 json!({})
             }
             "allocate" => json!({"sum": touched(number("bytes") as usize)}),
-            "ambient" => ambient(),
+            "ambient" => ambient(&context),
             "answer" => return Ok(plain(text("json"))),
             "answer_large" => return Ok(plain(quoted(number("bytes") as usize))),
             "attach" => return Ok(attached(number("count"), number("bytes") as usize)),
@@ -382,9 +382,11 @@ fn look_for(what: &Value) {
 }
 
 /// All that a guest gets from around it without asking for anything by name.
-fn ambient() -> Value {
+fn ambient(context: &Context) -> Value {
     let now = wasip2::clocks::wall_clock::now();
     json!({
+        "request_id": context.request_id,
+        "files": file_times(),
         "now": format!("{}.{:09}", now.seconds, now.nanoseconds),
         "monotonic": monotonic_clock::now(),
         "left_ms": skillhost::skill::deadline::time_left() / 1_000_000,
@@ -392,6 +394,44 @@ fn ambient() -> Value {
         "insecure": wasip2::random::insecure::get_insecure_random_u64(),
         "seed": format!("{:?}", wasip2::random::insecure_seed::insecure_seed()),
     })
+}
+
+/// The times of a file that is made in the scratch directory, where there is one: as it is made, and after it was set to
+/// now.
+fn file_times() -> Value {
+    use wasip2::filesystem::types::{DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
+    let preopened = wasip2::filesystem::preopens::get_directories();
+    let Some((scratch, _)) = preopened.iter().find(|(_, path)| path == "/scratch") else {
+        return Value::Null;
+    };
+    let file = scratch
+        .open_at(
+            PathFlags::empty(),
+            "made",
+            OpenFlags::CREATE,
+            DescriptorFlags::READ | DescriptorFlags::WRITE,
+        )
+        .expect("a file can be made");
+    let told = || {
+        let times = |stat: wasip2::filesystem::types::DescriptorStat| {
+            format!(
+                "{:?} {:?} {:?}",
+                stat.data_access_timestamp,
+                stat.data_modification_timestamp,
+                stat.status_change_timestamp
+            )
+        };
+        let at = scratch.stat_at(PathFlags::empty(), "made");
+        [times(file.stat().expect("it is there")), times(at.expect("it is there"))]
+    };
+    let made = told();
+    file.set_times(NewTimestamp::Now, NewTimestamp::Now)
+        .expect("its times can be set");
+    let set = told();
+    scratch
+        .set_times_at(PathFlags::empty(), "made", NewTimestamp::Now, NewTimestamp::Now)
+        .expect("its times can be set");
+    json!([made, set, told()])
 }
 
 /// What an earlier execution left behind, and then something new to leave.
