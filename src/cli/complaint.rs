@@ -3,6 +3,7 @@
 use std::fmt;
 
 use skillhost::text::printable;
+use skillhost::{Fault, ResourceUsage};
 
 use super::console::{ERROR, HINT, say, styled};
 use super::exit::Exit;
@@ -18,6 +19,8 @@ pub struct Complaint {
     pub details: Vec<String>,
     /// What to do about it.
     pub hints: Vec<String>,
+    /// Of a skill that cannot be loaded: whose fault that is, and what was spent on it.
+    pub spent: Option<Box<(Fault, ResourceUsage)>>,
 }
 
 impl Complaint {
@@ -28,6 +31,7 @@ impl Complaint {
             message: message.into(),
             details: Vec::new(),
             hints: Vec::new(),
+            spent: None,
         }
     }
 
@@ -44,6 +48,12 @@ impl Complaint {
     /// Adds a line.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.details.push(detail.into());
+        self
+    }
+
+    /// Says whose fault it is, and what was spent.
+    pub fn spent(mut self, fault: Fault, usage: ResourceUsage) -> Self {
+        self.spent = Some(Box::new((fault, usage)));
         self
     }
 

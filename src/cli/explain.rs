@@ -15,11 +15,16 @@ const BUILD: &str = "cargo build --release --target wasm32-wasip2";
 
 /// A skill that cannot be loaded. `what` is how the user called it.
 pub fn load(what: &str, error: LoadError) -> Complaint {
+    let (fault, usage) = (error.fault(), error.usage());
+    told(what, error).spent(fault, usage)
+}
+
+fn told(what: &str, error: LoadError) -> Complaint {
     match error {
         LoadError::Package(error) => package(error),
         LoadError::Compile(error) => compile(what, error),
         LoadError::Misfit(error) => misfit(what, &error),
-        LoadError::Describe(failure) => {
+        LoadError::Describe { failure, .. } => {
             let complaint = Complaint::not_loaded(format!(
                 "cannot load `{what}`: it was asked what it is, and did not answer"
             ))

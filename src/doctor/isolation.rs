@@ -162,7 +162,7 @@ async fn not_loaded(guest: Handmade) -> Result<Finding, Trouble> {
     let harmless = Handmade::default().component().map_err(Trouble::Text)?;
     frugal.load_bytes(harmless).await?;
     Ok(match frugal.load_bytes(component).await {
-        Err(LoadError::Describe(failure)) => match failure.cause {
+        Err(LoadError::Describe { failure, .. }) => match failure.cause {
             Cause::ResourceExhausted {
                 limit: Limit::Fuel, ..
             } => Finding::holds("fuel"),

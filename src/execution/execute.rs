@@ -137,11 +137,22 @@ impl Control {
         resolution: Option<&Resolution>,
         failure: Failure,
     ) -> ExecutionResult {
+        self.refuse_after(request, resolution, failure, ResourceUsage::default())
+    }
+
+    /// The same where something was spent on it.
+    pub(crate) fn refuse_after(
+        &self,
+        request: ExecutionRequest,
+        resolution: Option<&Resolution>,
+        failure: Failure,
+        spent: ResourceUsage,
+    ) -> ExecutionResult {
         let resolution = resolution.or(self.resolution(&request));
         let usage = ResourceUsage {
             queue_wait: request.queue_wait,
-            waiting_time: self.waited,
-            ..ResourceUsage::default()
+            waiting_time: self.waited + spent.waiting_time,
+            ..spent
         };
         let status = failure.status();
         if let Some(observer) = &self.observer {

@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
 use super::skill::{Loaded, Skill, Skills};
-use crate::execution::{Failure, HostError, SkillIdentity};
+use crate::execution::{Failure, Fault, HostError, SkillIdentity};
 use crate::grant::Asker;
 use crate::limits::Limits;
 use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
 use crate::skill::{Description, DescriptionError, Digest, Package, PackageError};
+use crate::usage::ResourceUsage;
 
 /// A skill that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +30,13 @@ pub enum LoadError {
     #[error("it does not fit this host: {0}")]
     Misfit(#[from] Misfit),
     /// It did not answer when asked what it is.
-    #[error("it did not describe itself: {}", .0.message)]
-    Describe(Box<Failure>),
+    #[error("it did not describe itself: {}", .failure.message)]
+    Describe {
+        /// Why not.
+        failure: Box<Failure>,
+        /// What it has cost to compile it, and to ask.
+        usage: Box<ResourceUsage>,
+    },
     /// What it says of itself cannot be believed.
     #[error("its description of itself is not acceptable: {0}")]
     Description(#[from] DescriptionError),
@@ -44,6 +51,31 @@ pub enum LoadError {
     /// The host itself is broken.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+impl LoadError {
+    /// Whose fault it is: the skill's, where whatever loads it would find the same; or else the host's.
+    pub fn fault(&self) -> Fault {
+        match self {
+            LoadError::Describe { failure, .. } => failure.fault,
+            LoadError::Package(PackageError::Io { .. })
+            | LoadError::Compile(CompileError::Child(_))
+            | LoadError::Host(_) => Fault::Host,
+            LoadError::Package(_)
+            | LoadError::Compile(_)
+            | LoadError::Misfit(_)
+            | LoadError::Description(_)
+            | LoadError::Name { .. } => Fault::Skill,
+        }
+    }
+
+    /// What was spent on it, as far as it is known.
+    pub fn usage(&self) -> ResourceUsage {
+        match self {
+            LoadError::Describe { usage, .. } => (**usage).clone(),
+            _ => ResourceUsage::default(),
+        }
+    }
 }
 
 impl From<LoadFault> for LoadError {
@@ -113,7 +145,7 @@ impl Host {
         let ready = blocking(load).await??;
         let (description, fresh) = match ready.description {
             Some(description) => (description, false),
-            None => (self.describe(&ready.component).await?, true),
+            None => (self.describe(&ready.component, ready.took).await?, true),
         };
         // What is kept was checked before it was.
         let schemas = match fresh {
@@ -164,13 +196,23 @@ impl Host {
     }
 
     /// Asks a component what it is: under the default limits, with nothing granted.
-    async fn describe(&self, component: &Component) -> Result<Description, LoadError> {
+    async fn describe(
+        &self,
+        component: &Component,
+        compile_time: Duration,
+    ) -> Result<Description, LoadError> {
         let limits = Limits {
             attachment_bytes: 0,
             ..Limits::resolve(&self.inner.ceiling, &[], &self.inner.default_limits)
         };
-        let described = self.inner.runner.describe(component, limits).await?;
-        described.map_err(|failure| LoadError::Describe(Box::new(failure)))
+        let (described, usage) = self.inner.runner.describe(component, limits).await?;
+        described.map_err(|failure| LoadError::Describe {
+            failure: Box::new(failure),
+            usage: Box::new(ResourceUsage {
+                compile_time,
+                ..usage
+            }),
+        })
     }
 
     /// What a component imports and exports, without compiling it or running any of it; also one

@@ -1,12 +1,17 @@
 //! What stopped a guest. Decided once, here, by type; where wasmtime offers only a text, by that,
 //! and a test pins it.
 
+use std::io;
+use std::time::Duration;
+
+use chrono::Utc;
+use rustix::io::Errno;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, TO_RUN};
+use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN};
 use crate::limits::{Limit, Limits};
 use crate::text::{first_line, named, printable, shortened};
 
@@ -27,6 +32,8 @@ pub(super) enum Stop {
     Panicked,
 }
 
+/// After which time it may be that others have given back what the host has no more of.
+const EXHAUSTED: Duration = Duration::from_secs(5);
 /// The frames that are kept of a backtrace.
 const MAX_FRAMES: usize = 32;
 /// The bytes that are kept of a name in it.
@@ -64,6 +71,12 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
             circumstances,
             backtrace(),
         );
+    }
+    if circumstances.phase == Phase::Instantiation && is_out_of_memory(error) {
+        return exhausted(&format!(
+            "there is no memory for it at the moment: {}",
+            reasons(error)
+        ));
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let message = format!(
@@ -107,21 +120,53 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
             _ => failure,
         };
     }
-    // Without the backtrace, which stands beside it. wasmtime shows it by names that are the guest's,
-    // and takes them apart at any length: it must not begin with them, which stand in further lines.
-    let reasons: Vec<String> = error
-        .chain()
-        .map(|reason| first_line(&reason, MAX_REASON))
-        .filter(|reason| reason != "error while executing at wasm backtrace:")
-        .collect();
-    let text = shortened(&printable(&reasons.join(": "), false), 500).into_owned();
     Failure::new(
         Cause::Trap {
             trap: "contract_violation".into(),
             backtrace,
         },
-        format!("the skill broke the rules of the component model: {text}"),
+        format!(
+            "the skill broke the rules of the component model: {}",
+            reasons(error)
+        ),
     )
+}
+
+/// What wasmtime says. Without the backtrace, which stands beside it. wasmtime shows it by names that are the guest's,
+/// and takes them apart at any length: it must not begin with them, which stand in further lines.
+fn reasons(error: &wasmtime::Error) -> String {
+    let reasons: Vec<String> = error
+        .chain()
+        .map(|reason| first_line(&reason, MAX_REASON))
+        .filter(|reason| reason != "error while executing at wasm backtrace:")
+        .collect();
+    shortened(&printable(&reasons.join(": "), false), 500).into_owned()
+}
+
+/// Whether the system has no more memory, or no more addresses, for an instance.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.chain().any(|reason| {
+        let error = match reason.downcast_ref::<Errno>() {
+            Some(code) => io::Error::from(*code),
+            None => match reason.downcast_ref::<io::Error>() {
+                Some(error) => error.kind().into(),
+                None => return false,
+            },
+        };
+        error.kind() == io::ErrorKind::OutOfMemory
+    })
+}
+
+/// The failure of an execution that the host cannot begin, as it has no more of something for now. No reason for the
+/// host to stop: others, which need less, may go on.
+pub(super) fn exhausted(why: &str) -> Failure {
+    tracing::warn!("an execution cannot be begun: {why}");
+    let cause = Cause::Rejected {
+        reason: Rejection::Exhausted,
+        retry_at: Some(Utc::now() + EXHAUSTED),
+    };
+    Failure::new(cause, format!("not admitted: {why}"))
+        .hint("try again in a moment: others hold it now")
 }
 
 /// The failure for attachments that could not be taken over.

@@ -37,6 +37,8 @@ pub(crate) struct Flight {
     pub(super) scratch: Option<Removal>,
     /// What must not stand in whatever the guest says, where there is anything.
     pub(crate) secrets: Option<Arc<Held>>,
+    /// Since when it waits for what it needs to begin.
+    waiting: Option<Instant>,
     pub(super) started: Option<Instant>,
     pub(super) instantiated: Option<Instant>,
     finished: bool,
@@ -65,6 +67,7 @@ impl Flight {
             store: None,
             scratch: None,
             secrets: None,
+            waiting: None,
             started: None,
             instantiated: None,
             finished: false,
@@ -85,6 +88,18 @@ impl Flight {
             usage: &self.usage,
         });
         status
+    }
+
+    /// From here on it waits for what it needs to begin.
+    pub(super) fn waits(&mut self) {
+        self.waiting = Some(Instant::now());
+    }
+
+    /// It waits no longer.
+    pub(super) fn waited(&mut self) {
+        if let Some(since) = self.waiting.take() {
+            self.usage.waiting_time += since.elapsed();
+        }
     }
 
     /// Reads the store's meters, and drops it.
@@ -154,6 +169,7 @@ impl Drop for Flight {
             return;
         }
         let phase = self.phase;
+        self.waited();
         self.land();
         let failure = classify::cancelled(phase);
         self.finish(Some(&failure));

@@ -16,14 +16,13 @@ use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::state::State;
-use crate::execution::{
-    Attachment, Cause, Event, Failure, HostError, Phase, Rejection, TO_RUN, stopped,
-};
+use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
 use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::Description;
 use crate::text::{named, printable, shortened};
+use crate::usage::ResourceUsage;
 
 /// The most attachments of one answer.
 const MAX_ATTACHMENTS: usize = 1_000;
@@ -33,8 +32,6 @@ const MAX_MESSAGE: usize = 8 * 1024;
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
-/// After which time it may be that others have given back what the host has no more of.
-const EXHAUSTED: Duration = Duration::from_secs(5);
 
 /// Runs guests.
 pub(crate) struct Runner {
@@ -158,7 +155,8 @@ impl Runner {
         }
         flight.usage.input_bytes = input_bytes;
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
-        let request_id = flight.listeners.request_id;
+        let request_id = capability::repeated_id(grants, tool, input);
+        let request_id = request_id.unwrap_or(flight.listeners.request_id);
         let ended = pin!(self.fly(
             flight,
             component,
@@ -186,18 +184,18 @@ impl Runner {
         })
     }
 
-    /// Asks a component what it is, in an instance of its own and with nothing granted.
+    /// Asks a component what it is, in an instance of its own and with nothing granted; and what that cost.
     pub async fn describe(
         &self,
         component: &Component,
         limits: Limits,
-    ) -> Result<Result<Description, Failure>, HostError> {
+    ) -> Result<(Result<Description, Failure>, ResourceUsage), HostError> {
         // Declared first and so dropped last: see `run`.
         let slot;
         let mut flight = Flight::new(Uuid::nil(), [None, None], limits, None);
         match self.slot(&mut flight, component, None).await? {
             Ok(free) => slot = free,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => return Ok((Err(failure), ResourceUsage::default())),
         }
         let capabilities = Capabilities::none(&flight.limits);
         let described = self
@@ -212,7 +210,7 @@ impl Runner {
         drop(slot);
         let failure = described.as_ref().err();
         flight.finish(failure);
-        Ok(described.and_then(|described| {
+        let described = described.and_then(|described| {
             contract::description(described).map_err(|message| {
                 Failure::new(
                     Cause::InvalidOutput {
@@ -221,7 +219,8 @@ impl Runner {
                     printable(&message, false).into_owned(),
                 )
             })
-        }))
+        });
+        Ok((described, std::mem::take(&mut flight.usage)))
     }
 
     /// Waits for a free slot, no longer than the deadline allows.
@@ -249,7 +248,7 @@ impl Runner {
         if let Ok(slot) = slots.try_acquire() {
             return Ok(Ok(slot));
         }
-        let began = Instant::now();
+        flight.waits();
         let slot = Box::pin(async {
             tokio::select! {
                 slot = slots.acquire() => slot.map(Ok),
@@ -260,9 +259,8 @@ impl Runner {
             }
         });
         let slot = slot.await;
-        let slot = slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))?;
-        flight.usage.waiting_time += began.elapsed();
-        Ok(slot)
+        flight.waited();
+        slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))
     }
 
     /// Gets something ready that is granted, no longer than the deadline allows.
@@ -272,36 +270,28 @@ impl Runner {
         cancellation: Option<&CancellationToken>,
         getting_ready: impl Future<Output = Result<T, NotGranted>>,
     ) -> Result<Result<T, Failure>, HostError> {
-        let began = Instant::now();
+        flight.waits();
         let ready = tokio::select! {
             biased;
-            ready = getting_ready => ready,
+            ready = getting_ready => Ok(ready),
             stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
-                let failure = stopped.failure(TO_RUN);
-                return Ok(Err(failure));
+                Err(stopped.failure(TO_RUN))
             }
             // A disk that does not answer must not keep the slot for ever.
             () = tokio::time::sleep(flight.limits.wall_time) => {
                 let limits = &flight.limits;
-                return Ok(Err(classify::timeout(Limit::WallTime, limits, Phase::Waiting)));
+                Err(classify::timeout(Limit::WallTime, limits, Phase::Waiting))
             }
         };
-        flight.usage.waiting_time += began.elapsed();
+        flight.waited();
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(failure) => return Ok(Err(failure)),
+        };
         match ready {
             Ok(ready) => Ok(Ok(ready)),
             Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
-            // No reason to stop: others, which need less, may go on.
-            Err(NotGranted::Exhausted(why)) => {
-                tracing::warn!("an execution cannot be begun: {why}");
-                let cause = Cause::Rejected {
-                    reason: Rejection::Exhausted,
-                    retry_at: Some(Utc::now() + EXHAUSTED),
-                };
-                let failure = Failure::new(cause, format!("not admitted: {why}"));
-                Ok(Err(
-                    failure.hint("try again in a moment: others hold it now")
-                ))
-            }
+            Err(NotGranted::Exhausted(why)) => Ok(Err(classify::exhausted(&why))),
             Err(NotGranted::Host(error)) => Err(error),
             Err(NotGranted::Stopped(stop)) => {
                 let circumstances = Circumstances {

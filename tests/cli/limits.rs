@@ -395,15 +395,29 @@ fn a_host_that_has_no_more_files_says_so() {
     let place = Place::new();
     place.add_example("csv-query");
     place.write("data/a.csv", "n\n1\n");
+    let mut arguments = "csv-query query --arg path=/d0/a.csv".to_owned();
+    for number in 0..60 {
+        arguments.push_str(&format!(" --dir data:/d{number}"));
+    }
+    check_runs_out(&place, "ulimit -n 100", &arguments);
+}
+
+/// Nor is it the skill's fault.
+#[test]
+fn a_host_that_has_no_memory_for_a_skill_says_so() {
+    let place = Place::with_text_stats();
+    let once = place.output(["run", "text-stats", "--arg", "text=a"]);
+    assert!(once.status.success(), "{}", place.said(&once));
+    // A memory has 4 GiB of addresses, most of them never used.
+    check_runs_out(&place, "ulimit -v 4000000", "text-stats --arg text=a");
+}
+
+/// Runs a skill where the system gives less than it needs.
+#[track_caller]
+fn check_runs_out(place: &Place, limited: &str, arguments: &str) {
     let skillhost = place.command(["run"]);
     let program = skillhost.get_program().to_string_lossy().into_owned();
-    let mut directories = String::new();
-    for number in 0..60 {
-        directories.push_str(&format!(" --dir data:/d{number}"));
-    }
-    let script = format!(
-        "ulimit -n 100 && exec {program} run csv-query query --arg path=/d0/a.csv{directories}"
-    );
+    let script = format!("{limited} && exec {program} run {arguments} --json");
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &script]).current_dir(place.path("."));
     for (name, value) in skillhost.get_envs() {
@@ -412,11 +426,18 @@ fn a_host_that_has_no_more_files_says_so() {
             None => command.env_remove(name),
         };
     }
-    let said = place.said(&command.output().expect("the command starts"));
+    let output = command.output().expect("the command starts");
+    let said = place.said(&output);
     assert!(said.starts_with("exit: 3\n"), "{said}");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&said);
+    let failure = &result["failure"];
+    assert_eq!(failure["reason"], "exhausted", "{said}");
+    assert_eq!(failure["fault"], "policy", "{said}");
+    let message = failure["message"].as_str().expect("a message");
     assert!(
-        said.contains("not admitted: ") && said.contains("at the moment"),
+        message.starts_with("not admitted: ") && message.contains("at the moment"),
         "{said}"
     );
-    assert!(said.contains("hint: try again in a moment"), "{said}");
+    let hint = failure["hint"].as_str().expect("a hint");
+    assert!(hint.starts_with("try again in a moment"), "{said}");
 }

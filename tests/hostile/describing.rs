@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use skillhost::execution::Phase;
 use skillhost::skill::{DescriptionError, SchemaError};
-use skillhost::{Cause, Host, Limit, Limits, LoadError, Status};
+use skillhost::{Cause, Fault, Host, Limit, Limits, LoadError, Status};
 
 use crate::attack::{End, SHORT, builder, runtime};
 use crate::handmade::{Description, Handmade, SPIN};
@@ -344,10 +344,11 @@ fn schemas_that_cannot_be_parsed() {
     );
     for schema in ["{", "", &deep] {
         let error = Load::by(&with_tools(&[("a", schema)])).fails();
-        let LoadError::Describe(failure) = &error else {
+        let LoadError::Describe { failure, .. } = &error else {
             panic!("{error}")
         };
         assert_eq!(failure.status(), Status::Failed);
+        assert_eq!(failure.fault, Fault::Skill);
         assert!(error.to_string().contains("is not JSON"), "{error}");
     }
 }

@@ -1,10 +1,12 @@
-//! Attacks by what is to be loaded, run and checked as those of skills that run (see `attack`). There
-//! is no usage: what was spent on a skill that is refused is reported nowhere.
+//! Attacks by what is to be loaded, run and checked as those of skills that run (see `attack`):
+//! with whose fault it was, and where the skill was asked what it is, with what that cost.
 
 use std::time::{Duration, Instant};
 
 use skillhost::execution::Phase;
-use skillhost::{Cause, CompileError, Failure, Fault, Host, LoadError, Skill};
+use skillhost::{
+    Cause, CompileError, Failure, Fault, Host, Limit, Limits, LoadError, ResourceUsage, Skill,
+};
 
 use crate::attack::{End, Neighbour, ROUNDS, check_text, host, runtime};
 use crate::handmade::Handmade;
@@ -74,9 +76,10 @@ impl Load {
     /// Asks it to describe itself, and checks that it was stopped by this.
     #[track_caller]
     pub fn describing_ends_with(self, end: End<'_>) -> Failure {
-        let LoadError::Describe(failure) = self.fails_within(2 * LATE) else {
+        let LoadError::Describe { failure, usage } = self.fails_within(2 * LATE) else {
             panic!("it was not asked")
         };
+        check_usage(&failure, &usage);
         let (met, during) = match &failure.cause {
             Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase)),
             Cause::ResourceExhausted { limit, .. } => (*limit, None),
@@ -125,6 +128,13 @@ impl Load {
         });
         if let Err(error) = &last {
             check_text(&error.to_string());
+            match error {
+                LoadError::Describe { failure, usage } => {
+                    assert_eq!(error.fault(), failure.fault);
+                    check_usage(failure, usage);
+                }
+                _ => assert_eq!(error.fault(), Fault::Skill, "{error}"),
+            }
             assert!(error.to_string().len() < 2_000, "{error}");
         }
         assert_eq!(self.host.skills().len(), loaded, "nothing of it stays");
@@ -140,5 +150,35 @@ impl Load {
             self.host.unload(&skill.digest());
         }
         loaded
+    }
+}
+
+/// What asking a skill cost is there, and no more than the limits allow.
+#[track_caller]
+fn check_usage(failure: &Failure, usage: &ResourceUsage) {
+    let limits = Limits::default();
+    assert!(usage.fuel <= limits.fuel, "{usage:?}");
+    assert!(usage.peak_memory_bytes <= limits.memory_bytes, "{usage:?}");
+    assert!(!usage.wall_time.is_zero(), "{usage:?}");
+    assert_eq!(
+        usage.wall_time,
+        usage.instantiation_time + usage.run_time,
+        "{usage:?}"
+    );
+    // Nothing is granted to it, and nobody listens.
+    assert_eq!(
+        (usage.connections, usage.created_files),
+        (0, 0),
+        "{usage:?}"
+    );
+    match &failure.cause {
+        Cause::ResourceExhausted { limit, allowed, .. } if *limit == Limit::Fuel => {
+            assert_eq!(usage.fuel, *allowed);
+        }
+        Cause::Timeout { allowed, .. } => {
+            let allowed = Duration::from_millis(*allowed);
+            assert!(usage.wall_time >= allowed, "{usage:?}");
+        }
+        _ => {}
     }
 }

@@ -174,6 +174,10 @@ fn print_unloaded(
     }
     let mut failure = Failure::new(cause, message);
     failure.hint = complaint.hints.first().cloned();
+    let mut spent = ResourceUsage::default();
+    if let Some(known) = &complaint.spent {
+        (failure.fault, spent) = (known.0, known.1.clone());
+    }
     let limits = Limits::resolve(&Limits::ceiling(), &[&limits], &Limits::default());
     if dry_run {
         let admission = Admission {
@@ -189,7 +193,10 @@ fn print_unloaded(
         return Ok(print_json(session.console, &admission)?);
     }
     let mut result = without_run(failure, limits);
-    result.usage.compile_time = took;
+    result.usage = ResourceUsage {
+        compile_time: took,
+        ..spent
+    };
     Ok(print_json(session.console, &result)?)
 }
 

@@ -48,12 +48,12 @@ pub(super) fn of_maps(maps: Option<&str>) -> Finding {
     }
 }
 
-pub(super) fn of_address_space(fits: bool, slots: u32, limit: Option<u64>) -> Finding {
+/// `fit`: whether so many slots fit, where one does.
+pub(super) fn of_address_space(fit: Option<bool>, slots: u32, limit: Option<u64>) -> Finding {
     let allowed = limit.map_or("no limit".into(), display_bytes);
-    if fits {
-        Finding::holds(allowed)
-    } else {
-        Finding::warning(
+    match fit {
+        Some(true) => Finding::holds(allowed),
+        Some(false) => Finding::warning(
             "no pool",
             format!(
                 "{} slots of 4 GiB do not fit ({allowed}), so each instance is made on demand, \
@@ -61,7 +61,11 @@ pub(super) fn of_address_space(fits: bool, slots: u32, limit: Option<u64>) -> Fi
                 grouped(slots.into())
             ),
         )
-        .hint("lift the limit with `ulimit -v unlimited`")
+        .hint("lift the limit with `ulimit -v unlimited`"),
+        None => Finding::broken(format!(
+            "not one memory of 4 GiB fits ({allowed}), so nothing can be run"
+        ))
+        .hint("lift the limit with `ulimit -v unlimited`"),
     }
 }
 
@@ -276,11 +280,13 @@ mod tests {
 
     #[test]
     fn a_pool_that_does_not_fit_tells_how_much_is_allowed() {
-        let tight = of_address_space(false, 1_000, Some(8 << 30));
+        let nothing = of_address_space(None, 1_000, Some(1 << 30));
+        assert_eq!(nothing.verdict, Verdict::Broken);
+        let tight = of_address_space(Some(false), 1_000, Some(8 << 30));
         assert_eq!(tight.verdict, Verdict::Warning);
         let reason = tight.reason.expect("a reason");
         assert!(reason.contains("1,000 slots of 4 GiB do not fit (8 GiB)"));
-        let roomy = of_address_space(true, 1_000, None);
+        let roomy = of_address_space(Some(true), 1_000, None);
         assert_eq!(roomy.verdict, Verdict::Holds);
         assert_eq!(roomy.stopped_by.as_deref(), Some("no limit"));
     }

@@ -106,10 +106,12 @@ fn code_pages() -> Found {
 async fn address_space(ground: &Ground) -> Found {
     let limit = getrlimit(Resource::As).current;
     let slots = ground.concurrency;
-    let fits = tokio::task::spawn_blocking(move || sandbox::pool_fits(slots))
-        .await
-        .unwrap_or(false);
-    Ok(judge::of_address_space(fits, slots, limit))
+    let fit = tokio::task::spawn_blocking(move || {
+        // The fewest first, as it takes long to find that many do not fit.
+        sandbox::pool_fits(1).then(|| sandbox::pool_fits(slots))
+    });
+    let fit = fit.await.unwrap_or_default();
+    Ok(judge::of_address_space(fit, slots, limit))
 }
 
 fn pagemap_scan() -> Found {

@@ -19,6 +19,7 @@ use crate::execution::{
 };
 use crate::sandbox::CompileError;
 use crate::skill::{Digest, Installed, Library, LibraryError, Package, Packages, SkillRef};
+use crate::usage::ResourceUsage;
 
 use listing::Listings;
 pub use listing::{ListedSkill, Listing};
@@ -137,10 +138,13 @@ pub enum InstallError {
     Library(#[from] LibraryError),
 }
 
+/// What was spent on a skill that cannot be had. Of all who waited for it, one takes it.
+type Spent = Arc<Mutex<ResourceUsage>>;
+
 /// Why a skill cannot be had.
 enum Missing {
-    /// It is not here, and may be elsewhere.
-    Here(String),
+    /// It is not here, and may be elsewhere; or it is here, and cannot be loaded.
+    Here(Failure, Spent),
     Broken(HostError),
 }
 
@@ -249,7 +253,7 @@ impl InstalledSkills {
         match loading.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(digest))) => Ok(*digest),
             Ok(Some(Err(missing))) => Err(match &**missing {
-                Missing::Here(message) => Missing::Here(message.clone()),
+                Missing::Here(failure, spent) => Missing::Here(failure.clone(), Arc::clone(spent)),
                 Missing::Broken(error) => Missing::Broken(HostError::Internal(error.to_string())),
             }),
             Ok(None) | Err(_) => {
@@ -303,13 +307,15 @@ impl InstalledSkills {
             Err(LoadError::Host(error)) => Err(Missing::Broken(error)),
             Err(LoadError::Compile(CompileError::Child(error))) => {
                 tracing::error!(error, "a skill cannot be compiled");
-                Err(Missing::Here(format!(
+                Err(not_here(format!(
                     "`{reference}` cannot be compiled here; the host's log says why"
                 )))
             }
             Err(error) => {
                 let message = format!("`{reference}` cannot be loaded: {error}");
-                Err(Missing::Here(message))
+                let mut failure = Failure::new(Cause::NotLoaded, message);
+                failure.fault = error.fault();
+                Err(Missing::Here(failure, Arc::new(Mutex::new(error.usage()))))
             }
         }
     }
@@ -332,7 +338,7 @@ impl Inner {
     /// Looks a skill up, and reads it unless it is loaded. Blocks.
     fn package(&self, reference: &SkillRef) -> Result<Found, Missing> {
         let most = self.host.inner.loader.settings.max_component_bytes;
-        let missing = |error: LibraryError| Missing::Here(told(&error));
+        let missing = |error: LibraryError| not_here(told(&error));
         let package = match self.library.find(reference) {
             Ok(installed) if self.host.skill(&installed.digest.into()).is_some() => {
                 return Ok(Found::Loaded(installed.digest));
@@ -389,9 +395,13 @@ impl Inner {
 }
 
 /// The failure of a request whose skill cannot be had.
+fn not_here(message: String) -> Missing {
+    Missing::Here(Failure::new(Cause::NotLoaded, message), Spent::default())
+}
+
 fn missed(missing: Missing) -> Failure {
     match missing {
-        Missing::Here(message) => Failure::new(Cause::NotLoaded, message),
+        Missing::Here(failure, _) => failure,
         Missing::Broken(error) => {
             tracing::error!(%error, "the host is broken");
             Failure::new(Cause::HostError, "the host is broken; its log says why")
@@ -437,9 +447,9 @@ impl Execute for InstalledSkills {
             match loaded {
                 Ok(digest) => request.skill = digest.into(),
                 Err(Missing::Broken(error)) => return Err(error),
-                Err(Missing::Here(message)) => {
-                    let failure = Failure::new(Cause::NotLoaded, message);
-                    return Ok(control.refuse(request, None, failure));
+                Err(Missing::Here(failure, spent)) => {
+                    let spent = std::mem::take(&mut *lock(&spent));
+                    return Ok(control.refuse_after(request, None, failure, spent));
                 }
             }
             self.inner.host.execute_with(request, control).await
