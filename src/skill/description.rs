@@ -236,7 +236,8 @@ fn length(what: &str, text: &str) -> Result<(), DescriptionError> {
     Ok(())
 }
 
-fn is_tool_name(name: &str) -> bool {
+/// A tool's name: 1 to 64 ASCII letters and digits, `_` and `-`.
+pub(crate) fn is_tool_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
             .bytes()

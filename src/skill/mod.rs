@@ -23,7 +23,7 @@ pub use packages::Packages;
 pub(crate) use schema::Keys;
 pub use schema::{Mismatch, Schema, SchemaError};
 
-pub(crate) use description::ToolSchemas;
+pub(crate) use description::{ToolSchemas, is_tool_name};
 pub(crate) use digest::is_name;
 pub(crate) use library::Look;
 pub(crate) use schema::{MAX_DEPTH, depth};

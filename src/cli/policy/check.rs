@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
 use skillhost::policy::SkillPolicy;
-use skillhost::skill::{Digest, SkillRef};
-use skillhost::text::printable;
+use skillhost::skill::{Digest, Installed, SkillRef};
+use skillhost::text::{closest, printable};
 use skillhost::{CompileSettings, Policy};
 
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
@@ -27,7 +27,8 @@ Exit codes:
 ///
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not
 /// there or are the host's own, and installed skills for whose names there are grants that are not
-/// confirmed for them. A folder that may be written, and that no version declares so, is a warning.
+/// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as is
+/// a rule about a skill that is not installed.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -69,6 +70,15 @@ enum Kind {
     Unconfirmed,
     /// An installed skill cannot be read.
     Unreadable,
+    /// A rule is about a skill that is not installed.
+    Absent,
+}
+
+impl Kind {
+    /// Whether it may be so, and does not do what one could think.
+    fn is_warning(self) -> bool {
+        matches!(self, Kind::Wider | Kind::Absent)
+    }
 }
 
 /// Checks the policy.
@@ -82,7 +92,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     let policy = policy.unwrap_or_default();
     let (warnings, findings) = findings(&policy, session)?
         .into_iter()
-        .partition::<Vec<_>, _>(|finding| finding.kind == Kind::Wider);
+        .partition::<Vec<_>, _>(|finding| finding.kind.is_warning());
     let sound = findings.is_empty();
     if args.json {
         let path = file.path();
@@ -169,7 +179,7 @@ pub fn first_finding(
     session: &Session,
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
-    findings.retain(|finding| finding.kind != Kind::Wider);
+    findings.retain(|finding| !finding.kind.is_warning());
     let count = findings.len();
     let first = findings.into_iter().next();
     Ok(first.map(|first| {
@@ -214,7 +224,37 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
     }
+    absent(policy, &installed, &mut findings);
     Ok(findings)
+}
+
+/// Rules about skills that are not installed: perhaps not yet, perhaps misspelt.
+fn absent(policy: &Policy, installed: &[Installed], findings: &mut Vec<Finding>) {
+    for (index, rule) in policy.approval.rules.iter().enumerate() {
+        let Some(skill) = rule.skill.as_ref().filter(|skill| !skill.ends_with('*')) else {
+            continue;
+        };
+        let is_there = match skill.parse::<Digest>() {
+            Ok(digest) => installed.iter().any(|other| other.digest == digest),
+            Err(_) => installed.iter().any(|other| other.name == *skill),
+        };
+        if is_there {
+            continue;
+        }
+        let names = installed.iter().map(|other| other.name.as_str());
+        findings.push(Finding {
+            kind: Kind::Absent,
+            skill: skill.clone(),
+            message: format!(
+                "{} is about a skill that is not installed",
+                rule.title(index + 1)
+            ),
+            hint: match closest(skill, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`skillhost list` shows what is".to_owned(),
+            },
+        });
+    }
 }
 
 /// What there is to find in one entry.
@@ -292,7 +332,7 @@ fn about(
         find(
             Kind::Unconfirmed,
             "no digest is confirmed, so nobody gets these grants".to_owned(),
-            format!("`{}` confirms one", command("confirm", "SKILL")),
+            format!("`{}` confirms one", command("confirm", name)),
         );
     }
     for Version {

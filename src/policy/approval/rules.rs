@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::execution::Resolution;
+use crate::skill::{Digest, is_name, is_tool_name};
 
 /// When somebody is asked, and how long that may take.
 ///
@@ -161,7 +162,9 @@ impl ApprovalRule {
         let is = |wanted: Option<bool>, stated: bool| wanted.is_none_or(|wanted| wanted == stated);
         let skill = self.skill.as_ref().is_none_or(|wanted| {
             fits(wanted, &resolution.skill.name)
-                || (wanted.starts_with("sha256:") && *wanted == resolution.skill.digest.to_string())
+                || (wanted
+                    .parse::<Digest>()
+                    .is_ok_and(|digest| digest == resolution.skill.digest))
         });
         skill
             && self
@@ -222,6 +225,9 @@ pub(in crate::policy) fn check(policy: &ApprovalPolicy) -> Result<(), (Place, St
                 return Err((Place::Rule(index), message));
             }
         }
+        if let Some(message) = rule.never_matches() {
+            return Err((Place::Rule(index), message));
+        }
         if let Some(before) = policy.rules[..index]
             .iter()
             .position(|other| other.matches_all())
@@ -243,6 +249,49 @@ pub(in crate::policy) enum Place {
 }
 
 impl ApprovalRule {
+    /// Why there can be no skill or tool that it means, where that is so: what is denied there would run.
+    fn never_matches(&self) -> Option<String> {
+        // What it ends with leaves open how a name goes on.
+        let begins = |wanted: &str, is: fn(&str) -> bool| match wanted.strip_suffix('*') {
+            Some(start) => start.is_empty() || is(start.strip_suffix('-').unwrap_or(start)),
+            None => is(wanted),
+        };
+        let shown = |text: &str| crate::text::named(text, 100);
+        if let Some(skill) = &self.skill
+            && skill.parse::<Digest>().is_err()
+        {
+            if skill.starts_with("sha256:") {
+                return Some(format!(
+                    "`{}` is no digest: it has `sha256:` and all of its 64 hexadecimal digits",
+                    shown(skill)
+                ));
+            }
+            if skill.len() >= 8 && skill.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Some(format!(
+                    "`{0}` looks like digits of a digest, which stands here whole, as `sha256:…` \
+                     (`skillhost inspect SKILL` shows it); should a skill be called so, write `{0}*`",
+                    shown(skill)
+                ));
+            }
+            if !begins(skill, is_name) {
+                return Some(format!(
+                    "no skill can be called `{}`: a name has letters from a to z, digits and hyphens, and a rule \
+                     holds for all versions of a skill, or for one digest",
+                    shown(skill)
+                ));
+            }
+        }
+        if let Some(tool) = &self.tool
+            && !begins(tool, is_tool_name)
+        {
+            return Some(format!(
+                "no tool can be called `{}`: a name has letters, digits, `_` and `-`",
+                shown(tool)
+            ));
+        }
+        None
+    }
+
     fn matches_all(&self) -> bool {
         let unnamed = ApprovalRule {
             name: self.name.clone(),
@@ -266,5 +315,53 @@ pub(in crate::policy) mod span {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         crate::limits::parse_duration(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::Policy;
+
+    fn parsed(rule: &str) -> Result<Policy, String> {
+        let text = format!("[[approval.rules]]\n{rule}\naction = \"deny\"\n");
+        text.parse::<Policy>().map_err(|error| error.to_string())
+    }
+
+    /// A rule that denies, and that nothing can ever match, denies nothing.
+    #[test]
+    fn what_no_skill_or_tool_can_be_called_is_refused() {
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        for right in [
+            "skill = \"text-stats\"".to_owned(),
+            "skill = \"text-*\"".to_owned(),
+            "skill = \"*\"".to_owned(),
+            "skill = \"decade\"".to_owned(),
+            "skill = \"deadbeef*\"".to_owned(),
+            format!("skill = \"{digest}\""),
+            format!("skill = \"{}\"", digest.replace('f', "F")),
+            "tool = \"A_tool-2\"".to_owned(),
+            "tool = \"delete_*\"".to_owned(),
+        ] {
+            assert!(parsed(&right).is_ok(), "{right}: {:?}", parsed(&right));
+        }
+        for (wrong, said) in [
+            ("skill = \"4a694cca4428\"", "looks like digits of a digest"),
+            ("skill = \"sha256:4a694cca\"", "is no digest"),
+            (&format!("skill = \"{}\"", &digest[..70]), "is no digest"),
+            (
+                &format!("skill = \"{}\"", &digest[7..]),
+                "looks like digits of a digest",
+            ),
+            ("skill = \"text-stats@0.1.0\"", "no skill can be called"),
+            ("skill = \"Text-Stats\"", "no skill can be called"),
+            ("skill = \"text stats*\"", "no skill can be called"),
+            ("tool = \"count words\"", "no tool can be called"),
+        ] {
+            let error = parsed(wrong).expect_err(wrong);
+            assert!(
+                error.contains("approval.rules.0") && error.contains(said),
+                "{error}"
+            );
+        }
     }
 }
