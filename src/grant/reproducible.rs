@@ -22,8 +22,9 @@ pub enum Clock {
     /// The system's. The default.
     #[default]
     System,
-    /// Both clocks stand still, the wall clock at this time and the monotonic one at 0. Waiting
-    /// still takes its time, and limits of time hold as ever.
+    /// Both clocks stand still, the wall clock at this time and the monotonic one at 0. A timer is over at
+    /// once, and one of 2^64 − 1 ns never. Waiting for others, such as a server, takes its time, and
+    /// limits of time hold as ever.
     Still(DateTime<Utc>),
 }
 

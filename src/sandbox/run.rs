@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
@@ -58,7 +59,39 @@ pub(crate) struct Plan<'a> {
 }
 
 /// The right to run on an engine, once there is a free place.
-pub(crate) type Slot<'c> = Option<tokio::sync::SemaphorePermit<'c>>;
+pub(crate) type Slot<'c> = Option<Place<'c>>;
+
+/// A slot of an engine, and the mappings of memory that are needed there.
+pub(crate) struct Place<'c> {
+    _slot: SemaphorePermit<'c>,
+    _mappings: Option<SemaphorePermit<'c>>,
+}
+
+impl<'c> Place<'c> {
+    /// One that is free now.
+    fn free(component: &'c Component) -> Option<Self> {
+        let tier = &component.tier;
+        Some(Place {
+            _slot: tier.slots.try_acquire().ok()?,
+            _mappings: match &tier.mappings {
+                Some(mappings) => Some(mappings.try_acquire_many(component.mappings).ok()?),
+                None => None,
+            },
+        })
+    }
+
+    /// The next one that becomes free.
+    async fn next(component: &'c Component) -> Result<Self, AcquireError> {
+        let tier = &component.tier;
+        Ok(Place {
+            _slot: tier.slots.acquire().await?,
+            _mappings: match &tier.mappings {
+                Some(mappings) => Some(mappings.acquire_many(component.mappings).await?),
+                None => None,
+            },
+        })
+    }
+}
 
 /// What a guest answered.
 pub(crate) struct Answer {
@@ -229,7 +262,7 @@ impl Runner {
         flight: &mut Flight,
         component: &'c Component,
         cancellation: Option<&CancellationToken>,
-    ) -> Result<Result<tokio::sync::SemaphorePermit<'c>, Failure>, HostError> {
+    ) -> Result<Result<Place<'c>, Failure>, HostError> {
         if cancellation.is_some_and(CancellationToken::is_cancelled) {
             return Ok(Err(classify::cancelled(Phase::Waiting)));
         }
@@ -244,14 +277,13 @@ impl Runner {
                 Phase::Waiting,
             )));
         }
-        let slots = &component.tier.slots;
-        if let Ok(slot) = slots.try_acquire() {
-            return Ok(Ok(slot));
+        if let Some(free) = Place::free(component) {
+            return Ok(Ok(free));
         }
         flight.waits();
         let slot = Box::pin(async {
             tokio::select! {
-                slot = slots.acquire() => slot.map(Ok),
+                place = Place::next(component) => place.map(Ok),
                 stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
                     let failure = stopped.failure(TO_RUN);
                     Ok(Err(failure))

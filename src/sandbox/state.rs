@@ -142,6 +142,11 @@ impl State {
         self.deadline
     }
 
+    /// Whether the guest's clocks stand still.
+    pub fn stands_still(&self) -> bool {
+        self.still.is_some()
+    }
+
     /// How long the guest still has, as far as its clocks tell.
     pub fn time_left(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());

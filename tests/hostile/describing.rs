@@ -405,29 +405,72 @@ fn schemas_that_take_for_ever() {
     }
 }
 
+/// Puts what stands in `$time` into the version of the description, as seven digits, and answers.
+const VERSION_OF_TIME: &str = "
+    (local.set $at (i32.load offset=8 (i32.const $description)))
+    (local.set $n (i32.const 7))
+    (loop $digit
+        (i32.store8 (i32.add (local.get $at) (local.get $n))
+            (i32.add (i32.const 48)
+                (i32.wrap_i64 (i64.rem_u (local.get $time) (i64.const 10)))))
+        (local.set $time (i64.div_u (local.get $time) (i64.const 10)))
+        (br_if $digit (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+    i32.const $description";
+
 /// It would say another version each time it is asked, from the clock. It cannot, wherever and whenever it is
 /// asked: what it is says its digest.
 #[test]
 fn a_description_that_changes_its_mind() {
+    changes_its_mind(
+        Handmade::that_calls(),
+        "(local.set $time (i64.div_u (call $now) (i64.const 100)))",
+    );
+}
+
+/// The same by counting how often it can ask before a timer is over.
+#[test]
+fn a_description_that_counts_while_it_waits() {
+    let calls = Handmade::that_calls();
+    let asking = Handmade {
+        before: format!(
+            r#"{} (core func $ready (canon lower (func $poll "[method]pollable.ready")))"#,
+            calls.before.replace(
+                r#"(export "[method]pollable.block""#,
+                r#"(export "[method]pollable.ready" (func (param "self" (borrow $p)) (result bool)))
+                (export "[method]pollable.block""#,
+            )
+        ),
+        with: format!(
+            r#"{} (with "asking" (instance (export "ready" (func $ready))))"#,
+            calls.with
+        ),
+        imports: format!(
+            r#"{} (import "asking" "ready" (func $ready (param i32) (result i32)))"#,
+            calls.imports
+        ),
+        ..calls
+    };
+    changes_its_mind(
+        asking,
+        "(local $p i32) (local.set $p (call $subscribe (i64.const 1000000)))
+        (loop $again
+            (local.set $time (i64.add (local.get $time) (i64.const 1)))
+            (br_if $again (i32.eqz (call $ready (local.get $p)))))",
+    );
+}
+
+/// Asks it here and there what it is. `code` puts into `$time` what it goes by.
+fn changes_its_mind(skill: Handmade, code: &str) {
     let _alone = alone();
     let skill = Handmade {
-        describe: "(local $at i32) (local $n i32) (local $time i64)
-            (local.set $at (i32.load offset=8 (i32.const $description)))
-            (local.set $time (i64.div_u (call $now) (i64.const 100)))
-            (local.set $n (i32.const 7))
-            (loop $digit
-                (i32.store8 (i32.add (local.get $at) (local.get $n))
-                    (i32.add (i32.const 48)
-                        (i32.wrap_i64 (i64.rem_u (local.get $time) (i64.const 10)))))
-                (local.set $time (i64.div_u (local.get $time) (i64.const 10)))
-                (br_if $digit (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
-            i32.const $description"
-            .into(),
+        describe: format!(
+            "(local $at i32) (local $n i32) (local $time i64) {code} {VERSION_OF_TIME}"
+        ),
         description: Description {
             version: "10000000.0.0".into(),
             ..usual()
         },
-        ..Handmade::that_calls()
+        ..skill
     };
     let component = skill.build();
     let folder = tempfile::tempdir().unwrap();

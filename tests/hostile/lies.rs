@@ -269,6 +269,39 @@ fn output_that_does_not_fit_its_own_schema() {
     Attack::by(within).ends_with(End::InvalidOutput("/a/1"));
 }
 
+/// What is wrong with each item by each alternative, with the path to it written out, would be gigabytes.
+#[test]
+fn output_that_fits_no_alternative() {
+    let _alone = alone();
+    let schema = r#"{"anyOf": [{"additionalProperties": {"items": {"type": "string"}}},
+        {"type": "string"}]}"#;
+    let of = |key: usize, items: usize| Handmade {
+        memory: r#"(memory (export "memory") 400)"#.into(),
+        realloc: "i32.const 26000000".into(),
+        description: Description {
+            output_schema: Some(schema.into()),
+            ..Handmade::default().description
+        },
+        answer: Answer {
+            json: format!(r#"{{"{}": [{}1]}}"#, "k".repeat(key), "1,".repeat(items)).into(),
+            ..usual()
+        },
+        ..Handmade::default()
+    };
+    for (key, items) in [(100_000, 20_000), (250_000, 250_000), (10, 300_000)] {
+        let result = Attack::by(of(key, items)).ends_with(End::InvalidOutput(""));
+        let failure = result.failure.expect("it failed");
+        assert!(
+            failure.message.contains("too large to say where"),
+            "{failure}"
+        );
+    }
+    // Of what is small it is said as ever.
+    let result = Attack::by(of(10, 3)).ends_with(End::InvalidOutput(""));
+    let failure = result.failure.expect("it failed");
+    assert!(failure.message.contains("anyOf"), "{failure}");
+}
+
 /// It describes a tool, and then has none of that name.
 #[test]
 fn a_tool_that_is_denied() {

@@ -50,6 +50,7 @@ mod computing;
 mod crowd;
 mod directories;
 mod lies;
+mod mappings;
 mod memory;
 mod network;
 mod panics;

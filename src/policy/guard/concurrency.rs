@@ -19,6 +19,11 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// The latest.
 const LATEST: Duration = Duration::from_secs(300);
 
+/// The longest that a job waits: it holds a place of its worker's meanwhile, which others could have.
+const LONGEST_WAIT_OF_A_JOB: Duration = Duration::from_millis(50);
+/// The latest that a job comes back, so that what becomes free is not left so for long.
+const LATEST_FOR_A_JOB: Duration = Duration::from_secs(10);
+
 /// Lets so many run at once as the policy says: of all, of a tenant, of a skill. The others wait, in
 /// order and in fair turns between tenants.
 pub(super) struct Gate {
@@ -318,8 +323,12 @@ impl Turn<'_> {
         control: &mut Control,
     ) -> Result<Self, Box<Failure>> {
         let began = Instant::now();
+        let (patience, latest) = match control.job {
+            Some(_) => (patience.min(LONGEST_WAIT_OF_A_JOB), LATEST_FOR_A_JOB),
+            None => (patience, LATEST),
+        };
         let waited = self.wait(
-            patience,
+            (patience, latest),
             deadline.map(moment),
             control.cancellation.as_ref(),
         );
@@ -328,13 +337,13 @@ impl Turn<'_> {
         waited.map(|()| self)
     }
 
-    /// Waits until it is called.
+    /// Waits until it is called, so long at most; otherwise it is to come back, so late at most.
     ///
     /// # Errors
     /// Why it is not to run.
     async fn wait(
         &mut self,
-        patience: Duration,
+        (patience, latest): (Duration, Duration),
         deadline: Option<Instant>,
         cancellation: Option<&CancellationToken>,
     ) -> Result<(), Box<Failure>> {
@@ -379,7 +388,7 @@ impl Turn<'_> {
                     "not admitted: it waited for its turn for {}, which is as long as one may",
                     humantime::format_duration(patience)
                 ),
-                self.gate.patience(),
+                self.gate.patience().min(latest),
             ))),
             Err(reason) => Err(Box::new(rejection(
                 reason,

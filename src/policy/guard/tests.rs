@@ -110,6 +110,37 @@ fn rejection(result: &ExecutionResult) -> Option<Rejection> {
     }
 }
 
+/// A job that has to wait holds a place of its worker's, which others could have: it gives it back, and comes again soon.
+#[tokio::test(start_paused = true)]
+async fn a_job_does_not_wait_for_long() {
+    let (slow, turns, _) = turns("tenants.flood.concurrency = { at_once = 1, wait_ms = \"1h\" }");
+    let began = Instant::now();
+    let mut held = turns.execute(request("flood"), Control::default());
+    assert!(futures_poll(&mut held).await.is_none(), "it runs");
+    // As it would after many that took long: others are told to come back in minutes.
+    for _ in 0..3 {
+        let control = Control::default().job(uuid::Uuid::now_v7());
+        let mut job = turns.execute(request("flood"), control);
+        // Of the two that are there to be polled, time goes on for the job alone.
+        let result = (&mut job).await.unwrap();
+        assert_eq!(rejection(&result), Some(Rejection::WaitedTooLong));
+        let Some(Cause::Rejected {
+            retry_at: Some(at), ..
+        }) = result.failure.map(|f| f.cause)
+        else {
+            panic!("it is to come back")
+        };
+        assert!(at <= Utc::now() + chrono::Duration::seconds(10), "{at}");
+    }
+    assert!(began.elapsed() < Duration::from_millis(200));
+    // Whoever is no job waits as long as the policy says.
+    let waiting = turns.execute(request("flood"), Control::default());
+    let (first, second) = tokio::join!(held, waiting);
+    assert_eq!(first.unwrap().status, Status::Success);
+    assert_eq!(second.unwrap().status, Status::Success);
+    assert_eq!(slow.done.load(Ordering::Relaxed), 2);
+}
+
 /// Ten tenants, one flooding with 1,000 requests, nine sending one each time the last is answered:
 /// each of the nine gets at least 80 % of its share.
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 //! [`link`] and [`Capabilities::grant`].
 
 mod chatter;
+mod clock;
 mod config;
 mod deadline;
 mod directory;
@@ -46,6 +47,7 @@ pub use storage::{Bucket, Cas};
 /// from what [`Capabilities::grant`] put into the store.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    clock::link(linker)?;
     directory::link(linker)?;
     environment::link(linker)?;
     sockets::link(linker)?;

@@ -171,6 +171,8 @@ pub(crate) struct Component {
     pub surface: Surface,
     /// The bytes of the contexts of all its instances.
     pub context_bytes: u64,
+    /// The mappings of memory that an execution takes, where the process could run out of them.
+    pub(super) mappings: u32,
 }
 
 impl Component {
@@ -193,6 +195,7 @@ impl Component {
             tier: tier.clone(),
             surface,
             context_bytes,
+            mappings: tier.mappings_of(component),
         }))
     }
 

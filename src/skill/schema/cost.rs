@@ -26,6 +26,8 @@ pub(super) struct Graph<'a> {
     by_pointer: HashMap<String, usize>,
     /// How many patterns the schema has.
     pub patterns: usize,
+    /// How many places in it have alternatives.
+    pub alternatives: u64,
 }
 
 #[derive(Default)]
@@ -50,6 +52,7 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             by_pointer: HashMap::new(),
             patterns: 0,
+            alternatives: 0,
         };
         closed(root)?;
         let mut open = vec![(String::new(), root)];
@@ -94,6 +97,7 @@ impl<'a> Graph<'a> {
             ..Node::default()
         };
         for (keyword, value) in keywords {
+            self.alternatives += u64::from(matches!(keyword.as_str(), "anyOf" | "oneOf"));
             let place = format!("{pointer}/{}", escape(keyword));
             if place.len() > MAX_POINTER {
                 return Err(SchemaError::Invalid(

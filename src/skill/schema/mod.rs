@@ -6,6 +6,7 @@
 //! is bounded: see [`Schema::new`].
 
 mod cost;
+mod place;
 
 use std::fmt;
 
@@ -40,6 +41,8 @@ pub struct Schema {
     visits: Vec<u64>,
     /// How many patterns it has.
     patterns: usize,
+    /// How many places in it have alternatives.
+    alternatives: u64,
     /// `{}` or `true` accepts everything; no need to walk the value.
     accepts_all: bool,
 }
@@ -196,7 +199,7 @@ impl Schema {
             return Err(SchemaError::TooManyPatterns(graph.patterns));
         }
         let (max_depth, visits) = graph.visits()?;
-        let patterns = graph.patterns;
+        let (patterns, alternatives) = (graph.patterns, graph.alternatives);
         let options = jsonschema::options()
             .offline()
             .should_validate_formats(false)
@@ -217,6 +220,7 @@ impl Schema {
             max_depth,
             visits,
             patterns,
+            alternatives,
             accepts_all,
         })
     }
@@ -229,7 +233,7 @@ impl Schema {
     /// Checks a value.
     ///
     /// # Errors
-    /// The first place that does not fit.
+    /// The first place that does not fit; or the whole, where it could take too much to find that place.
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
         if self.accepts_all {
             return Ok(());
@@ -256,6 +260,14 @@ impl Schema {
         }
         if self.validator.is_valid(value) {
             return Ok(());
+        }
+        if !place::may_be_looked_for(value, visits, parts, self.alternatives) {
+            return Err(Mismatch {
+                pointer: String::new(),
+                message: "somewhere in it none of several alternatives fits, and it is too large to say where"
+                    .into(),
+                keys: Keys::Fine,
+            });
         }
         match self.validator.validate(value) {
             Ok(()) => Ok(()),
