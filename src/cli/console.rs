@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use skillhost::text::printable;
 
+use super::repeated::in_text;
+
 /// An error's label.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// A warning's label.
@@ -98,7 +100,8 @@ impl Console {
 
 /// A line on standard error. Nobody can be told where it cannot be written, so then it is lost.
 pub fn say(line: impl Display) {
-    let _ = writeln!(anstream::stderr().lock(), "{line}");
+    let line = line.to_string();
+    let _ = writeln!(anstream::stderr().lock(), "{}", in_text(&line));
 }
 
 /// Text of our own on standard output, with colours on a terminal.

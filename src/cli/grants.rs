@@ -12,6 +12,7 @@ use skillhost::text::printable;
 use skillhost::{Admission, Failure};
 
 use super::complaint::Complaint;
+use super::repeated::in_text;
 use super::table::Table;
 
 /// What can be granted on the command line.
@@ -229,9 +230,13 @@ impl<'a> Typed<'a> {
 
     /// In one hint.
     pub fn in_hint(&self, hint: &mut String) {
-        if self.typed == self.name {
-            return;
+        if self.typed != self.name {
+            self.named(hint);
         }
+        *hint = in_text(hint).into_owned();
+    }
+
+    fn named(&self, hint: &mut String) {
         // Not `revoke`, which takes a name in the policy.
         for verb in ["grant", "diff", "confirm"] {
             for end in [" ", "`"] {

@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 mod heap;
 mod places;
+mod repeated;
 
 mod build;
 mod grants;
@@ -90,6 +91,7 @@ pub fn main() -> ExitCode {
     heap::set_up();
     // Ends the process with code 2 where the arguments are wrong.
     let Cli { command, global } = Cli::of_process();
+    repeated::remember(std::env::args_os());
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),

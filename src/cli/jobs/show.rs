@@ -16,6 +16,7 @@ use crate::cli::Session;
 use crate::cli::console::{BOLD, DIM, HINT, print, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::repeated::in_text;
 use crate::cli::table::Table;
 use crate::cli::{explain, grants, units};
 use skillhost::grant::Grants;
@@ -107,7 +108,7 @@ impl Whole {
         }
         let hint = self.hint();
         if let Some(hint) = hint {
-            let _ = writeln!(out, "\n{}: {hint}", styled(HINT, "hint"));
+            let _ = writeln!(out, "\n{}: {}", styled(HINT, "hint"), in_text(&hint));
         }
         out
     }
@@ -260,7 +261,7 @@ fn told(attempt: &Attempt) -> String {
         let _ = writeln!(out, "     {message}");
     }
     if let Some(hint) = text("/failure/hint") {
-        let _ = writeln!(out, "     {}: {hint}", styled(HINT, "hint"));
+        let _ = writeln!(out, "     {}: {}", styled(HINT, "hint"), in_text(&hint));
     }
     if let (Some(name), Some(version), Some(digest)) = (
         text("/skill/name"),

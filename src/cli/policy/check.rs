@@ -13,6 +13,7 @@ use skillhost::{CompileSettings, Policy};
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
+use crate::cli::repeated::in_text;
 use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
@@ -144,6 +145,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
             let (found, label) = (styled(WARNING, "found"), styled(HINT, "hint"));
             let message = printable(message, false);
             let hint = printable(hint, false);
+            let hint = in_text(&hint);
             print(format_args!(
                 "{found}: {skill}: {message}\n  {label}: {hint}\n"
             ))?;

@@ -40,7 +40,7 @@ fn paths(value: &Value) -> u64 {
             Value::Array(items) => open.extend(items.iter().map(|item| (item, path + 21))),
             // Each byte of a key may be written as two.
             Value::Object(fields) => {
-                let field = |(key, field)| -> (&Value, u64) { (field, path + key_bytes(key)) };
+                let field = |(key, field): (&String, _)| (field, path + key_bytes(key));
                 open.extend(fields.iter().map(field));
             }
             _ => {}
@@ -49,7 +49,7 @@ fn paths(value: &Value) -> u64 {
     bytes
 }
 
-fn key_bytes(key: &String) -> u64 {
+fn key_bytes(key: &str) -> u64 {
     (key.len() as u64).saturating_mul(2).saturating_add(1)
 }
 

@@ -588,3 +588,25 @@ fn the_schema_describes_what_is_read() {
         assert!(wrong.parse::<skillhost::Policy>().is_err(), "{wrong}");
     }
 }
+
+/// A hint that is pasted acts where the command did.
+#[test]
+fn hints_repeat_where_the_command_looked() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "n\n1\n");
+    let failed = place.output([
+        "run",
+        "csv-query",
+        "query",
+        "--arg",
+        "path=/data/a.csv",
+        "--home",
+        "other home",
+        "--policy",
+        "own.toml",
+    ]);
+    let said = place.said(&failed);
+    let repeated = "`skillhost --home 'other home' --policy own.toml policy grant csv-query";
+    assert!(said.contains(repeated), "{said}");
+}
