@@ -160,7 +160,7 @@ pub(super) struct HowReplayed {
 }
 
 impl HowReplayed {
-    fn replay(self) -> Result<Replay, Problem> {
+    fn replay(self, caller: &Caller) -> Result<Replay, Problem> {
         if let Some(retry) = &self.retry {
             retry
                 .check_untrusted()
@@ -173,6 +173,7 @@ impl HowReplayed {
                 Version::Current => ReplayVersion::Current,
             },
             retry: self.retry,
+            caller: Some(caller.name()),
         })
     }
 }
@@ -197,7 +198,7 @@ pub(super) async fn replay(
     let caller = asks.need(Scope::Jobs)?;
     own(&service, caller, id).await?;
     let answer = async {
-        let replay = asked.value.replay()?;
+        let replay = asked.value.replay(caller)?;
         let submitted = service.inner.queue.replay(id, &replay).await?;
         Ok(located(submitted.id, Accepted::from(submitted)))
     };
@@ -287,7 +288,7 @@ pub(super) async fn replay_many(
         let wanted = asked.value;
         let replay = wanted
             .how
-            .replay()
+            .replay(caller)
             .map_err(|problem| problem.within("/how"))?;
         let which = Which {
             cause: wanted.cause,
