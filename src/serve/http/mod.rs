@@ -49,6 +49,7 @@ pub use mcp::mcp_route;
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind};
 pub use settings::Settings;
 pub use state::{Service, ServiceBuilder};
+pub(super) use trace::Trace;
 pub use trace::{NoTraceParent, TraceParent};
 
 /// The routes of a service, with everything that every request passes. Merge it into a router of your
