@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::skillhost::audit::{Audit, AuditSettings, Audited};
+use ::skillhost::audit::{Audit, AuditSettings};
 use ::skillhost::policy::guard::Guards;
 use ::skillhost::policy::{Approving, MemoryApprovals};
 use ::skillhost::{Control, Execute, ExecutionRequest, Host, Skill, Status};
@@ -204,7 +204,7 @@ fn guarded(path: &Path, folder: &Path) -> Arc<dyn Execute> {
             let approvals = Arc::new(MemoryApprovals::default());
             Arc::new(Approving::new(inner, policy, approvals))
         })
-        .audit(move |inner| Arc::new(Audited::new(inner, audit)));
+        .audit(audit, false);
     guards.around(Arc::new(host))
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use skillhost::audit::{Audit, AuditSettings, Audited};
+use skillhost::audit::{Audit, AuditSettings};
 use skillhost::policy::Approving;
 use skillhost::policy::guard::Guards;
 use skillhost::queue::{Queue, Worker};
@@ -44,12 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let audit = Arc::new(Audit::open(folder.join("audit"), AuditSettings::default())?);
     let breakers = policy.breakers();
     let (current, approvals, written) = (policy.clone(), queue.clone(), audit.clone());
-    let whole = audit.clone();
     let execute = Guards::new(policy)
         .approval(move |inner| {
             Arc::new(Approving::new(inner, current, Arc::new(approvals)).audit(written))
         })
-        .audit(move |inner| Arc::new(Audited::new(inner, whole)))
+        .audit(audit.clone(), false)
         .around(Arc::new(skills.clone()));
     let service = Service::builder(execute, queue.clone())
         .skills(skills.clone())

@@ -110,6 +110,8 @@ pub enum What<'a> {
         skill: Option<&'a SkillIdentity>,
         /// The tool, where it is known.
         tool: Option<&'a str>,
+        /// The limits that it had, where they are known.
+        limits: Option<&'a Limits>,
         /// What it had cost by then.
         usage: &'a ResourceUsage,
         /// What was heard of it on the way.
@@ -123,6 +125,8 @@ pub enum What<'a> {
         skill: Option<&'a SkillIdentity>,
         /// The tool, where it is known.
         tool: Option<&'a str>,
+        /// The limits that it had, where they are known.
+        limits: Option<&'a Limits>,
         /// What it had cost by then.
         usage: &'a ResourceUsage,
         /// What was heard of it on the way.
@@ -173,6 +177,8 @@ pub struct Heard<'a> {
     pub allowed_by: Option<&'a str>,
     /// The approval that it ran with.
     pub approval: Option<Uuid>,
+    /// The limits that are lower than what it, or its skill, asked for; of one with a result, that says so.
+    pub clamped: &'a [Clamped],
 }
 
 /// What was said.
@@ -287,6 +293,7 @@ impl Entry<'_> {
                 input,
                 skill: identity,
                 tool,
+                limits,
                 usage: used,
                 heard,
             } => {
@@ -297,12 +304,17 @@ impl Entry<'_> {
                 line.field("dropped", &true);
                 denied(line, heard.denials);
                 heard.write(line, None);
+                clamped(line, heard.clamped);
+                if let Some(limits) = limits {
+                    line.limits(limits);
+                }
                 usage(line, used);
             }
             What::Broken {
                 input,
                 skill: identity,
                 tool,
+                limits,
                 usage: used,
                 heard,
             } => {
@@ -314,6 +326,10 @@ impl Entry<'_> {
                 line.field("cause", kind(&Cause::HostError));
                 denied(line, heard.denials);
                 heard.write(line, None);
+                clamped(line, heard.clamped);
+                if let Some(limits) = limits {
+                    line.limits(limits);
+                }
                 usage(line, used);
             }
             What::ApprovalAsked(asked) => {

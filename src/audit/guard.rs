@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::{AuditError, AuditSink, Entry, Hashed, Heard, Secret, What, Who};
 use crate::execution::{
-    Admission, Attachment, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest,
+    Admission, Attachment, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
 };
 use crate::grant::Denial;
-use crate::skill::SkillRef;
+use crate::limits::Limits;
 use crate::usage::ResourceUsage;
 
 /// When to try again where an entry could not be written.
@@ -126,8 +126,7 @@ impl Execute for Audited {
                 input,
                 watch,
                 inner: &*self.inner,
-                skill: request.skill.clone(),
-                tool: request.tool.clone(),
+                asked: asked(&request),
                 told: false,
                 broken: false,
             };
@@ -207,6 +206,8 @@ struct Noted {
     denials: Vec<Denial>,
     allowed_by: Option<String>,
     approval: Option<Uuid>,
+    limits: Option<Limits>,
+    clamped: Vec<Clamped>,
 }
 
 impl Noted {
@@ -215,6 +216,7 @@ impl Noted {
             denials: &self.denials,
             allowed_by: self.allowed_by.as_deref(),
             approval: self.approval,
+            clamped: &self.clamped,
         }
     }
 }
@@ -247,9 +249,18 @@ impl Observer for Watch {
     fn observe(&self, request_id: Uuid, event: &Event<'_>) {
         match event {
             // It is told once.
-            Event::Admitted { skill, grants, .. } if !grants.secrets.is_empty() => {
-                drop(self.skill.set((*skill).clone()));
+            Event::Admitted {
+                skill,
+                grants,
+                limits,
+                ..
+            } => {
+                if !grants.secrets.is_empty() {
+                    drop(self.skill.set((*skill).clone()));
+                }
+                self.noted().limits = Some(**limits);
             }
+            Event::Clamped { clamped } => self.noted().clamped.extend_from_slice(clamped),
             // Whoever wraps this and knows of no `admits` has only told of it.
             Event::SecretUsed { secret, to, .. } => {
                 self.secret(secret, to);
@@ -295,8 +306,8 @@ struct Pending<'a> {
     sink: &'a dyn AuditSink,
     inner: &'a dyn Execute,
     input: Hashed,
-    skill: SkillRef,
-    tool: Option<String>,
+    /// The request without what is large in it.
+    asked: ExecutionRequest,
     watch: Arc<Watch>,
     told: bool,
     /// Whether it ended because the host is broken.
@@ -308,18 +319,20 @@ impl Drop for Pending<'_> {
         if self.told {
             return;
         }
-        let mut asked = ExecutionRequest::new(self.skill.clone(), serde_json::Value::Null);
-        asked.tool.clone_from(&self.tool);
-        let resolution = self.inner.resolve(&asked).ok();
+        let resolution = self.inner.resolve(&self.asked).ok();
         let noted = self.watch.noted();
         let (input, usage, heard) = (self.input, &noted.usage, noted.heard());
         let skill = resolution.as_ref().map(|found| &*found.skill);
         let tool = resolution.as_ref().map(|found| found.tool().name.as_str());
+        // One that did not come to run has those that it would have had.
+        let limits = noted.limits.as_ref();
+        let limits = limits.or(resolution.as_ref().map(|found| &found.limits));
         let what = match self.broken {
             true => What::Broken {
                 input,
                 skill,
                 tool,
+                limits,
                 usage,
                 heard,
             },
@@ -327,6 +340,7 @@ impl Drop for Pending<'_> {
                 input,
                 skill,
                 tool,
+                limits,
                 usage,
                 heard,
             },
@@ -339,6 +353,15 @@ impl Drop for Pending<'_> {
             tracing::error!(%error, "a request that was dropped is not in the audit");
         }
     }
+}
+
+/// By this it can be looked up what a request came to.
+fn asked(request: &ExecutionRequest) -> ExecutionRequest {
+    let mut asked = ExecutionRequest::new(request.skill.clone(), serde_json::Value::Null);
+    asked.tool.clone_from(&request.tool);
+    asked.tenant.clone_from(&request.tenant);
+    asked.limits = request.limits;
+    asked
 }
 
 /// On whose behalf, once the request is gone.

@@ -99,16 +99,22 @@ impl DatabaseArgs {
         })
     }
 
-    /// The database as it was named, where it was, so that it means the same in whatever folder.
+    /// The file that was named, where one was, so that it means the same in whatever folder.
     ///
     /// # Errors
-    /// Where a path cannot be made absolute.
-    pub fn absolute(&self) -> anyhow::Result<Option<String>> {
+    /// Where its path cannot be made absolute.
+    pub fn file(&self) -> anyhow::Result<Option<String>> {
         Ok(match self.database.as_deref() {
             None | Some("") => None,
-            Some(url) if url.contains("://") => Some(url.to_owned()),
+            Some(url) if url.contains("://") => None,
             Some(path) => Some(std::path::absolute(path)?.display().to_string()),
         })
+    }
+
+    /// The URL that was named, where one was. A password may stand in it: it is not for where other users of
+    /// the machine see it, such as the arguments of a process.
+    pub fn url(&self) -> Option<&str> {
+        self.database.as_deref().filter(|url| url.contains("://"))
     }
 
     /// Opens the queue.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skillhost::Execute;
-use skillhost::audit::{AuditSink, Audited, Entry, Hashed, What, Who};
+use skillhost::audit::AuditSink;
 use skillhost::execution::Ask;
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{Approvals, Approving, CurrentPolicy};
@@ -47,30 +47,8 @@ pub fn around(
         Arc::new(approving)
     });
     let required = now.audit.required;
-    if let Some(sink) = sink.clone() {
-        let written = Arc::clone(&sink);
-        guards.policy().breakers().watch(move |change| {
-            let what = What::Breaker {
-                of: &change.subject.to_string(),
-                from: change.from.as_str(),
-                to: change.to.as_str(),
-            };
-            let who = Who::default();
-            if let Err(error) = written.record(&Entry { who, what }) {
-                tracing::warn!(%error, "a change of a circuit is not in the audit");
-            }
-        });
-        let written = Arc::clone(&sink);
-        guards.policy().watch(move |policy| {
-            let text = policy.map(serde_json::to_vec).transpose();
-            let text = text.ok().flatten().unwrap_or_default();
-            let what = What::Policy(Hashed::of(&text));
-            let who = Who::default();
-            if let Err(error) = written.record(&Entry { who, what }) {
-                tracing::warn!(%error, "that another policy holds is not in the audit");
-            }
-        });
-        guards = guards.audit(move |inner| Arc::new(Audited::new(inner, sink).required(required)));
+    if let Some(sink) = &sink {
+        guards = guards.audit(Arc::clone(sink), required);
     }
     Ok(Guarded {
         execute: guards.around(inner),

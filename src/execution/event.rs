@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Failure, SkillIdentity, Status};
+use super::{Clamped, Failure, SkillIdentity, Status};
 use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::usage::ResourceUsage;
@@ -57,6 +57,12 @@ pub enum Event<'a> {
         /// may be secret, stand in it.
         #[serde(skip)]
         grants: &'a Grants,
+    },
+    /// Some of its limits are lower than what it, or its skill, asked for. May come more than once, from
+    /// each that lowers some.
+    Clamped {
+        /// Which, to what, and by which rule.
+        clamped: &'a [Clamped],
     },
     /// A rule of the policy lets it run, at once or with an approval.
     Allowed {

@@ -176,6 +176,7 @@ impl Host {
             let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
             flight.usage.queue_wait = request.queue_wait;
             flight.usage.waiting_time = control.waited;
+            let clamped = self.clamped(&request.limits, skill);
             let ended = match self.admit(&request, skill, &limits) {
                 Err(failure) => Err(failure),
                 Ok(admitted) => {
@@ -194,6 +195,9 @@ impl Host {
                         limits: &limits,
                         grants: admitted.grants(),
                     });
+                    if !clamped.is_empty() {
+                        flight.tell(&Event::Clamped { clamped: &clamped });
+                    }
                     let plan = Plan {
                         asker: &skill.inner.asker,
                         tool: &tool.name,
@@ -258,7 +262,7 @@ impl Host {
                 failure,
                 usage: std::mem::take(&mut flight.usage),
                 limits,
-                clamped: self.clamped(&request.limits, skill),
+                clamped,
                 skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
                 stdout: std::mem::take(&mut flight.stdout),
                 stderr: std::mem::take(&mut flight.stderr),

@@ -7,6 +7,7 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::Policy;
 use super::guard::{self, Breakers, Counted};
+use crate::audit::{AuditSink, Entry, Hashed, What, Who};
 
 /// The policy that holds now. Every clone is the same one: a policy that is put in its place holds
 /// at once for the host, and for all that wraps it.
@@ -32,6 +33,8 @@ struct Shared {
     policy: ArcSwapOption<Policy>,
     counted: Counted,
     watchers: Mutex<Vec<Watcher>>,
+    /// Where changes are written down.
+    audits: Mutex<Vec<Arc<dyn AuditSink>>>,
 }
 
 type Watcher = Arc<dyn Fn(Option<&Policy>) + Send + Sync>;
@@ -76,6 +79,32 @@ impl CurrentPolicy {
         watchers.push(Arc::new(watcher));
     }
 
+    /// Writes down here each change of a circuit, and that another policy holds, from now on: once, however
+    /// often it is asked for. [`Guards::audit`](crate::policy::guard::Guards::audit) asks for it.
+    pub fn audit(&self, sink: &Arc<dyn AuditSink>) {
+        let mut audits = self.0.audits.lock().unwrap_or_else(PoisonError::into_inner);
+        if audits.iter().any(|known| Arc::ptr_eq(known, sink)) {
+            return;
+        }
+        audits.push(Arc::clone(sink));
+        drop(audits);
+        let written = Arc::clone(sink);
+        self.breakers().watch(move |change| {
+            let what = What::Breaker {
+                of: &change.subject.to_string(),
+                from: change.from.as_str(),
+                to: change.to.as_str(),
+            };
+            write(&*written, what);
+        });
+        let written = Arc::clone(sink);
+        self.watch(move |policy| {
+            let text = policy.map(serde_json::to_vec).transpose();
+            let text = text.ok().flatten().unwrap_or_default();
+            write(&*written, What::Policy(Hashed::of(&text)));
+        });
+    }
+
     /// How many executions can run at once, whatever the policy says: more than that wait by its
     /// rules. A [host](crate::HostBuilder::concurrency) says so itself. Until somebody does, only the
     /// policy bounds how many run.
@@ -97,6 +126,13 @@ impl CurrentPolicy {
     /// What is counted by it.
     pub(super) fn counted(&self) -> &Counted {
         &self.0.counted
+    }
+}
+
+fn write(audit: &dyn AuditSink, what: What<'_>) {
+    let who = Who::default();
+    if let Err(error) = audit.record(&Entry { who, what }) {
+        tracing::warn!(%error, kind = what.kind(), "a change is not in the audit");
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Replay {
     pub version: ReplayVersion,
     /// How it is tried again; as the dead job unless set.
     pub retry: Option<RetryPolicy>,
+    /// Who replays it, for the record; as the dead job unless set.
+    pub caller: Option<String>,
 }
 
 /// Which version of a skill a replay executes.
@@ -112,6 +114,7 @@ impl DeadLetter {
                 scope: KeyScope::Unfinished,
             }),
             replay_of: Some(before),
+            caller: replay.caller.clone().or(job.caller),
             ..job
         })
     }

@@ -162,6 +162,9 @@ pub struct NewJob {
     /// The schedule that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// Who submitted it, for the record: a token's id, a user of the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// The trace that it belongs to: a `traceparent` of W3C Trace Context, which its callback carries
     /// on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +209,7 @@ impl NewJob {
             skill: None,
             replay_of: None,
             schedule: None,
+            caller: None,
             trace: None,
             trace_state: None,
         }
@@ -270,6 +274,9 @@ impl NewJob {
         if self.skill.is_some() || self.schedule.is_some() || self.replay_of.is_some() {
             return refuse("`skill`, `schedule` and `replay_of` are set by the queue's own side");
         }
+        if self.caller.is_some() {
+            return refuse("`caller` is set by whoever lets it in");
+        }
         self.retry
             .as_ref()
             .map_or(Ok(()), RetryPolicy::check_untrusted)
@@ -305,6 +312,13 @@ impl NewJob {
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
+        self
+    }
+
+    /// Says who submitted it, for the record.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<String>) -> Self {
+        self.caller = Some(caller.into());
         self
     }
 

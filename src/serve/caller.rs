@@ -48,6 +48,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// The token's id, where there was one; no secret.
     pub token: Option<Arc<str>>,
+    /// Who it is without a token, for the record: a user of the machine, where a door knows that.
+    pub user: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -57,7 +59,22 @@ impl Caller {
             tenancy: Tenancy::Everybody,
             scopes: Scopes::all(),
             token: None,
+            user: None,
         }
+    }
+
+    /// Says who it is, for the record, where there is no token.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<Arc<str>>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Acts for this tenant alone.
+    #[must_use]
+    pub fn for_tenant(mut self, tenant: impl Into<Arc<str>>) -> Self {
+        self.tenancy = Tenancy::Tenant(tenant.into());
+        self
     }
 
     /// The tenant that requests run and jobs are submitted for.
@@ -78,9 +95,10 @@ impl Caller {
 
     /// Who it is, for a record: of a token its id, which is no secret.
     pub fn name(&self) -> String {
-        match &self.token {
-            Some(token) => format!("token {token}"),
-            None => "operator".to_owned(),
+        match (&self.token, &self.user) {
+            (Some(token), _) => format!("token {token}"),
+            (None, Some(user)) => user.to_string(),
+            (None, None) => "operator".to_owned(),
         }
     }
 }
@@ -158,13 +176,22 @@ mod tests {
 
     #[test]
     fn a_tenant_sees_its_own_and_nothing_else() {
-        let caller = Caller {
-            tenancy: Tenancy::Tenant("acme".into()),
-            ..Caller::operator()
-        };
+        let caller = Caller::operator().for_tenant("acme");
         assert!(caller.may_see(Some("acme")));
         assert!(!caller.may_see(Some("other")));
         assert!(!caller.may_see(None));
         assert!(Caller::operator().may_see(None));
+    }
+
+    #[test]
+    fn a_record_names_the_token_before_the_user() {
+        assert_eq!(Caller::operator().name(), "operator");
+        let caller = Caller::operator().user("uid 0 (root)");
+        assert_eq!(caller.name(), "uid 0 (root)");
+        let caller = Caller {
+            token: Some("0f3a".into()),
+            ..caller
+        };
+        assert_eq!(caller.name(), "token 0f3a");
     }
 }

@@ -467,6 +467,12 @@ async def approving():
         assert isinstance(other, types.InputRequiredResult), other
 
 
+def kept(*args):
+    """What a command says of what is kept."""
+    said = subprocess.run([PROGRAM, *args, "--json", "--home", HOME], check=True, capture_output=True)
+    return json.loads(said.stdout)
+
+
 async def ruled():
     """By the policy, `answer` needs an approval of exactly this call; the approvals are in the queue's
     database."""
@@ -474,6 +480,8 @@ async def ruled():
 
     async def ask(context, params):
         asked.append(params.message)
+        if action == "error":
+            return types.ErrorData(code=-32603, message="the window cannot be opened")
         return types.ElicitResult(action=action, content={} if action == "accept" else None)
 
     for mode in MODES:
@@ -483,11 +491,40 @@ async def ruled():
             async with Client(server(), mode=mode, elicitation_callback=ask) as client:
                 answer = await client.call_tool("behaviours__answer", call)
                 assert len(asked) == 1 and "`answer`" in asked[0], asked
+                for fact in ("Asked by: approval rule 1", "Version: 1.2.3", "Digest: sha256:", "Input: {"):
+                    assert fact in asked[0], asked
                 assert answer.is_error == (action == "decline"), text(answer)
                 assert not (await client.call_tool("behaviours__echo", {})).is_error
         async with Client(server(), mode=mode) as client:
             answer = await client.call_tool("behaviours__answer", {"json": "{}"})
             assert answer.is_error and "skillhost approvals approve" in text(answer), text(answer)
+
+    # Who puts a question away has not said no: it stays open, and is asked again.
+    decided = len(kept("audit", "show", "--kind", "approval_decided"))
+    for mode, actions in (("legacy", ("cancel", "error")), ("auto", ("cancel",))):
+        for putting_away in actions:
+            asked.clear()
+            call = {"json": json.dumps({"mode": mode, "put away by": putting_away})}
+            async with Client(server(), mode=mode, elicitation_callback=ask) as client:
+                for round in (1, 2):
+                    action = putting_away
+                    answer = await client.call_tool("behaviours__answer", call)
+                    failure = meta(answer)["skillhost/failure"]
+                    assert (failure["kind"], failure["reason"]) == ("rejected", "approval"), failure
+                    assert len(asked) == round, asked
+                    approvals = kept("approvals", "list")
+                    found = [one for one in approvals if one["id"] == failure["approval"]]
+                    assert [one["status"] for one in found] == ["pending"], approvals
+                    assert len(kept("audit", "show", "--kind", "approval_decided")) == decided
+                action = "accept"
+                assert not (await client.call_tool("behaviours__answer", call)).is_error
+            decided += 1
+            assert len(kept("audit", "show", "--kind", "approval_decided")) == decided
+
+    # Over standard input and output, it is the user of the machine who calls and answers.
+    for kind, who in (("execution", "caller"), ("approval_asked", "caller"), ("approval_decided", "by")):
+        entries = [record["entry"] for record in kept("audit", "show", "--kind", kind)]
+        assert entries and all(entry[who].startswith("uid ") for entry in entries), entries
 
     # A task waits, and goes on with the answer.
     async with with_tasks() as client:
@@ -497,6 +534,12 @@ async def ruled():
             state = await ended(client, id)
             assert state["status"] == "input_required", state
             assert state["inputRequests"]["approve"]["method"] == "elicitation/create", state
+            words = state["inputRequests"]["approve"]["params"]["message"]
+            for fact in ("Asked by: approval rule 1", "Version: 1.2.3", "Digest: sha256:", "Input: {"):
+                assert fact in words, words
+            # Put away, it is there for whoever looks next.
+            await raw(client, "tasks/update", {"taskId": id, "inputResponses": {"approve": {"action": "cancel"}}})
+            assert await raw(client, "tasks/get", {"taskId": id}) == state
             answer = {"action": "accept" if accepted else "decline"}
             await raw(client, "tasks/update", {"taskId": id, "inputResponses": {"approve": answer}})
             state = await ended(client, id)

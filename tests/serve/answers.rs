@@ -79,6 +79,20 @@ async fn an_answer_over_http_is_in_the_audit() {
         ("refused", jobs[1].as_str()),
     ];
     assert_eq!(seen, expected);
+    let asked = audited(&home, "approval_asked");
+    let asked: Vec<(&Value, &Value)> = asked
+        .iter()
+        .map(|entry| (&entry["caller"], &entry["job"]))
+        .collect();
+    let operator = json!("operator");
+    assert_eq!(
+        asked,
+        [
+            (&operator, &Value::Null),
+            (&operator, &json!(jobs[0])),
+            (&operator, &json!(jobs[1])),
+        ]
+    );
     assert_eq!(entries[0]["approval"], first);
     assert!(entries[0]["until"].is_string() && entries[1]["until"].is_null());
     assert!(serving.end().success());
@@ -215,6 +229,7 @@ async fn what_comes_past_the_commands_is_in_the_audit() {
     let by = format!("token {}", token.split('_').nth(1).expect("it has an id"));
     assert_eq!(entries[0]["caller"], *by);
     assert_eq!(entries[1]["job"], job["id"]);
+    assert_eq!(entries[1]["caller"], *by);
     assert_eq!(
         (&entries[2]["caller"], &entries[2]["cause"]),
         (&json!(by), &json!("unknown_tool"))

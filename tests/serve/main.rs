@@ -2,6 +2,7 @@
 
 mod answers;
 mod approvals;
+mod bounds;
 mod client;
 mod configured;
 mod executions;
@@ -11,6 +12,7 @@ mod limits;
 mod load;
 mod mcp;
 mod news;
+mod policies;
 mod process;
 mod routes;
 mod server;

@@ -100,10 +100,11 @@ impl Agent {
 
     /// What is answered, and what is told before.
     async fn ask(&self, method: &str, params: Value) -> (Value, Vec<Value>) {
-        let answer = self
-            .client
-            .send(self.post(&self.message(method, params)))
-            .await;
+        self.send(self.post(&self.message(method, params))).await
+    }
+
+    async fn send(&self, request: Request<Full<bytes::Bytes>>) -> (Value, Vec<Value>) {
+        let answer = self.client.send(request).await;
         let text = answer.text().to_owned();
         let mut messages: Vec<Value> = match answer.header("content-type") {
             Some("application/json") => vec![serde_json::from_str(&text).expect(&text)],
@@ -348,14 +349,31 @@ async fn a_tenant_sees_nothing_of_another() {
 
     let stranger = Agent::current(other.clone());
     assert_eq!(stranger.result("tools/call", read).await["isError"], true);
+    let answers = json!({"approve": {"action": "accept"}});
     for (method, params) in [
         ("tasks/get", json!({"taskId": task})),
         ("tasks/cancel", json!({"taskId": task})),
+        (
+            "tasks/update",
+            json!({"taskId": task, "inputResponses": answers}),
+        ),
         ("resources/read", json!({"uri": uri})),
     ] {
         let (answer, _) = stranger.ask(method, params).await;
         assert!(answer["error"].is_object(), "{method}: {answer}");
+        if method.starts_with("tasks/") {
+            // As of one that is not there.
+            let said = answer["error"]["message"].as_str().unwrap();
+            assert!(said.starts_with("there is no task"), "{method}: {said}");
+        }
     }
+    let attached = json!({"_attachments": [{"name": "a", "uri": uri}]});
+    let own = agent.call("echo", attached.clone()).await;
+    assert_ne!(own["isError"], true, "{own}");
+    let refused = stranger.call("echo", attached).await;
+    assert_eq!(refused["isError"], true);
+    let said = refused["content"][0]["text"].as_str().unwrap();
+    assert!(said.contains("no output is kept at that `uri`"), "{said}");
     let listed = stranger.result("resources/list", json!({})).await;
     assert!(!listed.to_string().contains(uri), "{listed}");
     let stolen = Agent {
@@ -538,5 +556,46 @@ async fn messages_are_bounded_in_bytes_and_time() {
     other.headers_mut().insert("origin", origin);
     let answer = agent.client.send(other).await;
     answer.problem(403, "foreign-origin");
+    server.end().await;
+}
+
+/// A task is a job, and belongs to the trace of the call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_belongs_to_the_trace_of_its_call() {
+    let server = start(Wanted::default()).await;
+    let agent = Agent::current(server.client());
+    let trace_of = async |header: Option<&str>, said: Option<&str>| {
+        let mut params = json!({"name": "behaviours__echo", "arguments": {},
+            "_meta": {"skillhost/task": true}});
+        if let Some(said) = said {
+            params["_meta"]["traceparent"] = json!(said);
+            params["_meta"]["tracestate"] = json!("b=2");
+        }
+        let mut request = agent.post(&agent.message("tools/call", params));
+        if let Some(header) = header {
+            let headers = request.headers_mut();
+            headers.insert("traceparent", header.parse().unwrap());
+            headers.insert("tracestate", "a=1".parse().unwrap());
+        }
+        let (answer, _) = agent.send(request).await;
+        let task = answer["result"]["taskId"].as_str().expect("it is a task");
+        let job = server.queue.job(task.parse().unwrap()).await.unwrap();
+        let trace = job.submitted.trace.expect("it has one");
+        (trace, job.submitted.trace_state)
+    };
+    let (one, other) = (
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "0af7651916cd43dd8448eb211c80319c",
+    );
+    let parent = |trace: &str| format!("00-{trace}-00f067aa0ba902b7-01");
+    let (trace, state) = trace_of(Some(&parent(one)), None).await;
+    assert!(trace.starts_with(&format!("00-{one}-")), "{trace}");
+    assert_eq!(state.as_deref(), Some("a=1"));
+    // What the message itself says goes before what it came in.
+    let (trace, state) = trace_of(Some(&parent(one)), Some(&parent(other))).await;
+    assert!(trace.starts_with(&format!("00-{other}-")), "{trace}");
+    assert_eq!(state.as_deref(), Some("b=2"));
+    let (trace, state) = trace_of(None, Some("nothing")).await;
+    assert!(!trace.contains(one) && state.is_none(), "{trace}");
     server.end().await;
 }

@@ -103,7 +103,7 @@ async fn snapshot(client: &Client, things: &Things) -> Value {
 /// A body that the operation takes.
 fn body(operation: &str) -> Value {
     match operation {
-        "post /v1/executions" => behaviour("echo", json!({})),
+        "post /v1/executions" | "post /v1/executions/check" => behaviour("echo", json!({})),
         "post /v1/jobs" => behaviour("echo", json!({})),
         "post /v1/jobs/batch" => json!({"jobs": [behaviour("echo", json!({}))]}),
         "put /v1/jobs/{id}/priority" => json!({"priority": "low"}),
@@ -113,7 +113,11 @@ fn body(operation: &str) -> Value {
         "put /v1/schedules/{name}" => {
             json!({"cron": "0 0 1 1 *", "job": behaviour("echo", json!({}))})
         }
-        "patch /v1/queues/{name}" => json!({"paused": true}),
+        "patch /v1/queues/{name}"
+        | "patch /v1/tenants/{tenant}"
+        | "patch /v1/skill-bounds/{skill}" => json!({"paused": true}),
+        "post /v1/dead-letters/discard" => json!({"tag": MARK}),
+        "post /v1/jobs/prune" => json!({"dead_after_ms": 0}),
         "post /v1/skills" => json!({"component": ""}),
         other => panic!("a new route with a body: say here what `{other}` takes"),
     }
@@ -137,7 +141,8 @@ async fn try_operation(
     } else {
         paths.push(
             path.replace("{name}", MARK)
-                .replace("{skill}", "behaviours"),
+                .replace("{skill}", "behaviours")
+                .replace("{tenant}", "acme"),
         );
     }
     for asked in paths {

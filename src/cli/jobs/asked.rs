@@ -12,6 +12,7 @@ use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority};
 use super::moment::{Moment, at, moment};
 use crate::cli::complaint::Complaint;
 use crate::cli::explain;
+use crate::cli::guards::user;
 
 /// What is asked of a job beside its work.
 #[derive(Debug, Default, Args)]
@@ -125,6 +126,7 @@ impl JobArgs {
         job.deadline = self.deadline.map(|deadline| deadline.from(now));
         job.tenant = self.tenant;
         job.user = self.user;
+        job.caller = Some(user());
         job.tags = self.tag.into_iter().collect();
         for (key, value) in self.label {
             if job.labels.insert(key.clone(), value).is_some() {

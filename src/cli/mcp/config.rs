@@ -13,6 +13,9 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::secrets::SourceArgs;
 
+/// By this variable of the environment, a process finds the database.
+const DATABASE: &str = "SKILLHOST_DATABASE";
+
 const EXAMPLES: &str = "\
 Examples:
   skillhost mcp config claude-code
@@ -119,7 +122,7 @@ pub fn config(
     if let Some(policy) = &session.policy {
         arguments.extend(["--policy".to_owned(), absolute(policy)?]);
     }
-    if let Some(database) = database.absolute()? {
+    if let Some(database) = database.file()? {
         arguments.extend(["--database".to_owned(), database]);
     }
     for certificate in &args.certificate {
@@ -138,9 +141,14 @@ pub fn config(
             false => skill.display().to_string(),
         });
     }
-    let (text, place) = shown(args.client, &program, &arguments);
+    let (text, place) = shown(args.client, &program, &arguments, database.url());
     print(format_args!("{}\n", text.trim_end()))?;
     session.console.note(place);
+    if database.url().is_some() {
+        session.console.note(format_args!(
+            "what reaches the database stands in it, as {DATABASE}: keep it from others"
+        ));
+    }
     Ok(Exit::Success)
 }
 
@@ -148,16 +156,31 @@ fn absolute(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(std::path::absolute(path)?.display().to_string())
 }
 
-/// What to put where.
-fn shown(client: Client, program: &str, arguments: &[String]) -> (String, &'static str) {
-    let plain = json!({"command": program, "args": arguments});
+/// What to put where. A database that is named by a URL goes into the environment, as everybody on the machine
+/// sees arguments.
+fn shown(
+    client: Client,
+    program: &str,
+    arguments: &[String],
+    database: Option<&str>,
+) -> (String, &'static str) {
+    let mut plain = json!({"command": program, "args": arguments});
+    if let Some(database) = database {
+        plain["env"] = json!({DATABASE: database});
+    }
     let within = |key: &str, server: Value| pretty(&json!({key: {"skillhost": server}}));
     match client {
         Client::ClaudeCode => {
             let words = std::iter::once(program).chain(arguments.iter().map(String::as_str));
             let words: Vec<_> = words.map(shell_word).collect();
+            // What takes several values stands before another option, or it would take the name as well.
+            let environment = database.map(|database| {
+                let set = shell_word(&format!("{DATABASE}={database}")).into_owned();
+                format!("--env {set} ")
+            });
             let line = format!(
-                "claude mcp add --scope user skillhost -- {}",
+                "claude mcp add {}--scope user skillhost -- {}",
+                environment.unwrap_or_default(),
                 words.join(" ")
             );
             (
@@ -174,18 +197,23 @@ fn shown(client: Client, program: &str, arguments: &[String]) -> (String, &'stat
             "into ~/.cursor/mcp.json, or .cursor/mcp.json of a project",
         ),
         Client::Vscode => (
-            within(
-                "servers",
-                json!({"type": "stdio", "command": program, "args": arguments}),
-            ),
+            within("servers", {
+                plain["type"] = json!("stdio");
+                plain
+            }),
             "into .vscode/mcp.json of a project, or `MCP: Open User Configuration`",
         ),
         Client::Codex => {
             let arguments: Vec<_> = arguments.iter().map(|word| toml_text(word)).collect();
+            let environment = database.map(|database| {
+                let database = toml_text(database);
+                format!("env = {{ {DATABASE} = {database} }}\n")
+            });
             let text = format!(
-                "[mcp_servers.skillhost]\ncommand = {}\nargs = [{}]\n",
+                "[mcp_servers.skillhost]\ncommand = {}\nargs = [{}]\n{}",
                 toml_text(program),
-                arguments.join(", ")
+                arguments.join(", "),
+                environment.unwrap_or_default()
             );
             (text, "into ~/.codex/config.toml")
         }
@@ -213,7 +241,7 @@ fn reached(client: Client, url: &str) -> (String, &'static str) {
     const BEARER: &str = "Bearer TOKEN";
     let headers = json!({"Authorization": BEARER});
     let within = |key: &str, server: Value| pretty(&json!({key: {"skillhost": server}}));
-    let (_, place) = shown(client, "", &[]);
+    let (_, place) = shown(client, "", &[], None);
     let text = match client {
         Client::ClaudeCode => format!(
             "claude mcp add --transport http --scope user skillhost {} --header 'Authorization: {BEARER}'",
@@ -278,13 +306,41 @@ mod tests {
         }
     }
 
+    /// No argument has a password in it, which everybody on the machine would see.
+    #[test]
+    fn a_database_with_a_password_goes_into_the_environment() {
+        let url = "postgres://me:p'ss@host/jobs";
+        for client in Client::value_variants() {
+            let (text, _) = shown(*client, "skillhost", &["mcp".to_owned()], Some(url));
+            match client {
+                Client::ClaudeCode => {
+                    let expected = r#"claude mcp add --env 'SKILLHOST_DATABASE=postgres://me:p'\''ss@host/jobs' --scope user skillhost -- skillhost mcp"#;
+                    assert_eq!(text, expected);
+                }
+                Client::Codex => {
+                    let read: toml_edit::DocumentMut = text.parse().unwrap();
+                    let server = &read["mcp_servers"]["skillhost"];
+                    assert_eq!(server["env"][DATABASE].as_str(), Some(url));
+                    assert!(!server["args"].to_string().contains("host/jobs"));
+                }
+                _ => {
+                    let read: Value = serde_json::from_str(&text).unwrap();
+                    let servers = read.as_object().unwrap().values().next().unwrap();
+                    let server = &servers["skillhost"];
+                    assert_eq!(server["env"][DATABASE], url);
+                    assert_eq!(server["args"], json!(["mcp"]));
+                }
+            }
+        }
+    }
+
     /// What each says can be read back, whatever stands in a path.
     #[test]
     fn every_form_says_the_same() {
         let program = "/opt/my \"tools\"/skillhost";
         let arguments = ["mcp".to_owned(), "it's".to_owned()];
         for client in Client::value_variants() {
-            let (text, place) = shown(*client, program, &arguments);
+            let (text, place) = shown(*client, program, &arguments, None);
             assert!(!place.is_empty());
             let (command, args) = match client {
                 Client::ClaudeCode => {

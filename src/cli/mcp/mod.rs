@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
 use skillhost::queue::{Queue, Worker};
 use skillhost::serve::Caller;
@@ -24,6 +25,7 @@ use super::host::{CommandHost, Interrupts, Settings, installed};
 use super::locate::{self, SKILL_HELP};
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
+use super::tenant::warn_of_misspelt;
 use super::{Session, explain, guards};
 use config::ConfigArgs;
 
@@ -67,6 +69,9 @@ pub struct McpArgs {
     /// Offer a tool to search for tools, and one to call them, rather than each by itself
     #[arg(long)]
     search: bool,
+    /// On whose behalf calls run and tasks are done: an organisation or account
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    tenant: Option<String>,
     /// How many calls may run at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     concurrency: u32,
@@ -170,9 +175,18 @@ async fn serve(
         signal(SignalKind::terminate())?,
     );
     let server = server.build();
+    let caller = Caller::operator().user(guards::user());
+    let caller = match args.tenant {
+        Some(tenant) => {
+            let policy = skills.host().policy();
+            warn_of_misspelt(&tenant, policy.as_deref(), session.console);
+            caller.for_tenant(tenant)
+        }
+        None => caller,
+    };
     let ended = tokio::select! {
         () = skills.follow_policy() => Ok(()),
-        ended = server.serve_stdio(Caller::operator()) => ended,
+        ended = server.serve_stdio(caller) => ended,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };

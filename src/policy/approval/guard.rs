@@ -229,7 +229,7 @@ impl Approving {
         title: &str,
     ) -> Result<Ruling, ApprovalError> {
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
-        let first = self.look(policy, &wanted).await?;
+        let first = self.look(policy, &wanted, control).await?;
         let (Answer::Asked(approval) | Answer::Pending(approval)) = first else {
             return Ok(self.ruled(first, title));
         };
@@ -242,7 +242,7 @@ impl Approving {
             .await?
         {
             Waited::Stopped(failure) => Ok(Ruling::Not(failure)),
-            Waited::Answered => Ok(self.ruled(self.look(policy, &wanted).await?, title)),
+            Waited::Answered => Ok(self.ruled(self.look(policy, &wanted, control).await?, title)),
             Waited::Over => Ok(self.ruled(Answer::Pending(approval), title)),
         }
     }
@@ -252,6 +252,7 @@ impl Approving {
         &self,
         policy: &ApprovalPolicy,
         wanted: &Wanted,
+        control: &Control,
     ) -> Result<Answer, ApprovalError> {
         let asked = self
             .store
@@ -264,7 +265,8 @@ impl Approving {
                     user: wanted.user.as_deref(),
                     session: wanted.session.as_deref(),
                     request: Some(wanted.request),
-                    ..Who::default()
+                    caller: control.caller.as_deref(),
+                    job: control.job,
                 },
                 What::ApprovalAsked(Approved {
                     approval: approval.id,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::rate::charge_for_nothing;
 use crate::execution::{
-    Admission, BoxFuture, Cause, Clamped, Control, Execute, ExecutionRequest, ExecutionResult,
-    Failure, HostError, Resolution,
+    Admission, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
+    ExecutionResult, Failure, HostError, Resolution,
 };
 use crate::limits::LimitOverrides;
 use crate::policy::CurrentPolicy;
@@ -106,6 +106,12 @@ impl Execute for Ceilings {
                 Err(failure) => Ok(control.refuse(request, None, *failure)),
                 Ok(None) => self.inner.execute(request, control).await,
                 Ok(Some(mut clamped)) => {
+                    if !clamped.is_empty()
+                        && let Some(observer) = &control.observer
+                    {
+                        let event = Event::Clamped { clamped: &clamped };
+                        observer.observe(request.request_id, &event);
+                    }
                     let tenant = request.tenant.clone();
                     let mut result = self.inner.execute(request, control).await?;
                     if let (Some(failure), Some(skill)) = (&mut result.failure, &result.skill) {

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use super::CurrentPolicy;
 use super::approval::Unasked;
+use crate::audit::{AuditSink, Audited};
 use crate::execution::Execute;
 use ceilings::Ceilings;
 use circuit::Circuits;
@@ -82,7 +83,8 @@ type Wrap = Box<dyn FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send>;
 #[must_use]
 pub struct Guards {
     policy: CurrentPolicy,
-    audit: Option<Wrap>,
+    /// Where everything is written down, and whether nothing may run that cannot be.
+    audit: Option<(Arc<dyn AuditSink>, bool)>,
     approval: Option<Wrap>,
 }
 
@@ -102,12 +104,11 @@ impl Guards {
         &self.policy
     }
 
-    /// Puts this outermost, where it sees every end.
-    pub fn audit(
-        mut self,
-        wrap: impl FnOnce(Arc<dyn Execute>) -> Arc<dyn Execute> + Send + 'static,
-    ) -> Self {
-        self.audit = Some(Box::new(wrap));
+    /// Writes every end down here, outermost, and [each change](CurrentPolicy::audit) of the policy and of
+    /// its circuits. Where it is `required`, [nothing may run](Audited::required) that cannot be written
+    /// down.
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>, required: bool) -> Self {
+        self.audit = Some((sink, required));
         self
     }
 
@@ -138,9 +139,12 @@ impl Guards {
                 inner: all,
             }),
         };
+        if let Some((sink, _)) = &audit {
+            policy.audit(sink);
+        }
         all = Arc::new(Ceilings { policy, inner: all });
         match audit {
-            Some(audit) => audit(all),
+            Some((sink, required)) => Arc::new(Audited::new(all, sink).required(required)),
             None => all,
         }
     }

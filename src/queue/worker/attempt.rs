@@ -217,11 +217,12 @@ impl Bench {
         request.queue_wait = at.waited;
         request.deadline = job.deadline;
         let granted = Granted::default();
-        let control = Control::default()
+        let mut control = Control::default()
             .cancellation(token.clone())
             .observer(self.observer(at, granted.clone()))
             .approved(at.approved)
             .job(job.id);
+        control.caller = job.caller.map(Into::into);
         let mut asked = ExecutionRequest::new(request.skill.clone(), Value::Null);
         asked.tool.clone_from(&request.tool);
         if at.to_mark {

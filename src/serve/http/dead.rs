@@ -160,7 +160,7 @@ pub(super) struct HowReplayed {
 }
 
 impl HowReplayed {
-    fn replay(self) -> Result<Replay, Problem> {
+    fn replay(self, caller: &Caller) -> Result<Replay, Problem> {
         if let Some(retry) = &self.retry {
             retry
                 .check_untrusted()
@@ -173,6 +173,7 @@ impl HowReplayed {
                 Version::Current => ReplayVersion::Current,
             },
             retry: self.retry,
+            caller: Some(caller.name()),
         })
     }
 }
@@ -197,7 +198,7 @@ pub(super) async fn replay(
     let caller = asks.need(Scope::Jobs)?;
     own(&service, caller, id).await?;
     let answer = async {
-        let replay = asked.value.replay()?;
+        let replay = asked.value.replay(caller)?;
         let submitted = service.inner.queue.replay(id, &replay).await?;
         Ok(located(submitted.id, Accepted::from(submitted)))
     };
@@ -287,7 +288,7 @@ pub(super) async fn replay_many(
         let wanted = asked.value;
         let replay = wanted
             .how
-            .replay()
+            .replay(caller)
             .map_err(|problem| problem.within("/how"))?;
         let which = Which {
             cause: wanted.cause,
@@ -354,6 +355,80 @@ pub(super) async fn discard(
     let answers = service.inner.queue.discard(&[id]).await?;
     answers.into_iter().next().unwrap_or(Ok(()))?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Which dead jobs are removed. At most 1,000 at a time: ask again with `next`, as `cursor`, while there is
+/// one.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiscardMany {
+    /// Dead of this cause.
+    #[serde(default)]
+    cause: Option<String>,
+    /// From this queue.
+    #[serde(default)]
+    queue: Option<String>,
+    /// Of the skill of this name.
+    #[serde(default)]
+    skill: Option<String>,
+    /// With this tag.
+    #[serde(default)]
+    tag: Option<String>,
+    /// Those that were replayed, or those that were not.
+    #[serde(default)]
+    replayed: Option<bool>,
+    /// Whichever they are, where nothing else is said.
+    #[serde(default)]
+    all: bool,
+    /// Where to go on: the `next` of the answer before.
+    #[serde(default)]
+    cursor: Option<i64>,
+}
+
+/// How many dead jobs were removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DiscardedMany {
+    /// How many.
+    discarded: usize,
+    /// Where to go on, as `cursor`; nothing where no others fit.
+    next: Option<i64>,
+}
+
+/// Remove many dead jobs for good
+#[utoipa::path(
+    post, path = "/v1/dead-letters/discard", tag = "dead letters",
+    request_body = DiscardMany,
+    responses((status = 200, description = "How many are removed", body = DiscardedMany))
+)]
+pub(super) async fn discard_many(
+    State(service): State<Service>,
+    asks: Asks,
+    asked: Asked<DiscardMany>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Jobs)?;
+    let wanted = asked.value;
+    let named = [&wanted.cause, &wanted.queue, &wanted.skill, &wanted.tag];
+    let says = named.iter().any(|name| name.is_some()) || wanted.replayed.is_some();
+    if says == wanted.all {
+        let detail = "say which: by `cause`, `queue`, `skill`, `tag` or `replayed`; or `all`, and none of them";
+        return Err(Problem::new(ProblemKind::InvalidBody, detail));
+    }
+    let which = Which {
+        cause: wanted.cause,
+        queue: wanted.queue,
+        skill: wanted.skill,
+        tag: wanted.tag,
+        replayed: wanted.replayed,
+        cursor: wanted.cursor,
+        limit: Some(1_000),
+    };
+    let found = listed(&service, which.filter(caller)?).await?;
+    let ids: Vec<Uuid> = found.jobs.iter().map(|job| job.id).collect();
+    let answers = service.inner.queue.discard(&ids).await?;
+    // Others were removed, or are no longer dead, by somebody else meanwhile.
+    let discarded = answers.iter().filter(|answer| answer.is_ok()).count();
+    let next = found.next;
+    Ok(Answer(DiscardedMany { discarded, next }).into_response())
 }
 
 /// A page of dead letters, with all that it takes to understand them.

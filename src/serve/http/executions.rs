@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -19,12 +19,13 @@ use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream;
 use crate::audit;
-use crate::execution::Rejection;
+use crate::execution::{Clamped, Rejection};
+use crate::grant::Denial;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
 use crate::{
     Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,
-    Status,
+    Limits, SkillIdentity, Status,
 };
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
@@ -130,6 +131,61 @@ pub(super) async fn execute(
     once(&service, caller, asked.key.as_ref(), answer).await
 }
 
+/// Whether a request would be admitted now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Check {
+    /// Whether it would.
+    admitted: bool,
+    /// Why not, if not.
+    problem: Option<Problem>,
+    /// The skill, where it is there.
+    skill: Option<SkillIdentity>,
+    /// The tool, where it could be determined.
+    tool: Option<String>,
+    /// The limits that would apply.
+    limits: Limits,
+    /// The limits that are lower than what the request, or its skill, asked for.
+    clamped: Vec<Clamped>,
+    /// What the skill declares and is not granted. It may run without.
+    missing: Vec<Denial>,
+}
+
+impl From<Admission> for Check {
+    fn from(admission: Admission) -> Self {
+        Check {
+            admitted: admission.is_admitted(),
+            problem: admission.refusal.map(Problem::from),
+            skill: admission.skill.map(Arc::unwrap_or_clone),
+            tool: admission.tool,
+            limits: admission.limits,
+            clamped: admission.clamped,
+            missing: admission.missing,
+        }
+    }
+}
+
+/// Look whether an execution would be admitted
+///
+/// Runs nothing, asks nobody, and counts as nothing. What waits or is counted is told as it stands at this
+/// moment.
+#[utoipa::path(
+    post, path = "/v1/executions/check", tag = "executions",
+    request_body = Execution,
+    responses((status = 200, description = "Whether it would, and if not, why", body = Check))
+)]
+pub(super) async fn check(
+    State(service): State<Service>,
+    asks: Asks,
+    asked: Asked<Execution>,
+) -> Result<Response, Problem> {
+    let caller = asks.need(Scope::Execute)?;
+    let mut request = asked.value.request(caller);
+    // One whose skill cannot be had is looked at all the same, and told so.
+    let _ = service.inner.execute.ready(&request).await;
+    let admission = admission(&service, &mut request).await?;
+    Ok(Answer(Check::from(admission)).into_response())
+}
+
 fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter();
     accepted
@@ -149,12 +205,9 @@ pub(super) const LOOKS: usize = 16;
 /// How long a request waits to be looked at.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is said of an execution before it is kept as a job, its skill being
-/// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
-/// not fit, is refused now. What may pass, or wants somebody's word, is not.
-pub(super) async fn look(
+/// Whether a request would be admitted, its skill being [ready](crate::Execute::ready).
+async fn admission(
     service: &Service,
-    caller: &Caller,
     request: &mut ExecutionRequest,
 ) -> Result<Admission, Problem> {
     // It opens what is granted, and a disk that does not answer holds the thread for as long as that lasts.
@@ -176,6 +229,18 @@ pub(super) async fn look(
         Problem::new(ProblemKind::Internal, "the request could not be looked at")
     })?;
     *request = asked;
+    Ok(admission)
+}
+
+/// What is said of an execution before it is kept as a job, its skill being
+/// [ready](crate::Execute::ready): what would not be admitted at any time, such as for an input that does
+/// not fit, is refused now. What may pass, or wants somebody's word, is not.
+pub(super) async fn look(
+    service: &Service,
+    caller: &Caller,
+    request: &mut ExecutionRequest,
+) -> Result<Admission, Problem> {
+    let admission = admission(service, request).await?;
     match &admission.refusal {
         None => Ok(admission),
         Some(failure) => match &failure.cause {

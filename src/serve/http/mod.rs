@@ -49,6 +49,7 @@ pub use mcp::mcp_route;
 pub use problem::{PROBLEM_JSON, Problem, ProblemKind};
 pub use settings::Settings;
 pub use state::{Service, ServiceBuilder};
+pub(super) use trace::Trace;
 pub use trace::{NoTraceParent, TraceParent};
 
 /// The routes of a service, with everything that every request passes. Merge it into a router of your
@@ -104,10 +105,12 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .routes(routes!(executions::execute))
+        .routes(routes!(executions::check))
         .routes(routes!(skills::list, skills::install))
         .routes(routes!(skills::inspect, skills::remove))
         .routes(routes!(jobs::read::list, jobs::submit::submit))
         .routes(routes!(jobs::submit::batch))
+        .routes(routes!(jobs::change::prune))
         .routes(routes!(jobs::read::show))
         .routes(routes!(jobs::read::result))
         .routes(routes!(jobs::read::attempts))
@@ -120,6 +123,7 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(dead::causes))
         .routes(routes!(dead::export))
         .routes(routes!(dead::replay_many))
+        .routes(routes!(dead::discard_many))
         .routes(routes!(dead::show, dead::discard))
         .routes(routes!(dead::replay))
         .routes(routes!(approvals::list))
@@ -130,6 +134,10 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(schedules::show, schedules::put, schedules::remove))
         .routes(routes!(queues::list))
         .routes(routes!(queues::change))
+        .routes(routes!(queues::tenants))
+        .routes(routes!(queues::change_tenant))
+        .routes(routes!(queues::skills))
+        .routes(routes!(queues::change_skill))
         .routes(routes!(events::list))
         .routes(routes!(events::follow))
         .routes(routes!(statistics::own))

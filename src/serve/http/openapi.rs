@@ -34,7 +34,7 @@ use crate::{LimitOverrides, Limits};
         (name = "schedules", description = "Jobs that come up again and again"),
         (name = "events", description = "What happened to jobs"),
         (name = "skills", description = "What is installed"),
-        (name = "queues", description = "Paused, and bounded over all workers"),
+        (name = "queues", description = "Queues, tenants and skills: paused, and bounded over all workers"),
         (name = "statistics", description = "What goes on, in numbers"),
         (name = "policy", description = "What skills are granted for good"),
         (name = "health", description = "For whoever watches the server"),
@@ -77,6 +77,10 @@ macro_rules! texts {
 texts! {
     /// A skill: `name`, `name@version`, or `sha256:` and the digest.
     SkillReference: "skill", "^(?:[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?(?:@[0-9]+\\.[0-9]+\\.[0-9]+(?:-[0-9A-Za-z.-]+)?(?:\\+[0-9A-Za-z.-]+)?)?|sha256:[0-9A-Fa-f]{64})$", 1024, "text-stats";
+    /// The name of a skill.
+    SkillName: "skill-name", "^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$", 64, "text-stats";
+    /// The name of a tenant.
+    TenantName: "tenant-name", "^[^\\x00-\\x1f\\x7f-\\x9f]{1,255}$", 255, "acme";
     /// The name of a queue.
     QueueName: "queue-name", "^[a-zA-Z0-9_.-]{1,64}$", 64, "default";
     /// The name of a schedule.

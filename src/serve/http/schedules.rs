@@ -133,10 +133,7 @@ impl Whose {
     fn acting(self, caller: &Caller) -> Result<Caller, Problem> {
         match (&caller.tenancy, self.tenant) {
             (_, None) => Ok(caller.clone()),
-            (Tenancy::Everybody, Some(tenant)) => Ok(Caller {
-                tenancy: Tenancy::Tenant(tenant.into()),
-                ..caller.clone()
-            }),
+            (Tenancy::Everybody, Some(tenant)) => Ok(caller.clone().for_tenant(tenant)),
             (Tenancy::Tenant(own), Some(tenant)) if tenant == **own => Ok(caller.clone()),
             (Tenancy::Tenant(_), Some(tenant)) => Err(Problem::not_found("tenant", tenant)),
         }

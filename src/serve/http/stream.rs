@@ -158,7 +158,10 @@ impl Observer for Teller {
             Event::Denied { .. } => event(None, "denied", told),
             // Which secrets a host uses is its operator's to know; the result says more than its end.
             // So are the policy's rules.
-            Event::SecretUsed { .. } | Event::Allowed { .. } | Event::Finished { .. } => return,
+            Event::SecretUsed { .. }
+            | Event::Allowed { .. }
+            | Event::Clamped { .. }
+            | Event::Finished { .. } => return,
         };
         self.tell(bytes);
     }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{Extensions, HeaderMap};
+
+use super::extract::Asks;
 
 /// The header, as the recommendation names it.
 pub const TRACEPARENT: &str = "traceparent";
@@ -15,12 +17,26 @@ const MAX_STATE: usize = 512;
 
 /// A place in a trace, and what those before said of it.
 #[derive(Debug, Clone)]
-pub(super) struct Trace {
+pub(in crate::serve) struct Trace {
     pub parent: TraceParent,
     pub state: Option<Arc<str>>,
 }
 
 impl Trace {
+    /// A place in the trace that a message names, where it names one.
+    pub fn said(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
+        let parent: TraceParent = parent?.parse().ok()?;
+        Some(Trace {
+            parent: parent.child(),
+            state: state.and_then(bounded),
+        })
+    }
+
+    /// That of a request that came through the door.
+    pub fn of_request(extensions: &Extensions) -> Option<Self> {
+        extensions.get::<Asks>().map(|asks| asks.trace.clone())
+    }
+
     /// This request's place in the trace that it names, or in one that begins here.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut named = headers.get_all(TRACEPARENT).iter();
@@ -46,7 +62,10 @@ impl Trace {
 fn state(headers: &HeaderMap) -> Option<Arc<str>> {
     let parts = headers.get_all(TRACESTATE).iter();
     let parts: Option<Vec<&str>> = parts.map(|part| part.to_str().ok()).collect();
-    let state = parts?.join(",");
+    bounded(&parts?.join(","))
+}
+
+fn bounded(state: &str) -> Option<Arc<str>> {
     (1..=MAX_STATE).contains(&state.len()).then(|| state.into())
 }
 

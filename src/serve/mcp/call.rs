@@ -16,11 +16,12 @@ use rmcp::service::{RequestContext, RoleServer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::approval::{self, Asked};
+use super::approval::{self, Asked, Subject};
 use super::catalog::{Catalog, Entry};
 use super::content::{self, Answer};
 use super::kept::{Owner, piece};
 use super::notify::{self, Wanted};
+use super::tasks::Traced;
 use super::{Inner, Running, builtin, input};
 use crate::execution::{Ask, BoxFuture, Decision, Question, Rejection};
 use crate::serve::{Caller, Scope};
@@ -159,39 +160,44 @@ async fn run(
         promised: entry.tool().output_schema.is_some(),
         takes_any: is_current(context),
     };
-    let ask = || approval::ask(server, who, params, entry, context);
     // One that comes back with an answer has been rejected before.
-    let first = match params.request_state.is_some() && params.input_responses.is_some() {
-        true => Some(ask().await?),
-        false => None,
-    };
-    let asked = match first {
-        Some(asked) => asked,
-        None => {
+    let brought = approval::brought(server, who, params, entry).await?;
+    let decision = match brought {
+        Some(Asked::Approved) => Decision::Once,
+        Some(Asked::Declined) => Decision::Refuse,
+        brought => {
             let person = approval::is_there(who, context).then(|| Arc::new(Person) as Arc<dyn Ask>);
             let control = Control {
                 ask: person,
                 ..Control::default()
             };
             let result = execute(server, who, entry, request.clone(), context, control).await;
-            match result {
-                Ok(result) if wants_approval(&result) => match ask().await? {
-                    Asked::Nobody => return answered(answer.of(result)),
-                    asked => asked,
-                },
+            let result = match result {
+                // Whoever has just put the question away is not asked at once again.
+                Ok(result) if wants_approval(&result) && brought.is_none() => result,
                 Ok(result) if entry.skill.installed && gone(&result) => {
                     return Ok(Ran::Gone(answer.of(result).into()));
                 }
                 Ok(result) => return answered(answer.of(result)),
                 Err(failed) => return answered(failed),
+            };
+            let subject = Subject {
+                name: &entry.skill.identity.name,
+                skill: Some(&entry.skill.identity),
+                tool: &entry.tool().name,
+                is_destructive: entry.tool().annotations.destructive,
+                rule: rule(&result),
+                tenant: who.caller.tenant(),
+                request: Some(&request),
+            };
+            match approval::ask(server, who, params, entry, &subject, context).await? {
+                Asked::Approved => Decision::Once,
+                Asked::Declined => Decision::Refuse,
+                Asked::First(first) => return Ok(Ran::Answered(first.into())),
+                // It waits for an answer, of whomever: how to give one stands in what is answered.
+                Asked::Unanswered => return answered(answer.of(result)),
             }
         }
-    };
-    let decision = match asked {
-        Asked::First(first) => return Ok(Ran::Answered(first.into())),
-        Asked::Nobody => return answered(declined()),
-        Asked::Approved => Decision::Once,
-        Asked::Declined => Decision::Refuse,
     };
     request.request_id = Uuid::now_v7();
     // What was approved is this skill, by its digest; one that has taken its place meanwhile is not it.
@@ -229,6 +235,11 @@ fn wants_approval(result: &ExecutionResult) -> bool {
             ..
         })
     )
+}
+
+/// The rule that asks for the approval.
+fn rule(result: &ExecutionResult) -> Option<&str> {
+    result.failure.as_ref()?.rule.as_deref()
 }
 
 /// The person behind the client, who is asked once it is known that an approval is wanted.
@@ -325,12 +336,30 @@ async fn as_task(
         }
     }
     let skill = &entry.skill.identity.name;
-    Some(
-        match tasks.submit(skill, request.clone(), &who.caller).await {
-            Ok(task) => task.into(),
-            Err(message) => content::error(message).into(),
-        },
-    )
+    let submitted = tasks.submit(skill, request.clone(), &who.caller, trace(context));
+    Some(match submitted.await {
+        Ok(task) => task.into(),
+        Err(message) => content::error(message).into(),
+    })
+}
+
+/// The trace of a call: that of the message, else that of the request that it came in.
+#[cfg(feature = "serve")]
+fn trace(context: &RequestContext<RoleServer>) -> Option<Traced> {
+    use crate::serve::http::Trace;
+    let said = |name: &str| context.meta.get(name).and_then(Value::as_str);
+    let trace = Trace::said(said("traceparent"), said("tracestate"));
+    let parts = context.extensions.get::<http::request::Parts>();
+    let trace = trace.or_else(|| Trace::of_request(&parts?.extensions))?;
+    Some(Traced {
+        parent: trace.parent.to_string(),
+        state: trace.state.as_deref().map(str::to_owned),
+    })
+}
+
+#[cfg(not(feature = "serve"))]
+fn trace(_: &RequestContext<RoleServer>) -> Option<Traced> {
+    None
 }
 
 /// Reads on in an output that was cut.

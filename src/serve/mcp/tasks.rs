@@ -14,11 +14,11 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::Inner;
-use super::approval::{self, Asked};
+use super::approval::{self, Asked, Subject};
 use super::content::{self, Answer};
 use super::kept::Owner;
 use crate::audit::AuditSink;
-use crate::execution::BoxFuture;
+use crate::execution::{BoxFuture, SkillIdentity};
 use crate::queue::{AnswerError, Answers, Job, JobStatus, NewJob, Queue, QueueError, Work};
 use crate::serve::{Caller, Scope};
 use crate::text::{printable, shortened};
@@ -32,6 +32,12 @@ const LABEL: &str = "skillhost/door";
 const POLL: Duration = Duration::from_secs(1);
 /// How long what became of a task is kept: as long as a queue keeps it by itself.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+/// The trace that a call belongs to, as headers of W3C Trace Context.
+pub(super) struct Traced {
+    pub parent: String,
+    pub state: Option<String>,
+}
 
 type Open = Arc<dyn Fn() -> BoxFuture<'static, Result<Queue, String>> + Send + Sync>;
 
@@ -109,12 +115,17 @@ impl Tasks {
         skill: &str,
         request: ExecutionRequest,
         caller: &Caller,
+        trace: Option<Traced>,
     ) -> Result<CreateTaskResult, String> {
         let refused = |error: QueueError| format!("the task cannot be submitted: {error}");
         let queue = self.queue().await?;
         let mut job = NewJob::execution(request)
             .queue(TASK_QUEUE)
-            .label(LABEL, "mcp");
+            .label(LABEL, "mcp")
+            .caller(caller.name());
+        if let Some(Traced { parent, state }) = trace {
+            (job.trace, job.trace_state) = (Some(parent), state);
+        }
         // The request has its digest alone.
         job.skill = Some(skill.to_owned());
         if let Some(tenant) = caller.tenant() {
@@ -183,7 +194,11 @@ impl Tasks {
             },
             JobStatus::Cancelled => TaskPayload::Cancelled,
             JobStatus::Paused if job.waits_for_approval() => TaskPayload::InputRequired {
-                input_requests: [(approval::QUESTION.to_owned(), question(&job)?)].into(),
+                input_requests: [(
+                    approval::QUESTION.to_owned(),
+                    question(server, queue, &job).await?,
+                )]
+                .into(),
             },
             JobStatus::Pending | JobStatus::Running | JobStatus::Failed | JobStatus::Paused => {
                 let progress = queue.progress(job.id).await.map_err(internal)?;
@@ -215,10 +230,12 @@ impl Tasks {
             let message = "this token may not approve: it lacks the scope `approve`";
             return Err(ErrorData::invalid_params(message, None));
         }
-        let approved = matches!(
-            approval::answered(answers.get(approval::QUESTION))?,
-            Asked::Approved
-        );
+        let approved = match approval::answered(answers.get(approval::QUESTION))? {
+            Asked::Approved => true,
+            Asked::Declined => false,
+            // Whoever put the question away has not answered it: it is there for the next who asks.
+            Asked::Unanswered | Asked::First(_) => return Ok(()),
+        };
         let answers = self.answers(queue);
         match answers.answer(&[job.id], approved, &caller.name()).await {
             Ok(answered) => acted(Ok(answered)),
@@ -255,14 +272,31 @@ fn acted(answers: Result<Vec<Result<JobStatus, QueueError>>, QueueError>) -> Res
     }
 }
 
-fn question(job: &Job) -> Result<InputRequest, ErrorData> {
-    let input = match &job.submitted.work {
-        Work::Execution { request } => request.input.to_string(),
-        _ => String::new(),
-    };
-    let skill = job.skill.as_deref().unwrap_or_default();
-    let tool = job.tool.as_deref().unwrap_or_default();
-    let question = approval::question_about(skill, tool, &input)?;
+async fn question(server: &Inner, queue: &Queue, job: &Job) -> Result<InputRequest, ErrorData> {
+    // What was rejected for the approval says exactly what it is for.
+    let attempts = queue.attempts(job.id).await.map_err(internal)?;
+    let details = attempts.last().map(|attempt| &attempt.details);
+    let skill = details.and_then(|details| {
+        serde_json::from_value::<SkillIdentity>(details.get("skill")?.clone()).ok()
+    });
+    let resolved = skill.as_ref().and_then(|skill| {
+        let mut asked = ExecutionRequest::new(skill.digest, Value::Null);
+        asked.tool.clone_from(&job.tool);
+        server.execute.resolve(&asked).ok()
+    });
+    let question = approval::question_about(&Subject {
+        name: job.skill.as_deref().unwrap_or_default(),
+        skill: skill.as_ref(),
+        tool: job.tool.as_deref().unwrap_or_default(),
+        // What is not known is taken as the more dangerous case.
+        is_destructive: resolved.is_none_or(|found| found.tool().annotations.destructive),
+        rule: details.and_then(|details| details.pointer("/failure/rule")?.as_str()),
+        tenant: job.tenant.as_deref(),
+        request: match &job.submitted.work {
+            Work::Execution { request } => Some(request),
+            _ => None,
+        },
+    })?;
     Ok(InputRequest::Elicitation(ElicitRequest::new(question)))
 }
 

@@ -269,6 +269,7 @@ impl Tokens {
                 tenancy: Tenancy::Tenant(token.tenant.into()),
                 scopes: token.scopes,
                 token: Some(token.id.as_str().into()),
+                user: None,
             };
             let kept = Kept {
                 sha256,

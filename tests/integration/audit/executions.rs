@@ -14,7 +14,7 @@ use skillhost::{Cause, Control, Execute, ExecutionRequest, HostError, LimitOverr
 use tokio_util::sync::CancellationToken;
 
 use super::{folder, lines, open, sound};
-use crate::harness::{builder, directories_path, host, network_path, request};
+use crate::harness::{Record, builder, directories_path, host, network_path, request};
 
 /// Gathers what is written, and can be broken.
 #[derive(Default)]
@@ -113,6 +113,96 @@ async fn one_that_is_dropped_is_written_down_with_what_it_cost() {
         last["usage"]["fuel"].as_u64().is_some_and(|fuel| fuel > 0),
         "{last}"
     );
+}
+
+/// Also with what bounded it, whether it came to run or not.
+#[tokio::test]
+async fn one_that_is_dropped_says_its_limits() {
+    let (_outer, path) = folder();
+    let audit: Arc<dyn AuditSink> = Arc::new(open(&path));
+    let policy = "[tenants.acme]\nceilings.memory_bytes = '16MiB'\n\
+        [general]\nconcurrency.at_once = 1\n";
+    let host = builder().policy(policy.parse().expect("a policy")).build();
+    let host = host.expect("a host can be set up");
+    let guarded = Guards::new(host.current_policy().clone())
+        .audit(audit, false)
+        .around(Arc::new(host.clone()));
+    let spinning = async || {
+        let mut spinning = request(&host, "spin", json!({})).await;
+        spinning.tenant = Some("acme".to_owned());
+        spinning.limits(LimitOverrides {
+            memory_bytes: Some(64 << 20),
+            ..LimitOverrides::default()
+        })
+    };
+    let record = Record::new();
+    let control = Control::default().observer(record.clone());
+    let mut runs = guarded.execute(spinning().await, control);
+    tokio::select! {
+        ended = &mut runs => panic!("it spins: {ended:?}"),
+        () = record.wait_for("started", 1) => {}
+    }
+    // The second waits for its turn.
+    let waits = guarded.execute(spinning().await, Control::default());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), waits)
+            .await
+            .is_err()
+    );
+    drop(runs);
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        assert_eq!(line["dropped"], true, "{line}");
+        assert_eq!(line["limits"]["memory_bytes"], 16 << 20, "{line}");
+        assert_eq!(
+            line["clamped"],
+            json!([{"limit": "memory_bytes", "rule": "tenants.acme.ceilings.memory_bytes"}])
+        );
+    }
+    sound(&path);
+}
+
+/// By the library alone, and once, through however many guards.
+#[tokio::test]
+async fn changes_of_circuits_and_of_the_policy_are_written_down() {
+    let (_outer, path) = folder();
+    let audit: Arc<dyn AuditSink> = Arc::new(open(&path));
+    let policy = "each_skill.breaker = { minimum = 2 }\n";
+    let host = builder().policy(policy.parse().expect("a policy")).build();
+    let host = host.expect("a host can be set up");
+    let current = host.current_policy().clone();
+    let doors: Vec<Arc<dyn Execute>> = (0..2)
+        .map(|_| {
+            Guards::new(current.clone())
+                .audit(Arc::clone(&audit), false)
+                .around(Arc::new(host.clone()))
+        })
+        .collect();
+    for door in &doors {
+        let panics = request(&host, "panic", json!({"message": "no"})).await;
+        let result = door.execute(panics, Control::default()).await;
+        assert_eq!(result.expect("the host works").status, Status::Failed);
+    }
+    let of_kind = |kind: &str| {
+        let lines = lines(&path).into_iter();
+        lines
+            .filter(|line| line["kind"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let changes = of_kind("breaker");
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(
+        (&changes[0]["from"], &changes[0]["to"]),
+        (&json!("closed"), &json!("open"))
+    );
+    assert!(of_kind("policy").is_empty());
+    let other = "general.ceilings.memory_bytes = '16MiB'\n";
+    current.set(Some(other.parse().expect("a policy")));
+    let policies = of_kind("policy");
+    assert_eq!(policies.len(), 1, "{policies:?}");
+    assert!(policies[0]["policy"]["sha256"].is_string());
+    sound(&path);
 }
 
 #[tokio::test]
@@ -234,13 +324,12 @@ async fn a_success_says_what_let_it_run_and_what_was_refused_to_it() {
     let network = host.load(network_path()).await.expect("it loads");
     let (current, approvals) = (host.current_policy().clone(), MemoryApprovals::default());
     let (store, written) = (approvals.clone(), Arc::clone(&audit));
-    let whole = Arc::clone(&audit);
     let guarded = Guards::new(current.clone())
         .approval(move |inner| {
             let approving = Approving::new(inner, current, Arc::new(store));
             Arc::new(approving.audit(written))
         })
-        .audit(move |inner| Arc::new(Audited::new(inner, whole)))
+        .audit(Arc::clone(&audit), false)
         .around(Arc::new(host.clone()));
     let run = async |request: ExecutionRequest, control: Control| {
         let result = guarded.execute(request, control).await;
@@ -271,7 +360,14 @@ async fn a_success_says_what_let_it_run_and_what_was_refused_to_it() {
     // Once with an approval for once, once with one for a time.
     for decision in [Decision::Once, Decision::For(Duration::from_secs(60))] {
         let answer = || request(&host, "answer", json!({"json": "{}"}));
-        let rejected = run(answer().await, Control::default()).await;
+        let control = Control::default().caller("token 0f3a6c2e91b4");
+        let rejected = run(answer().await, control).await;
+        let asked = lines(&path);
+        let asked = asked.iter().rfind(|line| line["kind"] == "approval_asked");
+        assert_eq!(
+            asked.expect("it is written")["caller"],
+            "token 0f3a6c2e91b4"
+        );
         let failure = rejected.failure.expect("it is asked about");
         let id = failure.approval.expect("it names it");
         let recorded = RecordedApprovals::new(Arc::new(approvals.clone()), Arc::clone(&audit));

@@ -94,7 +94,7 @@ async fn a_replay_can_raise_limits_and_take_the_current_version(place: Place) {
             ..LimitOverrides::default()
         },
         version: ReplayVersion::Current,
-        retry: None,
+        ..Replay::default()
     };
     let again = place.queue.replay(id, &replay).await.unwrap().id;
     place.work(place.worker().execute(execute.clone())).await;

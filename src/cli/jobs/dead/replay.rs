@@ -12,6 +12,7 @@ use crate::cli::complaint::{Complaint, show_error};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::guards::user;
 use crate::cli::jobs::filter::SelectionArgs;
 use crate::cli::jobs::id::short;
 use crate::cli::run::{LimitArgs, limits};
@@ -76,6 +77,7 @@ pub fn replay(
             false => ReplayVersion::Same,
         },
         retry: None,
+        caller: Some(user()),
     };
     database.with(session, async |queue, _| {
         let which = (!args.again).then_some(false);

@@ -1,5 +1,7 @@
 //! Jobs, stepped in with.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,7 +13,7 @@ use super::super::extract::{Answer, Asked, Asks, Named};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::read::own;
-use crate::queue::{JobStatus, Priority, QueueError};
+use crate::queue::{JobStatus, Keep, Priority, QueueError};
 use crate::serve::caller::Scope;
 
 /// Where a job stands now.
@@ -151,4 +153,58 @@ pub(crate) async fn snooze(
         return Err(Problem::new(ProblemKind::InvalidBody, detail));
     };
     stands(id, queue.snooze(&[id], until).await?)
+}
+
+/// How long what ended or happened is kept: what is older is removed. At least one of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Prune {
+    /// Completed and cancelled jobs, in milliseconds since they ended.
+    #[serde(default)]
+    completed_after_ms: Option<u64>,
+    /// Dead ones, in milliseconds since they died.
+    #[serde(default)]
+    dead_after_ms: Option<u64>,
+    /// Events, in milliseconds since they happened.
+    #[serde(default)]
+    events_after_ms: Option<u64>,
+}
+
+/// How much was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Pruned {
+    /// Jobs, with their attempts and results.
+    jobs: usize,
+    /// Events.
+    events: usize,
+}
+
+/// Remove jobs that ended long ago, and old events: of every tenant
+#[utoipa::path(
+    post, path = "/v1/jobs/prune", tag = "jobs",
+    request_body = Prune,
+    responses((status = 200, description = "How much was removed", body = Pruned))
+)]
+pub(crate) async fn prune(
+    State(service): State<Service>,
+    asks: Asks,
+    asked: Asked<Prune>,
+) -> Result<Response, Problem> {
+    asks.need(Scope::Administer)?;
+    let age = |milliseconds: Option<u64>| milliseconds.map(Duration::from_millis);
+    let keep = Keep {
+        completed: age(asked.value.completed_after_ms),
+        dead: age(asked.value.dead_after_ms),
+        events: age(asked.value.events_after_ms),
+    };
+    if [keep.completed, keep.dead, keep.events]
+        .iter()
+        .all(Option::is_none)
+    {
+        let detail = "name one of `completed_after_ms`, `dead_after_ms` and `events_after_ms`";
+        return Err(Problem::new(ProblemKind::InvalidBody, detail));
+    }
+    let pruned = service.inner.queue.prune(keep).await?;
+    let (jobs, events) = (pruned.jobs, pruned.events);
+    Ok(Answer(Pruned { jobs, events }).into_response())
 }

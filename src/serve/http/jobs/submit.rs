@@ -173,7 +173,7 @@ impl Submission {
             job = job.callback(Callback { url, secret: None });
         }
         job.check_untrusted()?;
-        Ok(job)
+        Ok(job.caller(caller.name()))
     }
 }
 
@@ -251,7 +251,13 @@ async fn make_ready(service: &Service, job: &NewJob) {
 /// tool: what is bounded, paused and set for them holds for the job.
 async fn look_on(service: &Service, caller: &Caller, job: &mut NewJob) -> Result<(), Problem> {
     if let Work::Execution { request } = &mut job.work {
-        let admission = look(service, caller, request).await?;
+        // They are the job's, and what is bounded and allowed for them is looked at as the worker will.
+        request.tenant.clone_from(&job.tenant);
+        request.user.clone_from(&job.user);
+        request.deadline = job.deadline;
+        let looked = look(service, caller, request).await;
+        (request.tenant, request.user, request.deadline) = (None, None, None);
+        let admission = looked?;
         job.skill = admission.skill.map(|skill| skill.name.clone());
         request.tool = request.tool.take().or(admission.tool);
     }
