@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct ResourceUsage {
-    /// Fuel consumed, in units; see [`Limits::fuel`](crate::Limits::fuel).
+    /// Fuel consumed, in units; see [`Limits::fuel`](crate::Limits::fuel). Never more than the limit: what a
+    /// guest consumed past it until it was stopped is not reported.
     pub fuel: u64,
     /// Processor time that threads of the host spent in the guest and in the host calls it made,
     /// read from the threads' own clocks, to 20 µs. Blocking file system calls run on threads apart

@@ -153,6 +153,11 @@ impl Figures {
         Figures::new(Unit::Bytes, limit, reached, PAGE.max(limit / 10))
     }
 
+    /// Bytes of which nothing past the limit is allowed.
+    pub(super) fn exact_bytes(limit: u64, reached: u64) -> Self {
+        Figures::exact(Unit::Bytes, limit, reached)
+    }
+
     /// What cannot overshoot: nothing past the limit is allowed.
     pub fn exact(unit: Unit, limit: u64, reached: u64) -> Self {
         Figures::new(unit, limit, reached, 0)

@@ -15,6 +15,7 @@ use super::handmade::{Handmade, TOOL};
 use crate::execution::{
     BoxFuture, Cause, Control, Event, ExecutionRequest, ExecutionResult, HostError, Observer,
 };
+use crate::grant::Capability;
 use crate::host::{Host, LoadError, Skill};
 use crate::limits::{Limit, LimitOverrides};
 use crate::sandbox::Isolation;
@@ -87,6 +88,8 @@ pub(super) struct Heard {
     started: Option<Moment>,
     pub log_bytes: u64,
     pub progress_bytes: u64,
+    /// What was refused to it last.
+    pub denied: Option<Capability>,
 }
 
 /// What each record of chatter counts for beside its text.
@@ -137,6 +140,7 @@ impl Observer for Listener {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Started => heard.started = Some(Moment::now()),
+            Event::Denied { denial } => heard.denied = Some(denial.capability),
             Event::Log { message, .. } => heard.log_bytes += message.len() as u64 + RECORD,
             Event::Progress(progress) => {
                 let details = progress.details.as_ref().map_or(0, |details| details.len());
@@ -162,9 +166,12 @@ impl Ground {
             let noexec = io::Error::other("it is mounted `noexec`, and compiled code is run there");
             return Err(at(folder.path())(noexec));
         }
+        let scratch = scratch(folder.path());
+        std::fs::create_dir(&scratch).map_err(at(&scratch))?;
         Ok(Ground {
             host: Host::builder()
                 .concurrency(2)
+                .scratch(scratch)
                 .secrets(secrets())
                 .storage(folder.path().join("storage.db"))
                 .build()?,
@@ -186,6 +193,11 @@ impl Ground {
     /// Folders that what the host keeps lies in.
     pub fn own_folders(&self) -> [PathBuf; 2] {
         [self.folder.path().to_owned(), std::env::temp_dir()]
+    }
+
+    /// The folder in which scratch directories are made.
+    pub fn scratch(&self) -> PathBuf {
+        scratch(self.folder.path())
     }
 
     /// A new folder for one probe.
@@ -230,6 +242,10 @@ impl Ground {
             heard,
         })
     }
+}
+
+fn scratch(folder: &Path) -> PathBuf {
+    folder.join("scratch-directories")
 }
 
 /// A request that carries a number for the guest to go by.

@@ -213,6 +213,8 @@ enum Serving {
     /// Redirects whoever asks to this address.
     Leading(SocketAddr),
     Giving,
+    /// Takes whoever connects, and never says anything.
+    Silent,
 }
 
 /// The head of an answer to a path of so many letters.
@@ -250,6 +252,11 @@ impl Server {
         Server::with(Serving::Giving)
     }
 
+    /// One that takes connections, and never says anything.
+    pub fn silent() -> io::Result<Self> {
+        Server::with(Serving::Silent)
+    }
+
     fn with(serving: Serving) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -257,6 +264,7 @@ impl Server {
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
         let thread = std::thread::Builder::new().spawn(move || {
+            let mut held = Vec::new();
             while !shared.stop.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((connection, _)) => {
@@ -271,6 +279,10 @@ impl Server {
                             Serving::Http => serve(connection, &shared, head),
                             Serving::Leading(to) => serve(connection, &shared, |_| away(to)),
                             Serving::Giving => (&connection).write_all(&[0; 64 * 1024]),
+                            Serving::Silent => {
+                                held.push(connection);
+                                Ok(())
+                            }
                         });
                     }
                     Err(_) => std::thread::sleep(Duration::from_micros(200)),

@@ -61,6 +61,7 @@ exit: 0
   ✓ instances            consisting of 61 instances    instances        0
   ✓ wall_time_ms         a loop without end            [IN TIME]
   ✓ wall_time_ms         waiting on a clock for ever   [IN TIME]
+  ✓ wall_time_ms         waiting on a silent server    [IN TIME]
   ✓ wall_time_ms         calling the host without end  [IN TIME]
   ✓ wall_time_ms         filling its memory at once    [IN TIME]
   ✓ deadline             a loop without end            [IN TIME]
@@ -97,6 +98,7 @@ exit: 0
   ✓ directory            moving a file out             not-permitted
   ✓ directory            hard links that lead out      not-permitted
   ✓ directory            moving a link to lead out     not-permitted
+  ✓ directory            links swapped meanwhile       not-permitted
   ✓ directory            opening a FIFO or a socket    not-permitted
   ✓ directory            opening a device              not-permitted
   ✓ directory            what the kernel makes up      rejected
@@ -107,6 +109,7 @@ exit: 0
   ✓ config               reading all keys              nothing is there
   ✓ config               granted and not declared      rejected
   ✓ consent              another skill's name          it was not admitted
+  ✓ consent              what it declares changed      it was not admitted
   ✓ socket               connecting to this machine    access-denied
   ✓ socket               a socket for datagrams        access-denied
   ✓ socket               looking a name up             access-denied
@@ -114,9 +117,12 @@ exit: 0
   ✓ socket               granted and not declared      rejected
   ✓ http                 with nothing granted          refused
   ✓ http                 a request for another path    refused
+  ✓ http                 a request by another method   refused
+  ✓ http                 a request by another scheme   refused
   ✓ http                 a redirect to another port    refused
   ✓ http                 granted and not declared      rejected
   ✓ address              a name for this machine       refused
+  ✓ address              link-local, metadata, mapped  refused
   ✓ secret               a host it is not bound to     sent without
   ✓ secret               answering with its value      taken out
   ✓ secret               granted and not declared      rejected
@@ -124,6 +130,7 @@ exit: 0
   ✓ storage              what another one keeps        nothing is there
   ✓ storage              granted and not declared      rejected
   ✓ scratch              what another run left         no-entry
+  ✓ scratch              what is left on the disk      it is gone
   ✓ scratch              granted and not declared      rejected
   ✓ clock                time off a still clock        it stands still
   ✓ random               drawing with one seed         the same each time

@@ -2,9 +2,14 @@
 //!
 //! - what stopped it: the exact cause and limit, and the status that goes with that;
 //! - that the usage is there, and plausible;
-//! - that it got no further past its limit than it may: 10 % or a page past bytes, 10 ms or the time
-//!   to write its memory limit once past time, and that the host's own heap stayed within what the
-//!   limits allow;
+//! - that it got no further past its limit than it may: 10 % or a page past bytes, nothing past fuel
+//!   as it is reported, and that the host's own heap stayed within what the limits allow;
+//! - that it was not late, whether it computes or waits: 10 ms, or the time to write its memory limit
+//!   once, past its wall time or its deadline. Late is by how much its processor time is longer than
+//!   the time it had, or its wall time less what all threads of this process together waited for a
+//!   processor meanwhile, whichever is more. The round in which it was least late counts, of
+//!   [`ROUNDS`] and up to [`MORE_ROUNDS`] more where it was late in all of them; in none of them does
+//!   it take [`LATE`] more than its wall time;
 //! - that the host's memory, its slots and its open files came back;
 //! - that the next execution of another skill on the same host, which behaves well, is undisturbed:
 //!   the right answer, at the same cost in fuel, without waiting for a slot.
@@ -32,15 +37,20 @@ use uuid::Uuid;
 use crate::handmade::{Handmade, TOOL};
 pub use crate::harness::NONE;
 use crate::harness::{self, LATE, PAGE, behaviours_path, check_result};
-use crate::measure::{Held, check_alone, check_leaves_nothing_but, time_to_write};
+use crate::measure::{
+    Held, check_alone, check_leaves_nothing_but, time_to_write, waited_for_a_processor,
+};
 
 /// Long enough to be well in the middle of things, short enough for a test.
 pub const SHORT: Duration = Duration::from_millis(60);
-/// What a guest may run past its time, in processor time: that it waits for the processor of a busy
-/// machine is not its doing.
+/// What a guest may run or wait past its time: that it waits for the processor of a busy machine is
+/// not its doing.
 const SHARP: Duration = Duration::from_millis(10);
 /// How often an attack is run after the first time.
 pub const ROUNDS: usize = 3;
+/// How often it is run again at most where it was late: other work uses the processor's caches, and on
+/// a virtual machine the kernel does not see all of it. What is always late is so each time.
+const MORE_ROUNDS: usize = 10;
 /// What nothing in this suite takes: whoever waits so long waits for something that was not given
 /// back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -95,8 +105,8 @@ pub enum End<'a> {
     SkillError,
     /// Code of the host panicked.
     HostPanic,
-    /// It was cancelled while it ran.
-    Cancelled,
+    /// It was cancelled at this point.
+    Cancelled(Phase),
     /// It was not stopped: what it did too much of was dropped.
     Success,
 }
@@ -120,6 +130,7 @@ pub struct Attack {
     attachments: Vec<Attachment>,
     limits: LimitOverrides,
     grants: Grants,
+    deadline: Duration,
     observer: Option<Arc<dyn Observer>>,
     cancelled: bool,
     /// Waits until the test's own part in the attack is over.
@@ -174,6 +185,7 @@ impl Attack {
             attachments: Vec::new(),
             limits: NONE,
             grants: Grants::default(),
+            deadline: PATIENCE,
             observer: None,
             cancelled: false,
             settled: None,
@@ -190,6 +202,12 @@ impl Attack {
     /// With what these grants give.
     pub fn granted(mut self, grants: Grants) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// With a deadline so long after the request is made.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
         self
     }
 
@@ -237,26 +255,19 @@ impl Attack {
         check_alone();
         let neighbour = Neighbour::of(&self.host);
         let skill = self.load();
-        let mut last = self.run(&skill);
+        let (mut last, mut late) = self.run(&skill);
         self.check_end(&last, end);
-        let mut late = Duration::MAX;
         check_leaves_nothing_but(0, || {
             for _ in 0..ROUNDS {
                 let began = Held::now();
-                last = self.run(&skill);
-                self.check_end(&last, end);
-                self.check_heap(&last, began.heap_peak());
-                late = late.min(last.usage.cpu_time.saturating_sub(last.limits.wall_time));
+                let (result, by) = self.run(&skill);
+                self.check_end(&result, end);
+                self.check_heap(&result, began.heap_peak());
+                (last, late) = (result, late.min(by));
                 neighbour.check_undisturbed(&self.host);
             }
         });
-        if !late.is_zero() {
-            let allowed = SHARP.max(time_to_write(last.limits.memory_bytes));
-            assert!(
-                late <= allowed,
-                "{late:?} past its time, {allowed:?} allowed\n{self:?}"
-            );
-        }
+        self.check_in_time(&skill, &last, late);
         if matches!(self.component, Component::Own(_)) {
             self.host.unload(&skill.digest());
         }
@@ -273,12 +284,13 @@ impl Attack {
         loaded.unwrap_or_else(|error| panic!("{error}\n{self:?}"))
     }
 
-    fn run(&self, skill: &Skill) -> ExecutionResult {
+    /// What came of it, and how late it was stopped.
+    fn run(&self, skill: &Skill) -> (ExecutionResult, Duration) {
         let mut request = ExecutionRequest::new(skill.digest(), self.input.clone())
             .tool(self.tool)
             .limits(self.limits)
             .grants(self.grants.clone())
-            .deadline(Utc::now() + PATIENCE);
+            .deadline(Utc::now() + self.deadline);
         request.attachments = self.attachments.clone();
         let mut control = Control {
             observer: self.observer.clone(),
@@ -296,13 +308,37 @@ impl Attack {
             };
             control = control.cancellation(token).observer(Arc::new(cancel));
         }
+        let waited = waited_for_a_processor();
         let result = runtime().block_on(self.host.execute_with(request, control));
+        let waited = waited_for_a_processor().saturating_sub(waited);
         let result = result.expect("the host is well");
         check_result(&result);
         if let Some(settled) = &self.settled {
             settled();
         }
-        result
+        let usage = &result.usage;
+        let took = usage.cpu_time.max(usage.wall_time.saturating_sub(waited));
+        let late = took.saturating_sub(result.limits.wall_time.min(self.deadline));
+        (result, late)
+    }
+
+    /// It is late, if at all, by no more than it may.
+    #[track_caller]
+    fn check_in_time(&self, skill: &Skill, last: &ExecutionResult, mut late: Duration) {
+        if late.is_zero() {
+            return;
+        }
+        let allowed = SHARP.max(time_to_write(last.limits.memory_bytes));
+        for _ in 0..MORE_ROUNDS {
+            if late <= allowed {
+                return;
+            }
+            late = late.min(self.run(skill).1);
+        }
+        assert!(
+            late <= allowed,
+            "{late:?} past its time, {allowed:?} allowed\n{self:?}"
+        );
     }
 
     #[track_caller]
@@ -312,15 +348,15 @@ impl Attack {
         let (is_end, status) = match (end, cause) {
             (End::Success, None) => (true, Status::Success),
             (
-                End::Limit(Limit::WallTime, during),
+                End::Limit(expected @ (Limit::WallTime | Limit::Deadline), during),
                 Some(Cause::Timeout {
                     limit,
                     allowed,
                     phase,
                 }),
             ) => {
-                let value = result.limits.get(Limit::WallTime);
-                let is_it = (*limit, *allowed, *phase) == (Limit::WallTime, value, during);
+                let value = result.limits.get(expected);
+                let is_it = (*limit, *allowed, *phase) == (expected, value, during);
                 (is_it, Status::Timeout)
             }
             (End::Limit(expected, _), Some(Cause::ResourceExhausted { limit, allowed, .. })) => {
@@ -339,8 +375,8 @@ impl Attack {
             | (End::InvalidInputAnywhere, Some(Cause::InvalidInput { .. }))
             | (End::SkillError, Some(Cause::SkillError { .. }))
             | (End::HostPanic, Some(Cause::HostPanic)) => (true, Status::Failed),
-            (End::Cancelled, Some(Cause::Cancelled { phase: Phase::Run })) => {
-                (true, Status::Cancelled)
+            (End::Cancelled(during), Some(Cause::Cancelled { phase })) => {
+                (*phase == during, Status::Cancelled)
             }
             _ => (false, result.status),
         };
@@ -350,7 +386,7 @@ impl Attack {
             let fault = match end {
                 End::Limit(..) => Fault::Limit,
                 End::HostPanic => Fault::Host,
-                End::Cancelled => Fault::Caller,
+                End::Cancelled(_) => Fault::Caller,
                 End::InvalidInput(_) | End::InvalidInputAnywhere => Fault::Input,
                 _ => Fault::Skill,
             };
@@ -395,6 +431,9 @@ impl Attack {
             what()
         );
         match end {
+            End::Cancelled(Phase::Instantiation) => {
+                assert!(usage.fuel > 0 && usage.run_time.is_zero(), "{}", what());
+            }
             End::Limit(limit, Phase::Instantiation) => {
                 assert!(usage.run_time.is_zero(), "{}", what());
                 let declared = matches!(
@@ -414,7 +453,7 @@ impl Attack {
         }
     }
 
-    /// It got no further than it may. What is late in processor time is judged over all rounds.
+    /// It got no further than it may. By how much it is late is judged over all rounds.
     #[track_caller]
     fn check_overshoot(&self, result: &ExecutionResult, end: End<'_>) {
         let (usage, limits) = (&result.usage, &result.limits);

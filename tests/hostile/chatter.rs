@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use skillhost::{Host, LimitOverrides, Limits};
 
-use crate::attack::{Attack, End, NONE};
+use crate::attack::{Attack, End, NONE, runtime};
 use crate::handmade::Handmade;
 use crate::load::Load;
-use crate::measure::alone;
+use crate::measure::{Held, alone};
 use crate::volume::heard;
 
 /// What the guest says, each time.
@@ -81,9 +81,8 @@ fn that_talks() -> Handmade {
     }
 }
 
-/// Code that says it so often in each way.
-fn talking(times: u64) -> String {
-    let length = SAID.len();
+/// Code that says so many bytes, of which [`SAID`] are the first, so often in each way.
+fn talking(times: u64, length: usize) -> String {
     format!(
         "(local $n i32) (local $out i32) (local $err i32)
         (local.set $out (call $stdout)) (local.set $err (call $stderr))
@@ -100,7 +99,10 @@ fn talking(times: u64) -> String {
 
 fn in_start(times: u64) -> Handmade {
     Handmade {
-        fields: format!("(func $start {}) (start $start)", talking(times)),
+        fields: format!(
+            "(func $start {}) (start $start)",
+            talking(times, SAID.len())
+        ),
         ..that_talks()
     }
 }
@@ -144,7 +146,7 @@ fn in_a_start_function() {
 fn when_it_is_asked_what_it_is() {
     let _alone = alone();
     let skill = Handmade {
-        describe: format!("{} i32.const $description", talking(TIMES)),
+        describe: format!("{} i32.const $description", talking(TIMES, SAID.len())),
         ..that_talks()
     };
     let limits = Limits::default();
@@ -162,4 +164,30 @@ fn when_it_is_asked_what_it_is() {
     assert_eq!((result.stdout.as_str(), result.stderr.as_str()), ("", ""));
     assert_eq!(result.usage.dropped, Default::default());
     assert_eq!(*sum.lock().expect("nobody panics here"), 0);
+}
+
+/// 64 MiB in each way take no more of the host's memory than a word does.
+#[test]
+fn much_when_it_is_asked_what_it_is() {
+    let _alone = alone();
+    let peak = |times: u64| {
+        let skill = Handmade {
+            describe: format!("{} i32.const $description", talking(times, 4096)),
+            ..that_talks()
+        };
+        let component = skill.build();
+        let host = Host::builder().concurrency(1).build().unwrap();
+        let before = Held::now();
+        runtime()
+            .block_on(host.load_bytes(component))
+            .expect("it loads");
+        before.heap_peak()
+    };
+    // What is set up once, is set up now.
+    peak(1);
+    let (little, much) = (peak(1), peak(16 << 10));
+    assert!(
+        much < little + (8 << 20),
+        "{much} bytes on the heap, and {little} for little"
+    );
 }

@@ -57,6 +57,32 @@ fn tail_calls() {
     });
 }
 
+/// Fuel is looked at where a function or a turn of a loop begins. A body without either runs to its end,
+/// where it says so; the next function does not begin.
+#[test]
+fn a_long_body_without_a_loop() {
+    let _alone = alone();
+    let step = "(global.set $n (i32.add (global.get $n) (i32.const 1)))";
+    let skill = Handmade {
+        fields: format!(
+            "(global $n (mut i32) (i32.const 0))
+            (func $long {} (call $log (i32.const 2) (i32.const 0) (i32.const 1)))
+            (func $next (call $log (i32.const 2) (i32.const 0) (i32.const 1)))",
+            step.repeat(20_000)
+        ),
+        execute: "(call $long) (call $next) i32.const $answer".into(),
+        ..Handmade::that_calls()
+    };
+    let result = Attack::by(skill)
+        .under(fuel(10_000))
+        .ends_with(met(Limit::Fuel));
+    assert_eq!(result.usage.fuel, 10_000, "as it is reported");
+    assert_eq!(
+        result.usage.host_calls, 1,
+        "the end of the one, and no more"
+    );
+}
+
 #[test]
 fn calls_through_a_table() {
     let _alone = alone();

@@ -3,15 +3,21 @@
 use std::time::Duration;
 
 use serde_json::json;
-use skillhost::{Cause, Control, ExecutionRequest, Host, Limit, LimitOverrides};
+use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::task::JoinSet;
 
 use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
 use crate::harness::{
-    LATE, Record, builder, cause, check_undisturbed, execute, load, network_path, output, request,
+    Record, builder, check_result, check_timeout, check_undisturbed, execute, load, network_path,
+    output, request,
 };
 use crate::measure::{alone, check_leaves_nothing_but};
+
+/// What each of the guests is given: so long that others have their turns meanwhile.
+const TIME: Duration = Duration::from_millis(1500);
+/// What a slot keeps for the next guest, in bytes.
+const WARM: u64 = 2 << 20;
 
 /// All of them are stopped, in their time, and one that has little to do gets through beside them.
 #[test]
@@ -74,30 +80,53 @@ fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>)
         .build()
         .unwrap();
     let host = builder().concurrency(2).build().unwrap();
-    runtime.block_on(async {
-        for request in attacks(&host).await {
-            check_undisturbed(&host).await;
-            let input = request.input.clone();
-            let request = request.limits(LimitOverrides {
-                wall_time: Some(Duration::from_millis(1500)),
-                ..NONE
-            });
-            let record = Record::new();
-            let control = Control::default().observer(record.clone());
-            let hostile = tokio::spawn({
-                let host = host.clone();
-                async move { host.execute_with(request, control).await }
-            });
-            record.wait_for("started", 1).await;
-            // Each takes many turns, of which there is one in a second where none is handed on.
-            for _ in 0..20 {
-                check_undisturbed(&host).await;
-            }
-            assert!(!hostile.is_finished(), "the thread was its own: {input}");
-            let result = hostile.await.unwrap().unwrap();
-            assert!(matches!(cause(&result), Cause::Timeout { .. }), "{input}");
-        }
+    let attacks = runtime.block_on(attacks(&host));
+    runtime.block_on(check_undisturbed(&host));
+    for request in attacks {
+        check_leaves_nothing_but(2 * WARM, || {
+            runtime.block_on(beside_others(&host, request.clone()));
+        });
+    }
+}
+
+/// Others have their turns while this runs until its time is up, and after it.
+async fn beside_others(host: &Host, request: ExecutionRequest) {
+    let input = request.input.clone();
+    let request = request.limits(LimitOverrides {
+        wall_time: Some(TIME),
+        ..NONE
     });
+    let record = Record::new();
+    let control = Control::default().observer(record.clone());
+    let hostile = tokio::spawn({
+        let host = host.clone();
+        async move { host.execute_with(request, control).await }
+    });
+    record.wait_for("started", 1).await;
+    // Each takes many turns, of which there is one in a second where none is handed on.
+    for _ in 0..20 {
+        check_undisturbed(host).await;
+    }
+    assert!(!hostile.is_finished(), "the thread was its own: {input}");
+    let result = hostile.await.unwrap().unwrap();
+    check_out_of_time(&result);
+    assert!(result.usage.host_calls > 0, "{:?}", result.usage);
+    check_undisturbed(host).await;
+}
+
+/// Its time was up, and what it used until then is there.
+#[track_caller]
+fn check_out_of_time(result: &ExecutionResult) {
+    check_result(result);
+    assert_eq!(result.status, Status::Timeout);
+    check_timeout(result, TIME);
+    let usage = &result.usage;
+    assert!(usage.fuel > 0, "it had its turns: {usage:?}");
+    assert!(usage.peak_memory_bytes > 0, "{usage:?}");
+    assert!(
+        !usage.cpu_time.is_zero() && !usage.run_time.is_zero(),
+        "{usage:?}"
+    );
 }
 
 fn crowd(tool: &'static str) {
@@ -105,15 +134,14 @@ fn crowd(tool: &'static str) {
     runtime().block_on(check_undisturbed(&host));
     // What is set up once, is set up now.
     runtime().block_on(round(&host, tool));
-    // The slots stay warm, with up to 2 MiB each.
-    check_leaves_nothing_but(101 * (2 << 20), || runtime().block_on(round(&host, tool)));
+    // The slots stay warm.
+    check_leaves_nothing_but(101 * WARM, || runtime().block_on(round(&host, tool)));
 }
 
 async fn round(host: &Host, tool: &'static str) {
     let record = Record::new();
-    let wall_time = Duration::from_millis(1500);
     let limits = LimitOverrides {
-        wall_time: Some(wall_time),
+        wall_time: Some(TIME),
         fuel: Some(u64::MAX),
         ..NONE
     };
@@ -138,13 +166,7 @@ async fn round(host: &Host, tool: &'static str) {
         "they were all still there"
     );
     while let Some(joined) = tasks.join_next().await {
-        let result = joined.unwrap();
-        let Cause::Timeout { limit, .. } = cause(&result) else {
-            panic!("{:?}", result.failure)
-        };
-        assert_eq!(*limit, Limit::WallTime);
-        assert!(result.usage.wall_time < wall_time + LATE);
-        assert!(result.usage.fuel > 0, "each had its turns");
+        check_out_of_time(&joined.unwrap());
     }
     check_undisturbed(host).await;
 }

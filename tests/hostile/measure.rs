@@ -165,6 +165,17 @@ pub fn check_leaves_nothing_but(kept: u64, mut attack: impl FnMut()) {
     }
 }
 
+/// For how long the threads of this process have waited for a processor so far, all together.
+pub fn waited_for_a_processor() -> Duration {
+    let threads = fs::read_dir("/proc/self/task").expect("the system is Linux");
+    let waited = threads.filter_map(|thread| {
+        // One may have ended meanwhile. Where the kernel does not say, none has waited.
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(waited.sum())
+}
+
 /// The processor time of writing so many bytes of fresh memory once: the longest of three.
 pub fn time_to_write(bytes: u64) -> Duration {
     let bytes = usize::try_from(bytes).expect("it fits in memory");

@@ -2,6 +2,7 @@
 //! the host busy with calls.
 
 use serde_json::json;
+use skillhost::execution::Phase;
 use skillhost::{Limit, LimitOverrides};
 
 use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
@@ -85,7 +86,7 @@ fn dear_calls_after_being_cancelled() {
     let result = Attack::by(skill)
         .under(limits)
         .cancelled()
-        .ends_with(End::Cancelled);
+        .ends_with(End::Cancelled(Phase::Run));
     assert_eq!(result.usage.host_calls, 1);
 }
 

@@ -30,16 +30,38 @@ fn memory(pages: u64) -> LimitOverrides {
     }
 }
 
+/// To the unit: what a run reports is what it needs, where its last function is an empty one.
 #[tokio::test]
 async fn a_run_that_ends_on_its_last_unit_of_fuel_succeeds() {
     let skill = load(host(), &Handmade::default()).await.digest();
     let needed = run_tool(host(), skill, NONE).await.usage.fuel;
-    let result = run_tool(host(), skill, fuel(needed + 1)).await;
+    let result = run_tool(host(), skill, fuel(needed)).await;
     assert_eq!(result.status, Status::Success);
-    let result = run_tool(host(), skill, fuel(1)).await;
-    check_exhausted(&result, Limit::Fuel, 1);
-    let result = run_tool(host(), skill, fuel(0)).await;
-    check_exhausted(&result, Limit::Fuel, 0);
+    assert_eq!(result.usage.fuel, needed);
+    for too_little in [needed - 1, 1, 0] {
+        let result = run_tool(host(), skill, fuel(too_little)).await;
+        check_exhausted(&result, Limit::Fuel, too_little);
+        assert_eq!(result.usage.fuel, too_little);
+    }
+}
+
+/// Fuel is looked at where a function or a turn of a loop begins. So the last function's body is not
+/// stopped any more, and what is reported ends at the limit.
+#[tokio::test]
+async fn what_comes_after_the_last_look_at_the_fuel_is_not_stopped() {
+    let skill = Handmade {
+        fields: "(global $n (mut i32) (i32.const 0))".into(),
+        post_return: "(global.set $n (i32.add (global.get $n) (i32.const 1)))".repeat(100),
+        ..Handmade::default()
+    };
+    let skill = load(host(), &skill).await.digest();
+    let all = run_tool(host(), skill, NONE).await.usage.fuel;
+    let body = 4 * 100;
+    let result = run_tool(host(), skill, fuel(all - body)).await;
+    assert_eq!(result.status, Status::Success);
+    assert_eq!(result.usage.fuel, all - body);
+    let result = run_tool(host(), skill, fuel(all - body - 1)).await;
+    check_exhausted(&result, Limit::Fuel, all - body - 1);
 }
 
 /// The memory's own maximum is the guest's business; growth that the engine fails after the limiter

@@ -10,7 +10,7 @@ use skillhost::{
     ResourceUsage, Status,
 };
 
-use crate::handmade::Handmade;
+use crate::handmade::{Handmade, TOOL};
 use crate::harness::NONE;
 use crate::harness::{
     PAGE, Record, builder, cause, execute, host, load, request, run, run_handmade, run_tool,
@@ -210,6 +210,42 @@ async fn times_are_split() {
     assert!(quick.usage.waiting_time + quick.usage.wall_time <= elapsed);
     assert!(quick.usage.instantiation_time > Duration::ZERO);
     assert_eq!(quick.usage.queue_wait, Duration::from_millis(1234));
+}
+
+/// What the caller waits for is all there, and nothing more: waiting for a slot, instantiation and the run
+/// are what passes on the caller's own clock. Tolerance: none upwards; downwards a tenth, in the best of
+/// five, for what the host does around it and a busy machine does to it.
+#[tokio::test]
+async fn times_add_up_to_what_the_caller_waited() {
+    let host = builder().concurrency(1).build().unwrap();
+    let time = Duration::from_millis(100);
+    let skill = load(&host, &waiting(time, time)).await.digest();
+    let timed = async || {
+        let request = ExecutionRequest::new(skill, json!({})).tool(TOOL);
+        let began = Instant::now();
+        let usage = host.execute(request).await.unwrap().usage;
+        (usage, began.elapsed())
+    };
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..5 {
+        // One has the slot, and the other waits for it.
+        let both = tokio::join!(timed(), timed());
+        for (best, (usage, took)) in best.iter_mut().zip([both.0, both.1]) {
+            assert_eq!(
+                usage.instantiation_time + usage.run_time,
+                usage.wall_time,
+                "{usage:?}"
+            );
+            let told = usage.waiting_time + usage.wall_time;
+            assert!(told <= took, "{took:?}: {usage:?}");
+            assert!(usage.wall_time >= 2 * time, "{usage:?}");
+            *best = best.min((took - told).as_secs_f64() / took.as_secs_f64());
+        }
+        if best.iter().all(|missing| *missing < 0.1) {
+            return;
+        }
+    }
+    panic!("not told of what was waited: {best:?}");
 }
 
 /// A skill that waits so long in a start function, and so long in its tool.

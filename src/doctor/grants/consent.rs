@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
+use super::with_manifest;
 use crate::doctor::check::Finding;
 use crate::doctor::ground::{Ground, Trouble, ended};
 use crate::doctor::guests;
 use crate::doctor::handmade::Handmade;
 use crate::execution::ExecutionRequest;
 use crate::grant::Capability;
+use crate::host::Skill;
 use crate::policy::Policy;
 
 /// A name that no other guest has.
@@ -24,6 +26,22 @@ fn guest(description: &str) -> Handmade {
 pub async fn stolen_name(ground: &Ground) -> Result<Finding, Trouble> {
     let rightful = ground.load(&guest("The one that was looked at.")).await?;
     let thief = ground.load(&guest("Another one.")).await?;
+    given_to(ground, &rightful, &thief).await
+}
+
+/// The same component comes with another `skill.toml` than the one that was looked at.
+pub async fn changed_declaration(ground: &Ground) -> Result<Finding, Trouble> {
+    let guest = guest("The one whose declaration changes.");
+    let declaring = |names| format!("[grants]\nenvironment = {names}\n");
+    let before = declaring(r#"["DOCTOR"]"#);
+    let before = with_manifest(ground, &guest, &before).await?;
+    let after = declaring(r#"["DOCTOR", "MORE"]"#);
+    let after = with_manifest(ground, &guest, &after).await?;
+    given_to(ground, &before, &after).await
+}
+
+/// What is given to the one is not given to the other.
+async fn given_to(ground: &Ground, rightful: &Skill, other: &Skill) -> Result<Finding, Trouble> {
     let policy = format!(
         "[skills.{NAME}.grants]\nenvironment = {{ DOCTOR = '{}' }}\n\
          [[skills.{NAME}.confirmed]]\ndigest = \"{}\"\n",
@@ -35,10 +53,8 @@ pub async fn stolen_name(ground: &Ground) -> Result<Finding, Trouble> {
         .map_err(|error| Trouble::Text(format!("the probe's own policy is refused: {error}")))?;
     let before = ground.host.policy();
     ground.host.set_policy(Some(policy));
-    let run = |skill: &crate::host::Skill| {
-        ground.request(ExecutionRequest::new(skill.digest(), json!({})))
-    };
-    let ends = (run(&rightful).await, run(&thief).await);
+    let run = |skill: &Skill| ground.request(ExecutionRequest::new(skill.digest(), json!({})));
+    let ends = (run(rightful).await, run(other).await);
     ground
         .host
         .set_policy(before.map(|policy| Policy::clone(&policy)));

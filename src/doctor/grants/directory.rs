@@ -18,7 +18,7 @@ use crate::host::Skill;
 
 /// What the guest does with a path. The number tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
+pub(super) enum Act {
     /// Opens and reads it.
     Read = 1,
     /// Opens it, makes it where it is not there, and writes.
@@ -40,7 +40,7 @@ enum Act {
 
 /// Takes the path from its input, `{"p":"…"}`, and answers with 0, with 1 and up for an error, or
 /// with [`NO_DIRECTORY`].
-fn guest() -> Handmade {
+pub(super) fn guest() -> Handmade {
     let is = |act: Act| format!("(i32.eq {NUMBER} (i32.const {}))", act as u32);
     let forged = is(Act::ReadByForgedHandle);
     let (remove, link) = (is(Act::Remove), is(Act::ReadByLink));
@@ -110,14 +110,14 @@ fn guest() -> Handmade {
 const NO_DIRECTORY: u64 = 99;
 
 /// A directory to grant, `open`, beside what must stay out of reach.
-struct Folder {
+pub(super) struct Folder {
     folder: PathBuf,
 }
 
 const SECRET: &str = "secret";
 
 impl Folder {
-    fn new(ground: &Ground, name: &str) -> Result<Self, Trouble> {
+    pub fn new(ground: &Ground, name: &str) -> Result<Self, Trouble> {
         let folder = Folder {
             folder: ground.folder(name)?,
         };
@@ -139,7 +139,7 @@ impl Folder {
         Ok(folder)
     }
 
-    fn open(&self) -> PathBuf {
+    pub fn open(&self) -> PathBuf {
         self.folder.join("open")
     }
 
@@ -147,7 +147,7 @@ impl Folder {
         self.folder.join("secret.txt")
     }
 
-    fn grants(&self, mode: Mode) -> Grants {
+    pub fn grants(&self, mode: Mode) -> Grants {
         Grants::default().directory(self.open(), "/data", mode)
     }
 
@@ -160,7 +160,7 @@ impl Folder {
     }
 }
 
-async fn act(
+pub(super) async fn act(
     ground: &Ground,
     skill: &Skill,
     grants: &Grants,
@@ -175,7 +175,7 @@ async fn act(
 }
 
 /// What was refused, in the words of `wasi:filesystem`; nothing where it was not.
-fn refusal(result: &ExecutionResult) -> Option<&'static str> {
+pub(super) fn refusal(result: &ExecutionResult) -> Option<&'static str> {
     match number(result)? {
         0 => None,
         NO_DIRECTORY => Some("no directory"),
@@ -184,7 +184,7 @@ fn refusal(result: &ExecutionResult) -> Option<&'static str> {
 }
 
 /// Checks that the guest and the directory work at all.
-async fn control(
+pub(super) async fn control(
     ground: &Ground,
     skill: &Skill,
     grants: &Grants,
@@ -508,6 +508,33 @@ pub async fn own_folders(ground: &Ground) -> Result<Finding, Trouble> {
 pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
     let folder = Folder::new(ground, "undeclared")?;
     super::undeclared(ground, Capability::Directory, folder.grants(Mode::Ro)).await
+}
+
+/// Nothing of it is on the disk any more.
+pub async fn scratch_is_gone(ground: &Ground) -> Result<Finding, Trouble> {
+    let skill = ground.load(&guest()).await?;
+    let grants = Grants::default().scratch();
+    if let Some(finding) = control(ground, &skill, &grants, &[Act::Write]).await? {
+        return Ok(finding);
+    }
+    // Its removal is not waited for by its answer.
+    ground.host.cleared().await;
+    // In it is a folder of the host's own, and in that a file that is locked beside the directories.
+    let mut own = 0;
+    for folder in fs::read_dir(ground.scratch()).map_err(at(&ground.scratch()))? {
+        let folder = folder.map_err(at(&ground.scratch()))?.path();
+        own += 1;
+        for left in fs::read_dir(&folder).map_err(at(&folder))? {
+            let left = left.map_err(at(&folder))?;
+            if left.file_type().is_ok_and(|kind| !kind.is_file()) {
+                return Ok(Finding::broken("what a guest wrote is still there"));
+            }
+        }
+    }
+    Ok(match own {
+        0 => Finding::unknown("none was made in the host's folder for them"),
+        _ => Finding::holds("it is gone"),
+    })
 }
 
 /// A scratch directory works, and is empty again for the next run.

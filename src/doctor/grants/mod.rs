@@ -5,6 +5,7 @@ mod consent;
 mod directory;
 mod http;
 pub(super) mod network;
+mod races;
 mod reproducible;
 pub(super) mod secret;
 pub(super) mod storage;
@@ -47,6 +48,9 @@ pub(super) const PROBES: &[Probe] = &[
     grant("directory", "moving a link to lead out", |ground| {
         Box::pin(directory::carried_links(ground))
     }),
+    grant("directory", "links swapped meanwhile", |ground| {
+        Box::pin(races::swapped_links(ground))
+    }),
     grant("directory", "opening a FIFO or a socket", |ground| {
         Box::pin(directory::special_files(ground))
     }),
@@ -77,6 +81,9 @@ pub(super) const PROBES: &[Probe] = &[
     grant("consent", "another skill's name", |ground| {
         Box::pin(consent::stolen_name(ground))
     }),
+    grant("consent", "what it declares changed", |ground| {
+        Box::pin(consent::changed_declaration(ground))
+    }),
     grant("socket", "connecting to this machine", |ground| {
         Box::pin(network::tcp(ground))
     }),
@@ -98,6 +105,12 @@ pub(super) const PROBES: &[Probe] = &[
     grant("http", "a request for another path", |ground| {
         Box::pin(http::another_path(ground))
     }),
+    grant("http", "a request by another method", |ground| {
+        Box::pin(http::another_method(ground))
+    }),
+    grant("http", "a request by another scheme", |ground| {
+        Box::pin(http::another_scheme(ground))
+    }),
     grant("http", "a redirect to another port", |ground| {
         Box::pin(http::redirect(ground))
     }),
@@ -106,6 +119,9 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("address", "a name for this machine", |ground| {
         Box::pin(http::loopback(ground))
+    }),
+    grant("address", "link-local, metadata, mapped", |ground| {
+        Box::pin(http::special_addresses(ground))
     }),
     grant("secret", "a host it is not bound to", |ground| {
         Box::pin(secret::another_host(ground))
@@ -127,6 +143,9 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("scratch", "what another run left", |ground| {
         Box::pin(reproducible::scratch(ground))
+    }),
+    grant("scratch", "what is left on the disk", |ground| {
+        Box::pin(directory::scratch_is_gone(ground))
     }),
     grant("scratch", "granted and not declared", |ground| {
         Box::pin(reproducible::undeclared_scratch(ground))

@@ -149,13 +149,19 @@ pub async fn memories(ground: &Ground) -> Result<Finding, Trouble> {
         .await
 }
 
-/// What the engine keeps for each instance is in the component's text, so it is the limit that changes.
+/// What the engine keeps for each instance is in the component's text, so it is the limit that changes:
+/// how far past it the guest gets is by how much its globals, of 16 bytes each, and its own memory are
+/// more than the least limit under which it runs.
 pub async fn contexts(ground: &Ground) -> Result<Finding, Trouble> {
+    const GLOBALS: usize = 10_000;
+    const INSTANCES: usize = 20;
+    /// Its own memory has 4 pages.
+    const TAKEN: u64 = 4 * PAGE + (GLOBALS * INSTANCES * 16) as u64;
     let guest = Handmade {
         before: format!(
             "(core module $globals {}) {}",
-            "(global i64 (i64.const 1))".repeat(10_000),
-            "(core instance (instantiate $globals))".repeat(20)
+            "(global i64 (i64.const 1))".repeat(GLOBALS),
+            "(core instance (instantiate $globals))".repeat(INSTANCES)
         ),
         ..Handmade::default()
     };
@@ -164,18 +170,26 @@ pub async fn contexts(ground: &Ground) -> Result<Finding, Trouble> {
         memory_bytes: Some(pages * PAGE),
         ..Default::default()
     };
-    let within = ground.run(&skill, 1, pages(PAGES)).await?.result;
-    // Of its own memory it has 4.
-    let past = ground.run(&skill, 1, pages(40)).await?.result;
-    if past.usage.fuel > 0 {
-        return Ok(Finding::broken("some of it ran all the same"));
+    let (mut low, mut high) = (40, PAGES);
+    let within = ground.run(&skill, 1, pages(high)).await?.result;
+    let past = ground.run(&skill, 1, pages(low)).await?.result;
+    let finding = judge::stopped(&within, &past, Limit::Memory, low * PAGE);
+    if finding.verdict.is_failure() {
+        return Ok(finding);
     }
-    let reached = within.usage.peak_memory_bytes;
-    if reached < 20 * 10_000 * 16 {
-        return Ok(Finding::broken("its globals were not counted"));
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        let result = ground.run(&skill, 1, pages(middle)).await?.result;
+        if result.status == Status::Success {
+            high = middle;
+        } else if result.usage.fuel > 0 {
+            return Ok(Finding::broken("some of it ran all the same"));
+        } else {
+            low = middle;
+        }
     }
-    Ok(judge::stopped(&within, &past, Limit::Memory, 40 * PAGE)
-        .figures(Figures::bytes(PAGES * PAGE, reached))
+    Ok(finding
+        .figures(Figures::bytes(high * PAGE, TAKEN))
         .note("none of it runs where they do not fit"))
 }
 
@@ -202,29 +216,49 @@ pub async fn tables(ground: &Ground) -> Result<Finding, Trouble> {
     climb.by(ground, |number| 20 + number, count).await
 }
 
-/// What a component consists of is in its text, so here it is the limit that changes.
+/// A guest that consists of so many instances. Each says that it is there when it begins, to one that
+/// counts them, and the last answers with the number.
+fn counting(instances: usize) -> Handmade {
+    let guest = Handmade {
+        before: format!(
+            r#"(core module $counter
+                (global $count (mut i32) (i32.const 2))
+                (func (export "add")
+                    (global.set $count (i32.add (global.get $count) (i32.const 1))))
+                (func (export "count") (result i32) (global.get $count)))
+            (core instance $counter (instantiate $counter))
+            (core module $one (import "counter" "add" (func $add)) (start $add))
+            {}"#,
+            r#"(core instance (instantiate $one (with "counter" (instance $counter))))"#
+                .repeat(instances - 2)
+        ),
+        with: r#"(with "counter" (instance $counter))"#.into(),
+        imports: r#"(import "counter" "count" (func $count (result i32)))"#.into(),
+        ..Handmade::default()
+    };
+    guests::answering(guest, "(call $count)")
+}
+
 pub async fn instances(ground: &Ground) -> Result<Finding, Trouble> {
-    let skill = ground
-        .load(&Handmade {
-            before: format!(
-                "(core module $e) {}",
-                "(core instance (instantiate $e))".repeat(60)
-            ),
-            ..Handmade::default()
-        })
-        .await?;
-    let limits = |instances| LimitOverrides {
-        instances: Some(instances),
+    const ALLOWED: usize = 60;
+    let limits = LimitOverrides {
+        instances: Some(ALLOWED as u64),
         ..Default::default()
     };
-    let within = ground.run(&skill, 1, limits(61)).await?.result;
-    let past = ground.run(&skill, 1, limits(60)).await?.result;
+    let within = ground.load(&counting(ALLOWED)).await?;
+    let within = ground.run(&within, 1, limits).await?.result;
+    let past = ground.load(&counting(ALLOWED + 1)).await?;
+    let past = ground.run(&past, 1, limits).await?.result;
+    let finding = judge::stopped(&within, &past, Limit::Instances, ALLOWED as u64);
     if past.usage.fuel > 0 {
         return Ok(Finding::broken("some of it ran all the same"));
     }
-    Ok(judge::stopped(&within, &past, Limit::Instances, 60)
-        .figures(count(61, 61))
-        .note("61 run where 61 are allowed, and none of them where 60 are"))
+    Ok(match guests::number(&within) {
+        Some(counted) => finding
+            .figures(count(ALLOWED as u64, counted))
+            .note("none of it runs where one is too many"),
+        None => finding,
+    })
 }
 
 pub async fn input(ground: &Ground) -> Result<Finding, Trouble> {

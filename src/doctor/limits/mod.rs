@@ -38,6 +38,9 @@ pub(super) const PROBES: &[Probe] = &[
     limit("wall_time_ms", "waiting on a clock for ever", |ground| {
         Box::pin(time::waiting(ground))
     }),
+    limit("wall_time_ms", "waiting on a silent server", |ground| {
+        Box::pin(time::silent_server(ground))
+    }),
     limit("wall_time_ms", "calling the host without end", |ground| {
         Box::pin(time::calling(ground))
     }),

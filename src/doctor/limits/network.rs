@@ -59,8 +59,10 @@ pub async fn request_bytes(ground: &Ground) -> Result<Finding, Trouble> {
             "the server's address is none to be granted",
         ));
     };
-    let finding = climb.by(ground, |number| number, Figures::bytes).await?;
-    Ok(finding.figures(Figures::bytes(ALLOWED, server.most_bytes())))
+    let finding = climb
+        .by(ground, |number| number, Figures::exact_bytes)
+        .await?;
+    Ok(finding.figures(Figures::exact_bytes(ALLOWED, server.most_bytes())))
 }
 
 /// An answer with a long head.
@@ -118,8 +120,10 @@ pub async fn sent(ground: &Ground) -> Result<Finding, Trouble> {
         Limit::SocketSentBytes,
         ALLOWED,
     );
-    let finding = climb.by(ground, |number| number, Figures::bytes).await?;
-    Ok(finding.figures(Figures::bytes(ALLOWED, server.most_bytes())))
+    let finding = climb
+        .by(ground, |number| number, Figures::exact_bytes)
+        .await?;
+    Ok(finding.figures(Figures::exact_bytes(ALLOWED, server.most_bytes())))
 }
 
 /// From a server that sends more than anybody wants.
@@ -135,7 +139,7 @@ pub async fn received(ground: &Ground) -> Result<Finding, Trouble> {
     };
     let limit = Limit::SocketReadBytes;
     streaming(&server, Streaming::Receiving, limits, limit, ALLOWED)
-        .by(ground, |number| number, Figures::bytes)
+        .by(ground, |number| number, Figures::exact_bytes)
         .await
 }
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 use chrono::Utc;
 
 use super::judge;
+use super::network::{asking, no_server};
 use crate::doctor::check::{Figures, Finding};
 use crate::doctor::ground::{Ground, Run, Trouble, numbered};
-use crate::doctor::guests::{NUMBER, times};
+use crate::doctor::guests::{NUMBER, number, times};
 use crate::doctor::handmade::{Handmade, SPIN};
+use crate::doctor::http::{self, Server};
 use crate::execution::ExecutionRequest;
 use crate::host::Skill;
 use crate::limits::{Limit, LimitOverrides, Limits};
@@ -27,6 +29,11 @@ fn limits() -> LimitOverrides {
         fuel: Some(Limits::ceiling().fuel),
         ..Default::default()
     }
+}
+
+/// The limit as it is told.
+fn allowed() -> u64 {
+    u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Tries it until it is in time, and gives the try that was least late.
@@ -73,8 +80,7 @@ async fn overrun_by(
     let within = ground.run(skill, 0, limits()).await?.result;
     let request = || numbered(skill, 1).limits(limits());
     let (run, figures, tries) = best(ground, request, uninterrupted).await?;
-    let allowed = u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX);
-    let finding = judge::stopped(&within, &run.result, Limit::WallTime, allowed);
+    let finding = judge::stopped(&within, &run.result, Limit::WallTime, allowed());
     Ok(of_tries(finding.figures(figures), tries))
 }
 
@@ -112,6 +118,34 @@ pub async fn waiting(ground: &Ground) -> Result<Finding, Trouble> {
         ..Handmade::that_calls()
     };
     overrun(ground, guest, Duration::ZERO).await
+}
+
+/// A server that takes the request and never answers. Where one answers, the same guest succeeds.
+pub async fn silent_server(ground: &Ground) -> Result<Finding, Trouble> {
+    let servers = Server::start().and_then(|well| Ok((well, Server::silent()?)));
+    let (well, silent) = match servers {
+        Ok(servers) => servers,
+        Err(error) => return Ok(no_server(&error)),
+    };
+    let (Some(asking_well), Some(asking_silent)) = (asking(well.address), asking(silent.address))
+    else {
+        return Ok(Finding::unknown(
+            "the server's address is none to be granted",
+        ));
+    };
+    // The number is the length of the path that is asked for.
+    let skill = ground.load(&http::guest(&well.address.to_string())).await?;
+    let within = ground.request(numbered(&skill, 1).grants(asking_well));
+    let within = within.await?.result;
+    let skill = http::guest(&silent.address.to_string());
+    let skill = ground.load(&skill).await?;
+    let request = numbered(&skill, 1).grants(asking_silent).limits(limits());
+    let (run, figures, tries) = best(ground, || request.clone(), Duration::ZERO).await?;
+    if number(&within) != Some(0) || silent.connections() == 0 {
+        return Ok(Finding::unknown("what is granted does not work"));
+    }
+    let finding = judge::stopped(&within, &run.result, Limit::WallTime, allowed());
+    Ok(of_tries(finding.figures(figures), tries))
 }
 
 /// Cheap calls: the guest itself hardly computes, so that its fuel tells nothing.
