@@ -27,6 +27,7 @@ mod inspect;
 mod schema;
 mod table;
 mod units;
+mod unread;
 
 mod new;
 
