@@ -88,7 +88,18 @@ fn compile(what: &str, error: CompileError) -> Complaint {
         )),
         CompileError::TooLarge { .. } => Complaint::not_loaded(message)
             .hint("build it with `--release`, and with `opt-level = \"s\"` and `lto = true`"),
-        CompileError::Child(_) => Complaint::new(Exit::Host, message),
+        CompileError::Invalid(_) => Complaint::not_loaded(message).hint(format!(
+            "is the file whole? Copy it again, or build it again: {BUILD}; threads and memories of 64 \
+             bits are not for skills"
+        )),
+        CompileError::Stopped(_) => Complaint::not_loaded(message).hint(
+            "what is smaller takes less: build it with `--release`, and with `opt-level = \"s\"` and \
+             `lto = true`",
+        ),
+        CompileError::Child(_) => Complaint::new(Exit::Host, message).hint(
+            "is the disk full, or does `ulimit -a` show little memory or few processes? `--home DIR` \
+             names another folder for the cache",
+        ),
         _ => Complaint::not_loaded(message),
     }
 }
@@ -99,8 +110,9 @@ fn misfit(what: &str, error: &Misfit) -> Complaint {
             .detail(error.to_string());
     match error {
         Misfit::NoTools => complaint.hint("start a skill with `skillhost new NAME`"),
-        Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } => complaint
-            .hint("build it with the SDK of this host's version (`skillhost new` unpacks it)"),
+        Misfit::ToolsVersion { .. } | Misfit::ImportVersion { .. } | Misfit::Export { .. } => {
+            complaint.hint("build it with this host's SDK (`skillhost new` unpacks it)")
+        }
         _ => complaint.hint(format!(
             "`skillhost inspect {}` lists what it imports",
             shell_word(what)

@@ -53,8 +53,9 @@ struct Inspection {
     component_bytes: u64,
     tools: Vec<Tool>,
     manifest: Option<Manifest>,
-    imports: Vec<String>,
-    exports: Vec<String>,
+    /// What it imports and exports, or nothing where it is no component that can be read.
+    imports: Option<Vec<String>>,
+    exports: Option<Vec<String>>,
     /// What the policy says of it, where it was loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<Standing>,
@@ -78,10 +79,17 @@ pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
         },
     )?;
     let typed = args.skill.display().to_string();
-    let (surface, misfit) = command_host
-        .host
-        .surface(&package)
-        .map_err(|error| explain::load(&typed, LoadError::Compile(error)))?;
+    let (surface, misfit) = match command_host.host.surface(&package) {
+        Ok(known) => known,
+        Err(error) => {
+            let error = explain::load(&typed, LoadError::Compile(error)).into();
+            if args.json {
+                let inspection = describe(package, None, Err(reason(&error)));
+                print_json(session.console, &inspection)?;
+            }
+            return Err(error);
+        }
+    };
     let loaded = match misfit {
         Some(misfit) => Err(explain::load(&typed, LoadError::Misfit(misfit)).into()),
         None => block_on(async |mut interrupts| {
@@ -95,10 +103,10 @@ pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
             let policy = session.policy_file()?.read()?.unwrap_or_default();
             Inspection {
                 policy: Some(Standing::new(&policy, skill, &args.skill)),
-                ..describe(package, surface, Ok(skill.description()))
+                ..describe(package, Some(surface), Ok(skill.description()))
             }
         }
-        Err(error) => describe(package, surface, Err(reason(error))),
+        Err(error) => describe(package, Some(surface), Err(reason(error))),
     };
     if args.json {
         print_json(session.console, &inspection)?;
@@ -118,7 +126,7 @@ fn reason(error: &anyhow::Error) -> String {
 
 fn describe(
     package: Package,
-    surface: Surface,
+    surface: Option<Surface>,
     loaded: Result<&Description, String>,
 ) -> Inspection {
     let (description, reason) = match loaded {
@@ -126,6 +134,9 @@ fn describe(
         Err(reason) => (None, Some(reason)),
     };
     let document = package.document;
+    let (imports, exports) = surface
+        .map(|surface| (surface.imports, surface.exports))
+        .unzip();
     let said = |of: fn(&Description) -> &String| description.as_ref().map(of).cloned();
     Inspection {
         name: said(|description| &description.name)
@@ -137,8 +148,8 @@ fn describe(
         component_bytes: package.component.len() as u64,
         tools: description.map_or(Vec::new(), |description| description.tools),
         manifest: package.manifest,
-        imports: surface.imports,
-        exports: surface.exports,
+        imports,
+        exports,
         policy: None,
         fits: reason.is_none(),
         reason,
@@ -186,11 +197,17 @@ fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
     }
     let heading = styled(BOLD, "Imports");
     let _ = writeln!(out, "\n{heading}");
-    out.push_str(&interfaces(&inspection.imports, width));
+    out.push_str(&interfaces(
+        inspection.imports.as_deref().unwrap_or_default(),
+        width,
+    ));
     if !inspection.fits {
         let heading = styled(BOLD, "Exports");
         let _ = writeln!(out, "\n{heading}");
-        out.push_str(&interfaces(&inspection.exports, width));
+        out.push_str(&interfaces(
+            inspection.exports.as_deref().unwrap_or_default(),
+            width,
+        ));
     }
     out
 }

@@ -28,6 +28,7 @@ mod inspect;
 mod schema;
 mod table;
 mod units;
+mod unread;
 
 mod new;
 

@@ -54,18 +54,34 @@ wrote out/stdin (5 B, application/octet-stream)
 }
 
 #[test]
-fn a_file_that_is_not_there() {
+fn a_file_that_cannot_be_read() {
     let place = Place::new();
-    check(
-        place.run(["run", "x", "--attach", "nowhere.txt"]),
-        str![[r#"
-exit: 2
---- stdout
---- stderr
-error: cannot read `nowhere.txt`: No such file or directory (os error 2)
-
-"#]],
-    );
+    place.write("folder/photo.jpg", "not really");
+    for (file, why, hint) in [
+        (
+            "nowhere.txt",
+            "No such file or directory (os error 2)",
+            "a path begins in the folder where you are, `[PLACE]`",
+        ),
+        (
+            "folder/poto.jpg",
+            "No such file or directory (os error 2)",
+            "did you mean `folder/photo.jpg`?",
+        ),
+        (
+            "folder",
+            "Is a directory (os error 21)",
+            "name a file; that is a folder",
+        ),
+    ] {
+        assert_eq!(
+            place.run(["run", "x", "--attach", file]),
+            format!(
+                "exit: 2\n--- stdout\n--- stderr\nerror: cannot read `{file}`, which `--attach` names: {why}\n\
+                 hint: {hint}\n"
+            )
+        );
+    }
 }
 
 #[test]

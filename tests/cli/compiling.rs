@@ -101,6 +101,7 @@ exit: 6
 --- stdout
 --- stderr
 error: cannot load `slow.wasm`: compiling it was stopped: it ran out of its memory or processor time (signal: 9 (SIGKILL))
+hint: what is smaller takes less: build it with `--release`, and with `opt-level = "s"` and `lto = true`
 
 "#]],
     );
@@ -112,4 +113,25 @@ error: cannot load `slow.wasm`: compiling it was stopped: it ran out of its memo
             .all(|name| name.to_string_lossy().starts_with(".lock")),
         "{kept:?}"
     );
+}
+
+/// The child says so, and the command what to do: that is no fault of the skill's.
+#[test]
+fn a_compiler_that_cannot_write_is_a_broken_host() {
+    let place = Place::new();
+    place.write("slow.wasm", slow_to_compile().build());
+    let mut command = place.command(["run", "slow.wasm"]);
+    let mut command = command
+        .env("SKILLHOST_HOME", place.path("fresh"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    compiler_of(&mut command);
+    fs::remove_dir_all(place.path("fresh/compiled")).expect("it was made");
+    let output = command.wait_with_output().expect("the command ends");
+    let said = place.said(&output);
+    assert!(said.starts_with("exit: 70\n"), "{said}");
+    assert!(said.contains("the compiling process failed: "), "{said}");
+    assert!(said.contains("hint: is the disk full, "), "{said}");
 }

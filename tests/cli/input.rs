@@ -149,7 +149,8 @@ hint: a file is named with `@`: --input @input.json
 exit: 2
 --- stdout
 --- stderr
-error: cannot read `inptu.json`: No such file or directory (os error 2)
+error: cannot read `inptu.json`, which `--input` names: No such file or directory (os error 2)
+hint: did you mean `input.json`?
 
 "#]],
     );

@@ -1,7 +1,9 @@
 //! `inspect`: what a skill is.
 
+use serde_json::json;
 use snapbox::str;
 
+use crate::handmade::Handmade;
 use crate::harness::{Place, check};
 
 #[test]
@@ -162,4 +164,68 @@ hint: start a skill with `skillhost new NAME`
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["fits"], false);
     assert_eq!(json["tools"], serde_json::json!([]));
+}
+
+/// As far as it can be known: nobody can say what it imports.
+#[test]
+fn what_cannot_be_compiled_is_told_to_a_program() {
+    let place = Place::new();
+    let whole = Handmade::default().build();
+    place.write("cut/skill.wasm", &whole[..whole.len() / 2]);
+    place.write(
+        "cut/SKILL.md",
+        "---\nname: cut\ndescription: It was cut off.\n---\n",
+    );
+    let output = place.output(["inspect", "cut", "--json"]);
+    assert_eq!(output.status.code(), Some(6));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let reason = json["reason"].as_str().expect("it has one");
+    assert!(reason.contains("cannot be compiled: "), "{reason}");
+    let bytes = whole.len() / 2;
+    for (field, value) in [
+        ("name", json!("cut")),
+        ("fits", json!(false)),
+        ("tools", json!([])),
+        ("imports", json!(null)),
+        ("exports", json!(null)),
+        ("component_bytes", json!(bytes)),
+    ] {
+        assert_eq!(json[field], value, "{field}");
+    }
+    let digest = json["digest"].as_str().expect("it has one");
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    check(
+        place.run(["inspect", "cut"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `cut`: it cannot be compiled: [..]
+hint: is the file whole? Copy it again, or build it again: cargo build --release --target wasm32-wasip2; threads and memories of 64 bits are not for skills
+
+"#]],
+    );
+}
+
+#[test]
+fn what_exports_another_shape_is_named_with_both_versions() {
+    let place = Place::new();
+    let text = Handmade::default().text();
+    let text = text.replace(r#"(export "describe" (func $describe)) "#, "");
+    place.write(
+        "bare.wasm",
+        wat::parse_str(text).expect("it is a component"),
+    );
+    check(
+        place.run(["run", "bare.wasm"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: cannot load `bare.wasm`: it does not fit this host
+  it exports `skillhost:skill/tools` in version 1.0.0, and not as this host's version 1.0.0 has it: instance export `skillhost:skill/tools@1.0.0` does not have export `describe`
+hint: build it with this host's SDK (`skillhost new` unpacks it)
+
+"#]],
+    );
 }

@@ -343,7 +343,8 @@ For more information, try '--help'.
 exit: 2
 --- stdout
 --- stderr
-error: the stack can be 64 KiB to 16 MiB large
+error: `--limit stack_bytes` is 1 B; a stack can have 64 KiB to 16 MiB
+hint: leave it out for the usual 512 KiB
 
 "#]],
     );
@@ -353,7 +354,19 @@ error: the stack can be 64 KiB to 16 MiB large
 exit: 2
 --- stdout
 --- stderr
-error: the limit fuel is given twice
+error: the limit `fuel` is given twice, by `--limit fuel` and by `--fuel`
+hint: leave out one of the two
+
+"#]],
+    );
+    check(
+        run("echo --limit handles=5 --limit handles=6"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the limit `handles` is given twice, by `--limit handles` both times
+hint: leave out one of the two
 
 "#]],
     );

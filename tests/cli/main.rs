@@ -10,6 +10,12 @@
 )]
 mod handmade;
 mod harness;
+#[path = "../mcp/python.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of MCP, and each uses its part"
+)]
+mod python;
 
 mod help;
 

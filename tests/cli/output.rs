@@ -90,13 +90,21 @@ fn json_is_printed_of_failures_too() {
 fn json_is_printed_of_what_cannot_be_loaded() {
     let place = Place::new();
     place.write("garbage.wasm", "garbage");
-    let output = place.output(["run", "garbage.wasm", "--json", "--fuel", "7"]);
-    assert_eq!(output.status.code(), Some(6));
-    let (json, result) = result(&output.stdout);
-    assert_eq!(result.status, Status::Failed);
-    assert_eq!(json["failure"]["kind"], "not_loaded");
-    assert_eq!(json["skill"], Value::Null);
-    assert_eq!(json["limits"]["fuel"], 7);
+    for (skill, loaded) in [("garbage.wasm", true), ("nowhere.wasm", false)] {
+        let mut command = place.command(["run", skill, "--json", "--fuel", "7"]);
+        command.args(["--limit", "stack_bytes=128KiB"]);
+        let output = command.output().expect("the command starts");
+        assert_eq!(output.status.code(), Some(6));
+        let (json, result) = result(&output.stdout);
+        assert_eq!(result.status, Status::Failed);
+        assert_eq!(json["failure"]["kind"], "not_loaded");
+        assert_eq!(json["skill"], Value::Null);
+        assert_eq!(json["limits"]["fuel"], 7);
+        assert_eq!(json["limits"]["stack_bytes"], 128 << 10);
+        // Of what was never there, nothing was compiled.
+        let compiling = json["usage"]["compile_time_ms"].as_f64();
+        assert!(loaded || compiling == Some(0.0), "{compiling:?}");
+    }
 }
 
 #[test]

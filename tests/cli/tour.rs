@@ -1,11 +1,12 @@
-//! What the README has somebody type: its first command, five minutes at a terminal, and the tour of the
-//! policy, each followed as it stands.
+//! What the README has somebody type: its first command, five minutes at a terminal, and the tours of the
+//! policy and of both doors, each followed as it stands.
 
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
 use crate::harness::{EXAMPLE_SKILLS, Place, root, source};
 use crate::network::{page, serve};
+use crate::python::python;
 use crate::readme::{Step, blocks, follow, section, steps};
 
 /// A place that looks like the clone from where the README is followed.
@@ -142,4 +143,60 @@ fn the_tour_of_the_policy_goes_as_it_says() {
     let steps = steps(&section);
     assert!(steps.len() > 20, "{}", steps.len());
     follow(&place, &format!("SERVER={address}"), &steps, typed);
+}
+
+/// The section about both doors, with a port that is free here.
+fn doors() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("it has one").port().to_string();
+    section("Five minutes at both doors")
+        .replace("7411", &port)
+        .replace(
+            "skillhost serve &",
+            &format!("skillhost serve --listen 127.0.0.1:{port} &"),
+        )
+}
+
+/// The client's package is that of all tests, and the next command waits for the server.
+fn typed_at_the_doors(step: &Step) -> String {
+    let command = &step.command;
+    if command.contains("mkdir -p doors/data") {
+        // What the reader saves, and the cache that all tests share.
+        return format!(
+            "{command} && cp client doors/client.py && mkdir doors/home \
+             && ln -s \"$PWD/home/compiled\" doors/home/compiled"
+        );
+    }
+    if command.starts_with("python3 -m venv doors/venv ") {
+        let bin = python().parent().expect("it is in a folder");
+        let venv = bin.parent().expect("and that in another");
+        return format!("ln -s '{}' doors/venv", venv.display());
+    }
+    if let Some((_, listen)) = command.split_once("--listen ") {
+        let works = format!(
+            "curl -s -o /dev/null http://{}/",
+            listen.trim_end_matches(" &")
+        );
+        return format!("{command}\nfor try in $(seq 3000); do {works} && break; done; {works}");
+    }
+    command.clone()
+}
+
+#[test]
+fn the_tour_of_both_doors_goes_as_it_says() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("example-skills")).expect("a folder can be made");
+    for skill in ["text-stats", "csv-query"] {
+        place.add_example(skill);
+        let to = place.path("example-skills").join(skill);
+        std::fs::rename(place.path(skill), to).expect("it can be moved");
+    }
+    let section = doors();
+    let [client] = &blocks(&section, "python")[..] else {
+        panic!("there is one client");
+    };
+    place.write("client", client);
+    let steps = steps(&section);
+    assert!(steps.len() > 15, "{}", steps.len());
+    follow(&place, "", &steps, typed_at_the_doors);
 }

@@ -239,12 +239,13 @@ working on 1 job at a time; Ctrl-C ends it
 "#]],
     );
     check(
-        place.run(["worker", "--callback-secret", "nowhere"]),
+        place.run(["worker", "--callback-secret", "/nowhere/at-all"]),
         str![[r#"
 exit: 2
 --- stdout
 --- stderr
-error: cannot read `nowhere`: No such file or directory (os error 2)
+error: cannot read `/nowhere/at-all`, which `--callback-secret` names: No such file or directory (os error 2)
+hint: name a file that is there
 
 "#]],
     );

@@ -155,6 +155,56 @@ async fn what_does_not_fit_the_contract_names_interface_and_versions() {
     assert!(matches!(error, LoadError::Misfit(Misfit::NoTools)));
 }
 
+#[tokio::test]
+async fn what_exports_the_tools_otherwise_names_interface_and_versions() {
+    let text = Handmade::default().text();
+    let exported = r#"(export "describe" (func $describe)) "#;
+    let instance = r#"(export "skillhost:skill/tools@1.0.0" (instance $tools))"#;
+    assert!(text.contains(exported) && text.contains(instance), "{text}");
+    for (text, reason) in [
+        (
+            text.replace(exported, ""),
+            "instance export `skillhost:skill/tools@1.0.0` does not have export `describe`",
+        ),
+        (
+            text.replace(exported, r#"(export "describe" (func $execute)) "#),
+            "",
+        ),
+        (
+            text.replace(
+                instance,
+                r#"(export "skillhost:skill/tools@1.0.0" (func $describe))"#,
+            ),
+            "no exported instance named `skillhost:skill/tools@1.0.0`",
+        ),
+    ] {
+        let component = wat::parse_str(text).unwrap();
+        let error = error(host(), component).await;
+        let LoadError::Misfit(misfit) = &error else {
+            panic!("{error}")
+        };
+        let Misfit::Export {
+            interface,
+            exported,
+            expected,
+            ..
+        } = misfit
+        else {
+            panic!("{misfit:?}")
+        };
+        let named = [interface, exported, expected];
+        assert_eq!(named, ["skillhost:skill/tools", "1.0.0", "1.0.0"]);
+        let message = "it exports `skillhost:skill/tools` in version 1.0.0, and not as this host's \
+                       version 1.0.0 has it: ";
+        let said = misfit.to_string();
+        let why = said.strip_prefix(message);
+        assert!(
+            why.is_some_and(|why| why.contains(reason) && !why.is_empty()),
+            "{said}"
+        );
+    }
+}
+
 /// It has no grants, nobody hears what it logs, and it may still be loaded.
 #[tokio::test]
 async fn describing_sees_nothing_and_is_heard_by_nobody() {

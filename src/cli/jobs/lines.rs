@@ -14,6 +14,7 @@ use super::asked::JobArgs;
 use crate::cli::complaint::Complaint;
 use crate::cli::console::say;
 use crate::cli::run::RequestArgs;
+use crate::cli::unread::unread;
 
 /// The longest line, in bytes: more than the largest job.
 const MAX_LINE: u64 = 64 << 20;
@@ -44,13 +45,7 @@ pub struct Line {
 /// The first that is wrong, by its number.
 pub fn read(path: &Path) -> anyhow::Result<Vec<(usize, Line)>> {
     let stdin = path.as_os_str() == "-";
-    let failed = |error: std::io::Error| {
-        let name = match stdin {
-            true => "standard input".to_owned(),
-            false => format!("`{}`", path.display()),
-        };
-        Complaint::usage(format!("cannot read {name}: {error}"))
-    };
+    let failed = |error: std::io::Error| unread((!stdin).then_some(path), "--from", &error);
     let mut reader: Box<dyn BufRead> = match stdin {
         true => {
             if std::io::stdin().is_terminal() {

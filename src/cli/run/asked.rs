@@ -17,6 +17,7 @@ use crate::cli::complaint::Complaint;
 use crate::cli::console::Console;
 use crate::cli::exit::Exit;
 use crate::cli::units;
+use crate::cli::unread::unread;
 
 /// What a host can be given for a stack.
 const STACK_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
@@ -61,9 +62,12 @@ impl Asked {
         }
         let input = match args.input.as_deref() {
             None => Map::new(),
-            Some("-") => input::object(&read(None)?, "standard input")?,
+            Some("-") => input::object(&read(None, "--input")?, "standard input")?,
             Some(text) => match text.strip_prefix('@') {
-                Some(path) => input::object(&read(Some(Path::new(path)))?, &format!("`{path}`"))?,
+                Some(path) => {
+                    let bytes = read(Some(Path::new(path)), "--input")?;
+                    input::object(&bytes, &format!("`{path}`"))?
+                }
                 None => input::object(text.as_bytes(), "--input")?,
             },
         };
@@ -72,7 +76,7 @@ impl Asked {
             .iter()
             .map(|path| {
                 let path = (!stdin(path)).then_some(path.as_path());
-                Ok(attachments::incoming(path, read(path)?))
+                Ok(attachments::incoming(path, read(path, "--attach")?))
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Asked {
@@ -142,39 +146,64 @@ pub fn limits(args: &LimitArgs) -> anyhow::Result<(LimitOverrides, Option<u64>)>
     // Rounded up: no time at all is not what anybody means.
     let milliseconds =
         |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    let mut all = args.limit.clone();
-    for (name, value) in [
-        ("fuel", args.fuel),
-        ("memory_bytes", args.memory),
-        ("wall_time_ms", args.timeout.map(milliseconds)),
-        ("output_bytes", args.output_limit),
+    let mut all: Vec<(LimitArg, String)> = Vec::new();
+    for limit in &args.limit {
+        let flag = format!("--limit {}", limit.name);
+        all.push((limit.clone(), flag));
+    }
+    for (name, flag, value) in [
+        ("fuel", "--fuel", args.fuel),
+        ("memory_bytes", "--memory", args.memory),
+        ("wall_time_ms", "--timeout", args.timeout.map(milliseconds)),
+        ("output_bytes", "--output-limit", args.output_limit),
     ] {
-        all.extend(value.map(|value| LimitArg {
-            name: name.to_owned(),
-            value,
+        all.extend(value.map(|value| {
+            let name = name.to_owned();
+            (LimitArg { name, value }, flag.to_owned())
         }));
     }
     let mut named = Map::new();
-    for LimitArg { name, value } in all {
-        if named.insert(name.clone(), value.into()).is_some() {
-            return Err(Complaint::usage(format!("the limit {name} is given twice")).into());
+    for (at, (LimitArg { name, value }, flag)) in all.iter().enumerate() {
+        if let Some((_, other)) = all[..at].iter().find(|(other, _)| other.name == *name) {
+            let flags = match other == flag {
+                true => format!("by `{flag}` both times"),
+                false => format!("by `{other}` and by `{flag}`"),
+            };
+            return Err(
+                Complaint::usage(format!("the limit `{name}` is given twice, {flags}"))
+                    .hint("leave out one of the two")
+                    .into(),
+            );
         }
+        named.insert(name.clone(), (*value).into());
     }
     let stack_bytes = named.remove("stack_bytes").and_then(|value| value.as_u64());
-    if stack_bytes.is_some_and(|bytes| !STACK_BYTES.contains(&bytes)) {
-        return Err(Complaint::usage("the stack can be 64 KiB to 16 MiB large").into());
+    if let Some(bytes) = stack_bytes.filter(|bytes| !STACK_BYTES.contains(bytes)) {
+        let message = format!(
+            "`--limit stack_bytes` is {}; a stack can have {} to {}",
+            display_bytes(bytes),
+            display_bytes(*STACK_BYTES.start()),
+            display_bytes(*STACK_BYTES.end())
+        );
+        let usual = display_bytes(Limits::default().stack_bytes);
+        return Err(Complaint::usage(message)
+            .hint(format!("leave it out for the usual {usual}"))
+            .into());
     }
     let limits = serde_json::from_value(Value::Object(named)).context("a limit is unknown")?;
     Ok((limits, stack_bytes))
 }
 
-/// Reads a file, or standard input, up to the most that any limit allows.
-pub fn read(path: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+/// Reads a file that a flag names, or standard input, up to the most that any limit allows.
+///
+/// # Errors
+/// Where it cannot be read, or is larger.
+pub fn read(path: Option<&Path>, flag: &str) -> anyhow::Result<Vec<u8>> {
     let name = match path {
         Some(path) => format!("`{}`", path.display()),
         None => "standard input".to_owned(),
     };
-    let failed = |error: std::io::Error| Complaint::usage(format!("cannot read {name}: {error}"));
+    let failed = |error: std::io::Error| unread(path, flag, &error);
     let most = Limits::ceiling().input_bytes;
     let mut bytes = Vec::new();
     match path {

@@ -17,9 +17,7 @@ use std::time::{Duration, Instant};
 
 use skillhost::execution::{Ask, Phase};
 use skillhost::grant::Grants;
-use skillhost::{
-    Admission, Cause, Control, ExecutionResult, Failure, LimitOverrides, Limits, ResourceUsage,
-};
+use skillhost::{Admission, Cause, Control, ExecutionResult, Failure, Limits, ResourceUsage};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -46,17 +44,24 @@ pub use view::View;
 /// # Errors
 /// Where there is no result: wrong arguments, a skill that cannot be loaded, a broken host.
 pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
-    let began = Instant::now();
     let plan = Plan::new(args, session)?;
     plan.asked.warn_of_ceiling(session.console);
-    let (json, dry_run, limits) = (plan.json, plan.dry_run, plan.asked.limits);
-    let ended = carry_out(plan, session);
+    let (json, dry_run) = (plan.json, plan.dry_run);
+    let mut limits = Limits::resolve(
+        &Limits::ceiling(),
+        &[&plan.asked.limits],
+        &Limits::default(),
+    );
+    limits.stack_bytes = plan.asked.stack_bytes.unwrap_or(limits.stack_bytes);
+    let mut loading = None;
+    let ended = carry_out(plan, session, &mut loading);
     if json
         && let Err(error) = &ended
         && let Some(complaint) = error.downcast_ref::<Complaint>()
     {
         // A program that asked for a result gets one.
-        print_unloaded(complaint, limits, dry_run, began.elapsed(), session)?;
+        let took = loading.map_or(Duration::ZERO, |began: Instant| began.elapsed());
+        print_unloaded(complaint, limits, dry_run, took, session)?;
     }
     ended
 }
@@ -64,7 +69,12 @@ pub fn run(args: RunArgs, session: &Session) -> anyhow::Result<Exit> {
 /// How long the command, once it has shown the result, waits for scratch directories to be removed.
 const TIDYING: Duration = Duration::from_secs(5);
 
-fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
+/// Notes when it began to load the skill.
+fn carry_out(
+    mut plan: Plan,
+    session: &Session,
+    loading: &mut Option<Instant>,
+) -> anyhow::Result<Exit> {
     let package = locate(&plan.skill, session)?;
     let policy = match plan.no_policy {
         true => None,
@@ -89,6 +99,7 @@ fn carry_out(mut plan: Plan, session: &Session) -> anyhow::Result<Exit> {
     let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
     let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?.execute;
     let ended = block_on(async |mut interrupts| {
+        *loading = Some(Instant::now());
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
             .await?;
@@ -154,7 +165,7 @@ fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
 /// The result of a run that never began, as its skill could not be loaded.
 fn print_unloaded(
     complaint: &Complaint,
-    limits: LimitOverrides,
+    limits: Limits,
     dry_run: bool,
     took: Duration,
     session: &Session,
@@ -174,11 +185,17 @@ fn print_unloaded(
     }
     let mut failure = Failure::new(cause, message);
     failure.hint = complaint.hints.first().cloned();
-    let mut spent = ResourceUsage::default();
+    let mut spent = ResourceUsage {
+        compile_time: took,
+        ..ResourceUsage::default()
+    };
     if let Some(known) = &complaint.spent {
-        (failure.fault, spent) = (known.0, known.1.clone());
+        failure.fault = known.0;
+        if !known.1.wall_time.is_zero() {
+            // It ran, to say what it is.
+            spent = known.1.clone();
+        }
     }
-    let limits = Limits::resolve(&Limits::ceiling(), &[&limits], &Limits::default());
     if dry_run {
         let admission = Admission {
             refusal: Some(failure),
@@ -193,10 +210,7 @@ fn print_unloaded(
         return Ok(print_json(session.console, &admission)?);
     }
     let mut result = without_run(failure, limits);
-    result.usage = ResourceUsage {
-        compile_time: took,
-        ..spent
-    };
+    result.usage = spent;
     Ok(print_json(session.console, &result)?)
 }
 

@@ -81,7 +81,7 @@ impl Settings {
             certificates: trust
                 .certificate
                 .iter()
-                .map(|path| read(Some(path)))
+                .map(|path| read(Some(path), "--certificate"))
                 .collect::<anyhow::Result<_>>()?,
             ..Settings::default()
         })

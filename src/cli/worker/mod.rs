@@ -25,6 +25,7 @@ use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
+use super::unread::unread;
 use super::{Session, explain, guards, units};
 
 const EXAMPLES: &str = "\
@@ -206,7 +207,7 @@ fn set_up(
 /// What sends callbacks, signed with the secret in a file.
 pub fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Complaint::usage(format!("cannot read `{}`: {error}", path.display())))?;
+        .map_err(|error| unread(Some(path), "--callback-secret", &error))?;
     let secret: Secret = text.trim().parse().map_err(|error| {
         // What is wrong with it, and not what it is.
         Complaint::usage(format!("`{}` holds no secret: {error}", path.display()))

@@ -151,8 +151,25 @@ pub enum Misfit {
         /// What is missing, or different.
         reason: String,
     },
-    /// A function that it exports is missing, or is of another type.
-    #[error("its imports or exports do not fit: {0}")]
+    /// It exports the tools in the host's version, and something of it is missing, or is of another
+    /// type.
+    #[error(
+        "it exports `{}` in version {}, and not as this host's version {expected} has it: {reason}",
+        named(interface, MAX_NAME),
+        named(exported, MAX_NAME)
+    )]
+    Export {
+        /// The interface.
+        interface: String,
+        /// The version that the component exports.
+        exported: String,
+        /// The version that the host speaks.
+        expected: String,
+        /// What is missing, or different.
+        reason: String,
+    },
+    /// Something that it imports, of no interface that has a version, is of another type.
+    #[error("its imports do not fit: {0}")]
     Shape(String),
 }
 
@@ -188,8 +205,9 @@ impl Component {
         }
         let pre = linker(&tier.engine)
             .and_then(|linker| linker.instantiate_pre(component))
-            .and_then(bindings::SkillPre::new)
-            .map_err(|error| shape(&surface, &format!("{error:#}")))?;
+            .map_err(|error| import_of_another_shape(&surface, &format!("{error:#}")))?;
+        let pre = bindings::SkillPre::new(pre)
+            .map_err(|error| export_of_another_shape(&surface, &format!("{error:#}")))?;
         Ok(Arc::new(Component {
             pre,
             tier: tier.clone(),
@@ -207,14 +225,31 @@ impl Component {
     }
 }
 
-/// What does not fit, as the engine says it: which interface that is about, it names.
-fn shape(surface: &Surface, said: &str) -> Misfit {
+/// What the engine says of what does not fit, to be shown.
+fn reason(surface: &Surface, said: &str) -> String {
     let mut reason = shortened(&printable(said, false), 500).into_owned();
     // A name that has one would end the backticks that the engine puts it between.
     let mut names = surface.imports.iter().chain(&surface.exports);
     if names.any(|name| name.contains(is_backtick)) {
         reason = reason.replace(is_backtick, "'");
     }
+    reason
+}
+
+/// What is exported and does not fit, as the engine says it.
+fn export_of_another_shape(surface: &Surface, said: &str) -> Misfit {
+    let exported = tools_version(surface).flatten();
+    Misfit::Export {
+        interface: TOOLS.to_owned(),
+        exported: exported.unwrap_or("none").to_owned(),
+        expected: CONTRACT.to_owned(),
+        reason: reason(surface, said),
+    }
+}
+
+/// What is imported and does not fit, as the engine says it: which interface that is about, it names.
+fn import_of_another_shape(surface: &Surface, said: &str) -> Misfit {
+    let reason = reason(surface, said);
     let named = surface.imports.iter().find_map(|name| {
         let (interface, version) = split(name);
         let version = version.filter(|_| said.contains(&format!("`{name}`")))?;
@@ -250,14 +285,9 @@ fn surface(component: &component::Component, engine: &Engine) -> Surface {
 
 /// Why a component with this surface is not a skill for this host, if it is not.
 pub(crate) fn misfit(surface: &Surface) -> Option<Misfit> {
-    let tools = surface
-        .exports
-        .iter()
-        .map(|name| split(name))
-        .find(|(interface, _)| *interface == TOOLS);
-    match tools {
+    match tools_version(surface) {
         None => return Some(Misfit::NoTools),
-        Some((_, version)) => {
+        Some(version) => {
             let version = version.unwrap_or("none");
             if !serves(CONTRACT, version) {
                 return Some(Misfit::ToolsVersion {
@@ -287,6 +317,13 @@ pub(crate) fn misfit(surface: &Surface) -> Option<Misfit> {
             _ => None,
         }
     })
+}
+
+/// The version of the tools that are exported, if some are, and if it has one.
+fn tools_version(surface: &Surface) -> Option<Option<&str>> {
+    let mut exports = surface.exports.iter().map(|name| split(name));
+    let (_, version) = exports.find(|(interface, _)| *interface == TOOLS)?;
+    Some(version)
 }
 
 fn split(name: &str) -> (&str, Option<&str>) {

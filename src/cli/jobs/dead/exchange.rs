@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::jobs::filter::FilterArgs;
 use crate::cli::jobs::lines::{at, not_json};
+use crate::cli::unread::unread;
 
 /// Write dead jobs as JSON lines, one a line, with their requests and attempts
 ///
@@ -121,10 +122,10 @@ pub fn import(
     database: &DatabaseArgs,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    let failed = |error: io::Error| {
-        Complaint::usage(format!("cannot read `{}`: {error}", args.file.display()))
-    };
-    let reader: Box<dyn BufRead> = match args.file.as_os_str() == "-" {
+    let stdin = args.file.as_os_str() == "-";
+    let path = (!stdin).then_some(args.file.as_path());
+    let failed = |error: io::Error| unread(path, "FILE", &error);
+    let reader: Box<dyn BufRead> = match stdin {
         true => Box::new(io::stdin().lock()),
         false => Box::new(BufReader::new(File::open(&args.file).map_err(failed)?)),
     };
