@@ -230,7 +230,7 @@ impl fmt::Display for AddressGrant {
     }
 }
 
-super::as_text!(AddressGrant, ParseAddressError);
+super::as_text!(AddressGrant, ParseAddressError, address);
 
 #[cfg(test)]
 mod tests {

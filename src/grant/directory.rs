@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for TableOrText {
 #[cfg(feature = "schema")]
 fn or_text(schema: &mut schemars::Schema) {
     let table = std::mem::take(schema);
-    *schema = schemars::json_schema!({ "anyOf": [{ "type": "string" }, table] });
+    *schema = schemars::json_schema!({ "anyOf": [super::pattern::directory(), table] });
 }
 
 /// The whole form: `HOST:GUEST:ro` or `HOST:GUEST:rw`. Paths with a `:` in them do not come back.

@@ -4,7 +4,7 @@
 
 /// A type that travels as its text form, in JSON and TOML alike.
 macro_rules! as_text {
-    ($type:ty, $error:ty) => {
+    ($type:ty, $error:ty, $schema:ident) => {
         impl TryFrom<String> for $type {
             type Error = $error;
 
@@ -25,12 +25,8 @@ macro_rules! as_text {
                 stringify!($type).into()
             }
 
-            fn inline_schema() -> bool {
-                true
-            }
-
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string" })
+                $crate::grant::pattern::$schema()
             }
         }
     };
@@ -45,6 +41,8 @@ mod hint;
 mod http;
 mod network;
 mod pairs;
+#[cfg(feature = "schema")]
+pub(crate) mod pattern;
 mod readings;
 mod reproducible;
 mod secret;

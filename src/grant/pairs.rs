@@ -113,16 +113,7 @@ impl Visitor<'_> for Scalar {
 /// Either form, for the JSON Schema.
 #[cfg(feature = "schema")]
 pub(super) fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "anyOf": [
-            {
-                "type": "object",
-                "propertyNames": { "pattern": "^[^=]+$" },
-                "additionalProperties": { "type": ["string", "number", "boolean"] }
-            },
-            { "type": "array", "items": { "type": "string", "pattern": "^[^=]+=" } }
-        ]
-    })
+    super::pattern::pairs()
 }
 
 #[cfg(test)]

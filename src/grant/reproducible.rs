@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 /// The clocks that a guest sees, `wasi:clocks`.
@@ -46,7 +46,8 @@ impl FromStr for Clock {
         DateTime::parse_from_rfc3339(text)
             .ok()
             .map(|time| time.with_timezone(&Utc))
-            .filter(|time| time.timestamp() >= 0)
+            // East of Greenwich, the last year that can be written ends a little earlier.
+            .filter(|time| time.timestamp() >= 0 && time.year() <= 9_999)
             .map(Clock::Still)
             .ok_or_else(|| ParseClockError(text.to_owned()))
     }
@@ -61,7 +62,7 @@ impl fmt::Display for Clock {
     }
 }
 
-super::as_text!(Clock, ParseClockError);
+super::as_text!(Clock, ParseClockError, clock);
 
 /// The random numbers that a guest gets, `wasi:random`.
 ///
@@ -110,7 +111,7 @@ impl fmt::Display for Random {
     }
 }
 
-super::as_text!(Random, ParseRandomError);
+super::as_text!(Random, ParseRandomError, random);
 
 #[cfg(test)]
 mod tests {
@@ -124,7 +125,13 @@ mod tests {
         for text in ["system", "seed:0", "seed:18446744073709551615"] {
             assert_eq!(text.parse::<Random>().unwrap().to_string(), text);
         }
-        for text in ["", "now", "2026-01-02", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "now",
+            "2026-01-02",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:00:00-01:00",
+        ] {
             assert!(text.parse::<Clock>().is_err(), "{text}");
         }
         for text in ["", "seed", "seed:", "seed:-1", "seed:18446744073709551616"] {

@@ -18,7 +18,7 @@ const MAX_NAME: usize = 64;
 const MAX_PREFIX: usize = 64;
 
 /// Headers that say how a message is sent, or to whom. No secret goes there.
-const FORBIDDEN: [&str; 15] = [
+pub(super) const FORBIDDEN: [&str; 15] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -201,7 +201,7 @@ impl fmt::Display for SecretGrant {
     }
 }
 
-super::as_text!(SecretGrant, ParseSecretError);
+super::as_text!(SecretGrant, ParseSecretError, secret);
 
 /// What is granted that cannot be, whatever is declared.
 pub(super) fn check(granted: &Grants) -> Vec<Denial> {

@@ -165,7 +165,7 @@ impl fmt::Display for SocketGrant {
     }
 }
 
-super::as_text!(SocketGrant, ParseSocketError);
+super::as_text!(SocketGrant, ParseSocketError, socket);
 
 #[cfg(test)]
 mod tests {

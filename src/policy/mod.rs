@@ -93,7 +93,7 @@ pub struct Policy {
     pub audit: AuditPolicy,
     /// Where secrets come from, by their names; those that are not named are kept ones.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, String>"))]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "secret_sources"))]
     pub secrets: BTreeMap<String, SecretSource>,
 }
 
@@ -105,6 +105,7 @@ pub struct Policy {
 pub struct SkillPolicy {
     /// What it is granted. Host paths are absolute.
     #[serde(skip_serializing_if = "Grants::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(transform = crate::grant::pattern::for_good))]
     pub grants: Grants,
     /// The digests that the grants are given to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -182,6 +183,14 @@ impl SkillPolicy {
         let latest = self.confirmed.iter().max_by_key(|confirmed| confirmed.at);
         self.confirmed.iter().rev().find(same).or(latest)
     }
+}
+
+#[cfg(feature = "schema")]
+fn secret_sources(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "pattern": "^(env:[^=]{1,256}$|file:/)" },
+    })
 }
 
 #[cfg(feature = "schema")]

@@ -13,7 +13,7 @@ use super::hint::NO_HOST;
 use super::target::{HostName, HttpTarget, Scheme, is_method};
 
 /// The longest text of a grant, in bytes.
-const MAX_TEXT: usize = 2_048;
+pub(super) const MAX_TEXT: usize = 2_048;
 /// The most methods of one grant; HTTP has nine, and WebDAV seven more.
 const MAX_METHODS: usize = 16;
 
@@ -311,7 +311,7 @@ impl fmt::Display for HttpGrant {
     }
 }
 
-super::as_text!(HttpGrant, ParseHttpError);
+super::as_text!(HttpGrant, ParseHttpError, http);
 
 #[cfg(test)]
 mod tests {

@@ -575,6 +575,29 @@ fn the_schema_describes_what_is_read() {
     };
     let wants = Wants::new(Some(&manifest), &description);
     assert_eq!(entry.confirmed[0].wanted.as_ref(), Some(&wants));
+    let right = r#"
+        [skills.a.grants]
+        directories = ["/a:/b:rw", { host = "/c", guest = "d" }]
+        http = ["GET,HEAD *://*.example.com:8443/api"]
+        sockets = ["udp://[::1]:53"]
+        addresses = ["10.0.0.0/8"]
+        environment = { TZ = "UTC", N = 1 }
+        config = ["a=b=c"]
+        secrets = ["t=authorization:Bearer@https://example.com"]
+        clock = "2026-01-01T00:00:00Z"
+        random = "seed:1"
+        [[skills.a.confirmed]]
+        digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        [skills.a.confirmed.wanted.declared]
+        directories = [{ path = "/b" }]
+        http = ["https://*"]
+        sockets = ["tcp://*:*"]
+        [secrets]
+        t = "env:TOKEN"
+        u = "file:/run/secrets/u"
+    "#;
+    assert!(schema.is_valid(&json(right)));
+    assert!(right.parse::<skillhost::Policy>().is_ok());
     for wrong in [
         "skill = {}",
         "[skills.a]\ngrant = {}",
@@ -583,6 +606,23 @@ fn the_schema_describes_what_is_read() {
         "[skills.a.grants]\ndirectories = [{ host = \"/a\" }]",
         "[skills.a.grants]\nenvironment = [\"A\"]",
         "[[skills.a.confirmed]]\ndigest = \"sha256:12\"",
+        "[skills.a.grants]\nhttp = [\"example.com\"]",
+        "[skills.a.grants]\nhttp = [\"GET https://*/api\"]",
+        "[skills.a.grants]\nclock = \"yesterday\"",
+        "[skills.a.grants]\nrandom = \"x\"",
+        "[skills.a.grants]\nsockets = [\"tcp://host:5\"]",
+        "[skills.a.grants]\nsockets = [\"tcp://*:5\"]",
+        "[skills.a.grants]\naddresses = [\"nope\"]",
+        "[skills.a.grants]\ndirectories = [\"rel:/b\"]",
+        "[skills.a.grants]\ndirectories = [\"/a:/b:/c\"]",
+        "[skills.a.grants]\ndirectories = [{ host = \"a\", guest = \"/b\" }]",
+        "[skills.a.grants]\nsecrets = [\"t\"]",
+        "[skills.a.grants]\nsecrets = [\"t=x-key@https://*\"]",
+        "[skills.a.grants]\nenvironment = { \"A=B\" = \"c\" }",
+        "[skills.a.grants]\nconfig = [\"a=<VALUE>\"]",
+        "[skills.a.grants]\nconfig = { a = \"\\u0000\" }",
+        "[secrets]\na = \"hunter2\"",
+        "[secrets]\na = \"file:key\"",
     ] {
         assert!(!schema.is_valid(&json(wrong)), "{wrong}");
         assert!(wrong.parse::<skillhost::Policy>().is_err(), "{wrong}");
