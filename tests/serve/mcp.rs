@@ -340,10 +340,8 @@ async fn a_tenant_sees_nothing_of_another() {
         "_meta": {"skillhost/task": true}});
     let task = agent.result("tools/call", call).await["taskId"].clone();
     let read = json!({"name": "read_output", "arguments": {"uri": uri}});
-    assert_ne!(
-        agent.result("tools/call", read.clone()).await["isError"],
-        true
-    );
+    let own = agent.result("tools/call", read.clone()).await;
+    assert_ne!(own["isError"], true);
     agent.result("tasks/get", json!({"taskId": task})).await;
     let session = Agent::older(one).await;
 
@@ -362,7 +360,6 @@ async fn a_tenant_sees_nothing_of_another() {
         let (answer, _) = stranger.ask(method, params).await;
         assert!(answer["error"].is_object(), "{method}: {answer}");
         if method.starts_with("tasks/") {
-            // As of one that is not there.
             let said = answer["error"]["message"].as_str().unwrap();
             assert!(said.starts_with("there is no task"), "{method}: {said}");
         }

@@ -71,6 +71,8 @@ fn the_document_is_no_narrower_than_the_server() {
         ),
         ("ScheduleName", &["daily.report", "_", "a-1"]),
         ("QueueName", &["nightly", ".", "a.b-c_d"]),
+        ("SkillName", &["a", "text-stats"]),
+        ("TenantName", &["acme", "Müller & Söhne"]),
         (
             "SkillReference",
             &["text-stats", "a@1.2.3-beta.1+build", "a--b"],

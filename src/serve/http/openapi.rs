@@ -25,7 +25,7 @@ use crate::{LimitOverrides, Limits};
             Errors are problem details (RFC 9457).",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(Problem, ScheduleName)),
+    components(schemas(Problem, ScheduleName, SkillName, TenantName)),
     tags(
         (name = "executions", description = "Skills executed at once"),
         (name = "jobs", description = "Executions that are kept in the queue"),
