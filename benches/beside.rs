@@ -10,6 +10,7 @@ mod support;
 #[path = "support/tasks.rs"]
 mod tasks;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use skillhost::{Control, Event, ExecutionRequest, ExecutionResult, LimitOverrides, Status};
@@ -24,7 +25,7 @@ const SPINNING: usize = 2;
 /// How long the guest waits that is stopped meanwhile, in milliseconds.
 const WAITED: u64 = 60;
 
-fn main() {
+fn main() -> ExitCode {
     let bench = Bench(Tasks::new(&support::guest()));
     let mut at_once = Figures::default();
     let mut in_turn = Figures::default();
@@ -55,23 +56,20 @@ fn main() {
             figures.ratio(),
         );
     }
-    println!(
-        "{}",
-        serde_json::json!({
-            "benchmark": "beside",
-            "well_behaved": WELL,
-            "spinning": SPINNING,
-            "at_once": at_once.json(),
-            "in_turn": in_turn.json(),
-            "waiting_late": waiting.json(),
-            "load": support::load(),
-            "target": {
-                "at_once": {"p99_ratio": 3.0},
-                "in_turn": {"p99_ratio": 3.0},
-                "waiting_late": {"beside_p99_us": 10_000},
-            },
-        })
-    );
+    support::finish(serde_json::json!({
+        "benchmark": "beside",
+        "well_behaved": WELL,
+        "spinning": SPINNING,
+        "at_once": at_once.json(),
+        "in_turn": in_turn.json(),
+        "waiting_late": waiting.json(),
+        "load": support::load(),
+        "target": {
+            "at_once": {"p99_ratio": support::at_most(3.0)},
+            "in_turn": {"p99_ratio": support::at_most(3.0)},
+            "waiting_late": {"beside_p99_us": support::at_most(10_000.0)},
+        },
+    }))
 }
 
 /// How long each trivial execution took, from its request to its answer.

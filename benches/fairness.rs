@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 /// How many send one after the other.
 const OTHERS: u32 = 9;
 
-fn main() {
+fn main() -> ExitCode {
     let path = support::guest();
     // Nobody is turned away, so that there is a flood to begin with.
     let policy = "general.concurrency = { at_once = 2, waiting = 100000, wait_ms = \"10min\" }";
@@ -43,15 +44,12 @@ fn main() {
         "{all} answered; a tenth is {share:.0}; the nine had {others:?}, the flood {flood}: at least {:.0} % of a share",
         least * 100.0
     );
-    println!(
-        "{}",
-        serde_json::json!({
-            "benchmark": "fairness",
-            "answered": all,
-            "least_share": support::ratio(least, 1.0),
-            "target": {"least_share": 0.8},
-        })
-    );
+    support::finish(serde_json::json!({
+        "benchmark": "fairness",
+        "answered": all,
+        "least_share": support::ratio(least, 1.0),
+        "target": {"least_share": support::at_least(0.8)},
+    }))
 }
 
 /// What each of the nine had, and what the one that floods had.

@@ -13,14 +13,14 @@ mod process;
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use process::Taken;
 use serde_json::{Value, json};
 
-fn main() {
+fn main() -> ExitCode {
     if process::part() {
-        return;
+        return ExitCode::SUCCESS;
     }
     let guest = support::guest();
     let folder = process::folder("process-bench");
@@ -65,21 +65,18 @@ fn main() {
             "peak_mib": taken.peak(),
         })
     };
-    println!(
-        "{}",
-        json!({
-            "benchmark": "process",
-            "bare": figures(&bare),
-            "skillhost": figures(&ours),
-            "wasmtime": theirs.as_ref().map_or(Value::Null, figures),
-            "to_bare": ours.to(&bare),
-            "to_wasmtime": theirs.as_ref().map(|theirs| ours.to(theirs)),
-            "peak_to_wasmtime": theirs.as_ref()
-                .map(|theirs| support::ratio(ours.peak(), theirs.peak())),
-            "load": support::load(),
-            "target": {"to_wasmtime": 1.0, "peak_to_wasmtime": 1.0},
-        })
-    );
+    support::finish(json!({
+        "benchmark": "process",
+        "bare": figures(&bare),
+        "skillhost": figures(&ours),
+        "wasmtime": theirs.as_ref().map_or(Value::Null, figures),
+        "to_bare": ours.to(&bare),
+        "to_wasmtime": theirs.as_ref().map(|theirs| ours.to(theirs)),
+        "peak_to_wasmtime": theirs.as_ref()
+            .map(|theirs| support::ratio(ours.peak(), theirs.peak())),
+        "load": support::load(),
+        "target": {"to_wasmtime": support::at_most(1.0), "peak_to_wasmtime": support::at_most(1.0)},
+    }))
 }
 
 /// The program `wasmtime`, of the version that this host is built with.

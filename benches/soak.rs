@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench soak`, with `-- --smoke` to see only whether it works. Each execution must
 //! end as its attack does in the hostile suite (`tests/hostile`), and a skill that behaves well runs
-//! in between. There is no floor: the first thousand are it. The heap is set up as the command's is.
+//! in between. Some are refused before they run, when they are loaded, each time anew. There is no floor: the first
+//! thousand are it. The heap is set up as the command's is.
 
 #[path = "../src/cli/heap.rs"]
 mod heap;
@@ -13,13 +14,22 @@ mod support;
 #[allow(dead_code, reason = "shared with the tests, and each uses its part")]
 mod handmade;
 
+#[path = "../tests/integration/guest.rs"]
+mod guest;
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handmade::{Answer, Handmade, SPIN, TOOL};
-use serde_json::json;
+use serde_json::{Value, json};
+use skillhost::grant::Grants;
 use skillhost::{
-    Cause, Control, Event, ExecutionRequest, Host, Limit, LimitOverrides, Skill, Status,
+    Cause, CompileError, Control, Event, ExecutionRequest, Host, Limit, LimitOverrides, LoadError,
+    Skill, Status,
 };
 use tokio::task::JoinSet;
 
@@ -28,7 +38,7 @@ const AT_ONCE: usize = 8;
 /// Executions before the first look at the memory.
 const FIRST: usize = 1_000;
 
-fn main() {
+fn main() -> ExitCode {
     heap::set_up();
     // One of the attacks makes code of the host panic, thousands of times.
     let usual = std::panic::take_hook();
@@ -41,7 +51,7 @@ fn main() {
     let first = FIRST.min(executions / 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .enable_time()
+        .enable_all()
         .build()
         .expect("a runtime");
     let host = Host::builder().build().expect("the host can be set up");
@@ -65,96 +75,19 @@ fn main() {
         "after {executions}: {:.1} MiB, {growth} times that",
         mib(last_bytes)
     );
-    println!(
-        "{}",
-        json!({
-            "benchmark": "soak",
-            "executions": executions,
-            "attacks": soak.attacks.len(),
-            "first_bytes": first_bytes,
-            "half_bytes": half_bytes,
-            "last_bytes": last_bytes,
-            "growth": growth,
-            "growth_of_second_half": support::ratio(last_bytes as f64, half_bytes as f64),
-            "seconds": support::round(took.as_secs_f64()),
-            "load": support::load(),
-            "target": {"growth": 1.05},
-        })
-    );
-}
-
-struct Soak {
-    host: Host,
-    attacks: Arc<Vec<(Skill, Attack)>>,
-    well: Skill,
-}
-
-impl Soak {
-    async fn new(host: &Host) -> Self {
-        let mut loaded = Vec::new();
-        for attack in attacks() {
-            let skill = host.load_bytes(attack.skill.build()).await;
-            loaded.push((skill.expect("it loads"), attack));
-        }
-        let well = host.load_bytes(Handmade::default().build()).await;
-        Soak {
-            host: host.clone(),
-            attacks: Arc::new(loaded),
-            well: well.expect("it loads"),
-        }
-    }
-
-    /// Runs the attacks in turn, a few at once, until all of them have ended.
-    async fn run(&self, numbers: std::ops::Range<usize>) {
-        let mut tasks = JoinSet::new();
-        for number in numbers {
-            if tasks.len() == AT_ONCE {
-                let joined = tasks.join_next().await.expect("there are some");
-                joined.expect("it ended as it should");
-            }
-            let (host, attacks) = (self.host.clone(), Arc::clone(&self.attacks));
-            tasks.spawn(async move {
-                let (skill, attack) = &attacks[number % attacks.len()];
-                attack.run(&host, skill).await;
-            });
-            if number.is_multiple_of(50) {
-                let request = ExecutionRequest::new(self.well.digest(), json!({}));
-                let result = self.host.execute(request).await.expect("the host works");
-                assert_eq!(result.status, Status::Success, "{:?}", result.failure);
-            }
-        }
-        while let Some(joined) = tasks.join_next().await {
-            joined.expect("it ended as it should");
-        }
-    }
-}
-
-struct Attack {
-    skill: Handmade,
-    limits: LimitOverrides,
-    control: Control,
-    ends: fn(&Cause) -> bool,
-    /// Its future is dropped half way.
-    dropped: bool,
-}
-
-impl Attack {
-    async fn run(&self, host: &Host, skill: &Skill) {
-        let request = ExecutionRequest::new(skill.digest(), json!({}))
-            .tool(TOOL)
-            .limits(self.limits);
-        let running = host.execute_with(request, self.control.clone());
-        if self.dropped {
-            let ended = tokio::time::timeout(Duration::from_millis(1), running).await;
-            assert!(ended.is_err(), "it never ends");
-            return;
-        }
-        let result = running.await.expect("the host works");
-        match &result.failure {
-            Some(failure) => assert!((self.ends)(&failure.cause), "{failure:?}"),
-            None => panic!("it was not stopped"),
-        }
-    }
+    support::finish(json!({
+        "benchmark": "soak",
+        "executions": executions,
+        "attacks": soak.attacks.len() + soak.refused.len(),
+        "first_bytes": first_bytes,
+        "half_bytes": half_bytes,
+        "last_bytes": last_bytes,
+        "growth": growth,
+        "growth_of_second_half": support::ratio(last_bytes as f64, half_bytes as f64),
+        "seconds": support::round(took.as_secs_f64()),
+        "load": support::load(),
+        "target": {"growth": support::at_most(1.05)},
+    }))
 }
 
 macro_rules! limit {
@@ -171,6 +104,264 @@ macro_rules! limit {
     };
 }
 
+struct Soak {
+    host: Host,
+    attacks: Arc<Vec<(Skill, Attack)>>,
+    refused: Arc<Vec<Refused>>,
+    well: Skill,
+}
+
+impl Soak {
+    async fn new(host: &Host) -> Self {
+        let mut loaded = Vec::new();
+        let attacks = attacks().into_iter().chain(attacks_of_built_guests());
+        for attack in attacks {
+            let skill = host.load_bytes(attack.skill.component()).await;
+            loaded.push((skill.expect("it loads"), attack));
+        }
+        let well = host.load_bytes(Handmade::default().build()).await;
+        Soak {
+            host: host.clone(),
+            attacks: Arc::new(loaded),
+            refused: Arc::new(refused()),
+            well: well.expect("it loads"),
+        }
+    }
+
+    /// Runs the attacks in turn, a few at once, until all of them have ended.
+    async fn run(&self, numbers: std::ops::Range<usize>) {
+        let mut tasks = JoinSet::new();
+        for number in numbers {
+            if tasks.len() == AT_ONCE {
+                let joined = tasks.join_next().await.expect("there are some");
+                joined.expect("it ended as it should");
+            }
+            let (host, attacks) = (self.host.clone(), Arc::clone(&self.attacks));
+            let refused = Arc::clone(&self.refused);
+            tasks.spawn(async move {
+                let number = number % (attacks.len() + refused.len());
+                match attacks.get(number) {
+                    Some((skill, attack)) => attack.run(&host, skill).await,
+                    None => refused[number - attacks.len()].run(&host).await,
+                }
+            });
+            if number.is_multiple_of(50) {
+                let request = ExecutionRequest::new(self.well.digest(), json!({}));
+                let result = self.host.execute(request).await.expect("the host works");
+                assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+            }
+        }
+        while let Some(joined) = tasks.join_next().await {
+            joined.expect("it ended as it should");
+        }
+    }
+}
+
+/// What an attack runs.
+enum Guest {
+    Handmade(Box<Handmade>),
+    /// A component of `tests/guests`.
+    Built(Vec<u8>),
+}
+
+impl Guest {
+    fn component(&self) -> Vec<u8> {
+        match self {
+            Guest::Handmade(handmade) => handmade.build(),
+            Guest::Built(component) => component.clone(),
+        }
+    }
+}
+
+/// How an attack ends.
+enum Ends {
+    Stopped(fn(&Cause) -> bool),
+    /// The guest is told that it may not, and says so: the place in its output where it has the error.
+    Told(&'static str),
+}
+
+struct Attack {
+    skill: Guest,
+    tool: &'static str,
+    input: Value,
+    grants: Grants,
+    limits: LimitOverrides,
+    control: Control,
+    ends: Ends,
+    /// Its future is dropped half way.
+    dropped: bool,
+}
+
+impl Attack {
+    async fn run(&self, host: &Host, skill: &Skill) {
+        let request = ExecutionRequest::new(skill.digest(), self.input.clone())
+            .tool(self.tool)
+            .grants(self.grants.clone())
+            .limits(self.limits);
+        let running = host.execute_with(request, self.control.clone());
+        if self.dropped {
+            let ended = tokio::time::timeout(Duration::from_millis(1), running).await;
+            assert!(ended.is_err(), "it never ends");
+            return;
+        }
+        let result = running.await.expect("the host works");
+        match (&self.ends, &result.failure) {
+            (Ends::Stopped(ends), Some(failure)) => assert!(ends(&failure.cause), "{failure:?}"),
+            (Ends::Stopped(_), None) => panic!("it was not stopped: {:?}", result.output),
+            (Ends::Told(place), _) => {
+                let error = result
+                    .output
+                    .as_ref()
+                    .and_then(|output| output.pointer(place));
+                let output = (&result.output, &result.failure);
+                assert!(error.is_some_and(Value::is_string), "{output:?}");
+            }
+        }
+    }
+}
+
+/// What is no skill, and is found out when it is loaded.
+struct Refused {
+    component: Vec<u8>,
+    refused: fn(&LoadError) -> bool,
+}
+
+impl Refused {
+    async fn run(&self, host: &Host) {
+        let error = match host.load_bytes(self.component.clone()).await {
+            Ok(skill) => panic!("it was loaded: {:?}", skill.digest()),
+            Err(error) => error,
+        };
+        assert!((self.refused)(&error), "{error}");
+    }
+}
+
+/// A module, a component that is cut off, one that wants what there is not, and some that do not say what they are.
+fn refused() -> Vec<Refused> {
+    let refused =
+        |component: Vec<u8>, refused: fn(&LoadError) -> bool| Refused { component, refused };
+    let describing = |describe: &str| Handmade {
+        describe: describe.into(),
+        ..Handmade::default()
+    };
+    let wants = Handmade {
+        before: r#"(import "acme:x/y@0.1.0" (instance (export "f" (func))))"#.into(),
+        ..Handmade::default()
+    };
+    let module = b"\0asm\x01\0\0\0".to_vec();
+    let mut half = Handmade::default().build();
+    half.truncate(half.len() / 2);
+    let no_component =
+        |error: &LoadError| matches!(error, LoadError::Compile(CompileError::NotAComponent(_)));
+    let cut_off = |error: &LoadError| matches!(error, LoadError::Compile(_) | LoadError::Misfit(_));
+    let misfit = |error: &LoadError| matches!(error, LoadError::Misfit(_));
+    let trap = |error: &LoadError| {
+        let LoadError::Describe(failure) = error else {
+            return false;
+        };
+        matches!(failure.cause, Cause::Trap { .. })
+    };
+    let lies =
+        |error: &LoadError| matches!(error, LoadError::Describe(_) | LoadError::Description(_));
+    let mut unnamed = Handmade::default();
+    unnamed.description.name = "../a".into();
+    vec![
+        refused(module, no_component),
+        refused(half, cut_off),
+        refused(wants.build(), misfit),
+        refused(describing("unreachable").build(), trap),
+        refused(unnamed.build(), lies),
+    ]
+}
+
+/// Listens on this machine, and says nothing to whoever comes.
+fn silent() -> SocketAddr {
+    /// As many connections are kept. There are no more at once.
+    const KEPT: usize = 2 * AT_ONCE;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        let mut kept = VecDeque::new();
+        for connection in listener.incoming().flatten() {
+            kept.push_back(connection);
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+        }
+    });
+    address
+}
+
+/// By way of directories and of the network, which take more of a guest than is written by hand.
+fn attacks_of_built_guests() -> Vec<Attack> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let built = guest::build(&workspace, &[], &target);
+    let component = |name: &str| {
+        let component = std::fs::read(built.join(name)).expect("it was built");
+        Guest::Built(component)
+    };
+    let limits = LimitOverrides {
+        write_bytes: Some(10_000),
+        created_files: Some(5),
+        wall_time: Some(Duration::from_secs(10)),
+        ..LimitOverrides::default()
+    };
+    let calls = |calls: Value, grants: Grants, ends: Ends| Attack {
+        skill: component("directories.wasm"),
+        tool: "calls",
+        input: json!({ "calls": calls }),
+        grants,
+        limits,
+        control: Control::default(),
+        ends,
+        dropped: false,
+    };
+    let server = silent();
+    let asks = |grants: Grants, limits: LimitOverrides, ends: Ends| Attack {
+        skill: component("network.wasm"),
+        tool: "request",
+        input: json!({"authority": server.to_string(), "path": "/"}),
+        grants,
+        limits,
+        control: Control::default(),
+        ends,
+        dropped: false,
+    };
+    let granted = format!("http://{server}").parse().expect("it is a grant");
+    let little_time = LimitOverrides {
+        wall_time: Some(Duration::from_millis(20)),
+        ..limits
+    };
+    vec![
+        calls(
+            json!([
+                {"call": "open", "at": 0, "path": "big", "create": true, "write": true},
+                {"call": "stream_out", "at": 1, "bytes": 200_000},
+            ]),
+            Grants::default().scratch(),
+            Ends::Stopped(limit!(WriteBytes)),
+        ),
+        calls(
+            json!([{"call": "make_directory", "at": 0, "path": "new-{n}", "times": 9}]),
+            Grants::default().scratch(),
+            Ends::Stopped(limit!(CreatedFiles)),
+        ),
+        calls(
+            json!([{"call": "open", "at": 0, "path": "../../etc/passwd"}]),
+            Grants::default().scratch(),
+            Ends::Told("/answers/0/error"),
+        ),
+        // To a server that never answers, and to one that is not granted.
+        asks(
+            Grants::default().http(granted),
+            little_time,
+            Ends::Stopped(|cause| matches!(cause, Cause::Timeout { .. })),
+        ),
+        asks(Grants::default(), limits, Ends::Told("/error")),
+    ]
+}
+
 /// Attacks that do what they can in little time.
 fn attacks() -> Vec<Attack> {
     let limits = LimitOverrides {
@@ -183,10 +374,13 @@ fn attacks() -> Vec<Attack> {
         ..LimitOverrides::default()
     };
     let attack = |skill: Handmade, ends: fn(&Cause) -> bool| Attack {
-        skill,
+        skill: Guest::Handmade(Box::new(skill)),
+        tool: TOOL,
+        input: json!({}),
+        grants: Grants::default(),
         limits,
         control: Control::default(),
-        ends,
+        ends: Ends::Stopped(ends),
         dropped: false,
     };
     let that_runs = |execute: &str| Handmade {

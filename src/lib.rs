@@ -77,7 +77,11 @@ pub use usage::ResourceUsage;
 /// What the fuzz targets reach inside for. No part of the interface.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::sandbox::open_below;
+    pub use crate::sandbox::{carry_below, entry_is_taken, open_below};
+    #[cfg(feature = "serve")]
+    pub use crate::serve::jobs_in;
+    #[cfg(feature = "mcp")]
+    pub use crate::serve::mcp::call_in;
 }
 
 /// So that the examples in the README compile.

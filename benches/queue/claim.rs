@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use skillhost::queue::{
     Bounds, Done, HandlerFailure, JobStatus, NewJob, Queue, ScopeKind, Worker, WorkerError,
 };
@@ -48,7 +48,12 @@ pub fn measure(runtime: &Runtime, server: &Postgres) -> Value {
             println!("claim: {name} {many}: {claim:?}, {statistics:?} beside {thousand:?}");
         }
     }
-    figures.insert("target".to_owned(), json!({"ratio": 1.2}));
+    let target: serde_json::Map<_, _> = figures
+        .keys()
+        .filter(|name| name.ends_with("_ratio"))
+        .map(|name| (name.clone(), support::at_most(1.2)))
+        .collect();
+    figures.insert("target".to_owned(), target.into());
     Value::Object(figures)
 }
 

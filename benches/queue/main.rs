@@ -27,6 +27,8 @@ mod larger;
 mod latency;
 mod through;
 
+use std::process::ExitCode;
+
 use ::skillhost::queue::{HandlerFailure, Queue, Task};
 use postgres::{Durability, Postgres};
 
@@ -68,7 +70,7 @@ pub async fn nothing(_: Task) -> Result<serde_json::Value, HandlerFailure> {
     Ok(serde_json::Value::Null)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -78,7 +80,8 @@ fn main() {
     if let [first, url, count, ..] = arguments.as_slice()
         && first == "latency-submitter"
     {
-        return runtime.block_on(latency::submit(url, count.parse().expect("a number")));
+        runtime.block_on(latency::submit(url, count.parse().expect("a number")));
+        return ExitCode::SUCCESS;
     }
     let parts = ["through", "claim", "latency", "apalis"];
     let apalis = apalis::program();
@@ -110,5 +113,5 @@ fn main() {
         };
         figures.insert(part.to_owned(), figure);
     }
-    println!("{}", serde_json::Value::Object(figures));
+    support::finish(serde_json::Value::Object(figures))
 }

@@ -5,9 +5,14 @@
     reason = "each benchmark is a crate of its own and uses its own part"
 )]
 
+mod target;
+
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
+
+#[allow(unused_imports, reason = "each benchmark uses its own part")]
+pub use target::{at_least, at_most};
 
 /// Whether only to show that the benchmark works: few rounds, and no figure to be trusted.
 pub fn smoke() -> bool {
@@ -18,6 +23,27 @@ pub fn smoke() -> bool {
 /// `n`, or where it is only about whether it works, a hundredth.
 pub fn rounds(n: usize) -> usize {
     if smoke() { n.div_ceil(100) } else { n }
+}
+
+/// Ends a benchmark: prints its figures as one line of JSON, which is its last, and has the program end with
+/// 1 where a figure misses its target. What is said of a target: see [`target::judge`]. Where it is only about
+/// whether the benchmark works, nothing is.
+pub fn finish(figures: serde_json::Value) -> ExitCode {
+    let mut judged = figures.clone();
+    let missed = target::judge(&mut judged);
+    if smoke() {
+        println!("{figures}");
+        return ExitCode::SUCCESS;
+    }
+    judged["met"] = missed.is_empty().into();
+    println!("{judged}");
+    for miss in &missed {
+        eprintln!("missed: {miss}");
+    }
+    match missed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// The guest of the benchmarks, built from source.

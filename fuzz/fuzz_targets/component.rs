@@ -32,7 +32,8 @@ fn host() -> &'static Host {
 }
 
 /// What inputs are made from.
-const SEEDS: [&[u8]; 2] = [
+const SEEDS: [&[u8]; 3] = [
+    include_bytes!("../corpus/component/core.wasm"),
     include_bytes!("../corpus/component/empty.wasm"),
     include_bytes!("../corpus/component/skill.wasm"),
 ];

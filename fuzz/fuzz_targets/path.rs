@@ -1,18 +1,19 @@
 //! The path rules: two directory grants, a line each, and then paths of a guest's. The texts of
 //! grants read the same again, two grants for one place are told apart by no spelling, and no path
-//! leads out of a folder, whatever links are in it.
+//! leads out of a folder, whatever links are in it, nor by what is renamed and linked in it.
 
 #![no_main]
 
 mod seeds;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::symlink;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use skillhost::fuzzing::open_below;
+use skillhost::fuzzing::{carry_below, open_below};
 use skillhost::grant::{self, Declared, DeclaredDirectory, DirectoryGrant, Grants, leads_out};
 use tempfile::TempDir;
 
@@ -20,10 +21,12 @@ use tempfile::TempDir;
 const MAX_PATHS: usize = 8;
 
 /// What inputs are made from.
-const SEEDS: [&[u8]; 3] = [
+const SEEDS: [&[u8]; 5] = [
+    include_bytes!("../corpus/path/carry.txt"),
     include_bytes!("../corpus/path/escape.txt"),
     include_bytes!("../corpus/path/links.txt"),
     include_bytes!("../corpus/path/odd.txt"),
+    include_bytes!("../corpus/path/wrong.txt"),
 ];
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
@@ -46,8 +49,12 @@ fuzz_target!(|text: &str| {
         together(first, second);
     }
     let tree = Tree::new();
-    for path in lines.take(MAX_PATHS) {
+    let paths: Vec<&str> = lines.take(MAX_PATHS).collect();
+    for path in &paths {
         tree.try_path(path);
+    }
+    for pair in paths.windows(2) {
+        tree.carry(pair[0], pair[1]);
     }
 });
 
@@ -133,20 +140,48 @@ impl Tree {
             }
             fs::remove_file(&link).expect("it is there");
         }
-        if !leads_out(path) {
-            // One that a guest may make leads nowhere else, also for who looks from outside.
-            let mut depth = 0_i32;
-            for part in Path::new(path).components() {
-                depth += match part {
-                    Component::Normal(_) => 1,
-                    Component::CurDir => 0,
-                    _ => panic!("{path:?} leads out"),
-                };
+        // What a guest may not make a link to, by its text alone.
+        let climbs = path.split('/').any(|part| part == "..");
+        assert_eq!(leads_out(path), path.starts_with('/') || climbs, "{path:?}");
+    }
+
+    /// Renames and links what is at one path to another. No link gets to where it leads elsewhere, and nothing
+    /// outside changes.
+    fn carry(&self, old: &str, new: &str) {
+        for link in [true, false] {
+            let before = self.climbing();
+            let carried = carry_below(&self.open(), old, new, link);
+            carried.expect("the folder can be opened");
+            for (name, place) in self.climbing() {
+                assert!(
+                    before.contains(&(name, place)),
+                    "{old:?} to {new:?}: a link got elsewhere"
+                );
             }
-            assert!(depth >= 0);
-        } else {
-            assert!(path.starts_with('/') || path.split('/').any(|part| part == ".."));
+            self.check_outside(old);
         }
+    }
+
+    /// The links that have a `..` in what they lead to, each with the folder that it is in, by their numbers.
+    fn climbing(&self) -> BTreeSet<(u64, u64)> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.open()];
+        while let Some(folder) = folders.pop() {
+            let place = fs::metadata(&folder).expect("it is there").ino();
+            for entry in fs::read_dir(&folder).expect("it can be read") {
+                let entry = entry.expect("it can be read");
+                let metadata = entry.metadata().expect("it is there");
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                } else if let Ok(target) = fs::read_link(entry.path())
+                    && target.is_relative()
+                    && leads_out(&target.to_string_lossy())
+                {
+                    found.insert((metadata.ino(), place));
+                }
+            }
+        }
+        found
     }
 
     /// However it is opened, what a path leads to is below the folder, and nothing outside changes.
@@ -158,6 +193,10 @@ impl Tree {
                 assert!(at.starts_with(self.open()), "{path:?} led to {at:?}");
             }
         }
+        self.check_outside(path);
+    }
+
+    fn check_outside(&self, path: &str) {
         let mut left: Vec<_> = fs::read_dir(self.0.path())
             .expect("it is there")
             .chain(fs::read_dir(self.path("secret")).expect("it is there"))
@@ -165,6 +204,9 @@ impl Tree {
             .collect();
         left.sort();
         assert_eq!(left, ["c", "open", "secret"], "{path:?} made something");
+        let secret = self.path("secret/c");
+        assert_eq!(fs::metadata(&secret).expect("it is there").nlink(), 1);
+        assert_eq!(fs::read(&secret).expect("it can be read"), b"x");
     }
 }
 

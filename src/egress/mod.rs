@@ -1,4 +1,5 @@
-//! Outgoing connections. Nothing else in the host opens one.
+//! Outgoing connections. Nothing else in the host opens one, but for the raw sockets that a skill was granted, which
+//! wasmtime-wasi connects once `sandbox::capability::sockets` has checked the address.
 //!
 //! A request is checked against the grants, its host is resolved, *every* address is checked, and
 //! the connection goes to an address that was: a name is not looked up a second time. One request

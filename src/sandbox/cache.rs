@@ -291,6 +291,28 @@ impl Cache {
     }
 }
 
+/// Whether an entry with this record beside this code is taken for a component's, in a cache in this folder; for the
+/// fuzz target `folder`.
+///
+/// # Errors
+/// Where the entry cannot be written.
+pub fn entry_is_taken(
+    folder: &Path,
+    component: &Digest,
+    record: &[u8],
+    code: &[u8],
+) -> io::Result<bool> {
+    let cache = Cache::open(folder, u64::MAX, 7).map_err(io::Error::other)?;
+    let write = |path: PathBuf, bytes: &[u8]| {
+        let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+        io::Write::write_all(&mut aside, bytes)?;
+        aside.persist(path).map_err(|error| error.error)
+    };
+    write(cache.record_path(component), record)?;
+    write(cache.code_path(component), code)?;
+    Ok(cache.find(component).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,8 +23,9 @@ mod state;
 mod wasi;
 
 pub(crate) use cache::Cache;
-pub use capability::open_below;
+pub use cache::entry_is_taken;
 pub(crate) use capability::{Apart, Backing, ScratchRoot};
+pub use capability::{carry_below, open_below};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};
 pub use contract::Misfit;

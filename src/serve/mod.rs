@@ -13,6 +13,9 @@ pub mod mcp;
 
 pub use caller::{Caller, Scope, Scopes, Tenancy, UnknownScope};
 #[cfg(feature = "serve")]
+#[doc(hidden)]
+pub use http::jobs_in;
+#[cfg(feature = "serve")]
 pub use http::{
     NoTraceParent, PROBLEM_JSON, Peer, Problem, ProblemKind, Router, Server, Service,
     ServiceBuilder, Settings, Stopped, TraceParent, document, guarded, mcp_route, router,

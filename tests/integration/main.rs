@@ -20,6 +20,7 @@ mod sdk;
 
 mod approval;
 mod audit;
+mod benchmarks;
 mod directories;
 mod grants;
 mod guards;

@@ -34,9 +34,9 @@ use crate::secret::{Held, Unread, Wanted};
 use crate::storage::Storage;
 
 pub(super) use chatter::{Chatter, Listeners};
-pub use directory::open_below;
 pub(crate) use directory::{Apart, ScratchRoot};
 pub(super) use directory::{Directories, Removal};
+pub use directory::{carry_below, open_below};
 pub(super) use network::Network;
 pub(super) use refusals::{LateRefusals, Refusals};
 pub(super) use reproducible::repeated_id;

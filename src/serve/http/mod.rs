@@ -6,6 +6,7 @@ mod dead;
 mod events;
 mod executions;
 mod extract;
+mod fuzzing;
 mod guard;
 mod health;
 mod idempotency;
@@ -43,6 +44,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use axum::Router;
+pub use fuzzing::jobs as jobs_in;
 pub use guard::Peer;
 pub use listen::{Server, Stopped};
 pub use mcp::mcp_route;

@@ -212,7 +212,7 @@ pub(super) async fn put(
         let detail = "a schedule's jobs have no `at`, `delay_ms`, `deadline`, `key` or `paused` of their own";
         return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/job"));
     }
-    let job = wanted.job.job(&service, &caller);
+    let job = wanted.job.job(&service.inner.callbacks, &caller);
     let mut job = job.map_err(|problem| problem.within("/job"))?;
     look_at(&service, &caller, &mut job).await?;
     let full = match find(&service, &caller, &name).await? {

@@ -40,7 +40,22 @@ pub(super) fn request(
     };
     let digest = entry.skill.identity.digest;
     let request = ExecutionRequest::new(digest, Value::Object(arguments));
-    let mut request = request.tool(&entry.tool().name);
+    let request = request.tool(&entry.tool().name);
+    let attachments = attachments(given, kept, owner)?;
+    Ok(attachments
+        .into_iter()
+        .fold(request, ExecutionRequest::attach))
+}
+
+/// The attachments in the arguments of a call.
+///
+/// # Errors
+/// What is wrong with them, for whoever called.
+pub(super) fn attachments(
+    given: Option<Value>,
+    kept: &Kept,
+    owner: &Owner,
+) -> Result<Vec<Attachment>, String> {
     let given: Vec<Given> = match given {
         None | Some(Value::Null) => Vec::new(),
         Some(given) => serde_json::from_value(given).map_err(|error| {
@@ -50,12 +65,10 @@ pub(super) fn request(
             )
         })?,
     };
-    for (index, given) in given.into_iter().enumerate() {
-        let attachment = attachment(given, kept, owner)
-            .map_err(|why| format!("`/{ATTACHMENTS}/{index}`: {why}"))?;
-        request = request.attach(attachment);
-    }
-    Ok(request)
+    let read = given.into_iter().enumerate().map(|(index, given)| {
+        attachment(given, kept, owner).map_err(|why| format!("`/{ATTACHMENTS}/{index}`: {why}"))
+    });
+    read.collect()
 }
 
 fn attachment(given: Given, kept: &Kept, owner: &Owner) -> Result<Attachment, String> {

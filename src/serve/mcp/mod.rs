@@ -30,6 +30,8 @@ mod kept;
 mod content;
 mod input;
 
+mod fuzzing;
+
 mod approval;
 mod question;
 
@@ -63,6 +65,8 @@ use crate::host::InstalledSkills;
 use crate::serve::Caller;
 
 pub use catalog::ChosenSkill;
+#[doc(hidden)]
+pub use fuzzing::call as call_in;
 #[cfg(feature = "serve")]
 pub use http::{HttpSettings, McpService};
 pub use session::McpSession;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::apart::Apart;
+use super::carry::carry;
 use super::descriptor::{Descriptor, Directory, Origin, Refused, Wanted};
 use super::shared::{Fault, Shared};
 use crate::grant::{DirectoryGrant, Mode};
@@ -25,25 +26,7 @@ pub fn open_below(
     follow: bool,
     write: bool,
 ) -> io::Result<Option<fs::File>> {
-    let grant = DirectoryGrant {
-        host: folder.to_owned(),
-        guest: "/".into(),
-        mode: if write { Mode::Rw } else { Mode::Ro },
-    };
-    let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
-    let shared = Shared::new(Arc::new(Disk::new()), refusals, &Limits::default());
-    let origin = Origin {
-        shared: Arc::new(shared),
-        grant: Arc::new(grant),
-    };
-    let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
-    let directory = Directory::ambient(origin, &Apart::nothing()).map_err(refused)?;
-    let directory = match directory {
-        Ok(directory) => directory,
-        Err(Refused::Error(error)) => return Err(error),
-        Err(Refused::Apart(why)) => return Err(io::Error::other(why)),
-        Err(Refused::OfTheKernel) => return Err(io::Error::other("made up by the kernel")),
-    };
+    let directory = granted(folder, if write { Mode::Rw } else { Mode::Ro })?;
     let wanted = Wanted {
         follow,
         read: true,
@@ -59,6 +42,47 @@ pub fn open_below(
             Ok(Some(directory.dir.as_fd().try_clone_to_owned()?.into()))
         }
         Err(_) => Ok(None),
+    }
+}
+
+/// Renames what one path leads to below the folder to the other, or links it there, as a guest does that was granted
+/// the folder. Whether it was done, and not refused.
+///
+/// # Errors
+/// Where the folder itself cannot be opened.
+pub fn carry_below(folder: &Path, old: &str, new: &str, link: bool) -> io::Result<bool> {
+    let directory = granted(folder, Mode::Rw)?;
+    let carried = carry(
+        (&directory, old),
+        (&directory, new),
+        |from, name, to, other| match link {
+            true => from.hard_link(name, to, other),
+            false => from.rename(name, to, other),
+        },
+    );
+    Ok(carried.is_ok())
+}
+
+/// The folder, granted to nobody in particular.
+fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
+    let grant = DirectoryGrant {
+        host: folder.to_owned(),
+        guest: "/".into(),
+        mode,
+    };
+    let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
+    let shared = Shared::new(Arc::new(Disk::new()), refusals, &Limits::default());
+    let origin = Origin {
+        shared: Arc::new(shared),
+        grant: Arc::new(grant),
+    };
+    let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
+    let directory = Directory::ambient(origin, &Apart::nothing()).map_err(refused)?;
+    match directory {
+        Ok(directory) => Ok(directory),
+        Err(Refused::Error(error)) => Err(error),
+        Err(Refused::Apart(why)) => Err(io::Error::other(why)),
+        Err(Refused::OfTheKernel) => Err(io::Error::other("made up by the kernel")),
     }
 }
 

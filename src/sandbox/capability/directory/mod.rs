@@ -30,7 +30,7 @@ use crate::sandbox::state::State;
 
 pub(crate) use apart::Apart;
 use descriptor::{Directory, Origin, Refused};
-pub use fuzzing::open_below;
+pub use fuzzing::{carry_below, open_below};
 use scratch::Scratch;
 pub(crate) use scratch::ScratchRoot;
 use shared::{Fault, Shared};

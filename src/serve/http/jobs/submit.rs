@@ -19,6 +19,7 @@ use super::super::openapi::{CallbackUrl, Idempotent, QueueName, SkillReference, 
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::super::trace::Trace;
+use crate::queue::callback::Callbacks;
 use crate::queue::{
     Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted, Work,
 };
@@ -124,7 +125,7 @@ impl Submission {
     }
 
     /// The job that it comes to for this caller.
-    pub fn job(self, service: &Service, caller: &Caller) -> Result<NewJob, Problem> {
+    pub fn job(self, callbacks: &Callbacks, caller: &Caller) -> Result<NewJob, Problem> {
         let invalid = |detail: &'static str, at: &str| {
             Err(Problem::new(ProblemKind::InvalidBody, detail).at(at))
         };
@@ -166,7 +167,7 @@ impl Submission {
             job.mode = Mode::FireAndForget;
         }
         if let Some(url) = self.callback {
-            let checked = service.inner.callbacks.check(&url);
+            let checked = callbacks.check(&url);
             checked.map_err(|error| {
                 Problem::new(ProblemKind::InvalidBody, error.to_string()).at("/callback")
             })?;
@@ -205,7 +206,7 @@ pub(crate) async fn submit(
     let caller = asks.need(Scope::Jobs)?;
     let key = asked.key.as_ref();
     let answer = async {
-        let mut job = asked.value.job(&service, caller)?;
+        let mut job = asked.value.job(&service.inner.callbacks, caller)?;
         look_at(&service, caller, &mut job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
         let accepted = store(&service, &asks.trace, vec![job], ids).await?;
@@ -311,7 +312,7 @@ impl From<Submitted> for Accepted {
 pub(crate) struct Batch {
     /// At least one, and at most 1,000.
     #[schema(min_items = 1, max_items = 1000)]
-    jobs: Vec<Submission>,
+    pub jobs: Vec<Submission>,
 }
 
 /// What became of a batch.
@@ -347,7 +348,9 @@ pub(crate) async fn batch(
         for (number, submission) in jobs.into_iter().enumerate() {
             let is_new = skills.insert(submission.skill.clone());
             let within = |problem: Problem| problem.within(&format!("/jobs/{number}"));
-            let mut job = submission.job(&service, caller).map_err(within)?;
+            let mut job = submission
+                .job(&service.inner.callbacks, caller)
+                .map_err(within)?;
             if is_new {
                 make_ready(&service, &job).await;
             }
