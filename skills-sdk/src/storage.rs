@@ -139,7 +139,7 @@ impl<'c> Storage<'c> {
     /// each that has none.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get), and where there are more than 1,000 of them.
     pub fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
         self.context.surroundings.get_many_kept(keys)
     }

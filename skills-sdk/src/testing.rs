@@ -360,6 +360,13 @@ impl Surroundings {
         &self,
         keys: &[String],
     ) -> Result<Vec<Option<Vec<u8>>>, StorageError> {
+        if keys.len() > 1_000 {
+            let reason = format!(
+                "one call may name 1000 keys, and this one names {}",
+                keys.len()
+            );
+            return Err(StorageError::Failed { reason });
+        }
         keys.iter().map(|key| self.get_kept(key)).collect()
     }
 

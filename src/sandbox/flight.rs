@@ -139,7 +139,7 @@ impl Flight {
             for (text, dropped) in [&mut stdout, &mut stderr] {
                 secrets.scrubber.text(text);
                 if *dropped > 0 {
-                    // What was cut may have been cut within a value.
+                    // It may have been cut within a value. How much more goes tells nobody whether it was.
                     *dropped += secrets.scrubber.cut(text) as u64;
                 }
             }

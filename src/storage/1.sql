@@ -11,7 +11,7 @@ CREATE TABLE owner (
 ) STRICT;
 
 CREATE TABLE entry (
-    -- Never used again, so that a page begins where the one before ended.
+    -- Of all owners together, so that it tells what others keep: no guest hears of it.
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     owner INTEGER NOT NULL REFERENCES owner,
     bucket TEXT NOT NULL,
@@ -20,5 +20,3 @@ CREATE TABLE entry (
     value BLOB NOT NULL,
     UNIQUE (owner, bucket, key)
 ) STRICT;
-
-CREATE INDEX entry_in_order ON entry (owner, bucket, id);

@@ -20,7 +20,7 @@ impl Storage {
         match self.0 {}
     }
 
-    pub fn page(&self, _: &Owner, _: &str, _: i64) -> Result<Page, StorageError> {
+    pub fn page(&self, _: &Owner, _: &str, _: &str) -> Result<Page, StorageError> {
         match self.0 {}
     }
 

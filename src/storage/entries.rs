@@ -19,6 +19,7 @@ type Result<T> = std::result::Result<T, StorageError>;
 impl Storage {
     /// The values of these keys, of the same moment.
     pub fn get(&self, owner: &Owner, places: &[Place]) -> Result<Vec<Option<Vec<u8>>>> {
+        check_count(places.len())?;
         self.read(owner, |transaction| {
             let Some(Counted { id, .. }) = counted(transaction, owner)? else {
                 return Ok(vec![None; places.len()]);
@@ -86,26 +87,27 @@ impl Storage {
         })
     }
 
-    /// A page of the keys of a bucket, from there on.
-    pub fn page(&self, owner: &Owner, bucket: &str, after: i64) -> Result<Page> {
+    /// A page of the keys of a bucket, in their order: those behind a key, which need not be there any more, or
+    /// all, behind an empty one. A key that is there from the first page to the last comes once, whatever becomes
+    /// of others meanwhile.
+    pub fn page(&self, owner: &Owner, bucket: &str, after: &str) -> Result<Page> {
         self.read(owner, |transaction| {
             let Some(Counted { id, .. }) = counted(transaction, owner)? else {
                 return Ok(Page::default());
             };
             let mut statement = transaction.prepare_cached(
-                "SELECT id, key FROM entry
-                 WHERE owner = ?1 AND bucket = ?2 AND id > ?3 ORDER BY id",
+                "SELECT key FROM entry
+                 WHERE owner = ?1 AND bucket = ?2 AND key > ?3 ORDER BY key",
             )?;
             let mut rows = statement.query(params![id, bucket, after])?;
-            let (mut page, mut bytes, mut last) = (Page::default(), 0, after);
+            let (mut page, mut bytes) = (Page::default(), 0);
             while let Some(row) = rows.next()? {
-                let key: String = row.get(1)?;
+                let key: String = row.get(0)?;
                 bytes += key.len();
                 if page.keys.len() >= PAGE_KEYS || (bytes > PAGE_BYTES && !page.keys.is_empty()) {
-                    page.next = Some(last);
+                    page.next = page.keys.last().cloned();
                     break;
                 }
-                last = row.get(0)?;
                 page.keys.push(key);
             }
             Ok(page)

@@ -23,7 +23,7 @@ pub(crate) use database::Storage;
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 1_024;
-/// The most keys that one call changes. One owner at a time writes, so that this bounds how long others wait.
+/// The most keys that one call names. One owner at a time writes, so that this bounds how long others wait.
 pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 /// The longest name of a bucket, in bytes.
 pub(crate) const MAX_BUCKET_BYTES: usize = 64;
@@ -73,8 +73,8 @@ pub(crate) struct Place {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
     pub keys: Vec<String>,
-    /// Where the next one begins.
-    pub next: Option<i64>,
+    /// The key behind which the next one begins.
+    pub next: Option<String>,
 }
 
 /// What tells one state of a key from every other; `None` where it is not there.
@@ -91,7 +91,7 @@ pub(crate) enum StorageError {
     },
     #[error("the key is empty, or longer than {MAX_KEY_BYTES} bytes")]
     Key,
-    #[error("one call may change {MAX_BATCH_KEYS} keys, and this one names {0}")]
+    #[error("one call may name {MAX_BATCH_KEYS} keys, and this one names {0}")]
     TooManyKeys(usize),
     #[error("the value is no whole number")]
     NotANumber,

@@ -282,6 +282,25 @@ hint: the skill says that trying again after 1.5 s may help
 
 "#]],
     );
+    // It may say any number.
+    check(
+        place.run([
+            "run",
+            "behaviours.wasm",
+            "fail_to_retry",
+            "-i",
+            r#"{"after_ms": 18446744073709551615}"#,
+        ]),
+        str![[r#"
+exit: 1
+--- stdout
+--- stderr
+error: the skill failed: later
+hint: the skill says that trying again after 24 h may help
+✗ behaviours 1.2.3 · fail_to_retry · failed · [COST]
+
+"#]],
+    );
 }
 
 #[test]

@@ -123,18 +123,46 @@ async fn several_keys_at_once_and_page_by_page() {
             ["delete-many", "", "k00000", "none"],
             ["keys", ""],
             ["page", "", "no cursor"],
+            ["page", "", "behind "],
+            ["page", "", "behind k02497"],
+            ["get-many-of", "", 1_000],
+            ["get-many-of", "", 1_001],
         ]))
         .await;
-    let too_many = "one call may change 1000 keys, and this one names 1001";
+    let too_many = "one call may name 1000 keys, and this one names 1001";
     assert_eq!(done[3], json!({"error": too_many}));
     assert_eq!(done[4], json!([["k00003", "3"], null, ["k02499", "2499"]]));
     assert_eq!(done[6]["keys"].as_array().map(Vec::len), Some(2_499));
     assert_eq!(done[6]["pages"], 3);
-    assert!(
-        done[7]["error"]
-            .as_str()
-            .is_some_and(|error| error.contains("cursor"))
-    );
+    for unknown in [7, 8] {
+        let error = json!({"error": "the cursor is none that a page ended with"});
+        assert_eq!(done[unknown], error);
+    }
+    assert_eq!(done[9], json!(["k02498", "k02499"]));
+    assert_eq!(done[10], 999);
+    assert_eq!(done[11], json!({"error": too_many}));
+}
+
+/// However much others keep, and how much was kept before: where a page ends tells of its own keys alone.
+#[tokio::test]
+async fn a_cursor_tells_nothing_of_what_others_keep() {
+    let place = Place::new();
+    let mut seen = Vec::new();
+    for tenant in ["a", "b", "c"] {
+        let done = place
+            .done_for(
+                Some(tenant),
+                json!([
+                    ["set-many", "", 1_000],
+                    ["set", "", "z", ""],
+                    ["cursor", ""]
+                ]),
+            )
+            .await;
+        seen.push(done[2].clone());
+    }
+    assert!(seen[0].is_string(), "{seen:?}");
+    assert_eq!(seen, vec![seen[0].clone(); 3]);
 }
 
 #[tokio::test]
@@ -266,13 +294,17 @@ async fn many_at_once_lose_nothing() {
 #[tokio::test]
 async fn the_earlier_draft_works_on_the_same_data() {
     let place = Place::new();
-    place.done(json!([["set", "", "n", "41"]])).await;
+    place
+        .done(json!([["set", "", "n", "41"], ["set-many", "", 1_000]]))
+        .await;
     let text = r#"
         (core module $heap
             (memory (export "memory") 4)
-            (global $at (mut i32) (i32.const 1024))
+            (global $at (mut i32) (i32.const 32768))
             (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-                (global.get $at) (global.set $at (i32.add (global.get $at) (local.get 3)))))
+                (global.get $at)
+                (global.set $at (i32.and (i32.const -8)
+                    (i32.add (global.get $at) (i32.add (local.get 3) (i32.const 7)))))))
         (core instance $heap (instantiate $heap))
         (alias core export $heap "memory" (core memory $memory))
         (alias core export $heap "realloc" (core func $realloc))
@@ -280,6 +312,10 @@ async fn the_earlier_draft_works_on_the_same_data() {
             (type $a (variant (case "no-such-store") (case "access-denied") (case "other" string)))
             (export "error" (type $error (eq $a)))
             (export "bucket" (type $bucket (sub resource)))
+            (type $r (record (field "keys" (list string)) (field "cursor" (option u64))))
+            (export "key-response" (type $response (eq $r)))
+            (export "[method]bucket.list-keys" (func (param "self" (borrow $bucket))
+                (param "cursor" (option u64)) (result (result $response (error $error)))))
             (export "open" (func (param "identifier" string)
                 (result (result (own $bucket) (error $error)))))))
         (alias export $store "bucket" (type $bucket))
@@ -292,15 +328,18 @@ async fn the_earlier_draft_works_on_the_same_data() {
             (export "increment" (func (param "bucket" (borrow $bucket)) (param "key" string)
                 (param "delta" u64) (result (result u64 (error $error)))))))
         (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+        (core func $keys (canon lower (func $store "[method]bucket.list-keys")
+            (memory $memory) (realloc $realloc)))
         (core func $increment (canon lower (func $atomics "increment")
             (memory $memory) (realloc $realloc)))"#;
     let skill = Handmade {
         before: text.into(),
         with: r#"(with "host" (instance (export "memory" (memory $memory))
-            (export "open" (func $open)) (export "increment" (func $increment))))"#
+            (export "open" (func $open)) (export "keys" (func $keys)) (export "increment" (func $increment))))"#
             .into(),
         imports: r#"(import "host" "memory" (memory 4))
             (import "host" "open" (func $open (param i32 i32 i32)))
+            (import "host" "keys" (func $keys (param i32 i32 i64 i32)))
             (import "host" "increment" (func $increment (param i32 i32 i32 i64 i32)))"#
             .into(),
         memory: r#"(export "memory" (memory 0))"#.into(),
@@ -313,6 +352,22 @@ async fn the_earlier_draft_works_on_the_same_data() {
                 (i32.const 80))
             (if (i32.load8_u (i32.const 80)) (then unreachable))
             (if (i64.ne (i64.load (i32.const 88)) (i64.const 42)) (then unreachable))
+            ;; The first page of all, which has its cursor in this execution.
+            (call $keys (i32.load (i32.const 68)) (i32.const 0) (i64.const 0) (i32.const 160))
+            (if (i32.load8_u (i32.const 160)) (then unreachable))
+            (if (i32.ne (i32.load (i32.const 172)) (i32.const 1000)) (then unreachable))
+            (if (i32.ne (i32.load8_u (i32.const 176)) (i32.const 1)) (then unreachable))
+            (if (i64.ne (i64.load (i32.const 184)) (i64.const 1)) (then unreachable))
+            ;; The second, and last.
+            (call $keys (i32.load (i32.const 68)) (i32.const 1) (i64.const 1) (i32.const 160))
+            (if (i32.load8_u (i32.const 160)) (then unreachable))
+            (if (i32.ne (i32.load (i32.const 172)) (i32.const 1)) (then unreachable))
+            (if (i32.load8_u (i32.const 176)) (then unreachable))
+            ;; No page ended with these.
+            (call $keys (i32.load (i32.const 68)) (i32.const 1) (i64.const 2) (i32.const 160))
+            (if (i32.ne (i32.load8_u (i32.const 160)) (i32.const 1)) (then unreachable))
+            (call $keys (i32.load (i32.const 68)) (i32.const 1) (i64.const 0) (i32.const 160))
+            (if (i32.ne (i32.load8_u (i32.const 160)) (i32.const 1)) (then unreachable))
             i32.const $answer"#
             .into(),
         description: crate::handmade::Description {

@@ -10,6 +10,7 @@ mod servers;
 mod addresses;
 mod circuit;
 mod fetching;
+mod pieces;
 mod secrets;
 mod secure;
 mod sockets;

@@ -16,18 +16,18 @@ use super::{Ended, fetch, http, run};
 use crate::harness::{builder, check_result, network_path};
 
 /// The value, which must be nowhere but at the server.
-const VALUE: &str = "hunter2/\"correct horse\"";
+pub(super) const VALUE: &str = "hunter2/\"correct horse\"";
 
 fn value() -> SecretValue {
     SecretValue::new(VALUE.to_owned()).expect("it is a value")
 }
 
-fn host() -> Host {
+pub(super) fn host() -> Host {
     let secrets = Secrets::default().value("token", value());
     builder().secrets(secrets).build().expect("a host")
 }
 
-fn with(grants: Grants, texts: &[&str]) -> Grants {
+pub(super) fn with(grants: Grants, texts: &[&str]) -> Grants {
     let add = |grants: Grants, text: &&str| grants.secret(text.parse().expect("a grant"));
     texts.iter().fold(grants, add)
 }
@@ -383,28 +383,6 @@ async fn whatever_a_guest_says_is_without_it() {
         let result = say("tell", json!({"channel": channel, "text": text})).await;
         assert_eq!(result.status, status, "{channel}");
     }
-}
-
-#[tokio::test]
-async fn half_of_it_at_the_end_of_what_was_cut_is_cut_off() {
-    let host = host();
-    let skill = host.load(network_path()).await.expect("it loads");
-    let request = ExecutionRequest::new(
-        skill.digest(),
-        json!({"channel": "stdout", "text": format!("12345{VALUE}")}),
-    )
-    .tool("tell")
-    .grants(with(
-        Grants::default(),
-        &["token=authorization@https://a.example"],
-    ))
-    .limits(LimitOverrides {
-        stdout_bytes: Some(5 + 10),
-        ..Default::default()
-    });
-    let result = crate::harness::execute(&host, request).await;
-    assert_eq!(result.stdout, "12345");
-    assert!(result.usage.dropped.stdout_bytes >= 10);
 }
 
 #[tokio::test]

@@ -20,7 +20,9 @@ pub(super) trait Found: Unpin {
     fn found(&mut self, name: &str) -> Option<Self::Error>;
 }
 
-/// A body without values. Pieces are held back only as far as they may be the beginning of one.
+/// A body without values. The last bytes of what has come wait for more, or for the end, always the same number of
+/// them: how it comes in pieces tells nobody whether something is the beginning of a value. What waits when a
+/// body breaks off does not come.
 pub(super) struct Scrubbed<B, F> {
     inner: B,
     secrets: Arc<Held>,
@@ -142,8 +144,14 @@ mod tests {
         }
     }
 
-    /// Frames that are there already.
-    struct Frames(VecDeque<Frame<Bytes>>);
+    /// Frames that are there already; in the place of one, that there is none for now.
+    struct Frames(VecDeque<Option<Frame<Bytes>>>);
+
+    impl Frames {
+        fn new(frames: impl IntoIterator<Item = Frame<Bytes>>) -> Self {
+            Frames(frames.into_iter().map(Some).collect())
+        }
+    }
 
     impl Body for Frames {
         type Data = Bytes;
@@ -153,13 +161,21 @@ mod tests {
             self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.get_mut().0.pop_front().map(Ok))
+            match self.get_mut().0.pop_front() {
+                Some(None) => Poll::Pending,
+                Some(Some(frame)) => Poll::Ready(Some(Ok(frame))),
+                None => Poll::Ready(None),
+            }
         }
     }
 
     fn held() -> Arc<Held> {
+        held_of("hunter2hunter2")
+    }
+
+    fn held_of(value: &str) -> Arc<Held> {
         let grants = ["a=x@https://a.example".parse().unwrap()];
-        let value = SecretValue::new("hunter2hunter2".to_owned()).unwrap();
+        let value = SecretValue::new(value.to_owned()).unwrap();
         Arc::new(
             read(
                 &Secrets::default().value("a", value).wanted(&grants, None),
@@ -177,17 +193,79 @@ mod tests {
             let mut trailers = HeaderMap::new();
             trailers.insert("x", HeaderValue::from_static("is hunter2hunter2"));
             trailers.insert("hunter2hunter2", HeaderValue::from_static("y"));
-            let frames = Frames(VecDeque::from([
+            let frames = Frames::new([
                 Frame::data(Bytes::copy_from_slice(&text[..cut])),
                 Frame::data(Bytes::new()),
                 Frame::data(Bytes::copy_from_slice(&text[cut..])),
                 Frame::trailers(trailers),
-            ]));
+            ]);
             let body = Scrubbed::new(frames, held(), Goes).collect().await.unwrap();
             let trailers = body.trailers().unwrap().clone();
             assert_eq!(trailers.len(), 1);
             assert_eq!(trailers["x"], "is [secret]");
             assert_eq!(body.to_bytes(), "1 [secret] 2", "cut at {cut}");
         }
+    }
+
+    /// What comes each time that somebody asks, and that nothing comes for now, up to the end.
+    fn answers(held: &Arc<Held>, frames: Frames) -> Vec<Option<Bytes>> {
+        let mut body = Scrubbed::new(frames, Arc::clone(held), Goes);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut answers = Vec::new();
+        loop {
+            match Pin::new(&mut body).poll_frame(&mut context) {
+                Poll::Pending => answers.push(None),
+                Poll::Ready(Some(Ok(frame))) => answers.push(Some(frame.into_data().unwrap())),
+                Poll::Ready(None) => {
+                    assert!(body.is_end_stream());
+                    return answers;
+                }
+            }
+        }
+    }
+
+    /// A server that guesses the next character of a value, each guess in a piece of its own.
+    #[test]
+    fn how_a_body_comes_in_pieces_does_not_tell_what_a_value_begins_with() {
+        let guesses = |known: &str| {
+            let guess = |c: char| Frame::data(Bytes::from(format!("#{known}{c}")));
+            Frames::new(('a'..='z').chain('0'..='9').map(guess))
+        };
+        let value = "hunter2hunter2";
+        for length in 0..value.len() - 2 {
+            let known = &value[..length];
+            let (held, other) = (held(), held_of("correct-horse!"));
+            let answers = [held, other].map(|held| answers(&held, guesses(known)));
+            assert_eq!(answers[0], answers[1], "{known}");
+            let lengths: Vec<_> = answers[0].iter().flatten().map(Bytes::len).collect();
+            let (late, in_time) = lengths.split_last().unwrap();
+            assert_eq!(*late, 64);
+            // After the first one, each is as long as the piece that it comes with.
+            assert!(in_time[1..].iter().all(|bytes| *bytes == length + 2));
+        }
+    }
+
+    /// It waits for long, and more than once.
+    #[test]
+    fn a_body_with_pauses_is_whole_at_its_end() {
+        let piece = |text: &str| Some(Frame::data(Bytes::copy_from_slice(text.as_bytes())));
+        let long = "x".repeat(100);
+        let frames = Frames(VecDeque::from([
+            None,
+            piece("1 hunter2"),
+            None,
+            None,
+            piece("hunter2 2"),
+            None,
+            piece(&long),
+            None,
+            piece("3 hunter2hun"),
+            None,
+        ]));
+        let answers = answers(&held(), frames);
+        assert_eq!(answers.iter().filter(|one| one.is_none()).count(), 6);
+        let whole: Vec<u8> = answers.into_iter().flatten().flatten().collect();
+        let whole = String::from_utf8(whole).unwrap();
+        assert_eq!(whole, format!("1 [secret] 2{long}3 hunter2hun"));
     }
 }

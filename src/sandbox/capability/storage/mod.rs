@@ -14,7 +14,7 @@ use crate::sandbox::contract::bindings::wasi::keyvalue::{atomics, batch, store};
 use crate::sandbox::disk::Disk;
 use crate::sandbox::state::State;
 use crate::storage::{
-    DEFAULT_BUCKET, Owner, Place, Quota, Storage, StorageError, Version, check_key, is_bucket,
+    DEFAULT_BUCKET, Owner, Page, Place, Quota, Storage, StorageError, Version, check_key, is_bucket,
 };
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -26,7 +26,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 /// What one execution may keep; nothing where it is not granted.
 #[derive(Default)]
-pub(in crate::sandbox) struct Keeping(Option<Arc<Granted>>);
+pub(in crate::sandbox) struct Keeping {
+    granted: Option<Arc<Granted>>,
+    cursors: draft::Cursors,
+}
 
 struct Granted {
     storage: Arc<Storage>,
@@ -54,7 +57,10 @@ impl Keeping {
                 quota: Quota::new(limits),
             }))
         };
-        Keeping(grants.storage.then(granted).flatten())
+        Keeping {
+            granted: grants.storage.then(granted).flatten(),
+            cursors: draft::Cursors::default(),
+        }
     }
 }
 
@@ -73,6 +79,7 @@ pub struct Cas {
 enum Fault {
     Denied,
     NoSuchBucket,
+    NoSuchCursor,
     /// The guest hears of it.
     Other(StorageError),
 }
@@ -93,7 +100,7 @@ impl State {
         T: Send + 'static,
         W: FnOnce(&Storage, &Owner) -> Result<T, StorageError> + Send + 'static,
     {
-        let granted = self.keeping.0.clone();
+        let granted = self.keeping.granted.clone();
         let deadline = self.deadline();
         async move {
             let Some(granted) = granted else {
@@ -135,7 +142,7 @@ impl State {
     }
 
     fn open_bucket(&mut self, identifier: &str) -> Done<Resource<Bucket>> {
-        if self.keeping.0.is_none() {
+        if self.keeping.granted.is_none() {
             let refusals = self.network.refusals();
             refusals.add(refusals.asker().storage_denied());
             return Ok(Err(Fault::Denied));
@@ -211,17 +218,11 @@ impl State {
         }
     }
 
-    async fn page_of_keys(
-        &mut self,
-        bucket: &Resource<Bucket>,
-        after: i64,
-    ) -> Done<(Vec<String>, Option<i64>)> {
+    /// The keys behind this one; all, behind an empty one.
+    async fn page_of_keys(&mut self, bucket: &Resource<Bucket>, after: String) -> Done<Page> {
         let bucket = Arc::clone(&self.table().get(bucket)?.name);
-        self.keep(move |storage, owner| {
-            let page = storage.page(owner, &bucket, after)?;
-            Ok((page.keys, page.next))
-        })
-        .await
+        self.keep(move |storage, owner| storage.page(owner, &bucket, &after))
+            .await
     }
 
     async fn get_values(
@@ -284,6 +285,10 @@ macro_rules! keyvalue {
                 match fault {
                     Fault::Denied => $store::Error::AccessDenied,
                     Fault::NoSuchBucket => $store::Error::NoSuchStore,
+                    Fault::NoSuchCursor => {
+                        let why = "the cursor is none that a page ended with";
+                        $store::Error::Other(why.into())
+                    }
                     Fault::Other(error) => $store::Error::Other(error.to_string()),
                 }
             }
@@ -382,23 +387,29 @@ keyvalue! {
         bucket: Resource<Bucket>,
         cursor: Option<String>,
     ) -> wasmtime::Result<Result<store::KeyResponse, store::Error>> {
-        let after = match cursor.as_deref().map(str::parse) {
-            None => 0,
-            Some(Ok(after)) => after,
-            Some(Err(_)) => {
-                let why = "the cursor is none that a page ended with";
-                return Ok(Err(store::Error::Other(why.into())));
-            }
+        let after = match cursor.as_deref().map(key_of) {
+            None => String::new(),
+            Some(Some(key)) => key.to_owned(),
+            Some(None) => return Ok(Err(Fault::NoSuchCursor.into())),
         };
         let page = self.page_of_keys(&bucket, after).await?;
         Ok(match page {
-            Ok((keys, next)) => Ok(store::KeyResponse {
+            Ok(Page { keys, next }) => Ok(store::KeyResponse {
                 keys,
-                cursor: next.map(|next| next.to_string()),
+                cursor: next.map(|key| format!("{BEHIND}{key}")),
             }),
             Err(fault) => Err(fault.into()),
         })
     }
+}
+
+/// What a cursor begins with. The last key of the page follows: it is the guest's own, and tells it nothing.
+const BEHIND: &str = "behind ";
+
+/// The key in a cursor.
+fn key_of(cursor: &str) -> Option<&str> {
+    let key = cursor.strip_prefix(BEHIND)?;
+    check_key(key).is_ok().then_some(key)
 }
 
 impl atomics::Host for State {

@@ -501,6 +501,7 @@ fn read(input: &Value, answer: IncomingResponse) -> Result<Value, ErrorCode> {
     let body = answer.consume().expect("it is taken once");
     let stream = body.stream().expect("it is taken once");
     let mut bytes = Vec::new();
+    let mut pieces = Vec::new();
     let mut length = 0;
     let mut broken = Value::Null;
     let slowly = input["pause_ms"].as_u64().unwrap_or_default();
@@ -511,6 +512,9 @@ fn read(input: &Value, answer: IncomingResponse) -> Result<Value, ErrorCode> {
         match stream.blocking_read(64 * 1024) {
             Ok(piece) => {
                 length += piece.len();
+                if pieces.len() < 100 {
+                    pieces.push(piece.len());
+                }
                 bytes.extend(
                     piece
                         .into_iter()
@@ -538,6 +542,7 @@ fn read(input: &Value, answer: IncomingResponse) -> Result<Value, ErrorCode> {
         "headers": headers,
         "body": String::from_utf8_lossy(&bytes),
         "bytes": length,
+        "pieces": pieces,
         "broken": broken,
         "trailers": trailers,
     }))

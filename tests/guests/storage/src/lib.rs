@@ -162,6 +162,8 @@ fn one(step: &Value) -> Result<Value, store::Error> {
             json!({"keys": keys, "pages": pages})
         }
         "page" => json!(bucket.list_keys(Some(text(2)))?.keys),
+        // Where the first page ended.
+        "cursor" => json!(bucket.list_keys(None)?.cursor),
         // So many keys at once, from a number on.
         "set-many" => {
             let pairs: Vec<_> = (number(3)..number(3) + number(2))
@@ -180,6 +182,12 @@ fn one(step: &Value) -> Result<Value, store::Error> {
                 None => Value::Null,
             });
             json!(found.collect::<Vec<_>>())
+        }
+        // So many keys, and how many of them are there.
+        "get-many-of" => {
+            let keys: Vec<_> = (0..number(2)).map(|at| format!("k{at:05}")).collect();
+            let found = get_many(&bucket, &keys)?;
+            json!(found.into_iter().flatten().count())
         }
         "delete-many" => {
             delete_many(&bucket, &[text(2).to_owned(), text(3).to_owned()])?;
