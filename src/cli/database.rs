@@ -135,7 +135,13 @@ impl DatabaseArgs {
         session: &Session,
         work: impl AsyncFnOnce(Queue, Interrupts) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        block_on(async |interrupts| work(self.open(session).await?, interrupts).await)
+        block_on(async |interrupts| {
+            let queue = self.open(session).await?;
+            let done = work(queue.clone(), interrupts).await;
+            // The process may end at once, and whoever waits for this should not have to find out.
+            queue.flush().await;
+            done
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
+use serde_json::json;
 use skillhost::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
 use skillhost::queue::{Queue, QueueError, Recurring};
 use skillhost::text::printable;
@@ -95,6 +96,9 @@ struct RemoveArgs {
     /// The tenant whose schedule it is
     #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Carries one of the commands out.
@@ -223,6 +227,11 @@ fn remove(args: &RemoveArgs, database: &DatabaseArgs, session: &Session) -> anyh
         // As it is kept, a name is one's own.
         let name = found.map_or_else(|| args.name.clone(), |found| found.name);
         queue.remove_schedule(&name).await.map_err(explain::queue)?;
+        if args.json {
+            let told = json!({"name": args.name, "tenant": args.tenant, "removed": true});
+            print_json(session.console, &told)?;
+            return Ok(Exit::Success);
+        }
         session.console.note(format_args!(
             "{} schedule `{}` is removed",
             styled(GOOD, "✓"),

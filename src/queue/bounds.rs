@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::control::{ScopeChange, set_scope};
 use super::error::QueueError;
 use super::handle::Queue;
+use super::prepare::check_scope;
 use super::store::ScopeKind;
 use super::time::span;
 
@@ -18,7 +19,10 @@ type Result<T> = std::result::Result<T, QueueError>;
 pub struct Bounds {
     /// How many may run at once, over all workers; `Some(None)` takes the bound away.
     pub concurrency: Option<Option<u32>>,
-    /// How many may start in which period, over all workers; `Some(None)` takes the bound away.
+    /// How many may start in which period, over all workers: so many at once, and then one each time that
+    /// a period's part for one has passed; with 10 in a minute, ten at once and one every 6 s. So the first
+    /// period can see nearly twice as many, and every period after it sees so many on average. `Some(None)`
+    /// takes the bound away.
     pub rate: Option<Option<(u32, Duration)>>,
     /// A tenant's part in proportion to others': 1 unless set.
     pub weight: Option<u32>,
@@ -42,7 +46,7 @@ pub struct ScopeInfo {
     pub weight: u32,
 }
 
-/// How many may start in which period.
+/// How many may start at once, and how long it takes until as many have become free again, one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct RateInfo {
@@ -59,7 +63,7 @@ impl Queue {
     /// Starts no more jobs of a queue, tenant or skill, or goes on. What runs is not touched.
     ///
     /// # Errors
-    /// Where the store cannot be written.
+    /// Where no job can be of that name, or the store cannot be written.
     pub async fn pause_all(&self, kind: ScopeKind, name: &str, paused: bool) -> Result<()> {
         let change = ScopeChange {
             paused: Some(paused),
@@ -71,7 +75,7 @@ impl Queue {
     /// Bounds what a queue, tenant or skill may have, over all workers.
     ///
     /// # Errors
-    /// Where a bound is 0, a rate's period is longer than a year, or the store cannot be written.
+    /// Where no job can be of that name, a bound is 0, a rate's period is longer than a year, or the store cannot be written.
     pub async fn set_bounds(&self, kind: ScopeKind, name: &str, bounds: Bounds) -> Result<()> {
         if bounds.concurrency == Some(Some(0)) {
             return Err(QueueError::Invalid(
@@ -107,6 +111,7 @@ impl Queue {
     }
 
     async fn set_scope(&self, kind: ScopeKind, name: &str, change: ScopeChange) -> Result<()> {
+        check_scope(kind, name)?;
         let name: Arc<str> = name.into();
         self.write(move |rows, now| {
             let name = name.clone();

@@ -43,6 +43,8 @@ type Result<T> = std::result::Result<T, QueueError>;
 #[derive(Clone)]
 pub struct Queue {
     pub(super) inner: Arc<Inner>,
+    /// Who steps in, for the record.
+    pub(super) by: Option<Arc<str>>,
 }
 
 pub(super) struct Inner {
@@ -226,22 +228,63 @@ impl Queue {
             .collect()
     }
 
-    /// Waits until a job has ended, in this process or another.
+    /// What people did to a job, in order: who paused, put off, resumed, approved or cancelled it, gave it
+    /// another priority, replayed it; at most the last 100. What workers did stands in its
+    /// [attempts](Queue::attempts). Events are kept for a while only.
     ///
     /// # Errors
-    /// Where there is no such job.
+    /// Where the store cannot be read.
+    pub async fn history(&self, id: Uuid) -> Result<Vec<JobEvent>> {
+        let events = self.reads().history(id, HISTORY).await?;
+        events
+            .into_iter()
+            .map(|(number, event)| JobEvent::from_row(number, event))
+            .collect()
+    }
+
+    /// Waits until a job has ended, in this process or another; also where no worker runs and its deadline
+    /// passes.
+    ///
+    /// # Errors
+    /// Where there is no such job, or the store cannot be used.
     pub async fn wait(&self, id: Uuid) -> Result<Job> {
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.mark_unchanged();
             // Of the job itself nothing is read until then: it may be large.
-            let status = self.reads().status(id).await?;
-            if status.ok_or(QueueError::NotFound(id))?.is_terminal() {
+            let found = self.reads().status(id).await?;
+            let (status, deadline) = found.ok_or(QueueError::NotFound(id))?;
+            if status.is_terminal() {
                 return self.job(id).await;
             }
-            if changed.changed().await.is_err() {
-                return Err(QueueError::Closed);
+            tokio::select! {
+                alive = changed.changed() => {
+                    if alive.is_err() {
+                        return Err(QueueError::Closed);
+                    }
+                }
+                expired = self.expire(deadline.map(moment)) => expired?,
             }
+        }
+    }
+
+    /// This queue, in whose events it stands who [cancels](Queue::cancel), pauses, resumes or puts off jobs,
+    /// or gives them another priority.
+    #[must_use]
+    pub fn by(&self, who: &str) -> Queue {
+        Queue {
+            inner: self.inner.clone(),
+            by: Some(who.into()),
+        }
+    }
+
+    /// Waits until other processes know of what was done here, so that they need not find out by
+    /// themselves, which takes them up to a second. For whoever ends right after it was answered: a
+    /// notification that was not sent by then is lost. [`Queue::cancel`] and what else steps in has done
+    /// so when it answers.
+    pub async fn flush(&self) {
+        if let Err(error) = self.inner.store.flush().await {
+            tracing::debug!(%error, "other processes will notice by themselves");
         }
     }
 
@@ -315,12 +358,19 @@ impl Queue {
         action: Action,
         note: Value,
     ) -> Result<Vec<Result<JobStatus>>> {
+        let note = match &self.by {
+            Some(by) if note.is_null() => serde_json::json!({"by": **by}),
+            _ => note,
+        };
         let (ids, note) = (Arc::new(ids.to_vec()), Arc::new(note));
-        self.write(move |rows, now| {
-            let (ids, note) = (ids.clone(), note.clone());
-            Box::pin(async move { act(rows, &ids, action, &note, now).await })
-        })
-        .await
+        let done = self
+            .write(move |rows, now| {
+                let (ids, note) = (ids.clone(), note.clone());
+                Box::pin(async move { act(rows, &ids, action, &note, now).await })
+            })
+            .await;
+        self.flush().await;
+        done
     }
 
     /// Events after a cursor, in order: at most so many, and at most 10,000. 0 is before the first.
@@ -415,15 +465,26 @@ fn some(name: String) -> Option<String> {
     Some(name).filter(|name| !name.is_empty())
 }
 
+/// The most characters of what went wrong that a job has; its attempts have all of it.
+const MOST_OF_AN_ERROR: usize = 300;
+/// The most events in the history of a job.
+const HISTORY: usize = 100;
+
 /// A job, as it is shown.
 pub(super) fn job(found: Found) -> Result<Job> {
-    let Found { row, body, lane } = found;
+    let Found {
+        row,
+        body,
+        lane,
+        error,
+    } = found;
     let submitted: NewJob = read(row.id, &body.submitted)?;
     Ok(Job {
         id: row.id,
         kind: row.kind,
         status: row.status,
         cause: row.cause,
+        error: error.map(|error| crate::text::shortened(&error, MOST_OF_AN_ERROR).to_string()),
         priority: row.priority,
         queue: lane.queue,
         tenant: some(lane.tenant),

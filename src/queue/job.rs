@@ -211,6 +211,9 @@ pub struct Job {
     /// Why it is dead, paused or waits for its retry: the name of a cause, such as `trap`, `fuel` or
     /// `worker_lost`.
     pub cause: Option<String>,
+    /// What went wrong with its last attempt, in a sentence that may be cut, while it has a cause.
+    #[serde(default)]
+    pub error: Option<String>,
     /// How urgent it is.
     pub priority: Priority,
     /// Its queue.

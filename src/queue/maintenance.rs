@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::engine::keep::{Removal, Removed, prune};
@@ -20,6 +21,8 @@ type Result<T> = std::result::Result<T, QueueError>;
 const BATCH: usize = 500;
 /// How many pages of a file are given back in one transaction.
 const PAGES: usize = 1_000;
+/// How often whoever waits looks at the clock.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long approvals are kept that are over.
 const APPROVALS: chrono::TimeDelta = chrono::TimeDelta::days(30);
 
@@ -63,6 +66,31 @@ impl Queue {
                 return Ok(pruned);
             }
         }
+    }
+
+    /// Waits until this moment has come by the queue's clock (where it has already, a second), and ends all
+    /// that has waited past its deadline, as workers do from time to time. For whoever waits for a job with
+    /// a deadline where no worker may run, as [`Queue::wait`] does. Without a moment, it waits for ever.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn expire(&self, deadline: Option<DateTime<Utc>>) -> Result<()> {
+        let Some(deadline) = deadline else {
+            return std::future::pending().await;
+        };
+        let left = || (deadline - self.now()).to_std().ok();
+        let mut wait = left().unwrap_or(LOOK);
+        loop {
+            // Another clock than the system's may go at another pace.
+            tokio::time::sleep(wait.clamp(Duration::from_millis(1), LOOK)).await;
+            match left() {
+                Some(left) if !left.is_zero() => wait = left,
+                _ => break,
+            }
+        }
+        self.write(|rows, now| Box::pin(async move { tick(rows, now).await }))
+            .await
+            .map(drop)
     }
 
     /// Does a maintenance task, and says what was done.

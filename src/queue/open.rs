@@ -114,6 +114,7 @@ impl QueueBuilder {
                 max_job_bytes: self.max_job_bytes,
                 policies: Mutex::default(),
             }),
+            by: None,
         }
     }
 }

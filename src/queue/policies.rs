@@ -1,14 +1,15 @@
 //! How jobs are tried again that do not say so themselves: set for a tool or a queue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::QueueError;
 use super::handle::Queue;
 use super::new_job::NewJob;
+use super::prepare::check_scope;
 use super::retry::RetryPolicy;
-use super::store::PolicyRow;
+use super::store::{PolicyRow, ScopeKind};
 
 type Result<T> = std::result::Result<T, QueueError>;
 
@@ -27,8 +28,9 @@ impl Queue {
     /// default says. Holds within a second for every process.
     ///
     /// # Errors
-    /// Where the policy makes no sense, or the store cannot be written.
+    /// Where no queue can have that name, the policy makes no sense, or the store cannot be written.
     pub async fn set_queue_retry(&self, queue: &str, policy: Option<&RetryPolicy>) -> Result<()> {
+        check_scope(ScopeKind::Queue, queue)?;
         self.set_policy("queue", queue.to_owned(), policy).await
     }
 
@@ -43,8 +45,34 @@ impl Queue {
         tool: &str,
         policy: Option<&RetryPolicy>,
     ) -> Result<()> {
+        check_scope(ScopeKind::Skill, skill)?;
+        check_scope(ScopeKind::Skill, tool)?;
         self.set_policy("tool", format!("{skill}/{tool}"), policy)
             .await
+    }
+
+    /// How jobs are tried again by what is set for queues, by their names.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn queue_retries(&self) -> Result<BTreeMap<String, RetryPolicy>> {
+        self.retries("queue").await
+    }
+
+    /// How executions are tried again by what is set for tools: by skill, a slash, and tool.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn tool_retries(&self) -> Result<BTreeMap<String, RetryPolicy>> {
+        self.retries("tool").await
+    }
+
+    async fn retries(&self, of: &str) -> Result<BTreeMap<String, RetryPolicy>> {
+        let rows = self.reads().policies().await?;
+        let wanted = rows.into_iter().filter(|row| row.kind == of);
+        wanted
+            .map(|row| Ok((row.name.clone(), read(&row)?)))
+            .collect()
     }
 
     async fn set_policy(
@@ -93,11 +121,9 @@ impl Queue {
             return Ok(policies.by_name.clone());
         }
         let mut by_name = HashMap::new();
-        for PolicyRow { kind, name, policy } in self.reads().policies().await? {
-            let policy = serde_json::from_str(&policy).map_err(|error| {
-                QueueError::Damaged(format!("the retry policy of {kind} `{name}`: {error}"))
-            })?;
-            by_name.insert((kind, name), Arc::new(policy));
+        for row in self.reads().policies().await? {
+            let policy = read(&row)?;
+            by_name.insert((row.kind, row.name), Arc::new(policy));
         }
         let by_name = Arc::new(by_name);
         if let Ok(mut policies) = self.inner.policies.lock() {
@@ -106,6 +132,13 @@ impl Queue {
         }
         Ok(by_name)
     }
+}
+
+fn read(row: &PolicyRow) -> Result<RetryPolicy> {
+    let PolicyRow { kind, name, policy } = row;
+    serde_json::from_str(policy).map_err(|error| {
+        QueueError::Damaged(format!("the retry policy of {kind} `{name}`: {error}"))
+    })
 }
 
 pub(super) fn policy_for(

@@ -7,7 +7,7 @@ use super::error::QueueError;
 use super::job::{CALLBACKS, JobStatus, Kind, Work};
 use super::new_job::{Due, KeyScope, Mode, NewJob};
 use super::retry::{Retry, RetryPolicy};
-use super::store::{Body, Flags, KeyRow, LaneKey, Row};
+use super::store::{Body, Flags, KeyRow, LaneKey, Row, ScopeKind};
 use super::time::{Micros, SECOND, micros};
 
 /// The most tags on a job.
@@ -142,19 +142,44 @@ fn invalid(what: impl Into<String>) -> QueueError {
     QueueError::Invalid(what.into())
 }
 
-fn check(job: &NewJob) -> Result<(), QueueError> {
-    let is_name = |name: &str| {
-        (1..=MAX_NAME).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-    };
-    if !is_name(&job.queue) {
-        return Err(invalid(format!(
+/// Says what is wrong with the name of a queue.
+fn queue_name(name: &str) -> Result<(), String> {
+    let is_name = (1..=MAX_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    match is_name {
+        true => Ok(()),
+        false => Err(format!(
             "the queue's name {:?} is not 1 to {MAX_NAME} of a-z, A-Z, 0-9, _, - and .",
-            crate::text::shortened(&job.queue, 100)
-        )));
+            crate::text::shortened(name, 100)
+        )),
     }
+}
+
+/// Says what is wrong with the name of a tenant, a user, a skill or a key.
+fn text_name(what: &str, text: &str) -> Result<(), String> {
+    match text.is_empty() || text.len() > MAX_TEXT || text.chars().any(char::is_control) {
+        true => Err(format!(
+            "the {what} is not 1 to {MAX_TEXT} bytes without control characters"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Refuses the name of a queue, tenant or skill that no job can have. Jobs of no tenant, or of no skill,
+/// have the empty one.
+pub(crate) fn check_scope(kind: ScopeKind, name: &str) -> Result<(), QueueError> {
+    let checked = match kind {
+        ScopeKind::Queue => queue_name(name),
+        _ if name.is_empty() => Ok(()),
+        kind => text_name(kind.as_str(), name),
+    };
+    checked.map_err(QueueError::Invalid)
+}
+
+fn check(job: &NewJob) -> Result<(), QueueError> {
+    queue_name(&job.queue).map_err(invalid)?;
     let skill = job.skill();
     if skill == CALLBACKS && job.work.kind() != Kind::Callback {
         return Err(invalid(format!("`{CALLBACKS}` names no skill or handler")));
@@ -173,11 +198,7 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
     ];
     for (what, text) in texts {
         let Some(text) = text else { continue };
-        if text.is_empty() || text.len() > MAX_TEXT || text.chars().any(char::is_control) {
-            return Err(invalid(format!(
-                "the {what} is not 1 to {MAX_TEXT} bytes without control characters"
-            )));
-        }
+        text_name(what, text).map_err(invalid)?;
     }
     if job.tags.len() > MAX_TAGS {
         return Err(invalid(format!(

@@ -302,7 +302,7 @@ const COST: (&str, &str) = (
 );
 
 /// What varies, and what to put in its place.
-const FILTERS: [(&str, &str); 19] = [
+const FILTERS: [(&str, &str); 21] = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
     (r"sha256:[0-9a-f]{64}", "sha256:[DIGEST]"),
     (r"(?m)^([a-z-]+ +\d\S* +)[0-9a-f]{12} ", "${1}[DIGEST] "),
@@ -328,6 +328,8 @@ const FILTERS: [(&str, &str); 19] = [
     (r"[\d.]+ (?:µs|ms|s) on average, .*", "[TIMES]"),
     (r"· [\d.]+ (?:µs|ms|s)( ·|\n)", "· [TOOK]$1"),
     (r"[\d.]+( [kMGT])? fuel", "[FUEL] fuel"),
+    (r"worker [0-9a-f]{8}\b", "worker [WORKER]"),
+    (r"(?m)^(  retries +after) .*", "$1 [DELAYS]"),
 ];
 
 /// The checkout.

@@ -45,6 +45,13 @@ mod compiling;
 mod interrupt;
 mod terminal;
 
+#[path = "../queue/postgres/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the queue, and each uses its part"
+)]
+mod postgres;
+
 mod approvals;
 mod audit;
 mod jobs;

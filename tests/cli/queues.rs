@@ -224,6 +224,253 @@ error: a weight is a tenant's: queues take turns, and skills have no part
 }
 
 #[test]
+fn a_queue_that_no_job_can_be_in_is_refused() {
+    let place = Place::new();
+    for args in [
+        ["queues", "pause", "a b/ö"].as_slice(),
+        &["queues", "bound", "a b/ö", "--concurrency", "1"],
+        &["queues", "retry", "a b/ö", "--attempts", "1"],
+    ] {
+        let output = place.command::<0>([]).args(args).output();
+        let said = place.said(&output.expect("the command starts"));
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains("the queue's name \"a b/ö\""), "{said}");
+    }
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no queues
+
+"#]],
+    );
+}
+
+#[test]
+fn a_program_is_told_what_holds_then() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["queues", "pause", "nightly", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"kind":"queue","name":"nightly","paused":true,"concurrency":null,"rate":null,"weight":1}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "resume", "nightly", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"kind":"queue","name":"nightly","paused":false,"concurrency":null,"rate":null,"weight":1}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "bound", "nightly", "--rate", "10/1m", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"kind":"queue","name":"nightly","paused":false,"concurrency":null,"rate":{"count":10,"period_ms":60000},"weight":1}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "retry", "nightly", "--attempts", "2", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"kind":"queue","name":"nightly","retry":{"base_ms":5000,"cap_ms":3600000,"destructive":false,"factor":3.0,"jitter":0.2,"max_attempts":2,"on":["retryable_error","trap","timeout","worker_lost"]}}
+--- stderr
+
+"#]],
+    );
+    place.run(["install", "text-stats"]);
+    place.run([
+        "schedules",
+        "add",
+        "morning",
+        "0 9 * * *",
+        "text-stats",
+        "--arg",
+        "text=a",
+    ]);
+    check(
+        place.run(["schedules", "remove", "morning", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"name":"morning","removed":true,"tenant":null}
+--- stderr
+
+"#]],
+    );
+    place.write("none.jsonl", "");
+    check(
+        place.run(["jobs", "dead", "import", "none.jsonl", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+{"existing":0,"imported":0}
+--- stderr
+
+"#]],
+    );
+}
+
+#[test]
+fn retries_are_set_for_a_queue_and_a_tool() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    check(
+        place.run([
+            "queues",
+            "retry",
+            "nightly",
+            "--attempts",
+            "4",
+            "--base",
+            "1m",
+            "--factor",
+            "2",
+            "--cap",
+            "3m",
+            "--jitter",
+            "0",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly`: 4 attempts, after 60 s × 2 up to 180 s, jitter 0
+
+"#]],
+    );
+    // What is left out stays.
+    check(
+        place.run([
+            "queues", "retry", "nightly", "--on", "trap", "--on", "timeout",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly`: 4 attempts, after 60 s × 2 up to 180 s, jitter 0, on trap and timeout
+
+"#]],
+    );
+    check(
+        place.run([
+            "queues",
+            "retry",
+            "--tool",
+            "text-stats/count",
+            "--attempts",
+            "1",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ tool `text-stats/count`: 1 attempt
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list"]),
+        str![[r#"
+exit: 0
+--- stdout
+queue    state  concurrency  rate  running  waiting  retries
+nightly  open   -            -     0        0        4 attempts, after 60 s × 2 up to 180 s, jitter 0, on trap and timeout
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list", "--tools"]),
+        str![[r#"
+exit: 0
+--- stdout
+tool              retries
+text-stats/count  1 attempt
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run(["queues", "list", "--json"]),
+        str![[r#"
+exit: 0
+--- stdout
+[{"concurrency":null,"kind":"queue","name":"nightly","paused":false,"rate":null,"retry":{"base_ms":60000,"cap_ms":180000,"destructive":false,"factor":2.0,"jitter":0.0,"max_attempts":4,"on":["trap","timeout"]},"weight":1}]
+--- stderr
+
+"#]],
+    );
+    let delays = |queue: &str| {
+        let submitted = place.output([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--queue",
+            queue,
+        ]);
+        let id = String::from_utf8(submitted.stdout).expect("it is text");
+        let shown = place.output(["jobs", "show", id.trim(), "--json"]);
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+        shown["job"]["retry"]["delays_ms"].clone()
+    };
+    // The tool's goes first.
+    assert_eq!(delays("nightly"), serde_json::json!([]));
+    check(
+        place.run(["queues", "retry", "--tool", "text-stats/count", "--default"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ tool `text-stats/count`: as the default says
+
+"#]],
+    );
+    assert_eq!(
+        delays("nightly"),
+        serde_json::json!([60_000, 120_000, 180_000])
+    );
+    check(
+        place.run(["queues", "retry", "nightly", "--default"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly`: as the default says
+
+"#]],
+    );
+    assert_eq!(delays("nightly").as_array().map(Vec::len), Some(4));
+    check(
+        place.run(["queues", "retry", "nightly", "--factor", "0.5"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the retry policy cannot be accepted: the factor 0.5 is not between 1 and 100
+
+"#]],
+    );
+    let said = place.run(["queues", "retry", "nightly"]);
+    assert!(said.starts_with("exit: 2\n"), "nothing is said: {said}");
+}
+
+#[test]
 fn schedules_come_and_go() {
     let place = Place::with_text_stats();
     check(

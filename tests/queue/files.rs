@@ -311,37 +311,66 @@ async fn full(folder: &Path) {
     assert_eq!(verdict, "ok");
 }
 
-/// As the release before approvals left it.
+/// What undoes each step, the last first.
+const UNDO: [&str; 4] = [
+    "DROP INDEX jobs_waiting; DROP TABLE admissions; DROP INDEX events_of_people;",
+    "DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
+     ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
+     DROP INDEX schedules_of_tenant; ALTER TABLE schedules DROP COLUMN tenant;
+     ALTER TABLE schedules DROP COLUMN outline;
+     DROP INDEX approvals_awaited; ALTER TABLE approvals DROP COLUMN awaited;",
+    "DROP TABLE notes;",
+    "DROP TABLE approvals; DROP INDEX lanes_waiting; ALTER TABLE lanes DROP COLUMN low;
+     CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting = 1;",
+];
+
+/// Tables, columns and indexes: what there is.
+fn shape(database: &rusqlite::Connection) -> Vec<String> {
+    let mut select = database
+        .prepare(
+            "SELECT tables.name || '.' || columns.name || ' ' || columns.type AS what \
+             FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns \
+             WHERE tables.type = 'table' \
+             UNION ALL SELECT coalesce(sql, name) FROM sqlite_master WHERE type = 'index' \
+             ORDER BY what",
+        )
+        .expect("it can be asked");
+    let rows = select.query_map([], |row| row.get(0)).expect("it answers");
+    rows.map(|row| row.expect("it answers")).collect()
+}
+
+/// Of every release that there was: as if it had left it so.
 #[tokio::test]
 async fn a_file_of_an_older_release_is_brought_up_to_date() {
     use skillhost::policy::{ApprovalFilter, Approvals as _};
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("queue.db");
-    let id = filled(&path).await;
-    let database = rusqlite::Connection::open(&path).expect("it can be opened");
-    database
-        .execute_batch(
-            "DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
-             ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
-             DROP INDEX schedules_of_tenant; ALTER TABLE schedules DROP COLUMN tenant;
-             ALTER TABLE schedules DROP COLUMN outline;
-             DROP TABLE notes; DROP TABLE approvals;
-             DROP INDEX lanes_waiting; ALTER TABLE lanes DROP COLUMN low;
-             CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting = 1;
-             PRAGMA user_version = 1;",
-        )
-        .expect("it can be written");
-    drop(database);
-    let queue = Queue::open(&path).expect("it can be brought up to date");
-    assert_eq!(queue.job(id).await.unwrap().status, JobStatus::Pending);
-    let filter = ApprovalFilter::default();
-    assert_eq!(queue.approvals(&filter).await.expect("it can be read"), []);
-    drop(queue);
-    let database = rusqlite::Connection::open(&path).expect("it can be opened");
-    let version: i64 = database
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .expect("it can be read");
-    assert_eq!(version, 4);
+    for undone in 1..=UNDO.len() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("queue.db");
+        let id = filled(&path).await;
+        let newest = i64::try_from(UNDO.len() + 1).expect("it is small");
+        assert_eq!(
+            pragma(&path, "user_version"),
+            newest,
+            "each step can be undone"
+        );
+        let database = rusqlite::Connection::open(&path).expect("it can be opened");
+        let before = shape(&database);
+        let undo = UNDO[..undone].concat();
+        database.execute_batch(&undo).expect("it can be written");
+        let left = newest - i64::try_from(undone).expect("it is small");
+        database
+            .pragma_update(None, "user_version", left)
+            .expect("it can be written");
+        drop(database);
+        let queue = Queue::open(&path).expect("it can be brought up to date");
+        assert_eq!(queue.job(id).await.unwrap().status, JobStatus::Pending);
+        let filter = ApprovalFilter::default();
+        assert_eq!(queue.approvals(&filter).await.expect("it can be read"), []);
+        drop(queue);
+        assert_eq!(pragma(&path, "user_version"), newest);
+        let database = rusqlite::Connection::open(&path).expect("it can be opened");
+        assert_eq!(shape(&database), before, "from step {left}");
+    }
 }
 
 /// What a number of the file is.

@@ -3,9 +3,9 @@
 
 use serde_json::json;
 use skillhost::policy::{ApprovalFilter, Approvals as _};
-use skillhost::queue::{JobStatus, NewJob, Queue, QueueError};
+use skillhost::queue::{JobStatus, NewJob, Queue, QueueError, Worker};
 
-use crate::place::{good, job};
+use crate::place::{good, job, scripted};
 use crate::postgres::{Database, Postgres};
 
 async fn database() -> Database<'static> {
@@ -26,28 +26,63 @@ async fn steps(database: &Database<'_>) -> Vec<i64> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// As the release before approvals left them.
+/// What undoes each step, the last first.
+const UNDO: [&str; 4] = [
+    "DROP INDEX jobs_waiting; DROP TABLE admissions; DROP INDEX events_of_people;",
+    "DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
+     ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
+     ALTER TABLE schedules DROP COLUMN tenant, DROP COLUMN outline;
+     ALTER TABLE approvals DROP COLUMN awaited;",
+    "DROP TABLE notes;",
+    "DROP TABLE approvals;
+     DROP INDEX lanes_waiting; CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting;",
+];
+
+/// Tables, columns and indexes: what there is.
+async fn shape(database: &Database<'_>) -> Vec<String> {
+    let client = database.connect().await;
+    let rows = client
+        .query(
+            "SELECT table_name || '.' || column_name || ' ' || data_type AS what
+             FROM information_schema.columns WHERE table_schema = 'skillhost'
+             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'skillhost' ORDER BY what",
+            &[],
+        )
+        .await;
+    let rows = rows.expect("it can be read");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Of every release that there was: as if it had left them so.
 #[tokio::test]
 async fn tables_of_an_older_release_are_brought_up_to_date() {
+    for undone in 1..=UNDO.len() {
+        brought_up_to_date(undone).await;
+    }
+}
+
+async fn brought_up_to_date(undone: usize) {
     let database = database().await;
     let queue = Queue::connect(&database.url()).await.expect("it is new");
     let id = queue.submit(good()).await.expect("it is accepted").id;
     drop(queue);
     let now = steps(&database).await;
+    assert_eq!(
+        now.len(),
+        UNDO.len() + 1,
+        "each step has something that undoes it"
+    );
+    let before = shape(&database).await;
+    let left = now.len() - undone;
     let client = database.connect().await;
     let olden = client
-        .batch_execute(
-            "SET search_path TO skillhost;
-             DROP INDEX jobs_of_lane; DROP INDEX jobs_dead_of_lane; DROP INDEX keys_by_until;
-             ALTER TABLE jobs DROP COLUMN lacking_since; DROP TABLE callbacks;
-             ALTER TABLE schedules DROP COLUMN tenant, DROP COLUMN outline;
-             DROP TABLE notes; DROP TABLE approvals;
-             DROP INDEX lanes_waiting; CREATE INDEX lanes_waiting ON lanes (share) WHERE waiting;
-             DELETE FROM migrations WHERE version > 1",
-        )
+        .batch_execute(&format!(
+            "SET search_path TO skillhost; {} DELETE FROM migrations WHERE version > {left}",
+            UNDO[..undone].concat()
+        ))
         .await;
     olden.expect("it can be written");
-    assert_eq!(steps(&database).await, [1]);
+    assert_eq!(steps(&database).await, now[..left]);
     // Several come at once.
     let url = database.url();
     let connects = || Queue::connect(&url);
@@ -59,6 +94,51 @@ async fn tables_of_an_older_release_are_brought_up_to_date() {
         assert_eq!(queue.approvals(&filter).await.expect("it can be read"), []);
     }
     assert_eq!(steps(&database).await, now);
+    assert_eq!(shape(&database).await, before);
+}
+
+/// Whatever is usual in a database: what was acknowledged is on the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_are_durable_also_where_the_database_would_have_it_otherwise() {
+    let database = database().await;
+    let client = database.connect().await;
+    let made = client
+        .batch_execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit TO off',
+             current_database()); END $$",
+        )
+        .await;
+    made.expect("it is the test's own");
+    let row = database.connect().await;
+    let row = row.query_one("SHOW synchronous_commit", &[]).await;
+    assert_eq!(row.expect("it answers").get::<_, &str>(0), "off");
+    let queue = Queue::connect(&database.url()).await.expect("it is new");
+    // Whoever writes jobs tells how it commits.
+    let told = client
+        .batch_execute(
+            "CREATE TABLE public.told (how text);
+             CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO public.told SELECT current_setting('synchronous_commit');
+                 RETURN NULL; END $$;
+             CREATE TRIGGER tell AFTER INSERT OR UPDATE ON skillhost.jobs
+                 FOR EACH STATEMENT EXECUTE FUNCTION public.tell();",
+        )
+        .await;
+    told.expect("it is the test's own");
+    let id = queue.submit(good()).await.expect("it is accepted").id;
+    let worker = Worker::builder(queue.clone()).handler("work", scripted);
+    let worker = worker.until_empty().build();
+    worker.run(std::future::pending()).await.expect("it works");
+    assert_eq!(queue.job(id).await.unwrap().status, JobStatus::Completed);
+    let rows = client.query("SELECT how FROM public.told", &[]).await;
+    let how: Vec<String> = rows
+        .expect("it answers")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    // Submitted, taken, settled.
+    assert!(how.len() >= 3, "{how:?}");
+    assert!(how.iter().all(|how| how == "on"), "{how:?}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub struct JobArgs {
     /// The queue; `default` unless named
     #[arg(long, value_name = "NAME", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
     pub queue: Option<String>,
-    /// How many attempts it has in all; 5 unless said here or set for the tool or the queue
+    /// How many attempts it has in all; 5 unless said here, or set for the tool or the queue (`queues retry`)
     #[arg(
         long,
         value_name = "N",

@@ -17,12 +17,21 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::{audit, explain};
 
-/// Which jobs, and how it is said what became of them.
+/// Which jobs, who says so, and how it is said what became of them.
 #[derive(Debug, Clone, Args)]
 struct Which {
     /// Which jobs
     #[arg(value_name = "ID", required = true)]
     id: Vec<String>,
+    /// Who says so, for the record
+    #[arg(
+        long,
+        value_name = "WHO",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "somebody"
+    )]
+    by: String,
     /// Print what became of each as JSON
     #[arg(long)]
     json: bool,
@@ -54,8 +63,6 @@ pub struct ResumeArgs {
 pub struct ApproveArgs {
     #[command(flatten)]
     which: Which,
-    #[command(flatten)]
-    by: By,
 }
 
 /// Do not let jobs run that wait for somebody's word: they are dead
@@ -63,22 +70,6 @@ pub struct ApproveArgs {
 pub struct RefuseArgs {
     #[command(flatten)]
     which: Which,
-    #[command(flatten)]
-    by: By,
-}
-
-/// Who says so.
-#[derive(Debug, Clone, Args)]
-struct By {
-    /// Who says so, for the record
-    #[arg(
-        long,
-        value_name = "WHO",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "somebody"
-    )]
-    by: String,
 }
 
 /// Give jobs another priority
@@ -115,7 +106,7 @@ enum Action {
     Cancel,
     Pause,
     Resume,
-    Answer { approved: bool, by: String },
+    Answer { approved: bool },
     Priority(Priority),
     Snooze(Moment),
 }
@@ -143,22 +134,8 @@ macro_rules! change {
 change!(CancelArgs, self, Action::Cancel);
 change!(PauseArgs, self, Action::Pause);
 change!(ResumeArgs, self, Action::Resume);
-change!(
-    ApproveArgs,
-    self,
-    Action::Answer {
-        approved: true,
-        by: self.by.by.clone(),
-    }
-);
-change!(
-    RefuseArgs,
-    self,
-    Action::Answer {
-        approved: false,
-        by: self.by.by.clone(),
-    }
-);
+change!(ApproveArgs, self, Action::Answer { approved: true });
+change!(RefuseArgs, self, Action::Answer { approved: false });
 change!(PriorityArgs, self, Action::Priority(self.priority));
 change!(
     SnoozeArgs,
@@ -184,12 +161,15 @@ impl Change {
         database.with(session, async |queue, _| {
             let ids = resolve(&queue, &self.which.id).await?;
             let answers = match (&self.action, &written) {
-                (Action::Answer { approved, by }, Some(written)) => {
+                (Action::Answer { approved }, Some(written)) => {
                     let answers = written.answers(queue);
-                    let answered = answers.answer(&ids, *approved, by).await;
+                    let answered = answers.answer(&ids, *approved, &self.which.by).await;
                     answered.map_err(explain::answer)?
                 }
-                _ => self.act(&queue, &ids).await.map_err(explain::queue)?,
+                _ => {
+                    let queue = queue.by(&self.which.by);
+                    self.act(&queue, &ids).await.map_err(explain::queue)?
+                }
             };
             let mut exit = Exit::Success;
             let mut told: Vec<Value> = Vec::with_capacity(ids.len());
@@ -232,7 +212,7 @@ impl Change {
             Action::Cancel => queue.cancel(ids).await,
             Action::Pause => queue.pause(ids).await,
             Action::Resume => queue.resume(ids).await,
-            Action::Answer { approved, by } => queue.answer(ids, *approved, by).await,
+            Action::Answer { approved } => queue.answer(ids, *approved, &self.which.by).await,
             Action::Priority(priority) => queue.set_priority(ids, *priority).await,
             Action::Snooze(until) => queue.snooze(ids, until.from(queue.now())).await,
         }
@@ -243,7 +223,7 @@ impl Change {
             // It is stopped, and then cancelled.
             Action::Cancel if status == "running" => "is told to stop".to_owned(),
             Action::Priority(priority) => format!("has priority {priority}"),
-            Action::Answer { approved: true, .. } => "may run".to_owned(),
+            Action::Answer { approved: true } => "may run".to_owned(),
             Action::Snooze(_) => "is put off".to_owned(),
             _ => format!("is {status}"),
         }

@@ -1,12 +1,13 @@
 //! `skillhost jobs show`: all that is known of one job.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 use skillhost::ExecutionRequest;
-use skillhost::queue::{Attempt, Due, Job, JobStatus, Queue, Work};
+use skillhost::queue::{Attempt, Due, Job, JobEvent, JobEventKind, JobStatus, Queue, Work};
 use skillhost::text::printable;
 
 use super::id::resolve_one;
@@ -52,6 +53,7 @@ pub fn show(args: &ShowArgs, database: &DatabaseArgs, session: &Session) -> anyh
                 &json!({
                     "job": whole.job,
                     "attempts": whole.attempts,
+                    "history": whole.history,
                     "progress": whole.progress,
                     "result": whole.result,
                 }),
@@ -69,6 +71,7 @@ pub struct Whole {
     pub job: Job,
     /// Its attempts.
     pub attempts: Vec<Attempt>,
+    history: Vec<JobEvent>,
     progress: Option<Value>,
     result: Option<Value>,
 }
@@ -82,6 +85,7 @@ impl Whole {
         Ok(Whole {
             job: queue.job(id).await.map_err(explain::queue)?,
             attempts: queue.attempts(id).await.map_err(explain::queue)?,
+            history: queue.history(id).await.map_err(explain::queue)?,
             progress: queue.progress(id).await.map_err(explain::queue)?,
             result: queue.result(id).await.map_err(explain::queue)?,
         })
@@ -101,6 +105,11 @@ impl Whole {
             for attempt in &self.attempts {
                 out.push_str(&told(attempt));
             }
+        }
+        let history: Vec<String> = self.history.iter().filter_map(done).collect();
+        if !history.is_empty() {
+            let _ = writeln!(out, "\n{}", styled(BOLD, "History"));
+            out.push_str(&history.concat());
         }
         if let Some(output) = self.result.as_ref().and_then(|result| result.get("output")) {
             let _ = writeln!(out, "\n{}", styled(BOLD, "Output"));
@@ -137,6 +146,9 @@ impl Whole {
             "attempts",
             format!("{} of {}", job.attempts, job.max_attempts),
         );
+        if !job.retry.delays_ms.is_empty() {
+            row("retries", format!("after {}", delays(&job.retry.delays_ms)));
+        }
         row("submitted", when(job.created_at));
         if job.status.is_waiting() && (job.scheduled_at > now || submitted.due != Due::Now) {
             row("runs", when(job.scheduled_at));
@@ -234,6 +246,34 @@ fn asked(request: &ExecutionRequest) -> String {
     out
 }
 
+/// The most delays that are shown.
+const DELAYS: usize = 8;
+
+/// How long it waits before each further attempt.
+fn delays(delays_ms: &[u64]) -> String {
+    let shown = delays_ms.iter().take(DELAYS);
+    let shown = shown.map(|&ms| units::duration(Duration::from_millis(ms)));
+    let mut shown: Vec<String> = shown.collect();
+    if delays_ms.len() > DELAYS {
+        shown.push(format!("… ({} in all)", delays_ms.len()));
+    }
+    shown.join(", ")
+}
+
+/// What somebody did to it. That it died of an attempt stands there.
+fn done(event: &JobEvent) -> Option<String> {
+    let text = |field| event.data.get(field).and_then(Value::as_str);
+    let by = text("by");
+    if event.kind == JobEventKind::Dead && by.is_none() {
+        return None;
+    }
+    let mut parts = vec![event.kind.as_str().replace('_', " ")];
+    parts.extend(text("priority").map(|priority| format!("to {priority}")));
+    parts.extend(text("cause").map(cut));
+    parts.extend(by.map(|by| format!("by {}", cut(by))));
+    Some(format!("  {}  {}\n", written(event.at), parts.join(" · ")))
+}
+
 /// One attempt: how it ended, with what, and what it cost.
 fn told(attempt: &Attempt) -> String {
     let mut out = String::new();
@@ -244,6 +284,7 @@ fn told(attempt: &Attempt) -> String {
         attempt.status.replace('_', " "),
         units::duration(took),
         format!("at {}", written(attempt.started_at)),
+        format!("worker {}", super::id::short(&attempt.worker)),
     ];
     let details = &attempt.details;
     if let Some(fuel) = details.pointer("/usage/fuel").and_then(Value::as_u64) {

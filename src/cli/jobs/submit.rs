@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
-use serde_json::json;
-use skillhost::queue::{NewJob, Queue, Submitted};
+use serde_json::{Value, json};
+use skillhost::queue::{NewJob, Queue, QueueError, Submitted, Work};
+use uuid::Uuid;
 
 use super::asked::JobArgs;
 use super::end::{Shown, show_end};
@@ -179,7 +180,7 @@ pub fn submit(
         let now = queue.now();
         let jobs = check(lines, no_look, now, &queue, session, &mut interrupts).await?;
         let after = queue.last_event().await.map_err(explain::queue)?;
-        let mut submitted = Vec::with_capacity(jobs.len());
+        let mut submitted: Vec<Submitted> = Vec::with_capacity(jobs.len());
         for batch in jobs.chunks(BATCH) {
             let answers = queue
                 .submit_all(batch.to_vec())
@@ -187,14 +188,15 @@ pub fn submit(
                 .map_err(|error| stopped(error, submitted.len()))?;
             submitted.extend(answers);
         }
+        let differing = differing(&queue, &jobs, &submitted).await?;
         if many {
-            show_many(&submitted, json, session)?;
+            show_many(&submitted, &differing, json, session)?;
             return Ok(Exit::Success);
         }
         let Some(&one) = submitted.first() else {
             return Ok(Exit::Success);
         };
-        show_one(one, wait, json, session)?;
+        show_one(one, differing.contains(&one.id), wait, json, session)?;
         if !wait {
             return Ok(Exit::Success);
         }
@@ -331,15 +333,71 @@ fn stopped(error: skillhost::queue::QueueError, before: usize) -> Complaint {
     }
 }
 
-fn show_one(one: Submitted, wait: bool, json: bool, session: &Session) -> anyhow::Result<()> {
+/// Jobs that have the key of one that was submitted now, and do something else.
+async fn differing(
+    queue: &Queue,
+    jobs: &[NewJob],
+    submitted: &[Submitted],
+) -> anyhow::Result<BTreeSet<Uuid>> {
+    let mut differing = BTreeSet::new();
+    for (job, one) in jobs.iter().zip(submitted) {
+        if !one.existing {
+            continue;
+        }
+        match queue.job(one.id).await {
+            Ok(found) if !is_same(&found.submitted.work, &job.work) => {
+                differing.insert(one.id);
+            }
+            // Somebody may have removed it meanwhile.
+            Ok(_) | Err(QueueError::NotFound(_)) => {}
+            Err(error) => return Err(explain::queue(error).into()),
+        }
+    }
+    Ok(differing)
+}
+
+/// Whether it calls the same tool of the same skill with the same input.
+fn is_same(one: &Work, other: &Work) -> bool {
+    match (one, other) {
+        (Work::Execution { request: one }, Work::Execution { request: other }) => {
+            one.skill == other.skill
+                && one.tool == other.tool
+                && one.input == other.input
+                && one.attachments == other.attachments
+        }
+        _ => one == other,
+    }
+}
+
+/// What became of one, for a program.
+fn told(one: Submitted, differs: bool) -> Value {
+    let Submitted { id, existing } = one;
+    match existing {
+        true => json!({"id": id, "existing": true, "differs": differs}),
+        false => json!({"id": id, "existing": false}),
+    }
+}
+
+fn show_one(
+    one: Submitted,
+    differs: bool,
+    wait: bool,
+    json: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
     let Submitted { id, existing } = one;
     match (wait, json) {
         // Standard output is the result's.
         (true, _) => session.console.note(format_args!("job {id}")),
-        (false, true) => print_json(session.console, &json!({"id": id, "existing": existing}))?,
+        (false, true) => print_json(session.console, &told(one, differs))?,
         (false, false) => print(format_args!("{id}\n"))?,
     }
-    if existing {
+    if differs {
+        session.console.warn(
+            "already there: a job with this key had been submitted before, and does something else: \
+             this one was not submitted",
+        );
+    } else if existing {
         session
             .console
             .note("already there: a job with this key had been submitted before");
@@ -347,13 +405,18 @@ fn show_one(one: Submitted, wait: bool, json: bool, session: &Session) -> anyhow
     Ok(())
 }
 
-fn show_many(submitted: &[Submitted], json: bool, session: &Session) -> anyhow::Result<()> {
+fn show_many(
+    submitted: &[Submitted],
+    differing: &BTreeSet<Uuid>,
+    json: bool,
+    session: &Session,
+) -> anyhow::Result<()> {
     use std::fmt::Write;
     let mut text = String::new();
-    for Submitted { id, existing } in submitted {
+    for one in submitted {
         let _ = match json {
-            true => writeln!(text, "{}", json!({"id": id, "existing": existing})),
-            false => writeln!(text, "{id}"),
+            true => writeln!(text, "{}", told(*one, differing.contains(&one.id))),
+            false => writeln!(text, "{}", one.id),
         };
     }
     print(text)?;
@@ -363,6 +426,11 @@ fn show_many(submitted: &[Submitted], json: bool, session: &Session) -> anyhow::
         0 => format!("{fresh} submitted"),
         _ => format!("{fresh} submitted, {existing} already there"),
     });
+    for id in differing {
+        session.console.warn(format_args!(
+            "job {id} had its key before, and does something else than what was submitted now"
+        ));
+    }
     Ok(())
 }
 

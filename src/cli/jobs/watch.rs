@@ -88,7 +88,15 @@ pub async fn follow(queue: &Queue, id: Uuid, after: i64, mut look: Look) -> anyh
             look.clear();
             return Ok(job);
         }
-        match events.next().await {
+        let next = tokio::select! {
+            next = events.next() => next,
+            // Also where no worker runs.
+            expired = queue.expire(job.deadline) => {
+                expired.map_err(explain::queue)?;
+                continue;
+            }
+        };
+        match next {
             Ok(batch) => {
                 for event in batch.events.iter().filter(|event| event.job == id) {
                     look.show(event)?;

@@ -103,7 +103,9 @@ async fn act_on(
         Action::Answer { approved } => Trigger::Answer { approved },
         Action::Unanswered => Trigger::Unanswered,
         Action::Snooze { until } => Trigger::Snooze { until },
-        Action::SetPriority(priority) => return set_priority(rows, row, priority, now).await,
+        Action::SetPriority(priority) => {
+            return set_priority(rows, row, priority, note, now).await;
+        }
     };
     let Ok(change) = transition(&row.standing(), trigger, now) else {
         return Ok(Err(QueueError::Conflict {
@@ -129,9 +131,7 @@ async fn act_on(
         shared.places.push(place(&row));
     }
     let mut event = super::event(&row, kind, None, now);
-    if !note.is_null() {
-        event.data = note.to_string();
-    }
+    event.data = noted(&event.data, note);
     shared.events.push(event);
     let changed = [row];
     rows.update_jobs(&changed).await?;
@@ -149,10 +149,23 @@ async fn act_on(
     Ok(Ok(row.status))
 }
 
+/// The data of an event with a note in it: each an object as JSON, or nothing.
+fn noted(data: &str, note: &Value) -> String {
+    let mut all: serde_json::Map<String, Value> = serde_json::from_str(data).unwrap_or_default();
+    if let Value::Object(note) = note {
+        all.extend(note.clone());
+    }
+    match all.is_empty() {
+        true => String::new(),
+        false => Value::Object(all).to_string(),
+    }
+}
+
 async fn set_priority(
     rows: &mut dyn Rows,
     mut row: Row,
     priority: Priority,
+    note: &Value,
     now: Micros,
 ) -> Result<Result<JobStatus>> {
     if row.status.is_terminal() {
@@ -177,7 +190,7 @@ async fn set_priority(
         kind: JobEventKind::Reprioritized,
         at: now,
         attempt: None,
-        data: serde_json::json!({"priority": priority}).to_string(),
+        data: noted(&serde_json::json!({"priority": priority}).to_string(), note),
     });
     let changed = [row];
     rows.update_jobs(&changed).await?;

@@ -10,14 +10,17 @@ use super::super::store::{EventRow, Flags, Result, Row, Rows, Shared};
 use super::super::time::Micros;
 use super::record;
 
-/// How far a job has come.
+/// What is known of a running attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
     pub seq: i64,
     pub fence: i64,
     pub worker: Uuid,
-    /// JSON.
-    pub progress: String,
+    /// How far it has come, as JSON, where it says so.
+    pub progress: Option<String>,
+    /// What runs, under which limits and with which grants, as JSON, where that is new. It is all that is
+    /// known of an attempt that nobody settles.
+    pub admitted: Option<String>,
 }
 
 /// Writes down that a job's tool must not be called twice by itself. False where the job is not this
@@ -39,7 +42,7 @@ pub(crate) async fn mark_destructive(
     Ok(true)
 }
 
-/// Writes down how far jobs have come, where they are still their worker's.
+/// Writes down what runs and how far it has come, where jobs are still their worker's.
 pub(crate) async fn report(rows: &mut dyn Rows, reports: &[Report], now: Micros) -> Result<()> {
     let seqs: Vec<i64> = reports.iter().map(|report| report.seq).collect();
     let found: HashMap<i64, Row> = rows
@@ -50,6 +53,7 @@ pub(crate) async fn report(rows: &mut dyn Rows, reports: &[Report], now: Micros)
         .collect();
     let mut shared = Shared::default();
     let mut progress = Vec::new();
+    let mut admissions = Vec::new();
     for report in reports {
         let Some(row) = found.get(&report.seq).filter(|row| {
             row.status == JobStatus::Running
@@ -58,15 +62,22 @@ pub(crate) async fn report(rows: &mut dyn Rows, reports: &[Report], now: Micros)
         }) else {
             continue;
         };
-        progress.push((row.seq, report.progress.clone()));
+        if let Some(admitted) = &report.admitted {
+            admissions.push((row.seq, row.fence, admitted.clone()));
+        }
+        let Some(said) = &report.progress else {
+            continue;
+        };
+        progress.push((row.seq, said.clone()));
         shared.events.push(EventRow {
             job: row.id,
             kind: JobEventKind::Progress,
             at: now,
             attempt: Some(row.attempts + 1),
-            data: report.progress.clone(),
+            data: said.clone(),
         });
     }
+    rows.put_admissions(&admissions).await?;
     rows.put_progress(&progress).await?;
     record(rows, shared, now).await
 }

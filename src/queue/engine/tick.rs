@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::super::outcome::{APPROVAL_NEEDED, WORKER_LOST};
@@ -89,6 +90,13 @@ pub(crate) async fn take_strays(
 async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
     let seqs: Vec<i64> = lost.iter().map(|row| row.seq).collect();
     let bodies: HashMap<i64, _> = rows.bodies(&seqs).await?.into_iter().collect();
+    // Of what it last had: an earlier attempt may have been another version's.
+    let mut admitted: HashMap<(i64, i64), String> = rows
+        .admissions(&seqs)
+        .await?
+        .into_iter()
+        .map(|(seq, fence, details)| ((seq, fence), details))
+        .collect();
     let mut writes = Writes::default();
     for row in lost {
         // One that cannot be read is not tried again, and the others do not wait for it.
@@ -100,14 +108,19 @@ async fn lose(rows: &mut dyn Rows, lost: Vec<Row>, now: Micros) -> Result<()> {
             retry: &retry,
             destructive: row.flags.has(Flags::DESTRUCTIVE),
         };
-        let details = serde_json::json!({
-            "failure": {"message": "its worker died, or lost touch with the queue"},
-        });
+        let mut details: Map<String, Value> = admitted
+            .remove(&(row.seq, row.fence))
+            .and_then(|details| serde_json::from_str(&details).ok())
+            .unwrap_or_default();
+        details.insert(
+            "failure".to_owned(),
+            json!({"message": "its worker died, or lost touch with the queue"}),
+        );
         writes.end(
             row,
             trigger,
             WORKER_LOST,
-            details.to_string().into(),
+            Value::Object(details).to_string().into(),
             None,
             now,
         )?;

@@ -9,10 +9,12 @@
 mod filter;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod reads;
 pub(crate) mod sqlite;
 
 pub use filter::Filter;
 pub(crate) use filter::{LISTED_BYTES, LISTED_LANES, Listed};
+pub(crate) use reads::Reads;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -276,6 +278,8 @@ pub(crate) struct Found {
     pub row: Row,
     pub body: Body,
     pub lane: LaneKey,
+    /// What went wrong last, where that matters still.
+    pub error: Option<String>,
 }
 
 /// Work that comes up again and again.
@@ -355,56 +359,6 @@ pub(crate) struct ApprovalQuery {
     pub now: Micros,
 }
 
-/// What is read beside those who write, each as of one moment.
-pub(crate) trait Reads: Send + Sync {
-    /// Jobs, the last submitted first: no more of them once their bodies come to [`LISTED_BYTES`].
-    /// Where to begin is said by [`Filter::cursor`] alone.
-    fn list<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<Found>>;
-    /// Numbers and ids of jobs, in the same way.
-    fn ids<'a>(&'a self, filter: &'a Filter) -> Answer<'a, Listed<(i64, Uuid)>>;
-    /// These jobs, in this order, those that are not there being left out.
-    fn find<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<Found>>;
-    /// Where a job stands.
-    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>>;
-    /// Attempts at a job, in order.
-    fn attempts(&self, seq: i64) -> Answer<'_, Vec<AttemptRow>>;
-    /// A job's result and the last word on how far it has come, as JSON.
-    fn result(&self, seq: i64) -> Answer<'_, (Option<String>, Option<String>)>;
-    /// Events after this one, in order, with their numbers.
-    fn events(&self, after: i64, most: usize) -> Answer<'_, Vec<(i64, EventRow)>>;
-    /// The first event that is kept, and the last that there was; 0 for none.
-    fn event_bounds(&self) -> Answer<'_, (i64, i64)>;
-    /// Every counter of these kinds: kind, number, name, value. What was put aside is counted in.
-    fn counters<'a>(
-        &'a self,
-        kinds: &'a [&'static str],
-    ) -> Answer<'a, Vec<(String, i64, String, i64)>>;
-    /// Every lane.
-    fn lanes(&self) -> Answer<'_, Vec<(i64, LaneKey)>>;
-    /// Every scope of a kind.
-    fn scopes(&self, kind: ScopeKind) -> Answer<'_, Vec<Scope>>;
-    /// Since when the job has been due that has been so longest, of the first in each line.
-    fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>>;
-    /// Every worker whose lease holds.
-    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
-    /// Jobs that this worker has, and somebody asked to cancel.
-    fn cancels(&self, worker: Uuid) -> Answer<'_, Vec<Uuid>>;
-    /// When the next job that waits for its time is due, or the next schedule.
-    fn next_due(&self) -> Answer<'_, Option<Micros>>;
-    /// Schedules of a tenant, or of everybody, by name. Of their jobs, the outlines.
-    fn schedules<'a>(&'a self, tenant: Option<&'a str>) -> Answer<'a, Vec<ScheduleRow>>;
-    /// The schedule of this name, whole.
-    fn schedule<'a>(&'a self, name: &'a str) -> Answer<'a, Option<ScheduleRow>>;
-    /// Every retry policy.
-    fn policies(&self) -> Answer<'_, Vec<PolicyRow>>;
-    /// Every note of a kind, or the one of this name, by name.
-    fn notes<'a>(&'a self, kind: &'a str, name: Option<&'a str>) -> Answer<'a, Vec<NoteRow>>;
-    /// Approvals, the last asked for first.
-    fn approvals<'a>(&'a self, query: &'a ApprovalQuery) -> Answer<'a, Vec<ApprovalRow>>;
-    /// One approval.
-    fn approval(&self, id: Uuid) -> Answer<'_, Option<ApprovalRow>>;
-}
-
 /// Where a queue is kept.
 pub(crate) trait Store: Send + Sync {
     /// Hands over something to be written.
@@ -417,6 +371,10 @@ pub(crate) trait Store: Send + Sync {
     /// nothing that one of them alone would not wait for.
     fn settles_together(&self) -> bool {
         false
+    }
+    /// Waits until other processes know of what was written.
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
     /// Itself, where it is one in PostgreSQL.
     #[cfg(feature = "postgres")]
@@ -471,6 +429,11 @@ pub(crate) trait Rows: Send {
     fn insert_results<'a>(&'a mut self, results: &'a [(i64, Arc<str>)]) -> Answer<'a, ()>;
     /// Keeps the last word on how far jobs have come, JSON each.
     fn put_progress<'a>(&'a mut self, progress: &'a [(i64, String)]) -> Answer<'a, ()>;
+
+    /// Keeps what runs in the last attempt at jobs: their numbers, those of the claims, and JSON each.
+    fn put_admissions<'a>(&'a mut self, admissions: &'a [(i64, i64, String)]) -> Answer<'a, ()>;
+    /// What is kept of that; in no order.
+    fn admissions<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, i64, String)>>;
 
     /// Puts changes aside for the next serial transaction.
     fn defer<'a>(&'a mut self, shared: &'a Shared) -> Answer<'a, ()>;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::engine::claim::ClaimedRow;
-use super::super::engine::lease::{Report, mark_destructive};
+use super::super::engine::lease::mark_destructive;
 use super::super::engine::settle::Ending;
 use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
@@ -20,6 +20,7 @@ use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::Flags;
 use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
+use super::reports::{Admitted, Reports, Whose};
 use crate::grant::Grants;
 use crate::skill::depth;
 use crate::{
@@ -34,8 +35,7 @@ pub(super) struct Bench {
     pub callbacks: Option<CallbackSender>,
     /// Cancelled when the worker has waited long enough.
     pub interrupted: CancellationToken,
-    /// The last word of each running job that was not written down yet, by job.
-    pub reports: Arc<Mutex<HashMap<i64, Report>>>,
+    pub reports: Reports,
 }
 
 /// How an attempt ended that was given back.
@@ -197,7 +197,14 @@ impl Bench {
                 outcome: Outcome::CutShort,
                 ..end
             },
-            _ => End::released("shutdown"),
+            // It is given back, and what ran is told all the same.
+            _ => {
+                let released = End::released("shutdown");
+                End {
+                    details: merged(end.details, released.details),
+                    ..released
+                }
+            }
         }
     }
 
@@ -363,29 +370,31 @@ impl Bench {
 
     /// Takes what a job says on its way.
     fn reporter(&self, at: &At) -> Arc<dyn Fn(Value) + Send + Sync> {
-        let reports = self.reports.clone();
-        let (seq, fence, worker) = (at.seq, at.fence, at.worker);
-        Arc::new(move |progress: Value| {
-            let report = Report {
-                seq,
-                fence,
-                worker,
-                progress: progress.to_string(),
-            };
-            if let Ok(mut reports) = reports.lock() {
-                reports.insert(seq, report);
-            }
-        })
+        let (reports, whose) = (self.reports.clone(), at.whose());
+        Arc::new(move |progress: Value| reports.progress(whose, progress))
     }
 
     fn observer(&self, at: &At, granted: Granted) -> Arc<dyn Observer> {
-        let report = self.reporter(at);
+        let (reports, whose) = (self.reports.clone(), at.whose());
         Arc::new(move |_: Uuid, event: &Event<'_>| {
-            if let Event::Admitted { grants, .. } = event
-                && **grants != Grants::default()
-                && let Ok(mut granted) = granted.lock()
+            if let Event::Admitted {
+                skill,
+                tool,
+                limits,
+                grants,
+            } = event
             {
-                *granted = Some(without_values(grants));
+                let grants = (**grants != Grants::default()).then(|| without_values(grants));
+                if let Ok(mut granted) = granted.lock() {
+                    granted.clone_from(&grants);
+                }
+                let admitted = Admitted {
+                    skill: (*skill).clone(),
+                    tool: (*tool).to_owned(),
+                    limits: **limits,
+                    grants,
+                };
+                reports.admitted(whose, admitted);
             }
             if let Event::Progress(progress) = event {
                 // The guest's own JSON, which nobody has looked at: kept as text unless it is.
@@ -397,11 +406,12 @@ impl Bench {
                             Ok(value) if depth(&value) <= MAX_DEPTH => value,
                             _ => json!(details),
                         });
-                report(json!({
+                let progress = json!({
                     "percent": progress.percent.map(|percent| percent.clamp(0.0, 100.0)),
                     "step": progress.step,
                     "details": details,
-                }));
+                });
+                reports.progress(whose, progress);
             }
         })
     }
@@ -434,6 +444,16 @@ pub(super) struct At {
     to_mark: bool,
     /// Whether somebody said that it may run.
     approved: bool,
+}
+
+impl At {
+    fn whose(&self) -> Whose {
+        Whose {
+            seq: self.seq,
+            fence: self.fence,
+            worker: self.worker,
+        }
+    }
 }
 
 /// An object with the fields of another set in it.
@@ -481,6 +501,9 @@ fn executed(mut result: ExecutionResult, destructive: bool) -> End {
         details["limits"] = json!(result.limits);
         details["stderr"] = json!(crate::text::shortened(&result.stderr, 4_096));
     }
+    if !result.clamped.is_empty() {
+        details["clamped"] = json!(result.clamped);
+    }
     let status = result.status.as_str();
     let kept = serde_json::to_string(&result).ok();
     let outcome = Outcome::Executed {
@@ -496,5 +519,35 @@ fn executed(mut result: ExecutionResult, destructive: bool) -> End {
         details,
         result: kept,
         ..End::new(outcome, status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::Clamped;
+    use crate::{Failure, Limit, Limits};
+
+    #[test]
+    fn the_record_says_which_limits_were_clamped() {
+        let failure = Failure::new(Cause::NotLoaded, "there is none");
+        let request = ExecutionRequest::new("some", Value::Null);
+        let mut result = Control::default().refuse(request, None, failure);
+        result.limits = Limits::default();
+        let clamped = Clamped {
+            limit: Limit::Fuel,
+            asked: 2,
+            allowed: 1,
+            rule: Clamped::BY_HOST.to_owned(),
+        };
+        assert!(
+            executed(result.clone(), false)
+                .details
+                .get("clamped")
+                .is_none()
+        );
+        result.clamped = vec![clamped.clone()];
+        let details = executed(result, false).details;
+        assert_eq!(details["clamped"], json!([clamped]));
     }
 }

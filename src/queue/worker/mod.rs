@@ -3,6 +3,7 @@
 mod attempt;
 mod callback;
 mod handler;
+mod reports;
 mod run;
 mod settle;
 

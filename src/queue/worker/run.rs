@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::super::engine::claim::{Claimed, ClaimedRow, Wanted};
-use super::super::engine::lease::{Report, report};
+use super::super::engine::lease::report;
 use super::super::engine::settle::Ending;
 use super::super::engine::tick::{Ticked, leave, take_strays, tick};
 use super::super::error::QueueError;
@@ -24,6 +24,7 @@ use super::super::operation::Operation;
 use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
 use super::attempt::{Bench, Performed, RELEASED};
+use super::reports::Reports;
 use super::settle::{Ended, Written, settle};
 use super::{Done, Settings, Settled, WorkerError};
 
@@ -91,7 +92,7 @@ pub(super) async fn run(
         handlers: std::mem::take(&mut settings.handlers),
         callbacks: settings.callbacks.take(),
         interrupted: CancellationToken::new(),
-        reports: Arc::default(),
+        reports: Reports::default(),
     });
     let mut changed = settings.queue.changes();
     let mut worker = Loop {
@@ -411,13 +412,7 @@ impl Loop {
         settled: Result<JobStatus, QueueError>,
     ) {
         self.running.remove(&(ending.seq, ending.fence));
-        if let Ok(mut reports) = self.bench.reports.lock()
-            && reports
-                .get(&ending.seq)
-                .is_some_and(|report| report.fence == ending.fence)
-        {
-            reports.remove(&ending.seq);
-        }
+        self.bench.reports.ended(ending.seq, ending.fence);
         match settled {
             Ok(status) => {
                 if let (Some(hear), Some(told)) = (&self.settings.on_settled, told) {
@@ -490,10 +485,7 @@ impl Loop {
 
     /// Writes down how far jobs have come; nobody waits for it.
     fn write_reports(&self) {
-        let reports: Vec<Report> = match self.bench.reports.lock() {
-            Ok(mut reports) => reports.drain().map(|(_, report)| report).collect(),
-            Err(_) => return,
-        };
+        let reports = self.bench.reports.take();
         if reports.is_empty() {
             return;
         }

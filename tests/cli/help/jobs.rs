@@ -3,7 +3,7 @@
 use snapbox::str;
 
 use super::own;
-use crate::harness::check;
+use crate::harness::{Place, check};
 
 #[test]
 fn jobs() {
@@ -170,6 +170,7 @@ Commands:
   pause   Start no more jobs of a queue, tenant or skill; what runs goes on
   resume  Start jobs of a queue, tenant or skill again
   bound   Bound what a queue, tenant or skill may have
+  retry   Set how jobs of a queue or tool are tried again that do not say so themselves
 
 Options:
   -h, --help
@@ -184,6 +185,8 @@ Examples:
     skillhost queues bound --skill fetch-page --rate 10/1m
   Twice as much for one tenant as for others:
     skillhost queues bound --tenant acme --weight 2
+  Eight attempts at each job of a queue, with longer and longer delays:
+    skillhost queues retry nightly --attempts 8 --base 1m --factor 2 --cap 1h
 --- stderr
 
 "#]],
@@ -223,4 +226,21 @@ Examples:
 
 "#]],
     );
+}
+
+#[test]
+fn bounds_and_retries() {
+    let bound = Place::new().run(["queues", "bound", "--help"]);
+    // A bucket that is full at first: what the first period can see is said.
+    assert!(
+        bound.contains("ten start at once, and then one every 6 s"),
+        "{bound}"
+    );
+    let retry = Place::new().run(["queues", "retry", "--help"]);
+    for flag in ["--attempts", "--base", "--factor", "--cap", "--jitter"] {
+        assert!(retry.contains(flag), "{retry}");
+    }
+    // What is said to be set elsewhere can be.
+    let submit = Place::new().run(["jobs", "submit", "--help"]);
+    assert!(submit.contains("`queues retry`"), "{submit}");
 }

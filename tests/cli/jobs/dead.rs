@@ -55,6 +55,7 @@ text-stats count [ID]
   priority   normal
   queue      default
   attempts   1 of 5
+  retries    after [DELAYS]
   submitted  [TIME] ([AGO])
   started    [TIME] ([AGO])
   ended      [TIME] ([AGO])
@@ -65,7 +66,7 @@ Request
   limit  fuel 1,000
 
 Attempts
-  1  resource exhausted · [TOOK] · at [TIME] · [FUEL] fuel
+  1  resource exhausted · [TOOK] · at [TIME] · worker [WORKER] · [FUEL] fuel
      the skill used up its fuel of 1,000 units
      hint: raise that limit, or give it less to do
      text-stats 0.1.0 (sha256:[DIGEST])

@@ -1,7 +1,9 @@
 //! `jobs`: from submission to the end.
 
 mod dead;
+mod server;
 mod submit;
+mod watch;
 
 use std::fs;
 
@@ -95,6 +97,7 @@ text-stats count [ID]
   queue      default
   tenant     acme
   attempts   1 of 5
+  retries    after [DELAYS]
   submitted  [TIME] ([AGO])
   started    [TIME] ([AGO])
   ended      [TIME] ([AGO])
@@ -106,7 +109,7 @@ Request
   input  {"text":"to be","top":0}
 
 Attempts
-  1  success · [TOOK] · at [TIME] · [FUEL] fuel
+  1  success · [TOOK] · at [TIME] · worker [WORKER] · [FUEL] fuel
      text-stats 0.1.0 (sha256:[DIGEST])
 
 Output
@@ -319,6 +322,58 @@ exit: 0
 
 "#]],
     );
+}
+
+#[test]
+fn what_is_kept_of_a_job_is_shown() {
+    let place = installed();
+    let submit = |more: &[&str]| id(&place, &[&["text-stats", "--arg", "text=a"], more].concat());
+    let one = submit(&["--attempts", "3", "--paused"]);
+    place.run(["jobs", "resume", &one, "--by", "ann"]);
+    place.run(["jobs", "priority", "high", &one, "--by", "bob"]);
+    place.run(["jobs", "cancel", &one, "--by", "ann"]);
+    check(
+        place.run(["jobs", "show", &one]),
+        str![[r#"
+exit: 0
+--- stdout
+text-stats count [ID]
+  status     cancelled
+  priority   high
+  queue      default
+  attempts   0 of 3
+  retries    after [DELAYS]
+  submitted  [TIME] ([AGO])
+  ended      [TIME] ([AGO])
+
+Request
+  skill  text-stats
+  input  {"text":"a"}
+
+History
+  [TIME]  resumed · by ann
+  [TIME]  reprioritized · to high · by bob
+  [TIME]  cancelled · by ann
+--- stderr
+
+"#]],
+    );
+    let shown = json(&place, ["jobs", "show", &one, "--json"]);
+    let delays = shown["job"]["retry"]["delays_ms"].as_array();
+    assert_eq!(delays.map(Vec::len), Some(2), "{shown}");
+    assert_eq!(shown["history"][0]["kind"], "resumed");
+    assert_eq!(shown["history"][0]["data"]["by"], "ann");
+    // What went wrong stands with each job in a list, too.
+    let failed = submit(&["--fuel", "1000"]);
+    work(&place);
+    let listed = json(&place, ["jobs", "list", "--status", "dead", "--json"]);
+    assert_eq!(listed[0]["id"].as_str(), Some(failed.as_str()));
+    assert_eq!(
+        listed[0]["error"],
+        "the skill used up its fuel of 1,000 units"
+    );
+    let shown = json(&place, ["jobs", "show", &failed, "--json"]);
+    assert_eq!(shown["job"]["error"], listed[0]["error"]);
 }
 
 #[test]

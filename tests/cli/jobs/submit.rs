@@ -293,3 +293,89 @@ fn a_callback_that_no_worker_would_send_is_refused() {
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["total"], 0, "{stats}");
 }
+
+#[test]
+fn who_submits_something_else_under_a_key_is_told() {
+    let place = installed();
+    let submit = |text: &str, json: bool| {
+        let mut command =
+            place.command(["jobs", "submit", "text-stats", "--key", "k", "--arg", text]);
+        if json {
+            command.arg("--json");
+        }
+        place.said(&command.output().expect("the command starts"))
+    };
+    submit("text=a", false);
+    check(
+        submit("text=b", false),
+        str![[r#"
+exit: 0
+--- stdout
+[ID]
+--- stderr
+warning: already there: a job with this key had been submitted before, and does something else: this one was not submitted
+
+"#]],
+    );
+    check(
+        submit("text=b", true),
+        str![[r#"
+exit: 0
+--- stdout
+{"differs":true,"existing":true,"id":"[ID]"}
+--- stderr
+warning: already there: a job with this key had been submitted before, and does something else: this one was not submitted
+
+"#]],
+    );
+    check(
+        submit("text=a", true),
+        str![[r#"
+exit: 0
+--- stdout
+{"differs":false,"existing":true,"id":"[ID]"}
+--- stderr
+already there: a job with this key had been submitted before
+
+"#]],
+    );
+    place.write(
+        "jobs.jsonl",
+        r#"{"skill": "text-stats", "input": {"text": "c"}, "key": "k"}"#,
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "jobs.jsonl"]),
+        str![[r#"
+exit: 0
+--- stdout
+[ID]
+--- stderr
+0 submitted, 1 already there
+warning: job [ID] had its key before, and does something else than what was submitted now
+
+"#]],
+    );
+}
+
+/// No worker runs, which would end it.
+#[test]
+fn who_waits_for_a_job_waits_no_longer_than_its_deadline() {
+    let place = installed();
+    let said = place.run([
+        "jobs",
+        "submit",
+        "text-stats",
+        "--arg",
+        "text=a",
+        "--deadline",
+        "1s",
+        "--wait",
+    ]);
+    assert!(said.starts_with("exit: 5\n"), "{said}");
+    assert!(
+        said.contains("deadline passed before it was done"),
+        "{said}"
+    );
+    let stats = json(&place, ["jobs", "stats", "--json"]);
+    assert_eq!(stats["dead_by_cause"]["deadline"], 1, "{stats}");
+}

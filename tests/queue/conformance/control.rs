@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skillhost::queue::{JobEventKind, JobStatus, NewJob, QueueError};
+use skillhost::queue::{JobEventKind, JobStatus, NewJob, Priority, Queue, QueueError, Worker};
 use skillhost::{ExecutionRequest, Status};
 
 use super::cases;
@@ -14,6 +14,9 @@ cases![
     a_place_that_is_free_is_not_kept_from_a_job,
     a_waiting_job_is_cancelled_at_once,
     a_running_job_is_cancelled_also_from_elsewhere,
+    who_cancels_and_ends_at_once_is_heard_at_once,
+    what_people_did_is_kept_with_who_they_are,
+    who_waits_where_nobody_works_waits_no_longer_than_the_deadline,
     a_handler_that_ends_well_all_the_same_completes_its_job,
     a_paused_job_waits_until_it_is_resumed,
     a_job_can_be_put_off,
@@ -64,6 +67,101 @@ async fn a_running_job_is_cancelled_also_from_elsewhere(place: Place) {
         place.until(id, JobEventKind::CancelRequested).await;
     }
     working.stop().await.unwrap();
+}
+
+/// By the times that are written down, of several: most are heard long before anybody would look by
+/// themselves.
+async fn who_cancels_and_ends_at_once_is_heard_at_once(place: Place) {
+    // With the true time.
+    let queue = place.database.open(Queue::builder()).await;
+    let mut gate = Gate::new();
+    let worker = Worker::builder(queue.clone()).handler("gate", gate.handler());
+    let working = Working::start(worker);
+    let mut took = Vec::new();
+    for _ in 0..11 {
+        let job = NewJob::custom("gate", Value::Null);
+        let id = queue.submit(job).await.unwrap().id;
+        let (task, _pass) = gate.next().await;
+        assert_eq!(task.job, id);
+        // As a process would that does this, and nothing else.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime can be made");
+                runtime.block_on(async {
+                    let short = place.database.open(Queue::builder()).await;
+                    let told = short.cancel(&[id]).await.expect("it can be written");
+                    assert!(told[0].is_ok(), "{told:?}");
+                });
+                runtime.shutdown_background();
+            });
+        });
+        queue.wait(id).await.unwrap();
+        let history = queue.history(id).await.unwrap();
+        let at = |kind| {
+            let event = history.iter().find(|event| event.kind == kind);
+            event.expect("it happened").at
+        };
+        took.push(at(JobEventKind::Cancelled) - at(JobEventKind::CancelRequested));
+    }
+    working.stop().await.unwrap();
+    took.sort();
+    let median = took[took.len() / 2];
+    assert!(median < chrono::TimeDelta::milliseconds(100), "{took:?}");
+}
+
+async fn what_people_did_is_kept_with_who_they_are(place: Place) {
+    let id = place.submit(good()).await;
+    let (ann, bob) = (place.queue.by("ann"), place.queue.by("bob"));
+    ann.pause(&[id]).await.unwrap();
+    bob.resume(&[id]).await.unwrap();
+    let until = place.queue.now() + chrono::Duration::seconds(30);
+    bob.snooze(&[id], until).await.unwrap();
+    ann.set_priority(&[id], Priority::High).await.unwrap();
+    place.queue.cancel(&[id]).await.unwrap();
+    let history = place.queue.history(id).await.unwrap();
+    let told: Vec<(JobEventKind, Option<&str>)> = history
+        .iter()
+        .map(|event| (event.kind, event.data["by"].as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (JobEventKind::Paused, Some("ann")),
+            (JobEventKind::Resumed, Some("bob")),
+            (JobEventKind::Snoozed, Some("bob")),
+            (JobEventKind::Reprioritized, Some("ann")),
+            (JobEventKind::Cancelled, None),
+        ]
+    );
+    assert_eq!(history[3].data["priority"], "high");
+    // What workers do is no part of it.
+    let other = place.submit(good()).await;
+    place.work(place.worker()).await;
+    assert_eq!(place.queue.history(other).await.unwrap(), []);
+}
+
+async fn who_waits_where_nobody_works_waits_no_longer_than_the_deadline(place: Place) {
+    let deadline = place.queue.now() + chrono::Duration::seconds(30);
+    let id = place
+        .submit(NewJob {
+            deadline: Some(deadline),
+            ..good()
+        })
+        .await;
+    let waiting = tokio::spawn({
+        let queue = place.queue.clone();
+        async move { queue.wait(id).await }
+    });
+    assert_eq!(place.status(id).await, JobStatus::Pending);
+    place.clock.advance(Duration::from_secs(31));
+    let job = waiting.await.unwrap().unwrap();
+    assert_eq!(job.status, JobStatus::Dead);
+    assert_eq!(job.cause.as_deref(), Some("deadline"));
+    // Who comes after it has passed, too.
+    assert_eq!(place.queue.wait(id).await.unwrap().status, JobStatus::Dead);
 }
 
 async fn a_handler_that_ends_well_all_the_same_completes_its_job(place: Place) {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret, sign};
 use skillhost::queue::schedule::{Missed, Schedule};
 use skillhost::queue::{
-    Callback, CallbackSender, Filter, JobEventKind, JobStatus, Keep, Kind, NewJob, QueueError,
+    Callback, CallbackSender, Filter, JobEventKind, JobStatus, Keep, Kind, NewJob, Priority,
+    QueueError,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -508,6 +509,16 @@ async fn who_waits_longest_is_who_could_start(place: Place) {
         Some(67.0),
         "it is due, and nobody has looked"
     );
+    place.work(place.worker()).await;
+    // One that is more urgent stands before it, and has not waited for so long.
+    for priority in [Priority::Low, Priority::Normal, Priority::High] {
+        place.submit(good().priority(priority)).await;
+        place.clock.advance(Duration::from_secs(1));
+        place.submit(good().priority(Priority::Critical)).await;
+        assert_eq!(oldest().await, Some(1.0), "{priority}");
+        place.work(place.worker()).await;
+        assert_eq!(oldest().await, None);
+    }
 }
 
 async fn progress_is_written_down_also_while_a_worker_stops(place: Place) {

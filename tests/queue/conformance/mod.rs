@@ -8,6 +8,7 @@ mod control;
 mod dead;
 mod events;
 mod leases;
+mod lost;
 mod order;
 mod retries;
 mod submitting;

@@ -6,11 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
+use serde_json::json;
 use skillhost::queue::{DeadLetter, Filter, JobStatus, QueueError};
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, print_data, styled};
+use crate::cli::console::{GOOD, print_data, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
@@ -39,6 +40,9 @@ pub struct ImportArgs {
     /// The file; standard input with -
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: PathBuf,
+    /// Print how many were imported as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// How many are read at a time.
@@ -142,6 +146,11 @@ pub fn import(
     let count = letters.len();
     database.with(session, async |queue, _| {
         let imported = queue.import_dead(letters).await.map_err(explain::queue)?;
+        if args.json {
+            let told = json!({"imported": imported, "existing": count - imported});
+            print_json(session.console, &told)?;
+            return Ok(Exit::Success);
+        }
         session.console.note(format_args!(
             "{} {imported} imported, {} already there",
             styled(GOOD, "✓"),

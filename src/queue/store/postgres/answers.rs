@@ -96,6 +96,14 @@ impl Rows for Writing<'_> {
         Box::pin(self.insert_results_now(results))
     }
 
+    fn put_admissions<'a>(&'a mut self, admissions: &'a [(i64, i64, String)]) -> Answer<'a, ()> {
+        Box::pin(self.put_admissions_now(admissions))
+    }
+
+    fn admissions<'a>(&'a mut self, seqs: &'a [i64]) -> Answer<'a, Vec<(i64, i64, String)>> {
+        Box::pin(self.admissions_now(seqs))
+    }
+
     fn put_progress<'a>(&'a mut self, progress: &'a [(i64, String)]) -> Answer<'a, ()> {
         Box::pin(self.put_progress_now(progress))
     }

@@ -264,10 +264,11 @@ impl Task {
             tries += 1;
             let (error, remedy) = match self.attempt(Some(&mut group), wait).await {
                 Ended::Committed(wrote) => {
-                    group.succeed();
+                    // First: whoever is answered may ask whether others were told.
                     if wrote {
                         self.tell();
                     }
+                    group.succeed();
                     return;
                 }
                 Ended::TakenIn => {
@@ -277,8 +278,8 @@ impl Task {
                 }
                 Ended::Unknown(transaction) => match self.was_committed(&transaction).await {
                     Ok(true) => {
-                        group.succeed();
                         self.tell();
+                        group.succeed();
                         return;
                     }
                     Ok(false) => (

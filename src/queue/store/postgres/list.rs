@@ -27,7 +27,7 @@ pub(super) async fn list(pool: &Pool, filter: &Filter) -> Result<Listed<Found>> 
     let sql = select(", sized.count", &tail);
     let rows = pool.query(&sql, &references(&values)).await?;
     let more = match rows.first() {
-        Some(read) => limit(rows.len()) < read.try_get(26)?,
+        Some(read) => limit(rows.len()) < read.try_get(27)?,
         None => false,
     };
     let items = rows.iter().map(found).collect::<Result<_>>()?;

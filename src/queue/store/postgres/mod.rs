@@ -54,6 +54,7 @@ const TABLES: &[&str] = &[
     "bodies",
     "results",
     "progress",
+    "admissions",
     "attempts",
     "keys",
     "tags",
@@ -215,6 +216,13 @@ impl Store for PostgresStore {
                     .batch_execute(&format!("VACUUM (ANALYZE) {table}"))
                     .await?;
             }
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.shop.herald.flush().await;
             Ok(())
         })
     }

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -29,12 +29,46 @@ const CLOCK: Duration = Duration::from_secs(60);
 
 /// Lets other processes know.
 #[derive(Clone, Default)]
-pub(super) struct Herald(Arc<Notify>);
+pub(super) struct Herald(Arc<News>);
+
+#[derive(Default)]
+struct News {
+    wake: Notify,
+    /// How often something was said to have changed.
+    told: AtomicU64,
+    /// How much of that the server knows.
+    sent: watch::Sender<u64>,
+}
 
 impl Herald {
     /// Says that something changed: soon, and once for all who say so meanwhile.
     pub fn tell(&self) {
-        self.0.notify_one();
+        self.0.told.fetch_add(1, Ordering::SeqCst);
+        self.0.wake.notify_one();
+    }
+
+    /// Waits until the server knows of all that was told; not longer than others take to notice by
+    /// themselves.
+    pub async fn flush(&self) {
+        let told = self.0.told.load(Ordering::SeqCst);
+        let mut sent = self.0.sent.subscribe();
+        // Whether it was sent or they noticed makes no difference.
+        let _ = tokio::time::timeout(LOOK, sent.wait_for(|sent| *sent >= told)).await;
+    }
+
+    /// Waits until there is something to be sent; gives how much was told by then.
+    async fn news(&self) -> u64 {
+        loop {
+            let told = self.0.told.load(Ordering::SeqCst);
+            if told > *self.0.sent.borrow() {
+                return told;
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    fn was_sent(&self, told: u64) {
+        self.0.sent.send_replace(told);
     }
 }
 
@@ -120,8 +154,9 @@ async fn listen(
     let mut measured = Instant::now();
     loop {
         tokio::select! {
-            () = herald.0.notified() => {
+            told = herald.news() => {
                 client.batch_execute(&notify).await?;
+                herald.was_sent(told);
                 tokio::time::sleep(APART).await;
             }
             _ = look.tick() => {

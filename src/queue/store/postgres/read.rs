@@ -9,6 +9,7 @@ use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::super::reads::BY_PEOPLE;
 use super::super::{
     Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Listed,
     NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
@@ -24,8 +25,8 @@ use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, small};
 use crate::queue::error::QueueError;
-use crate::queue::job::JobStatus;
-use crate::queue::time::Micros;
+use crate::queue::job::{JobStatus, Priority};
+use crate::queue::time::{Micros, span};
 
 /// The most connections to read with.
 const READERS: usize = 4;
@@ -115,11 +116,17 @@ pub(super) const SCOPES: &str = "JOIN scopes AS queues ON queues.id = lanes.queu
     JOIN scopes AS tenants ON tenants.id = lanes.tenant \
     JOIN scopes AS skills ON skills.id = lanes.skill";
 
+/// What went wrong, by the record of an attempt. To take it out every text of the document is read, and
+/// PostgreSQL has no NUL in texts.
+const ERROR: &str =
+    "left(replace(details, '\\u0000', '\\ufffd')::json #>> '{failure,message}', 1000)";
+
 /// What [`found`] reads: a job's state, its body, its queue, tenant and skill; and more behind it.
 pub(super) fn select(more: &str, tail: &str) -> String {
     format!(
-        "SELECT {COLUMNS}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         {more} FROM jobs JOIN bodies ON bodies.seq = jobs.seq \
+        "SELECT {COLUMNS}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name, \
+         CASE WHEN jobs.cause IS NOT NULL THEN (SELECT {ERROR} FROM attempts \
+         WHERE attempts.job = jobs.seq ORDER BY fence DESC LIMIT 1) END {more} FROM jobs JOIN bodies ON bodies.seq = jobs.seq \
          JOIN lanes ON lanes.id = jobs.lane {SCOPES} {tail}"
     )
 }
@@ -136,8 +143,12 @@ pub(super) fn found(read: &SqlRow) -> Result<Found> {
             tenant: read.try_get(24)?,
             skill: read.try_get(25)?,
         },
+        error: read.try_get(26)?,
     })
 }
+
+/// A moment that can be added to.
+const FAR: Micros = Micros::MAX / 2;
 
 /// How often a reader has others catch up before it gives what there is.
 const CATCH_UPS: usize = 3;
@@ -158,28 +169,24 @@ impl Reader {
     }
 
     async fn events_after(&self, after: i64, most: usize) -> Result<Vec<(i64, EventRow)>> {
-        let rows = self
-            .pool
-            .query(
-                "SELECT id, job, kind, at, attempt, data FROM events WHERE id > $1 \
-                 ORDER BY id LIMIT $2",
-                &[&after, &limit(most)],
-            )
-            .await?;
-        rows.iter()
-            .map(|read| {
-                let attempt: Option<i64> = read.try_get(4)?;
-                let event = EventRow {
-                    job: read.try_get(1)?,
-                    kind: name(read, 2)?,
-                    at: read.try_get(3)?,
-                    attempt: attempt.map(|_| small(read, 4)).transpose()?,
-                    data: read.try_get(5)?,
-                };
-                Ok((read.try_get(0)?, event))
-            })
-            .collect()
+        let sql = format!("SELECT {EVENT} FROM events WHERE id > $1 ORDER BY id LIMIT $2");
+        let rows = self.pool.query(&sql, &[&after, &limit(most)]).await?;
+        rows.iter().map(event).collect()
     }
+}
+
+const EVENT: &str = "id, job, kind, at, attempt, data";
+
+fn event(read: &SqlRow) -> Result<(i64, EventRow)> {
+    let attempt: Option<i64> = read.try_get(4)?;
+    let event = EventRow {
+        job: read.try_get(1)?,
+        kind: name(read, 2)?,
+        at: read.try_get(3)?,
+        attempt: attempt.map(|_| small(read, 4)).transpose()?,
+        data: read.try_get(5)?,
+    };
+    Ok((read.try_get(0)?, event))
 }
 
 impl Reads for Reader {
@@ -206,11 +213,13 @@ impl Reads for Reader {
         })
     }
 
-    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>> {
+    fn status(&self, id: Uuid) -> Answer<'_, Option<(JobStatus, Option<Micros>)>> {
         Box::pin(async move {
-            let sql = "SELECT status FROM jobs WHERE id = $1";
+            let sql = "SELECT status, deadline FROM jobs WHERE id = $1";
             let rows = self.pool.query(sql, &[&id]).await?;
-            rows.first().map(|read| name(read, 0)).transpose()
+            rows.first()
+                .map(|read| Ok((name(read, 0)?, read.try_get(1)?)))
+                .transpose()
         })
     }
 
@@ -267,6 +276,18 @@ impl Reads for Reader {
             }
             self.catch_up().await?;
             self.events_after(after, most).await
+        })
+    }
+
+    fn history(&self, job: Uuid, most: usize) -> Answer<'_, Vec<(i64, EventRow)>> {
+        Box::pin(async move {
+            self.catch_up().await?;
+            let sql = format!(
+                "SELECT {EVENT} FROM events WHERE job = $1 AND {BY_PEOPLE} \
+                 ORDER BY id DESC LIMIT $2"
+            );
+            let rows = self.pool.query(&sql, &[&job, &limit(most)]).await?;
+            rows.iter().rev().map(event).collect()
         })
     }
 
@@ -363,18 +384,24 @@ impl Reads for Reader {
     fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>> {
         Box::pin(async move {
             self.catch_up().await?;
-            let rows = self
-                .pool
-                .query(
-                    "SELECT least((SELECT min(jobs.due_at) FROM lanes CROSS JOIN LATERAL \
-                     (SELECT seq FROM ready WHERE ready.lane = lanes.id AND rank >= lanes.low \
-                     ORDER BY rank, seq LIMIT 1) AS head JOIN jobs ON jobs.seq = head.seq \
-                     WHERE lanes.waiting), \
-                     (SELECT min(due_at) FROM later WHERE due_at <= $1 AND due_at >= \
-                     (SELECT last FROM numbers WHERE name = 'due')))",
-                    &[&now],
-                )
-                .await?;
+            // Of each priority: those of another may stand before it, and have come later. What a lane's
+            // lowest rank rules out is not looked at: there is nothing but remains.
+            let priorities: Vec<String> = Priority::ALL
+                .iter()
+                .map(|priority| format!("('{priority}', {})", span(priority.head_start())))
+                .collect();
+            let sql = format!(
+                "SELECT least((SELECT min(oldest.due_at) FROM lanes CROSS JOIN \
+                 (VALUES {}) AS levels (priority, head_start) CROSS JOIN LATERAL \
+                 (SELECT due_at FROM jobs WHERE jobs.lane = lanes.id \
+                 AND jobs.priority = levels.priority AND jobs.status IN ('pending', 'failed') \
+                 AND jobs.due_at >= least(lanes.low, {FAR}) + levels.head_start \
+                 AND jobs.due_at <= $1 ORDER BY due_at LIMIT 1) AS oldest WHERE lanes.waiting), \
+                 (SELECT min(due_at) FROM later WHERE due_at <= $1 AND due_at >= \
+                 (SELECT last FROM numbers WHERE name = 'due')))",
+                priorities.join(", ")
+            );
+            let rows = self.pool.query(&sql, &[&now]).await?;
             match rows.first() {
                 Some(read) => Ok(read.try_get(0)?),
                 None => Ok(None),

@@ -268,6 +268,7 @@ impl Writing<'_> {
         for sql in [
             "DELETE FROM results WHERE seq = ANY($1::bigint[])",
             "DELETE FROM progress WHERE seq = ANY($1::bigint[])",
+            "DELETE FROM admissions WHERE seq = ANY($1::bigint[])",
             "DELETE FROM tags WHERE seq = ANY($1::bigint[])",
             "DELETE FROM bodies WHERE seq = ANY($1::bigint[])",
             "DELETE FROM callbacks WHERE seq = ANY($1::bigint[])",
@@ -360,6 +361,42 @@ impl Writing<'_> {
             .await?;
         }
         Ok(())
+    }
+
+    pub(super) async fn put_admissions_now(
+        &mut self,
+        admissions: &[(i64, i64, String)],
+    ) -> Result<()> {
+        if admissions.is_empty() {
+            return Ok(());
+        }
+        self.send(
+            "INSERT INTO admissions (seq, fence, details) \
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) ON CONFLICT (seq) \
+             DO UPDATE SET fence = excluded.fence, details = excluded.details",
+            vec![
+                column!(admissions, |one| one.0),
+                column!(admissions, |one| one.1),
+                column!(admissions, |one| one.2.clone()),
+            ],
+        )
+        .await
+    }
+
+    pub(super) async fn admissions_now(&mut self, seqs: &[i64]) -> Result<Vec<(i64, i64, String)>> {
+        if seqs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self
+            .query(
+                "SELECT seq, fence, details FROM admissions WHERE seq = ANY($1::bigint[])",
+                &[&seqs],
+            )
+            .await?;
+        found
+            .iter()
+            .map(|read| Ok((read.try_get(0)?, read.try_get(1)?, read.try_get(2)?)))
+            .collect()
     }
 
     pub(super) async fn put_progress_now(&mut self, progress: &[(i64, String)]) -> Result<()> {

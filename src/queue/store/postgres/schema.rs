@@ -13,6 +13,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V2__approvals", include_str!("2.sql")),
     ("V3__notes", include_str!("3.sql")),
     ("V4__lists", include_str!("4.sql")),
+    ("V5__known", include_str!("5.sql")),
 ];
 
 /// Where refinery notes which steps were taken.

@@ -22,7 +22,7 @@ mod writer;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -61,6 +61,7 @@ const STEPS: &[&str] = &[
     include_str!("2.sql"),
     include_str!("3.sql"),
     include_str!("4.sql"),
+    include_str!("5.sql"),
 ];
 
 /// A queue in a file.
@@ -124,6 +125,9 @@ impl Store for SqliteStore {
 /// One connection, with what it knows by heart.
 pub(crate) struct Sqlite {
     connection: Connection,
+    path: PathBuf,
+    /// How long it waits for others, all in all.
+    patience: Duration,
     turns: Turns,
     /// Lanes are never removed.
     lanes: HashMap<LaneKey, Lane>,
@@ -139,6 +143,12 @@ const LANES: usize = 10_000;
 impl Sqlite {
     /// Opens a file to write; makes it, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self> {
+        Sqlite::open_within(path, BUSY)
+    }
+
+    /// Opens a file, and waits no longer than so for others who hold it, now or later.
+    fn open_within(path: &Path, patience: Duration) -> Result<Self> {
+        let until = Instant::now() + patience;
         if let Some(parent) = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -155,12 +165,14 @@ impl Sqlite {
         }
         private(path)?;
         let turns = Turns::open(path)?;
-        turns.alone(path)?;
-        let mut connection = connect(path, true)?;
+        turns.alone(path, until)?;
+        let mut connection = connect_within(path, true, left(until))?;
         migrate(&mut connection, path)?;
         turns.end();
         Ok(Sqlite {
             connection,
+            path: path.to_owned(),
+            patience,
             turns,
             lanes: HashMap::new(),
             lanes_by_id: HashMap::new(),
@@ -171,7 +183,10 @@ impl Sqlite {
 
     /// Begins a transaction that nobody else's can run beside.
     fn begin(&mut self) -> Result<()> {
-        self.turns.wait();
+        let until = Instant::now() + self.patience;
+        self.turns.wait(until);
+        // What was waited for the turn is not waited again.
+        self.connection.busy_timeout(left(until))?;
         let begun = self.run("BEGIN IMMEDIATE");
         self.turns.end();
         begun?;
@@ -212,8 +227,18 @@ fn others(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
+/// How long it is until then.
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
 /// Opens a connection.
 pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection> {
+    connect_within(path, write, BUSY)
+}
+
+/// Opens a connection that waits no longer than so for others who hold the file.
+fn connect_within(path: &Path, write: bool, busy: Duration) -> Result<Connection> {
     let flags = if write {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
     } else {
@@ -222,7 +247,7 @@ pub(crate) fn connect(path: &Path, write: bool) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| at(path, error))?;
     let set = || -> rusqlite::Result<()> {
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(busy)?;
         let pages: i64 = connection.pragma_query_value(None, "page_count", |read| read.get(0))?;
         if write && pages == 0 {
             // For a file that nothing is in yet; another would be written for nothing.
@@ -303,12 +328,20 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 fn at(path: &Path, error: rusqlite::Error) -> QueueError {
-    match QueueError::from(error) {
-        QueueError::Unavailable(what) => {
-            QueueError::Unavailable(format!("`{}`: {what}", path.display()))
-        }
-        QueueError::Damaged(what) => QueueError::Damaged(format!("`{}`: {what}", path.display())),
-        QueueError::Full(what) => QueueError::Full(format!("`{}`: {what}", path.display())),
+    named(path, error.into())
+}
+
+/// An error of the file, with its name where that is not in it.
+fn named(path: &Path, error: QueueError) -> QueueError {
+    let name = path.display().to_string();
+    let with_name = |what: String| match what.contains(&name) {
+        true => what,
+        false => format!("`{name}`: {what}"),
+    };
+    match error {
+        QueueError::Unavailable(what) => QueueError::Unavailable(with_name(what)),
+        QueueError::Damaged(what) => QueueError::Damaged(with_name(what)),
+        QueueError::Full(what) => QueueError::Full(with_name(what)),
         other => other,
     }
 }
@@ -319,10 +352,13 @@ impl From<rusqlite::Error> for QueueError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => QueueError::Full(text),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => QueueError::Damaged(text),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                QueueError::Unavailable(format!(
+                    "{text}: another process has held it for too long; `fuser` or `lsof` tells which"
+                ))
+            }
             Some(
-                ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::CannotOpen
+                ErrorCode::CannotOpen
                 | ErrorCode::ReadOnly
                 | ErrorCode::PermissionDenied
                 | ErrorCode::SystemIoFailure
@@ -332,3 +368,6 @@ impl From<rusqlite::Error> for QueueError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,17 +7,18 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use uuid::Uuid;
 
+use super::super::reads::BY_PEOPLE;
 use super::super::{
     Answer, ApprovalQuery, ApprovalRow, AttemptRow, Body, EventRow, Filter, Found, LaneKey, Listed,
     NoteRow, PolicyRow, Reads, Result, ScheduleRow, Scope, ScopeKind, WorkerRow,
 };
 use super::approvals;
-use super::connect;
 use super::keeping::{OUTLINE, SCHEDULE, schedule};
 use super::lines::{SCOPE, scope};
 use super::list::{ids, list};
 use super::notes::{NOTE, note};
 use super::rows::{COLUMNS, limit, name, row, uuid};
+use super::{connect, named};
 use crate::queue::error::QueueError;
 use crate::queue::job::JobStatus;
 use crate::queue::time::Micros;
@@ -52,7 +53,7 @@ impl Reader {
                     Some(connection) => connection,
                     None => connect(&path, false)?,
                 };
-                let found = read(&connection);
+                let found = read(&connection).map_err(|error| named(&path, error));
                 if let Ok(mut idle) = idle.lock()
                     && idle.len() < KEPT
                 {
@@ -79,8 +80,10 @@ pub(super) fn select(tail: &str) -> String {
         .map(|column| format!("jobs.{}", column.trim()))
         .collect();
     format!(
-        "SELECT {}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name \
-         FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane {SCOPES} {tail}",
+        "SELECT {}, bodies.submitted, bodies.retry, queues.name, tenants.name, skills.name, \
+         CASE WHEN jobs.cause IS NOT NULL THEN (SELECT substr(json_extract(details, \
+         '$.failure.message'), 1, 1000) FROM attempts WHERE job = jobs.seq AND json_valid(details) \
+         ORDER BY fence DESC LIMIT 1) END FROM jobs JOIN bodies USING (seq) JOIN lanes ON lanes.id = jobs.lane {SCOPES} {tail}",
         columns.join(", ")
     )
 }
@@ -97,7 +100,21 @@ pub(super) fn found(read: &SqlRow<'_>) -> rusqlite::Result<Found> {
             tenant: read.get(24)?,
             skill: read.get(25)?,
         },
+        error: read.get(26)?,
     })
+}
+
+const EVENT: &str = "id, job, kind, at, attempt, data";
+
+fn event(read: &SqlRow<'_>) -> rusqlite::Result<(i64, EventRow)> {
+    let event = EventRow {
+        job: uuid(read, 1)?,
+        kind: name(read, 2)?,
+        at: read.get(3)?,
+        attempt: read.get(4)?,
+        data: read.get(5)?,
+    };
+    Ok((read.get(0)?, event))
 }
 
 pub(super) fn all<T>(
@@ -134,11 +151,12 @@ impl Reads for Reader {
         })
     }
 
-    fn status(&self, id: Uuid) -> Answer<'_, Option<JobStatus>> {
+    fn status(&self, id: Uuid) -> Answer<'_, Option<(JobStatus, Option<Micros>)>> {
         self.read(move |connection| {
             let mut statement =
-                connection.prepare_cached("SELECT status FROM jobs WHERE id = ?1")?;
-            let status = statement.query_row([id.as_bytes()], |read| name(read, 0));
+                connection.prepare_cached("SELECT status, deadline FROM jobs WHERE id = ?1")?;
+            let status =
+                statement.query_row([id.as_bytes()], |read| Ok((name(read, 0)?, read.get(1)?)));
             Ok(status.optional()?)
         })
     }
@@ -178,23 +196,22 @@ impl Reads for Reader {
 
     fn events(&self, after: i64, most: usize) -> Answer<'_, Vec<(i64, EventRow)>> {
         self.read(move |connection| {
-            let sql = "SELECT id, job, kind, at, attempt, data FROM events WHERE id > ?1 \
-                       ORDER BY id LIMIT ?2";
-            all(
-                connection,
-                sql,
-                vec![Sql::Integer(after), limit(most)],
-                |read| {
-                    let event = EventRow {
-                        job: uuid(read, 1)?,
-                        kind: name(read, 2)?,
-                        at: read.get(3)?,
-                        attempt: read.get(4)?,
-                        data: read.get(5)?,
-                    };
-                    Ok((read.get(0)?, event))
-                },
-            )
+            let sql = format!("SELECT {EVENT} FROM events WHERE id > ?1 ORDER BY id LIMIT ?2");
+            let with = vec![Sql::Integer(after), limit(most)];
+            all(connection, &sql, with, event)
+        })
+    }
+
+    fn history(&self, job: Uuid, most: usize) -> Answer<'_, Vec<(i64, EventRow)>> {
+        self.read(move |connection| {
+            let sql = format!(
+                "SELECT {EVENT} FROM events INDEXED BY events_of_people \
+                 WHERE job = ?1 AND {BY_PEOPLE} ORDER BY id DESC LIMIT ?2"
+            );
+            let with = vec![Sql::Blob(job.as_bytes().to_vec()), limit(most)];
+            let mut events = all(connection, &sql, with, event)?;
+            events.reverse();
+            Ok(events)
         })
     }
 
@@ -255,9 +272,13 @@ impl Reads for Reader {
     fn oldest(&self, now: Micros) -> Answer<'_, Option<Micros>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT min(due) FROM (SELECT (SELECT jobs.due_at FROM ready \
-                 JOIN jobs ON jobs.seq = ready.seq WHERE ready.lane = lanes.id \
-                 ORDER BY ready.rank, ready.seq LIMIT 1) AS due FROM lanes WHERE waiting = 1 \
+                // Of each priority: those of another may stand before it, and have come later.
+                "SELECT min(due) FROM (SELECT (SELECT due_at FROM jobs INDEXED BY jobs_waiting \
+                 WHERE lane = lanes.id AND priority = priorities.column1 \
+                 AND status IN ('pending', 'failed') AND due_at <= ?1 \
+                 ORDER BY due_at LIMIT 1) AS due FROM lanes CROSS JOIN \
+                 (VALUES ('low'), ('normal'), ('high'), ('critical')) AS priorities \
+                 WHERE lanes.waiting = 1 \
                  UNION ALL SELECT min(due_at) FROM later WHERE due_at <= ?1)",
             )?;
             Ok(statement.query_row([now], |read| read.get(0))?)

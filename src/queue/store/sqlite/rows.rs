@@ -283,7 +283,15 @@ impl Sqlite {
     }
 
     pub(super) fn delete_jobs_now(&mut self, jobs: &[Row]) -> Result<()> {
-        for table in ["results", "progress", "tags", "bodies", "callbacks", "jobs"] {
+        for table in [
+            "results",
+            "progress",
+            "admissions",
+            "tags",
+            "bodies",
+            "callbacks",
+            "jobs",
+        ] {
             let mut delete = self
                 .connection
                 .prepare_cached(&format!("DELETE FROM {table} WHERE seq = ?1"))?;
@@ -403,6 +411,28 @@ impl Sqlite {
             |values, (seq, result)| values.give(params![seq, result]),
         )?;
         Ok(())
+    }
+
+    pub(super) fn put_admissions_now(&self, admissions: &[(i64, i64, String)]) -> Result<()> {
+        let mut put = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO admissions (seq, fence, details) VALUES (?1, ?2, ?3)",
+        )?;
+        for (seq, fence, details) in admissions {
+            put.execute(params![seq, fence, details])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn admissions_now(&self, seqs: &[i64]) -> Result<Vec<(i64, i64, String)>> {
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT fence, details FROM admissions WHERE seq = ?1")?;
+        let mut admissions = Vec::new();
+        for &seq in seqs {
+            let found = select.query_row([seq], |read| Ok((seq, read.get(0)?, read.get(1)?)));
+            admissions.extend(found.optional()?);
+        }
+        Ok(admissions)
     }
 
     pub(super) fn put_progress_now(&self, progress: &[(i64, String)]) -> Result<()> {

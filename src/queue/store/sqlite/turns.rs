@@ -8,11 +8,11 @@
 //! The same file is a bell: one byte is written to it after each transaction that changed anything.
 
 use std::fs::{File, TryLockError};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{BUSY, Result, beside};
+use super::{Result, beside};
 use crate::queue::error::QueueError;
 
 /// How soon to ask again at first.
@@ -33,36 +33,57 @@ pub(super) fn file(path: &Path) -> PathBuf {
 pub(super) struct Turns(File);
 
 impl Turns {
-    /// Opens the file beside a database.
+    /// Opens the file beside a database. Whoever may open it can lock it, and keep others waiting: so
+    /// that is nobody but who may write the database.
     pub fn open(path: &Path) -> Result<Self> {
-        std::fs::OpenOptions::new()
+        let opened = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
-            .open(file(path))
-            .map(Turns)
-            .map_err(|error| {
-                QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
-            })
+            .mode(0o600)
+            .open(file(path));
+        let opened = opened.map_err(|error| {
+            QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
+        })?;
+        close_to_others(&opened, path);
+        Ok(Turns(opened))
     }
 
     /// Lets one at a time open a database: switching to a write-ahead log, and bringing the schema up
     /// to date, are not for two at once.
-    pub fn alone(&self, path: &Path) -> Result<()> {
-        self.0.lock().map_err(|error| {
-            QueueError::Unavailable(format!("cannot lock `{}`: {error}", path.display()))
-        })
+    ///
+    /// # Errors
+    /// Where somebody else has the lock until then.
+    pub fn alone(&self, path: &Path, until: Instant) -> Result<()> {
+        let why = match self.lock(until) {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                "another process has held it for too long; `fuser` or `lsof` tells which".to_owned()
+            }
+            Err(TryLockError::Error(error)) => error.to_string(),
+        };
+        Err(QueueError::Unavailable(format!(
+            "cannot lock `{}`: {why}",
+            file(path).display()
+        )))
     }
 
-    /// Waits for its turn; not for ever, should somebody sleep in theirs.
-    pub fn wait(&self) {
-        let until = Instant::now() + BUSY;
+    /// Waits for its turn; not longer than until then, should somebody sleep in theirs.
+    pub fn wait(&self, until: Instant) {
+        // Nothing rests on it.
+        let _ = self.lock(until);
+    }
+
+    fn lock(&self, until: Instant) -> std::result::Result<(), TryLockError> {
         let mut pause = PAUSE;
-        while let Err(TryLockError::WouldBlock) = self.0.try_lock()
-            && Instant::now() < until
-        {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST);
+        loop {
+            match self.0.try_lock() {
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST);
+                }
+                locked => return locked,
+            }
         }
     }
 
@@ -76,6 +97,22 @@ impl Turns {
     pub fn end(&self) {
         // Where it was not ours, there is nothing to give back.
         let _ = self.0.unlock();
+    }
+}
+
+/// Takes from who may not write the database what an earlier release let them do with the file beside it.
+fn close_to_others(opened: &File, path: &Path) {
+    let mode = |found: std::io::Result<std::fs::Metadata>| Some(found.ok()?.permissions().mode());
+    let (Some(now), Some(database)) = (mode(opened.metadata()), mode(std::fs::metadata(path)))
+    else {
+        return;
+    };
+    // A group that may write one may write the other.
+    let writers = database & 0o022;
+    let allowed = 0o600 | writers | (writers << 1);
+    if now & 0o777 & !allowed != 0 {
+        // It may be another user's; then it is for them.
+        let _ = opened.set_permissions(std::fs::Permissions::from_mode(now & allowed));
     }
 }
 

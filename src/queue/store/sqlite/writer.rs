@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::super::operation::{Group, Operation};
 use super::super::{Answer, Result};
-use super::Sqlite;
+use super::{Sqlite, named};
 use crate::queue::error::QueueError;
 use crate::queue::time::{Clock, micros};
 
@@ -74,7 +74,7 @@ impl Drop for Writer {
 
 /// Does all or nothing, and tells everybody; where one of several spoils it for the others, each by
 /// itself.
-fn write(store: &mut Sqlite, mut group: Group, clock: &dyn Clock) {
+pub(super) fn write(store: &mut Sqlite, mut group: Group, clock: &dyn Clock) {
     let done = attempt(store, &mut group, clock);
     match done {
         Ok(()) => group.succeed(),
@@ -85,7 +85,7 @@ fn write(store: &mut Sqlite, mut group: Group, clock: &dyn Clock) {
                     write(store, Group::new(operation), clock);
                 }
             } else {
-                group.fail(error);
+                group.fail(named(&store.path, error));
             }
         }
     }

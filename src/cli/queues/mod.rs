@@ -1,21 +1,25 @@
 //! `skillhost queues`: what queues, tenants and skills may have.
 
+mod retry;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
+use serde_json::json;
 use skillhost::limits::grouped;
 use skillhost::parse_duration;
-use skillhost::queue::{Bounds, JobStatus, ScopeKind};
+use skillhost::queue::{Bounds, JobStatus, Queue, RetryPolicy, ScopeInfo, ScopeKind};
 use skillhost::text::printable;
 
-use super::Session;
-use super::complaint::Complaint;
-use super::console::{GOOD, print, print_json, styled};
-use super::database::DatabaseArgs;
-use super::exit::Exit;
-use super::table::Table;
-use super::{explain, units};
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{GOOD, print, print_json, styled};
+use crate::cli::database::DatabaseArgs;
+use crate::cli::exit::Exit;
+use crate::cli::table::Table;
+use crate::cli::{explain, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +30,9 @@ Examples:
     skillhost queues bound --tenant acme --concurrency 2
     skillhost queues bound --skill fetch-page --rate 10/1m
   Twice as much for one tenant as for others:
-    skillhost queues bound --tenant acme --weight 2";
+    skillhost queues bound --tenant acme --weight 2
+  Eight attempts at each job of a queue, with longer and longer delays:
+    skillhost queues retry nightly --attempts 8 --base 1m --factor 2 --cap 1h";
 
 /// Pause and bound queues, tenants and skills, over all workers
 #[derive(Debug, Args)]
@@ -43,21 +49,25 @@ enum QueuesCommand {
     /// List queues, tenants or skills: what holds for them, and what they have
     List(ListArgs),
     /// Start no more jobs of a queue, tenant or skill; what runs goes on
-    Pause(ScopeArgs),
+    Pause(PauseArgs),
     /// Start jobs of a queue, tenant or skill again
-    Resume(ScopeArgs),
+    Resume(PauseArgs),
     /// Bound what a queue, tenant or skill may have
     Bound(BoundArgs),
+    Retry(Box<retry::RetryArgs>),
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
     /// Tenants rather than queues
-    #[arg(long, conflicts_with = "skills")]
+    #[arg(long, conflicts_with_all = ["skills", "tools"])]
     tenants: bool,
     /// Skills rather than queues
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tools")]
     skills: bool,
+    /// Tools that have retries of their own, rather than queues
+    #[arg(long)]
+    tools: bool,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -79,11 +89,23 @@ struct ScopeArgs {
 }
 
 #[derive(Debug, Args)]
+struct PauseArgs {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Print what holds then as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct BoundArgs {
     #[command(flatten)]
     scope: ScopeArgs,
     #[command(flatten)]
     bounds: BoundsArgs,
+    /// Print what holds then as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +114,10 @@ struct BoundsArgs {
     /// How many of its jobs may run at once, or `none`
     #[arg(long, value_name = "N|none", value_parser = concurrency)]
     concurrency: Option<Most>,
-    /// How many of its jobs may start in which time, such as 10/1m, or `none`
+    /// How many of its jobs may start at once, and in which time as many more, such as 10/1m, or `none`
+    ///
+    /// With 10/1m ten start at once, and then one every 6 s: 10 a minute on average, and up to 19 in the
+    /// first minute after a pause.
     #[arg(long, value_name = "N/TIME|none", value_parser = rate)]
     rate: Option<Rate>,
     /// A tenant's part in proportion to others': 1 unless set
@@ -160,35 +185,49 @@ pub fn queues(args: QueuesArgs, session: &Session) -> anyhow::Result<Exit> {
     let QueuesArgs { command, database } = args;
     match command {
         QueuesCommand::List(args) => list(&args, &database, session),
-        QueuesCommand::Pause(scope) => pause(&scope, true, &database, session),
-        QueuesCommand::Resume(scope) => pause(&scope, false, &database, session),
+        QueuesCommand::Pause(args) => pause(&args, true, &database, session),
+        QueuesCommand::Resume(args) => pause(&args, false, &database, session),
         QueuesCommand::Bound(args) => bound(&args, &database, session),
+        QueuesCommand::Retry(args) => retry::retry(&args, &database, session),
     }
 }
 
-fn done(session: &Session, kind: ScopeKind, name: &str, what: &str) {
+/// Says what was done; for a program, what holds then.
+async fn done(
+    queue: &Queue,
+    session: &Session,
+    (kind, name): (ScopeKind, &str),
+    json: bool,
+    what: &str,
+) -> anyhow::Result<Exit> {
+    if json {
+        let scopes = queue.scopes(kind).await.map_err(explain::queue)?;
+        let scope = scopes.into_iter().find(|scope| scope.name == name);
+        print_json(session.console, &scope)?;
+        return Ok(Exit::Success);
+    }
     session.console.note(format_args!(
         "{} {kind} `{}` {what}",
         styled(GOOD, "✓"),
         printable(name, false)
     ));
+    Ok(Exit::Success)
 }
 
 fn pause(
-    scope: &ScopeArgs,
+    args: &PauseArgs,
     paused: bool,
     database: &DatabaseArgs,
     session: &Session,
 ) -> anyhow::Result<Exit> {
-    let (kind, name) = scope.scope()?;
+    let (kind, name) = args.scope.scope()?;
     database.with(session, async |queue, _| {
         queue
             .pause_all(kind, name, paused)
             .await
             .map_err(explain::queue)?;
         let what = if paused { "is paused" } else { "goes on" };
-        done(session, kind, name, what);
-        Ok(Exit::Success)
+        done(&queue, session, (kind, name), args.json, what).await
     })
 }
 
@@ -208,8 +247,7 @@ fn bound(args: &BoundArgs, database: &DatabaseArgs, session: &Session) -> anyhow
             .set_bounds(kind, name, bounds)
             .await
             .map_err(explain::queue)?;
-        done(session, kind, name, "is bounded so");
-        Ok(Exit::Success)
+        done(&queue, session, (kind, name), args.json, "is bounded so").await
     })
 }
 
@@ -220,9 +258,29 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
         _ => ScopeKind::Queue,
     };
     database.with(session, async |queue, _| {
-        let scopes = queue.scopes(kind).await.map_err(explain::queue)?;
+        if args.tools {
+            let tools = queue.tool_retries().await.map_err(explain::queue)?;
+            retry::show_tools(&tools, args.json, session)?;
+            return Ok(Exit::Success);
+        }
+        let mut scopes = queue.scopes(kind).await.map_err(explain::queue)?;
+        let retries = match kind {
+            ScopeKind::Queue => queue.queue_retries().await.map_err(explain::queue)?,
+            _ => BTreeMap::new(),
+        };
+        with_retries(&mut scopes, &retries);
         if args.json {
-            print_json(session.console, &scopes)?;
+            let told: Vec<_> = scopes
+                .iter()
+                .map(|scope| {
+                    let mut told = json!(scope);
+                    if kind == ScopeKind::Queue {
+                        told["retry"] = json!(retries.get(&scope.name));
+                    }
+                    told
+                })
+                .collect();
+            print_json(session.console, &told)?;
             return Ok(Exit::Success);
         }
         if scopes.is_empty() {
@@ -241,6 +299,7 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
             heading.extend(["running", "waiting"]);
         }
         heading.extend((kind == ScopeKind::Tenant).then_some("weight"));
+        heading.extend((!retries.is_empty()).then_some("retries"));
         table.row(heading.into_iter().map(str::to_owned));
         for scope in scopes {
             let name = if scope.name.is_empty() {
@@ -269,11 +328,32 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
                 row.push(grouped(waiting.into_iter().flatten().sum()));
             }
             row.extend((kind == ScopeKind::Tenant).then(|| scope.weight.to_string()));
+            if !retries.is_empty() {
+                let set = retries.get(&scope.name).map(retry::summary);
+                row.push(set.unwrap_or_else(|| "-".to_owned()));
+            }
             table.row(row);
         }
         print(table)?;
         Ok(Exit::Success)
     })
+}
+
+/// Adds queues that have nothing but retries of their own.
+fn with_retries(scopes: &mut Vec<ScopeInfo>, retries: &BTreeMap<String, RetryPolicy>) {
+    for name in retries.keys() {
+        if scopes.iter().all(|scope| scope.name != *name) {
+            scopes.push(ScopeInfo {
+                kind: ScopeKind::Queue,
+                name: name.clone(),
+                paused: false,
+                concurrency: None,
+                rate: None,
+                weight: 1,
+            });
+        }
+    }
+    scopes.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 #[cfg(test)]
