@@ -256,13 +256,17 @@ fn refused() -> Vec<Refused> {
     let cut_off = |error: &LoadError| matches!(error, LoadError::Compile(_) | LoadError::Misfit(_));
     let misfit = |error: &LoadError| matches!(error, LoadError::Misfit(_));
     let trap = |error: &LoadError| {
-        let LoadError::Describe(failure) = error else {
+        let LoadError::Describe { failure, .. } = error else {
             return false;
         };
         matches!(failure.cause, Cause::Trap { .. })
     };
-    let lies =
-        |error: &LoadError| matches!(error, LoadError::Describe(_) | LoadError::Description(_));
+    let lies = |error: &LoadError| {
+        matches!(
+            error,
+            LoadError::Describe { .. } | LoadError::Description(_)
+        )
+    };
     let mut unnamed = Handmade::default();
     unnamed.description.name = "../a".into();
     vec![
