@@ -56,6 +56,7 @@ mod approvals;
 mod audit;
 mod jobs;
 mod queues;
+mod retries;
 mod scenario;
 mod worker;
 
