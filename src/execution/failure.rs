@@ -410,7 +410,8 @@ pub struct Frame {
     /// The core module's name, where it has one. Control characters are escaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// The offset of the instruction in the component, in bytes.
+    /// The offset of the instruction in the component as it is compiled, in bytes: with the looks at the fuel that the
+    /// host puts into long code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
 }

@@ -5,6 +5,7 @@
 //! multiply to (see `footprint`); and where it matters, the work is done by a child process under
 //! limits of processor time, wall time and memory.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
+use super::looks::{self, Unread};
 use super::{engine, footprint};
 use crate::limits::{MIB, display_bytes, grouped};
 use crate::text::{printable, said};
@@ -236,12 +238,22 @@ pub(super) fn compile(
 
 /// Compiles a component in this process.
 pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let (component, unread) = match looks::put_into(component) {
+        Ok(with_looks) => (Cow::Owned(with_looks), None),
+        Err(error @ Unread::TooDeep) => return Err(invalid(&error)),
+        // The compiler says better what is wrong.
+        Err(Unread::Invalid(error)) => (Cow::Borrowed(component), Some(error)),
+    };
     // Cranelift is not supposed to panic; should it, only this component is affected.
     let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        engine.precompile_component(component)
+        engine.precompile_component(&component)
     }));
     match compiled {
-        Ok(Ok(code)) => Ok(code),
+        // Nothing is run that was not looked through.
+        Ok(Ok(code)) => match unread {
+            None => Ok(code),
+            Some(error) => Err(invalid(&error)),
+        },
         Ok(Err(error)) => Err(invalid(&format!("{error:#}"))),
         Err(_) => Err(CompileError::Invalid("the compiler panicked".into())),
     }

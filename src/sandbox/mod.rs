@@ -16,6 +16,7 @@ mod footprint;
 mod interrupt;
 mod limiter;
 mod load;
+mod looks;
 mod measure;
 mod panicked;
 mod run;

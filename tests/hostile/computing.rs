@@ -57,8 +57,8 @@ fn tail_calls() {
     });
 }
 
-/// Fuel is looked at where a function or a turn of a loop begins. A body without either runs to its end,
-/// where it says so; the next function does not begin.
+/// Compiled code looks at its fuel where a function or a turn of a loop begins. Where neither comes for long, the host
+/// puts looks into it: it is stopped within 500 instructions.
 #[test]
 fn a_long_body_without_a_loop() {
     let _alone = alone();
@@ -77,10 +77,33 @@ fn a_long_body_without_a_loop() {
         .under(fuel(10_000))
         .ends_with(met(Limit::Fuel));
     assert_eq!(result.usage.fuel, 10_000, "as it is reported");
-    assert_eq!(
-        result.usage.host_calls, 1,
-        "the end of the one, and no more"
-    );
+    assert_eq!(result.usage.host_calls, 0, "it does not come to its end");
+}
+
+/// Thousands of functions that have called each other return, and each has long code behind its call.
+#[test]
+fn returns_from_a_deep_recursion() {
+    let _alone = alone();
+    let step = "(global.set $n (i32.mul (global.get $n) (i32.const 3)))";
+    let deep = |code: &str| Handmade {
+        fields: format!(
+            "(global $n (mut i32) (i32.const 1))
+            (func $deep (param i32)
+                (if (local.get 0)
+                    (then (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+                {code})"
+        ),
+        ..that_runs("(call $deep (i32.const 5000)) (i32.const 0)")
+    };
+    Attack::by(deep(&step.repeat(20_000)))
+        .under(wall_time(SHORT))
+        .ends_with(TIMEOUT);
+    // Nor where each place for a look is jumped over.
+    let jumps = format!("(block (br_if 0 (global.get $n)) {})", step.repeat(120));
+    let code = format!("{}{jumps}", step.repeat(120)).repeat(80);
+    Attack::by(deep(&code))
+        .under(wall_time(SHORT))
+        .ends_with(TIMEOUT);
 }
 
 #[test]
