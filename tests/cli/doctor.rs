@@ -122,7 +122,6 @@ exit: 0
   ✓ http                 a redirect to another port    refused
   ✓ http                 granted and not declared      rejected
   ✓ address              a name for this machine       refused
-  ✓ address              link-local, metadata, mapped  refused
   ✓ secret               a host it is not bound to     sent without
   ✓ secret               answering with its value      taken out
   ✓ secret               granted and not declared      rejected

@@ -170,10 +170,8 @@ fn a_build_is_cancelled() {
             json["failure"]["message"],
             "cancelled while the skill was being built"
         );
-        assert!(
-            json["usage"]["compile_time_ms"].as_f64() > Some(0.0),
-            "{json}"
-        );
+        // It was not built to its end, so that nothing was compiled here.
+        assert_eq!(json["usage"]["compile_time_ms"], 0.0, "{json}");
     }
 }
 

@@ -259,9 +259,9 @@ fn what_is_kept_of_a_directory_that_is_gone_names_no_path() {
     let dir = "of-the-operator:/data:ro";
     let granted = place.output(["policy", "grant", "behaviours.wasm", "--dir", dir]);
     assert!(granted.status.success(), "{}", place.said(&granted));
-    std::fs::remove_dir_all(place.path("of-the-operator")).expect("it can be removed");
     let line = r#"{"skill": "behaviours.wasm", "tool": "echo"}"#;
     let id = submitted(&place, line).remove(0);
+    std::fs::remove_dir_all(place.path("of-the-operator")).expect("it can be removed");
     let worked = place.output(["worker", "--until-empty"]);
     let log = String::from_utf8_lossy(&worked.stderr);
     assert!(log.contains("of-the-operator"), "the log names it: {log}");

@@ -84,7 +84,8 @@ fn a_long_body_without_a_loop() {
 #[test]
 fn returns_from_a_deep_recursion() {
     let _alone = alone();
-    let step = "(global.set $n (i32.mul (global.get $n) (i32.const 3)))";
+    // What cannot be taken together.
+    let step = "(global.set $n (i32.add (i32.mul (global.get $n) (i32.const 3)) (i32.const 7)))";
     let deep = |code: &str| Handmade {
         fields: format!(
             "(global $n (mut i32) (i32.const 1))
@@ -95,12 +96,12 @@ fn returns_from_a_deep_recursion() {
         ),
         ..that_runs("(call $deep (i32.const 5000)) (i32.const 0)")
     };
-    Attack::by(deep(&step.repeat(20_000)))
+    Attack::by(deep(&step.repeat(50_000)))
         .under(wall_time(SHORT))
         .ends_with(TIMEOUT);
     // Nor where each place for a look is jumped over.
-    let jumps = format!("(block (br_if 0 (global.get $n)) {})", step.repeat(120));
-    let code = format!("{}{jumps}", step.repeat(120)).repeat(80);
+    let jumps = format!("(block (br_if 0 (global.get $n)) {})", step.repeat(20));
+    let code = format!("{}{jumps}", step.repeat(80)).repeat(600);
     Attack::by(deep(&code))
         .under(wall_time(SHORT))
         .ends_with(TIMEOUT);

@@ -30,15 +30,15 @@ fn memory(pages: u64) -> LimitOverrides {
     }
 }
 
-/// To the unit: what a run reports is what it needs, where its last function is an empty one.
+/// To the unit: a run needs one more than it uses, where its last function is an empty one. What is met is the limit.
 #[tokio::test]
 async fn a_run_that_ends_on_its_last_unit_of_fuel_succeeds() {
     let skill = load(host(), &Handmade::default()).await.digest();
     let needed = run_tool(host(), skill, NONE).await.usage.fuel;
-    let result = run_tool(host(), skill, fuel(needed)).await;
+    let result = run_tool(host(), skill, fuel(needed + 1)).await;
     assert_eq!(result.status, Status::Success);
     assert_eq!(result.usage.fuel, needed);
-    for too_little in [needed - 1, 1, 0] {
+    for too_little in [needed, needed - 1, 1, 0] {
         let result = run_tool(host(), skill, fuel(too_little)).await;
         check_exhausted(&result, Limit::Fuel, too_little);
         assert_eq!(result.usage.fuel, too_little);
@@ -57,11 +57,11 @@ async fn what_comes_after_the_last_look_at_the_fuel_is_not_stopped() {
     let skill = load(host(), &skill).await.digest();
     let all = run_tool(host(), skill, NONE).await.usage.fuel;
     let body = 4 * 100;
-    let result = run_tool(host(), skill, fuel(all - body)).await;
+    let result = run_tool(host(), skill, fuel(all - body + 1)).await;
     assert_eq!(result.status, Status::Success);
-    assert_eq!(result.usage.fuel, all - body);
-    let result = run_tool(host(), skill, fuel(all - body - 1)).await;
-    check_exhausted(&result, Limit::Fuel, all - body - 1);
+    assert_eq!(result.usage.fuel, all - body + 1);
+    let result = run_tool(host(), skill, fuel(all - body)).await;
+    check_exhausted(&result, Limit::Fuel, all - body);
 }
 
 /// The memory's own maximum is the guest's business; growth that the engine fails after the limiter
@@ -129,6 +129,8 @@ async fn a_deadline_ends_it_before_its_wall_time_would() {
     for tool in ["spin", "wait_for_ever"] {
         let request = request(host(), tool, json!({}))
             .await
+            // On a fast machine it would use up its fuel before.
+            .limits(fuel(Limits::ceiling().fuel))
             .deadline(Utc::now() + 5 * SHORT);
         let result = execute(host(), request).await;
         let Cause::Timeout { limit, phase, .. } = cause(&result) else {

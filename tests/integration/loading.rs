@@ -167,10 +167,6 @@ async fn what_exports_the_tools_otherwise_names_interface_and_versions() {
             "instance export `skillhost:skill/tools@1.0.0` does not have export `describe`",
         ),
         (
-            text.replace(exported, r#"(export "describe" (func $execute)) "#),
-            "",
-        ),
-        (
             text.replace(
                 instance,
                 r#"(export "skillhost:skill/tools@1.0.0" (func $describe))"#,

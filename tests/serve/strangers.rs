@@ -21,17 +21,24 @@ async fn clients_hear_nothing_of_where_the_host_has_it() {
     let host = folder.to_str().unwrap();
     let grant = format!("{host}:/data:ro");
     home.run(&["policy", "grant", "behaviours", "--dir", &grant]);
-    std::fs::remove_dir(&folder).unwrap();
     let serving = Serving::start(&home, &[]);
     let client = serving.client();
     let echo = behaviour("echo", json!({"text": "x"}));
+    home.run(&["queues", "pause", "default"]);
+    let job = client.post("/v1/jobs", echo.clone()).await.json();
+    std::fs::remove_dir(&folder).unwrap();
 
     let result = client.post("/v1/executions", echo.clone()).await.json();
     let denial = &result["failure"]["denials"][0];
     assert_eq!(denial["capability"], "directory", "{result}");
     names_the_grant_alone(&result, host);
 
-    let job = client.post("/v1/jobs", echo).await.json();
+    // What is submitted now is refused at once.
+    let refused = client.post("/v1/jobs", echo).await;
+    assert!(!refused.status.is_success(), "{}", refused.text());
+    names_the_grant_alone(&refused.json(), host);
+
+    home.run(&["queues", "resume", "default"]);
     let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
     let result = format!("{path}/result?wait_ms=60000");
     names_the_grant_alone(&client.get(&result).await.json(), host);

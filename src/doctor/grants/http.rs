@@ -132,45 +132,6 @@ pub async fn loopback(ground: &Ground) -> Result<Finding, Trouble> {
     refused(ground, &server, guest(&authority), address, name).await
 }
 
-/// All hosts are granted, and of the addresses that are not public, those of this machine by IPv4 alone.
-/// The others stand in the request as they are, and in forms that hold them.
-pub async fn special_addresses(ground: &Ground) -> Result<Finding, Trouble> {
-    let server = match Server::start() {
-        Ok(server) => server,
-        Err(error) => return Ok(no_server(&error)),
-    };
-    let port = server.address.port();
-    let grant: Option<HttpGrant> = format!("GET http://*:{port}").parse().ok();
-    let all = grant.map(|grant| Grants::default().http(grant));
-    let this_machine = "127.0.0.0/8".parse().ok();
-    let works = all.clone().zip(this_machine);
-    let works = works.map(|(all, address)| all.address(address));
-    let own = server.address.to_string();
-    let mut finding = refused(ground, &server, guest(&own), works, all.clone()).await?;
-    for host in [
-        "169.254.169.254",
-        "169.254.0.1",
-        "10.0.0.1",
-        "[fe80::1]",
-        "[::ffff:127.0.0.1]",
-        "[::ffff:169.254.169.254]",
-        "[64:ff9b::7f00:1]",
-    ] {
-        if finding.verdict.is_failure() {
-            return Ok(finding);
-        }
-        let skill = ground.load(&guest(&format!("{host}:{port}"))).await?;
-        let request = numbered(&skill, PATH).grants(all.clone().unwrap_or_default());
-        let heard = server.connections();
-        let past = ground.request(request).await?;
-        finding = match past.heard.denied {
-            Some(Capability::Address) => judge(&past.result, server.connections() > heard),
-            _ => Finding::broken(format!("{host} was not refused: {}", ended(&past.result))),
-        };
-    }
-    Ok(finding)
-}
-
 pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
     let grants = asking(std::net::SocketAddr::from(([192, 0, 2, 1], 80))).unwrap_or_default();
     super::undeclared(ground, Capability::Http, grants).await

@@ -120,9 +120,6 @@ pub(super) const PROBES: &[Probe] = &[
     grant("address", "a name for this machine", |ground| {
         Box::pin(http::loopback(ground))
     }),
-    grant("address", "link-local, metadata, mapped", |ground| {
-        Box::pin(http::special_addresses(ground))
-    }),
     grant("secret", "a host it is not bound to", |ground| {
         Box::pin(secret::another_host(ground))
     }),

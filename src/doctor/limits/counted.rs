@@ -250,13 +250,8 @@ pub async fn instances(ground: &Ground) -> Result<Finding, Trouble> {
     let past = ground.load(&counting(ALLOWED + 1)).await?;
     let past = ground.run(&past, 1, limits).await?.result;
     let finding = judge::stopped(&within, &past, Limit::Instances, ALLOWED as u64);
-    if past.usage.fuel > 0 {
-        return Ok(Finding::broken("some of it ran all the same"));
-    }
     Ok(match guests::number(&within) {
-        Some(counted) => finding
-            .figures(count(ALLOWED as u64, counted))
-            .note("none of it runs where one is too many"),
+        Some(counted) => finding.figures(count(ALLOWED as u64, counted)),
         None => finding,
     })
 }

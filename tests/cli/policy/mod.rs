@@ -466,7 +466,7 @@ fn grants_that_nobody_gets_are_found() {
 exit: 3
 --- stdout
 found: gone: no digest is confirmed, so nobody gets these grants
-  hint: `skillhost policy confirm SKILL` confirms one
+  hint: `skillhost policy confirm gone` confirms one
 --- stderr
 
 "#]],
@@ -519,7 +519,7 @@ exit: 2
 --- stdout
 --- stderr
 error: there is no policy `nowhere.toml`
-hint: `skillhost policy grant` makes one
+hint: `skillhost --policy nowhere.toml policy grant` makes one
 
 "#]],
     );
@@ -635,6 +635,7 @@ fn hints_repeat_where_the_command_looked() {
     let place = Place::new();
     place.add_example("csv-query");
     place.write("data/a.csv", "n\n1\n");
+    place.write("own.toml", "");
     let failed = place.output([
         "run",
         "csv-query",

@@ -151,8 +151,12 @@ async fn one_that_is_dropped_says_its_limits() {
     );
     drop(runs);
     let lines = lines(&path);
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    for line in lines {
+    let [opened, dropped @ ..] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(opened["kind"], "opened");
+    assert_eq!(dropped.len(), 2, "{lines:?}");
+    for line in dropped {
         assert_eq!(line["dropped"], true, "{line}");
         assert_eq!(line["limits"]["memory_bytes"], 16 << 20, "{line}");
         assert_eq!(
