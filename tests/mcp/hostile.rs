@@ -220,8 +220,11 @@ fn no_more_calls_run_at_once_than_may() {
 /// A directory that is granted and gone: the client hears neither where it was, nor of a flag that it has not got.
 #[test]
 fn a_client_hears_nothing_of_where_the_host_has_it() {
-    let home = Home::with(&[&skills().behaviours]);
     let elsewhere = tempfile::tempdir().unwrap();
+    // By itself it declares nothing, and has what it is granted.
+    let lone = elsewhere.path().join("lone.wasm");
+    std::fs::copy(skills().behaviours.join("skill.wasm"), &lone).unwrap();
+    let home = Home::with(&[&lone]);
     let folder = elsewhere.path().join("of-the-operator");
     std::fs::create_dir(&folder).unwrap();
     let host = folder.to_str().unwrap();
