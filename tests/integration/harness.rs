@@ -313,6 +313,7 @@ impl Observer for Record {
                 *self.usage.lock().expect("nobody panics here") = Some((*usage).clone());
                 format!("finished {status}")
             }
+            Event::Clamped { .. } => "clamped".to_owned(),
             _ => "unknown".to_owned(),
         };
         self.events
