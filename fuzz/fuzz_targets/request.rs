@@ -76,7 +76,7 @@ fn over_http(body: &[u8]) {
         ..Caller::operator()
     };
     for job in jobs_in(body, callbacks, &caller) {
-        let job = match job {
+        let mut job = match job {
             Ok(job) => job,
             Err(problem) => {
                 let said = serde_json::to_string(&problem).expect("a problem can be written");
@@ -86,6 +86,8 @@ fn over_http(body: &[u8]) {
         };
         // On nobody else's behalf, with nothing granted, and nothing but a skill.
         assert_eq!(job.tenant.as_deref(), Some("acme"));
+        // The door has said for whom it let it in.
+        assert_eq!(job.caller.take(), Some(caller.name()));
         job.check_untrusted().expect("it is a stranger's");
         let Work::Execution { request } = &job.work else {
             panic!("a stranger can only execute skills");
