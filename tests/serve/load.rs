@@ -1,8 +1,8 @@
 //! Many requests over many connections, some of which are broken off and some slow, and SIGTERM in the
 //! middle: no descriptor and no memory leaks, and nothing is lost.
 //!
-//! The long form, with 10,000 requests over 200 connections:
-//! `SKILLHOST_LOAD=10000 cargo test --release --test serve -- load`
+//! These are 10,000 requests over 200 connections. A short form, with 50 connections:
+//! `SKILLHOST_LOAD=1000 cargo test --release --test serve -- load`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -152,7 +152,7 @@ const MORE: u64 = 16 << 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn load_leaks_nothing_and_loses_nothing() {
     let requests = std::env::var("SKILLHOST_LOAD").ok();
-    let requests = requests.map_or(1_000, |many| many.parse().expect("it is a number"));
+    let requests = requests.map_or(10_000, |many| many.parse().expect("it is a number"));
     let connections = if requests >= 10_000 { 200 } else { 50 };
     let home = Home::new();
     let serving = Serving::start(&home, &["--rate", "1000000"]);
