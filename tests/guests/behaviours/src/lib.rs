@@ -423,14 +423,22 @@ fn file_times() -> Value {
             )
         };
         let at = scratch.stat_at(PathFlags::empty(), "made");
-        [times(file.stat().expect("it is there")), times(at.expect("it is there"))]
+        [
+            times(file.stat().expect("it is there")),
+            times(at.expect("it is there")),
+        ]
     };
     let made = told();
     file.set_times(NewTimestamp::Now, NewTimestamp::Now)
         .expect("its times can be set");
     let set = told();
     scratch
-        .set_times_at(PathFlags::empty(), "made", NewTimestamp::Now, NewTimestamp::Now)
+        .set_times_at(
+            PathFlags::empty(),
+            "made",
+            NewTimestamp::Now,
+            NewTimestamp::Now,
+        )
         .expect("its times can be set");
     json!([made, set, told()])
 }
