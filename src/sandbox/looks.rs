@@ -251,11 +251,6 @@ mod tests {
         // Sizes take a byte more here and there.
         let more = after.len() - before.len();
         let looks = after.windows(3).filter(|bytes| *bytes == LOOK).count();
-        assert_eq!(
-            put_into(&after).unwrap(),
-            after,
-            "there is no need for more"
-        );
         assert!(
             (looks * 3..=looks * 3 + 8).contains(&more),
             "{looks} {more}"
