@@ -29,7 +29,7 @@ fn steady(said: &str) -> String {
         let pattern = Regex::new(pattern).expect("a pattern of ours");
         machine = pattern.replace_all(&machine, replacement).into_owned();
     }
-    let time = Regex::new(r"wall_time( +)(\+[\d.]+ (µs|ms)|0)|(deadline {10}.*)deadline( +).*")
+    let time = Regex::new(r"wall_time_ms( +)(\+[\d.]+ (µs|ms)|0)|(deadline {10}.*)deadline( +).*")
         .expect("a pattern of ours");
     let tried = time.replace_all(tried, "${4}[IN TIME]");
     format!("{tried}    this machine{machine}")
@@ -54,9 +54,9 @@ exit: 0
 --- stdout
     limit                tried                         stopped by       past it
   ✓ fuel                 a loop without end            fuel             0
-  ✓ memory_bytes         growing one memory            memory           0
-  ✓ memory_bytes         growing two memories in turn  memory           0
-  ✓ memory_bytes         globals in many instances     memory           0
+  ✓ memory_bytes         growing one memory            memory_bytes     0
+  ✓ memory_bytes         growing two memories in turn  memory_bytes     0
+  ✓ memory_bytes         globals in many instances     memory_bytes     0
   ✓ table_elements       growing two tables in turn    table_elements   0
   ✓ instances            consisting of 61 instances    instances        0
   ✓ wall_time_ms         a loop without end            [IN TIME]
@@ -65,9 +65,9 @@ exit: 0
   ✓ wall_time_ms         calling the host without end  [IN TIME]
   ✓ wall_time_ms         filling its memory at once    [IN TIME]
   ✓ deadline             a loop without end            [IN TIME]
-  ✓ input_bytes          an input a byte too long      input            0
-  ✓ output_bytes         answering with a long text    output           +1 B
-  ✓ attachment_bytes     the same bytes many times     attachments      +1002 B
+  ✓ input_bytes          an input a byte too long      input_bytes      0
+  ✓ output_bytes         answering with a long text    output_bytes     +1 B
+  ✓ attachment_bytes     the same bytes many times     attachment_byt…  +1002 B
   ✓ stdout_bytes         printing without end          cut and counted  0
   ✓ stderr_bytes         printing without end          cut and counted  0
   ✓ log_bytes            logging without end           cut and counted  0
@@ -86,7 +86,7 @@ exit: 0
   ✓ storage_keys         keeping one key more          storage_keys     0
   ✓ storage_bytes        keeping a byte too many       storage_bytes    0
   ✓ storage_value_bytes  a value a byte too long       storage_value_…  0
-  ✓ stack_bytes          recursion without end         stack            0
+  ✓ stack_bytes          recursion without end         stack_bytes      0
 
     grant                tried                         stopped by
   ✓ directory            with nothing granted          no directory
@@ -163,7 +163,7 @@ exit: 0
   ✓ mount                whether code may run there    yes
 
     guard                tried                         stopped by
-  ✓ ceilings             asking for more memory        memory
+  ✓ ceilings             asking for more memory        memory_bytes
   ✓ concurrency          one more than may run         its turn
   ✓ concurrency          one more of a tenant          its tenant's turn
   ✓ concurrency          one more of a skill           its skill's turn

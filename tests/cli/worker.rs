@@ -266,8 +266,9 @@ fn what_is_kept_of_a_directory_that_is_gone_names_no_path() {
     let log = String::from_utf8_lossy(&worked.stderr);
     assert!(log.contains("of-the-operator"), "the log names it: {log}");
     let shown = place.output(["jobs", "show", &id, "--json"]);
-    let kept = String::from_utf8_lossy(&shown.stdout);
-    assert!(kept.contains("/data"), "{kept}");
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let kept = shown["attempts"][0]["failure"].to_string();
+    assert!(kept.contains("/data"), "{shown}");
     assert!(
         !kept.contains("of-the-operator") && !kept.contains("--dir"),
         "{kept}"
