@@ -180,6 +180,16 @@ pub(super) async fn check(
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Execute)?;
     let mut request = asked.value.request(caller);
+    // What is no request has no answer, whatever else would refuse it first.
+    for (name, value) in [("user", &request.user), ("session", &request.session)] {
+        if value
+            .as_ref()
+            .is_some_and(|value| value.chars().count() > MAX_NAME)
+        {
+            let detail = format!("`{name}` has more than {MAX_NAME} characters");
+            return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+        }
+    }
     // One whose skill cannot be had is looked at all the same, and told so.
     let _ = service.inner.execute.ready(&request).await;
     let admission = admission(&service, &mut request).await?;
@@ -200,6 +210,8 @@ fn wants_events(headers: &HeaderMap) -> bool {
         .unwrap_or(false)
 }
 
+/// The longest name of a user or a session, as the document says.
+const MAX_NAME: usize = 255;
 /// How many requests are looked at at once, each on a thread of its own.
 pub(super) const LOOKS: usize = 16;
 /// How long a request waits to be looked at.
