@@ -30,7 +30,10 @@ async fn clients_hear_nothing_of_where_the_host_has_it() {
 
     // What is asked now is refused at once.
     for path in ["/v1/executions", "/v1/jobs"] {
-        let refused = client.post(path, echo.clone()).await.problem(403, "rejected");
+        let refused = client
+            .post(path, echo.clone())
+            .await
+            .problem(403, "rejected");
         let denial = &refused["failure"]["denials"][0];
         assert_eq!(denial["capability"], "directory", "{path}: {refused}");
         names_the_grant_alone(&refused, host);
@@ -39,7 +42,8 @@ async fn clients_hear_nothing_of_where_the_host_has_it() {
     home.run(&["queues", "resume", "default"]);
     let path = format!("/v1/jobs/{}", job["id"].as_str().unwrap());
     let result = format!("{path}/result?wait_ms=60000");
-    names_the_grant_alone(&client.get(&result).await.json(), host);
+    client.get(&result).await.problem(409, "conflict");
+    names_the_grant_alone(&client.get(&path).await.json(), host);
     names_the_grant_alone(&client.get(&format!("{path}/attempts")).await.json(), host);
 
     // The operator reads it in the log.

@@ -190,7 +190,10 @@ pub(crate) async fn result(
         };
     }
     let detail = match (&job.cause, job.is_terminal()) {
-        (Some(cause), true) => format!("the job is {}, of the cause `{cause}`", job.status),
+        (Some(cause), true) => format!(
+            "the job is {}, of the cause `{cause}`; `GET /v1/jobs/{id}/attempts` has its failures",
+            job.status
+        ),
         (None, true) => format!("the job is {}", job.status),
         (_, false) => format!("the job has not ended: it is {}", job.status),
     };
