@@ -8,7 +8,7 @@
 
 use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
 
-/// The most instructions without a look.
+/// The most instructions from one look to the next, which is the last of them.
 const STRAIGHT: u32 = 500;
 /// The most after a call: on a stack of 512 KiB some ten thousand functions can return one after the other.
 const AFTER_A_CALL: u32 = 16;
@@ -231,138 +231,14 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
             _ => {}
         }
         // Behind the last `end` there is no place.
-        if since.is_some_and(|since| since >= STRAIGHT) && !reader.eof() {
+        if since.is_some_and(|since| since + 1 >= STRAIGHT) && !reader.eof() {
             places.push(reader.original_position());
-            since = Some(0);
+            // The look's own `end`.
+            since = Some(1);
         }
     }
     Ok(places)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many looks are put into a module or component, which is as valid as before.
-    fn looks(text: &str) -> usize {
-        let before = wat::parse_str(text).unwrap();
-        let after = put_into(&before).unwrap();
-        wasmparser::Validator::new().validate_all(&after).unwrap();
-        // Sizes take a byte more here and there.
-        let more = after.len() - before.len();
-        let looks = after.windows(3).filter(|bytes| *bytes == LOOK).count();
-        assert!(
-            (looks * 3..=looks * 3 + 8).contains(&more),
-            "{looks} {more}"
-        );
-        looks
-    }
-
-    fn body(code: &str) -> usize {
-        looks(&format!(
-            "(module (memory 1) (func $f) (func (param i32) (local i32) {code}))"
-        ))
-    }
-
-    fn steps(count: usize) -> String {
-        // Two instructions.
-        "(local.set 1 (local.get 0))".repeat(count / 2)
-    }
-
-    #[test]
-    fn long_code_is_looked_at_and_short_code_is_not() {
-        assert_eq!(body(&steps(498)), 0);
-        assert_eq!(body(&steps(502)), 1);
-        assert_eq!(body(&steps(50_000)), 100);
-        // A loop looks by itself.
-        assert_eq!(body(&format!("{} (loop {})", steps(400), steps(400))), 0);
-        assert_eq!(body(&format!("(loop {}) {}", steps(400), steps(400))), 1);
-    }
-
-    #[test]
-    fn what_comes_after_a_call_is_looked_at_soon() {
-        let after = |count| body(&format!("(call $f) {}", steps(count)));
-        assert_eq!((after(14), after(18)), (0, 1));
-        // Not before another call: that one looks.
-        assert_eq!(body(&"(call $f)".repeat(10)), 0);
-        assert_eq!(body(&"(call $f)".repeat(100)), 5);
-    }
-
-    /// A place for a look that every way jumps over.
-    #[test]
-    fn no_way_leads_past_all_looks() {
-        let jumps = |count: usize| {
-            format!(
-                "(block {} (br_if 0 (local.get 0)) {})",
-                steps(480),
-                steps(40)
-            )
-            .repeat(count)
-        };
-        // One inside for those who do not jump, and one behind it for those who do.
-        assert_eq!(body(&jumps(1)), 1);
-        assert_eq!(body(&jumps(10)), 15);
-        let branches = format!("(if (local.get 0) (then {0}) (else {0}))", steps(300));
-        assert_eq!(body(&branches), 0);
-        assert_eq!(body(&branches.repeat(2)), 2);
-        let table = format!(
-            "(block (block (block {} (br_table 0 1 2 (local.get 0))) {}) {})",
-            steps(300),
-            steps(300),
-            steps(300)
-        );
-        assert_eq!(body(&table), 2);
-    }
-
-    /// Code that nobody comes to is no way; what comes behind its end is.
-    #[test]
-    fn code_that_nobody_comes_to_is_left_alone() {
-        assert_eq!(body(&format!("(return) {}", steps(600))), 0);
-        let ends = format!(
-            "(block (br_if 0 (local.get 0)) {} unreachable) {}",
-            steps(300),
-            steps(300)
-        );
-        assert_eq!(body(&ends), 0);
-        assert_eq!(
-            body(&format!("(block {} (br 0)) {}", steps(300), steps(300))),
-            1
-        );
-    }
-
-    #[test]
-    fn modules_within_components_are_found() {
-        let module = format!(
-            "(core module (func (param i32) (local i32) {}))",
-            steps(2_000)
-        );
-        assert_eq!(looks(&format!("(component {module} {module})")), 8);
-        assert_eq!(
-            looks(&format!("(component (component {module}) {module})")),
-            8
-        );
-        let mut deep = wat::parse_str(format!("(component {module})")).unwrap();
-        for _ in 0..=MAX_DEPTH {
-            let mut around = wat::parse_str("(component)").unwrap();
-            around.push(COMPONENT);
-            sized(&deep, &mut around);
-            deep = around;
-        }
-        assert!(matches!(put_into(&deep), Err(Unread::TooDeep)));
-    }
-
-    #[test]
-    fn what_is_not_valid_is_an_error() {
-        let module = wat::parse_str("(module (func (local.set 0 (i32.const 1))))").unwrap();
-        // It is not looked whether locals are there: whoever compiles it does.
-        assert!(put_into(&module).is_ok());
-        for end in 0..module.len() {
-            let cut = put_into(&module[..end]);
-            assert!(
-                cut.is_err() || end == 8 || cut.unwrap() == module[..end],
-                "{end}"
-            );
-        }
-        assert!(put_into(b"\0asm\x0d\0\x01\0\x01\xff\xff\xff\xff\x0f").is_err());
-    }
-}
+mod tests;
