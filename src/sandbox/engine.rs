@@ -23,7 +23,7 @@ pub(crate) struct EngineSettings {
 
 /// Goes into what [`Engines::compatibility`] stands for: to be changed with whatever compiled code
 /// depends on that an engine without a compiler does not know of.
-const CODE: u32 = 2;
+const CODE: u32 = 3;
 
 /// Core instances that a component in the pool may have. A component made by Rust has 3 to 5, one
 /// made by componentize-py about 20.
