@@ -1,10 +1,11 @@
 //! Who gets in.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use skillhost::queue::Queue;
-use skillhost::serve::{NewToken, Scope, Scopes, Settings};
+use skillhost::serve::{NewToken, Scope, Scopes, Settings, Tokens};
 
 use crate::postgres::{Durability, Postgres, Stop};
 use crate::server::{Wanted, behaviour, start};
@@ -112,6 +113,31 @@ async fn a_token_is_good_for_its_scopes_and_its_time() {
         tokio::task::yield_now().await;
     }
     short.get("/v1/jobs").await.problem(401, "unauthorized");
+    server.end().await;
+}
+
+/// What was read of the tokens holds for a second; one that another process has made since is known before that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_another_process_made_is_good_at_once() {
+    let server = start(Wanted::default()).await;
+    let client = server.client_of("acme", &[Scope::Jobs]).await;
+    client.get("/v1/jobs").await.json();
+    let read = Instant::now();
+    let elsewhere = Tokens::new(server.queue.clone());
+    let (token, _) = elsewhere
+        .create(NewToken {
+            name: "new".into(),
+            tenant: "acme".into(),
+            scopes: Scopes::all(),
+            expires_at: None,
+        })
+        .await
+        .unwrap();
+    while read.elapsed() < Duration::from_millis(50) {
+        tokio::task::yield_now().await;
+    }
+    let client = server.client().with(token.reveal());
+    client.get("/v1/jobs").await.json();
     server.end().await;
 }
 

@@ -208,7 +208,7 @@ fn blocks(code: &[Operator<'_>]) -> (Vec<usize>, Vec<Option<usize>>) {
 }
 
 /// The most instructions that come without a look, at all and after a call, on one way through a function.
-fn walk(code: &[Operator<'_>], mut choose: impl FnMut() -> usize) -> (u32, u32) {
+fn walk(code: &[Operator<'_>], mut choose: impl FnMut(usize) -> usize) -> (u32, u32) {
     let (ends, elses) = blocks(code);
     let (mut worst, mut worst_after_call) = (0, 0);
     let (mut since, mut since_call) = (0, None);
@@ -222,10 +222,10 @@ fn walk(code: &[Operator<'_>], mut choose: impl FnMut() -> usize) -> (u32, u32) 
         worst_after_call = worst_after_call.max(since_call.unwrap_or(0));
         let taken = match operator {
             Operator::Br { relative_depth } => Some(*relative_depth),
-            Operator::BrIf { relative_depth } if choose() % 2 == 0 => Some(*relative_depth),
+            Operator::BrIf { relative_depth } if choose(2) == 0 => Some(*relative_depth),
             Operator::BrTable { targets } => {
                 let targets: Vec<_> = targets.targets().map(Result::unwrap).collect();
-                Some(targets[choose() % targets.len()])
+                Some(targets[choose(targets.len())])
             }
             _ => None,
         };
@@ -247,7 +247,7 @@ fn walk(code: &[Operator<'_>], mut choose: impl FnMut() -> usize) -> (u32, u32) 
                 (since, since_call) = (0, None);
             }
             Operator::Block { .. } => open.push(at),
-            Operator::If { .. } => match (choose() % 2 == 0, elses[at]) {
+            Operator::If { .. } => match (choose(2) == 0, elses[at]) {
                 (false, Some(otherwise)) => {
                     open.push(at);
                     at = otherwise;
@@ -290,7 +290,7 @@ proptest! {
         }
         for way in ways {
             let mut choices = way.into_iter().cycle();
-            let (worst, worst_after_call) = walk(&code, || choices.next().unwrap());
+            let (worst, worst_after_call) = walk(&code, |of| choices.next().unwrap() % of);
             prop_assert!(worst <= STRAIGHT, "{worst}");
             prop_assert!(worst_after_call <= AFTER_A_CALL, "{worst_after_call}");
         }

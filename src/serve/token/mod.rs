@@ -2,7 +2,8 @@
 //!
 //! A token is a public id and 256 random bits. Only the SHA-256 of the whole is kept, beside the jobs in
 //! the queue's database: so every process that shares the queue knows the same tokens. What was looked
-//! up holds for a second, and a token that is revoked opens nothing after that.
+//! up holds for a second, and a token that is revoked opens nothing after that. One that was made meanwhile, by
+//! whichever process, is known within 50 ms.
 
 mod text;
 
@@ -22,6 +23,9 @@ pub use text::{Token, TokenError};
 
 /// How long what was read holds.
 const HOLD: Duration = Duration::from_secs(1);
+/// How long it holds where somebody shows a token that is not among it, and which may have been made since.
+/// Whoever guesses has the store read no more often than that.
+const HOLD_FOR_UNKNOWN: Duration = Duration::from_millis(50);
 
 /// The kind of the notes that tokens are kept as.
 const KIND: &str = "token";
@@ -197,7 +201,7 @@ impl Tokens {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn exist(&self) -> Result<bool, QueueError> {
-        Ok(!self.by_id().await?.is_empty())
+        Ok(!self.by_id(HOLD).await?.is_empty())
     }
 
     /// Whether there is a token that lets somebody in now.
@@ -215,7 +219,14 @@ impl Tokens {
     /// Where it lets nobody in.
     pub async fn caller(&self, shown: &str) -> Result<Caller, Unauthorized> {
         let token: Token = shown.parse().map_err(|_| Unauthorized::Invalid)?;
-        let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
+        let by_id = self.by_id(HOLD).await.map_err(Unauthorized::Unavailable)?;
+        let by_id = match by_id.contains_key(token.id()) {
+            true => by_id,
+            false => {
+                let again = self.by_id(HOLD_FOR_UNKNOWN).await;
+                again.map_err(Unauthorized::Unavailable)?
+            }
+        };
         let kept = by_id.get(token.id()).ok_or(Unauthorized::Invalid)?;
         let same = bool::from(kept.sha256.ct_eq(&token.sha256()));
         if !same || !kept.holds(self.inner.queue.now()) {
@@ -229,7 +240,7 @@ impl Tokens {
     /// # Errors
     /// Where it does not.
     pub async fn holds(&self, id: &str) -> Result<(), Unauthorized> {
-        let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
+        let by_id = self.by_id(HOLD).await.map_err(Unauthorized::Unavailable)?;
         match by_id.get(id) {
             Some(kept) if kept.holds(self.inner.queue.now()) => Ok(()),
             _ => Err(Unauthorized::Invalid),
@@ -243,18 +254,19 @@ impl Tokens {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self) -> Option<Arc<HashMap<String, Kept>>> {
+    fn fresh(&self, hold: Duration) -> Option<Arc<HashMap<String, Kept>>> {
         let known = self.known();
-        let fresh = known.read.is_some_and(|read| read.elapsed() < HOLD);
+        let fresh = known.read.is_some_and(|read| read.elapsed() < hold);
         fresh.then(|| Arc::clone(&known.by_id))
     }
 
-    async fn by_id(&self) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
-        if let Some(by_id) = self.fresh() {
+    /// The tokens, as they were at most so long ago.
+    async fn by_id(&self, hold: Duration) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
+        if let Some(by_id) = self.fresh(hold) {
             return Ok(by_id);
         }
         let _alone = self.inner.reading.lock().await;
-        if let Some(by_id) = self.fresh() {
+        if let Some(by_id) = self.fresh(hold) {
             return Ok(by_id);
         }
         let asked = Instant::now();
