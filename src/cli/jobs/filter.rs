@@ -3,6 +3,7 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use skillhost::queue::{Filter, Job, JobStatus, Kind, Queue};
+use skillhost::text::{named, printable};
 
 use crate::cli::complaint::Complaint;
 use crate::cli::{explain, jobs::id};
@@ -106,6 +107,34 @@ impl FilterArgs {
             filter.limit = Some(most - jobs.len());
         }
     }
+}
+
+/// That there are no dead jobs of those that are meant; and where there are none of this cause at all, of which there
+/// are.
+///
+/// # Errors
+/// Where the queue cannot be read.
+pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<String> {
+    let Some(cause) = &filter.cause else {
+        return Ok(match filter.is_empty() {
+            true => "no dead jobs".to_owned(),
+            false => "no dead jobs that the filter holds for".to_owned(),
+        });
+    };
+    let statistics = queue.statistics(1).await.map_err(explain::queue)?;
+    let causes = &statistics.dead_by_cause;
+    if causes.is_empty() {
+        return Ok("no dead jobs".to_owned());
+    }
+    if causes.contains_key(cause) {
+        return Ok("no dead jobs that the filter holds for".to_owned());
+    }
+    let known: Vec<&str> = causes.keys().map(String::as_str).collect();
+    Ok(format!(
+        "no dead jobs of the cause `{}`; those that there are died of: {}",
+        named(cause, 100),
+        printable(&known.join(", "), false)
+    ))
 }
 
 /// Jobs that were named, or all that a filter holds for.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
-use skillhost::ExecutionRequest;
 use skillhost::queue::{Attempt, Due, Job, JobEvent, JobEventKind, JobStatus, Queue, Work};
 use skillhost::text::printable;
+use skillhost::{ExecutionRequest, Limit, Limits};
 
 use super::id::resolve_one;
 use super::list::what;
@@ -18,6 +18,7 @@ use crate::cli::console::{BOLD, DIM, HINT, print, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::repeated::in_text;
+use crate::cli::run::raise;
 use crate::cli::table::Table;
 use crate::cli::{explain, grants, units};
 use skillhost::grant::Grants;
@@ -195,11 +196,20 @@ impl Whole {
         table
     }
 
+    fn raise(&self) -> Option<&'static str> {
+        raised(self.attempts.last()?.details.get("failure")?)
+    }
+
     fn hint(&self) -> Option<String> {
         let id = super::id::short(&self.job.id);
         let cause = self.job.cause.as_deref().unwrap_or_default();
         match self.job.status {
-            JobStatus::Dead => Some(format!("`skillhost jobs dead replay {id}` tries again")),
+            JobStatus::Dead => Some(match self.raise() {
+                Some(flag) => {
+                    format!("`skillhost jobs dead replay {id} {flag}` tries again with more")
+                }
+                None => format!("`skillhost jobs dead replay {id}` tries again"),
+            }),
             JobStatus::Paused if cause == "approval_needed" => {
                 Some(format!("`skillhost jobs approve {id}` lets it run"))
             }
@@ -207,6 +217,19 @@ impl Whole {
             _ => None,
         }
     }
+}
+
+/// What to raise for a failure not to come again, where that is a limit that a job can ask for more of.
+fn raised(failure: &Value) -> Option<&'static str> {
+    if failure.get("rule").is_some() {
+        // It has asked for more than the policy allows.
+        return None;
+    }
+    let limit: Limit = serde_json::from_value(failure.get("limit")?.clone()).ok()?;
+    let allowed = failure.get("allowed").and_then(Value::as_u64)?;
+    // The stack is the worker's, and not the job's.
+    let may_be_more = limit != Limit::Stack && allowed < Limits::ceiling().get(limit);
+    raise(limit).filter(|_| may_be_more)
 }
 
 /// The most characters of a value that is shown.

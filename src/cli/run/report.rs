@@ -254,8 +254,8 @@ impl Report<'_> {
     }
 }
 
-/// The flag that raises a limit.
-fn raise(limit: Limit) -> Option<&'static str> {
+/// The flag that raises a limit, of all that take limits.
+pub fn raise(limit: Limit) -> Option<&'static str> {
     Some(match limit {
         Limit::Fuel => "--fuel N",
         Limit::Memory => "--memory SIZE",

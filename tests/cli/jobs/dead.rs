@@ -72,7 +72,7 @@ Attempts
      text-stats 0.1.0 (sha256:[DIGEST])
      limits: fuel 1,000, memory_bytes 64 MiB, output_bytes 1 MiB, wall_time_ms 5 s
 
-hint: `skillhost jobs dead replay [JOB]` tries again
+hint: `skillhost jobs dead replay [JOB] --fuel N` tries again with more
 --- stderr
 
 "#]],
@@ -134,6 +134,25 @@ no dead jobs that were not replayed before; `--again` takes those, too
 
 "#]],
     );
+    // None of a cause that there is none of: it may be misspelt.
+    for said in [
+        place.run(["jobs", "dead", "list", "--cause", "fuell"]),
+        place.run(["jobs", "dead", "replay", "--all", "--cause", "fuell"]),
+        place.run([
+            "jobs", "dead", "discard", "--all", "--yes", "--cause", "fuell",
+        ]),
+    ] {
+        check(
+            said,
+            str![[r#"
+exit: 0
+--- stdout
+--- stderr
+no dead jobs of the cause `fuell`; those that there are died of: fuel
+
+"#]],
+        );
+    }
     let said = place.run(["jobs", "dead", "list"]);
     assert!(said.contains("replayed · the skill used up"), "{said}");
     let said = place.run(["jobs", "dead", "replay", "--all", "--again", "--fuel", "1G"]);

@@ -9,7 +9,7 @@ use crate::cli::console::{GOOD, print_json, say, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
-use crate::cli::jobs::filter::SelectionArgs;
+use crate::cli::jobs::filter::{SelectionArgs, no_dead};
 use crate::cli::question::agreed;
 use crate::cli::units::counted;
 
@@ -52,7 +52,9 @@ pub fn discard(
     database.with(session, async |queue, _| {
         let ids = args.selection.dead(&queue, None).await?;
         if ids.is_empty() {
-            session.console.note("no dead jobs");
+            session
+                .console
+                .note(no_dead(&queue, &args.selection.filter).await?);
         } else if !args.yes
             && !agreed(
                 &format!("Remove {} for good?", counted(ids.len() as u64, "dead job")),

@@ -9,7 +9,7 @@ use crate::cli::console::{print, print_json};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
-use crate::cli::jobs::filter::{FilterArgs, PageArgs};
+use crate::cli::jobs::filter::{FilterArgs, PageArgs, no_dead};
 use crate::cli::jobs::id::short;
 use crate::cli::jobs::list::what;
 use crate::cli::jobs::moment::distance;
@@ -63,7 +63,7 @@ pub fn list(
             return Ok(Exit::Success);
         }
         let Some(last) = jobs.last() else {
-            console.note("no dead jobs");
+            console.note(no_dead(&queue, &args.filter).await?);
             return Ok(Exit::Success);
         };
         let mut table = Table::new(0);

@@ -13,7 +13,7 @@ use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::guards::user;
-use crate::cli::jobs::filter::SelectionArgs;
+use crate::cli::jobs::filter::{SelectionArgs, no_dead};
 use crate::cli::jobs::id::short;
 use crate::cli::run::{LimitArgs, limits};
 
@@ -83,10 +83,13 @@ pub fn replay(
         let which = (!args.again).then_some(false);
         let ids = args.selection.dead(&queue, which).await?;
         if ids.is_empty() {
-            session.console.note(match args.again {
-                true => "no dead jobs",
-                false => "no dead jobs that were not replayed before; `--again` takes those, too",
-            });
+            let again = !args.again && !args.selection.dead(&queue, Some(true)).await?.is_empty();
+            let said = match again {
+                true => "no dead jobs that were not replayed before; `--again` takes those, too"
+                    .to_owned(),
+                false => no_dead(&queue, &args.selection.filter).await?,
+            };
+            session.console.note(said);
         }
         let mut exit = Exit::Success;
         let mut told: Vec<Value> = Vec::new();
