@@ -55,11 +55,17 @@ pub(crate) struct Traffic {
 struct Count {
     bytes: u64,
     most: u64,
+    /// Of both, what the host has added by itself.
+    added: u64,
 }
 
 impl Count {
     fn new(most: u64) -> Mutex<Self> {
-        Mutex::new(Count { bytes: 0, most })
+        Mutex::new(Count {
+            bytes: 0,
+            most,
+            added: 0,
+        })
     }
 
     /// Takes so much, or nothing where that is more than is left.
@@ -104,7 +110,10 @@ impl Meter {
     pub fn read(&self) -> Traffic {
         Traffic {
             connections: self.opened.load(Ordering::Relaxed),
-            request_bytes: lock(&self.requests).bytes,
+            request_bytes: {
+                let requests = lock(&self.requests);
+                requests.bytes.saturating_sub(requests.added)
+            },
             response_bytes: lock(&self.responses).bytes,
             sent_bytes: lock(&self.sent).bytes,
             received_bytes: lock(&self.received).bytes,
@@ -119,6 +128,14 @@ impl Meter {
             true => Ok(()),
             false => Err(self.meet(Limit::HttpRequestBytes)),
         }
+    }
+
+    /// So many bytes of a request are secrets that the host adds: they count for nothing, as whoever set the limit
+    /// would find out by it how long they are.
+    pub fn adds(&self, bytes: u64) {
+        let mut requests = lock(&self.requests);
+        requests.most = requests.most.saturating_add(bytes);
+        requests.added = requests.added.saturating_add(bytes);
     }
 
     /// Counts bytes that are about to be sent on a socket below HTTP.

@@ -102,6 +102,7 @@ impl Egress {
         let shared = Shared::new(connection);
         let mut request = addressed(request, target)?;
         // Only now: the server is who it says it is, and nobody else is asked in its place.
+        meter.adds(header_bytes(&added));
         request.headers_mut().extend(added);
         rules.used(target).map_err(EgressError::Denied)?;
         held.wait();
@@ -122,6 +123,14 @@ impl Egress {
         held.heard();
         Ok((answer, driver, shared))
     }
+}
+
+/// What headers take on the wire: each a line, with a colon, a space, and its end.
+fn header_bytes(headers: &HeaderMap) -> u64 {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    bytes.sum::<usize>() as u64
 }
 
 /// The request as it is sent to the target.

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::fuel;
+use super::mappings::Mappings;
 use crate::execution::HostError;
 
 /// What shapes the engines.
@@ -58,9 +60,8 @@ pub(crate) struct Tier {
     pub engine: Engine,
     /// One permit for each execution in flight: a full pool makes the next one wait.
     pub slots: Arc<Semaphore>,
-    /// One permit for each mapping of memory that executions in flight may make, where they are made on demand. The pool
-    /// has made its own.
-    pub mappings: Option<Arc<Semaphore>>,
+    /// The mappings of memory that instances take, where they are made on demand.
+    pub(super) mappings: Option<&'static Mappings>,
 }
 
 impl Engines {
@@ -148,50 +149,9 @@ impl Tier {
         Ok(Tier {
             engine: engine(&config)?,
             slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
-            mappings: (!pooled).then(mappings),
+            mappings: (!pooled).then(Mappings::of_process),
         })
     }
-
-    /// The mappings that an instance of this component takes while it lives, at most.
-    pub fn mappings_of(&self, component: &wasmtime::component::Component) -> u32 {
-        if self.mappings.is_none() {
-            return 0;
-        }
-        // A component whose modules come from outside does not fit the contract.
-        let memories = component
-            .resources_required()
-            .map_or(u32::MAX, |resources| resources.num_memories);
-        let mappings = memories
-            .saturating_mul(MAPPINGS_OF_A_MEMORY)
-            .saturating_add(MAPPINGS_OF_AN_INSTANCE);
-        // One that needs more than all is alone.
-        mappings.min(most_mappings())
-    }
-}
-
-/// What a memory that is made on demand is mapped as: what comes before the data that it begins with, that data, what
-/// comes after, what is not used yet, and the guard.
-const MAPPINGS_OF_A_MEMORY: u32 = 5;
-/// Its stack, and what the allocator may map for the rest.
-const MAPPINGS_OF_AN_INSTANCE: u32 = 16;
-
-/// The mappings that all instances together may have which are made on demand: half of those that the kernel gives a
-/// process. One that has no more of them cannot allocate memory, and ends.
-fn most_mappings() -> u32 {
-    /// Linux's default.
-    const USUAL: u32 = 65_530;
-    static MOST: OnceLock<u32> = OnceLock::new();
-    *MOST.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count");
-        let allowed = text.ok().and_then(|text| text.trim().parse().ok());
-        allowed.unwrap_or(USUAL) / 2
-    })
-}
-
-/// They are the process's, however many hosts there are in it.
-fn mappings() -> Arc<Semaphore> {
-    static MAPPINGS: OnceLock<Arc<Semaphore>> = OnceLock::new();
-    Arc::clone(MAPPINGS.get_or_init(|| Arc::new(Semaphore::new(most_mappings() as usize))))
 }
 
 /// What compiled code depends on. The same for both engines and for the compiling child, so that
@@ -207,6 +167,7 @@ fn code_config(compiles: bool) -> Config {
         // Fuel alone stops a guest, whether its fuel or its time is up: it hands control back every
         // so many units, and the clock is read there. Epochs as well would be paid for twice.
         .consume_fuel(true)
+        .operator_cost(fuel::COSTS)
         .epoch_interruption(false)
         .wasm_component_model(true)
         .wasm_memory64(false)

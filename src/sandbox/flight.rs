@@ -102,12 +102,11 @@ impl Flight {
         }
     }
 
-    /// Reads the store's meters, and drops it.
-    pub(super) fn land(&mut self) {
+    /// Reads the meters of the store of a guest that ended then, and drops it.
+    pub(super) fn land(&mut self, ended: Instant) {
         let Some(started) = self.started.take() else {
             return;
         };
-        let ended = Instant::now();
         self.usage.wall_time = ended.duration_since(started);
         let instantiated = self.instantiated.unwrap_or(ended);
         self.usage.instantiation_time = instantiated.duration_since(started);
@@ -170,7 +169,7 @@ impl Drop for Flight {
         }
         let phase = self.phase;
         self.waited();
-        self.land();
+        self.land(Instant::now());
         let failure = classify::cancelled(phase);
         self.finish(Some(&failure));
     }

@@ -24,15 +24,16 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 
-/// Fuel between two looks at the clock. 200,000 units are some 20 to 150 µs of computing, and a look
-/// costs well under 1 µs (`cargo bench --bench enforce`).
+/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 7 ms where
+/// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
+/// (`cargo bench --bench enforce`).
 const FUEL_BETWEEN_CHECKS: u64 = 200_000;
 /// The same for a guest that begins in a crowd.
 const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 
 /// How long a guest keeps a thread at most, so that whatever else the executor has to do is not kept
 /// waiting: even beside guests that spin on each of its threads, a trivial execution takes hardly
-/// longer (`cargo bench --bench beside`).
+/// longer (`cargo bench --bench beside`). No turn is shorter than from one look to the next.
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
 
 /// Fuel between two looks at the clock, for a guest that begins when each has this long in a round.

@@ -8,10 +8,13 @@
 
 use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
 
-/// The most instructions from one look to the next, which is the last of them.
-const STRAIGHT: u32 = 500;
+use super::fuel::{MOST_STEPS, steps};
+
+/// The most instructions from one look to the next. One that loads from memory counts as many, and one that makes no
+/// code as none (`fuel::steps`).
+const STRAIGHT: u32 = 2_000;
 /// The most after a call: on a stack of 512 KiB some ten thousand functions can return one after the other.
-const AFTER_A_CALL: u32 = 16;
+const AFTER_A_CALL: u32 = 64;
 /// `loop` without parameters and results, and its `end`.
 const LOOK: [u8; 3] = [0x03, 0x40, 0x0b];
 /// How deep components may be nested. Those that are made by tools are two or three deep.
@@ -136,7 +139,7 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
     let mut leads_anywhere = false;
     while !reader.eof() {
         let operator = reader.read()?;
-        let now = since.map_or(0, |since| since + 1);
+        let now = since.map_or(0, |since| since + steps(&operator));
         since = since.map(|_| now);
         let leaves = |open: &mut Vec<Open>, depth: u32| {
             let depth = depth as usize + 1;
@@ -231,10 +234,9 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
             _ => {}
         }
         // Behind the last `end` there is no place.
-        if since.is_some_and(|since| since + 1 >= STRAIGHT) && !reader.eof() {
+        if since.is_some_and(|since| since + MOST_STEPS > STRAIGHT) && !reader.eof() {
             places.push(reader.original_position());
-            // The look's own `end`.
-            since = Some(1);
+            since = Some(0);
         }
     }
     Ok(places)

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
-use super::classify::{self, Circumstances};
+use super::classify::{self, Circumstances, Stop};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
+use super::place::Place;
 use super::state::State;
 use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
 use crate::grant::{Asker, Denial, Grants};
@@ -56,41 +56,6 @@ pub(crate) struct Plan<'a> {
     pub secrets: Vec<Wanted>,
     pub attempt: u32,
     pub cancellation: Option<CancellationToken>,
-}
-
-/// The right to run on an engine, once there is a free place.
-pub(crate) type Slot<'c> = Option<Place<'c>>;
-
-/// A slot of an engine, and the mappings of memory that are needed there.
-pub(crate) struct Place<'c> {
-    _slot: SemaphorePermit<'c>,
-    _mappings: Option<SemaphorePermit<'c>>,
-}
-
-impl<'c> Place<'c> {
-    /// One that is free now.
-    fn free(component: &'c Component) -> Option<Self> {
-        let tier = &component.tier;
-        Some(Place {
-            _slot: tier.slots.try_acquire().ok()?,
-            _mappings: match &tier.mappings {
-                Some(mappings) => Some(mappings.try_acquire_many(component.mappings).ok()?),
-                None => None,
-            },
-        })
-    }
-
-    /// The next one that becomes free.
-    async fn next(component: &'c Component) -> Result<Self, AcquireError> {
-        let tier = &component.tier;
-        Ok(Place {
-            _slot: tier.slots.acquire().await?,
-            _mappings: match &tier.mappings {
-                Some(mappings) => Some(mappings.acquire_many(component.mappings).await?),
-                None => None,
-            },
-        })
-    }
 }
 
 /// What a guest answered.
@@ -144,7 +109,7 @@ impl Runner {
     /// it may only go on when the instance is gone, also where both are dropped half way.
     pub async fn run<'c>(
         &self,
-        slot: &mut Slot<'c>,
+        slot: &mut Option<Place<'c>>,
         component: &'c Component,
         flight: &mut Flight,
         plan: Plan<'_>,
@@ -162,13 +127,14 @@ impl Runner {
         } = plan;
         let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
         let input_bytes = input.len() as u64 + attached;
-        match self.slot(flight, component, cancellation.as_ref()).await? {
+        let cancellation = cancellation.as_ref();
+        match self.slot(flight, component, tenant, cancellation).await? {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
         }
         if !secrets.is_empty() {
             let read = capability::secrets(secrets, &self.backing);
-            let read = self.within_time(flight, cancellation.as_ref(), read);
+            let read = self.within_time(flight, cancellation, read);
             match Box::pin(read).await? {
                 Ok(held) => flight.secrets = Some(held),
                 Err(failure) => return Ok(Err(failure)),
@@ -181,7 +147,7 @@ impl Runner {
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
             let opened = capabilities.open(grants, &limits, &self.backing);
-            let opened = self.within_time(flight, cancellation.as_ref(), opened);
+            let opened = self.within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));
             }
@@ -194,7 +160,7 @@ impl Runner {
             flight,
             component,
             capabilities,
-            cancellation.as_ref(),
+            cancellation,
             async |skill, store| {
                 let mut text = Uuid::encode_buffer();
                 let context = wit::Context {
@@ -226,7 +192,7 @@ impl Runner {
         // Declared first and so dropped last: see `run`.
         let slot;
         let mut flight = Flight::new(Uuid::nil(), [None, None], limits, None);
-        match self.slot(&mut flight, component, None).await? {
+        match self.slot(&mut flight, component, None, None).await? {
             Ok(free) => slot = free,
             Err(failure) => return Ok((Err(failure), ResourceUsage::default())),
         }
@@ -261,6 +227,7 @@ impl Runner {
         &self,
         flight: &mut Flight,
         component: &'c Component,
+        tenant: Option<&str>,
         cancellation: Option<&CancellationToken>,
     ) -> Result<Result<Place<'c>, Failure>, HostError> {
         if cancellation.is_some_and(CancellationToken::is_cancelled) {
@@ -277,13 +244,14 @@ impl Runner {
                 Phase::Waiting,
             )));
         }
-        if let Some(free) = Place::free(component) {
+        let instances = flight.limits.instances;
+        if let Some(free) = Place::free(component, tenant, instances) {
             return Ok(Ok(free));
         }
         flight.waits();
         let slot = Box::pin(async {
             tokio::select! {
-                place = Place::next(component) => place.map(Ok),
+                place = Place::next(component, tenant, instances) => place.map(Ok),
                 stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
                     let failure = stopped.failure(TO_RUN);
                     Ok(Err(failure))
@@ -389,17 +357,24 @@ impl Runner {
             &mut usage.cpu_time,
         )
         .await;
+        let ended_at = Instant::now();
         let circumstances = Circumstances {
             phase: flight.phase,
             limits: &flight.limits,
             time_limit,
         };
+        let stopped = |stop| Err(classify::stopped(stop, circumstances, Vec::new()));
         let ended = match ended {
+            // It came to its end before anybody looked, such as in a bulk memory instruction.
+            Ok(Ok(_)) if ended_at >= ends => stopped(Stop::TimeIsUp),
+            Ok(Ok(_)) if cancellation.is_some_and(CancellationToken::is_cancelled) => {
+                stopped(Stop::Cancelled)
+            }
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(classify::failure(&error, circumstances)),
-            Err(stop) => Err(classify::stopped(stop, circumstances, Vec::new())),
+            Err(stop) => stopped(stop),
         };
-        flight.land();
+        flight.land(ended_at);
         Ok(ended.map_err(|failure| panicked::explained(failure, &flight.stderr, flight.phase)))
     }
 

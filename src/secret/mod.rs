@@ -6,6 +6,7 @@
 
 mod read;
 mod scrub;
+mod spelled;
 mod store;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Takes the values of secrets out of bytes, text and JSON, also where they come in pieces.
 //!
-//! A value is looked for as it is, and as it stands in JSON, in a URL, in base64 and in hexadecimal.
-//! What overlaps is taken out together, so that no part of any value stays. The marker is no longer
+//! A value is looked for as it is, in base64 and in hexadecimal, and as each of these stands in JSON and in a URL,
+//! whatever of it is escaped there (`spelled`). What overlaps is taken out together, so that no part of any value stays. The marker is no longer
 //! than what it stands for: what was within a limit before still is.
 //!
 //! Nothing that anybody sees depends on whether something is the *beginning* of a value: who could see that
@@ -9,7 +9,6 @@
 //! always the same number of bytes.
 
 use std::fmt;
-use std::fmt::Write as _;
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
@@ -18,6 +17,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::MARKER;
+use super::spelled::{Reading, ends_in_escape};
 
 /// Finds values.
 pub(crate) struct Scrubber {
@@ -73,10 +73,40 @@ impl Scrubber {
 
     /// The name of a secret whose value is in there, if one is.
     pub fn find(&self, bytes: &[u8]) -> Option<&str> {
-        let found = self.automaton.as_ref()?.find(bytes)?;
+        let automaton = self.automaton.as_ref()?;
+        let read = |reading: Option<Reading>| automaton.find(reading?.bytes.as_slice());
+        let found = automaton
+            .find(bytes)
+            .or_else(|| read(Reading::of_json(bytes, false)))
+            .or_else(|| read(Reading::of_url(bytes)))?;
         self.names
             .get(found.pattern().as_usize())
             .map(String::as_str)
+    }
+
+    /// Every place where a value is, from where to where, with the pattern. The first byte may be one that an escape
+    /// of JSON before it ends with.
+    fn matches(&self, bytes: &[u8], first_is_escaped: bool) -> Vec<(usize, usize, usize)> {
+        let Some(automaton) = &self.automaton else {
+            return Vec::new();
+        };
+        let found = |bytes: &[u8]| -> Vec<(usize, usize, usize)> {
+            let found = automaton.find_overlapping_iter(bytes);
+            let found = found.map(|one| (one.start(), one.end(), one.pattern().as_usize()));
+            found.collect()
+        };
+        let mut all = found(bytes);
+        let readings = [
+            Reading::of_json(bytes, first_is_escaped),
+            Reading::of_url(bytes),
+        ];
+        for reading in readings.into_iter().flatten() {
+            let found = found(&reading.bytes).into_iter();
+            all.extend(
+                found.map(|(from, to, pattern)| (reading.place(from), reading.place(to), pattern)),
+            );
+        }
+        all
     }
 
     /// The bytes without values; `None` where there is none in them.
@@ -134,58 +164,24 @@ impl Scrubber {
     }
 }
 
-/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than three.
-/// Rounded up, so that it tells little of how long the value is.
+/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than six, as in
+/// `\u0026`. Rounded up, so that it tells little of how long the value is.
 fn window(longest: usize) -> usize {
     match longest {
         0 => 0,
-        longest => (3 * longest).next_power_of_two(),
+        longest => (6 * longest).next_power_of_two(),
     }
 }
 
-/// Every form in which a value is looked for.
+/// Every form in which a value is looked for, in what bytes read as.
 fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut forms = vec![Zeroizing::new(value.to_vec())];
-    let mut json = Zeroizing::new(Vec::new());
-    let mut slashes = Zeroizing::new(Vec::new());
-    let mut upper = Zeroizing::new(String::new());
-    for byte in value {
-        if b"\"\\".contains(byte) {
-            json.push(b'\\');
-            slashes.push(b'\\');
-        }
-        if *byte == b'/' {
-            slashes.push(b'\\');
-        }
-        json.push(*byte);
-        slashes.push(*byte);
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
-            upper.push(char::from(*byte));
-        } else {
-            let _ = write!(upper, "%{byte:02X}");
-        }
-    }
-    let mut lower = Zeroizing::new(String::with_capacity(upper.len()));
-    let mut after_percent = 0;
-    for c in upper.chars() {
-        match c {
-            '%' => after_percent = 2,
-            _ if after_percent > 0 => {
-                after_percent -= 1;
-                lower.push(c.to_ascii_lowercase());
-                continue;
-            }
-            _ => {}
-        }
-        lower.push(c);
-    }
     // In a form, a space is a plus.
-    let plus = Zeroizing::new(upper.replace("%20", "+").into_bytes());
-    forms.push(json);
-    forms.push(slashes);
-    forms.push(Zeroizing::new(upper.as_bytes().to_vec()));
-    forms.push(Zeroizing::new(lower.as_bytes().to_vec()));
-    forms.push(plus);
+    let plus = value.iter().map(|byte| match byte {
+        b' ' => b'+',
+        byte => *byte,
+    });
+    forms.push(Zeroizing::new(plus.collect()));
     forms.push(Zeroizing::new(hex::encode(value).into_bytes()));
     forms.push(Zeroizing::new(hex::encode_upper(value).into_bytes()));
     // In base64 it depends on how many bytes stand before it, modulo three. What depends on what they
@@ -245,6 +241,8 @@ struct Held {
     bytes: Zeroizing<Vec<u8>>,
     /// Of these, the first so many belong to a value that a marker stands for already.
     marked: usize,
+    /// Whether an escape of JSON was begun just before them.
+    escaped: bool,
     /// The first pattern that was found.
     found: Option<usize>,
 }
@@ -265,11 +263,9 @@ impl Held {
         if self.marked > 0 {
             found.push((0, self.marked, true));
         }
-        if let Some(automaton) = &scrubber.automaton {
-            for one in automaton.find_overlapping_iter(bytes.as_slice()) {
-                self.found.get_or_insert(one.pattern().as_usize());
-                found.push((one.start(), one.end(), false));
-            }
+        for (from, to, pattern) in scrubber.matches(bytes, self.escaped) {
+            self.found.get_or_insert(pattern);
+            found.push((from, to, false));
         }
         found.sort_unstable_by_key(|one| (one.0, !one.2));
         let mut joined: Vec<(usize, usize, bool)> = Vec::new();
@@ -295,6 +291,7 @@ impl Held {
             clean.extend_from_slice(&bytes[at..end]);
         }
         self.marked = marked;
+        self.escaped = ends_in_escape(&bytes[..end], self.escaped);
         let rest = Zeroizing::new(bytes[end..].to_vec());
         self.bytes = rest;
     }
@@ -333,9 +330,17 @@ mod tests {
             "hunter2%2F%22%2BHunter2%20x".into(),
             "hunter2%2f%22%2bHunter2%20x".into(),
             "hunter2%2F%22%2BHunter2+x".into(),
+            // As others escape.
+            r#"hunter2/\u0022\u002BHunter2 x"#.into(),
+            r#"hunter2\/\u0022+Hunter2\u0020x"#.into(),
+            "hunter2/%22+Hunter2%20x".into(),
+            "%68unter2/%22%2bHunter2+x".into(),
             hex::encode(VALUE),
             hex::encode_upper(VALUE),
             encoded("", &standard),
+            encoded("", &standard)
+                .replace('/', r"\/")
+                .replace('=', r"\u003d"),
             encoded("u", &standard),
             encoded("us", &standard),
             encoded("user:", &url_safe),
@@ -382,23 +387,23 @@ mod tests {
     #[test]
     fn text_that_was_cut_loses_as_many_bytes_whatever_they_are() {
         let scrubber = scrubber(&["12345678"]);
-        let fill = "z".repeat(40);
+        let fill = "z".repeat(80);
         for end in ["1234567", "12", "x", "12 4", "", "é1234567", "[secret]1234"] {
             let text = format!("{fill}{end}");
             let mut cut = text.clone();
-            assert_eq!(scrubber.cut(&mut cut), 32, "{end}");
-            assert_eq!(cut, text[..text.len() - 32]);
+            assert_eq!(scrubber.cut(&mut cut), 64, "{end}");
+            assert_eq!(cut, text[..text.len() - 64]);
         }
         let mut short = "1234567".to_owned();
         assert_eq!(scrubber.cut(&mut short), 7);
         // Never within a character.
-        let mut wide = "é".repeat(20) + "z";
-        assert_eq!((scrubber.cut(&mut wide), wide.len()), (33, 8));
+        let mut wide = "é".repeat(40) + "z";
+        assert_eq!((scrubber.cut(&mut wide), wide.len()), (65, 16));
         let mut any = "1234567".to_owned();
         assert_eq!(Scrubber::new(std::iter::empty()).cut(&mut any), 0);
     }
 
-    /// Also where most of its bytes are three in a URL, or all of them are two in JSON.
+    /// Also where each of its bytes is escaped.
     #[test]
     fn no_form_is_longer_than_what_waits() {
         for value in [
@@ -411,8 +416,16 @@ mod tests {
             let scrubber = scrubber(&[value]);
             let longest = scrubber.patterns.iter().map(|pattern| pattern.len());
             assert!(longest.max().unwrap() <= scrubber.window, "{value}");
+            let escaped = value.bytes().map(|byte| format!("\\u{byte:04x}"));
+            let escaped = escaped.collect::<String>();
+            assert!(escaped.len() <= scrubber.window, "{value}");
+            let singly: Vec<usize> = (0..escaped.len()).collect();
+            assert_eq!(
+                in_pieces(&scrubber, escaped.as_bytes(), &singly),
+                MARKER.as_bytes()
+            );
         }
-        assert_eq!(window(40), 128);
+        assert_eq!(window(40), 256);
     }
 
     /// What comes of a text that is cut there, for each piece and at the end.
@@ -484,10 +497,10 @@ mod tests {
             prop_assert_eq!(one, other);
         }
 
-        /// Of text over two letters, in which values overlap in every way.
+        /// Of text over two letters, in which values overlap in every way, some of them escaped.
         #[test]
         fn pieces_come_to_the_same_as_the_whole(
-            text in "[ab]{0,120}",
+            text in r"([ab]|\\u0061|\\\\|%62){0,80}",
             first in "[ab]{8,10}",
             second in "[ab]{8,12}",
             cuts in proptest::collection::vec(0..120_usize, 0..8),

@@ -188,8 +188,8 @@ pub(crate) struct Component {
     pub surface: Surface,
     /// The bytes of the contexts of all its instances.
     pub context_bytes: u64,
-    /// The mappings of memory that an execution takes, where the process could run out of them.
-    pub(super) mappings: u32,
+    /// The memories that it has, in all its modules.
+    pub(super) memories: u32,
 }
 
 impl Component {
@@ -213,7 +213,10 @@ impl Component {
             tier: tier.clone(),
             surface,
             context_bytes,
-            mappings: tier.mappings_of(component),
+            // A component whose modules come from outside does not fit the contract.
+            memories: component
+                .resources_required()
+                .map_or(u32::MAX, |resources| resources.num_memories),
         }))
     }
 

@@ -25,28 +25,28 @@ fn body(code: &str) -> usize {
     ))
 }
 
-fn steps(count: usize) -> String {
+fn sets(count: usize) -> String {
     // Two instructions.
     "(local.set 1 (local.get 0))".repeat(count / 2)
 }
 
 #[test]
 fn long_code_is_looked_at_and_short_code_is_not() {
-    assert_eq!(body(&steps(498)), 0);
-    assert_eq!(body(&steps(502)), 1);
-    assert_eq!(body(&steps(50_000)), 100);
+    assert_eq!(body(&sets(1_980)), 0);
+    assert_eq!(body(&sets(2_002)), 1);
+    assert_eq!(body(&sets(50_000)), 25);
     // A loop looks by itself.
-    assert_eq!(body(&format!("{} (loop {})", steps(400), steps(400))), 0);
-    assert_eq!(body(&format!("(loop {}) {}", steps(400), steps(400))), 1);
+    assert_eq!(body(&format!("{} (loop {})", sets(1_600), sets(1_600))), 0);
+    assert_eq!(body(&format!("(loop {}) {}", sets(1_600), sets(1_600))), 1);
 }
 
 #[test]
 fn what_comes_after_a_call_is_looked_at_soon() {
-    let after = |count| body(&format!("(call $f) {}", steps(count)));
-    assert_eq!((after(14), after(18)), (0, 1));
+    let after = |count| body(&format!("(call $f) {}", sets(count)));
+    assert_eq!((after(46), after(50)), (0, 1));
     // Not before another call: that one looks.
     assert_eq!(body(&"(call $f)".repeat(10)), 0);
-    assert_eq!(body(&"(call $f)".repeat(100)), 6);
+    assert_eq!(body(&"(call $f)".repeat(100)), 2);
 }
 
 /// A place for a look that every way jumps over.
@@ -55,22 +55,22 @@ fn no_way_leads_past_all_looks() {
     let jumps = |count: usize| {
         format!(
             "(block {} (br_if 0 (local.get 0)) {})",
-            steps(480),
-            steps(40)
+            sets(1_920),
+            sets(160)
         )
         .repeat(count)
     };
     // One inside for those who do not jump, and one behind it for those who do.
     assert_eq!(body(&jumps(1)), 1);
     assert_eq!(body(&jumps(10)), 16);
-    let branches = format!("(if (local.get 0) (then {0}) (else {0}))", steps(300));
+    let branches = format!("(if (local.get 0) (then {0}) (else {0}))", sets(1_200));
     assert_eq!(body(&branches), 0);
     assert_eq!(body(&branches.repeat(2)), 2);
     let table = format!(
         "(block (block (block {} (br_table 0 1 2 (local.get 0))) {}) {})",
-        steps(300),
-        steps(300),
-        steps(300)
+        sets(1_200),
+        sets(1_200),
+        sets(1_200)
     );
     assert_eq!(body(&table), 2);
 }
@@ -78,15 +78,15 @@ fn no_way_leads_past_all_looks() {
 /// Code that nobody comes to is no way; what comes behind its end is.
 #[test]
 fn code_that_nobody_comes_to_is_left_alone() {
-    assert_eq!(body(&format!("(return) {}", steps(600))), 0);
+    assert_eq!(body(&format!("(return) {}", sets(2_400))), 0);
     let ends = format!(
         "(block (br_if 0 (local.get 0)) {} unreachable) {}",
-        steps(300),
-        steps(300)
+        sets(1_200),
+        sets(1_200)
     );
     assert_eq!(body(&ends), 0);
     assert_eq!(
-        body(&format!("(block {} (br 0)) {}", steps(300), steps(300))),
+        body(&format!("(block {} (br 0)) {}", sets(1_200), sets(1_200))),
         1
     );
 }
@@ -95,7 +95,7 @@ fn code_that_nobody_comes_to_is_left_alone() {
 fn modules_within_components_are_found() {
     let module = format!(
         "(core module (func (param i32) (local i32) {}))",
-        steps(2_000)
+        sets(8_000)
     );
     assert_eq!(looks(&format!("(component {module} {module})")), 8);
     assert_eq!(
@@ -131,6 +131,7 @@ fn what_is_not_valid_is_an_error() {
 #[derive(Debug, Clone)]
 enum Piece {
     Steps(usize),
+    Loads(usize),
     Call,
     BranchIf(u32),
     Branch(u32),
@@ -146,7 +147,8 @@ impl Piece {
         // The outermost label is the function's own.
         let label = |label: &u32| label % (depth + 1);
         match self {
-            Piece::Steps(count) => steps(*count),
+            Piece::Steps(count) => sets(*count),
+            Piece::Loads(count) => "(local.set 1 (i32.load (local.get 0)))".repeat(*count),
             Piece::Call => "(call $f)".to_owned(),
             Piece::BranchIf(to) => format!("(br_if {} (local.get 0))", label(to)),
             Piece::Branch(to) => format!("(br {})", label(to)),
@@ -169,7 +171,8 @@ fn text_of(pieces: &[Piece], depth: u32) -> String {
 
 fn pieces() -> impl Strategy<Value = Vec<Piece>> {
     let piece = prop_oneof![
-        3 => (0..400_usize).prop_map(Piece::Steps),
+        3 => (0..1_500_usize).prop_map(Piece::Steps),
+        2 => (0..100_usize).prop_map(Piece::Loads),
         1 => Just(Piece::Call),
         1 => any::<u32>().prop_map(Piece::BranchIf),
         1 => any::<u32>().prop_map(Piece::Branch),
@@ -278,7 +281,7 @@ proptest! {
         ways in prop::collection::vec(prop::collection::vec(any::<usize>(), 1..60), 20),
     ) {
         let code = text_of(&pieces, 0);
-        let text = format!("(module (func $f) (func (param i32) (local i32) {code}))");
+        let text = format!("(module (memory 1) (func $f) (func (param i32) (local i32) {code}))");
         let after = put_into(&wat::parse_str(text).unwrap()).unwrap();
         wasmparser::Validator::new().validate_all(&after).unwrap();
         let mut code = Vec::new();

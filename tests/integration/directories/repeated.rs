@@ -25,6 +25,8 @@ async fn a_run_can_be_repeated() {
     assert_eq!(once["now"], "1767323045.006000000");
     assert_eq!(once["monotonic"], 0);
     assert_eq!(once["left_ms"], 10_000);
+    // Whoever is granted nothing is told so at once.
+    assert_eq!(once["turns"], 0);
     let other = behaviour(host(), "ambient", grants(8)).await;
     for source in ["random", "insecure", "seed", "request_id"] {
         assert_ne!(once[source], other[source], "{source}");

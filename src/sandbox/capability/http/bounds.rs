@@ -1,10 +1,14 @@
 //! Bounds for what a guest writes into a request before it is sent. wasmtime-wasi-http keeps texts of
-//! any length, one of each for every request that a guest makes.
+//! any length, one of each for every request that a guest makes. And where nothing is granted, the refusal is there
+//! at once.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::p2::Pollable;
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{
-    Fields, HeaderError, Host, HostFields, HostOutgoingRequest, Method, OutgoingRequest, Scheme,
+    ErrorCode, Fields, FutureIncomingResponse, HeaderError, Host, HostFields, HostOutgoingRequest,
+    Method, OutgoingRequest, RequestOptions, Scheme,
 };
 use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 
@@ -13,6 +17,8 @@ use crate::sandbox::state::State;
 /// The version under which wasmtime-wasi-http 48 offers the interface; a test of the hostile suite
 /// would notice another.
 const TYPES: &str = "wasi:http/types@0.2.12";
+/// The same of the interface that sends requests.
+const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 /// The longest method or scheme, in bytes. Those of the registries have at most 17.
 const MAX_TOKEN: usize = 64;
 /// The longest authority, in bytes: a name has 253, and a port 6.
@@ -86,6 +92,32 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             },))
         },
     )?;
+    linker
+        .instance(HANDLER)?
+        .func_wrap_async("handle", handle)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+type Options = Option<Resource<RequestOptions>>;
+type Sent = (Result<Resource<FutureIncomingResponse>, ErrorCode>,);
+
+/// Sends a request. wasmtime-wasi-http has a task of its own do that, also where it is refused; how long that takes is
+/// a clock, and chance, for a guest that is granted nothing. So it is waited for there.
+fn handle<'s>(
+    mut store: StoreContextMut<'s, State>,
+    (request, options): (Request, Options),
+) -> Box<dyn Future<Output = wasmtime::Result<Sent>> + Send + 's> {
+    Box::new(async move {
+        let is_granted = store.data().network.granted().is_some();
+        let mut view = store.data_mut().http();
+        let future = match outgoing_handler::Host::handle(&mut view, request, options) {
+            Ok(future) => future,
+            Err(error) => return Ok((Err(view.convert_error_code(error)?),)),
+        };
+        if !is_granted {
+            view.table.get_mut(&future)?.ready().await;
+        }
+        Ok((Ok(future),))
+    })
 }

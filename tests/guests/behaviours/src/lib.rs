@@ -394,7 +394,24 @@ fn ambient(context: &Context) -> Value {
         "random": get_random_bytes(16),
         "insecure": wasip2::random::insecure::get_insecure_random_u64(),
         "seed": format!("{:?}", wasip2::random::insecure_seed::insecure_seed()),
+        "turns": turns_of_a_refusal(),
     })
+}
+
+/// How often a request that is refused is looked after until it is: a clock, where that takes its time.
+fn turns_of_a_refusal() -> u64 {
+    use wasip2::http::outgoing_handler::handle;
+    use wasip2::http::types::{Fields, OutgoingRequest, Scheme};
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Https)).expect("it is one");
+    request
+        .set_authority(Some("example.com"))
+        .expect("it is one");
+    let Ok(future) = handle(request, None) else {
+        return 0;
+    };
+    let answered = future.subscribe();
+    (0..).find(|_| answered.ready()).expect("it ends")
 }
 
 /// The times of a file that is made in the scratch directory, where there is one: as it is made, and after it was set to

@@ -1,0 +1,98 @@
+//! What instructions cost in fuel.
+//!
+//! Fuel counts work, and it is by fuel that a computing guest is brought to look at the clock (`interrupt.rs`). So no
+//! instruction may take much longer for each of its units than others do. Most cost one, as wasmtime has it, and what
+//! makes no code costs none. A load from memory costs [`LOAD`]: where each needs what the one before it read, and none
+//! is in a cache, one takes some hundred times as long as an addition.
+
+use wasmparser::Operator;
+use wasmtime::OperatorCost;
+
+/// Fuel of a load from memory, and of what reads and writes it at once. Dependent loads over memory that no cache
+/// holds take 100 to 150 ns each, where the same unit of other code takes 0.1 to 3 ns (`cargo bench --bench deadline`).
+const LOAD: u8 = 4;
+/// Fuel of a reference to a function, for which compiled code calls into the host: some 35 ns.
+const REFERENCE: u8 = 4;
+/// How many instructions a unit of those counts as where only a few may come without a look (`looks.rs`).
+const SLOW: u32 = 4;
+
+/// The most that one instruction counts.
+pub(super) const MOST_STEPS: u32 = SLOW * if LOAD > REFERENCE { LOAD } else { REFERENCE } as u32;
+
+/// What each instruction costs.
+pub(super) const COSTS: OperatorCost = costs();
+
+/// As how many instructions one counts where no look comes: none, where it makes no code.
+pub(super) fn steps(operator: &Operator<'_>) -> u32 {
+    match u32::try_from(COSTS.cost(operator)).unwrap_or(1) {
+        fuel @ (0 | 1) => fuel,
+        fuel => fuel * SLOW,
+    }
+}
+
+macro_rules! by_name {
+    ($(@$proposal:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
+        const fn costs() -> OperatorCost {
+            let mut costs = OperatorCost::new();
+            $(
+                let name = stringify!($op).as_bytes();
+                if has(name, b"Load") || has(name, b"AtomicRmw") {
+                    costs.$op = LOAD;
+                } else if has(name, b"RefFunc") {
+                    costs.$op = REFERENCE;
+                }
+            )*
+            costs
+        }
+    };
+}
+
+wasmparser::for_each_operator!(by_name);
+
+/// Whether a name has this in it.
+const fn has(name: &[u8], part: &[u8]) -> bool {
+    let mut at = 0;
+    while at + part.len() <= name.len() {
+        let mut same = 0;
+        while same < part.len() && name[at + same] == part[same] {
+            same += 1;
+        }
+        if same == part.len() {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmparser::MemArg;
+
+    use super::*;
+
+    #[test]
+    fn loads_cost_more_than_what_computes() {
+        let memarg = MemArg {
+            align: 0,
+            max_align: 0,
+            offset: 0,
+            memory: 0,
+        };
+        for load in [
+            Operator::I32Load { memarg },
+            Operator::I64Load8U { memarg },
+            Operator::V128Load32Lane { memarg, lane: 0 },
+            Operator::I32AtomicRmwAdd { memarg },
+        ] {
+            assert_eq!(COSTS.cost(&load), i64::from(LOAD), "{load:?}");
+        }
+        let reference = Operator::RefFunc { function_index: 0 };
+        assert_eq!(COSTS.cost(&reference), i64::from(REFERENCE));
+        for other in [Operator::I32Add, Operator::I32Store { memarg }] {
+            assert_eq!((COSTS.cost(&other), steps(&other)), (1, 1), "{other:?}");
+        }
+        assert_eq!((COSTS.cost(&Operator::End), steps(&Operator::End)), (0, 0));
+        assert_eq!(steps(&Operator::I32Load { memarg }), MOST_STEPS);
+    }
+}
