@@ -1,7 +1,8 @@
 //! What two guests that spin cost those that behave well beside them, on two threads: how long
 //! after it was asked for a trivial execution is there, at the 99th percentile, when a hundred are
 //! asked for at once, and when a hundred tasks ask for one after the other; and how late a guest is
-//! stopped that waits. (Beside a hundred that spin: see `deadline`.)
+//! stopped that waits. (Beside a hundred that spin: see `deadline`.) The same beside two whose
+//! instructions are as slow as can be, which keep a thread until the next look at the clock.
 //!
 //! `cargo bench --bench beside`, with `-- --smoke` to see only whether it works. The floor is the
 //! same without the two that spin, in turn with it.
@@ -24,6 +25,10 @@ const WELL: usize = 100;
 const SPINNING: usize = 2;
 /// How long the guest waits that is stopped meanwhile, in milliseconds.
 const WAITED: u64 = 60;
+/// The memory from which the slow ones read, in MiB.
+const CHASED: u64 = 32;
+/// Beside whom they are.
+const CROWDS: [Option<&str>; 3] = [None, Some("spin"), Some("chase")];
 
 fn main() -> ExitCode {
     let bench = Bench(Tasks::new(&support::guest()));
@@ -31,16 +36,16 @@ fn main() -> ExitCode {
     let mut in_turn = Figures::default();
     let mut waiting = Figures::default();
     for _ in 0..support::rounds(100) {
-        for spinning in [0, SPINNING] {
-            let crowd = bench.spin(spinning);
-            at_once.of(spinning).extend(bench.at_once());
-            in_turn.of(spinning).extend(bench.in_turn(10));
-            waiting.of(spinning).push(bench.waiting());
+        for tool in CROWDS {
+            let crowd = bench.crowd(tool);
+            at_once.of(tool).extend(bench.at_once());
+            in_turn.of(tool).extend(bench.in_turn(10));
+            waiting.of(tool).push(bench.waiting());
             bench.stop(crowd);
         }
     }
     println!(
-        "{WELL} that behave well        alone: p50      p99    beside {SPINNING}: p50      p99    ratio of p99"
+        "{WELL} that behave well        alone: p50      p99    beside {SPINNING}: p50      p99    ratio of p99   beside slow ones"
     );
     for (name, figures) in [
         ("all at once", &at_once),
@@ -48,12 +53,13 @@ fn main() -> ExitCode {
         ("a waiting one, late", &waiting),
     ] {
         println!(
-            "{name:20} in µs {:10.0} {:8.0} {:16.0} {:8.0} {:10.2}",
+            "{name:20} in µs {:10.0} {:8.0} {:16.0} {:8.0} {:10.2} {:10.2}",
             support::us(support::median(&figures.alone)),
             support::us(support::quantile(&figures.alone, 0.99)),
             support::us(support::median(&figures.beside)),
             support::us(support::quantile(&figures.beside, 0.99)),
-            figures.ratio(),
+            figures.ratio(&figures.beside),
+            figures.ratio(&figures.beside_slow),
         );
     }
     support::finish(serde_json::json!({
@@ -77,19 +83,21 @@ fn main() -> ExitCode {
 struct Figures {
     alone: Vec<Duration>,
     beside: Vec<Duration>,
+    beside_slow: Vec<Duration>,
 }
 
 impl Figures {
-    fn of(&mut self, spinning: usize) -> &mut Vec<Duration> {
-        match spinning {
-            0 => &mut self.alone,
-            _ => &mut self.beside,
+    fn of(&mut self, tool: Option<&str>) -> &mut Vec<Duration> {
+        match tool {
+            None => &mut self.alone,
+            Some("spin") => &mut self.beside,
+            Some(_) => &mut self.beside_slow,
         }
     }
 
-    fn ratio(&self) -> f64 {
+    fn ratio(&self, beside: &[Duration]) -> f64 {
         let p99 = |times| support::us(support::quantile(times, 0.99));
-        support::ratio(p99(&self.beside), p99(&self.alone))
+        support::ratio(p99(beside), p99(&self.alone))
     }
 
     fn json(&self) -> serde_json::Value {
@@ -98,7 +106,9 @@ impl Figures {
             "alone_p99_us": support::us(support::quantile(&self.alone, 0.99)),
             "beside_p50_us": support::us(support::median(&self.beside)),
             "beside_p99_us": support::us(support::quantile(&self.beside, 0.99)),
-            "p99_ratio": self.ratio(),
+            "beside_slow_p99_us": support::us(support::quantile(&self.beside_slow, 0.99)),
+            "p99_ratio": self.ratio(&self.beside),
+            "slow_p99_ratio": self.ratio(&self.beside_slow),
             "executions": self.beside.len(),
         })
     }
@@ -114,20 +124,23 @@ struct Bench(Tasks);
 
 impl Bench {
     fn request(&self, tool: &str) -> ExecutionRequest {
+        let n = if tool == "chase" { CHASED } else { WAITED };
         let limits = LimitOverrides {
             wall_time: Some(Duration::from_secs(60)),
             fuel: Some(u64::MAX),
             ..Default::default()
         };
-        self.0.request(tool, WAITED, limits)
+        self.0.request(tool, n, limits)
     }
 
-    /// Starts so many that spin, and waits until they do.
-    fn spin(&self, count: usize) -> Crowd {
+    /// Starts those that compute, and waits until they do.
+    fn crowd(&self, tool: Option<&str>) -> Crowd {
         let stop = CancellationToken::new();
         let (started, all_started) = std::sync::mpsc::channel();
-        let tasks = (0..count)
-            .map(|_| {
+        let tools: Vec<&str> = tool.into_iter().cycle().take(SPINNING).collect();
+        let tasks = tools
+            .iter()
+            .map(|tool| {
                 let started = started.clone();
                 let hear = move |_: uuid::Uuid, event: &Event<'_>| {
                     if matches!(event, Event::Started) {
@@ -139,10 +152,10 @@ impl Bench {
                     .observer(std::sync::Arc::new(hear));
                 self.0
                     .runtime
-                    .spawn(self.0.start(self.request("spin"), control))
+                    .spawn(self.0.start(self.request(tool), control))
             })
             .collect();
-        for _ in 0..count {
+        for _ in &tools {
             all_started.recv().expect("each starts");
         }
         Crowd { stop, tasks }

@@ -45,7 +45,7 @@ use crate::measure::{
 pub const SHORT: Duration = Duration::from_millis(60);
 /// What a guest may run or wait past its time: that it waits for the processor of a busy machine is
 /// not its doing.
-const SHARP: Duration = Duration::from_millis(10);
+pub const SHARP: Duration = Duration::from_millis(10);
 /// How often an attack is run after the first time.
 pub const ROUNDS: usize = 3;
 /// How often it is run again at most where it was late: other work uses the processor's caches, and on

@@ -251,6 +251,26 @@ fn a_fill_that_is_begun_at_the_last_moment() {
     }
 }
 
+/// One such instruction, and then the answer: nobody looks at the clock in between, and it has not succeeded in time.
+#[test]
+fn a_fill_that_is_the_last_thing_it_does() {
+    let _alone = alone();
+    let skill = that_runs(
+        "(drop (memory.grow (i32.const 1000)))
+        (memory.fill (i32.const 196608) (i32.const 7) (i32.const 65000000))
+        i32.const $answer",
+    );
+    let attack = Attack::by(skill);
+    let time = std::time::Duration::from_millis(1);
+    attack
+        .clone()
+        .under(crate::attack::wall_time(time))
+        .ends_with(crate::attack::TIMEOUT);
+    attack
+        .under(crate::attack::wall_time(LATE))
+        .ends_with(crate::attack::End::Success);
+}
+
 #[test]
 fn deep_recursion() {
     let _alone = alone();

@@ -154,7 +154,10 @@ pub async fn run_tool(host: &Host, skill: Digest, limits: LimitOverrides) -> Exe
 pub fn check_result(result: &ExecutionResult) {
     let usage = &result.usage;
     match &result.failure {
-        None => assert_eq!(result.status, Status::Success),
+        None => {
+            assert_eq!(result.status, Status::Success);
+            assert!(usage.wall_time < result.limits.wall_time, "{usage:?}");
+        }
         Some(failure) => {
             assert_eq!(result.status, failure.status());
             assert_eq!(result.output, None);

@@ -144,14 +144,26 @@ fn strings(n: u64) -> u64 {
 }
 
 /// Reads from random places in `n` MiB, a power of two: as slow as instructions get, as each waits
-/// for the memory and for the one before.
+/// for the memory and for the one before, and hardly anything comes in between.
 fn chase(n: u64) -> u64 {
-    let bytes = vec![1_u8; (n << 20) as usize];
-    let mut place = 1_usize;
+    const LINE: usize = 64 / size_of::<usize>();
+    let lines = (n << 20) as usize / 64;
+    let mut memory = vec![[0_usize; LINE]; lines];
+    let first = memory.as_ptr() as usize;
+    // Each has the address of another, and they come to all of them: a linear congruential generator of full period.
+    let mut at = 0_usize;
+    for _ in 0..lines {
+        let next = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) & (lines - 1);
+        memory[at][0] = first + next * 64;
+        at = next;
+    }
+    // SAFETY: it is the address of the first number of a line, and such an address is what stands there.
+    let step = |place: usize| unsafe { (place as *const usize).read_volatile() };
+    let steps = |place| step(step(step(step(step(step(step(step(place))))))));
+    let mut place = first;
     loop {
-        let step = bytes[place & (bytes.len() - 1)];
-        place = place.wrapping_mul(1_664_525).wrapping_add(step.into());
-        std::hint::black_box(());
+        place = steps(steps(steps(steps(steps(steps(steps(steps(place))))))));
+        std::hint::black_box(&memory);
     }
 }
 
