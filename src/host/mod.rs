@@ -206,6 +206,7 @@ impl Host {
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
                         secrets: self.wanted(admitted.grants()),
+                        skill: skill.digest(),
                         attempt: request.attempt,
                         cancellation: control.cancellation,
                     };
