@@ -1,7 +1,6 @@
 //! Loading skills.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::grant::Asker;
 use crate::limits::Limits;
 use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
 use crate::skill::{Description, DescriptionError, Digest, Package, PackageError, ToolSchemas};
-use crate::usage::ResourceUsage;
+use crate::usage::{ResourceUsage, Unreported};
 
 /// A skill that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -181,9 +180,7 @@ impl Host {
                 manifest: package.manifest,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,
-                unreported_compile_time: AtomicU64::new(
-                    u64::try_from(ready.took.as_nanos()).unwrap_or(u64::MAX),
-                ),
+                unreported: Arc::new(Unreported::new(ready.took)),
             }),
         };
         self.inner.skills.rcu(|skills| {

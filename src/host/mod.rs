@@ -176,6 +176,9 @@ impl Host {
             let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
             flight.usage.queue_wait = request.queue_wait;
             flight.usage.waiting_time = control.waited;
+            if let Some(skill) = skill {
+                flight.usage.compile_time = skill.unreported_compile_time();
+            }
             let clamped = self.clamped(&request.limits, skill);
             let ended = match self.admit(&request, skill, &limits) {
                 Err(failure) => Err(failure),
@@ -188,7 +191,6 @@ impl Host {
                         ..
                     } = admitted;
                     request.tool.get_or_insert_with(|| tool.name.clone());
-                    flight.usage.compile_time = skill.unreported_compile_time();
                     flight.tell(&Event::Admitted {
                         skill: skill.identity(),
                         tool: &tool.name,
@@ -363,6 +365,7 @@ impl Host {
             limits: self.limits(request, Some(skill)),
             wished: skill.inner.wished.clone(),
             time_asked: request.limits.wall_time.is_some(),
+            unreported: Arc::clone(&skill.inner.unreported),
         })
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::execution::{Cause, Failure, SkillIdentity};
@@ -13,6 +12,7 @@ use crate::policy::Wants;
 use crate::sandbox::{Component, Surface};
 use crate::skill::{Description, Digest, Manifest, SkillRef, Tool, ToolSchemas};
 use crate::text::closest;
+use crate::usage::Unreported;
 
 /// A loaded skill. Cheap to clone.
 #[derive(Clone)]
@@ -33,8 +33,8 @@ pub(super) struct Loaded {
     pub counts: Option<Box<LimitOverrides>>,
     pub component: Arc<Component>,
     pub component_bytes: u64,
-    /// What loading took, in nanoseconds, until an execution has reported it.
-    pub unreported_compile_time: AtomicU64,
+    /// What loading took.
+    pub unreported: Arc<Unreported>,
 }
 
 impl Skill {
@@ -73,14 +73,10 @@ impl Skill {
         self.inner.component_bytes
     }
 
-    /// What loading took, where no execution has reported it yet.
-    pub(super) fn unreported_compile_time(&self) -> Duration {
-        let unreported = &self.inner.unreported_compile_time;
-        // Read first: after the first execution nobody needs to write it any more.
-        match unreported.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            _ => Duration::from_nanos(unreported.swap(0, Ordering::Relaxed)),
-        }
+    /// What loading took, where no [result](crate::ResourceUsage::compile_time) has said so. After this it
+    /// counts as said.
+    pub fn unreported_compile_time(&self) -> Duration {
+        self.inner.unreported.take()
     }
 
     /// The tool of this name; of no name, the only one.

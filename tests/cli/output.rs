@@ -82,6 +82,11 @@ fn json_is_printed_of_failures_too() {
         assert_eq!(output.status.code(), Some(code), "{args:?}");
         let (json, _) = result(&output.stdout);
         assert_eq!(json["failure"]["kind"], kind);
+        let loading = json["usage"]["compile_time_ms"].as_f64();
+        assert!(
+            loading.is_some_and(|loading| loading > 0.0),
+            "{args:?}: {json}"
+        );
         assert!(output.stderr.starts_with(b"error: ") || kind == "trap");
     }
 }
