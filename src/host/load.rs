@@ -7,9 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::skill::{Loaded, Skill, Skills};
-use crate::execution::{Failure, Fault, HostError, SkillIdentity};
-use crate::grant::Asker;
+use super::skill::{Known, Loaded, Skill, Skills};
+use crate::execution::{Failure, Fault, HostError};
 use crate::limits::Limits;
 use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
 use crate::skill::{Description, DescriptionError, Digest, Package, PackageError, ToolSchemas};
@@ -155,29 +154,10 @@ impl Host {
             }
         };
         agree(&package, &description.name)?;
-        let wished = package
-            .manifest
-            .as_ref()
-            .map(|manifest| manifest.limits)
-            .filter(|wished| !wished.is_empty());
-        let declared = package.manifest.as_ref().map(|manifest| &manifest.grants);
+        let known = Known::new(self, package.digest, description, schemas, package.manifest);
         let skill = Skill {
             inner: Arc::new(Loaded {
-                asker: Arc::new(Asker::new(
-                    &description.name,
-                    declared,
-                    self.inner.runner.for_operator(),
-                )),
-                identity: Arc::new(SkillIdentity {
-                    name: description.name.clone(),
-                    version: description.version.clone(),
-                    digest: package.digest,
-                }),
-                description: Arc::new(description),
-                schemas,
-                counts: wished.map(|all| Box::new(all.of_a_skill(&self.inner.default_limits))),
-                wished: wished.map(Arc::new),
-                manifest: package.manifest,
+                known,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,
                 unreported: Arc::new(Unreported::new(ready.took)),
