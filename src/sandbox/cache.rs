@@ -186,6 +186,8 @@ impl Cache {
             .create(true)
             .truncate(false)
             .write(true)
+            // A FIFO is an error, and is not waited for.
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(&path)
             .map_err(failed("cannot open", &path))?;
         match file.try_lock() {

@@ -45,7 +45,8 @@ async fn a_run_can_be_repeated() {
         let request = request.tool("ambient").grants(grants(7));
         output(&execute(host(), request).await)["request_id"].clone()
     };
-    let asked = || ExecutionRequest::new("behaviours", json!({}));
+    let skill = host().load(behaviours_path()).await.unwrap().digest();
+    let asked = || ExecutionRequest::new(skill, json!({}));
     assert_eq!(id(asked()).await, once["request_id"]);
     let attached = asked().attach(Attachment::new("a", "text/plain", "b"));
     assert_ne!(id(attached).await, once["request_id"]);
