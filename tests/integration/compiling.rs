@@ -92,7 +92,7 @@ async fn a_signal_from_elsewhere_is_not_the_components_fault() {
         ("TERM", Fault::Host, "something else ended it"),
         ("XCPU", Fault::Skill, "it ran out of its processor time"),
     ] {
-        let script = format!("kill -{signal} $$; exec sleep 60");
+        let script = format!("ulimit -c 0; kill -{signal} $$; exec sleep 60");
         let host = Host::builder()
             .concurrency(2)
             .compile(CompileSettings {

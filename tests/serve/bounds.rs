@@ -86,7 +86,9 @@ async fn tenants_and_skills_are_paused_and_bounded() {
     // As long as the document says, in bytes.
     let patch = async |name: &str| {
         let path = format!("/v1/tenants/{}", name.replace('ü', "%C3%BC"));
-        operator.call("PATCH", &path, &json!({})).await
+        operator
+            .call("PATCH", &path, &json!({"paused": false}))
+            .await
     };
     let longest = format!("{}b", "ü".repeat(127));
     assert_eq!(patch(&longest).await.status, 200);
