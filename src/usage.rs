@@ -1,5 +1,6 @@
 //! What an execution cost.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,8 @@ pub struct ResourceUsage {
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub waiting_time: Duration,
     /// Time spent before the wall clock started, compiling the component or loading it from the
-    /// compiled cache. The first execution after a skill was loaded reports it, and no other.
+    /// compiled cache. The first result after a skill was loaded reports it, also where it was refused, and
+    /// no other.
     #[serde(rename = "compile_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub compile_time: Duration,
@@ -105,6 +107,26 @@ pub struct Tokens {
     pub input: u64,
     /// Tokens that a model produced.
     pub output: u64,
+}
+
+/// What loading a skill took, until a result has said so.
+#[derive(Debug, Default)]
+pub(crate) struct Unreported(AtomicU64);
+
+impl Unreported {
+    /// That it took so long.
+    pub fn new(took: Duration) -> Self {
+        Unreported(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).into())
+    }
+
+    /// How long, where nobody has taken it yet.
+    pub fn take(&self) -> Duration {
+        // Read first: after the first result nobody needs to write it any more.
+        match self.0.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            _ => Duration::from_nanos(self.0.swap(0, Ordering::Relaxed)),
+        }
+    }
 }
 
 /// A duration as milliseconds with a fraction (to the microsecond).

@@ -19,7 +19,7 @@ pub struct Complaint {
     pub details: Vec<String>,
     /// What to do about it.
     pub hints: Vec<String>,
-    /// Of a skill that cannot be loaded: whose fault that is, and what was spent on it.
+    /// Of a skill that cannot be found or loaded: whose fault that is, and what was spent on it.
     pub spent: Option<Box<(Fault, ResourceUsage)>>,
 }
 

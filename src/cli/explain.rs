@@ -59,7 +59,12 @@ pub fn host(error: &HostError) -> Complaint {
 
 /// A package that cannot be read.
 pub fn package(error: PackageError) -> Complaint {
-    let complaint = Complaint::not_loaded(error.to_string());
+    let message = error.to_string();
+    let error = LoadError::Package(error);
+    let complaint = Complaint::not_loaded(message).spent(error.fault(), error.usage());
+    let LoadError::Package(error) = error else {
+        return complaint;
+    };
     match error {
         PackageError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
             complaint.hint("save the file as UTF-8")

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use skillhost::CompileSettings;
 use skillhost::skill::{Installed, LibraryError, Package, PackageError, SkillRef};
+use skillhost::{CompileSettings, Fault, ResourceUsage};
 
 use super::complaint::Complaint;
 use super::{Session, build, explain};
@@ -111,7 +111,8 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
 fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Located> {
     let typed = skill.display();
     let complaint = Complaint::not_loaded(format!("no skill `{typed}` was found"))
-        .detail(format!("as a path: {reason}"));
+        .detail(format!("as a path: {reason}"))
+        .spent(Fault::Caller, ResourceUsage::default());
     let places = session.places()?;
     let library = places.library();
     let reference = match skill.to_str() {

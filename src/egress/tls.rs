@@ -147,10 +147,47 @@ mod tests {
         assert!(known(b"ISRG Root X1") && known(b"GlobalSign"));
         assert!(!known(b"nobody's root"));
         assert!(trusted(Roots::None).await.is_empty());
-        // Those of this machine, however many it has.
-        let native = rustls_native_certs::load_native_certs().certs;
-        let mut expected = RootCertStore::empty();
-        expected.add_parsable_certificates(native);
-        assert_eq!(trusted(Roots::Platform).await.len(), expected.len());
+    }
+
+    /// What this machine trusts is read when it is first needed, in a process in which that is known.
+    #[test]
+    fn the_roots_of_the_platform_are_those_of_this_machine() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let pem = ["one.test", "two.test"].map(|name| {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            made.cert.pem()
+        });
+        std::fs::write(&file, pem.concat()).unwrap();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "egress::tls::tests::a_process_on_another_machine",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("SSL_CERT_FILE", file.path())
+            .env_remove("SSL_CERT_DIR")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("trusts 2"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    #[tokio::test]
+    #[ignore = "run by another test, in a process of its own"]
+    async fn a_process_on_another_machine() {
+        let file = std::env::var_os("SSL_CERT_FILE").expect("run by another test");
+        let tls = Tls::new(Roots::None, &[std::fs::read(file).unwrap()]).unwrap();
+        let expected = tls.store().await.unwrap();
+        let platform = trusted(Roots::Platform).await;
+        assert_eq!(platform.len(), expected.len());
+        for root in &expected.roots {
+            assert!(platform.roots.contains(root), "{root:?}");
+        }
+        println!("trusts {}", platform.len());
     }
 }

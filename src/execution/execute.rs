@@ -17,7 +17,7 @@ use super::{
 use crate::grant::{Denial, Grants};
 use crate::limits::{LimitOverrides, Limits};
 use crate::skill::{Description, SkillRef, Tool};
-use crate::usage::ResourceUsage;
+use crate::usage::{ResourceUsage, Unreported};
 
 /// How a caller holds on to a running execution.
 #[derive(Clone, Default)]
@@ -149,7 +149,12 @@ impl Control {
         spent: ResourceUsage,
     ) -> ExecutionResult {
         let resolution = resolution.or(self.resolution(&request));
+        let compile_time = match resolution {
+            Some(resolution) => spent.compile_time + resolution.unreported.take(),
+            None => spent.compile_time,
+        };
         let usage = ResourceUsage {
+            compile_time,
             queue_wait: request.queue_wait,
             waiting_time: self.waited + spent.waiting_time,
             ..spent
@@ -324,6 +329,8 @@ pub struct Resolution {
     /// Whether the wall time is the request's own, or its tenant's, and not the one that the skill has for
     /// everybody.
     pub time_asked: bool,
+    /// What loading the skill took.
+    pub(crate) unreported: Arc<Unreported>,
 }
 
 impl Resolution {

@@ -29,7 +29,7 @@ pub enum Fault {
     Policy,
     /// The host's.
     Host,
-    /// The caller's, who cancelled.
+    /// The caller's, who cancelled, or named what is not there.
     Caller,
 }
 

@@ -1,7 +1,9 @@
 //! What can be said of a request before it runs, and of an answer after.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
+use super::skill::Known;
 use super::{Host, Inner, Skill};
 use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
@@ -16,7 +18,6 @@ use crate::text::{closest, named};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
-    pub skill: &'s Skill,
     pub tool: &'s Tool,
     pub schemas: &'s ToolSchemas,
     /// What it may touch, where that is anything.
@@ -45,8 +46,16 @@ impl Host {
     /// them on threads of its own.
     pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         let skill = self.skill(&request.skill);
-        let limits = self.limits(request, skill.as_ref());
-        let admitted = self.admit(request, skill.as_ref(), &limits);
+        self.admission(request, skill.as_ref().map(|skill| &skill.inner.known))
+    }
+
+    /// What can be said of a request that means this skill, whether it is loaded or not.
+    pub(super) fn admission(&self, request: &ExecutionRequest, skill: Option<&Known>) -> Admission {
+        let limits = self.limits(request, skill);
+        let admitted = match skill {
+            Some(skill) => self.admit(request, skill, &limits),
+            None => Err(not_loaded(request)),
+        };
         let (tool, grants, from_policy, refusal) = match admitted {
             Ok(Admitted {
                 tool, effective, ..
@@ -75,8 +84,8 @@ impl Host {
                 Some(failure),
             ),
         };
-        let missing = match &skill {
-            Some(skill) => self.missing(skill, &request.grants),
+        let missing = match skill {
+            Some(skill) => self.missing_if(skill, &request.grants, &|_| true),
             None => Vec::new(),
         };
         let refusal = match self.inner.runner.for_operator() {
@@ -86,12 +95,12 @@ impl Host {
         Admission {
             refusal,
             limits,
-            clamped: self.clamped(&request.limits, skill.as_ref()),
+            clamped: self.clamped(&request.limits, skill),
             missing,
             grants,
             from_policy,
             tool,
-            skill: skill.map(|skill| skill.inner.identity.clone()),
+            skill: skill.map(|skill| Arc::clone(&skill.identity)),
         }
     }
 
@@ -99,16 +108,16 @@ impl Host {
     ///
     /// What the policy grants to its name counts whether or not it is confirmed for this digest.
     pub fn missing(&self, skill: &Skill, requested: &Grants) -> Vec<Denial> {
-        self.missing_if(skill, requested, &|_| true)
+        self.missing_if(&skill.inner.known, requested, &|_| true)
     }
 
     fn missing_if(
         &self,
-        skill: &Skill,
+        skill: &Known,
         requested: &Grants,
         which: &dyn Fn(Missing<'_>) -> bool,
     ) -> Vec<Denial> {
-        let (identity, manifest) = (skill.identity(), skill.manifest());
+        let (identity, manifest) = (&*skill.identity, skill.manifest.as_ref());
         let mut missing = match &*self.inner.policy.load() {
             Some(policy) => policy.missing_if(identity, manifest, requested, which),
             None => Policy::default().missing_if(identity, manifest, requested, which),
@@ -136,7 +145,7 @@ impl Host {
         };
         // No more are told.
         let left = Cell::new(MAX_MISSING);
-        self.missing_if(skill, requested, &|missing| {
+        self.missing_if(&skill.inner.known, requested, &|missing| {
             let lacks = left.get() > 0 && sought.lacks(missing, panicked);
             left.set(left.get() - usize::from(lacks));
             lacks
@@ -144,13 +153,13 @@ impl Host {
     }
 
     /// `min(ceiling, the request's, or the skill's, or ours)`.
-    pub(super) fn limits(&self, request: &ExecutionRequest, skill: Option<&Skill>) -> Limits {
+    pub(super) fn limits(&self, request: &ExecutionRequest, skill: Option<&Known>) -> Limits {
         let Inner {
             ceiling,
             default_limits,
             ..
         } = &*self.inner;
-        match skill.and_then(|skill| skill.inner.counts.as_deref()) {
+        match skill.and_then(|skill| skill.counts.as_deref()) {
             Some(counts) => Limits::resolve(ceiling, &[&request.limits, counts], default_limits),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
@@ -167,13 +176,13 @@ impl Host {
     }
 
     /// Where the host allows less than what was asked for, or than what the skill wishes for itself.
-    pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Skill>) -> Vec<Clamped> {
+    pub(super) fn clamped(&self, asked: &LimitOverrides, skill: Option<&Known>) -> Vec<Clamped> {
         let Inner {
             ceiling,
             default_limits,
             ..
         } = &*self.inner;
-        let wished = skill.and_then(|skill| skill.inner.wished.as_deref());
+        let wished = skill.and_then(|skill| skill.wished.as_deref());
         let mut clamped = Vec::new();
         let mut named = asked.named();
         if let Some(wished) = wished {
@@ -208,12 +217,9 @@ impl Host {
     pub(super) fn admit<'s>(
         &self,
         request: &ExecutionRequest,
-        skill: Option<&'s Skill>,
+        skill: &'s Known,
         limits: &Limits,
     ) -> Result<Admitted<'s>, Failure> {
-        let Some(skill) = skill else {
-            return Err(not_loaded(request));
-        };
         if let Some(failure) = too_late(request.deadline, limits) {
             return Err(failure);
         }
@@ -240,7 +246,7 @@ impl Host {
             .effective(skill, &request.grants)
             .map_err(Failure::denied)?;
         if let Some(before) = &self.inner.before
-            && let Err(refusal) = before(request, skill.identity())
+            && let Err(refusal) = before(request, &skill.identity)
         {
             let cause = Cause::Rejected {
                 reason: Rejection::Hook,
@@ -252,7 +258,6 @@ impl Host {
             ));
         }
         Ok(Admitted {
-            skill,
             tool,
             schemas,
             effective,
@@ -264,11 +269,12 @@ impl Host {
     /// anything.
     fn effective(
         &self,
-        skill: &Skill,
+        skill: &Known,
         requested: &Grants,
     ) -> Result<Option<Box<Effective>>, Vec<Denial>> {
-        let identity = skill.identity();
-        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        let identity = &*skill.identity;
+        let manifest = skill.manifest.as_ref();
+        let declared = manifest.map(|manifest| &manifest.grants);
         let policy = self.inner.policy.load();
         let granted_for_good = policy.as_ref().is_some_and(|policy| {
             policy.consent(&identity.name, &identity.digest) != Consent::NotNeeded
@@ -279,9 +285,7 @@ impl Host {
             return Ok(None);
         }
         let effective = match &*policy {
-            Some(policy) => {
-                policy.effective(identity, skill.manifest(), skill.description(), requested)?
-            }
+            Some(policy) => policy.effective(identity, manifest, &skill.description, requested)?,
             None => Effective {
                 grants: grant::effective(&identity.name, declared, requested)?,
                 from_policy: Grants::default(),

@@ -1,20 +1,18 @@
 //! Loading skills.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::skill::{Loaded, Skill, Skills};
-use crate::execution::{Failure, Fault, HostError, SkillIdentity};
-use crate::grant::Asker;
+use super::skill::{Known, Loaded, Skill, Skills};
+use crate::execution::{Failure, Fault, HostError};
 use crate::limits::Limits;
 use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
-use crate::skill::{Description, DescriptionError, Digest, Package, PackageError};
-use crate::usage::ResourceUsage;
+use crate::skill::{Description, DescriptionError, Digest, Package, PackageError, ToolSchemas};
+use crate::usage::{ResourceUsage, Unreported};
 
 /// A skill that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -143,48 +141,26 @@ impl Host {
         let _wanted = unwanted.clone().drop_guard();
         let load = move || host.inner.loader.load(&component, &digest, &unwanted);
         let ready = blocking(load).await??;
-        let (description, fresh) = match ready.description {
-            Some(description) => (description, false),
-            None => (self.describe(&ready.component, ready.took).await?, true),
+        let (description, schemas) = match ready.description.and_then(checked_again) {
+            Some(kept) => kept,
+            None => {
+                let description = self.describe(&ready.component, ready.took).await?;
+                let schemas = description.check()?;
+                if let Some(cache) = &self.inner.loader.cache {
+                    let context_bytes = ready.component.context_bytes;
+                    cache.describe(&package.component_digest, context_bytes, &description)?;
+                }
+                (description, schemas)
+            }
         };
-        // What is kept was checked before it was.
-        let schemas = match fresh {
-            true => description.check()?,
-            false => description.check_again()?,
-        };
-        if fresh && let Some(cache) = &self.inner.loader.cache {
-            let context_bytes = ready.component.context_bytes;
-            cache.describe(&package.component_digest, context_bytes, &description)?;
-        }
         agree(&package, &description.name)?;
-        let wished = package
-            .manifest
-            .as_ref()
-            .map(|manifest| manifest.limits)
-            .filter(|wished| !wished.is_empty());
-        let declared = package.manifest.as_ref().map(|manifest| &manifest.grants);
+        let known = Known::new(self, package.digest, description, schemas, package.manifest);
         let skill = Skill {
             inner: Arc::new(Loaded {
-                asker: Arc::new(Asker::new(
-                    &description.name,
-                    declared,
-                    self.inner.runner.for_operator(),
-                )),
-                identity: Arc::new(SkillIdentity {
-                    name: description.name.clone(),
-                    version: description.version.clone(),
-                    digest: package.digest,
-                }),
-                description: Arc::new(description),
-                schemas,
-                counts: wished.map(|all| Box::new(all.of_a_skill(&self.inner.default_limits))),
-                wished: wished.map(Arc::new),
-                manifest: package.manifest,
+                known,
                 component: ready.component,
                 component_bytes: package.component.len() as u64,
-                unreported_compile_time: AtomicU64::new(
-                    u64::try_from(ready.took.as_nanos()).unwrap_or(u64::MAX),
-                ),
+                unreported: Arc::new(Unreported::new(ready.took)),
             }),
         };
         self.inner.skills.rcu(|skills| {
@@ -268,6 +244,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A description that was kept, which was checked before it was. One that does not pass again is not
+/// the skill's fault, which is asked anew.
+fn checked_again(kept: Description) -> Option<(Description, Vec<ToolSchemas>)> {
+    match kept.check_again() {
+        Ok(schemas) => Some((kept, schemas)),
+        Err(error) => {
+            tracing::warn!(
+                "what the compiled cache has of a skill's description is no use: {error}"
+            );
+            None
+        }
+    }
+}
+
 /// Whether `SKILL.md`, where there is one, and the component give the skill one name.
 fn agree(package: &Package, component: &str) -> Result<(), LoadError> {
     match &package.document {
@@ -286,4 +276,42 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| HostError::Internal(format!("a blocking task failed: {error}")))
+}
+
+#[cfg(all(test, feature = "doctor"))]
+mod tests {
+    use super::*;
+    use crate::doctor::handmade::Handmade;
+
+    /// A record can be whole and still hold what this host does not take, if another one wrote it.
+    #[tokio::test]
+    async fn a_kept_description_that_is_not_acceptable_is_asked_for_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cached = || {
+            let builder = Host::builder().concurrency(1);
+            builder
+                .cache(folder.path().join("compiled"))
+                .build()
+                .unwrap()
+        };
+        let component = Handmade::default().build();
+        let digest = Digest::of_component(&component);
+        let host = cached();
+        let skill = host.load_bytes(component.clone()).await.unwrap();
+        let context_bytes = skill.inner.component.context_bytes;
+        let mut other = skill.description().clone();
+        other.tools[0].input_schema = serde_json::json!({"type": 7});
+        let kept = |host: &Host| {
+            let cache = host.inner.loader.cache.as_ref().unwrap();
+            cache.find(&digest).unwrap().description.unwrap()
+        };
+        let cache = host.inner.loader.cache.as_ref().unwrap();
+        cache.describe(&digest, context_bytes, &other).unwrap();
+        assert_eq!(kept(&host), other);
+
+        let host = cached();
+        let loaded = host.load_bytes(component).await.unwrap();
+        assert_eq!(loaded.description(), skill.description());
+        assert_eq!(&kept(&host), skill.description(), "the record is mended");
+    }
 }

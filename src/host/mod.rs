@@ -169,26 +169,33 @@ impl Host {
             // Held rather than cloned: threads that run the same skill then share no counter.
             let skills = self.inner.skills.load();
             let skill = skills.find(&request.skill);
-            let limits = self.limits(&request, skill);
+            let known = skill.map(|skill| &skill.inner.known);
+            let limits = self.limits(&request, known);
             let observers = [self.inner.observer.clone(), control.observer];
             // Declared before the flight, and so dropped after it: see `Runner::run`.
             let mut slot = None;
             let mut flight = Flight::new(request.request_id, observers, limits, request.deadline);
             flight.usage.queue_wait = request.queue_wait;
             flight.usage.waiting_time = control.waited;
-            let clamped = self.clamped(&request.limits, skill);
-            let ended = match self.admit(&request, skill, &limits) {
+            if let Some(skill) = skill {
+                flight.usage.compile_time = skill.unreported_compile_time();
+            }
+            let clamped = self.clamped(&request.limits, known);
+            let admitted = match skill {
+                Some(skill) => (self.admit(&request, &skill.inner.known, &limits))
+                    .map(|admitted| (skill, admitted)),
+                None => Err(admission::not_loaded(&request)),
+            };
+            let ended = match admitted {
                 Err(failure) => Err(failure),
-                Ok(admitted) => {
+                Ok((skill, admitted)) => {
                     let Admitted {
-                        skill,
                         tool,
                         schemas,
                         ref input,
                         ..
                     } = admitted;
                     request.tool.get_or_insert_with(|| tool.name.clone());
-                    flight.usage.compile_time = skill.unreported_compile_time();
                     flight.tell(&Event::Admitted {
                         skill: skill.identity(),
                         tool: &tool.name,
@@ -199,13 +206,14 @@ impl Host {
                         flight.tell(&Event::Clamped { clamped: &clamped });
                     }
                     let plan = Plan {
-                        asker: &skill.inner.asker,
+                        asker: &skill.inner.known.asker,
                         tool: &tool.name,
                         tenant: request.tenant.as_deref(),
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
                         secrets: self.wanted(admitted.grants()),
+                        skill: skill.digest(),
                         attempt: request.attempt,
                         cancellation: control.cancellation,
                     };
@@ -263,7 +271,7 @@ impl Host {
                 usage: std::mem::take(&mut flight.usage),
                 limits,
                 clamped,
-                skill: skill.map(|skill| Arc::clone(&skill.inner.identity)),
+                skill: skill.map(|skill| Arc::clone(&skill.inner.known.identity)),
                 stdout: std::mem::take(&mut flight.stdout),
                 stderr: std::mem::take(&mut flight.stderr),
             })
@@ -354,14 +362,15 @@ impl Host {
         let Some(skill) = skill else {
             return Err(admission::not_loaded(request));
         };
-        let tool = skill.tool_index(request.tool.as_deref())?;
+        let tool = skill.inner.known.tool_index(request.tool.as_deref())?;
         Ok(Resolution {
-            skill: Arc::clone(&skill.inner.identity),
-            description: Arc::clone(&skill.inner.description),
+            skill: Arc::clone(&skill.inner.known.identity),
+            description: Arc::clone(&skill.inner.known.description),
             tool,
-            limits: self.limits(request, Some(skill)),
-            wished: skill.inner.wished.clone(),
+            limits: self.limits(request, Some(&skill.inner.known)),
+            wished: skill.inner.known.wished.clone(),
             time_asked: request.limits.wall_time.is_some(),
+            unreported: Arc::clone(&skill.inner.unreported),
         })
     }
 }

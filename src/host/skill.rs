@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Host;
 use crate::execution::{Cause, Failure, SkillIdentity};
 use crate::grant::Asker;
 use crate::limits::LimitOverrides;
@@ -13,6 +13,7 @@ use crate::policy::Wants;
 use crate::sandbox::{Component, Surface};
 use crate::skill::{Description, Digest, Manifest, SkillRef, Tool, ToolSchemas};
 use crate::text::closest;
+use crate::usage::Unreported;
 
 /// A loaded skill. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +22,16 @@ pub struct Skill {
 }
 
 pub(super) struct Loaded {
+    pub known: Known,
+    pub component: Arc<Component>,
+    pub component_bytes: u64,
+    /// What loading took.
+    pub unreported: Arc<Unreported>,
+}
+
+/// What requests are admitted by. It is known of a skill that is not loaded, too, where its description was
+/// kept.
+pub(super) struct Known {
     pub identity: Arc<SkillIdentity>,
     pub description: Arc<Description>,
     pub schemas: Vec<ToolSchemas>,
@@ -31,31 +42,27 @@ pub(super) struct Loaded {
     pub wished: Option<Arc<LimitOverrides>>,
     /// [What counts](LimitOverrides::of_a_skill) of that.
     pub counts: Option<Box<LimitOverrides>>,
-    pub component: Arc<Component>,
-    pub component_bytes: u64,
-    /// What loading took, in nanoseconds, until an execution has reported it.
-    pub unreported_compile_time: AtomicU64,
 }
 
 impl Skill {
     /// Its name, version and digest.
     pub fn identity(&self) -> &SkillIdentity {
-        &self.inner.identity
+        &self.inner.known.identity
     }
 
     /// Its digest, which stands for exactly this component and manifest.
     pub fn digest(&self) -> Digest {
-        self.inner.identity.digest
+        self.inner.known.identity.digest
     }
 
     /// What it says of itself.
     pub fn description(&self) -> &Description {
-        &self.inner.description
+        &self.inner.known.description
     }
 
     /// What its `skill.toml` declares, where it has one.
     pub fn manifest(&self) -> Option<&Manifest> {
-        self.inner.manifest.as_ref()
+        self.inner.known.manifest.as_ref()
     }
 
     /// What it wants, as far as consent to it goes.
@@ -73,13 +80,40 @@ impl Skill {
         self.inner.component_bytes
     }
 
-    /// What loading took, where no execution has reported it yet.
-    pub(super) fn unreported_compile_time(&self) -> Duration {
-        let unreported = &self.inner.unreported_compile_time;
-        // Read first: after the first execution nobody needs to write it any more.
-        match unreported.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            _ => Duration::from_nanos(unreported.swap(0, Ordering::Relaxed)),
+    /// What loading took, where no [result](crate::ResourceUsage::compile_time) has said so. After this it
+    /// counts as said.
+    pub fn unreported_compile_time(&self) -> Duration {
+        self.inner.unreported.take()
+    }
+}
+
+impl Known {
+    /// Puts it together. The schemas are the description's.
+    pub fn new(
+        host: &Host,
+        digest: Digest,
+        description: Description,
+        schemas: Vec<ToolSchemas>,
+        manifest: Option<Manifest>,
+    ) -> Self {
+        let wished = manifest
+            .as_ref()
+            .map(|manifest| manifest.limits)
+            .filter(|wished| !wished.is_empty());
+        let declared = manifest.as_ref().map(|manifest| &manifest.grants);
+        let for_operator = host.inner.runner.for_operator();
+        Known {
+            asker: Arc::new(Asker::new(&description.name, declared, for_operator)),
+            identity: Arc::new(SkillIdentity {
+                name: description.name.clone(),
+                version: description.version.clone(),
+                digest,
+            }),
+            description: Arc::new(description),
+            schemas,
+            counts: wished.map(|all| Box::new(all.of_a_skill(&host.inner.default_limits))),
+            wished: wished.map(Arc::new),
+            manifest,
         }
     }
 
@@ -89,17 +123,12 @@ impl Skill {
     /// A failure with the names that there are, and the one that was probably meant.
     pub(super) fn tool(&self, name: Option<&str>) -> Result<(&Tool, &ToolSchemas), Failure> {
         let index = self.tool_index(name)?;
-        let Loaded {
-            description,
-            schemas,
-            ..
-        } = &*self.inner;
-        Ok((&description.tools[index], &schemas[index]))
+        Ok((&self.description.tools[index], &self.schemas[index]))
     }
 
     /// Where that tool stands among the skill's.
     pub(super) fn tool_index(&self, name: Option<&str>) -> Result<usize, Failure> {
-        let tools = &self.inner.description.tools;
+        let tools = &self.description.tools;
         let found = match (name, tools.as_slice()) {
             (None, [_]) => Some(0),
             (Some(name), _) => tools.iter().position(|tool| tool.name == name),
@@ -109,7 +138,7 @@ impl Skill {
             return Ok(index);
         }
         let available: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
-        let skill = &self.inner.identity.name;
+        let skill = &self.identity.name;
         let list = available.join("`, `");
         let (message, hint) = match name {
             None => (
@@ -138,7 +167,7 @@ impl fmt::Debug for Skill {
             name,
             version,
             digest,
-        } = &*self.inner.identity;
+        } = self.identity();
         write!(f, "Skill({name}@{version}, {digest})")
     }
 }

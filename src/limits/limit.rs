@@ -185,6 +185,16 @@ impl Limit {
         Limit::HttpFieldsBytes,
     ];
 
+    /// The limits of which every skill needs some. Of the others, 0 is a way to say no.
+    pub const NEEDED: [Limit; 6] = [
+        Limit::Fuel,
+        Limit::Memory,
+        Limit::WallTime,
+        Limit::Input,
+        Limit::Output,
+        Limit::Instances,
+    ];
+
     /// Each limit that can be asked for: all but the deadline and the stack.
     pub const ASKED: [Limit; 26] = [
         Limit::Fuel,
@@ -427,13 +437,8 @@ impl schemars::JsonSchema for LimitOverrides {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let fields = Limit::ASKED.iter().map(|limit| {
-            let values = match limit.display(1) {
-                // A size or a time may have a unit.
-                shown if shown.ends_with("B") || shown.ends_with("ms") => {
-                    serde_json::json!({"type": ["integer", "string"], "minimum": 0})
-                }
-                _ => serde_json::json!({"type": "integer", "minimum": 0}),
-            };
+            // A text has a unit, or such as `M`.
+            let values = serde_json::json!({"type": ["integer", "string"], "minimum": 0});
             (limit.as_str().to_owned(), values)
         });
         let fields: serde_json::Map<_, _> = fields.collect();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use limit::Limit;
 pub(crate) use limit::Named;
-pub use text::{display_bytes, grouped, parse_bytes, parse_duration};
+pub use text::{display_bytes, grouped, parse_bytes, parse_count, parse_duration};
 
 /// One kibibyte, in bytes.
 pub const KIB: u64 = 1024;
@@ -235,21 +235,21 @@ impl Limits {
 /// Limits that somebody asks for: `None` means "no opinion", never "unlimited".
 ///
 /// In JSON and TOML the keys are those of [`Limits`]; a byte count may also be a text such as
-/// `"64MiB"`, and `wall_time_ms` one such as `"2s"`.
+/// `"64MiB"`, `wall_time_ms` one such as `"2s"`, and any other count one such as `"5M"`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitOverrides {
     /// See [`Limits::fuel`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub fuel: Option<u64>,
     /// See [`Limits::memory_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub memory_bytes: Option<u64>,
     /// See [`Limits::table_elements`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub table_elements: Option<u64>,
     /// See [`Limits::instances`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub instances: Option<u64>,
     /// See [`Limits::wall_time`].
     #[serde(
@@ -284,19 +284,19 @@ pub struct LimitOverrides {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub host_bytes: Option<u64>,
     /// See [`Limits::handles`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub handles: Option<u64>,
     /// See [`Limits::open_files`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub open_files: Option<u64>,
     /// See [`Limits::created_files`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub created_files: Option<u64>,
     /// See [`Limits::write_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub write_bytes: Option<u64>,
     /// See [`Limits::connections`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub connections: Option<u64>,
     /// See [`Limits::http_request_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
@@ -314,7 +314,7 @@ pub struct LimitOverrides {
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
     pub socket_read_bytes: Option<u64>,
     /// See [`Limits::storage_keys`].
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "count")]
     pub storage_keys: Option<u64>,
     /// See [`Limits::storage_bytes`].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "bytes")]
@@ -402,12 +402,21 @@ enum NumberOrText {
 }
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    number_or(deserializer, parse_bytes)
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    number_or(deserializer, parse_count)
+}
+
+fn number_or<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    parse: fn(&str) -> Result<u64, String>,
+) -> Result<Option<u64>, D::Error> {
     Ok(match Option::<NumberOrText>::deserialize(deserializer)? {
         None => None,
         Some(NumberOrText::Number(number)) => Some(number),
-        Some(NumberOrText::Text(text)) => {
-            Some(parse_bytes(&text).map_err(serde::de::Error::custom)?)
-        }
+        Some(NumberOrText::Text(text)) => Some(parse(&text).map_err(serde::de::Error::custom)?),
     })
 }
 
@@ -492,6 +501,21 @@ mod tests {
         assert_eq!(overrides.memory_bytes, Some(2 * MIB));
         assert_eq!(overrides.wall_time, Some(Duration::from_secs(1)));
         assert_eq!(overrides.output_bytes, Some(7));
+        for limit in Limit::ASKED {
+            let (text, value) = match limit.as_str() {
+                "wall_time_ms" => ("2s", 2_000),
+                name if name.ends_with("_bytes") => ("2KiB", 2_048),
+                _ => ("2k", 2_000),
+            };
+            let text = format!(r#"{{"{limit}":"{text}"}}"#);
+            let overrides: LimitOverrides = serde_json::from_str(&text).unwrap();
+            assert_eq!(overrides.get(limit), Some(value), "{text}");
+        }
+        let error = serde_json::from_str::<LimitOverrides>(r#"{"fuel":"lots"}"#).unwrap_err();
+        assert!(
+            error.to_string().contains("`lots` is not a count"),
+            "{error}"
+        );
         let error =
             serde_json::from_str::<LimitOverrides>(r#"{"memory_bytes":"lots"}"#).unwrap_err();
         assert!(

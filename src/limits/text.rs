@@ -20,6 +20,35 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("`{text}` is not a size; write bytes or a unit, such as `64MiB`"))
 }
 
+/// Reads a count: digits, possibly grouped with `_` and multiplied with `k`, `M`, `G` or `T`.
+///
+/// # Errors
+/// A text that says what was expected.
+///
+/// ```
+/// assert_eq!(skillhost::limits::parse_count("5M"), Ok(5_000_000));
+/// assert!(skillhost::limits::parse_count("5 apples").is_err());
+/// ```
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        Some(b'T') => (&text[..text.len() - 1], 1_000_000_000_000),
+        _ => (text, 1),
+    };
+    digits
+        .replace('_', "")
+        .parse::<u64>()
+        .ok()
+        .and_then(|count| count.checked_mul(factor))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`"
+            )
+        })
+}
+
 /// Reads a duration with its unit: `500ms`, `2s`, `1m 30s`.
 ///
 /// # Errors
@@ -76,5 +105,13 @@ mod tests {
         assert_eq!(display_bytes(17), "17 B");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(123), "123");
+    }
+
+    #[test]
+    fn counts_have_no_overflow() {
+        assert_eq!(parse_count("2G"), Ok(2_000_000_000));
+        assert!(parse_count("99999999999999G").is_err());
+        assert!(parse_count("M").is_err());
+        assert!(parse_count("").is_err());
     }
 }

@@ -2,22 +2,26 @@
 //!
 //! Loading compiled code is running it, so only what this user's own host wrote is loaded: the
 //! folder belongs to this user and nobody else may enter it, files are written aside and renamed,
-//! and an entry whose record does not fit it, in its length or its origin, is compiled anew.
+//! and an entry whose record does not fit it, in its length or its origin, or was changed, is
+//! compiled anew.
 //! Another process of the same user could forge an entry; that is outside the promise.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::execution::HostError;
 use crate::skill::{Description, Digest};
 
 /// The version of what stands in an entry's record.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The largest record, in bytes. A description that does not go in is asked for each time.
+const MAX_RECORD: usize = 16 << 20;
 /// An entry that was used within this time need not be marked as used again.
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 
@@ -42,9 +46,57 @@ struct Record {
     code_bytes: u64,
     /// The bytes of the contexts of all its instances.
     context_bytes: u64,
-    /// What the component's `describe` answered, once it was asked.
+    /// What the component's `describe` answered, once it was asked: a JSON text, so that its bytes are
+    /// those that the digest was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    description: Option<Description>,
+    description: Option<String>,
+    /// Of all of the above.
+    digest: Digest,
+}
+
+impl Record {
+    /// The digest that the record has unless it was changed.
+    fn sealed(&self) -> Digest {
+        let mut text = format!(
+            "{} {} {:x} {} {}",
+            self.format, self.component, self.compatibility, self.code_bytes, self.context_bytes
+        );
+        if let Some(description) = &self.description {
+            text.push('\n');
+            text.push_str(description);
+        }
+        Digest::of_component(text.as_bytes())
+    }
+
+    /// Reads a record that nobody changed.
+    fn read(path: &Path) -> Option<Self> {
+        // Not blocking: opening a FIFO would otherwise wait for a writer.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+        let file = File::options()
+            .read(true)
+            .custom_flags(flags.cast_signed())
+            .open(path)
+            .ok()?;
+        if !is_own(&file.metadata().ok()?) {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_RECORD as u64 + 1)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        if bytes.len() > MAX_RECORD {
+            return None;
+        }
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.digest == record.sealed()).then_some(record)
+    }
+}
+
+/// A regular file of this user's that nobody else may write to.
+fn is_own(metadata: &fs::Metadata) -> bool {
+    metadata.is_file()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o022 == 0
 }
 
 /// An entry that fits its record.
@@ -95,17 +147,13 @@ impl Cache {
 
     /// The entry of a component, where there is one that fits its record.
     pub fn find(&self, component: &Digest) -> Option<Entry> {
-        let record = fs::read(self.record_path(component)).ok()?;
-        let record: Record = serde_json::from_slice(&record).ok()?;
+        let record = Record::read(&self.record_path(component))?;
         let fits = record.format == FORMAT
             && record.component == *component
             && record.compatibility == self.compatibility;
         let code = self.code_path(component);
         let metadata = fs::symlink_metadata(&code).ok()?;
-        let own = metadata.is_file()
-            && metadata.uid() == rustix::process::geteuid().as_raw()
-            && metadata.mode() & 0o022 == 0;
-        if !fits || !own || metadata.len() != record.code_bytes {
+        if !fits || !is_own(&metadata) || metadata.len() != record.code_bytes {
             return None;
         }
         let age = metadata
@@ -121,7 +169,10 @@ impl Cache {
         Some(Entry {
             code,
             context_bytes: record.context_bytes,
-            description: record.description,
+            // One that cannot be read is asked for again.
+            description: record
+                .description
+                .and_then(|text| serde_json::from_str(&text).ok()),
         })
     }
 
@@ -135,6 +186,8 @@ impl Cache {
             .create(true)
             .truncate(false)
             .write(true)
+            // A FIFO is an error, and is not waited for.
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(&path)
             .map_err(failed("cannot open", &path))?;
         match file.try_lock() {
@@ -171,14 +224,13 @@ impl Cache {
         // Without a record the old code is not used, so at no moment does one fit the other.
         let record = self.record_path(component);
         match fs::remove_file(&record) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("cannot replace", &record)(error));
-            }
-            _ => {}
+            Ok(()) => {}
+            // It gives way to the new one.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("cannot replace", &record)(error)),
         }
-        aside
-            .persist(&code)
-            .map_err(|error| failed("cannot write", &code)(error.error))?;
+        put(aside, &code).map_err(failed("cannot write", &code))?;
         self.write_record(component, code_bytes, context_bytes, None)?;
         self.make_room(&code);
         Ok(())
@@ -194,7 +246,9 @@ impl Cache {
         let code = self.code_path(component);
         match fs::metadata(&code) {
             Ok(metadata) => {
-                let description = Some(description.clone());
+                let description = serde_json::to_string(description)
+                    .map_err(|error| failed("cannot write", &code)(error.into()))?;
+                let description = Some(description);
                 self.write_record(component, metadata.len(), context_bytes, description)
             }
             // Another process has made room of it.
@@ -208,23 +262,31 @@ impl Cache {
         component: &Digest,
         code_bytes: u64,
         context_bytes: u64,
-        description: Option<Description>,
+        description: Option<String>,
     ) -> Result<(), HostError> {
         let path = self.record_path(component);
-        let record = Record {
+        let mut record = Record {
             format: FORMAT,
             component: *component,
             compatibility: self.compatibility,
             code_bytes,
             context_bytes,
             description,
+            digest: *component,
         };
-        let write = || -> io::Result<()> {
+        record.digest = record.sealed();
+        let mut write = || -> io::Result<()> {
+            let mut text = serde_json::to_vec(&record)?;
+            if text.len() > MAX_RECORD {
+                record.description = None;
+                record.digest = record.sealed();
+                text = serde_json::to_vec(&record)?;
+            }
             let mut aside = tempfile::Builder::new()
                 .prefix(".record-")
                 .tempfile_in(&self.folder)?;
-            serde_json::to_writer(&mut aside, &record)?;
-            aside.persist(&path).map(drop).map_err(|error| error.error)
+            aside.write_all(&text)?;
+            put(aside.into_temp_path(), &path)
         };
         write().map_err(failed("cannot write", &path))
     }
@@ -291,6 +353,19 @@ impl Cache {
     }
 }
 
+/// Gives a file that was written aside its name. A folder of that name gives way: nothing in the cache is
+/// one.
+fn put(aside: tempfile::TempPath, path: &Path) -> io::Result<()> {
+    match aside.persist(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::IsADirectory => {
+            fs::remove_dir_all(path)?;
+            error.path.persist(path).map_err(|error| error.error)
+        }
+        Err(error) => Err(error.error),
+    }
+}
+
 /// Whether an entry with this record beside this code is taken for a component's, in a cache in this folder; for the
 /// fuzz target `folder`.
 ///
@@ -305,7 +380,7 @@ pub fn entry_is_taken(
     let cache = Cache::open(folder, u64::MAX, 7).map_err(io::Error::other)?;
     let write = |path: PathBuf, bytes: &[u8]| {
         let mut aside = tempfile::NamedTempFile::new_in(folder)?;
-        io::Write::write_all(&mut aside, bytes)?;
+        aside.write_all(bytes)?;
         aside.persist(path).map_err(|error| error.error)
     };
     write(cache.record_path(component), record)?;
@@ -353,6 +428,15 @@ mod tests {
         insert(&cache, "a", b"code");
         fs::write(cache.record_path(&digest), b"{").unwrap();
         assert!(cache.find(&digest).is_none(), "a torn record");
+        insert(&cache, "a", b"code");
+        for path in [cache.record_path(&digest), cache.code_path(&digest)] {
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("b"), b"c").unwrap();
+            assert!(cache.find(&digest).is_none(), "a folder");
+            insert(&cache, "a", b"code");
+            assert!(cache.find(&digest).is_some(), "the folder gave way");
+        }
 
         let other = Cache {
             compatibility: 8,
@@ -445,5 +529,48 @@ mod tests {
         let entry = cache.find(&digest).unwrap();
         assert_eq!(entry.description, Some(description));
         assert_eq!(entry.context_bytes, 5);
+        let text = fs::read_to_string(cache.record_path(&digest)).unwrap();
+        for (from, to) in [
+            ("\\\"name\\\":\\\"a\\\"", "\\\"name\\\":\\\"c\\\""),
+            ("\"context_bytes\":5", "\"context_bytes\":4"),
+            ("\"description\":\"", "\"described\":\""),
+        ] {
+            assert!(text.contains(from), "{text}");
+            fs::write(cache.record_path(&digest), text.replacen(from, to, 1)).unwrap();
+            assert!(cache.find(&digest).is_none(), "{to}");
+        }
+    }
+
+    /// What nobody could read back whole is not kept, and the code is.
+    #[test]
+    fn a_description_that_is_too_large_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1000);
+        let digest = insert(&cache, "a", b"code");
+        let description = Description {
+            name: "a".into(),
+            version: "1.0.0".into(),
+            description: "b".repeat(MAX_RECORD),
+            tools: Vec::new(),
+        };
+        cache.describe(&digest, 5, &description).unwrap();
+        assert_eq!(cache.find(&digest).unwrap().description, None);
+    }
+
+    #[test]
+    fn a_record_that_is_no_regular_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 1000);
+        let digest = insert(&cache, "a", b"code");
+        let record = cache.record_path(&digest);
+        fs::rename(&record, folder.path().join("record")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &record, mode).unwrap();
+        assert!(cache.find(&digest).is_none(), "a FIFO");
+        fs::remove_file(&record).unwrap();
+        std::os::unix::fs::symlink(folder.path().join("record"), &record).unwrap();
+        assert!(cache.find(&digest).is_none(), "a link");
+        insert(&cache, "a", b"code");
+        assert!(cache.find(&digest).is_some());
     }
 }

@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
@@ -106,10 +107,10 @@ pub enum CompileError {
     /// It is not valid, or uses what the host does not support.
     #[error("it cannot be compiled: {0}")]
     Invalid(String),
-    /// The child process met one of its limits.
+    /// The child process met one of its limits, or the compiler did not come to its end.
     #[error("compiling it was stopped: {0}")]
     Stopped(String),
-    /// The child process could not be started, or did not do its work.
+    /// The child process could not be started, was ended by something else, or did not do its work.
     #[error("the compiling process failed: {0}")]
     Child(String),
 }
@@ -325,9 +326,26 @@ fn in_child(
         Some(code) => Err(CompileError::Child(format!(
             "it exited with status {code}: {last_words}"
         ))),
-        None => Err(CompileError::Stopped(format!(
-            "it ran out of its memory or processor time ({status})"
-        ))),
+        None => Err(ended_by(status, &last_words)),
+    }
+}
+
+/// What it means that a signal ended the child: by its own doing, which is the component's, or by another's.
+fn ended_by(status: ExitStatus, last_words: &str) -> CompileError {
+    let signal = status.signal().and_then(Signal::from_named_raw);
+    let stopped = |why: &str| CompileError::Stopped(format!("{why} ({status})"));
+    match signal {
+        Some(Signal::XCPU) => stopped("it ran out of its processor time"),
+        Some(Signal::ABORT) if last_words.contains("memory allocation of") => {
+            stopped("it ran out of its memory")
+        }
+        // Also where its stack had no room to grow.
+        Some(Signal::ABORT | Signal::SEGV | Signal::BUS | Signal::ILL | Signal::FPE) => {
+            stopped("the compiler did not come to its end")
+        }
+        _ => CompileError::Child(format!(
+            "something else ended it ({status}), as the system does where memory is scarce"
+        )),
     }
 }
 
@@ -376,20 +394,22 @@ fn child(mut arguments: impl Iterator<Item = OsString>) -> Result<(), CompileErr
     let output = PathBuf::from(arguments.next().ok_or_else(wrong)?);
     let mut number = || -> Option<u64> { arguments.next()?.to_str()?.parse().ok() };
     let (memory_bytes, seconds) = number().zip(number()).ok_or_else(wrong)?;
-    let limit = |resource, value: u64| {
+    let limit = |resource, value: u64, maximum: u64| {
         setrlimit(
             resource,
             Rlimit {
                 current: Some(value),
-                maximum: Some(value),
+                maximum: Some(maximum),
             },
         )
         .map_err(|error| CompileError::Child(format!("cannot limit itself: {error}")))
     };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    limit(Resource::As, memory_bytes)?;
-    limit(Resource::Cpu, seconds.saturating_mul(cores))?;
-    limit(Resource::Core, 0)?;
+    let processor = seconds.saturating_mul(cores);
+    limit(Resource::As, memory_bytes, memory_bytes)?;
+    // At the first it ends by a signal of its own, at the second as if somebody had killed it.
+    limit(Resource::Cpu, processor, processor.saturating_add(5))?;
+    limit(Resource::Core, 0, 0)?;
     let mut component = Vec::new();
     std::io::stdin()
         .lock()
@@ -419,6 +439,27 @@ mod tests {
         assert!(error(b"\0asm\x01\0\0\0").contains("core module"));
         assert!(error(b"\0asm\xff\0\0\0").contains("unknown kind or version"));
         assert!(error(b"#!/bin/sh").contains("does not begin with"));
+    }
+
+    #[test]
+    fn what_ended_the_compiler_is_told_apart() {
+        let ended = |signal: Signal, words| {
+            let error = ended_by(ExitStatus::from_raw(signal.as_raw()), words);
+            (matches!(error, CompileError::Stopped(_)), error.to_string())
+        };
+        let words = "memory allocation of 65536 bytes failed";
+        for (signal, words, is_its_own, said) in [
+            (Signal::XCPU, "", true, "out of its processor time"),
+            (Signal::ABORT, words, true, "out of its memory"),
+            (Signal::ABORT, "", true, "did not come to its end"),
+            (Signal::SEGV, "", true, "did not come to its end"),
+            (Signal::KILL, "", false, "something else ended it"),
+            (Signal::TERM, words, false, "something else ended it"),
+        ] {
+            let (its_own, error) = ended(signal, words);
+            assert_eq!(its_own, is_its_own, "{error}");
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

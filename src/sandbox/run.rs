@@ -21,7 +21,7 @@ use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_R
 use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
-use crate::skill::Description;
+use crate::skill::{Description, Digest};
 use crate::text::{named, printable, shortened};
 use crate::usage::ResourceUsage;
 
@@ -54,6 +54,7 @@ pub(crate) struct Plan<'a> {
     pub grants: &'a Grants,
     /// The secrets among them.
     pub secrets: Vec<Wanted>,
+    pub skill: Digest,
     pub attempt: u32,
     pub cancellation: Option<CancellationToken>,
 }
@@ -122,6 +123,7 @@ impl Runner {
             attachments,
             grants,
             secrets,
+            skill,
             attempt,
             cancellation,
         } = plan;
@@ -153,8 +155,8 @@ impl Runner {
             }
         }
         flight.usage.input_bytes = input_bytes;
+        let request_id = capability::repeated_id(grants, &skill, tool, input, &attachments);
         let attachments: Vec<wit::Attachment> = attachments.into_iter().map(Into::into).collect();
-        let request_id = capability::repeated_id(grants, tool, input);
         let request_id = request_id.unwrap_or(flight.listeners.request_id);
         let ended = pin!(self.fly(
             flight,

@@ -8,7 +8,7 @@ use crate::grant::{
     ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SecretGrant, SocketGrant,
     check_name,
 };
-use crate::limits::LimitOverrides;
+use crate::limits::{Limit, LimitOverrides};
 use crate::text::{is_backtick, meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
@@ -148,6 +148,13 @@ fn check(raw: &Raw) -> Result<(), String> {
             return Err(format!("grants.environment: `{name}` stands there twice"));
         }
     }
+    for limit in Limit::NEEDED {
+        if raw.limits.get(limit) == Some(0) {
+            return Err(format!(
+                "limits.{limit}: with nothing of it no skill can run"
+            ));
+        }
+    }
     for (key, declaration) in &raw.config {
         check_name(key).map_err(|reason| format!("config: {reason}"))?;
         declaration
@@ -230,6 +237,30 @@ mod tests {
             let error = error(text);
             assert!(error.contains(reason), "{text}: {error}");
             assert!(!error.contains('\0'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_written_as_on_the_command_line() {
+        let manifest =
+            "[limits]\nfuel = \"5M\"\nhandles = 20\nmemory_bytes = \"1MiB\"\nconnections = 0";
+        let limits = manifest.parse::<Manifest>().unwrap().limits;
+        assert_eq!(limits.fuel, Some(5_000_000));
+        assert_eq!((limits.handles, limits.connections), (Some(20), Some(0)));
+        assert!(error("[limits]\nfuel = \"5 apples\"").contains("not a count"));
+        for limit in Limit::NEEDED {
+            let said = error(&format!("[limits]\n{limit} = 0"));
+            assert_eq!(
+                said,
+                format!("limits.{limit}: with nothing of it no skill can run")
+            );
+        }
+        for time in ["0s", "999us"] {
+            let said = error(&format!("[limits]\nwall_time_ms = \"{time}\""));
+            assert!(
+                said.starts_with("limits.wall_time_ms: with nothing"),
+                "{said}"
+            );
         }
     }
 

@@ -90,7 +90,7 @@ fn a_component_that_takes_too_much_ends_the_process_that_compiles_it_and_no_othe
 
     let second = Rlimit {
         current: Some(1),
-        maximum: Some(1),
+        maximum: Some(120),
     };
     prlimit(Some(compiler), Resource::Cpu, second).expect("it is ours, and at work");
     let output = command.wait_with_output().expect("the command ends");
@@ -100,7 +100,7 @@ fn a_component_that_takes_too_much_ends_the_process_that_compiles_it_and_no_othe
 exit: 6
 --- stdout
 --- stderr
-error: cannot load `slow.wasm`: compiling it was stopped: it ran out of its memory or processor time (signal: 9 (SIGKILL))
+error: cannot load `slow.wasm`: compiling it was stopped: it ran out of its processor time (signal: 24 (SIGXCPU))
 hint: what is smaller takes less: build it with `--release`, and with `opt-level = "s"` and `lto = true`
 
 "#]],

@@ -82,6 +82,11 @@ fn json_is_printed_of_failures_too() {
         assert_eq!(output.status.code(), Some(code), "{args:?}");
         let (json, _) = result(&output.stdout);
         assert_eq!(json["failure"]["kind"], kind);
+        let loading = json["usage"]["compile_time_ms"].as_f64();
+        assert!(
+            loading.is_some_and(|loading| loading > 0.0),
+            "{args:?}: {json}"
+        );
         assert!(output.stderr.starts_with(b"error: ") || kind == "trap");
     }
 }
@@ -90,7 +95,14 @@ fn json_is_printed_of_failures_too() {
 fn json_is_printed_of_what_cannot_be_loaded() {
     let place = Place::new();
     place.write("garbage.wasm", "garbage");
-    for (skill, loaded) in [("garbage.wasm", true), ("nowhere.wasm", false)] {
+    place.write("torn/skill.toml", "this is none");
+    place.write("torn/skill.wasm", "garbage");
+    for (skill, loaded, fault) in [
+        ("garbage.wasm", true, "skill"),
+        ("nowhere.wasm", false, "caller"),
+        ("nobody", false, "caller"),
+        ("torn", false, "skill"),
+    ] {
         let mut command = place.command(["run", skill, "--json", "--fuel", "7"]);
         command.args(["--limit", "stack_bytes=128KiB"]);
         let output = command.output().expect("the command starts");
@@ -98,6 +110,7 @@ fn json_is_printed_of_what_cannot_be_loaded() {
         let (json, result) = result(&output.stdout);
         assert_eq!(result.status, Status::Failed);
         assert_eq!(json["failure"]["kind"], "not_loaded");
+        assert_eq!(json["failure"]["fault"], fault, "{skill}");
         assert_eq!(json["skill"], Value::Null);
         assert_eq!(json["limits"]["fuel"], 7);
         assert_eq!(json["limits"]["stack_bytes"], 128 << 10);

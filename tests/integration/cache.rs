@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 
 use serde_json::json;
 use skillhost::skill::Digest;
-use skillhost::{CompileEvent, ExecutionRequest, Host, HostError, LoadError, Status};
+use skillhost::{CompileEvent, ExecutionRequest, Host, HostError, Status};
 
 use crate::handmade::Handmade;
 use crate::harness::NONE;
@@ -223,19 +223,58 @@ async fn an_entry_that_is_not_what_it_should_be_is_made_anew() {
     }
 }
 
-/// A description in the cache is checked like one from the guest.
+/// What a skill is and does is what the component says, whoever wrote into the record.
 #[tokio::test]
-async fn a_cached_description_is_checked_again() {
+async fn a_record_that_was_changed_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let skill = Handmade::default();
     let (first, _) = counting(folder.path());
-    load(&first, &skill).await;
+    let described = load(&first, &skill).await.description().clone();
     let record = &entries(folder.path(), "json")[0];
-    let text = fs::read_to_string(record).unwrap();
-    fs::write(record, text.replace("handmade", "../../etc")).unwrap();
-    let (second, _) = counting(folder.path());
-    let error = second.load_bytes(skill.build()).await.unwrap_err();
-    assert!(matches!(error, LoadError::Description(_)), "{error}");
+    let good = fs::read_to_string(record).unwrap();
+    let replaced = |from: &str, to: &str| {
+        assert!(good.contains(from), "{good}");
+        fs::write(record, good.replace(from, to)).unwrap();
+    };
+    let tool = &described.tools[0].name;
+    let remove = || fs::remove_file(record).unwrap();
+    let damage: [(&str, &dyn Fn()); 6] = [
+        ("another name", &|| replaced("handmade", "homemade")),
+        ("no name", &|| replaced("handmade", "../../etc")),
+        ("another tool", &|| {
+            replaced(&format!("\\\"{tool}\\\""), "\\\"other\\\"")
+        }),
+        ("no schema", &|| {
+            replaced(
+                "\\\"input_schema\\\":{",
+                "\\\"input_schema\\\":{\\\"type\\\":7,",
+            )
+        }),
+        ("a FIFO", &|| {
+            remove();
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, record, mode).unwrap();
+        }),
+        ("a folder", &|| {
+            remove();
+            fs::create_dir(record).unwrap();
+        }),
+    ];
+    for (what, damage) in damage {
+        damage();
+        let (host, compiled) = counting(folder.path());
+        let loaded = load(&host, &skill).await;
+        assert_eq!(loaded.description(), &described, "{what}");
+        assert_eq!(compiled.load(Ordering::SeqCst), 1, "{what}");
+        assert_eq!(fs::read_to_string(record).unwrap(), good, "{what}");
+    }
+    let code = &entries(folder.path(), "cwasm")[0];
+    fs::remove_file(code).unwrap();
+    fs::create_dir(code).unwrap();
+    let (host, compiled) = counting(folder.path());
+    load(&host, &skill).await;
+    assert_eq!(compiled.load(Ordering::SeqCst), 1);
+    assert!(code.is_file());
 }
 
 #[test]

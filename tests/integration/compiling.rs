@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::{
-    CompileError, CompileSettings, ExecutionRequest, Host, HostBuilder, LoadError, Status,
+    CompileError, CompileSettings, ExecutionRequest, Fault, Host, HostBuilder, LoadError, Status,
 };
 
 use crate::child::{isolation, settings};
@@ -81,6 +81,29 @@ async fn a_child_that_is_none_is_an_error() {
             ),
             "{program}: {error}"
         );
+    }
+}
+
+/// Who ends the compiler from outside says nothing about the component.
+#[tokio::test]
+async fn a_signal_from_elsewhere_is_not_the_components_fault() {
+    for (signal, fault, said) in [
+        ("KILL", Fault::Host, "something else ended it"),
+        ("TERM", Fault::Host, "something else ended it"),
+        ("XCPU", Fault::Skill, "it ran out of its processor time"),
+    ] {
+        let script = format!("ulimit -c 0; kill -{signal} $$; exec sleep 60");
+        let host = Host::builder()
+            .concurrency(2)
+            .compile(CompileSettings {
+                isolation: isolation("/bin/sh".into(), &["-c", &script], 1 << 30, MINUTE),
+                ..CompileSettings::default()
+            })
+            .build()
+            .unwrap();
+        let error = host.load(behaviours_path()).await.unwrap_err();
+        assert_eq!(error.fault(), fault, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
     }
 }
 

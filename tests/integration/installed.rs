@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::execution::Phase;
+use skillhost::grant::Grants;
 use skillhost::limits::Limit;
 use skillhost::policy::guard::Guards;
 use skillhost::skill::{Library, Package, Packages, SkillRef};
@@ -137,6 +138,55 @@ async fn what_jobs_need_is_kept() {
     assert_eq!(cause(&run(&skills, "alpha").await), &Cause::NotLoaded);
     let replayed = run(&skills, &kept.digest.to_string()).await;
     assert_eq!(replayed.status, Status::Success);
+}
+
+/// What is asked before anything is loaded is answered as an execution then ends.
+#[tokio::test]
+async fn a_skill_that_is_not_loaded_yet_can_be_asked_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let mut handmade = Handmade::default();
+    handmade.description.name = "alpha".into();
+    let (tool, _) = handmade.description.tools[0].clone();
+    let schema = r#"{"type": "object", "properties": {"n": {"type": "integer"}}}"#;
+    handmade.description.tools[0].1 = schema.into();
+    let manifest = "[grants]\nenvironment = [\"TZ\"]\n[limits]\nfuel = 123456789\n";
+    let alpha = Package::from_parts(handmade.build(), Some(manifest.into()), None).unwrap();
+    install(&library, &alpha, false).await;
+    let asked = |input| ExecutionRequest::new("alpha", input);
+    let zone = Grants::default().environment("TZ", "UTC");
+    let other = Grants::default().environment("HOME", "/");
+    for (request, admitted) in [
+        (asked(json!({"n": 1})), true),
+        (asked(json!({"n": 1})).tool(&tool), true),
+        (asked(json!({"n": 1})).grants(zone), true),
+        (ExecutionRequest::new(alpha.digest, json!({})), true),
+        (asked(json!({"n": "one"})), false),
+        (asked(json!({})).tool("other"), false),
+        (asked(json!({})).grants(other), false),
+        (ExecutionRequest::new("beta", json!({})), false),
+    ] {
+        let skills = skills(&library);
+        let before = skills.can_execute(&request);
+        assert!(skills.host().skills().is_empty(), "nothing was loaded");
+        assert_eq!(before.is_admitted(), admitted, "{before:?}");
+        let result = (skills.execute(request.clone(), Control::default()).await).unwrap();
+        assert_eq!(before.limits, result.limits);
+        let causes = [&before.refusal, &result.failure].map(|failure| {
+            let failure = failure.as_ref();
+            failure.map(|failure| (failure.cause.clone(), failure.message.clone()))
+        });
+        assert_eq!(causes[0], causes[1]);
+        let _ = skills.ready(&request).await;
+        assert_eq!(before, skills.can_execute(&request));
+    }
+    // Of which nothing was kept, nothing is known: it is made ready first.
+    fs::remove_file(folder.path().join("alpha@0.1.0/description.json")).unwrap();
+    let skills = skills(&library);
+    let request = asked(json!({"n": 1}));
+    assert!(!skills.can_execute(&request).is_admitted());
+    skills.ready(&request).await.unwrap();
+    assert!(skills.can_execute(&request).is_admitted());
 }
 
 /// Whoever asks for a skill may be anybody.

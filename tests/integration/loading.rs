@@ -155,6 +155,49 @@ async fn what_does_not_fit_the_contract_names_interface_and_versions() {
     assert!(matches!(error, LoadError::Misfit(Misfit::NoTools)));
 }
 
+/// A patch changes no function: what was built against a later one runs.
+#[tokio::test]
+async fn a_patch_of_the_contract_does_not_matter() {
+    let mut skill = Handmade {
+        execute: "(call $log (i32.const 2) (i32.const 0) (i32.const 3)) i32.const $answer".into(),
+        ..Handmade::that_calls()
+    };
+    let logging = "skillhost:skill/logging@1.0.0";
+    assert!(skill.before.contains(logging));
+    skill.before = skill
+        .before
+        .replace(logging, "skillhost:skill/logging@1.0.9");
+    skill.contract = "1.0.7";
+    let record = crate::harness::Record::new();
+    let host = builder().observer(record.clone()).build().unwrap();
+    let loaded = load(&host, &skill).await;
+    let imports = &loaded.surface().imports;
+    assert!(
+        imports.contains(&"skillhost:skill/logging@1.0.9".to_owned()),
+        "{imports:?}"
+    );
+    let result = run_tool(&host, loaded.digest(), NONE).await;
+    assert_eq!(output(&result), &json!({}));
+    assert_eq!(record.count("log"), 1, "{:?}", record.events());
+
+    // What the later one has and this one has not is named.
+    skill.before = skill.before.replace(
+        r#"(export "level" (type $level (eq $l)))"#,
+        r#"(export "level" (type $level (eq $l))) (export "flush" (func))"#,
+    );
+    let error = error(&host, skill.build()).await;
+    assert!(
+        matches!(&error, LoadError::Misfit(Misfit::Import { .. })),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("`skillhost:skill/logging` in version 1.0.9"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn what_exports_the_tools_otherwise_names_interface_and_versions() {
     let text = Handmade::default().text();

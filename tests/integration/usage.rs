@@ -438,6 +438,31 @@ async fn usage_is_there_when_it_is_cancelled_and_when_its_future_is_dropped() {
     }
 }
 
+/// What loading took is in the first result, also where nothing ran.
+#[tokio::test]
+async fn a_refusal_says_what_loading_took() {
+    let host = builder().build().unwrap();
+    let refused = request(&host, "sleep", json!({})).await;
+    let first = execute(&host, refused.clone()).await;
+    assert!(matches!(cause(&first), Cause::InvalidInput { .. }));
+    assert!(first.usage.compile_time > Duration::ZERO);
+    let second = execute(&host, refused).await;
+    assert_eq!(second.usage.compile_time, Duration::ZERO);
+
+    // One of the guards around the host refuses.
+    let policy = "[tenants.strict]\nover_ceiling = \"reject\"\nceilings.memory_bytes = \"8MiB\"";
+    let host = builder().policy(policy.parse().unwrap()).build().unwrap();
+    let guards = skillhost::policy::guard::Guards::new(host.current_policy().clone());
+    let all = guards.around(std::sync::Arc::new(host.clone()));
+    let mut refused = request(&host, "sleep", json!({"ms": 0}))
+        .await
+        .tenant("strict");
+    refused.limits.memory_bytes = Some(64 << 20);
+    let first = all.execute(refused, Control::default()).await.unwrap();
+    assert_eq!(first.status, Status::Rejected);
+    assert!(first.usage.compile_time > Duration::ZERO);
+}
+
 /// A guest that was stopped before its first instruction cost nothing but time.
 #[tokio::test]
 async fn nothing_is_reported_that_was_not_used() {

@@ -83,6 +83,25 @@ async fn tenants_and_skills_are_paused_and_bounded() {
         let answer = operator.call("PATCH", path, &json!({})).await;
         answer.problem(400, "invalid-request");
     }
+    // As long as the document says, in bytes.
+    let patch = async |name: &str| {
+        let path = format!("/v1/tenants/{}", name.replace('ü', "%C3%BC"));
+        operator
+            .call("PATCH", &path, &json!({"paused": false}))
+            .await
+    };
+    let longest = format!("{}b", "ü".repeat(127));
+    assert_eq!(patch(&longest).await.status, 200);
+    patch(&format!("{longest}b"))
+        .await
+        .problem(400, "invalid-request");
+    let document = operator.get("/openapi.json").await.json();
+    let said = &document["components"]["schemas"]["TenantName"]["description"];
+    assert!(
+        said.as_str()
+            .is_some_and(|said| said.contains("1 to 255 bytes")),
+        "{said}"
+    );
     // What concerns everybody is not for who is not an operator.
     for path in [tenant, skill] {
         let answer = acme.call("PATCH", path, &json!({"paused": true})).await;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Map, Value};
+use skillhost::limits::parse_count;
 use skillhost::text::closest;
-use skillhost::{Limits, Roots, parse_bytes, parse_duration};
+use skillhost::{Limit, Limits, Roots, parse_bytes, parse_duration};
 
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::CODES;
@@ -226,22 +227,12 @@ pub struct LimitArg {
     pub value: u64,
 }
 
-/// The limits of which every skill needs some. Of the others, 0 is a way to say no.
-const NEEDED: [&str; 6] = [
-    "fuel",
-    "memory_bytes",
-    "wall_time_ms",
-    "input_bytes",
-    "output_bytes",
-    "instances",
-];
-
 fn nothing(example: &str) -> String {
     format!("with nothing of it no skill can run; write such as {example}")
 }
 
 fn fuel(text: &str) -> Result<u64, String> {
-    match count(text)? {
+    match parse_count(text)? {
         0 => Err(nothing("5M")),
         fuel => Ok(fuel),
     }
@@ -258,7 +249,10 @@ fn time(text: &str) -> Result<Duration, String> {
     // A number alone has no unit; of none at all that does not matter.
     let is_nothing = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit == b'0');
     match parse_duration(text) {
-        Ok(time) if !time.is_zero() => Ok(time),
+        Ok(time) if time >= Duration::from_millis(1) => Ok(time),
+        Ok(time) if !time.is_zero() => Err(format!(
+            "`{text}` is less than a millisecond, the least that can be given; write such as 500ms"
+        )),
         Err(error) if !is_nothing(text) => Err(error),
         _ => Err(nothing("500ms or 2s")),
     }
@@ -286,9 +280,9 @@ fn limit(text: &str) -> Result<LimitArg, String> {
         u64::try_from(parse_duration(value)?.as_millis())
             .map_err(|_| format!("`{value}` is too long"))?
     } else {
-        count(value)?
+        parse_count(value)?
     };
-    if value == 0 && NEEDED.contains(&name) {
+    if value == 0 && Limit::NEEDED.iter().any(|limit| limit.as_str() == name) {
         let example = match name {
             "fuel" => "5M",
             "wall_time_ms" => "2s",
@@ -309,27 +303,6 @@ fn limit_names() -> Map<String, Value> {
         Ok(Value::Object(limits)) => limits,
         _ => Map::new(),
     }
-}
-
-/// A count: digits, possibly grouped with `_` and multiplied with `k`, `M`, `G` or `T`.
-fn count(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1_000),
-        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
-        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
-        Some(b'T') => (&text[..text.len() - 1], 1_000_000_000_000),
-        _ => (text, 1),
-    };
-    digits
-        .replace('_', "")
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(factor))
-        .ok_or_else(|| {
-            format!(
-                "`{text}` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`"
-            )
-        })
 }
 
 #[cfg(test)]
@@ -387,8 +360,11 @@ mod tests {
         }
         assert!(time("").unwrap_err().len() > 1);
         assert!(!time("2").unwrap_err().contains("nothing"));
-        assert_eq!(time("1ns"), Ok(Duration::from_nanos(1)));
-        for name in NEEDED {
+        assert_eq!(time("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["1ns", "999us"] {
+            assert!(time(text).unwrap_err().contains("less than a millisecond"));
+        }
+        for name in Limit::NEEDED {
             refused(value(&format!("{name}=0")), "");
         }
         refused(value("wall_time_ms=0s"), "wall_time_ms=2s");
@@ -414,13 +390,5 @@ mod tests {
         } = Limits::default();
         assert_eq!((fuel, memory_bytes), (10_000_000_000, 64 << 20));
         assert_eq!((wall_time.as_secs(), output_bytes), (10, 1 << 20));
-    }
-
-    #[test]
-    fn counts_have_no_overflow() {
-        assert_eq!(count("2G"), Ok(2_000_000_000));
-        assert!(count("99999999999999G").is_err());
-        assert!(count("M").is_err());
-        assert!(count("").is_err());
     }
 }

@@ -126,6 +126,8 @@ fn carry_out(
             .map_err(|error| explain::host(&error))?;
         if let Some(failure) = &mut result.failure {
             hints.in_failure(failure);
+            // A guard that refuses may not know of it.
+            result.usage.compile_time += skill.unreported_compile_time();
         }
         let shown = Report {
             console: session.console,

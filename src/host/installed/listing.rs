@@ -215,7 +215,7 @@ impl InstalledSkills {
         let skill = skill.map_err(|error| why(&error))?;
         Ok(ListedSkill::new(
             installed,
-            Arc::clone(&skill.inner.description),
+            Arc::clone(&skill.inner.known.description),
         ))
     }
 

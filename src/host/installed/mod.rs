@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::skill::Known;
 use super::{Host, LoadError, Skill, admission};
 use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
@@ -335,8 +336,17 @@ enum Found {
 }
 
 impl Inner {
-    /// Looks a skill up, and reads it unless it is loaded. Blocks.
+    /// Looks a skill up, reads it unless it is loaded, and keeps it. Blocks.
     fn package(&self, reference: &SkillRef) -> Result<Found, Missing> {
+        let found = self.find(reference)?;
+        if let Found::Read(package) = &found {
+            self.keep(package);
+        }
+        Ok(found)
+    }
+
+    /// Looks a skill up, and reads it unless it is loaded. Blocks.
+    fn find(&self, reference: &SkillRef) -> Result<Found, Missing> {
         let most = self.host.inner.loader.settings.max_component_bytes;
         let missing = |error: LibraryError| not_here(told(&error));
         let package = match self.library.find(reference) {
@@ -349,15 +359,29 @@ impl Inner {
                     return Err(missing(error));
                 };
                 let kept = self.packages.as_ref();
-                return match kept.and_then(|packages| packages.read(digest, most)) {
-                    Some(package) => Ok(Found::Read(Box::new(package))),
-                    None => Err(missing(error)),
-                };
+                kept.and_then(|packages| packages.read(digest, most))
+                    .ok_or_else(|| missing(error))?
             }
             Err(error) => return Err(missing(error)),
         };
-        self.keep(&package);
         Ok(Found::Read(Box::new(package)))
+    }
+
+    /// What is known of a skill that was read, where what it says of itself was kept. Blocks.
+    fn known(&self, package: Package) -> Option<Known> {
+        let installed = self.library.find(&package.digest.into()).ok()?;
+        let description = self.library.description(&installed).ok()??;
+        let schemas = description.check_again().ok()?;
+        let Package {
+            digest, manifest, ..
+        } = package;
+        Some(Known::new(
+            &self.host,
+            digest,
+            description,
+            schemas,
+            manifest,
+        ))
     }
 
     /// Keeps a skill, so that what dies of it can be replayed with exactly this, also after an update.
@@ -471,19 +495,34 @@ impl Execute for InstalledSkills {
         }
     }
 
+    /// A skill that is not loaded yet is read, and judged by what it said of itself when it was installed. Of one
+    /// of which that was not kept, this says that it is not loaded: have it made [`ready`](Execute::ready) first.
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         self.inner.refresh_policy();
         let host = &self.inner.host;
-        let listing = self.inner.listings.latest();
-        match (&request.skill, listing) {
-            (SkillRef::Name { .. }, Some(listing)) => {
-                let mut request = request.clone();
-                if let Some(listed) = listing.find(&request.skill) {
-                    request.skill = listed.identity.digest.into();
-                }
-                host.can_execute(&request)
+        let as_digest = |digest: Digest| {
+            let mut request = request.clone();
+            request.skill = digest.into();
+            host.can_execute(&request)
+        };
+        let there = match &request.skill {
+            SkillRef::Digest(digest) => Some(*digest),
+            name @ SkillRef::Name { .. } => {
+                (self.known_listing()).and_then(|listing| Some(listing.find(name)?.identity.digest))
             }
-            _ => host.can_execute(request),
+        };
+        if let Some(digest) = there.filter(|digest| host.skill(&(*digest).into()).is_some()) {
+            return as_digest(digest);
+        }
+        match self.inner.find(&request.skill) {
+            Ok(Found::Loaded(digest)) => as_digest(digest),
+            Ok(Found::Read(package)) => {
+                host.admission(request, self.inner.known(*package).as_ref())
+            }
+            Err(missing) => Admission {
+                refusal: Some(missed(missing)),
+                ..host.admission(request, None)
+            },
         }
     }
 

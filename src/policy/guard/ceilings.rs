@@ -93,8 +93,14 @@ impl Execute for Ceilings {
                 Err(failure) => {
                     let charged = charge_for_nothing(&self.policy, request.tenant.as_deref());
                     let failure = charged.map_or_else(|failure| *failure, |()| failure);
-                    // Which skill it was may be known all the same.
-                    let skill = self.inner.can_execute(&request).skill;
+                    // Which skill it was may be known all the same. One that is not loaded is not read for it.
+                    let skill = match self.inner.resolve(&request) {
+                        Ok(resolution) => Some(resolution.skill),
+                        Err(failure) if matches!(failure.cause, Cause::UnknownTool { .. }) => {
+                            self.inner.can_execute(&request).skill
+                        }
+                        Err(_) => None,
+                    };
                     let result = control.refuse(request, None, failure);
                     return Ok(ExecutionResult {
                         skill: result.skill.or(skill),

@@ -83,6 +83,7 @@ impl Execute for Slow {
             limits: Limits::default(),
             wished: None,
             time_asked: false,
+            unreported: Arc::default(),
         })
     }
 }

@@ -37,8 +37,8 @@ pub(super) mod bindings {
 pub(super) use self::types as wit;
 
 /// What this host offers for import: interface and version. A skill that was built against another
-/// version with the same major number (for 0.x: the same minor one) fits, as far as the functions
-/// that it uses are there.
+/// version with the same major number and no higher minor one (for 0.x: the same minor one) fits, as far
+/// as the functions that it uses are there. The patch number says nothing of what is there.
 const OFFERED: [(&str, &str); 41] = [
     ("skillhost:skill/types", "1.0.0"),
     ("skillhost:skill/deadline", "1.0.0"),
@@ -347,8 +347,14 @@ fn serves(offered: &str, wanted: &str) -> bool {
         return (wanted.major, wanted.minor) == (0, 2);
     }
     match semver::Version::parse(offered) {
+        // A patch changes no function; of 0.x the minor number is what the major one is otherwise.
         Ok(offered) if offered.pre.is_empty() => {
-            wanted.major == offered.major && wanted <= offered && wanted.pre.is_empty()
+            let fits = match (offered.major, offered.minor) {
+                (0, 0) => wanted.minor == 0 && wanted.patch == offered.patch,
+                (0, minor) => wanted.minor == minor,
+                (_, minor) => wanted.minor <= minor,
+            };
+            wanted.major == offered.major && fits && wanted.pre.is_empty()
         }
         Ok(offered) => wanted == offered,
         Err(_) => false,
@@ -423,6 +429,26 @@ mod tests {
             "wasi:config/store@0.2.0-rc.1",
         ];
         assert_eq!(misfit_of(&imports, EXPORT), None);
+    }
+
+    #[test]
+    fn the_patch_number_does_not_matter() {
+        for (offered, wanted, fits) in [
+            ("1.0.0", "1.0.9", true),
+            ("1.2.3", "1.2.9", true),
+            ("1.2.3", "1.0.9", true),
+            ("1.2.3", "1.3.0", false),
+            ("1.0.0", "2.0.0", false),
+            ("1.0.0", "1.0.9-rc.1", false),
+            ("0.3.1", "0.3.9", true),
+            ("0.3.1", "0.2.1", false),
+            ("0.3.1", "1.3.1", false),
+            ("0.0.1", "0.0.2", false),
+            ("0.0.1", "0.0.1", true),
+            ("0.2.0-draft", "0.2.0", false),
+        ] {
+            assert_eq!(serves(offered, wanted), fits, "{wanted} by {offered}");
+        }
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl From<Admission> for Check {
 
 /// Look whether an execution would be admitted
 ///
-/// Runs nothing, asks nobody, and counts as nothing. What waits or is counted is told as it stands at this
+/// Calls no tool, asks nobody, and counts as nothing. A skill that is not loaded yet is: it may be compiled, and asked
+/// what it is (`describe`), under the limits of the host. What waits or is counted is told as it stands at this
 /// moment.
 #[utoipa::path(
     post, path = "/v1/executions/check", tag = "executions",

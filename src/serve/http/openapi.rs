@@ -79,7 +79,7 @@ texts! {
     SkillReference: "skill", "^(?:[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?(?:@[0-9]+\\.[0-9]+\\.[0-9]+(?:-[0-9A-Za-z.-]+)?(?:\\+[0-9A-Za-z.-]+)?)?|sha256:[0-9A-Fa-f]{64})$", 1024, "text-stats";
     /// The name of a skill.
     SkillName: "skill-name", "^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$", 64, "text-stats";
-    /// The name of a tenant.
+    /// The name of a tenant: 1 to 255 bytes of UTF-8, without control characters.
     TenantName: "tenant-name", "^[^\\x00-\\x1f\\x7f-\\x9f]{1,255}$", 255, "acme";
     /// The name of a queue.
     QueueName: "queue-name", "^[a-zA-Z0-9_.-]{1,64}$", 64, "default";
@@ -132,23 +132,25 @@ impl PartialSchema for LimitOverrides {
             let mut one = OneOfBuilder::new()
                 .item(ObjectBuilder::new().schema_type(Type::Null).build())
                 .item(whole);
-            let written = match name.as_str() {
-                "wall_time_ms" => Some(("time", "A number and a unit, such as `1m 30s`.", "2s")),
-                name if name.ends_with("_bytes") => Some((
+            let (format, description, example) = match name.as_str() {
+                "wall_time_ms" => ("time", "A number and a unit, such as `1m 30s`.", "2s"),
+                name if name.ends_with("_bytes") => (
                     "size",
                     "Bytes, or a number and a unit, such as `1.5 MiB`.",
                     "64MiB",
-                )),
-                _ => None,
+                ),
+                _ => (
+                    "count",
+                    "Digits, or digits and one of `k`, `M`, `G` and `T`.",
+                    "5M",
+                ),
             };
-            if let Some((format, description, example)) = written {
-                let text = ObjectBuilder::new()
-                    .schema_type(SchemaType::Type(Type::String))
-                    .format(Some(SchemaFormat::Custom(format!("skillhost-{format}"))))
-                    .description(Some(description))
-                    .examples([json!(example)]);
-                one = one.item(text.build());
-            }
+            let text = ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::String))
+                .format(Some(SchemaFormat::Custom(format!("skillhost-{format}"))))
+                .description(Some(description))
+                .examples([json!(example)]);
+            one = one.item(text.build());
             schema = schema.property(name, Schema::OneOf(one.build()));
         }
         schema.build().into()

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use skillhost::grant::{Clock, Grants, Random};
-use skillhost::{ExecutionRequest, Host};
+use skillhost::{Attachment, ExecutionRequest, Host};
 
 use crate::harness::{behaviours_path, execute, host, output};
 
@@ -42,6 +42,16 @@ async fn a_run_can_be_repeated() {
         assert_ne!(once[figure], fresh[figure], "{figure}");
     }
     assert!(fresh["left_ms"].as_u64().unwrap() <= 10_000);
+    // Another request has another id.
+    let id = async |request: ExecutionRequest| {
+        let request = request.tool("ambient").grants(grants(7));
+        output(&execute(host(), request).await)["request_id"].clone()
+    };
+    let skill = host().load(behaviours_path()).await.unwrap().digest();
+    let asked = || ExecutionRequest::new(skill, json!({}));
+    assert_eq!(id(asked()).await, once["request_id"]);
+    let attached = asked().attach(Attachment::new("a", "text/plain", "b"));
+    assert_ne!(id(attached).await, once["request_id"]);
     // With either alone, the id tells neither the time nor chance.
     for grants in [ambient().clock(still), ambient().random(Random::Seed(7))] {
         let first = behaviour(host(), "ambient", grants.clone()).await;
