@@ -249,7 +249,7 @@ pub use skill::{Annotations, Description, Skill, ToolDescription};
 /// | key | value | default |
 /// | --- | --- | --- |
 /// | `tools` | the paths of functions with [`#[tool]`](macro@tool), in the order in which they are described | none; required |
-/// | `name` | 1 to 64 of `a-z`, `0-9` and `-` | the package's name |
+/// | `name` | 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after another | the package's name |
 /// | `version` | a semantic version | the package's version |
 /// | `description` | one paragraph on what the skill is for | the package's description |
 ///

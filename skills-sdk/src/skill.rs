@@ -70,7 +70,8 @@ const fn equal(left: &[u8], right: &[u8]) -> bool {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Description {
-    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after
+    /// another.
     pub name: String,
     /// The skill's version (semantic versioning 2.0.0).
     pub version: String,

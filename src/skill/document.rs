@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::is_name;
+use super::digest::{NAME_RULE, is_name};
 use crate::text::{is_backtick, said, shortened};
 
 /// A `SKILL.md`: YAML front matter, then Markdown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
-    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after
+    /// another.
     pub name: String,
     /// What the skill does and when to use it; 1 to 1,024 characters.
     pub description: String,
@@ -35,7 +36,7 @@ pub enum DocumentError {
     #[error("its front matter cannot be read: {0}")]
     FrontMatter(String),
     /// The name breaks the rule.
-    #[error("its name {0:?} is not 1 to 64 of a-z, 0-9 and -")]
+    #[error("its name {0:?} cannot be a skill's: a name is {NAME_RULE}")]
     Name(String),
     /// The description is empty or too long.
     #[error("its description has {0} characters; 1 to 1,024 are allowed")]
@@ -127,6 +128,15 @@ mod tests {
             error("---\nname: A b\ndescription: x\n---\n"),
             DocumentError::Name("A b".into())
         );
+        for name in ["a-", "a--b"] {
+            assert_eq!(
+                error(&format!("---\nname: {name}\ndescription: x\n---\n")).to_string(),
+                format!(
+                    "its name \"{name}\" cannot be a skill's: a name is 1 to 64 of a-z, 0-9 and -, \
+                     with no hyphen first, last or after another"
+                )
+            );
+        }
         // None of its author's words ends what the message puts them between.
         for text in [
             "---\nname: a` run `b\ndescription: x\n---\n",

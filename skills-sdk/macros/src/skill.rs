@@ -99,16 +99,21 @@ fn text(
     }
 }
 
+/// What a skill's name may be, as the contract has it.
 fn check_name(name: &str) -> std::result::Result<(), String> {
     let fits = (1..=64).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--");
     if fits {
         Ok(())
     } else {
         Err(format!(
-            "`{name}` cannot name a skill: a name is 1 to 64 of a-z, 0-9 and `-`"
+            "`{name}` cannot name a skill: a name is 1 to 64 of a-z, 0-9 and `-`, \
+             with no hyphen first, last or after another"
         ))
     }
 }

@@ -136,10 +136,13 @@ fn check_name(name: &str) -> Result<(), Complaint> {
     let fits = (1..=64).contains(&name.len())
         && name.bytes().all(allowed)
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && !name.ends_with('-');
+        && !name.ends_with('-')
+        && !name.contains("--");
     if !fits {
         let complaint = Complaint::usage(format!("`{name}` is no name for a skill"))
-            .detail("a name has 1 to 64 of a-z, 0-9 and -, a letter first and no hyphen last");
+            .detail(
+                "a name has 1 to 64 of a-z, 0-9 and -, a letter first, and no hyphen last or after another",
+            );
         let close = near(name);
         return Err(if close.is_empty() {
             complaint
