@@ -355,6 +355,7 @@ pub mod __private {
     pub use crate::output::{Fallible, write};
     pub use crate::schema::{input_schema, output_schema};
     pub use crate::skill::{Tool, ToolEntry, check_unique};
+    pub use skills_sdk_macros::each_tool_needs_the_attribute_tool;
     pub use {schemars, serde};
 
     #[cfg(target_arch = "wasm32")]

@@ -14,6 +14,15 @@ pub fn tool(attribute: TokenStream, function: TokenStream) -> TokenStream {
     tool::expand(attribute.into(), function.into()).into()
 }
 
+/// The entry of a tool in its skill's list. Where a path leads to no tool, the compiler's error
+/// tells the name of the macro that it comes from.
+#[proc_macro]
+pub fn each_tool_needs_the_attribute_tool(path: TokenStream) -> TokenStream {
+    skill::entry(path.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
 #[proc_macro]
 pub fn skill(input: TokenStream) -> TokenStream {
     skill::expand(input.into())

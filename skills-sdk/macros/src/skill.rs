@@ -133,6 +133,18 @@ fn check_description(description: &str) -> std::result::Result<(), String> {
     }
 }
 
+/// The entry of the tool that the path leads to.
+pub fn entry(path: TokenStream) -> Result<TokenStream> {
+    let mut tool: Path = syn::parse2(path)?;
+    let span = tool.span();
+    // Resolved as it is written, and shown where it is written, but as a part of this expansion.
+    if let Some(last) = tool.segments.last_mut() {
+        last.ident
+            .set_span(Span::call_site().located_at(last.ident.span()));
+    }
+    Ok(quote_spanned!(span=> <#tool as ::skills_sdk::__private::Tool>::ENTRY))
+}
+
 pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let Input {
         tools,
@@ -142,7 +154,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     } = syn::parse2(input)?;
     let entries: Vec<TokenStream> = tools
         .iter()
-        .map(|tool| quote_spanned!(tool.span()=> <#tool as ::skills_sdk::__private::Tool>::ENTRY))
+        .map(|tool| quote!(::skills_sdk::__private::each_tool_needs_the_attribute_tool!(#tool)))
         .collect();
     // Each name is checked against those before it, so that the error points
     // at the second tool of a name.
