@@ -316,13 +316,16 @@ pub use skills_sdk_macros::skill;
 /// An argument owns its value: `String` rather than `&str`. Only `&Context` is
 /// a reference, and no part of the input. An `Option` may be left out of the
 /// input. Doc comments become descriptions in the schema, and `#[serde(...)]`
-/// and `#[schemars(...)]` apply as to a field of a struct.
+/// and `#[schemars(...)]` apply as to a field of a struct, apart from
+/// `#[serde(flatten)]` and `#[serde(alias = ...)]`, which do not compile: the
+/// host lets no field through that is not an argument's. `#[tool(input)]`, with
+/// a struct, may flatten.
 ///
 /// | key | meaning |
 /// | --- | --- |
 /// | `#[tool(default = ...)]` | the argument may be left out, and has this value then. The schema shows it where the type implements `Serialize`, so it must always be the same. A literal text is converted to the type (`From<&str>`) |
 /// | `#[tool(default)]` | the same with the type's `Default` |
-/// | `#[tool(input)]` | the argument is the whole input, which must be an object; besides it only `&Context` may be taken |
+/// | `#[tool(input)]` | the argument is the whole input, an object: a struct, or a map with texts as keys; besides it only `&Context` may be taken |
 ///
 /// # Of the return type
 ///

@@ -139,7 +139,8 @@ impl Skill {
     /// What the skill tells the host about itself; always the same.
     ///
     /// # Panics
-    /// Where the type of a `#[tool(input)]` argument is not an object in JSON.
+    /// Where the type of a `#[tool(input)]` argument is not an object in JSON;
+    /// the message names the tool.
     pub fn describe(&self) -> Description {
         Description {
             name: self.name.to_owned(),

@@ -3,6 +3,7 @@
 
 mod attribute;
 mod errors;
+mod field;
 mod signature;
 mod skill;
 mod tool;
