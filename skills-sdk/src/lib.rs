@@ -181,9 +181,21 @@
 //! # Tests
 //!
 //! `cargo test` runs natively, without a host. The function can be called as it
-//! is; `skill().call(...)` takes the way of a real call, from JSON to JSON; a
+//! is; `skill().call(...)` goes from JSON to JSON, as a real call does; a
 //! [`TestContext`](testing::TestContext) plays the host. `skill().describe()`
 //! shows what a model would read.
+//!
+//! What only the host does is not tested so. Before a call it checks the input
+//! against the tool's schema, and after it the answer: `#[schemars(range(...))]`,
+//! `length(...)`, `regex(...)` and their like, and fields by an alias, which
+//! serde takes and no schema shows, matter only there. Nor are there limits or
+//! grants. `skillhost run . TOOL --arg KEY=VALUE` makes a real call.
+//!
+//! # The name of this crate
+//!
+//! The macros expand to paths that begin with `::skills_sdk`. A crate that
+//! depends on this one by another name (`sdk = { package = "skills-sdk", ... }`)
+//! says so at its root: `extern crate sdk as skills_sdk;`.
 //!
 //! # Derives
 //!

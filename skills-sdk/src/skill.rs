@@ -150,8 +150,14 @@ impl Skill {
         }
     }
 
-    /// Runs a tool as the host would: writes the input as JSON text, parses
-    /// it, calls the function, and reads the answer's JSON text.
+    /// Runs a tool from JSON to JSON, in a test: writes the input as JSON text,
+    /// parses it, calls the function, and reads the answer's JSON text.
+    ///
+    /// Of a call by the host it leaves out the check of the input, and of the
+    /// answer, against the tool's schemas. So it takes what only the schema
+    /// refuses: a value out of its `#[schemars(range(...))]`, `length(...)` or
+    /// `regex(...)`, say, or a field by its `#[serde(alias = ...)]`. It knows
+    /// neither limits nor grants, and a panic passes through it.
     ///
     /// # Errors
     /// What the tool answers; [`Failure::UnknownTool`] where `tool` names none;
