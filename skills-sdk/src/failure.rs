@@ -47,7 +47,8 @@ pub enum Failure {
     Retryable {
         /// What went wrong.
         message: String,
-        /// How long to wait before the next try; `None` leaves it to the host.
+        /// How long to wait before the next try; `None` leaves it to the host,
+        /// and more than a day counts as a day.
         after: Option<Duration>,
     },
     /// Trying again will not help.
@@ -89,8 +90,9 @@ impl Failure {
         }
     }
 
-    /// How long to wait before the next try, in whole milliseconds. Applies to
-    /// a retryable failure and leaves any other as it is.
+    /// How long to wait before the next try, in whole milliseconds; the host
+    /// takes more than a day for a day. Applies to a retryable failure and
+    /// leaves any other as it is.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         if let Self::Retryable { after, .. } = &mut self {

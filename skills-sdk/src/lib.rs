@@ -181,9 +181,21 @@
 //! # Tests
 //!
 //! `cargo test` runs natively, without a host. The function can be called as it
-//! is; `skill().call(...)` takes the way of a real call, from JSON to JSON; a
+//! is; `skill().call(...)` goes from JSON to JSON, as a real call does; a
 //! [`TestContext`](testing::TestContext) plays the host. `skill().describe()`
 //! shows what a model would read.
+//!
+//! What only the host does is not tested so. Before a call it checks the input
+//! against the tool's schema, and after it the answer: `#[schemars(range(...))]`,
+//! `length(...)`, `regex(...)` and their like, and fields by an alias, which
+//! serde takes and no schema shows, matter only there. Nor are there limits or
+//! grants. `skillhost run . TOOL --arg KEY=VALUE` makes a real call.
+//!
+//! # The name of this crate
+//!
+//! The macros expand to paths that begin with `::skills_sdk`. A crate that
+//! depends on this one by another name (`sdk = { package = "skills-sdk", ... }`)
+//! says so at its root: `extern crate sdk as skills_sdk;`.
 //!
 //! # Derives
 //!
@@ -249,7 +261,7 @@ pub use skill::{Annotations, Description, Skill, ToolDescription};
 /// | key | value | default |
 /// | --- | --- | --- |
 /// | `tools` | the paths of functions with [`#[tool]`](macro@tool), in the order in which they are described | none; required |
-/// | `name` | 1 to 64 of `a-z`, `0-9` and `-` | the package's name |
+/// | `name` | 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after another | the package's name |
 /// | `version` | a semantic version | the package's version |
 /// | `description` | one paragraph on what the skill is for | the package's description |
 ///
@@ -316,13 +328,16 @@ pub use skills_sdk_macros::skill;
 /// An argument owns its value: `String` rather than `&str`. Only `&Context` is
 /// a reference, and no part of the input. An `Option` may be left out of the
 /// input. Doc comments become descriptions in the schema, and `#[serde(...)]`
-/// and `#[schemars(...)]` apply as to a field of a struct.
+/// and `#[schemars(...)]` apply as to a field of a struct, apart from
+/// `#[serde(flatten)]` and `#[serde(alias = ...)]`, which do not compile: the
+/// host lets no field through that is not an argument's. `#[tool(input)]`, with
+/// a struct, may flatten.
 ///
 /// | key | meaning |
 /// | --- | --- |
 /// | `#[tool(default = ...)]` | the argument may be left out, and has this value then. The schema shows it where the type implements `Serialize`, so it must always be the same. A literal text is converted to the type (`From<&str>`) |
 /// | `#[tool(default)]` | the same with the type's `Default` |
-/// | `#[tool(input)]` | the argument is the whole input, which must be an object; besides it only `&Context` may be taken |
+/// | `#[tool(input)]` | the argument is the whole input, an object: a struct, or a map with texts as keys; besides it only `&Context` may be taken |
 ///
 /// # Of the return type
 ///
@@ -355,6 +370,7 @@ pub mod __private {
     pub use crate::output::{Fallible, write};
     pub use crate::schema::{input_schema, output_schema};
     pub use crate::skill::{Tool, ToolEntry, check_unique};
+    pub use skills_sdk_macros::each_tool_needs_the_attribute_tool;
     pub use {schemars, serde};
 
     #[cfg(target_arch = "wasm32")]

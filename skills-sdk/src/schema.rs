@@ -14,7 +14,9 @@ pub fn input_schema<T: JsonSchema>(tool: &str) -> Value {
         .or_insert(json!("object"));
     assert!(
         kind == "object",
-        "the input of the tool `{tool}` must be an object, and its type is {kind}"
+        "the input of the tool `{tool}` must be an object in JSON, as a struct is, or a map with \
+         texts as keys; its type, `{}`, is {kind} there",
+        std::any::type_name::<T>()
     );
     schema.to_value()
 }

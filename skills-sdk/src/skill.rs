@@ -70,7 +70,8 @@ const fn equal(left: &[u8], right: &[u8]) -> bool {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Description {
-    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after
+    /// another.
     pub name: String,
     /// The skill's version (semantic versioning 2.0.0).
     pub version: String,
@@ -138,7 +139,8 @@ impl Skill {
     /// What the skill tells the host about itself; always the same.
     ///
     /// # Panics
-    /// Where the type of a `#[tool(input)]` argument is not an object in JSON.
+    /// Where the type of a `#[tool(input)]` argument is not an object in JSON;
+    /// the message names the tool.
     pub fn describe(&self) -> Description {
         Description {
             name: self.name.to_owned(),
@@ -148,8 +150,14 @@ impl Skill {
         }
     }
 
-    /// Runs a tool as the host would: writes the input as JSON text, parses
-    /// it, calls the function, and reads the answer's JSON text.
+    /// Runs a tool from JSON to JSON, in a test: writes the input as JSON text,
+    /// parses it, calls the function, and reads the answer's JSON text.
+    ///
+    /// Of a call by the host it leaves out the check of the input, and of the
+    /// answer, against the tool's schemas. So it takes what only the schema
+    /// refuses: a value out of its `#[schemars(range(...))]`, `length(...)` or
+    /// `regex(...)`, say, or a field by its `#[serde(alias = ...)]`. It knows
+    /// neither limits nor grants, and a panic passes through it.
     ///
     /// # Errors
     /// What the tool answers; [`Failure::UnknownTool`] where `tool` names none;

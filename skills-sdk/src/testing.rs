@@ -58,8 +58,12 @@ impl TestContext {
     /// Says what a request with this method, to this URL, is answered. Where several answers are
     /// given to one, they come in that order, and the last one again and again. Whatever no answer
     /// is given to is denied, as by a host that does not grant it.
+    ///
+    /// # Panics
+    /// Where the URL is none.
     #[cfg(feature = "http")]
     #[must_use]
+    #[track_caller]
     pub fn answer(self, method: &str, url: &str, answer: crate::http::Response) -> Self {
         self.answer_with(method, url, Ok(answer))
     }
@@ -70,13 +74,15 @@ impl TestContext {
     /// Where the URL is none.
     #[cfg(feature = "http")]
     #[must_use]
+    #[track_caller]
     pub fn answer_with(
         self,
         method: &str,
         url: &str,
         answer: Result<crate::http::Response, crate::http::HttpError>,
     ) -> Self {
-        let url = url::Url::parse(url).expect("the URL of an answer is one");
+        let url = url::Url::parse(url)
+            .unwrap_or_else(|error| panic!("the answer's URL `{url}` is none: {error}"));
         let mut answers = self.0.surroundings.answers.borrow_mut();
         answers
             .entry((method.to_owned(), url.to_string()))

@@ -45,6 +45,12 @@ fn whatever_is_not_answered_is_denied() {
 }
 
 #[test]
+#[should_panic = "the answer's URL `a.example` is none: relative URL without a base"]
+fn an_answer_to_no_url_is_told() {
+    let _ = TestContext::new().answer("GET", "a.example", Response::new(200, ""));
+}
+
+#[test]
 fn odd_urls_are_refused() {
     let ctx = TestContext::new();
     for url in [

@@ -14,6 +14,8 @@ const MAX_LEVELS: usize = 3;
 const MAX_ROWS: usize = 500;
 /// The most alternatives that are shown of one type.
 const MAX_ALTERNATIVES: usize = 8;
+/// The longest that a regular expression is written, in characters.
+const MAX_PATTERN: usize = 60;
 /// The widest that a type or a default is written.
 const MAX_TYPE: usize = 200;
 
@@ -73,9 +75,9 @@ struct Row {
 
 fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Vec<Row>) {
     let schema = resolve(root, schema);
-    let Some(fields) = schema.get("properties").and_then(Value::as_object) else {
-        return;
-    };
+    let nothing = Map::new();
+    let fields = schema.get("properties").and_then(Value::as_object);
+    let fields = fields.unwrap_or(&nothing);
     let required: HashSet<&str> = list(schema, "required").filter_map(Value::as_str).collect();
     let (first, then): (Vec<_>, Vec<_>) = fields
         .iter()
@@ -99,7 +101,8 @@ fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Ve
         let mut kind = type_of(root, field, 0);
         if !is_required {
             // That it can be left out says as much.
-            kind = kind.trim_end_matches(" or null").to_owned();
+            let other = kind.strip_suffix(" or null").unwrap_or(&kind);
+            kind = other.strip_suffix(',').unwrap_or(other).to_owned();
         }
         rows.push(Row {
             level,
@@ -111,6 +114,29 @@ fn collect(root: &Value, schema: &Value, side: Side, level: usize, rows: &mut Ve
         if level + 1 < MAX_LEVELS {
             collect(root, inner(root, target), side, level + 1, rows);
         }
+    }
+    let patterns = schema.get("patternProperties").and_then(Value::as_object);
+    let named = patterns.into_iter().flatten();
+    let named = named.map(|(pattern, field)| (written(pattern), field));
+    // Alone, the others are what the object is of.
+    let others = schema.get("additionalProperties").filter(|others| {
+        others.is_object() && !(fields.is_empty() && patterns.is_none_or(Map::is_empty))
+    });
+    for (name, field) in named.chain(others.map(|others| ("any other".to_owned(), others))) {
+        if rows.len() >= MAX_ROWS {
+            return;
+        }
+        let meaning = resolve(root, field).get("description");
+        rows.push(Row {
+            level,
+            name: printable(&name, false).into_owned(),
+            kind: cut(&type_of(root, field, 0)),
+            presence: String::new(),
+            meaning: meaning
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+        });
     }
 }
 
@@ -149,7 +175,8 @@ fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
     schema
 }
 
-/// A type in words: `integer, 1 to 10`, `list of string`, `"a" | "b"`.
+/// A type in words: `integer, 1 to 10`, `list of string`, `"a" | "b"`. What it is held to stands
+/// behind a comma.
 fn type_of(root: &Value, schema: &Value, depth: usize) -> String {
     if depth > 4 {
         return "…".into();
@@ -183,32 +210,137 @@ fn type_of(root: &Value, schema: &Value, depth: usize) -> String {
 }
 
 fn simple(root: &Value, kind: &str, keywords: &Map<String, Value>, depth: usize) -> String {
-    let bound = |name: &str| keywords.get(name).map(plain);
+    let bound = |name: &str| number(keywords.get(name));
     match kind {
-        "array" => match keywords.get("items") {
-            Some(items) => format!("list of {}", type_of(root, items, depth + 1)),
-            None => "list".into(),
-        },
-        "object" => match keywords.get("additionalProperties") {
-            Some(values @ Value::Object(_)) if !keywords.contains_key("properties") => {
-                format!("object of {}", type_of(root, values, depth + 1))
+        "array" => list_of(root, keywords, depth),
+        "object" => {
+            let named = ["properties", "patternProperties"]
+                .iter()
+                .filter_map(|keyword| keywords.get(*keyword)?.as_object())
+                .any(|named| !named.is_empty());
+            let mut text = match keywords.get("additionalProperties") {
+                Some(values @ Value::Object(_)) if !named => {
+                    format!("object of {}", grouped(type_of(root, values, depth + 1)))
+                }
+                _ => "object".into(),
+            };
+            let counted = ["minProperties", "maxProperties"].map(|keyword| keywords.get(keyword));
+            push(&mut text, amount(counted, "field"));
+            text
+        }
+        "integer" | "number" => {
+            let mut text = match (bound("minimum"), bound("maximum")) {
+                (Some(least), Some(most)) => format!("{kind}, {least} to {most}"),
+                (Some(least), None) => format!("{kind} ≥ {least}"),
+                (None, Some(most)) => format!("{kind} ≤ {most}"),
+                (None, None) => kind.into(),
+            };
+            let further = [
+                ("exclusiveMinimum", "more than"),
+                ("exclusiveMaximum", "less than"),
+                ("multipleOf", "a multiple of"),
+            ];
+            for (keyword, words) in further {
+                push(
+                    &mut text,
+                    bound(keyword).map(|bound| format!("{words} {bound}")),
+                );
             }
-            _ => "object".into(),
-        },
-        "integer" | "number" => match (bound("minimum"), bound("maximum")) {
-            (Some(least), Some(most)) => format!("{kind}, {least} to {most}"),
-            (Some(least), None) => format!("{kind} ≥ {least}"),
-            (None, Some(most)) => format!("{kind} ≤ {most}"),
-            (None, None) => kind.into(),
-        },
+            text
+        }
+        "string" => {
+            let mut text = kind.to_owned();
+            let counted = ["minLength", "maxLength"].map(|keyword| keywords.get(keyword));
+            push(&mut text, amount(counted, "character"));
+            let pattern = keywords.get("pattern").and_then(Value::as_str);
+            push(
+                &mut text,
+                pattern.map(|pattern| format!("like {}", written(pattern))),
+            );
+            text
+        }
         kind => printable(kind, false).into_owned(),
     }
 }
 
+/// A list in words: `list of string, at most 3 items`, or `[string, integer]` where each place has
+/// a type of its own.
+fn list_of(root: &Value, keywords: &Map<String, Value>, depth: usize) -> String {
+    let of = |items: &Value| grouped(type_of(root, items, depth + 1));
+    let places = keywords.get("prefixItems").and_then(Value::as_array);
+    let items = keywords.get("items").filter(|items| !items.is_boolean());
+    let mut text = match (places, items) {
+        (Some(places), _) => {
+            let some = places.iter().take(MAX_ALTERNATIVES).map(of);
+            let mut some: Vec<String> = some.collect();
+            if places.len() > MAX_ALTERNATIVES || items.is_some() {
+                some.push("…".to_owned());
+            }
+            format!("[{}]", some.join(", "))
+        }
+        (None, Some(items)) => format!("list of {}", of(items)),
+        (None, None) => "list".into(),
+    };
+    let counted = ["minItems", "maxItems"].map(|keyword| keywords.get(keyword));
+    // A list with a type for each place has as many items.
+    let all = places.map(|places| Value::from(places.len()));
+    if all.is_none() || counted != [all.as_ref(); 2] {
+        push(&mut text, amount(counted, "item"));
+    }
+    let once = keywords.get("uniqueItems") == Some(&Value::Bool(true));
+    push(&mut text, once.then(|| "none twice".to_owned()));
+    text
+}
+
+fn push(text: &mut String, detail: Option<String>) {
+    if let Some(detail) = detail {
+        text.push_str(", ");
+        text.push_str(&detail);
+    }
+}
+
+/// How many there may be: `1 to 3 items`, `at most 1 item`.
+fn amount(bounds: [Option<&Value>; 2], unit: &str) -> Option<String> {
+    let [least, most] = bounds.map(number);
+    let units = |count: &str| match count {
+        "1" => format!("1 {unit}"),
+        count => format!("{count} {unit}s"),
+    };
+    match (least.filter(|least| least != "0"), most) {
+        (Some(least), Some(most)) if least == most => Some(units(&most)),
+        (Some(least), Some(most)) => Some(format!("{least} to {}", units(&most))),
+        (Some(least), None) => Some(format!("at least {}", units(&least))),
+        (None, Some(most)) => Some(format!("at most {}", units(&most))),
+        (None, None) => None,
+    }
+}
+
+/// A regular expression, or the beginning of one.
+fn written(pattern: &str) -> String {
+    match pattern.char_indices().nth(MAX_PATTERN) {
+        Some((end, _)) => format!("/{}…/", &pattern[..end]),
+        None => format!("/{pattern}/"),
+    }
+}
+
+/// A type as a part of another: what it is held to is its own.
+fn grouped(kind: String) -> String {
+    if is_held(&kind) {
+        format!("({kind})")
+    } else {
+        kind
+    }
+}
+
+/// Whether something stands behind the type: not where a comma is one of a value's.
+fn is_held(kind: &str) -> bool {
+    kind.contains(", ") && !kind.starts_with(['"', '[', '{', '('])
+}
+
 /// A bound as it was meant: schemars writes that of a `u8` as `255.0` in places.
-fn plain(bound: &Value) -> String {
-    let text = bound.to_string();
-    text.strip_suffix(".0").unwrap_or(&text).to_owned()
+fn number(bound: Option<&Value>) -> Option<String> {
+    let text = bound.filter(|bound| bound.is_number())?.to_string();
+    Some(text.strip_suffix(".0").unwrap_or(&text).to_owned())
 }
 
 /// Alternatives: of values, `"a" | "b"`; of types, `string or integer`.
@@ -221,11 +353,18 @@ fn join(parts: impl Iterator<Item = String>) -> String {
     }
     // `null` reads best at the end.
     seen.sort_by_key(|part| part == "null");
+    let several = seen.iter().filter(|part| *part != "null").count() > 1;
     let mut joined = String::new();
     for part in seen {
+        let part = if several { grouped(part) } else { part };
         if !joined.is_empty() {
             let values = joined.ends_with('"') && part.starts_with('"');
-            joined.push_str(if values { " | " } else { " or " });
+            let held = !several && is_held(&joined);
+            joined.push_str(match (values, held) {
+                (true, _) => " | ",
+                (false, true) => ", or ",
+                (false, false) => " or ",
+            });
         }
         joined.push_str(&part);
     }
@@ -312,6 +451,75 @@ mod tests {
 "#;
         let plain = anstream::adapter::strip_str(&fields(&schema, Side::Input, 2, 60)).to_string();
         assert_eq!(format!("\n{plain}"), expected);
+    }
+
+    #[test]
+    fn what_a_type_is_held_to_is_shown() {
+        let schema = json!({
+            "properties": {
+                "code": {"type": "string", "maxLength": 2},
+                "id": {"type": "string", "minLength": 8, "maxLength": 8, "pattern": "^[0-9a-f]+$"},
+                "initial": {"type": ["string", "null"], "minLength": 1, "maxLength": 1},
+                "long": {"type": "string", "pattern": "a".repeat(100)},
+                "name": {"type": "string", "minLength": 1},
+                "ratio": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
+                "sizes": {
+                    "type": "array", "minItems": 1, "maxItems": 3, "uniqueItems": true,
+                    "items": {"type": "integer", "minimum": 1, "maximum": 9, "multipleOf": 2},
+                },
+                "pair": {
+                    "type": "array", "minItems": 2, "maxItems": 2,
+                    "prefixItems": [{"type": "string"}, {"type": "integer", "minimum": 0}],
+                },
+                "choice": {"enum": ["a, b", "c", null]},
+                "either": {"anyOf": [{"type": "string", "maxLength": 2}, {"type": "boolean"}]},
+                "labels": {
+                    "type": "object", "maxProperties": 5,
+                    "additionalProperties": {"type": "string", "maxLength": 9},
+                },
+                "headers": {
+                    "type": "object",
+                    "patternProperties": {"^x-": {"type": "string", "description": "One's own."}},
+                    "additionalProperties": false,
+                },
+            },
+            "patternProperties": {"^_": {"type": "boolean"}},
+            "additionalProperties": {"type": "integer"},
+            "required": ["code"],
+        });
+        let expected = r#"
+  code       string, at most 2 characters, required
+  choice     "a, b" | "c"
+  either     (string, at most 2 characters) or boolean
+  headers    object
+    /^x-/    string – One's own.
+  id         string, 8 characters, like /^[0-9a-f]+$/
+  initial    string, 1 character
+  labels     object of (string, at most 9 characters), at most 5 fields
+  long       string, like /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…/
+  name       string, at least 1 character
+  pair       [string, integer ≥ 0]
+  ratio      number ≤ 1, more than 0
+  sizes      list of (integer, 1 to 9, a multiple of 2), 1 to 3 items, none twice
+  /^_/       boolean
+  any other  integer
+"#;
+        let plain = anstream::adapter::strip_str(&fields(&schema, Side::Input, 2, 100)).to_string();
+        assert_eq!(format!("\n{plain}"), expected);
+        let odd = json!({
+            "properties": {"a": {"type": "string", "pattern": "\u{1b}"}},
+            "patternProperties": {"\u{1b}": true},
+        });
+        let odd = anstream::adapter::strip_str(&fields(&odd, Side::Input, 2, 100)).to_string();
+        assert_eq!(
+            odd,
+            "  a         string, like /\\u{1b}/\n  /\\u{1b}/  anything\n"
+        );
+        let nullable = json!({"type": ["string", "null"], "maxLength": 2});
+        assert_eq!(
+            fields(&nullable, Side::Output, 2, 100),
+            "  string, at most 2 characters, or null\n"
+        );
     }
 
     #[test]

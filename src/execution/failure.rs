@@ -76,6 +76,9 @@ pub struct Failure {
     pub cause: Cause,
 }
 
+/// The longest time that a skill can ask to be left alone for, in milliseconds: a day.
+pub(crate) const MAX_RETRY_AFTER_MS: u64 = 86_400_000;
+
 /// What is named at most of what is missing.
 pub(crate) const MAX_MISSING: usize = 20;
 
@@ -92,7 +95,7 @@ pub enum Cause {
     SkillError {
         /// Whether the skill says that another try may help.
         retryable: bool,
-        /// How long the skill asks to wait before that, in milliseconds.
+        /// How long the skill asks to wait before that, in milliseconds; a day at most.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after_ms: Option<u64>,
         /// The skill's own identifier of the error.

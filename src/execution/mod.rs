@@ -14,7 +14,7 @@ pub use ask::{Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};
-pub(crate) use failure::{MAX_MISSING, RAISE_IT, is_exhausted};
+pub(crate) use failure::{MAX_MISSING, MAX_RETRY_AFTER_MS, RAISE_IT, is_exhausted};
 pub use request::{Attachment, ExecutionRequest};
 pub use result::{Clamped, ExecutionResult, SkillIdentity, Status};
 pub(crate) use waiting::{Stopped, TO_RUN, moment, stopped};

@@ -122,7 +122,7 @@ impl FromStr for Policy {
             if !crate::skill::is_name(name) {
                 return Err(wrong(
                     &[],
-                    "a skill's name is 1 to 64 of a-z, 0-9 and -".to_owned(),
+                    format!("a skill's name is {}", crate::skill::NAME_RULE),
                 ));
             }
             for (index, directory) in skill.grants.directories.iter().enumerate() {
@@ -284,6 +284,12 @@ mod tests {
                 Some("leave one of them out, or put both into one list"),
             ),
             ("[skills.A_b]", 1, "a skill's name is", None),
+            (
+                "[skills.a--b]",
+                1,
+                "no hyphen first, last or after another",
+                None,
+            ),
             (
                 "[[skills.a.confirmed]]\ndigest = \"sha256:12\"",
                 2,

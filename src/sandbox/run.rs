@@ -17,7 +17,9 @@ use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::place::Place;
 use super::state::State;
-use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
+use crate::execution::{
+    Attachment, Cause, Event, Failure, HostError, MAX_RETRY_AFTER_MS, Phase, TO_RUN, stopped,
+};
 use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
@@ -540,7 +542,7 @@ fn skill_failure(failure: wit::Failure) -> Failure {
         }) => Failure::new(
             Cause::SkillError {
                 retryable: true,
-                retry_after_ms,
+                retry_after_ms: retry_after_ms.map(|after| after.min(MAX_RETRY_AFTER_MS)),
                 code: None,
                 details: None,
             },

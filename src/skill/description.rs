@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::digest::is_name;
+use super::digest::{NAME_RULE, is_name};
 use super::schema::{MAX_PATTERNS, Schema, SchemaError};
 use crate::text::shortened;
 
@@ -18,7 +18,8 @@ const MAX_VERSION: usize = 100;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Description {
-    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after
+    /// another.
     pub name: String,
     /// Its version (semantic versioning 2.0.0).
     pub version: String,
@@ -90,7 +91,7 @@ impl Annotations {
 #[non_exhaustive]
 pub enum DescriptionError {
     /// The skill's name breaks the rule.
-    #[error("the skill's name {0:?} is not 1 to 64 of a-z, 0-9 and -")]
+    #[error("the skill's name {0:?} cannot be one: a name is {NAME_RULE}")]
     Name(String),
     /// The version is not a semantic one.
     #[error("the skill's version {version:?} is not a semantic version: {reason}")]
@@ -296,6 +297,12 @@ mod tests {
         let mut named = description(&["a"]);
         named.name = "../../etc".into();
         assert!(matches!(named.check(), Err(DescriptionError::Name(_))));
+        named.name = "a-".into();
+        assert_eq!(
+            named.check().unwrap_err().to_string(),
+            "the skill's name \"a-\" cannot be one: a name is 1 to 64 of a-z, 0-9 and -, with no \
+             hyphen first, last or after another"
+        );
         let mut versioned = description(&["a"]);
         versioned.version = "1".into();
         assert!(matches!(

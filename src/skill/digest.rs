@@ -134,8 +134,12 @@ impl FromStr for SkillRef {
     }
 }
 
-/// A skill's name: 1 to 64 of `a-z`, `0-9` and `-`, no hyphen first or last. The public Agent
-/// Skills format has the same rule.
+/// What [`is_name`] asks for, in words: a skill's name is …
+pub(crate) const NAME_RULE: &str =
+    "1 to 64 of a-z, 0-9 and -, with no hyphen first, last or after another";
+
+/// A skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after another.
+/// The public Agent Skills format has the same rule.
 pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
@@ -143,6 +147,7 @@ pub(crate) fn is_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-')
+        && !name.contains("--")
 }
 
 impl fmt::Display for SkillRef {
@@ -217,7 +222,18 @@ mod tests {
         for text in ["a", "a-b@1.0.0", "a@1.0.0-rc.1", digest.as_str()] {
             assert_eq!(text.parse::<SkillRef>().unwrap().to_string(), text);
         }
-        for text in ["", "A", "-a", "a@", "a@1", "a/b", "sha256:12", "a@1.0.0@2"] {
+        for text in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a--b",
+            "a@",
+            "a@1",
+            "a/b",
+            "sha256:12",
+            "a@1.0.0@2",
+        ] {
             assert!(text.parse::<SkillRef>().is_err(), "{text}");
         }
     }

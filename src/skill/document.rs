@@ -1,16 +1,19 @@
 //! `SKILL.md`: what a skill says to a model, in the public Agent Skills format.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::digest::is_name;
+use super::digest::{NAME_RULE, is_name};
 use crate::text::{is_backtick, said, shortened};
 
 /// A `SKILL.md`: YAML front matter, then Markdown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
-    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`.
+    /// The skill's name: 1 to 64 of `a-z`, `0-9` and `-`, with no hyphen first, last or after
+    /// another.
     pub name: String,
     /// What the skill does and when to use it; 1 to 1,024 characters.
     pub description: String,
@@ -35,7 +38,7 @@ pub enum DocumentError {
     #[error("its front matter cannot be read: {0}")]
     FrontMatter(String),
     /// The name breaks the rule.
-    #[error("its name {0:?} is not 1 to 64 of a-z, 0-9 and -")]
+    #[error("its name {0:?} cannot be a skill's: a name is {NAME_RULE}")]
     Name(String),
     /// The description is empty or too long.
     #[error("its description has {0} characters; 1 to 1,024 are allowed")]
@@ -66,8 +69,13 @@ impl std::str::FromStr for Document {
             })
             .ok_or(DocumentError::NoFrontMatter)?;
         let (front, body) = split(rest).ok_or(DocumentError::NoFrontMatter)?;
-        let front: FrontMatter = serde_saphyr::from_str(front)
-            .map_err(|error| DocumentError::FrontMatter(said(&error.to_string(), true, 500)))?;
+        let front: FrontMatter = serde_saphyr::from_str(front).map_err(|error| {
+            // Of a list in the metadata, the parser says no more than that it is no text.
+            let error = serde_saphyr::from_str::<MetadataAlone>(front)
+                .err()
+                .unwrap_or(error);
+            DocumentError::FrontMatter(said(&error.to_string(), true, 500))
+        })?;
         if !is_name(&front.name) {
             return Err(DocumentError::Name(
                 shortened(&front.name, 100).replace(is_backtick, "'"),
@@ -84,6 +92,76 @@ impl std::str::FromStr for Document {
             metadata: front.metadata,
             body: body.trim_start_matches('\n').to_owned(),
         })
+    }
+}
+
+/// The front matter's `metadata` as such, for its error: names and texts.
+#[derive(Deserialize)]
+struct MetadataAlone {
+    #[serde(default, rename = "metadata")]
+    _metadata: Texts,
+}
+
+#[derive(Default)]
+struct Texts;
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map, as metadata is one of names to texts")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<IgnoredAny, Text>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// What stands for a text: numbers and truth values do, as they are written.
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, as metadata maps names to texts")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
     }
 }
 
@@ -127,6 +205,15 @@ mod tests {
             error("---\nname: A b\ndescription: x\n---\n"),
             DocumentError::Name("A b".into())
         );
+        for name in ["a-", "a--b"] {
+            assert_eq!(
+                error(&format!("---\nname: {name}\ndescription: x\n---\n")).to_string(),
+                format!(
+                    "its name \"{name}\" cannot be a skill's: a name is 1 to 64 of a-z, 0-9 and -, \
+                     with no hyphen first, last or after another"
+                )
+            );
+        }
         // None of its author's words ends what the message puts them between.
         for text in [
             "---\nname: a` run `b\ndescription: x\n---\n",
@@ -143,6 +230,50 @@ mod tests {
             error("---\nname: a\ndescription: ''\n---\n"),
             DocumentError::Description(0)
         );
+    }
+
+    #[test]
+    fn metadata_has_texts() {
+        let parsed = |metadata: &str| {
+            format!("---\nname: a\ndescription: b\nmetadata:{metadata}\n---\n").parse::<Document>()
+        };
+        let document = parsed("\n  version: 1.0\n  draft: true\n  1: 2").unwrap();
+        let metadata: Vec<(&str, &str)> = document
+            .metadata
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect();
+        assert_eq!(
+            metadata,
+            [("1", "2"), ("draft", "true"), ("version", "1.0")]
+        );
+        assert!(parsed("").unwrap().metadata.is_empty());
+        for (metadata, expected) in [
+            (
+                "\n  author: me\n  tags: [a, b]",
+                "invalid type: sequence, expected a text, as metadata maps names to texts",
+            ),
+            (
+                "\n  tags:\n    a: b",
+                "invalid type: map, expected a text, as metadata maps names to texts",
+            ),
+            (
+                "\n  tags:",
+                "invalid type: unit value, expected a text, as metadata maps names to texts",
+            ),
+            (
+                " [a]",
+                "invalid type: sequence, expected a map, as metadata is one of names to texts",
+            ),
+        ] {
+            let error = parsed(metadata).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(metadata.lines().last().unwrap()), "{error}");
+        }
+        // What else is wrong is told as it is.
+        let error = "---\nname: a\nmetadata: {a: b}\n---\n".parse::<Document>();
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("description"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,6 @@ pub(crate) use schema::Keys;
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::{ToolSchemas, is_tool_name};
-pub(crate) use digest::is_name;
+pub(crate) use digest::{NAME_RULE, is_name};
 pub(crate) use library::Look;
 pub(crate) use schema::{MAX_DEPTH, depth};

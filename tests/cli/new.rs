@@ -87,7 +87,7 @@ exit: 2
 --- stdout
 --- stderr
 error: `Word Count` is no name for a skill
-  a name has 1 to 64 of a-z, 0-9 and -, a letter first and no hyphen last
+  a name has 1 to 64 of a-z, 0-9 and -, a letter first, and no hyphen last or after another
 hint: `word-count` would be one
 
 "#]],
@@ -98,9 +98,38 @@ hint: `word-count` would be one
 exit: 2
 --- stdout
 --- stderr
-error: `test` is no name for a crate
+error: `test` is no name for a skill's crate
   Rust uses it itself
 hint: `test-skill` would be one
+
+"#]],
+    );
+    check(
+        place.run(["new", "a--b"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `a--b` is no name for a skill
+  a name has 1 to 64 of a-z, 0-9 and -, a letter first, and no hyphen last or after another
+hint: `a-b` would be one
+
+"#]],
+    );
+    for name in ["schemars", "serde-json", "skills-sdk", "skills-sdk-macros"] {
+        let said = place.run(["new", name]);
+        let expected = format!("error: `{name}` is no name for a skill's crate\n");
+        assert!(said.contains(&expected), "{said}");
+    }
+    check(
+        place.run(["new", "serde"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `serde` is no name for a skill's crate
+  a skill depends on a crate of that name
+hint: `serde-skill` would be one
 
 "#]],
     );

@@ -66,14 +66,20 @@ async fn a_skill_may_fail_in_its_own_words() {
 
 #[tokio::test]
 async fn a_skill_may_ask_to_be_tried_again() {
-    for after in [None, Some(1500)] {
+    const DAY: u64 = 86_400_000;
+    for (after, told) in [
+        (None, None),
+        (Some(1500), Some(1500)),
+        (Some(DAY), Some(DAY)),
+        (Some(DAY + 1), Some(DAY)),
+    ] {
         let input = json!({ "after_ms": after });
         let result = run(host(), "fail_to_retry", input, NONE).await;
         assert_eq!(
             cause(&result),
             &Cause::SkillError {
                 retryable: true,
-                retry_after_ms: after,
+                retry_after_ms: told,
                 code: None,
                 details: None,
             }

@@ -75,7 +75,7 @@ fn the_document_is_no_narrower_than_the_server() {
         ("TenantName", &["acme", "Müller & Söhne"]),
         (
             "SkillReference",
-            &["text-stats", "a@1.2.3-beta.1+build", "a--b"],
+            &["text-stats", "a@1.2.3-beta.1+build", "a-1-b"],
         ),
         ("Tag", &["report", "Bericht für März"]),
     ] {

@@ -1,6 +1,7 @@
 //! A tool's arguments and return type, as its function declares them.
 
 use quote::ToTokens;
+use syn::ext::IdentExt;
 use syn::{
     Attribute, Error, FnArg, GenericArgument, Ident, ItemFn, Pat, PatType, Path, PathArguments,
     Result, ReturnType, Safety, Signature, Type, parse_quote,
@@ -8,6 +9,7 @@ use syn::{
 
 use crate::attribute::{ArgumentOptions, is_any};
 use crate::errors::Errors;
+use crate::field;
 
 /// The arguments in the order of the signature.
 pub struct Arguments {
@@ -54,6 +56,9 @@ impl Arguments {
             }
         }
         let arguments = Self { list };
+        if arguments.whole().is_none() {
+            field::check(arguments.inputs(), &mut errors);
+        }
         if let Some(whole) = arguments.whole() {
             for input in arguments.inputs() {
                 if input.options.input.is_none() {
@@ -62,6 +67,17 @@ impl Arguments {
                         "`input` takes the whole input: only `&Context` can stand beside it",
                     );
                     break;
+                }
+                if is_no_object(&input.ty) {
+                    errors.push(
+                        &input.ty,
+                        format!(
+                            "`{}` is no object in JSON, and the whole input is one: a struct, or a map \
+                             with texts as keys. Without `#[tool(input)]` this is the field `{}` of it",
+                            written(&input.ty),
+                            input.name.unraw()
+                        ),
+                    );
                 }
                 if input.options.default.is_some() {
                     errors.push(whole, "the whole input has no `default`");
@@ -184,6 +200,39 @@ fn is_context(ty: &Type) -> Result<bool> {
             ))
         }
     }
+}
+
+/// Whether the type, as far as its name tells, is written in JSON as something else than an object.
+fn is_no_object(ty: &Type) -> bool {
+    const NAMES: &[&str] = &[
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16",
+        "u32", "u64", "u128", "usize", "String", "Vec", "HashSet", "BTreeSet",
+    ];
+    match ungrouped(ty) {
+        Type::Array(_) | Type::Tuple(_) => true,
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| NAMES.iter().any(|name| last.ident == name)),
+        _ => false,
+    }
+}
+
+/// The type as it is usually written, without spaces between its tokens.
+fn written(ty: &Type) -> String {
+    let tokens = ty.to_token_stream().to_string();
+    let mut text = String::new();
+    for part in tokens.split(' ') {
+        let joined = text.is_empty()
+            || text.ends_with(['<', '(', '[', ':', '&'])
+            || part.starts_with(['<', '>', ')', ']', ',', ':', ';']);
+        if !joined {
+            text.push(' ');
+        }
+        text.push_str(part);
+    }
+    text
 }
 
 /// The type without the invisible group that a `macro_rules` macro puts around

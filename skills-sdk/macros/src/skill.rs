@@ -99,16 +99,21 @@ fn text(
     }
 }
 
+/// What a skill's name may be, as the contract has it.
 fn check_name(name: &str) -> std::result::Result<(), String> {
     let fits = (1..=64).contains(&name.len())
         && name
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--");
     if fits {
         Ok(())
     } else {
         Err(format!(
-            "`{name}` cannot name a skill: a name is 1 to 64 of a-z, 0-9 and `-`"
+            "`{name}` cannot name a skill: a name is 1 to 64 of a-z, 0-9 and `-`, \
+             with no hyphen first, last or after another"
         ))
     }
 }
@@ -128,6 +133,18 @@ fn check_description(description: &str) -> std::result::Result<(), String> {
     }
 }
 
+/// The entry of the tool that the path leads to.
+pub fn entry(path: TokenStream) -> Result<TokenStream> {
+    let mut tool: Path = syn::parse2(path)?;
+    let span = tool.span();
+    // Resolved as it is written, and shown where it is written, but as a part of this expansion.
+    if let Some(last) = tool.segments.last_mut() {
+        last.ident
+            .set_span(Span::call_site().located_at(last.ident.span()));
+    }
+    Ok(quote_spanned!(span=> <#tool as ::skills_sdk::__private::Tool>::ENTRY))
+}
+
 pub fn expand(input: TokenStream) -> Result<TokenStream> {
     let Input {
         tools,
@@ -137,7 +154,7 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
     } = syn::parse2(input)?;
     let entries: Vec<TokenStream> = tools
         .iter()
-        .map(|tool| quote_spanned!(tool.span()=> <#tool as ::skills_sdk::__private::Tool>::ENTRY))
+        .map(|tool| quote!(::skills_sdk::__private::each_tool_needs_the_attribute_tool!(#tool)))
         .collect();
     // Each name is checked against those before it, so that the error points
     // at the second tool of a name.

@@ -36,6 +36,42 @@ fn whole(#[tool(input)] all: Value, more: u32) -> (Value, u32) {
     (all, more)
 }
 
+/// Takes a list as the whole input.
+#[tool]
+fn list(#[tool(input)] bytes: Vec<u8>) -> usize {
+    bytes.len()
+}
+
+/// Takes a pair as the whole input.
+#[tool]
+fn pair(#[tool(input)] pair: (u8, std::string::String)) -> usize {
+    pair.1.len()
+}
+
+/// Has two fields of one name.
+#[tool]
+fn same_name(#[serde(rename = "b")] a: u8, b: u8) -> u8 {
+    a + b
+}
+
+/// Has two fields of one name in the input alone.
+#[tool]
+fn same_name_read(r#type: u8, #[serde(rename(serialize = "x", deserialize = "type"))] b: u8) -> u8 {
+    r#type + b
+}
+
+/// Flattens an argument.
+#[tool]
+fn flattened(#[serde(default, flatten)] rest: std::collections::BTreeMap<String, u8>) -> usize {
+    rest.len()
+}
+
+/// Has a second name for an argument.
+#[tool]
+fn second_name(#[serde(alias = "words")] text: String) -> usize {
+    text.len()
+}
+
 struct Owner;
 
 impl Owner {
@@ -47,7 +83,10 @@ impl Owner {
 }
 
 skills_sdk::skill! {
-    tools: [pattern, borrowed, borrowed_list, changed, hidden, whole],
+    tools: [
+        pattern, borrowed, borrowed_list, changed, hidden, whole, list, pair, same_name, same_name_read, flattened,
+        second_name
+    ],
     name: "refused", description: "Refused.",
 }
 

@@ -32,6 +32,18 @@ mod bad_name {
     skills_sdk::skill! { tools: [super::first], name: "Not A Name", description: "Refused." }
 }
 
+mod hyphen_last {
+    skills_sdk::skill! { tools: [super::first], name: "a-", description: "Refused." }
+}
+
+mod hyphen_first {
+    skills_sdk::skill! { tools: [super::first], name: "-a", description: "Refused." }
+}
+
+mod hyphens_together {
+    skills_sdk::skill! { tools: [super::first], name: "a--b", description: "Refused." }
+}
+
 mod bad_version {
     skills_sdk::skill! { tools: [super::first], name: "refused", version: "1", description: "Refused." }
 }

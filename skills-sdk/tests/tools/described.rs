@@ -300,16 +300,21 @@ fn description_is_always_the_same() {
 mod not_an_object {
     use skills_sdk::prelude::*;
 
+    #[derive(Deserialize, JsonSchema)]
+    struct List(Vec<u32>);
+
     /// Takes a list where an object should be.
     #[tool]
-    fn takes_list(#[tool(input)] list: Vec<u32>) -> usize {
-        list.len()
+    fn takes_list(#[tool(input)] list: List) -> usize {
+        list.0.len()
     }
 
     skills_sdk::skill! { tools: [takes_list], name: "list", description: "Takes a list." }
 
     #[test]
-    #[should_panic = "the input of the tool `takes_list` must be an object"]
+    #[should_panic = "the input of the tool `takes_list` must be an object in JSON, as a struct \
+                      is, or a map with texts as keys; its type, \
+                      `tools::described::not_an_object::List`, is \"array\" there"]
     fn is_refused() {
         skill().describe();
     }

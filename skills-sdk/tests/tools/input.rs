@@ -43,7 +43,26 @@ fn whole(ctx: &Context, #[tool(input)] item: Item) -> String {
     format!("{} {}", item.name, ctx.attempt())
 }
 
-skills_sdk::skill! { tools: [echo, whole], name: "echo", description: "Echoes." }
+#[derive(Deserialize, JsonSchema)]
+struct Labelled {
+    name: String,
+    #[serde(flatten)]
+    labels: BTreeMap<String, u8>,
+}
+
+/// Takes any labels beside a name.
+#[tool]
+fn labelled(#[tool(input)] item: Labelled) -> String {
+    format!("{} {:?}", item.name, item.labels)
+}
+
+/// Takes a map as the whole input.
+#[tool]
+fn map(#[tool(input)] map: BTreeMap<String, u8>) -> usize {
+    map.len()
+}
+
+skills_sdk::skill! { tools: [echo, whole, labelled, map], name: "echo", description: "Echoes." }
 
 fn call(tool: &str, input: Value) -> Result<Value, Failure> {
     skill().call(tool, input, &TestContext::new())
@@ -182,6 +201,22 @@ fn whole_input_is_one_value() {
         "/prices/1",
         "invalid type: null, expected u32",
     );
+}
+
+#[test]
+fn whole_input_may_have_any_fields() {
+    let description = skill().describe();
+    let schema = |tool: &str| description.tool(tool).unwrap().input_schema.clone();
+    assert_eq!(
+        schema("labelled")["additionalProperties"]["type"],
+        "integer"
+    );
+    assert_eq!(schema("map")["additionalProperties"]["type"], "integer");
+    assert_eq!(
+        call("labelled", json!({ "name": "x", "a": 1 })),
+        Ok(json!("x {\"a\": 1}"))
+    );
+    assert_eq!(call("map", json!({ "a": 1, "b": 2 })), Ok(json!(2)));
 }
 
 #[test]

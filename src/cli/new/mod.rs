@@ -87,48 +87,20 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
 }
 
 /// Names that a skill may have, but a crate not, or not well.
-const RESERVED: [&str; 41] = [
-    "abstract",
-    "alloc",
-    "as",
-    "async",
-    "await",
-    "become",
-    "box",
-    "break",
-    "const",
-    "continue",
-    "core",
-    "crate",
-    "do",
-    "dyn",
-    "else",
-    "enum",
-    "extern",
-    "false",
-    "final",
-    "fn",
-    "for",
-    "if",
-    "impl",
-    "in",
-    "let",
-    "loop",
-    "match",
-    "mod",
-    "move",
-    "mut",
-    "pub",
-    "return",
-    "self",
+const RESERVED: [&str; 40] = [
+    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue",
+    "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "if",
+    "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "return", "self", "static",
+    "std", "struct", "super", "test", "trait", "type",
+];
+
+/// The crates that a skill depends on, or soon will: one of the same name meets its own dependency.
+const DEPENDENCIES: [&str; 5] = [
+    "schemars",
+    "serde",
+    "serde-json",
     "skills-sdk",
-    "static",
-    "std",
-    "struct",
-    "super",
-    "test",
-    "trait",
-    "type",
+    "skills-sdk-macros",
 ];
 
 fn check_name(name: &str) -> Result<(), Complaint> {
@@ -136,10 +108,13 @@ fn check_name(name: &str) -> Result<(), Complaint> {
     let fits = (1..=64).contains(&name.len())
         && name.bytes().all(allowed)
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && !name.ends_with('-');
+        && !name.ends_with('-')
+        && !name.contains("--");
     if !fits {
         let complaint = Complaint::usage(format!("`{name}` is no name for a skill"))
-            .detail("a name has 1 to 64 of a-z, 0-9 and -, a letter first and no hyphen last");
+            .detail(
+                "a name has 1 to 64 of a-z, 0-9 and -, a letter first, and no hyphen last or after another",
+            );
         let close = near(name);
         return Err(if close.is_empty() {
             complaint
@@ -147,29 +122,32 @@ fn check_name(name: &str) -> Result<(), Complaint> {
             complaint.hint(format!("`{close}` would be one"))
         });
     }
-    if RESERVED.contains(&name) {
-        return Err(Complaint::usage(format!("`{name}` is no name for a crate"))
-            .detail("Rust uses it itself")
-            .hint(format!("`{name}-skill` would be one")));
-    }
-    Ok(())
+    let why = if RESERVED.contains(&name) {
+        "Rust uses it itself"
+    } else if DEPENDENCIES.contains(&name) {
+        "a skill depends on a crate of that name"
+    } else {
+        return Ok(());
+    };
+    Err(
+        Complaint::usage(format!("`{name}` is no name for a skill's crate"))
+            .detail(why)
+            .hint(format!("`{name}-skill` would be one")),
+    )
 }
 
 /// A name that follows the rule and is close to one that does not.
 fn near(name: &str) -> String {
-    let hyphens: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(64)
-        .collect();
-    hyphens
-        .trim_start_matches(|first: char| !first.is_ascii_lowercase())
+    let mut near = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() {
+            near.push(c.to_ascii_lowercase());
+        } else if !near.ends_with('-') {
+            near.push('-');
+        }
+    }
+    near.truncate(64);
+    near.trim_start_matches(|first: char| !first.is_ascii_lowercase())
         .trim_end_matches('-')
         .to_owned()
 }
@@ -256,8 +234,12 @@ mod tests {
             ("1st", Some("`st` would be one")),
             ("a_b", Some("`a-b` would be one")),
             ("a-", Some("`a` would be one")),
+            ("a--b", Some("`a-b` would be one")),
+            ("a - b", Some("`a-b` would be one")),
+            ("é--", None),
             ("../x", Some("`x` would be one")),
             ("test", Some("`test-skill` would be one")),
+            ("serde", Some("`serde-skill` would be one")),
             ("", None),
             ("-", None),
         ] {
@@ -265,6 +247,22 @@ mod tests {
             assert_eq!(complaint.hints.first().map(String::as_str), hint, "{name}");
         }
         assert!(check_name(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn no_skill_has_the_name_of_a_dependency() {
+        for manifest in [
+            include_str!("template/Cargo.toml.in").replace("{{sdk}}", "''"),
+            include_str!("../../../skills-sdk/Cargo.toml").to_owned(),
+        ] {
+            let manifest: toml::Table = manifest.parse().unwrap();
+            for (name, dependency) in manifest["dependencies"].as_table().unwrap() {
+                // One of the SDK's own that is taken from a registry meets nothing of the skill's.
+                let meets =
+                    name == "serde" || name == "schemars" || dependency.get("path").is_some();
+                assert!(!meets || check_name(name).is_err(), "{name}");
+            }
+        }
     }
 
     #[test]

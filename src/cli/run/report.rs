@@ -20,9 +20,6 @@ use crate::cli::console::{Console, ERROR, GOOD, print_data, print_json, say, sty
 use crate::cli::exit::Exit;
 use crate::cli::units;
 
-/// The longest time that is shown of those after which a skill says that another try may help: a day.
-const MAX_DELAY_MS: u64 = 24 * 60 * 60 * 1_000;
-
 /// How a run is to be shown.
 pub struct Report<'a> {
     /// Where to.
@@ -178,8 +175,7 @@ impl Report<'_> {
                 retry_after_ms: Some(milliseconds),
                 ..
             } => {
-                // It is the skill that says so, and no job is put off for longer.
-                let delay = std::time::Duration::from_millis((*milliseconds).min(MAX_DELAY_MS));
+                let delay = std::time::Duration::from_millis(*milliseconds);
                 hints.push(format!(
                     "the skill says that trying again after {} may help",
                     units::duration(delay)

@@ -275,8 +275,8 @@ impl ApprovalRule {
             }
             if !begins(skill, is_name) {
                 return Some(format!(
-                    "no skill can be called `{}`: a name has letters from a to z, digits and hyphens, and a rule \
-                     holds for all versions of a skill, or for one digest",
+                    "no skill can be called `{}`: a name has letters from a to z, digits and single hyphens between \
+                     them, and a rule holds for all versions of a skill, or for one digest",
                     shown(skill)
                 ));
             }

@@ -46,7 +46,7 @@ pub enum HandlerFailure {
         message: String,
         /// Whether another try may help.
         retryable: bool,
-        /// How long to wait before that.
+        /// How long to wait before that; a day at most.
         retry_after: Option<Duration>,
     },
     /// Not now: again so much later, no attempt used up.

@@ -76,9 +76,9 @@ macro_rules! texts {
 
 texts! {
     /// A skill: `name`, `name@version`, or `sha256:` and the digest.
-    SkillReference: "skill", "^(?:[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?(?:@[0-9]+\\.[0-9]+\\.[0-9]+(?:-[0-9A-Za-z.-]+)?(?:\\+[0-9A-Za-z.-]+)?)?|sha256:[0-9A-Fa-f]{64})$", 1024, "text-stats";
+    SkillReference: "skill", "^(?:[a-z0-9]+(?:-[a-z0-9]+)*(?:@[0-9]+\\.[0-9]+\\.[0-9]+(?:-[0-9A-Za-z.-]+)?(?:\\+[0-9A-Za-z.-]+)?)?|sha256:[0-9A-Fa-f]{64})$", 1024, "text-stats";
     /// The name of a skill.
-    SkillName: "skill-name", "^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$", 64, "text-stats";
+    SkillName: "skill-name", "^[a-z0-9]+(?:-[a-z0-9]+)*$", 64, "text-stats";
     /// The name of a tenant: 1 to 255 bytes of UTF-8, without control characters.
     TenantName: "tenant-name", "^[^\\x00-\\x1f\\x7f-\\x9f]{1,255}$", 255, "acme";
     /// The name of a queue.

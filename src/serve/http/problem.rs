@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::execution::{Cause, Failure, HostError, Rejection};
+use crate::execution::{Cause, Failure, HostError, MAX_RETRY_AFTER_MS, Rejection};
 use crate::host::{InstallError, LoadError};
 use crate::queue::{JobStatus, QueueError};
 use crate::serve::token::Unauthorized;
@@ -356,8 +356,8 @@ impl From<Failure> for Problem {
             ..
         } = &failure.cause
         {
-            // What a skill asks for is bounded, as the sum must be a time.
-            problem = problem.retry_after(Duration::from_millis((*wait).min(86_400_000)));
+            // The sum must be a time, whoever executed it.
+            problem = problem.retry_after(Duration::from_millis((*wait).min(MAX_RETRY_AFTER_MS)));
         }
         if let Cause::InvalidInput { pointer } = &failure.cause {
             problem.pointer = Some(format!("/input{pointer}"));

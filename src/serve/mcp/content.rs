@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::kept::{Kept, Owner, Part, piece};
 use super::settings::McpSettings;
-use crate::execution::{RAISE_IT, Rejection};
+use crate::execution::{MAX_RETRY_AFTER_MS, RAISE_IT, Rejection};
 use crate::grant::{Denial, Remedy};
 use crate::text::{named, printable, shortened};
 use crate::{Attachment, Cause, ExecutionResult, Failure};
@@ -271,10 +271,10 @@ fn again(cause: &Cause, now: DateTime<Utc>) -> String {
             retry_after_ms,
             ..
         } => match retry_after_ms {
-            // A day at most, as over HTTP: it is the skill that says so.
+            // A day at most, as over HTTP, whoever executed it.
             Some(ms) => format!(
                 "Another try may help, after {} s.",
-                ms.div_ceil(1_000).min(86_400)
+                (*ms).min(MAX_RETRY_AFTER_MS).div_ceil(1_000)
             ),
             None => "Another try may help.".to_owned(),
         },
