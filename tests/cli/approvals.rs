@@ -137,7 +137,7 @@ fn one_for_a_time_is_for_the_same_input_only() {
 exit: 0
 --- stdout
 --- stderr
-✓ [JOB] may run for 1h
+✓ [JOB] may run for 1 h
 
 "#]],
     );

@@ -16,7 +16,7 @@ use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::jobs::{replay_of, short};
-use crate::cli::{Session, audit, explain};
+use crate::cli::{Session, audit, explain, units};
 
 /// Which, and who says so.
 #[derive(Debug, Clone, Args)]
@@ -165,7 +165,7 @@ impl Decide {
     fn said(&self) -> String {
         match self.decision {
             Decision::Once => "may run, once".to_owned(),
-            Decision::For(time) => format!("may run for {}", humantime::format_duration(time)),
+            Decision::For(time) => format!("may run for {}", units::duration(time)),
             Decision::Refuse => "may not run".to_owned(),
         }
     }

@@ -443,5 +443,18 @@ fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
             "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than a skill gets for \
            itself; 4 MiB applies\n",
         ],
+    ); // Of each that is cut, by whatever rule.
+    place.write(
+        "wishes/skill.toml",
+        "[limits]\nhost_bytes = \"64MiB\"\nmemory_bytes = \"8GiB\"\n",
+    );
+    place.write("home/policy.toml", "");
+    says(
+        &place.run(["run", "wishes", "echo", "--arg", "text=a"]),
+        &[
+            "warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies\n",
+            "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than",
+            "2 limits clamped",
+        ],
     );
 }
