@@ -47,7 +47,8 @@ impl<'a> Explaining<'a> {
         Finding {
             kind,
             file: file_name(self.number, at.0),
-            line: Some(at.1),
+            // Of a file that is not there, or is empty, there is none.
+            line: (at.1 > 0).then_some(at.1),
             message,
         }
     }
@@ -105,6 +106,8 @@ impl<'a> Explaining<'a> {
         let missing = wanted.saturating_sub(there as u64);
         if missing > 0 {
             let message = match missing {
+                1 if last.1 == 0 => format!("entry {expected}, the last, is missing"),
+                _ if last.1 == 0 => format!("{missing} entries, from {expected} on, are missing"),
                 1 => format!("entry {expected}, the last, is missing behind this line"),
                 _ => format!(
                     "{missing} entries at the end, from {expected} on, are missing behind this line"

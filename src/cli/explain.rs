@@ -76,7 +76,7 @@ pub fn package(error: PackageError) -> Complaint {
         PackageError::NoComponent {
             is_source: true, ..
         } => complaint.hint(format!("this is the source of a skill; build it: {BUILD}")),
-        PackageError::Manifest { .. } => complaint
+        PackageError::Manifest { source, .. } if source.is_of_table() => complaint
             .hint("a skill.toml has the tables `grants`, `config` and `limits`, and nothing else"),
         PackageError::Document { .. } => {
             complaint.hint("a SKILL.md begins with `---`, `name: …`, `description: …`, `---`")
@@ -180,7 +180,7 @@ pub fn library(error: LibraryError) -> Complaint {
             version,
             installed,
             new,
-        } => Complaint::not_loaded(format!("another skill is installed as `{name}@{version}`"))
+        } => Complaint::usage(format!("another skill is installed as `{name}@{version}`"))
             .detail(format!("installed: {installed}"))
             .detail(format!("this one:  {new}"))
             .hint("give this one another version, or put it in the other's place with `--replace`"),

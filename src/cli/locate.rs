@@ -14,7 +14,9 @@ use super::{Session, build, explain};
 pub const SKILL_HELP: &str = "\
 The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the source \
 folder of a skill (Cargo.toml; it is built first), or an installed skill by name, name@version or \
-digest (its first 8 digits will do). A path goes before a name, unless it would be built";
+digest (its first 8 digits will do). A path goes before a name, but a \
+bare name of both a source folder and an installed skill is refused: `./NAME` is the folder, \
+NAME@VERSION the other";
 
 /// A skill that was found.
 pub struct Located {

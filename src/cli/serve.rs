@@ -1,6 +1,7 @@
 //! `skillhost serve`: the doors, a worker and the scheduler in one process.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -348,11 +349,17 @@ async fn listen(args: &ServeArgs, service: &Service) -> anyhow::Result<TcpListen
     TcpListener::bind(addresses.as_slice())
         .await
         .map_err(|error| {
-            Complaint::new(
-                Exit::Host,
-                format!("cannot listen on `{}`: {error}", args.listen),
-            )
-            .into()
+            let message = format!("cannot listen on `{}`: {error}", args.listen);
+            let complaint = match error.kind() {
+                ErrorKind::AddrInUse => Complaint::usage(message).hint(
+                    "another process listens there: end it, or name another port with `--listen`",
+                ),
+                ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
+                    Complaint::usage(message).hint("name another address with `--listen`")
+                }
+                _ => Complaint::new(Exit::Host, message),
+            };
+            complaint.into()
         })
 }
 

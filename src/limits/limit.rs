@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LimitOverrides, Limits, display_bytes, grouped};
+use super::{LimitOverrides, Limits, display_bytes, display_duration, grouped};
 
 /// The name of a limit, as it stands in results and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ impl Limit {
         format!("{} of {shown}", self.as_str())
     }
 
-    /// A value of this limit with its unit, for a person: `64 MiB`, `2s`, `1000000 units`.
+    /// A value of this limit with its unit, for a person: `64 MiB`, `2 s`, `1,000,000 units`.
     pub fn display(self, value: u64) -> String {
         match self {
             Limit::Fuel => counted(value, "unit"),
@@ -138,9 +138,7 @@ impl Limit {
             Limit::CreatedFiles => counted(value, "new file"),
             Limit::Connections => counted(value, "connection"),
             Limit::StorageKeys => counted(value, "key"),
-            Limit::WallTime | Limit::Deadline => {
-                humantime::format_duration(Duration::from_millis(value)).to_string()
-            }
+            Limit::WallTime | Limit::Deadline => display_duration(Duration::from_millis(value)),
             Limit::Memory
             | Limit::Input
             | Limit::Output

@@ -13,7 +13,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use limit::Limit;
 pub(crate) use limit::Named;
-pub use text::{display_bytes, grouped, parse_bytes, parse_count, parse_duration};
+pub use text::{
+    display_bytes, display_duration, grouped, parse_bytes, parse_count, parse_duration,
+    three_digits,
+};
 
 /// One kibibyte, in bytes.
 pub const KIB: u64 = 1024;
@@ -472,7 +475,7 @@ mod tests {
 
     #[test]
     fn values_have_their_unit() {
-        assert_eq!(Limit::WallTime.display(1500), "1s 500ms");
+        assert_eq!(Limit::WallTime.display(1500), "1.5 s");
         assert_eq!(Limit::Memory.display(64 * MIB), "64 MiB");
         assert_eq!(Limit::Instances.display(1), "1 instance");
         assert_eq!(Limit::Connections.display(8), "8 connections");

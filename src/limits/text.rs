@@ -81,6 +81,47 @@ pub fn display_bytes(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// A duration for a person, to three digits: `12.3 ms`, `2 s`, `1 min`, `24 h`, `30 days`.
+pub fn display_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_secs_f64() * 1000.0;
+    let whole = |unit: u64| duration.subsec_nanos() == 0 && duration.as_secs().is_multiple_of(unit);
+    if duration.is_zero() {
+        "0 s".to_owned()
+    } else if milliseconds < 1.0 {
+        format!("{} µs", duration.as_micros())
+    } else if milliseconds < 1000.0 {
+        format!("{} ms", three_digits(milliseconds))
+    } else if milliseconds < 600_000.0 && !whole(60) {
+        format!("{} s", three_digits(milliseconds / 1000.0))
+    } else if milliseconds < 7_200_000.0 && !whole(3_600) {
+        format!("{} min", three_digits(milliseconds / 60_000.0))
+    } else if milliseconds < 172_800_000.0 {
+        format!("{} h", three_digits(milliseconds / 3_600_000.0))
+    } else {
+        match milliseconds / 86_400_000.0 {
+            days if days < 999.5 => format!("{} days", three_digits(days)),
+            days => format!("{} days", grouped(days.round() as u64)),
+        }
+    }
+}
+
+/// A figure to three digits: `1.23`, `12.3`, `123`.
+pub fn three_digits(value: f64) -> String {
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
 /// A count with thousands separated by commas.
 pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
@@ -105,6 +146,22 @@ mod tests {
         assert_eq!(display_bytes(17), "17 B");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(123), "123");
+        for (shown, duration) in [
+            ("0 s", Duration::ZERO),
+            ("345 µs", Duration::from_micros(345)),
+            ("12.3 ms", Duration::from_micros(12_345)),
+            ("1.5 s", Duration::from_millis(1_500)),
+            ("2 s", Duration::from_secs(2)),
+            ("1 min", Duration::from_secs(60)),
+            ("90 s", Duration::from_secs(90)),
+            ("1 h", Duration::from_secs(3_600)),
+            ("75 min", Duration::from_secs(75 * 60)),
+            ("24 h", Duration::from_secs(86_400)),
+            ("30 days", Duration::from_secs(30 * 86_400)),
+            ("11,574,074 days", Duration::from_secs(1_000_000_000_000)),
+        ] {
+            assert_eq!(display_duration(duration), shown);
+        }
     }
 
     #[test]

@@ -340,7 +340,7 @@ mod tests {
                 "changed config n: default 1, integer → string",
                 "narrowed directories /b: rw → ro",
                 "removed environment A",
-                "removed limits wall_time_ms: 2s",
+                "removed limits wall_time_ms: 2 s",
             ]
         );
         assert!(Difference::between(&after, &after).is_empty());

@@ -42,8 +42,28 @@ pub struct Manifest {
 
 /// A `skill.toml` that cannot be used: what is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ManifestError(String);
+#[error("{message}")]
+pub struct ManifestError {
+    message: String,
+    is_of_table: bool,
+}
+
+impl ManifestError {
+    fn new(message: &str) -> Self {
+        ManifestError {
+            message: readable(message),
+            is_of_table: false,
+        }
+    }
+
+    /// Whether it is of a table, or a key outside of all, that no `skill.toml` has.
+    pub fn is_of_table(&self) -> bool {
+        self.is_of_table
+    }
+}
+
+/// What serde says of a key of [`Raw`] that it does not know ends so.
+const TABLES: &str = "expected one of `grants`, `config`, `limits`";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,9 +104,14 @@ impl std::str::FromStr for Manifest {
             if let Some(word) = meant(error.message()).filter(|_| plain) {
                 message.push_str(&format!("; did you mean `{word}`?"));
             }
-            ManifestError(readable(&message))
+            let is_of_table =
+                error.message().starts_with("unknown field") && error.message().ends_with(TABLES);
+            ManifestError {
+                is_of_table,
+                ..ManifestError::new(&message)
+            }
         })?;
-        check(&raw).map_err(|message| ManifestError(readable(&message)))?;
+        check(&raw).map_err(|message| ManifestError::new(&message))?;
         Ok(Manifest {
             grants: Declared {
                 directories: raw.grants.directories,
@@ -187,6 +212,16 @@ mod tests {
         );
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
+        for (text, is_of_table) in [
+            ("[network]", true),
+            ("fuel = 1", true),
+            ("[grants]\nnetwork = true", false),
+            ("[limits]\nmemory = 1", false),
+            ("[limits]\nwall_time_ms = \"soon\"", false),
+        ] {
+            let error = text.parse::<Manifest>().unwrap_err();
+            assert_eq!(error.is_of_table(), is_of_table, "{text}");
+        }
         // No word of its author's is offered in its place.
         for backtick in ["`", r"\u0060", r"\U00000060"] {
             let forged = format!("[grants]\n\"run this!{backtick} or {backtick}run this\" = true");

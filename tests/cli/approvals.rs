@@ -137,7 +137,7 @@ fn one_for_a_time_is_for_the_same_input_only() {
 exit: 0
 --- stdout
 --- stderr
-✓ [JOB] may run for 1h
+✓ [JOB] may run for 1 h
 
 "#]],
     );
@@ -163,6 +163,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: ann refused it
+hint: that holds until [TIME]; `skillhost approvals approve [ID]` takes it back
 ✗ behaviours 1.2.3 · answer · rejected · did not run
 
 "#]],
@@ -267,9 +268,19 @@ May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.
         seen.contains("the person at the terminal refused it"),
         "{seen}"
     );
-    // A refusal holds, and what is nonsense is asked again.
-    let (said, _) = place.at_terminal(ANSWER, "y\n");
+    // A refusal holds until it is taken back, and what is nonsense is asked again.
+    let (said, seen) = place.at_terminal(ANSWER, "y\n");
     assert!(said.starts_with("exit: 3"), "{said}");
+    assert!(
+        seen.contains(
+            "hint: that holds until [TIME]; `skillhost approvals approve [ID]` takes it back"
+        ),
+        "{seen}"
+    );
+    let list = json(&place, ["approvals", "list", "--all", "--json"]);
+    let refused = list[0]["id"].as_str().expect("it has one");
+    place.run(["approvals", "approve", refused]);
+    assert!(place.run(ANSWER).starts_with("exit: 0"));
     let other = [
         "run",
         "behaviours.wasm",
@@ -353,4 +364,58 @@ exit: 0
     let expected = [("approved", "ann"), ("refused", "bob")];
     let expected = expected.map(|(decision, by)| (decision.into(), by.into()));
     assert_eq!(seen, expected);
+}
+
+/// What is said of a job once is for nothing else: of one that is dead it is not taken, by either command.
+#[test]
+fn a_dead_job_is_not_approved_but_replayed() {
+    let place = place();
+    place.run([
+        "jobs",
+        "submit",
+        "behaviours.wasm",
+        "answer",
+        "--arg",
+        "json={}",
+    ]);
+    place.run(["worker", "--until-empty"]);
+    let jobs = json(&place, ["jobs", "list", "--json"]);
+    let job = jobs[0]["id"].as_str().expect("it has one").to_owned();
+    let show = place.run(["jobs", "show", &job]);
+    let goes_on = "hint: `skillhost approvals approve [ID]` approves it, once; then the job goes on by itself";
+    assert!(show.contains(goes_on), "{show}");
+    place.run(["jobs", "refuse", &job, "--by", "bob"]);
+    check(
+        place.run(["jobs", "approve", &job]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: job [ID] is dead, and cannot be approved
+hint: `skillhost jobs dead replay [JOB]` tries again
+
+"#]],
+    );
+    let all = json(&place, ["approvals", "list", "--all", "--json"]);
+    let approval = all[0]["id"].as_str().expect("it has one").to_owned();
+    check(
+        place.run(["approvals", "approve", &approval]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: job [ID] is dead, and cannot be approved
+hint: `skillhost approvals approve [JOB] --for 1h` lets the same run for an hour; then `skillhost jobs dead replay [JOB]` tries again
+
+"#]],
+    );
+    let all = json(&place, ["approvals", "list", "--all", "--json"]);
+    assert_eq!(all[0]["status"], "refused");
+    // As the hint says.
+    let said = place.run(["approvals", "approve", &approval, "--for", "1h"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    place.run(["jobs", "dead", "replay", &job]);
+    place.run(["worker", "--until-empty"]);
+    let jobs = json(&place, ["jobs", "list", "--json"]);
+    assert_eq!(jobs[0]["status"], "completed", "{jobs}");
 }

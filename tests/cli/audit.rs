@@ -93,6 +93,16 @@ hint: keep a copy of the folder before anything else is done with it
     assert_eq!(json["sound"], false);
     assert_eq!(json["findings"][0]["kind"], "cut");
     assert_eq!(json["findings"][0]["file"], "0001-000001.jsonl");
+    // Of a file that is gone, no line is named.
+    fs::remove_file(place.path(file)).expect("it is there");
+    let said = place.run(["audit", "verify"]);
+    assert!(said.starts_with("exit: 7\n"), "{said}");
+    for part in [
+        "cut: 0001-000001.jsonl: 6 entries, from 1 on, are missing\n",
+        "removed: 0001-000001.jsonl: the file is missing\n",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ Limits
   storage_keys         10,000
   storage_value_bytes  1 MiB
   table_elements       100,000
-  wall_time_ms         60 s
+  wall_time_ms         1 min
   write_bytes          64 MiB
 
 Grants

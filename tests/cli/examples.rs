@@ -111,7 +111,6 @@ fn fetch_page() {
 #[test]
 fn html_to_markdown() {
     let place = place("html-to-markdown");
-    fs::copy(place.path("data/page.html"), place.path("page.html")).expect("it can be copied");
     let answers = answers(&place, "html-to-markdown");
     let [main, whole] = &answers[..] else {
         panic!("{answers:?}");

@@ -183,9 +183,22 @@ error: `text-stats/skill.toml` cannot be used: TOML parse error at line 2, colum
     2 | memory = 1
       | ^^^^^^
     unknown field `memory`, expected one of `fuel`, `memory_bytes`, `table_elements`, `instances`, `wall_time_ms`, `input_bytes`, `output_bytes`, `attachment_bytes`, `stdout_bytes`, `stderr_bytes`, `log_bytes`, `progress_bytes`, `host_bytes`, `handles`, `open_files`, `created_files`, `write_bytes`, `connections`, `http_request_bytes`, `http_response_bytes`, `http_fields_bytes`, `socket_sent_bytes`, `socket_read_bytes`, `storage_keys`, `storage_bytes`, `storage_value_bytes`; did you mean `memory_bytes`?
-hint: a skill.toml has the tables `grants`, `config` and `limits`, and nothing else
 
 "#]],
+    );
+    place.write("text-stats/skill.toml", "fuel = 1\n");
+    let said = place.run(["run", "text-stats"]);
+    let hint =
+        "hint: a skill.toml has the tables `grants`, `config` and `limits`, and nothing else\n";
+    assert!(said.contains(hint), "{said}");
+    place.write(
+        "text-stats/skill.toml",
+        "[[grants.directories]]\npath = '*'\nmode = 'rx'\n",
+    );
+    let said = place.run(["run", "text-stats"]);
+    assert!(
+        said.starts_with("exit: 6\n") && !said.contains("hint: "),
+        "{said}"
     );
 }
 

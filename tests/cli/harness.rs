@@ -322,7 +322,10 @@ const FILTERS: [(&str, &str); 21] = [
         "[ID]",
     ),
     (r"(?m)^(. |)[0-9a-f]{8} ", "${1}[JOB] "),
-    (r"(before|replay|approve|resume) [0-9a-f]{8}`", "$1 [JOB]`"),
+    (
+        r"(before|replay|approve|resume) [0-9a-f]{8}([` ])",
+        "$1 [JOB]$2",
+    ),
     (r"  \d+ s ago +", "  [AGO]  "),
     (r"\(\d+ s ago\)", "([AGO])"),
     (r"[\d.]+ (?:µs|ms|s) on average, .*", "[TIMES]"),

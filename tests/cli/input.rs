@@ -369,3 +369,15 @@ fn an_empty_name_is_a_mistake() {
         assert!(said.starts_with(wanted), "{args:?}: {said}");
     }
 }
+
+/// Whoever types at the door for agents, or pipes something else into it, is not left without a word.
+#[test]
+fn what_is_no_json_is_passed_over_with_a_word() {
+    let place = Place::new();
+    place.write("typed", "not json\nneither is this\n");
+    let input = std::fs::File::open(place.path("typed")).expect("it is there");
+    let output = place.command(["mcp"]).stdin(input).output();
+    let said = place.said(&output.expect("the command starts"));
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert_eq!(said.matches("is no JSON").count(), 1, "{said}");
+}

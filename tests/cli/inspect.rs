@@ -93,7 +93,7 @@ Wants
 Limits of its own
   fuel          50,000,000,000
   output_bytes  4 MiB
-  wall_time_ms  60 s
+  wall_time_ms  1 min
 
 Granted by the policy
   nothing; `skillhost policy grant csv-query --help` says how to grant

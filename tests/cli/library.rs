@@ -142,7 +142,7 @@ fn another_build_of_the_same_version() {
     check(
         place.run(["install", "text-stats"]),
         str![[r#"
-exit: 6
+exit: 2
 --- stdout
 --- stderr
 error: another skill is installed as `text-stats@0.1.0`

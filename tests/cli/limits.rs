@@ -56,7 +56,7 @@ fn time_while_computing() {
 exit: 5
 --- stdout
 --- stderr
-error: the wall time of 50ms was up while the skill ran
+error: the wall time of 50 ms was up while the skill ran
 hint: raise the limit with `--timeout TIME`, or give it less to do
 ✗ behaviours 1.2.3 · spin · timeout · [COST]
 
@@ -72,7 +72,7 @@ fn time_while_waiting() {
 exit: 5
 --- stdout
 --- stderr
-error: the wall time of 50ms was up while the skill ran
+error: the wall time of 50 ms was up while the skill ran
 hint: raise the limit with `--timeout TIME`, or give it less to do
 ✗ behaviours 1.2.3 · wait_for_ever · timeout · [COST]
 

@@ -331,3 +331,18 @@ fn a_host_that_is_not_there_is_no_fault_of_the_input() {
     assert_eq!(json["failure"]["kind"], "skill_error", "{json}");
     assert_eq!(json["failure"]["retryable"], true);
 }
+
+/// A port that is taken is for whoever typed it to choose otherwise.
+#[test]
+fn a_port_that_is_taken_is_said_with_what_names_another() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it has one").to_string();
+    let said = place.run(["serve", "--listen", &address]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+    let error = format!("error: cannot listen on `{address}`: ");
+    assert!(said.contains(&error), "{said}");
+    let hint =
+        "hint: another process listens there: end it, or name another port with `--listen`\n";
+    assert!(said.contains(hint), "{said}");
+}

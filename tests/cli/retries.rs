@@ -28,7 +28,7 @@ fn retries_are_set_for_a_queue_and_a_tool() {
 exit: 0
 --- stdout
 --- stderr
-✓ queue `nightly`: 4 attempts, after 60 s × 2 up to 180 s, jitter 0
+✓ queue `nightly`: 4 attempts, after 1 min × 2 up to 3 min, jitter 0
 
 "#]],
     );
@@ -41,7 +41,7 @@ exit: 0
 exit: 0
 --- stdout
 --- stderr
-✓ queue `nightly`: 4 attempts, after 60 s × 2 up to 180 s, jitter 0, on trap and timeout
+✓ queue `nightly`: 4 attempts, after 1 min × 2 up to 3 min, jitter 0, on trap and timeout
 
 "#]],
     );
@@ -68,7 +68,7 @@ exit: 0
 exit: 0
 --- stdout
 queue    state  concurrency  rate  running  waiting  retries
-nightly  open   -            -     0        0        4 attempts, after 60 s × 2 up to 180 s, jitter 0, on trap and timeout
+nightly  open   -            -     0        0        4 attempts, after 1 min × 2 up to 3 min, jitter 0, on trap and timeout
 --- stderr
 
 "#]],

@@ -122,7 +122,7 @@ fn a_worker_that_is_told_to_stop_gives_back_what_runs() {
     let rest: Vec<String> = reader.lines().map_while(Result::ok).collect();
     let ended = worker.wait().expect("it ends");
     assert!(ended.success(), "{ended}: {rest:?}");
-    let stopping = "stopping: 1 running job may finish within 60 s";
+    let stopping = "stopping: 1 running job may finish within 1 min";
     assert!(
         rest.iter().any(|line| line.starts_with(stopping)),
         "{rest:?}"

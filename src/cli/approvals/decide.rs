@@ -6,15 +6,17 @@ use clap::Args;
 use serde_json::{Value, json};
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
+use skillhost::policy::{Approval, ApprovalError, ApprovalStatus};
 use skillhost::queue::Answers;
+use uuid::Uuid;
 
 use super::found::{Found, one};
-use crate::cli::complaint::{Complaint, show_error};
+use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
-use crate::cli::jobs::short;
-use crate::cli::{Session, audit, explain};
+use crate::cli::jobs::{replay_of, short};
+use crate::cli::{Session, audit, explain, units};
 
 /// Which, and who says so.
 #[derive(Debug, Clone, Args)]
@@ -113,6 +115,7 @@ impl Decide {
                         exit = complaint.exit;
                         told.push(json!({"id": id, "error": complaint.message}));
                         show_error(&complaint.message);
+                        complaint.hints.iter().for_each(|hint| show_hint(hint));
                     }
                 }
             }
@@ -128,7 +131,16 @@ impl Decide {
         match found {
             Found::Approval(approval) => {
                 let after = answers.decide(approval.id, self.decision, by).await;
-                let after = after.map_err(|error| explain::approval(&error))?;
+                let after = after.map_err(|error| {
+                    let complaint = explain::approval(&error);
+                    match error {
+                        ApprovalError::JobEnded {
+                            job,
+                            status: "dead",
+                        } => complaint.hint(again(&approval, job)),
+                        _ => complaint,
+                    }
+                })?;
                 Ok(after.status.to_string())
             }
             Found::Job(job) => {
@@ -137,7 +149,10 @@ impl Decide {
                 let answered = answered.map_err(explain::answer)?;
                 match answered.into_iter().next() {
                     Some(Ok(status)) => Ok(status.to_string()),
-                    Some(Err(error)) => Err(Complaint::usage(error.to_string())),
+                    Some(Err(error)) => Err(match replay_of(&error) {
+                        Some(hint) => Complaint::usage(error.to_string()).hint(hint),
+                        None => Complaint::usage(error.to_string()),
+                    }),
                     None => {
                         let message = format!("job {} was not answered for", job.id);
                         Err(Complaint::usage(message))
@@ -150,8 +165,20 @@ impl Decide {
     fn said(&self) -> String {
         match self.decision {
             Decision::Once => "may run, once".to_owned(),
-            Decision::For(time) => format!("may run for {}", humantime::format_duration(time)),
+            Decision::For(time) => format!("may run for {}", units::duration(time)),
             Decision::Refuse => "may not run".to_owned(),
         }
+    }
+}
+
+/// How a job that is dead runs all the same. What was refused is refused to its replay, too.
+fn again(approval: &Approval, job: Uuid) -> String {
+    let replay = format!("`skillhost jobs dead replay {}` tries again", short(&job));
+    match approval.status {
+        ApprovalStatus::Refused => format!(
+            "`skillhost approvals approve {} --for 1h` lets the same run for an hour; then {replay}",
+            short(&approval.id)
+        ),
+        _ => replay,
     }
 }

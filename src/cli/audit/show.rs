@@ -8,6 +8,7 @@ use clap::{Args, ValueHint};
 use serde_json::Value;
 use skillhost::Status;
 use skillhost::audit::{self, Filter, Kind, Record};
+use skillhost::limits::display_bytes;
 use skillhost::text::{named, printable};
 use uuid::Uuid;
 
@@ -157,5 +158,37 @@ fn said(entry: &Value) -> String {
             words.push(format!("{} `{subject}`", part("capability")));
         }
     }
+    if entry["kind"] == "policy" {
+        words.push(policy(&entry["policy"]));
+    }
     words.join(" · ")
+}
+
+/// Which policy holds from then on: by the first digits of its hash, and its size as JSON.
+fn policy(hashed: &Value) -> String {
+    let (hash, bytes) = (hashed["sha256"].as_str(), hashed["bytes"].as_u64());
+    match (hash, bytes) {
+        (_, Some(0)) => "none".to_owned(),
+        (Some(hash), Some(bytes)) => {
+            let digits = hash.strip_prefix("sha256:").unwrap_or(hash);
+            let digits = digits.get(..12).unwrap_or(digits);
+            format!("{digits} · {}", display_bytes(bytes))
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_policy_says_which_holds() {
+        let entry = |hash: &str, bytes: u64| json!({"kind": "policy", "policy": {"sha256": hash, "bytes": bytes}});
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(said(&entry(hash, 215)), "ba7816bf8f01 · 215 B");
+        assert_eq!(said(&entry(hash, 0)), "none");
+    }
 }

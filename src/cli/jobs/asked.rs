@@ -9,7 +9,7 @@ use skillhost::parse_duration;
 use skillhost::queue::callback::{CallbackSettings, Callbacks};
 use skillhost::queue::{Callback, MAX_ATTEMPTS, NewJob, Priority};
 
-use super::moment::{Moment, at, moment};
+use super::moment::{Moment, at, moment, written};
 use crate::cli::complaint::Complaint;
 use crate::cli::explain;
 use crate::cli::guards::user;
@@ -124,6 +124,11 @@ impl JobArgs {
             (None, _) => job,
         };
         job.deadline = self.deadline.map(|deadline| deadline.from(now));
+        if let Some(deadline) = job.deadline.filter(|deadline| *deadline <= now) {
+            let message = format!("the deadline {} is over already", written(deadline));
+            return Err(Complaint::usage(message)
+                .hint("write a time that is to come, or how long from now, such as 10m"));
+        }
         job.tenant = self.tenant;
         job.user = self.user;
         job.caller = Some(user());

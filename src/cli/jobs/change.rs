@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 use skillhost::parse_duration;
-use skillhost::queue::{Priority, Queue};
+use skillhost::queue::{JobStatus, Priority, Queue, QueueError};
 
 use super::id::{resolve, short};
 use super::moment::{Moment, at};
 use crate::cli::Session;
-use crate::cli::complaint::show_error;
+use crate::cli::complaint::{show_error, show_hint};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
@@ -190,6 +190,11 @@ impl Change {
                         exit = Exit::Usage;
                         told.push(json!({"id": id, "error": error.to_string()}));
                         show_error(&error.to_string());
+                        if let (Action::Answer { approved: true }, Some(hint)) =
+                            (&self.action, replay_of(&error))
+                        {
+                            show_hint(&hint);
+                        }
                     }
                 }
             }
@@ -227,5 +232,20 @@ impl Change {
             Action::Snooze(_) => "is put off".to_owned(),
             _ => format!("is {status}"),
         }
+    }
+}
+
+/// How a job runs all the same that is dead, and so cannot be approved.
+pub fn replay_of(error: &QueueError) -> Option<String> {
+    match error {
+        QueueError::Conflict {
+            id,
+            status: JobStatus::Dead,
+            ..
+        } => Some(format!(
+            "`skillhost jobs dead replay {}` tries again",
+            short(id)
+        )),
+        _ => None,
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 use skillhost::execution::{Phase, Rejection};
-use skillhost::queue::{Job, JobStatus, Queue};
-use skillhost::{Cause, ExecutionResult, Failure, Limit, Limits};
+use skillhost::queue::{Job, JobStatus, Queue, Work};
+use skillhost::{Cause, ExecutionResult, Failure, Limit, LimitOverrides, Limits};
 
 use crate::cli::console::Console;
 use crate::cli::exit::Exit;
@@ -144,6 +144,10 @@ pub async fn show_end(
         typed: shown.typed,
         // That of the worker, wherever it ran.
         policy: None,
+        asked: match &job.submitted.work {
+            Work::Execution { request } => request.limits,
+            _ => LimitOverrides::default(),
+        },
         denials_told: false,
         input_hints: &[],
     };

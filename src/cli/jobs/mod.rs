@@ -28,6 +28,7 @@ use super::Session;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
 pub use asked::JobArgs;
+pub use change::replay_of;
 pub use id::short;
 pub use list::what;
 pub use moment::{Moment, distance, moment, written};

@@ -185,7 +185,8 @@ impl Whole {
             row("label", format!("{key} = {value}"));
         }
         if self.job.replayed {
-            row("replayed", "yes, as another job".to_owned());
+            let replay = self.replay().unwrap_or("another job");
+            row("replayed", format!("yes, as {replay}"));
         }
         if let Some(before) = submitted.replay_of {
             row("replays", before.to_string());
@@ -196,6 +197,13 @@ impl Whole {
         table
     }
 
+    /// The id of the job that does its work once more; of several the last.
+    fn replay(&self) -> Option<&str> {
+        let mut events = self.history.iter().rev();
+        let last = events.find(|event| event.kind == JobEventKind::Replayed)?;
+        last.data.get("as")?.as_str()
+    }
+
     fn raise(&self) -> Option<&'static str> {
         raised(self.attempts.last()?.details.get("failure")?)
     }
@@ -204,6 +212,14 @@ impl Whole {
         let id = super::id::short(&self.job.id);
         let cause = self.job.cause.as_deref().unwrap_or_default();
         match self.job.status {
+            JobStatus::Dead if self.job.replayed => Some({
+                let shows = self.replay().map_or_else(String::new, |replay| {
+                    format!("`skillhost jobs show {replay}` shows what became of that; ")
+                });
+                format!(
+                    "it was replayed already; {shows}`skillhost jobs dead replay {id}` does so once more"
+                )
+            }),
             JobStatus::Dead => Some(match self.raise() {
                 Some(flag) => {
                     format!("`skillhost jobs dead replay {id} {flag}` tries again with more")

@@ -60,6 +60,36 @@ pub struct ConfigArgs {
     sources: SourceArgs,
 }
 
+impl ConfigArgs {
+    /// Where it goes; a command in that asks for all that this one does.
+    fn in_place(&self, place: &str) -> String {
+        const JSON: &str = "`skillhost mcp config json`";
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: String| {
+            words.push(name.to_owned());
+            words.push(shell_word(&value).into_owned());
+        };
+        if let Some(url) = &self.http {
+            option("--http", url.clone());
+        }
+        for file in &self.certificate {
+            option("--certificate", file.display().to_string());
+        }
+        for (name, source) in &self.sources.secret_from {
+            option("--secret-from", format!("{name}={source}"));
+        }
+        words.extend(self.search.then(|| "--search".to_owned()));
+        let skills = self.skills.iter().map(|skill| skill.to_string_lossy());
+        words.extend(skills.map(|skill| shell_word(&skill).into_owned()));
+        let mut command = JSON.trim_end_matches('`').to_owned();
+        for word in words {
+            command.push(' ');
+            command.push_str(&word);
+        }
+        place.replace(JSON, &format!("{command}`"))
+    }
+}
+
 fn url(text: &str) -> Result<String, String> {
     match Url::parse(text) {
         // Whoever leaves the path out has most likely forgotten it.
@@ -108,7 +138,7 @@ pub fn config(
     if let Some(url) = &args.http {
         let (text, place) = reached(args.client, url);
         print(format_args!("{}\n", text.trim_end()))?;
-        session.console.note(place);
+        session.console.note(args.in_place(place));
         session.console.note(
             "TOKEN is one of `skillhost tokens create`; where `serve` has none, leave its header out",
         );
@@ -143,7 +173,7 @@ pub fn config(
     }
     let (text, place) = shown(args.client, &program, &arguments, database.url());
     print(format_args!("{}\n", text.trim_end()))?;
-    session.console.note(place);
+    session.console.note(args.in_place(place));
     if database.url().is_some() {
         session.console.note(format_args!(
             "what reaches the database stands in it, as {DATABASE}: keep it from others"
@@ -303,6 +333,40 @@ mod tests {
                     serde_json::from_str::<Value>(&text).unwrap();
                 }
             }
+        }
+    }
+
+    /// The other way to tell a client asks for all that this one does.
+    #[test]
+    fn what_was_asked_for_is_repeated() {
+        #[derive(clap::Parser)]
+        struct Typed {
+            #[command(flatten)]
+            args: ConfigArgs,
+        }
+        for (typed, command) in [
+            (&["claude-code"][..], "`skillhost mcp config json`"),
+            (
+                &["claude-code", "--http", "http://127.0.0.1:7411/mcp"],
+                "`skillhost mcp config json --http http://127.0.0.1:7411/mcp`",
+            ),
+            (
+                &[
+                    "claude-code",
+                    "--search",
+                    "--secret-from",
+                    "a=env:A",
+                    "text-stats",
+                    "b c",
+                ],
+                "`skillhost mcp config json --secret-from a=env:A --search text-stats 'b c'`",
+            ),
+        ] {
+            let typed = ["config"].iter().chain(typed);
+            let Typed { args } = clap::Parser::try_parse_from(typed).unwrap();
+            let (_, place) = shown(args.client, "skillhost", &[], None);
+            let place = args.in_place(place);
+            assert!(place.contains(command), "{place}");
         }
     }
 

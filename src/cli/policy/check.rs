@@ -1,10 +1,12 @@
 //! `skillhost policy check`: whether the policy makes sense, with what is installed.
 
+use std::fmt;
 use std::path::Path;
 
 use clap::Args;
 use serde::Serialize;
 use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
+use skillhost::limits::Limit;
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, Installed, SkillRef};
 use skillhost::text::{closest, printable};
@@ -28,8 +30,8 @@ Exit codes:
 ///
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not
 /// there or are the host's own, and installed skills for whose names there are grants that are not
-/// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as is
-/// a rule about a skill that is not installed.
+/// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as are
+/// rules about a skill that is not installed, and a ceiling of one tenant or skill above the general one.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -52,10 +54,32 @@ struct Report<'a> {
 #[derive(Debug, Serialize)]
 struct Finding {
     kind: Kind,
-    /// The skill's name.
-    skill: String,
+    #[serde(flatten)]
+    about: About,
     message: String,
     hint: String,
+}
+
+/// What it is found at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum About {
+    /// A skill, by its name.
+    Skill(String),
+    /// A tenant, by its name.
+    Tenant(String),
+    /// A table of the policy that is about no single one.
+    Table(&'static str),
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            About::Skill(name) => printable(name, false),
+            About::Tenant(name) => format!("tenant {}", printable(name, false)).into(),
+            About::Table(name) => (*name).into(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,12 +97,14 @@ enum Kind {
     Unreadable,
     /// A rule is about a skill that is not installed.
     Absent,
+    /// A ceiling is above the general one, which holds.
+    Void,
 }
 
 impl Kind {
     /// Whether it may be so, and does not do what one could think.
     fn is_warning(self) -> bool {
-        matches!(self, Kind::Wider | Kind::Absent)
+        matches!(self, Kind::Wider | Kind::Absent | Kind::Void)
     }
 }
 
@@ -109,7 +135,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         return Ok(exit(sound));
     }
     for Finding {
-        skill,
+        about,
         message,
         hint,
         ..
@@ -118,7 +144,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         let label = styled(HINT, "hint");
         session
             .console
-            .warn(format_args!("{skill}: {message}\n  {label}: {hint}"));
+            .warn(format_args!("{about}: {message}\n  {label}: {hint}"));
     }
     if sound && !is_there {
         session.console.note(format_args!(
@@ -136,7 +162,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         ));
     } else {
         for Finding {
-            skill,
+            about,
             message,
             hint,
             ..
@@ -147,7 +173,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
             let hint = printable(hint, false);
             let hint = in_text(&hint);
             print(format_args!(
-                "{found}: {skill}: {message}\n  {label}: {hint}\n"
+                "{found}: {about}: {message}\n  {label}: {hint}\n"
             ))?;
         }
     }
@@ -187,7 +213,7 @@ pub fn first_finding(
     Ok(first.map(|first| {
         (
             count,
-            format!("{}: {}", first.skill, first.message),
+            format!("{}: {}", first.about, first.message),
             first.hint,
         )
     }))
@@ -218,16 +244,100 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
                 }),
                 Err(error) => findings.push(Finding {
                     kind: Kind::Unreadable,
-                    skill: name.clone(),
+                    about: About::Skill(name.clone()),
                     message: error.to_string(),
                     hint: "remove it with `skillhost remove`, and install it anew".into(),
                 }),
             }
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
+        // Of one that is confirmed, the name is right: it is run by its path.
+        if versions.is_empty() && entry.confirmed.is_empty() {
+            of_none(name, entry, &installed, &mut findings);
+        }
     }
     absent(policy, &installed, &mut findings);
+    void(policy, &mut findings);
     Ok(findings)
+}
+
+/// What to do where no skill of a name is installed.
+fn meant(name: &str, installed: &[Installed]) -> String {
+    match closest(name, installed.iter().map(|other| other.name.as_str())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`skillhost list` shows what is".to_owned(),
+    }
+}
+
+/// An entry about a skill that is not installed, and of which no digest is confirmed.
+fn of_none(name: &str, entry: &SkillPolicy, installed: &[Installed], findings: &mut Vec<Finding>) {
+    let mut bounds = entry.clone();
+    bounds.grants = Grants::default();
+    let (kind, message) = if !entry.grants.is_empty() {
+        let message = "no digest is confirmed, and no skill of this name is installed: nobody gets these grants";
+        (Kind::Unconfirmed, message)
+    } else if bounds != SkillPolicy::default() {
+        let message = "its rules are about a skill that is not installed";
+        (Kind::Absent, message)
+    } else {
+        return;
+    };
+    findings.push(Finding {
+        kind,
+        about: About::Skill(name.to_owned()),
+        message: message.to_owned(),
+        hint: meant(name, installed),
+    });
+}
+
+/// Ceilings above the general one, which is the one that holds.
+fn void(policy: &Policy, findings: &mut Vec<Finding>) {
+    let each = [
+        (
+            About::Table("each_tenant"),
+            "each_tenant".to_owned(),
+            &policy.each_tenant.ceilings,
+        ),
+        (
+            About::Table("each_skill"),
+            "each_skill".to_owned(),
+            &policy.each_skill.ceilings,
+        ),
+    ];
+    let tenants = policy.tenants.iter().map(|(name, rules)| {
+        (
+            About::Tenant(name.clone()),
+            format!("tenants.{name}"),
+            &rules.ceilings,
+        )
+    });
+    let skills = policy.skills.iter().map(|(name, rules)| {
+        (
+            About::Skill(name.clone()),
+            format!("skills.{name}"),
+            &rules.ceilings,
+        )
+    });
+    for (about, place, ceilings) in each.into_iter().chain(tenants).chain(skills) {
+        for limit in Limit::ASKED {
+            let general = policy.general.ceilings.get(limit);
+            let (Some(own), Some(general)) = (ceilings.get(limit), general) else {
+                continue;
+            };
+            if own > general {
+                let (own, general) = (limit.display(own), limit.display(general));
+                findings.push(Finding {
+                    kind: Kind::Void,
+                    about: about.clone(),
+                    message: format!(
+                        "`{}.ceilings.{limit}` of {own} has no effect, as `general.ceilings.{limit}` is {general}",
+                        printable(&place, false)
+                    ),
+                    hint: "the lowest ceiling holds: raise the general one, or leave this one out".to_owned(),
+                });
+            }
+        }
+    }
 }
 
 /// Rules about skills that are not installed: perhaps not yet, perhaps misspelt.
@@ -243,18 +353,14 @@ fn absent(policy: &Policy, installed: &[Installed], findings: &mut Vec<Finding>)
         if is_there {
             continue;
         }
-        let names = installed.iter().map(|other| other.name.as_str());
         findings.push(Finding {
             kind: Kind::Absent,
-            skill: skill.clone(),
+            about: About::Skill(skill.clone()),
             message: format!(
                 "{} is about a skill that is not installed",
                 rule.title(index + 1)
             ),
-            hint: match closest(skill, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`skillhost list` shows what is".to_owned(),
-            },
+            hint: meant(skill, installed),
         });
     }
 }
@@ -270,7 +376,7 @@ fn about(
     let mut find = |kind, message: String, hint: String| {
         findings.push(Finding {
             kind,
-            skill: name.to_owned(),
+            about: About::Skill(name.to_owned()),
             message,
             hint,
         });
@@ -329,13 +435,6 @@ fn about(
     }
     if entry.grants.is_empty() {
         return;
-    }
-    if versions.is_empty() && entry.confirmed.is_empty() {
-        find(
-            Kind::Unconfirmed,
-            "no digest is confirmed, so nobody gets these grants".to_owned(),
-            format!("`{}` confirms one", command("confirm", name)),
-        );
     }
     for Version {
         version, digest, ..

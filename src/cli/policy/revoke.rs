@@ -22,7 +22,7 @@ pub struct RevokeArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// What is taken back: guest paths, variables and keys, as `skillhost policy show` lists them
-    #[arg(value_name = "GRANT", required_unless_present = "all")]
+    #[arg(value_name = "GRANT")]
     subjects: Vec<String>,
     /// Take everything back, and the confirmations, too
     #[arg(long, conflicts_with = "subjects")]
@@ -36,6 +36,18 @@ pub struct RevokeArgs {
 pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let name = &args.name;
+    if args.subjects.is_empty() && !args.all {
+        let message = format!(
+            "it is not said what is taken from `{}`",
+            printable(name, false)
+        );
+        return Err(Complaint::usage(message)
+            .hint(format!(
+                "name it as `{}` lists it; `--all` takes everything back",
+                command("show", name)
+            ))
+            .into());
+    }
     let record = super::record::Record::open(session)?;
     super::edit::edit(&file, |policy| {
         let Some(entry) = policy.skills.get_mut(name) else {

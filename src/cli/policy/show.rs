@@ -284,7 +284,7 @@ fn audit(policy: &Policy) -> Table {
     if let Some(folder) = &audit.folder {
         row("folder", folder.display().to_string());
     }
-    row("keep", humantime::format_duration(audit.keep).to_string());
+    row("keep", units::duration(audit.keep));
     row(
         "max_file_bytes",
         skillhost::limits::display_bytes(audit.max_file_bytes),

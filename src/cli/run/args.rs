@@ -150,7 +150,7 @@ pub struct LimitArgs {
     /// Set any limit by its name
     ///
     /// What is not set here is as the skill's skill.toml says, else as the host does: 10 G units of
-    /// fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. --dry-run shows all that apply.
+    /// fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. `run --dry-run` shows all that apply.
     ///
     /// The names are those of `limits` in the output of --json, such as `table_elements`,
     /// `attachment_bytes` or `handles`. Sizes and times may have a unit.

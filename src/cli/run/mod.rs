@@ -120,6 +120,7 @@ fn carry_out(
             .cancellation(cancelled_by(interrupts))
             .observer(Arc::clone(&view) as Arc<_>)
             .caller(user());
+        let asked = request.limits;
         let mut result = guarded
             .execute(request, control)
             .await
@@ -135,6 +136,7 @@ fn carry_out(
             out: out.as_deref(),
             typed: &typed,
             policy: policy_path.as_deref(),
+            asked,
             denials_told: session.console.verbose > 0,
             input_hints: &input_hints,
         }

@@ -10,7 +10,7 @@ use skillhost::grant::{Denial, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::{named, printable};
 use skillhost::usage::ResourceUsage;
-use skillhost::{Attachment, Cause, ExecutionResult, Failure, Limits, Status};
+use skillhost::{Attachment, Cause, ExecutionResult, Failure, LimitOverrides, Limits, Status};
 
 use super::attachments::Outgoing;
 use super::backtrace;
@@ -32,6 +32,8 @@ pub struct Report<'a> {
     pub typed: &'a Path,
     /// The policy that it ran under, where that is known.
     pub policy: Option<&'a Path>,
+    /// The limits that were asked for: that the host allows less was said before it ran.
+    pub asked: LimitOverrides,
     /// Whether what was refused was told as it came.
     pub denials_told: bool,
     /// Hints for where the input does not fit.
@@ -218,8 +220,9 @@ impl Report<'_> {
     }
 
     fn clamped(&self, clamped: &[Clamped]) {
-        // Of the host's own ceiling it was said before it ran.
-        for one in clamped.iter().filter(|one| one.rule != Clamped::BY_HOST) {
+        let is_told =
+            |one: &Clamped| one.rule == Clamped::BY_HOST && self.asked.get(one.limit).is_some();
+        for one in clamped.iter().filter(|one| !is_told(one)) {
             self.console.warn(clamping(one));
         }
     }
@@ -306,6 +309,7 @@ pub fn clamping(clamped: &Clamped) -> String {
             "{asked}, which the skill's skill.toml has, is more than a skill gets for itself; \
              {allowed} applies"
         ),
+        Clamped::BY_HOST => format!("{asked} is more than this host allows; {allowed} applies"),
         rule => format!(
             "{asked} is more than `{}` allows; {allowed} applies",
             printable(rule, false)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
@@ -231,19 +231,22 @@ impl Approving {
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
         let first = self.look(policy, &wanted, control).await?;
         let (Answer::Asked(approval) | Answer::Pending(approval)) = first else {
-            return Ok(self.ruled(first, title));
+            return Ok(ruled(first, title, control.job));
         };
         // A job is paused instead, so that it holds up no worker.
         if control.job.is_some() {
-            return Ok(self.ruled(Answer::Pending(approval), title));
+            return Ok(ruled(Answer::Pending(approval), title, control.job));
         }
         match self
             .wait(policy, request, resolution, control, &approval)
             .await?
         {
             Waited::Stopped(failure) => Ok(Ruling::Not(failure)),
-            Waited::Answered => Ok(self.ruled(self.look(policy, &wanted, control).await?, title)),
-            Waited::Over => Ok(self.ruled(Answer::Pending(approval), title)),
+            Waited::Answered => {
+                let answer = self.look(policy, &wanted, control).await?;
+                Ok(ruled(answer, title, None))
+            }
+            Waited::Over => Ok(ruled(Answer::Pending(approval), title, None)),
         }
     }
 
@@ -339,34 +342,47 @@ impl Approving {
             () = tokio::time::sleep(patience) => Ok(Waited::Over),
         }
     }
+}
 
-    fn ruled(&self, answer: Answer, title: &str) -> Ruling {
-        let title = title.to_owned();
-        match answer {
-            Answer::Approved(approval) => Ruling::Run(Some(Box::new(approval))),
-            Answer::Refused(approval) => {
-                let by = approval.decided_by.as_deref().unwrap_or("somebody");
-                let by = crate::text::printable(by, false);
-                let message = format!("not admitted: {by} refused it");
-                let id = Some(approval.id);
-                Ruling::Not(Box::new(rejected(
-                    Rejection::Refused,
-                    None,
-                    message,
-                    title,
-                    id,
-                )))
-            }
-            Answer::Asked(approval) | Answer::Pending(approval) => {
-                let id = approval.id;
-                let message = format!("not admitted: {title} asks for an approval of it");
-                let failure = rejected(Rejection::Approval, None, message, title, Some(id));
-                Ruling::Not(Box::new(failure.hint(format!(
-                    "`skillhost approvals approve {id}` approves it, once; then try again"
-                ))))
-            }
+/// What follows from an answer for a request, or for this job.
+fn ruled(answer: Answer, title: &str, job: Option<Uuid>) -> Ruling {
+    let title = title.to_owned();
+    match answer {
+        Answer::Approved(approval) => Ruling::Run(Some(Box::new(approval))),
+        Answer::Refused(approval) => {
+            let by = approval.decided_by.as_deref().unwrap_or("somebody");
+            let by = crate::text::printable(by, false);
+            let message = format!("not admitted: {by} refused it");
+            let id = Some(approval.id);
+            let failure = rejected(Rejection::Refused, None, message, title, id);
+            Ruling::Not(Box::new(failure.hint(taken_back(&approval))))
+        }
+        Answer::Asked(approval) | Answer::Pending(approval) => {
+            let id = approval.id;
+            let message = format!("not admitted: {title} asks for an approval of it");
+            let failure = rejected(Rejection::Approval, None, message, title, Some(id));
+            // A job is paused, and goes on when the answer comes.
+            let then = match job {
+                Some(_) => "the job goes on by itself",
+                None => "try again",
+            };
+            Ruling::Not(Box::new(failure.hint(format!(
+                "`skillhost approvals approve {id}` approves it, once; then {then}"
+            ))))
         }
     }
+}
+
+/// What takes a refusal back, and until when it holds. What is said of a job, once, is for that job alone,
+/// which is dead by then.
+fn taken_back(refused: &Approval) -> String {
+    let (id, until) = (refused.id, refused.until);
+    let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let how = match refused.wanted.job {
+        Some(_) => " --for 1h",
+        None => "",
+    };
+    format!("that holds until {until}; `skillhost approvals approve {id}{how}` takes it back")
 }
 
 /// An approval for once that was used up for a request which has not started yet. Given back where it is

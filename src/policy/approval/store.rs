@@ -130,6 +130,14 @@ pub enum ApprovalError {
         /// How it stands.
         status: ApprovalStatus,
     },
+    /// It was for a job, once, which has ended.
+    #[error("job {job} is {status}, and cannot be approved")]
+    JobEnded {
+        /// The job.
+        job: Uuid,
+        /// Where it stands.
+        status: &'static str,
+    },
     /// The tenant has as many open questions as it may.
     #[error("{0} approvals are waiting for an answer already, as many as may")]
     Full(u32),

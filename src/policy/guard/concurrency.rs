@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::line::{Bounds, Line, Ticket, Whose};
 use crate::execution::{Cause, Control, Failure, Rejection, Stopped, TO_RUN, moment};
+use crate::limits::display_duration;
 use crate::policy::{Concurrency, CurrentPolicy, Policy};
 
 /// The longest that anybody waits, whatever a policy that was not parsed says.
@@ -386,7 +387,7 @@ impl Turn<'_> {
                 Rejection::WaitedTooLong,
                 format!(
                     "not admitted: it waited for its turn for {}, which is as long as one may",
-                    humantime::format_duration(patience)
+                    display_duration(patience)
                 ),
                 self.gate.patience().min(latest),
             ))),

@@ -16,6 +16,7 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::execution::{Cause, Failure, Rejection};
+use crate::limits::display_duration;
 use crate::policy::{CurrentPolicy, Policy, Rate, Rates};
 
 /// How many tenants, or skills, without an entry of their own have counts of their own. What comes
@@ -458,10 +459,13 @@ pub(super) fn rejection(wait: Duration, rule: String) -> Failure {
         retry_at: Some(Utc::now() + wait),
     };
     // Rounded up, so that it is enough.
-    let shown = Duration::from_millis(u64::try_from(wait.as_millis() + 1).unwrap_or(u64::MAX));
+    let shown = match wait.as_secs() {
+        0 => Duration::from_millis(u64::from(wait.subsec_millis()) + 1),
+        seconds => Duration::from_secs(seconds + 1),
+    };
     let message = format!(
         "not admitted: as many have started as `{rule}` allows; the next may in {}",
-        humantime::format_duration(shown)
+        display_duration(shown)
     );
     Failure::new(cause, message)
         .rule(rule)

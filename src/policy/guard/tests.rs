@@ -368,7 +368,7 @@ async fn waiting_is_reported_and_the_shortest_patience_holds() {
     assert_eq!(rejection(&hasty), Some(Rejection::WaitedTooLong));
     assert!(hasty.usage.waiting_time >= Duration::from_millis(5));
     let failure = hasty.failure.unwrap();
-    assert!(failure.message.contains("for 5ms"), "{failure}");
+    assert!(failure.message.contains("for 5 ms"), "{failure}");
 }
 
 /// Nobody sends anything and nothing ends: a bound that is raised lets go whoever waits for it.

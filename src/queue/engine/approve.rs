@@ -120,6 +120,15 @@ pub(crate) async fn decide(
         let status = before.status_at(moment(now));
         return Ok(Err(ApprovalError::Over { id, status }));
     };
+    // For a time it is for whatever asks the same.
+    if decision == Decision::Once
+        && let Some(job) = after.wanted.job
+        && let Some(ended) = rows.jobs(&[job]).await?.pop()
+        && ended.status.is_terminal()
+    {
+        let status = ended.status.as_str();
+        return Ok(Err(ApprovalError::JobEnded { job, status }));
+    }
     answer(rows, &after, by, now).await?;
     if matches!(decision, Decision::For(_)) {
         for found in rows.approvals_on(&after.wanted.subject).await? {

@@ -29,7 +29,7 @@ impl From<ApprovalError> for Problem {
     fn from(error: ApprovalError) -> Self {
         let kind = match &error {
             ApprovalError::NotFound(_) => ProblemKind::NotFound,
-            ApprovalError::Over { .. } => ProblemKind::Conflict,
+            ApprovalError::Over { .. } | ApprovalError::JobEnded { .. } => ProblemKind::Conflict,
             ApprovalError::Audit(_) => {
                 tracing::error!(%error, "an answer is not in the audit");
                 let detail = "answers must be in the audit, which cannot be written now";

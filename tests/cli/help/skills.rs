@@ -24,8 +24,9 @@ Arguments:
   <SKILL>
           The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
           source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-          name@version or digest (its first 8 digits will do). A path goes before a name, unless it
-          would be built
+          name@version or digest (its first 8 digits will do). A path goes before a name, but a bare
+          name of both a source folder and an installed skill is refused: `./NAME` is the folder,
+          NAME@VERSION the other
 
   [TOOL]
           The tool; may be left out where the skill has one only
@@ -64,8 +65,8 @@ Limits:
           Set any limit by its name
           
           What is not set here is as the skill's skill.toml says, else as the host does: 10 G units
-          of fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. --dry-run shows all that
-          apply.
+          of fuel, 64 MiB of memory, 10 s of wall time, 1 MiB of output. `run --dry-run` shows all
+          that apply.
           
           The names are those of `limits` in the output of --json, such as `table_elements`,
           `attachment_bytes` or `handles`. Sizes and times may have a unit.
@@ -173,12 +174,12 @@ Exit codes:
     0  success
     1  the skill failed: an error of its own, a trap, an output that does not fit
     2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
-       that cannot be used
+       that cannot be used, a name or a port that is taken
     3  rejected: not admitted, such as for a grant that the skill does not declare
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-    7  `doctor` found something that does not hold
+    7  `doctor` found something that does not hold, or `audit verify` a line that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
 --- stderr
@@ -201,8 +202,9 @@ Usage: skillhost inspect [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest (its first 8 digits will do). A path goes before a name, unless it
-           would be built
+           name@version or digest (its first 8 digits will do). A path goes before a name, but a
+           bare name of both a source folder and an installed skill is refused: `./NAME` is the
+           folder, NAME@VERSION the other
 
 Options:
       --json  Print everything as JSON
@@ -267,8 +269,9 @@ Usage: skillhost install [OPTIONS] <SKILL>
 Arguments:
   <SKILL>  The skill: a `.wasm` file, the folder of a skill (skill.wasm, skill.toml, SKILL.md), the
            source folder of a skill (Cargo.toml; it is built first), or an installed skill by name,
-           name@version or digest (its first 8 digits will do). A path goes before a name, unless it
-           would be built
+           name@version or digest (its first 8 digits will do). A path goes before a name, but a
+           bare name of both a source folder and an installed skill is refused: `./NAME` is the
+           folder, NAME@VERSION the other
 
 Options:
       --replace  Put it in the place of another skill of the same name and version

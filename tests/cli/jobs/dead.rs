@@ -123,6 +123,12 @@ exit: 0
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["by_status"]["completed"], 1, "{stats}");
     assert_eq!(stats["dead_by_cause"]["fuel"], 1);
+    // It leads to its replay.
+    let said = place.run(["jobs", "dead", "show", &job]);
+    assert!(said.contains("\n  replayed   yes, as [ID]\n"), "{said}");
+    let hint = "hint: it was replayed already; `skillhost jobs show [ID]` shows what became of that; \
+                `skillhost jobs dead replay [JOB]` does so once more\n";
+    assert!(said.contains(hint), "{said}");
     // It is not done twice by who replays all twice.
     check(
         place.run(["jobs", "dead", "replay", "--all", "--fuel", "1G"]),

@@ -379,3 +379,30 @@ fn who_waits_for_a_job_waits_no_longer_than_its_deadline() {
     let stats = json(&place, ["jobs", "stats", "--json"]);
     assert_eq!(stats["dead_by_cause"]["deadline"], 1, "{stats}");
 }
+
+/// A job whose deadline is over would never run.
+#[test]
+fn a_deadline_that_is_over_is_refused() {
+    let place = installed();
+    check(
+        place.run([
+            "jobs",
+            "submit",
+            "text-stats",
+            "--arg",
+            "text=a",
+            "--deadline",
+            "2020-01-01T00:00:00+01:00",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the deadline [TIME] is over already
+hint: write a time that is to come, or how long from now, such as 10m
+
+"#]],
+    );
+    let jobs = json(&place, ["jobs", "list", "--json"]);
+    assert_eq!(jobs, serde_json::json!([]));
+}

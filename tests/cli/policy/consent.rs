@@ -202,7 +202,7 @@ What it wants differs
   - removed   directories *: ro
   - removed   limits fuel: 50,000,000,000 units
   - removed   limits output_bytes: 4 MiB
-  - removed   limits wall_time_ms: 1m
+  - removed   limits wall_time_ms: 1 min
   - removed   config max_rows: default 1000, integer
 --- stderr
 

@@ -128,6 +128,17 @@ hint: did you mean `max_rows`?
 "#]],
     );
     check(
+        place.run(["policy", "revoke", "csv-query"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: it is not said what is taken from `csv-query`
+hint: name it as `skillhost policy show csv-query` lists it; `--all` takes everything back
+
+"#]],
+    );
+    check(
         place.run(["policy", "revoke", "csv-quer", "--all"]),
         str![[r#"
 exit: 2

@@ -465,8 +465,8 @@ fn grants_that_nobody_gets_are_found() {
         str![[r#"
 exit: 3
 --- stdout
-found: gone: no digest is confirmed, so nobody gets these grants
-  hint: `skillhost policy confirm gone` confirms one
+found: gone: no digest is confirmed, and no skill of this name is installed: nobody gets these grants
+  hint: `skillhost list` shows what is
 --- stderr
 
 "#]],
@@ -519,7 +519,7 @@ exit: 2
 --- stdout
 --- stderr
 error: there is no policy `nowhere.toml`
-hint: `skillhost --policy nowhere.toml policy grant` makes one
+hint: `skillhost --policy nowhere.toml policy grant <SKILL> …` makes one
 
 "#]],
     );

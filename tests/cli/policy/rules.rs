@@ -80,6 +80,50 @@ fn they_are_shown() {
     says(&said, &["exit: 0\n", "is sound"]);
 }
 
+/// What does not do what one could think: rules for a skill that is not there, and a ceiling above the general one.
+#[test]
+fn rules_without_effect_are_warned_of() {
+    let place = Place::new();
+    place.add_example("text-stats");
+    let said = place.run(["install", "text-stats"]);
+    says(&said, &["exit: 0\n"]);
+    let policy = "general.ceilings = { memory_bytes = '512MiB', fuel = 5000 }\n\
+                  tenants.acme.ceilings = { memory_bytes = '1GiB', fuel = 5000 }\n\
+                  skills.text-stat.rates.per_second = 1\n";
+    place.write("home/policy.toml", policy);
+    says(
+        &place.run(["policy", "check"]),
+        &[
+            "exit: 0\n",
+            "warning: text-stat: its rules are about a skill that is not installed\n",
+            "hint: did you mean `text-stats`?\n",
+            "warning: tenant acme: `tenants.acme.ceilings.memory_bytes` of 1 GiB has no effect, as \
+             `general.ceilings.memory_bytes` is 512 MiB\n",
+            "hint: the lowest ceiling holds",
+            "is sound",
+        ],
+    );
+    let json = place.output(["policy", "check", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(json["warnings"][0]["skill"], "text-stat", "{json}");
+    assert_eq!(json["warnings"][1]["tenant"], "acme", "{json}");
+    assert_eq!(json["warnings"][1]["kind"], "void", "{json}");
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2), "{json}");
+    // Nobody gets what is granted to a name that is misspelt, and there is nothing to confirm.
+    place.write(
+        "home/policy.toml",
+        "skills.text-stat.grants.storage = true\n",
+    );
+    says(
+        &place.run(["policy", "check"]),
+        &[
+            "exit: 3\n",
+            "found: text-stat: no digest is confirmed, and no skill of this name is installed",
+            "hint: did you mean `text-stats`?\n",
+        ],
+    );
+}
+
 #[test]
 fn what_is_clamped_is_said() {
     let echo = |tenant| {
@@ -398,6 +442,19 @@ fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
         &[
             "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than a skill gets for \
            itself; 4 MiB applies\n",
+        ],
+    ); // Of each that is cut, by whatever rule.
+    place.write(
+        "wishes/skill.toml",
+        "[limits]\nhost_bytes = \"64MiB\"\nmemory_bytes = \"8GiB\"\n",
+    );
+    place.write("home/policy.toml", "");
+    says(
+        &place.run(["run", "wishes", "echo", "--arg", "text=a"]),
+        &[
+            "warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies\n",
+            "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than",
+            "2 limits clamped",
         ],
     );
 }

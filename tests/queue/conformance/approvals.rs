@@ -348,6 +348,10 @@ async fn the_approval_of_a_job_and_the_job_are_one(place: Place) {
             false => JobStatus::Dead,
         };
         assert_eq!(place.status(job).await, ended);
+        // It has ended, so that nothing could use another answer.
+        let late = place.queue.decide(id, Decision::Once, "ann").await;
+        let status = ended.as_str();
+        assert_eq!(late, Err(ApprovalError::JobEnded { job, status }));
     }
 }
 

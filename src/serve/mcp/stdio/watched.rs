@@ -47,6 +47,8 @@ pub(super) struct Watched<R> {
     /// How many bytes of this line came so far.
     bytes: usize,
     glance: Glance,
+    /// Whether it was said that a line is no message.
+    told: bool,
 }
 
 impl<R> Watched<R> {
@@ -57,6 +59,18 @@ impl<R> Watched<R> {
             large,
             bytes: 0,
             glance: Glance::default(),
+            told: false,
+        }
+    }
+
+    /// Whoever types here, or pipes something else, gets no answer. Once is enough: a client that floods is not to
+    /// fill a log as well.
+    fn pass_over(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "a line of the input is no JSON, and is passed over, as others like it will be: a message is one \
+                 line with one JSON object"
+            );
         }
     }
 
@@ -70,6 +84,8 @@ impl<R> Watched<R> {
             let glance = std::mem::take(&mut self.glance);
             if std::mem::take(&mut self.bytes) > self.most {
                 self.large.add(glance.id());
+            } else if glance.is_broken() {
+                self.pass_over();
             }
         }
     }
@@ -94,6 +110,8 @@ struct Glance {
     depth: usize,
     in_text: bool,
     escaped: bool,
+    /// The first that is not blank, nor of a mark of the byte order.
+    first: Option<u8>,
     /// The text or number that was last seen in the outermost object.
     token: Vec<u8>,
     /// Whether the next one is the id.
@@ -104,6 +122,9 @@ struct Glance {
 impl Glance {
     fn look(&mut self, byte: u8) {
         let outermost = self.depth == 1;
+        if !matches!(byte, b' ' | b'\t' | b'\r' | 0xEF | 0xBB | 0xBF) {
+            self.first.get_or_insert(byte);
+        }
         if self.in_text {
             if outermost {
                 self.keep(byte);
@@ -158,6 +179,12 @@ impl Glance {
         }
     }
 
+    /// Whether the line is neither empty nor a whole object or list, as far as brackets tell.
+    fn is_broken(&self) -> bool {
+        let begins = matches!(self.first, Some(b'{' | b'['));
+        self.first.is_some() && !(begins && self.depth == 0 && !self.in_text)
+    }
+
     fn id(self) -> Option<RequestId> {
         serde_json::from_slice(&self.id?).ok()
     }
@@ -182,6 +209,25 @@ mod tests {
         assert_eq!(id(r#"{"a":"id","b":"id","id":7}"#), seven);
         let text = Some(RequestId::String("a\"b".into()));
         assert_eq!(id(r#"{"id":"a\"b","x":[1,2]}"#), text);
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_from_what_may_be() {
+        for (text, is_broken) in [
+            ("", false),
+            ("\r", false),
+            ("\u{feff}{}", false),
+            (r#"{"jsonrpc":"2.0","a":["}"]}"#, false),
+            ("[1, 2]", false),
+            ("not json", true),
+            ("{", true),
+            (r#"{"a": "b}"#, true),
+            ("}", true),
+        ] {
+            let mut glance = Glance::default();
+            text.bytes().for_each(|byte| glance.look(byte));
+            assert_eq!(glance.is_broken(), is_broken, "{text}");
+        }
     }
 
     #[test]
