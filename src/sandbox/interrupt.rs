@@ -36,6 +36,9 @@ const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 /// longer (`cargo bench --bench beside`). No turn is shorter than from one look to the next.
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
 
+/// The most turns that a guest gives up. One that nobody takes costs about 1 µs.
+const MOST_OWED: u32 = 250;
+
 /// Fuel between two looks at the clock, for a guest that begins when each has this long in a round.
 ///
 /// No turn is shorter than from one look to the next, and a guest whose time is up is stopped when its
@@ -46,6 +49,14 @@ pub(super) fn fuel_between_checks(share: Duration) -> u64 {
     u64::try_from(fuel)
         .unwrap_or(u64::MAX)
         .clamp(FUEL_BETWEEN_CHECKS_IN_A_CROWD, FUEL_BETWEEN_CHECKS)
+}
+
+/// How many turns a guest gives up that has taken so much time, where a slice was its due: between two looks at the
+/// clock, or in one long instruction, it may take that of many. It is last of those who compute meanwhile.
+fn owed(taken: Duration, slice: Duration) -> u32 {
+    let slices = taken.as_nanos() / slice.as_nanos().max(1);
+    let more = u32::try_from(slices).unwrap_or(u32::MAX).saturating_sub(1);
+    more.min(MOST_OWED)
 }
 
 /// Hands control back once, as a guest does that has used up a slice of fuel.
@@ -74,6 +85,8 @@ pin_project_lite::pin_project! {
         cpu_time: &'a mut Duration,
         signal: Arc<Signal>,
         waker: Waker,
+        // How many turns it has had that were others'.
+        owed: u32,
         // Set up when the guest waits for the first time, and not for one that never does.
         timer: Option<Pin<Box<tokio::time::Sleep>>>,
         cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -129,6 +142,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             cpu_time,
             signal,
             waker,
+            owed: 0,
             timer: None,
             cancelled: None,
         }
@@ -140,8 +154,12 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let turn_began = Instant::now();
-        let began = measure::cpu_time(turn_began);
         let mut this = self.project();
+        if *this.owed > 0 && turn_began < *this.deadline {
+            *this.owed -= 1;
+            return give_others_a_turn(context);
+        }
+        let began = measure::cpu_time(turn_began);
         let mut turn = || {
             let mut now = turn_began;
             let mut slice = None;
@@ -176,7 +194,9 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 // Where the next look would be further past the slice's end than this one is before it,
                 // the turn ends now.
                 let half = now.duration_since(looked) / 2;
-                if now.duration_since(turn_began) + half >= slice && now < *this.deadline {
+                let taken = now.duration_since(turn_began);
+                if taken + half >= slice && now < *this.deadline {
+                    *this.owed = owed(taken, slice);
                     return give_others_a_turn(context);
                 }
             }
@@ -312,6 +332,42 @@ mod tests {
             spinning.await.unwrap()
         });
         assert_eq!(stopped, Err(Stop::Cancelled));
+    }
+
+    #[test]
+    fn whoever_takes_many_slices_gives_up_as_many_turns() {
+        let millis = Duration::from_millis;
+        let slice = Duration::from_micros(200);
+        assert_eq!(owed(slice, slice), 0);
+        assert_eq!(owed(slice * 2 - Duration::from_nanos(1), slice), 0);
+        assert_eq!(
+            [millis(1), millis(7), millis(1_000)].map(|taken| owed(taken, slice)),
+            [4, 34, 250]
+        );
+        assert_eq!(owed(millis(1), Duration::ZERO), 250);
+    }
+
+    /// Its own turns are 50 slices long: others have had as many turns for each of them.
+    #[tokio::test]
+    async fn whoever_keeps_a_thread_lets_others_go_first() {
+        let token = CancellationToken::new();
+        let (turns, slice) = (4, Duration::from_micros(100));
+        let mut others = 0;
+        let slow = async {
+            for _ in 0..turns {
+                let began = Instant::now();
+                while began.elapsed() < 50 * slice {}
+                hand_back().await;
+            }
+        };
+        let slow = interrupted(slow, Duration::from_secs(60), &token);
+        let mut slow = std::pin::pin!(slow);
+        let ended = std::future::poll_fn(|context| {
+            others += 1;
+            slow.as_mut().poll(context)
+        });
+        assert_eq!(ended.await, Ok(()));
+        assert!(others >= turns * 49, "{others}");
     }
 
     #[tokio::test]

@@ -13,7 +13,8 @@ export!(Bench);
 impl Guest for Bench {
     fn describe() -> Description {
         let names = [
-            "echo", "calls", "matrix", "hash", "sort", "strings", "spin", "chase", "wait", "fill",
+            "echo", "calls", "matrix", "hash", "sort", "strings", "spin", "lookups", "chase",
+            "wait", "fill",
         ];
         Description {
             name: "bench-guest".into(),
@@ -49,6 +50,7 @@ impl Guest for Bench {
             "spin" => loop {
                 std::hint::black_box(());
             },
+            "lookups" => lookups(n()),
             "chase" => chase(n()),
             "wait" => {
                 std::thread::sleep(std::time::Duration::from_secs(n()));
@@ -141,6 +143,18 @@ fn strings(n: u64) -> u64 {
         text.push_str(&format!("item-{i},"));
     }
     text.split(',').filter(|item| item.ends_with('7')).count() as u64
+}
+
+/// Reads from random places in `n` MiB, a power of two, each of which follows from what was read before: as
+/// code does that looks things up in a table.
+fn lookups(n: u64) -> u64 {
+    let bytes = vec![1_u8; (n << 20) as usize];
+    let mut place = 1_usize;
+    loop {
+        let step = bytes[place & (bytes.len() - 1)];
+        place = place.wrapping_mul(1_664_525).wrapping_add(step.into());
+        std::hint::black_box(());
+    }
 }
 
 /// Reads from random places in `n` MiB, a power of two: as slow as instructions get, as each waits
