@@ -289,3 +289,40 @@ fn mount(folder: &Path) -> Result<Finding, Trouble> {
         Finding::holds("yes")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::handmade::Handmade;
+    use crate::host::Host;
+    use crate::skill::Digest;
+
+    /// A record can be whole and still hold what this host does not take, if another one wrote it.
+    #[tokio::test]
+    async fn a_kept_description_that_is_not_acceptable_is_asked_for_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cached = || {
+            let builder = Host::builder().concurrency(1);
+            builder
+                .cache(folder.path().join("compiled"))
+                .build()
+                .unwrap()
+        };
+        let component = Handmade::default().build();
+        let digest = Digest::of_component(&component);
+        let host = cached();
+        let skill = host.load_bytes(component.clone()).await.unwrap();
+        let mut other = skill.description().clone();
+        other.tools[0].input_schema = serde_json::json!({"type": 7});
+        host.keep(&skill, &digest, &other);
+        assert_eq!(host.kept(&digest), Some(other));
+
+        let host = cached();
+        let loaded = host.load_bytes(component).await.unwrap();
+        assert_eq!(loaded.description(), skill.description());
+        assert_eq!(
+            host.kept(&digest).as_ref(),
+            Some(skill.description()),
+            "the record is mended"
+        );
+    }
+}

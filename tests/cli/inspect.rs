@@ -43,7 +43,7 @@ Tool query  read-only
                   rows.
     columns       list of string, default [] – The columns to give, in this order; all of them by
                   default.
-    delimiter     string, default "," – What separates the cells of a row.
+    delimiter     string, 1 character, default "," – What separates the cells of a row.
     filter        list of object – The conditions that a row must meet, all of them.
       column      string, required – The column to look at.
       op          "=" | "!=" | "<" | "<=" | ">" | ">=" | "contains" | "starts_with" | "ends_with" |
@@ -73,7 +73,7 @@ Tool columns  read-only
   Use it before `query` on a table you do not know. The table is the file `path`, or `text`, or else
   the first attachment; its first row names the columns.
   input
-    delimiter  string – What separates the cells of a row; a comma by default.
+    delimiter  string, 1 character – What separates the cells of a row; a comma by default.
     path       string – The CSV file, in a granted directory.
     samples    integer ≥ 0, default 3 – How many sample values to give per column.
     text       string – The table itself, in place of a file.

@@ -136,7 +136,7 @@ fn table_elements() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill needed tables of 34 elements; its limit is 1 element, while it was being instantiated
+error: the skill needed tables of 37 elements; its limit is 1 element, while it was being instantiated
 hint: raise the limit with `--limit table_elements=N`, or give it less to do
 ✗ behaviours 1.2.3 · echo · resource exhausted · [COST]
 
