@@ -54,11 +54,14 @@ fn memories_by_the_ten_thousands() {
     let round = async || {
         let skill = load(&host, &that_has_many_memories()).await;
         let mut running = JoinSet::new();
-        for _ in 0..MANY {
-            let request = ExecutionRequest::new(skill.digest(), json!({})).limits(LimitOverrides {
-                wall_time: Some(Duration::from_millis(300)),
-                ..NONE
-            });
+        for at in 0..MANY {
+            // No tenant has more than half of them: it takes two to have all.
+            let mut request =
+                ExecutionRequest::new(skill.digest(), json!({})).limits(LimitOverrides {
+                    wall_time: Some(Duration::from_millis(300)),
+                    ..NONE
+                });
+            request.tenant = Some(["one", "other"][at as usize % 2].to_owned());
             let host = host.clone();
             running.spawn(async move { execute(&host, request).await });
         }
@@ -89,4 +92,49 @@ fn memories_by_the_ten_thousands() {
     };
     runtime().block_on(round());
     check_leaves_nothing_but(0, || runtime().block_on(round()));
+}
+
+/// One tenant's executions have all that it may have, and as many again wait for them: another tenant's needs mappings,
+/// too, and waits for none of those.
+#[test]
+fn a_tenant_that_takes_all_it_gets() {
+    let _alone = alone();
+    let host = builder().concurrency(MANY).build().unwrap();
+    runtime().block_on(async {
+        let many = load(&host, &that_has_many_memories()).await;
+        let few = Handmade {
+            before: format!(
+                "{} (core module $two (memory 1) (memory 1)) (core instance (instantiate $two))",
+                Handmade::default().before
+            ),
+            ..Handmade::default()
+        };
+        let few = load(&host, &few).await;
+        let request = |skill: &skillhost::Skill, tenant: &str| {
+            let mut request = ExecutionRequest::new(skill.digest(), json!({}));
+            request.tenant = Some(tenant.to_owned());
+            request.limits(LimitOverrides {
+                wall_time: Some(Duration::from_secs(2)),
+                ..NONE
+            })
+        };
+        let mut running = JoinSet::new();
+        for _ in 0..MANY / 2 {
+            let (host, request) = (host.clone(), request(&many, "flood"));
+            running.spawn(async move { execute(&host, request).await });
+        }
+        // They have begun, as many as get to it.
+        while mappings() < 10_000 {
+            tokio::task::yield_now().await;
+        }
+        let other = execute(&host, request(&few, "other")).await;
+        assert_eq!(other.status, skillhost::Status::Success, "{other:?}");
+        // The first of the flood are over after two seconds, and those that wait are next.
+        assert!(
+            other.usage.waiting_time < Duration::from_secs(1),
+            "{other:?}"
+        );
+        running.abort_all();
+        while running.join_next().await.is_some() {}
+    });
 }
