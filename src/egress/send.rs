@@ -102,9 +102,9 @@ impl Egress {
         let shared = Shared::new(connection);
         let mut request = addressed(request, target)?;
         // Only now: the server is who it says it is, and nobody else is asked in its place.
+        rules.used(target).map_err(EgressError::Denied)?;
         meter.adds(header_bytes(&added));
         request.headers_mut().extend(added);
-        rules.used(target).map_err(EgressError::Denied)?;
         held.wait();
         let request = request.map(|body| held.sending(body));
         let answer = sender.send_request(request);

@@ -11,13 +11,13 @@ use wasmtime::OperatorCost;
 /// Fuel of a load from memory, and of what reads and writes it at once. Dependent loads over memory that no cache
 /// holds take 100 to 220 ns each, where the same unit of other code takes 0.1 to 3 ns (`cargo bench --bench deadline`).
 const LOAD: u8 = 6;
-/// Fuel of a reference to a function, for which compiled code calls into the host: some 35 ns.
-const REFERENCE: u8 = 4;
+/// Fuel of what compiled code calls into the host for, such as a reference to a function: some 35 ns.
+const CALL: u8 = 4;
 /// How many instructions a unit of those counts as where only a few may come without a look (`looks.rs`).
 const SLOW: u32 = 4;
 
 /// The most that one instruction counts.
-pub(super) const MOST_STEPS: u32 = SLOW * if LOAD > REFERENCE { LOAD } else { REFERENCE } as u32;
+pub(super) const MOST_STEPS: u32 = SLOW * if LOAD > CALL { LOAD } else { CALL } as u32;
 
 /// What each instruction costs.
 pub(super) const COSTS: OperatorCost = costs();
@@ -38,8 +38,8 @@ macro_rules! by_name {
                 let name = stringify!($op).as_bytes();
                 if has(name, b"Load") || has(name, b"AtomicRmw") {
                     costs.$op = LOAD;
-                } else if has(name, b"RefFunc") {
-                    costs.$op = REFERENCE;
+                } else if has(name, b"RefFunc") || has(name, b"Grow") {
+                    costs.$op = CALL;
                 }
             )*
             costs
@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(COSTS.cost(&load), i64::from(LOAD), "{load:?}");
         }
         let reference = Operator::RefFunc { function_index: 0 };
-        assert_eq!(COSTS.cost(&reference), i64::from(REFERENCE));
+        assert_eq!(COSTS.cost(&reference), i64::from(CALL));
         for other in [Operator::I32Add, Operator::I32Store { memarg }] {
             assert_eq!((COSTS.cost(&other), steps(&other)), (1, 1), "{other:?}");
         }

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 
-/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 7 ms where
+/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
 /// (`cargo bench --bench enforce`).
 const FUEL_BETWEEN_CHECKS: u64 = 200_000;
@@ -155,7 +155,10 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let turn_began = Instant::now();
         let mut this = self.project();
-        if *this.owed > 0 && turn_began < *this.deadline {
+        let is_cancelled = this
+            .cancellation
+            .is_some_and(CancellationToken::is_cancelled);
+        if *this.owed > 0 && turn_began < *this.deadline && !is_cancelled {
             *this.owed -= 1;
             return give_others_a_turn(context);
         }
@@ -196,6 +199,8 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 let half = now.duration_since(looked) / 2;
                 let taken = now.duration_since(turn_began);
                 if taken + half >= slice && now < *this.deadline {
+                    // By its own time: that the thread was taken away is not its doing.
+                    let taken = measure::cpu_time(now).saturating_sub(began);
                     *this.owed = owed(taken, slice);
                     return give_others_a_turn(context);
                 }

@@ -22,7 +22,8 @@ pub(super) fn needed(memories: u32, instances: u64) -> u32 {
 }
 
 /// What all instances together may take that are made on demand, whoever they are for: half of what the kernel gives a
-/// process. Of these no tenant has more than half, so that none is waited for whose executions take all.
+/// process. Of these no tenant has more than half, so that none is waited for whose executions take all; but for one
+/// execution that needs more by itself.
 pub(super) struct Mappings {
     most: u32,
     all: Arc<Semaphore>,

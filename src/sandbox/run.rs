@@ -36,6 +36,9 @@ const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
 const MIN_SLICE: Duration = Duration::from_micros(20);
 
+/// Whoever asks a skill what it is, among those that share mappings of memory: no tenant has such a name.
+const OF_NO_TENANT: &str = "\0";
+
 /// Runs guests.
 pub(crate) struct Runner {
     concurrency: u32,
@@ -196,7 +199,10 @@ impl Runner {
         // Declared first and so dropped last: see `run`.
         let slot;
         let mut flight = Flight::new(Uuid::nil(), [None, None], limits, None);
-        match self.slot(&mut flight, component, None, None).await? {
+        match self
+            .slot(&mut flight, component, Some(OF_NO_TENANT), None)
+            .await?
+        {
             Ok(free) => slot = free,
             Err(failure) => return Ok((Err(failure), ResourceUsage::default())),
         }

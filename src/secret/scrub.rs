@@ -19,6 +19,9 @@ use zeroize::Zeroizing;
 use super::MARKER;
 use super::spelled::{Reading, ends_in_escape};
 
+/// How many bytes are looked through at a time.
+const PIECE: usize = 64 << 10;
+
 /// Finds values.
 pub(crate) struct Scrubber {
     /// `None` where there is nothing to look for.
@@ -71,14 +74,25 @@ impl Scrubber {
         }
     }
 
-    /// The name of a secret whose value is in there, if one is.
+    /// The name of a secret whose value is in there, if one is. Takes no more memory than a few pieces.
     pub fn find(&self, bytes: &[u8]) -> Option<&str> {
         let automaton = self.automaton.as_ref()?;
         let read = |reading: Option<Reading>| automaton.find(reading?.bytes.as_slice());
-        let found = automaton
-            .find(bytes)
-            .or_else(|| read(Reading::of_json(bytes, false)))
-            .or_else(|| read(Reading::of_url(bytes)))?;
+        let (mut at, mut escaped) = (0, false);
+        let found = loop {
+            // What begins in a piece ends in what may wait behind it.
+            let end = (at + PIECE).min(bytes.len());
+            let piece = &bytes[at..(end + self.window).min(bytes.len())];
+            let found = automaton
+                .find(piece)
+                .or_else(|| read(Reading::of_json(piece, escaped)))
+                .or_else(|| read(Reading::of_url(piece)));
+            if found.is_some() || end == bytes.len() {
+                break found?;
+            }
+            escaped = ends_in_escape(&bytes[at..end], escaped);
+            at = end;
+        };
         self.names
             .get(found.pattern().as_usize())
             .map(String::as_str)
@@ -113,8 +127,11 @@ impl Scrubber {
     pub fn bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.find(bytes)?;
         let mut passage = Held::default();
-        passage.bytes.extend_from_slice(bytes);
         let mut clean = Vec::with_capacity(bytes.len());
+        for piece in bytes.chunks(PIECE) {
+            passage.bytes.extend_from_slice(piece);
+            passage.pass(self, false, &mut clean);
+        }
         passage.pass(self, true, &mut clean);
         Some(clean)
     }
@@ -164,12 +181,12 @@ impl Scrubber {
     }
 }
 
-/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than six, as in
-/// `\u0026`. Rounded up, so that it tells little of how long the value is.
+/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than twelve: two
+/// digits, each as in `\u0026`. Rounded up, so that it tells little of how long the value is.
 fn window(longest: usize) -> usize {
     match longest {
         0 => 0,
-        longest => (6 * longest).next_power_of_two(),
+        longest => (12 * longest).next_power_of_two(),
     }
 }
 
@@ -387,20 +404,36 @@ mod tests {
     #[test]
     fn text_that_was_cut_loses_as_many_bytes_whatever_they_are() {
         let scrubber = scrubber(&["12345678"]);
-        let fill = "z".repeat(80);
+        let fill = "z".repeat(160);
         for end in ["1234567", "12", "x", "12 4", "", "é1234567", "[secret]1234"] {
             let text = format!("{fill}{end}");
             let mut cut = text.clone();
-            assert_eq!(scrubber.cut(&mut cut), 64, "{end}");
-            assert_eq!(cut, text[..text.len() - 64]);
+            assert_eq!(scrubber.cut(&mut cut), 128, "{end}");
+            assert_eq!(cut, text[..text.len() - 128]);
         }
         let mut short = "1234567".to_owned();
         assert_eq!(scrubber.cut(&mut short), 7);
         // Never within a character.
-        let mut wide = "é".repeat(40) + "z";
-        assert_eq!((scrubber.cut(&mut wide), wide.len()), (65, 16));
+        let mut wide = "é".repeat(80) + "z";
+        assert_eq!((scrubber.cut(&mut wide), wide.len()), (129, 32));
         let mut any = "1234567".to_owned();
         assert_eq!(Scrubber::new(std::iter::empty()).cut(&mut any), 0);
+    }
+
+    /// Wherever in a large text a value is, and in whichever form.
+    #[test]
+    fn a_large_text_is_looked_through_in_pieces() {
+        let scrubber = scrubber(&[VALUE]);
+        let escaped: String = VALUE.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        for form in [VALUE, &escaped] {
+            for before in (PIECE - 2 * form.len()..PIECE + 2).step_by(7) {
+                let mut text = "\\".repeat(before & !1) + form + &"%2".repeat(PIECE);
+                assert!(scrubber.find(text.as_bytes()).is_some(), "{before}");
+                let length = text.len();
+                scrubber.text(&mut text);
+                assert_eq!(text.len(), length - form.len() + MARKER.len(), "{before}");
+            }
+        }
     }
 
     /// Also where each of its bytes is escaped.
@@ -416,16 +449,19 @@ mod tests {
             let scrubber = scrubber(&[value]);
             let longest = scrubber.patterns.iter().map(|pattern| pattern.len());
             assert!(longest.max().unwrap() <= scrubber.window, "{value}");
-            let escaped = value.bytes().map(|byte| format!("\\u{byte:04x}"));
-            let escaped = escaped.collect::<String>();
-            assert!(escaped.len() <= scrubber.window, "{value}");
-            let singly: Vec<usize> = (0..escaped.len()).collect();
-            assert_eq!(
-                in_pieces(&scrubber, escaped.as_bytes(), &singly),
-                MARKER.as_bytes()
-            );
+            let digits = hex::encode(value);
+            for form in [value, &digits] {
+                let escaped = form.bytes().map(|byte| format!("\\u{byte:04x}"));
+                let escaped = escaped.collect::<String>();
+                assert!(escaped.len() <= scrubber.window, "{value}");
+                let singly: Vec<usize> = (0..escaped.len()).collect();
+                assert_eq!(
+                    in_pieces(&scrubber, escaped.as_bytes(), &singly),
+                    MARKER.as_bytes()
+                );
+            }
         }
-        assert_eq!(window(40), 256);
+        assert_eq!(window(40), 512);
     }
 
     /// What comes of a text that is cut there, for each piece and at the end.

@@ -3,9 +3,11 @@
 //! Each writer escapes what it likes: Go writes `&` as `\u0026`, .NET `+` as `\u002B` as well, and what a URL leaves as
 //! it is depends on the part of it. So a value is looked for in what they all read as.
 
+use zeroize::Zeroizing;
+
 /// Bytes that were read.
 pub(super) struct Reading {
-    pub bytes: Vec<u8>,
+    pub bytes: Zeroizing<Vec<u8>>,
     /// Behind which byte of the reading how many bytes more there were: one for each escape, in order.
     longer: Vec<(usize, usize)>,
 }
@@ -51,7 +53,7 @@ impl Reading {
             return None;
         }
         let mut reading = Reading {
-            bytes: Vec::with_capacity(bytes.len()),
+            bytes: Zeroizing::new(Vec::with_capacity(bytes.len())),
             longer: Vec::new(),
         };
         let mut at = from.min(bytes.len());
@@ -117,7 +119,7 @@ mod tests {
         let places = (0..=reading.bytes.len())
             .map(|at| reading.place(at))
             .collect();
-        (String::from_utf8(reading.bytes).unwrap(), places)
+        (String::from_utf8(reading.bytes.to_vec()).unwrap(), places)
     }
 
     #[test]

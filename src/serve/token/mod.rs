@@ -98,6 +98,8 @@ struct Inner {
     known: Mutex<Known>,
     /// One reads, and the others wait for it.
     reading: tokio::sync::Mutex<()>,
+    /// One looks for a token that is not known, and nobody waits for it but who shows such a one.
+    looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -128,6 +130,7 @@ impl Tokens {
                 queue,
                 known: Mutex::default(),
                 reading: tokio::sync::Mutex::default(),
+                looking: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -223,7 +226,9 @@ impl Tokens {
         let by_id = match by_id.contains_key(token.id()) {
             true => by_id,
             false => {
-                let again = self.by_id(HOLD_FOR_UNKNOWN).await;
+                let shown = Instant::now();
+                let _alone = self.inner.looking.lock().await;
+                let again = self.read_since(shown, HOLD_FOR_UNKNOWN).await;
                 again.map_err(Unauthorized::Unavailable)?
             }
         };
@@ -254,21 +259,37 @@ impl Tokens {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self, hold: Duration) -> Option<Arc<HashMap<String, Kept>>> {
+    fn fresh(&self, holds: impl Fn(Instant) -> bool) -> Option<Arc<HashMap<String, Kept>>> {
         let known = self.known();
-        let fresh = known.read.is_some_and(|read| read.elapsed() < hold);
+        let fresh = known.read.is_some_and(holds);
         fresh.then(|| Arc::clone(&known.by_id))
     }
 
     /// The tokens, as they were at most so long ago.
     async fn by_id(&self, hold: Duration) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
-        if let Some(by_id) = self.fresh(hold) {
+        if let Some(by_id) = self.fresh(|read| read.elapsed() < hold) {
             return Ok(by_id);
         }
         let _alone = self.inner.reading.lock().await;
-        if let Some(by_id) = self.fresh(hold) {
+        if let Some(by_id) = self.fresh(|read| read.elapsed() < hold) {
             return Ok(by_id);
         }
+        self.read().await
+    }
+
+    /// The tokens, as they were then or later, or at most so long before: all who ask meanwhile get what one has read.
+    async fn read_since(
+        &self,
+        then: Instant,
+        before: Duration,
+    ) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
+        match self.fresh(|read| read + before > then) {
+            Some(by_id) => Ok(by_id),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&self) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
         let asked = Instant::now();
         let tokens = self.list().await?;
         let by_id = tokens.into_iter().filter_map(|token| {
@@ -293,8 +314,11 @@ impl Tokens {
         });
         let by_id = Arc::new(by_id.collect::<HashMap<_, _>>());
         let mut known = self.known();
-        known.read = Some(asked);
-        known.by_id = Arc::clone(&by_id);
+        // Two may have read at once, and the one that asked first comes last.
+        if known.read.is_none_or(|read| read < asked) {
+            known.read = Some(asked);
+            known.by_id = Arc::clone(&by_id);
+        }
         Ok(by_id)
     }
 }

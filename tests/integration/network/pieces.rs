@@ -137,7 +137,7 @@ async fn chunks(connection: &mut Connection) -> Vec<usize> {
 #[tokio::test]
 async fn what_is_over_the_limit_is_cut_as_far_whatever_is_in_it() {
     let host = host();
-    let fill = "#".repeat(700);
+    let fill = "#".repeat(1_000);
     for channel in ["stdout", "stderr"] {
         for (guess, other) in guesses() {
             let mut seen = Vec::new();
@@ -177,9 +177,9 @@ async fn what_is_over_the_limit_is_cut_as_far_whatever_is_in_it() {
 /// The value, cut within it: nothing of it stays, and what stood before is told.
 #[tokio::test]
 async fn half_of_it_at_the_end_of_what_was_cut_is_cut_off() {
-    let fill = "12345".repeat(80);
+    let fill = "12345".repeat(160);
     let limits = LimitOverrides {
-        stdout_bytes: Some(400 + 10),
+        stdout_bytes: Some(800 + 10),
         ..LimitOverrides::default()
     };
     let input = json!({"channel": "stdout", "text": format!("{fill}{VALUE}")});
@@ -189,8 +189,11 @@ async fn half_of_it_at_the_end_of_what_was_cut_is_cut_off() {
     );
     let ended = run(&host(), "tell", grants, input, limits).await;
     let stdout = &ended.result.stdout;
-    // Six times its length, rounded up to a power of two.
-    assert_eq!(stdout, &fill[..410 - (6 * VALUE.len()).next_power_of_two()]);
+    // Twelve times its length, rounded up to a power of two.
+    assert_eq!(
+        stdout,
+        &fill[..810 - (12 * VALUE.len()).next_power_of_two()]
+    );
     let dropped = ended.result.usage.dropped.stdout_bytes;
     assert_eq!(dropped as usize, fill.len() + VALUE.len() - stdout.len());
 }
