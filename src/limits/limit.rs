@@ -81,6 +81,23 @@ pub enum Limit {
     Stack,
 }
 
+/// So many milliseconds, for a person: in a larger unit where three digits of it are exact, as limits are compared.
+fn exactly(milliseconds: u64) -> String {
+    let exact = match milliseconds {
+        0..1_000 => 1,
+        1_000..10_000 => 10,
+        10_000..100_000 => 100,
+        100_000..600_000 => 1_000,
+        600_000..7_200_000 => 60_000,
+        7_200_000..172_800_000 => 3_600_000,
+        _ => 86_400_000,
+    };
+    match milliseconds.is_multiple_of(exact) {
+        true => display_duration(Duration::from_millis(milliseconds)),
+        false => format!("{} ms", grouped(milliseconds)),
+    }
+}
+
 impl Limit {
     /// The name, which is the key in [`Limits`], as in JSON and TOML: `memory_bytes`, `wall_time_ms`.
     pub fn as_str(self) -> &'static str {
@@ -138,7 +155,7 @@ impl Limit {
             Limit::CreatedFiles => counted(value, "new file"),
             Limit::Connections => counted(value, "connection"),
             Limit::StorageKeys => counted(value, "key"),
-            Limit::WallTime | Limit::Deadline => display_duration(Duration::from_millis(value)),
+            Limit::WallTime | Limit::Deadline => exactly(value),
             Limit::Memory
             | Limit::Input
             | Limit::Output
@@ -470,6 +487,23 @@ mod tests {
             let json = serde_json::to_value(limits).unwrap();
             assert_eq!(json[limit.as_str()], number);
             assert_eq!(limits.get(limit), number);
+        }
+    }
+    #[test]
+    fn times_that_are_not_the_same_are_not_shown_alike() {
+        for (milliseconds, shown) in [
+            (0, "0 s"),
+            (999, "999 ms"),
+            (1_000, "1 s"),
+            (1_230, "1.23 s"),
+            (1_234, "1,234 ms"),
+            (60_000, "1 min"),
+            (600_000, "10 min"),
+            (601_000, "601,000 ms"),
+            (3_600_000, "1 h"),
+            (9_000_000, "9,000,000 ms"),
+        ] {
+            assert_eq!(Limit::WallTime.display(milliseconds), shown);
         }
     }
 }

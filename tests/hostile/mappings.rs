@@ -39,6 +39,12 @@ fn that_has_many_memories() -> Handmade {
     }
 }
 
+/// The mappings that the kernel gives a process.
+fn allowed() -> usize {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .map_or(65_530, |text| text.trim().parse().expect("a number"))
+}
+
 fn mappings() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has it");
     maps.lines().count()
@@ -49,8 +55,7 @@ fn mappings() -> usize {
 fn memories_by_the_ten_thousands() {
     let _alone = alone();
     let host = builder().concurrency(MANY).build().unwrap();
-    let allowed: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .map_or(65_530, |text| text.trim().parse().expect("a number"));
+    let allowed = allowed();
     let round = async || {
         let skill = load(&host, &that_has_many_memories()).await;
         let mut running = JoinSet::new();
@@ -123,8 +128,16 @@ fn a_tenant_that_takes_all_it_gets() {
             let (host, request) = (host.clone(), request(&many, "flood"));
             running.spawn(async move { execute(&host, request).await });
         }
-        // They have begun, as many as get to it.
-        while mappings() < 10_000 {
+        // They have begun, as many as get to it: each takes some hundreds of what a tenant may have.
+        let part = allowed() / 4;
+        let enough = (part / 600).min(MANY as usize / 2) * 300;
+        let begun = std::time::Instant::now();
+        while mappings() < enough {
+            assert!(
+                begun.elapsed() < crate::harness::LATE,
+                "{} of {enough}",
+                mappings()
+            );
             tokio::task::yield_now().await;
         }
         let other = execute(&host, request(&few, "other")).await;
