@@ -42,7 +42,7 @@ async fn an_answer_comes_in_the_same_pieces_whatever_is_in_it() {
                     connection.head().await;
                     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
                     connection.send(head).await;
-                    for c in ('a'..='z').cycle().take(100) {
+                    for c in ('a'..='z').cycle().take(400) {
                         chunk(&mut connection, &format!("#{text}{c}")).await;
                         chunk(&mut connection, &format!("#{text}")).await;
                     }
@@ -58,7 +58,7 @@ async fn an_answer_comes_in_the_same_pieces_whatever_is_in_it() {
             let ended = fetch(&host, grants, server.request("/")).await;
             let output = ended.output();
             // All of it came.
-            assert_eq!(output["bytes"], 100 * (2 * sent.len() + 3));
+            assert_eq!(output["bytes"], 400 * (2 * sent.len() + 3));
             assert!(!output["body"].to_string().contains("[secret]"), "{output}");
             seen.push(output["pieces"].clone());
         }
