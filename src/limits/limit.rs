@@ -489,6 +489,7 @@ mod tests {
             assert_eq!(limits.get(limit), number);
         }
     }
+
     #[test]
     fn times_that_are_not_the_same_are_not_shown_alike() {
         for (milliseconds, shown) in [

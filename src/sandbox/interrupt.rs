@@ -155,10 +155,11 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let turn_began = Instant::now();
         let mut this = self.project();
-        let is_cancelled = this
-            .cancellation
-            .is_some_and(CancellationToken::is_cancelled);
-        if *this.owed > 0 && turn_began < *this.deadline && !is_cancelled {
+        let cancelled = || {
+            this.cancellation
+                .is_some_and(CancellationToken::is_cancelled)
+        };
+        if *this.owed > 0 && turn_began < *this.deadline && !cancelled() {
             *this.owed -= 1;
             return give_others_a_turn(context);
         }

@@ -33,9 +33,8 @@ pub(super) struct Mappings {
 /// Mappings that are taken.
 pub(super) struct Taken {
     _of_all: OwnedSemaphorePermit,
+    /// The tenant's part is there for as long as something of it is taken.
     _of_part: OwnedSemaphorePermit,
-    /// It is one tenant's for as long as something of it is taken.
-    _part: Arc<Semaphore>,
 }
 
 impl Mappings {
@@ -66,9 +65,8 @@ impl Mappings {
     pub fn try_take(&self, tenant: Option<&str>, count: u32) -> Result<Taken, TryAcquireError> {
         let part = self.part(tenant);
         Ok(Taken {
-            _of_part: Arc::clone(&part).try_acquire_many_owned(count.min(self.most_of_a_part()))?,
+            _of_part: part.try_acquire_many_owned(count.min(self.most_of_a_part()))?,
             _of_all: Arc::clone(&self.all).try_acquire_many_owned(count.min(self.most))?,
-            _part: part,
         })
     }
 
@@ -78,14 +76,12 @@ impl Mappings {
     /// Never: nothing closes them.
     pub async fn take(&self, tenant: Option<&str>, count: u32) -> Result<Taken, AcquireError> {
         let part = self.part(tenant);
-        let of_part = Arc::clone(&part);
         let of_all = Arc::clone(&self.all);
         Ok(Taken {
-            _of_part: of_part
+            _of_part: part
                 .acquire_many_owned(count.min(self.most_of_a_part()))
                 .await?,
             _of_all: of_all.acquire_many_owned(count.min(self.most)).await?,
-            _part: part,
         })
     }
 

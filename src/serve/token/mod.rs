@@ -204,7 +204,7 @@ impl Tokens {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn exist(&self) -> Result<bool, QueueError> {
-        Ok(!self.by_id(HOLD).await?.is_empty())
+        Ok(!self.by_id().await?.is_empty())
     }
 
     /// Whether there is a token that lets somebody in now.
@@ -222,13 +222,13 @@ impl Tokens {
     /// Where it lets nobody in.
     pub async fn caller(&self, shown: &str) -> Result<Caller, Unauthorized> {
         let token: Token = shown.parse().map_err(|_| Unauthorized::Invalid)?;
-        let by_id = self.by_id(HOLD).await.map_err(Unauthorized::Unavailable)?;
+        let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
         let by_id = match by_id.contains_key(token.id()) {
             true => by_id,
             false => {
                 let shown = Instant::now();
                 let _alone = self.inner.looking.lock().await;
-                let again = self.read_since(shown, HOLD_FOR_UNKNOWN).await;
+                let again = self.read_since(shown).await;
                 again.map_err(Unauthorized::Unavailable)?
             }
         };
@@ -245,7 +245,7 @@ impl Tokens {
     /// # Errors
     /// Where it does not.
     pub async fn holds(&self, id: &str) -> Result<(), Unauthorized> {
-        let by_id = self.by_id(HOLD).await.map_err(Unauthorized::Unavailable)?;
+        let by_id = self.by_id().await.map_err(Unauthorized::Unavailable)?;
         match by_id.get(id) {
             Some(kept) if kept.holds(self.inner.queue.now()) => Ok(()),
             _ => Err(Unauthorized::Invalid),
@@ -265,25 +265,23 @@ impl Tokens {
         fresh.then(|| Arc::clone(&known.by_id))
     }
 
-    /// The tokens, as they were at most so long ago.
-    async fn by_id(&self, hold: Duration) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
-        if let Some(by_id) = self.fresh(|read| read.elapsed() < hold) {
+    /// The tokens, as they were at most [`HOLD`] ago.
+    async fn by_id(&self) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
+        let holds = |read: Instant| read.elapsed() < HOLD;
+        if let Some(by_id) = self.fresh(holds) {
             return Ok(by_id);
         }
         let _alone = self.inner.reading.lock().await;
-        if let Some(by_id) = self.fresh(|read| read.elapsed() < hold) {
+        if let Some(by_id) = self.fresh(holds) {
             return Ok(by_id);
         }
         self.read().await
     }
 
-    /// The tokens, as they were then or later, or at most so long before: all who ask meanwhile get what one has read.
-    async fn read_since(
-        &self,
-        then: Instant,
-        before: Duration,
-    ) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
-        match self.fresh(|read| read + before > then) {
+    /// The tokens, as they were then or later, or at most [`HOLD_FOR_UNKNOWN`] before: all who ask meanwhile get what
+    /// one has read.
+    async fn read_since(&self, then: Instant) -> Result<Arc<HashMap<String, Kept>>, QueueError> {
+        match self.fresh(|read| read + HOLD_FOR_UNKNOWN > then) {
             Some(by_id) => Ok(by_id),
             None => self.read().await,
         }
