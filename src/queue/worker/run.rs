@@ -161,10 +161,7 @@ impl Loop {
         changed: &mut watch::Receiver<u64>,
     ) -> Result<(), QueueError> {
         let mut stop = pin!(stop);
-        // What others left behind is looked after before the first claim, which then finds it.
-        self.beat().await?;
         let mut heartbeat = every(self.settings.lease / 3);
-        heartbeat.reset();
         let mut reports = every(REPORTS);
         let mut cancels = every(CANCELS);
         let mut prune = every(PRUNE);
