@@ -59,12 +59,17 @@ pub(crate) async fn settle(
     let mut writes = Writes::default();
     let mut answers = Vec::with_capacity(endings.len());
     for ending in endings {
-        let theirs = found.remove(&ending.seq).filter(|row| {
+        let is_theirs = |row: &Row| {
             row.status == JobStatus::Running
                 && row.fence == ending.fence
                 && row.worker == Some(ending.worker)
                 && row.id == ending.job
-        });
+        };
+        // One that is no longer its worker's leaves the row to who has it now, whose end may be among these, too.
+        let theirs = match found.get(&ending.seq) {
+            Some(row) if is_theirs(row) => found.remove(&ending.seq),
+            _ => None,
+        };
         let Some(row) = theirs else {
             answers.push(Err(QueueError::Stale(ending.job)));
             continue;

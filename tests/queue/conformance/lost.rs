@@ -185,7 +185,8 @@ async fn a_worker_that_was_thought_dead_tells_of_no_progress(place: Place) {
     new_pass.send(Ok(Value::Null)).unwrap();
     assert_eq!(slow.stop().await.unwrap().completed, 0);
     other.stop().await.unwrap();
-    assert_eq!(place.status(id).await, JobStatus::Completed);
+    let attempts = place.attempts(id).await;
+    assert_eq!(place.status(id).await, JobStatus::Completed, "{attempts:?}");
 }
 
 /// Takes long to be made ready; destructive.
