@@ -3,6 +3,7 @@
 import base64
 import os
 import string
+from urllib.parse import unquote
 
 import schemathesis
 from hypothesis import strategies as st
@@ -63,6 +64,10 @@ def map_path_parameters(context, path_parameters):
 def filter_case(context, case):
     # Nor where its name comes from elsewhere, such as an earlier answer.
     if case.method.upper() == "DELETE" and not is_spare((case.path_parameters or {}).get("skill")):
+        return False
+    # A skill goes by its name and by its name with its version, which are two things to schemathesis: what is
+    # removed under the one is missed under the other. tests/serve/process.rs removes one under the second.
+    if case.method.upper() == "DELETE" and "@" in unquote(str((case.path_parameters or {}).get("skill"))):
         return False
     # To break a header's type it sends `null`, which as a header is a text like any other.
     return all(value != "null" for value in (case.headers or {}).values())
