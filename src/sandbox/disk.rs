@@ -156,13 +156,18 @@ mod tests {
         let (started, starts) = mpsc::channel();
         for _ in 0..2 * THREADS {
             let started = started.clone();
-            // Each waits for the others' end, as a call to a dead network drive would.
             let _ = disk.spawn_to_end(move || started.send(()));
         }
         for _ in 0..2 * THREADS {
             starts.recv().unwrap();
         }
-        let stuck = disk.spawn(move || held.recv()).unwrap();
+        // It has begun, and waits, as a call to a dead network drive would.
+        let stuck = disk.spawn(move || {
+            let _ = started.send(());
+            held.recv()
+        });
+        let stuck = stuck.unwrap();
+        starts.recv().unwrap();
         let began = Instant::now();
         drop(disk);
         assert!(began.elapsed().as_secs() < 5);

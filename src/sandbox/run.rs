@@ -11,6 +11,7 @@ use wasmtime::Store;
 
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
+use super::contract::answer::Text;
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
@@ -388,34 +389,25 @@ impl Runner {
         Ok(ended.map_err(|failure| panicked::explained(failure, &flight.stderr, flight.phase)))
     }
 
-    /// Holds the guest's answer to its byte limits.
+    /// What the guest's answer is, where it was taken over, and counts it.
     fn answered(
         &self,
         flight: &mut Flight,
         answer: Result<wit::Output, wit::Failure>,
     ) -> Result<Answer, Failure> {
         let scrubber = flight.secrets.as_ref().map(|secrets| &secrets.scrubber);
-        let over = |limit: Limit, asked: u64| {
-            let allowed = flight.limits.get(limit);
-            classify::limit_failure(limit, allowed, Some(asked), Vec::new(), Phase::Run)
-        };
         match answer {
             Ok(wit::Output { json, attachments }) => {
-                let json_bytes = json.len() as u64;
-                flight.usage.output_bytes = json_bytes;
-                if json_bytes > flight.limits.output_bytes {
-                    return Err(over(Limit::Output, json_bytes));
-                }
+                flight.usage.output_bytes = json.0.len() as u64;
                 let attachments = attachments
                     .0
                     .map_err(|error| classify::attachments(&error, &flight.limits))?;
                 let mut attachments: Vec<Attachment> =
                     attachments.into_iter().map(Into::into).collect();
-                let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
-                flight.usage.output_bytes += attached;
-                if attached > flight.limits.attachment_bytes {
-                    return Err(over(Limit::Attachments, attached));
-                }
+                flight.usage.output_bytes += attachments
+                    .iter()
+                    .map(Attachment::counted_bytes)
+                    .sum::<u64>();
                 if attachments.len() > MAX_ATTACHMENTS {
                     let cause = Cause::InvalidOutput {
                         pointer: String::new(),
@@ -429,14 +421,13 @@ impl Runner {
                 if let Some(scrubber) = scrubber {
                     attachments.iter_mut().for_each(|one| one.scrub(scrubber));
                 }
-                Ok(Answer { json, attachments })
+                Ok(Answer {
+                    json: json.0,
+                    attachments,
+                })
             }
             Err(mut failure) => {
-                let bytes = failure_bytes(&failure);
-                flight.usage.output_bytes = bytes;
-                if bytes > flight.limits.output_bytes {
-                    return Err(over(Limit::Output, bytes));
-                }
+                flight.usage.output_bytes = texts(&mut failure).map(|text| text.len() as u64).sum();
                 if let Some(scrubber) = scrubber {
                     // Before anything of it is cut.
                     texts(&mut failure).for_each(|text| scrubber.text(text));
@@ -481,20 +472,7 @@ fn texts(failure: &mut wit::Failure) -> impl Iterator<Item = &mut String> {
             error.details.as_mut(),
         ],
     };
-    texts.into_iter().flatten()
-}
-
-fn failure_bytes(failure: &wit::Failure) -> u64 {
-    let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let bytes = match failure {
-        wit::Failure::UnknownTool => 0,
-        wit::Failure::InvalidInput(input) => input.pointer.len() + input.message.len(),
-        wit::Failure::Retryable(retryable) => retryable.message.len(),
-        wit::Failure::Error(error) => {
-            error.message.len() + optional(&error.code) + optional(&error.details)
-        }
-    };
-    bytes as u64
+    texts.into_iter().flatten().map(|text| &mut text.0)
 }
 
 /// The failure of an input of this many bytes, if it is over the limit.
@@ -532,7 +510,10 @@ fn skill_failure(failure: wit::Failure) -> Failure {
             },
             "the skill says that it has no such tool, though it described it",
         ),
-        wit::Failure::InvalidInput(wit::InvalidInput { pointer, message }) => {
+        wit::Failure::InvalidInput(wit::InvalidInput {
+            pointer: Text(pointer),
+            message: Text(message),
+        }) => {
             let pointer = printable(&shortened(&pointer, 1_000), false).into_owned();
             let place = if pointer.is_empty() {
                 String::new()
@@ -543,7 +524,7 @@ fn skill_failure(failure: wit::Failure) -> Failure {
             Failure::new(Cause::InvalidInput { pointer }, message)
         }
         wit::Failure::Retryable(wit::Retryable {
-            message,
+            message: Text(message),
             retry_after_ms,
         }) => Failure::new(
             Cause::SkillError {
@@ -556,15 +537,15 @@ fn skill_failure(failure: wit::Failure) -> Failure {
         )
         .hint("the skill says that trying again may help"),
         wit::Failure::Error(wit::Error {
-            message,
+            message: Text(message),
             code,
             details,
         }) => Failure::new(
             Cause::SkillError {
                 retryable: false,
                 retry_after_ms: None,
-                code: code.map(|code| printable(&shortened(&code, 200), false).into_owned()),
-                details: details.map(|text| {
+                code: code.map(|Text(code)| printable(&shortened(&code, 200), false).into_owned()),
+                details: details.map(|Text(text)| {
                     crate::json::parse(&text).unwrap_or(serde_json::Value::String(text))
                 }),
             },

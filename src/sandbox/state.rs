@@ -14,15 +14,12 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
 use super::contract::Component;
+use super::contract::answer::{Allowed, FRAMING_BYTES};
 use super::interrupt::{MAX_SLICE, fuel_between_checks, hand_back};
 use super::limiter::Limiter;
 use super::wasi::Wasi;
 use crate::execution::HostError;
 use crate::limits::Limits;
-
-/// Room in a call across the border for what is not the text or the bytes themselves: the fixed
-/// size of records and lists.
-const FRAMING_BYTES: u64 = 64 * 1024;
 
 /// The state of one store. It serves one execution and is dropped.
 pub(super) struct State {
@@ -46,7 +43,7 @@ pub(super) struct State {
     still: Option<Duration>,
     cancellation: Option<CancellationToken>,
     host_bytes: usize,
-    answer_bytes: usize,
+    answer: Allowed,
 }
 
 impl State {
@@ -73,7 +70,6 @@ impl State {
         // The store counts the handles themselves. Behind each there may be a second entry here, of
         // what it belongs to, and the host has a few of its own.
         table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
-        let answer = limits.output_bytes.saturating_add(limits.attachment_bytes);
         // As with the looks at the clock: down to a quarter in a crowd.
         let turn = share.clamp(MAX_SLICE / 4, MAX_SLICE);
         let state = State {
@@ -92,7 +88,7 @@ impl State {
             still,
             cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
-            answer_bytes: size(answer.saturating_add(FRAMING_BYTES)),
+            answer: Allowed::by(limits),
         };
         let mut store = Store::new(&component.tier.engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -176,8 +172,9 @@ impl CallHookHandler<State> for Border {
         match crossing {
             CallHook::CallingWasm => {}
             CallHook::ReturningFromWasm => {
-                let bytes = store.data().answer_bytes;
-                store.set_hostcall_fuel(bytes);
+                let answer = store.data().answer;
+                answer.applies();
+                store.set_hostcall_fuel(size(answer.engine_bytes()));
             }
             // Here and not where the guest is entered: within one call of the guest the host may have
             // called its allocator, and come back from that.

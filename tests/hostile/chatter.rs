@@ -170,12 +170,12 @@ fn when_it_is_asked_what_it_is() {
 #[test]
 fn much_when_it_is_asked_what_it_is() {
     let _alone = alone();
+    let skill = |times: u64| Handmade {
+        describe: format!("{} i32.const $description", talking(times, 4096)),
+        ..that_talks()
+    };
     let peak = |times: u64| {
-        let skill = Handmade {
-            describe: format!("{} i32.const $description", talking(times, 4096)),
-            ..that_talks()
-        };
-        let component = skill.build();
+        let component = skill(times).build();
         let host = Host::builder().concurrency(1).build().unwrap();
         let before = Held::now();
         runtime()
@@ -190,4 +190,5 @@ fn much_when_it_is_asked_what_it_is() {
         much < little + (8 << 20),
         "{much} bytes on the heap, and {little} for little"
     );
+    Load::by(&skill(16 << 10)).succeeds();
 }

@@ -151,25 +151,29 @@ fn the_slowest_instructions_there_are() {
             late[8] <= allowed,
             "late by {late:?}, and {allowed:?} is allowed"
         );
+        Attack::by(skill).under(slow()).ends_with(TIMEOUT);
     }
 }
 
 /// The memory limit of the slowest guests, in bytes.
 const SLOW_MEMORY: u64 = 300 << 16;
 
+fn slow() -> LimitOverrides {
+    LimitOverrides {
+        memory_bytes: Some(SLOW_MEMORY),
+        ..wall_time(SHORT)
+    }
+}
+
 /// By how much more than its time a guest computed, in each of so many runs, in order.
 fn late(skill: &Handmade, runs: usize) -> Vec<Duration> {
     let host = crate::attack::builder().build().unwrap();
-    let limits = LimitOverrides {
-        memory_bytes: Some(SLOW_MEMORY),
-        ..wall_time(SHORT)
-    };
     let mut late: Vec<Duration> = (0..runs)
         .map(|_| {
             let result = crate::attack::runtime().block_on(async {
                 let skill = crate::harness::load(&host, skill).await;
                 let request = ExecutionRequest::new(skill.digest(), json!({}));
-                crate::harness::execute(&host, request.limits(limits)).await
+                crate::harness::execute(&host, request.limits(slow())).await
             });
             assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
             result.usage.cpu_time.saturating_sub(SHORT)
@@ -212,7 +216,7 @@ fn a_loop_in_the_function_that_the_host_calls_afterwards() {
 }
 
 /// A skill with a resource whose destructor is this.
-fn with_destructor(destructor: &str, execute: &str) -> Handmade {
+pub fn with_destructor(destructor: &str, execute: &str) -> Handmade {
     Handmade {
         before: format!(
             r#"(core module $d (func (export "drop") (param i32) {destructor}))

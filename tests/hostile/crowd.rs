@@ -6,12 +6,9 @@ use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::task::JoinSet;
 
-use crate::attack::{NONE, runtime};
+use crate::attack::{NONE, Neighbour, runtime};
 use crate::handmade::Handmade;
-use crate::harness::{
-    Record, builder, check_result, check_timeout, check_undisturbed, execute, load, network_path,
-    output, request,
-};
+use crate::harness::{Record, builder, check_result, check_timeout, load, network_path, request};
 use crate::measure::{alone, check_leaves_nothing_but};
 
 /// What each of the guests is given: so long that others have their turns meanwhile.
@@ -81,16 +78,16 @@ fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>)
         .unwrap();
     let host = builder().concurrency(2).build().unwrap();
     let attacks = runtime.block_on(attacks(&host));
-    runtime.block_on(check_undisturbed(&host));
+    let neighbour = runtime.block_on(Neighbour::loaded(&host));
     for request in attacks {
         check_leaves_nothing_but(2 * WARM, || {
-            runtime.block_on(beside_others(&host, request.clone()));
+            runtime.block_on(beside_others(&host, &neighbour, request.clone()));
         });
     }
 }
 
 /// Others have their turns while this runs until its time is up, and after it.
-async fn beside_others(host: &Host, request: ExecutionRequest) {
+async fn beside_others(host: &Host, neighbour: &Neighbour, request: ExecutionRequest) {
     let input = request.input.clone();
     let request = request.limits(LimitOverrides {
         wall_time: Some(TIME),
@@ -105,13 +102,13 @@ async fn beside_others(host: &Host, request: ExecutionRequest) {
     record.wait_for("started", 1).await;
     // Each takes many turns, of which there is one in a second where none is handed on.
     for _ in 0..20 {
-        check_undisturbed(host).await;
+        neighbour.checked(host).await;
     }
     assert!(!hostile.is_finished(), "the thread was its own: {input}");
     let result = hostile.await.unwrap().unwrap();
     check_out_of_time(&result);
     assert!(result.usage.host_calls > 0, "{:?}", result.usage);
-    check_undisturbed(host).await;
+    neighbour.checked(host).await;
 }
 
 /// Its time was up, and what it used until then is there.
@@ -131,14 +128,16 @@ fn check_out_of_time(result: &ExecutionResult) {
 
 fn crowd(tool: &'static str) {
     let host = builder().concurrency(101).build().unwrap();
-    runtime().block_on(check_undisturbed(&host));
+    let neighbour = Neighbour::of(&host);
     // What is set up once, is set up now.
-    runtime().block_on(round(&host, tool));
+    runtime().block_on(round(&host, &neighbour, tool));
     // The slots stay warm.
-    check_leaves_nothing_but(101 * WARM, || runtime().block_on(round(&host, tool)));
+    check_leaves_nothing_but(101 * WARM, || {
+        runtime().block_on(round(&host, &neighbour, tool));
+    });
 }
 
-async fn round(host: &Host, tool: &'static str) {
+async fn round(host: &Host, neighbour: &Neighbour, tool: &'static str) {
     let record = Record::new();
     let limits = LimitOverrides {
         wall_time: Some(TIME),
@@ -146,7 +145,6 @@ async fn round(host: &Host, tool: &'static str) {
         ..NONE
     };
     let hostile = request(host, tool, json!({})).await.limits(limits);
-    let echo = request(host, "echo", json!({"a": 1})).await;
     let mut tasks = JoinSet::new();
     for _ in 0..100 {
         let (host, request) = (host.clone(), hostile.clone());
@@ -154,12 +152,7 @@ async fn round(host: &Host, tool: &'static str) {
         tasks.spawn(async move { host.execute_with(request, control).await.unwrap() });
     }
     record.wait_for("started", 100).await;
-    let beside = tokio::spawn({
-        let host = host.clone();
-        async move { execute(&host, echo).await }
-    });
-    let result = beside.await.unwrap();
-    assert_eq!(output(&result), &json!({"a": 1}));
+    neighbour.checked(host).await;
     assert_eq!(
         record.count("finished timeout"),
         0,
@@ -168,5 +161,5 @@ async fn round(host: &Host, tool: &'static str) {
     while let Some(joined) = tasks.join_next().await {
         check_out_of_time(&joined.unwrap());
     }
-    check_undisturbed(host).await;
+    neighbour.checked(host).await;
 }

@@ -9,6 +9,7 @@ use skillhost::skill::{DescriptionError, SchemaError};
 use skillhost::{Cause, Fault, Host, Limit, Limits, LoadError, Status};
 
 use crate::attack::{End, SHORT, builder, runtime};
+use crate::computing::with_destructor;
 use crate::handmade::{Description, Handmade, SPIN};
 use crate::load::Load;
 use crate::measure::alone;
@@ -116,6 +117,25 @@ fn what_breaks_a_limit_after_describe() {
             false => load.describing_ends_with(End::Limit(limit, Phase::Run)),
         };
     }
+}
+
+/// A destructor that loops is stopped where `describe` drops what has one. Where it leaves that to the host,
+/// nothing of the skill runs any more.
+#[test]
+fn a_loop_in_a_destructor() {
+    let _alone = alone();
+    let describing = |code: &str| Handmade {
+        describe: format!("{code} i32.const $description"),
+        ..with_destructor(SPIN, "i32.const $answer")
+    };
+    for limit in [Limit::Fuel, Limit::WallTime] {
+        Load::by(&describing("(call $drop (call $new (i32.const 7)))"))
+            .on(&host(limit))
+            .describing_ends_with(End::Limit(limit, Phase::Run));
+    }
+    Load::by(&describing("(drop (call $new (i32.const 7)))"))
+        .on(&host(Limit::Fuel))
+        .succeeds();
 }
 
 #[test]
@@ -425,8 +445,29 @@ fn a_description_that_changes_its_mind() {
         Handmade::that_calls(),
         "(local.set $time (i64.div_u (call $now) (i64.const 100)))",
         // No time has passed.
-        "10000000.0.0",
+        Some("10000000.0.0"),
     );
+}
+
+/// The same by the random numbers, which are always the same while it is asked.
+#[test]
+fn a_description_that_throws_dice() {
+    for (interface, function) in [
+        ("random", "get-random-u64"),
+        ("insecure", "get-insecure-random-u64"),
+    ] {
+        let skill = Handmade {
+            before: format!(
+                r#"(import "wasi:random/{interface}@0.2.0" (instance $random
+                    (export "{function}" (func (result u64)))))
+                (core func $throw (canon lower (func $random "{function}")))"#
+            ),
+            with: r#"(with "random" (instance (export "throw" (func $throw))))"#.into(),
+            imports: r#"(import "random" "throw" (func $throw (result i64)))"#.into(),
+            ..Handmade::default()
+        };
+        changes_its_mind(skill, "(local.set $time (call $throw))", None);
+    }
 }
 
 /// The same by counting how often it can ask before a timer is over.
@@ -459,12 +500,12 @@ fn a_description_that_counts_while_it_waits() {
             (local.set $time (i64.add (local.get $time) (i64.const 1)))
             (br_if $again (i32.eqz (call $ready (local.get $p)))))",
         // Others get their turn once, whatever a timer is set to.
-        "10000002.0.0",
+        Some("10000002.0.0"),
     );
 }
 
 /// Asks it here and there what it is. `code` puts into `$time` what it goes by.
-fn changes_its_mind(skill: Handmade, code: &str, version_told: &str) {
+fn changes_its_mind(skill: Handmade, code: &str, version_told: Option<&str>) {
     let _alone = alone();
     let skill = Handmade {
         describe: format!(
@@ -477,6 +518,7 @@ fn changes_its_mind(skill: Handmade, code: &str, version_told: &str) {
         ..skill
     };
     let component = skill.build();
+    Load::of(component.clone()).succeeds();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("compiled");
     let cached = || builder().cache(&folder).build().unwrap();
@@ -496,5 +538,7 @@ fn changes_its_mind(skill: Handmade, code: &str, version_told: &str) {
     let other = version(&without_cache);
     assert_eq!(other, first);
     assert_eq!(version(&without_cache), other);
-    assert_eq!(other.1, version_told);
+    if let Some(told) = version_told {
+        assert_eq!(other.1, told);
+    }
 }

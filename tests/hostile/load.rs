@@ -162,15 +162,22 @@ impl Load {
     }
 }
 
-/// By how much longer than it may a skill that was asked what it is computed.
+/// By how much longer than it may a skill that was asked what it is computed; or was there, where it waited.
 fn late(loaded: &Result<Skill, LoadError>) -> Duration {
     let Err(LoadError::Describe { failure, usage }) = loaded else {
         return Duration::ZERO;
     };
     match failure.cause {
-        Cause::Timeout { allowed, .. } => usage
-            .cpu_time
-            .saturating_sub(Duration::from_millis(allowed)),
+        Cause::Timeout { allowed, .. } => {
+            let allowed = Duration::from_millis(allowed);
+            let waited = usage.cpu_time < allowed / 2;
+            let took = if waited {
+                usage.wall_time
+            } else {
+                usage.cpu_time
+            };
+            took.saturating_sub(allowed)
+        }
         _ => Duration::ZERO,
     }
 }

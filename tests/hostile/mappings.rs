@@ -9,7 +9,7 @@ use serde_json::json;
 use skillhost::{ExecutionRequest, Limit, LimitOverrides};
 use tokio::task::JoinSet;
 
-use crate::attack::{NONE, runtime};
+use crate::attack::{NONE, Neighbour, runtime};
 use crate::handmade::Handmade;
 use crate::harness::{builder, check_undisturbed, execute, load};
 use crate::measure::{alone, check_leaves_nothing_but};
@@ -105,6 +105,7 @@ fn memories_by_the_ten_thousands() {
 fn a_tenant_that_takes_all_it_gets() {
     let _alone = alone();
     let host = builder().concurrency(MANY).build().unwrap();
+    let neighbour = Neighbour::of(&host);
     runtime().block_on(async {
         let many = load(&host, &that_has_many_memories()).await;
         let few = Handmade {
@@ -149,5 +150,6 @@ fn a_tenant_that_takes_all_it_gets() {
         );
         running.abort_all();
         while running.join_next().await.is_some() {}
+        neighbour.checked(&host).await;
     });
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 use skillhost::{Cause, Level};
 
-use crate::attack::{Attack, End, check_text};
+use crate::attack::{Attack, End, ROUNDS, check_text};
 use crate::describing::described;
 use crate::handmade::{Answer, Description, Handmade};
 use crate::load::Load;
@@ -177,7 +177,9 @@ fn in_a_record() {
     Attack::with("log_text", json!({ "text": EVIL }))
         .watched_by(std::sync::Arc::new(hear))
         .ends_with(End::Success);
-    for record in receiver.try_iter() {
+    let records: Vec<_> = receiver.try_iter().collect();
+    assert!(records.len() > ROUNDS, "each of them");
+    for record in records {
         assert_eq!(record, (Level::Warn, EVIL.to_owned()));
     }
 }

@@ -26,11 +26,16 @@ fn an_output_that_is_too_large() {
         |bytes: u64| Attack::with("answer_large", json!({ "bytes": bytes })).under(output(1000));
     let result = answer(1000).ends_with(End::Success);
     assert_eq!(result.usage.output_bytes, 1000);
-    let result = answer(1001).ends_with(met(Limit::Output));
-    assert_eq!(result.usage.output_bytes, 1001);
-    // So much that it is not even taken over into the host's memory.
-    let result = answer(60 << 20).ends_with(met(Limit::Output));
-    assert_eq!(result.usage.output_bytes, 0);
+    // Nothing of it is taken over into the host's memory, also where the attachments' limit has room for it.
+    for bytes in [1001, 2 << 20, 15 << 20, 60 << 20] {
+        let result = answer(bytes).ends_with(met(Limit::Output));
+        assert_eq!(result.usage.output_bytes, 0);
+        let cause = result.failure.expect("it failed").cause;
+        let Cause::ResourceExhausted { requested, .. } = cause else {
+            unreachable!()
+        };
+        assert_eq!(requested, Some(bytes));
+    }
 }
 
 #[test]
@@ -38,8 +43,10 @@ fn an_error_text_that_is_too_long() {
     let _alone = alone();
     let fail =
         |bytes: u64| Attack::with("fail_large", json!({ "bytes": bytes })).under(output(100_000));
-    fail(100_001).ends_with(met(Limit::Output));
-    fail(60 << 20).ends_with(met(Limit::Output));
+    for bytes in [100_001, 2 << 20, 15 << 20, 60 << 20] {
+        let result = fail(bytes).ends_with(met(Limit::Output));
+        assert_eq!(result.usage.output_bytes, 0);
+    }
     let result = fail(100_000).ends_with(End::SkillError);
     assert!(result.failure.expect("it failed").message.len() < 10_000);
 }
@@ -101,11 +108,16 @@ fn attachments_that_are_too_large() {
         (result.attachments.len(), result.usage.output_bytes),
         (3, 3002)
     );
-    let result = attach(999).ends_with(met(Limit::Attachments));
-    assert_eq!(result.usage.output_bytes, 3005);
-    // So much that it is not taken over at all.
-    let result = attach(10 << 20).ends_with(met(Limit::Attachments));
-    assert_eq!(result.usage.output_bytes, 2, "the JSON was");
+    // None of them is taken over, also where the output's limit has room for them.
+    for bytes in [999, 300_000, 10 << 20] {
+        let result = attach(bytes).ends_with(met(Limit::Attachments));
+        assert_eq!(result.usage.output_bytes, 2, "the JSON was");
+        let cause = result.failure.expect("it failed").cause;
+        let Cause::ResourceExhausted { requested, .. } = cause else {
+            unreachable!()
+        };
+        assert_eq!(requested, Some(3 * bytes + 6), "with their names and types");
+    }
 }
 
 #[test]

@@ -300,7 +300,8 @@ async fn answer(
             ended(&far_past)
         )));
     }
-    let reached = past.usage.output_bytes.max(far_past.usage.output_bytes);
+    let read = [&within, &past, &far_past].map(|result| result.usage.output_bytes);
+    let reached = read.into_iter().max().unwrap_or_default();
     Ok(finding.figures(Figures::bytes(allowed, reached)))
 }
 
@@ -319,7 +320,6 @@ pub async fn output(ground: &Ground) -> Result<Finding, Trouble> {
     };
     let limits = LimitOverrides {
         output_bytes: Some(BYTES.into()),
-        attachment_bytes: Some(0),
         ..Default::default()
     };
     let numbers = [BYTES, BYTES + 1, 100 * BYTES];
@@ -352,7 +352,6 @@ pub async fn attachments(ground: &Ground) -> Result<Finding, Trouble> {
     let allowed = u64::from(COUNT) * 1_000;
     let limits = LimitOverrides {
         attachment_bytes: Some(allowed),
-        output_bytes: Some(2),
         ..Default::default()
     };
     let numbers = [COUNT, COUNT + 1, 100 * COUNT];

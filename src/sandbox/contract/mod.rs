@@ -1,6 +1,7 @@
 //! The guest's contract, bound to a component. The place where another contract would be bound is
 //! [`Component::bind`].
 
+pub(super) mod answer;
 pub mod types;
 
 use std::sync::Arc;

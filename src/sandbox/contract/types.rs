@@ -1,8 +1,9 @@
 //! The types of `skillhost:skill/types`, as the host has them. They stand in the place of those that
-//! `bindgen!` would make, for the sake of one: [`Attached`].
+//! `bindgen!` would make, for the sake of two: [`Text`] and [`Attached`].
 
-use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext};
 use wasmtime::component::{ComponentType, HasData, Lift, Linker, Lower};
+
+use super::answer::{Attached, Text};
 
 /// The interface has no functions; but `bindgen!` asks for what it would have of them.
 #[allow(dead_code, reason = "code that `bindgen!` makes names it")]
@@ -80,34 +81,34 @@ pub struct Context {
 #[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub struct Output {
-    pub json: Json,
+    pub json: Text,
     pub attachments: Attached,
 }
 
-#[derive(Clone, Debug, ComponentType, Lift)]
+#[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub struct InvalidInput {
-    pub pointer: String,
-    pub message: String,
+    pub pointer: Text,
+    pub message: Text,
 }
 
-#[derive(Clone, Debug, ComponentType, Lift)]
+#[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub struct Retryable {
-    pub message: String,
+    pub message: Text,
     #[component(name = "retry-after-ms")]
     pub retry_after_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, ComponentType, Lift)]
+#[derive(Debug, ComponentType, Lift)]
 #[component(record)]
 pub struct Error {
-    pub message: String,
-    pub code: Option<String>,
-    pub details: Option<Json>,
+    pub message: Text,
+    pub code: Option<Text>,
+    pub details: Option<Text>,
 }
 
-#[derive(Clone, Debug, ComponentType, Lift)]
+#[derive(Debug, ComponentType, Lift)]
 #[component(variant)]
 pub enum Failure {
     #[component(name = "unknown-tool")]
@@ -118,45 +119,4 @@ pub enum Failure {
     Retryable(Retryable),
     #[component(name = "error")]
     Error(Error),
-}
-
-/// The attachments of an answer, or why they could not be taken over.
-///
-/// An answer past its limits is not taken over as a whole, and the engine's error does not say which
-/// part of it was too large. The JSON comes first; so by the time that attachments are at fault it is
-/// there, and what it has counts.
-#[derive(Debug)]
-pub struct Attached(pub wasmtime::Result<Vec<Attachment>>);
-
-type List = Vec<Attachment>;
-
-// SAFETY: everything is that of a list of attachments, to which all is handed on: the same type of the
-// component model, with the same form in memory and as core values.
-unsafe impl ComponentType for Attached {
-    type Lower = <List as ComponentType>::Lower;
-
-    const ABI: CanonicalAbiInfo = List::ABI;
-
-    fn typecheck(ty: &InterfaceType, types: &InstanceType<'_>) -> wasmtime::Result<()> {
-        List::typecheck(ty, types)
-    }
-}
-
-// SAFETY: as above. That it failed is a value here, and nothing of what was read is in it.
-unsafe impl Lift for Attached {
-    fn linear_lift_from_flat(
-        cx: &mut LiftContext<'_>,
-        ty: InterfaceType,
-        src: &Self::Lower,
-    ) -> wasmtime::Result<Self> {
-        Ok(Attached(List::linear_lift_from_flat(cx, ty, src)))
-    }
-
-    fn linear_lift_from_memory(
-        cx: &mut LiftContext<'_>,
-        ty: InterfaceType,
-        bytes: &[u8],
-    ) -> wasmtime::Result<Self> {
-        Ok(Attached(List::linear_lift_from_memory(cx, ty, bytes)))
-    }
 }
