@@ -447,6 +447,7 @@ mod tests {
             subject: String::new(),
             reason: String::new(),
             remedy,
+            grant: None,
             hint: hint.into(),
         };
         let trap = || {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::hint::{MAX_SHOWN, NO_HOST};
+use super::hint::{MAX_SHOWN, NO_HOST, grant_text};
 use super::{
     Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget, MAX_QUOTED,
     Mode, Protocol, Remedy, SocketGrant, directory, not_public, shell_word, to_grant,
@@ -48,8 +48,9 @@ impl Asker {
     /// A request that no grant allows.
     pub fn http_denied(&self, target: &HttpTarget) -> Denial {
         let wanted = |declared: &Declared| declared.http.iter().any(|wanted| wanted.allows(target));
-        let (remedy, hint) = if self.may_be_granted(wanted) {
-            (Remedy::Grant, self.http_hint(target))
+        let (remedy, grant, hint) = if self.may_be_granted(wanted) {
+            let (grant, hint) = self.http_hint(target);
+            (Remedy::Grant, grant, hint)
         } else {
             to_declare(&in_a_list(
                 Capability::Http,
@@ -68,16 +69,28 @@ impl Asker {
                 None => "no grant allows this request".into(),
             },
             remedy,
+            grant,
             hint,
         }
     }
 
-    /// How to grant a request.
-    fn http_hint(&self, target: &HttpTarget) -> String {
+    /// What grants what it asked for, and how.
+    fn to_be_granted(
+        &self,
+        capability: Capability,
+        text: Option<&str>,
+    ) -> (Remedy, Option<String>, String) {
+        let hint = to_grant(&self.name, capability, text);
+        (Remedy::Grant, grant_text(text), hint)
+    }
+
+    /// What grants a request, and how.
+    fn http_hint(&self, target: &HttpTarget) -> (Option<String>, String) {
         // What does not fit into a hint cannot be copied from it.
         let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
         let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
-        let mut hint = to_grant(&self.name, Capability::Http, Some(&narrow.to_string()));
+        let text = narrow.to_string();
+        let mut hint = to_grant(&self.name, Capability::Http, Some(&text));
         if path != target.path() {
             let all = match path {
                 "/" => "the whole host".to_owned(),
@@ -90,20 +103,23 @@ impl Asker {
         if path != "/" && special(target).is_none() {
             hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
         }
-        hint
+        (grant_text(Some(&text)), hint)
     }
 
     /// A request whose host leads to nothing but addresses that are not granted.
     pub fn address_denied(&self, target: &HttpTarget, address: IpAddr) -> Denial {
         let kind = not_public(address).unwrap_or("not granted");
         let host = target.host();
-        Denial {
-            capability: Capability::Address,
-            subject: address.to_string(),
-            reason: format!("`{host}` leads to this address, which is not public ({kind})"),
-            remedy: Remedy::Grant,
-            hint: to_grant(&self.name, Capability::Address, Some(&address.to_string())),
-        }
+        let reason = format!("`{host}` leads to this address, which is not public ({kind})");
+        let text = address.to_string();
+        let subject = text.clone();
+        Denial::lacking(
+            &self.name,
+            Capability::Address,
+            subject,
+            reason,
+            Some(&text),
+        )
     }
 
     /// A socket to an address that is not granted.
@@ -111,9 +127,8 @@ impl Asker {
         let grant = SocketGrant::new(protocol, to);
         let wanted = |declared: &Declared| declared.sockets.iter().any(|one| one.covers(&grant));
         let subject = grant.to_string();
-        let (remedy, hint) = if self.may_be_granted(wanted) {
-            let hint = to_grant(&self.name, Capability::Socket, Some(&subject));
-            (Remedy::Grant, hint)
+        let (remedy, grant, hint) = if self.may_be_granted(wanted) {
+            self.to_be_granted(Capability::Socket, Some(&subject))
         } else {
             to_declare(&in_a_list(Capability::Socket, &subject))
         };
@@ -122,15 +137,15 @@ impl Asker {
             subject,
             reason: "no grant allows a socket to this address and port".into(),
             remedy,
+            grant,
             hint,
         }
     }
 
     /// It wanted to keep data.
     pub fn storage_denied(&self) -> Denial {
-        let (remedy, hint) = if self.may_be_granted(|declared| declared.storage) {
-            let hint = to_grant(&self.name, Capability::Storage, None);
-            (Remedy::Grant, hint)
+        let (remedy, grant, hint) = if self.may_be_granted(|declared| declared.storage) {
+            self.to_be_granted(Capability::Storage, None)
         } else {
             to_declare("storage = true")
         };
@@ -139,39 +154,39 @@ impl Asker {
             subject: self.name.clone(),
             reason: "the skill wanted to keep data, and no storage is granted".into(),
             remedy,
+            grant,
             hint,
         }
     }
 
     /// It wanted to write where it may only read.
-    pub fn write_denied(&self, grant: &DirectoryGrant) -> Denial {
-        let mode = |declared: &Declared| directory::mode(&declared.directories, &grant.guest);
-        let (remedy, hint) = if self.may_be_granted(|one| mode(one) == Some(Mode::Rw)) {
+    pub fn write_denied(&self, granted: &DirectoryGrant) -> Denial {
+        let mode = |declared: &Declared| directory::mode(&declared.directories, &granted.guest);
+        let (remedy, grant, hint) = if self.may_be_granted(|one| mode(one) == Some(Mode::Rw)) {
             let host = match self.for_operator {
                 // As it must stand in the policy.
-                true => std::path::absolute(&grant.host).unwrap_or_else(|_| grant.host.clone()),
+                true => std::path::absolute(&granted.host).unwrap_or_else(|_| granted.host.clone()),
                 false => NO_HOST.into(),
             };
             let wider = DirectoryGrant {
                 mode: Mode::Rw,
                 host,
-                ..grant.clone()
+                ..granted.clone()
             };
-            let wider = wider.to_string();
-            let hint = to_grant(&self.name, Capability::Directory, Some(&wider));
-            (Remedy::Grant, hint)
+            self.to_be_granted(Capability::Directory, Some(&wider.to_string()))
         } else {
             let hint = format!(
                 "no grant changes that: the skill's skill.toml declares `{}` with the mode `ro`",
-                named(&grant.guest, MAX_SHOWN)
+                named(&granted.guest, MAX_SHOWN)
             );
-            (Remedy::Skill, hint)
+            (Remedy::Skill, None, hint)
         };
         Denial {
             capability: Capability::Directory,
-            subject: grant.guest.clone(),
+            subject: granted.guest.clone(),
             reason: "the skill wanted to write there, and may only read".into(),
             remedy,
+            grant,
             hint,
         }
     }
@@ -204,12 +219,12 @@ fn in_a_list(capability: Capability, text: &str) -> String {
 }
 
 /// What to do about what is not declared, which this line of the manifest would.
-fn to_declare(line: &str) -> (Remedy, String) {
+fn to_declare(line: &str) -> (Remedy, Option<String>, String) {
     let hint = format!(
         "no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `{line}` \
          under `[grants]`"
     );
-    (Remedy::Skill, hint)
+    (Remedy::Skill, None, hint)
 }
 
 #[cfg(test)]
@@ -306,6 +321,17 @@ mod tests {
         ] {
             assert_eq!(denial.remedy, Remedy::Grant, "{denial:?}");
             assert!(denial.hint.starts_with("grant it "), "{denial:?}");
+            // A program need not look for it in the words.
+            let grant = denial.grant.as_deref().expect("it is told");
+            let line = match denial.capability.is_list() {
+                true => format!(
+                    "`{} = [{}]`",
+                    denial.capability.field(),
+                    toml::Value::from(grant)
+                ),
+                false => format!("`{} = {grant}`", denial.capability.field()),
+            };
+            assert!(denial.hint.contains(&line), "{denial:?}");
         }
     }
 

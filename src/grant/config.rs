@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capability, Denial, Remedy, to_grant};
+use super::{Capability, Denial};
 use crate::text::named;
 
 /// A configuration key that a skill declares.
@@ -94,21 +94,17 @@ impl ConfigKey {
 
 /// A key without a default that has no value.
 pub(super) fn missing(skill: &str, key: &str, declaration: &ConfigKey) -> Denial {
-    Denial {
-        capability: Capability::Config,
-        subject: key.to_owned(),
-        reason: if declaration.required {
-            "required by the skill, and not granted".into()
-        } else {
-            "declared by the skill without a default, and not granted".into()
-        },
-        remedy: Remedy::Grant,
-        hint: to_grant(
-            skill,
-            Capability::Config,
-            Some(&format!("{key}={}", super::hint::NO_VALUE)),
-        ),
-    }
+    let reason = match declaration.required {
+        true => "required by the skill, and not granted",
+        false => "declared by the skill without a default, and not granted",
+    };
+    Denial::lacking(
+        skill,
+        Capability::Config,
+        key.to_owned(),
+        reason.into(),
+        Some(&format!("{key}={}", super::hint::NO_VALUE)),
+    )
 }
 
 /// A declared default as the text that the guest reads.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::hint::MAX_SHOWN;
+use super::hint::{MAX_SHOWN, grant_text, to_grant};
 use crate::text::{named, shortened};
 
 /// A capability: a kind of thing that can be granted.
@@ -157,11 +157,34 @@ pub struct Denial {
     /// What would change it; `grant` where that is not said.
     #[serde(default)]
     pub remedy: Remedy,
+    /// The grant that would change it, where one would: as the flag, the policy and `grants` in JSON have it, such as
+    /// `TZ=UTC`, or `true` for what has no text. What only the operator knows stands between angle brackets, such as
+    /// `<HOST>`. None where it is longer than 1,000 bytes, or has characters that no line can show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// What would have to change, in words.
     pub hint: String,
 }
 
 impl Denial {
+    /// What this grant would change, in the form that flag and file share.
+    pub(super) fn lacking(
+        skill: &str,
+        capability: Capability,
+        subject: String,
+        reason: String,
+        text: Option<&str>,
+    ) -> Self {
+        Denial {
+            capability,
+            subject,
+            reason,
+            remedy: Remedy::Grant,
+            grant: grant_text(text),
+            hint: to_grant(skill, capability, text),
+        }
+    }
+
     /// What is missing, in a sentence that says what would have to be granted.
     ///
     /// ```
@@ -172,6 +195,7 @@ impl Denial {
     ///     subject: "LANG".into(),
     ///     reason: "declared by the skill and not granted".into(),
     ///     remedy: Remedy::Grant,
+    ///     grant: Some("LANG=<VALUE>".into()),
     ///     hint: "grant it with `--env 'LANG=<VALUE>'`".into(),
     /// };
     /// assert_eq!(
@@ -199,7 +223,8 @@ impl Denial {
 
     /// Takes the values of secrets out of it.
     pub(crate) fn scrub(&mut self, scrubber: &crate::secret::Scrubber) {
-        for text in [&mut self.subject, &mut self.reason, &mut self.hint] {
+        let texts = [&mut self.subject, &mut self.reason, &mut self.hint];
+        for text in texts.into_iter().chain(&mut self.grant) {
             scrubber.text(text);
         }
     }
@@ -234,7 +259,10 @@ pub(crate) fn first_of(denials: &mut Vec<Denial>, most: usize) {
         }
         match left.checked_sub(denial.hint.len()) {
             Some(rest) => left = rest,
-            None => denial.hint = "what would change that is too long to be told".into(),
+            None => {
+                denial.hint = "what would change that is too long to be told".into();
+                denial.grant = None;
+            }
         }
     }
 }
@@ -246,6 +274,7 @@ pub(crate) fn no_storage(skill: &str) -> Denial {
         subject: skill.to_owned(),
         reason: "granted, and this host has no place for what skills keep".into(),
         remedy: Remedy::Operator,
+        grant: None,
         hint: "name a file for it with `HostBuilder::storage` (feature `storage`)".into(),
     }
 }
@@ -289,6 +318,7 @@ pub(super) fn undeclared<'a>(
         subject: subject.to_owned(),
         reason: "granted, but not declared by the skill".into(),
         remedy: Remedy::Operator,
+        grant: None,
         hint,
     }
 }
@@ -304,6 +334,7 @@ mod tests {
             subject: format!("{number} {}", "x".repeat(bytes)),
             reason: "x".repeat(bytes),
             remedy: Remedy::Grant,
+            grant: None,
             hint: "x".repeat(bytes),
         };
         for bytes in [1, 1_000, 9_000, 100_000] {

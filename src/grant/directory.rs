@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::hint::{NO_GUEST, NO_HOST};
-use super::{Capability, Declared, Denial, Grants, Missing, Remedy, SCRATCH, quoted, to_grant};
+use super::{Capability, Declared, Denial, Grants, Missing, Remedy, SCRATCH, quoted};
 
 /// What a guest may do in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -210,6 +210,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
                 subject: grant.guest.clone(),
                 reason: "two directories are granted under this guest path".into(),
                 remedy: Remedy::Operator,
+                grant: None,
                 hint: "give each its own: --dir '<HOST>:<GUEST>'".into(),
             });
         }
@@ -261,10 +262,8 @@ pub(super) fn missing(
         .iter()
         .filter(|wanted| !granted.iter().any(|grant| wanted.matches(&grant.guest)))
         .filter(|_| which(Missing::Directory))
-        .map(|wanted| Denial {
-            capability: Capability::Directory,
-            subject: wanted.path.clone(),
-            reason: match &wanted.description {
+        .map(|wanted| {
+            let reason = match &wanted.description {
                 // Their author's words are none of ours, such as a command to be typed.
                 Some(description) => format!(
                     "declared by the skill and not granted, for: \"{}\"",
@@ -275,16 +274,14 @@ pub(super) fn missing(
                     )
                 ),
                 None => "declared by the skill and not granted".into(),
-            },
-            remedy: Remedy::Grant,
-            hint: {
-                let text = if wanted.path == "*" {
-                    format!("{NO_HOST}:{}", wanted.mode.as_str())
-                } else {
-                    format!("{NO_HOST}:{}:{}", wanted.path, wanted.mode.as_str())
-                };
-                to_grant(skill, Capability::Directory, Some(&text))
-            },
+            };
+            let text = if wanted.path == "*" {
+                format!("{NO_HOST}:{}", wanted.mode.as_str())
+            } else {
+                format!("{NO_HOST}:{}:{}", wanted.path, wanted.mode.as_str())
+            };
+            let subject = wanted.path.clone();
+            Denial::lacking(skill, Capability::Directory, subject, reason, Some(&text))
         })
         .collect()
 }

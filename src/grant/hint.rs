@@ -64,6 +64,12 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
     )
 }
 
+/// A grant as a program takes it, where a hint shows it whole.
+pub(super) fn grant_text(text: Option<&str>) -> Option<String> {
+    let text = text.unwrap_or("true");
+    (named(text, MAX_SHOWN) == text).then(|| text.to_owned())
+}
+
 /// A grant as it is typed behind a command.
 pub(super) fn as_flag(capability: Capability, text: &str) -> String {
     let shown = named(text, MAX_SHOWN);

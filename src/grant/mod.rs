@@ -417,6 +417,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
             subject: SCRATCH.into(),
             reason: "granted, but not declared by the skill".into(),
             remedy: Remedy::Operator,
+            grant: None,
             hint: "leave it out, or add `scratch = true` to `[grants]` in the skill's skill.toml"
                 .into(),
         });
@@ -427,6 +428,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
             subject: "storage".into(),
             reason: "granted, but not declared by the skill".into(),
             remedy: Remedy::Operator,
+            grant: None,
             hint: "leave it out, or add `storage = true` to `[grants]` in the skill's skill.toml"
                 .into(),
         });
@@ -462,6 +464,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
                     subject: key.clone(),
                     reason,
                     remedy: Remedy::Operator,
+                    grant: None,
                     hint: format!(
                         "give `{}` a value of type {}",
                         quoted(key),
@@ -527,40 +530,23 @@ pub(crate) fn missing_if(
     let Some(declared) = declared else {
         return Vec::new();
     };
+    let lacking = |capability, subject: &str, text: Option<&str>| {
+        let reason = "declared by the skill and not granted".to_owned();
+        Denial::lacking(skill, capability, subject.to_owned(), reason, text)
+    };
     let mut missing = directory::missing(skill, declared, granted, which);
     if declared.scratch && !granted.scratch && which(Missing::Directory) {
-        missing.push(Denial {
-            capability: Capability::Scratch,
-            subject: SCRATCH.into(),
-            reason: "declared by the skill and not granted".into(),
-            remedy: Remedy::Grant,
-            hint: to_grant(skill, Capability::Scratch, None),
-        });
+        missing.push(lacking(Capability::Scratch, SCRATCH, None));
     }
     if declared.storage && !granted.storage && which(Missing::Told) {
-        missing.push(Denial {
-            capability: Capability::Storage,
-            subject: "storage".into(),
-            reason: "declared by the skill and not granted".into(),
-            remedy: Remedy::Grant,
-            hint: to_grant(skill, Capability::Storage, None),
-        });
+        missing.push(lacking(Capability::Storage, "storage", None));
     }
     missing.extend(network::missing(skill, declared, granted, which));
     missing.extend(secret::missing(skill, declared, granted, which));
     for name in &declared.environment {
         if !granted.environment.contains_key(name) && which(Missing::Environment(name)) {
-            missing.push(Denial {
-                capability: Capability::Environment,
-                subject: name.clone(),
-                reason: "declared by the skill and not granted".into(),
-                remedy: Remedy::Grant,
-                hint: to_grant(
-                    skill,
-                    Capability::Environment,
-                    Some(&format!("{name}={}", hint::NO_VALUE)),
-                ),
-            });
+            let text = format!("{name}={}", hint::NO_VALUE);
+            missing.push(lacking(Capability::Environment, name, Some(&text)));
         }
     }
     for (key, declaration) in &declared.config {

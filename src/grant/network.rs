@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::asker::asked;
 use super::hint::{NO_ADDRESS, NO_PORT};
 use super::{
-    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Missing, Remedy, to_grant,
-    undeclared,
+    Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, Missing, Remedy, undeclared,
 };
 
 /// Grants that would be too wide, whatever is declared.
@@ -21,6 +20,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             subject: grant.to_string(),
             reason: "the host `*` can be declared, and not granted".into(),
             remedy: Remedy::Operator,
+            grant: None,
             hint: "name the hosts: a name, `*.name` for all below it, or an address".into(),
         });
     let sockets = granted
@@ -32,6 +32,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             subject: grant.to_string(),
             reason: "a `*` can be declared, and not granted".into(),
             remedy: Remedy::Operator,
+            grant: None,
             hint: format!(
                 "name the address and the port: {}://{NO_ADDRESS}:{NO_PORT}",
                 grant.protocol().as_str()
@@ -86,6 +87,7 @@ pub(super) fn narrow(
             subject: grant.to_string(),
             reason: "granted, but the skill declares no http that could lead there".into(),
             remedy: Remedy::Operator,
+            grant: None,
             hint: "leave it out".into(),
         }));
     } else {
@@ -103,12 +105,9 @@ pub(super) fn missing(
     if !which(Missing::Told) {
         return Vec::new();
     }
-    let missing = |capability, subject: String, text: &str| Denial {
-        capability,
-        reason: "declared by the skill and not granted".into(),
-        remedy: Remedy::Grant,
-        hint: to_grant(skill, capability, Some(text)),
-        subject,
+    let missing = |capability, subject: String, text: &str| {
+        let reason = "declared by the skill and not granted".into();
+        Denial::lacking(skill, capability, subject, reason, Some(text))
     };
     let http = declared
         .http
@@ -145,6 +144,7 @@ pub(crate) fn host_left_alone(target: &HttpTarget, wait: Duration) -> Denial {
         subject: asked(target),
         reason: "its host failed too often lately, and is left alone for a while".into(),
         remedy: Remedy::Wait,
+        grant: None,
         hint: format!("try again in {seconds} s; the policy says so in `each_host.breaker`"),
     }
 }
@@ -246,7 +246,7 @@ mod tests {
         let odd = declared(r#"http = ["https://a.example/x';reboot;'"]"#);
         assert_eq!(
             missing("a", Some(&odd), &Grants::default())[0].hint,
-            to_grant("a", Capability::Http, Some("https://a.example/x';reboot;'"))
+            crate::grant::to_grant("a", Capability::Http, Some("https://a.example/x';reboot;'"))
         );
         let check = |granted: &Grants, flags: &[&str]| {
             let missing = missing("a", Some(&wants), granted);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hint::MAX_SHOWN;
 use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, Missing, Remedy,
-    quoted, shell_word, to_grant, undeclared,
+    quoted, shell_word, undeclared,
 };
 
 /// The longest name of a secret, in bytes.
@@ -210,6 +210,7 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
         subject,
         reason,
         remedy: Remedy::Operator,
+        grant: None,
         hint: hint.to_owned(),
     };
     let secrets = &granted.secrets;
@@ -295,15 +296,13 @@ pub(super) fn missing(
         .map(|wanted| {
             let text = to_be_granted(wanted);
             let shown = shell_word(&wanted.name);
+            let (subject, reason) = (wanted.name.clone(), "declared by the skill and not granted");
+            let capability = Capability::Secret;
+            let denial = Denial::lacking(skill, capability, subject, reason.into(), Some(&text));
+            let keep = format!("keep its value with `skillhost secrets set {shown}`");
             Denial {
-                capability: Capability::Secret,
-                subject: wanted.name.clone(),
-                reason: "declared by the skill and not granted".into(),
-                remedy: Remedy::Grant,
-                hint: format!(
-                    "keep its value with `skillhost secrets set {shown}`, and {}",
-                    to_grant(skill, Capability::Secret, Some(&text))
-                ),
+                hint: format!("{keep}, and {}", denial.hint),
+                ..denial
             }
         })
         .collect()
@@ -320,6 +319,7 @@ pub(crate) fn sets_header(grant: &SecretGrant, target: &HttpTarget) -> Denial {
             target.host()
         ),
         remedy: Remedy::Operator,
+        grant: None,
         hint: "the skill must leave that header to the host; or grant it the secret for other requests only"
             .into(),
     }
@@ -334,6 +334,7 @@ pub(crate) fn sends_secret(name: &str, target: &HttpTarget) -> Denial {
         subject: name.to_owned(),
         reason: format!("the skill wanted to send its value in a request to `{host}`"),
         remedy: Remedy::Skill,
+        grant: None,
         hint: "nothing can be granted for that; the host alone puts a secret into a request".into(),
     }
 }
@@ -347,6 +348,7 @@ pub(crate) fn not_written(grant: &SecretGrant, target: &HttpTarget) -> Denial {
         subject: grant.name().to_owned(),
         reason: format!("that it goes to `{host}` must be written down, and cannot be"),
         remedy: Remedy::Operator,
+        grant: None,
         hint: "the policy requires an audit: see that its folder can be written".into(),
     }
 }

@@ -98,6 +98,7 @@ fn denial(capability: Capability, subject: &str, reason: String) -> Denial {
         subject,
         reason,
         remedy: Remedy::Operator,
+        grant: None,
         hint: "grant fewer, or smaller ones; what is large can be read from a directory".into(),
     }
 }

@@ -212,6 +212,7 @@ fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Den
         subject: skill.name.to_string(),
         reason,
         remedy: Remedy::Operator,
+        grant: None,
         hint: format!(
             "see what it wants now with `{}`, and consent to it with `{}`",
             grant::command("diff", &skill.name),

@@ -389,6 +389,7 @@ fn denied(name: &str, error: &SecretError, for_operator: bool) -> Denial {
         subject: name.to_owned(),
         reason,
         remedy: Remedy::Operator,
+        grant: None,
         hint,
     }
 }

@@ -174,6 +174,7 @@ mod tests {
                 subject: format!("/{}", number / 2),
                 reason: String::new(),
                 remedy: Remedy::Grant,
+                grant: None,
                 hint: String::new(),
             });
         }
@@ -191,6 +192,7 @@ mod tests {
                 subject: format!("/{number}"),
                 reason: "x".repeat(6 << 10),
                 remedy: Remedy::Grant,
+                grant: None,
                 hint: "x".repeat(6 << 10),
             });
         }

@@ -387,6 +387,7 @@ mod tests {
             subject: "GET https://example.com".into(),
             reason: "not granted".into(),
             remedy: Remedy::Grant,
+            grant: None,
             hint: "skillhost policy grant".into(),
         });
         let text = shown(&failure);

@@ -229,6 +229,7 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
         subject: grant.guest.clone(),
         reason,
         remedy: Remedy::Operator,
+        grant: None,
         hint: hint.into(),
     }
 }

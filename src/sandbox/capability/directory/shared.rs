@@ -308,6 +308,7 @@ impl Shared {
             subject: grant.guest.clone(),
             reason,
             remedy,
+            grant: None,
             hint: hint.into(),
         });
         ErrorCode::NotPermitted.into()

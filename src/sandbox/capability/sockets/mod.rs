@@ -103,6 +103,7 @@ fn not_bound(refusals: &Refusals, protocol: Protocol) {
         subject: protocol.as_str().to_owned(),
         reason: "no socket listens, or has an address of the skill's choice".into(),
         remedy: Remedy::Skill,
+        grant: None,
         hint:
             "there is no grant for it: a skill can only be granted to connect or send to an address"
                 .into(),
@@ -189,6 +190,7 @@ impl ip_name_lookup::Host for Sockets<'_> {
             subject: crate::text::printable(&name, false).into_owned(),
             reason: "names are not looked up for sockets, which are granted by address".into(),
             remedy: Remedy::Skill,
+            grant: None,
             hint: "use the address itself, or send the request through wasi:http".into(),
         });
         Err(ErrorCode::AccessDenied.into())
