@@ -16,6 +16,12 @@ mod harness;
     reason = "shared with the tests of MCP, and each uses its part"
 )]
 mod python;
+#[path = "../integration/network/tls.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+mod tls;
 
 mod help;
 

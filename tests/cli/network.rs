@@ -346,3 +346,38 @@ fn a_port_that_is_taken_is_said_with_what_names_another() {
         "hint: another process listens there: end it, or name another port with `--listen`\n";
     assert!(said.contains(hint), "{said}");
 }
+
+#[test]
+fn who_is_trusted_is_what_was_said() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(crate::tls::server("127.0.0.1"));
+    place.write("authority.pem", &server.authority);
+    let origin = format!("https://127.0.0.1:{}", server.port);
+    let url = format!("url={origin}/");
+    let run = |flags: &[&str], platform: bool| {
+        let mut command = place.command(["run", "fetch-page", "--arg", &url, "--http", &origin]);
+        command.args(flags);
+        if platform {
+            command.env("SSL_CERT_FILE", place.path("authority.pem"));
+        }
+        place.said(&command.output().unwrap())
+    };
+    let authority = ["--certificate", "authority.pem"];
+    let alone = ["--roots", "none", "--certificate", "authority.pem"];
+    for (flags, platform, trusted) in [
+        (&[][..], false, false),
+        // Those that come with the command, whatever the platform trusts.
+        (&[], true, false),
+        (&["--roots", "platform"], false, false),
+        (&["--roots", "platform"], true, true),
+        (&authority, false, true),
+        (&alone, false, true),
+        (&["--roots", "none"], true, false),
+    ] {
+        let said = run(flags, platform);
+        assert_eq!(said.contains("secret"), trusted, "{flags:?}: {said}");
+        assert_eq!(said.contains("certificate"), !trusted, "{flags:?}: {said}");
+    }
+}

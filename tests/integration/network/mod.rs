@@ -6,6 +6,7 @@
     reason = "shared with the hostile suite, and each uses its part"
 )]
 mod servers;
+mod tls;
 
 mod addresses;
 mod circuit;

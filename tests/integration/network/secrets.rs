@@ -193,7 +193,7 @@ async fn plain_http_gets_it_only_where_that_is_granted() {
 #[tokio::test]
 async fn inside_tls_it_reaches_the_server_whose_certificate_is_good() {
     let names = Names::with(|_, _| Answer::addresses(&["127.0.0.1"])).await;
-    let server = super::secure::server("a.example").await;
+    let server = super::tls::server("a.example").await;
     let host = |trusting: bool| {
         let builder = builder()
             .name_servers(NameServers::Servers(vec![names.address]))
