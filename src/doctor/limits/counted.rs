@@ -280,13 +280,13 @@ pub async fn input(ground: &Ground) -> Result<Finding, Trouble> {
 }
 
 /// Neither a little too much nor so much that it must not be copied is let through; what the host
-/// has read of it before it knew counts as how far it got.
+/// has read of it before it knew counts as how far it got. The output is `beside` attachments.
 async fn answer(
     ground: &Ground,
     guest: Handmade,
     limits: LimitOverrides,
     limit: Limit,
-    allowed: u64,
+    (allowed, beside): (u64, u64),
     [within, past, far_past]: [u32; 3],
 ) -> Result<Finding, Trouble> {
     let skill = ground.load(&guest).await?;
@@ -302,7 +302,7 @@ async fn answer(
     }
     let read = [&within, &past, &far_past].map(|result| result.usage.output_bytes);
     let reached = read.into_iter().max().unwrap_or_default();
-    Ok(finding.figures(Figures::bytes(allowed, reached)))
+    Ok(finding.figures(Figures::bytes(allowed, reached.saturating_sub(beside))))
 }
 
 pub async fn output(ground: &Ground) -> Result<Finding, Trouble> {
@@ -323,7 +323,8 @@ pub async fn output(ground: &Ground) -> Result<Finding, Trouble> {
         ..Default::default()
     };
     let numbers = [BYTES, BYTES + 1, 100 * BYTES];
-    answer(ground, guest, limits, Limit::Output, BYTES.into(), numbers).await
+    let most = (BYTES.into(), 0);
+    answer(ground, guest, limits, Limit::Output, most, numbers).await
 }
 
 /// Attachments of 1,000 bytes, all of the same place in the guest's memory.
@@ -355,7 +356,9 @@ pub async fn attachments(ground: &Ground) -> Result<Finding, Trouble> {
         ..Default::default()
     };
     let numbers = [COUNT, COUNT + 1, 100 * COUNT];
-    answer(ground, guest, limits, Limit::Attachments, allowed, numbers).await
+    // `{}`
+    let most = (allowed, 2);
+    answer(ground, guest, limits, Limit::Attachments, most, numbers).await
 }
 
 pub async fn host_bytes(ground: &Ground) -> Result<Finding, Trouble> {
