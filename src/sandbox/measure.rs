@@ -43,7 +43,8 @@ pub(super) fn cpu_time(now: Instant) -> Duration {
     cpu_time
 }
 
-fn thread_cpu_time() -> Duration {
+/// The same by a system call, whenever it is asked.
+pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
