@@ -10,10 +10,13 @@ use skillhost::{Policy, Skill};
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, styled};
+use crate::cli::console::{GOOD, HINT, styled};
 use crate::cli::exit::Exit;
 use crate::cli::grants::{self, GrantArgs};
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::secrets::SourceArgs;
+
+use super::secrets::idle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,12 +81,21 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     ));
     // Those of the whole entry that were named here.
     let kept = entry.clone().except(&granted);
-    let added = entry.except(&kept);
+    let added = entry.clone().except(&kept);
     console.note(
         grants::table(&added, &Grants::default())
             .to_string()
             .trim_end(),
     );
+    if !granted.secrets.is_empty() {
+        let secrets = SourceArgs::default().secrets(session)?;
+        let policy = file.read()?.unwrap_or_default();
+        let typed = args.skill.to_string_lossy();
+        for (message, hint) in idle(&typed, &granted, &entry, &policy, &secrets) {
+            let label = styled(HINT, "hint");
+            console.warn(format_args!("{message}\n  {label}: {hint}"));
+        }
+    }
     Ok(Exit::Success)
 }
 
