@@ -23,6 +23,7 @@ use crate::cli::exit::{CODES, Exit};
 use crate::cli::explain;
 use crate::cli::host::Interrupts;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::queues::Paused;
 use crate::cli::run::{Asked, RequestArgs};
 use crate::cli::tenant::warn_of_misspelt;
 
@@ -201,6 +202,10 @@ pub fn submit(
             return Ok(Exit::Success);
         }
         no_worker(&queue, session).await?;
+        let job = queue.job(one.id).await.map_err(explain::queue)?;
+        for paused in Paused::of_job(&queue, &job).await? {
+            paused.warn(session.console);
+        }
         let look = Look::bars_only(session.console);
         let ended = tokio::select! {
             ended = follow(&queue, one.id, after, look) => ended?,

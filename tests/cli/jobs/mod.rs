@@ -238,6 +238,17 @@ exit: 0
 "#]],
     );
     check(
+        place.run(["jobs", "snooze", &one, "--until", "2020-01-31T12:00:00Z"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the time [TIME] is over already
+hint: write a time that is to come; `--delay 10m` is so long from now
+
+"#]],
+    );
+    check(
         place.run(["jobs", "approve", &two]),
         str![[r#"
 exit: 2
