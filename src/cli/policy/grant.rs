@@ -64,7 +64,12 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
     super::warn_of_narrowed(&skill, &granted, session.console);
-    let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
+    let mut before = Grants::default();
+    let entry = super::edit::edit(&file, |policy| {
+        let entry = policy.skills.get(&*skill.identity().name);
+        before = entry.map_or_else(Grants::default, |entry| entry.grants.clone());
+        add(policy, &skill, &args.skill, &granted)
+    })?;
     let names = super::record::names(&granted);
     record.change(
         "grant",
@@ -87,6 +92,11 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
             .to_string()
             .trim_end(),
     );
+    let replaced = replaced(before, &granted);
+    if !replaced.is_empty() {
+        let table = grants::table(&replaced, &Grants::default()).to_string();
+        console.note(format_args!("in place of:\n{}", table.trim_end()));
+    }
     if !granted.secrets.is_empty() {
         let secrets = SourceArgs::default().secrets(session)?;
         let policy = file.read()?.unwrap_or_default();
@@ -97,6 +107,30 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// What was granted for the same guest path, variable or key as something that is granted now, and otherwise.
+fn replaced(mut before: Grants, granted: &Grants) -> Grants {
+    let kept = before.clone().except(granted);
+    before = before.except(&kept);
+    Grants {
+        directories: before
+            .directories
+            .into_iter()
+            .filter(|grant| !granted.directories.contains(grant))
+            .collect(),
+        environment: before
+            .environment
+            .into_iter()
+            .filter(|(name, value)| granted.environment.get(name) != Some(value))
+            .collect(),
+        config: before
+            .config
+            .into_iter()
+            .filter(|(key, value)| granted.config.get(key) != Some(value))
+            .collect(),
+        ..Grants::default()
+    }
 }
 
 /// What to say of a directory that is granted in a wider mode than is declared.
