@@ -96,7 +96,6 @@ pub struct SubmitArgs {
     #[arg(
         value_name = "SKILL",
         value_hint = ValueHint::AnyPath,
-        required_unless_present = "from",
         help = SKILL_HELP
     )]
     skill: Option<PathBuf>,
@@ -167,7 +166,10 @@ pub fn submit(
             };
             vec![(0, line)]
         }
-        (None, None) => return Err(Complaint::usage("no skill is named").into()),
+        (None, None) => {
+            let hint = "name one, or submit a job for each line of a file with `--from FILE`";
+            return Err(Complaint::usage("no skill is named").hint(hint).into());
+        }
     };
     if let Some(out) = &out {
         std::fs::create_dir_all(out).map_err(|error| {

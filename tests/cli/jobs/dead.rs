@@ -260,6 +260,24 @@ error: line 1: not a dead letter, at column 2: missing field `job`
 }
 
 #[test]
+fn no_job_is_taken_for_all() {
+    let place = installed();
+    for verb in ["replay", "discard"] {
+        check(
+            place.run(["jobs", "dead", verb]),
+            str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no job is named
+hint: name them by their ids, or take all that are dead, or those that a filter holds for, with `--all`
+
+"#]],
+        );
+    }
+}
+
+#[test]
 fn what_was_replaced_can_be_replayed_as_it_ran() {
     let place = installed();
     let job = id(&place, &["text-stats", "--arg", "text=a", "--fuel", "1000"]);
