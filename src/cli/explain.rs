@@ -226,6 +226,9 @@ pub fn queue(error: QueueError) -> Complaint {
         | QueueError::Unknown { .. }
         | QueueError::TooMany { .. }
         | QueueError::Conflict { .. } => Complaint::usage(message),
+        QueueError::NoDatabase(_) => Complaint::new(Exit::Host, message).hint(
+            "`--database` names the file in which jobs are kept; it is made where there is none",
+        ),
         _ => Complaint::new(Exit::Host, message),
     }
 }

@@ -46,8 +46,8 @@ Examples:
 
 Exit codes:
     0  it was told to stop
-    2  usage error
-   70  the queue cannot be used, the address cannot be listened on, or the host is broken";
+    2  usage error, or the address cannot be listened on
+   70  the queue cannot be used, or the host is broken";
 
 /// How long calls that were cut may take to end.
 const TIDYING: Duration = Duration::from_secs(1);

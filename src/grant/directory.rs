@@ -159,7 +159,10 @@ impl FromStr for DirectoryGrant {
 /// A directory that a skill wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table with `path` and `mode`, such as `{ path = \"/data\", mode = \"ro\" }`"
+)]
 pub struct DeclaredDirectory {
     /// The guest path at which the skill expects it, or `*` where any path will do because the
     /// caller names it in the input.

@@ -78,6 +78,9 @@ pub enum QueueError {
     /// The database is damaged.
     #[error("the database is damaged: {0}; keep a copy of it before you do anything")]
     Damaged(String),
+    /// The file is no database of SQLite's.
+    #[error("the file is no database: {0}")]
+    NoDatabase(String),
     /// The database cannot be reached, opened or written now.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),

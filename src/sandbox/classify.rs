@@ -79,10 +79,11 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
         ));
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        let message = format!(
-            "the skill exited with status {} instead of answering",
-            exit.0
-        );
+        // WASI passes on whether it went well, and no number.
+        let message = match exit.0 {
+            0 => "the skill exited instead of answering",
+            _ => "the skill exited with a failure instead of answering",
+        };
         return Failure::new(
             Cause::Trap {
                 trap: "exit".into(),

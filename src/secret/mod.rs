@@ -284,19 +284,23 @@ impl Secrets {
         grants: &[SecretGrant],
         policy: Option<&BTreeMap<String, SecretSource>>,
     ) -> Vec<Wanted> {
-        let source = |name: &str| match self.named.get(name) {
+        let wanted = |grant: &SecretGrant| Wanted {
+            source: self.of(grant.name(), policy),
+            grant: grant.clone(),
+        };
+        grants.iter().map(wanted).collect()
+    }
+
+    /// Where the secret of this name is.
+    fn of(&self, name: &str, policy: Option<&BTreeMap<String, SecretSource>>) -> Source {
+        match self.named.get(name) {
             Some(source) => source.clone(),
             None => match (policy.and_then(|policy| policy.get(name)), &self.kept) {
                 (Some(source), _) => Source::From(source.clone()),
                 (None, Some(store)) => Source::Kept(store.clone()),
                 (None, None) => Source::Nowhere,
             },
-        };
-        let wanted = |grant: &SecretGrant| Wanted {
-            source: source(grant.name()),
-            grant: grant.clone(),
-        };
-        grants.iter().map(wanted).collect()
+        }
     }
 }
 

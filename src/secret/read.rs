@@ -1,5 +1,6 @@
 //! Reading a value from the host's environment, or from a file that is closed to others.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -8,10 +9,25 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
-use super::{MAX_SECRET_BYTES, SecretError, SecretValue};
+use super::{MAX_SECRET_BYTES, SecretError, SecretSource, SecretValue, Secrets, value};
 
 /// The bits of a mode that let others read or write.
 const OPEN_TO_OTHERS: u32 = 0o077;
+
+impl Secrets {
+    /// Whether the secret of this name has a value, where an execution would look for it: what this `policy` names
+    /// goes before what is kept. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn check(
+        &self,
+        name: &str,
+        policy: Option<&BTreeMap<String, SecretSource>>,
+    ) -> Result<(), SecretError> {
+        value(name, &self.of(name, policy)).map(|_| ())
+    }
+}
 
 /// A variable of the host's environment.
 pub(super) fn variable(name: &str) -> Result<SecretValue, SecretError> {

@@ -212,6 +212,9 @@ mod tests {
         );
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
+        let directory = error("[grants]\ndirectories = [\"/data\"]");
+        let how = "expected a table with `path` and `mode`, such as `{ path = \"/data\", mode = \"ro\" }`";
+        assert!(directory.contains(how), "{directory}");
         for (text, is_of_table) in [
             ("[network]", true),
             ("fuel = 1", true),

@@ -207,7 +207,19 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: approval rule 2 denies it
+hint: the rule stands in the policy `[PLACE]/home/policy.toml`
 ✗ behaviours 1.2.3 · panic · rejected · did not run
+
+"#]],
+    );
+    check(
+        place.run(["jobs", "submit", "behaviours.wasm", "panic"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: approval rule 2 denies it
+hint: the rule stands in the policy `[PLACE]/home/policy.toml`
 
 "#]],
     );

@@ -323,7 +323,7 @@ const FILTERS: [(&str, &str); 21] = [
     ),
     (r"(?m)^(. |)[0-9a-f]{8} ", "${1}[JOB] "),
     (
-        r"(before|replay|approve|resume) [0-9a-f]{8}([` ])",
+        r"(before|replay|approve|resume|cancel|job) [0-9a-f]{8}([` ])",
         "$1 [JOB]$2",
     ),
     (r"  \d+ s ago +", "  [AGO]  "),

@@ -205,7 +205,7 @@ exit: 4
 --- stderr
 error: the skill used up its stack of 128 KiB
   in the skill, innermost first:
-    behaviours::deeper (20 times)
+    behaviours::deeper (20 times or more)
 hint: raise the limit with `--limit stack_bytes=SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · overflow_the_stack · resource exhausted · [COST]
 

@@ -18,7 +18,7 @@ no queues
 "#]],
     );
     place.run(["install", "text-stats"]);
-    place.run([
+    let submitted = place.output([
         "jobs",
         "submit",
         "text-stats",
@@ -27,6 +27,8 @@ no queues
         "--queue",
         "nightly",
     ]);
+    let job = String::from_utf8(submitted.stdout).expect("it is text");
+    let job = job.trim().to_owned();
     check(
         place.run(["queues", "pause", "nightly"]),
         str![[r#"
@@ -37,7 +39,30 @@ exit: 0
 
 "#]],
     );
-    place.run(["worker", "--until-empty"]);
+    let held = "the queue `nightly` is paused";
+    check(
+        place.run(["worker", "--until-empty", "--concurrency", "1"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+working on 1 job at a time; Ctrl-C ends it
+0 attempts, 0 jobs completed
+warning: the queue `nightly` is paused: what waits for it does not start
+  hint: `skillhost queues resume nightly` lets it start
+
+"#]],
+    );
+    // Of another queue than it serves, it says nothing.
+    let said = place.run(["worker", "--until-empty", "--queue", "reports"]);
+    assert!(!said.contains("paused"), "{said}");
+    let shown = place.run(["jobs", "show", &job]);
+    assert!(
+        shown.contains(&format!("\n  held up    {held}\n")),
+        "{shown}"
+    );
+    let hint = "\nhint: `skillhost queues resume nightly` lets it start\n";
+    assert!(shown.contains(hint), "{shown}");
     check(
         place.run(["queues", "list"]),
         str![[r#"
@@ -99,6 +124,26 @@ exit: 0
 
 "#]],
     );
+    // Whoever waits for one learns that it does not come to it.
+    let said = place.run([
+        "jobs",
+        "submit",
+        "text-stats",
+        "--arg",
+        "text=a",
+        "--queue",
+        "nightly",
+        "--deadline",
+        "1s",
+        "--wait",
+    ]);
+    for part in [
+        "warning: the queue `nightly` is paused: what waits for it does not start\n",
+        "warning: the skill `text-stats` is paused: what waits for it does not start\n",
+        "hint: `skillhost queues resume --skill text-stats` lets it start\n",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
     check(
         place.run(["queues", "list", "--skills"]),
         str![[r#"
@@ -130,6 +175,8 @@ exit: 0
 
 "#]],
     );
+    let shown = place.run(["jobs", "show", &job]);
+    assert!(!shown.contains("held up"), "{shown}");
     check(
         place.run(["queues", "bound", "nightly", "--rate", "none"]),
         str![[r#"
@@ -148,6 +195,24 @@ exit: 0
 queue    state  concurrency  rate  running  waiting
 nightly  open   2            -     0        1
 --- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "queues",
+            "bound",
+            "nightly",
+            "--rate",
+            "none",
+            "--concurrency",
+            "none",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ queue `nightly` is bounded by nothing
 
 "#]],
     );

@@ -313,10 +313,13 @@ fn a_tool_that_is_denied() {
 #[test]
 fn an_exit_in_place_of_an_answer() {
     let _alone = alone();
-    for code in [0, 3] {
+    for (code, said) in [
+        (0, "the skill exited instead of answering"),
+        (3, "the skill exited with a failure instead of answering"),
+    ] {
         let result = Attack::with("exit", json!({ "code": code })).ends_with(End::Trap("exit"));
         let failure = result.failure.expect("it failed");
-        assert!(failure.message.contains("exited with status"), "{failure}");
+        assert_eq!(failure.message, said);
     }
 }
 

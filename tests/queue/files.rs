@@ -119,7 +119,7 @@ async fn a_damaged_file_is_told_from_one_that_cannot_be_reached() {
     )
     .expect("it can be written");
     let error = Queue::open(&other).err().expect("it is none");
-    assert!(matches!(error, QueueError::Damaged(_)), "{error:?}");
+    assert!(matches!(error, QueueError::NoDatabase(_)), "{error:?}");
     assert!(error.to_string().contains("notes.txt"), "{error}");
 
     let path = folder.path().join("queue.db");

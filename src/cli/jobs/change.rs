@@ -9,9 +9,9 @@ use skillhost::parse_duration;
 use skillhost::queue::{JobStatus, Priority, Queue, QueueError};
 
 use super::id::{resolve, short};
-use super::moment::{Moment, at};
+use super::moment::{self, Moment, at};
 use crate::cli::Session;
-use crate::cli::complaint::{show_error, show_hint};
+use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
@@ -159,6 +159,13 @@ impl Change {
             _ => None,
         };
         database.with(session, async |queue, _| {
+            if let Action::Snooze(Moment::At(until)) = &self.action
+                && *until <= queue.now()
+            {
+                let message = format!("the time {} is over already", moment::written(*until));
+                let hint = "write a time that is to come; `--delay 10m` is so long from now";
+                return Err(Complaint::usage(message).hint(hint).into());
+            }
             let ids = resolve(&queue, &self.which.id).await?;
             let answers = match (&self.action, &written) {
                 (Action::Answer { approved }, Some(written)) => {

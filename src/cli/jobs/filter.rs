@@ -141,11 +141,7 @@ pub async fn no_dead(queue: &Queue, filter: &FilterArgs) -> anyhow::Result<Strin
 #[derive(Debug, Clone, Default, Args)]
 pub struct SelectionArgs {
     /// Which jobs
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
+    #[arg(value_name = "ID", conflicts_with = "all")]
     pub id: Vec<String>,
     /// All of them, or those that the filter holds for
     #[arg(long)]
@@ -161,7 +157,7 @@ impl SelectionArgs {
     /// The dead jobs that are meant: of all, those that were replayed, or not, or both.
     ///
     /// # Errors
-    /// Where the queue cannot be read, or one that is named is not there.
+    /// Where the queue cannot be read, none is named, or one that is named is not there.
     pub async fn dead(
         &self,
         queue: &Queue,
@@ -171,6 +167,11 @@ impl SelectionArgs {
             if !self.filter.is_empty() {
                 let message = "a filter goes with --all, and not with single jobs";
                 return Err(Complaint::usage(message).into());
+            }
+            if self.id.is_empty() {
+                let hint = "name them by their ids, or take all that are dead, or those that a filter holds for, \
+                            with `--all`";
+                return Err(Complaint::usage("no job is named").hint(hint).into());
             }
             return id::resolve(queue, &self.id).await;
         }

@@ -17,6 +17,7 @@ use crate::cli::Session;
 use crate::cli::console::{BOLD, DIM, HINT, print, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::queues::Paused;
 use crate::cli::repeated::in_text;
 use crate::cli::run::raise;
 use crate::cli::table::Table;
@@ -75,6 +76,8 @@ pub struct Whole {
     history: Vec<JobEvent>,
     progress: Option<Value>,
     result: Option<Value>,
+    /// What keeps it from starting.
+    paused: Vec<Paused>,
 }
 
 impl Whole {
@@ -83,8 +86,10 @@ impl Whole {
     /// # Errors
     /// Where there is none.
     pub async fn read(queue: &Queue, id: uuid::Uuid) -> anyhow::Result<Self> {
+        let job = queue.job(id).await.map_err(explain::queue)?;
         Ok(Whole {
-            job: queue.job(id).await.map_err(explain::queue)?,
+            paused: Paused::of_job(queue, &job).await?,
+            job,
             attempts: queue.attempts(id).await.map_err(explain::queue)?,
             history: queue.history(id).await.map_err(explain::queue)?,
             progress: queue.progress(id).await.map_err(explain::queue)?,
@@ -147,12 +152,15 @@ impl Whole {
             "attempts",
             format!("{} of {}", job.attempts, job.max_attempts),
         );
-        if !job.retry.delays_ms.is_empty() {
+        if !job.retry.delays_ms.is_empty() && job.status != JobStatus::Dead {
             row("retries", format!("after {}", delays(&job.retry.delays_ms)));
         }
         row("submitted", when(job.created_at));
         if job.status.is_waiting() && (job.scheduled_at > now || submitted.due != Due::Now) {
             row("runs", when(job.scheduled_at));
+        }
+        for paused in &self.paused {
+            row("held up", paused.to_string());
         }
         for (name, at) in [
             ("started", job.started_at),
@@ -230,7 +238,11 @@ impl Whole {
                 Some(format!("`skillhost jobs approve {id}` lets it run"))
             }
             JobStatus::Paused => Some(format!("`skillhost jobs resume {id}` lets it go on")),
-            _ => None,
+            _ if self.paused.is_empty() => None,
+            _ => {
+                let resume: Vec<String> = self.paused.iter().map(Paused::resume).collect();
+                Some(format!("{} lets it start", resume.join(" and ")))
+            }
         }
     }
 }

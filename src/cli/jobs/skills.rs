@@ -22,7 +22,7 @@ use crate::cli::grants::Typed;
 use crate::cli::guards::{self, user};
 use crate::cli::host::{CommandHost, Interrupts, Settings};
 use crate::cli::locate;
-use crate::cli::run::Asked;
+use crate::cli::run::{Asked, denied_in};
 use crate::cli::secrets::SourceArgs;
 
 /// Loads the skills of jobs, and checks jobs against them.
@@ -123,7 +123,8 @@ impl<'s> Skills<'s> {
                     tracing::warn!(%error, "a refusal is not in the audit");
                 }
             }
-            return Err(refused(&failure, &hints, &skill, typed).into());
+            let policy = self.session.policy_file()?;
+            return Err(refused(&failure, &hints, &skill, typed, policy.path()).into());
         }
         request.skill = reference;
         // It is the job that has one.
@@ -229,18 +230,26 @@ fn make_absolute(request: &mut ExecutionRequest) -> anyhow::Result<()> {
 }
 
 /// Why a job is not even submitted.
-fn refused(failure: &Failure, hints: &[String], skill: &Skill, typed: &Path) -> Complaint {
+fn refused(
+    failure: &Failure,
+    hints: &[String],
+    skill: &Skill,
+    typed: &Path,
+    policy: &Path,
+) -> Complaint {
     let complaint = Complaint::new(
         Exit::of(failure.status(), Some(failure)),
         failure.message.clone(),
     );
     let mut all: Vec<String> = failure.hint.iter().cloned().collect();
     all.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
-    if matches!(failure.cause, skillhost::Cause::InvalidInput { .. }) {
+    all.extend(denied_in(failure, policy));
+    let is_input = matches!(failure.cause, Cause::InvalidInput { .. });
+    if is_input {
         all.extend_from_slice(hints);
     }
     all.dedup();
-    if all.is_empty() {
+    if all.is_empty() && is_input {
         all.push(format!(
             "`skillhost inspect {}` shows what the tool takes",
             typed.display()

@@ -23,6 +23,7 @@ use crate::cli::exit::{CODES, Exit};
 use crate::cli::explain;
 use crate::cli::host::Interrupts;
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::queues::Paused;
 use crate::cli::run::{Asked, RequestArgs};
 use crate::cli::tenant::warn_of_misspelt;
 
@@ -95,7 +96,6 @@ pub struct SubmitArgs {
     #[arg(
         value_name = "SKILL",
         value_hint = ValueHint::AnyPath,
-        required_unless_present = "from",
         help = SKILL_HELP
     )]
     skill: Option<PathBuf>,
@@ -166,7 +166,10 @@ pub fn submit(
             };
             vec![(0, line)]
         }
-        (None, None) => return Err(Complaint::usage("no skill is named").into()),
+        (None, None) => {
+            let hint = "name one, or submit a job for each line of a file with `--from FILE`";
+            return Err(Complaint::usage("no skill is named").hint(hint).into());
+        }
     };
     if let Some(out) = &out {
         std::fs::create_dir_all(out).map_err(|error| {
@@ -201,6 +204,10 @@ pub fn submit(
             return Ok(Exit::Success);
         }
         no_worker(&queue, session).await?;
+        let job = queue.job(one.id).await.map_err(explain::queue)?;
+        for paused in Paused::of_job(&queue, &job).await? {
+            paused.warn(session.console);
+        }
         let look = Look::bars_only(session.console);
         let ended = tokio::select! {
             ended = follow(&queue, one.id, after, look) => ended?,

@@ -16,6 +16,7 @@ use crate::cli::console::{Console, DIM, ERROR, GOOD, print, print_data, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
+use crate::cli::queues::Paused;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,6 +57,10 @@ pub fn watch(args: &WatchArgs, database: &DatabaseArgs, session: &Session) -> an
             return Ok(Exit::Success);
         };
         let id = resolve_one(&queue, typed).await?;
+        let job = queue.job(id).await.map_err(explain::queue)?;
+        for paused in Paused::of_job(&queue, &job).await? {
+            paused.warn(console);
+        }
         let ended = tokio::select! {
             ended = follow(&queue, id, after, look) => ended?,
             () = interrupts.next() => return Ok(Exit::Cancelled),

@@ -1,5 +1,7 @@
 //! `skillhost policy check`: whether the policy makes sense, with what is installed.
 
+mod absent;
+
 use std::fmt;
 use std::path::Path;
 
@@ -8,17 +10,19 @@ use serde::Serialize;
 use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
 use skillhost::limits::Limit;
 use skillhost::policy::SkillPolicy;
-use skillhost::skill::{Digest, Installed, SkillRef};
-use skillhost::text::{closest, printable};
+use skillhost::skill::{Digest, SkillRef};
+use skillhost::text::printable;
 use skillhost::{CompileSettings, Policy};
 
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
 use crate::cli::repeated::in_text;
+use crate::cli::secrets::SourceArgs;
 use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
+use super::secrets::idle;
 
 const EXIT: &str = "\
 Exit codes:
@@ -31,7 +35,8 @@ Exit codes:
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not
 /// there or are the host's own, and installed skills for whose names there are grants that are not
 /// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as are
-/// rules about a skill that is not installed, and a ceiling of one tenant or skill above the general one.
+/// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
+/// above the general one, and secrets that have no value or go into no request that is granted.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -95,16 +100,18 @@ enum Kind {
     Unconfirmed,
     /// An installed skill cannot be read.
     Unreadable,
-    /// A rule is about a skill that is not installed.
+    /// A rule is about a skill that is not installed, or a tool that it does not have.
     Absent,
     /// A ceiling is above the general one, which holds.
     Void,
+    /// A secret is granted, and has no value, or goes into no request that is granted.
+    Secret,
 }
 
 impl Kind {
     /// Whether it may be so, and does not do what one could think.
     fn is_warning(self) -> bool {
-        matches!(self, Kind::Wider | Kind::Absent | Kind::Void)
+        matches!(self, Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret)
     }
 }
 
@@ -117,11 +124,14 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     let policy = file.read()?;
     let is_there = policy.is_some();
     let policy = policy.unwrap_or_default();
-    let (warnings, findings) = findings(&policy, session)?
+    let (mut warnings, mut findings) = findings(&policy, session)?
         .into_iter()
         .partition::<Vec<_>, _>(|finding| finding.kind.is_warning());
     let sound = findings.is_empty();
     if args.json {
+        for Finding { hint, .. } in warnings.iter_mut().chain(&mut findings) {
+            *hint = in_text(hint).into_owned();
+        }
         let path = file.path();
         print_json(
             session.console,
@@ -221,6 +231,7 @@ pub fn first_finding(
 
 fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> {
     let library = session.places()?.library();
+    let secrets = SourceArgs::default().secrets(session)?;
     let installed = library.list().map_err(explain::library)?;
     let mut findings = Vec::new();
     let mut entries = policy.skills.values();
@@ -253,41 +264,20 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         about(name, entry, &versions, on.as_ref(), &mut findings);
         // Of one that is confirmed, the name is right: it is run by its path.
         if versions.is_empty() && entry.confirmed.is_empty() {
-            of_none(name, entry, &installed, &mut findings);
+            absent::entry(name, entry, &installed, &mut findings);
+        }
+        for (message, hint) in idle(name, &entry.grants, &entry.grants, policy, &secrets) {
+            findings.push(Finding {
+                kind: Kind::Secret,
+                about: About::Skill(name.clone()),
+                message,
+                hint,
+            });
         }
     }
-    absent(policy, &installed, &mut findings);
+    absent::rules(policy, &installed, &mut findings);
     void(policy, &mut findings);
     Ok(findings)
-}
-
-/// What to do where no skill of a name is installed.
-fn meant(name: &str, installed: &[Installed]) -> String {
-    match closest(name, installed.iter().map(|other| other.name.as_str())) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "`skillhost list` shows what is".to_owned(),
-    }
-}
-
-/// An entry about a skill that is not installed, and of which no digest is confirmed.
-fn of_none(name: &str, entry: &SkillPolicy, installed: &[Installed], findings: &mut Vec<Finding>) {
-    let mut bounds = entry.clone();
-    bounds.grants = Grants::default();
-    let (kind, message) = if !entry.grants.is_empty() {
-        let message = "no digest is confirmed, and no skill of this name is installed: nobody gets these grants";
-        (Kind::Unconfirmed, message)
-    } else if bounds != SkillPolicy::default() {
-        let message = "its rules are about a skill that is not installed";
-        (Kind::Absent, message)
-    } else {
-        return;
-    };
-    findings.push(Finding {
-        kind,
-        about: About::Skill(name.to_owned()),
-        message: message.to_owned(),
-        hint: meant(name, installed),
-    });
 }
 
 /// Ceilings above the general one, which is the one that holds.
@@ -337,31 +327,6 @@ fn void(policy: &Policy, findings: &mut Vec<Finding>) {
                 });
             }
         }
-    }
-}
-
-/// Rules about skills that are not installed: perhaps not yet, perhaps misspelt.
-fn absent(policy: &Policy, installed: &[Installed], findings: &mut Vec<Finding>) {
-    for (index, rule) in policy.approval.rules.iter().enumerate() {
-        let Some(skill) = rule.skill.as_ref().filter(|skill| !skill.ends_with('*')) else {
-            continue;
-        };
-        let is_there = match skill.parse::<Digest>() {
-            Ok(digest) => installed.iter().any(|other| other.digest == digest),
-            Err(_) => installed.iter().any(|other| other.name == *skill),
-        };
-        if is_there {
-            continue;
-        }
-        findings.push(Finding {
-            kind: Kind::Absent,
-            about: About::Skill(skill.clone()),
-            message: format!(
-                "{} is about a skill that is not installed",
-                rule.title(index + 1)
-            ),
-            hint: meant(skill, installed),
-        });
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use skillhost::Policy;
 use skillhost::grant::{Grants, command};
+use skillhost::skill::Digest;
 use skillhost::text::printable;
 
 use super::diff::Comparison;
@@ -77,6 +78,12 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
     let declared = skill.manifest().map(|manifest| &manifest.grants);
     let mut entry = policy.skills[name].clone();
     entry.confirm(super::confirmation(&skill));
+    let gone: Vec<Digest> = policy.skills[name]
+        .confirmed
+        .iter()
+        .map(|before| before.digest)
+        .filter(|before| entry.confirmation(before).is_none())
+        .collect();
     for denial in entry
         .fitting(name, &digest, declared)
         .err()
@@ -116,6 +123,11 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         "{} {title} is now confirmed ({digest})",
         styled(GOOD, "✓")
     ));
+    for digest in gone {
+        session.console.note(format_args!(
+            "  in its place, {digest} is no longer confirmed"
+        ));
+    }
     Ok(Exit::Success)
 }
 

@@ -10,10 +10,13 @@ use skillhost::{Policy, Skill};
 
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, styled};
+use crate::cli::console::{GOOD, HINT, styled};
 use crate::cli::exit::Exit;
 use crate::cli::grants::{self, GrantArgs};
 use crate::cli::locate::SKILL_HELP;
+use crate::cli::secrets::SourceArgs;
+
+use super::secrets::idle;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,7 +64,12 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
     super::warn_of_narrowed(&skill, &granted, session.console);
-    let entry = super::edit::edit(&file, |policy| add(policy, &skill, &args.skill, &granted))?;
+    let mut before = Grants::default();
+    let entry = super::edit::edit(&file, |policy| {
+        let entry = policy.skills.get(&*skill.identity().name);
+        before = entry.map_or_else(Grants::default, |entry| entry.grants.clone());
+        add(policy, &skill, &args.skill, &granted)
+    })?;
     let names = super::record::names(&granted);
     record.change(
         "grant",
@@ -78,13 +86,51 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     ));
     // Those of the whole entry that were named here.
     let kept = entry.clone().except(&granted);
-    let added = entry.except(&kept);
+    let added = entry.clone().except(&kept);
     console.note(
         grants::table(&added, &Grants::default())
             .to_string()
             .trim_end(),
     );
+    let replaced = replaced(before, &granted);
+    if !replaced.is_empty() {
+        let table = grants::table(&replaced, &Grants::default()).to_string();
+        console.note(format_args!("in place of:\n{}", table.trim_end()));
+    }
+    if !granted.secrets.is_empty() {
+        let secrets = SourceArgs::default().secrets(session)?;
+        let policy = file.read()?.unwrap_or_default();
+        let typed = args.skill.to_string_lossy();
+        for (message, hint) in idle(&typed, &granted, &entry, &policy, &secrets) {
+            let label = styled(HINT, "hint");
+            console.warn(format_args!("{message}\n  {label}: {hint}"));
+        }
+    }
     Ok(Exit::Success)
+}
+
+/// What was granted for the same guest path, variable or key as something that is granted now, and otherwise.
+fn replaced(mut before: Grants, granted: &Grants) -> Grants {
+    let kept = before.clone().except(granted);
+    before = before.except(&kept);
+    Grants {
+        directories: before
+            .directories
+            .into_iter()
+            .filter(|grant| !granted.directories.contains(grant))
+            .collect(),
+        environment: before
+            .environment
+            .into_iter()
+            .filter(|(name, value)| granted.environment.get(name) != Some(value))
+            .collect(),
+        config: before
+            .config
+            .into_iter()
+            .filter(|(key, value)| granted.config.get(key) != Some(value))
+            .collect(),
+        ..Grants::default()
+    }
 }
 
 /// What to say of a directory that is granted in a wider mode than is declared.

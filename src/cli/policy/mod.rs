@@ -11,6 +11,7 @@ mod show;
 
 mod edit;
 mod record;
+mod secrets;
 mod text;
 
 mod confirm;

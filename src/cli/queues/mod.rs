@@ -1,5 +1,6 @@
 //! `skillhost queues`: what queues, tenants and skills may have.
 
+mod paused;
 mod retry;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::table::Table;
 use crate::cli::{explain, units};
+pub use paused::Paused;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -247,7 +249,15 @@ fn bound(args: &BoundArgs, database: &DatabaseArgs, session: &Session) -> anyhow
             .set_bounds(kind, name, bounds)
             .await
             .map_err(explain::queue)?;
-        done(&queue, session, (kind, name), args.json, "is bounded so").await
+        let scopes = queue.scopes(kind).await.map_err(explain::queue)?;
+        let scope = scopes.iter().find(|scope| scope.name == name);
+        let is_bounded =
+            scope.is_some_and(|scope| scope.concurrency.is_some() || scope.rate.is_some());
+        let what = match is_bounded || args.bounds.weight.is_some() {
+            true => "is bounded so",
+            false => "is bounded by nothing",
+        };
+        done(&queue, session, (kind, name), args.json, what).await
     })
 }
 

@@ -5,6 +5,8 @@ use skillhost::text::printable;
 
 /// The most lines that are shown.
 const MAX_LINES: usize = 16;
+/// The most frames that wasmtime gives.
+const MAX_FRAMES: usize = 20;
 
 /// The lines of a backtrace, innermost first. Unless all of it is wanted, the way of a panic to its
 /// trap and the glue around the skill are left out.
@@ -19,19 +21,26 @@ pub fn lines(frames: &[Frame], all: bool) -> Vec<String> {
         }
     }
     let most = if all { folded.len() } else { MAX_LINES };
+    // A whole one ends where the host called the skill.
+    let is_cut = frames.len() >= MAX_FRAMES && !frames.iter().any(|frame| is_glue(frame));
+    let outermost = folded.len().saturating_sub(1);
     let mut lines: Vec<String> = folded
         .iter()
         .take(most)
-        .map(|(frame, count)| {
+        .enumerate()
+        .map(|(index, (frame, count))| {
             let frame = printable(frame, false);
             match count {
                 1 => frame.into_owned(),
+                count if is_cut && index == outermost => format!("{frame} ({count} times or more)"),
                 count => format!("{frame} ({count} times)"),
             }
         })
         .collect();
     if folded.len() > most {
         lines.push(format!("and {} more (-v)", folded.len() - most));
+    } else if is_cut && folded.last().is_some_and(|(_, count)| *count == 1) {
+        lines.push("… and what called that".to_owned());
     }
     lines
 }
@@ -46,14 +55,17 @@ fn own<'f>(frames: &'f [&'f str]) -> &'f [&'f str] {
         // An exit, or memory that was not there: the way through the standard library to it.
         None => frames.iter().take_while(|frame| is_library(frame)).count(),
     };
-    let glue = frames.iter().position(|frame| {
-        frame.contains("::_export_") || frame.contains("#execute") || frame.contains("#describe")
-    });
+    let glue = frames.iter().position(|frame| is_glue(frame));
     let end = glue.unwrap_or(frames.len());
     match frames.get(start..end) {
         Some(own) if !own.is_empty() => own,
         _ => frames,
     }
+}
+
+/// Whether a frame is of the way from the host into the skill.
+fn is_glue(frame: &str) -> bool {
+    frame.contains("::_export_") || frame.contains("#execute") || frame.contains("#describe")
 }
 
 /// Whether a frame is of Rust's standard library, its allocator, or the C library below it.
@@ -172,6 +184,22 @@ mod tests {
         let long = lines(&frames(&names), false);
         assert_eq!(long.len(), 17);
         assert_eq!(long[16], "and 4 more (-v)");
+    }
+
+    /// How deep a recursion went on is not known where its frames are all that there is room for.
+    #[test]
+    fn where_it_is_cut_is_said() {
+        let deep = frames(&["f"; 20]);
+        assert_eq!(lines(&deep, false), ["f (20 times or more)"]);
+        assert_eq!(lines(&frames(&["f"; 19]), false), ["f (19 times)"]);
+        let both = [&["f"; 18][..], &["g", "h"]].concat();
+        assert_eq!(
+            lines(&frames(&both), false),
+            ["f (18 times)", "g", "h", "… and what called that"]
+        );
+        let whole = [&["f"; 19][..], &["a#execute"]].concat();
+        assert_eq!(lines(&frames(&whole), false), ["f (19 times)"]);
+        assert_eq!(lines(&frames(&whole), true), ["f (19 times)", "a#execute"]);
     }
 
     #[test]

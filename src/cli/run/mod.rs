@@ -36,7 +36,7 @@ pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
 use plan::Plan;
 use prompt::Prompt;
-pub use report::{Report, raise};
+pub use report::{Report, denied_in, raise};
 pub use view::View;
 
 /// Runs a tool as the arguments say.

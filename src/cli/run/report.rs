@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
-use skillhost::execution::{Clamped, Frame};
+use skillhost::execution::{Clamped, Frame, Rejection};
 use skillhost::grant::{Denial, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::{named, printable};
@@ -183,7 +183,10 @@ impl Report<'_> {
                     units::duration(delay)
                 ));
             }
-            _ => hints.extend(failure.hint.clone()),
+            _ => {
+                hints.extend(failure.hint.clone());
+                hints.extend(self.policy.and_then(|policy| denied_in(failure, policy)));
+            }
         }
         // What was refused while it ran is more to the point than what might be missing.
         if failure.denials.is_empty() {
@@ -251,6 +254,20 @@ impl Report<'_> {
             }
         }
     }
+}
+
+/// Where the rule stands that denies it, if one does.
+pub fn denied_in(failure: &Failure, policy: &Path) -> Option<String> {
+    let refused = matches!(
+        failure.cause,
+        Cause::Rejected {
+            reason: Rejection::Refused,
+            ..
+        }
+    );
+    // With an approval, it was somebody who refused it.
+    (refused && failure.rule.is_some() && failure.approval.is_none())
+        .then(|| format!("the rule stands in the policy `{}`", policy.display()))
 }
 
 /// The flag that raises a limit, of all that take limits.

@@ -23,6 +23,7 @@ use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, installed};
 use super::jobs::short;
+use super::queues::Paused;
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
 use super::unread::unread;
@@ -138,6 +139,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
     let ended = runtime.block_on(async {
         let signals = signals()?;
         let queue = args.database.open(session).await?;
+        let looked = queue.clone();
         let callbacks = match &args.callback_secret {
             Some(path) => Some(callbacks(path)?),
             None => None,
@@ -158,11 +160,20 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         let following = tokio::spawn(async move { followed.follow_policy().await });
         let done = worker.run_and_hurry(stop, hurry).await;
         following.abort();
-        done.map_err(|error| anyhow::Error::from(broken(error)))
+        let done = done.map_err(|error| anyhow::Error::from(broken(error)))?;
+        // What is left waits for nobody who works.
+        let held = match args.until_empty {
+            true => Paused::with_jobs(&looked, &args.queue).await?,
+            false => Vec::new(),
+        };
+        Ok::<_, anyhow::Error>((done, held))
     });
     runtime.shutdown_background();
-    let done = ended?;
+    let (done, held) = ended?;
     session.console.note(summary(&done));
+    for paused in held {
+        paused.warn(session.console);
+    }
     Ok(Exit::Success)
 }
 

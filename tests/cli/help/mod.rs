@@ -279,3 +279,11 @@ fn the_usage_is_the_same_whatever_the_environment() {
         assert_eq!(said(true), without);
     }
 }
+
+/// An address that is taken is the fault of whoever typed it.
+#[test]
+fn serve_says_how_it_ends_where_it_cannot_listen() {
+    let help = Place::new().run(["serve", "--help"]);
+    let said = "    2  usage error, or the address cannot be listened on\n";
+    assert!(help.contains(said), "{help}");
+}

@@ -55,7 +55,6 @@ text-stats count [ID]
   priority   normal
   queue      default
   attempts   1 of 5
-  retries    after [DELAYS]
   submitted  [TIME] ([AGO])
   started    [TIME] ([AGO])
   ended      [TIME] ([AGO])
@@ -118,6 +117,33 @@ exit: 0
 ✓ [JOB] is replayed as [ID], as it was already
 
 "#]],
+    );
+    // What is asked for now is not what waits.
+    check(
+        place.run(["jobs", "dead", "replay", &job, "--fuel", "2G"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+warning: job [JOB] is the replay that was asked for before, and has not ended: the limits, attempts or version that are named now do not hold for it
+  hint: `skillhost jobs cancel [JOB]` ends it; then replay again
+✓ [JOB] is replayed as [ID], as it was already
+
+"#]],
+    );
+    let replayed = json(&place, ["jobs", "dead", "replay", &job, "--json"]);
+    let replay = replayed[0]["replayed_as"].as_str().expect("its id");
+    place.run(["jobs", "cancel", replay]);
+    let said = place.run(["jobs", "dead", "replay", &job, "--fuel", "2G"]);
+    assert!(said.contains("is replayed as [ID]\n"), "{said}");
+    let replayed = json(&place, ["jobs", "dead", "replay", &job, "--json"]);
+    let replay = replayed[0]["replayed_as"].as_str().expect("its id");
+    let shown = json(&place, ["jobs", "show", replay, "--json"]);
+    let limit = "/job/submitted/work/request/limits/fuel";
+    assert_eq!(
+        shown.pointer(limit),
+        Some(&2_000_000_000_u64.into()),
+        "{shown}"
     );
     work(&place);
     let stats = json(&place, ["jobs", "stats", "--json"]);
@@ -231,6 +257,24 @@ error: line 1: not a dead letter, at column 2: missing field `job`
 
 "#]],
     );
+}
+
+#[test]
+fn no_job_is_taken_for_all() {
+    let place = installed();
+    for verb in ["replay", "discard"] {
+        check(
+            place.run(["jobs", "dead", verb]),
+            str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no job is named
+hint: name them by their ids, or take all that are dead, or those that a filter holds for, with `--all`
+
+"#]],
+        );
+    }
 }
 
 #[test]

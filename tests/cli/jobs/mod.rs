@@ -238,6 +238,17 @@ exit: 0
 "#]],
     );
     check(
+        place.run(["jobs", "snooze", &one, "--until", "2020-01-31T12:00:00Z"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the time [TIME] is over already
+hint: write a time that is to come; `--delay 10m` is so long from now
+
+"#]],
+    );
+    check(
         place.run(["jobs", "approve", &two]),
         str![[r#"
 exit: 2
@@ -397,8 +408,17 @@ error: `mysql://c/d` is neither a path nor a postgres:// URL
         "notes.txt",
         "this is no database at all, and long enough to be read as a head of one",
     );
-    let said = place.run(["jobs", "list", "--database", "notes.txt"]);
-    assert!(said.starts_with("exit: 70\n"), "{said}");
+    check(
+        place.run(["jobs", "list", "--database", "notes.txt"]),
+        str![[r#"
+exit: 70
+--- stdout
+--- stderr
+error: the file is no database: `notes.txt`: [..]
+hint: `--database` names the file in which jobs are kept; it is made where there is none
+
+"#]],
+    );
     check(
         place.run(["jobs", "list", "--database", "folder/jobs.db"]),
         str![[r#"

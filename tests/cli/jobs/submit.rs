@@ -11,6 +11,17 @@ use crate::harness::{Place, check};
 fn what_run_would_refuse_is_refused_at_once() {
     let place = installed();
     check(
+        place.run(["jobs", "submit"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no skill is named
+hint: name one, or submit a job for each line of a file with `--from FILE`
+
+"#]],
+    );
+    check(
         place.run(["jobs", "submit", "text-stats", "cuont"]),
         str![[r#"
 exit: 2

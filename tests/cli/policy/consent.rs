@@ -122,7 +122,9 @@ Give these grants to csv-query@0.1.0 as it is now? [y/N] not confirmed
     assert!(place.run(QUERY).starts_with("exit: 3\n"));
     let said = place.answer(["policy", "confirm", "csv-query"], "y\n");
     assert!(said.starts_with("exit: 0\n"), "{said}");
-    assert!(said.contains("csv-query@0.1.0 is now confirmed"), "{said}");
+    let now = "csv-query@0.1.0 is now confirmed (sha256:[DIGEST])\n  \
+               in its place, sha256:[DIGEST] is no longer confirmed\n";
+    assert!(said.contains(now), "{said}");
     assert!(place.run(QUERY).starts_with("exit: 0\n"));
     assert_ne!(place.read("home/policy.toml"), before);
     check(
@@ -158,6 +160,8 @@ fn a_confirmation_warns_of_what_would_be_rejected() {
         let warning = "with this it would be rejected: config `max_rows`: in the policy: granted, but not declared";
         assert_eq!(said.contains(warning), !other_version, "{said}");
         assert_eq!(said.contains("warning"), !other_version, "{said}");
+        let gone = said.contains("is no longer confirmed");
+        assert_eq!(gone, !other_version, "{said}");
         let ran = place.run(QUERY);
         let exit = if other_version {
             "exit: 0\n"

@@ -43,6 +43,32 @@ hint: close it to them: `chmod go-w [PLACE]/home`
     assert!(said.starts_with("exit: 0\n"), "{said}");
 }
 
+/// A grant that takes another's place says which: it may have been another folder by mistake.
+#[test]
+fn what_a_grant_replaces_is_said() {
+    let place = granted();
+    fs::create_dir(place.path("other")).expect("it can be made");
+    let grant = ["policy", "grant", "csv-query", "--dir", "other:/data"];
+    let expected = str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ csv-query@0.1.0 is now granted, in `[PLACE]/home/policy.toml`:
+  directory  /data  ro  from [PLACE]/other
+in place of:
+  directory  /data  ro  from [PLACE]/data
+
+"#]];
+    check(place.run(grant), expected);
+    for args in [
+        grant,
+        ["policy", "grant", "csv-query", "--config", "max_rows=1"],
+    ] {
+        let said = place.run(args);
+        assert!(!said.contains("in place of"), "{said}");
+    }
+}
+
 #[test]
 fn what_is_not_declared_cannot_be_granted() {
     let place = with_data();

@@ -124,6 +124,112 @@ fn rules_without_effect_are_warned_of() {
     );
 }
 
+/// A rule that denies a tool whose name is misspelt denies nothing.
+#[test]
+fn a_rule_about_a_tool_that_is_not_there_is_warned_of() {
+    let place = Place::new();
+    place.add_example("notes");
+    says(&place.run(["install", "notes"]), &["exit: 0\n"]);
+    place.write(
+        "rules.toml",
+        r#"
+[[approval.rules]]
+skill = "notes"
+tool = "remov"
+action = "deny"
+
+[[approval.rules]]
+name = "far off"
+skill = "notes"
+tool = "burn_all"
+action = "deny"
+
+[[approval.rules]]
+skill = "notes"
+tool = "rem*"
+action = "deny"
+
+[[approval.rules]]
+skill = "notes"
+tool = "remove"
+action = "deny"
+"#,
+    );
+    let said = place.run(["--policy", "rules.toml", "policy", "check"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "warning: notes: approval rule 1 is about a tool `remov`, which no installed version of it has\n",
+            "hint: did you mean `remove`?\n",
+            "warning: notes: approval rule 2 (far off) is about a tool `burn_all`, which",
+            "hint: `skillhost --policy rules.toml inspect notes` shows which it has\n",
+            "is sound",
+        ],
+    );
+    assert_eq!(said.matches("warning: ").count(), 2, "{said}");
+    // Pasted, the command of a hint acts on the same policy.
+    let json = place
+        .output(["--policy", "rules.toml", "policy", "check", "--json"])
+        .stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(json["warnings"][0]["kind"], "absent", "{json}");
+    assert_eq!(
+        json["warnings"][1]["hint"],
+        "`skillhost --policy rules.toml inspect notes` shows which it has",
+        "{json}"
+    );
+}
+
+/// With a secret that has no value nothing is run, and one for requests that are not granted is never used.
+#[test]
+fn secrets_that_are_of_no_use_are_warned_of() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    says(&place.run(["install", "fetch-page"]), &["exit: 0\n"]);
+    let secret = "token=authorization:Bearer@https://a.example";
+    let grant = ["policy", "grant", "fetch-page", "--secret", secret];
+    let no_value = [
+        "the secret `token` is granted and cannot be had, so that no request is admitted: no secret of this name \
+         is kept\n",
+        "hint: keep its value with `skillhost secrets set token`",
+    ];
+    let no_request = [
+        "the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere\n",
+        "hint: grant the requests: `skillhost policy grant fetch-page --http https://a.example/`\n",
+    ];
+    let said = place.run(grant);
+    says(&said, &["exit: 0\n", "✓ fetch-page@"]);
+    says(&said, &no_value);
+    says(&said, &no_request);
+    let said = place.run(["policy", "check"]);
+    says(&said, &["exit: 0\n", "warning: fetch-page: "]);
+    says(&said, &no_value);
+    says(&said, &no_request);
+    says(&said, &["is sound"]);
+    let kept = place.run_with_stdin(["secrets", "set", "token"], b"value-of-the-token");
+    says(&kept, &["exit: 0\n"]);
+    let http = ["--http", "GET https://a.example/"];
+    let said = place.run(["policy", "grant", "fetch-page", http[0], http[1]]);
+    says(&said, &["exit: 0\n"]);
+    let said = place.run(["policy", "check"]);
+    assert!(!said.contains("warning"), "{said}");
+    // The policy says where it comes from, and there it is not.
+    let mut policy = place.read("home/policy.toml");
+    policy.push_str("\n[secrets]\ntoken = \"env:NOPE\"\n");
+    place.write("home/policy.toml", policy);
+    says(
+        &place.run(["policy", "check"]),
+        &[
+            "exit: 0\n",
+            "warning: fetch-page: the secret `token` is granted and cannot be had, so that no request is admitted: \
+             the environment variable `NOPE` of the host, which it comes from, is not set\n",
+            "hint: set `NOPE` where the host runs\n",
+            "is sound",
+        ],
+    );
+}
+
 #[test]
 fn what_is_clamped_is_said() {
     let echo = |tenant| {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::cli::Session;
 use crate::cli::complaint::{Complaint, show_error};
-use crate::cli::console::{GOOD, print_json, styled};
+use crate::cli::console::{GOOD, HINT, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::guards::user;
@@ -70,6 +70,7 @@ pub fn replay(
                 .into(),
         );
     }
+    let asks = !limits.is_empty() || args.attempts.is_some() || args.current;
     let how = Replay {
         limits,
         version: match args.current {
@@ -96,6 +97,9 @@ pub fn replay(
         for id in ids {
             match one(&queue, id, &how, args.attempts).await {
                 Ok(Submitted { id: new, existing }) => {
+                    if existing && asks {
+                        session.console.warn(still_as_before(&new));
+                    }
                     told.push(json!({"id": id, "replayed_as": new, "existing": existing}));
                     if !args.json {
                         session.console.note(format_args!(
@@ -118,6 +122,16 @@ pub fn replay(
         }
         Ok(exit)
     })
+}
+
+/// That the replay which there was already is not what is asked for now.
+fn still_as_before(replay: &Uuid) -> String {
+    let replay = short(replay);
+    format!(
+        "job {replay} is the replay that was asked for before, and has not ended: the limits, attempts or version that \
+         are named now do not hold for it\n  {}: `skillhost jobs cancel {replay}` ends it; then replay again",
+        styled(HINT, "hint")
+    )
 }
 
 async fn one(

@@ -341,6 +341,7 @@ fn named(path: &Path, error: QueueError) -> QueueError {
     match error {
         QueueError::Unavailable(what) => QueueError::Unavailable(with_name(what)),
         QueueError::Damaged(what) => QueueError::Damaged(with_name(what)),
+        QueueError::NoDatabase(what) => QueueError::NoDatabase(with_name(what)),
         QueueError::Full(what) => QueueError::Full(with_name(what)),
         other => other,
     }
@@ -351,7 +352,8 @@ impl From<rusqlite::Error> for QueueError {
         let text = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => QueueError::Full(text),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => QueueError::Damaged(text),
+            Some(ErrorCode::DatabaseCorrupt) => QueueError::Damaged(text),
+            Some(ErrorCode::NotADatabase) => QueueError::NoDatabase(text),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 QueueError::Unavailable(format!(
                     "{text}: another process has held it for too long; `fuser` or `lsof` tells which"

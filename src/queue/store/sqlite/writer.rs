@@ -97,6 +97,7 @@ fn spoilt_by_one(error: &QueueError) -> bool {
         error,
         QueueError::Full(_)
             | QueueError::Damaged(_)
+            | QueueError::NoDatabase(_)
             | QueueError::Unavailable(_)
             | QueueError::Closed
     )

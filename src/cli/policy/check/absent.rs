@@ -1,0 +1,97 @@
+//! Rules about skills and tools that are not there: perhaps not yet, perhaps misspelt.
+
+use skillhost::Policy;
+use skillhost::grant::{Grants, shell_word};
+use skillhost::policy::SkillPolicy;
+use skillhost::skill::{Digest, Installed};
+use skillhost::text::{closest, named};
+
+use super::{About, Finding, Kind};
+
+/// The most bytes of a name that are shown.
+const MAX_SHOWN: usize = 100;
+
+/// An entry about a skill that is not installed, and of which no digest is confirmed.
+pub fn entry(
+    name: &str,
+    entry: &SkillPolicy,
+    installed: &[Installed],
+    findings: &mut Vec<Finding>,
+) {
+    let mut bounds = entry.clone();
+    bounds.grants = Grants::default();
+    let (kind, message) = if !entry.grants.is_empty() {
+        let message = "no digest is confirmed, and no skill of this name is installed: nobody gets these grants";
+        (Kind::Unconfirmed, message)
+    } else if bounds != SkillPolicy::default() {
+        let message = "its rules are about a skill that is not installed";
+        (Kind::Absent, message)
+    } else {
+        return;
+    };
+    findings.push(Finding {
+        kind,
+        about: About::Skill(name.to_owned()),
+        message: message.to_owned(),
+        hint: meant(name, installed),
+    });
+}
+
+/// Rules of approval about a skill that is not installed, or a tool that no installed version of it has.
+pub fn rules(policy: &Policy, installed: &[Installed], findings: &mut Vec<Finding>) {
+    let whole = |name: &&String| !name.ends_with('*');
+    for (index, rule) in policy.approval.rules.iter().enumerate() {
+        let Some(skill) = rule.skill.as_ref().filter(whole) else {
+            continue;
+        };
+        let digest = skill.parse::<Digest>().ok();
+        let versions: Vec<&Installed> = installed
+            .iter()
+            .filter(|other| match digest {
+                Some(digest) => other.digest == digest,
+                None => other.name == *skill,
+            })
+            .collect();
+        let title = rule.title(index + 1);
+        let (message, hint) = if versions.is_empty() {
+            let message = format!("{title} is about a skill that is not installed");
+            (message, meant(skill, installed))
+        } else if let Some(tool) = rule.tool.as_ref().filter(whole)
+            && !versions.iter().any(|version| version.tools.contains(tool))
+        {
+            let message = format!(
+                "{title} is about a tool `{}`, which no installed version of it has",
+                named(tool, MAX_SHOWN)
+            );
+            (message, meant_tool(tool, skill, &versions))
+        } else {
+            continue;
+        };
+        findings.push(Finding {
+            kind: Kind::Absent,
+            about: About::Skill(skill.clone()),
+            message,
+            hint,
+        });
+    }
+}
+
+/// What to do where no skill of a name is installed.
+fn meant(name: &str, installed: &[Installed]) -> String {
+    match closest(name, installed.iter().map(|other| other.name.as_str())) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`skillhost list` shows what is".to_owned(),
+    }
+}
+
+/// What to do where no version of a skill has a tool.
+fn meant_tool(tool: &str, skill: &str, versions: &[&Installed]) -> String {
+    let tools = versions.iter().flat_map(|version| &version.tools);
+    match closest(tool, tools.map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "`skillhost inspect {}` shows which it has",
+            shell_word(skill)
+        ),
+    }
+}
