@@ -43,6 +43,8 @@ pub struct Handmade {
     pub description: Description,
     /// What `execute` answers, where its body says so.
     pub answer: Answer,
+    /// How it has its texts, such as `utf16`.
+    pub encoding: &'static str,
 }
 
 /// What a handmade skill says of itself.
@@ -99,6 +101,7 @@ impl Default for Handmade {
                 attachments: (0, 0),
                 case: 0,
             },
+            encoding: "utf8",
         }
     }
 }
@@ -194,6 +197,7 @@ impl Handmade {
             fields,
             memory,
             post_return,
+            encoding,
             ..
         } = self;
         let (execute, describe) = (bodies(&self.execute), bodies(&self.describe));
@@ -225,6 +229,7 @@ impl Handmade {
                 (realloc (core func $main "realloc"))
                 (post-return (core func $main "post-return"))))
             (func $execute (type $execute) (canon lift (core func $main "execute")
+                string-encoding={encoding}
                 (memory (core memory $main "memory"))
                 (realloc (core func $main "realloc"))
                 (post-return (core func $main "post-return"))))

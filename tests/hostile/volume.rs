@@ -38,6 +38,49 @@ fn an_output_that_is_too_large() {
     }
 }
 
+/// Where a guest has its texts in another encoding, they are as long as they are in UTF-8.
+#[test]
+fn an_output_that_is_too_large_in_another_encoding() {
+    let _alone = alone();
+    let text = |character: &str| format!(r#"{{"a":"{}"}}"#, character.repeat(40_000));
+    let utf16 =
+        |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let (accents, euros, faces) = (text("é"), text("€"), text("🙂"));
+    let latin1 = accents.chars().map(|one| one as u8).collect();
+    for (encoding, text, bytes, mark) in [
+        ("utf16", &accents, utf16(&accents), 0),
+        ("utf16", &faces, utf16(&faces), 0),
+        ("latin1+utf16", &accents, latin1, 0),
+        ("latin1+utf16", &euros, utf16(&euros), 1 << 31),
+    ] {
+        let units = match encoding == "utf16" || mark > 0 {
+            true => bytes.len() / 2,
+            false => bytes.len(),
+        };
+        let answering = Handmade {
+            answer: Answer {
+                json: bytes,
+                json_length: Some(u32::try_from(units).unwrap() | mark),
+                ..Handmade::default().answer
+            },
+            memory: r#"(memory (export "memory") 8)"#.into(),
+            encoding,
+            // Behind the answer.
+            realloc: "i32.const 500000".into(),
+            ..Handmade::default()
+        };
+        let length = text.len() as u64;
+        let answer = |most| Attack::by(answering.clone()).under(output(most));
+        let result = answer(length).ends_with(End::Success);
+        assert_eq!(result.usage.output_bytes, length);
+        assert_eq!(result.output.unwrap().to_string(), *text);
+        for most in [length - 1, 1_000] {
+            let result = answer(most).ends_with(met(Limit::Output));
+            assert_eq!(result.usage.output_bytes, 0);
+        }
+    }
+}
+
 #[test]
 fn an_error_text_that_is_too_long() {
     let _alone = alone();
