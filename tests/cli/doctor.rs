@@ -66,8 +66,8 @@ exit: 0
   ✓ wall_time_ms         filling its memory at once    [IN TIME]
   ✓ deadline             a loop without end            [IN TIME]
   ✓ input_bytes          an input a byte too long      input_bytes      0
-  ✓ output_bytes         answering with a long text    output_bytes     +1 B
-  ✓ attachment_bytes     the same bytes many times     attachment_byt…  +1002 B
+  ✓ output_bytes         answering with a long text    output_bytes     0
+  ✓ attachment_bytes     the same bytes many times     attachment_byt…  0
   ✓ stdout_bytes         printing without end          cut and counted  0
   ✓ stderr_bytes         printing without end          cut and counted  0
   ✓ log_bytes            logging without end           cut and counted  0

@@ -290,7 +290,7 @@ fn deep_recursion() {
     }
 }
 
-/// A single function whose frame is as large as a function's can be: 50,000 variables, all in use
+/// A single function whose frame is as large as a function's can be: 20,000 variables, all in use
 /// at once.
 #[test]
 fn huge_stack_frames() {
