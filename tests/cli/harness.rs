@@ -229,8 +229,18 @@ fn replaced(text: &str, (pattern, replacement): (&str, &str)) -> String {
 /// which is no terminal, and all that the terminal got.
 pub fn watched(mut command: Command, answer: &str) -> (Output, Vec<u8>) {
     use std::io::Read as _;
-    let (person, terminal) = terminal();
-    let mut typing = person.try_clone().expect("a file can be had twice");
+    let (mut person, terminal) = terminal();
+    person
+        .write_all(answer.as_bytes())
+        .expect("a terminal takes what is typed");
+    // It shows what is typed when it comes to it, which is not to be within what the command says.
+    let mut seen = Vec::new();
+    let lines = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    while lines(&seen) < lines(answer.as_bytes()) {
+        let mut part = [0; 1_024];
+        let read = person.read(&mut part).expect("it is open");
+        seen.extend_from_slice(&part[..read]);
+    }
     command
         .stdin(terminal.try_clone().expect("a file can be had twice"))
         .stderr(terminal)
@@ -238,11 +248,7 @@ pub fn watched(mut command: Command, answer: &str) -> (Output, Vec<u8>) {
     let mut child = command.spawn().expect("the command starts");
     // It holds the terminal open, too.
     drop(command);
-    typing
-        .write_all(answer.as_bytes())
-        .expect("a terminal takes what is typed");
     let watching = std::thread::spawn(move || {
-        let (mut person, mut seen) = (person, Vec::new());
         let mut part = [0; 1_024];
         // Once the command is gone, reading fails.
         while let Ok(read @ 1..) = person.read(&mut part) {
