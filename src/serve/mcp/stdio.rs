@@ -14,6 +14,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ErrorData, RoleServer};
 use tokio::io::{AsyncRead, AsyncWrite, Empty, empty};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use lines::{Line, Lines};
 use message::Read;
@@ -34,6 +35,8 @@ pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
     most: usize,
     /// Whether it was said that a line is no JSON.
     told: bool,
+    /// Until when the client may read on, once it has closed its end.
+    until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -80,6 +83,7 @@ where
             unsent: Arc::default(),
             most: message_bytes,
             told: false,
+            until: None,
         }
     }
 
@@ -154,24 +158,25 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        loop {
+        while self.until.is_none() {
             self.unsent.below(UNSENT).await;
             // What was read before gets its turn first, or a flood would be taken in whole.
             tokio::task::yield_now().await;
-            let line = match self.lines.next().await {
-                Ok(Some(line)) => line,
+            let message = match self.lines.next().await {
+                Ok(Some(line)) => self.take(line),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::error!("the input cannot be read: {error}");
                     break;
                 }
             };
-            if let Some(message) = self.take(line) {
-                return Some(message);
+            if message.is_some() {
+                return message;
             }
         }
-        // Whoever pipes lines in still reads what is said of the last ones.
-        let _ = tokio::time::timeout(LAST, self.unsent.below(1)).await;
+        // Whoever pipes lines in still reads what is said of the last ones. This may be interrupted and begun again.
+        let until = *self.until.get_or_insert_with(|| Instant::now() + LAST);
+        let _ = tokio::time::timeout_at(until, self.unsent.below(1)).await;
         None
     }
 
