@@ -171,6 +171,8 @@ pub struct Approved<'a> {
 /// What was heard of an execution on the way.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heard<'a> {
+    /// The skill that was asked for, as it was named: it stands in the entry where it is not known which one that is.
+    pub asked: Option<&'a str>,
     /// What was refused to the guest, which may have gone on without.
     pub denials: &'a [Denial],
     /// The rule of the policy that let it run, where one did.
@@ -269,7 +271,7 @@ impl Entry<'_> {
                 result,
                 heard,
             } => {
-                skill(line, result.skill.as_deref());
+                heard.write_skill(line, result.skill.as_deref());
                 // What a caller asked for, where there is no such tool.
                 line.text("tool", result.tool.as_deref(), MAX_TEXT);
                 line.hashed("input", input);
@@ -297,7 +299,7 @@ impl Entry<'_> {
                 usage: used,
                 heard,
             } => {
-                skill(line, *identity);
+                heard.write_skill(line, *identity);
                 line.text("tool", *tool, MAX_TEXT);
                 line.hashed("input", input);
                 line.field("outcome", Status::Cancelled.as_str());
@@ -318,7 +320,7 @@ impl Entry<'_> {
                 usage: used,
                 heard,
             } => {
-                skill(line, *identity);
+                heard.write_skill(line, *identity);
                 line.text("tool", *tool, MAX_TEXT);
                 line.hashed("input", input);
                 line.field("outcome", Status::Failed.as_str());
@@ -453,6 +455,14 @@ struct Lowered<'a> {
 }
 
 impl Heard<'_> {
+    /// Writes which skill it was, or what was asked for.
+    fn write_skill(&self, line: &mut Line, known: Option<&SkillIdentity>) {
+        match known {
+            Some(known) => line.skill(known),
+            None => line.text("asked", self.asked, MAX_TEXT),
+        }
+    }
+
     /// Writes what let it run, unless that is said already.
     fn write(&self, line: &mut Line, said: Option<Uuid>) {
         line.text("allowed_by", self.allowed_by, MAX_TEXT);

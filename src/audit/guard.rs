@@ -117,6 +117,7 @@ impl Execute for Audited {
                 sink: Arc::clone(&self.sink),
                 required: self.required,
                 who: Owned::of(&request, &control),
+                asked: request.skill.to_string(),
                 skill: OnceLock::new(),
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
@@ -150,7 +151,7 @@ impl Execute for Audited {
                         input,
                         output,
                         result: &result,
-                        heard: noted.heard(),
+                        heard: noted.heard(&pending.watch.asked),
                     },
                 })
             };
@@ -195,6 +196,8 @@ struct Watch {
     sink: Arc<dyn AuditSink>,
     required: bool,
     who: Owned,
+    /// The skill that was asked for.
+    asked: String,
     /// What runs, once that is known, where it may use secrets.
     skill: OnceLock<SkillIdentity>,
 }
@@ -211,8 +214,9 @@ struct Noted {
 }
 
 impl Noted {
-    fn heard(&self) -> Heard<'_> {
+    fn heard<'a>(&'a self, asked: &'a str) -> Heard<'a> {
         Heard {
+            asked: Some(asked),
             denials: &self.denials,
             allowed_by: self.allowed_by.as_deref(),
             approval: self.approval,
@@ -321,7 +325,7 @@ impl Drop for Pending<'_> {
         }
         let resolution = self.inner.resolve(&self.asked).ok();
         let noted = self.watch.noted();
-        let (input, usage, heard) = (self.input, &noted.usage, noted.heard());
+        let (input, usage, heard) = (self.input, &noted.usage, noted.heard(&self.watch.asked));
         let skill = resolution.as_ref().map(|found| &*found.skill);
         let tool = resolution.as_ref().map(|found| found.tool().name.as_str());
         // One that did not come to run has those that it would have had.
@@ -399,24 +403,31 @@ impl Owned {
 }
 
 /// Writes down that a request was refused before it came to an execution: when a job of it was submitted.
-/// `control` says who handed it in.
+/// `control` says who handed it in, and `skill` is the one that it is for, where that is known.
 ///
 /// # Errors
 /// Where it could not be written.
 pub fn refused(
     sink: &dyn AuditSink,
     request: &ExecutionRequest,
+    skill: Option<Arc<SkillIdentity>>,
     control: &Control,
     failure: &Failure,
 ) -> Result<(), AuditError> {
-    let result = control.refuse(request.clone(), None, failure.clone());
+    let mut result = control.refuse(request.clone(), None, failure.clone());
+    result.skill = skill.or(result.skill);
+    let asked = request.skill.to_string();
+    let heard = Heard {
+        asked: Some(&asked),
+        ..Heard::default()
+    };
     sink.record(&Entry {
         who: Owned::of(request, control).who(),
         what: What::Execution {
             input: hashed_input(request),
             output: None,
             result: &result,
-            heard: Heard::default(),
+            heard,
         },
     })
 }

@@ -211,8 +211,10 @@ impl Filter {
             && is("outcome", &self.outcome)
             && self.skill.as_ref().is_none_or(|wanted| {
                 let skill = &entry["skill"];
-                // A change of a grant or of a breaker names it in its own way.
+                // A change of a grant or of a breaker names it in its own way, and so does what asked for one that
+                // is not known.
                 let names = [
+                    &entry["asked"],
                     &skill["name"],
                     &skill["digest"],
                     &entry["skill_name"],

@@ -1,6 +1,7 @@
 //! `skillhost serve`: the doors, a worker and the scheduler in one process.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
@@ -51,6 +52,8 @@ Exit codes:
 
 /// How long calls that were cut may take to end.
 const TIDYING: Duration = Duration::from_secs(1);
+/// What takes no longer to end is not worth a word.
+const PROMPT: Duration = Duration::from_millis(300);
 
 /// Serve skills over HTTP and MCP, and do what is in the queue
 ///
@@ -104,7 +107,8 @@ pub struct ServeArgs {
         value_parser = clap::value_parser!(u32).range(1..=10_000_000)
     )]
     rate: u32,
-    /// How many wrong tokens a minute one address may try before it must wait
+    /// How many requests a minute one address may make with a wrong token, or with none where one is needed, before
+    /// it must wait
     #[arg(
         long,
         value_name = "N",
@@ -226,7 +230,16 @@ async fn run(
         }
         done.map(Some)
     };
-    let (stopped, done) = tokio::join!(serving, working);
+    let waited = async {
+        at_least(counted.clone(), 1).await;
+        tokio::time::sleep(PROMPT).await;
+        session.console.note(stopping(args.grace));
+        std::future::pending::<Infallible>().await
+    };
+    let (stopped, done) = tokio::select! {
+        ended = async { tokio::join!(serving, working) } => ended,
+        never = waited => match never {},
+    };
     following.abort();
     // Calls that were cut are over in a moment, and then written down.
     let _ = tokio::time::timeout(TIDYING, mcp.idle()).await;
@@ -238,6 +251,14 @@ async fn run(
     }
     done.map_err(broken)?;
     Ok(Exit::Success)
+}
+
+/// What it waits for once it was told to stop.
+fn stopping(grace: Duration) -> String {
+    format!(
+        "stopping: what runs may finish within {}; Ctrl-C once more stops it at once, and gives jobs back",
+        units::duration(grace)
+    )
 }
 
 fn service(

@@ -147,6 +147,10 @@ fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     assert_eq!(last["kind"], "execution", "{last}");
     assert_eq!(last["reason"], "refused", "{last}");
     assert_eq!(last["rule"], "approval rule 1", "{last}");
+    assert_eq!(last["skill"], of(1)["skill"], "{last}");
+    let said = place.run(["audit", "show", "--skill", "behaviours"]);
+    let refused = "behaviours · panic · rejected · refused · approval rule 1\n";
+    assert!(said.contains(refused), "{said}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, watched};
 
 #[test]
 fn arguments_are_read_as_the_schema_says() {
@@ -372,7 +372,7 @@ fn an_empty_name_is_a_mistake() {
 
 /// Whoever types at the door for agents, or pipes something else into it, is not left without a word.
 #[test]
-fn what_is_no_json_is_passed_over_with_a_word() {
+fn what_is_no_json_is_answered_with_a_word() {
     let place = Place::new();
     place.write("typed", "not json\nneither is this\n");
     let input = std::fs::File::open(place.path("typed")).expect("it is there");
@@ -380,4 +380,40 @@ fn what_is_no_json_is_passed_over_with_a_word() {
     let said = place.said(&output.expect("the command starts"));
     assert!(said.starts_with("exit: 0\n"), "{said}");
     assert_eq!(said.matches("is no JSON").count(), 1, "{said}");
+    // The client hears of each, also where nothing comes after it.
+    assert_eq!(said.matches("\"code\":-32700").count(), 2, "{said}");
+}
+
+#[test]
+fn a_person_at_the_door_for_agents_is_told_what_it_waits_for() {
+    let place = Place::new();
+    // Ctrl-D, which ends the input.
+    let (output, seen) = watched(place.command(["mcp"]), "\x04");
+    let seen = String::from_utf8(seen).expect("it is UTF-8");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{seen}"
+    );
+    assert!(seen.contains("waits for a client"), "{seen}");
+    assert!(seen.contains("skillhost mcp config"), "{seen}");
+}
+
+#[test]
+fn an_answer_to_an_agent_that_cannot_be_written_is_told() {
+    let place = Place::new();
+    let begin = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{
+        "protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}"#;
+    place.write("typed", begin.replace('\n', "") + "\n");
+    let input = std::fs::File::open(place.path("typed")).expect("it is there");
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let full = full.expect("Linux has it");
+    let output = place.command(["mcp"]).stdin(input).stdout(full).output();
+    let said = place.said(&output.expect("the command starts"));
+    assert!(said.starts_with("exit: 70\n"), "{said}");
+    let error = "error: cannot write to standard output\n";
+    assert!(
+        said.contains(error) && said.contains("No space left on device"),
+        "{said}"
+    );
+    assert!(!said.contains("skillhost::"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! A skill that wants the network gets what is granted, and is told what to grant.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use snapbox::str;
@@ -330,6 +330,34 @@ fn a_host_that_is_not_there_is_no_fault_of_the_input() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["failure"]["kind"], "skill_error", "{json}");
     assert_eq!(json["failure"]["retryable"], true);
+}
+
+/// What a server without TLS says is told in words, and not by the name of a code.
+#[test]
+fn a_server_that_does_not_speak_tls_is_told_in_words() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let server = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // Of what a handshake begins with no line ends.
+            let _ = stream.read(&mut [0; 1_024]);
+            let _ = stream.write_all(page("plain").as_bytes());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let url = format!("https://{server}/");
+    let input = format!("url={url}");
+    let said = place.run(["run", "fetch-page", "--arg", &input, "--http", &url]);
+    assert!(said.starts_with("exit: 1\n"), "{said}");
+    let told = format!(
+        "no valid answer to `GET {url}`: the TLS handshake failed: does the server speak TLS"
+    );
+    assert!(
+        said.contains(&told) && !said.contains("ErrorCode"),
+        "{said}"
+    );
 }
 
 /// A port that is taken is for whoever typed it to choose otherwise.

@@ -217,6 +217,87 @@ fn no_more_calls_run_at_once_than_may() {
     server.end();
 }
 
+/// Whoever waits for an answer gets one, to its id, which says what is wrong.
+#[test]
+fn what_does_not_fit_is_answered_with_why() {
+    let home = Home::with(&[&skills().behaviours]);
+    let mut server = Server::start(&home, &[]);
+    server.ask(1, "tools/list", json!({}));
+    let early = server.answer(1);
+    let said = early["error"]["message"].as_str().expect("it is refused");
+    assert!(said.contains("begins with `initialize`"), "{early}");
+    server.initialize();
+    for (id, method, params, code, why) in [
+        (2, "tools/call", json!({}), -32602, "missing field `name`"),
+        (3, "tools/call", json!({"name": 5}), -32602, "`name`: "),
+        (
+            4,
+            "tools/call",
+            json!({"name": "behaviours__echo", "arguments": "text"}),
+            -32602,
+            "`arguments`: ",
+        ),
+        (5, "tools/call", json!([1]), -32602, "must be an object"),
+        (
+            6,
+            "resources/read",
+            json!({}),
+            -32602,
+            "missing field `uri`",
+        ),
+        (
+            7,
+            "logging/setLevel",
+            json!({"level": "loud"}),
+            -32602,
+            "`level`: unknown variant `loud`",
+        ),
+        (
+            8,
+            "tools/cal",
+            json!({}),
+            -32601,
+            "there is no method `tools/cal`",
+        ),
+    ] {
+        server.ask(id, method, params);
+        let error = &server.answer(id)["error"];
+        assert_eq!(error["code"], code, "{error}");
+        let message = error["message"].as_str().expect("it is text");
+        assert!(message.contains(why), "{message}");
+    }
+    server.send(br#"{"jsonrpc":"2.0","id":9,"method":"tools/call"}"#);
+    assert_eq!(server.answer(9)["error"]["code"], -32602);
+    for (line, id, code) in [
+        (&b"this is no JSON"[..], Value::Null, -32700),
+        (
+            br#"{"jsonrpc":"1.0","id":17,"method":"tools/list"}"#,
+            json!(17),
+            -32600,
+        ),
+        (br#"{"jsonrpc":"2.0","id":"a"}"#, json!("a"), -32600),
+        (
+            br#"{"jsonrpc":"2.0","id":1.5,"method":"tools/list"}"#,
+            Value::Null,
+            -32600,
+        ),
+        (
+            br#"[{"jsonrpc":"2.0","id":18,"method":"tools/list"}]"#,
+            json!(18),
+            -32600,
+        ),
+    ] {
+        server.send(line);
+        let answer = server.next();
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        // The protocol has an id there or none, and no `null`.
+        assert_eq!(answer.get("id").unwrap_or(&Value::Null), &id, "{answer}");
+        assert_eq!(answer.get("id").is_none(), id.is_null(), "{answer}");
+    }
+    server.works(100);
+    server.end();
+}
+
 /// A directory that is granted and gone: the client hears neither where it was, nor of a flag that it has not got.
 #[test]
 fn a_client_hears_nothing_of_where_the_host_has_it() {

@@ -260,6 +260,27 @@ async fn a_session_is_whose_it_is_and_nobody_unknown_is_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_answered_with_why() {
+    let address = server().await;
+    let (_, session, _) = post(address, &[], &initialize()).await;
+    let session = session.expect("there is a session");
+    for (method, params, told) in [
+        ("tools/call", json!({"name": 5}), "-32602"),
+        (
+            "tools/call",
+            json!({"name": 5}),
+            "the params of `tools/call` do not fit: `name`: ",
+        ),
+        ("resources/read", json!({}), "missing field `uri`"),
+        ("tools/cal", json!({}), "there is no method `tools/cal`"),
+    ] {
+        let message = json!({"jsonrpc": "2.0", "id": 2, "method": method, "params": params});
+        let (_, _, answer) = post(address, &[("mcp-session-id", &session)], &message).await;
+        assert!(answer.contains(told), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_of_strangers_cannot_call() {
     let address = server().await;
     for wrong in [("host", "evil.example"), ("origin", "https://evil.example")] {

@@ -234,6 +234,7 @@ async fn what_comes_past_the_commands_is_in_the_audit() {
         (&entries[2]["caller"], &entries[2]["cause"]),
         (&json!(by), &json!("unknown_tool"))
     );
+    assert_eq!(entries[2]["skill"], entries[0]["skill"]);
     assert_eq!(audited(&home, "policy"), [] as [Value; 0]);
     home.policy("general.ceilings.memory_bytes = '16MiB'\n");
     // It is looked at every second, also while nobody asks for anything.

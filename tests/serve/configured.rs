@@ -29,10 +29,13 @@ fn a_client_starts_what_was_printed() {
             "--secret-from",
             "token=env:TOKEN",
             "--search",
+            "--tenant",
+            "acme",
         ],
     );
     let args: Vec<String> = serde_json::from_value(server["args"].clone()).unwrap();
     assert!(args.contains(&"token=env:TOKEN".to_owned()), "{args:?}");
+    assert!(args.contains(&"--tenant=acme".to_owned()), "{args:?}");
     assert!(args.contains(&database.display().to_string()), "{args:?}");
     // In another folder, and with nothing of this environment that says where things are.
     let mut child = Command::new(server["command"].as_str().unwrap())

@@ -141,7 +141,7 @@ fn initialize() -> Value {
 }
 
 /// Waits until so many executions are under way.
-async fn underway(client: &Client, many: u32) {
+pub async fn underway(client: &Client, many: u32) {
     loop {
         let metrics = client.get("/metrics").await;
         let running = metrics

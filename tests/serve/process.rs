@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::harness::behaviours_path;
+use crate::mcp::underway;
 use crate::server::behaviour;
 
 /// The command with a home of its own, in which the skill `behaviours` is installed.
@@ -151,6 +152,22 @@ async fn one_command_serves_executions_jobs_and_schedules() {
     let result = client.get(&path).await;
     assert_eq!(result.json()["status"], "success");
     assert!(serving.end().success());
+}
+
+/// Whoever tells it to stop is told what it waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_waits_for_once_it_was_told_to_stop_is_said() {
+    let home = Home::new();
+    let serving = Serving::start(&home, &["--grace", "60s", "--rate", "1000000"]);
+    let (client, watching) = (serving.client(), serving.client());
+    let sleep = behaviour("sleep", json!({"ms": 3_000}));
+    let call = tokio::spawn(async move { client.post("/v1/executions", sleep).await.json() });
+    underway(&watching, 1).await;
+    let said = tokio::task::spawn_blocking(move || serving.end_and_tell());
+    let said = said.await.unwrap();
+    let stopping = "stopping: what runs may finish within 1 min; Ctrl-C once more stops it at once";
+    assert!(said.contains(stopping), "{said}");
+    assert_eq!(call.await.unwrap()["status"], "success");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,7 +69,12 @@ async fn a_wrong_token_lets_nobody_in_and_guessing_is_slow() {
         server.client().with(&wrong).get("/v1/jobs").await;
     }
     let answer = server.client().with(&wrong).get("/v1/jobs").await;
-    answer.problem(429, "too-many-requests");
+    let detail = &answer.problem(429, "too-many-requests")["detail"];
+    let detail = detail.as_str().expect("it is said").to_owned();
+    assert!(detail.contains("without a valid token"), "{detail}");
+    // One that shows none counts as one that shows a wrong one.
+    let none = server.client().get("/v1/jobs").await;
+    assert_eq!(none.problem(429, "too-many-requests")["detail"], *detail);
     // Whoever has a token is not kept out by that.
     good.get("/v1/jobs").await.json();
     server.end().await;

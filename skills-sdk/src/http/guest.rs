@@ -185,7 +185,47 @@ fn failed(hop: &Hop, error: ErrorCode) -> HttpError {
         },
         other => HttpError::Invalid {
             request,
-            reason: format!("{other:?}"),
+            reason: in_words(other),
         },
     }
+}
+
+/// What came instead of a valid answer.
+fn in_words(error: ErrorCode) -> String {
+    let words = match error {
+        ErrorCode::InternalError(Some(why)) => return why,
+        ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => {
+            "the TLS handshake failed: does the server speak TLS at this port?"
+        }
+        ErrorCode::HttpProtocolError | ErrorCode::HttpUpgradeFailed => {
+            "what the server said is no valid HTTP"
+        }
+        ErrorCode::HttpResponseHeaderSectionSize(_) | ErrorCode::HttpResponseHeaderSize(_) => {
+            "the head of the answer is too large"
+        }
+        ErrorCode::HttpResponseBodySize(_) => "the body of the answer is too large",
+        ErrorCode::HttpResponseTrailerSectionSize(_) | ErrorCode::HttpResponseTrailerSize(_) => {
+            "the trailers of the answer are too large"
+        }
+        ErrorCode::HttpResponseTransferCoding(_) | ErrorCode::HttpResponseContentCoding(_) => {
+            "the answer is in a coding that is not known"
+        }
+        ErrorCode::ConnectionLimitReached => "there are as many connections as may be",
+        ErrorCode::LoopDetected => "the request came back to where it had been",
+        ErrorCode::HttpRequestLengthRequired => {
+            "the server wants to be told the length of the request"
+        }
+        ErrorCode::HttpRequestBodySize(_) => {
+            "the body of the request has another length than was said, or is too large"
+        }
+        ErrorCode::HttpRequestMethodInvalid => "the method of the request is not taken",
+        ErrorCode::HttpRequestHeaderSectionSize(_) | ErrorCode::HttpRequestHeaderSize(_) => {
+            "the head of the request is too large"
+        }
+        ErrorCode::HttpRequestTrailerSectionSize(_) | ErrorCode::HttpRequestTrailerSize(_) => {
+            "the trailers of the request are too large"
+        }
+        _ => "the host could not carry the request out",
+    };
+    words.to_owned()
 }

@@ -132,15 +132,14 @@ fn said(entry: &Value) -> String {
         }
     };
     add(&entry["skill"]["name"]);
-    for field in [
-        "skill_name",
-        "tool",
-        "outcome",
-        "cause",
-        "reason",
-        "limit",
-        "action",
-    ] {
+    for field in ["asked", "skill_name", "tool", "outcome"] {
+        add(&entry[field]);
+    }
+    // What was rejected is of that cause as well.
+    if entry["cause"] != entry["outcome"] {
+        add(&entry["cause"]);
+    }
+    for field in ["reason", "limit", "action"] {
         add(&entry[field]);
     }
     for field in [
@@ -183,6 +182,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_was_refused_says_what_was_asked_for_and_that_once() {
+        let rejected = json!({"kind": "execution", "skill": {"name": "notes"}, "tool": "add",
+            "outcome": "rejected", "cause": "rejected", "reason": "ceiling"});
+        assert_eq!(said(&rejected), "notes · add · rejected · ceiling");
+        let unknown = json!({"kind": "execution", "asked": "text-stat", "outcome": "failed",
+            "cause": "not_loaded"});
+        assert_eq!(said(&unknown), "text-stat · failed · not_loaded");
+    }
 
     #[test]
     fn a_change_of_the_policy_says_which_holds() {

@@ -117,9 +117,10 @@ impl<'s> Skills<'s> {
             if let Some(audit) = &self.audit {
                 let control = Control::default().caller(user());
                 // What is refused stays refused, and why is what matters.
-                if let Err(error) =
-                    skillhost::audit::refused(&**audit, &request, &control, &failure)
-                {
+                let known = Some(Arc::new(skill.identity().clone()));
+                let written =
+                    skillhost::audit::refused(&**audit, &request, known, &control, &failure);
+                if let Err(error) = written {
                     tracing::warn!(%error, "a refusal is not in the audit");
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 use skillhost::grant::shell_word;
@@ -39,6 +40,9 @@ pub struct ConfigArgs {
     /// Let the agent search for tools, rather than offering each by itself
     #[arg(long)]
     search: bool,
+    /// On whose behalf calls run and tasks are done: an organisation or account
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    tenant: Option<String>,
     /// Connect to `skillhost serve` at this URL, rather than start a process
     ///
     /// TOKEN stands where a token goes (`skillhost tokens create`). Without tokens, leave that header out.
@@ -49,7 +53,7 @@ pub struct ConfigArgs {
         default_missing_value = "http://127.0.0.1:7411/mcp",
         value_parser = url,
         value_hint = ValueHint::Url,
-        conflicts_with_all = ["skills", "search", "certificate", "secret_from"]
+        conflicts_with_all = ["skills", "search", "tenant", "certificate", "secret_from"]
     )]
     http: Option<String>,
     /// Trust the certificate authorities of a file in PEM form, too
@@ -77,6 +81,9 @@ impl ConfigArgs {
         }
         for (name, source) in &self.sources.secret_from {
             option("--secret-from", format!("{name}={source}"));
+        }
+        if let Some(tenant) = &self.tenant {
+            option("--tenant", tenant.clone());
         }
         words.extend(self.search.then(|| "--search".to_owned()));
         let skills = self.skills.iter().map(|skill| skill.to_string_lossy());
@@ -160,6 +167,10 @@ pub fn config(
     }
     for (name, source) in &args.sources.secret_from {
         arguments.extend(["--secret-from".to_owned(), format!("{name}={source}")]);
+    }
+    if let Some(tenant) = &args.tenant {
+        // One that begins with a dash is none of its options.
+        arguments.push(format!("--tenant={tenant}"));
     }
     if args.search {
         arguments.push("--search".to_owned());
@@ -354,12 +365,14 @@ mod tests {
                 &[
                     "claude-code",
                     "--search",
+                    "--tenant",
+                    "acme inc",
                     "--secret-from",
                     "a=env:A",
                     "text-stats",
                     "b c",
                 ],
-                "`skillhost mcp config json --secret-from a=env:A --search text-stats 'b c'`",
+                "`skillhost mcp config json --secret-from a=env:A --tenant 'acme inc' --search text-stats 'b c'`",
             ),
         ] {
             let typed = ["config"].iter().chain(typed);

@@ -2,6 +2,7 @@
 
 mod config;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
 use skillhost::queue::{Queue, Worker};
 use skillhost::serve::Caller;
-use skillhost::serve::mcp::{ChosenSkill, McpServer, McpSettings, TASK_QUEUE, Tasks};
+use skillhost::serve::mcp::{ChosenSkill, McpError, McpServer, McpSettings, TASK_QUEUE, Tasks};
 use skillhost::skill::Packages;
 use skillhost::{Execute, InstalledSkills, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +45,7 @@ Exit codes:
     0  the client has closed its end, or it was told to stop
     2  usage error
     6  a skill cannot be found, built or loaded
-   70  the host is broken";
+   70  the host is broken, or the output cannot be written";
 
 /// How long a worker may take to give back what it has when the client is gone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -175,6 +176,12 @@ async fn serve(
         signal(SignalKind::terminate())?,
     );
     let server = server.build();
+    if std::io::stdin().is_terminal() {
+        session.console.note(
+            "this speaks MCP, and waits for a client at standard input; `skillhost mcp config` shows how one starts \
+             it, and Ctrl-C ends it",
+        );
+    }
     let caller = Caller::operator().user(guards::user());
     let caller = match args.tenant {
         Some(tenant) => {
@@ -201,7 +208,12 @@ async fn serve(
         // What it cannot give back in time, others take over once its lease is over.
         let _ = tokio::time::timeout(GRACE, running).await;
     }
-    ended.map_err(|error| Complaint::usage(error.to_string()).into())
+    ended.map_err(|error| match error {
+        McpError::Write(error) => {
+            anyhow::Error::from(error).context("cannot write to standard output")
+        }
+        error => Complaint::usage(error.to_string()).into(),
+    })
 }
 
 /// The skills that were named. Those by a path are built, loaded, and kept for tasks.

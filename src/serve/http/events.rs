@@ -82,7 +82,7 @@ pub(super) struct From {
 ///
 /// As `text/event-stream`: the event's `id` is its cursor, its name the kind, its data the event. A
 /// client that comes back with `Last-Event-ID` misses none. Where that is no longer kept, the answer is
-/// 410, or in the middle the event `gone`.
+/// 410, or in the middle the event `gone`; where there never was such an event, 404.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(From, ("last-event-id" = Option<i64>, Header, minimum = 0, maximum = 9_223_372_036_854_775_807_i64,
@@ -109,7 +109,15 @@ pub(super) async fn follow(
     if let Some(job) = from.job {
         own(&service, caller, job).await?;
     }
-    // So that one that has fallen off is told before anything else.
-    queue.events(after, 1).await?;
+    // So that one that has fallen off is told before anything else. One that never was, such as of another database,
+    // would wait for as long as it takes until there are as many.
+    let next = queue.events(after, 1).await?;
+    if next.events.is_empty() {
+        let last = queue.last_event().await?;
+        if after > last {
+            let detail = format!("there is no event {after}; the newest is {last}");
+            return Err(Problem::new(ProblemKind::NotFound, detail));
+        }
+    }
     stream::jobs(&service, caller, after, from.job)
 }

@@ -267,7 +267,9 @@ pub(super) async fn look(
             _ => {
                 if let Some(audit) = &service.inner.audit {
                     let control = Control::default().caller(caller.name());
-                    if let Err(error) = audit::refused(&**audit, request, &control, failure) {
+                    let known = admission.skill.clone();
+                    let written = audit::refused(&**audit, request, known, &control, failure);
+                    if let Err(error) = written {
                         tracing::error!(%error, "what was refused is not in the audit");
                     }
                 }

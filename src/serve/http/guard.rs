@@ -202,12 +202,12 @@ async fn ask(service: &Service, request: &Parts, trace: Trace) -> Result<Option<
     let caller = match caller(service, &request.headers).await {
         Ok(caller) => caller,
         Err(refused) => {
-            slower(match refused {
+            match refused {
                 // No fault of whoever asks.
-                Unauthorized::Unavailable(_) => service.inner.rates.peer(peer),
+                Unauthorized::Unavailable(_) => slower(service.inner.rates.peer(peer))?,
                 // Nobody tries out tokens at speed.
-                _ => service.inner.rates.guess(peer),
-            })?;
+                _ => service.inner.rates.guess(peer).map_err(guessed)?,
+            }
             return Err(refused.into());
         }
     };
@@ -250,10 +250,17 @@ pub(super) async fn still(service: &Service, caller: &Caller) -> Result<(), Unau
 }
 
 fn slower(rate: Result<(), Duration>) -> Result<(), Problem> {
-    rate.map_err(|wait| {
-        let detail = "more requests came than are allowed";
-        Problem::new(ProblemKind::TooManyRequests, detail).retry_after(wait)
-    })
+    rate.map_err(|wait| too_many("more requests came than are allowed", wait))
+}
+
+fn guessed(wait: Duration) -> Problem {
+    let detail = "more requests came from this address without a valid token than are allowed; send one as \
+                  `Authorization: Bearer TOKEN`";
+    too_many(detail, wait)
+}
+
+fn too_many(detail: &'static str, wait: Duration) -> Problem {
+    Problem::new(ProblemKind::TooManyRequests, detail).retry_after(wait)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Rates {
         self.peers.check(&network(peer))
     }
 
-    /// A wrong token from this address.
+    /// A wrong token from this address, or none where one is needed.
     pub fn guess(&self, peer: IpAddr) -> Result<(), Duration> {
         self.guesses.check(&network(peer))
     }

@@ -37,7 +37,8 @@ pub struct Settings {
     pub rate: NonZeroU32,
     /// How many of these may come at once; 2,000 unless set.
     pub burst: NonZeroU32,
-    /// Wrong tokens a minute from one address before it must wait; 30 unless set.
+    /// Wrong tokens a minute from one address before it must wait; 30 unless set. A request without a token counts,
+    /// too, where one is needed.
     pub guesses: NonZeroU32,
     /// Names that the header `Host` may have beside the addresses of this machine and `localhost`.
     /// A page in a browser that had its own name lead here is not answered.

@@ -45,6 +45,8 @@ mod search;
 mod resources;
 mod tasks;
 
+mod unfit;
+
 mod session;
 
 #[cfg(feature = "serve")]
@@ -52,6 +54,7 @@ mod http;
 mod stdio;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rmcp::ErrorData;
@@ -175,6 +178,9 @@ pub enum McpError {
     /// The client did not begin as the protocol wants it, or was gone before.
     #[error("the client did not begin a session: {0}")]
     Begin(Box<ServerInitializeError>),
+    /// What is answered cannot be written.
+    #[error("cannot write what is answered: {0}")]
+    Write(io::Error),
     /// Something that cannot be, was.
     #[error("internal error: {0}")]
     Internal(String),
@@ -215,7 +221,7 @@ impl McpServer {
     /// What runs then is stopped.
     ///
     /// # Errors
-    /// Where the client does not begin as the protocol wants it.
+    /// Where the client does not begin as the protocol wants it, or the first answer to it cannot be written.
     pub async fn serve(
         &self,
         caller: Caller,
@@ -227,6 +233,14 @@ impl McpServer {
             Ok(running) => running,
             // Whoever is gone before anything was said wanted nothing.
             Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
+            Err(ServerInitializeError::TransportError { error, .. }) => {
+                let error = error.error.downcast::<io::Error>();
+                return match error.map_or_else(io::Error::other, |error| *error) {
+                    // Whoever is gone does not read either.
+                    error if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                    error => Err(McpError::Write(error)),
+                };
+            }
             Err(error) => return Err(McpError::Begin(Box::new(error))),
         };
         match running.waiting().await {

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CancelTaskParams, ErrorCode, Extensions,
-    GetSkillRequestParams, GetSkillResult, GetTaskParams, GetTaskResult, Implementation,
-    ListResourcesResult, ListSkillsResult, ListToolsResult, LoggingLevel, PaginatedRequestParams,
-    ReadResourceDirectoryRequestParams, ReadResourceDirectoryResult, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
-    SetLevelRequestParams, SubscriptionFilter, Tool, UpdateTaskParams,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, CustomRequest, CustomResult,
+    ErrorCode, Extensions, GetSkillRequestParams, GetSkillResult, GetTaskParams, GetTaskResult,
+    Implementation, ListResourcesResult, ListSkillsResult, ListToolsResult, LoggingLevel,
+    PaginatedRequestParams, ReadResourceDirectoryRequestParams, ReadResourceDirectoryResult,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscriptionFilter, Tool, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::call::{self, Who};
 use super::kept::Owner;
-use super::{Inner, builtin, resources};
+use super::{Inner, builtin, resources, unfit};
 use crate::serve::Caller;
 
 const INSTRUCTIONS: &str = "\
@@ -269,6 +269,15 @@ impl ServerHandler for McpSession {
         let catalog = self.server.catalog().await?;
         let items = Self::reading(move || resources::directory(&catalog, &request.uri)).await??;
         Ok(ReadResourceDirectoryResult::with_all_items(items))
+    }
+
+    /// What the library knows no method and params for.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(unfit::refusal(&request, self.server.tasks.is_some()))
     }
 
     async fn set_level(

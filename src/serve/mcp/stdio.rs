@@ -1,35 +1,57 @@
 //! The protocol over a pair of streams, such as standard input and output.
 
-mod watched;
+mod lines;
+mod message;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use rmcp::model::{JsonRpcMessage, RequestId};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ErrorData, RoleServer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Empty, empty};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use watched::{Large, Watched};
+use lines::{Line, Lines};
+use message::Read;
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
+/// How long a client that has closed its end may take to read what is answered already.
+const LAST: Duration = Duration::from_secs(1);
+/// How the library begins to tell a client of the current revision what its request has not.
+const NO_META: &str = "request _meta is missing";
 
 /// A transport that reads no faster than the client does: one that floods and never reads is not
-/// listened to. A message past the bound is passed over, and its client told so.
+/// listened to. What is past the bound, or no message, is passed over, and its client told so.
 pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
-    inner: AsyncRwTransport<RoleServer, Watched<R>, W>,
+    lines: Lines<R>,
+    output: AsyncRwTransport<RoleServer, Empty, W>,
     unsent: Arc<Unsent>,
-    large: Arc<Large>,
     most: usize,
+    /// Whether it was said that a line is no JSON.
+    told: bool,
+    /// Until when the client may read on, once it has closed its end.
+    until: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Unsent {
     count: AtomicUsize,
     fewer: Notify,
+}
+
+impl Unsent {
+    /// Waits until there are fewer than so many.
+    async fn below(&self, many: usize) {
+        while self.count.load(Ordering::Relaxed) >= many {
+            self.fewer.notified().await;
+        }
+    }
 }
 
 /// One message that is to be sent.
@@ -55,26 +77,56 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     pub fn new(read: R, write: W, message_bytes: usize) -> Self {
-        let large = Arc::new(Large::default());
-        let read = Watched::new(read, message_bytes, Arc::clone(&large));
         Paced {
-            inner: AsyncRwTransport::new_server(read, write).with_max_line_length(message_bytes),
+            lines: Lines::new(read, message_bytes),
+            output: AsyncRwTransport::new_server(empty(), write),
             unsent: Arc::default(),
-            large,
             most: message_bytes,
+            told: false,
+            until: None,
         }
     }
 
-    /// Says of each message that was too large that it was.
-    fn refuse_large(&mut self) {
-        for id in self.large.take() {
-            let message = format!(
-                "the message has more than {} bytes, and was not read",
-                self.most
+    /// The message in a line; of one that is none, whoever sent it is told so.
+    fn take(&mut self, line: Line) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong(id) => {
+                let most = self.most;
+                let why = format!("the message has more than {most} bytes, and was not read");
+                self.refuse(id, ErrorData::invalid_request(why, None));
+                return None;
+            }
+        };
+        match message::read(&line) {
+            Read::Message(message) => return Some(*message),
+            Read::Nothing => {}
+            Read::Broken(error) => {
+                self.note_broken();
+                self.refuse(None, error);
+            }
+            Read::Refused(refused) => {
+                for (id, error) in refused {
+                    self.refuse(id, error);
+                }
+            }
+        }
+        None
+    }
+
+    fn refuse(&mut self, id: Option<RequestId>, error: ErrorData) {
+        // Whoever reads is interrupted by whoever sends; this is not.
+        tokio::spawn(self.send(TxJsonRpcMessage::<RoleServer>::error(error, id)));
+    }
+
+    /// Tells whoever types here, or pipes something else. Once is enough: a client that floods is not to fill a log
+    /// as well.
+    fn note_broken(&mut self) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                "a line of the input is no JSON, and is answered with an error, as others like it will be: a message \
+                 is one line with one JSON object"
             );
-            let error = ErrorData::invalid_request(message, None);
-            // Whoever reads is interrupted by whoever sends; this is not.
-            tokio::spawn(self.send(TxJsonRpcMessage::<RoleServer>::error(error, id)));
         }
     }
 }
@@ -88,10 +140,16 @@ where
 
     fn send(
         &mut self,
-        message: TxJsonRpcMessage<RoleServer>,
+        mut message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let JsonRpcMessage::Error(refused) = &mut message
+            && refused.error.message.starts_with(NO_META)
+        {
+            let more = "; a client of a revision before 2026-07-28 begins with `initialize`";
+            refused.error.message.to_mut().push_str(more);
+        }
         let one = One::new(&self.unsent);
-        let send = self.inner.send(message);
+        let send = self.output.send(message);
         async move {
             let sent = send.await;
             drop(one);
@@ -100,23 +158,29 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        loop {
-            self.refuse_large();
-            while self.unsent.count.load(Ordering::Relaxed) >= UNSENT {
-                self.unsent.fewer.notified().await;
-            }
+        while self.until.is_none() {
+            self.unsent.below(UNSENT).await;
             // What was read before gets its turn first, or a flood would be taken in whole.
             tokio::task::yield_now().await;
-            let large = Arc::clone(&self.large);
-            tokio::select! {
-                biased;
-                message = self.inner.receive() => return message,
-                () = large.more.notified() => {}
+            let message = match self.lines.next().await {
+                Ok(Some(line)) => self.take(line),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!("the input cannot be read: {error}");
+                    break;
+                }
+            };
+            if message.is_some() {
+                return message;
             }
         }
+        // Whoever pipes lines in still reads what is said of the last ones. This may be interrupted and begun again.
+        let until = *self.until.get_or_insert_with(|| Instant::now() + LAST);
+        let _ = tokio::time::timeout_at(until, self.unsent.below(1)).await;
+        None
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
-        self.inner.close().await
+        self.output.close().await
     }
 }

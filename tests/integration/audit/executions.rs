@@ -91,6 +91,9 @@ async fn each_execution_is_one_line_without_its_input() {
     assert!(first["output"]["sha256"].is_string());
     assert_eq!(lines[2]["cause"], "unknown_tool");
     assert_eq!(lines[3]["cause"], "not_loaded");
+    // There is none, and so the line has what was asked for.
+    assert_eq!(lines[3]["asked"], "nobody");
+    assert!(lines[3].get("skill").is_none() && first.get("asked").is_none());
     sound(&path);
 }
 
