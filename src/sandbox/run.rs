@@ -214,7 +214,10 @@ impl Runner {
                 component,
                 capabilities,
                 None,
-                async |skill, store| skill.skillhost_skill_tools().call_describe(store).await,
+                async |skill, store| {
+                    store.data_mut().is_asked_what_it_is();
+                    skill.skillhost_skill_tools().call_describe(store).await
+                },
             )
             .await?;
         drop(slot);

@@ -138,6 +138,11 @@ impl State {
         self.deadline
     }
 
+    /// What the guest answers next is no output.
+    pub fn is_asked_what_it_is(&mut self) {
+        self.answer = self.answer.of_describing();
+    }
+
     /// Whether the guest's clocks stand still.
     pub fn stands_still(&self) -> bool {
         self.still.is_some()

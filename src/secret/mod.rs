@@ -4,6 +4,7 @@
 //! Which secret goes into which request is a [`SecretGrant`].
 //! A value is read when the skill runs, and wiped from memory when that has ended.
 
+mod form;
 mod read;
 mod scrub;
 mod spelled;

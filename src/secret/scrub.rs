@@ -1,8 +1,8 @@
 //! Takes the values of secrets out of bytes, text and JSON, also where they come in pieces.
 //!
-//! A value is looked for as it is, in base64 and in hexadecimal, and as each of these stands in JSON and in a URL,
-//! whatever of it is escaped there (`spelled`). What overlaps is taken out together, so that no part of any value stays. The marker is no longer
-//! than what it stands for: what was within a limit before still is.
+//! A value is looked for as it is, in base64 and in hexadecimal (`form`), and as each of these stands in JSON, in a URL
+//! and in HTML, whatever of it is escaped there (`spelled`). What overlaps is taken out together, so that no part of any
+//! value stays. The marker is no longer than what it stands for: what was within a limit before still is.
 //!
 //! Nothing that anybody sees depends on whether something is the *beginning* of a value: who could see that
 //! would find the value a character at a time. What waits for what comes next, and what is cut off an end, is
@@ -11,12 +11,11 @@
 use std::fmt;
 
 use aho_corasick::AhoCorasick;
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::MARKER;
+use super::form::{Form, forms};
 use super::spelled::{Reading, ends_in_escape};
 
 /// How many bytes are looked through at a time.
@@ -26,9 +25,8 @@ const PIECE: usize = 64 << 10;
 pub(crate) struct Scrubber {
     /// `None` where there is nothing to look for.
     automaton: Option<AhoCorasick>,
-    patterns: Vec<Zeroizing<Vec<u8>>>,
-    /// The name of the secret that each pattern is of.
-    names: Vec<String>,
+    /// What is looked for, and the name of the secret that it is of.
+    patterns: Vec<(Form, String)>,
     /// How many bytes at the end of a stream wait for what comes next. No pattern is longer.
     window: usize,
 }
@@ -44,16 +42,15 @@ impl fmt::Debug for Scrubber {
 impl Scrubber {
     /// One for these names and values.
     pub fn new<'a>(values: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let mut patterns: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        let mut names = Vec::new();
+        let mut patterns: Vec<(Form, String)> = Vec::new();
         let mut longest = 0;
         for (name, value) in values {
             longest = longest.max(value.len());
             for form in forms(value) {
                 // No shorter than the marker, by the least length of a value.
-                if form.len() >= MARKER.len() && !patterns.contains(&form) {
-                    patterns.push(form);
-                    names.push(name.to_owned());
+                let is_known = patterns.iter().any(|(other, _)| other.bytes == form.bytes);
+                if form.bytes.len() >= MARKER.len() && !is_known {
+                    patterns.push((form, name.to_owned()));
                 }
             }
         }
@@ -63,13 +60,12 @@ impl Scrubber {
             // Without a prefilter, which is faster where no pattern begins.
             false => AhoCorasick::builder()
                 .prefilter(false)
-                .build(patterns.iter().map(|pattern| pattern.as_slice()))
+                .build(patterns.iter().map(|(form, _)| form.bytes.as_slice()))
                 .ok(),
         };
         Scrubber {
             automaton,
             patterns,
-            names,
             window: window(longest),
         }
     }
@@ -86,16 +82,19 @@ impl Scrubber {
             let found = automaton
                 .find(piece)
                 .or_else(|| read(Reading::of_json(piece, escaped)))
-                .or_else(|| read(Reading::of_url(piece)));
+                .or_else(|| read(Reading::of_url(piece)))
+                .or_else(|| read(Reading::of_html(piece)));
             if found.is_some() || end == bytes.len() {
                 break found?;
             }
             escaped = ends_in_escape(&bytes[at..end], escaped);
             at = end;
         };
-        self.names
-            .get(found.pattern().as_usize())
-            .map(String::as_str)
+        self.name(found.pattern().as_usize())
+    }
+
+    fn name(&self, pattern: usize) -> Option<&str> {
+        self.patterns.get(pattern).map(|(_, name)| name.as_str())
     }
 
     /// Every place where a value is, from where to where, with the pattern. The first byte may be one that an escape
@@ -106,13 +105,18 @@ impl Scrubber {
         };
         let found = |bytes: &[u8]| -> Vec<(usize, usize, usize)> {
             let found = automaton.find_overlapping_iter(bytes);
-            let found = found.map(|one| (one.start(), one.end(), one.pattern().as_usize()));
+            let found = found.map(|one| {
+                let pattern = one.pattern().as_usize();
+                let (from, to) = self.patterns[pattern].0.reaches(bytes, one.range());
+                (from, to, pattern)
+            });
             found.collect()
         };
         let mut all = found(bytes);
         let readings = [
             Reading::of_json(bytes, first_is_escaped),
             Reading::of_url(bytes),
+            Reading::of_html(bytes),
         ];
         for reading in readings.into_iter().flatten() {
             let found = found(&reading.bytes).into_iter();
@@ -182,40 +186,12 @@ impl Scrubber {
 }
 
 /// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than twelve: two
-/// digits, each as in `\u0026`. Rounded up, so that it tells little of how long the value is.
+/// digits, each as in `\u0026` or `&#x26;`. Rounded up, so that it tells little of how long the value is.
 fn window(longest: usize) -> usize {
     match longest {
         0 => 0,
         longest => (12 * longest).next_power_of_two(),
     }
-}
-
-/// Every form in which a value is looked for, in what bytes read as.
-fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    let mut forms = vec![Zeroizing::new(value.to_vec())];
-    // In a form, a space is a plus.
-    let plus = value.iter().map(|byte| match byte {
-        b' ' => b'+',
-        byte => *byte,
-    });
-    forms.push(Zeroizing::new(plus.collect()));
-    forms.push(Zeroizing::new(hex::encode(value).into_bytes()));
-    forms.push(Zeroizing::new(hex::encode_upper(value).into_bytes()));
-    // In base64 it depends on how many bytes stand before it, modulo three. What depends on what they
-    // are, or on what comes behind, is left off.
-    for before in 0..3 {
-        let mut padded = Zeroizing::new(vec![0; before]);
-        padded.extend_from_slice(value);
-        let (start, end) = ((before * 8).div_ceil(6), padded.len() * 8 / 6);
-        for encoded in [
-            STANDARD_NO_PAD.encode(&*padded),
-            URL_SAFE_NO_PAD.encode(&*padded),
-        ] {
-            let encoded = Zeroizing::new(encoded);
-            forms.push(Zeroizing::new(encoded.as_bytes()[start..end].to_vec()));
-        }
-    }
-    forms
 }
 
 /// Bytes on their way through, piece by piece. Of these the last ones wait for what comes next, always the same
@@ -246,10 +222,7 @@ impl Passage {
 
     /// The name of a secret whose value came by, if one did.
     pub fn found<'s>(&self, scrubber: &'s Scrubber) -> Option<&'s str> {
-        self.0
-            .found
-            .and_then(|found| scrubber.names.get(found))
-            .map(String::as_str)
+        self.0.found.and_then(|found| scrubber.name(found))
     }
 }
 
@@ -316,6 +289,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
     use super::*;
@@ -337,7 +312,7 @@ mod tests {
         let encoded = |before: &str, engine: &dyn Fn(&str) -> String| {
             engine(&format!("{before}{VALUE}and more"))
         };
-        let standard = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let standard = |text: &str| STANDARD.encode(text);
         let url_safe = |text: &str| URL_SAFE_NO_PAD.encode(text);
         for text in [
             VALUE.to_owned(),
@@ -352,6 +327,9 @@ mod tests {
             r#"hunter2\/\u0022+Hunter2\u0020x"#.into(),
             "hunter2/%22+Hunter2%20x".into(),
             "%68unter2/%22%2bHunter2+x".into(),
+            "hunter2/&quot;+Hunter2 x".into(),
+            "hunter2/&#34;&#43;Hunter2 x".into(),
+            "&#x68;unter2/&#x22;&#x2B;Hunter2&#032;x".into(),
             hex::encode(VALUE),
             hex::encode_upper(VALUE),
             encoded("", &standard),
@@ -372,6 +350,35 @@ mod tests {
             clean(&[VALUE], "hunter2 is not all of it"),
             "hunter2 is not all of it"
         );
+    }
+
+    /// A character of base64 has bits of two bytes.
+    #[test]
+    fn no_bits_of_a_value_stay_in_base64() {
+        for value in ["hunter2-hunter2", "hunter2-hunter22", "hunter2-hunter222"] {
+            for before in ["", "u", "us", "use", "user"] {
+                for behind in ["", "a", "an", "and"] {
+                    let text = STANDARD.encode(format!("{before}{value}{behind}"));
+                    // Those that have six bits of what stands beside it, and what fills up the end.
+                    let first = before.len() * 8 / 6;
+                    let last = (before.len() + value.len()) * 8;
+                    let last = last.div_ceil(6).min(text.len());
+                    let left = format!("{}{MARKER}{}", &text[..first], &text[last..]);
+                    assert_eq!(clean(&[value], &text), left, "{text}");
+                    let singly: Vec<usize> = (0..text.len()).collect();
+                    let pieces = in_pieces(&scrubber(&[value]), text.as_bytes(), &singly);
+                    assert_eq!(String::from_utf8(pieces).unwrap(), left, "{text}");
+                }
+            }
+        }
+        // What is no character of base64 is nothing of the value.
+        let text = STANDARD.encode("uhunter2-hunter22");
+        for (text, left) in [
+            (format!("é{}é", &text[2..22]), "é[secret]é"),
+            (format!("{}.{}", &text[1..2], &text[2..22]), "W.[secret]"),
+        ] {
+            assert_eq!(clean(&["hunter2-hunter22"], &text), left);
+        }
     }
 
     #[test]
@@ -447,7 +454,7 @@ mod tests {
             VALUE,
         ] {
             let scrubber = scrubber(&[value]);
-            let longest = scrubber.patterns.iter().map(|pattern| pattern.len());
+            let longest = scrubber.patterns.iter().map(|(form, _)| form.bytes.len());
             assert!(longest.max().unwrap() <= scrubber.window, "{value}");
             let digits = hex::encode(value);
             for form in [value, &digits] {
@@ -514,6 +521,7 @@ mod tests {
             let forms: Vec<_> = [&first, &second]
                 .iter()
                 .flat_map(|value| forms(value.as_bytes()))
+                .map(|form| form.bytes)
                 .collect();
             let mut text = Vec::new();
             for (form, length, other) in &parts {
@@ -536,7 +544,7 @@ mod tests {
         /// Of text over two letters, in which values overlap in every way, some of them escaped.
         #[test]
         fn pieces_come_to_the_same_as_the_whole(
-            text in r"([ab]|\\u0061|\\\\|%62){0,80}",
+            text in r"([ab]|\\u0061|\\\\|%62|&#9[78];|&#x6[12];){0,80}",
             first in "[ab]{8,10}",
             second in "[ab]{8,12}",
             cuts in proptest::collection::vec(0..120_usize, 0..8),

@@ -1,4 +1,4 @@
-//! Bytes as they read where escapes are taken for what they stand for: those of JSON, and those of URLs.
+//! Bytes as they read where escapes are taken for what they stand for: those of JSON, of URLs, and of HTML.
 //!
 //! Each writer escapes what it likes: Go writes `&` as `\u0026`, .NET `+` as `\u002B` as well, and what a URL leaves as
 //! it is depends on the part of it. So a value is looked for in what they all read as.
@@ -40,6 +40,34 @@ impl Reading {
             let digits = std::str::from_utf8(rest.get(1..3)?).ok()?;
             let code = hexadecimal(digits)?;
             u8::try_from(code).ok().map(|byte| (byte, 3))
+        })
+    }
+
+    /// As HTML reads. No escape is longer than six bytes, which those that programs write are not.
+    pub fn of_html(bytes: &[u8]) -> Option<Self> {
+        const NAMES: [(&str, u8); 5] = [
+            ("amp", b'&'),
+            ("lt", b'<'),
+            ("gt", b'>'),
+            ("quot", b'"'),
+            ("apos", b'\''),
+        ];
+        Reading::new(bytes, 0, b'&', |rest| {
+            let rest = &rest[1..rest.len().min(6)];
+            let end = rest.iter().position(|byte| *byte == b';')?;
+            let escape = std::str::from_utf8(&rest[..end]).ok()?;
+            let byte = match escape.strip_prefix('#') {
+                None => {
+                    let named = NAMES.iter().find(|(name, _)| *name == escape);
+                    named.map(|(_, byte)| *byte)
+                }
+                Some(number) => match number.strip_prefix(['x', 'X']) {
+                    Some(digits) => hexadecimal(digits).and_then(|code| u8::try_from(code).ok()),
+                    None if number.starts_with('+') => None,
+                    None => number.parse().ok(),
+                },
+            };
+            byte.filter(u8::is_ascii).map(|byte| (byte, end + 2))
         })
     }
 
@@ -132,11 +160,30 @@ mod tests {
             read(Reading::of_url(b"a%26b%2fc%")),
             ("a&b/c%".into(), vec![0, 1, 4, 5, 8, 9, 10])
         );
+        assert_eq!(
+            read(Reading::of_html(b"a&amp;&#43;&#x2b;&#039;b")),
+            ("a&++'b".into(), vec![0, 1, 6, 11, 17, 23, 24])
+        );
         // What is no escape, or of another kind, stands for itself.
         for odd in [r"\n", r"\u00", r"\u+041", r"\u00e9", r"\ud83d", r"\"] {
             assert_eq!(read(Reading::of_json(odd.as_bytes(), false)).0, odd);
         }
         assert_eq!(read(Reading::of_url(b"%+1%g1%2")).0, "%+1%g1%2");
+        for odd in [
+            "&;",
+            "&#;",
+            "&#x;",
+            "&#+1;",
+            "&#x+1;",
+            "&#999;",
+            "&#233;",
+            "&#0000038;",
+            "&nbsp;",
+            "&am",
+            "&",
+        ] {
+            assert_eq!(read(Reading::of_html(odd.as_bytes())).0, odd);
+        }
         assert!(Reading::of_json(b"a%26", false).is_none());
         // The first belongs to what came before.
         assert_eq!(read(Reading::of_json(br"\u0026", true)).0, r"\u0026");

@@ -25,6 +25,8 @@ pub(in crate::sandbox) const FRAMING_BYTES: u64 = 64 * 1024;
 pub(in crate::sandbox) struct Allowed {
     output: u64,
     attachments: u64,
+    /// How many times as long as in UTF-8 a text may be as the guest has it, which is what the engine counts.
+    encoded: u64,
 }
 
 /// What is left of that while it is read.
@@ -42,7 +44,7 @@ thread_local! {
     /// called right after the guest has returned, on the same thread.
     static LEFT: Cell<Left> = const {
         Cell::new(Left {
-            allowed: Allowed { output: 0, attachments: 0 },
+            allowed: Allowed { output: 0, attachments: 0, encoded: 1 },
             output: 0,
             taken: 0,
         })
@@ -54,6 +56,7 @@ impl Allowed {
         Allowed {
             output: limits.output_bytes,
             attachments: limits.attachment_bytes,
+            encoded: 2,
         }
     }
 
@@ -66,10 +69,19 @@ impl Allowed {
         });
     }
 
+    /// The same for what a guest says that it is, of which only both together are bounded.
+    pub fn of_describing(self) -> Self {
+        Allowed { encoded: 1, ..self }
+    }
+
     /// What the engine may take over, whichever part of an answer it is.
     pub fn engine_bytes(self) -> u64 {
-        let both = self.output.saturating_add(self.attachments);
+        let both = self.as_guests_have(self.output.saturating_add(self.attachments));
         both.saturating_add(FRAMING_BYTES)
+    }
+
+    fn as_guests_have(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.encoded)
     }
 }
 
@@ -180,13 +192,19 @@ impl Attached {
         const SIZE: usize = <Attachment as ComponentType>::SIZE32;
         let left = LEFT.get();
         let most = left.allowed.attachments;
-        // What the output has not used is not for the attachments. (A text in UTF-16 may have used more.)
-        let unused = left.allowed.output.saturating_sub(left.taken as u64);
+        // What the output has not used is not for the attachments.
+        let most_taken = left.allowed.as_guests_have(left.allowed.output);
+        let unused = most_taken.saturating_sub(left.taken as u64);
         cx.consume_fuel(usize::try_from(unused).unwrap_or(usize::MAX))?;
         let framing = place.count.saturating_mul(size_of::<Attachment>());
+        let too_large = |requested| Stop::Limit {
+            limit: Limit::Attachments,
+            allowed: most,
+            requested,
+        };
         if framing as u64 > most.saturating_add(FRAMING_BYTES) {
-            // The engine refuses so many, without a look at any of them.
-            return Ok(());
+            // So many are refused without a look at any of them.
+            return Err(too_large(None).into());
         }
         let Some(attachments) = place.of(cx.memory(), SIZE) else {
             return Ok(());
@@ -208,12 +226,7 @@ impl Attached {
             bytes = bytes.saturating_add(data.count as u64);
         }
         if bytes > most {
-            return Err(Stop::Limit {
-                limit: Limit::Attachments,
-                allowed: most,
-                requested: Some(bytes),
-            }
-            .into());
+            return Err(too_large(Some(bytes)).into());
         }
         Ok(())
     }

@@ -1,0 +1,72 @@
+//! In which forms the value of a secret is looked for.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+/// One of them.
+pub(super) struct Form {
+    /// What bytes read as where it stands.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Whether the character before it, and the one behind it, has some bits of the value as well. They are not
+    /// looked for, as the rest of them is of what stands beside the value.
+    before: bool,
+    behind: bool,
+}
+
+impl Form {
+    /// From where to where there is something of the value, where its form was found there.
+    pub fn reaches(&self, bytes: &[u8], found: Range<usize>) -> (usize, usize) {
+        let of_base64 = |at: usize| {
+            let byte = bytes.get(at);
+            byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
+        };
+        let before = self.before && found.start.checked_sub(1).is_some_and(of_base64);
+        let behind = self.behind && of_base64(found.end);
+        (
+            found.start - usize::from(before),
+            found.end + usize::from(behind),
+        )
+    }
+}
+
+/// Every form of a value: as it is, in hexadecimal and in base64.
+pub(super) fn forms(value: &[u8]) -> Vec<Form> {
+    let whole = |bytes| Form {
+        bytes: Zeroizing::new(bytes),
+        before: false,
+        behind: false,
+    };
+    // In a form that is sent, a space is a plus.
+    let plus = value.iter().map(|byte| match byte {
+        b' ' => b'+',
+        byte => *byte,
+    });
+    let mut forms = vec![
+        whole(value.to_vec()),
+        whole(plus.collect()),
+        whole(hex::encode(value).into_bytes()),
+        whole(hex::encode_upper(value).into_bytes()),
+    ];
+    // In base64 it depends on how many bytes stand before it, modulo three.
+    for before in 0..3 {
+        let mut padded = Zeroizing::new(vec![0; before]);
+        padded.extend_from_slice(value);
+        let bits = padded.len() * 8;
+        let (start, end) = ((before * 8).div_ceil(6), bits / 6);
+        for encoded in [
+            STANDARD_NO_PAD.encode(&*padded),
+            URL_SAFE_NO_PAD.encode(&*padded),
+        ] {
+            let encoded = Zeroizing::new(encoded);
+            forms.push(Form {
+                bytes: Zeroizing::new(encoded.as_bytes()[start..end].to_vec()),
+                before: before > 0,
+                behind: bits % 6 > 0,
+            });
+        }
+    }
+    forms
+}
