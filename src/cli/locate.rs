@@ -122,10 +122,20 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
         None => None,
     };
     let Some(reference) = reference else {
-        return Err(complaint
-            .detail("as an installed skill: it is not a name, name@version or digest of one")
-            .hint("is the path right? It is taken from the folder that this runs in")
-            .into());
+        let complaint = complaint
+            .detail("as an installed skill: it is not a name, name@version or digest of one");
+        // Whoever types a separator means a path.
+        let similar = match skill.to_str().filter(|text| !text.contains('/')) {
+            Some(text) => library.similar(text).map_err(explain::library)?,
+            None => Vec::new(),
+        };
+        return Err(match similar.as_slice() {
+            [] => {
+                complaint.hint("is the path right? It is taken from the folder that this runs in")
+            }
+            similar => explain::similar_or_list(complaint, similar),
+        }
+        .into());
     };
     match library.read(&reference, CompileSettings::default().max_component_bytes) {
         Ok(package) => Ok(Located {

@@ -131,6 +131,15 @@ pub enum LibraryError {
     Package(#[from] PackageError),
 }
 
+/// The skills whose name comes closest to this.
+fn close(name: &str, all: &[Installed]) -> Vec<String> {
+    let close = crate::text::closest(name, all.iter().map(|skill| skill.name.as_str()));
+    all.iter()
+        .filter(|skill| Some(skill.name.as_str()) == close)
+        .map(|skill| format!("{}@{}", skill.name, skill.version))
+        .collect()
+}
+
 fn known(similar: &[String]) -> String {
     if similar.is_empty() {
         String::new()
@@ -362,19 +371,24 @@ impl Library {
             return Ok(all.swap_remove(index));
         }
         let similar = match reference {
-            SkillRef::Name { name, .. } => {
-                let close = crate::text::closest(name, all.iter().map(|skill| skill.name.as_str()));
-                all.iter()
-                    .filter(|skill| Some(skill.name.as_str()) == close)
-                    .map(|skill| format!("{}@{}", skill.name, skill.version))
-                    .collect()
-            }
+            SkillRef::Name { name, .. } => close(name, &all),
             SkillRef::Digest(_) => Vec::new(),
         };
         Err(LibraryError::NotInstalled {
             reference: reference.clone(),
             similar,
         })
+    }
+
+    /// The installed skills of the name that comes closest to something that is no reference to one: `text_stats`,
+    /// `Text-Stats`, `text-stats@9`. Each as `name@version`; none where nothing is close.
+    ///
+    /// # Errors
+    /// [`LibraryError::Io`].
+    pub fn similar(&self, typed: &str) -> Result<Vec<String>, LibraryError> {
+        let name = typed.split('@').next().unwrap_or_default();
+        let name = name.to_ascii_lowercase().replace(['_', ' ', '.'], "-");
+        Ok(close(&name, &self.list()?))
     }
 
     /// Reads an installed skill, and makes sure that it is what was installed.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 #[test]
 fn nothing_of_that_name() {
@@ -66,6 +66,33 @@ hint: did you mean `text-stats@0.1.0`?
 
 "#]],
     );
+}
+
+/// What no name may look like.
+#[test]
+fn a_name_that_is_spelt_as_none_may_be() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    for typed in [
+        "text_stats",
+        "Text-Stats",
+        "text-stats@9",
+        "text-stats@latest",
+    ] {
+        let said = place.run(["run", typed]);
+        says(
+            &said,
+            &[
+                "exit: 6\n",
+                &format!("error: no skill `{typed}` was found\n"),
+                "it is not a name, name@version or digest of one\n",
+                "hint: did you mean `text-stats@0.1.0`?\n",
+            ],
+        );
+        assert!(!said.contains("is the path right"), "{said}");
+    }
+    let said = place.run(["run", "skills/text_stats"]);
+    says(&said, &["hint: is the path right?"]);
 }
 
 #[test]

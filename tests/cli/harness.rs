@@ -18,6 +18,17 @@ use std::sync::OnceLock;
 use regex::Regex;
 use snapbox::Assert;
 
+/// Checks that it says each of these, in this order.
+#[track_caller]
+pub fn says(said: &str, parts: &[&str]) {
+    let mut rest = said;
+    for part in parts {
+        let found = rest.split_once(part);
+        let (_, after) = found.unwrap_or_else(|| panic!("no {part:?} in:\n{said}"));
+        rest = after;
+    }
+}
+
 /// Checks what the command said against a snapshot.
 pub fn check(actual: impl AsRef<str>, expected: impl snapbox::IntoData) {
     Assert::new()

@@ -3,7 +3,7 @@
 mod absent;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use skillhost::skill::{Digest, SkillRef};
 use skillhost::text::printable;
 use skillhost::{CompileSettings, Policy};
 
+use crate::cli::complaint::Complaint;
 use crate::cli::console::{GOOD, HINT, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
@@ -75,6 +76,8 @@ enum About {
     Tenant(String),
     /// A table of the policy that is about no single one.
     Table(&'static str),
+    /// The policy's file.
+    Policy(PathBuf),
 }
 
 impl fmt::Display for About {
@@ -83,6 +86,7 @@ impl fmt::Display for About {
             About::Skill(name) => printable(name, false),
             About::Tenant(name) => format!("tenant {}", printable(name, false)).into(),
             About::Table(name) => (*name).into(),
+            About::Policy(path) => path.display().to_string().into(),
         })
     }
 }
@@ -106,6 +110,8 @@ enum Kind {
     Void,
     /// A secret is granted, and has no value, or goes into no request that is granted.
     Secret,
+    /// The policy cannot be used.
+    Unusable,
 }
 
 impl Kind {
@@ -121,7 +127,22 @@ impl Kind {
 /// Where it cannot be used.
 pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
-    let policy = file.read()?;
+    let policy = match file.read() {
+        Err(error) if args.json => {
+            let path = file.path();
+            print_json(
+                session.console,
+                &Report {
+                    path,
+                    sound: false,
+                    findings: vec![unusable(path, &error)],
+                    warnings: Vec::new(),
+                },
+            )?;
+            return Err(error);
+        }
+        policy => policy?,
+    };
     let is_there = policy.is_some();
     let policy = policy.unwrap_or_default();
     let (mut warnings, mut findings) = findings(&policy, session)?
@@ -188,6 +209,24 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(exit(sound))
+}
+
+/// What whoever reads JSON is told of a policy that cannot be used.
+fn unusable(path: &Path, error: &anyhow::Error) -> Finding {
+    let (details, hints) = match error.downcast_ref::<Complaint>() {
+        Some(complaint) => (complaint.details.as_slice(), complaint.hints.as_slice()),
+        None => Default::default(),
+    };
+    let said = error.chain().map(ToString::to_string);
+    Finding {
+        kind: Kind::Unusable,
+        about: About::Policy(path.to_owned()),
+        message: said
+            .chain(details.iter().cloned())
+            .collect::<Vec<_>>()
+            .join("\n"),
+        hint: hints.join("\n"),
+    }
 }
 
 /// The skills that the policy grants something to.

@@ -451,6 +451,24 @@ found: csv-query: csv-query@0.1.0 is installed and not confirmed (sha256:[DIGEST
     assert_eq!(kinds, ["grant", "directory", "unconfirmed"]);
 }
 
+/// Whoever reads JSON gets some, whatever the policy is like.
+#[test]
+fn a_policy_that_cannot_be_used_is_a_finding() {
+    let place = Place::new();
+    place.write("home/policy.toml", "[skills.csv-query\n");
+    let output = place.output(["policy", "check", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["sound"], false, "{json}");
+    let finding = &json["findings"][0];
+    assert_eq!(finding["kind"], "unusable", "{json}");
+    assert_eq!(finding["policy"], json["path"], "{json}");
+    let message = finding["message"].as_str().expect("a text");
+    assert!(message.contains("line 1"), "{message}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("error: "), "{said}");
+}
+
 #[test]
 fn grants_that_nobody_gets_are_found() {
     let place = Place::new();

@@ -1,6 +1,6 @@
 //! Ceilings, rates and the like, as the command shows them and goes by them.
 
-use crate::harness::Place;
+use crate::harness::{Place, says};
 
 const POLICY: &str = r#"
 [general]
@@ -29,17 +29,6 @@ fn place() -> Place {
     let place = Place::with_behaviours();
     place.write("home/policy.toml", POLICY);
     place
-}
-
-/// Checks that it says each of these, in this order.
-#[track_caller]
-fn says(said: &str, parts: &[&str]) {
-    let mut rest = said;
-    for part in parts {
-        let found = rest.split_once(part);
-        let (_, after) = found.unwrap_or_else(|| panic!("no {part:?} in:\n{said}"));
-        rest = after;
-    }
 }
 
 #[test]
