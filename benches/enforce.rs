@@ -126,7 +126,7 @@ fn main() -> ExitCode {
             [FUEL, EPOCHS, OURS].map(|way| compare(&times.processor, way, NOT));
         let cheaper = to_cheaper(&times.processor);
         let wall = to_cheaper(&times.wall);
-        // How long 100,000 units take, between which the host looks at the clock.
+        // How long 100,000 units take. The host looks at the clock after some number of them (`sandbox/fuel.rs`).
         let slice = support::middle(&times.processor[OURS]) * 1e6 * 1e5 / times.fuel as f64;
         println!(
             "{kernel:8} {:8.1} {fuel:6.3} {epochs:7.3} {ours:6.3}   {cheaper:6.3} ({wall:.3})  {slice:12.1}",

@@ -32,8 +32,8 @@ pub struct ResourceUsage {
     #[serde(rename = "run_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub run_time: Duration,
-    /// Time spent before the wall clock started, waiting for its turn by the policy, and for a free
-    /// instance.
+    /// Time spent before the wall clock started: waiting for its turn by the policy and for a free instance, and
+    /// opening what is granted.
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub waiting_time: Duration,
@@ -47,7 +47,7 @@ pub struct ResourceUsage {
     #[serde(rename = "queue_wait_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub queue_wait: Duration,
-    /// The largest sum of the instance's linear memories, in bytes.
+    /// The largest sum of the instance's linear memories and of what the engine keeps for its core instances, in bytes.
     pub peak_memory_bytes: u64,
     /// Calls from the guest to functions of the host.
     pub host_calls: u64,

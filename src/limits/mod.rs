@@ -48,7 +48,8 @@ pub struct Limits {
     /// byte that a bulk instruction moves. It is looked at where a function or a turn of a loop begins, and after 2,000
     /// instructions without either. Default 10,000,000,000.
     pub fuel: u64,
-    /// Linear memory in bytes, summed over all memories of the instance. Default 64 MiB.
+    /// Linear memory in bytes, summed over all memories of the instance, and what the engine keeps for its core
+    /// instances. Default 64 MiB.
     pub memory_bytes: u64,
     /// Table elements, summed over all tables of the instance. Default 100,000.
     pub table_elements: u64,
