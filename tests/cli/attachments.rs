@@ -176,6 +176,7 @@ exit: 2
 --- stdout
 --- stderr
 error: cannot make the folder `out`: File exists (os error 17)
+hint: that is a file; attachments are written to a folder: --out DIR
 
 "#]],
     );

@@ -115,6 +115,7 @@ exit: 2
 error: --input is not JSON: trailing comma at line 1 column 9
   {"a": 1,}
           ^
+hint: fields can be given without JSON: --arg NAME=VALUE
 
 "#]],
     );
@@ -126,6 +127,17 @@ exit: 2
 --- stderr
 error: --input is of type array, and a tool's input is a JSON object
 hint: write such as '{"text": "to be"}', or --arg text='to be'
+
+"#]],
+    );
+    check(
+        place.run_with_stdin(["run", "behaviours.wasm", "echo", "--input", "-"], b"\n"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: standard input is empty, and a tool's input is a JSON object
+hint: write {} where it takes nothing; --arg NAME=VALUE sets single fields
 
 "#]],
     );

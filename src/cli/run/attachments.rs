@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use skillhost::Attachment;
 use skillhost::text::printable;
 
+use crate::cli::complaint::Complaint;
+
 /// The longest name that a file of ours gets, in bytes. File systems allow 255.
 const MAX_NAME: usize = 200;
 /// How many files of one name are written side by side.
@@ -24,6 +26,25 @@ pub fn incoming(path: Option<&Path>, data: Vec<u8>) -> Attachment {
     };
     let media_type = mime_guess::from_path(path).first_or_octet_stream();
     Attachment::new(name, media_type.essence_str(), data)
+}
+
+/// Makes the folder that attachments are written to.
+///
+/// # Errors
+/// Where that cannot be.
+pub fn make_out(out: &Path) -> Result<(), Complaint> {
+    std::fs::create_dir_all(out).map_err(|error| {
+        let complaint = Complaint::usage(format!(
+            "cannot make the folder `{}`: {error}",
+            out.display()
+        ));
+        match out.is_file() {
+            true => {
+                complaint.hint("that is a file; attachments are written to a folder: --out DIR")
+            }
+            false => complaint.hint("name a folder that you may make or write to: --out DIR"),
+        }
+    })
 }
 
 /// A folder to which the attachments of an answer are written.

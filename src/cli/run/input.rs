@@ -13,6 +13,11 @@ use crate::cli::complaint::Complaint;
 /// # Errors
 /// Where it is none.
 pub fn object(bytes: &[u8], name: &str) -> anyhow::Result<Map<String, Value>> {
+    if bytes.trim_ascii().is_empty() {
+        let message = format!("{name} is empty, and a tool's input is a JSON object");
+        let hint = "write {} where it takes nothing; --arg NAME=VALUE sets single fields";
+        return Err(Complaint::usage(message).hint(hint).into());
+    }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(Complaint::usage(format!(
@@ -32,7 +37,7 @@ pub fn object(bytes: &[u8], name: &str) -> anyhow::Result<Map<String, Value>> {
                 let path = String::from_utf8_lossy(bytes);
                 complaint.hint(format!("a file is named with `@`: --input @{path}"))
             } else {
-                complaint
+                complaint.hint("fields can be given without JSON: --arg NAME=VALUE")
             }
             .into())
         }

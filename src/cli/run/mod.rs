@@ -34,6 +34,7 @@ use super::locate::locate;
 use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
+pub use attachments::make_out;
 use plan::Plan;
 use prompt::Prompt;
 pub use report::{Report, denied_in, raise};

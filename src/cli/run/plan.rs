@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::args::{RunArgs, TrustArgs};
 use super::asked::{Asked, read};
+use super::attachments::make_out;
 use crate::cli::Session;
-use crate::cli::complaint::Complaint;
 use crate::cli::database::DatabaseArgs;
 use crate::cli::host::Settings;
 
@@ -49,12 +49,7 @@ impl Plan {
             && !args.dry_run
         {
             // Before anything runs: what was paid for should not be lost.
-            std::fs::create_dir_all(out).map_err(|error| {
-                Complaint::usage(format!(
-                    "cannot make the folder `{}`: {error}",
-                    out.display()
-                ))
-            })?;
+            make_out(out)?;
         }
         Ok(Plan {
             skill: args.skill,

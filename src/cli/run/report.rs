@@ -95,13 +95,11 @@ impl Report<'_> {
                     ErrorKind::AlreadyExists => Exit::Usage,
                     _ => Exit::Host,
                 };
-                Complaint::new(
-                    exit,
-                    format!(
-                        "cannot write an attachment to `{}`: {error}",
-                        folder.display()
-                    ),
-                )
+                let message = format!(
+                    "cannot write an attachment to `{}`: {error}",
+                    folder.display()
+                );
+                Complaint::new(exit, message).hint("name another folder: --out DIR")
             })?;
             self.console.note(format_args!(
                 "wrote {} ({}, {})",
