@@ -202,13 +202,13 @@ impl Attached {
             allowed: most,
             requested,
         };
+        let Some(attachments) = place.of(cx.memory(), SIZE) else {
+            return Ok(());
+        };
         if framing as u64 > most.saturating_add(FRAMING_BYTES) {
             // So many are refused without a look at any of them.
             return Err(too_large(None).into());
         }
-        let Some(attachments) = place.of(cx.memory(), SIZE) else {
-            return Ok(());
-        };
         let mut bytes = 0_u64;
         for attachment in attachments.chunks_exact(SIZE) {
             let mut parts = attachment.chunks_exact(8).map_while(Place::in_memory);
