@@ -169,6 +169,33 @@ fn attachments_that_are_too_large() {
     }
 }
 
+/// What is read until the first lie is held to the limit as well.
+#[test]
+fn attachments_that_are_too_large_before_one_that_lies() {
+    let _alone = alone();
+    let answer = |bytes: u32| {
+        let skill = Handmade {
+            execute: format!(
+                "(i32.store offset=20 (i32.const 200000) (i32.const {bytes}))
+                (i32.store offset=24 (i32.const 200000) (i32.const -16))
+                (i32.store offset=28 (i32.const 200000) (i32.const 100))
+                i32.const $answer"
+            ),
+            answer: Answer {
+                attachments: (200_000, 2),
+                ..Handmade::default().answer
+            },
+            ..Handmade::default()
+        };
+        Attack::by(skill).under(LimitOverrides {
+            attachment_bytes: Some(1000),
+            ..NONE
+        })
+    };
+    answer(900).ends_with(End::Trap("contract_violation"));
+    answer(1001).ends_with(met(Limit::Attachments));
+}
+
 #[test]
 fn more_attachments_than_anybody_can_look_at() {
     let _alone = alone();

@@ -210,16 +210,17 @@ impl Attached {
             return Err(too_large(None).into());
         }
         let mut bytes = 0_u64;
-        for attachment in attachments.chunks_exact(SIZE) {
+        // What is no text, whoever reads it finds out; what comes before it is read until then, and so counts.
+        'all: for attachment in attachments.chunks_exact(SIZE) {
             let mut parts = attachment.chunks_exact(8).map_while(Place::in_memory);
             let (Some(name), Some(media_type), Some(data)) =
                 (parts.next(), parts.next(), parts.next())
             else {
-                return Ok(());
+                break;
             };
             for text in [name, media_type] {
                 let Some((_, text)) = measured(cx, text, most.saturating_sub(bytes)) else {
-                    return Ok(());
+                    break 'all;
                 };
                 bytes = bytes.saturating_add(text);
             }
