@@ -142,7 +142,7 @@ impl Runner {
         }
         if !secrets.is_empty() {
             let read = capability::secrets(secrets, &self.backing);
-            let read = self.within_time(flight, cancellation, read);
+            let read = within_time(flight, cancellation, read);
             match Box::pin(read).await? {
                 Ok(held) => flight.secrets = Some(held),
                 Err(failure) => return Ok(Err(failure)),
@@ -155,7 +155,7 @@ impl Runner {
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
             let opened = capabilities.open(grants, &limits, &self.backing);
-            let opened = self.within_time(flight, cancellation, opened);
+            let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));
             }
@@ -275,47 +275,6 @@ impl Runner {
         let slot = slot.await;
         flight.waited();
         slot.map_err(|_| HostError::Internal("the pool's slots were closed".into()))
-    }
-
-    /// Gets something ready that is granted, no longer than the deadline allows.
-    async fn within_time<T>(
-        &self,
-        flight: &mut Flight,
-        cancellation: Option<&CancellationToken>,
-        getting_ready: impl Future<Output = Result<T, NotGranted>>,
-    ) -> Result<Result<T, Failure>, HostError> {
-        flight.waits();
-        let ready = tokio::select! {
-            biased;
-            ready = getting_ready => Ok(ready),
-            stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
-                Err(stopped.failure(TO_RUN))
-            }
-            // A disk that does not answer must not keep the slot for ever.
-            () = tokio::time::sleep(flight.limits.wall_time) => {
-                let limits = &flight.limits;
-                Err(classify::timeout(Limit::WallTime, limits, Phase::Waiting))
-            }
-        };
-        flight.waited();
-        let ready = match ready {
-            Ok(ready) => ready,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        match ready {
-            Ok(ready) => Ok(Ok(ready)),
-            Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
-            Err(NotGranted::Exhausted(why)) => Ok(Err(classify::exhausted(&why))),
-            Err(NotGranted::Host(error)) => Err(error),
-            Err(NotGranted::Stopped(stop)) => {
-                let circumstances = Circumstances {
-                    phase: Phase::Waiting,
-                    limits: &flight.limits,
-                    time_limit: Limit::Deadline,
-                };
-                Ok(Err(classify::stopped(stop, circumstances, Vec::new())))
-            }
-        }
     }
 
     /// Instantiates the component and makes one call, both under the limits.
@@ -441,6 +400,46 @@ impl Runner {
     }
 }
 
+/// Gets something ready that is granted, no longer than the deadline allows.
+async fn within_time<T>(
+    flight: &mut Flight,
+    cancellation: Option<&CancellationToken>,
+    getting_ready: impl Future<Output = Result<T, NotGranted>>,
+) -> Result<Result<T, Failure>, HostError> {
+    flight.waits();
+    let ready = tokio::select! {
+        biased;
+        ready = getting_ready => Ok(ready),
+        stopped = stopped(flight.deadline.map(Into::into), cancellation) => {
+            Err(stopped.failure(TO_RUN))
+        }
+        // A disk that does not answer must not keep the slot for ever.
+        () = tokio::time::sleep(flight.limits.wall_time) => {
+            let limits = &flight.limits;
+            Err(classify::timeout(Limit::WallTime, limits, Phase::Waiting))
+        }
+    };
+    flight.waited();
+    let ready = match ready {
+        Ok(ready) => ready,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    match ready {
+        Ok(ready) => Ok(Ok(ready)),
+        Err(NotGranted::Denied(denial)) => Ok(Err(Failure::denied(vec![denial]))),
+        Err(NotGranted::Exhausted(why)) => Ok(Err(classify::exhausted(&why))),
+        Err(NotGranted::Host(error)) => Err(error),
+        Err(NotGranted::Stopped(stop)) => {
+            let circumstances = Circumstances {
+                phase: Phase::Waiting,
+                limits: &flight.limits,
+                time_limit: Limit::Deadline,
+            };
+            Ok(Err(classify::stopped(stop, circumstances, Vec::new())))
+        }
+    }
+}
+
 impl From<Attachment> for wit::Attachment {
     fn from(from: Attachment) -> Self {
         wit::Attachment {
@@ -556,3 +555,6 @@ fn skill_failure(failure: wit::Failure) -> Failure {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -345,7 +345,27 @@ fn what_their_documents_name_is_what_they_take() {
         let text = place.read(&format!("{skill}/SKILL.md"));
         for tool in tools {
             let name = tool["name"].as_str().expect("a name");
-            assert!(text.contains(name), "{skill} does not name its tool {name}");
+            let fields = &tool["input_schema"]["properties"];
+            let fields = fields.as_object().expect("fields").keys();
+            for name in fields.map(String::as_str).chain([name]) {
+                let named = text.contains(&format!("`{name}`"));
+                assert!(named, "{skill}'s SKILL.md does not name `{name}`");
+            }
+        }
+        // And what it names is there.
+        let known = inspected["tools"].to_string();
+        for name in text.split('`').skip(1).step_by(2) {
+            let of_fields = name.contains('_') && !name.contains(|c: char| !is_of_field(c));
+            let there =
+                known.contains(&format!("\"{name}\"")) || known.contains(&format!("`{name}`"));
+            assert!(
+                !of_fields || there,
+                "{skill}'s SKILL.md names `{name}`, which is not there"
+            );
         }
     }
+}
+
+fn is_of_field(character: char) -> bool {
+    character.is_ascii_lowercase() || character == '_'
 }
