@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use skillhost::{Limit, Limits};
 
@@ -404,4 +405,47 @@ fn every_limit_stands_in_the_readme_with_its_default_and_its_ceiling() {
     keys.sort_unstable();
     named.sort_unstable();
     assert_eq!(named, keys, "the README's table of limits");
+}
+
+/// Who embeds the host alone compiles no server, no database and no command line; nor, with the queue, the rest.
+#[test]
+fn what_an_embedder_leaves_out_is_not_compiled() {
+    let compiled = |features: &str| -> Vec<String> {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--package", "skillhost", "--edges", "normal"])
+            .args(["--prefix", "none", "--format", "{p}"])
+            .args(["--no-default-features", "--features", features])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo starts");
+        assert!(output.status.success(), "{output:?}");
+        let lines = String::from_utf8(output.stdout).expect("it is text");
+        let packages = lines.lines().filter_map(|line| line.split(' ').next());
+        packages.map(str::to_owned).collect()
+    };
+    let databases = ["rusqlite", "libsqlite3-sys", "tokio-postgres", "refinery"];
+    let servers = ["axum", "tower-http", "rmcp", "utoipa", "prometheus-client"];
+    let command = ["clap", "indicatif", "tracing-subscriber", "toml_edit"];
+    let [sqlite, postgres] = [&databases[..2], &databases[2..]];
+    for (features, left_out) in [
+        ("", [sqlite, postgres, &servers, &command].concat()),
+        ("doctor", [postgres, &servers, &command].concat()),
+        ("queue", [postgres, &servers, &command].concat()),
+        (
+            "mcp",
+            [postgres, &["axum", "tower-http"], &command].concat(),
+        ),
+    ] {
+        let compiled = compiled(features);
+        assert!(compiled.iter().any(|package| package == "wasmtime"));
+        for package in left_out {
+            let there = compiled.iter().any(|compiled| compiled == package);
+            assert!(!there, "`{features}` compiles {package}");
+        }
+    }
+    // What is looked for are names of packages that there are.
+    let all = compiled("cli");
+    for package in [&databases[..], &servers, &command].concat() {
+        assert!(all.iter().any(|compiled| compiled == package), "{package}");
+    }
 }
