@@ -17,13 +17,22 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// Takes in what is known of the same bytes as another form.
+    pub fn join(&mut self, other: &Form) {
+        self.before |= other.before;
+        self.behind |= other.behind;
+    }
+
     /// From where to where there is something of the value, where its form was found there.
     pub fn reaches(&self, bytes: &[u8], found: Range<usize>) -> (usize, usize) {
         let of_base64 = |at: usize| {
             let byte = bytes.get(at);
             byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
         };
-        let before = self.before && found.start.checked_sub(1).is_some_and(of_base64);
+        let before = self.before
+            && found.start.checked_sub(1).is_some_and(of_base64)
+            // The letter of an escape, `\n`, is none of base64.
+            && found.start.checked_sub(2).and_then(|at| bytes.get(at)) != Some(&b'\\');
         let behind = self.behind && of_base64(found.end);
         (
             found.start - usize::from(before),

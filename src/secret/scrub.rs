@@ -10,13 +10,17 @@
 
 use std::fmt;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::MARKER;
 use super::form::{Form, forms};
 use super::spelled::{Reading, ends_in_escape};
+
+/// How long a value may be for the faster of two automata. To build that takes time with the square of a value's
+/// length where it repeats itself: 14 s for 8 KiB of one character.
+const LONGEST_IN_DFA: usize = 128;
 
 /// How many bytes are looked through at a time.
 const PIECE: usize = 64 << 10;
@@ -47,10 +51,14 @@ impl Scrubber {
         for (name, value) in values {
             longest = longest.max(value.len());
             for form in forms(value) {
-                // No shorter than the marker, by the least length of a value.
-                let is_known = patterns.iter().any(|(other, _)| other.bytes == form.bytes);
-                if form.bytes.len() >= MARKER.len() && !is_known {
-                    patterns.push((form, name.to_owned()));
+                let known = patterns
+                    .iter_mut()
+                    .find(|(other, _)| other.bytes == form.bytes);
+                match known {
+                    Some((other, _)) => other.join(&form),
+                    // No shorter than the marker, by the least length of a value.
+                    None if form.bytes.len() < MARKER.len() => {}
+                    None => patterns.push((form, name.to_owned())),
                 }
             }
         }
@@ -60,6 +68,7 @@ impl Scrubber {
             // Without a prefilter, which is faster where no pattern begins.
             false => AhoCorasick::builder()
                 .prefilter(false)
+                .kind((longest > LONGEST_IN_DFA).then_some(AhoCorasickKind::ContiguousNFA))
                 .build(patterns.iter().map(|(form, _)| form.bytes.as_slice()))
                 .ok(),
         };
@@ -186,7 +195,7 @@ impl Scrubber {
 }
 
 /// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than twelve: two
-/// digits, each as in `\u0026` or `&#x26;`. Rounded up, so that it tells little of how long the value is.
+/// digits, each as in `\u0026`. (HTML may have more for each digit, which no writer of it escapes.) Rounded up, so that it tells little of how long the value is.
 fn window(longest: usize) -> usize {
     match longest {
         0 => 0,
@@ -329,6 +338,7 @@ mod tests {
             "%68unter2/%22%2bHunter2+x".into(),
             "hunter2/&quot;+Hunter2 x".into(),
             "hunter2/&#34;&#43;Hunter2 x".into(),
+            "hunter2&sol;&QUOT;&plus;Hunter2&#x0020;x".into(),
             "&#x68;unter2/&#x22;&#x2B;Hunter2&#032;x".into(),
             hex::encode(VALUE),
             hex::encode_upper(VALUE),
@@ -376,8 +386,21 @@ mod tests {
         for (text, left) in [
             (format!("é{}é", &text[2..22]), "é[secret]é"),
             (format!("{}.{}", &text[1..2], &text[2..22]), "W.[secret]"),
+            (format!(r"\n{}", &text[2..22]), r"\n[secret]"),
         ] {
             assert_eq!(clean(&["hunter2-hunter22"], &text), left);
+        }
+    }
+
+    /// To build what looks for it takes no time with the square of its length.
+    #[test]
+    fn a_long_value_that_repeats_itself_is_found() {
+        for part in ["&", "ab"] {
+            let value = part.repeat(8192 / part.len());
+            assert_eq!(clean(&[&value], &format!("1{value}2")), "1[secret]2");
+            let encoded = STANDARD.encode(format!("user:{value}"));
+            let cleaned = clean(&[&value], &encoded);
+            assert_eq!(cleaned, format!("{}{MARKER}==", &encoded[..6]), "{part}");
         }
     }
 

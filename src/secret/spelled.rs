@@ -43,22 +43,15 @@ impl Reading {
         })
     }
 
-    /// As HTML reads. No escape is longer than six bytes, which those that programs write are not.
+    /// As HTML reads: what ends with a semicolon and has up to eight bytes, by its number or by its name.
     pub fn of_html(bytes: &[u8]) -> Option<Self> {
-        const NAMES: [(&str, u8); 5] = [
-            ("amp", b'&'),
-            ("lt", b'<'),
-            ("gt", b'>'),
-            ("quot", b'"'),
-            ("apos", b'\''),
-        ];
         Reading::new(bytes, 0, b'&', |rest| {
-            let rest = &rest[1..rest.len().min(6)];
+            let rest = &rest[1..rest.len().min(8)];
             let end = rest.iter().position(|byte| *byte == b';')?;
             let escape = std::str::from_utf8(&rest[..end]).ok()?;
             let byte = match escape.strip_prefix('#') {
                 None => {
-                    let named = NAMES.iter().find(|(name, _)| *name == escape);
+                    let named = HTML_NAMES.iter().find(|(name, _)| *name == escape);
                     named.map(|(_, byte)| *byte)
                 }
                 Some(number) => match number.strip_prefix(['x', 'X']) {
@@ -117,6 +110,51 @@ impl Reading {
     }
 }
 
+/// The names of visible ASCII characters, from the table of named character references in the HTML standard, section
+/// 13.5.
+const HTML_NAMES: [(&str, u8); 40] = [
+    ("excl", b'!'),
+    ("quot", b'"'),
+    ("QUOT", b'"'),
+    ("num", b'#'),
+    ("dollar", b'$'),
+    ("percnt", b'%'),
+    ("amp", b'&'),
+    ("AMP", b'&'),
+    ("apos", b'\''),
+    ("lpar", b'('),
+    ("rpar", b')'),
+    ("ast", b'*'),
+    ("midast", b'*'),
+    ("plus", b'+'),
+    ("comma", b','),
+    ("period", b'.'),
+    ("sol", b'/'),
+    ("colon", b':'),
+    ("semi", b';'),
+    ("lt", b'<'),
+    ("LT", b'<'),
+    ("equals", b'='),
+    ("gt", b'>'),
+    ("GT", b'>'),
+    ("quest", b'?'),
+    ("commat", b'@'),
+    ("lsqb", b'['),
+    ("lbrack", b'['),
+    ("bsol", b'\\'),
+    ("rsqb", b']'),
+    ("rbrack", b']'),
+    ("Hat", b'^'),
+    ("lowbar", b'_'),
+    ("grave", b'`'),
+    ("lcub", b'{'),
+    ("lbrace", b'{'),
+    ("verbar", b'|'),
+    ("vert", b'|'),
+    ("rcub", b'}'),
+    ("rbrace", b'}'),
+];
+
 /// Digits alone, without a sign.
 fn hexadecimal(digits: &str) -> Option<u32> {
     let all = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -161,8 +199,10 @@ mod tests {
             ("a&b/c%".into(), vec![0, 1, 4, 5, 8, 9, 10])
         );
         assert_eq!(
-            read(Reading::of_html(b"a&amp;&#43;&#x2b;&#039;b")),
-            ("a&++'b".into(), vec![0, 1, 6, 11, 17, 23, 24])
+            read(Reading::of_html(
+                b"a&amp;&#43;&#x2b;&#00039;&lowbar;&#x0026;b"
+            )),
+            ("a&++'_&b".into(), vec![0, 1, 6, 11, 17, 25, 33, 41, 42])
         );
         // What is no escape, or of another kind, stands for itself.
         for odd in [r"\n", r"\u00", r"\u+041", r"\u00e9", r"\ud83d", r"\"] {

@@ -87,6 +87,46 @@ fn an_output_that_is_too_large_in_another_encoding() {
     }
 }
 
+/// As many attachments as are allowed, of which the engine counts the texts twice, and the list as well.
+#[test]
+fn attachments_that_fit_in_another_encoding() {
+    let _alone = alone();
+    let answer = |count: u32, bytes| {
+        let skill = Handmade {
+            execute: format!(
+                "(local $at i32) (local.set $at (i32.const 200000))
+                (i32.store16 (i32.const 199000) (i32.const 110))
+                (loop $next
+                    (i32.store (local.get $at) (i32.const 199000))
+                    (i32.store offset=4 (local.get $at) (i32.const 1))
+                    (local.set $at (i32.add (local.get $at) (i32.const 24)))
+                    (br_if $next (i32.lt_u (local.get $at) (i32.const {}))))
+                i32.const $answer",
+                200_000 + 24 * count
+            ),
+            answer: Answer {
+                json: b"{\0}\0".to_vec(),
+                json_length: Some(2),
+                attachments: (200_000, count),
+                ..Handmade::default().answer
+            },
+            memory: r#"(memory (export "memory") 8)"#.into(),
+            encoding: "utf16",
+            realloc: "i32.const 500000".into(),
+            ..Handmade::default()
+        };
+        Attack::by(skill).under(LimitOverrides {
+            attachment_bytes: Some(bytes),
+            ..output(2)
+        })
+    };
+    let result = answer(920, 920).ends_with(End::Success);
+    assert_eq!(result.attachments.len(), 920);
+    assert_eq!(result.usage.output_bytes, 922);
+    answer(920, 919).ends_with(met(Limit::Attachments));
+    answer(1_001, 1_001).ends_with(End::InvalidOutput(""));
+}
+
 #[test]
 fn an_error_text_that_is_too_long() {
     let _alone = alone();

@@ -20,13 +20,16 @@ use crate::sandbox::classify::Stop;
 /// size of records and lists.
 pub(in crate::sandbox) const FRAMING_BYTES: u64 = 64 * 1024;
 
+/// How many times as long as in UTF-8 a text may be as the guest has it, which is what the engine counts.
+const IN_UTF16: u64 = 2;
+
 /// What an answer may have, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::sandbox) struct Allowed {
     output: u64,
     attachments: u64,
-    /// How many times as long as in UTF-8 a text may be as the guest has it, which is what the engine counts.
-    encoded: u64,
+    /// What the engine may take over, whichever part of an answer it is.
+    engine: u64,
 }
 
 /// What is left of that while it is read.
@@ -44,7 +47,7 @@ thread_local! {
     /// called right after the guest has returned, on the same thread.
     static LEFT: Cell<Left> = const {
         Cell::new(Left {
-            allowed: Allowed { output: 0, attachments: 0, encoded: 1 },
+            allowed: Allowed { output: 0, attachments: 0, engine: 0 },
             output: 0,
             taken: 0,
         })
@@ -53,10 +56,14 @@ thread_local! {
 
 impl Allowed {
     pub fn by(limits: &Limits) -> Self {
+        let (output, attachments) = (limits.output_bytes, limits.attachment_bytes);
+        let texts = output.saturating_add(attachments).saturating_mul(IN_UTF16);
+        // As much again for the list of the attachments, which is held to that.
+        let all = texts.saturating_add(attachments);
         Allowed {
-            output: limits.output_bytes,
-            attachments: limits.attachment_bytes,
-            encoded: 2,
+            output,
+            attachments,
+            engine: all.saturating_add(FRAMING_BYTES),
         }
     }
 
@@ -71,17 +78,16 @@ impl Allowed {
 
     /// The same for what a guest says that it is, of which only both together are bounded.
     pub fn of_describing(self) -> Self {
-        Allowed { encoded: 1, ..self }
+        let both = self.output.saturating_add(self.attachments);
+        Allowed {
+            engine: both.saturating_add(FRAMING_BYTES),
+            ..self
+        }
     }
 
     /// What the engine may take over, whichever part of an answer it is.
     pub fn engine_bytes(self) -> u64 {
-        let both = self.as_guests_have(self.output.saturating_add(self.attachments));
-        both.saturating_add(FRAMING_BYTES)
-    }
-
-    fn as_guests_have(self, bytes: u64) -> u64 {
-        bytes.saturating_mul(self.encoded)
+        self.engine
     }
 }
 
@@ -193,7 +199,7 @@ impl Attached {
         let left = LEFT.get();
         let most = left.allowed.attachments;
         // What the output has not used is not for the attachments.
-        let most_taken = left.allowed.as_guests_have(left.allowed.output);
+        let most_taken = left.allowed.output.saturating_mul(IN_UTF16);
         let unused = most_taken.saturating_sub(left.taken as u64);
         cx.consume_fuel(usize::try_from(unused).unwrap_or(usize::MAX))?;
         let framing = place.count.saturating_mul(size_of::<Attachment>());
