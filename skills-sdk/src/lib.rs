@@ -228,6 +228,7 @@ mod storage;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
+mod derived;
 #[cfg(target_arch = "wasm32")]
 mod guest;
 mod input;
@@ -366,6 +367,7 @@ pub mod prelude {
 /// What the macros expand to. No part of the public interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::derived::{Derived, Underived};
     pub use crate::input::parse;
     pub use crate::output::{Fallible, write};
     pub use crate::schema::{input_schema, output_schema};

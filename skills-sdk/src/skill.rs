@@ -40,15 +40,15 @@ pub trait Tool {
     fn call(input: &str, context: &Context) -> Result<String, Failure>;
 }
 
-/// Refuses, at compile time, a tool with a name that one before it has.
+/// Refuses, at compile time, that the tool at `index` has a name that one before it has.
 #[doc(hidden)]
-pub const fn check_unique(before: &[ToolEntry], tool: ToolEntry) {
-    let mut index = 0;
-    while index < before.len() {
-        if equal(before[index].name.as_bytes(), tool.name.as_bytes()) {
+pub const fn check_unique(tools: &[ToolEntry], index: usize) {
+    let mut before = 0;
+    while before < index {
+        if equal(tools[before].name.as_bytes(), tools[index].name.as_bytes()) {
             panic!("another tool of this skill has the same name");
         }
-        index += 1;
+        before += 1;
     }
 }
 

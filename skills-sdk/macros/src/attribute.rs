@@ -5,6 +5,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
+use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, Lit, LitBool, LitStr, Meta, Path, Result, Token};
 
 /// Whether the attribute has one of the names.
@@ -40,11 +41,11 @@ impl ToolOptions {
             let key = once(&meta, &mut seen)?;
             match key.as_str() {
                 "name" => {
-                    let name: LitStr = meta.value()?.parse()?;
+                    let name = text(&meta, &key)?;
                     check_tool_name(&name.value(), name.span())?;
                     options.name = Some(name);
                 }
-                "title" => options.title = Some(meta.value()?.parse()?),
+                "title" => options.title = Some(text(&meta, &key)?),
                 "read_only" => options.read_only = Some(flag(&meta)?),
                 "destructive" => options.destructive = Some(flag(&meta)?),
                 "idempotent" => options.idempotent = Some(flag(&meta)?),
@@ -86,8 +87,8 @@ pub struct ArgumentOptions {
 
 /// The value of an argument that the input leaves out.
 pub enum ArgumentDefault {
-    /// That of its type.
-    OfType,
+    /// That of its type; where that is said.
+    OfType(Span),
     /// That of an expression.
     Of(Expr),
 }
@@ -106,7 +107,9 @@ impl ArgumentOptions {
                     "default" if meta.input.peek(Token![=]) => {
                         options.default = Some(ArgumentDefault::Of(meta.value()?.parse()?));
                     }
-                    "default" => options.default = Some(ArgumentDefault::OfType),
+                    "default" => {
+                        options.default = Some(ArgumentDefault::OfType(meta.path.span()));
+                    }
                     "input" => options.input = Some(meta.path.clone()),
                     _ => return Err(unknown_key(&meta, &key, ARGUMENT_KEYS)),
                 }
@@ -125,6 +128,17 @@ fn once(meta: &ParseNestedMeta, seen: &mut Vec<String>) -> Result<String> {
     }
     seen.push(key.clone());
     Ok(key)
+}
+
+/// `key = "..."`.
+fn text(meta: &ParseNestedMeta, key: &str) -> Result<LitStr> {
+    if meta.input.peek(Token![=]) {
+        let value = meta.value()?;
+        if !value.is_empty() {
+            return value.parse();
+        }
+    }
+    Err(meta.error(format!("`{key}` needs a text: `{key} = \"...\"`")))
 }
 
 /// `key`, `key = true` or `key = false`.

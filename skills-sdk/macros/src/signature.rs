@@ -1,10 +1,11 @@
 //! A tool's arguments and return type, as its function declares them.
 
+use proc_macro2::Span;
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{
     Attribute, Error, FnArg, GenericArgument, Ident, ItemFn, Pat, PatType, Path, PathArguments,
-    Result, ReturnType, Safety, Signature, Type, parse_quote,
+    PathSegment, Result, ReturnType, Safety, Signature, Type, TypeReference, parse_quote,
 };
 
 use crate::attribute::{ArgumentOptions, is_any};
@@ -14,10 +15,13 @@ use crate::field;
 /// The arguments in the order of the signature.
 pub struct Arguments {
     pub list: Vec<Argument>,
+    /// Where they stand.
+    pub span: Span,
 }
 
 pub enum Argument {
-    Context,
+    /// The context; where its type is named.
+    Context(Span),
     Input(Box<InputArgument>),
 }
 
@@ -34,7 +38,7 @@ impl Arguments {
     /// The arguments that the input provides.
     pub fn inputs(&self) -> impl Iterator<Item = &InputArgument> {
         self.list.iter().filter_map(|argument| match argument {
-            Argument::Context => None,
+            Argument::Context(_) => None,
             Argument::Input(input) => Some(&**input),
         })
     }
@@ -55,7 +59,10 @@ impl Arguments {
                 list.extend(errors.take(take_argument(argument)));
             }
         }
-        let arguments = Self { list };
+        let arguments = Self {
+            list,
+            span: function.sig.paren_token.span.join(),
+        };
         if arguments.whole().is_none() {
             field::check(arguments.inputs(), &mut errors);
         }
@@ -79,6 +86,7 @@ impl Arguments {
                         ),
                     );
                 }
+                errors.take(check_within(&input.ty));
                 if input.options.default.is_some() {
                     errors.push(whole, "the whole input has no `default`");
                 }
@@ -126,9 +134,9 @@ fn take_argument(argument: &mut PatType) -> Result<Argument> {
             "an argument cannot be conditional; the function can",
         ));
     }
-    if is_context(&argument.ty)? {
+    if let Some(context) = context(&argument.ty)? {
         return match outside_docs(&taken) {
-            None => Ok(Argument::Context),
+            None => Ok(Argument::Context(context)),
             Some(attribute) => Err(Error::new_spanned(
                 attribute,
                 "the context does not come from the input, so nothing can be said of it here",
@@ -164,41 +172,90 @@ fn outside_docs(attributes: &[Attribute]) -> Option<&Attribute> {
         .find(|attribute| !is_any(attribute, &["doc"]))
 }
 
-/// Whether the type is `&Context`. Any other type without a value of its own
+/// Where the type names the context, if it is `&Context`. Any other type without a value of its own
 /// is an error.
-fn is_context(ty: &Type) -> Result<bool> {
+fn context(ty: &Type) -> Result<Option<Span>> {
     let reference = match ungrouped(ty) {
         Type::Reference(reference) => reference,
-        Type::ImplTrait(_) => {
-            return Err(Error::new_spanned(
-                ty,
-                "an argument needs a named type: `impl Trait` has no schema",
-            ));
+        Type::ImplTrait(_) => return Err(unnamed("an argument", ty, "impl")),
+        Type::TraitObject(_) => return Err(unnamed("an argument", ty, "dyn")),
+        unsized_type if is_unsized(unsized_type) => {
+            return Err(owns("an argument", ty, unsized_type));
         }
-        _ => return Ok(false),
+        _ => return Ok(None),
     };
     let referent = ungrouped(&reference.elem);
-    let is_context = matches!(
-        referent,
-        Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Context")
-    );
-    match (is_context, &reference.mutability) {
-        (true, None) => Ok(true),
-        (true, Some(_)) => Err(Error::new_spanned(
+    let lent = reference
+        .lifetime
+        .as_ref()
+        .is_none_or(|lifetime| lifetime.ident != "static");
+    match (context_name(referent), &reference.mutability) {
+        (Some(name), None) if lent => Ok(Some(name.span())),
+        (Some(_), None) => Err(Error::new_spanned(
+            ty,
+            "the context is lent for the call: write `&Context`",
+        )),
+        (Some(_), Some(_)) => Err(Error::new_spanned(
             ty,
             "the context is shared: write `&Context`",
         )),
-        (false, _) => {
-            let owned = match referent {
-                Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
-                Type::Slice(slice) => format!("Vec<{}>", slice.elem.to_token_stream()),
-                other => other.to_token_stream().to_string(),
-            };
-            Err(Error::new_spanned(
-                ty,
-                format!("an argument owns its value: write `{owned}`"),
-            ))
+        (None, _) => Err(owns("an argument", ty, referent)),
+    }
+}
+
+/// The type's name, if that is `Context`.
+fn context_name(ty: &Type) -> Option<&Ident> {
+    let Type::Path(path) = ty else {
+        return None;
+    };
+    let name = &path.path.segments.last()?.ident;
+    (name == "Context").then_some(name)
+}
+
+/// Refuses a reference within an argument's type.
+pub fn check_within(ty: &Type) -> Result<()> {
+    let Some(reference) = reference_within(ty) else {
+        return Ok(());
+    };
+    let referent = ungrouped(&reference.elem);
+    Err(match context_name(referent) {
+        Some(_) => Error::new_spanned(
+            reference,
+            "the context is an argument of its own: write `&Context` alone",
+        ),
+        None => owns("an argument", reference, referent),
+    })
+}
+
+fn reference_within(ty: &Type) -> Option<&TypeReference> {
+    match ty {
+        Type::Reference(reference) => Some(reference),
+        Type::Group(group) => reference_within(&group.elem),
+        Type::Paren(paren) => reference_within(&paren.elem),
+        Type::Array(array) => reference_within(&array.elem),
+        Type::Tuple(tuple) => tuple.elems.iter().find_map(reference_within),
+        Type::Path(path) => {
+            types_of(&path.path.segments.last()?.arguments).find_map(reference_within)
         }
+        _ => None,
+    }
+}
+
+/// What is written as a type that has no value of its own, but borrows from `referent`.
+fn owns(what: &str, written: impl ToTokens, referent: &Type) -> Error {
+    let owned = match referent {
+        Type::Path(path) if path.path.is_ident("str") => "String".to_owned(),
+        Type::Slice(slice) => format!("Vec<{}>", slice.elem.to_token_stream()),
+        other => other.to_token_stream().to_string(),
+    };
+    Error::new_spanned(written, format!("{what} owns its value: write `{owned}`"))
+}
+
+fn is_unsized(ty: &Type) -> bool {
+    match ty {
+        Type::Slice(_) => true,
+        Type::Path(path) => path.path.is_ident("str"),
+        _ => false,
     }
 }
 
@@ -255,6 +312,8 @@ pub struct Returned {
 /// The types of success and failure, where they are written: an alias may
 /// leave them out.
 pub struct Fallible {
+    /// The word `Result`.
+    pub name: Ident,
     pub success: Option<Type>,
     pub failure: Option<Type>,
 }
@@ -265,10 +324,10 @@ impl Returned {
             ReturnType::Default => parse_quote!(()),
             ReturnType::Type(_, ty) => (**ty).clone(),
         };
+        check_answer(&ty)?;
         let fallible = match ungrouped(&ty) {
-            Type::ImplTrait(_) => return Err(unnamed(&ty)),
             Type::Path(path) => match path.path.segments.last() {
-                Some(last) if last.ident == "Result" => Some(Fallible::read(&last.arguments)?),
+                Some(last) if last.ident == "Result" => Some(Fallible::read(last)?),
                 _ => None,
             },
             _ => None,
@@ -278,29 +337,56 @@ impl Returned {
 }
 
 impl Fallible {
-    fn read(arguments: &PathArguments) -> Result<Self> {
-        let mut types = match arguments {
-            PathArguments::AngleBracketed(arguments) => arguments
-                .args
-                .iter()
-                .filter_map(|argument| match argument {
-                    GenericArgument::Type(ty) => Some(ty.clone()),
-                    _ => None,
-                })
-                .collect(),
-            _ => Vec::new(),
+    fn read(result: &PathSegment) -> Result<Self> {
+        let mut types = types_of(&result.arguments).cloned();
+        let (success, failure) = (types.next(), types.next());
+        if let Some(ty) = &success {
+            check_answer(ty)?;
         }
-        .into_iter();
-        match (types.next(), types.next()) {
-            (Some(ty @ Type::ImplTrait(_)), _) => Err(unnamed(&ty)),
-            (success, failure) => Ok(Self { success, failure }),
+        if let Some(ty @ Type::ImplTrait(_)) = &failure {
+            return Err(Error::new_spanned(
+                ty,
+                "a failure needs a named type, which becomes a `Failure`",
+            ));
         }
+        Ok(Self {
+            name: result.ident.clone(),
+            success,
+            failure,
+        })
     }
 }
 
-fn unnamed(ty: &Type) -> Error {
+/// The types among the generic arguments of a path's segment.
+fn types_of(arguments: &PathArguments) -> impl Iterator<Item = &Type> {
+    match arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+        _ => None,
+    }
+    .into_iter()
+    .flatten()
+    .filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+/// Refuses an answer without a schema, or without a size.
+fn check_answer(ty: &Type) -> Result<()> {
+    let written = match ungrouped(ty) {
+        Type::ImplTrait(_) => "impl",
+        Type::TraitObject(_) => "dyn",
+        unsized_type if is_unsized(unsized_type) => {
+            return Err(owns("an answer", ty, unsized_type));
+        }
+        _ => return Ok(()),
+    };
+    Err(unnamed("an answer", ty, written))
+}
+
+fn unnamed(what: &str, ty: &Type, written: &str) -> Error {
     Error::new_spanned(
         ty,
-        "an answer needs a named type: `impl Trait` has no schema",
+        format!("{what} needs a named type: `{written} Trait` has no schema"),
     )
 }

@@ -4,7 +4,6 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::spanned::Spanned;
 use syn::{Error, Ident, LitStr, Path, Result, Token, bracketed};
 
 /// What stands in `skill! { ... }`.
@@ -133,15 +132,23 @@ fn check_description(description: &str) -> std::result::Result<(), String> {
     }
 }
 
+/// Where the path names the tool itself.
+fn name_of(tool: &Path) -> Span {
+    tool.segments
+        .last()
+        .map_or_else(Span::call_site, |last| last.ident.span())
+}
+
 /// The entry of the tool that the path leads to.
 pub fn entry(path: TokenStream) -> Result<TokenStream> {
     let mut tool: Path = syn::parse2(path)?;
-    let span = tool.span();
     // Resolved as it is written, and shown where it is written, but as a part of this expansion.
-    if let Some(last) = tool.segments.last_mut() {
-        last.ident
-            .set_span(Span::call_site().located_at(last.ident.span()));
+    let here = |span: Span| Span::call_site().located_at(span);
+    let written = tool.segments.iter_mut().map(|segment| &mut segment.ident);
+    for name in written.filter(|name| *name != "$crate") {
+        name.set_span(here(name.span()));
     }
+    let span = here(name_of(&tool));
     Ok(quote_spanned!(span=> <#tool as ::skills_sdk::__private::Tool>::ENTRY))
 }
 
@@ -152,25 +159,22 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
         version,
         description,
     } = syn::parse2(input)?;
-    let entries: Vec<TokenStream> = tools
+    let entries = tools
         .iter()
-        .map(|tool| quote!(::skills_sdk::__private::each_tool_needs_the_attribute_tool!(#tool)))
-        .collect();
+        .map(|tool| quote!(::skills_sdk::__private::each_tool_needs_the_attribute_tool!(#tool)));
     // Each name is checked against those before it, so that the error points
     // at the second tool of a name.
-    let checks = entries.iter().enumerate().map(|(index, entry)| {
-        let span = tools[index].span();
-        let before = &entries[..index];
-        quote_spanned!(span=> const _: () = ::skills_sdk::__private::check_unique(&[#(#before),*], #entry);)
+    let checks = tools.iter().enumerate().map(|(index, tool)| {
+        let span = name_of(tool);
+        quote_spanned!(span=> const _: () = ::skills_sdk::__private::check_unique(TOOLS, #index);)
     });
     Ok(quote! {
         /// The skill that this crate is, for its tests.
         pub const fn skill() -> ::skills_sdk::Skill {
             const TOOLS: &[::skills_sdk::__private::ToolEntry] = &[#(#entries),*];
+            #(#checks)*
             ::skills_sdk::Skill::new(#name, #version, #description, TOOLS)
         }
-
-        #(#checks)*
 
         ::skills_sdk::__export!();
     })

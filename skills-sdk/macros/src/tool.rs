@@ -8,6 +8,7 @@ use syn::{Error, Expr, ExprLit, Ident, ItemFn, Lit, Result};
 
 use crate::attribute::{ArgumentDefault, ToolOptions, check_tool_name, doc_text, is_any};
 use crate::errors::Errors;
+use crate::field::{default_of_type, with_default};
 use crate::signature::{Argument, Arguments, Fallible, InputArgument, Returned};
 
 /// Expands `#[tool(attribute)] function`.
@@ -32,18 +33,19 @@ pub fn expand(attribute: TokenStream, function: TokenStream) -> TokenStream {
             .into_iter()
             .collect();
     }
-    let arguments = Arguments::take(&mut function);
+    let twice = take_second(&mut function);
+    let arguments = twice.and_then(|()| Arguments::take(&mut function));
     let implementation = match Tool::read(attribute, &function, arguments) {
         Ok(tool) => tool.to_token_stream(),
         Err(error) => stub(&function.sig.ident, error),
     };
     let visibility = &function.vis;
     let name = &function.sig.ident;
+    // Where nothing can stand beside the function, as in an `impl`, the compiler points at its name.
+    let here = at(name.span());
     let cfg = function.attrs.iter().filter(|a| is_any(a, &["cfg"]));
     let cfg = quote!(#(#cfg)*);
-    quote! {
-        #function
-
+    let beside = quote_spanned! {here=>
         #cfg
         #[doc(hidden)]
         #[allow(non_camel_case_types)]
@@ -53,7 +55,27 @@ pub fn expand(attribute: TokenStream, function: TokenStream) -> TokenStream {
         const _: () = {
             #implementation
         };
-    }
+    };
+    quote!(#function #beside)
+}
+
+/// The span as one of the expansion's own: what the compiler finds there is shown there, and lints
+/// know that no author wrote it.
+fn at(span: Span) -> Span {
+    Span::call_site().located_at(span)
+}
+
+/// Takes a second `#[tool]` off the function, which would make the same again.
+fn take_second(function: &mut ItemFn) -> Result<()> {
+    let mut errors = Errors::default();
+    function.attrs.retain(|attribute| {
+        let second = is_any(attribute, &["tool"]);
+        if second {
+            errors.push(attribute, "`#[tool]` is given twice");
+        }
+        !second
+    });
+    errors.finish()
 }
 
 /// The error, and what keeps a `skill!` that lists the tool from adding one of
@@ -133,38 +155,51 @@ impl<'a> Tool<'a> {
             return (quote!(#(#ty)*), TokenStream::new());
         }
         let (fields, defaults): (Vec<_>, Vec<_>) = self.arguments.inputs().map(field).unzip();
+        // What the derived code lacks is reported where the derived traits are named.
+        let derived = quote_spanned! {at(self.arguments.span)=>
+            ::skills_sdk::__private::serde::Deserialize,
+            ::skills_sdk::__private::schemars::JsonSchema,
+        };
         let definition = quote! {
-            #[derive(
-                ::skills_sdk::__private::serde::Deserialize,
-                ::skills_sdk::__private::schemars::JsonSchema,
-            )]
+            #[derive(#derived)]
             #[serde(crate = "::skills_sdk::__private::serde", deny_unknown_fields)]
             #[schemars(crate = "::skills_sdk::__private::schemars")]
             struct __Input {
                 #(#fields),*
             }
 
+            #[allow(unused_imports)]
+            use ::skills_sdk::__private::Underived as _;
+
             #(#defaults)*
         };
-        (quote!(__Input), definition)
+        (
+            quote_spanned!(at(self.arguments.span)=> __Input),
+            definition,
+        )
     }
 
     /// The type of the answer, and an expression for the answer to `call`.
     fn output(&self, call: TokenStream) -> (TokenStream, TokenStream) {
         let ty = &self.returned.ty;
-        let Some(Fallible { success, failure }) = &self.returned.fallible else {
+        let Some(Fallible {
+            name,
+            success,
+            failure,
+        }) = &self.returned.fallible
+        else {
             let write = quote_spanned!(ty.span()=> ::skills_sdk::__private::write::<#ty>);
             return (ty.to_token_stream(), quote!(#write(&#call)));
         };
-        let fallible = quote!(<#ty as ::skills_sdk::__private::Fallible>);
+        let fallible = quote_spanned!(at(name.span())=> <#ty as ::skills_sdk::__private::Fallible>);
         let answer = match success {
             Some(ty) => ty.to_token_stream(),
             None => quote!(#fallible::Output),
         };
         // What the types lack is reported where they are written.
-        let span = success.as_ref().unwrap_or(ty).span();
+        let span = success.as_ref().map_or(name.span(), Spanned::span);
         let write = quote_spanned!(span=> ::skills_sdk::__private::write::<#answer>);
-        let span = failure.as_ref().unwrap_or(ty).span();
+        let span = failure.as_ref().map_or(name.span(), Spanned::span);
         let into = quote_spanned! {span.resolved_at(Span::mixed_site())=>
             ::core::convert::Into::<::skills_sdk::Failure>::into(failure)
         };
@@ -188,26 +223,25 @@ fn field(argument: &InputArgument) -> (TokenStream, TokenStream) {
         options,
         attributes,
     } = argument;
-    let (default, function) = match &options.default {
-        None => (TokenStream::new(), TokenStream::new()),
-        Some(ArgumentDefault::OfType) => (quote!(#[serde(default)]), TokenStream::new()),
-        Some(ArgumentDefault::Of(value)) => {
-            let function = format_ident!("__default_{}", name.unraw());
-            let path = function.to_string();
-            let value = match value {
-                Expr::Lit(ExprLit {
-                    lit: Lit::Str(text),
-                    ..
-                }) => quote_spanned!(text.span()=> ::core::convert::From::from(#text)),
-                value => value.to_token_stream(),
-            };
-            (
-                quote!(#[serde(default = #path)]),
-                quote!(fn #function() -> #ty { #value }),
-            )
+    let value = match (&options.default, &default_of_type(attributes)) {
+        (Some(ArgumentDefault::OfType(span)), _) | (None, Some(span)) => {
+            quote_spanned!(at(*span)=> ::core::default::Default::default())
         }
+        (Some(ArgumentDefault::Of(value)), _) => match value {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) => quote_spanned!(text.span()=> ::core::convert::From::from(#text)),
+            value => value.to_token_stream(),
+        },
+        (None, None) => return (quote!(#(#attributes)* #name: #ty), TokenStream::new()),
     };
-    (quote!(#(#attributes)* #default #name: #ty), function)
+    let function = format_ident!("__default_{}", name.unraw());
+    let attributes = with_default(attributes, &function.to_string());
+    (
+        quote!(#attributes #name: #ty),
+        quote!(fn #function() -> #ty { #value }),
+    )
 }
 
 impl ToTokens for Tool<'_> {
@@ -224,7 +258,9 @@ impl ToTokens for Tool<'_> {
         let input = Ident::new("input", Span::mixed_site());
         let context = Ident::new("context", Span::mixed_site());
         let passed = arguments.list.iter().map(|argument| match argument {
-            Argument::Context => quote!(#context),
+            Argument::Context(span) => {
+                Ident::new("context", context.span().located_at(*span)).to_token_stream()
+            }
             Argument::Input(_) if arguments.whole().is_some() => quote!(#input),
             Argument::Input(argument) => {
                 let name = &argument.name;
@@ -236,11 +272,15 @@ impl ToTokens for Tool<'_> {
             ::skills_sdk::__private::output_schema::<#output_type>()
         };
         let (input_type, definition) = self.input();
-        let input_schema = quote_spanned! {input_type.span()=>
-            ::skills_sdk::__private::input_schema::<#input_type>(#name)
-        };
-        let parse = quote_spanned! {input_type.span()=>
-            ::skills_sdk::__private::parse::<#input_type>
+        let (input_schema, parse) = if arguments.whole().is_some() {
+            let span = input_type.span();
+            (
+                quote_spanned!(span=> ::skills_sdk::__private::input_schema::<#input_type>(#name)),
+                quote_spanned!(span=> ::skills_sdk::__private::parse::<#input_type>),
+            )
+        } else {
+            let derived = quote!(::skills_sdk::__private::Derived::<#input_type>);
+            (quote!(#derived::schema(#name)), quote!(#derived::parse))
         };
         let title = optional(
             options.title.as_ref(),

@@ -18,6 +18,54 @@ fn borrowed_list(list: &[u32]) -> usize {
     list.len()
 }
 
+/// Borrows within its type.
+#[tool]
+fn borrowed_within(words: Vec<(u8, &str)>) -> usize {
+    words.len()
+}
+
+/// Borrows for ever.
+#[tool]
+fn borrowed_for_ever(word: Option<&'static str>) -> usize {
+    word.map_or(0, str::len)
+}
+
+/// Borrows within the whole input.
+#[tool]
+fn borrowed_whole(#[tool(input)] words: std::collections::BTreeMap<String, &'static str>) -> usize {
+    words.len()
+}
+
+/// Borrows by serde's key.
+#[tool]
+fn borrowed_key(#[serde(borrow)] text: std::borrow::Cow<'static, str>) -> usize {
+    text.len()
+}
+
+/// Takes a text without a size.
+#[tool]
+fn no_size(_text: str) {}
+
+/// Takes any text.
+#[tool]
+fn any(_text: dyn AsRef<str>) {}
+
+/// Takes the context where there is one.
+#[tool]
+fn perhaps_context(ctx: Option<&Context>) -> bool {
+    ctx.is_some()
+}
+
+/// Keeps the context.
+#[tool]
+fn kept_context(ctx: &'static Context) -> u32 {
+    ctx.attempt()
+}
+
+/// Has no name for its text.
+#[tool]
+fn no_name(_: String) {}
+
 /// Wants to change the context.
 #[tool]
 fn changed(ctx: &mut Context) -> u32 {
@@ -85,7 +133,8 @@ impl Owner {
 skills_sdk::skill! {
     tools: [
         pattern, borrowed, borrowed_list, changed, hidden, whole, list, pair, same_name, same_name_read, flattened,
-        second_name
+        second_name, borrowed_within, borrowed_for_ever, borrowed_whole, borrowed_key, no_size, any, perhaps_context,
+        kept_context, no_name
     ],
     name: "refused", description: "Refused.",
 }

@@ -26,6 +26,44 @@ fn misspelt_argument(#[tool(defualt = 1)] count: u32) -> u32 {
     count
 }
 
+/// Gives no name.
+#[tool(
+    title = "Without a name",
+    name,
+)]
+fn no_name() {}
+
+/// Gives no title.
+#[tool(title = )]
+fn no_title() {}
+
+/// Is a tool twice.
+#[tool]
+#[tool(read_only)]
+fn tool_twice() {}
+
+/// Gives a default twice.
+#[tool]
+fn default_twice(
+    #[tool(default = 1)]
+    #[serde(default)]
+    count: u32,
+) -> u32 {
+    count
+}
+
+/// Gives no value for a default.
+#[tool]
+fn no_default(#[tool(default = )] count: u32) -> u32 {
+    count
+}
+
+/// Says nothing of an argument.
+#[tool]
+fn bare(#[tool] count: u32) -> u32 {
+    count
+}
+
 /// Says something of the context.
 #[tool]
 fn default_context(#[tool(default)] ctx: &Context) -> u32 {
@@ -33,7 +71,8 @@ fn default_context(#[tool(default)] ctx: &Context) -> u32 {
 }
 
 skills_sdk::skill! {
-    tools: [misspelt, named, twice, contradictory, text_for_flag, misspelt_argument, default_context],
+    tools: [misspelt, named, twice, contradictory, text_for_flag, misspelt_argument, default_context, no_name, no_title, tool_twice,
+            default_twice, no_default, bare],
     name: "refused", description: "Refused.",
 }
 

@@ -24,6 +24,30 @@ fn hides() -> Result<impl Serialize, Failure> {
     Ok(1)
 }
 
+/// Hides how it fails.
+#[tool]
+fn hides_failure() -> Result<u8, impl std::error::Error> {
+    Err(std::fmt::Error)
+}
+
+/// Answers with a text without a size.
+#[tool]
+fn no_size() -> str {
+    todo!()
+}
+
+/// Answers with anything.
+#[tool]
+fn anything() -> Result<dyn std::fmt::Debug, Failure> {
+    todo!()
+}
+
+/// Lives as long as its text.
+#[tool]
+fn lives<'a>(text: std::borrow::Cow<'a, str>) -> usize {
+    text.len()
+}
+
 #[tool]
 fn undescribed(text: String) -> usize {
     text.len()
@@ -34,7 +58,7 @@ fn undescribed(text: String) -> usize {
 struct NoFunction;
 
 skills_sdk::skill! {
-    tools: [waits, generic, reckless, hides, undescribed],
+    tools: [waits, generic, reckless, hides, undescribed, hides_failure, no_size, anything, lives],
     name: "refused", description: "Refused.",
 }
 

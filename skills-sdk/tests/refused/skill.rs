@@ -16,8 +16,26 @@ mod duplicate {
 }
 
 mod no_tool {
-    use super::plain;
-    skills_sdk::skill! { tools: [plain], name: "refused", description: "Refused." }
+    use super::{first, plain};
+    struct Type;
+    skills_sdk::skill! { tools: [first, plain, Type, std::string::String], name: "refused", description: "Refused." }
+}
+
+mod missing {
+    skills_sdk::skill! { tools: [super::frist, nowhere::first], name: "refused", description: "Refused." }
+}
+
+mod hidden {
+    mod within {
+        /// Is seen within its module alone.
+        #[skills_sdk::tool]
+        fn unseen() {}
+    }
+    skills_sdk::skill! { tools: [within::unseen], name: "refused", description: "Refused." }
+}
+
+mod duplicate_by_path {
+    skills_sdk::skill! { tools: [super::first, super::second], name: "refused", description: "Refused." }
 }
 
 mod unknown_key {

@@ -62,7 +62,19 @@ fn map(#[tool(input)] map: BTreeMap<String, u8>) -> usize {
     map.len()
 }
 
-skills_sdk::skill! { tools: [echo, whole, labelled, map], name: "echo", description: "Echoes." }
+/// Has what serde makes the defaults of.
+#[tool]
+fn defaults(
+    #[serde(skip)] skipped: u8,
+    #[serde(rename = "words", default)] renamed: Vec<String>,
+    #[serde(skip)]
+    #[tool(default = 7)]
+    fixed: u8,
+) -> Value {
+    json!([skipped, renamed, fixed])
+}
+
+skills_sdk::skill! { tools: [echo, whole, labelled, map, defaults], name: "echo", description: "Echoes." }
 
 fn call(tool: &str, input: Value) -> Result<Value, Failure> {
     skill().call(tool, input, &TestContext::new())
@@ -84,6 +96,27 @@ fn defaults_and_options_may_be_left_out() {
             "text": "a", "count": 3, "language": "en-GB", "items": [],
             "note": null, "odd": null, "shape": null,
         }))
+    );
+}
+
+#[test]
+fn defaults_may_be_those_of_serde() {
+    assert_eq!(call("defaults", json!({})), Ok(json!([0, [], 7])));
+    assert_eq!(
+        call("defaults", json!({ "words": ["a"] })),
+        Ok(json!([0, ["a"], 7]))
+    );
+    refused(
+        "defaults",
+        json!({ "skipped": 1 }),
+        "/skipped",
+        "unknown field `skipped`, expected `words`",
+    );
+    let description = skill().describe();
+    let schema = &description.tool("defaults").unwrap().input_schema;
+    assert_eq!(
+        schema["properties"],
+        json!({ "words": { "type": "array", "items": { "type": "string" }, "default": [] } })
     );
 }
 
