@@ -124,7 +124,7 @@ fn attachments_that_fit_in_another_encoding() {
     assert_eq!(result.attachments.len(), 920);
     assert_eq!(result.usage.output_bytes, 922);
     answer(920, 919).ends_with(met(Limit::Attachments));
-    answer(1_001, 1_001).ends_with(End::InvalidOutput(""));
+    answer(1_001, 8_000).ends_with(End::InvalidOutput(""));
 }
 
 #[test]
