@@ -11,7 +11,7 @@ use wasmtime::Store;
 
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
-use super::contract::answer::Text;
+use super::contract::answer::{MAX_ATTACHMENTS, Text};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
@@ -28,8 +28,6 @@ use crate::skill::{Description, Digest};
 use crate::text::{named, printable, shortened};
 use crate::usage::ResourceUsage;
 
-/// The most attachments of one answer.
-const MAX_ATTACHMENTS: usize = 1_000;
 /// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
 const MAX_MESSAGE: usize = 8 * 1024;
 /// How often each of the guests that compute at the same time should get its turn.

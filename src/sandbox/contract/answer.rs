@@ -20,8 +20,19 @@ use crate::sandbox::classify::Stop;
 /// size of records and lists.
 pub(in crate::sandbox) const FRAMING_BYTES: u64 = 64 * 1024;
 
+/// The most attachments of one answer.
+pub(in crate::sandbox) const MAX_ATTACHMENTS: usize = 1_000;
+
 /// How many times as long as in UTF-8 a text may be as the guest has it, which is what the engine counts.
 const IN_UTF16: u64 = 2;
+
+/// What the list of the attachments may take by itself, where they may have so many bytes: as many as are allowed are
+/// never too many for it, and one more is told as that.
+fn list_bytes(attachments: u64) -> u64 {
+    let list = (MAX_ATTACHMENTS + 1) * size_of::<Attachment>();
+    let least = FRAMING_BYTES.saturating_add(list as u64);
+    attachments.saturating_add(least)
+}
 
 /// What an answer may have, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,12 +69,10 @@ impl Allowed {
     pub fn by(limits: &Limits) -> Self {
         let (output, attachments) = (limits.output_bytes, limits.attachment_bytes);
         let texts = output.saturating_add(attachments).saturating_mul(IN_UTF16);
-        // As much again for the list of the attachments, which is held to that.
-        let all = texts.saturating_add(attachments);
         Allowed {
             output,
             attachments,
-            engine: all.saturating_add(FRAMING_BYTES),
+            engine: texts.saturating_add(list_bytes(attachments)),
         }
     }
 
@@ -211,7 +220,7 @@ impl Attached {
         let Some(attachments) = place.of(cx.memory(), SIZE) else {
             return Ok(());
         };
-        if framing as u64 > most.saturating_add(FRAMING_BYTES) {
+        if framing as u64 > list_bytes(most) {
             // So many are refused without a look at any of them.
             return Err(too_large(None).into());
         }
