@@ -10,6 +10,7 @@ use crate::execution::{
 };
 use crate::grant::Denial;
 use crate::limits::Limits;
+use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
 
 /// The longest text of a caller's in an entry, in bytes; more is cut.
@@ -171,8 +172,8 @@ pub struct Approved<'a> {
 /// What was heard of an execution on the way.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heard<'a> {
-    /// The skill that was asked for, as it was named: it stands in the entry where it is not known which one that is.
-    pub asked: Option<&'a str>,
+    /// The skill that was asked for: it stands in the entry where it is not known which one that is.
+    pub asked: Option<&'a SkillRef>,
     /// What was refused to the guest, which may have gone on without.
     pub denials: &'a [Denial],
     /// The rule of the policy that let it run, where one did.
@@ -459,7 +460,10 @@ impl Heard<'_> {
     fn write_skill(&self, line: &mut Line, known: Option<&SkillIdentity>) {
         match known {
             Some(known) => line.skill(known),
-            None => line.text("asked", self.asked, MAX_TEXT),
+            None => {
+                let asked = self.asked.map(ToString::to_string);
+                line.text("asked", asked.as_deref(), MAX_TEXT);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use crate::execution::{
 };
 use crate::grant::Denial;
 use crate::limits::Limits;
+use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
 
 /// When to try again where an entry could not be written.
@@ -117,7 +118,6 @@ impl Execute for Audited {
                 sink: Arc::clone(&self.sink),
                 required: self.required,
                 who: Owned::of(&request, &control),
-                asked: request.skill.to_string(),
                 skill: OnceLock::new(),
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
@@ -151,7 +151,7 @@ impl Execute for Audited {
                         input,
                         output,
                         result: &result,
-                        heard: noted.heard(&pending.watch.asked),
+                        heard: noted.heard(&pending.asked.skill),
                     },
                 })
             };
@@ -196,8 +196,6 @@ struct Watch {
     sink: Arc<dyn AuditSink>,
     required: bool,
     who: Owned,
-    /// The skill that was asked for.
-    asked: String,
     /// What runs, once that is known, where it may use secrets.
     skill: OnceLock<SkillIdentity>,
 }
@@ -214,7 +212,7 @@ struct Noted {
 }
 
 impl Noted {
-    fn heard<'a>(&'a self, asked: &'a str) -> Heard<'a> {
+    fn heard<'a>(&'a self, asked: &'a SkillRef) -> Heard<'a> {
         Heard {
             asked: Some(asked),
             denials: &self.denials,
@@ -325,7 +323,7 @@ impl Drop for Pending<'_> {
         }
         let resolution = self.inner.resolve(&self.asked).ok();
         let noted = self.watch.noted();
-        let (input, usage, heard) = (self.input, &noted.usage, noted.heard(&self.watch.asked));
+        let (input, usage, heard) = (self.input, &noted.usage, noted.heard(&self.asked.skill));
         let skill = resolution.as_ref().map(|found| &*found.skill);
         let tool = resolution.as_ref().map(|found| found.tool().name.as_str());
         // One that did not come to run has those that it would have had.
@@ -416,9 +414,8 @@ pub fn refused(
 ) -> Result<(), AuditError> {
     let mut result = control.refuse(request.clone(), None, failure.clone());
     result.skill = skill.or(result.skill);
-    let asked = request.skill.to_string();
     let heard = Heard {
-        asked: Some(&asked),
+        asked: Some(&request.skill),
         ..Heard::default()
     };
     sink.record(&Entry {
