@@ -23,21 +23,15 @@ impl Form {
         self.behind |= other.behind;
     }
 
-    /// From where to where there is something of the value, where its form was found there.
-    pub fn reaches(&self, bytes: &[u8], found: Range<usize>) -> (usize, usize) {
+    /// Whether the character before it has something of the value, and whether the one behind it has, where its form was
+    /// found there.
+    pub fn beside(&self, bytes: &[u8], found: Range<usize>) -> (bool, bool) {
         let of_base64 = |at: usize| {
             let byte = bytes.get(at);
             byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte))
         };
-        let before = self.before
-            && found.start.checked_sub(1).is_some_and(of_base64)
-            // The letter of an escape, `\n`, is none of base64.
-            && found.start.checked_sub(2).and_then(|at| bytes.get(at)) != Some(&b'\\');
-        let behind = self.behind && of_base64(found.end);
-        (
-            found.start - usize::from(before),
-            found.end + usize::from(behind),
-        )
+        let before = found.start.checked_sub(1).is_some_and(of_base64);
+        (self.before && before, self.behind && of_base64(found.end))
     }
 }
 

@@ -5,6 +5,7 @@
 //! A value is read when the skill runs, and wiped from memory when that has ended.
 
 mod form;
+mod passage;
 mod read;
 mod scrub;
 mod spelled;
@@ -20,7 +21,8 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub(crate) use scrub::{Passage, Scrubber};
+pub(crate) use passage::Passage;
+pub(crate) use scrub::Scrubber;
 pub use store::SecretStore;
 
 use crate::execution::is_exhausted;

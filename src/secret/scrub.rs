@@ -12,11 +12,11 @@ use std::fmt;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::MARKER;
 use super::form::{Form, forms};
-use super::spelled::{Reading, ends_in_escape};
+use super::passage::Passage;
+use super::spelled::{LONGEST_ESCAPE, Reading, ends_in_escape};
 
 /// How long a value may be for the faster of two automata. To build that takes time with the square of a value's
 /// length where it repeats itself: 14 s for 8 KiB of one character.
@@ -32,7 +32,7 @@ pub(crate) struct Scrubber {
     /// What is looked for, and the name of the secret that it is of.
     patterns: Vec<(Form, String)>,
     /// How many bytes at the end of a stream wait for what comes next. No pattern is longer.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl fmt::Debug for Scrubber {
@@ -102,36 +102,53 @@ impl Scrubber {
         self.name(found.pattern().as_usize())
     }
 
-    fn name(&self, pattern: usize) -> Option<&str> {
+    pub(super) fn name(&self, pattern: usize) -> Option<&str> {
         self.patterns.get(pattern).map(|(_, name)| name.as_str())
     }
 
     /// Every place where a value is, from where to where, with the pattern. The first byte may be one that an escape
     /// of JSON before it ends with.
-    fn matches(&self, bytes: &[u8], first_is_escaped: bool) -> Vec<(usize, usize, usize)> {
+    pub(super) fn matches(
+        &self,
+        bytes: &[u8],
+        first_is_escaped: bool,
+    ) -> Vec<(usize, usize, usize)> {
         let Some(automaton) = &self.automaton else {
             return Vec::new();
         };
-        let found = |bytes: &[u8]| -> Vec<(usize, usize, usize)> {
-            let found = automaton.find_overlapping_iter(bytes);
-            let found = found.map(|one| {
-                let pattern = one.pattern().as_usize();
-                let (from, to) = self.patterns[pattern].0.reaches(bytes, one.range());
-                (from, to, pattern)
-            });
-            found.collect()
-        };
-        let mut all = found(bytes);
-        let readings = [
+        let readings: Vec<Reading> = [
             Reading::of_json(bytes, first_is_escaped),
             Reading::of_url(bytes),
             Reading::of_html(bytes),
-        ];
-        for reading in readings.into_iter().flatten() {
-            let found = found(&reading.bytes).into_iter();
-            all.extend(
-                found.map(|(from, to, pattern)| (reading.place(from), reading.place(to), pattern)),
-            );
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        // A byte of an escape is nothing by itself.
+        let in_escape = |at: usize| readings.iter().any(|reading| reading.in_escape(at));
+        let mut all = Vec::new();
+        let mut search = |read: &[u8], place: &dyn Fn(usize) -> usize| {
+            for found in automaton.find_overlapping_iter(read) {
+                let pattern = found.pattern().as_usize();
+                let (mut from, mut to) = (place(found.start()), place(found.end()));
+                let (before, behind) = self.patterns[pattern].0.beside(read, found.range());
+                if before {
+                    let at = place(found.start() - 1);
+                    from = if at + 1 == from && in_escape(at) {
+                        from
+                    } else {
+                        at
+                    };
+                }
+                if behind && !(place(found.end() + 1) == to + 1 && in_escape(to)) {
+                    to = place(found.end() + 1);
+                }
+                all.push((from, to, pattern));
+            }
+        };
+        search(bytes, &|at| at);
+        for reading in &readings {
+            search(&reading.bytes, &|at| reading.place(at));
         }
         all
     }
@@ -139,13 +156,12 @@ impl Scrubber {
     /// The bytes without values; `None` where there is none in them.
     pub fn bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.find(bytes)?;
-        let mut passage = Held::default();
+        let mut passage = Passage::default();
         let mut clean = Vec::with_capacity(bytes.len());
         for piece in bytes.chunks(PIECE) {
-            passage.bytes.extend_from_slice(piece);
-            passage.pass(self, false, &mut clean);
+            clean.append(&mut passage.push(self, piece));
         }
-        passage.pass(self, true, &mut clean);
+        clean.append(&mut passage.finish(self));
         Some(clean)
     }
 
@@ -194,105 +210,12 @@ impl Scrubber {
     }
 }
 
-/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than twelve: two
-/// digits, each as in `\u0026`. (HTML may have more for each digit, which no writer of it escapes.) Rounded up, so that it tells little of how long the value is.
+/// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than sixteen: two
+/// digits, each as in `&#x0026;`. Rounded up, so that it tells little of how long the value is.
 fn window(longest: usize) -> usize {
     match longest {
         0 => 0,
-        longest => (12 * longest).next_power_of_two(),
-    }
-}
-
-/// Bytes on their way through, piece by piece. Of these the last ones wait for what comes next, always the same
-/// number, as they may be the beginning of a value.
-#[derive(Default)]
-pub(crate) struct Passage(Held);
-
-impl Passage {
-    /// Takes a piece, and gives what can go on.
-    pub fn push(&mut self, scrubber: &Scrubber, piece: &[u8]) -> Vec<u8> {
-        let mut clean = Vec::with_capacity(self.0.bytes.len() + piece.len());
-        self.0.bytes.extend_from_slice(piece);
-        self.0.pass(scrubber, false, &mut clean);
-        clean
-    }
-
-    /// Nothing comes any more: gives what waited.
-    pub fn finish(&mut self, scrubber: &Scrubber) -> Vec<u8> {
-        let mut clean = Vec::with_capacity(self.0.bytes.len());
-        self.0.pass(scrubber, true, &mut clean);
-        clean
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.0.bytes.is_empty()
-    }
-
-    /// The name of a secret whose value came by, if one did.
-    pub fn found<'s>(&self, scrubber: &'s Scrubber) -> Option<&'s str> {
-        self.0.found.and_then(|found| scrubber.name(found))
-    }
-}
-
-#[derive(Default)]
-struct Held {
-    bytes: Zeroizing<Vec<u8>>,
-    /// Of these, the first so many belong to a value that a marker stands for already.
-    marked: usize,
-    /// Whether an escape of JSON was begun just before them.
-    escaped: bool,
-    /// The first pattern that was found.
-    found: Option<usize>,
-}
-
-impl Held {
-    fn pass(&mut self, scrubber: &Scrubber, all: bool, clean: &mut Vec<u8>) {
-        let bytes = &self.bytes;
-        // Whatever begins before that is there as a whole.
-        let end = match all {
-            true => bytes.len(),
-            false => bytes.len().saturating_sub(scrubber.window),
-        };
-        if end == 0 {
-            return;
-        }
-        // Each with whether a marker stands for it already.
-        let mut found: Vec<(usize, usize, bool)> = Vec::new();
-        if self.marked > 0 {
-            found.push((0, self.marked, true));
-        }
-        for (from, to, pattern) in scrubber.matches(bytes, self.escaped) {
-            self.found.get_or_insert(pattern);
-            found.push((from, to, false));
-        }
-        found.sort_unstable_by_key(|one| (one.0, !one.2));
-        let mut joined: Vec<(usize, usize, bool)> = Vec::new();
-        for one in found {
-            match joined.last_mut() {
-                Some(last) if one.0 < last.1 => last.1 = last.1.max(one.1),
-                _ => joined.push(one),
-            }
-        }
-        let (mut at, mut marked) = (0, 0);
-        for (from, to, is_marked) in joined {
-            if from >= end && !is_marked {
-                break;
-            }
-            clean.extend_from_slice(&bytes[at..from]);
-            if !is_marked {
-                clean.extend_from_slice(MARKER.as_bytes());
-            }
-            at = to.min(end);
-            marked = to.saturating_sub(end);
-        }
-        if at < end {
-            clean.extend_from_slice(&bytes[at..end]);
-        }
-        self.marked = marked;
-        self.escaped = ends_in_escape(&bytes[..end], self.escaped);
-        let rest = Zeroizing::new(bytes[end..].to_vec());
-        self.bytes = rest;
+        longest => (2 * LONGEST_ESCAPE * longest).next_power_of_two(),
     }
 }
 
@@ -369,26 +292,39 @@ mod tests {
             for before in ["", "u", "us", "use", "user"] {
                 for behind in ["", "a", "an", "and"] {
                     let text = STANDARD.encode(format!("{before}{value}{behind}"));
+                    let scrubber = scrubber(&[value]);
                     // Those that have six bits of what stands beside it, and what fills up the end.
                     let first = before.len() * 8 / 6;
                     let last = (before.len() + value.len()) * 8;
                     let last = last.div_ceil(6).min(text.len());
                     let left = format!("{}{MARKER}{}", &text[..first], &text[last..]);
                     assert_eq!(clean(&[value], &text), left, "{text}");
-                    let singly: Vec<usize> = (0..text.len()).collect();
-                    let pieces = in_pieces(&scrubber(&[value]), text.as_bytes(), &singly);
-                    assert_eq!(String::from_utf8(pieces).unwrap(), left, "{text}");
+                    assert_eq!(singly(&scrubber, &text), left, "{text}");
                 }
             }
         }
-        // What is no character of base64 is nothing of the value.
+        // What is no character of base64 is nothing of the value, and nor is a part of an escape.
         let text = STANDARD.encode("uhunter2-hunter22");
-        for (text, left) in [
-            (format!("é{}é", &text[2..22]), "é[secret]é"),
-            (format!("{}.{}", &text[1..2], &text[2..22]), "W.[secret]"),
-            (format!(r"\n{}", &text[2..22]), r"\n[secret]"),
+        let scrubber = scrubber(&["hunter2-hunter22"]);
+        for before in [
+            "é", "W.", r"\n", r"\r\n", r"\u000a", r"\u00e9", "%0A", "&#10;",
         ] {
-            assert_eq!(clean(&["hunter2-hunter22"], &text), left);
+            let text = format!("{before}{}é", &text[2..22]);
+            let left = format!("{before}[secret]é");
+            assert_eq!(singly(&scrubber, &text), left);
+            assert_eq!(scrubber.bytes(text.as_bytes()).unwrap(), left.as_bytes());
+            // Where a large text is cut.
+            for fill in PIECE - scrubber.window - 9..PIECE - scrubber.window + 9 {
+                let fill = ".".repeat(fill);
+                let mut text = format!("{fill}{text}{}", ".".repeat(PIECE));
+                scrubber.text(&mut text);
+                let place = &text[fill.len()..fill.len() + left.len()];
+                assert_eq!(place, left, "{}", fill.len());
+            }
+        }
+        for escaped in [r"\u0057", "%57", "&#87;"] {
+            let text = format!("d{escaped}{}", &text[2..22]);
+            assert_eq!(singly(&scrubber, &text), "d[secret]");
         }
     }
 
@@ -480,18 +416,20 @@ mod tests {
             let longest = scrubber.patterns.iter().map(|(form, _)| form.bytes.len());
             assert!(longest.max().unwrap() <= scrubber.window, "{value}");
             let digits = hex::encode(value);
-            for form in [value, &digits] {
-                let escaped = form.bytes().map(|byte| format!("\\u{byte:04x}"));
-                let escaped = escaped.collect::<String>();
-                assert!(escaped.len() <= scrubber.window, "{value}");
-                let singly: Vec<usize> = (0..escaped.len()).collect();
-                assert_eq!(
-                    in_pieces(&scrubber, escaped.as_bytes(), &singly),
-                    MARKER.as_bytes()
-                );
+            let encoded = STANDARD.encode(format!("u{value}u"));
+            for form in [value, &digits, &encoded] {
+                let json: String = form.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+                let html: String = form.bytes().map(|byte| format!("&#x{byte:04x};")).collect();
+                for escaped in [json, html] {
+                    let left = singly(&scrubber, &escaped);
+                    assert!(left.contains(MARKER), "{escaped}");
+                    // In base64, a character of what stands beside it, and what fills up the end.
+                    assert!(left.len() <= MARKER.len() + 4 * 8, "{left}");
+                    assert_eq!(left.len() == MARKER.len(), *form != encoded, "{left}");
+                }
             }
         }
-        assert_eq!(window(40), 512);
+        assert_eq!(window(40), 1024);
     }
 
     /// What comes of a text that is cut there, for each piece and at the end.
@@ -507,6 +445,16 @@ mod tests {
         pieces
     }
 
+    /// What comes of a text that comes byte by byte, with so much behind it that each of them is the last one
+    /// that goes on at some time.
+    fn singly(scrubber: &Scrubber, text: &str) -> String {
+        let behind = ".".repeat(scrubber.window + 1);
+        let all = format!("{text}{behind}");
+        let cuts: Vec<usize> = (0..all.len()).collect();
+        let clean = String::from_utf8(in_pieces(scrubber, all.as_bytes(), &cuts)).unwrap();
+        clean.strip_suffix(&behind).unwrap().to_owned()
+    }
+
     fn in_pieces(scrubber: &Scrubber, text: &[u8], cuts: &[usize]) -> Vec<u8> {
         pieces(scrubber, text, cuts).concat()
     }
@@ -519,14 +467,17 @@ mod tests {
             hex::encode(VALUE)
         );
         let whole = scrubber.bytes(text.as_bytes()).unwrap();
-        for first in 0..text.len() {
+        assert_eq!(singly(&scrubber, &text).as_bytes(), whole);
+        let behind = vec![b'.'; scrubber.window];
+        let all = [text.as_bytes(), &behind].concat();
+        let whole = [whole, behind].concat();
+        // As many wait as stand behind, so that the text is cut there.
+        for first in scrubber.window..all.len() {
             for second in [first, first + 1, first + 5] {
-                let pieces = in_pieces(&scrubber, text.as_bytes(), &[first, second]);
+                let pieces = in_pieces(&scrubber, &all, &[first, second]);
                 assert_eq!(pieces, whole, "cut at {first} and {second}");
             }
         }
-        let singly: Vec<usize> = (0..text.len()).collect();
-        assert_eq!(in_pieces(&scrubber, text.as_bytes(), &singly), whole);
     }
 
     proptest! {
@@ -562,6 +513,50 @@ mod tests {
             });
             prop_assert_eq!(one.0.concat(), text);
             prop_assert_eq!(one, other);
+        }
+
+        /// Values in every form and every way to escape them, beside what may be a part of an escape.
+        #[test]
+        fn pieces_come_to_the_same_in_every_form(
+            parts in proptest::collection::vec(
+                (r"(\\n|\\u000a|\\u00e9|%0A|%2|&#10;|&|\\| |[a-z0-9]{0,3})", 0..4_usize, 0..4_usize, "[a-z]{0,3}"),
+                1..6,
+            ),
+            mask in proptest::collection::vec(any::<bool>(), 1..20),
+            cuts in proptest::collection::vec(0..2_000_usize, 0..12),
+        ) {
+            const VALUE: &str = "h+u/n&t<2";
+            let scrubber = scrubber(&[VALUE]);
+            let mut text = String::new();
+            let mut escape = mask.iter().cycle();
+            for (before, form, way, beside) in &parts {
+                text.push_str(before);
+                let beside = format!("{beside}{VALUE}{beside}");
+                let form = match form {
+                    0 => beside,
+                    1 => STANDARD.encode(beside),
+                    2 => URL_SAFE_NO_PAD.encode(beside),
+                    _ => hex::encode(beside),
+                };
+                for one in form.chars() {
+                    let code = one as u32;
+                    match (escape.next().unwrap(), way) {
+                        (true, 1) => text += &format!("\\u{code:04x}"),
+                        (true, 2) => text += &format!("%{code:02X}"),
+                        (true, 3) => text += &format!("&#x{code:04x};"),
+                        _ => text.push(one),
+                    }
+                }
+            }
+            text += &".".repeat(scrubber.window);
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let whole = text.clone();
+            let whole = scrubber.bytes(whole.as_bytes()).unwrap_or_else(|| whole.into_bytes());
+            let pieces = in_pieces(&scrubber, text.as_bytes(), &cuts);
+            prop_assert_eq!(String::from_utf8(pieces).unwrap(), String::from_utf8(whole).unwrap());
+            let left = singly(&scrubber, &text);
+            prop_assert!(scrubber.find(left.as_bytes()).is_none(), "{}", left);
         }
 
         /// Of text over two letters, in which values overlap in every way, some of them escaped.

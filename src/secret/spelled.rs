@@ -5,6 +5,12 @@
 
 use zeroize::Zeroizing;
 
+/// The longest escape that is read, in bytes.
+pub(super) const LONGEST_ESCAPE: usize = 8;
+
+/// What stands for a character that no value has.
+const OTHER: u8 = 0xff;
+
 /// Bytes that were read.
 pub(super) struct Reading {
     pub bytes: Zeroizing<Vec<u8>>,
@@ -23,12 +29,10 @@ impl Reading {
                 b'u' => {
                     let digits = std::str::from_utf8(rest.get(2..6)?).ok()?;
                     // Values are ASCII.
-                    let code = hexadecimal(digits)?;
-                    u8::try_from(code)
-                        .ok()
-                        .filter(u8::is_ascii)
-                        .map(|byte| (byte, 6))
+                    let byte = u8::try_from(hexadecimal(digits)?).ok();
+                    Some((byte.filter(u8::is_ascii).unwrap_or(OTHER), 6))
                 }
+                b'b' | b'f' | b'n' | b'r' | b't' => Some((OTHER, 2)),
                 _ => None,
             }
         })
@@ -43,10 +47,10 @@ impl Reading {
         })
     }
 
-    /// As HTML reads: what ends with a semicolon and has up to eight bytes, by its number or by its name.
+    /// As HTML reads: what ends with a semicolon and is no longer than `LONGEST_ESCAPE`, by its number or by its name.
     pub fn of_html(bytes: &[u8]) -> Option<Self> {
         Reading::new(bytes, 0, b'&', |rest| {
-            let rest = &rest[1..rest.len().min(8)];
+            let rest = &rest[1..rest.len().min(LONGEST_ESCAPE)];
             let end = rest.iter().position(|byte| *byte == b';')?;
             let escape = std::str::from_utf8(&rest[..end]).ok()?;
             let byte = match escape.strip_prefix('#') {
@@ -100,6 +104,18 @@ impl Reading {
         Some(reading)
     }
 
+    /// Whether a byte of those that were read belongs to an escape.
+    pub fn in_escape(&self, at: usize) -> bool {
+        // The first escape that ends behind it.
+        let next = self
+            .longer
+            .partition_point(|(behind, more)| behind + more <= at);
+        let before = next.checked_sub(1).map_or(0, |last| self.longer[last].1);
+        self.longer
+            .get(next)
+            .is_some_and(|(behind, _)| behind - 1 + before <= at)
+    }
+
     /// Where among the bytes that were read this place of the reading is: what begins there, or ends before it.
     pub fn place(&self, at: usize) -> usize {
         let before = self.longer.partition_point(|(behind, _)| *behind <= at);
@@ -110,8 +126,8 @@ impl Reading {
     }
 }
 
-/// The names of visible ASCII characters, from the table of named character references in the HTML standard, section
-/// 13.5.
+/// The names of single visible ASCII characters that are no longer than an escape may be, from the table of named character
+/// references in the HTML standard, section 13.5.
 const HTML_NAMES: [(&str, u8); 40] = [
     ("excl", b'!'),
     ("quot", b'"'),
@@ -205,8 +221,13 @@ mod tests {
             ("a&++'_&b".into(), vec![0, 1, 6, 11, 17, 25, 33, 41, 42])
         );
         // What is no escape, or of another kind, stands for itself.
-        for odd in [r"\n", r"\u00", r"\u+041", r"\u00e9", r"\ud83d", r"\"] {
+        for odd in [r"\x", r"\u00", r"\u+041", r"\"] {
             assert_eq!(read(Reading::of_json(odd.as_bytes(), false)).0, odd);
+        }
+        // What is in no value is one byte as well.
+        for other in [r"\n", r"\t", r"\u00e9", r"\ud83d"] {
+            let reading = Reading::of_json(other.as_bytes(), false).unwrap();
+            assert_eq!(*reading.bytes, [OTHER], "{other}");
         }
         assert_eq!(read(Reading::of_url(b"%+1%g1%2")).0, "%+1%g1%2");
         for odd in [
@@ -227,6 +248,29 @@ mod tests {
         assert!(Reading::of_json(b"a%26", false).is_none());
         // The first belongs to what came before.
         assert_eq!(read(Reading::of_json(br"\u0026", true)).0, r"\u0026");
+    }
+
+    #[test]
+    fn bytes_of_escapes_are_known() {
+        let marks = |reading: Option<Reading>, text: &str| -> String {
+            let reading = reading.unwrap();
+            (0..text.len())
+                .map(|at| if reading.in_escape(at) { '^' } else { '.' })
+                .collect()
+        };
+        for (text, marked) in [
+            (r"a\u0026b\n\\c", r".^^^^^^.^^^^."),
+            (r"\u0026", r"^^^^^^"),
+            (r"\x", r".."),
+        ] {
+            assert_eq!(
+                marks(Reading::of_json(text.as_bytes(), false), text),
+                marked
+            );
+        }
+        for (text, marked) in [("a%0Ab%", ".^^^.."), ("%%41", ".^^^")] {
+            assert_eq!(marks(Reading::of_url(text.as_bytes()), text), marked);
+        }
     }
 
     #[test]
