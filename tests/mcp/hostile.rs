@@ -199,6 +199,23 @@ fn a_client_that_floods_and_never_reads_is_not_listened_to() {
     server.end();
 }
 
+/// What it is answered does not fit into the pipe, and it goes away.
+#[test]
+fn a_client_that_closes_its_end_and_never_reads_is_not_waited_for() {
+    let home = Home::with(&[&skills().behaviours]);
+    let long = "x".repeat(9_000);
+    for (version, method) in [("2.0", "nobody/knows"), ("1.0", "ping")] {
+        let mut server = Server::start(&home, &[]);
+        server.initialize();
+        for number in 0..60 {
+            let id = format!("{number}{long}");
+            let line = json!({"jsonrpc": version, "id": id, "method": method, "params": {}});
+            server.send(line.to_string().as_bytes());
+        }
+        server.end();
+    }
+}
+
 #[test]
 fn no_more_calls_run_at_once_than_may() {
     let home = Home::with(&[&skills().behaviours]);

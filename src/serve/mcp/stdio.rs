@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Empty, empty};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use lines::{Line, Lines};
+use lines::{Line, Lines, Waits};
 use message::Read;
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
-/// How long a client that has closed its end may take to read what is answered already.
+/// How long a client that has closed its end may take to read what is answered already; and, once the library has
+/// given up on it as well, to let the output go.
 const LAST: Duration = Duration::from_secs(1);
 /// How the library begins to tell a client of the current revision what its request has not.
 const NO_META: &str = "request _meta is missing";
@@ -91,7 +92,8 @@ where
     fn take(&mut self, line: Line) -> Option<RxJsonRpcMessage<RoleServer>> {
         let line = match line {
             Line::Whole(line) => line,
-            Line::TooLong(id) => {
+            Line::TooLong(Waits::Nobody) => return None,
+            Line::TooLong(Waits::For(id)) => {
                 let most = self.most;
                 let why = format!("the message has more than {most} bytes, and was not read");
                 self.refuse(id, ErrorData::invalid_request(why, None));
@@ -181,6 +183,8 @@ where
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
-        self.output.close().await
+        // Whoever does not read holds the output.
+        let closing = tokio::time::timeout(LAST, self.output.close());
+        closing.await.unwrap_or(Ok(()))
     }
 }

@@ -1,4 +1,5 @@
-//! Lines of at most so many bytes. Of a longer one, only its id is looked for while it is passed over.
+//! Lines of at most so many bytes. Of a longer one, only who waits for an answer to it is looked for while it is
+//! passed over.
 
 use std::io;
 
@@ -12,8 +13,18 @@ const MAX_ID: usize = 256;
 pub(super) enum Line {
     /// All of it.
     Whole(Vec<u8>),
-    /// One that was not kept, and the id of the message in it.
-    TooLong(Option<RequestId>),
+    /// One that was not kept.
+    TooLong(Waits),
+}
+
+/// Who waits for an answer to a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Waits {
+    /// Nobody: it is a notification.
+    Nobody,
+    /// Whoever sent a request of this id. `None` where there is no id to be read, and for an answer, whose id is
+    /// not of the sender's choosing.
+    For(Option<RequestId>),
 }
 
 /// Reads lines.
@@ -62,7 +73,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.read.consume(read);
             if end.is_some() {
                 return Ok(Some(match self.glance.take() {
-                    Some(glance) => Line::TooLong(glance.id()),
+                    Some(glance) => Line::TooLong(glance.waits()),
                     None => Line::Whole(std::mem::take(&mut self.line)),
                 }));
             }
@@ -70,9 +81,23 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-/// Finds the `id` of an object of JSON as it goes by, keeping next to nothing of it.
+/// The names that a message has.
+const NAMES: [&[u8]; 6] = [
+    b"\"id\"",
+    b"\"method\"",
+    b"\"result\"",
+    b"\"error\"",
+    b"\"params\"",
+    b"\"jsonrpc\"",
+];
+const ID: usize = 0;
+const METHOD: usize = 1;
+const RESULT: usize = 2;
+const ERROR: usize = 3;
+
+/// Looks at an object of JSON as it goes by, keeping next to nothing of it.
 #[derive(Default)]
-struct Glance {
+pub(super) struct Glance {
     depth: usize,
     in_text: bool,
     escaped: bool,
@@ -81,9 +106,18 @@ struct Glance {
     /// Whether the next one is the id.
     awaited: bool,
     id: Option<Vec<u8>>,
+    /// How often each of its names stands in the outermost object.
+    names: [u64; NAMES.len()],
 }
 
 impl Glance {
+    /// One at a whole line.
+    pub fn at(line: &[u8]) -> Self {
+        let mut glance = Glance::default();
+        line.iter().for_each(|byte| glance.look(*byte));
+        glance
+    }
+
     fn look(&mut self, byte: u8) {
         let outermost = self.depth == 1;
         if self.in_text {
@@ -124,7 +158,11 @@ impl Glance {
                 }
             }
             b':' if outermost => {
-                self.awaited = self.token == b"\"id\"";
+                let name = NAMES.iter().position(|name| self.token == *name);
+                if let Some(name) = name {
+                    self.names[name] += 1;
+                }
+                self.awaited = name == Some(ID);
                 self.token.clear();
             }
             b' ' | b'\t' | b'\r' => {}
@@ -140,8 +178,21 @@ impl Glance {
         }
     }
 
-    fn id(self) -> Option<RequestId> {
-        serde_json::from_slice(&self.id?).ok()
+    /// Whether one of its names stands in it more than once.
+    pub fn repeats(&self) -> bool {
+        self.names.iter().any(|times| *times > 1)
+    }
+
+    /// Who waits for an answer.
+    pub fn waits(self) -> Waits {
+        let has = |name: usize| self.names[name] > 0;
+        match has(METHOD) {
+            true if !has(ID) => Waits::Nobody,
+            false if has(RESULT) || has(ERROR) => Waits::For(None),
+            // Of two ids, either may be the one.
+            _ if self.names[ID] > 1 => Waits::For(None),
+            _ => Waits::For(self.id.and_then(|id| serde_json::from_slice(&id).ok())),
+        }
     }
 }
 
@@ -150,9 +201,10 @@ mod tests {
     use super::*;
 
     fn id(text: &str) -> Option<RequestId> {
-        let mut glance = Glance::default();
-        text.bytes().for_each(|byte| glance.look(byte));
-        glance.id()
+        match Glance::at(text.as_bytes()).waits() {
+            Waits::For(id) => id,
+            Waits::Nobody => panic!("it is a notification: {text}"),
+        }
     }
 
     #[test]
@@ -176,15 +228,31 @@ mod tests {
             while let Some(line) = lines.next().await.unwrap() {
                 read.push(match line {
                     Line::Whole(line) => String::from_utf8(line).unwrap(),
-                    Line::TooLong(id) => format!("too long: {id:?}"),
+                    Line::TooLong(waits) => format!("too long: {waits:?}"),
                 });
             }
             let second = match is_kept {
                 true => long.clone(),
-                false => format!("too long: {:?}", Some(RequestId::Number(7))),
+                false => format!("too long: {:?}", Waits::For(Some(RequestId::Number(7)))),
             };
             assert_eq!(read, ["one", &second, "", "last"]);
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_notification() {
+        for text in [r#"{"method":"x"}"#, r#"{"params":{"id":7},"method":"x"}"#] {
+            assert_eq!(Glance::at(text.as_bytes()).waits(), Waits::Nobody, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_stands_twice_is_seen() {
+        let repeats = |text: &str| Glance::at(text.as_bytes()).repeats();
+        assert!(repeats(r#"{"params":{},"method":"x","params":{}}"#));
+        assert!(!repeats(
+            r#"{"params":{"method":1,"params":2},"method":"params","x":1,"x":2}"#
+        ));
     }
 
     #[test]
@@ -199,6 +267,10 @@ mod tests {
             r#"{"id":[1]}"#,
             r#"{"params":{"id":1}}"#,
             r#"{"id":null}"#,
+            // An answer: the id is one of ours.
+            r#"{"id":7,"result":{}}"#,
+            r#"{"error":{"code":1},"id":7}"#,
+            r#"{"id":7,"method":"x","id":8}"#,
             r#"{"id":"#,
             &long,
         ] {

@@ -4,7 +4,8 @@ use rmcp::model::{ClientJsonRpcMessage, RequestId};
 use rmcp::{ErrorData, model::ErrorCode};
 use serde_json::{Map, Value};
 
-use crate::json;
+use super::lines::{Glance, Waits};
+use crate::json::{self, ParseError};
 
 /// The most messages of one batch that are answered.
 const MAX_ANSWERED: usize = 64;
@@ -37,8 +38,12 @@ pub(super) fn read(line: &[u8]) -> Read {
         return broken("it is not JSON: it is not UTF-8".to_owned());
     };
     match json::parse(text) {
-        Err(why) => broken(why.to_string()),
-        Ok(Value::Object(message)) => unfit(&message),
+        Err(ParseError::Syntax(why)) => broken(why),
+        Err(ParseError::Refused(why)) => match Glance::at(line).waits() {
+            Waits::Nobody => Read::Nothing,
+            Waits::For(id) => Read::Refused(vec![(id, ErrorData::invalid_request(why, None))]),
+        },
+        Ok(Value::Object(message)) => unfit(&message, Glance::at(line)),
         Ok(Value::Array(batch)) => in_batch(&batch),
         Ok(_) => Read::Refused(vec![refusal(None, "a message is an object")]),
     }
@@ -49,7 +54,15 @@ fn refusal(id: Option<RequestId>, why: &'static str) -> (Option<RequestId>, Erro
 }
 
 /// An object that is no message.
-fn unfit(message: &Map<String, Value>) -> Read {
+fn unfit(message: &Map<String, Value>, glance: Glance) -> Read {
+    if glance.repeats() {
+        return match glance.waits() {
+            Waits::Nobody => Read::Nothing,
+            Waits::For(id) => {
+                Read::Refused(vec![refusal(id, "a name stands twice in the message")])
+            }
+        };
+    }
     let has = |name| message.contains_key(name);
     let is_method = message.get("method").is_some_and(Value::is_string);
     if is_method && !has("id") {
@@ -115,6 +128,8 @@ mod tests {
     fn a_request_that_is_none_is_answered_by_its_id() {
         let number = Some(RequestId::Number(17));
         let text = Some(RequestId::String("a".into()));
+        let params = format!("{}{}", "[".repeat(130), "]".repeat(130));
+        let deep = format!(r#"{{"jsonrpc":"2.0","id":17,"method":"x","params":{params}}}"#);
         for (line, id) in [
             (
                 r#"{"jsonrpc":"1.0","id":17,"method":"tools/list"}"#,
@@ -131,6 +146,13 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, None),
             // An id of ours, not of theirs.
             (r#"{"jsonrpc":"1.0","id":17,"result":{}}"#, None),
+            // Which one it is of two, nobody knows.
+            (r#"{"jsonrpc":"2.0","id":17,"id":18,"method":"ping"}"#, None),
+            (
+                r#"{"jsonrpc":"2.0","id":17,"method":"ping","method":"ping"}"#,
+                number.clone(),
+            ),
+            (&deep, number.clone()),
             ("{}", None),
             ("[]", None),
             ("null", None),
