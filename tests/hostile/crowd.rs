@@ -6,10 +6,11 @@ use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::task::JoinSet;
 
-use crate::attack::{NONE, Neighbour, runtime};
+use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
 use crate::harness::{Record, builder, check_result, check_timeout, load, network_path, request};
 use crate::measure::{alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 /// What each of the guests is given: so long that others have their turns meanwhile.
 const TIME: Duration = Duration::from_millis(1500);

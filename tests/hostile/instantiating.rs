@@ -8,11 +8,12 @@ use serde_json::json;
 use skillhost::execution::Phase;
 use skillhost::{Control, ExecutionRequest, Limit, LimitOverrides, Skill};
 
-use crate::attack::{Attack, End, NONE, Neighbour, ROUNDS, builder, runtime};
+use crate::attack::{Attack, End, NONE, ROUNDS, builder, runtime};
 use crate::describing::in_start;
 use crate::handmade::{Handmade, SPIN, TOOL};
 use crate::harness::{LATE, PAGE, Record, load};
 use crate::measure::{alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 const LIMITS: LimitOverrides = LimitOverrides {
     fuel: Some(1_000_000),

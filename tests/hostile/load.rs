@@ -8,10 +8,11 @@ use skillhost::{
     Cause, CompileError, Failure, Fault, Host, Limit, Limits, LoadError, ResourceUsage, Skill,
 };
 
-use crate::attack::{End, Neighbour, ROUNDS, SHARP, check_text, host, runtime};
+use crate::attack::{End, ROUNDS, SHARP, check_text, host, runtime};
 use crate::handmade::Handmade;
 use crate::harness::LATE;
 use crate::measure::{check_alone, check_leaves_nothing_but, time_to_write};
+use crate::neighbour::Neighbour;
 
 /// An attack by what is to be loaded.
 pub struct Load {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use skillhost::{CompileError, CompileSettings, Host, LoadError, Misfit};
 
-use crate::attack::{Attack, End, Neighbour, builder};
+use crate::attack::{Attack, End, builder};
 use crate::child;
 use crate::handmade::Handmade;
 use crate::load::Load;
 use crate::measure::alone;
+use crate::neighbour::Neighbour;
 
 #[test]
 fn what_is_no_component() {

@@ -40,6 +40,7 @@ mod child;
 mod attack;
 mod load;
 mod measure;
+mod neighbour;
 
 mod describing;
 mod instantiating;

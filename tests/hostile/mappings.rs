@@ -9,10 +9,11 @@ use serde_json::json;
 use skillhost::{ExecutionRequest, Limit, LimitOverrides};
 use tokio::task::JoinSet;
 
-use crate::attack::{NONE, Neighbour, runtime};
+use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
 use crate::harness::{builder, check_undisturbed, execute, load};
 use crate::measure::{alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 /// As many as an engine has slots by default.
 const MANY: u32 = 256;

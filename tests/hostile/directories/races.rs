@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::special::make_fifo;
 use super::{Folder, answers, error, fine};
-use crate::attack::{Attack, End, Neighbour, builder, runtime};
+use crate::attack::{Attack, End, builder, runtime};
 use crate::harness::{check_result, directories_path};
 use crate::measure::{alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 /// Does something over and over, on a thread of its own, while executions run.
 struct Meanwhile {
