@@ -1,6 +1,6 @@
 //! `#[tool]`: a function, and beside it what the skill needs to offer it.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -18,9 +18,14 @@ use crate::signature::{Argument, Arguments, Fallible, InputArgument, Returned};
 pub fn expand(attribute: TokenStream, function: TokenStream) -> TokenStream {
     let mut function: ItemFn = match syn::parse2(function.clone()) {
         Ok(function) => function,
-        Err(_) => {
-            let error = Error::new(Span::call_site(), "`#[tool]` goes on a function");
-            return [error.into_compile_error(), function].into_iter().collect();
+        Err(error) => {
+            return match function_name(&function) {
+                Some(name) => unreadable(&name, error),
+                None => {
+                    let error = Error::new(Span::call_site(), "`#[tool]` goes on a function");
+                    [error.into_compile_error(), function].into_iter().collect()
+                }
+            };
         }
     };
     if let Some(receiver) = function.sig.receiver() {
@@ -57,6 +62,31 @@ pub fn expand(attribute: TokenStream, function: TokenStream) -> TokenStream {
         };
     };
     quote!(#function #beside)
+}
+
+/// The name of a function that is not written to its end as one.
+fn function_name(item: &TokenStream) -> Option<Ident> {
+    let mut tokens = item.clone().into_iter();
+    tokens.find(|token| matches!(token, TokenTree::Ident(word) if word == "fn"))?;
+    match tokens.next()? {
+        TokenTree::Ident(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// In the place of a function that has a mistake in it. Left as it is, with what was ours to take off it, it would
+/// be found fault with where there is none.
+fn unreadable(name: &Ident, error: Error) -> TokenStream {
+    let stub = stub(name, error);
+    quote! {
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, dead_code)]
+        pub enum #name {}
+
+        const _: () = {
+            #stub
+        };
+    }
 }
 
 /// The span as one of the expansion's own: what the compiler finds there is shown there, and lints
