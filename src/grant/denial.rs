@@ -310,7 +310,14 @@ pub(super) fn undeclared<'a>(
                 0 => String::new(),
                 more => format!(", and {more} more"),
             };
-            format!("the skill declares: {}{more}", shown.join(", "))
+            let shown = shown.join(", ");
+            match (capability, declared.as_slice()) {
+                (Capability::Directory, [path]) => format!(
+                    "the skill declares: {shown}; a directory of the host's is granted under that path as `{}`",
+                    named(&format!("HOST:{path}"), MAX_SHOWN)
+                ),
+                _ => format!("the skill declares: {shown}{more}"),
+            }
         }
     };
     Denial {

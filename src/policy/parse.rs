@@ -85,6 +85,25 @@ fn misplaced(message: &str) -> Option<String> {
     is_grant.then(|| "what is granted stands under `[skills.NAME.grants]`".to_owned())
 }
 
+/// How something is written that is of another type than it must be, or stands where it does not.
+fn form(message: &str) -> Option<&'static str> {
+    if message.starts_with("unknown field `") && message.contains(", `skills`") {
+        return Some(
+            "what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`",
+        );
+    }
+    match message
+        .strip_prefix("invalid type: ")?
+        .rsplit_once(", expected ")?
+        .1
+    {
+        "a sequence" => Some("write a list, also of one: [\"…\"]"),
+        "a boolean" => Some("write true or false, without quotes"),
+        "a map" => Some("write a table: { NAME = VALUE }"),
+        _ => None,
+    }
+}
+
 impl FromStr for Policy {
     type Err = PolicyError;
 
@@ -101,6 +120,7 @@ impl FromStr for Policy {
             .at(text, span);
             wrong.hint = misplaced(error.message())
                 .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
+                .or_else(|| form(error.message()).map(str::to_owned))
                 .or_else(|| {
                     let all = "leave one of them out, or put both into one list";
                     twice.then(|| all.to_owned())
@@ -251,7 +271,21 @@ mod tests {
                 "[skills.a.grants]\ndirectories = 7",
                 2,
                 "invalid type",
-                None,
+                Some("write a list, also of one: [\"…\"]"),
+            ),
+            (
+                "[skills.a.grants]\n\nstorage = \"yes\"",
+                3,
+                "invalid type",
+                Some("write true or false, without quotes"),
+            ),
+            (
+                "[fetch-page.grants]\nstorage = true",
+                1,
+                "unknown field `fetch-page`",
+                Some(
+                    "what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`",
+                ),
             ),
             (
                 "[skills.a.grants]\ndirectories = [\n\"/a:/b\",\n\"/a:b:c:d\"]",

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 const ASK: &str = "\
 [[approval.rules]]
@@ -229,7 +229,7 @@ hint: the rule stands in the policy `[PLACE]/home/policy.toml`
 exit: 0
 --- stdout
 --- stderr
-no approvals
+no approval waits for an answer; `--all` shows those that have one
 
 "#]],
     );
@@ -247,6 +247,29 @@ hint: `skillhost approvals list` shows which there are
     let dry = place.run(["run", "behaviours.wasm", "answer", "--dry-run"]);
     assert!(dry.starts_with("exit: 3"), "{dry}");
     assert!(dry.contains("asks for an approval"), "{dry}");
+}
+
+/// Whatever they answered, it would not run.
+#[test]
+fn nobody_is_asked_about_what_is_not_admitted() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    let rule = "[[approval.rules]]\ntool = 'count'\naction = 'ask'\n";
+    place.write("home/policy.toml", rule);
+    for (flag, value, code, why) in [
+        ("--env", "A=1", 3, "not declared by the skill"),
+        ("--arg", "top=many", 2, "`/top`"),
+    ] {
+        let run = ["run", "text-stats", "--arg", "text=a", flag, value];
+        let said = place.run(run);
+        says(&said, &[&format!("exit: {code}\n"), why]);
+        assert!(!said.contains("approval"), "{said}");
+        let list = json(&place, ["approvals", "list", "--all", "--json"]);
+        assert_eq!(list.as_array().map(Vec::len), Some(0), "{list}");
+    }
+    // And they are about the rest.
+    let said = place.run(["run", "text-stats", "--arg", "text=a"]);
+    says(&said, &["exit: 3\n", "asks for an approval of it"]);
 }
 
 #[test]

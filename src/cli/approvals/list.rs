@@ -66,7 +66,12 @@ pub fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyh
         if args.json {
             print_json(session.console, &found)?;
         } else if found.is_empty() {
-            session.console.note("no approvals");
+            session
+                .console
+                .note(match args.all || !args.status.is_empty() {
+                    true => "no approvals",
+                    false => "no approval waits for an answer; `--all` shows those that have one",
+                });
         } else {
             print(table(&found, queue.now()))?;
         }

@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
+use super::hopeless;
 use super::{
     Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals,
     RecordedApprovals, Wanted,
@@ -228,6 +229,9 @@ impl Approving {
         control: &Control,
         title: &str,
     ) -> Result<Ruling, ApprovalError> {
+        if let Some(refusal) = hopeless::refusal(&self.inner, request).await {
+            return Ok(Ruling::Not(Box::new(refusal)));
+        }
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
         let first = self.look(policy, &wanted, control).await?;
         let (Answer::Asked(approval) | Answer::Pending(approval)) = first else {

@@ -17,6 +17,7 @@ mod memory;
 mod recorded;
 
 mod guard;
+mod hopeless;
 mod unasked;
 
 pub use guard::Approving;
