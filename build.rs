@@ -22,7 +22,12 @@ fn main() {
     if chosen {
         return;
     }
-    let layout = format!("{}/src/layout.ld", variable("CARGO_MANIFEST_DIR"));
+    // A copy beside what is built: two clones may share that folder, and one of them be removed.
+    let layout = format!("{}/layout.ld", variable("OUT_DIR"));
+    if let Err(error) = std::fs::copy("src/layout.ld", &layout) {
+        println!("cargo::error=src/layout.ld cannot be copied to {layout}: {error}");
+        return;
+    }
     // Each by itself, as a path may have a comma in it.
     for argument in ["-Xlinker", "-T", "-Xlinker", &layout] {
         println!("cargo::rustc-link-arg-bin=skillhost={argument}");
