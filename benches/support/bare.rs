@@ -6,11 +6,16 @@
 )]
 
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+
+/// The very files that set up the host's engines, so that the two cannot come to differ.
+#[path = "../../src/sandbox/fuel.rs"]
+#[allow(unused_imports, reason = "its tests are the host's")]
+mod fuel;
+#[path = "../../src/sandbox/settings.rs"]
+mod settings;
 
 wasmtime::component::bindgen!({ path: "wit", world: "skill", exports: { default: async } });
 
@@ -78,36 +83,19 @@ pub enum Stops {
     ByEpochs,
 }
 
-/// An engine with the host's settings.
+/// Executions at once and stack in bytes, as a host has them where nobody said so.
+const SLOTS: u32 = 1_000;
+const STACK_BYTES: usize = 512 << 10;
+
+/// An engine with the host's settings, but for how it stops guests.
 pub fn engine(stops: Stops, pooled: bool) -> Engine {
-    let mut config = Config::new();
+    let mut config = settings::code();
     config
         .consume_fuel(stops == Stops::ByFuel)
-        .epoch_interruption(stops == Stops::ByEpochs)
-        .wasm_memory64(false)
-        .memory_reservation(4 << 30)
-        .memory_guard_size(32 << 20)
-        .max_wasm_stack(512 << 10)
-        .async_stack_size(1536 << 10);
+        .epoch_interruption(stops == Stops::ByEpochs);
+    settings::stack(&mut config, STACK_BYTES);
     if pooled {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(1_000)
-            .total_core_instances(40_000)
-            .total_memories(1_000)
-            .total_tables(8_000)
-            .total_stacks(1_000)
-            .max_core_instances_per_component(40)
-            .max_memories_per_component(1)
-            .max_tables_per_component(8)
-            .table_elements(20_000)
-            .max_memory_size(4 << 30)
-            .max_unused_warm_slots(32)
-            .linear_memory_keep_resident(2 << 20)
-            .table_keep_resident(160_000)
-            .pagemap_scan(Enabled::Auto)
-            .async_stack_keep_resident(16 << 10);
-        config.async_stack_zeroing(true);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        settings::pool(&mut config, SLOTS);
     }
     Engine::new(&config).expect("the engine can be set up")
 }

@@ -85,18 +85,22 @@ fn misplaced(message: &str) -> Option<String> {
     is_grant.then(|| "what is granted stands under `[skills.NAME.grants]`".to_owned())
 }
 
-/// How something is written that is of another type than it must be, or stands where it does not.
+/// What to do about a table at the top that has the name of a skill, as it seems.
+fn is_skill(message: &str, text: &str) -> Option<&'static str> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, known) = rest.split_once('`')?;
+    let root = DeTable::parse(text).ok()?;
+    let is_table = root.get_ref().get(field)?.get_ref().as_table().is_some();
+    (is_table && known.contains("`skills`"))
+        .then_some("what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`")
+}
+
+/// How something is written that is of another type than it must be.
 fn form(message: &str) -> Option<&'static str> {
-    if message.starts_with("unknown field `") && message.contains(", `skills`") {
-        return Some(
-            "what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`",
-        );
-    }
-    match message
+    let (_, expected) = message
         .strip_prefix("invalid type: ")?
-        .rsplit_once(", expected ")?
-        .1
-    {
+        .rsplit_once(", expected ")?;
+    match expected {
         "a sequence" => Some("write a list, also of one: [\"…\"]"),
         "a boolean" => Some("write true or false, without quotes"),
         "a map" => Some("write a table: { NAME = VALUE }"),
@@ -120,6 +124,7 @@ impl FromStr for Policy {
             .at(text, span);
             wrong.hint = misplaced(error.message())
                 .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
+                .or_else(|| is_skill(error.message(), text).map(str::to_owned))
                 .or_else(|| form(error.message()).map(str::to_owned))
                 .or_else(|| {
                     let all = "leave one of them out, or put both into one list";

@@ -23,6 +23,7 @@ mod measure;
 mod panicked;
 mod place;
 mod run;
+mod settings;
 mod state;
 mod wasi;
 

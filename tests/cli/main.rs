@@ -67,6 +67,7 @@ mod scenario;
 mod worker;
 
 mod agent;
+mod embedding;
 mod examples;
 mod readme;
 mod tour;

@@ -65,6 +65,41 @@ fn five_minutes_at_a_terminal_go_as_they_say() {
     assert!(thumbnail.starts_with(b"\xff\xd8"), "it is a JPEG image");
 }
 
+/// What `new` makes, and then the tool that the README has in its place.
+#[test]
+fn five_minutes_as_a_skill_author_go_as_they_say() {
+    let place = Place::new();
+    let section = section("Five minutes as a skill author");
+    let mut steps = steps(&section);
+    assert_eq!(steps.len(), 3);
+    let [tool] = &blocks(&section, "rust,ignore")[..] else {
+        panic!("there is one tool");
+    };
+    place.write("tool", tool);
+    for command in [
+        "cp ../tool src/lib.rs && cargo build --release --target wasm32-wasip2",
+        "skillhost run . --arg text='to be or not' --arg min_length=3",
+        "skillhost inspect .",
+    ] {
+        steps.push(Step {
+            command: command.to_owned(),
+            exit: 0,
+            says: Vec::new(),
+        });
+    }
+    let said = follow(&place, "", &steps, |step| step.command.clone());
+    for part in [
+        "test result: ok. 2 passed",
+        r#"{"characters":13,"text":"Hello, World!"}"#,
+        "\n1\n",
+        "Tool count_words  read-only\n",
+        "Counts the words of a text.",
+        "Leave out words shorter than this.",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
 /// The section with the tour, with ports that are free here.
 fn tour() -> String {
     let mut section = section("Ten minutes with a policy");

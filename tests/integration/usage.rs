@@ -37,6 +37,27 @@ async fn fuel_is_about_one_unit_for_each_instruction() {
     assert!((4.0..=6.0).contains(&turn), "{turn}");
 }
 
+/// A load costs six units, and the address that it takes one more. Tolerance: none, as the two loops differ in nothing
+/// else.
+#[tokio::test]
+async fn fuel_of_a_load_is_six_units() {
+    let turns: u32 = 10_000;
+    let with = |loads: usize| Handmade {
+        execute: format!(
+            "(local $n i32) (local.set $n (i32.const {turns}))
+            (loop $more
+                {}
+                (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            i32.const $answer",
+            "(drop (i32.load (i32.const 0)))".repeat(loads)
+        ),
+        ..Handmade::default()
+    };
+    let none = run_handmade(&with(0), NONE).await.usage.fuel;
+    let ten = run_handmade(&with(10), NONE).await.usage.fuel;
+    assert_eq!(ten - none, u64::from(turns) * 10 * (6 + 1));
+}
+
 #[tokio::test]
 async fn fuel_is_the_same_each_time() {
     let skill = load(host(), &counting_to(12_345)).await.digest();
@@ -67,6 +88,30 @@ async fn cpu_time_is_that_of_the_thread() {
     assert!(measured <= spent, "{measured:?} of {spent:?}");
     assert!(measured >= spent.mul_f64(0.9), "{measured:?} of {spent:?}");
     assert!(measured <= result.usage.wall_time + Duration::from_millis(1));
+}
+
+/// Two that take turns on one thread are told their own part each. Tolerance: 10 % of the sum, as above; and of the
+/// parts, whose guests do the same thing for one unit of fuel and for three, a third of their ratio.
+#[tokio::test]
+async fn cpu_time_of_guests_that_take_turns_is_their_own() {
+    let part = async |fuel| {
+        let limits = LimitOverrides {
+            fuel: Some(fuel),
+            ..NONE
+        };
+        let request = request(host(), "spin", json!({})).await.limits(limits);
+        host().execute(request).await.unwrap().usage
+    };
+    let before = thread_cpu_time();
+    let (one, three) = tokio::join!(part(100_000_000), part(300_000_000));
+    let spent = thread_cpu_time() - before;
+    let sum = one.cpu_time + three.cpu_time;
+    assert!(sum <= spent, "{sum:?} of {spent:?}");
+    assert!(sum >= spent.mul_f64(0.9), "{sum:?} of {spent:?}");
+    let ratio = three.cpu_time.as_secs_f64() / one.cpu_time.as_secs_f64();
+    assert!((2.0..=4.0).contains(&ratio), "{one:?}, {three:?}");
+    // They did take turns: while the one ran, the other did about as much.
+    assert!(one.wall_time >= one.cpu_time.mul_f64(1.5), "{one:?}");
 }
 
 /// Of half a second asleep, at most a tenth is computing.

@@ -1,0 +1,77 @@
+//! How the engines are set up, in a file that needs nothing else of the host: the benchmarks read it, too, so that
+//! their floor is set up in the same way.
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::fuel;
+
+/// Core instances that a component in the pool may have. A component made by Rust has 3 to 5, one
+/// made by componentize-py about 20.
+const INSTANCES: u32 = 40;
+/// Tables that a component in the pool may have.
+const TABLES: u32 = 8;
+/// Elements that a table in the pool may have. Those of ComponentizeJS have about 12,000.
+const TABLE_ELEMENTS: usize = 20_000;
+/// Address space for each memory, so that 32-bit addresses need no check in the code. Address
+/// space is not memory: a slot costs what the guest has touched.
+const RESERVATION: u64 = 4 << 30;
+/// Memory that a guest has written to and that is zeroed for the next one of its slot rather than returned to the
+/// kernel. What a small skill writes to is about as much; for a larger one, which takes longer, twenty times as much
+/// changes nothing that can be measured. And as it stays for good in every slot that ever had a guest that
+/// wrote so much, hostile guests would otherwise leave it behind in one slot after the other.
+const KEEP_RESIDENT: usize = 32 << 10;
+/// Stack of a slot that is zeroed for the next guest. The rest is returned to the kernel, for the same reason.
+const STACK_KEEP_RESIDENT: usize = 8 << 10;
+/// Slots that are kept warm while they are not in use.
+const WARM_SLOTS: u32 = 32;
+/// Stack for the host's own functions, on top of the guest's.
+const HOST_STACK: usize = 1 << 20;
+
+/// What compiled code depends on, whatever compiles it.
+pub(super) fn code() -> Config {
+    let mut config = Config::new();
+    config
+        // Fuel alone stops a guest, whether its fuel or its time is up: it hands control back every
+        // so many units, and the clock is read there. Epochs as well would be paid for twice.
+        .consume_fuel(true)
+        .operator_cost(fuel::COSTS)
+        .epoch_interruption(false)
+        .wasm_component_model(true)
+        .wasm_memory64(false)
+        // What a skill says of itself follows from its bytes, whatever the processor fuses.
+        .relaxed_simd_deterministic(true)
+        // The limiter counts on memories growing by whole pages.
+        .wasm_custom_page_sizes(false)
+        .memory_reservation(RESERVATION)
+        .memory_guard_size(32 << 20)
+        .memory_init_cow(true);
+    config
+}
+
+/// So many bytes of stack for the guest, and what the host needs beside them.
+pub(super) fn stack(config: &mut Config, stack_bytes: usize) {
+    config.max_wasm_stack(stack_bytes);
+    config.async_stack_size(stack_bytes + HOST_STACK);
+}
+
+/// Instances from a pool of so many slots, in place of ones that are made on demand.
+pub(super) fn pool(config: &mut Config, slots: u32) {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(INSTANCES))
+        .total_memories(slots)
+        .total_tables(slots.saturating_mul(TABLES))
+        .total_stacks(slots)
+        .max_core_instances_per_component(INSTANCES)
+        .max_memories_per_component(1)
+        .max_tables_per_component(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(RESERVATION as usize)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+        .pagemap_scan(Enabled::Auto)
+        .async_stack_keep_resident(STACK_KEEP_RESIDENT);
+    config.async_stack_zeroing(true);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+}
