@@ -24,7 +24,9 @@ fn main() {
     }
     // A copy beside what is built: two clones may share that folder, and one of them be removed.
     let layout = format!("{}/layout.ld", variable("OUT_DIR"));
-    if let Err(error) = std::fs::copy("src/layout.ld", &layout) {
+    // Written anew, as a copy that nobody may write, such as of a checkout like that, could not be replaced.
+    let copied = std::fs::read("src/layout.ld").and_then(|text| std::fs::write(&layout, text));
+    if let Err(error) = copied {
         println!("cargo::error=src/layout.ld cannot be copied to {layout}: {error}");
         return;
     }

@@ -293,6 +293,15 @@ pub trait Execute: Send + Sync {
         }
     }
 
+    /// Why a request is not admitted whatever anybody says of it: for what it is itself, such as an input that does not
+    /// fit, or a grant that its skill does not declare. `None` where it is not, and where that is not known.
+    ///
+    /// Cheap, and called by async code: no disk is looked at, and no hook asked.
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        let _ = request;
+        None
+    }
+
     /// Makes ready what a request needs, where that comes late: a skill that is loaded when it is
     /// first asked for.
     ///

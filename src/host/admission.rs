@@ -223,6 +223,40 @@ impl Host {
         if let Some(failure) = too_late(request.deadline, limits) {
             return Err(failure);
         }
+        let admitted = self.suits(request, skill, limits)?;
+        if let Some(before) = &self.inner.before
+            && let Err(refusal) = before(request, &skill.identity)
+        {
+            let cause = Cause::Rejected {
+                reason: Rejection::Hook,
+                retry_at: refusal.retry_at,
+            };
+            return Err(Failure::new(
+                cause,
+                format!("not admitted: {}", refusal.message),
+            ));
+        }
+        Ok(admitted)
+    }
+
+    /// Why a request that means this skill is not admitted at any time; see [`Execute::hopeless`](crate::Execute::hopeless).
+    pub(super) fn hopeless_in(&self, request: &ExecutionRequest, skill: &Skill) -> Option<Failure> {
+        let known = &skill.inner.known;
+        let limits = self.limits(request, Some(known));
+        let failure = self.suits(request, known, &limits).err()?;
+        Some(match self.inner.runner.for_operator() {
+            true => failure,
+            false => failure.without_flags(),
+        })
+    }
+
+    /// What can be said of a request by itself.
+    fn suits<'s>(
+        &self,
+        request: &ExecutionRequest,
+        skill: &'s Known,
+        limits: &Limits,
+    ) -> Result<Admitted<'s>, Failure> {
         let input = serde_json::to_string(&request.input).map_err(|error| {
             let cause = Cause::InvalidInput {
                 pointer: String::new(),
@@ -245,18 +279,6 @@ impl Host {
         let effective = self
             .effective(skill, &request.grants)
             .map_err(Failure::denied)?;
-        if let Some(before) = &self.inner.before
-            && let Err(refusal) = before(request, &skill.identity)
-        {
-            let cause = Cause::Rejected {
-                reason: Rejection::Hook,
-                retry_at: refusal.retry_at,
-            };
-            return Err(Failure::new(
-                cause,
-                format!("not admitted: {}", refusal.message),
-            ));
-        }
         Ok(Admitted {
             tool,
             schemas,

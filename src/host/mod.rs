@@ -342,6 +342,10 @@ impl Execute for Host {
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         Host::can_execute(self, request)
     }
+
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        self.hopeless_in(request, self.inner.skills.load().find(&request.skill)?)
+    }
 }
 
 impl Host {

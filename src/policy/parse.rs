@@ -85,22 +85,27 @@ fn misplaced(message: &str) -> Option<String> {
     is_grant.then(|| "what is granted stands under `[skills.NAME.grants]`".to_owned())
 }
 
-/// What to do about a table at the top that has the name of a skill, as it seems.
+/// The fields that only a table about a skill has.
+const OF_A_SKILL: [&str; 3] = ["grants", "confirmed", "defaults"];
+
+/// What to do about a table at the top that is one about a skill, as it seems.
 fn is_skill(message: &str, text: &str) -> Option<&'static str> {
     let rest = message.strip_prefix("unknown field `")?;
     let (field, known) = rest.split_once('`')?;
     let root = DeTable::parse(text).ok()?;
-    let is_table = root.get_ref().get(field)?.get_ref().as_table().is_some();
-    (is_table && known.contains("`skills`"))
+    let table = root.get_ref().get(field)?.get_ref().as_table()?;
+    let is_one = OF_A_SKILL.iter().any(|name| table.contains_key(*name));
+    (is_one && known.contains("`skills`"))
         .then_some("what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`")
 }
 
 /// How something is written that is of another type than it must be.
 fn form(message: &str) -> Option<&'static str> {
-    let (_, expected) = message
+    let (given, expected) = message
         .strip_prefix("invalid type: ")?
         .rsplit_once(", expected ")?;
     match expected {
+        "a sequence" if given == "map" => Some("write a list of tables: two brackets, [[…]]"),
         "a sequence" => Some("write a list, also of one: [\"…\"]"),
         "a boolean" => Some("write true or false, without quotes"),
         "a map" => Some("write a table: { NAME = VALUE }"),
@@ -291,6 +296,13 @@ mod tests {
                 Some(
                     "what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`",
                 ),
+            ),
+            ("[logging]\nlevel = 1", 1, "unknown field `logging`", None),
+            (
+                "[approval.rules]\naction = 'ask'",
+                1,
+                "invalid type",
+                Some("write a list of tables: two brackets, [[…]]"),
             ),
             (
                 "[skills.a.grants]\ndirectories = [\n\"/a:/b\",\n\"/a:b:c:d\"]",

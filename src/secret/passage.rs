@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::MARKER;
 use super::scrub::Scrubber;
-use super::spelled::{LONGEST_ESCAPE, ends_in_escape};
+use super::spelled::{Begun, LONGEST_ESCAPE, Readings};
 
 /// Bytes on their way through, piece by piece. Of these the last ones wait for what comes next, always the same
 /// number, as they may be the beginning of a value.
@@ -17,8 +17,8 @@ pub(crate) struct Passage {
     gone: usize,
     /// Of those that wait, the first so many belong to a value that a marker stands for already.
     marked: usize,
-    /// Whether an escape of JSON was begun just before all of them.
-    escaped: bool,
+    /// Which escapes were begun before all of them.
+    begun: Begun,
     /// The first pattern that was found.
     found: Option<usize>,
 }
@@ -52,12 +52,13 @@ impl Passage {
         if end <= gone {
             return Vec::new();
         }
-        // Each with whether a marker stands for it already.
+        let readings = Readings::of(bytes, self.begun);
+        // Each with whether a marker stands for it already: it does for all that begins among what has gone.
         let mut found = vec![(gone, gone + self.marked, true)];
-        for (from, to, pattern) in scrubber.matches(bytes, self.escaped) {
+        for (from, to, pattern) in scrubber.matches(bytes, &readings) {
             if to > gone {
                 self.found.get_or_insert(pattern);
-                found.push((from.max(gone), to, from < gone));
+                found.push((from.max(gone), to, false));
             }
         }
         found.sort_unstable_by_key(|one| (one.0, !one.2));
@@ -84,7 +85,7 @@ impl Passage {
         clean.extend_from_slice(&bytes[at..end]);
         let kept = end.saturating_sub(LONGEST_ESCAPE);
         self.marked = marked;
-        self.escaped = ends_in_escape(&bytes[..kept], self.escaped);
+        self.begun = readings.begun(kept);
         self.gone = end - kept;
         self.bytes = Zeroizing::new(bytes[kept..].to_vec());
         clean

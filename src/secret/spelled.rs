@@ -3,6 +3,8 @@
 //! Each writer escapes what it likes: Go writes `&` as `\u0026`, .NET `+` as `\u002B` as well, and what a URL leaves as
 //! it is depends on the part of it. So a value is looked for in what they all read as.
 
+use std::ops::Range;
+
 use zeroize::Zeroizing;
 
 /// The longest escape that is read, in bytes.
@@ -11,18 +13,59 @@ pub(super) const LONGEST_ESCAPE: usize = 8;
 /// What stands for a character that no value has.
 const OTHER: u8 = 0xff;
 
+/// For each of the three readings, how many of the first bytes belong to an escape that began before them.
+pub(super) type Begun = [usize; 3];
+
+/// The readings of bytes that have escapes of that kind in them.
+pub(super) struct Readings([Option<Reading>; 3]);
+
+impl Readings {
+    /// All of them.
+    pub fn of(bytes: &[u8], begun: Begun) -> Self {
+        Readings([
+            Reading::of_json(bytes, begun[0]),
+            Reading::of_url(bytes, begun[1]),
+            Reading::of_html(bytes, begun[2]),
+        ])
+    }
+
+    /// Each that there is.
+    pub fn each(&self) -> impl Iterator<Item = &Reading> {
+        self.0.iter().flatten()
+    }
+
+    /// How it is with what stands from this byte on. What is begun before it must be there as a whole.
+    pub fn begun(&self, at: usize) -> Begun {
+        let beyond = |reading: &Option<Reading>| {
+            let escape = reading.as_ref().and_then(|reading| reading.escape(at));
+            escape.map_or(0, |escape| match escape.start < at {
+                true => escape.end - at,
+                false => 0,
+            })
+        };
+        self.0.each_ref().map(beyond)
+    }
+
+    /// Where the first begins of the escapes that this byte belongs to.
+    pub fn escape(&self, at: usize) -> Option<usize> {
+        let escapes = self.each().filter_map(|reading| reading.escape(at));
+        escapes.map(|escape| escape.start).min()
+    }
+}
+
 /// Bytes that were read.
 pub(super) struct Reading {
     pub bytes: Zeroizing<Vec<u8>>,
     /// Behind which byte of the reading how many bytes more there were: one for each escape, in order.
     longer: Vec<(usize, usize)>,
+    /// So many of the first bytes belong to an escape that began before them.
+    begun: usize,
 }
 
 impl Reading {
-    /// As JSON reads what stands in a text. `None` where it is what it is. The first byte may be one that an escape
-    /// before it ends with.
-    pub fn of_json(bytes: &[u8], first_is_escaped: bool) -> Option<Self> {
-        Reading::new(bytes, usize::from(first_is_escaped), b'\\', |rest| {
+    /// As JSON reads what stands in a text. `None` where it is what it is.
+    fn of_json(bytes: &[u8], begun: usize) -> Option<Self> {
+        Reading::new(bytes, begun, b'\\', |rest| {
             let escaped = *rest.get(1)?;
             match escaped {
                 b'"' | b'\\' | b'/' => Some((escaped, 2)),
@@ -39,8 +82,8 @@ impl Reading {
     }
 
     /// As a URL reads.
-    pub fn of_url(bytes: &[u8]) -> Option<Self> {
-        Reading::new(bytes, 0, b'%', |rest| {
+    fn of_url(bytes: &[u8], begun: usize) -> Option<Self> {
+        Reading::new(bytes, begun, b'%', |rest| {
             let digits = std::str::from_utf8(rest.get(1..3)?).ok()?;
             let code = hexadecimal(digits)?;
             u8::try_from(code).ok().map(|byte| (byte, 3))
@@ -48,8 +91,8 @@ impl Reading {
     }
 
     /// As HTML reads: what ends with a semicolon and is no longer than `LONGEST_ESCAPE`, by its number or by its name.
-    pub fn of_html(bytes: &[u8]) -> Option<Self> {
-        Reading::new(bytes, 0, b'&', |rest| {
+    fn of_html(bytes: &[u8], begun: usize) -> Option<Self> {
+        Reading::new(bytes, begun, b'&', |rest| {
             let rest = &rest[1..rest.len().min(LONGEST_ESCAPE)];
             let end = rest.iter().position(|byte| *byte == b';')?;
             let escape = std::str::from_utf8(&rest[..end]).ok()?;
@@ -70,19 +113,21 @@ impl Reading {
 
     fn new(
         bytes: &[u8],
-        from: usize,
+        begun: usize,
         escape: u8,
         read: impl Fn(&[u8]) -> Option<(u8, usize)>,
     ) -> Option<Self> {
-        if !bytes.contains(&escape) {
+        if begun == 0 && !bytes.contains(&escape) {
             return None;
         }
+        let begun = begun.min(bytes.len());
         let mut reading = Reading {
             bytes: Zeroizing::new(Vec::with_capacity(bytes.len())),
             longer: Vec::new(),
+            begun,
         };
-        let mut at = from.min(bytes.len());
-        reading.bytes.extend_from_slice(&bytes[..at]);
+        let mut at = begun;
+        reading.bytes.resize(begun, OTHER);
         let mut more = 0;
         while at < bytes.len() {
             let read = match bytes[at] == escape {
@@ -104,16 +149,20 @@ impl Reading {
         Some(reading)
     }
 
-    /// Whether a byte of those that were read belongs to an escape.
-    pub fn in_escape(&self, at: usize) -> bool {
-        // The first escape that ends behind it.
+    /// The escape that a byte of those that were read belongs to, if it belongs to one. Of one that began before all
+    /// of them, what is there.
+    fn escape(&self, at: usize) -> Option<Range<usize>> {
+        if at < self.begun {
+            return Some(0..self.begun);
+        }
+        // The first one that ends behind it.
         let next = self
             .longer
             .partition_point(|(behind, more)| behind + more <= at);
         let before = next.checked_sub(1).map_or(0, |last| self.longer[last].1);
-        self.longer
-            .get(next)
-            .is_some_and(|(behind, _)| behind - 1 + before <= at)
+        let (behind, more) = self.longer.get(next)?;
+        let escape = behind - 1 + before..behind + more;
+        escape.contains(&at).then_some(escape)
     }
 
     /// Where among the bytes that were read this place of the reading is: what begins there, or ends before it.
@@ -177,21 +226,6 @@ fn hexadecimal(digits: &str) -> Option<u32> {
     all.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// Whether an escape of JSON is begun at the end of these bytes, of which the first may be one that an escape before
-/// it ends with.
-pub(super) fn ends_in_escape(bytes: &[u8], first_is_escaped: bool) -> bool {
-    let own = bytes
-        .iter()
-        .rev()
-        .take_while(|byte| **byte == b'\\')
-        .count();
-    let own = match own == bytes.len() && first_is_escaped && own > 0 {
-        true => own - 1,
-        false => own,
-    };
-    own % 2 == 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,29 +241,30 @@ mod tests {
     #[test]
     fn escapes_are_what_they_stand_for_and_places_are_kept() {
         assert_eq!(
-            read(Reading::of_json(br#"a\u0026\\b\/"#, false)),
+            read(Reading::of_json(br#"a\u0026\\b\/"#, 0)),
             ("a&\\b/".into(), vec![0, 1, 7, 9, 10, 12])
         );
         assert_eq!(
-            read(Reading::of_url(b"a%26b%2fc%")),
+            read(Reading::of_url(b"a%26b%2fc%", 0)),
             ("a&b/c%".into(), vec![0, 1, 4, 5, 8, 9, 10])
         );
         assert_eq!(
             read(Reading::of_html(
-                b"a&amp;&#43;&#x2b;&#00039;&lowbar;&#x0026;b"
+                b"a&amp;&#43;&#x2b;&#00039;&lowbar;&#x0026;b",
+                0
             )),
             ("a&++'_&b".into(), vec![0, 1, 6, 11, 17, 25, 33, 41, 42])
         );
         // What is no escape, or of another kind, stands for itself.
         for odd in [r"\x", r"\u00", r"\u+041", r"\"] {
-            assert_eq!(read(Reading::of_json(odd.as_bytes(), false)).0, odd);
+            assert_eq!(read(Reading::of_json(odd.as_bytes(), 0)).0, odd);
         }
         // What is in no value is one byte as well.
         for other in [r"\n", r"\t", r"\u00e9", r"\ud83d"] {
-            let reading = Reading::of_json(other.as_bytes(), false).unwrap();
+            let reading = Reading::of_json(other.as_bytes(), 0).unwrap();
             assert_eq!(*reading.bytes, [OTHER], "{other}");
         }
-        assert_eq!(read(Reading::of_url(b"%+1%g1%2")).0, "%+1%g1%2");
+        assert_eq!(read(Reading::of_url(b"%+1%g1%2", 0)).0, "%+1%g1%2");
         for odd in [
             "&;",
             "&#;",
@@ -243,47 +278,66 @@ mod tests {
             "&am",
             "&",
         ] {
-            assert_eq!(read(Reading::of_html(odd.as_bytes())).0, odd);
+            assert_eq!(read(Reading::of_html(odd.as_bytes(), 0)).0, odd);
         }
-        assert!(Reading::of_json(b"a%26", false).is_none());
-        // The first belongs to what came before.
-        assert_eq!(read(Reading::of_json(br"\u0026", true)).0, r"\u0026");
+        assert!(Reading::of_json(b"a%26", 0).is_none());
+        // The first ones belong to what came before.
+        let rest = Reading::of_url(b"6%27", 1).unwrap();
+        assert_eq!((&**rest.bytes, rest.place(2)), (&[OTHER, b'\''][..], 4));
     }
 
     #[test]
     fn bytes_of_escapes_are_known() {
-        let marks = |reading: Option<Reading>, text: &str| -> String {
-            let reading = reading.unwrap();
-            (0..text.len())
-                .map(|at| if reading.in_escape(at) { '^' } else { '.' })
-                .collect()
-        };
-        for (text, marked) in [
-            (r"a\u0026b\n\\c", r".^^^^^^.^^^^."),
-            (r"\u0026", r"^^^^^^"),
-            (r"\x", r".."),
+        for (text, begun, marked) in [
+            (r"a\u0026b\n\\c", 0, r".^^^^^^.^^^^."),
+            (r"\u0026", 0, r"^^^^^^"),
+            (r"\u0026", 1, r"^....."),
+            (r"u0026\\\/", 5, r"^^^^^^^^^"),
+            (r"\x", 0, r".."),
         ] {
-            assert_eq!(
-                marks(Reading::of_json(text.as_bytes(), false), text),
-                marked
-            );
+            let reading = Reading::of_json(text.as_bytes(), begun).unwrap();
+            assert_eq!(marks(&reading, text), marked);
         }
-        for (text, marked) in [("a%0Ab%", ".^^^.."), ("%%41", ".^^^")] {
-            assert_eq!(marks(Reading::of_url(text.as_bytes()), text), marked);
+        for (text, begun, marked) in [
+            ("a%0Ab%", 0, ".^^^.."),
+            ("%%41", 0, ".^^^"),
+            ("41b", 2, "^^."),
+        ] {
+            let reading = Reading::of_url(text.as_bytes(), begun).unwrap();
+            assert_eq!(marks(&reading, text), marked);
         }
     }
 
+    fn marks(reading: &Reading, text: &str) -> String {
+        let mark = |at| {
+            if reading.escape(at).is_some() {
+                '^'
+            } else {
+                '.'
+            }
+        };
+        (0..text.len()).map(mark).collect()
+    }
+
+    /// Wherever bytes are cut, what stands behind is read as it was.
     #[test]
     fn an_escape_that_is_begun_is_known() {
-        for (bytes, first, begun) in [
-            (r"a\", false, true),
-            (r"a\\", false, false),
-            (r"\", true, false),
-            (r"\\", true, true),
-            ("", true, false),
-            ("a", true, false),
-        ] {
-            assert_eq!(ends_in_escape(bytes.as_bytes(), first), begun, "{bytes}");
+        for text in [r"a\u0026\\b\/\", "%2%26%%27%2", "&amp;&&#38;&#x0026;&am"] {
+            let whole = Readings::of(text.as_bytes(), [0; 3]);
+            for cut in 0..text.len() {
+                let rest = Readings::of(&text.as_bytes()[cut..], whole.begun(cut));
+                for (whole, rest) in whole.0.iter().zip(&rest.0) {
+                    let Some(whole) = whole else {
+                        assert!(rest.is_none());
+                        continue;
+                    };
+                    let behind = marks(whole, text).split_off(cut);
+                    match rest {
+                        Some(rest) => assert_eq!(marks(rest, &text[cut..]), behind, "{cut}"),
+                        None => assert!(!behind.contains('^'), "{text}: {cut}"),
+                    }
+                }
+            }
         }
     }
 }

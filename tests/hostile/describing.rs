@@ -362,14 +362,18 @@ fn schemas_that_cannot_be_parsed() {
         r#"{"not":"#.repeat(100_000),
         "}".repeat(100_000)
     );
-    for schema in ["{", "", &deep] {
+    for (schema, why) in [
+        ("{", "it is not JSON"),
+        ("", "it is not JSON"),
+        (&deep, "it is nested too deep"),
+    ] {
         let error = Load::by(&with_tools(&[("a", schema)])).fails();
         let LoadError::Describe { failure, .. } = &error else {
             panic!("{error}")
         };
         assert_eq!(failure.status(), Status::Failed);
         assert_eq!(failure.fault, Fault::Skill);
-        assert!(error.to_string().contains("is not JSON"), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
     }
 }
 

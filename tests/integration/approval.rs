@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use skillhost::audit::{AuditError, AuditSink, Entry};
 use skillhost::execution::{Ask, BoxFuture, Decision, Question, Rejection, Resolution};
-use skillhost::grant::Grants;
+use skillhost::grant::{Grants, Mode};
 use skillhost::policy::guard::Guards;
 use skillhost::policy::{
     ApprovalError, ApprovalFilter, ApprovalStatus, Approvals, Approving, CurrentPolicy,
@@ -494,10 +494,9 @@ async fn without_an_answer_here_one_waits_as_the_policy_says() {
 #[tokio::test]
 async fn an_approval_that_was_not_needed_is_given_back() {
     let place = Place::new(ASK);
-    // The skill declares nothing that could be granted under this name.
-    let wanted = answer("{}")
-        .await
-        .grants(Grants::default().environment("A=B", "x"));
+    // Whether what is granted is there is looked at only once it is approved.
+    let nowhere = Grants::default().directory("/nowhere/at/all", "/data", Mode::Ro);
+    let wanted = answer("{}").await.grants(nowhere);
     place.run(wanted.clone()).await;
     let id = place.pending().await[0];
     place.decide(id, Decision::Once).await;

@@ -66,11 +66,18 @@ pub fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyh
         if args.json {
             print_json(session.console, &found)?;
         } else if found.is_empty() {
+            let of_some = args.tenant.is_some() || args.skill.is_some();
             session
                 .console
-                .note(match args.all || !args.status.is_empty() {
-                    true => "no approvals",
-                    false => "no approval waits for an answer; `--all` shows those that have one",
+                .note(match (args.all || !args.status.is_empty(), of_some) {
+                    (true, false) => "no approvals",
+                    (true, true) => "no such approvals",
+                    (false, false) => {
+                        "no approval waits for an answer; `--all` shows those that have one"
+                    }
+                    (false, true) => {
+                        "no such approval waits for an answer; `--all` shows those that have one"
+                    }
                 });
         } else {
             print(table(&found, queue.now()))?;

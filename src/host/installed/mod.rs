@@ -526,6 +526,19 @@ impl Execute for InstalledSkills {
         }
     }
 
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        let host = &self.inner.host;
+        match &request.skill {
+            SkillRef::Digest(_) => host.hopeless(request),
+            // A name means what is installed, and not what happens to be loaded.
+            name @ SkillRef::Name { .. } => {
+                let listing = self.inner.listings.latest()?;
+                let digest = listing.find(name)?.identity.digest;
+                host.hopeless_in(request, &host.skill(&digest.into())?)
+            }
+        }
+    }
+
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             self.inner.refresh_policy();

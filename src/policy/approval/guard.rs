@@ -7,7 +7,6 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
-use super::hopeless;
 use super::{
     Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals,
     RecordedApprovals, Wanted,
@@ -229,7 +228,8 @@ impl Approving {
         control: &Control,
         title: &str,
     ) -> Result<Ruling, ApprovalError> {
-        if let Some(refusal) = hopeless::refusal(&self.inner, request).await {
+        // Nobody is bothered about what would not be admitted whatever is answered.
+        if let Some(refusal) = self.inner.hopeless(request) {
             return Ok(Ruling::Not(Box::new(refusal)));
         }
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
@@ -564,6 +564,10 @@ impl Execute for Approving {
             });
         }
         admission
+    }
+
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        self.inner.hopeless(request)
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {

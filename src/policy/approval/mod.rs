@@ -17,7 +17,6 @@ mod memory;
 mod recorded;
 
 mod guard;
-mod hopeless;
 mod unasked;
 
 pub use guard::Approving;

@@ -161,6 +161,10 @@ impl Execute for Ceilings {
         admission
     }
 
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        self.inner.hopeless(request)
+    }
+
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }

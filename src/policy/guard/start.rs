@@ -132,6 +132,10 @@ impl Execute for Starting {
         admission
     }
 
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        self.inner.hopeless(request)
+    }
+
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }

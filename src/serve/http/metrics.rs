@@ -312,6 +312,10 @@ impl Execute for Measured {
         self.inner.can_execute(request)
     }
 
+    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+        self.inner.hopeless(request)
+    }
+
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {
         self.inner.ready(request)
     }

@@ -14,6 +14,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ErrorData, RoleServer};
 use tokio::io::{AsyncRead, AsyncWrite, Empty, empty};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use lines::{Line, Lines, Waits};
@@ -21,8 +22,8 @@ use message::Read;
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
-/// How long a client that has closed its end may take to read what is answered already; and, once the library has
-/// given up on it as well, to let the output go.
+/// How long a client that has closed its end may take to read the next of what is answered already; and, once the
+/// library has given up on it as well, to let the output go.
 const LAST: Duration = Duration::from_secs(1);
 /// How the library begins to tell a client of the current revision what its request has not.
 const NO_META: &str = "request _meta is missing";
@@ -33,10 +34,14 @@ pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
     lines: Lines<R>,
     output: AsyncRwTransport<RoleServer, Empty, W>,
     unsent: Arc<Unsent>,
+    /// What is sent beside what the library sends, for as long as there is somebody to read it.
+    refusals: JoinSet<()>,
     most: usize,
     /// Whether it was said that a line is no JSON.
     told: bool,
-    /// Until when the client may read on, once it has closed its end.
+    /// Whether the client has closed its end.
+    ended: bool,
+    /// Until when it may read the next answer then.
     until: Option<Instant>,
 }
 
@@ -82,8 +87,10 @@ where
             lines: Lines::new(read, message_bytes),
             output: AsyncRwTransport::new_server(empty(), write),
             unsent: Arc::default(),
+            refusals: JoinSet::new(),
             most: message_bytes,
             told: false,
+            ended: false,
             until: None,
         }
     }
@@ -118,7 +125,11 @@ where
 
     fn refuse(&mut self, id: Option<RequestId>, error: ErrorData) {
         // Whoever reads is interrupted by whoever sends; this is not.
-        tokio::spawn(self.send(TxJsonRpcMessage::<RoleServer>::error(error, id)));
+        let refusal = self.send(TxJsonRpcMessage::<RoleServer>::error(error, id));
+        self.refusals.spawn(async move {
+            let _ = refusal.await;
+        });
+        while self.refusals.try_join_next().is_some() {}
     }
 
     /// Tells whoever types here, or pipes something else. Once is enough: a client that floods is not to fill a log
@@ -160,15 +171,19 @@ where
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        while self.until.is_none() {
+        while !self.ended {
             self.unsent.below(UNSENT).await;
             // What was read before gets its turn first, or a flood would be taken in whole.
             tokio::task::yield_now().await;
             let message = match self.lines.next().await {
                 Ok(Some(line)) => self.take(line),
-                Ok(None) => break,
+                Ok(None) => {
+                    self.ended = true;
+                    break;
+                }
                 Err(error) => {
                     tracing::error!("the input cannot be read: {error}");
+                    self.ended = true;
                     break;
                 }
             };
@@ -177,9 +192,15 @@ where
             }
         }
         // Whoever pipes lines in still reads what is said of the last ones. This may be interrupted and begun again.
-        let until = *self.until.get_or_insert_with(|| Instant::now() + LAST);
-        let _ = tokio::time::timeout_at(until, self.unsent.below(1)).await;
-        None
+        loop {
+            let until = *self.until.get_or_insert_with(|| Instant::now() + LAST);
+            let waiting = self.unsent.count.load(Ordering::Relaxed);
+            let fewer = tokio::time::timeout_at(until, self.unsent.below(waiting));
+            if waiting == 0 || fewer.await.is_err() {
+                return None;
+            }
+            self.until = None;
+        }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {

@@ -189,10 +189,10 @@ async fn half_of_it_at_the_end_of_what_was_cut_is_cut_off() {
     );
     let ended = run(&host(), "tell", grants, input, limits).await;
     let stdout = &ended.result.stdout;
-    // Twelve times its length, rounded up to a power of two.
+    // Sixteen times its length, rounded up to a power of two.
     assert_eq!(
         stdout,
-        &fill[..810 - (12 * VALUE.len()).next_power_of_two()]
+        &fill[..810 - (16 * VALUE.len()).next_power_of_two()]
     );
     let dropped = ended.result.usage.dropped.stdout_bytes;
     assert_eq!(dropped as usize, fill.len() + VALUE.len() - stdout.len());

@@ -22,8 +22,8 @@ pub(super) enum Line {
 pub(super) enum Waits {
     /// Nobody: it is a notification.
     Nobody,
-    /// Whoever sent a request of this id. `None` where there is no id to be read, and for an answer, whose id is
-    /// not of the sender's choosing.
+    /// Whoever sent a request of this id. `None` where there is no id to be read, for what is no object, and for an
+    /// answer, whose id is not of the sender's choosing.
     For(Option<RequestId>),
 }
 
@@ -108,6 +108,10 @@ pub(super) struct Glance {
     id: Option<Vec<u8>>,
     /// How often each of its names stands in the outermost object.
     names: [u64; NAMES.len()],
+    /// What it begins with.
+    first: Option<u8>,
+    /// Whether a name is written with an escape, and so may be any.
+    obscure: bool,
 }
 
 impl Glance {
@@ -120,6 +124,9 @@ impl Glance {
 
     fn look(&mut self, byte: u8) {
         let outermost = self.depth == 1;
+        if !byte.is_ascii_whitespace() {
+            self.first.get_or_insert(byte);
+        }
         if self.in_text {
             if outermost {
                 self.keep(byte);
@@ -162,6 +169,7 @@ impl Glance {
                 if let Some(name) = name {
                     self.names[name] += 1;
                 }
+                self.obscure |= self.token.contains(&b'\\');
                 self.awaited = name == Some(ID);
                 self.token.clear();
             }
@@ -186,7 +194,9 @@ impl Glance {
     /// Who waits for an answer.
     pub fn waits(self) -> Waits {
         let has = |name: usize| self.names[name] > 0;
+        let is_whole = self.first == Some(b'{') && self.depth == 0;
         match has(METHOD) {
+            _ if self.obscure || !is_whole => Waits::For(None),
             true if !has(ID) => Waits::Nobody,
             false if has(RESULT) || has(ERROR) => Waits::For(None),
             // Of two ids, either may be the one.
@@ -271,6 +281,10 @@ mod tests {
             r#"{"id":7,"result":{}}"#,
             r#"{"error":{"code":1},"id":7}"#,
             r#"{"id":7,"method":"x","id":8}"#,
+            r#"{"method":"x","\u0069d":7}"#,
+            r#"["method":"x"]"#,
+            r#"{"id":7,"method":"x""#,
+            r#"{"method":"x""#,
             r#"{"id":"#,
             &long,
         ] {
