@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::digest::{NAME_RULE, is_name};
-use super::schema::{MAX_PATTERNS, Schema, SchemaError};
+use super::schema::{MAX_COPIES, MAX_PATTERNS, Schema, SchemaError};
 use crate::text::shortened;
 
 /// The most tools that one skill may have.
@@ -124,6 +124,11 @@ pub enum DescriptionError {
     /// The schemas have too many patterns together.
     #[error("the schemas have {0} patterns together; {MAX_PATTERNS} are allowed")]
     TooManyPatterns(usize),
+    /// The schemas keep too many copies of their parts together, to find out what was not evaluated.
+    #[error(
+        "what asks for what was not evaluated comes to {0} copies of the schemas' parts together; {MAX_COPIES} are allowed"
+    )]
+    TooManyCopies(u64),
     /// A schema cannot be used.
     #[error("the {which} schema of tool {tool:?} cannot be used: {source}")]
     Schema {
@@ -186,7 +191,7 @@ impl Description {
         }
         let mut names = std::collections::HashSet::new();
         let mut schemas = Vec::with_capacity(self.tools.len());
-        let mut patterns = 0;
+        let (mut patterns, mut copies) = (0, 0);
         for tool in &self.tools {
             if !is_tool_name(&tool.name) {
                 return Err(DescriptionError::ToolName(short(&tool.name)));
@@ -220,6 +225,11 @@ impl Description {
             patterns += schema.output.as_ref().map_or(0, Schema::patterns);
             if patterns > MAX_PATTERNS {
                 return Err(DescriptionError::TooManyPatterns(patterns));
+            }
+            copies += schema.input.copies();
+            copies += schema.output.as_ref().map_or(0, Schema::copies);
+            if copies > MAX_COPIES {
+                return Err(DescriptionError::TooManyCopies(copies));
             }
             schemas.push(schema);
         }

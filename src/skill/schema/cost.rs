@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::copies::{self, Copied};
 use super::{MAX_DEPTH, SchemaError};
 use crate::text::{is_backtick, named, shortened};
 
@@ -31,18 +32,36 @@ pub(super) struct Graph<'a> {
 }
 
 #[derive(Default)]
-struct Node {
+pub(super) struct Node {
     /// What its own keywords cost: 1, and 1 more for each name and pattern that they list and for
     /// each 16 bytes that they compare with.
     own: u64,
     /// Checked against the same place.
     in_place: Vec<usize>,
+    /// Those of them that it refers to.
+    refs: Vec<usize>,
     /// Checked against a child, several possibly against the same one.
     overlapping: Vec<usize>,
+    /// Those of them that are checked against what was not evaluated.
+    unevaluated: Vec<usize>,
     /// Checked against a child, each against another.
     exclusive: Vec<usize>,
-    /// In-place subschemas are walked a second time to find what they did not evaluate.
-    twice: bool,
+    /// Those of them that are for children of a name.
+    named: Vec<usize>,
+}
+
+impl Node {
+    /// What the library makes ready to find out what it did not evaluate.
+    fn copied(&self) -> Copied<'_> {
+        Copied {
+            in_place: &self.in_place,
+            refs: &self.refs,
+            overlapping: &self.overlapping,
+            exclusive: &self.exclusive,
+            named: &self.named,
+            looks: !self.unevaluated.is_empty(),
+        }
+    }
 }
 
 impl<'a> Graph<'a> {
@@ -109,11 +128,14 @@ impl<'a> Graph<'a> {
                     let target = self.resolve(&place, keyword, value)?;
                     let index = self.node(&target.0, open, target.1);
                     node.in_place.push(index);
+                    node.refs.push(index);
                     continue;
                 }
                 "unevaluatedProperties" | "unevaluatedItems" => {
-                    node.twice = true;
-                    &mut node.overlapping
+                    let index = self.node(&place, open, value);
+                    node.overlapping.push(index);
+                    node.unevaluated.push(index);
+                    continue;
                 }
                 "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else"
                 | "dependentSchemas" | "dependencies" => &mut node.in_place,
@@ -147,7 +169,11 @@ impl<'a> Graph<'a> {
                     }
                     for (key, schema) in schemas {
                         let place = format!("{place}/{}", escape(key));
-                        list.push(self.node(&place, open, schema));
+                        let index = self.node(&place, open, schema);
+                        list.push(index);
+                        if keyword == "properties" {
+                            node.named.push(index);
+                        }
                     }
                 }
                 Value::Array(schemas) => {
@@ -187,6 +213,7 @@ impl<'a> Graph<'a> {
         let mut visits = Vec::new();
         for depth in 0..=MAX_DEPTH {
             let mut here = vec![0_u64; self.nodes.len()];
+            let mut marks = vec![0_u64; self.nodes.len()];
             for &index in &order {
                 let node = &self.nodes[index];
                 let sum = |list: &[usize], of: &[u64]| {
@@ -194,15 +221,21 @@ impl<'a> Graph<'a> {
                         .fold(0_u64, |sum, &index| sum.saturating_add(of[index]))
                 };
                 let in_place = sum(&node.in_place, &here);
-                let in_place = if node.twice {
-                    in_place.saturating_mul(2)
-                } else {
-                    in_place
-                };
                 let exclusive = node.exclusive.iter().map(|&index| below[index]).max();
+                // What it evaluates is what those do that fit, and that is found out by checking once more.
+                marks[index] = node
+                    .own
+                    .saturating_add(in_place)
+                    .saturating_add(sum(&node.in_place, &marks))
+                    .saturating_add(sum(&node.unevaluated, &below));
+                let looks = match node.unevaluated.is_empty() {
+                    true => 0,
+                    false => marks[index],
+                };
                 here[index] = node
                     .own
                     .saturating_add(in_place)
+                    .saturating_add(looks)
                     .saturating_add(sum(&node.overlapping, &below))
                     .saturating_add(exclusive.unwrap_or(0));
             }
@@ -219,6 +252,12 @@ impl<'a> Graph<'a> {
             below = here;
         }
         Ok((MAX_DEPTH, visits))
+    }
+
+    /// How many copies of its subschemas are made to find out what was not evaluated.
+    pub fn copies(&self) -> Result<u64, SchemaError> {
+        let nodes: Vec<Copied<'_>> = self.nodes.iter().map(Node::copied).collect();
+        copies::count(&nodes)
     }
 
     /// The nodes, each after those it checks in place. A cycle there would never end.

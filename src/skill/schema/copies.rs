@@ -1,0 +1,109 @@
+//! What a schema takes that asks for what was not evaluated.
+//!
+//! To find that out, the library keeps copies of all subschemas that are checked in place, beside each
+//! `unevaluatedProperties` and `unevaluatedItems`: one for each way that leads to them, by references as well. A few lines
+//! can so come to gigabytes, and references in a row to a stack that overflows. So how many there are is counted as the
+//! library makes them, before it does, and given up past a bound.
+
+use super::SchemaError;
+
+/// The most copies for one schema, and for all of a skill's: each takes some 800 bytes and 2 µs.
+pub(in crate::skill) const MAX_COPIES: u64 = 10_000;
+/// How many of them may be begun within each other. Each takes up to 4 KB of stack.
+const MAX_BEGUN: usize = 100;
+
+/// A subschema, with others by their numbers.
+pub(super) struct Copied<'a> {
+    /// Checked in place.
+    pub in_place: &'a [usize],
+    /// Those of them that it refers to.
+    pub refs: &'a [usize],
+    /// Checked against children.
+    pub overlapping: &'a [usize],
+    /// Checked against children, each against another.
+    pub exclusive: &'a [usize],
+    /// Those of them of which the names alone are copied.
+    pub named: &'a [usize],
+    /// Whether it asks for what was not evaluated.
+    pub looks: bool,
+}
+
+/// Counts them, for the first of these and all that it leads to.
+pub(super) fn count(nodes: &[Copied<'_>]) -> Result<u64, SchemaError> {
+    if nodes.iter().all(|node| !node.looks) {
+        return Ok(0);
+    }
+    let mut count = Count {
+        nodes,
+        copies: 0,
+        begun: 0,
+        pending: vec![false; nodes.len()],
+    };
+    // Each is made ready by itself, once, whatever refers to it.
+    for (index, node) in nodes.iter().enumerate() {
+        if node.looks {
+            count.evaluated(index)?;
+        }
+    }
+    Ok(count.copies)
+}
+
+struct Count<'a> {
+    nodes: &'a [Copied<'a>],
+    copies: u64,
+    /// How many are begun within each other now.
+    begun: usize,
+    /// Those of which what they evaluate is being found out: a reference back to one is to the same.
+    pending: Vec<bool>,
+}
+
+impl Count<'_> {
+    fn begin(&mut self) -> Result<(), SchemaError> {
+        self.copies += 1;
+        self.begun += 1;
+        match self.copies > MAX_COPIES || self.begun > MAX_BEGUN {
+            true => Err(SchemaError::TooExpensive),
+            false => Ok(()),
+        }
+    }
+
+    /// A copy of a subschema with all that is in it. What it refers to is there once for all.
+    fn copy(&mut self, index: usize) -> Result<(), SchemaError> {
+        self.begin()?;
+        let node = &self.nodes[index];
+        let inner = node.in_place.iter().chain(node.overlapping);
+        for &child in inner.chain(node.exclusive) {
+            if !node.refs.contains(&child) {
+                self.copy(child)?;
+            }
+        }
+        if node.looks {
+            self.evaluated(index)?;
+        }
+        self.begun -= 1;
+        Ok(())
+    }
+
+    /// What finds out what a subschema evaluates.
+    fn evaluated(&mut self, index: usize) -> Result<(), SchemaError> {
+        self.begin()?;
+        let before = std::mem::replace(&mut self.pending[index], true);
+        let node = &self.nodes[index];
+        for &child in node.in_place {
+            if !node.refs.contains(&child) {
+                self.copy(child)?;
+                self.evaluated(child)?;
+            } else if !self.pending[child] {
+                self.evaluated(child)?;
+            }
+        }
+        for &child in node.overlapping.iter().chain(node.exclusive) {
+            if !node.named.contains(&child) {
+                self.copy(child)?;
+            }
+        }
+        self.pending[index] = before;
+        self.begun -= 1;
+        Ok(())
+    }
+}
