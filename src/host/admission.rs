@@ -1,6 +1,7 @@
 //! What can be said of a request before it runs, and of an answer after.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::skill::Known;
@@ -8,7 +9,7 @@ use super::{Host, Inner, Skill};
 use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
 };
-use crate::grant::{self, Denial, Grants, Missing, NO_GRANTS, Sought};
+use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
@@ -64,7 +65,7 @@ impl Host {
                     grants,
                     from_policy,
                 } = effective.map(|effective| *effective).unwrap_or_default();
-                let refusal = (self.inner.runner.openable(&grants))
+                let refusal = (self.inner.runner.openable(&grants, &self.written(&grants)))
                     .and_then(|()| {
                         let wanted = self.wanted(&grants);
                         match crate::secret::read(&wanted, self.inner.runner.for_operator()) {
@@ -163,6 +164,19 @@ impl Host {
             Some(counts) => Limits::resolve(ceiling, &[&request.limits, counts], default_limits),
             None => Limits::resolve(ceiling, &[&request.limits], default_limits),
         }
+    }
+
+    /// The directories in which skills may write, by these grants or by the policy, where any is granted now.
+    pub(super) fn written(&self, grants: &Grants) -> Arc<[PathBuf]> {
+        if grants.directories.is_empty() {
+            return Arc::default();
+        }
+        let policy = self.inner.policy.load();
+        let of_policy = policy.iter().flat_map(|policy| policy.skills.values());
+        let all = of_policy.flat_map(|skill| &skill.grants.directories);
+        let all = all.chain(&grants.directories);
+        let written = all.filter(|directory| directory.mode == Mode::Rw);
+        written.map(|directory| directory.host.clone()).collect()
     }
 
     /// The secrets that are granted, and where they are.

@@ -1,5 +1,6 @@
 //! One execution, from a free slot to its usage.
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,8 @@ pub(crate) struct Plan<'a> {
     pub input: &'a String,
     pub attachments: Vec<Attachment>,
     pub grants: &'a Grants,
+    /// The directories that skills may write in, where any are granted.
+    pub written: Arc<[PathBuf]>,
     /// The secrets among them.
     pub secrets: Vec<Wanted>,
     pub skill: Digest,
@@ -82,8 +85,8 @@ impl Runner {
     }
 
     /// Whether what is granted is there to be given, as far as can be seen without giving it. Blocks.
-    pub fn openable(&self, grants: &Grants) -> Result<(), Denial> {
-        capability::openable(grants, &self.backing)
+    pub fn openable(&self, grants: &Grants, written: &[PathBuf]) -> Result<(), Denial> {
+        capability::openable(grants, written, &self.backing)
     }
 
     /// Whether the operator reads the failures.
@@ -126,6 +129,7 @@ impl Runner {
             input,
             attachments,
             grants,
+            written,
             secrets,
             skill,
             attempt,
@@ -152,7 +156,7 @@ impl Runner {
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
-            let opened = capabilities.open(grants, &limits, &self.backing);
+            let opened = capabilities.open(grants, &written, &limits, &self.backing);
             let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));

@@ -259,7 +259,7 @@ fn nobody_is_asked_about_what_is_not_admitted() {
     for (flag, value, code, why) in [
         ("--env", "A=1", 3, "not declared by the skill"),
         ("--arg", "top=many", 2, "`/top`"),
-        ("--limit", "input_bytes=3", 4, "its limit is 3 B"),
+        ("--limit", "input_bytes=3", 4, "the limit is 3 B"),
     ] {
         let run = ["run", "text-stats", "--arg", "text=a", flag, value];
         let said = place.run(run);

@@ -92,7 +92,7 @@ fn five_minutes_as_a_skill_author_go_as_they_say() {
         "test result: ok. 2 passed",
         r#"{"characters":13,"text":"Hello, World!"}"#,
         "\n1\n",
-        "Tool count_words  read-only\n",
+        "Tool count_words  read-only, open-world\n",
         "Counts the words of a text.",
         "Leave out words shorter than this.",
     ] {

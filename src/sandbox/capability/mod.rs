@@ -15,6 +15,7 @@ mod sockets;
 mod storage;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,9 +74,13 @@ impl HasData for Own {
 /// Whether what is granted is there to be given, as far as can be seen without giving it.
 ///
 /// Blocks.
-pub(crate) fn openable(grants: &Grants, backing: &Backing) -> Result<(), Denial> {
+pub(crate) fn openable(
+    grants: &Grants,
+    written: &[PathBuf],
+    backing: &Backing,
+) -> Result<(), Denial> {
     let mut directories = grants.directories.iter();
-    directories.try_for_each(|grant| directory::openable(grant, backing))
+    directories.try_for_each(|grant| directory::openable(grant, written, backing))
 }
 
 /// What the capabilities of all executions rest on.
@@ -185,15 +190,16 @@ impl Capabilities {
         });
     }
 
-    /// Opens the directories that are granted.
+    /// Opens the directories that are granted, by way of no link in one that skills may have `written` in.
     pub async fn open(
         &mut self,
         grants: &Grants,
+        written: &Arc<[PathBuf]>,
         limits: &Limits,
         backing: &Backing,
     ) -> Result<(), NotGranted> {
         self.directories =
-            Directories::open(grants, backing, self.network.refusals(), limits).await?;
+            Directories::open(grants, written, backing, self.network.refusals(), limits).await?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use skillhost::grant::{Capability, Grants, Mode};
 use skillhost::{Cause, ExecutionRequest, Status};
 
-use crate::harness::{builder, cause, directories_path, execute};
+use crate::harness::{builder, cause, directories_path, execute, output};
 
 /// The host's own folders are granted to nobody: neither by their names nor by those of what they lie in,
 /// of links to them, or of what they contain.
@@ -79,4 +79,46 @@ async fn the_hosts_own_folders_are_never_granted() {
         result.output.unwrap()["granted"],
         Value::from(vec!["/scratch"])
     );
+}
+
+/// Whoever may write where a link stands decides where it leads: a grant below a directory that is written in, by
+/// the same request or by the policy, is not led out by what a skill has put into its place.
+#[tokio::test]
+async fn no_grant_is_led_out_by_a_link_that_a_skill_put_there() {
+    for by_policy in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        fs::create_dir_all(at("open/sub")).unwrap();
+        fs::write(at("secret.txt"), "secret").unwrap();
+        symlink("..", at("open/found")).unwrap();
+        let mut policy = skillhost::Policy::default();
+        let may_write = Grants::default().directory(at("open"), "/data", Mode::Rw);
+        if by_policy {
+            let another = policy.skills.entry("another".into()).or_default();
+            another.grants = may_write.clone();
+        }
+        let host = builder().policy(policy).build().unwrap();
+        let skill = host.load(directories_path()).await.unwrap();
+        let request = |grants: Grants, calls: Value| {
+            ExecutionRequest::new(skill.digest(), json!({ "calls": calls })).grants(grants)
+        };
+        let rename = |from: &str, to: &str| json!({"call": "rename", "at": 0, "path": from, "to": 0, "new_path": to});
+        let calls = json!([rename("sub", "old"), rename("found", "sub")]);
+        let result = execute(&host, request(may_write.clone(), calls)).await;
+        assert_eq!(output(&result)["answers"], json!([{}, {}]));
+
+        let below = match by_policy {
+            true => Grants::default(),
+            false => may_write,
+        };
+        let below = below.directory(at("open/sub"), "/below", Mode::Ro);
+        let asked = request(below, json!([]));
+        let admission = host.can_execute(&asked);
+        let result = execute(&host, asked).await;
+        assert_eq!(result.status, Status::Rejected, "{:?}", result.output);
+        let failure = result.failure.unwrap();
+        let reason = &failure.denials[0].reason;
+        assert!(reason.contains("led to by"), "{reason}");
+        assert_eq!(admission.refusal, Some(failure));
+    }
 }

@@ -14,7 +14,7 @@ use super::scratch::PREFIX;
 use crate::grant::{DirectoryGrant, Mode};
 
 /// What tells one file from another.
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 /// The links that are followed from one path, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -99,7 +99,7 @@ impl Apart {
     }
 }
 
-fn identity(file: impl AsFd) -> io::Result<Identity> {
+pub(super) fn identity(file: impl AsFd) -> io::Result<Identity> {
     let found = fstat(file)?;
     #[allow(
         clippy::useless_conversion,
@@ -109,7 +109,7 @@ fn identity(file: impl AsFd) -> io::Result<Identity> {
 }
 
 /// A directory and those that it lies in, up to the root.
-fn around(opened: OwnedFd) -> io::Result<HashSet<Identity>> {
+pub(super) fn around(opened: OwnedFd) -> io::Result<HashSet<Identity>> {
     let mut found = HashSet::new();
     let mut at = opened;
     for _ in 0..MAX_DEPTH {

@@ -1,9 +1,11 @@
 //! Open files and directories of a guest's.
 
+use std::ffi::OsString;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -14,6 +16,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
 use super::apart::Apart;
 use super::shared::{Fault, Open, Shared};
+use super::way::{self, Astray};
 use crate::grant::{DirectoryGrant, Mode};
 
 /// How often a file that comes and goes meanwhile is looked for.
@@ -98,12 +101,21 @@ pub(super) enum Refused {
     Apart(String),
     /// The kernel makes it up.
     OfTheKernel,
+    /// A link of this name leads to it, which skills may have put there.
+    Link(OsString),
 }
 
-/// Opens the directory of the host's that is granted, unless it is one of those that stand apart. Blocks.
-pub(super) fn open_ambient(grant: &DirectoryGrant, apart: &Apart) -> Result<Dir, Refused> {
-    let dir = Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority());
-    let dir = dir.map_err(Refused::Error)?;
+/// Opens the directory of the host's that is granted, unless it is one of those that stand apart, or led to by a
+/// link in one of those that are `written` in. Blocks.
+pub(super) fn open_ambient(
+    grant: &DirectoryGrant,
+    apart: &Apart,
+    written: &[PathBuf],
+) -> Result<Dir, Refused> {
+    let dir = way::open_dir(&grant.host, written).map_err(|astray| match astray {
+        Astray::Error(error) => Refused::Error(error),
+        Astray::Link(name) => Refused::Link(name),
+    })?;
     if is_of_the_kernel(&dir).map_err(Refused::Error)? {
         return Err(Refused::OfTheKernel);
     }
@@ -151,9 +163,13 @@ impl Origin {
 impl Directory {
     /// Opens the directory of the host's that is granted, unless it is one of those that stand apart.
     /// Blocks. The inner error is the grant's.
-    pub fn ambient(origin: Origin, apart: &Apart) -> Result<Result<Self, Refused>, Fault> {
+    pub fn ambient(
+        origin: Origin,
+        apart: &Apart,
+        written: &[PathBuf],
+    ) -> Result<Result<Self, Refused>, Fault> {
         let open = origin.shared.open()?;
-        let opened = open_ambient(&origin.grant, apart);
+        let opened = open_ambient(&origin.grant, apart, written);
         Ok(opened.map(|dir| Directory {
             dir,
             origin,

@@ -77,12 +77,13 @@ fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
         grant: Arc::new(grant),
     };
     let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
-    let directory = Directory::ambient(origin, &Apart::nothing()).map_err(refused)?;
+    let directory = Directory::ambient(origin, &Apart::nothing(), &[]).map_err(refused)?;
     match directory {
         Ok(directory) => Ok(directory),
         Err(Refused::Error(error)) => Err(error),
         Err(Refused::Apart(why)) => Err(io::Error::other(why)),
         Err(Refused::OfTheKernel) => Err(io::Error::other("made up by the kernel")),
+        Err(Refused::Link(_)) => Err(io::Error::other("led to by a link")),
     }
 }
 

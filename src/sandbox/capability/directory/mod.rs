@@ -14,8 +14,10 @@ mod listing;
 mod scratch;
 mod shared;
 mod stream;
+mod way;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
@@ -27,6 +29,7 @@ use crate::grant::{Capability, Denial, DirectoryGrant, Grants, Mode, Remedy, SCR
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
+use crate::text::named;
 
 pub(crate) use apart::Apart;
 use descriptor::{Directory, Origin, Refused};
@@ -70,6 +73,7 @@ impl Directories {
     /// Opens what is granted. May be dropped at any point.
     pub(super) async fn open(
         grants: &Grants,
+        written: &Arc<[PathBuf]>,
         backing: &Backing,
         refusals: &Refusals,
         limits: &Limits,
@@ -82,9 +86,9 @@ impl Directories {
         let shared = Arc::new(shared);
         let mut directories = Directories::default();
         for grant in &grants.directories {
-            let apart = Arc::clone(&backing.apart);
+            let around = (Arc::clone(&backing.apart), Arc::clone(written));
             directories
-                .add(&shared, grant.clone(), apart, backing.for_operator)
+                .add(&shared, grant.clone(), around, backing.for_operator)
                 .await?;
         }
         if grants.scratch {
@@ -115,9 +119,9 @@ impl Directories {
                 scratch: Some(scratch),
                 root: Arc::clone(&backing.scratch),
             });
-            let apart = Arc::new(Apart::nothing());
+            let around = (Arc::new(Apart::nothing()), Arc::default());
             let named = backing.for_operator;
-            directories.add(&shared, grant, apart, named).await?;
+            directories.add(&shared, grant, around, named).await?;
         }
         directories.shared = Some(shared);
         Ok(directories)
@@ -127,7 +131,7 @@ impl Directories {
         &mut self,
         shared: &Arc<Shared>,
         grant: DirectoryGrant,
-        apart: Arc<Apart>,
+        (apart, written): (Arc<Apart>, Arc<[PathBuf]>),
         for_operator: bool,
     ) -> Result<(), NotGranted> {
         let origin = Origin {
@@ -135,7 +139,8 @@ impl Directories {
             grant: Arc::new(grant.clone()),
         };
         // The outer error is the grant's, the inner one the execution's.
-        let opened = shared.run(move || Directory::ambient(origin, &apart)).await;
+        let opened = shared.run(move || Directory::ambient(origin, &apart, &written));
+        let opened = opened.await;
         match opened {
             Ok(Ok(directory)) => {
                 self.granted.push(Arc::new(directory));
@@ -175,8 +180,12 @@ impl Directories {
 }
 
 /// Whether the directory is there, and may be granted. Blocks.
-pub(super) fn openable(grant: &DirectoryGrant, backing: &Backing) -> Result<(), Denial> {
-    match descriptor::open_ambient(grant, &backing.apart) {
+pub(super) fn openable(
+    grant: &DirectoryGrant,
+    written: &[PathBuf],
+    backing: &Backing,
+) -> Result<(), Denial> {
+    match descriptor::open_ambient(grant, &backing.apart, written) {
         Ok(_) => Ok(()),
         // Whether it may be granted cannot be seen now, and will be when it is opened.
         Err(Refused::Error(error)) if is_exhausted(&error) => Ok(()),
@@ -203,6 +212,13 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
             "is made up by the kernel".into(),
             "grant a directory with files of its own, and none such as `/proc` or `/sys`",
         ),
+        Refused::Link(name) => (
+            format!(
+                "is led to by the link `{}`, which stands where skills may write",
+                named(&name.to_string_lossy(), 255)
+            ),
+            "grant the directory by its own path: whoever may write where a link stands decides where it leads",
+        ),
         Refused::Error(error) => (
             match error.kind() {
                 io::ErrorKind::NotADirectory => "is not a directory".into(),
@@ -220,6 +236,9 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
         match refused {
             Refused::Apart(_) => {
                 "what is granted there is the host's own, or has that in it".into()
+            }
+            Refused::Link(_) => {
+                "what is granted there is led to by a link that skills may have put there".into()
             }
             _ => format!("what is granted there {reason}"),
         }
