@@ -39,7 +39,7 @@ pub(super) enum Place {
 }
 
 /// Writes all the bytes, which are counted already. Blocks. Where the file grows by more than them,
-/// the rest of that growth counts before they are written.
+/// the rest of that growth counts before they are written. No bytes change nothing, wherever they go.
 pub(super) fn write(
     shared: &Shared,
     file: &fs::File,
@@ -48,6 +48,7 @@ pub(super) fn write(
 ) -> Result<(), Fault> {
     let length = bytes.len() as u64;
     match place {
+        Place::At(_) if bytes.is_empty() => {}
         Place::At(offset) => {
             let size = file.metadata()?.len();
             let growth = offset.saturating_add(length).saturating_sub(size);
