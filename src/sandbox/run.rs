@@ -26,6 +26,7 @@ use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::{Description, Digest};
 use crate::text::{named, printable, shortened};
+use crate::turns::Party;
 use crate::usage::ResourceUsage;
 
 /// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
@@ -139,7 +140,8 @@ impl Runner {
             Err(failure) => return Ok(Err(failure)),
         }
         if !secrets.is_empty() {
-            let read = capability::secrets(secrets, &self.backing);
+            let party = Party::of(tenant, asker.name());
+            let read = capability::secrets(secrets, &party, &self.backing);
             let read = within_time(flight, cancellation, read);
             match Box::pin(read).await? {
                 Ok(held) => flight.secrets = Some(held),
@@ -152,7 +154,7 @@ impl Runner {
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
-            let opened = capabilities.open(grants, &limits, &self.backing);
+            let opened = capabilities.open(grants, tenant, &limits, &self.backing);
             let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
-use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::descriptor::File;
@@ -171,7 +170,7 @@ enum Writing {
     Ready,
     /// Taken over, and not yet on its way.
     Pending(Bytes),
-    Waiting(JoinHandle<Result<u64, Fault>>),
+    Waiting(Doing<Result<u64, Fault>>),
     Failed(Fault),
     Closed,
 }
