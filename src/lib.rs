@@ -39,6 +39,7 @@ pub mod execution;
 
 mod json;
 pub mod text;
+mod turns;
 
 pub mod audit;
 

@@ -199,6 +199,22 @@ pub fn library(error: LibraryError) -> Complaint {
             let complaint = Complaint::usage(message).hint("write more of its digits");
             found.into_iter().fold(complaint, Complaint::detail)
         }
+        LibraryError::NameOrDigest {
+            digits,
+            named,
+            found,
+        } => {
+            let message = format!(
+                "`{digits}` is the name of an installed skill, and the digest of another begins with it"
+            );
+            let complaint = Complaint::usage(message).detail(named.clone());
+            found
+                .into_iter()
+                .fold(complaint, Complaint::detail)
+                .hint(format!(
+                    "write `{named}` for the one, `sha256:{digits}` for the other"
+                ))
+        }
         LibraryError::Changed {
             path,
             expected,

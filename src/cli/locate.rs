@@ -86,8 +86,12 @@ fn check_meant(skill: &Path, session: &Session) -> anyhow::Result<()> {
         return Ok(());
     };
     let library = session.places()?.library();
-    let Ok(Some(reference)) = library.reference(typed) else {
-        return Ok(());
+    let reference = match library.reference(typed) {
+        Ok(Some(reference)) => reference,
+        Err(error @ LibraryError::NameOrDigest { .. }) => {
+            return Err(explain::library(error).into());
+        }
+        Ok(None) | Err(_) => return Ok(()),
     };
     let most = CompileSettings::default().max_component_bytes;
     let Ok(package) = library.read(&reference, most) else {

@@ -27,6 +27,7 @@ use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::{Description, Digest};
 use crate::text::{named, printable, shortened};
+use crate::turns::Party;
 use crate::usage::ResourceUsage;
 
 /// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
@@ -143,7 +144,8 @@ impl Runner {
             Err(failure) => return Ok(Err(failure)),
         }
         if !secrets.is_empty() {
-            let read = capability::secrets(secrets, &self.backing);
+            let party = Party::of(tenant, asker.name());
+            let read = capability::secrets(secrets, &party, &self.backing);
             let read = within_time(flight, cancellation, read);
             match Box::pin(read).await? {
                 Ok(held) => flight.secrets = Some(held),
@@ -156,7 +158,7 @@ impl Runner {
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
-            let opened = capabilities.open(grants, &written, &limits, &self.backing);
+            let opened = capabilities.open(grants, &written, tenant, &limits, &self.backing);
             let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));

@@ -114,6 +114,20 @@ pub enum LibraryError {
         /// Their names, versions and digests.
         found: Vec<String>,
     },
+    /// It is the name of an installed skill, and the digest of another begins like that.
+    #[error(
+        "`{digits}` is the name of an installed skill, and the digest of another begins with it; write `{named}` \
+         for the one, `sha256:{digits}` for the other ({})",
+        found.join(", ")
+    )]
+    NameOrDigest {
+        /// What was given.
+        digits: String,
+        /// What the name means, as `name@version`.
+        named: String,
+        /// The names, versions and digests of the others.
+        found: Vec<String>,
+    },
     /// What is on disk is not what was installed.
     #[error(
         "`{path}` was changed since it was installed: its digest is {found}, and was {expected}"
@@ -305,13 +319,13 @@ impl Library {
     }
 
     /// What somebody means who types a text for an installed skill: `name`, `name@version`, a digest, or
-    /// the first 8 or more digits of the digest of exactly one, with or without `sha256:`. A name goes
-    /// before digits.
+    /// the first 8 or more digits of the digest of exactly one, with or without `sha256:`. What may be both a name and
+    /// the digits of another skill is neither: whoever names a skill does not choose what others' digits mean.
     ///
     /// `None` where it is none of these; a name or a whole digest need not be installed.
     ///
     /// # Errors
-    /// [`LibraryError::AmbiguousDigest`] or [`LibraryError::Io`].
+    /// [`LibraryError::AmbiguousDigest`], [`LibraryError::NameOrDigest`] or [`LibraryError::Io`].
     ///
     /// ```
     /// use skillhost::skill::Library;
@@ -332,23 +346,31 @@ impl Library {
             return Ok(parsed);
         }
         let all = self.list()?;
-        if let Some(name) = &parsed
-            && all.iter().any(|skill| matches(name, skill))
-        {
-            return Ok(parsed);
-        }
-        let digits = digits.to_ascii_lowercase();
-        let begins = |skill: &&Installed| skill.digest.hex().starts_with(&digits);
+        let named = parsed
+            .as_ref()
+            .and_then(|name| all.iter().find(|skill| matches(name, skill)));
+        let hex = digits.to_ascii_lowercase();
+        let begins = |skill: &&Installed| {
+            skill.digest.hex().starts_with(&hex)
+                && named.is_none_or(|named| named.digest != skill.digest)
+        };
         let found: Vec<&Installed> = all.iter().filter(begins).collect();
-        match found.as_slice() {
-            [] => Ok(parsed),
-            [only] => Ok(Some(only.digest.into())),
-            several => Err(LibraryError::AmbiguousDigest {
-                found: several
-                    .iter()
-                    .map(|skill| format!("{}@{} {}", skill.name, skill.version, skill.digest))
-                    .collect(),
-                digits,
+        let shown = |found: &[&Installed]| {
+            let one =
+                |skill: &&Installed| format!("{}@{} {}", skill.name, skill.version, skill.digest);
+            found.iter().map(one).collect()
+        };
+        match (named, found.as_slice()) {
+            (_, []) => Ok(parsed),
+            (Some(named), others) => Err(LibraryError::NameOrDigest {
+                digits: hex,
+                named: format!("{}@{}", named.name, named.version),
+                found: shown(others),
+            }),
+            (None, [only]) => Ok(Some(only.digest.into())),
+            (None, several) => Err(LibraryError::AmbiguousDigest {
+                found: shown(several),
+                digits: hex,
             }),
         }
     }

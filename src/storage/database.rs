@@ -1,20 +1,22 @@
 //! The file, and who may use it at a time.
 //!
-//! One connection writes; readers have connections of their own (write-ahead log). Other processes may
-//! use the file at the same time: whoever finds it busy waits as long as its execution has time. What
-//! was acknowledged survives the end of the process, however that comes; `synchronous=NORMAL` is not
-//! waited for at each change, so the last of them may be lost in a power cut, which leaves the file
-//! whole.
+//! One connection writes, in [turns](super::turns); readers have connections of their own (write-ahead log), and wait
+//! for no writer. Other processes may use the file at the same time: whoever finds it busy waits as long as its
+//! execution has time. What was acknowledged survives the end of the process, however that comes;
+//! `synchronous=NORMAL` is not waited for at each change, so the last of them may be lost in a power cut, which
+//! leaves the file whole.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
 
+use super::turns::{Turn, Turns};
 use super::{Owner, StorageError};
+use crate::turns::Party;
 
 /// How the file is made, and made newer.
 const STEPS: &[&str] = &[include_str!("1.sql")];
@@ -27,6 +29,9 @@ const OPENING: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Storage {
     path: PathBuf,
+    /// Whether the file is known to be there, as it has to be. Held only while it is made.
+    made: Mutex<bool>,
+    turns: Arc<Turns>,
     writer: Mutex<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
 }
@@ -38,12 +43,21 @@ impl Storage {
     pub fn new(path: PathBuf) -> Self {
         Storage {
             path,
+            made: Mutex::default(),
+            turns: Arc::default(),
             writer: Mutex::default(),
             readers: Mutex::default(),
         }
     }
 
-    /// Changes something, as a whole or not at all.
+    /// Waits, without a thread, until it is this party's turn to change something: to be held until that is done. May
+    /// be dropped at any point.
+    pub async fn turn(&self, party: &Party) -> Turn {
+        self.turns.turn(party).await
+    }
+
+    /// Changes something, as a whole or not at all. Whoever has its [`turn`](Storage::turn) waits for nobody of this
+    /// process here.
     pub(super) fn write<T>(
         &self,
         owner: &Owner,
@@ -53,7 +67,11 @@ impl Storage {
         let left = time_left(owner)?;
         let connection = match &mut *writer {
             Some(connection) => connection,
-            none => none.insert(self.open()?),
+            none => {
+                let connection = self.open()?;
+                *lock(&self.made) = true;
+                none.insert(connection)
+            }
         };
         let done = (|| -> Result<T> {
             connection.busy_timeout(left)?;
@@ -66,6 +84,7 @@ impl Storage {
         if matches!(done, Err(StorageError::Broken)) {
             // Perhaps the next one is better off with another connection.
             *writer = None;
+            *lock(&self.made) = false;
         }
         done
     }
@@ -80,15 +99,7 @@ impl Storage {
         let kept = lock(&self.readers).pop();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => {
-                // Whoever opens it first makes it.
-                let mut writer = lock(&self.writer);
-                if writer.is_none() {
-                    *writer = Some(self.open()?);
-                }
-                drop(writer);
-                self.connect()?
-            }
+            None => self.reader()?,
         };
         let done = (|| -> Result<T> {
             connection.busy_timeout(left)?;
@@ -102,6 +113,18 @@ impl Storage {
             }
         }
         done
+    }
+
+    /// Another connection. Whoever opens the file first makes it; whoever writes then is not waited for.
+    fn reader(&self) -> Result<Connection> {
+        let mut made = lock(&self.made);
+        if *made {
+            drop(made);
+            return self.connect();
+        }
+        let connection = self.open()?;
+        *made = true;
+        Ok(connection)
     }
 
     /// Opens the file for writing, and brings it up to date.

@@ -7,6 +7,8 @@
 mod database;
 #[cfg(feature = "storage")]
 mod entries;
+#[cfg(feature = "storage")]
+mod turns;
 
 #[cfg(not(feature = "storage"))]
 mod absent;
@@ -23,7 +25,7 @@ pub(crate) use database::Storage;
 
 /// The longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 1_024;
-/// The most keys that one call names. One owner at a time writes, so that this bounds how long others wait.
+/// The most keys that one call names. One call at a time writes, so that this bounds how long others wait.
 pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 /// The longest name of a bucket, in bytes.
 pub(crate) const MAX_BUCKET_BYTES: usize = 64;

@@ -4,6 +4,7 @@ use std::fs;
 
 use snapbox::str;
 
+use crate::handmade::{Description, Handmade};
 use crate::harness::{Place, check};
 
 /// What `list` shows of a digest is enough for every command that takes a skill.
@@ -27,6 +28,63 @@ fn the_digest_that_list_shows_is_one_to_type() {
     assert!(said.starts_with("exit: 6\n"), "{said}");
     let said = place.run(["remove", "sha256:0123"]);
     assert!(said.starts_with("exit: 2\n"), "{said}");
+}
+
+/// A skill chooses its own name, and not what the digits mean that somebody reads of another.
+#[test]
+fn a_skill_that_is_named_like_anothers_digest_is_not_taken_for_it() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    let list = place.output(["list", "--json"]).stdout;
+    let list: serde_json::Value = serde_json::from_slice(&list).expect("it is JSON");
+    let digest = list[0]["digest"].as_str().expect("it is a text");
+    let all = digest.strip_prefix("sha256:").expect("it begins so");
+    for digits in [&all[..12], all] {
+        let other = Handmade {
+            description: Description {
+                name: digits.into(),
+                ..Handmade::default().description
+            },
+            ..Handmade::default()
+        };
+        place.write("other.wasm", other.build());
+        let said = place.run(["install", "other.wasm"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        for args in [
+            &["run", digits, "--arg=text=a"][..],
+            &["inspect", digits],
+            &["policy", "show", digits],
+            &["policy", "diff", digits],
+            &["policy", "confirm", digits],
+            &["policy", "grant", digits, "--scratch"],
+            &["jobs", "submit", digits, "--arg=text=a"],
+            &["mcp", digits],
+            &["remove", digits],
+        ] {
+            let output = place.command([]).args(args).output();
+            let output = output.expect("the command starts");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+            let expected = format!(
+                "error: `{digits}` is the name of an installed skill, and the digest of another begins with it\n  \
+                 {digits}@0.1.0\n  text-stats@0.1.0 {digest}\n\
+                 hint: write `{digits}@0.1.0` for the one, `sha256:{digits}` for the other\n"
+            );
+            assert!(said.ends_with(&expected), "{args:?}: {said}");
+        }
+        // What the hint says is what each is called.
+        let (named, by_digest) = (format!("{digits}@0.1.0"), format!("sha256:{digits}"));
+        for (typed, name) in [(&named, digits), (&by_digest, "text-stats")] {
+            let inspected = place.output(["inspect", typed, "--json"]).stdout;
+            let inspected: serde_json::Value =
+                serde_json::from_slice(&inspected).expect("it is JSON");
+            assert_eq!(inspected["name"], name, "{typed}");
+        }
+        let removed = place.run(["remove", &named]);
+        assert!(removed.starts_with("exit: 0\n"), "{removed}");
+        let said = place.run(["run", digits, "--arg=text=a"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Storage: what a skill keeps is there the next time, is nobody else's, and stays within its quota.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use skillhost::grant::{Capability, Grants};
 use skillhost::{ExecutionRequest, ExecutionResult, Host, Limit, LimitOverrides, Status};
 
 use crate::handmade::Handmade;
-use crate::harness::{builder, check_exhausted, check_result, execute, network_path, output};
+use crate::harness::{
+    Record, builder, check_exhausted, check_result, check_timeout, execute, network_path, output,
+};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -24,6 +28,15 @@ impl Place {
         builder.build().expect("a host")
     }
 
+    async fn request(&self, steps: Value, tenant: Option<&str>) -> ExecutionRequest {
+        let path = network_path().with_file_name("storage.wasm");
+        let skill = self.host.load(path).await.expect("it loads");
+        let mut request =
+            ExecutionRequest::new(skill.digest(), json!({ "steps": steps })).tool("do");
+        request.tenant = tenant.map(Into::into);
+        request
+    }
+
     async fn run(
         &self,
         steps: Value,
@@ -31,14 +44,8 @@ impl Place {
         grants: Grants,
         limits: LimitOverrides,
     ) -> ExecutionResult {
-        let path = network_path().with_file_name("storage.wasm");
-        let skill = self.host.load(path).await.expect("it loads");
-        let mut request = ExecutionRequest::new(skill.digest(), json!({ "steps": steps }))
-            .tool("do")
-            .grants(grants)
-            .limits(limits);
-        request.tenant = tenant.map(Into::into);
-        execute(&self.host, request).await
+        let request = self.request(steps, tenant).await;
+        execute(&self.host, request.grants(grants).limits(limits)).await
     }
 
     /// What the steps come to, with storage granted.
@@ -288,6 +295,85 @@ async fn many_at_once_lose_nothing() {
         .done(json!([["get", "", "number"], ["get", "", "text"]]))
         .await;
     assert_eq!(done, json!(["200", "x".repeat(200)]));
+}
+
+/// One tenant's writers never leave a moment free, and are more than there are threads. Whoever else writes does so
+/// after one of theirs; whoever reads, or uses a directory, waits for none of them; and who waits is stopped in time.
+#[tokio::test]
+async fn whoever_writes_without_end_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, record) = (folder.path().join("data/storage.db"), Record::new());
+    let builder = builder().storage(file.clone()).observer(record.clone());
+    let host = builder.build().expect("a host");
+    let place = Place { folder, host };
+    let before = place
+        .done_for(Some("other"), json!([["set", "", "first", "v"]]))
+        .await;
+    assert_eq!(before, json!([true]));
+    // As another process does that writes. The first writer waits for that with its turn, the others for theirs.
+    let holder = rusqlite::Connection::open(&file).expect("it can be opened");
+    let begun = holder.execute_batch("BEGIN IMMEDIATE");
+    begun.expect("nobody else writes");
+
+    let mut running = tokio::task::JoinSet::new();
+    let writers = [("busy", 20), ("other", 1), ("third", 1)];
+    let mut asked = 0;
+    for (tenant, count) in writers {
+        for number in 0..count {
+            let steps = json!([
+                ["log", "", "asks"],
+                ["set", "", format!("a{number}"), "v"],
+                ["set", "", format!("b{number}"), "v"],
+            ]);
+            let request = place.request(steps, Some(tenant)).await;
+            let request = request
+                .grants(Grants::default().storage())
+                .limits(LimitOverrides {
+                    wall_time: Some(Duration::from_secs(300)),
+                    ..Default::default()
+                });
+            let host = place.host.clone();
+            running.spawn(async move { execute(&host, request).await });
+        }
+        asked += count;
+        record.wait_for("log asks", asked).await;
+        // All run on this thread: what each does after that, up to where it waits, is done then.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    let steps = json!([["get", "", "first"], ["keys", ""]]);
+    let read = place.done_for(Some("other"), steps).await;
+    assert_eq!(read, json!(["v", {"keys": ["first"], "pages": 1}]));
+    let scratch = Grants::default().scratch();
+    let steps = json!([]);
+    let scratch = place.run(steps, Some("other"), scratch, LimitOverrides::default());
+    assert_eq!(scratch.await.status, Status::Success);
+    let soon = Duration::from_millis(200);
+    let limits = LimitOverrides {
+        wall_time: Some(soon),
+        ..Default::default()
+    };
+    let granted = Grants::default().storage();
+    let steps = json!([["set", "", "late", "v"]]);
+    let late = place.run(steps, Some("late"), granted, limits).await;
+    check_timeout(&late, soon);
+
+    holder.execute_batch("ROLLBACK").expect("it had begun");
+    for result in running.join_all().await {
+        assert_eq!(result.status, Status::Success, "{result:?}");
+    }
+    // Each entry has a number that is higher than all before it.
+    let mut statement = holder
+        .prepare("SELECT tenant FROM entry JOIN owner ON owner.id = entry.owner ORDER BY entry.id")
+        .expect("the tables are there");
+    let order: Vec<String> = statement
+        .query_map([], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .expect("it can be read");
+    assert_eq!(order.len(), 1 + 2 * 22, "{order:?}");
+    assert_eq!(order[..4], ["=other", "=busy", "=other", "=third"]);
 }
 
 /// The earlier draft, by a component that is written by hand.

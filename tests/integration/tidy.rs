@@ -193,6 +193,7 @@ fn data_does_not_know_what_runs_it() {
         "execution/",
         "text.rs",
         "json.rs",
+        "turns/",
         "policy/",
     ];
     check_never(&["crate::sandbox", "crate::host", "crate::cli"], &data, &[]);

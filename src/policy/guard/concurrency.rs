@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::line::{Bounds, Line, Ticket, Whose};
 use crate::execution::{Cause, Control, Failure, Rejection, Stopped, TO_RUN, moment};
 use crate::limits::display_duration;
 use crate::policy::{Concurrency, CurrentPolicy, Policy};
+use crate::turns::line::{Bounds, Line, Ticket, Whose};
 
 /// The longest that anybody waits, whatever a policy that was not parsed says.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);

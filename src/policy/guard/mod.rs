@@ -12,7 +12,6 @@
 mod ceilings;
 mod circuit;
 mod concurrency;
-mod line;
 mod rate;
 mod start;
 #[cfg(test)]

@@ -33,6 +33,7 @@ use crate::grant::{Asker, Clock, Denial, Grants, Random};
 use crate::limits::Limits;
 use crate::secret::{Held, Unread, Wanted};
 use crate::storage::Storage;
+use crate::turns::Party;
 
 pub(super) use chatter::{Chatter, Listeners};
 pub(crate) use directory::{Apart, ScratchRoot};
@@ -195,11 +196,14 @@ impl Capabilities {
         &mut self,
         grants: &Grants,
         written: &Arc<[PathBuf]>,
+        tenant: Option<&str>,
         limits: &Limits,
         backing: &Backing,
     ) -> Result<(), NotGranted> {
+        let refusals = self.network.refusals();
+        let party = Party::of(tenant, refusals.asker().name());
         self.directories =
-            Directories::open(grants, written, backing, self.network.refusals(), limits).await?;
+            Directories::open(grants, written, backing, party, refusals, limits).await?;
         Ok(())
     }
 }
@@ -207,13 +211,14 @@ impl Capabilities {
 /// Reads the secrets that are granted, on a thread that may block. May be dropped at any point.
 pub(super) async fn secrets(
     wanted: Vec<Wanted>,
+    party: &Party,
     backing: &Backing,
 ) -> Result<Arc<Held>, NotGranted> {
     let host = |why: String| NotGranted::Host(HostError::Internal(why));
     let for_operator = backing.for_operator;
     let reading = backing
         .disk
-        .spawn(move || crate::secret::read(&wanted, for_operator))
+        .spawn(party, move || crate::secret::read(&wanted, for_operator))
         .map_err(|error| {
             NotGranted::Exhausted(format!("the secrets cannot be read at the moment: {error}"))
         })?;

@@ -215,11 +215,29 @@ fn a_digest_may_be_cut() {
     assert_eq!(library.reference(other).unwrap(), name(other));
     let other = format!("sha256:{other}");
     assert_eq!(library.reference(&other).unwrap(), None);
-    // A name goes before a digest.
+    // A name that others' digits begin with means neither; each can still be meant.
     let named = Description {
         name: hex[0][..more].to_owned(),
         ..description("3.0.0")
     };
     library.install(&package("named"), &named, false).unwrap();
+    let both = library.reference(&named.name).unwrap_err().to_string();
+    let (one, other) = (
+        format!("{}@3.0.0", named.name),
+        format!("sha256:{}", named.name),
+    );
+    for part in [&one, &other, &digests[0].to_string()] {
+        assert!(both.contains(part.as_str()), "{both}");
+    }
+    assert_eq!(library.reference(&one).unwrap(), name(&one));
+    let meant = Some(SkillRef::Digest(digests[0]));
+    assert_eq!(library.reference(&other).unwrap(), meant);
+    // As a digest, upper case is no name.
+    let upper = named.name.to_uppercase();
+    if upper != named.name {
+        assert_eq!(library.reference(&upper).unwrap(), meant);
+    }
+    // Nothing else begins like that: it is the name.
+    library.remove(&digests[0].into()).unwrap();
     assert_eq!(library.reference(&named.name).unwrap(), name(&named.name));
 }

@@ -57,6 +57,52 @@ fn error(name: &str) -> Value {
     json!({ "error": name })
 }
 
+/// As POSIX has it: a write of nothing changes nothing, wherever it goes, and so counts nothing.
+#[tokio::test]
+async fn no_bytes_are_written_anywhere() {
+    let folder = Folder::new();
+    let far = u64::MAX;
+    let result = run(
+        folder.granted(Mode::Rw),
+        LimitOverrides {
+            write_bytes: Some(4),
+            ..NONE
+        },
+        json!([
+            {"call": "open", "at": 0, "path": "new", "create": true, "write": true},
+            {"call": "write", "at": 1, "bytes": 0, "offset": far},
+            {"call": "write", "at": 1, "bytes": 0, "offset": 1_000},
+            {"call": "stream_out", "at": 1, "bytes": 0, "offset": far},
+            {"call": "stream_out", "at": 1, "bytes": 0, "offset": far, "unflushed": true},
+            {"call": "append", "at": 1, "bytes": 0},
+            {"call": "stat", "at": 1},
+            {"call": "write", "at": 1, "bytes": 4, "offset": 0},
+            {"call": "write", "at": 1, "bytes": 0, "offset": far},
+            {"call": "stat", "at": 1},
+        ]),
+    )
+    .await;
+    let (fine, nothing) = (json!({}), json!({"written": 0}));
+    let of_size =
+        |size: u64| json!({"type": "DescriptorType::RegularFile", "size": size, "links": 1});
+    assert_eq!(
+        output(&result)["answers"],
+        json!([
+            fine,
+            nothing,
+            nothing,
+            fine,
+            fine,
+            fine,
+            of_size(0),
+            {"written": 4},
+            nothing,
+            of_size(4),
+        ])
+    );
+    assert_eq!(result.usage.write_bytes, 4);
+}
+
 #[tokio::test]
 async fn files_are_read_and_written() {
     let folder = Folder::new();

@@ -470,6 +470,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::sandbox::capability::{Chatter, Refusals};
     use crate::sandbox::disk::Disk;
+    use crate::turns::Party;
 
     #[test]
     fn what_may_block_when_it_is_closed_is_closed_on_another_thread() {
@@ -478,7 +479,12 @@ mod tests {
             open_files: 1,
             ..Limits::default()
         };
-        let shared = Arc::new(Shared::new(Arc::new(Disk::new()), refusals, &limits));
+        let shared = Arc::new(Shared::new(
+            Arc::new(Disk::new()),
+            Party::of(None, "words"),
+            refusals,
+            &limits,
+        ));
         let origin = Origin {
             shared: Arc::clone(&shared),
             grant: Arc::new(DirectoryGrant {

@@ -14,6 +14,7 @@ use crate::grant::{DirectoryGrant, Mode};
 use crate::limits::Limits;
 use crate::sandbox::capability::{Chatter, Refusals};
 use crate::sandbox::disk::Disk;
+use crate::turns::Party;
 
 /// Opens what a path leads to below a folder, for writing or else for reading, as a guest does that
 /// was granted the folder. `None` where it is refused, or not there.
@@ -71,7 +72,12 @@ fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
         mode,
     };
     let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
-    let shared = Shared::new(Arc::new(Disk::new()), refusals, &Limits::default());
+    let shared = Shared::new(
+        Arc::new(Disk::new()),
+        Party::of(None, ""),
+        refusals,
+        &Limits::default(),
+    );
     let origin = Origin {
         shared: Arc::new(shared),
         grant: Arc::new(grant),

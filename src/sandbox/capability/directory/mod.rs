@@ -30,6 +30,7 @@ use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
 use crate::sandbox::state::State;
 use crate::text::named;
+use crate::turns::Party;
 
 pub(crate) use apart::Apart;
 use descriptor::{Directory, Origin, Refused};
@@ -75,13 +76,14 @@ impl Directories {
         grants: &Grants,
         written: &Arc<[PathBuf]>,
         backing: &Backing,
+        party: Party,
         refusals: &Refusals,
         limits: &Limits,
     ) -> Result<Self, NotGranted> {
         if grants.directories.is_empty() && !grants.scratch {
             return Ok(Directories::default());
         }
-        let shared = Shared::new(Arc::clone(&backing.disk), refusals.clone(), limits);
+        let shared = Shared::new(Arc::clone(&backing.disk), party, refusals.clone(), limits);
         let shared = shared.by(grants.clock);
         let shared = Arc::new(shared);
         let mut directories = Directories::default();

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{FsError, StreamError};
 
@@ -16,8 +15,9 @@ use crate::grant::{Capability, Clock, Denial, DirectoryGrant, Remedy};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
-use crate::sandbox::disk::{Disk, Doing};
+use crate::sandbox::disk::{Disk, Doing, Undone};
 use crate::text::named;
+use crate::turns::Party;
 
 /// Calls of one execution that may be on the threads for the disk at once.
 const TURNS: usize = 4;
@@ -25,6 +25,8 @@ const TURNS: usize = 4;
 /// See the module.
 pub(super) struct Shared {
     disk: Arc<Disk>,
+    /// For whom it is done what they do.
+    party: Party,
     turns: Arc<Semaphore>,
     refusals: Refusals,
     open_files: Quota,
@@ -131,9 +133,10 @@ impl Quota {
 }
 
 impl Shared {
-    pub fn new(disk: Arc<Disk>, refusals: Refusals, limits: &Limits) -> Self {
+    pub fn new(disk: Arc<Disk>, party: Party, refusals: Refusals, limits: &Limits) -> Self {
         Shared {
             disk,
+            party,
             turns: Arc::new(Semaphore::new(TURNS)),
             refusals,
             open_files: Quota::new(Limit::OpenFiles, limits),
@@ -170,7 +173,7 @@ impl Shared {
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> io::Result<Doing<Result<T, Fault>>> {
         let turn = self.turn().await?;
-        self.disk.spawn(move || {
+        self.disk.spawn(&self.party, move || {
             let done = work();
             drop(turn);
             done
@@ -181,9 +184,9 @@ impl Shared {
     pub async fn start_to_end<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> io::Result<JoinHandle<Result<T, Fault>>> {
+    ) -> io::Result<Doing<Result<T, Fault>>> {
         let turn = self.turn().await?;
-        self.disk.spawn_to_end(move || {
+        self.disk.spawn_to_end(&self.party, move || {
             let done = work();
             drop(turn);
             done
@@ -205,7 +208,7 @@ impl Shared {
 
     /// Has something done whether or not anybody waits for it.
     pub fn finish(&self, work: impl FnOnce() + Send + 'static) {
-        if let Err(error) = self.disk.spawn_to_end(work) {
+        if let Err(error) = self.disk.spawn_to_end(&self.party, work) {
             tracing::warn!("the last write of a skill is lost: {error}");
         }
     }
@@ -213,7 +216,7 @@ impl Shared {
     /// Closes something on a thread that may block. Nobody waits for it.
     pub fn close(&self, closing: impl FnOnce() + Send + 'static) {
         // Where no thread can be had, it is closed here after all.
-        let _ = self.disk.spawn_to_end(closing);
+        let _ = self.disk.spawn_to_end(&self.party, closing);
     }
 
     /// The right to have one more file open.
@@ -336,15 +339,8 @@ pub(super) fn climbs_out(path: &str) -> bool {
 }
 
 /// What came of work on another thread.
-pub(super) fn done<T>(
-    joined: Result<Result<T, Fault>, tokio::task::JoinError>,
-) -> Result<T, Fault> {
-    match joined {
-        Ok(done) => done,
-        Err(error) if error.is_panic() => Err(Stop::Panicked.into()),
-        // The host is going, and its threads with it.
-        Err(_) => Err(Stop::Cancelled.into()),
-    }
+pub(super) fn done<T>(done: Result<Result<T, Fault>, Undone>) -> Result<T, Fault> {
+    done.unwrap_or_else(|undone| Err(Stop::from(undone).into()))
 }
 
 /// The right to have one file open. Given back when it is dropped.
@@ -380,8 +376,8 @@ mod tests {
         let grant: DirectoryGrant = "/srv:/data".parse().unwrap();
         let refused = |refuse: &dyn Fn(&Shared) -> Fault| {
             let refusals = Refusals::new(Arc::default(), Chatter::unheard().listeners());
-            let disk = Arc::new(Disk::new());
-            let shared = Shared::new(disk, refusals.clone(), &Limits::default());
+            let (disk, party) = (Arc::new(Disk::new()), Party::of(None, "words"));
+            let shared = Shared::new(disk, party, refusals.clone(), &Limits::default());
             refuse(&shared);
             let [denial] = <[Denial; 1]>::try_from(refusals.take()).unwrap();
             assert_eq!(denial.capability, Capability::Directory);

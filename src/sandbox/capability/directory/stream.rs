@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
-use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::descriptor::File;
@@ -39,7 +38,7 @@ pub(super) enum Place {
 }
 
 /// Writes all the bytes, which are counted already. Blocks. Where the file grows by more than them,
-/// the rest of that growth counts before they are written.
+/// the rest of that growth counts before they are written. No bytes change nothing, wherever they go.
 pub(super) fn write(
     shared: &Shared,
     file: &fs::File,
@@ -48,6 +47,7 @@ pub(super) fn write(
 ) -> Result<(), Fault> {
     let length = bytes.len() as u64;
     match place {
+        Place::At(_) if bytes.is_empty() => {}
         Place::At(offset) => {
             let size = file.metadata()?.len();
             let growth = offset.saturating_add(length).saturating_sub(size);
@@ -170,7 +170,7 @@ enum Writing {
     Ready,
     /// Taken over, and not yet on its way.
     Pending(Bytes),
-    Waiting(JoinHandle<Result<u64, Fault>>),
+    Waiting(Doing<Result<u64, Fault>>),
     Failed(Fault),
     Closed,
 }

@@ -16,6 +16,7 @@ use crate::sandbox::state::State;
 use crate::storage::{
     DEFAULT_BUCKET, Owner, Page, Place, Quota, Storage, StorageError, Version, check_key, is_bucket,
 };
+use crate::turns::Party;
 
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     store::add_to_linker::<State, Own>(linker, State::called)?;
@@ -34,6 +35,7 @@ pub(in crate::sandbox) struct Keeping {
 struct Granted {
     storage: Arc<Storage>,
     disk: Arc<Disk>,
+    party: Party,
     skill: Arc<str>,
     tenant: Option<Arc<str>>,
     quota: Quota,
@@ -52,6 +54,7 @@ impl Keeping {
             Some(Arc::new(Granted {
                 storage: Arc::clone(backing.storage.as_ref()?),
                 disk: Arc::clone(&backing.disk),
+                party: Party::of(tenant, skill),
                 skill: skill.into(),
                 tenant: tenant.map(Into::into),
                 quota: Quota::new(limits),
@@ -75,6 +78,14 @@ pub struct Cas {
     version: Version,
 }
 
+/// What is done with what is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    /// One at a time.
+    Write,
+}
+
 /// Why a call came to nothing.
 enum Fault {
     Denied,
@@ -93,9 +104,13 @@ impl From<StorageError> for Fault {
 }
 
 impl State {
-    /// Has something done with what is kept, on a thread that may block. What meets a limit ends the
-    /// execution.
-    fn keep<T, W>(&self, work: W) -> impl Future<Output = Done<T>> + Send + use<T, W>
+    /// Has something done with what is kept, on a thread that may block, once it is its owner's turn. What meets a
+    /// limit ends the execution.
+    fn keep<T, W>(
+        &self,
+        access: Access,
+        work: W,
+    ) -> impl Future<Output = Done<T>> + Send + use<T, W>
     where
         T: Send + 'static,
         W: FnOnce(&Storage, &Owner) -> Result<T, StorageError> + Send + 'static,
@@ -113,7 +128,16 @@ impl State {
                 deadline,
             };
             let storage = Arc::clone(&granted.storage);
-            let working = match granted.disk.spawn(move || work(&storage, &owner)) {
+            let turn = match access {
+                Access::Read => None,
+                Access::Write => Some(storage.turn(&granted.party).await),
+            };
+            let working = granted.disk.spawn(&granted.party, move || {
+                let done = work(&storage, &owner);
+                drop(turn);
+                done
+            });
+            let working = match working {
                 Ok(working) => working,
                 Err(error) => {
                     tracing::error!("no thread for the storage of skills: {error}");
@@ -134,9 +158,7 @@ impl State {
                 .into()),
                 Ok(Err(StorageError::TimeIsUp)) => Err(Stop::TimeIsUp.into()),
                 Ok(Err(error)) => Ok(Err(error.into())),
-                Err(error) if error.is_panic() => Err(Stop::Panicked.into()),
-                // The host is going, and its threads with it.
-                Err(_) => Err(Stop::Cancelled.into()),
+                Err(undone) => Err(Stop::from(undone).into()),
             }
         }
     }
@@ -179,8 +201,10 @@ impl State {
             Ok(place) => place,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.keep(move |storage, owner| Ok(storage.get(owner, &[place])?.pop().flatten()))
-            .await
+        self.keep(Access::Read, move |storage, owner| {
+            Ok(storage.get(owner, &[place])?.pop().flatten())
+        })
+        .await
     }
 
     async fn set_value(
@@ -191,8 +215,10 @@ impl State {
     ) -> Done<()> {
         match self.place(bucket, key)? {
             Ok(place) => {
-                self.keep(move |storage, owner| storage.set(owner, &[(place, value)]))
-                    .await
+                self.keep(Access::Write, move |storage, owner| {
+                    storage.set(owner, &[(place, value)])
+                })
+                .await
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -201,8 +227,10 @@ impl State {
     async fn delete_keys(&mut self, bucket: &Resource<Bucket>, keys: Vec<String>) -> Done<()> {
         match self.places(bucket, keys)? {
             Ok(places) => {
-                self.keep(move |storage, owner| storage.delete(owner, &places))
-                    .await
+                self.keep(Access::Write, move |storage, owner| {
+                    storage.delete(owner, &places)
+                })
+                .await
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -211,8 +239,10 @@ impl State {
     async fn has_key(&mut self, bucket: &Resource<Bucket>, key: String) -> Done<bool> {
         match self.place(bucket, key)? {
             Ok(place) => {
-                self.keep(move |storage, owner| Ok(storage.version(owner, &place)?.is_some()))
-                    .await
+                self.keep(Access::Read, move |storage, owner| {
+                    Ok(storage.version(owner, &place)?.is_some())
+                })
+                .await
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -221,8 +251,10 @@ impl State {
     /// The keys behind this one; all, behind an empty one.
     async fn page_of_keys(&mut self, bucket: &Resource<Bucket>, after: String) -> Done<Page> {
         let bucket = Arc::clone(&self.table().get(bucket)?.name);
-        self.keep(move |storage, owner| storage.page(owner, &bucket, &after))
-            .await
+        self.keep(Access::Read, move |storage, owner| {
+            storage.page(owner, &bucket, &after)
+        })
+        .await
     }
 
     async fn get_values(
@@ -234,7 +266,7 @@ impl State {
             Ok(places) => places,
             Err(fault) => return Ok(Err(fault)),
         };
-        self.keep(move |storage, owner| {
+        self.keep(Access::Read, move |storage, owner| {
             let values = storage.get(owner, &places)?;
             let keys = places.into_iter().map(|place| place.key);
             let pair = |(key, value): (String, Option<Vec<u8>>)| Some((key, value?));
@@ -252,8 +284,10 @@ impl State {
         match self.places(bucket, keys)? {
             Ok(places) => {
                 let pairs: Vec<_> = places.into_iter().zip(values).collect();
-                self.keep(move |storage, owner| storage.set(owner, &pairs))
-                    .await
+                self.keep(Access::Write, move |storage, owner| {
+                    storage.set(owner, &pairs)
+                })
+                .await
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -268,8 +302,10 @@ impl State {
     ) -> Done<i128> {
         match self.place(bucket, key)? {
             Ok(place) => {
-                self.keep(move |storage, owner| storage.add(owner, &place, delta, range))
-                    .await
+                self.keep(Access::Write, move |storage, owner| {
+                    storage.add(owner, &place, delta, range)
+                })
+                .await
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -437,7 +473,9 @@ impl atomics::Host for State {
         let Cas { place, version } = self.table().delete(cas)?;
         let kept = place.clone();
         let swapped = self
-            .keep(move |storage, owner| storage.swap(owner, &place, version, &value))
+            .keep(Access::Write, move |storage, owner| {
+                storage.swap(owner, &place, version, &value)
+            })
             .await?;
         Ok(match swapped {
             Ok(Ok(())) => Ok(()),
@@ -463,7 +501,9 @@ impl atomics::HostCas for State {
         };
         let looked_at = place.clone();
         let version = self
-            .keep(move |storage, owner| storage.version(owner, &looked_at))
+            .keep(Access::Read, move |storage, owner| {
+                storage.version(owner, &looked_at)
+            })
             .await?;
         Ok(match version {
             Ok(version) => Ok(self.table().push(Cas { place, version })?),
@@ -477,7 +517,9 @@ impl atomics::HostCas for State {
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, store::Error>> {
         let place = self.table().get(&cas)?.place.clone();
         let value = self
-            .keep(move |storage, owner| Ok(storage.get(owner, &[place])?.pop().flatten()))
+            .keep(Access::Read, move |storage, owner| {
+                Ok(storage.get(owner, &[place])?.pop().flatten())
+            })
             .await?;
         Ok(value.map_err(Into::into))
     }

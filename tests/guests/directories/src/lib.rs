@@ -264,7 +264,8 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
             .map_err(named)?;
             let piece = vec![b'y'; 4096];
             let mut left = count("bytes") as usize;
-            while left > 0 {
+            // No bytes are written, too: once.
+            loop {
                 let now = left.min(piece.len());
                 // Without waiting for the end of what was written before, where so told.
                 let written = match flag("unflushed") {
@@ -278,8 +279,10 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
                 };
                 written.map_err(|error| format!("{error:?}"))?;
                 left -= now;
+                if left == 0 {
+                    return Ok(json!({}));
+                }
             }
-            Ok(json!({}))
         }
         other => Err(format!("there is no call `{other}`")),
     }

@@ -131,6 +131,10 @@ fn one(step: &Value) -> Result<Value, store::Error> {
     };
     Ok(match text(0) {
         "open" => json!(true),
+        "log" => {
+            log(Level::Warn, text(2));
+            json!(true)
+        }
         "get" => shown(bucket.get(text(2))?),
         "set" => {
             bucket.set(text(2), text(3).as_bytes())?;

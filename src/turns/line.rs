@@ -13,7 +13,7 @@ const COST: u64 = 1_000_000;
 const MAX_REMEMBERED: usize = 10_000;
 
 /// How many may run at once.
-pub(super) trait Bounds {
+pub(crate) trait Bounds {
     /// Of all.
     fn all(&self) -> u32;
     /// Of a tenant, where that is bounded, and its weight: at least 1.
@@ -24,7 +24,7 @@ pub(super) trait Bounds {
 
 /// Whoever runs and whoever waits, in one place.
 #[derive(Debug)]
-pub(super) struct Line<W> {
+pub(crate) struct Line<W> {
     shares: HashMap<Arc<str>, Share<W>>,
     /// The tenants that have somebody waiting, by what they have had.
     order: BTreeSet<(u64, Arc<str>)>,
@@ -79,14 +79,14 @@ impl<W> Default for Line<W> {
 
 /// For whom something runs or waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Whose {
+pub(crate) struct Whose {
     pub tenant: Arc<str>,
     pub skill: Arc<str>,
 }
 
 /// A place among those that wait.
 #[derive(Debug, Clone)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     pub whose: Whose,
     number: u64,
 }
