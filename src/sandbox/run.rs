@@ -152,7 +152,7 @@ impl Runner {
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
-            let opened = capabilities.open(grants, &limits, &self.backing);
+            let opened = capabilities.open(grants, tenant, &limits, &self.backing);
             let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));

@@ -189,11 +189,12 @@ impl Capabilities {
     pub async fn open(
         &mut self,
         grants: &Grants,
+        tenant: Option<&str>,
         limits: &Limits,
         backing: &Backing,
     ) -> Result<(), NotGranted> {
-        self.directories =
-            Directories::open(grants, backing, self.network.refusals(), limits).await?;
+        let refusals = self.network.refusals();
+        self.directories = Directories::open(grants, tenant, backing, refusals, limits).await?;
         Ok(())
     }
 }

@@ -31,8 +31,8 @@ use crate::sandbox::state::State;
 pub(crate) use apart::Apart;
 use descriptor::{Directory, Origin, Refused};
 pub use fuzzing::{carry_below, open_below};
-use scratch::Scratch;
 pub(crate) use scratch::ScratchRoot;
+use scratch::{Owner, Scratch};
 use shared::{Fault, Shared};
 
 /// Puts our implementation in the place of wasmtime-wasi's.
@@ -67,9 +67,10 @@ impl Drop for Removal {
 }
 
 impl Directories {
-    /// Opens what is granted. May be dropped at any point.
+    /// Opens what is granted to a skill that runs for this tenant. May be dropped at any point.
     pub(super) async fn open(
         grants: &Grants,
+        tenant: Option<&str>,
         backing: &Backing,
         refusals: &Refusals,
         limits: &Limits,
@@ -89,8 +90,9 @@ impl Directories {
         }
         if grants.scratch {
             let root = Arc::clone(&backing.scratch);
-            root.room().await;
-            let made = shared.run(move || Ok(root.make())).await;
+            let owner = Owner::new(tenant, refusals.asker().name());
+            root.room(&owner).await;
+            let made = shared.run(move || Ok(root.make(owner))).await;
             let scratch = match made {
                 Ok(Ok(scratch)) => scratch,
                 Ok(Err(error)) if is_exhausted(&error) => {
