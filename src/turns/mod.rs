@@ -7,7 +7,7 @@ use std::sync::Arc;
 use line::Bounds;
 
 /// One of those between whom there are turns: a tenant with all its skills, and where there is no tenant, a skill.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Party(Arc<str>);
 
 impl Party {

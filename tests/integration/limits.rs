@@ -224,6 +224,7 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
         host_bytes = '64MiB'
         handles = 100000
         open_files = 4096
+        created_files = 1000000
         connections = 256
         http_fields_bytes = '64KiB'
         fuel = 20000000000
@@ -253,6 +254,7 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
         .collect();
     let cut = [
         (Limit::Connections, 256, 8, "default"),
+        (Limit::CreatedFiles, 1_000_000, 1_000, "default"),
         (Limit::Handles, 100_000, 1_000, "default"),
         (Limit::HostBytes, 64 << 20, default, "default"),
         (Limit::HttpFieldsBytes, 64 << 10, 16 << 10, "default"),

@@ -201,9 +201,8 @@ impl Capabilities {
         backing: &Backing,
     ) -> Result<(), NotGranted> {
         let refusals = self.network.refusals();
-        let party = Party::of(tenant, refusals.asker().name());
         self.directories =
-            Directories::open(grants, written, backing, party, refusals, limits).await?;
+            Directories::open(grants, written, tenant, backing, refusals, limits).await?;
         Ok(())
     }
 }

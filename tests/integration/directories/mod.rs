@@ -383,6 +383,33 @@ async fn a_scratch_directory_is_empty_private_and_gone_afterwards() {
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
 }
 
+/// Deep and wide, and of several owners.
+#[tokio::test]
+async fn whatever_was_made_in_a_scratch_directory_is_gone_afterwards() {
+    let base = tempfile::tempdir().unwrap();
+    let host = builder().scratch(base.path()).build().unwrap();
+    let skill = host.load(directories_path()).await.unwrap();
+    let mut calls = vec![
+        json!({"call": "make_directory", "at": 0, "path": "{n}", "times": 100}),
+        json!({"call": "symlink", "at": 0, "path": "link-{n}", "target": "0", "times": 100}),
+    ];
+    let mut path = "0".to_owned();
+    for _ in 0..200 {
+        path.push_str("/1");
+        calls.push(json!({"call": "make_directory", "at": 0, "path": path}));
+    }
+    for tenant in [Some("acme"), Some("mill"), None] {
+        let mut request = ExecutionRequest::new(skill.digest(), json!({ "calls": calls }));
+        request.tenant = tenant.map(str::to_owned);
+        let result = execute(&host, request.grants(Grants::default().scratch())).await;
+        assert_eq!(result.usage.created_files, 400, "{:?}", result.failure);
+    }
+    host.cleared().await;
+    assert_eq!(scratch_left(base.path()), Vec::<PathBuf>::new());
+    drop((skill, host));
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
 /// What is in the folders of hosts, but for their locks.
 fn scratch_left(base: &Path) -> Vec<PathBuf> {
     let entries = |path: &Path| -> Vec<PathBuf> {

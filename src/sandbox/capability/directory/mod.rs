@@ -35,8 +35,8 @@ use crate::turns::Party;
 pub(crate) use apart::Apart;
 use descriptor::{Directory, Origin, Refused};
 pub use fuzzing::{carry_below, open_below};
-use scratch::Scratch;
 pub(crate) use scratch::ScratchRoot;
+use scratch::{Owner, Scratch};
 use shared::{Fault, Shared};
 
 /// Puts our implementation in the place of wasmtime-wasi's.
@@ -71,18 +71,19 @@ impl Drop for Removal {
 }
 
 impl Directories {
-    /// Opens what is granted. May be dropped at any point.
+    /// Opens what is granted to a skill that runs for this tenant. May be dropped at any point.
     pub(super) async fn open(
         grants: &Grants,
         written: &Arc<[PathBuf]>,
+        tenant: Option<&str>,
         backing: &Backing,
-        party: Party,
         refusals: &Refusals,
         limits: &Limits,
     ) -> Result<Self, NotGranted> {
         if grants.directories.is_empty() && !grants.scratch {
             return Ok(Directories::default());
         }
+        let party = Party::of(tenant, refusals.asker().name());
         let shared = Shared::new(Arc::clone(&backing.disk), party, refusals.clone(), limits);
         let shared = shared.by(grants.clock);
         let shared = Arc::new(shared);
@@ -95,8 +96,9 @@ impl Directories {
         }
         if grants.scratch {
             let root = Arc::clone(&backing.scratch);
-            root.room().await;
-            let made = shared.run(move || Ok(root.make())).await;
+            let owner = Owner::new(tenant, refusals.asker().name());
+            root.room(&owner).await;
+            let made = shared.run(move || Ok(root.make(owner))).await;
             let scratch = match made {
                 Ok(Ok(scratch)) => scratch,
                 Ok(Err(error)) if is_exhausted(&error) => {

@@ -1,8 +1,13 @@
 //! Scratch directories: private to one execution, and gone when it ends.
 
+mod clearing;
+mod turns;
+
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,26 +16,30 @@ use std::time::Duration;
 
 use cap_fs_ext::{DirExt, OsMetadataExt};
 use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, mkdirat, unlinkat};
+use rustix::io::Errno;
 use tokio::sync::watch;
+
+use clearing::{Clearing, is_itself_or_above};
+pub(super) use turns::Owner;
+use turns::{Turns, Waiting};
 
 /// What the folders of hosts are called, before a number.
 pub(super) const PREFIX: &str = "skillhost-scratch-";
 /// A file in it that is locked for as long as the host lives.
 const LOCK: &str = "lock";
-/// How often the removal of a folder is begun anew, as a write that was under way when its guest
-/// was stopped may still put something into it.
+/// How often the removal of a folder is begun anew, as somebody else may still put something into it.
 const ATTEMPTS: usize = 100;
-
-/// Directories that may wait to be removed. While there are more, nobody gets a new one: whoever fills
-/// them faster than they can be emptied waits for that, within its own time.
-const MAX_LEAVING: usize = 256;
+/// What is removed of one owner's before it is the next one's turn: entries, and folders by themselves. What
+/// an execution leaves by default is less.
+const SLICE: usize = 4_096;
 
 /// Where a host makes scratch directories.
 pub(crate) struct ScratchRoot {
     pub(super) base: PathBuf,
     folder: Mutex<Option<Arc<Folder>>>,
-    /// How many wait to be removed, or are being removed.
-    leaving: watch::Sender<usize>,
+    /// How many of whose wait to be removed, or are being removed.
+    waiting: watch::Sender<Waiting>,
     /// To the thread that removes them. It ends when this goes and all is done; nobody waits for it.
     remover: OnceLock<mpsc::Sender<Leaving>>,
 }
@@ -38,13 +47,24 @@ pub(crate) struct ScratchRoot {
 /// A directory on its way out. It is counted until it is gone.
 struct Leaving {
     scratch: Option<Scratch>,
-    leaving: watch::Sender<usize>,
+    owner: Owner,
+    waiting: watch::Sender<Waiting>,
+}
+
+impl Leaving {
+    /// Removes something of it. Returns whether that was the last, or no more of it goes.
+    fn step(&mut self) -> bool {
+        self.scratch
+            .as_mut()
+            .is_none_or(|scratch| scratch.step(SLICE))
+    }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         drop(self.scratch.take());
-        self.leaving.send_modify(|leaving| *leaving -= 1);
+        self.waiting
+            .send_modify(|waiting| waiting.remove(&self.owner));
     }
 }
 
@@ -58,7 +78,13 @@ struct Folder {
 
 /// One scratch directory. Removed, with all that is in it, when it is dropped; that blocks.
 pub(super) struct Scratch {
+    /// What the guest gets: the folder with the number 0 in `own`.
     pub path: PathBuf,
+    /// A folder that the guest never sees, in which it is taken apart.
+    own: PathBuf,
+    owner: Owner,
+    clearing: Clearing,
+    is_gone: bool,
     /// Goes with the last of its directories.
     _folder: Arc<Folder>,
 }
@@ -69,44 +95,45 @@ impl ScratchRoot {
         ScratchRoot {
             base,
             folder: Mutex::default(),
-            leaving: watch::Sender::new(0),
+            waiting: watch::Sender::new(Waiting::default()),
             remover: OnceLock::new(),
         }
     }
 
-    /// Waits until a directory may be made.
-    pub(super) async fn room(&self) {
-        self.wait(MAX_LEAVING).await;
+    /// Waits until a directory may be made for this one: until not too many of its own are left.
+    pub(super) async fn room(&self, owner: &Owner) {
+        self.wait(|waiting| waiting.has_room_for(owner)).await;
     }
 
     /// Waits until all that were given up are gone.
     pub(in crate::sandbox) async fn cleared(&self) {
-        self.wait(1).await;
+        self.wait(Waiting::is_empty).await;
     }
 
-    /// Waits until fewer than so many are left to be removed.
-    async fn wait(&self, fewer: usize) {
+    async fn wait(&self, until: impl Fn(&Waiting) -> bool) {
         // The sender is here, so this does not fail.
         let _ = self
-            .leaving
+            .waiting
             .subscribe()
-            .wait_for(|leaving| *leaving < fewer)
+            .wait_for(|waiting| until(waiting))
             .await;
     }
 
     /// Removes a directory, on a thread of its own: neither an answer nor whoever uses the disk waits for
     /// it. What a process leaves that ends meanwhile is swept by the next host.
     pub(super) fn remove(&self, scratch: Scratch) {
-        self.leaving.send_modify(|leaving| *leaving += 1);
+        self.waiting
+            .send_modify(|waiting| waiting.add(&scratch.owner));
         let leaving = Leaving {
+            owner: scratch.owner.clone(),
             scratch: Some(scratch),
-            leaving: self.leaving.clone(),
+            waiting: self.waiting.clone(),
         };
         let remover = self.remover.get_or_init(|| {
             let (sender, receiver) = mpsc::channel::<Leaving>();
             let removes = std::thread::Builder::new()
                 .name("skillhost-scratch".into())
-                .spawn(move || receiver.into_iter().for_each(drop));
+                .spawn(move || remove_in_turns(&receiver));
             if let Err(error) = removes {
                 tracing::warn!("no thread removes scratch directories: {error}");
             }
@@ -119,13 +146,24 @@ impl ScratchRoot {
     /// Makes an empty directory. Blocks.
     ///
     /// The first time, what hosts that were killed have left behind is removed.
-    pub(super) fn make(&self) -> io::Result<Scratch> {
+    pub(super) fn make(&self, owner: Owner) -> io::Result<Scratch> {
         let folder = self.folder()?;
         let number = folder.made.fetch_add(1, Ordering::Relaxed);
-        let path = folder.path.join(number.to_string());
-        DirBuilder::new().mode(0o700).create(&path)?;
+        let own = folder.path.join(number.to_string());
+        let path = own.join("0");
+        let mut private = DirBuilder::new();
+        private.mode(0o700).create(&own)?;
+        if let Err(error) = private.create(&path) {
+            // It is empty.
+            let _ = fs::remove_dir(own);
+            return Err(error);
+        }
         Ok(Scratch {
             path,
+            own,
+            owner,
+            clearing: Clearing::of_one(),
+            is_gone: false,
             _folder: folder,
         })
     }
@@ -167,11 +205,53 @@ impl ScratchRoot {
     }
 }
 
+/// Removes what comes, owner by owner, until nothing more can come.
+fn remove_in_turns(coming: &mpsc::Receiver<Leaving>) {
+    let mut turns = Turns::default();
+    loop {
+        if turns.is_empty() {
+            let Ok(leaving) = coming.recv() else {
+                return;
+            };
+            turns.add(leaving.owner.clone(), leaving);
+        }
+        for leaving in coming.try_iter() {
+            turns.add(leaving.owner.clone(), leaving);
+        }
+        if let Some(mut leaving) = turns.next()
+            && !leaving.step()
+        {
+            turns.put_back(leaving.owner.clone(), leaving);
+        }
+    }
+}
+
+impl Scratch {
+    /// Removes so much of it at most. Returns whether that was the last, or no more of it goes.
+    fn step(&mut self, most: usize) -> bool {
+        let cleared = self.clear(most);
+        if let Err(error) = &cleared {
+            let path = self.own.display();
+            tracing::warn!("the scratch directory `{path}` stays behind: {error}");
+        }
+        self.is_gone = cleared.unwrap_or(true);
+        self.is_gone
+    }
+
+    fn clear(&mut self, most: usize) -> io::Result<bool> {
+        let own = clearing::open(CWD, &self.own)?;
+        let is_empty = self.clearing.step(own.as_fd(), most)?;
+        if is_empty {
+            fs::remove_dir(&self.own)?;
+        }
+        Ok(is_empty)
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
-            let path = self.path.display();
-            tracing::warn!("the scratch directory `{path}` stays behind: {error}");
+        while !self.is_gone {
+            self.step(usize::MAX);
         }
     }
 }
@@ -221,7 +301,7 @@ fn sweep_one(base: &Dir, name: &OsStr) -> io::Result<()> {
     };
     // Held until it is gone.
     if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
-        clear(&folder)?;
+        clear(folder.as_fd())?;
         gone(folder.remove_file(LOCK))?;
         base.remove_dir(name)?;
     }
@@ -239,7 +319,7 @@ fn remove(path: &Path) -> io::Result<()> {
     let dir = Dir::open_ambient_dir(path, cap_std::ambient_authority())?;
     let mut ended = Ok(());
     for _ in 0..ATTEMPTS {
-        clear(&dir)?;
+        clear(dir.as_fd())?;
         // The last to go: without it, what is left is nobody's to remove.
         gone(dir.remove_file(LOCK))?;
         ended = fs::remove_dir(path);
@@ -251,47 +331,50 @@ fn remove(path: &Path) -> io::Result<()> {
     ended
 }
 
-/// Removes all that is in a directory but a file that is called as a lock, however deep it is nested:
-/// what lies two levels down is moved up, so that neither the stack nor the number of open files grows
-/// with the depth.
-fn clear(dir: &Dir) -> io::Result<()> {
-    let mut moved = 0_u64;
-    loop {
-        let mut empty = true;
-        for entry in dir.entries()? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == LOCK && entry.file_type()?.is_file() {
-                continue;
-            }
-            empty = false;
-            if !entry.file_type()?.is_dir() {
-                gone(dir.remove_file(&name))?;
-                continue;
-            }
-            let inner = dir.open_dir(&name)?;
-            for child in inner.entries()? {
-                let child = child?;
-                let child_name = child.file_name();
-                if !child.file_type()?.is_dir() {
-                    gone(inner.remove_file(&child_name))?;
-                    continue;
-                }
-                // A name may be taken by something of the guest's.
-                loop {
-                    moved += 1;
-                    match inner.rename(&child_name, dir, format!("moved-{moved}")) {
-                        Err(error) if is_taken(&error) => {}
-                        done => break done?,
-                    }
-                }
-            }
-            gone(dir.remove_dir(&name))?;
+/// Removes all that is in a host's folder but a file that is called as a lock.
+fn clear(folder: BorrowedFd<'_>) -> io::Result<()> {
+    let listed = clearing::open(folder, Path::new("."))?;
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+    let mut entries = RawDir::new(&listed, &mut buffer);
+    let mut clearing = Clearing::default();
+    let mut aside: Option<(String, OwnedFd)> = None;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type());
+        let is_called = |other: &str| name.to_bytes() == other.as_bytes();
+        let stays = is_called(LOCK) && kind != FileType::Directory
+            || aside.as_ref().is_some_and(|(aside, _)| is_called(aside));
+        if stays || is_itself_or_above(name) {
+            continue;
         }
-        if empty {
-            return Ok(());
+        let (_, own) = match &mut aside {
+            Some(aside) => aside,
+            none => none.insert(make_aside(folder)?),
+        };
+        clearing.take(own.as_fd(), listed.as_fd(), name, kind)?;
+    }
+    if let Some((name, own)) = aside {
+        while !clearing.step(own.as_fd(), usize::MAX)? {}
+        unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder in which the others are taken apart, under a name that is free. One that is there was left
+/// by a host that was killed at the same.
+fn make_aside(folder: BorrowedFd<'_>) -> io::Result<(String, OwnedFd)> {
+    for number in 0_u64.. {
+        let name = format!("aside-{number}");
+        match mkdirat(folder, &name, Mode::RWXU) {
+            Err(Errno::EXIST) => {}
+            made => {
+                made?;
+                let own = clearing::open(folder, Path::new(&name))?;
+                return Ok((name, own));
+            }
         }
     }
+    Err(Errno::EXIST.into())
 }
 
 /// What somebody else removed is gone as well.
@@ -302,40 +385,38 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn is_taken(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AlreadyExists
-            | io::ErrorKind::DirectoryNotEmpty
-            | io::ErrorKind::NotADirectory
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use turns::MAX_OF_ONE;
+
     use super::*;
+
+    fn owner(tenant: &str) -> Owner {
+        Owner::new(Some(tenant), "a-skill")
+    }
 
     #[test]
     fn a_deep_and_wide_directory_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let root = ScratchRoot::new(base.path().join("scratch"));
-        let scratch = root.make().unwrap();
+        let scratch = root.make(owner("acme")).unwrap();
         let path = scratch.path.clone();
         let mut dir = Dir::open_ambient_dir(&path, cap_std::ambient_authority()).unwrap();
-        for name in ["moved-1", "moved-2", "moved-7"] {
+        // As the host's own are called.
+        for name in ["1", "2", "7"] {
             dir.create_dir(name).unwrap();
             dir.write(format!("{name}/file"), "x").unwrap();
         }
-        dir.write("moved-4", "a file").unwrap();
+        dir.write("4", "a file").unwrap();
         // Deeper than a path can say, and than this process may have files open.
         for depth in 0..3_000 {
             dir.write("file", "x").unwrap();
             dir.symlink_contents("/", "root").unwrap();
-            dir.create_dir("moved-3").unwrap();
+            dir.create_dir("3").unwrap();
             if depth % 100 == 0 {
                 dir.create_dir("other").unwrap();
             }
-            dir = dir.open_dir("moved-3").unwrap();
+            dir = dir.open_dir("3").unwrap();
         }
         drop(dir);
         drop(scratch);
@@ -346,32 +427,91 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_gets_one_while_too_many_are_left() {
+    async fn nobody_waits_for_what_others_left() {
         let base = tempfile::tempdir().unwrap();
         let root = ScratchRoot::new(base.path().into());
+        let acme = owner("acme");
         // As many as would have been given up by executions, while the disk does not get on with them.
-        root.leaving.send_modify(|leaving| *leaving += MAX_LEAVING);
-        let room = tokio::time::timeout(Duration::from_secs(3600), root.room()).await;
+        for _ in 0..MAX_OF_ONE {
+            root.waiting.send_modify(|waiting| waiting.add(&acme));
+        }
+        let room = tokio::time::timeout(Duration::from_secs(3600), root.room(&acme)).await;
         assert!(room.is_err());
-        root.leaving.send_modify(|leaving| *leaving -= MAX_LEAVING);
-        root.room().await;
-        let (path, scratch) = {
-            let scratch = root.make().unwrap();
-            (scratch.path.clone(), scratch)
-        };
-        fs::write(path.join("file"), "x").unwrap();
-        root.remove(scratch);
+        for other in [owner("mill"), Owner::new(None, "a-skill")] {
+            let room = tokio::time::timeout(Duration::ZERO, root.room(&other)).await;
+            assert!(room.is_ok(), "{other:?}");
+        }
+        root.waiting.send_modify(|waiting| waiting.remove(&acme));
+        root.room(&acme).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_removed() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().into());
+        let mut paths = Vec::new();
+        for (tenant, files) in [("acme", 2 * SLICE), ("mill", 1), ("acme", 1)] {
+            let scratch = root.make(owner(tenant)).unwrap();
+            fs::create_dir(scratch.path.join("folder")).unwrap();
+            for number in 0..files {
+                File::create(scratch.path.join(number.to_string())).unwrap();
+            }
+            paths.push(scratch.own.clone());
+            root.remove(scratch);
+        }
         root.cleared().await;
+        assert!(paths.iter().all(|path| !path.exists()));
+    }
+
+    /// One slice of a giant is removed, and then it is the next one's turn.
+    #[test]
+    fn a_giant_goes_in_slices() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().into());
+        let leaving = |tenant: &str, files: usize| {
+            let scratch = root.make(owner(tenant)).unwrap();
+            for number in 0..files {
+                File::create(scratch.path.join(number.to_string())).unwrap();
+            }
+            root.waiting
+                .send_modify(|waiting| waiting.add(&scratch.owner));
+            Leaving {
+                owner: scratch.owner.clone(),
+                scratch: Some(scratch),
+                waiting: root.waiting.clone(),
+            }
+        };
+        let mut giant = leaving("acme", 2 * SLICE);
+        let path = giant.scratch.as_ref().unwrap().path.clone();
+        let left = || fs::read_dir(&path).unwrap().count();
+        assert!(!giant.step());
+        assert!(left() > 0 && left() < 2 * SLICE, "{}", left());
+        assert!(leaving("mill", 100).step());
+        assert!(!giant.step());
+        assert!(giant.step());
         assert!(!path.exists());
+        assert!(!root.waiting.borrow().is_empty(), "it is counted");
+        drop(giant);
+        assert!(root.waiting.borrow().is_empty());
     }
 
     #[test]
     fn what_a_dead_host_left_is_swept_and_what_a_living_one_has_is_not() {
         let base = tempfile::tempdir().unwrap();
         let living = ScratchRoot::new(base.path().into());
-        let kept = living.make().unwrap();
+        let kept = living.make(owner("acme")).unwrap();
         let dead = base.path().join("skillhost-scratch-dead");
-        fs::create_dir_all(dead.join("0/inner")).unwrap();
+        // Some were in use, some were being taken apart, and some by one that swept and was killed itself.
+        for folder in [
+            "0/0/inner",
+            "1/7/inner/inner",
+            "1/8",
+            "aside-0/3/4",
+            "guests/own",
+        ] {
+            fs::create_dir_all(dead.join(folder)).unwrap();
+            fs::write(dead.join(folder).join("file"), "x").unwrap();
+        }
         fs::write(dead.join(LOCK), "").unwrap();
         fs::set_permissions(&dead, fs::Permissions::from_mode(0o700)).unwrap();
         // A trap: it looks like one of ours, and leads to somebody's documents.
@@ -399,9 +539,16 @@ mod tests {
     fn each_is_private_and_of_its_own() {
         let base = tempfile::tempdir().unwrap();
         let root = ScratchRoot::new(base.path().into());
-        let (one, other) = (root.make().unwrap(), root.make().unwrap());
+        let (one, other) = (
+            root.make(owner("acme")).unwrap(),
+            root.make(owner("acme")).unwrap(),
+        );
         assert_ne!(one.path, other.path);
-        for path in [one.path.as_path(), one.path.parent().unwrap()] {
+        for path in [
+            &one.path,
+            &one.own,
+            &base.path().join(one.own.parent().unwrap()),
+        ] {
             assert_eq!(
                 fs::metadata(path).unwrap().permissions().mode() & 0o777,
                 0o700
