@@ -1,6 +1,8 @@
 //! An [`Execute`] whose every request is written down.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
@@ -12,7 +14,7 @@ use crate::execution::{
     Admission, Attachment, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
 };
-use crate::grant::Denial;
+use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::skill::SkillRef;
 use crate::usage::ResourceUsage;
@@ -363,11 +365,23 @@ impl Drop for Pending<'_> {
 
 /// By this it can be looked up what a request came to.
 fn asked(request: &ExecutionRequest) -> ExecutionRequest {
-    let mut asked = ExecutionRequest::new(request.skill.clone(), serde_json::Value::Null);
-    asked.tool.clone_from(&request.tool);
-    asked.tenant.clone_from(&request.tenant);
-    asked.limits = request.limits;
-    asked
+    // With the id that there is: to make one takes random numbers.
+    ExecutionRequest {
+        request_id: request.request_id,
+        skill: request.skill.clone(),
+        tool: request.tool.clone(),
+        input: serde_json::Value::Null,
+        attachments: Vec::new(),
+        limits: request.limits,
+        grants: Grants::default(),
+        tenant: request.tenant.clone(),
+        user: None,
+        session: None,
+        deadline: None,
+        attempt: request.attempt,
+        queue_wait: Duration::ZERO,
+        labels: BTreeMap::new(),
+    }
 }
 
 /// On whose behalf, once the request is gone.
