@@ -1,7 +1,8 @@
 //! How servers may read the path of a request.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use super::target::escape;
@@ -12,18 +13,36 @@ const DECODINGS: usize = 3;
 /// How servers may read a path, found out when it is compared for the first time: a skill may declare hundreds of
 /// prefixes to compare it with, and its path take milliseconds.
 #[derive(Clone, Default)]
-pub(super) struct Readings(OnceLock<Arc<Option<Vec<Vec<u8>>>>>);
+pub(super) struct Readings(OnceLock<Arc<Option<Found>>>);
+
+/// Each reading once, and in which order servers come to them: for two paths, the same places stand for the same way to
+/// read. Nothing where there is only one way.
+#[derive(Default)]
+struct Found {
+    texts: Vec<Vec<u8>>,
+    order: Vec<usize>,
+}
 
 impl Readings {
     /// As much of each as prefixes are compared with. A grant's text has 2,048 bytes, of which encoding makes three
     /// times as many at most.
     const KEPT_BYTES: usize = 3 * 2_048 + 1;
 
-    /// Whether all readings of this path are below a prefix.
+    /// Whether all readings of this path are below a prefix: where that can be read in several ways as well, each below the
+    /// one that is read in the same way.
     pub fn are_below(&self, path: &str, prefix: &str) -> bool {
-        let all = |readings: &Option<Vec<Vec<u8>>>| match readings {
-            Some(readings) => readings.iter().all(|reading| below(reading, prefix)),
-            None => false,
+        let all = |readings: &Option<Found>| match (readings, is_read_in_one_way(prefix)) {
+            (None, _) => false,
+            (Some(found), true) => found.texts.iter().all(|reading| below(reading, prefix)),
+            (Some(found), false) => match prefixes(prefix) {
+                Some(prefixes) => {
+                    let readings = found.order.iter().map(|at| &found.texts[*at]);
+                    let mut each = readings.zip(&prefixes);
+                    found.order.len() == prefixes.len()
+                        && each.all(|(reading, prefix)| below(reading, prefix))
+                }
+                None => false,
+            },
         };
         // A longer one is made of a request, and no grant that was read.
         if prefix.len() < Self::KEPT_BYTES {
@@ -50,30 +69,88 @@ impl fmt::Debug for Readings {
     }
 }
 
+/// Whether every server reads a path as it stands there.
+fn is_read_in_one_way(path: &str) -> bool {
+    !path.contains(['%', ';', '\\']) && !path.contains("//")
+}
+
 /// What a path is once it was decoded so often and its dots were followed or not; so many bytes of each. `None`
 /// where servers decode it in different ways.
-fn readings(path: &str, keep: usize) -> Option<Vec<Vec<u8>>> {
-    let mut kept = BTreeSet::new();
-    if !path.contains(['%', ';', '\\']) && !path.contains("//") {
-        return Some(Vec::new());
+fn readings(path: &str, keep: usize) -> Option<Found> {
+    if is_read_in_one_way(path) {
+        return Some(Found::default());
     }
-    // A server may follow dots, and leave parameters out, each time, at the end, or never: what is one
-    // segment in one of these readings is two in another, once that is decoded.
-    let mut readings = BTreeSet::from([path.to_owned()]);
-    for _ in 0..DECODINGS {
-        let mut further = BTreeSet::new();
-        for reading in &readings {
-            let decoded = decoded(reading)?;
-            for parameters in [true, false] {
-                let followed = followed(&decoded, parameters);
-                kept.insert(followed.as_bytes()[..followed.len().min(keep)].to_vec());
-                further.insert(followed);
-            }
-            further.insert(decoded);
+    let read = in_each_way(path, |path| {
+        let decoded = decoded(path)?;
+        let followed = [true, false].map(|parameters| followed(&decoded, parameters));
+        Some((followed, decoded))
+    })?;
+    let mut found = Found::default();
+    let mut known = HashMap::new();
+    for reading in read {
+        let kept = reading.as_bytes()[..reading.len().min(keep)].to_vec();
+        let next = found.texts.len();
+        let at = *known.entry(kept.clone()).or_insert(next);
+        if at == next {
+            found.texts.push(kept);
         }
-        readings = further;
+        found.order.push(at);
     }
-    Some(kept.into_iter().collect())
+    Some(found)
+}
+
+/// What a prefix is in each way to read it. `None` where servers decode it in different ways, and where one of them
+/// finds dots, empty segments or backslashes in it: nobody sees in such a text what it grants.
+fn prefixes(prefix: &str) -> Option<Vec<Rc<str>>> {
+    in_each_way(prefix, |prefix| {
+        let decoded = decoded(prefix)?;
+        let inner = decoded.strip_prefix('/')?;
+        let inner = inner.strip_suffix('/').unwrap_or(inner);
+        let is_named = |segment: &str| {
+            let name = segment.split(';').next().unwrap_or_default();
+            ![segment, name]
+                .iter()
+                .any(|name| matches!(*name, "" | "." | ".."))
+        };
+        if decoded.contains('\\') || !inner.split('/').all(is_named) {
+            return None;
+        }
+        let followed = [true, false].map(|parameters| followed(&decoded, parameters));
+        Some((followed, decoded))
+    })
+}
+
+/// What comes of a path by each way to read it, always in the same order. `read` gives what it is with and without
+/// parameters once it was decoded, and what it is as long as nobody follows its dots.
+///
+/// A server may follow dots, and leave parameters out, each time, at the end, or never: what is one segment in one of
+/// these readings is two in another, once that is decoded.
+fn in_each_way(
+    path: &str,
+    read: impl Fn(&str) -> Option<([String; 2], String)>,
+) -> Option<Vec<Rc<str>>> {
+    let mut all: Vec<Rc<str>> = Vec::new();
+    let mut states: Vec<Rc<str>> = vec![path.into()];
+    for _ in 0..DECODINGS {
+        // Most of them are the same.
+        let mut known: HashMap<Rc<str>, [Rc<str>; 3]> = HashMap::new();
+        let mut further = Vec::with_capacity(3 * states.len());
+        for state in &states {
+            let next = match known.get(state) {
+                Some(next) => next.clone(),
+                None => {
+                    let ([with, without], decoded) = read(state)?;
+                    let next = [with.into(), without.into(), decoded.into()];
+                    known.insert(Rc::clone(state), next.clone());
+                    next
+                }
+            };
+            all.extend_from_slice(&next[..2]);
+            further.extend(next);
+        }
+        states = further;
+    }
+    Some(all)
 }
 
 /// Whether a text begins with `%uXXXX`, which some servers take for a character.
@@ -149,6 +226,51 @@ mod tests {
         HttpTarget::new("GET", url).unwrap()
     }
 
+    /// A prefix with escapes or parameters in it allows what is below it in each way to read both.
+    #[test]
+    fn a_prefix_that_is_read_in_several_ways_allows_what_is_below_it_in_each() {
+        for (prefix, path, allowed) in [
+            ("/a%20b", "/a%20b", true),
+            ("/a%20b", "/a%20b/c", true),
+            ("/a%20b/", "/a%20b/c%20d", true),
+            ("/%C3%A4", "/ä", true),
+            ("/ä", "/%C3%A4/x", true),
+            ("/wiki/C%2B%2B", "/wiki/C%2B%2B", true),
+            ("/x%2Fy", "/x%2Fy/z", true),
+            ("/a;b", "/a;b", true),
+            ("/a;b", "/a;b/c", true),
+            ("/100%25", "/100%25/x", true),
+            ("/a%20b", "/a%20bc", false),
+            ("/a%20b", "/a", false),
+            ("/a%20b", "/a%20b/%2e%2e%2fc", false),
+            ("/a%20b", "/a%20b/%252e%252e%252fc", false),
+            ("/a%20b", "/a%20b/..;/c", false),
+            ("/x%2Fy", "/x/y", false),
+            ("/x/y", "/x%2Fy", false),
+            ("/a;b", "/a", false),
+            ("/a;b", "/a;c", false),
+            // In these one sees not what they grant.
+            ("/a%2F..%2F", "/a%2F..%2Fb", false),
+            ("/a%252F..", "/a%252F..", false),
+            ("/a/..;x", "/a/..;x/b", false),
+            ("/;x", "/;x/admin", false),
+            ("/a%5C", "/a%5C/b", false),
+            ("/a%2F%2F", "/a%2F%2F", false),
+            ("/a%ff", "/a%ff", false),
+            ("/a%u002e", "/a%u002e", false),
+        ] {
+            let prefix = target(&format!("http://a.example{prefix}"));
+            let path = target(&format!("http://a.example{path}"));
+            // Also once it was compared with another.
+            for first in ["/", "/a", "/nowhere"] {
+                let path = path.clone();
+                path.is_below(first);
+                let below = path.is_below(prefix.path());
+                assert_eq!(below, allowed, "{} {}", prefix.path(), path.path());
+            }
+        }
+    }
+
     /// What is kept of the readings decides as all of them do.
     #[test]
     fn what_is_kept_of_a_path_decides_as_the_whole() {
@@ -176,9 +298,9 @@ mod tests {
             ]);
             for prefix in prefixes {
                 let expected = below(target.path(), &prefix)
-                    && whole
-                        .as_ref()
-                        .is_some_and(|whole| whole.iter().all(|reading| below(reading, &prefix)));
+                    && whole.as_ref().is_some_and(|whole| {
+                        whole.texts.iter().all(|reading| below(reading, &prefix))
+                    });
                 assert_eq!(target.is_below(&prefix), expected, "{path} {prefix}");
                 // Once they are known, too; also of one that is cloned.
                 assert_eq!(
