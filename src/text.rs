@@ -28,6 +28,20 @@ pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
+/// How something is written in TOML that is of another type than it must be, by what the library says of it.
+pub(crate) fn form(message: &str) -> Option<&'static str> {
+    let (given, expected) = message
+        .strip_prefix("invalid type: ")?
+        .rsplit_once(", expected ")?;
+    match expected {
+        "a sequence" if given == "map" => Some("write a list of tables: two brackets, [[…]]"),
+        "a sequence" => Some("write a list, also of one: [\"…\"]"),
+        "a boolean" => Some("write true or false, without quotes"),
+        "a map" => Some("write a table: { NAME = VALUE }"),
+        _ => None,
+    }
+}
+
 /// What an unknown field or variant probably meant. The message is that of serde, with the words
 /// between backticks: first the unknown one, then those that there are.
 pub(crate) fn meant(message: &str) -> Option<String> {

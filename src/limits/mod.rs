@@ -400,7 +400,10 @@ impl LimitOverrides {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is neither a whole number from 0 on nor a text; write digits, or a text such as \"64MiB\", \"5M\" or \"2s\""
+)]
 enum NumberOrText {
     Number(u64),
     Text(String),

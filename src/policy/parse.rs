@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use super::approval::Place;
 use super::{Policy, sound};
 use crate::grant;
-use crate::text::{meant, printable, shortened};
+use crate::text::{form, meant, printable, shortened};
 
 /// The longest text of an error that is kept, in bytes.
 const MAX_SHOWN: usize = 2_000;
@@ -97,20 +97,6 @@ fn is_skill(message: &str, text: &str) -> Option<&'static str> {
     let is_one = OF_A_SKILL.iter().any(|name| table.contains_key(*name));
     (is_one && known.contains("`skills`"))
         .then_some("what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`")
-}
-
-/// How something is written that is of another type than it must be.
-fn form(message: &str) -> Option<&'static str> {
-    let (given, expected) = message
-        .strip_prefix("invalid type: ")?
-        .rsplit_once(", expected ")?;
-    match expected {
-        "a sequence" if given == "map" => Some("write a list of tables: two brackets, [[…]]"),
-        "a sequence" => Some("write a list, also of one: [\"…\"]"),
-        "a boolean" => Some("write true or false, without quotes"),
-        "a map" => Some("write a table: { NAME = VALUE }"),
-        _ => None,
-    }
 }
 
 impl FromStr for Policy {

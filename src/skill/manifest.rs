@@ -9,7 +9,7 @@ use crate::grant::{
     check_name,
 };
 use crate::limits::{Limit, LimitOverrides};
-use crate::text::{is_backtick, meant, printable, shortened};
+use crate::text::{form, is_backtick, meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
 const MAX_PATH_BYTES: usize = 4096;
@@ -103,6 +103,9 @@ impl std::str::FromStr for Manifest {
             let plain = !text.contains(is_backtick) && !text.contains('\\');
             if let Some(word) = meant(error.message()).filter(|_| plain) {
                 message.push_str(&format!("; did you mean `{word}`?"));
+            }
+            if let Some(form) = form(error.message()) {
+                message.push_str(&format!("; {form}"));
             }
             let is_of_table =
                 error.message().starts_with("unknown field") && error.message().ends_with(TABLES);
@@ -211,6 +214,16 @@ mod tests {
             error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")
         );
         assert!(error("[grants]\nhttp = [\"example.com\"]").contains("no scheme"));
+        assert!(
+            error("[grants]\nhttp = \"https://a.example\"")
+                .ends_with("write a list, also of one: [\"…\"]")
+        );
+        assert!(error("[grants.directories]\npath = \"/data\"").ends_with("two brackets, [[…]]"));
+        for fuel in ["-5", "1.5", "true"] {
+            assert!(
+                error(&format!("[limits]\nfuel = {fuel}")).contains("; write digits, or a text")
+            );
+        }
         assert!(error("[grants]\nnetwork = true").contains("unknown field `network`"));
         let directory = error("[grants]\ndirectories = [\"/data\"]");
         let how = "expected a table with `path` and `mode`, such as `{ path = \"/data\", mode = \"ro\" }`";
