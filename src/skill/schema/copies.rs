@@ -3,14 +3,19 @@
 //! To find that out, the library keeps copies of all subschemas that are checked in place, beside each
 //! `unevaluatedProperties` and `unevaluatedItems`: one for each way that leads to them, by references as well. A few lines
 //! can so come to gigabytes, and references in a row to a stack that overflows. So how many there are is counted as the
-//! library makes them, before it does, and given up past a bound.
+//! library makes them, before it does, and given up past a bound. What it keeps of a `not` counts as
+//! well.
 
 use super::SchemaError;
 
-/// The most copies for one schema, and for all of a skill's: each takes some 800 bytes and 2 µs.
+/// The most copies for one schema, and for all of a skill's: each takes some 800 bytes and 2 µs, and what has long
+/// keywords counts as more.
 pub(in crate::skill) const MAX_COPIES: u64 = 10_000;
 /// How many of them may be begun within each other. Each takes up to 4 KB of stack.
 const MAX_BEGUN: usize = 100;
+
+/// How many bytes of JSON count as one copy: as a value, they take up to 24 times as many.
+const BYTES: u64 = 100;
 
 /// A subschema, with others by their numbers.
 pub(super) struct Copied<'a> {
@@ -26,16 +31,22 @@ pub(super) struct Copied<'a> {
     pub named: &'a [usize],
     /// Whether it asks for what was not evaluated.
     pub looks: bool,
+    /// How long its own keywords are, in bytes of JSON.
+    pub bytes: u64,
 }
 
-/// Counts them, for the first of these and all that it leads to.
-pub(super) fn count(nodes: &[Copied<'_>]) -> Result<u64, SchemaError> {
+/// Counts them, for all of these; so many bytes of JSON stand under a `not`, once for each.
+pub(super) fn count(nodes: &[Copied<'_>], negated: u64) -> Result<u64, SchemaError> {
+    let copies = negated / BYTES;
+    if copies > MAX_COPIES {
+        return Err(SchemaError::TooExpensive);
+    }
     if nodes.iter().all(|node| !node.looks) {
-        return Ok(0);
+        return Ok(copies);
     }
     let mut count = Count {
         nodes,
-        copies: 0,
+        copies,
         begun: 0,
         pending: vec![false; nodes.len()],
     };
@@ -58,8 +69,8 @@ struct Count<'a> {
 }
 
 impl Count<'_> {
-    fn begin(&mut self) -> Result<(), SchemaError> {
-        self.copies += 1;
+    fn begin(&mut self, index: usize) -> Result<(), SchemaError> {
+        self.copies += 1 + self.nodes[index].bytes / BYTES;
         self.begun += 1;
         match self.copies > MAX_COPIES || self.begun > MAX_BEGUN {
             true => Err(SchemaError::TooExpensive),
@@ -69,7 +80,7 @@ impl Count<'_> {
 
     /// A copy of a subschema with all that is in it. What it refers to is there once for all.
     fn copy(&mut self, index: usize) -> Result<(), SchemaError> {
-        self.begin()?;
+        self.begin(index)?;
         let node = &self.nodes[index];
         let inner = node.in_place.iter().chain(node.overlapping);
         for &child in inner.chain(node.exclusive) {
@@ -86,7 +97,7 @@ impl Count<'_> {
 
     /// What finds out what a subschema evaluates.
     fn evaluated(&mut self, index: usize) -> Result<(), SchemaError> {
-        self.begin()?;
+        self.begin(index)?;
         let before = std::mem::replace(&mut self.pending[index], true);
         let node = &self.nodes[index];
         for &child in node.in_place {

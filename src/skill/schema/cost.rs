@@ -29,6 +29,8 @@ pub(super) struct Graph<'a> {
     pub patterns: usize,
     /// How many places in it have alternatives.
     pub alternatives: u64,
+    /// How long all is together that stands under a `not`, once for each that it stands under, in bytes of JSON.
+    negated: u64,
 }
 
 #[derive(Default)]
@@ -48,6 +50,8 @@ pub(super) struct Node {
     exclusive: Vec<usize>,
     /// Those of them that are for children of a name.
     named: Vec<usize>,
+    /// How long its own keywords and names are, in bytes of JSON.
+    bytes: u64,
 }
 
 impl Node {
@@ -60,6 +64,7 @@ impl Node {
             exclusive: &self.exclusive,
             named: &self.named,
             looks: !self.unevaluated.is_empty(),
+            bytes: self.bytes,
         }
     }
 }
@@ -72,6 +77,7 @@ impl<'a> Graph<'a> {
             by_pointer: HashMap::new(),
             patterns: 0,
             alternatives: 0,
+            negated: 0,
         };
         closed(root)?;
         let mut open = vec![(String::new(), root)];
@@ -117,6 +123,9 @@ impl<'a> Graph<'a> {
         };
         for (keyword, value) in keywords {
             self.alternatives += u64::from(matches!(keyword.as_str(), "anyOf" | "oneOf"));
+            if keyword == "not" {
+                self.negated += value.to_string().len() as u64;
+            }
             let place = format!("{pointer}/{}", escape(keyword));
             if place.len() > MAX_POINTER {
                 return Err(SchemaError::Invalid(
@@ -145,14 +154,20 @@ impl<'a> Graph<'a> {
                 | "items"
                 | "prefixItems"
                 | "additionalItems" => &mut node.exclusive,
+                "$defs" | "definitions" => continue,
                 "$id" | "$schema" | "title" | "description" | "$comment" | "default"
-                | "examples" | "$defs" | "definitions" => continue,
+                | "examples" => {
+                    node.bytes += value.to_string().len() as u64;
+                    continue;
+                }
                 keyword => {
                     if keyword == "pattern" {
                         self.patterns += 1;
                         node.own += PATTERN_WORK;
                     }
-                    node.own += 1 + value.to_string().len() as u64 / 16;
+                    let bytes = value.to_string().len() as u64;
+                    node.bytes += bytes;
+                    node.own += 1 + bytes / 16;
                     continue;
                 }
             };
@@ -168,6 +183,7 @@ impl<'a> Graph<'a> {
                         node.own += schemas.len() as u64 * PATTERN_WORK;
                     }
                     for (key, schema) in schemas {
+                        node.bytes += key.len() as u64 + 8;
                         let place = format!("{place}/{}", escape(key));
                         let index = self.node(&place, open, schema);
                         list.push(index);
@@ -257,7 +273,7 @@ impl<'a> Graph<'a> {
     /// How many copies of its subschemas are made to find out what was not evaluated.
     pub fn copies(&self) -> Result<u64, SchemaError> {
         let nodes: Vec<Copied<'_>> = self.nodes.iter().map(Node::copied).collect();
-        copies::count(&nodes)
+        copies::count(&nodes, self.negated)
     }
 
     /// The nodes, each after those it checks in place. A cycle there would never end.
@@ -303,7 +319,10 @@ fn closed(root: &Value) -> Result<(), SchemaError> {
     if let Some(draft) = root.get("$schema")
         && !draft
             .as_str()
-            .is_some_and(|draft| KNOWN.iter().any(|known| draft.contains(known)))
+            .map(|draft| draft.trim_end_matches('#'))
+            .is_some_and(|draft| {
+                draft.ends_with("/schema") && KNOWN.iter().any(|known| draft.contains(known))
+            })
     {
         return Err(SchemaError::Invalid(
             "its `$schema` is not draft 6, 7, 2019-09 or 2020-12".into(),

@@ -28,6 +28,15 @@ const WORK_PER_PART: u64 = 100;
 pub(super) const MAX_PATTERNS: usize = 200;
 /// The deepest nesting of JSON that anything here accepts; serde_json has the same bound.
 pub(crate) const MAX_DEPTH: usize = 128;
+/// How deep a schema may nest. The library makes what it refers to ready within it, several times over.
+const MAX_NESTED: usize = 64;
+/// The stack for making a schema ready, and for checking with one that can be walked through for long, in bytes. Each
+/// level, and each visit, takes some 150 bytes to 4 KB.
+const STACK: usize = 64 << 20;
+/// How deep it may nest to be made ready on any stack.
+const FLAT: usize = 16;
+/// The visits that fit on any stack.
+const FEW_VISITS: u64 = 2_000;
 /// The size to which one compiled pattern may grow, in bytes.
 const MAX_PATTERN_BYTES: usize = 32 * 1024;
 
@@ -165,7 +174,8 @@ impl Schema {
     /// do not refer to themselves accept any depth. And a value is refused as too large where `E`
     /// times its size (values, keys, and 64 bytes of text each) passes 5 million and `E` is over
     /// 100. What it takes to make the schema ready is bounded as well: what asks for what was not evaluated
-    /// comes to at most 10,000 copies of subschemas, begun no more than 100 deep within each other.
+    /// comes to at most 10,000 copies of subschemas, begun no more than 100 deep within each other; and
+    /// it nests no more than 64 levels.
     ///
     /// # Errors
     /// See [`SchemaError`].
@@ -195,11 +205,16 @@ impl Schema {
         build: impl FnOnce(
             jsonschema::ValidationOptions<'_>,
         )
-            -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>>,
+            -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>>
+        + Send,
     ) -> Result<Self, SchemaError> {
         let bytes = schema.to_string().len();
         if bytes > MAX_BYTES {
             return Err(SchemaError::TooLarge(bytes));
+        }
+        let nested = depth(schema);
+        if nested > MAX_NESTED {
+            return Err(SchemaError::TooExpensive);
         }
         let graph = Graph::new(schema)?;
         if graph.patterns > MAX_PATTERNS {
@@ -208,16 +223,22 @@ impl Schema {
         let (max_depth, visits) = graph.visits()?;
         let copies = graph.copies()?;
         let (patterns, alternatives) = (graph.patterns, graph.alternatives);
-        let options = jsonschema::options()
-            .offline()
-            .should_validate_formats(false)
-            .with_pattern_options(
-                jsonschema::PatternOptions::regex()
-                    .size_limit(MAX_PATTERN_BYTES)
-                    .dfa_size_limit(PATTERN_CACHE_BYTES),
-            );
-        let validator = build(options)
-            .map_err(|error| SchemaError::Invalid(said(&error.to_string(), false, 300)))?;
+        let make_ready = || {
+            let options = jsonschema::options()
+                .offline()
+                .should_validate_formats(false)
+                .with_pattern_options(
+                    jsonschema::PatternOptions::regex()
+                        .size_limit(MAX_PATTERN_BYTES)
+                        .dfa_size_limit(PATTERN_CACHE_BYTES),
+                );
+            build(options)
+                .map_err(|error| SchemaError::Invalid(said(&error.to_string(), false, 300)))
+        };
+        let validator = match nested > FLAT {
+            true => with_stack(make_ready).unwrap_or(Err(SchemaError::TooExpensive)),
+            false => make_ready(),
+        }?;
         let accepts_all = match schema {
             Value::Bool(accepts) => *accepts,
             Value::Object(keywords) => keywords.is_empty(),
@@ -272,6 +293,20 @@ impl Schema {
                 keys: Keys::Fine,
             });
         }
+        if visits <= FEW_VISITS {
+            return self.look(value, visits, parts);
+        }
+        with_stack(|| self.look(value, visits, parts)).unwrap_or_else(|| {
+            Err(Mismatch {
+                pointer: String::new(),
+                message: "it cannot be checked now: there is no memory or no thread for it".into(),
+                keys: Keys::Fine,
+            })
+        })
+    }
+
+    /// Checks a value of which it is known that it can be.
+    fn look(&self, value: &Value, visits: u64, parts: u64) -> Result<(), Mismatch> {
         if self.validator.is_valid(value) {
             return Ok(());
         }
@@ -293,6 +328,21 @@ impl Schema {
             }),
         }
     }
+}
+
+/// Does something on a stack that is large enough for it. `None` where there is none to be had.
+fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("skillhost-schema".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .ok()?;
+        match thread.join() {
+            Ok(done) => Some(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// How deep and how large a value is.

@@ -338,3 +338,83 @@ fn what_is_looked_through_again_and_again_counts_as_often() {
     let ratio = work(5) / work(4);
     assert!((2.5..2.8).contains(&ratio), "{ratio}");
 }
+
+/// So many definitions in a row, each so deep in itself before it refers to the next; and from the last back to the
+/// first, one level further into a value.
+fn nests(definitions: usize, depth: usize, keyword: &str) -> Value {
+    let mut defs = serde_json::Map::new();
+    for number in 0..definitions {
+        let next = json!({"$ref": format!("#/$defs/{}", number + 1)});
+        let nest = (0..depth).fold(next, |inner, _| match keyword {
+            "not" => json!({"not": inner}),
+            "then" => json!({"if": true, "then": inner}),
+            _ => json!({"allOf": [inner]}),
+        });
+        defs.insert(number.to_string(), nest);
+    }
+    let again = json!({"additionalProperties": {"$ref": "#/$defs/0"}, "type": "object"});
+    defs.insert(definitions.to_string(), again);
+    json!({"$defs": defs, "additionalProperties": {"$ref": "#/$defs/0"}})
+}
+
+/// Tests run on 2 MB, as executions do: neither making a schema ready nor checking with it overflows that.
+#[test]
+fn what_nests_deep_overflows_no_stack() {
+    for keyword in ["not", "then", "allOf"] {
+        for (definitions, depth) in [(20, 110), (40, 60), (40, 28), (1, 60)] {
+            let made = Schema::new(&nests(definitions, depth, keyword));
+            let levels = if keyword == "allOf" { 2 * depth } else { depth };
+            if levels + 4 > MAX_NESTED {
+                assert_eq!(made.unwrap_err(), SchemaError::TooExpensive);
+            }
+        }
+        // Visits by the ten thousands, in a value of a few levels.
+        let many = match keyword {
+            "not" => 4_000,
+            _ => 3_000,
+        };
+        let schema = Schema::new(&nests(many, 1, keyword)).unwrap();
+        for levels in 1..20 {
+            let value = (0..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+            // Fits or not, or is refused as too deep.
+            let _ = schema.check(&value);
+        }
+    }
+}
+
+/// What is kept of long values, once for each place.
+#[test]
+fn long_values_count_by_their_length() {
+    let zeros = vec![0; 40_000];
+    let negated = (0..30).fold(json!({"default": zeros}), |inner, _| json!({"not": inner}));
+    assert_eq!(
+        Schema::new(&negated).unwrap_err(),
+        SchemaError::TooExpensive
+    );
+    let long = json!({"default": zeros});
+    let copied = |places: usize| {
+        let all: Vec<Value> = vec![json!({"$ref": "#/$defs/long"}); places];
+        json!({"$defs": {"long": {"allOf": [long]}}, "allOf": all, "unevaluatedProperties": false})
+    };
+    assert!(Schema::new(&copied(2)).is_ok());
+    assert_eq!(
+        Schema::new(&copied(40)).unwrap_err(),
+        SchemaError::TooExpensive
+    );
+}
+
+#[test]
+fn a_draft_is_named_as_it_is() {
+    let with = |name: &str| Schema::new(&json!({"$schema": name, "type": "object"}));
+    for known in [
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema#",
+        "http://json-schema.org/draft-06/schema",
+    ] {
+        assert!(with(known).is_ok(), "{known}");
+    }
+    for other in ["https://json-schema.org/draft/2020-12/meta/core", "2020-12"] {
+        assert!(with(other).is_err(), "{other}");
+    }
+}
