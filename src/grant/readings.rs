@@ -106,11 +106,10 @@ fn prefixes(prefix: &str) -> Option<Vec<Rc<str>>> {
         let decoded = decoded(prefix)?;
         let inner = decoded.strip_prefix('/')?;
         let inner = inner.strip_suffix('/').unwrap_or(inner);
+        // What stands behind a `;` is a name in itself for some.
         let is_named = |segment: &str| {
-            let name = segment.split(';').next().unwrap_or_default();
-            ![segment, name]
-                .iter()
-                .any(|name| matches!(*name, "" | "." | ".."))
+            let mut names = segment.split(';');
+            names.all(|name| !matches!(name, "" | "." | ".."))
         };
         if decoded.contains('\\') || !inner.split('/').all(is_named) {
             return None;
