@@ -1,21 +1,21 @@
-//! What can be said of a request before it runs, and of an answer after.
+//! What can be said of a request before it runs.
 
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::skill::Known;
-use super::{Host, Inner, Skill};
+use super::{Host, Inner, Skill, fitting};
 use crate::execution::{
     Admission, Attachment, Cause, Clamped, ExecutionRequest, Failure, MAX_MISSING, Rejection,
+    SkillIdentity,
 };
 use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{over_input, too_late};
-use crate::secret::{Scrubber, Unread, Wanted};
-use crate::skill::{Keys, Mismatch, Schema, Tool, ToolSchemas};
-use crate::text::{closest, named};
+use crate::secret::{Unread, Wanted};
+use crate::skill::{Tool, ToolSchemas};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
@@ -25,6 +25,8 @@ pub(super) struct Admitted<'s> {
     pub effective: Option<Box<Effective>>,
     /// The input's JSON text.
     pub input: String,
+    /// Whether the input fits its schema. Where that is not known yet, it takes long to find out.
+    pub fits: bool,
 }
 
 impl Admitted<'_> {
@@ -54,7 +56,14 @@ impl Host {
     pub(super) fn admission(&self, request: &ExecutionRequest, skill: Option<&Known>) -> Admission {
         let limits = self.limits(request, skill);
         let admitted = match skill {
-            Some(skill) => self.admit(request, skill, &limits),
+            Some(skill) => self.admit(request, skill, &limits).and_then(|admitted| {
+                if !admitted.fits {
+                    let checked = admitted.schemas.input.check(&request.input);
+                    fitting::input(checked, &request.input, admitted.tool)?;
+                }
+                self.asks_before(request, &skill.identity)?;
+                Ok(admitted)
+            }),
             None => Err(not_loaded(request)),
         };
         let (tool, grants, from_policy, refusal) = match admitted {
@@ -226,34 +235,40 @@ impl Host {
         clamped
     }
 
-    /// Everything that can be said of a request before it waits for a slot. What is cheap to find
-    /// out comes first.
+    /// Everything that can be said at once of a request before it waits for a slot, but for what the embedder
+    /// says. What is cheap to find out comes first.
     pub(super) fn admit<'s>(
         &self,
         request: &ExecutionRequest,
         skill: &'s Known,
         limits: &Limits,
     ) -> Result<Admitted<'s>, Failure> {
-        if let Some(failure) = too_late(request.deadline, limits) {
-            return Err(failure);
+        match too_late(request.deadline, limits) {
+            Some(failure) => Err(failure),
+            None => self.suits(request, skill, limits),
         }
-        let admitted = self.suits(request, skill, limits)?;
-        if let Some(before) = &self.inner.before
-            && let Err(refusal) = before(request, &skill.identity)
-        {
+    }
+
+    /// What the embedder says, of what would otherwise be admitted.
+    pub(super) fn asks_before(
+        &self,
+        request: &ExecutionRequest,
+        skill: &SkillIdentity,
+    ) -> Result<(), Failure> {
+        let Some(before) = &self.inner.before else {
+            return Ok(());
+        };
+        before(request, skill).map_err(|refusal| {
             let cause = Cause::Rejected {
                 reason: Rejection::Hook,
                 retry_at: refusal.retry_at,
             };
-            return Err(Failure::new(
-                cause,
-                format!("not admitted: {}", refusal.message),
-            ));
-        }
-        Ok(admitted)
+            Failure::new(cause, format!("not admitted: {}", refusal.message))
+        })
     }
 
     /// Why a request that means this skill is not admitted at any time; see [`Execute::hopeless`](crate::Execute::hopeless).
+    /// An input that takes long to check may fit.
     pub(super) fn hopeless_in(&self, request: &ExecutionRequest, skill: &Skill) -> Option<Failure> {
         let known = &skill.inner.known;
         let limits = self.limits(request, Some(known));
@@ -289,7 +304,12 @@ impl Host {
             return Err(failure);
         }
         let (tool, schemas) = skill.tool(request.tool.as_deref())?;
-        fits(request, &schemas.input, tool)?;
+        fitting::shape(&request.input)?;
+        let checked = schemas.input.check_quickly(&request.input);
+        let fits = checked.is_some();
+        if let Some(checked) = checked {
+            fitting::input(checked, &request.input, tool)?;
+        }
         let effective = self
             .effective(skill, &request.grants)
             .map_err(Failure::denied)?;
@@ -298,6 +318,7 @@ impl Host {
             schemas,
             effective,
             input,
+            fits,
         })
     }
 
@@ -338,158 +359,4 @@ impl Host {
 pub(super) fn not_loaded(request: &ExecutionRequest) -> Failure {
     let message = format!("no skill `{}` is loaded", request.skill);
     Failure::new(Cause::NotLoaded, message)
-}
-
-/// Whether the input is one that the tool can work with.
-fn fits(request: &ExecutionRequest, schema: &Schema, tool: &Tool) -> Result<(), Failure> {
-    let invalid =
-        |pointer: String, message: String| Failure::new(Cause::InvalidInput { pointer }, message);
-    if !request.input.is_object() {
-        return Err(invalid(
-            String::new(),
-            "the input is not a JSON object".into(),
-        ));
-    }
-    if crate::skill::depth(&request.input) > crate::skill::MAX_DEPTH {
-        let message = format!(
-            "the input is nested more than {} levels deep",
-            crate::skill::MAX_DEPTH
-        );
-        return Err(invalid(String::new(), message));
-    }
-    let Err(mismatch) = schema.check(&request.input) else {
-        return Ok(());
-    };
-    let place = place(&mismatch);
-    let message = format!("the input does not fit{place}: {}", mismatch.message);
-    let close = meant(&mismatch, &request.input, &tool.input_schema);
-    let failure = invalid(mismatch.pointer.clone(), message);
-    Err(match close {
-        Some(close) => {
-            // A key of the skill's own schema: its text, and of any length.
-            failure.hint(format!("did you mean `{}`?", named(close, 200)))
-        }
-        None => failure,
-    })
-}
-
-/// How many keys of a tool's schema are looked at for one that was meant.
-const MOST_KNOWN: usize = 256;
-/// How many keys that it does not know.
-const MOST_UNKNOWN: usize = 16;
-
-/// The key that was meant, where one is not known or is missing.
-fn meant<'k>(
-    mismatch: &'k Mismatch,
-    input: &serde_json::Value,
-    schema: &'k serde_json::Value,
-) -> Option<&'k str> {
-    let known = |place: &str| schema.pointer(place)?.get("properties")?.as_object();
-    match &mismatch.keys {
-        Keys::Fine => None,
-        Keys::Unexpected { keys, schema } => {
-            let known = known(schema)?;
-            let known = || known.keys().take(MOST_KNOWN).map(String::as_str);
-            keys.iter().find_map(|key| closest(key, known()))
-        }
-        Keys::Missing { key, schema } => {
-            let known = known(schema)?;
-            let given = input.pointer(&mismatch.pointer)?.as_object()?;
-            let unknown = given.keys().filter(|given| !known.contains_key(*given));
-            let mut unknown = unknown.take(MOST_UNKNOWN);
-            let is_close = |given: &String| closest(given, [key.as_str()].into_iter()).is_some();
-            unknown.any(is_close).then_some(key)
-        }
-    }
-}
-
-/// The longest place in a value that is shown, in bytes.
-const MAX_PLACE: usize = 1_000;
-
-/// Where a value does not fit, to stand in a sentence; nothing for the whole of it.
-fn place(mismatch: &Mismatch) -> String {
-    match mismatch.pointer.as_str() {
-        "" => String::new(),
-        pointer => format!(" at `{}`", named(pointer, MAX_PLACE)),
-    }
-}
-
-/// The guest's answer as a value that fits what its tool declares.
-pub(super) fn output(
-    json: &str,
-    schemas: &ToolSchemas,
-    scrubber: Option<&Scrubber>,
-) -> Result<serde_json::Value, Failure> {
-    let invalid =
-        |pointer: String, message: String| Failure::new(Cause::InvalidOutput { pointer }, message);
-    let mut value = crate::json::parse(json).map_err(|error| {
-        invalid(
-            String::new(),
-            format!("the skill's output cannot be read: {error}"),
-        )
-    })?;
-    if let Some(scrubber) = scrubber {
-        // Here, where nothing is hidden by an escape any more, and before anything of it is quoted.
-        scrubber.json(&mut value);
-    }
-    if let Some(schema) = &schemas.output
-        && let Err(mismatch) = schema.check(&value)
-    {
-        let message = format!(
-            "the skill's output does not fit the schema that it declares{}: {}",
-            place(&mismatch),
-            mismatch.message
-        );
-        return Err(invalid(mismatch.pointer, message));
-    }
-    Ok(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    #[test]
-    fn a_key_that_was_meant_is_found_where_it_is_wrong() {
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "text": {"type": "string"},
-                "texts": {"type": "array"},
-                "order": {"type": "array", "items": {"$ref": "#/$defs/Order"}},
-            },
-            "required": ["text"],
-            "additionalProperties": false,
-            "$defs": {"Order": {
-                "type": "object",
-                "properties": {"column": {"type": "string"}, "descending": {"type": "boolean"}},
-                "required": ["column"],
-                "additionalProperties": false,
-            }},
-        });
-        let check = |schema: &Value, input: Value| -> Option<String> {
-            let mismatch = Schema::new(schema).unwrap().check(&input).unwrap_err();
-            meant(&mismatch, &input, schema).map(str::to_owned)
-        };
-        let meant = |input| check(&schema, input);
-        assert_eq!(
-            meant(json!({"text": "", "ordre": []})).as_deref(),
-            Some("order")
-        );
-        assert_eq!(meant(json!({"text": "", "zzz": []})), None);
-        let nested =
-            json!({"text": "", "order": [{"column": "a"}, {"column": "a", "desending": true}]});
-        assert_eq!(meant(nested).as_deref(), Some("descending"));
-        let nested = json!({"text": "", "order": [{"colum": "a"}]});
-        assert_eq!(meant(nested).as_deref(), Some("column"));
-        // It is known, and not a slip for what is missing.
-        assert_eq!(meant(json!({"texts": []})), None);
-        assert_eq!(meant(json!({"text": 1})), None);
-        // Where more is allowed, one that is missing may have been meant.
-        let open = json!({"type": "object", "properties": {"text": {}}, "required": ["text"]});
-        assert_eq!(check(&open, json!({"txt": ""})).as_deref(), Some("text"));
-        let typed = json!({"type": "object", "properties": {"text": {"type": "string"}}});
-        assert_eq!(check(&typed, json!({"text": 1, "txet": ""})), None);
-    }
 }

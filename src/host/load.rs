@@ -139,13 +139,19 @@ impl Host {
         let unwanted = CancellationToken::new();
         // Cancelled where this future is dropped.
         let _wanted = unwanted.clone().drop_guard();
-        let load = move || host.inner.loader.load(&component, &digest, &unwanted);
-        let ready = blocking(load).await??;
-        let (description, schemas) = match ready.description.and_then(checked_again) {
+        let load = move || {
+            let mut ready = host.inner.loader.load(&component, &digest, &unwanted)?;
+            let kept = ready.description.take().and_then(checked_again);
+            Ok::<_, LoadError>((ready, kept))
+        };
+        let (ready, kept) = blocking(load).await??;
+        let (description, schemas) = match kept {
             Some(kept) => kept,
             None => {
                 let description = self.describe(&ready.component, ready.took).await?;
-                let schemas = description.check()?;
+                // A skill's schemas may take some time to be made ready.
+                let checked = blocking(move || description.check().map(|made| (description, made)));
+                let (description, schemas) = checked.await??;
                 if let Some(cache) = &self.inner.loader.cache {
                     let context_bytes = ready.component.context_bytes;
                     cache.describe(&package.component_digest, context_bytes, &description)?;

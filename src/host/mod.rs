@@ -2,6 +2,7 @@
 
 mod admission;
 mod builder;
+mod fitting;
 mod installed;
 mod load;
 mod skill;
@@ -22,7 +23,7 @@ use crate::grant::{Denial, Grants};
 use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
-use crate::sandbox::{Flight, Loader, Plan, Runner};
+use crate::sandbox::{Flight, For, Loader, Plan, Runner};
 use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
 
@@ -166,6 +167,7 @@ impl Host {
         // No `async fn`, whose future would hold the request twice.
         async move {
             let mut request = request;
+            let cancellation = control.cancellation.as_ref();
             // Held rather than cloned: threads that run the same skill then share no counter.
             let skills = self.inner.skills.load();
             let skill = skills.find(&request.skill);
@@ -182,8 +184,12 @@ impl Host {
             }
             let clamped = self.clamped(&request.limits, known);
             let admitted = match skill {
-                Some(skill) => (self.admit(&request, &skill.inner.known, &limits))
-                    .map(|admitted| (skill, admitted)),
+                Some(skill) => {
+                    let known = &skill.inner.known;
+                    let admitted =
+                        self.admit_in_time(&mut flight, &mut request, known, &limits, cancellation);
+                    admitted.await.map(|admitted| (skill, admitted))
+                }
                 None => Err(admission::not_loaded(&request)),
             };
             let ended = match admitted {
@@ -216,7 +222,7 @@ impl Host {
                         secrets: self.wanted(admitted.grants()),
                         skill: skill.digest(),
                         attempt: request.attempt,
-                        cancellation: control.cancellation,
+                        cancellation,
                     };
                     let (runner, component) = (&self.inner.runner, &skill.inner.component);
                     // Pinned where it is made, as awaiting it would move it, and it is large.
@@ -229,11 +235,30 @@ impl Host {
                             return Err(error);
                         }
                     };
-                    answer.and_then(|answer| {
-                        let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
-                        let output = admission::output(&answer.json, schemas, scrubber)?;
+                    let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
+                    let read = answer.and_then(|answer| {
+                        let output = fitting::read(&answer.json, scrubber)?;
                         Ok((output, answer.attachments))
-                    })
+                    });
+                    match (read, &schemas.output) {
+                        (Ok((output, attachments)), Some(schema)) => {
+                            let fits = match schema.check_quickly(&output) {
+                                Some(checked) => fitting::output(checked).map(|()| output),
+                                None => {
+                                    let whose = For {
+                                        tenant: request.tenant.as_deref(),
+                                        skill: &skill.identity().name,
+                                        cancellation,
+                                    };
+                                    let fits =
+                                        self.fits_in_time(&mut flight, whose, schema, output);
+                                    Box::pin(fits).await
+                                }
+                            };
+                            fits.map(|output| (output, attachments))
+                        }
+                        (read, _) => read,
+                    }
                 }
             };
             let (output, attachments, failure) = match ended {

@@ -225,7 +225,11 @@ pub(super) fn cancelled(phase: Phase) -> Failure {
 }
 
 pub(super) fn timeout(limit: Limit, limits: &Limits, phase: Phase) -> Failure {
-    let during = during(phase);
+    timeout_during(limit, limits, phase, during(phase))
+}
+
+/// The failure of what took too long; `during` says what that was, such as `while the skill ran`.
+pub(super) fn timeout_during(limit: Limit, limits: &Limits, phase: Phase, during: &str) -> Failure {
     let allowed = limits.get(limit);
     let cause = Cause::Timeout {
         limit,

@@ -40,6 +40,8 @@ pub(crate) struct Flight {
     /// Since when it waits for what it needs to begin.
     waiting: Option<Instant>,
     pub(super) started: Option<Instant>,
+    /// When the guest was started, where it was: also once it has ended.
+    pub(super) began: Option<Instant>,
     pub(super) instantiated: Option<Instant>,
     finished: bool,
 }
@@ -69,6 +71,7 @@ impl Flight {
             secrets: None,
             waiting: None,
             started: None,
+            began: None,
             instantiated: None,
             finished: false,
         }
@@ -150,6 +153,14 @@ impl Flight {
             progress_bytes: state.chatter.dropped_progress_bytes(),
         };
         (self.stdout, self.stderr) = (stdout.0, stderr.0);
+    }
+
+    /// What was done about the guest's answer until now is part of its run.
+    pub(super) fn answered(&mut self) {
+        let Some(began) = self.began else { return };
+        let wall_time = began.elapsed();
+        self.usage.run_time += wall_time.saturating_sub(self.usage.wall_time);
+        self.usage.wall_time = wall_time;
     }
 
     /// Which comes first: the wall time, or the request's own deadline.

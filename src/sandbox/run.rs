@@ -1,5 +1,7 @@
 //! One execution, from a free slot to its usage.
 
+mod check;
+
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,7 +30,9 @@ use crate::secret::Wanted;
 use crate::skill::{Description, Digest};
 use crate::text::{named, printable, shortened};
 use crate::turns::Party;
+use crate::turns::threads::Threads;
 use crate::usage::ResourceUsage;
+pub(crate) use check::For;
 
 /// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
 const MAX_MESSAGE: usize = 8 * 1024;
@@ -45,6 +49,8 @@ pub(crate) struct Runner {
     concurrency: u32,
     cores: u32,
     backing: Backing,
+    /// For what is checked for long.
+    checks: Threads,
 }
 
 /// Everything that one execution needs to know.
@@ -64,7 +70,7 @@ pub(crate) struct Plan<'a> {
     pub secrets: Vec<Wanted>,
     pub skill: Digest,
     pub attempt: u32,
-    pub cancellation: Option<CancellationToken>,
+    pub cancellation: Option<&'a CancellationToken>,
 }
 
 /// What a guest answered.
@@ -78,10 +84,12 @@ impl Runner {
     /// A runner for engines with this many slots each.
     pub fn new(concurrency: u32, backing: Backing) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cores = u32::try_from(cores).unwrap_or(1);
         Runner {
             concurrency,
-            cores: u32::try_from(cores).unwrap_or(1),
+            cores,
             backing,
+            checks: Threads::new(check::threads(cores)),
         }
     }
 
@@ -138,7 +146,6 @@ impl Runner {
         } = plan;
         let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
         let input_bytes = input.len() as u64 + attached;
-        let cancellation = cancellation.as_ref();
         match self.slot(flight, component, tenant, cancellation).await? {
             Ok(free) => *slot = Some(free),
             Err(failure) => return Ok(Err(failure)),
@@ -294,6 +301,7 @@ impl Runner {
         let (ends, time_limit) = flight.ends(started);
         flight.tell(&Event::Started);
         flight.started = Some(started);
+        flight.began = Some(started);
         flight.phase = Phase::Instantiation;
         let store = State::store(
             component,

@@ -1,5 +1,7 @@
 //! What a skill says of itself, checked before anybody believes it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -141,11 +143,11 @@ pub enum DescriptionError {
     },
 }
 
-/// A tool's schemas, ready to check with.
+/// A tool's schemas, ready to check with. A thread that checks for long has them, too.
 #[derive(Debug)]
 pub(crate) struct ToolSchemas {
-    pub input: Schema,
-    pub output: Option<Schema>,
+    pub input: Arc<Schema>,
+    pub output: Option<Arc<Schema>>,
 }
 
 impl Description {
@@ -208,11 +210,13 @@ impl Description {
                 &tool.description,
             )?;
             let schema = |which, schema| {
-                make(schema).map_err(|source| DescriptionError::Schema {
-                    which,
-                    tool: tool.name.clone(),
-                    source,
-                })
+                make(schema)
+                    .map(Arc::new)
+                    .map_err(|source| DescriptionError::Schema {
+                        which,
+                        tool: tool.name.clone(),
+                        source,
+                    })
             };
             let schema = ToolSchemas {
                 input: schema("input", &tool.input_schema)?,
@@ -222,12 +226,12 @@ impl Description {
                 },
             };
             patterns += schema.input.patterns();
-            patterns += schema.output.as_ref().map_or(0, Schema::patterns);
+            patterns += schema.output.as_deref().map_or(0, Schema::patterns);
             if patterns > MAX_PATTERNS {
                 return Err(DescriptionError::TooManyPatterns(patterns));
             }
             copies += schema.input.copies();
-            copies += schema.output.as_ref().map_or(0, Schema::copies);
+            copies += schema.output.as_deref().map_or(0, Schema::copies);
             if copies > MAX_COPIES {
                 return Err(DescriptionError::TooManyCopies(copies));
             }

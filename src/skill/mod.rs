@@ -26,4 +26,4 @@ pub use schema::{Mismatch, Schema, SchemaError};
 pub(crate) use description::{ToolSchemas, is_tool_name};
 pub(crate) use digest::{NAME_RULE, is_name};
 pub(crate) use library::Look;
-pub(crate) use schema::{MAX_DEPTH, depth};
+pub(crate) use schema::{MAX_DEPTH, STACK as CHECKING_STACK, depth};

@@ -318,7 +318,8 @@ impl Attack {
             settled();
         }
         let usage = &result.usage;
-        let took = usage.cpu_time.max(usage.wall_time.saturating_sub(waited));
+        let took = (usage.waiting_time + usage.wall_time).saturating_sub(waited);
+        let took = took.max(usage.cpu_time);
         let late = took.saturating_sub(result.limits.wall_time.min(self.deadline));
         (result, late)
     }
@@ -413,7 +414,9 @@ impl Attack {
         );
         // What is refused by the host was never run; what the skill refuses was.
         let refused = match end {
-            End::InvalidInputAnywhere | End::Limit(Limit::Input, _) => true,
+            End::InvalidInputAnywhere
+            | End::Limit(Limit::Input, _)
+            | End::Limit(_, Phase::Waiting) => true,
             End::InvalidInput(_) => usage.wall_time.is_zero(),
             _ => false,
         };
@@ -459,8 +462,12 @@ impl Attack {
     fn check_overshoot(&self, result: &ExecutionResult, end: End<'_>) {
         let (usage, limits) = (&result.usage, &result.limits);
         let what = || format!("{usage:?}\n{self:?}");
-        if let End::Limit(Limit::WallTime, _) = end {
-            assert!(usage.wall_time >= limits.wall_time, "{}", what());
+        if let End::Limit(Limit::WallTime, during) = end {
+            let took = match during {
+                Phase::Waiting => usage.waiting_time,
+                _ => usage.wall_time,
+            };
+            assert!(took >= limits.wall_time, "{}", what());
         }
         assert!(usage.wall_time < limits.wall_time + LATE, "{}", what());
         assert!(usage.fuel <= limits.fuel, "{}", what());

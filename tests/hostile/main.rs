@@ -47,6 +47,7 @@ mod instantiating;
 mod loading;
 
 mod chatter;
+mod checking;
 mod computing;
 mod crowd;
 mod directories;

@@ -1,11 +1,16 @@
 //! Schemas are a skill's own, and are checked by the host, outside of fuel and memory limits. So
-//! what a hostile one can cost must be bounded, too.
+//! what a hostile one can cost must be bounded, too, and checking is within the execution's time.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use skillhost::skill::DescriptionError;
-use skillhost::{ExecutionRequest, LimitOverrides, LoadError};
+use skillhost::{Control, ExecutionRequest, LimitOverrides, LoadError, Skill, Status};
+use tokio_util::sync::CancellationToken;
 
 use crate::handmade::{Answer, Description, Handmade};
 use crate::harness::NONE;
@@ -127,4 +132,54 @@ async fn unique_items_are_bounded() {
     check("unique", r#"{"uniqueItems":true}"#.into(), answer).await;
     let answer = format!("[{}]", list(60_000, |n| format!(r#"{{"a":[{n}]}}"#)));
     check("unique objects", r#"{"uniqueItems":true}"#.into(), answer).await;
+}
+
+/// Its output takes some tenths of a second to check: whether a number is a multiple of a fraction is worked out in
+/// exact fractions.
+fn slow() -> Handmade {
+    let numbers = list(100_000, |_| "1.7e308".into());
+    let schema = r#"{"items": {"multipleOf": 0.1}}"#;
+    skill(schema.into(), format!("[{numbers}]"))
+}
+
+/// On one thread, which both need.
+#[tokio::test]
+async fn what_takes_long_to_check_is_in_nobodys_way() {
+    let host = builder().concurrency(2).build().unwrap();
+    let slow = host.load_bytes(slow().build()).await.unwrap();
+    let other = host.load_bytes(Handmade::default().build()).await.unwrap();
+    let ended = Mutex::new(Vec::new());
+    let run = async |name: &'static str, skill: &Skill| {
+        let result = execute(&host, ExecutionRequest::new(skill.digest(), json!({}))).await;
+        ended.lock().unwrap().push(name);
+        result
+    };
+    let (checked, _) = tokio::join!(run("slow", &slow), run("other", &other));
+    assert_eq!(*ended.lock().unwrap(), ["other", "slow"]);
+    // It is the execution's, and counts as that.
+    assert_eq!(checked.status, Status::Success);
+    let usage = &checked.usage;
+    let least = Duration::from_millis(20);
+    assert!(usage.cpu_time > least, "{usage:?}");
+    assert!(usage.run_time > least, "{usage:?}");
+    let parts = usage.instantiation_time + usage.run_time;
+    assert_eq!(usage.wall_time, parts, "{usage:?}");
+}
+
+#[tokio::test]
+async fn a_check_is_cancelled_like_anything_else() {
+    let host = builder().concurrency(1).build().unwrap();
+    let slow = host.load_bytes(slow().build()).await.unwrap();
+    let token = CancellationToken::new();
+    let control = Control::default().cancellation(token.clone());
+    let request = ExecutionRequest::new(slow.digest(), json!({}));
+    let mut run = pin!(host.execute_with(request, control));
+    // The guest itself never waits.
+    let first = std::future::poll_fn(|context| Poll::Ready(run.as_mut().poll(context))).await;
+    assert!(first.is_pending());
+    token.cancel();
+    let result = run.await.unwrap();
+    assert_eq!(result.status, Status::Cancelled);
+    let failure = result.failure.unwrap();
+    assert!(failure.message.contains("output was checked"), "{failure}");
 }

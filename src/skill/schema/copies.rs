@@ -7,6 +7,7 @@
 //! well.
 
 use super::SchemaError;
+use super::cost::Node;
 
 /// The most copies for one schema, and for all of a skill's: each takes some 800 bytes and 2 µs, and what has long
 /// keywords counts as more.
@@ -17,31 +18,13 @@ const MAX_BEGUN: usize = 100;
 /// How many bytes of JSON count as one copy: as a value, they take up to 24 times as many.
 const BYTES: u64 = 100;
 
-/// A subschema, with others by their numbers.
-pub(super) struct Copied<'a> {
-    /// Checked in place.
-    pub in_place: &'a [usize],
-    /// Those of them that it refers to.
-    pub refs: &'a [usize],
-    /// Checked against children.
-    pub overlapping: &'a [usize],
-    /// Checked against children, each against another.
-    pub exclusive: &'a [usize],
-    /// Those of them of which the names alone are copied.
-    pub named: &'a [usize],
-    /// Whether it asks for what was not evaluated.
-    pub looks: bool,
-    /// How long its own keywords are, in bytes of JSON.
-    pub bytes: u64,
-}
-
 /// Counts them, for all of these; so many bytes of JSON stand under a `not`, once for each.
-pub(super) fn count(nodes: &[Copied<'_>], negated: u64) -> Result<u64, SchemaError> {
+pub(super) fn count(nodes: &[Node], negated: u64) -> Result<u64, SchemaError> {
     let copies = negated / BYTES;
     if copies > MAX_COPIES {
         return Err(SchemaError::TooExpensive);
     }
-    if nodes.iter().all(|node| !node.looks) {
+    if nodes.iter().all(|node| node.unevaluated.is_empty()) {
         return Ok(copies);
     }
     let mut count = Count {
@@ -52,7 +35,7 @@ pub(super) fn count(nodes: &[Copied<'_>], negated: u64) -> Result<u64, SchemaErr
     };
     // Each is made ready by itself, once, whatever refers to it.
     for (index, node) in nodes.iter().enumerate() {
-        if node.looks {
+        if !node.unevaluated.is_empty() {
             count.evaluated(index)?;
         }
     }
@@ -60,7 +43,7 @@ pub(super) fn count(nodes: &[Copied<'_>], negated: u64) -> Result<u64, SchemaErr
 }
 
 struct Count<'a> {
-    nodes: &'a [Copied<'a>],
+    nodes: &'a [Node],
     copies: u64,
     /// How many are begun within each other now.
     begun: usize,
@@ -82,13 +65,13 @@ impl Count<'_> {
     fn copy(&mut self, index: usize) -> Result<(), SchemaError> {
         self.begin(index)?;
         let node = &self.nodes[index];
-        let inner = node.in_place.iter().chain(node.overlapping);
-        for &child in inner.chain(node.exclusive) {
+        let inner = node.in_place.iter().chain(&node.overlapping);
+        for &child in inner.chain(&node.exclusive) {
             if !node.refs.contains(&child) {
                 self.copy(child)?;
             }
         }
-        if node.looks {
+        if !node.unevaluated.is_empty() {
             self.evaluated(index)?;
         }
         self.begun -= 1;
@@ -100,7 +83,7 @@ impl Count<'_> {
         self.begin(index)?;
         let before = std::mem::replace(&mut self.pending[index], true);
         let node = &self.nodes[index];
-        for &child in node.in_place {
+        for &child in &node.in_place {
             if !node.refs.contains(&child) {
                 self.copy(child)?;
                 self.evaluated(child)?;
@@ -108,7 +91,7 @@ impl Count<'_> {
                 self.evaluated(child)?;
             }
         }
-        for &child in node.overlapping.iter().chain(node.exclusive) {
+        for &child in node.overlapping.iter().chain(&node.exclusive) {
             if !node.named.contains(&child) {
                 self.copy(child)?;
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::copies::{self, Copied};
+use super::copies;
 use super::{MAX_DEPTH, SchemaError};
 use crate::text::{is_backtick, named, shortened};
 
@@ -17,6 +17,10 @@ const MAX_NODES: usize = 10_000;
 /// What matching one pattern costs for 64 bytes of text: matching is linear in the text, but takes
 /// time for every state that the pattern can be in.
 const PATTERN_WORK: u64 = 1_000;
+/// What it costs to see whether a number is a multiple of a whole one, and of any other: that is worked out in exact
+/// fractions, of as many digits as the two have.
+const WHOLE_MULTIPLE_WORK: u64 = 8;
+const MULTIPLE_WORK: u64 = 64;
 /// The least depth that a schema must allow to be of use.
 const MIN_DEPTH: usize = 4;
 
@@ -39,34 +43,19 @@ pub(super) struct Node {
     /// each 16 bytes that they compare with.
     own: u64,
     /// Checked against the same place.
-    in_place: Vec<usize>,
+    pub in_place: Vec<usize>,
     /// Those of them that it refers to.
-    refs: Vec<usize>,
+    pub refs: Vec<usize>,
     /// Checked against a child, several possibly against the same one.
-    overlapping: Vec<usize>,
+    pub overlapping: Vec<usize>,
     /// Those of them that are checked against what was not evaluated.
-    unevaluated: Vec<usize>,
+    pub unevaluated: Vec<usize>,
     /// Checked against a child, each against another.
-    exclusive: Vec<usize>,
+    pub exclusive: Vec<usize>,
     /// Those of them that are for children of a name.
-    named: Vec<usize>,
+    pub named: Vec<usize>,
     /// How long its own keywords and names are, in bytes of JSON.
-    bytes: u64,
-}
-
-impl Node {
-    /// What the library makes ready to find out what it did not evaluate.
-    fn copied(&self) -> Copied<'_> {
-        Copied {
-            in_place: &self.in_place,
-            refs: &self.refs,
-            overlapping: &self.overlapping,
-            exclusive: &self.exclusive,
-            named: &self.named,
-            looks: !self.unevaluated.is_empty(),
-            bytes: self.bytes,
-        }
-    }
+    pub bytes: u64,
 }
 
 impl<'a> Graph<'a> {
@@ -164,6 +153,12 @@ impl<'a> Graph<'a> {
                     if keyword == "pattern" {
                         self.patterns += 1;
                         node.own += PATTERN_WORK;
+                    }
+                    if keyword == "multipleOf" {
+                        node.own += match value.is_u64() {
+                            true => WHOLE_MULTIPLE_WORK,
+                            false => MULTIPLE_WORK,
+                        };
                     }
                     let bytes = value.to_string().len() as u64;
                     node.bytes += bytes;
@@ -272,8 +267,7 @@ impl<'a> Graph<'a> {
 
     /// How many copies of its subschemas are made to find out what was not evaluated.
     pub fn copies(&self) -> Result<u64, SchemaError> {
-        let nodes: Vec<Copied<'_>> = self.nodes.iter().map(Node::copied).collect();
-        copies::count(&nodes, self.negated)
+        copies::count(&self.nodes, self.negated)
     }
 
     /// The nodes, each after those it checks in place. A cycle there would never end.

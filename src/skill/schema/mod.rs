@@ -30,13 +30,16 @@ pub(super) const MAX_PATTERNS: usize = 200;
 pub(crate) const MAX_DEPTH: usize = 128;
 /// How deep a schema may nest. The library makes what it refers to ready within it, several times over.
 const MAX_NESTED: usize = 64;
-/// The stack for making a schema ready, and for checking with one that can be walked through for long, in bytes. Each
+/// The stack for making a schema ready, and for checking thoroughly, in bytes. Each
 /// level, and each visit, takes some 150 bytes to 4 KB.
-const STACK: usize = 64 << 20;
+pub(crate) const STACK: usize = 64 << 20;
 /// How deep it may nest to be made ready on any stack.
 const FLAT: usize = 16;
 /// The visits that fit on any stack.
 const FEW_VISITS: u64 = 2_000;
+/// The work that is done wherever somebody asks, with what it takes to say where a value does not fit: a few ms of it
+/// at most.
+const QUICK_WORK: u64 = 50_000;
 /// The size to which one compiled pattern may grow, in bytes.
 const MAX_PATTERN_BYTES: usize = 32 * 1024;
 
@@ -107,6 +110,16 @@ pub struct Mismatch {
     pub message: String,
     /// What of its keys is wrong, where that is it.
     pub(crate) keys: Keys,
+}
+
+impl Mismatch {
+    fn of_all(message: impl Into<String>) -> Self {
+        Mismatch {
+            pointer: String::new(),
+            message: message.into(),
+            keys: Keys::Fine,
+        }
+    }
 }
 
 /// How many keys are looked at for one that was misspelt.
@@ -265,58 +278,70 @@ impl Schema {
         self.copies
     }
 
-    /// Checks a value.
+    /// Checks a value, however long that takes, on a thread of its own where it may take long.
     ///
     /// # Errors
     /// The first place that does not fit; or the whole, where it could take too much to find that place.
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
-        if self.accepts_all {
-            return Ok(());
-        }
-        let Extent { depth, parts } = extent(value);
-        if depth > self.max_depth {
-            return Err(Mismatch {
-                pointer: String::new(),
-                message: format!(
-                    "it is nested more than {} levels deep, which is as far as this schema can be checked",
-                    self.max_depth
-                ),
-                keys: Keys::Fine,
-            });
-        }
-        let visits = self.visits[depth.min(self.visits.len() - 1)];
-        if visits.saturating_mul(parts) > FREE_WORK.max(WORK_PER_PART.saturating_mul(parts)) {
-            return Err(Mismatch {
-                pointer: String::new(),
-                message: "it is too large to be checked against a schema as complicated as this"
-                    .into(),
-                keys: Keys::Fine,
-            });
-        }
-        if visits <= FEW_VISITS {
-            return self.look(value, visits, parts);
-        }
-        with_stack(|| self.look(value, visits, parts)).unwrap_or_else(|| {
-            Err(Mismatch {
-                pointer: String::new(),
-                message: "it cannot be checked now: there is no memory or no thread for it".into(),
-                keys: Keys::Fine,
+        self.check_quickly(value).unwrap_or_else(|| {
+            with_stack(|| self.check_thoroughly(value)).unwrap_or_else(|| {
+                Err(Mismatch::of_all(
+                    "it cannot be checked now: there is no memory or no thread for it",
+                ))
             })
         })
     }
 
+    /// Checks a value where that takes no more than a few ms and fits on any stack, or where it is plain that it
+    /// cannot be checked at all. `None` where it is for [`check_thoroughly`](Schema::check_thoroughly).
+    pub(crate) fn check_quickly(&self, value: &Value) -> Option<Result<(), Mismatch>> {
+        if self.accepts_all {
+            return Some(Ok(()));
+        }
+        match self.effort(value) {
+            Ok(effort) => {
+                let is_little = effort.is_little(self.alternatives);
+                is_little.then(|| self.look(value, effort))
+            }
+            Err(mismatch) => Some(Err(mismatch)),
+        }
+    }
+
+    /// Checks a value however long that takes, on a stack of [`STACK`] bytes.
+    pub(crate) fn check_thoroughly(&self, value: &Value) -> Result<(), Mismatch> {
+        self.effort(value)
+            .and_then(|effort| self.look(value, effort))
+    }
+
+    /// What it can take to check a value, where it may be checked.
+    fn effort(&self, value: &Value) -> Result<Effort, Mismatch> {
+        let Extent { depth, parts } = extent(value);
+        if depth > self.max_depth {
+            return Err(Mismatch::of_all(format!(
+                "it is nested more than {} levels deep, which is as far as this schema can be checked",
+                self.max_depth
+            )));
+        }
+        let visits = self.visits[depth.min(self.visits.len() - 1)];
+        let effort = Effort { visits, parts };
+        if effort.work() > FREE_WORK.max(WORK_PER_PART.saturating_mul(parts)) {
+            return Err(Mismatch::of_all(
+                "it is too large to be checked against a schema as complicated as this",
+            ));
+        }
+        Ok(effort)
+    }
+
     /// Checks a value of which it is known that it can be.
-    fn look(&self, value: &Value, visits: u64, parts: u64) -> Result<(), Mismatch> {
+    fn look(&self, value: &Value, effort: Effort) -> Result<(), Mismatch> {
         if self.validator.is_valid(value) {
             return Ok(());
         }
+        let Effort { visits, parts } = effort;
         if !place::may_be_looked_for(value, visits, parts, self.alternatives) {
-            return Err(Mismatch {
-                pointer: String::new(),
-                message: "somewhere in it none of several alternatives fits, and it is too large to say where"
-                    .into(),
-                keys: Keys::Fine,
-            });
+            return Err(Mismatch::of_all(
+                "somewhere in it none of several alternatives fits, and it is too large to say where",
+            ));
         }
         match self.validator.validate(value) {
             Ok(()) => Ok(()),
@@ -327,6 +352,27 @@ impl Schema {
                 keys: Keys::of(&error),
             }),
         }
+    }
+}
+
+/// What it can take to check a value.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// What one way into it can make.
+    visits: u64,
+    /// How many there are.
+    parts: u64,
+}
+
+impl Effort {
+    fn work(self) -> u64 {
+        self.visits.saturating_mul(self.parts)
+    }
+
+    /// Whether it is done at once, against a schema with so many places that have alternatives.
+    fn is_little(self, alternatives: u64) -> bool {
+        let work = self.work().saturating_mul(alternatives.saturating_add(1));
+        self.visits <= FEW_VISITS && work <= QUICK_WORK
     }
 }
 

@@ -418,3 +418,34 @@ fn a_draft_is_named_as_it_is() {
         assert!(with(other).is_err(), "{other}");
     }
 }
+
+#[test]
+fn a_multiple_of_a_fraction_counts_as_what_it_takes() {
+    let rows = |count: usize| json!(vec![json!(0.3); count]);
+    let of = |multiple: Value| {
+        let all = vec![json!({ "multipleOf": multiple }); 40];
+        Schema::new(&json!({"items": {"allOf": all}})).unwrap()
+    };
+    // Each of them takes as long as some sixty other comparisons.
+    let (fraction, whole) = (of(json!(0.1)), of(json!(1)));
+    let refused = fraction.check(&rows(5_000)).unwrap_err();
+    assert!(refused.message.contains("too large"), "{refused:?}");
+    assert_eq!(fraction.check(&rows(50)), Ok(()));
+    let refused = whole.check(&rows(5_000)).unwrap_err();
+    assert!(refused.message.contains("not a multiple"), "{refused:?}");
+}
+
+#[test]
+fn what_takes_long_is_left_to_who_has_the_time_for_it() {
+    let all = vec![json!({"multipleOf": 1}); 10];
+    let schema = Schema::new(&json!({"items": {"allOf": all}})).unwrap();
+    let rows = |count: usize| json!(vec![json!(1); count]);
+    assert_eq!(schema.check_quickly(&rows(10)), Some(Ok(())));
+    assert_eq!(schema.check_quickly(&rows(10_000)), None);
+    assert_eq!(schema.check_thoroughly(&rows(10_000)), Ok(()));
+    assert_eq!(schema.check(&rows(10_000)), Ok(()));
+    // What cannot be checked at all is said at once.
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    let refused = schema.check_quickly(&deep).unwrap().unwrap_err();
+    assert!(refused.message.contains("levels deep"), "{refused:?}");
+}

@@ -15,9 +15,10 @@ use crate::grant::{Capability, Clock, Denial, DirectoryGrant, Remedy};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::Refusals;
 use crate::sandbox::classify::Stop;
-use crate::sandbox::disk::{Disk, Doing, Undone};
+use crate::sandbox::disk::Disk;
 use crate::text::named;
 use crate::turns::Party;
+use crate::turns::threads::{Doing, Undone};
 
 /// Calls of one execution that may be on the threads for the disk at once.
 const TURNS: usize = 4;

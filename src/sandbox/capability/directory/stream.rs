@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use super::descriptor::File;
 use super::shared::{Fault, Open, Shared, done};
-use crate::sandbox::disk::Doing;
+use crate::turns::threads::Doing;
 
 /// Bytes that are read or written at once.
 pub(super) const PIECE: usize = 64 * 1024;
