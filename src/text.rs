@@ -28,8 +28,17 @@ pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, candidate)| candidate)
 }
 
-/// How something is written in TOML that is of another type than it must be, by what the library says of it.
+/// The one limit that no request, skill or policy sets.
+const OF_THE_HOST: &str = "unknown field `stack_bytes`";
+
+/// How something is written in TOML that is of another type than it must be, by what the library says of it; or where
+/// it is set that is not set here.
 pub(crate) fn form(message: &str) -> Option<&'static str> {
+    if message.starts_with(OF_THE_HOST) {
+        return Some(
+            "the stack is the host's own and the same for all that it runs, so it is set where the host is started",
+        );
+    }
     let (given, expected) = message
         .strip_prefix("invalid type: ")?
         .rsplit_once(", expected ")?;
@@ -48,7 +57,7 @@ pub(crate) fn meant(message: &str) -> Option<String> {
     let known = ["unknown field `", "unknown variant `"]
         .iter()
         .any(|start| message.starts_with(start));
-    if !known {
+    if !known || message.starts_with(OF_THE_HOST) {
         return None;
     }
     let mut words = message.split('`').skip(1).step_by(2);

@@ -260,13 +260,18 @@ impl Failure {
     pub(crate) fn without(mut self, mut missing: Vec<Denial>) -> Self {
         first_of(&mut missing, MAX_MISSING);
         if let Some(first) = missing.first()
-            && self.hint.is_none()
-            && matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. })
+            && self.wants_a_hint()
         {
             self.hint = Some(first.wanted());
         }
         self.missing = missing;
         self
+    }
+
+    /// Whether the skill failed by itself, and nothing is known that may help.
+    pub(crate) fn wants_a_hint(&self) -> bool {
+        let by_itself = matches!(self.cause, Cause::SkillError { .. } | Cause::Trap { .. });
+        by_itself && self.hint.is_none()
     }
 
     /// The same for whoever has no command line: no hint has a flag of it.

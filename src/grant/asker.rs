@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::hint::{MAX_SHOWN, NO_HOST, grant_text};
+use super::hint::{self, MAX_SHOWN, NO_GUEST, NO_HOST, grant_text};
 use super::{
     Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget, MAX_QUOTED,
-    Mode, Protocol, Remedy, SocketGrant, directory, not_public, shell_word, to_grant,
+    Mode, Protocol, Remedy, SocketGrant, Sought, directory, not_public, shell_word, to_grant,
 };
 use crate::text::{named, shortened};
 
@@ -157,6 +157,35 @@ impl Asker {
             grant,
             hint,
         }
+    }
+
+    /// What may help where it failed by itself, and nothing that it declares was lacking: it looked for something that
+    /// it does not declare, or that nobody was asked for, as it has no manifest.
+    pub fn looked_in_vain(&self, sought: &Sought) -> Option<String> {
+        let Some(declared) = &self.declared else {
+            let any = format!("{NO_HOST}:{NO_GUEST}:ro");
+            return sought.no_directories.then(|| {
+                format!(
+                    "the skill looked for a directory, and was granted none; if that is why, {}",
+                    to_grant(&self.name, Capability::Directory, Some(&any))
+                )
+            });
+        };
+        let keys = sought.keys.iter();
+        if let Some(key) = { keys }.find(|key| !declared.config.contains_key(*key)) {
+            let key = named(key, MAX_SHOWN);
+            return Some(format!(
+                "the skill asked for the configuration key `{key}`, which its skill.toml does not declare; if that is \
+                 why, it would have to, with a table `[config.{}]` that has a `type`",
+                hint::key(&key)
+            ));
+        }
+        let declares_any = declared.scratch || !declared.directories.is_empty();
+        (sought.no_directories && !declares_any).then(|| {
+            "the skill looked for a directory, and its skill.toml declares none; if that is why, it would have to, with \
+             `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
+                .to_owned()
+        })
     }
 
     /// It wanted to write where it may only read.

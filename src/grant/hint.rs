@@ -79,7 +79,7 @@ pub(super) fn as_flag(capability: Capability, text: &str) -> String {
 }
 
 /// A name as a key in TOML, quoted where it needs to be.
-fn key(name: &str) -> Cow<'_, str> {
+pub(super) fn key(name: &str) -> Cow<'_, str> {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     if !name.is_empty() && name.bytes().all(bare) {
         return name.into();

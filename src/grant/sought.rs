@@ -14,12 +14,14 @@ const MOST: usize = 20;
 pub(crate) struct Sought {
     /// Whether it asked which directories there are: it does so before it opens a first path.
     pub directories: bool,
+    /// Whether there were none.
+    pub no_directories: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,
     /// Whether it asked for all configuration keys.
     every_key: bool,
     /// The configuration keys that it asked for, and that have no value.
-    keys: Vec<String>,
+    pub(super) keys: Vec<String>,
     /// The requests that servers wanted to know more for, where it sent any.
     unauthorized: Option<Unauthorized>,
 }

@@ -273,6 +273,9 @@ impl Host {
                     {
                         let lacked = self.lacked(skill, &request.grants, &flight.sought, &failure);
                         failure = failure.without(lacked);
+                        if failure.wants_a_hint() {
+                            failure.hint = skill.inner.known.asker.looked_in_vain(&flight.sought);
+                        }
                     }
                     if let Some((limit, allowed)) = failure.limit()
                         && allowed >= self.inner.ceiling.get(limit)

@@ -209,6 +209,12 @@ mod tests {
         assert!(error("[limits]\nmemory = 1").contains("unknown field `memory`"));
         assert!(error("[limits]\nmemory = 1").contains("line 2"));
         assert!(error("[grants]\nenviroment = []").ends_with("did you mean `environment`?"));
+        let of_the_host = error("[limits]\nstack_bytes = 1000");
+        assert!(
+            of_the_host.contains("set where the host is started"),
+            "{of_the_host}"
+        );
+        assert!(!of_the_host.contains("did you mean"), "{of_the_host}");
         assert!(error("[[grants.directories]]\npath = \"../x\"").contains(".."));
         assert!(
             error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")

@@ -425,6 +425,39 @@ async fn a_failure_names_what_is_not_granted_and_was_looked_for() {
     assert_eq!(fails("fail", everything, misspelt).await.missing, []);
 }
 
+/// What it looked for and does not even declare is a hint to its author; without a manifest, to whoever grants.
+#[tokio::test]
+async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
+    let host = builder().build().unwrap();
+    let hint = async |skill: &Skill, look_for: Value, grants: Grants| {
+        let input = json!({"message": "no", "look_for": look_for});
+        let request = skillhost::ExecutionRequest::new(skill.digest(), input)
+            .tool("fail")
+            .grants(grants);
+        let failure = execute(&host, request).await.failure.unwrap();
+        assert_eq!((failure.missing, failure.denials), (vec![], vec![]));
+        failure.hint.unwrap_or_default()
+    };
+    let (path, key) = (json!({"path": "/data/a"}), json!({"key": "other key"}));
+    let none = Grants::default;
+    let folder = folder();
+    let given = || none().directory(folder.path().join("open"), "/other", Mode::Ro);
+
+    let skill = declared(&host, "[grants]\nenvironment = [\"TZ\"]").await;
+    let said = hint(&skill, path.clone(), none()).await;
+    assert!(said.contains("its skill.toml declares none"), "{said}");
+    let said = hint(&skill, key, none()).await;
+    assert!(said.contains("a table `[config.\"other key\"]`"), "{said}");
+    assert_eq!(hint(&skill, json!({"variable": "A"}), none()).await, "");
+
+    let bare = host.load(behaviours_path()).await.unwrap();
+    let said = hint(&bare, path.clone(), none()).await;
+    let line = "`skillhost policy grant behaviours --dir '<HOST>:<GUEST>:ro'`";
+    assert!(said.contains("was granted none"), "{said}");
+    assert!(said.contains(line), "{said}");
+    assert_eq!(hint(&bare, path, given()).await, "", "it was granted one");
+}
+
 /// What a skill does not declare is no grant's to give, and observers hear that at once.
 #[tokio::test]
 async fn observers_hear_what_no_grant_changes() {

@@ -109,6 +109,7 @@ impl preopens::Host for State {
             })?;
             handles.push((handle, path));
         }
+        self.network.sought().no_directories = handles.is_empty();
         Ok(handles)
     }
 }
