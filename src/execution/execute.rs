@@ -296,10 +296,11 @@ pub trait Execute: Send + Sync {
     /// Why a request is not admitted whatever anybody says of it: for what it is itself, such as an input that does not
     /// fit, or a grant that its skill does not declare. `None` where it is not, and where that is not known.
     ///
-    /// Cheap, and called by async code: no disk is looked at, and no hook asked.
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    /// No disk is looked at, and no hook asked. An input that takes long to check is checked no longer than the
+    /// execution may take.
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         let _ = request;
-        None
+        Box::pin(std::future::ready(None))
     }
 
     /// Makes ready what a request needs, where that comes late: a skill that is loaded when it is

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::skill::Known;
 use super::{Host, Inner, Skill, fitting};
@@ -13,9 +14,9 @@ use crate::execution::{
 use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
-use crate::sandbox::{over_input, too_late};
+use crate::sandbox::{input_takes_too_long, over_input, too_late};
 use crate::secret::{Unread, Wanted};
-use crate::skill::{Tool, ToolSchemas};
+use crate::skill::{Tool, ToolSchemas, Until};
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {
@@ -58,7 +59,12 @@ impl Host {
         let admitted = match skill {
             Some(skill) => self.admit(request, skill, &limits).and_then(|admitted| {
                 if !admitted.fits {
-                    let checked = admitted.schemas.input.check(&request.input);
+                    let until = Until {
+                        moment: Some(Instant::now() + limits.wall_time),
+                        ..Until::default()
+                    };
+                    let checked = admitted.schemas.input.check_until(&request.input, &until);
+                    let checked = checked.map_err(|_| input_takes_too_long(&limits))?;
                     fitting::input(checked, &request.input, admitted.tool)?;
                 }
                 self.asks_before(request, &skill.identity)?;
@@ -268,11 +274,19 @@ impl Host {
     }
 
     /// Why a request that means this skill is not admitted at any time; see [`Execute::hopeless`](crate::Execute::hopeless).
-    /// An input that takes long to check may fit.
-    pub(super) fn hopeless_in(&self, request: &ExecutionRequest, skill: &Skill) -> Option<Failure> {
+    pub(super) async fn hopeless_in(
+        &self,
+        request: &ExecutionRequest,
+        skill: Option<Skill>,
+    ) -> Option<Failure> {
+        let skill = skill?;
         let known = &skill.inner.known;
         let limits = self.limits(request, Some(known));
-        let failure = self.suits(request, known, &limits).err()?;
+        let failure = match self.suits(request, known, &limits) {
+            Ok(admitted) if admitted.fits => None,
+            Ok(admitted) => self.misfits(request, &admitted, known, &limits).await,
+            Err(failure) => Some(failure),
+        }?;
         Some(match self.inner.runner.for_operator() {
             true => failure,
             false => failure.without_flags(),

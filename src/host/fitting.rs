@@ -1,6 +1,7 @@
 //! Whether inputs and outputs fit the schemas that skills declare.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use crate::execution::{Cause, ExecutionRequest, Failure};
 use crate::limits::Limits;
 use crate::sandbox::{Flight, For};
 use crate::secret::Scrubber;
-use crate::skill::{Keys, Mismatch, Schema, Tool};
+use crate::skill::{Keys, Mismatch, Schema, Tool, Until};
 use crate::text::{closest, named};
 
 impl Host {
@@ -35,9 +36,9 @@ impl Host {
                 skill: &skill.identity.name,
                 cancellation,
             };
-            let check = move || {
-                let checked = schema.check_thoroughly(&value);
-                (value, checked)
+            let check = move |until: &Until| {
+                let checked = schema.check_thoroughly(&value, until)?;
+                Ok((value, checked))
             };
             let checked = self.inner.runner.check_input(flight, &whose, check);
             let (value, checked) = Box::pin(checked).await?;
@@ -46,6 +47,27 @@ impl Host {
         }
         self.asks_before(request, &skill.identity)?;
         Ok(admitted)
+    }
+
+    /// Why an input that takes long to check does not fit, where it does not and that can be found out in time.
+    pub(super) async fn misfits(
+        &self,
+        request: &ExecutionRequest,
+        admitted: &Admitted<'_>,
+        skill: &Known,
+        limits: &Limits,
+    ) -> Option<Failure> {
+        let schema = Arc::clone(&admitted.schemas.input);
+        let value = request.input.clone();
+        let whose = For {
+            tenant: request.tenant.as_deref(),
+            skill: &skill.identity.name,
+            cancellation: None,
+        };
+        let check = move |until: &Until| schema.check_thoroughly(&value, until);
+        let ends = Instant::now() + limits.wall_time;
+        let checked = self.inner.runner.checked(ends, &whose, check).await?;
+        input(checked, &request.input, admitted.tool).err()
     }
 
     /// An output that its schema takes long to check, where it fits.
@@ -57,9 +79,9 @@ impl Host {
         value: Value,
     ) -> Result<Value, Failure> {
         let schema = Arc::clone(schema);
-        let check = move || {
-            let checked = schema.check_thoroughly(&value);
-            (value, checked)
+        let check = move |until: &Until| {
+            let checked = schema.check_thoroughly(&value, until)?;
+            Ok((value, checked))
         };
         let (value, checked) = self
             .inner

@@ -261,6 +261,8 @@ impl Host {
                     }
                 }
             };
+            // Whoever waits to run goes on now: what an answer takes is there no longer than its slot.
+            drop(slot);
             let (output, attachments, failure) = match ended {
                 Ok((output, attachments)) => (Some(output), attachments, None),
                 Err(failure) => {
@@ -372,8 +374,8 @@ impl Execute for Host {
         Host::can_execute(self, request)
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
-        self.hopeless_in(request, self.inner.skills.load().find(&request.skill)?)
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
+        Box::pin(self.hopeless_in(request, self.skill(&request.skill)))
     }
 }
 

@@ -13,6 +13,8 @@ const THREADS: Kind = Kind {
     name: "skillhost-disk",
     // One thread reads some 3 GB a second from the page cache, so more are only for disks that make one wait.
     threads: 16,
+    // A disk of one tenant's that does not answer leaves some of them to others.
+    each: 12,
     // Each execution has a few calls at once, so that no more are waiting than a full host has; but what a guest
     // was told is done stays in line when its execution is over.
     max_waiting: 10_000,

@@ -42,6 +42,8 @@ pub(crate) struct Flight {
     pub(super) started: Option<Instant>,
     /// When the guest was started, where it was: also once it has ended.
     pub(super) began: Option<Instant>,
+    /// Whether something is done about its answer.
+    pub(super) answers: bool,
     pub(super) instantiated: Option<Instant>,
     finished: bool,
 }
@@ -72,6 +74,7 @@ impl Flight {
             waiting: None,
             started: None,
             began: None,
+            answers: false,
             instantiated: None,
             finished: false,
         }
@@ -157,7 +160,10 @@ impl Flight {
 
     /// What was done about the guest's answer until now is part of its run.
     pub(super) fn answered(&mut self) {
-        let Some(began) = self.began else { return };
+        let Some(began) = self.began.filter(|_| self.answers) else {
+            return;
+        };
+        self.answers = false;
         let wall_time = began.elapsed();
         self.usage.run_time += wall_time.saturating_sub(self.usage.wall_time);
         self.usage.wall_time = wall_time;
@@ -181,6 +187,7 @@ impl Drop for Flight {
         let phase = self.phase;
         self.waited();
         self.land(Instant::now());
+        self.answered();
         let failure = classify::cancelled(phase);
         self.finish(Some(&failure));
     }

@@ -32,7 +32,7 @@ use crate::text::{named, printable, shortened};
 use crate::turns::Party;
 use crate::turns::threads::Threads;
 use crate::usage::ResourceUsage;
-pub(crate) use check::For;
+pub(crate) use check::{For, input_takes_too_long};
 
 /// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
 const MAX_MESSAGE: usize = 8 * 1024;
@@ -123,7 +123,8 @@ impl Runner {
     /// Runs one tool. The flight then holds the usage.
     ///
     /// The slot that it takes is put into `slot`, which must outlive the flight: whoever waits for
-    /// it may only go on when the instance is gone, also where both are dropped half way.
+    /// it may only go on when the instance is gone, also where both are dropped half way. It stays there, for as long as
+    /// the answer takes.
     pub async fn run<'c>(
         &self,
         slot: &mut Option<Place<'c>>,
@@ -192,7 +193,6 @@ impl Runner {
             },
         ))
         .await?;
-        *slot = None;
         // Nobody waits for its removal.
         flight.scratch = None;
         let ended = ended.and_then(|answer| self.answered(flight, answer));

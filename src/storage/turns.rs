@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::turns::line::{Line, Ticket};
 use crate::turns::{ANYTHING, Party, Places};
 
-const ONE: Places = Places(1);
+const ONE: Places = Places { all: 1, each: None };
 
 /// Whoever writes, and whoever waits for that.
 #[derive(Debug, Default)]

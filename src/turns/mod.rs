@@ -30,17 +30,21 @@ impl Party {
 /// What a [`line`] knows a skill by where it is only between parties.
 pub(crate) const ANYTHING: &str = "";
 
-/// So many places, and each party may have any number of them.
+/// So many places.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Places(pub u32);
+pub(crate) struct Places {
+    pub all: u32,
+    /// How many of them one party may have, where that is bounded.
+    pub each: Option<u32>,
+}
 
 impl Bounds for Places {
     fn all(&self) -> u32 {
-        self.0
+        self.all
     }
 
     fn tenant(&self, _: &str) -> (Option<u32>, u32) {
-        (None, 1)
+        (self.each, 1)
     }
 
     fn skill(&self, _: &str) -> Option<u32> {

@@ -2,34 +2,36 @@
 //! whoever waits for one waits in turns between tenants, or skills without one, so that what one of them wants is
 //! not in the way of others'.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::thread::Builder;
+use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::line::{Line, Ticket, Whose};
 use super::{ANYTHING, Party, Places};
 
-/// A bounded pool of threads.
-pub(crate) struct Threads {
-    /// Made when something is to be done for the first time. It drives nothing: only its pool for
-    /// blocking calls is used.
-    runtime: OnceLock<Runtime>,
-    pool: Arc<Pool>,
-    kind: Kind,
-}
+/// For how long a thread without anything to do stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A bounded pool of threads, which are made as they are needed.
+pub(crate) struct Threads(Arc<Pool>);
 
 /// What the threads of a pool are like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
+    /// The first 15 bytes of it are what the system shows.
     pub name: &'static str,
-    /// How many at most.
+    /// How many do something at a time.
     pub threads: u32,
+    /// How many of them for one party.
+    pub each: u32,
     /// How much may wait for one.
     pub max_waiting: u32,
     /// The stack of each, in bytes; `None` for what threads have anyway.
@@ -38,53 +40,63 @@ pub(crate) struct Kind {
 
 /// What is done, and what waits for a thread.
 struct Pool {
-    line: Mutex<Line<Job>>,
-    threads: Places,
+    kind: Kind,
+    state: Mutex<State>,
+    /// Something was handed to a thread that idles, or all are to go.
+    handed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    line: Line<Job>,
+    /// What has its place, and is to be begun by whichever thread comes first.
+    handed: VecDeque<(Job, Option<Whose>)>,
+    /// Threads without anything to do.
+    idle: usize,
+    gone: bool,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
-    /// Nothing is done or dropped under the lock that is not the line's own.
-    fn lock(&self) -> MutexGuard<'_, Line<Job>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing is done or dropped under the lock that is not the pool's own.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// A thread of the pool, for as long as there is something to be done.
-struct Thread {
-    pool: Arc<Pool>,
-    /// For whom it does what it does; `None` once it is given back.
-    does: Option<Option<Whose>>,
-}
+    fn places(&self) -> Places {
+        Places {
+            all: self.kind.threads,
+            each: Some(self.kind.each),
+        }
+    }
 
-impl Thread {
-    /// Does something, and then whatever is next, until nothing waits.
-    fn work(mut self, mut job: Job) {
+    /// What a thread does: whatever is handed to it, and then whatever is next in the line.
+    fn work(&self) {
+        let mut state = self.lock();
         loop {
-            job();
-            let Some(next) = self.next() else { return };
-            job = next;
-        }
-    }
-
-    /// Takes on what is next, or is given back.
-    fn next(&mut self) -> Option<Job> {
-        let mut line = self.pool.lock();
-        if let Some(whose) = self.does.take() {
-            line.finish(whose.as_ref());
-        }
-        let (job, whose) = line.next(&self.pool.threads)?;
-        self.does = Some(Some(whose));
-        Some(job)
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        // Where it never came to it: the host is going, or the system has no thread.
-        if let Some(whose) = self.does.take() {
-            self.pool.lock().finish(whose.as_ref());
+            if let Some((job, whose)) = state.handed.pop_front() {
+                drop(state);
+                // None of them panics; if one did, its place would be lost.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = self.lock();
+                state.line.finish(whose.as_ref());
+                if let Some((job, whose)) = state.line.next(&self.places()) {
+                    state.handed.push_front((job, Some(whose)));
+                }
+                continue;
+            }
+            if state.gone {
+                return;
+            }
+            state.idle += 1;
+            let waited = self.handed.wait_timeout(state, IDLE);
+            let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.handed.is_empty() {
+                return;
+            }
         }
     }
 }
@@ -121,7 +133,7 @@ impl<T> Future for Doing<T> {
 impl<T> Drop for Doing<T> {
     fn drop(&mut self) {
         if let Some((pool, ticket)) = self.waits.take() {
-            let job = pool.lock().leave(&ticket);
+            let job = pool.lock().line.leave(&ticket);
             // What it holds may have something to be done in turn, once the lock is free.
             drop(job);
         }
@@ -131,14 +143,11 @@ impl<T> Drop for Doing<T> {
 impl Threads {
     /// A pool that has none yet.
     pub fn new(kind: Kind) -> Self {
-        Threads {
-            runtime: OnceLock::new(),
-            pool: Arc::new(Pool {
-                line: Mutex::default(),
-                threads: Places(kind.threads),
-            }),
+        Threads(Arc::new(Pool {
             kind,
-        }
+            state: Mutex::default(),
+            handed: Condvar::new(),
+        }))
     }
 
     /// Does something, unless nobody waits for it any more when a thread is free.
@@ -156,10 +165,10 @@ impl Threads {
                 let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
             }
         });
-        let ticket = self.begin(party, job, self.kind.max_waiting)?;
+        let ticket = self.begin(party, job, self.0.kind.max_waiting)?;
         Ok(Doing {
             done: doing,
-            waits: ticket.map(|ticket| (Arc::clone(&self.pool), ticket)),
+            waits: ticket.map(|ticket| (Arc::clone(&self.0), ticket)),
         })
     }
 
@@ -185,52 +194,60 @@ impl Threads {
 
     /// Begins something, or has it wait where no more than so many do already.
     fn begin(&self, party: &Party, job: Job, max_waiting: u32) -> io::Result<Option<Ticket>> {
-        let runtime = self.runtime()?;
-        let mut line = self.pool.lock();
+        let pool = &self.0;
+        let mut state = pool.lock();
         // Whoever waits does so because there is no thread: each that ends takes on the next.
-        if let Some(whose) = line.start(party.name(), ANYTHING, &self.pool.threads) {
-            drop(line);
-            let pool = Arc::clone(&self.pool);
-            let does = Some(whose);
-            let thread = Thread { pool, does };
-            runtime.spawn_blocking(move || thread.work(job));
+        let Some(whose) = (state.line).start(party.name(), ANYTHING, &pool.places()) else {
+            if state.line.waiting() >= max_waiting {
+                drop(state);
+                return Err(rustix::io::Errno::BUSY.into());
+            }
+            return Ok(Some(state.line.wait(party.name(), ANYTHING, job)));
+        };
+        let idles = state.idle > state.handed.len();
+        state.handed.push_back((job, whose));
+        if idles {
+            drop(state);
+            pool.handed.notify_one();
             return Ok(None);
         }
-        if line.waiting() >= max_waiting {
-            drop(line);
-            return Err(rustix::io::Errno::BUSY.into());
+        // Under the lock, so that nobody begins to wait for the place if no thread can be had.
+        let Err(error) = pool.thread() else {
+            return Ok(None);
+        };
+        let given_back = state.handed.pop_back();
+        if let Some((_, whose)) = &given_back {
+            state.line.finish(whose.as_ref());
         }
-        Ok(Some(line.wait(party.name(), ANYTHING, job)))
+        drop(state);
+        drop(given_back);
+        Err(error)
     }
+}
 
-    fn runtime(&self) -> io::Result<&Runtime> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(runtime);
-        }
-        let mut builder = Builder::new_current_thread();
-        builder
-            .max_blocking_threads(self.kind.threads as usize)
-            .thread_name(self.kind.name);
+impl Pool {
+    /// One thread more.
+    fn thread(self: &Arc<Self>) -> io::Result<()> {
+        let mut builder = Builder::new().name(self.kind.name.to_owned());
         if let Some(bytes) = self.kind.stack_bytes {
-            builder.thread_stack_size(bytes);
+            builder = builder.stack_size(bytes);
         }
-        let runtime = builder.build()?;
-        if let Err(second) = self.runtime.set(runtime) {
-            // Another thread was first.
-            second.shutdown_background();
-        }
-        let runtime = self.runtime.get();
-        runtime.ok_or_else(|| io::Error::other("no threads"))
+        let pool = Arc::clone(self);
+        builder.spawn(move || pool.work()).map(drop)
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let mut state = self.0.lock();
+        state.gone = true;
         // Nobody takes it on any more.
-        let left = std::mem::take(&mut *self.pool.lock());
+        let left = (
+            std::mem::take(&mut state.line),
+            std::mem::take(&mut state.handed),
+        );
+        drop(state);
+        self.0.handed.notify_all();
         drop(left);
     }
 }
@@ -245,6 +262,7 @@ mod tests {
     const SOME: Kind = Kind {
         name: "threads",
         threads: 4,
+        each: 4,
         max_waiting: 10_000,
         stack_bytes: None,
     };
@@ -252,6 +270,11 @@ mod tests {
 
     fn party(name: &str) -> Party {
         Party::of(Some(name), "words")
+    }
+
+    fn done<T>(doing: Doing<T>) -> Result<T, Undone> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(doing)
     }
 
     #[test]
@@ -285,7 +308,7 @@ mod tests {
         let (release, held) = mpsc::channel::<()>();
         let held = Arc::new(std::sync::Mutex::new(held));
         let (started, starts) = mpsc::channel();
-        for _ in 0..threads.kind.threads {
+        for _ in 0..threads.0.kind.threads {
             let (held, started) = (Arc::clone(&held), started.clone());
             let waits = move || {
                 let _ = started.send(());
@@ -293,7 +316,7 @@ mod tests {
             };
             drop(threads.spawn_to_end(&party("a"), waits).unwrap());
         }
-        (0..threads.kind.threads).for_each(|_| starts.recv().unwrap());
+        (0..threads.0.kind.threads).for_each(|_| starts.recv().unwrap());
         release
     }
 
@@ -330,12 +353,12 @@ mod tests {
         let holds = Arc::clone(&held);
         let waiting = threads.spawn(&party("a"), move || drop(holds)).unwrap();
         assert_eq!(
-            (threads.pool.lock().waiting(), Arc::strong_count(&held)),
+            (threads.0.lock().line.waiting(), Arc::strong_count(&held)),
             (1, 2)
         );
         drop(waiting);
         assert_eq!(
-            (threads.pool.lock().waiting(), Arc::strong_count(&held)),
+            (threads.0.lock().line.waiting(), Arc::strong_count(&held)),
             (0, 1)
         );
         drop(release);
@@ -362,10 +385,9 @@ mod tests {
         let threads = Threads::new(ONE);
         let panics = threads.spawn(&party("a"), || panic!("as it may")).unwrap();
         let fine = threads.spawn(&party("a"), || 7).unwrap();
-        let runtime = threads.runtime.get().unwrap();
-        let panicked: Result<(), Undone> = runtime.block_on(panics);
+        let panicked: Result<(), Undone> = done(panics);
         assert_eq!(panicked, Err(Undone::Panicked));
-        assert_eq!(runtime.block_on(fine), Ok(7));
+        assert_eq!(done(fine), Ok(7));
     }
 
     #[test]
@@ -383,8 +405,52 @@ mod tests {
         );
         drop(release);
         for one in waiting {
-            threads.runtime.get().unwrap().block_on(one).unwrap();
+            done(one).unwrap();
         }
         assert!(threads.spawn(&party("b"), || ()).is_ok());
+    }
+
+    #[test]
+    fn nobody_has_more_than_a_part_of_them() {
+        let threads = Threads::new(Kind {
+            threads: 2,
+            each: 1,
+            ..SOME
+        });
+        let (release, held) = mpsc::channel::<()>();
+        let (started, starts) = mpsc::channel();
+        let holds = move || {
+            let _ = started.send(());
+            held.recv()
+        };
+        let first = threads.spawn(&party("a"), holds).unwrap();
+        starts.recv().unwrap();
+        let second = threads.spawn(&party("a"), || ()).unwrap();
+        assert_eq!(threads.0.lock().line.waiting(), 1);
+        let other = threads.spawn(&party("b"), || 7).unwrap();
+        assert_eq!(done(other), Ok(7));
+        assert_eq!(threads.0.lock().line.waiting(), 1);
+        drop(release);
+        done(first).unwrap().unwrap_err();
+        done(second).unwrap();
+    }
+
+    /// Neither a place nor what was to be done is kept where the system has no thread to give.
+    #[test]
+    fn without_a_thread_nothing_is_lost() {
+        let threads = Threads::new(Kind {
+            threads: 1,
+            // More than there are addresses.
+            stack_bytes: Some(1 << 60),
+            ..SOME
+        });
+        let held = Arc::new(());
+        for _ in 0..3 {
+            let holds = Arc::clone(&held);
+            assert!(threads.spawn(&party("a"), move || drop(holds)).is_err());
+            let line = &threads.0.lock().line;
+            assert_eq!((line.running(), line.waiting()), (0, 0));
+        }
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -526,17 +526,18 @@ impl Execute for InstalledSkills {
         }
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         let host = &self.inner.host;
-        match &request.skill {
-            SkillRef::Digest(_) => host.hopeless(request),
+        let skill = match &request.skill {
+            SkillRef::Digest(_) => host.skill(&request.skill),
             // A name means what is installed, and not what happens to be loaded.
             name @ SkillRef::Name { .. } => {
-                let listing = self.inner.listings.latest()?;
-                let digest = listing.find(name)?.identity.digest;
-                host.hopeless_in(request, &host.skill(&digest.into())?)
+                let listing = self.inner.listings.latest();
+                let found = listing.as_ref().and_then(|listing| listing.find(name));
+                found.and_then(|found| host.skill(&found.identity.digest.into()))
             }
-        }
+        };
+        Box::pin(host.hopeless_in(request, skill))
     }
 
     fn ready<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Result<(), Failure>> {

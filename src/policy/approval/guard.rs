@@ -229,7 +229,7 @@ impl Approving {
         title: &str,
     ) -> Result<Ruling, ApprovalError> {
         // Nobody is bothered about what would not be admitted whatever is answered.
-        if let Some(refusal) = self.inner.hopeless(request) {
+        if let Some(refusal) = self.inner.hopeless(request).await {
             return Ok(Ruling::Not(Box::new(refusal)));
         }
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
@@ -566,7 +566,7 @@ impl Execute for Approving {
         admission
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         self.inner.hopeless(request)
     }
 

@@ -74,7 +74,7 @@ impl Execute for Unasked {
         admission
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         self.inner.hopeless(request)
     }
 

@@ -161,7 +161,7 @@ impl Execute for Ceilings {
         admission
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         self.inner.hopeless(request)
     }
 

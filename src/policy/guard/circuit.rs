@@ -9,7 +9,7 @@ use chrono::Utc;
 use serde::Serialize;
 
 use crate::breaker::{self, Breaker, BreakerSettings, Change, CircuitState, Pass};
-use crate::execution::{Cause, ExecutionResult, Failure, Rejection, SkillIdentity};
+use crate::execution::{Cause, ExecutionResult, Failure, Phase, Rejection, SkillIdentity};
 use crate::limits::Limit;
 use crate::policy::{BreakerRules, CurrentPolicy, Policy};
 use crate::skill::Digest;
@@ -305,6 +305,11 @@ pub(super) fn judge(result: &ExecutionResult, time_asked: bool) -> Option<bool> 
         | Cause::Trap { .. }
         | Cause::InvalidOutput { .. }
         | Cause::HostPanic => Some(false),
+        // It did not run yet, or its answer waited for others'.
+        Cause::Timeout {
+            phase: Phase::Waiting,
+            ..
+        } => None,
         Cause::Timeout {
             limit: Limit::WallTime,
             ..

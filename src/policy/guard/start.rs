@@ -132,7 +132,7 @@ impl Execute for Starting {
         admission
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         self.inner.hopeless(request)
     }
 

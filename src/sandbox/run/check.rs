@@ -1,31 +1,41 @@
 //! What is checked for an execution beside its guest, and may take long: its input and its output, against schemas
 //! that are the skill's.
 //!
-//! It is done on threads of its own, as many as there are processors, so that it holds up no other execution. It is
-//! within the execution's time: whoever waits for the answer gets it when that is up, though what a thread has begun
-//! goes on to its end, which the schema module bounds.
+//! It is done on threads of its own, as many as there are processors, so that it holds up no other execution; and within
+//! the execution's time, at whose end the thread goes on with somebody else's.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::Runner;
 use crate::execution::{Cause, Failure, Phase, Stopped, stopped};
-use crate::limits::Limit;
+use crate::limits::{Limit, Limits};
 use crate::sandbox::classify::{self, Circumstances};
 use crate::sandbox::flight::Flight;
 use crate::sandbox::measure;
-use crate::skill::CHECKING_STACK;
+use crate::skill::{CHECKING_STACK, Interrupted, Until};
 use crate::turns::Party;
 use crate::turns::threads::{Kind, Undone};
 
 /// What may wait for a thread.
 const MAX_WAITING: u32 = 10_000;
+/// For how long a check that is told to end is waited for, so that what it took is known. It looks about every half a
+/// millisecond.
+const PARTING: Duration = Duration::from_millis(5);
+
+const INPUT: &str = "while its input was checked";
+const OUTPUT: &str = "while the skill's output was checked";
 
 pub(super) fn threads(cores: u32) -> Kind {
+    // Where there is one processor, there are two all the same: one for anybody else.
+    let threads = cores.max(2);
     Kind {
         name: "skillhost-check",
-        threads: cores,
+        threads,
+        each: threads.div_ceil(2),
         max_waiting: MAX_WAITING,
         stack_bytes: Some(CHECKING_STACK),
     }
@@ -48,26 +58,38 @@ enum Unchecked {
     NoThread(std::io::Error),
 }
 
+/// What came of a check.
+struct Checked<T> {
+    ended: Result<T, Unchecked>,
+    cpu_time: Duration,
+    /// Whether it had a thread at all.
+    begun: bool,
+}
+
+/// Has a check end where nobody waits for it any more.
+struct StopsIt(Arc<AtomicBool>);
+
+impl Drop for StopsIt {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Runner {
-    /// Checks an input, before anything else is done. As long as its time would be were it running by then, it
-    /// waits for that.
+    /// Checks an input, before anything else is done: for no longer than its time would be, were it running by then.
     pub async fn check_input<T: Send + 'static>(
         &self,
         flight: &mut Flight,
         whose: &For<'_>,
-        check: impl FnOnce() -> T + Send + 'static,
+        check: impl FnOnce(&Until) -> Result<T, Interrupted> + Send + 'static,
     ) -> Result<T, Failure> {
         let (ends, limit) = flight.ends(Instant::now());
         flight.waits();
-        let checked = self.checked(ends, whose, check).await;
+        let checked = self.check(ends, whose, check).await;
         flight.waited();
-        ended(
-            flight,
-            checked,
-            limit,
-            Phase::Waiting,
-            "while its input was checked",
-        )
+        flight.usage.cpu_time += checked.cpu_time;
+        let ended = checked.ended;
+        ended.map_err(|why| failure(why, &flight.limits, limit, Phase::Waiting, INPUT))
     }
 
     /// Checks what a guest answered, in what is left of its time.
@@ -75,74 +97,114 @@ impl Runner {
         &self,
         flight: &mut Flight,
         whose: &For<'_>,
-        check: impl FnOnce() -> T + Send + 'static,
+        check: impl FnOnce(&Until) -> Result<T, Interrupted> + Send + 'static,
     ) -> Result<T, Failure> {
         let began = flight.began.unwrap_or_else(Instant::now);
         let (ends, limit) = flight.ends(began);
-        let checked = self.checked(ends, whose, check).await;
+        flight.answers = true;
+        let checked = self.check(ends, whose, check).await;
         flight.answered();
-        ended(
-            flight,
-            checked,
-            limit,
-            Phase::Run,
-            "while the skill's output was checked",
-        )
+        flight.usage.cpu_time += checked.cpu_time;
+        let (phase, during) = match checked.begun {
+            true => (Phase::Run, OUTPUT),
+            // Others had all the threads, which says nothing about this skill.
+            false => (Phase::Waiting, "while its output waited to be checked"),
+        };
+        let ended = checked.ended;
+        ended.map_err(|why| failure(why, &flight.limits, limit, phase, during))
     }
 
-    /// What comes of a check, and the processor time that it took.
-    async fn checked<T: Send + 'static>(
+    /// What comes of a check that is no execution's; `None` where it does not come to its end.
+    pub async fn checked<T: Send + 'static>(
         &self,
         ends: Instant,
         whose: &For<'_>,
-        check: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<(T, Duration), Unchecked> {
+        check: impl FnOnce(&Until) -> Result<T, Interrupted> + Send + 'static,
+    ) -> Option<T> {
+        self.check(ends, whose, check).await.ended.ok()
+    }
+
+    async fn check<T: Send + 'static>(
+        &self,
+        ends: Instant,
+        whose: &For<'_>,
+        check: impl FnOnce(&Until) -> Result<T, Interrupted> + Send + 'static,
+    ) -> Checked<T> {
         let party = Party::of(whose.tenant, whose.skill);
+        let until = Until {
+            moment: Some(ends),
+            ..Until::default()
+        };
+        let _stops_it = StopsIt(Arc::clone(&until.stopped));
+        let stop = Arc::clone(&until.stopped);
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begins = Arc::clone(&has_begun);
         let measured = move || {
+            begins.store(true, Ordering::Relaxed);
             let before = measure::thread_cpu_time();
-            let checked = check();
+            let checked = check(&until);
             (checked, measure::thread_cpu_time().saturating_sub(before))
         };
-        let doing = self.checks.spawn(&party, measured);
-        let doing = doing.map_err(Unchecked::NoThread)?;
-        tokio::select! {
+        let mut doing = match self.checks.spawn(&party, measured) {
+            Ok(doing) => doing,
+            Err(error) => {
+                return Checked {
+                    ended: Err(Unchecked::NoThread(error)),
+                    cpu_time: Duration::ZERO,
+                    begun: false,
+                };
+            }
+        };
+        let (done, stopped) = tokio::select! {
             biased;
-            checked = doing => checked.map_err(Unchecked::Undone),
-            stopped = stopped(Some(ends.into()), whose.cancellation) => Err(Unchecked::Stopped(stopped)),
+            done = &mut doing => (Some(done), None),
+            stopped = stopped(Some(ends.into()), whose.cancellation) => {
+                stop.store(true, Ordering::Relaxed);
+                let begun = has_begun.load(Ordering::Relaxed);
+                let parting = async { tokio::time::timeout(PARTING, doing).await.ok() };
+                (if begun { parting.await } else { None }, Some(stopped))
+            }
+        };
+        let (ended, cpu_time) = match done {
+            Some(Ok((Ok(_), cpu_time))) if stopped.is_some() => (None, cpu_time),
+            Some(Ok((Ok(checked), cpu_time))) => (Some(Ok(checked)), cpu_time),
+            Some(Ok((Err(Interrupted), cpu_time))) => (None, cpu_time),
+            Some(Err(undone)) => (Some(Err(Unchecked::Undone(undone))), Duration::ZERO),
+            None => (None, Duration::ZERO),
+        };
+        Checked {
+            // It looks at the time by itself, and may have come first.
+            ended: ended
+                .unwrap_or_else(|| Err(Unchecked::Stopped(stopped.unwrap_or(Stopped::Deadline)))),
+            cpu_time,
+            begun: has_begun.load(Ordering::Relaxed),
         }
     }
 }
 
-fn ended<T>(
-    flight: &mut Flight,
-    checked: Result<(T, Duration), Unchecked>,
-    limit: Limit,
-    phase: Phase,
-    during: &str,
-) -> Result<T, Failure> {
-    let limits = &flight.limits;
-    match checked {
-        Ok((checked, cpu_time)) => {
-            flight.usage.cpu_time += cpu_time;
-            Ok(checked)
+fn failure(why: Unchecked, limits: &Limits, limit: Limit, phase: Phase, during: &str) -> Failure {
+    match why {
+        Unchecked::Stopped(Stopped::Deadline) => {
+            classify::timeout_during(limit, limits, phase, during)
         }
-        Err(Unchecked::Stopped(Stopped::Deadline)) => {
-            Err(classify::timeout_during(limit, limits, phase, during))
+        Unchecked::Stopped(Stopped::Cancelled) => {
+            Failure::new(Cause::Cancelled { phase }, format!("cancelled {during}"))
         }
-        Err(Unchecked::Stopped(Stopped::Cancelled)) => {
-            let message = format!("cancelled {during}");
-            Err(Failure::new(Cause::Cancelled { phase }, message))
-        }
-        Err(Unchecked::Undone(undone)) => {
+        Unchecked::Undone(undone) => {
             let circumstances = Circumstances {
                 phase,
                 limits,
                 time_limit: limit,
             };
-            Err(classify::stopped(undone.into(), circumstances, Vec::new()))
+            classify::stopped(undone.into(), circumstances, Vec::new())
         }
-        Err(Unchecked::NoThread(error)) => Err(classify::exhausted(&format!(
-            "there is no thread to check it on: {error}"
-        ))),
+        Unchecked::NoThread(error) => {
+            classify::exhausted(&format!("there is no thread to check it on: {error}"))
+        }
     }
+}
+
+/// The failure of a request whose input takes longer to check than it may take to run.
+pub(crate) fn input_takes_too_long(limits: &Limits) -> Failure {
+    classify::timeout_during(Limit::WallTime, limits, Phase::Waiting, INPUT)
 }

@@ -23,6 +23,8 @@ use crate::execution::{Clamped, Rejection};
 use crate::grant::Denial;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
+use crate::turns::Party;
+use crate::turns::threads::Kind;
 use crate::{
     Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,
     Limits, SkillIdentity, Status,
@@ -213,9 +215,15 @@ fn wants_events(headers: &HeaderMap) -> bool {
 
 /// The longest name of a user or a session, as the document says.
 const MAX_NAME: usize = 255;
-/// How many requests are looked at at once, each on a thread of its own.
-pub(super) const LOOKS: usize = 16;
-/// How long a request waits to be looked at.
+/// The threads on which requests are looked at.
+pub(super) const LOOKS: Kind = Kind {
+    name: "skillhost-look",
+    threads: 16,
+    each: 8,
+    max_waiting: 10_000,
+    stack_bytes: None,
+};
+/// How long it may take to look at one, with what it waits for a thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether a request would be admitted, its skill being [ready](crate::Execute::ready).
@@ -223,22 +231,25 @@ async fn admission(
     service: &Service,
     request: &mut ExecutionRequest,
 ) -> Result<Admission, Problem> {
-    // It opens what is granted, and a disk that does not answer holds the thread for as long as that lasts.
-    let looks = Arc::clone(&service.inner.looks).acquire_owned();
-    let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, looks).await else {
-        let detail = "what the request is granted cannot be looked at now: a disk does not answer";
-        return Err(Problem::new(ProblemKind::Unavailable, detail));
-    };
+    // It opens what is granted, and a disk that does not answer holds the thread for as long as that lasts; so there are
+    // turns, and nobody has all of them.
+    let party = Party::of(request.tenant.as_deref(), &request.skill.to_string());
     let execute = Arc::clone(&service.inner.execute);
     let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
     let asked = std::mem::replace(request, unread);
-    let looked = tokio::task::spawn_blocking(move || {
-        let admission = execute.can_execute(&asked);
-        drop(place);
-        (admission, asked)
-    });
-    let (admission, asked) = looked.await.map_err(|error| {
+    let look = move || (execute.can_execute(&asked), asked);
+    let unavailable = |detail: &'static str| Problem::new(ProblemKind::Unavailable, detail);
+    let looking = (service.inner.looks.spawn(&party, look)).map_err(|error| {
         tracing::error!(%error, "whether a request would be admitted cannot be said");
+        unavailable("the request cannot be looked at now: there are too many, or no thread for it")
+    })?;
+    let looked = tokio::time::timeout(PATIENCE, looking).await.map_err(|_| {
+        unavailable(
+            "the request cannot be looked at now: a disk does not answer, or its input takes too long to check",
+        )
+    })?;
+    let (admission, asked) = looked.map_err(|error| {
+        tracing::error!(?error, "whether a request would be admitted cannot be said");
         Problem::new(ProblemKind::Internal, "the request could not be looked at")
     })?;
     *request = asked;

@@ -312,7 +312,7 @@ impl Execute for Measured {
         self.inner.can_execute(request)
     }
 
-    fn hopeless(&self, request: &ExecutionRequest) -> Option<Failure> {
+    fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
         self.inner.hopeless(request)
     }
 

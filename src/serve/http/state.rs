@@ -16,6 +16,7 @@ use crate::queue::callback::{CallbackSettings, Callbacks};
 use crate::queue::{Answers, Queue};
 use crate::serve::caller::Tenancy;
 use crate::serve::token::Tokens;
+use crate::turns::threads::Threads;
 use crate::{Execute, InstalledSkills};
 
 /// What the door for HTTP is made of: see [`router`](super::router()).
@@ -50,8 +51,8 @@ pub(super) struct Inner {
     pub cut: CancellationToken,
     /// KiB of bodies that may still be read.
     pub bodies: Arc<tokio::sync::Semaphore>,
-    /// Requests that may still be looked at, at once.
-    pub looks: Arc<tokio::sync::Semaphore>,
+    /// Where it is looked whether requests would be admitted.
+    pub looks: Threads,
 }
 
 /// Gives the policy that holds, as text.
@@ -209,7 +210,7 @@ impl ServiceBuilder {
                 stopping: CancellationToken::new(),
                 cut: CancellationToken::new(),
                 bodies: Arc::new(tokio::sync::Semaphore::new(bodies)),
-                looks: Arc::new(tokio::sync::Semaphore::new(LOOKS)),
+                looks: Threads::new(LOOKS),
             }),
         })
     }

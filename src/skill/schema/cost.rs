@@ -14,9 +14,11 @@ const MAX_VISITS: u64 = 50_000;
 /// the memory that looking at a schema takes.
 const MAX_POINTER: usize = 1024;
 const MAX_NODES: usize = 10_000;
-/// What matching one pattern costs for 64 bytes of text: matching is linear in the text, but takes
+/// What matching one pattern with a key costs for 64 bytes of it: matching is linear in the text, but takes
 /// time for every state that the pattern can be in.
 const PATTERN_WORK: u64 = 1_000;
+/// The same for a text, which it usually takes. It can be stopped.
+const TEXT_PATTERN_WORK: u64 = 50;
 /// What it costs to see whether a number is a multiple of a whole one, and of any other: that is worked out in exact
 /// fractions, of as many digits as the two have.
 const WHOLE_MULTIPLE_WORK: u64 = 8;
@@ -152,10 +154,11 @@ impl<'a> Graph<'a> {
                 keyword => {
                     if keyword == "pattern" {
                         self.patterns += 1;
-                        node.own += PATTERN_WORK;
+                        node.own += TEXT_PATTERN_WORK;
                     }
                     if keyword == "multipleOf" {
-                        node.own += match value.is_u64() {
+                        let is_whole = value.as_f64().is_some_and(|of| of.fract() == 0.0);
+                        node.own += match is_whole {
                             true => WHOLE_MULTIPLE_WORK,
                             false => MULTIPLE_WORK,
                         };
@@ -214,6 +217,31 @@ impl<'a> Graph<'a> {
         pointer
             .and_then(|pointer| Some((pointer.to_owned(), self.root.pointer(pointer)?)))
             .ok_or_else(|| reference(keyword, place, value))
+    }
+
+    /// The schema with one keyword more in each of its subschemas.
+    ///
+    /// # Errors
+    /// Where one of them is at the same time a value to compare with.
+    pub fn with_keyword(&self, keyword: &str) -> Result<Value, SchemaError> {
+        let mut schema = self.root.clone();
+        for pointer in self.by_pointer.keys() {
+            let is_value = ["/enum", "/const"].iter().any(|compared| {
+                let mut found = pointer.match_indices(compared);
+                found.any(|(at, _)| {
+                    let rest = &pointer[at + compared.len()..];
+                    let is_whole = rest.is_empty() || rest.starts_with('/');
+                    is_whole && self.by_pointer.contains_key(&pointer[..at])
+                })
+            });
+            if is_value {
+                return Err(reference("$ref", "", &Value::String(format!("#{pointer}"))));
+            }
+            if let Some(Value::Object(keywords)) = schema.pointer_mut(pointer) {
+                keywords.insert(keyword.to_owned(), Value::Bool(true));
+            }
+        }
+        Ok(schema)
     }
 
     /// The deepest value for which no way into it makes more than [`MAX_VISITS`], and what each

@@ -7,15 +7,23 @@
 
 mod copies;
 mod cost;
+mod interrupt;
+mod pattern;
 mod place;
+mod unique;
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::text::{printable, said, shortened};
 pub(super) use copies::MAX_COPIES;
 use cost::Graph;
+pub(crate) use interrupt::{Interrupted, Until};
+use interrupt::{Left, Look};
+use pattern::Pattern;
+use unique::Unique;
 
 /// The largest schema, in bytes of its JSON text.
 const MAX_BYTES: usize = 256 * 1024;
@@ -37,9 +45,10 @@ pub(crate) const STACK: usize = 64 << 20;
 const FLAT: usize = 16;
 /// The visits that fit on any stack.
 const FEW_VISITS: u64 = 2_000;
-/// The work that is done wherever somebody asks, with what it takes to say where a value does not fit: a few ms of it
-/// at most.
+/// The work that is done wherever somebody asks, with what it takes to say where a value does not fit.
 const QUICK_WORK: u64 = 50_000;
+/// For how long, at most.
+const QUICK: Duration = Duration::from_millis(2);
 /// The size to which one compiled pattern may grow, in bytes.
 const MAX_PATTERN_BYTES: usize = 32 * 1024;
 
@@ -193,7 +202,7 @@ impl Schema {
     /// # Errors
     /// See [`SchemaError`].
     pub fn new(schema: &Value) -> Result<Self, SchemaError> {
-        Self::make(schema, |options| options.build(schema))
+        Self::make(schema, |options, schema| options.build(schema))
     }
 
     /// Makes a schema ready that [`new`](Schema::new) has taken before.
@@ -204,7 +213,7 @@ impl Schema {
     /// is of an earlier draft, whose own schema is small.
     pub(super) fn known(schema: &Value) -> Result<Self, SchemaError> {
         const NAME: &str = "urn:known";
-        Self::make(schema, |options| {
+        Self::make(schema, |options, schema| {
             let registry = jsonschema::Registry::new().add(NAME, schema)?.prepare()?;
             options
                 .with_draft(jsonschema::Draft::Draft7)
@@ -217,6 +226,7 @@ impl Schema {
         schema: &Value,
         build: impl FnOnce(
             jsonschema::ValidationOptions<'_>,
+            &Value,
         )
             -> Result<jsonschema::Validator, jsonschema::ValidationError<'static>>
         + Send,
@@ -236,16 +246,25 @@ impl Schema {
         let (max_depth, visits) = graph.visits()?;
         let copies = graph.copies()?;
         let (patterns, alternatives) = (graph.patterns, graph.alternatives);
+        let interruptible = graph.with_keyword(interrupt::KEYWORD)?;
         let make_ready = || {
             let options = jsonschema::options()
                 .offline()
                 .should_validate_formats(false)
+                .with_keyword(interrupt::KEYWORD, |_, _, _| Ok(Box::new(Look)))
+                .with_keyword("pattern", |_, pattern, _| {
+                    Ok(Box::new(Pattern::new(pattern)?))
+                })
+                .with_keyword("uniqueItems", |_, wanted, _| {
+                    let wanted = wanted.as_bool().unwrap_or(false);
+                    Ok(Box::new(Unique { wanted }))
+                })
                 .with_pattern_options(
                     jsonschema::PatternOptions::regex()
                         .size_limit(MAX_PATTERN_BYTES)
                         .dfa_size_limit(PATTERN_CACHE_BYTES),
                 );
-            build(options)
+            build(options, &interruptible)
                 .map_err(|error| SchemaError::Invalid(said(&error.to_string(), false, 300)))
         };
         let validator = match nested > FLAT {
@@ -283,12 +302,24 @@ impl Schema {
     /// # Errors
     /// The first place that does not fit; or the whole, where it could take too much to find that place.
     pub fn check(&self, value: &Value) -> Result<(), Mismatch> {
-        self.check_quickly(value).unwrap_or_else(|| {
-            with_stack(|| self.check_thoroughly(value)).unwrap_or_else(|| {
-                Err(Mismatch::of_all(
-                    "it cannot be checked now: there is no memory or no thread for it",
-                ))
-            })
+        self.check_until(value, &Until::default())
+            // It has all the time that it wants.
+            .unwrap_or(Ok(()))
+    }
+
+    /// The same, no longer than until then where it takes long.
+    pub(crate) fn check_until(
+        &self,
+        value: &Value,
+        until: &Until,
+    ) -> Result<Result<(), Mismatch>, Interrupted> {
+        if let Some(checked) = self.check_quickly(value) {
+            return Ok(checked);
+        }
+        with_stack(|| self.check_thoroughly(value, until)).unwrap_or_else(|| {
+            Ok(Err(Mismatch::of_all(
+                "it cannot be checked now: there is no memory or no thread for it",
+            )))
         })
     }
 
@@ -300,17 +331,45 @@ impl Schema {
         }
         match self.effort(value) {
             Ok(effort) => {
-                let is_little = effort.is_little(self.alternatives);
-                is_little.then(|| self.look(value, effort))
+                if !effort.is_little(self.alternatives) {
+                    return None;
+                }
+                // However much it is, it ends.
+                let until = Until {
+                    moment: Some(Instant::now() + QUICK),
+                    ..Until::default()
+                };
+                self.looked(value, effort, &until).ok()
             }
             Err(mismatch) => Some(Err(mismatch)),
         }
     }
 
-    /// Checks a value however long that takes, on a stack of [`STACK`] bytes.
-    pub(crate) fn check_thoroughly(&self, value: &Value) -> Result<(), Mismatch> {
-        self.effort(value)
-            .and_then(|effort| self.look(value, effort))
+    /// Checks a value until then, on a stack of [`STACK`] bytes.
+    pub(crate) fn check_thoroughly(
+        &self,
+        value: &Value,
+        until: &Until,
+    ) -> Result<Result<(), Mismatch>, Interrupted> {
+        match self.effort(value) {
+            Ok(effort) => self.looked(value, effort, until),
+            Err(mismatch) => Ok(Err(mismatch)),
+        }
+    }
+
+    fn looked(
+        &self,
+        value: &Value,
+        effort: Effort,
+        until: &Until,
+    ) -> Result<Result<(), Mismatch>, Interrupted> {
+        match interrupt::until(until, || self.look(value, effort)) {
+            Ok(checked) => Ok(checked),
+            Err(Left::Interrupted) => Err(Interrupted),
+            Err(Left::TooLong) => Ok(Err(Mismatch::of_all(
+                "a text in it is too long to be matched with its pattern",
+            ))),
+        }
     }
 
     /// What it can take to check a value, where it may be checked.

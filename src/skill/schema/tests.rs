@@ -198,17 +198,30 @@ fn an_ordinary_pattern_is_taken() {
 }
 
 #[test]
-fn a_pattern_with_many_states_does_not_meet_a_long_text() {
+fn a_pattern_with_many_states_is_left_in_the_middle_of_a_long_text() {
     let patterns: Vec<Value> = (0..20)
-        .map(|n| json!({"pattern": format!("a[ab]{{100}}{n}")}))
+        .map(|n| json!({"pattern": format!("(a|b|ab)*a(a|b){{60}}{n}")}))
         .collect();
     let schema = Schema::new(&json!({"not": {"anyOf": patterns}})).unwrap();
-    let mismatch = schema.check(&json!("ab".repeat(100_000))).unwrap_err();
-    assert!(
-        mismatch.message.contains("too large"),
-        "{}",
-        mismatch.message
+    // Seconds of work, of which each byte is another state.
+    let text = json!(
+        (0..100_000_u64)
+            .map(|n| if (n * n / 7 + n / 3).is_multiple_of(2) {
+                'a'
+            } else {
+                'b'
+            })
+            .collect::<String>()
     );
+    assert_eq!(schema.check_quickly(&text), None);
+    let soon = Until {
+        moment: Some(Instant::now() + Duration::from_millis(5)),
+        ..Until::default()
+    };
+    assert_eq!(schema.check_until(&text, &soon), Err(Interrupted));
+    // An ordinary one is through a longer text in no time.
+    let plain = Schema::new(&json!({"pattern": "^[ab]+$"})).unwrap();
+    assert_eq!(plain.check(&text), Ok(()));
 }
 
 #[test]
@@ -442,10 +455,80 @@ fn what_takes_long_is_left_to_who_has_the_time_for_it() {
     let rows = |count: usize| json!(vec![json!(1); count]);
     assert_eq!(schema.check_quickly(&rows(10)), Some(Ok(())));
     assert_eq!(schema.check_quickly(&rows(10_000)), None);
-    assert_eq!(schema.check_thoroughly(&rows(10_000)), Ok(()));
+    let unbounded = Until::default();
+    let checked = schema.check_thoroughly(&rows(10_000), &unbounded);
+    assert_eq!(checked, Ok(Ok(())));
     assert_eq!(schema.check(&rows(10_000)), Ok(()));
     // What cannot be checked at all is said at once.
     let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
     let refused = schema.check_quickly(&deep).unwrap().unwrap_err();
     assert!(refused.message.contains("levels deep"), "{refused:?}");
+}
+
+#[test]
+fn a_check_ends_when_it_is_told_to() {
+    let slow = Schema::new(&json!({"items": {"$ref": "#/x-elsewhere"},
+        "x-elsewhere": {"anyOf": [{"multipleOf": 0.1}, {"type": "string"}]}}))
+    .unwrap();
+    let unique = Schema::new(&json!({"items": {"uniqueItems": true}})).unwrap();
+    let numbers = json!(vec![json!(1.7e308); 10_000]);
+    let nested = json!([(0..10_000).collect::<Vec<_>>(), vec![json!([[]]); 10_000]]);
+    for (schema, value) in [(&slow, &numbers), (&unique, &nested)] {
+        let said = Until::default();
+        said.stopped
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(schema.check_thoroughly(value, &said), Err(Interrupted));
+        let passed = Until {
+            moment: Some(std::time::Instant::now()),
+            ..Until::default()
+        };
+        assert_eq!(schema.check_until(value, &passed), Err(Interrupted));
+        // Neither the schema nor the thread keeps anything of that.
+        let checked = schema.check_thoroughly(value, &Until::default());
+        assert_eq!(checked.unwrap().is_ok(), std::ptr::eq(schema, &slow));
+    }
+}
+
+#[test]
+fn the_items_of_an_array_are_told_apart_in_linear_time() {
+    // Nestings of empty arrays, all of them different: two for each but one before it.
+    let mut shapes = vec![json!([])];
+    for number in 1..20_000 {
+        let inner = [shapes[number / 2].clone(), json!([])];
+        shapes.push(match number % 2 {
+            0 => json!([inner[0]]),
+            _ => json!(inner),
+        });
+    }
+    let schema = Schema::new(&json!({"uniqueItems": true})).unwrap();
+    // All pairs would be 200 million.
+    assert_eq!(schema.check(&json!(shapes)), Ok(()));
+    shapes.push(shapes[777].clone());
+    let refused = schema.check(&json!(shapes)).unwrap_err();
+    assert_eq!(refused.message, "its items are not all different");
+}
+
+#[test]
+fn what_is_compared_with_is_no_schema() {
+    for (schema, place) in [
+        (
+            json!({"const": {"type": "string"}, "items": {"$ref": "#/const"}}),
+            "#/const",
+        ),
+        (
+            json!({"properties": {"a": {"enum": [{"items": {}}]}, "b": {"$ref": "#/properties/a/enum/0/items"}}}),
+            "#/properties/a/enum/0/items",
+        ),
+    ] {
+        let SchemaError::Reference { reference, .. } = Schema::new(&schema).unwrap_err() else {
+            panic!("{schema}");
+        };
+        assert_eq!(reference, place);
+    }
+    // Properties of these names are something else.
+    let named =
+        json!({"properties": {"enum": {"type": "string"}, "const": {"$ref": "#/properties/enum"}}});
+    let named = Schema::new(&named).unwrap();
+    assert!(named.check(&json!({"const": 1})).is_err());
+    assert_eq!(named.check(&json!({"const": "a"})), Ok(()));
 }
