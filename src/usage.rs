@@ -15,7 +15,8 @@ pub struct ResourceUsage {
     /// guest consumed past it until it was stopped is not reported.
     pub fuel: u64,
     /// Processor time that threads of the host spent in the guest and in the host calls it made,
-    /// read from the threads' own clocks, to 20 µs. Blocking file system calls run on threads apart
+    /// read from the threads' own clocks, to 20 µs; with checking an input or an output against its schema where that
+    /// takes more than a moment. Blocking file system calls run on threads apart
     /// and do not count; nor does moving the bytes of connections, and TLS.
     #[serde(rename = "cpu_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
@@ -28,12 +29,12 @@ pub struct ResourceUsage {
     #[serde(rename = "instantiation_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub instantiation_time: Duration,
-    /// Of the wall time, what the call took.
+    /// Of the wall time, what the call took, and checking the output where that takes more than a moment.
     #[serde(rename = "run_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub run_time: Duration,
-    /// Time spent before the wall clock started: waiting for its turn by the policy and for a free instance, and
-    /// opening what is granted.
+    /// Time spent before the wall clock started: checking the input where that takes more than a moment, waiting for its
+    /// turn by the policy and for a free instance, and opening what is granted.
     #[serde(rename = "waiting_time_ms", with = "fractional_ms")]
     #[cfg_attr(feature = "serve", schema(value_type = f64))]
     pub waiting_time: Duration,

@@ -31,7 +31,7 @@ pub(super) struct Graph<'a> {
     root: &'a Value,
     nodes: Vec<Node>,
     by_pointer: HashMap<String, usize>,
-    /// How many patterns the schema has.
+    /// How many patterns the schema has, a long one counting as several.
     pub patterns: usize,
     /// How many places in it have alternatives.
     pub alternatives: u64,
@@ -153,7 +153,7 @@ impl<'a> Graph<'a> {
                 }
                 keyword => {
                     if keyword == "pattern" {
-                        self.patterns += 1;
+                        self.patterns += count_of(value.as_str().unwrap_or_default());
                         node.own += TEXT_PATTERN_WORK;
                     }
                     if keyword == "multipleOf" {
@@ -177,7 +177,7 @@ impl<'a> Graph<'a> {
                 Value::Object(schemas) if named => {
                     node.own += schemas.len() as u64;
                     if keyword == "patternProperties" {
-                        self.patterns += schemas.len();
+                        self.patterns += schemas.keys().map(|key| count_of(key)).sum::<usize>();
                         node.own += schemas.len() as u64 * PATTERN_WORK;
                     }
                     for (key, schema) in schemas {
@@ -377,6 +377,25 @@ fn closed(root: &Value) -> Result<(), SchemaError> {
         }
     }
     Ok(())
+}
+
+/// As how many patterns one counts. To make it ready takes up to 0.1 ms for each class of characters in it, or 4 ms where
+/// case is ignored, and a class takes two bytes or more.
+fn count_of(pattern: &str) -> usize {
+    const BYTES: usize = 80;
+    const IGNORING_CASE: usize = 8;
+    // `(?i)`, `(?s-i:` and the like.
+    let ignores_case = pattern.match_indices("(?").any(|(at, start)| {
+        let rest = &pattern[at + start.len()..];
+        let flags = rest.split_once([':', ')']).map_or("", |(flags, _)| flags);
+        let are_flags = |flag: u8| flag.is_ascii_alphabetic() || flag == b'-';
+        flags.bytes().all(are_flags) && flags.contains('i')
+    });
+    let weight = match ignores_case {
+        true => IGNORING_CASE,
+        false => 1,
+    };
+    pattern.len().saturating_mul(weight).div_ceil(BYTES).max(1)
 }
 
 fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {

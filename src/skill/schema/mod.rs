@@ -32,7 +32,8 @@ const FREE_WORK: u64 = 5_000_000;
 /// The work that each part of a value may make in a value that is larger. Whoever allows larger
 /// inputs and outputs allows the work that grows with them.
 const WORK_PER_PART: u64 = 100;
-/// The most patterns that one schema may have: each takes up to [`MAX_PATTERN_BYTES`] of memory.
+/// The most patterns that one schema may have, and all of a skill's: each takes up to [`MAX_PATTERN_BYTES`] of memory. A
+/// long one counts as one for each 80 bytes of it, and as eight times that where it ignores case.
 pub(super) const MAX_PATTERNS: usize = 200;
 /// The deepest nesting of JSON that anything here accepts; serde_json has the same bound.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -51,6 +52,8 @@ const QUICK_WORK: u64 = 50_000;
 const QUICK: Duration = Duration::from_millis(2);
 /// The size to which one compiled pattern may grow, in bytes.
 const MAX_PATTERN_BYTES: usize = 32 * 1024;
+/// The same for one that keys are matched with, which cannot be stopped.
+const MAX_KEY_PATTERN_BYTES: usize = 8 * 1024;
 
 /// The memory that matching one pattern may use, in bytes.
 const PATTERN_CACHE_BYTES: usize = 256 * 1024;
@@ -100,7 +103,7 @@ pub enum SchemaError {
         reference: String,
     },
     /// It has too many patterns.
-    #[error("it has {0} patterns; {MAX_PATTERNS} are allowed")]
+    #[error("it has {0} patterns, long ones counting as several; {MAX_PATTERNS} are allowed")]
     TooManyPatterns(usize),
     /// Checking with it could take too long.
     #[error("checking with it could take too long: its parts refer to each other in too many ways")]
@@ -255,13 +258,16 @@ impl Schema {
                 .with_keyword("pattern", |_, pattern, _| {
                     Ok(Box::new(Pattern::new(pattern)?))
                 })
+                // What a text is said to have in it is a note: to see whether it has takes memory without end.
+                .with_keyword("contentMediaType", |_, _, _| Ok(Box::new(Look)))
+                .with_keyword("contentEncoding", |_, _, _| Ok(Box::new(Look)))
                 .with_keyword("uniqueItems", |_, wanted, _| {
                     let wanted = wanted.as_bool().unwrap_or(false);
                     Ok(Box::new(Unique { wanted }))
                 })
                 .with_pattern_options(
                     jsonschema::PatternOptions::regex()
-                        .size_limit(MAX_PATTERN_BYTES)
+                        .size_limit(MAX_KEY_PATTERN_BYTES)
                         .dfa_size_limit(PATTERN_CACHE_BYTES),
                 );
             build(options, &interruptible)

@@ -532,3 +532,32 @@ fn what_is_compared_with_is_no_schema() {
     assert!(named.check(&json!({"const": 1})).is_err());
     assert_eq!(named.check(&json!({"const": "a"})), Ok(()));
 }
+
+#[test]
+fn a_long_pattern_counts_as_several() {
+    let of = |pattern: String| Schema::new(&json!({ "pattern": pattern })).map(drop);
+    // Each class takes its time to be made ready, and much more where case is ignored.
+    assert_eq!(
+        of(r"\p{L}".repeat(4_000)),
+        Err(SchemaError::TooManyPatterns(250))
+    );
+    let many = of(format!("(?i)[{}]", r"\p{Any}".repeat(300)));
+    assert_eq!(many, Err(SchemaError::TooManyPatterns(211)));
+    let many = Schema::new(&json!({"patternProperties": {r"(?m-u:(?si:a))".repeat(200): {}}}));
+    assert_eq!(many.map(drop), Err(SchemaError::TooManyPatterns(280)));
+    assert_eq!(
+        of("(?i)^[a-z0-9._%+-]+@[a-z0-9.-]+[.][a-z]{2,}$".into()),
+        Ok(())
+    );
+    assert_eq!(
+        of(format!("^(?<i>a|b)(?:i)[?](?P<i2>i){}$", "a?".repeat(60))),
+        Ok(())
+    );
+}
+
+#[test]
+fn what_a_text_has_in_it_is_a_note() {
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#",
+        "contentMediaType": "application/json", "contentEncoding": "base64"});
+    assert_eq!(Schema::new(&schema).unwrap().check(&json!("{")), Ok(()));
+}
