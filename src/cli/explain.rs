@@ -216,6 +216,7 @@ pub fn library(error: LibraryError) -> Complaint {
                 ))
         }
         LibraryError::Changed {
+            skill,
             path,
             expected,
             found,
@@ -225,9 +226,17 @@ pub fn library(error: LibraryError) -> Complaint {
         ))
         .detail(format!("installed: {expected}"))
         .detail(format!("now:       {found}"))
-        .hint("remove it with `skillhost remove`, and install it anew"),
+        .hint(anew(&skill)),
         _ => Complaint::not_loaded(message),
     }
+}
+
+/// What to do about an installed skill, `name@version`, that no longer is what was installed.
+pub fn anew(skill: &str) -> String {
+    format!(
+        "install it anew, which puts it right, or remove it with `skillhost remove {}`",
+        shell_word(skill)
+    )
 }
 
 /// A queue that cannot do what it was asked.

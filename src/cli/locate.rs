@@ -153,6 +153,14 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             ));
             Err(explain::similar_or_list(complaint, &similar).into())
         }
+        Err(LibraryError::Package(error)) => {
+            let mut complaint = explain::package(error);
+            if let Ok(Installed { name, version, .. }) = library.find(&reference) {
+                // What makes a folder a skill's is of no use here.
+                complaint.hints = vec![explain::anew(&format!("{name}@{version}"))];
+            }
+            Err(complaint.into())
+        }
         Err(error) => Err(explain::library(error).into()),
     }
 }
