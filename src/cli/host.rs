@@ -1,14 +1,17 @@
 //! The host that a command runs skills with.
 
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::SIGINT;
-use signal_hook::low_level::unregister;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
 use skillhost::grant::Mode;
 use skillhost::host::InstalledSkillsBuilder;
@@ -43,6 +46,10 @@ fn allow_open_files() {
 const TIDYING: Duration = Duration::from_millis(200);
 /// Within this time, Ctrl-C reaches all processes that it is meant for.
 const JUST_NOW: Duration = Duration::from_millis(10);
+
+/// Within this time, a second SIGTERM is the first one: `timeout` sends it to the process that it has started, and then
+/// to all of the group that both are in.
+const SAME_TERMINATION: Duration = Duration::from_millis(250);
 
 /// How the command compiles: in a child process.
 ///
@@ -291,8 +298,20 @@ fn leave_out(session: &Session) -> anyhow::Result<()> {
 /// Ctrl-C, caught.
 pub struct Interrupts {
     signal: Signal,
+    /// SIGTERM, where it [counts](Interrupts::count_termination).
+    termination: Option<Signal>,
+    /// Whether the next signal ends the process.
+    again: Arc<AtomicBool>,
     /// Whether there was one [before](Interrupts::early).
     early: bool,
+}
+
+/// Whether it was SIGTERM.
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+/// Whether what was cancelled was so with SIGTERM.
+pub fn was_terminated() -> bool {
+    TERMINATED.load(Ordering::Relaxed)
 }
 
 /// What [`Interrupts::early`] has set up.
@@ -323,7 +342,32 @@ impl Interrupts {
         if early {
             again.store(true, Ordering::Relaxed);
         }
-        Ok(Interrupts { signal, early })
+        Ok(Interrupts {
+            signal,
+            termination: None,
+            again,
+            early,
+        })
+    }
+
+    /// From now on, SIGTERM is as Ctrl-C is: for whoever sees to it that something comes of the first. The second one
+    /// of either ends the process at once.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn count_termination(&mut self) -> anyhow::Result<()> {
+        self.termination = Some(signal(SignalKind::terminate())?);
+        let again = Arc::clone(&self.again);
+        flag::register_conditional_shutdown(SIGTERM, Exit::Terminated as i32, Arc::clone(&again))?;
+        let (mut first, handler) = UnixStream::pair()?;
+        pipe::register(SIGTERM, handler)?;
+        thread::Builder::new().spawn(move || {
+            if matches!(first.read(&mut [0]), Ok(1)) {
+                thread::sleep(SAME_TERMINATION);
+                again.store(true, Ordering::Relaxed);
+            }
+        })?;
+        Ok(())
     }
 
     /// From now on, the first Ctrl-C does not end the process, and is kept for whoever
@@ -356,8 +400,16 @@ impl Interrupts {
         if std::mem::take(&mut self.early) {
             return;
         }
-        if self.signal.recv().await.is_none() {
-            std::future::pending().await
+        let termination = async {
+            match &mut self.termination {
+                Some(termination) => termination.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = self.signal.recv() => {}
+            Some(()) = termination => TERMINATED.store(true, Ordering::Relaxed),
+            else => std::future::pending().await,
         }
     }
 }

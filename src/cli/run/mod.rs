@@ -100,6 +100,7 @@ fn carry_out(
     let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
     let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?.execute;
     let ended = block_on(async |mut interrupts| {
+        interrupts.count_termination()?;
         *loading = Some(Instant::now());
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
@@ -156,7 +157,7 @@ fn carry_out(
     ended
 }
 
-/// A token that Ctrl-C cancels.
+/// A token that Ctrl-C cancels, or SIGTERM.
 fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
