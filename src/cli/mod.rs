@@ -13,6 +13,7 @@ mod explain;
 mod heap;
 mod places;
 mod repeated;
+mod tip;
 
 mod build;
 mod grants;
