@@ -19,6 +19,20 @@ pub fn load(what: &str, error: LoadError) -> Complaint {
     told(what, error).spent(fault, usage)
 }
 
+/// As [`load`], of a skill that was built from its source.
+pub fn load_source(what: &str, error: LoadError) -> Complaint {
+    let has_no_tools = matches!(error, LoadError::Misfit(Misfit::NoTools));
+    let mut complaint = load(what, error);
+    if has_no_tools {
+        complaint.hints = vec![
+            "its `lib.rs` needs `skills_sdk::skill! { tools: [...] }`, with its functions that have \
+             `#[tool]` in the list"
+                .to_owned(),
+        ];
+    }
+    complaint
+}
+
 fn told(what: &str, error: LoadError) -> Complaint {
     match error {
         LoadError::Package(error) => package(error),

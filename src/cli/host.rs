@@ -24,6 +24,7 @@ use super::complaint::Complaint;
 use super::console::{Console, say};
 use super::database::Database;
 use super::exit::Exit;
+use super::locate::explained;
 use super::{Session, explain};
 
 /// The first argument of the child process that compiles. Not a command for people.
@@ -157,6 +158,7 @@ impl CommandHost {
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Skill> {
         let began = std::time::Instant::now();
+        let explained = explained(&package);
         let mut load = std::pin::pin!(self.host.load_package(package));
         let ended = tokio::select! {
             loaded = &mut load => Some(loaded),
@@ -171,7 +173,7 @@ impl CommandHost {
             Some(Ok(skill)) => Ok(skill),
             // For the same reason the compilation may fail before Ctrl-C is noticed here.
             Some(Err(error)) if !interrupts.pending().await => {
-                Err(explain::load(&typed.display().to_string(), error))
+                Err(explained(&typed.display().to_string(), error))
             }
             _ => Err(Complaint::new(
                 Exit::Cancelled,
