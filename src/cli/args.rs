@@ -28,6 +28,7 @@ use super::run::RunArgs;
 use super::schedules::SchedulesArgs;
 use super::secrets::SecretsArgs;
 use super::serve::ServeArgs;
+use super::tip;
 use super::tokens::TokensArgs;
 use super::worker::WorkerArgs;
 
@@ -95,10 +96,11 @@ impl Cli {
             // The usage in an error shows what was given, and takes what an environment variable sets
             // for typed.
             let typed = without_variables(Self::command()).try_get_matches_from(arguments);
-            match typed {
+            let error = match typed {
                 Err(typed) if typed.kind() == error.kind() => typed,
                 _ => error,
-            }
+            };
+            tip::beside(error, Self::command(), arguments)
         })
     }
 
@@ -290,6 +292,43 @@ mod tests {
         }
         assert!(Command::definition("Run").is_none());
         assert!(Command::definition("help").is_none());
+    }
+
+    #[test]
+    fn an_argument_of_a_tool_is_no_flag() {
+        let said = |text: &str| {
+            let typed: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            Cli::whole(&typed).unwrap_err().to_string()
+        };
+        for (typed, usage) in [
+            (
+                "skillhost run text-stats --text hi",
+                "skillhost run [OPTIONS] <SKILL> [TOOL]",
+            ),
+            (
+                "skillhost run text-stats count text=hi",
+                "skillhost run [OPTIONS] <SKILL> [TOOL]",
+            ),
+            (
+                "skillhost jobs --database j.db submit text-stats --text=hi",
+                "skillhost jobs submit [OPTIONS] [SKILL] [TOOL]",
+            ),
+        ] {
+            let said = said(typed);
+            let tips: Vec<&str> = said.lines().filter(|line| line.contains("tip: ")).collect();
+            let tip = "  tip: an argument of a tool is given with `--arg text=hi`";
+            assert_eq!(tips, [tip], "{said}");
+            assert!(said.contains(&format!("\nUsage: {usage}\n")), "{said}");
+        }
+        for other in [
+            "skillhost run text-stats --tiemout 5s",
+            "skillhost inspect text-stats --text hi",
+            "skillhost run text-stats count more",
+        ] {
+            assert!(!said(other).contains("--arg"), "{}", said(other));
+        }
+        let near = said("skillhost run text-stats --tiemout 5s");
+        assert!(near.contains("'--timeout'"), "{near}");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Exit {
     Host = 70,
     /// Ctrl-C.
     Cancelled = 130,
+    /// SIGTERM, to what is cancelled by it.
+    Terminated = 143,
 }
 
 /// The codes, as they stand in the help.
@@ -42,7 +44,8 @@ Exit codes:
     6  the skill cannot be found, built or loaded
     7  `doctor` found something that does not hold, or `audit verify` a line that was changed
    70  the host itself failed, or could not write the output
-  130  cancelled with Ctrl-C";
+  130  cancelled with Ctrl-C
+  143  cancelled with SIGTERM";
 
 impl Exit {
     /// The exit code for how an execution ended.
@@ -86,6 +89,7 @@ mod tests {
             Exit::Unsound,
             Exit::Host,
             Exit::Cancelled,
+            Exit::Terminated,
         ] {
             let line = format!("\n{:>5}  ", exit as u8);
             assert!(CODES.contains(&line), "{exit:?}");

@@ -19,6 +19,20 @@ pub fn load(what: &str, error: LoadError) -> Complaint {
     told(what, error).spent(fault, usage)
 }
 
+/// As [`load`], of a skill that was built from its source.
+pub fn load_source(what: &str, error: LoadError) -> Complaint {
+    let has_no_tools = matches!(error, LoadError::Misfit(Misfit::NoTools));
+    let mut complaint = load(what, error);
+    if has_no_tools {
+        complaint.hints = vec![
+            "its `lib.rs` needs `skills_sdk::skill! { tools: [...] }`, with its functions that have \
+             `#[tool]` in the list"
+                .to_owned(),
+        ];
+    }
+    complaint
+}
+
 fn told(what: &str, error: LoadError) -> Complaint {
     match error {
         LoadError::Package(error) => package(error),
@@ -216,6 +230,7 @@ pub fn library(error: LibraryError) -> Complaint {
                 ))
         }
         LibraryError::Changed {
+            skill,
             path,
             expected,
             found,
@@ -225,9 +240,17 @@ pub fn library(error: LibraryError) -> Complaint {
         ))
         .detail(format!("installed: {expected}"))
         .detail(format!("now:       {found}"))
-        .hint("remove it with `skillhost remove`, and install it anew"),
+        .hint(anew(&skill)),
         _ => Complaint::not_loaded(message),
     }
+}
+
+/// What to do about an installed skill, `name@version`, that no longer is what was installed.
+pub fn anew(skill: &str) -> String {
+    format!(
+        "install it anew, which puts it right, or remove it with `skillhost remove {}`",
+        shell_word(skill)
+    )
 }
 
 /// A queue that cannot do what it was asked.

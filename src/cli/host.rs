@@ -1,14 +1,17 @@
 //! The host that a command runs skills with.
 
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::SIGINT;
-use signal_hook::low_level::unregister;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
 use skillhost::grant::Mode;
 use skillhost::host::InstalledSkillsBuilder;
@@ -21,6 +24,7 @@ use super::complaint::Complaint;
 use super::console::{Console, say};
 use super::database::Database;
 use super::exit::Exit;
+use super::locate::explained;
 use super::{Session, explain};
 
 /// The first argument of the child process that compiles. Not a command for people.
@@ -43,6 +47,10 @@ fn allow_open_files() {
 const TIDYING: Duration = Duration::from_millis(200);
 /// Within this time, Ctrl-C reaches all processes that it is meant for.
 const JUST_NOW: Duration = Duration::from_millis(10);
+
+/// Within this time, a second SIGTERM is the first one: `timeout` sends it to the process that it has started, and then
+/// to all of the group that both are in.
+const SAME_TERMINATION: Duration = Duration::from_millis(250);
 
 /// How the command compiles: in a child process.
 ///
@@ -150,6 +158,7 @@ impl CommandHost {
         interrupts: &mut Interrupts,
     ) -> anyhow::Result<Skill> {
         let began = std::time::Instant::now();
+        let explained = explained(&package);
         let mut load = std::pin::pin!(self.host.load_package(package));
         let ended = tokio::select! {
             loaded = &mut load => Some(loaded),
@@ -164,7 +173,7 @@ impl CommandHost {
             Some(Ok(skill)) => Ok(skill),
             // For the same reason the compilation may fail before Ctrl-C is noticed here.
             Some(Err(error)) if !interrupts.pending().await => {
-                Err(explain::load(&typed.display().to_string(), error))
+                Err(explained(&typed.display().to_string(), error))
             }
             _ => Err(Complaint::new(
                 Exit::Cancelled,
@@ -291,8 +300,20 @@ fn leave_out(session: &Session) -> anyhow::Result<()> {
 /// Ctrl-C, caught.
 pub struct Interrupts {
     signal: Signal,
+    /// SIGTERM, where it [counts](Interrupts::count_termination).
+    termination: Option<Signal>,
+    /// Whether the next signal ends the process.
+    again: Arc<AtomicBool>,
     /// Whether there was one [before](Interrupts::early).
     early: bool,
+}
+
+/// Whether it was SIGTERM.
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+/// Whether what was cancelled was so with SIGTERM.
+pub fn was_terminated() -> bool {
+    TERMINATED.load(Ordering::Relaxed)
 }
 
 /// What [`Interrupts::early`] has set up.
@@ -323,7 +344,32 @@ impl Interrupts {
         if early {
             again.store(true, Ordering::Relaxed);
         }
-        Ok(Interrupts { signal, early })
+        Ok(Interrupts {
+            signal,
+            termination: None,
+            again,
+            early,
+        })
+    }
+
+    /// From now on, SIGTERM is as Ctrl-C is: for whoever sees to it that something comes of the first. The second one
+    /// of either ends the process at once.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn count_termination(&mut self) -> anyhow::Result<()> {
+        self.termination = Some(signal(SignalKind::terminate())?);
+        let again = Arc::clone(&self.again);
+        flag::register_conditional_shutdown(SIGTERM, Exit::Terminated as i32, Arc::clone(&again))?;
+        let (mut first, handler) = UnixStream::pair()?;
+        pipe::register(SIGTERM, handler)?;
+        thread::Builder::new().spawn(move || {
+            if matches!(first.read(&mut [0]), Ok(1)) {
+                thread::sleep(SAME_TERMINATION);
+                again.store(true, Ordering::Relaxed);
+            }
+        })?;
+        Ok(())
     }
 
     /// From now on, the first Ctrl-C does not end the process, and is kept for whoever
@@ -356,8 +402,16 @@ impl Interrupts {
         if std::mem::take(&mut self.early) {
             return;
         }
-        if self.signal.recv().await.is_none() {
-            std::future::pending().await
+        let termination = async {
+            match &mut self.termination {
+                Some(termination) => termination.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = self.signal.recv() => {}
+            Some(()) = termination => TERMINATED.store(true, Ordering::Relaxed),
+            else => std::future::pending().await,
         }
     }
 }

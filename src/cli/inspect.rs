@@ -16,7 +16,7 @@ use super::complaint::Complaint;
 use super::console::{BOLD, DIM, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
-use super::locate::{SKILL_HELP, locate};
+use super::locate::{SKILL_HELP, explained, locate};
 use super::policy::Standing;
 use super::schema::Side;
 use super::table::Table;
@@ -91,7 +91,7 @@ pub fn inspect(args: &InspectArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     };
     let loaded = match misfit {
-        Some(misfit) => Err(explain::load(&typed, LoadError::Misfit(misfit)).into()),
+        Some(misfit) => Err(explained(&package)(&typed, LoadError::Misfit(misfit)).into()),
         None => block_on(async |mut interrupts| {
             command_host
                 .load(package.clone(), &args.skill, &mut interrupts)

@@ -22,7 +22,7 @@ Examples:
 /// Install a skill, so that it can be run by its name
 ///
 /// Several versions can stand side by side; a bare name means the highest. What is run later is
-/// exactly what was installed: a change on disk is noticed.
+/// exactly what was installed: a change on disk is noticed, and installing the skill again puts it right.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InstallArgs {
@@ -55,7 +55,10 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
         .install(&package, skill.description(), args.replace)
         .map_err(explain::library)?;
     let what = match before {
-        Ok(before) if before.digest == installed.digest => "was installed already",
+        Ok(before) if before == installed => "was installed already",
+        Ok(before) if before.digest == installed.digest => {
+            "was changed since it was installed, and is as it was again"
+        }
         Ok(_) => "is now installed in the other's place",
         Err(_) => "is now installed",
     };

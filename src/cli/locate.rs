@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use skillhost::skill::{Installed, LibraryError, Package, PackageError, SkillRef};
-use skillhost::{CompileSettings, Fault, ResourceUsage};
+use skillhost::{CompileSettings, Fault, LoadError, ResourceUsage};
 
 use super::complaint::Complaint;
 use super::{Session, build, explain};
@@ -153,7 +153,24 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             ));
             Err(explain::similar_or_list(complaint, &similar).into())
         }
+        Err(LibraryError::Package(error)) => {
+            let mut complaint = explain::package(error);
+            if let Ok(Installed { name, version, .. }) = library.find(&reference) {
+                // What makes a folder a skill's is of no use here.
+                complaint.hints = vec![explain::anew(&format!("{name}@{version}"))];
+            }
+            Err(complaint.into())
+        }
         Err(error) => Err(explain::library(error).into()),
+    }
+}
+
+/// How to explain that a skill which was found cannot be loaded.
+pub fn explained(package: &Package) -> fn(&str, LoadError) -> Complaint {
+    let folder = package.path.as_deref();
+    match folder.is_some_and(|folder| folder.join("Cargo.toml").is_file()) {
+        true => explain::load_source,
+        false => explain::load,
     }
 }
 

@@ -13,6 +13,7 @@ mod explain;
 mod heap;
 mod places;
 mod repeated;
+mod tip;
 
 mod build;
 mod grants;
@@ -59,6 +60,7 @@ use std::process::ExitCode;
 
 use args::{Cli, Command};
 use console::Console;
+use exit::Exit;
 use places::Places;
 use policy::PolicyFile;
 
@@ -122,5 +124,9 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => completions::completions(&args),
     };
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));
-    exit.into()
+    match exit {
+        Exit::Cancelled if host::was_terminated() => Exit::Terminated,
+        exit => exit,
+    }
+    .into()
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Session;
 use super::complaint::Complaint;
-use super::console::{GOOD, print, print_json, styled};
+use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
 
 const EXAMPLES: &str = "\
@@ -85,6 +85,14 @@ pub struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// The names of the secrets of which is said where they come from.
+    pub fn names(&self) -> Vec<String> {
+        self.secret_from
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Where all secrets are looked for.
     pub fn secrets(&self, session: &Session) -> anyhow::Result<Secrets> {
         let secrets = Secrets::default().store(store(session)?);
@@ -93,6 +101,37 @@ impl SourceArgs {
             secrets.source(name, source)
         }))
     }
+}
+
+/// Warns of secrets that `--secret-from` names and that are not granted, so that nothing comes of it.
+pub fn warn_of_ungranted(named: &[String], granted: &[&str], console: Console) {
+    for name in named {
+        if let Some(warning) = ungranted(name, granted) {
+            console.warn(warning);
+        }
+    }
+}
+
+fn ungranted(name: &str, granted: &[&str]) -> Option<String> {
+    if granted.contains(&name) {
+        return None;
+    }
+    let mut all = granted.to_vec();
+    all.sort_unstable();
+    all.dedup();
+    let mut said =
+        format!("`--secret-from {name}=…` has no effect: no secret of this name is granted");
+    match (closest(name, all.iter().copied()), all.as_slice()) {
+        (_, []) => said.push_str(", nor any other; `--secret` grants one"),
+        (Some(close), [_]) => said.push_str(&format!("; did you mean `{close}`?")),
+        (close, all) => {
+            said.push_str(&format!("; granted are: `{}`", all.join("`, `")));
+            if let Some(close) = close {
+                said.push_str(&format!("; did you mean `{close}`?"));
+            }
+        }
+    }
+    Some(said)
 }
 
 fn source(text: &str) -> Result<(String, SecretSource), String> {
@@ -193,5 +232,28 @@ fn unknown(name: &str, store: &SecretStore) -> Complaint {
     match closest(name, names.iter().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),
         None => complaint.hint("`skillhost secrets list` shows which there are"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_of_a_secret_that_is_not_granted_is_told() {
+        let said = |name: &str, granted: &[&str]| ungranted(name, granted).unwrap_or_default();
+        assert_eq!(said("token", &["other", "token"]), "");
+        let begin = "`--secret-from tokne=…` has no effect: no secret of this name is granted";
+        for (granted, end) in [
+            (&[][..], ", nor any other; `--secret` grants one"),
+            (&["token", "token"], "; did you mean `token`?"),
+            (&["key"], "; granted are: `key`"),
+            (
+                &["token", "key"],
+                "; granted are: `key`, `token`; did you mean `token`?",
+            ),
+        ] {
+            assert_eq!(said("tokne", granted), format!("{begin}{end}"));
+        }
     }
 }

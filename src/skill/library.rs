@@ -133,6 +133,8 @@ pub enum LibraryError {
         "`{path}` was changed since it was installed: its digest is {found}, and was {expected}"
     )]
     Changed {
+        /// Which skill, as `name@version`.
+        skill: String,
         /// Where it is.
         path: PathBuf,
         /// The digest that was installed.
@@ -179,9 +181,10 @@ impl Library {
         }
     }
 
-    /// Installs a skill that has described itself. The same skill a second time changes nothing.
+    /// Installs a skill that has described itself. The same skill a second time changes nothing, unless what is on
+    /// disk no longer is what was installed: then it is written anew.
     ///
-    /// `replace` puts it in the place of another one with its name and version.
+    /// `replace` puts it in the place of another one with its name and version, or of one whose record is broken.
     ///
     /// # Errors
     /// [`LibraryError::Occupied`] or [`LibraryError::Io`].
@@ -194,11 +197,17 @@ impl Library {
         let (name, version) = (&description.name, &description.version);
         let _alone = self.alone()?;
         let target = self.folder.join(format!("{name}@{version}"));
-        if let Some(installed) = self.entry(&target)? {
+        let before = match self.entry(&target) {
+            // What it was cannot be known.
+            Err(_) if replace => None,
+            before => before?,
+        };
+        if let Some(installed) = before {
             if installed.digest == package.digest {
-                return Ok(installed);
-            }
-            if !replace {
+                if self.is_whole(&installed, &target) {
+                    return Ok(installed);
+                }
+            } else if !replace {
                 return Err(LibraryError::Occupied {
                     name: name.clone(),
                     version: version.clone(),
@@ -254,6 +263,13 @@ impl Library {
             let _ = aside.keep();
         }
         Ok(installed)
+    }
+
+    /// Whether what stands in a folder still is what was installed there.
+    fn is_whole(&self, installed: &Installed, folder: &Path) -> bool {
+        Package::read(folder, installed.component_bytes)
+            .is_ok_and(|package| package.digest == installed.digest)
+            && matches!(self.description(installed), Ok(Some(_)))
     }
 
     /// Waits until no other process changes the library, and keeps others from it for as long as
@@ -427,6 +443,7 @@ impl Library {
         let package = Package::read(&path, max_component_bytes)?;
         if package.digest != installed.digest {
             return Err(LibraryError::Changed {
+                skill: format!("{}@{}", installed.name, installed.version),
                 path,
                 expected: installed.digest,
                 found: package.digest,

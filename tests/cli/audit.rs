@@ -106,6 +106,34 @@ hint: keep a copy of the folder before anything else is done with it
 }
 
 #[test]
+fn a_folder_that_is_not_there_is_a_wrong_argument() {
+    let place = Place::new();
+    check(
+        place.run(["audit", "verify", "--folder", "nowhere"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no audit in `nowhere`: there is no such folder
+hint: without `--folder`, it is the one in `[PLACE]/home/audit`
+
+"#]],
+    );
+    place.write("file", "");
+    check(
+        place.run(["audit", "show", "--folder", "file"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no audit in `file`: it is no folder
+hint: without `--folder`, it is the one in `[PLACE]/home/audit`
+
+"#]],
+    );
+}
+
+#[test]
 fn what_is_granted_for_good_is_written_down_without_values() {
     let place = Place::new();
     place.add_example("csv-query");

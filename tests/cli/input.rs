@@ -429,3 +429,52 @@ fn an_answer_to_an_agent_that_cannot_be_written_is_told() {
     );
     assert!(!said.contains("skillhost::"), "{said}");
 }
+
+/// The commonest first mistake.
+#[test]
+fn an_argument_that_is_typed_without_arg_is_told_how() {
+    let place = Place::with_text_stats();
+    check(
+        place.run(["run", "text-stats", "--text", "to be"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unexpected argument '--text' found
+
+  tip: an argument of a tool is given with `--arg 'text=to be'`
+
+Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["run", "text-stats", "count", "text=hi"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: unexpected argument 'text=hi' found
+
+  tip: an argument of a tool is given with `--arg text=hi`
+
+Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
+
+For more information, try '--help'.
+
+"#]],
+    );
+    check(
+        place.run(["run", "text-stats", "text=hi"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no tool has the name `text=hi`
+hint: an argument of a tool is given with `--arg text=hi`
+
+"#]],
+    );
+}

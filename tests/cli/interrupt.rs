@@ -21,7 +21,11 @@ fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
 }
 
 fn interrupt(child: &Child) {
-    kill_process(Pid::from_child(child), Signal::INT).expect("it can be signalled");
+    send(child, Signal::INT);
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it can be signalled");
 }
 
 /// Waits until the skill has said something, and so runs.
@@ -87,6 +91,33 @@ fn a_guest_that_waits_is_cancelled() {
         json["usage"]["wall_time_ms"].as_f64() > Some(100.0),
         "{json}"
     );
+}
+
+/// As `timeout` does it, which may send the signal twice: to the process, and to its group.
+#[test]
+fn termination_is_as_ctrl_c_is_but_for_the_exit_code() {
+    let place = Place::with_behaviours();
+    place.run(["run", "behaviours.wasm", "echo"]);
+    for (tool, times) in [("spin", 1), ("wait_for_ever", 1), ("spin", 2)] {
+        let mut child = start(
+            &place,
+            ["run", "behaviours.wasm", tool, "--timeout", "60s", "-v"],
+        );
+        wait_until_it_runs(&mut child);
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..times {
+            send(&child, Signal::TERM);
+        }
+        let output = child.wait_with_output().expect("the command ends");
+        let said = place.said(&output);
+        assert!(said.starts_with("exit: 143\n"), "{said}");
+        let bill = format!(
+            "\nerror: cancelled while the skill ran\n✗ behaviours 1.2.3 · {tool} · cancelled · "
+        );
+        assert!(said.contains(&bill), "{said}");
+    }
+    let shown = place.run(["audit", "show", "--kind", "execution"]);
+    assert_eq!(shown.matches("· cancelled").count(), 3, "{shown}");
 }
 
 #[test]

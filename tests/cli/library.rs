@@ -237,10 +237,61 @@ exit: 6
 error: `[PLACE]/home/skills/text-stats@0.1.0` was changed since it was installed
   installed: sha256:[DIGEST]
   now:       sha256:[DIGEST]
-hint: remove it with `skillhost remove`, and install it anew
+hint: install it anew, which puts it right, or remove it with `skillhost remove text-stats@0.1.0`
 
 "#]],
     );
+}
+
+#[test]
+fn what_was_changed_on_disk_is_put_right_by_installing_it() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    let installed = |file: &str| place.path("home/skills/text-stats@0.1.0").join(file);
+    let by_name = ["run", "text-stats@0.1.0", "--arg", "text=a", "--quiet"];
+    for (file, contents) in [
+        ("skill.toml", Some("[limits]\n")),
+        ("skill.wasm", Some("")),
+        ("skill.wasm", None),
+        ("skill.wasm", Some("longer than nothing")),
+    ] {
+        for replace in [false, true] {
+            match contents {
+                Some(contents) => fs::write(installed(file), contents),
+                None => fs::remove_file(installed(file)),
+            }
+            .expect("it can be changed");
+            let said = place.run(by_name);
+            assert!(said.starts_with("exit: 6\n"), "{file}: {said}");
+            assert!(
+                said.contains(
+                    "\nhint: install it anew, which puts it right, or remove it with \
+                     `skillhost remove text-stats@0.1.0`\n"
+                ),
+                "{file}: {said}"
+            );
+            let said = match replace {
+                false => place.run(["install", "text-stats"]),
+                true => place.run(["install", "text-stats", "--replace"]),
+            };
+            assert!(said.starts_with("exit: 0\n"), "{file}: {said}");
+            assert!(
+                said.contains(
+                    "text-stats@0.1.0 was changed since it was installed, and is as it was again ("
+                ),
+                "{file}: {said}"
+            );
+            let said = place.run(by_name);
+            assert!(said.starts_with("exit: 0\n"), "{file}: {said}");
+        }
+    }
+    let said = place.run(["install", "text-stats"]);
+    assert!(said.contains(" was installed already ("), "{said}");
+    fs::write(installed("installed.json"), "{").expect("it can be changed");
+    let said = place.run(["install", "text-stats", "--replace"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run(by_name);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
 }
 
 #[test]

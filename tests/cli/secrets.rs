@@ -227,6 +227,27 @@ fn the_policy_and_a_flag_say_where_it_comes_from() {
 }
 
 #[test]
+fn a_source_for_a_secret_that_is_not_granted_is_warned_of() {
+    let place = place();
+    let warned = |granted: &[&str]| {
+        let mut command = place.command(["run", "fetch.wasm", "--dry-run"]);
+        command.args(["--arg", "url=https://a.example"]);
+        command
+            .args(["--secret-from", "tokne=env:TOKEN"])
+            .args(granted);
+        let said = place.said(&command.output().expect("it starts"));
+        let warnings = said.lines().filter(|line| line.starts_with("warning: "));
+        warnings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begin = "warning: `--secret-from tokne=…` has no effect: no secret of this name is granted";
+    let nothing = format!("{begin}, nor any other; `--secret` grants one");
+    assert_eq!(warned(&[]), [nothing]);
+    let token = ["--secret", "token=authorization:Bearer@https://a.example"];
+    let meant = format!("{begin}; did you mean `token`?");
+    assert_eq!(warned(&token), [meant]);
+}
+
+#[test]
 fn what_is_wrong_says_what_to_do() {
     let place = place();
     let secret = "token=authorization:Bearer@https://a.example";

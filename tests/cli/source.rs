@@ -69,6 +69,31 @@ hint: its Cargo.toml needs `[lib]` with `crate-type = ["cdylib", "rlib"]`
 }
 
 #[test]
+fn a_source_without_skill() {
+    let place = Place::new();
+    place.write(
+        "forgot/Cargo.toml",
+        "[package]\nname = \"forgot\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n[workspace]\n",
+    );
+    place.write("forgot/src/lib.rs", "pub fn count() {}\n");
+    for command in ["run", "inspect"] {
+        let said = place.run([command, "forgot"]);
+        assert!(said.starts_with("exit: 6\n"), "{said}");
+        let end = said.find("error: ").expect("it says so");
+        check(
+            &said[end..],
+            str![[r#"
+error: cannot load `forgot`: it does not fit this host
+  it does not export `skillhost:skill/tools@1.0.0`, and so is not a skill
+hint: its `lib.rs` needs `skills_sdk::skill! { tools: [...] }`, with its functions that have `#[tool]` in the list
+
+"#]],
+        );
+    }
+}
+
+#[test]
 fn a_workspace_of_sources() {
     let place = Place::new();
     place.write(

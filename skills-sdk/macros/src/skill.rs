@@ -26,8 +26,14 @@ impl Parse for Input {
             let text = match key.to_string().as_str() {
                 "tools" => {
                     let list;
-                    bracketed!(list in input);
+                    let brackets = bracketed!(list in input);
                     let list = Punctuated::<Path, Token![,]>::parse_terminated(&list)?;
+                    if list.is_empty() {
+                        return Err(Error::new(
+                            brackets.span.join(),
+                            "a skill has at least one tool: list the functions with `#[tool]`",
+                        ));
+                    }
                     if tools.replace(list.into_iter().collect()).is_some() {
                         return Err(Error::new(key.span(), "`tools` is given twice"));
                     }

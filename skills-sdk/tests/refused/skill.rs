@@ -70,4 +70,8 @@ mod no_description {
     skills_sdk::skill! { tools: [super::first], name: "refused" }
 }
 
+mod no_tool_listed {
+    skills_sdk::skill! { tools: [], name: "refused", description: "Refused." }
+}
+
 fn main() {}

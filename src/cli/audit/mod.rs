@@ -4,6 +4,7 @@ mod show;
 mod verify;
 mod written;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use clap::{Args, Subcommand};
 use skillhost::Policy;
 use skillhost::audit::{Audit, AuditError, AuditSettings, AuditSink, Entry};
 
+use super::complaint::Complaint;
 use super::exit::Exit;
 use super::{Session, explain};
 pub use written::Written;
@@ -65,12 +67,28 @@ fn folder(policy: &Policy, session: &Session) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The folder of the policy as it is now.
+/// The folder that was typed, which must be there, or that of the policy as it is now.
 fn current_folder(typed: Option<&PathBuf>, session: &Session) -> anyhow::Result<PathBuf> {
-    match typed {
-        Some(folder) => Ok(folder.clone()),
-        None => folder(&session.policy_file()?.read()?.unwrap_or_default(), session),
+    let usual = || folder(&session.policy_file()?.read()?.unwrap_or_default(), session);
+    let Some(typed) = typed else {
+        return usual();
+    };
+    let reason = match std::fs::metadata(typed) {
+        Ok(found) if found.is_dir() => return Ok(typed.clone()),
+        Ok(_) => "it is no folder",
+        Err(error) if error.kind() == ErrorKind::NotFound => "there is no such folder",
+        // What is in the way is said by whoever reads it.
+        Err(_) => return Ok(typed.clone()),
+    };
+    let complaint = Complaint::usage(format!("no audit in `{}`: {reason}", typed.display()));
+    Err(match usual() {
+        Ok(usual) => complaint.hint(format!(
+            "without `--folder`, it is the one in `{}`",
+            usual.display()
+        )),
+        Err(_) => complaint,
     }
+    .into())
 }
 
 /// Opens the audit for what a person does.

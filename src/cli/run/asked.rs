@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Map, Value};
-use skillhost::grant::Grants;
+use skillhost::grant::{Grants, shell_word};
 use skillhost::limits::display_bytes;
 use skillhost::skill::SkillRef;
 use skillhost::{Attachment, ExecutionRequest, LimitOverrides, Limits, Skill};
@@ -16,6 +16,7 @@ use super::{attachments, input};
 use crate::cli::complaint::Complaint;
 use crate::cli::console::Console;
 use crate::cli::exit::Exit;
+use crate::cli::tip;
 use crate::cli::units;
 use crate::cli::unread::unread;
 
@@ -49,6 +50,15 @@ impl Asked {
         if readers > 1 {
             return Err(Complaint::usage("standard input can be read only once")
                 .hint("write one of them to a file, and name that")
+                .into());
+        }
+        if let Some(tool) = tool.as_deref().filter(|tool| tip::is_argument(tool)) {
+            let message = format!("no tool has the name `{tool}`");
+            let argument = shell_word(tool);
+            return Err(Complaint::usage(message)
+                .hint(format!(
+                    "an argument of a tool is given with `--arg {argument}`"
+                ))
                 .into());
         }
         let (limits, stack_bytes) = limits(&args.limits)?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skillhost::execution::{Ask, Phase};
-use skillhost::grant::Grants;
+use skillhost::grant::{Grants, SecretGrant};
 use skillhost::{Admission, Cause, Control, ExecutionResult, Failure, Limits, ResourceUsage};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,6 +31,7 @@ use super::grants::Typed;
 use super::guards::{self, user};
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
+use super::secrets::warn_of_ungranted;
 use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
@@ -100,6 +101,7 @@ fn carry_out(
     let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
     let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?.execute;
     let ended = block_on(async |mut interrupts| {
+        interrupts.count_termination()?;
         *loading = Some(Instant::now());
         let skill = command_host
             .load(package, &plan.skill, &mut interrupts)
@@ -110,6 +112,18 @@ fn carry_out(
         let (mut request, input_hints) = plan.asked.request(&skill);
         request.tenant = plan.tenant.take();
         crate::cli::policy::warn_of_narrowed(&skill, &request.grants, session.console);
+        let policy = host.policy();
+        let granted = policy
+            .as_ref()
+            .and_then(|policy| policy.skills.get(&*skill.identity().name));
+        let granted = granted.map(|policy| &policy.grants);
+        let granted: Vec<&str> = granted
+            .into_iter()
+            .chain([&request.grants])
+            .flat_map(|grants| &grants.secrets)
+            .map(SecretGrant::name)
+            .collect();
+        warn_of_ungranted(&plan.secrets_from, &granted, session.console);
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
             let mut admission = guarded.can_execute(&request);
@@ -156,7 +170,7 @@ fn carry_out(
     ended
 }
 
-/// A token that Ctrl-C cancels.
+/// A token that Ctrl-C cancels, or SIGTERM.
 fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();

@@ -18,6 +18,8 @@ pub struct Plan {
     pub asked: Asked,
     /// What is set for the whole host.
     pub settings: Settings,
+    /// The secrets of which is said where they come from.
+    pub secrets_from: Vec<String>,
     /// Where attachments go.
     pub out: Option<PathBuf>,
     /// Whether nothing is to be run.
@@ -55,6 +57,7 @@ impl Plan {
             skill: args.skill,
             asked,
             settings,
+            secrets_from: args.sources.names(),
             out: args.out,
             dry_run: args.dry_run,
             database: args.database,

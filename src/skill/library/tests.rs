@@ -143,8 +143,41 @@ fn a_change_on_disk_is_noticed() {
     .unwrap();
     assert!(matches!(
         library.read(&"words".into(), 100),
-        Err(LibraryError::Changed { .. })
+        Err(LibraryError::Changed { skill, .. }) if skill == "words@1.0.0"
     ));
+}
+
+#[test]
+fn what_was_changed_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let install = |replace| library.install(&package("one"), &description("1.0.0"), replace);
+    let path = |file: &str| folder.path().join("words@1.0.0").join(file);
+    let first = install(false).unwrap();
+    assert_eq!(install(true).unwrap(), first);
+    for file in ["skill.toml", "skill.wasm", "description.json"] {
+        for change in [
+            |path: PathBuf| fs::remove_file(path),
+            |path: PathBuf| fs::write(path, ""),
+        ] {
+            change(path(file)).unwrap();
+            let again = install(false).unwrap();
+            assert!(again.installed_at > first.installed_at, "{file}");
+            assert_eq!(
+                library.read(&"words".into(), 100).unwrap().digest,
+                first.digest
+            );
+            assert_eq!(
+                library.description(&again).unwrap(),
+                Some(description("1.0.0"))
+            );
+            assert_eq!(install(false).unwrap(), again);
+        }
+    }
+    fs::write(path("installed.json"), "{").unwrap();
+    assert!(install(false).is_err());
+    let again = install(true).unwrap();
+    assert_eq!(library.list().unwrap(), [again]);
 }
 
 #[test]
