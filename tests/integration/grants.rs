@@ -443,7 +443,7 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
     let folder = folder();
     let given = || none().directory(folder.path().join("open"), "/other", Mode::Ro);
 
-    let skill = declared(&host, "[grants]\nenvironment = [\"TZ\"]").await;
+    let skill = declared(&host, "[grants]").await;
     let said = hint(&skill, path.clone(), none()).await;
     assert!(said.contains("its skill.toml declares none"), "{said}");
     let said = hint(&skill, key, none()).await;
