@@ -219,7 +219,14 @@ exit: 0
 
 "#]],
     );
-    assert_eq!(place.read("home/policy.toml"), "");
+    // An empty one would change nothing for whoever has read more.
+    check(
+        place.read("home/policy.toml"),
+        str![[r#"
+# Nothing is granted. Running processes go by this line; an empty file would change nothing for them.
+
+"#]],
+    );
     place.write("home/policy.toml", "[skills.csv-query]\n");
     check(
         place.run(["policy", "revoke", "csv-query", "max_rows"]),
