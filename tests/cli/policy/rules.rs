@@ -238,8 +238,8 @@ fn what_is_clamped_is_said() {
     let warning = "warning: memory_bytes of 64 MiB is more than \
         `tenants.small.ceilings.memory_bytes` allows; 16 MiB applies\n";
     says(&echo("small"), &["exit: 0\n", warning, "✓ behaviours"]);
-    let refused = "error: not admitted: memory_bytes of 64 MiB is more than the policy allows; \
-        16 MiB is the most\n";
+    let refused = "error: not admitted: memory_bytes of 64 MiB is more than \
+        `tenants.strict.ceilings.memory_bytes` allows; 16 MiB is the most\n";
     says(
         &echo("strict"),
         &["exit: 3\n", refused, "hint: ", "rejected"],
@@ -458,7 +458,8 @@ fn a_job_over_a_ceiling_is_not_submitted() {
         "--tenant",
         "strict",
     ]);
-    says(&said, &["exit: 3\n", "is more than the policy allows"]);
+    let refused = "is more than `tenants.strict.ceilings.memory_bytes` allows";
+    says(&said, &["exit: 3\n", refused]);
 }
 
 /// Of two jobs, one may start in an hour: the other goes back, with no attempt used up.
