@@ -181,11 +181,12 @@ fn secrets_that_are_of_no_use_are_warned_of() {
     let no_value = [
         "the secret `token` is granted and cannot be had, so that no request is admitted: no secret of this name \
          is kept\n",
-        "hint: keep its value with `skillhost secrets set token`",
+        "hint: keep its value with `skillhost secrets set token`, or say in the policy where it comes from, under \
+         `[secrets]`: `token = \"env:VARIABLE\"`\n",
     ];
     let no_request = [
         "the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere\n",
-        "hint: grant the requests: `skillhost policy grant fetch-page --http https://a.example/`\n",
+        "hint: grant the requests: `skillhost policy grant fetch-page --http 'GET https://a.example/'`\n",
     ];
     let said = place.run(grant);
     says(&said, &["exit: 0\n", "✓ fetch-page@"]);
