@@ -199,7 +199,7 @@ fn rejected(limit: Limit, asked: u64, ceiling: u64, rule: String) -> Failure {
         retry_at: None,
     };
     let message = format!(
-        "not admitted: {} is more than the policy allows; {} is the most",
+        "not admitted: {} is more than `{rule}` allows; {} is the most",
         limit.asked(asked),
         limit.display(ceiling)
     );

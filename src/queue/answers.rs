@@ -35,13 +35,14 @@ const OF_JOB: usize = 20;
 pub struct Answers {
     queue: Queue,
     audit: Option<Written>,
+    caller: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
 struct Written {
     sink: Arc<dyn AuditSink>,
     required: bool,
-    approvals: Arc<RecordedApprovals>,
+    approvals: RecordedApprovals,
 }
 
 /// Why jobs could not be answered for.
@@ -59,7 +60,11 @@ pub enum AnswerError {
 impl Answers {
     /// Answers for what waits in this queue, of which nothing is written down.
     pub fn new(queue: Queue) -> Self {
-        Answers { queue, audit: None }
+        Answers {
+            queue,
+            audit: None,
+            caller: None,
+        }
     }
 
     /// Writes each answer down here. Where it is `required`, nothing is answered that cannot be.
@@ -69,8 +74,24 @@ impl Answers {
         self.audit = Some(Written {
             sink,
             required,
-            approvals: Arc::new(approvals.required(required)),
+            approvals: approvals.required(required),
         });
+        match self.caller.take() {
+            Some(caller) => self.caller(caller),
+            None => self,
+        }
+    }
+
+    /// Says who hands these answers in, for what is written down: a token's id, a user of the machine. `by`
+    /// is whom the answer is of.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<Arc<str>>) -> Self {
+        let caller = caller.into();
+        self.audit = self.audit.map(|written| Written {
+            approvals: written.approvals.caller(Arc::clone(&caller)),
+            ..written
+        });
+        self.caller = Some(caller);
         self
     }
 
@@ -163,6 +184,7 @@ impl Answers {
         let entry = Entry {
             who: Who {
                 tenant: found.tenant.as_deref(),
+                caller: self.caller.as_deref(),
                 ..Who::default()
             },
             what: What::ApprovalDecided(Decided {

@@ -394,6 +394,9 @@ exit: 0
         .map(|record| {
             let entry = &record["entry"];
             assert!(entry["approval"].is_string() && entry["job"].is_string());
+            // Whoever ran the command, whatever `--by` says.
+            let caller = entry["caller"].as_str().expect("it is said");
+            assert!(caller.starts_with("uid "), "{entry}");
             (entry["decision"].clone(), entry["by"].clone())
         })
         .collect();

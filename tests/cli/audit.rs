@@ -151,7 +151,11 @@ time                  tenant  kind   what
 
 "#]],
     );
-    assert!(!place.read("home/audit/0001-000001.jsonl").contains("12345"));
+    let written = place.read("home/audit/0001-000001.jsonl");
+    assert!(!written.contains("12345"));
+    // Each of them by whom.
+    let by = "\"kind\":\"grant\",\"caller\":\"uid ";
+    assert_eq!(written.matches(by).count(), 2, "{written}");
 }
 
 /// A run by whom, and a job that was refused before it was one.

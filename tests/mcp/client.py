@@ -522,7 +522,12 @@ async def ruled():
             assert len(kept("audit", "show", "--kind", "approval_decided")) == decided
 
     # Over standard input and output, it is the user of the machine who calls and answers.
-    for kind, who in (("execution", "caller"), ("approval_asked", "caller"), ("approval_decided", "by")):
+    for kind, who in (
+        ("execution", "caller"),
+        ("approval_asked", "caller"),
+        ("approval_decided", "caller"),
+        ("approval_decided", "by"),
+    ):
         entries = [record["entry"] for record in kept("audit", "show", "--kind", kind)]
         assert entries and all(entry[who].startswith("uid ") for entry in entries), entries
 

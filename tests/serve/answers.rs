@@ -68,6 +68,7 @@ async fn an_answer_over_http_is_in_the_audit() {
         .iter()
         .map(|entry| {
             assert_eq!(entry["by"], "operator", "{entry}");
+            assert_eq!(entry["caller"], "operator", "{entry}");
             assert!(entry["approval"].is_string(), "{entry}");
             let text = |name: &str| entry[name].as_str().unwrap_or_default();
             (text("decision"), text("job"))
@@ -127,8 +128,17 @@ impl Execute for Asking {
     }
 }
 
-/// What was answered: decision, job, by whom, and whether an approval was named.
-static WRITTEN: Mutex<Vec<(String, String, String, bool)>> = Mutex::new(Vec::new());
+/// What was answered.
+#[derive(Debug, PartialEq)]
+struct Answered {
+    decision: String,
+    job: String,
+    by: String,
+    caller: String,
+    names_approval: bool,
+}
+
+static WRITTEN: Mutex<Vec<Answered>> = Mutex::new(Vec::new());
 static BROKEN: Mutex<bool> = Mutex::new(false);
 
 struct Written;
@@ -137,12 +147,13 @@ impl AuditSink for Written {
     fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
         self.ready()?;
         if let What::ApprovalDecided(decided) = entry.what {
-            WRITTEN.lock().expect("nobody panicked").push((
-                decided.decision.to_owned(),
-                decided.job.map(|job| job.to_string()).unwrap_or_default(),
-                decided.by.unwrap_or_default().to_owned(),
-                decided.approval.is_some(),
-            ));
+            WRITTEN.lock().expect("nobody panicked").push(Answered {
+                decision: decided.decision.to_owned(),
+                job: decided.job.map(|job| job.to_string()).unwrap_or_default(),
+                by: decided.by.unwrap_or_default().to_owned(),
+                caller: entry.who.caller.unwrap_or_default().to_owned(),
+                names_approval: decided.approval.is_some(),
+            });
         }
         Ok(())
     }
@@ -180,12 +191,13 @@ async fn an_answer_for_a_job_alone_is_in_the_audit() {
     assert_eq!(client.get(&path).await.json()["status"], "paused");
     *BROKEN.lock().unwrap() = false;
     client.post(&approve, json!({})).await.json();
-    let expected = (
-        "approved".to_owned(),
-        job.clone(),
-        "operator".to_owned(),
-        false,
-    );
+    let expected = Answered {
+        decision: "approved".to_owned(),
+        job: job.clone(),
+        by: "operator".to_owned(),
+        caller: "operator".to_owned(),
+        names_approval: false,
+    };
     assert_eq!(*WRITTEN.lock().unwrap(), [expected]);
     let path = format!("/v1/jobs/{job}/result?wait_ms=60000");
     assert_eq!(client.get(&path).await.json()["status"], "success");

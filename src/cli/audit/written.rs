@@ -8,6 +8,7 @@ use skillhost::queue::{Answers, Queue};
 use crate::cli::complaint::Complaint;
 use crate::cli::console::Console;
 use crate::cli::explain;
+use crate::cli::guards::user;
 
 /// Where what a person does is written down, if it is.
 pub struct Written {
@@ -27,7 +28,7 @@ impl Written {
 
     /// Answers for what waits in this queue, each of which is written down.
     pub fn answers(&self, queue: Queue) -> Answers {
-        let answers = Answers::new(queue);
+        let answers = Answers::new(queue).caller(user());
         match &self.audit {
             Some(audit) => answers.audit(Arc::clone(audit), self.required),
             None => answers,

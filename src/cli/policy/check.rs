@@ -305,7 +305,9 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         if versions.is_empty() && entry.confirmed.is_empty() {
             absent::entry(name, entry, &installed, &mut findings);
         }
-        for (message, hint) in idle(name, &entry.grants, &entry.grants, policy, &secrets) {
+        let declared: Vec<&Declared> = declarations(entry, &versions).flatten().collect();
+        let all = &entry.grants;
+        for (message, hint) in idle(name, &declared, all, all, policy, &secrets) {
             findings.push(Finding {
                 kind: Kind::Secret,
                 about: About::Skill(name.clone()),

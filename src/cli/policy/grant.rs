@@ -101,7 +101,9 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         let secrets = SourceArgs::default().secrets(session)?;
         let policy = file.read()?.unwrap_or_default();
         let typed = args.skill.to_string_lossy();
-        for (message, hint) in idle(&typed, &granted, &entry, &policy, &secrets) {
+        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        let declared = declared.as_slice();
+        for (message, hint) in idle(&typed, declared, &granted, &entry, &policy, &secrets) {
             let label = styled(HINT, "hint");
             console.warn(format_args!("{message}\n  {label}: {hint}"));
         }

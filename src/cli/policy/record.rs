@@ -6,6 +6,7 @@ use skillhost::grant::Grants;
 use skillhost::skill::Digest;
 
 use super::text::{fields, subject};
+use crate::cli::guards::user;
 use crate::cli::{Session, audit};
 
 /// Where changes are written down. Opened before the change is made, so that one which must be written
@@ -41,7 +42,10 @@ impl Record {
     ) -> anyhow::Result<()> {
         let by = std::env::var("USER").ok();
         let entry = Entry {
-            who: Who::default(),
+            who: Who {
+                caller: Some(&user()),
+                ..Who::default()
+            },
             what: What::Grant(Change {
                 action,
                 skill,

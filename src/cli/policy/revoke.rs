@@ -1,7 +1,7 @@
 //! `skillhost policy revoke`: take grants back.
 
 use clap::Args;
-use skillhost::grant::{Grants, command};
+use skillhost::grant::{Grants, command, shell_word};
 use skillhost::text::{closest, printable};
 
 use crate::cli::Session;
@@ -21,7 +21,8 @@ pub struct RevokeArgs {
     /// The skill's name, as in the policy; it need not be installed
     #[arg(value_name = "NAME")]
     name: String,
-    /// What is taken back: guest paths, variables and keys, as `skillhost policy show` lists them
+    /// What is taken back: guest paths, variables, keys, requests and the like, as `skillhost policy show` lists
+    /// them; a secret also by its name
     #[arg(value_name = "GRANT")]
     subjects: Vec<String>,
     /// Take everything back, and the confirmations, too
@@ -49,36 +50,36 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             .into());
     }
     let record = super::record::Record::open(session)?;
-    super::edit::edit(&file, |policy| {
+    let taken = super::edit::edit(&file, |policy| {
         let Some(entry) = policy.skills.get_mut(name) else {
             return Err(super::unknown(name, policy, &file).into());
         };
         if args.all {
             policy.skills.remove(name);
-            return Ok(());
+            return Ok(vec!["everything".to_owned()]);
         }
+        let mut taken = Vec::new();
         for subject in &args.subjects {
-            entry.grants = without(&entry.grants, subject)
-                .ok_or_else(|| not_granted(name, subject, &entry.grants))?;
+            let mut subject = subject.clone();
+            let mut left = without(&entry.grants, &subject);
+            if left.is_none() {
+                subject = of_secret(name, &subject, &entry.grants)?;
+                left = without(&entry.grants, &subject);
+            }
+            entry.grants = left.ok_or_else(|| not_granted(name, &subject, &entry.grants))?;
+            taken.push(subject);
         }
         if entry.grants.is_empty() {
             // A grant that is given later is not to find an old consent.
             entry.confirmed.clear();
         }
-        Ok(())
+        Ok(taken)
     })?;
-    let taken = match args.all {
-        true => vec!["everything".to_owned()],
-        false => args.subjects.clone(),
-    };
     record.change("revoke", name, None, &taken)?;
     session.console.note(format_args!(
         "{} taken from {name}: {}",
         styled(GOOD, "✓"),
-        match args.all {
-            true => "everything".into(),
-            false => printable(&args.subjects.join(", "), false).into_owned(),
-        }
+        printable(&taken.join(", "), false)
     ));
     Ok(Exit::Success)
 }
@@ -106,6 +107,27 @@ fn without(grants: &Grants, subject: &str) -> Option<Grants> {
     serde_json::from_value(serde_json::Value::Object(fields)).ok()
 }
 
+/// The grant of the secret of this name, where there is one alone.
+fn of_secret(name: &str, secret: &str, grants: &Grants) -> Result<String, Complaint> {
+    let named = grants.secrets.iter().filter(|grant| grant.name() == secret);
+    let named: Vec<String> = named.map(ToString::to_string).collect();
+    match named.as_slice() {
+        [] => Err(not_granted(name, secret, grants)),
+        [one] => Ok(one.clone()),
+        several => {
+            let message =
+                format!("the policy grants the secret `{secret}` to `{name}` more than once");
+            Err(Complaint::usage(message).hint(format!("say which: {}", words(several))))
+        }
+    }
+}
+
+/// Each as a word of a shell.
+fn words(subjects: &[String]) -> String {
+    let words: Vec<_> = subjects.iter().map(|subject| shell_word(subject)).collect();
+    words.join(", ")
+}
+
 fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
     let mut subjects = Vec::new();
     for (field, value) in super::text::fields(grants) {
@@ -121,11 +143,11 @@ fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
     }
     let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
     match closest(subject, subjects.iter().map(String::as_str)) {
-        Some(close) => complaint.hint(format!("did you mean `{close}`?")),
+        Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),
         None if subjects.is_empty() => complaint.hint(format!(
             "it grants nothing to it; `{} --all` takes the confirmations away, too",
             command("revoke", name)
         )),
-        None => complaint.hint(format!("it grants: {}", subjects.join(", "))),
+        None => complaint.hint(format!("it grants: {}", words(&subjects))),
     }
 }

@@ -12,11 +12,16 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
 
-/// The text of one policy as that of another.
+/// What a file says in which nothing is left: whoever goes by it already takes nothing from one that is empty.
+const NOTHING: &str = "# Nothing is granted. Running processes go by this line; an empty file would change nothing for them.\n";
+
+/// The text of one policy as that of another. It is never empty.
 ///
 /// # Errors
 /// Where the text is written in a way that cannot be changed here.
 pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<String> {
+    // Of a file in which something is granted again, the line is not true.
+    let text = if text == NOTHING { "" } else { text };
     let mut document: DocumentMut = text.parse()?;
     let by_hand = || {
         Complaint::new(
@@ -30,7 +35,10 @@ pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<Str
     document.set_trailing("");
     let ahead = document.to_string();
     apply(document.as_item_mut(), before, after).ok_or_else(by_hand)?;
-    let text = joined(&ahead, &behind, &document.to_string());
+    let mut text = joined(&ahead, &behind, &document.to_string());
+    if text.trim().is_empty() {
+        NOTHING.clone_into(&mut text);
+    }
     match text.parse::<Policy>() {
         Ok(policy) if policy == *after => Ok(text),
         _ => Err(by_hand().into()),

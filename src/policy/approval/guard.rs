@@ -46,6 +46,8 @@ pub struct Approving {
     policy: CurrentPolicy,
     ask: Option<Arc<dyn Ask>>,
     audit: Option<Arc<dyn AuditSink>>,
+    /// The store, where what is answered is written down.
+    recorded: Option<RecordedApprovals>,
 }
 
 /// That a request may not simply run.
@@ -151,6 +153,7 @@ impl Approving {
             policy,
             ask: None,
             audit: None,
+            recorded: None,
         }
     }
 
@@ -164,7 +167,9 @@ impl Approving {
     /// Writes down what is asked, and what is answered here.
     #[must_use]
     pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
-        self.store = Arc::new(RecordedApprovals::new(self.store, Arc::clone(&audit)));
+        let recorded = RecordedApprovals::new(self.store, Arc::clone(&audit));
+        self.store = Arc::new(recorded.clone());
+        self.recorded = Some(recorded);
         self.audit = Some(audit);
         self
     }
@@ -338,7 +343,14 @@ impl Approving {
             elsewhere = self.store.answered(approval.id) => elsewhere.map(|_| Waited::Answered),
             decision = here => match decision {
                 Some((decision, by)) => {
-                    self.store.decide(approval.id, decision, &by).await?;
+                    // Whoever is asked here answers where the request came from.
+                    match (&self.recorded, &control.caller) {
+                        (Some(recorded), Some(caller)) => {
+                            let recorded = recorded.clone().caller(Arc::clone(caller));
+                            recorded.decide(approval.id, decision, &by).await?
+                        }
+                        _ => self.store.decide(approval.id, decision, &by).await?,
+                    };
                     Ok(Waited::Answered)
                 }
                 None => Ok(Waited::Over),

@@ -26,10 +26,12 @@ const MAX_ALIKE: usize = 10_000;
 /// # let _ = approvals;
 /// # }
 /// ```
+#[derive(Clone)]
 pub struct RecordedApprovals {
     inner: Arc<dyn Approvals>,
     audit: Arc<dyn AuditSink>,
     required: bool,
+    caller: Option<Arc<str>>,
 }
 
 impl RecordedApprovals {
@@ -39,7 +41,15 @@ impl RecordedApprovals {
             inner,
             audit,
             required: false,
+            caller: None,
         }
+    }
+
+    /// Says who hands these answers in: a token's id, a user of the machine. `by` is whom the answer is of.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<Arc<str>>) -> Self {
+        self.caller = Some(caller.into());
+        self
     }
 
     /// Whether nothing may be answered that cannot be written down. Without this, that it could not be
@@ -60,6 +70,7 @@ impl RecordedApprovals {
                 user: wanted.user.as_deref(),
                 session: wanted.session.as_deref(),
                 request: Some(wanted.request),
+                caller: self.caller.as_deref(),
                 ..Who::default()
             },
             what: What::ApprovalDecided(Decided {

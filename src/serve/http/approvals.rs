@@ -183,9 +183,10 @@ async fn answer(
     let queue = &service.inner.queue;
     let (by, approved) = (caller.name(), decision != Decision::Refuse);
     tracing::info!(%id, approved, by, "an approval is answered");
+    let answers = service.inner.answers.clone().caller(by.as_str());
     match queue.approval(id).await {
         Ok(found) if caller.may_see(found.wanted.tenant.as_deref()) => {
-            let answered = service.inner.answers.decide(id, decision, &by).await?;
+            let answered = answers.decide(id, decision, &by).await?;
             return Ok(Answer(shown(&answered)?).into_response());
         }
         Ok(_) | Err(ApprovalError::NotFound(_)) => {}
@@ -197,10 +198,7 @@ async fn answer(
         let detail = "the job does not wait for anybody's word";
         return Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status));
     }
-    stands(
-        id,
-        service.inner.answers.answer(&[id], approved, &by).await?,
-    )
+    stands(id, answers.answer(&[id], approved, &by).await?)
 }
 
 /// For how long.

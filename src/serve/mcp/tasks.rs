@@ -236,8 +236,9 @@ impl Tasks {
             // Whoever put the question away has not answered it: it is there for the next who asks.
             Asked::Unanswered | Asked::First(_) => return Ok(()),
         };
-        let answers = self.answers(queue);
-        match answers.answer(&[job.id], approved, &caller.name()).await {
+        let by = caller.name();
+        let answers = self.answers(queue).caller(by.as_str());
+        match answers.answer(&[job.id], approved, &by).await {
             Ok(answered) => acted(Ok(answered)),
             Err(AnswerError::Queue(error)) => acted(Err(error)),
             Err(AnswerError::Approval(error)) => {

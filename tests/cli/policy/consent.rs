@@ -222,7 +222,12 @@ fn a_consent_is_in_the_audit() {
     assert!(said.starts_with("exit: 0\n"), "{said}");
     let shown = place.output(["audit", "show", "--kind", "grant", "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
-    let last = &shown.as_array().expect("it is a list").last().expect("one")["entry"];
+    let shown = shown.as_array().expect("it is a list");
+    for record in shown {
+        let caller = record["entry"]["caller"].as_str().expect("it is said");
+        assert!(caller.starts_with("uid "), "{record}");
+    }
+    let last = &shown.last().expect("one")["entry"];
     assert_eq!(last["action"], "confirm", "{last}");
     assert_eq!(last["skill_name"], "csv-query");
     assert!(last["digest"].is_string(), "{last}");

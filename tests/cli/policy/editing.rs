@@ -219,7 +219,14 @@ exit: 0
 
 "#]],
     );
-    assert_eq!(place.read("home/policy.toml"), "");
+    // An empty one would change nothing for whoever has read more.
+    check(
+        place.read("home/policy.toml"),
+        str![[r#"
+# Nothing is granted. Running processes go by this line; an empty file would change nothing for them.
+
+"#]],
+    );
     place.write("home/policy.toml", "[skills.csv-query]\n");
     check(
         place.run(["policy", "revoke", "csv-query", "max_rows"]),
@@ -232,6 +239,69 @@ hint: it grants nothing to it; `skillhost policy revoke csv-query --all` takes t
 
 "#]],
     );
+}
+
+/// A secret by its name, where that is all it takes to tell it; and what is listed can be pasted.
+#[test]
+fn a_secret_is_taken_back_by_its_name() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    for [flag, grant] in [
+        ["--http", "GET https://a.example/"],
+        ["--secret", "token=authorization:Bearer@https://a.example"],
+        ["--secret", "token=authorization:Bearer@https://b.example"],
+    ] {
+        let said = place.run(["policy", "grant", "fetch-page", flag, grant]);
+        assert!(said.starts_with("exit: 0\n"), "{flag} {grant}: {said}");
+    }
+    let revoke = |subject| place.run(["policy", "revoke", "fetch-page", subject]);
+    check(
+        revoke("other"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy does not grant `other` to `fetch-page`
+hint: it grants: 'GET https://a.example/', token=authorization:Bearer@https://a.example/, token=authorization:Bearer@https://b.example/
+
+"#]],
+    );
+    check(
+        revoke("token"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy grants the secret `token` to `fetch-page` more than once
+hint: say which: token=authorization:Bearer@https://a.example/, token=authorization:Bearer@https://b.example/
+
+"#]],
+    );
+    let said = revoke("token=authorization:Bearer@https://a.example/");
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    check(
+        revoke("token"),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ taken from fetch-page: token=authorization:Bearer@https://b.example/
+
+"#]],
+    );
+    check(
+        revoke("GET https://a.example"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy does not grant `GET https://a.example` to `fetch-page`
+hint: did you mean `'GET https://a.example/'`?
+
+"#]],
+    );
+    let policy = place.read("home/policy.toml");
+    assert!(!policy.contains("token="), "{policy}");
 }
 
 #[test]

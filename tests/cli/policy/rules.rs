@@ -181,11 +181,12 @@ fn secrets_that_are_of_no_use_are_warned_of() {
     let no_value = [
         "the secret `token` is granted and cannot be had, so that no request is admitted: no secret of this name \
          is kept\n",
-        "hint: keep its value with `skillhost secrets set token`",
+        "hint: keep its value with `skillhost secrets set token`, or say in the policy where it comes from, under \
+         `[secrets]`: `token = \"env:VARIABLE\"`\n",
     ];
     let no_request = [
         "the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere\n",
-        "hint: grant the requests: `skillhost policy grant fetch-page --http https://a.example/`\n",
+        "hint: grant the requests: `skillhost policy grant fetch-page --http 'GET https://a.example/'`\n",
     ];
     let said = place.run(grant);
     says(&said, &["exit: 0\n", "✓ fetch-page@"]);
@@ -238,8 +239,8 @@ fn what_is_clamped_is_said() {
     let warning = "warning: memory_bytes of 64 MiB is more than \
         `tenants.small.ceilings.memory_bytes` allows; 16 MiB applies\n";
     says(&echo("small"), &["exit: 0\n", warning, "✓ behaviours"]);
-    let refused = "error: not admitted: memory_bytes of 64 MiB is more than the policy allows; \
-        16 MiB is the most\n";
+    let refused = "error: not admitted: memory_bytes of 64 MiB is more than \
+        `tenants.strict.ceilings.memory_bytes` allows; 16 MiB is the most\n";
     says(
         &echo("strict"),
         &["exit: 3\n", refused, "hint: ", "rejected"],
@@ -458,7 +459,8 @@ fn a_job_over_a_ceiling_is_not_submitted() {
         "--tenant",
         "strict",
     ]);
-    says(&said, &["exit: 3\n", "is more than the policy allows"]);
+    let refused = "is more than `tenants.strict.ceilings.memory_bytes` allows";
+    says(&said, &["exit: 3\n", refused]);
 }
 
 /// Of two jobs, one may start in an hour: the other goes back, with no attempt used up.

@@ -378,10 +378,13 @@ async fn a_success_says_what_let_it_run_and_what_was_refused_to_it() {
         let failure = rejected.failure.expect("it is asked about");
         let id = failure.approval.expect("it names it");
         let recorded = RecordedApprovals::new(Arc::new(approvals.clone()), Arc::clone(&audit));
+        let recorded = recorded.caller("token 5d1e9a70c3b2");
         let decided = recorded.decide(id, decision, "ann").await;
         decided.expect("it can be answered");
         let line = lines(&path).pop().expect("there is one");
         assert_eq!(line["kind"], "approval_decided");
+        assert_eq!(line["by"], "ann");
+        assert_eq!(line["caller"], "token 5d1e9a70c3b2");
         assert_eq!(line["rule"], "approval rule 2");
         assert_eq!(line["tool"], "answer");
         assert!(line["skill"]["digest"].is_string(), "{line}");

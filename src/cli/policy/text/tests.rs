@@ -172,6 +172,31 @@ fn what_takes_the_place_of_another_keeps_the_comments_around_it() {
     );
 }
 
+/// Running processes take an empty file as none at all.
+#[test]
+fn what_is_left_is_never_empty() {
+    let none = Policy::default();
+    for text in [
+        "[skills.a.grants]\nscratch = true\n",
+        "\n\n[skills.a.grants]\nscratch = true\n\n \n",
+    ] {
+        let before: Policy = text.parse().unwrap();
+        let taken = edited(text, &before, &none).unwrap();
+        check(&taken, NOTHING);
+        check(
+            &granting(&taken, Grants::default().environment("B", "c")),
+            "[skills.a.grants]\nenvironment = { B = \"c\" }\n",
+        );
+    }
+    // A comment is enough.
+    let text = "# Mine.\n\n# Of a.\n[skills.a.grants]\nscratch = true\n# The end.\n";
+    let taken = edited(text, &text.parse().unwrap(), &none).unwrap();
+    assert!(
+        taken.contains("# The end.") && !taken.contains(NOTHING),
+        "{taken}"
+    );
+}
+
 #[test]
 fn every_change_reads_as_what_was_meant() {
     let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
