@@ -300,8 +300,10 @@ hint: did you mean `'GET https://a.example/'`?
 
 "#]],
     );
+    // What it declares is still there, in what was consented to.
     let policy = place.read("home/policy.toml");
-    assert!(!policy.contains("token="), "{policy}");
+    assert!(!policy.contains("Bearer@https://a.example/"), "{policy}");
+    assert!(!policy.contains("Bearer@https://b.example/"), "{policy}");
 }
 
 #[test]
