@@ -1,11 +1,13 @@
 //! Text from strangers, made fit for a person's eyes.
 
+use std::fmt;
+
 /// The candidate that a misspelt word most likely meant, if any is close.
 ///
 /// Jaro-Winkler similarity above 0.8; the threshold that clap uses for its own suggestions. It is
 /// too strict with short words, so one slip (a letter more, less or other, or two swapped) counts
 /// as close as well. Words of more than 64 bytes are close to none: comparing takes the product of their
-/// lengths.
+/// lengths. Of several that are equally close it is the first: whoever lists them says by that which to rather take.
 pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
@@ -24,7 +26,7 @@ pub fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, candidate)| candidate)
 }
 
@@ -145,6 +147,35 @@ pub(crate) fn said(text: &str, lines: bool, max: usize) -> String {
     shortened(&printable(text.trim_end(), lines), max).replace(is_backtick, "'")
 }
 
+/// [`said`] of what writes itself, in one line. Of what is longer than [`MOST_WRITTEN`] the rest is not even written: an
+/// error may show the value that it is about, which may have many megabytes.
+pub(crate) fn said_of(says: &impl fmt::Display, max: usize) -> String {
+    struct Beginning(String);
+
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let fits = cut(text, MOST_WRITTEN - self.0.len());
+            self.0.push_str(fits);
+            if fits.len() < text.len() {
+                return Err(fmt::Error);
+            }
+            Ok(())
+        }
+    }
+
+    let mut written = Beginning(String::new());
+    match fmt::write(&mut written, format_args!("{says}")) {
+        Ok(()) => said(&written.0, false, max),
+        Err(fmt::Error) => {
+            let begins = said(cut(&written.0, max), false, MOST_WRITTEN);
+            format!("{}… (many more bytes)", cut(&begins, max))
+        }
+    }
+}
+
+/// How much of a long error is written, in bytes.
+const MOST_WRITTEN: usize = 64 * 1024;
+
 /// Whether a character shows nothing itself, or changes how others are shown: general category
 /// "format" (Cf) and the line and paragraph separators of Unicode 17.0, what is ignored by default
 /// (`Default_Ignorable_Code_Point`: fillers, variation selectors, tags), and the blank of Braille.
@@ -162,14 +193,20 @@ fn is_invisible(c: char) -> bool {
 
 /// At most `max` bytes of a text, cut at a character, with a mark where something is missing.
 pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
-    if text.len() <= max {
-        return text.into();
+    let begins = cut(text, max);
+    match text.len() - begins.len() {
+        0 => text.into(),
+        more => format!("{begins}… ({more} bytes more)").into(),
     }
-    let mut end = max;
+}
+
+/// At most `max` bytes of a text, cut at a character.
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}… ({} bytes more)", &text[..end], text.len() - end).into()
+    &text[..end]
 }
 
 /// The first line of what something shows of itself, and of that at most `max` bytes. It is not let go
@@ -270,12 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn of_a_long_error_the_beginning_is_said() {
+        assert_eq!(said_of(&"`a`\n", 9), "'a'");
+        assert_eq!(said_of(&"abcd", 3), "abc… (1 bytes more)");
+        let long = serde_json::json!(vec!["é"; MOST_WRITTEN]);
+        assert_eq!(said_of(&long, 6), "[\"é\",… (many more bytes)");
+        assert_eq!(said_of(&long, 3), "[\"… (many more bytes)");
+    }
+
+    #[test]
     fn close_words_are_found_and_far_ones_not() {
         assert_eq!(
             closest("thumnail", ["thumbnail", "metadata"].into_iter()),
             Some("thumbnail")
         );
         assert_eq!(closest("tpo", ["text", "top"].into_iter()), Some("top"));
+        assert_eq!(
+            closest("r", ["ro", "rw"].into_iter()),
+            Some("ro"),
+            "of equals the first"
+        );
         assert_eq!(
             closest("zebra", ["thumbnail", "metadata"].into_iter()),
             None

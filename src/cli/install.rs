@@ -1,14 +1,16 @@
 //! `skillhost install`: into the library of skills.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use skillhost::skill::SkillRef;
+use skillhost::text::printable;
 
 use super::console::{GOOD, styled};
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
 use super::locate::{SKILL_HELP, locate};
+use super::policy::Standing;
 use super::{Session, explain};
 
 const EXAMPLES: &str = "\
@@ -22,7 +24,8 @@ Examples:
 /// Install a skill, so that it can be run by its name
 ///
 /// Several versions can stand side by side; a bare name means the highest. What is run later is
-/// exactly what was installed: a change on disk is noticed, and installing the skill again puts it right.
+/// exactly what was installed: a change of the component or of skill.toml on disk is noticed, and installing the
+/// skill again puts it right.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InstallArgs {
@@ -69,5 +72,15 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
         installed.version,
         installed.digest
     ));
+    // It is installed all the same where the policy cannot be read, which is told once it is run.
+    if let Ok(Some(policy)) = session.policy_file().and_then(|file| file.read()) {
+        let standing = Standing::new(&policy, &skill, Path::new(&*installed.name));
+        if let Some(todo) = standing.unconfirmed() {
+            session.console.warn(format_args!(
+                "it is not run until what the policy grants to it is confirmed for this digest: {}",
+                printable(todo, false)
+            ));
+        }
+    }
     Ok(Exit::Success)
 }

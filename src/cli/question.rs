@@ -1,10 +1,13 @@
 //! Asking the person at the terminal whether to go on.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use super::complaint::Complaint;
 use super::exit::Exit;
@@ -18,9 +21,48 @@ pub fn agreed(question: &str, otherwise: &str) -> anyhow::Result<bool> {
         let complaint = Complaint::usage("there is nobody to ask: standard input is no terminal");
         return Err(complaint.hint(otherwise).into());
     }
-    // The signal no longer ends the process where somebody has waited for it before, and reading a line
-    // goes on after one. So each has a thread, and what comes first counts. The process does not wait for
-    // the other.
+    let prompt = format!("{question} [y/N] ");
+    let answer = unless_interrupted(move || {
+        let mut stderr = anstream::stderr().lock();
+        stderr.write_all(prompt.as_bytes())?;
+        stderr.flush()?;
+        drop(stderr);
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(answer)
+    })?;
+    match answer {
+        Some(answer) => Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")),
+        None => Err(interrupted()),
+    }
+}
+
+/// What the person types where it is not shown.
+///
+/// # Errors
+/// Where it cannot be read, and on Ctrl-C, after which the terminal shows again what is typed.
+pub fn unseen(prompt: String) -> anyhow::Result<Zeroizing<String>> {
+    // Whoever is interrupted cannot set it back.
+    let terminal = File::open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let typed = unless_interrupted(move || rpassword::prompt_password(prompt).map(Zeroizing::new))?;
+    match typed {
+        Some(typed) => Ok(typed),
+        None => {
+            tcsetattr(&terminal, OptionalActions::Now, &before)?;
+            Err(interrupted())
+        }
+    }
+}
+
+/// What is asked of the person; nothing where Ctrl-C comes first.
+///
+/// The signal no longer ends the process where somebody has waited for it before, and reading a line
+/// goes on after one. So each has a thread, and what comes first counts. The process does not wait for
+/// the other.
+fn unless_interrupted<T: Send + 'static>(
+    asks: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> anyhow::Result<Option<T>> {
     let (says, heard) = mpsc::channel();
     let interrupted = says.clone();
     let (listens, listening) = mpsc::channel();
@@ -32,26 +74,17 @@ pub fn agreed(question: &str, otherwise: &str) -> anyhow::Result<bool> {
     })?;
     // Whoever sees the question may interrupt it.
     let _ = listening.recv();
-    let mut stderr = anstream::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    drop(stderr);
-    thread::Builder::new().spawn(move || {
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        let _ = says.send(Some(read.map(|_| answer)));
-    })?;
+    thread::Builder::new().spawn(move || says.send(Some(asks())))?;
     match heard.recv() {
-        Ok(Some(answer)) => {
-            let answer = answer?;
-            Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-        }
-        Ok(None) | Err(_) => {
-            let mut stderr = io::stderr().lock();
-            let _ = writeln!(stderr);
-            Err(Complaint::new(Exit::Cancelled, "interrupted; nothing was changed").into())
-        }
+        Ok(Some(answer)) => Ok(Some(answer?)),
+        Ok(None) | Err(_) => Ok(None),
     }
+}
+
+fn interrupted() -> anyhow::Error {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr);
+    Complaint::new(Exit::Cancelled, "interrupted; nothing was changed").into()
 }
 
 /// Waits for Ctrl-C, and says so once it does.

@@ -14,6 +14,7 @@ use super::Session;
 use super::complaint::Complaint;
 use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
+use super::question::unseen;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -198,8 +199,7 @@ pub fn secrets(args: SecretsArgs, session: &Session) -> anyhow::Result<Exit> {
 /// everybody on the machine, and stay in the history of the shell.
 fn typed(name: &str) -> anyhow::Result<Zeroizing<String>> {
     if std::io::stdin().is_terminal() {
-        let value = rpassword::prompt_password(format!("value of {name}: "))?;
-        return Ok(Zeroizing::new(value));
+        return unseen(format!("value of {name}: "));
     }
     let most = MAX_SECRET_BYTES + 3;
     let mut text = Zeroizing::new(String::with_capacity(most));

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::skill::Known;
 use super::{Host, Inner, Skill, fitting};
@@ -14,7 +13,7 @@ use crate::execution::{
 use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
-use crate::sandbox::{input_takes_too_long, over_input, too_late};
+use crate::sandbox::{ends_from_now, input_takes_too_long, over_input, too_late};
 use crate::secret::{Unread, Wanted};
 use crate::skill::{Tool, ToolSchemas, Until};
 
@@ -59,12 +58,13 @@ impl Host {
         let admitted = match skill {
             Some(skill) => self.admit(request, skill, &limits).and_then(|admitted| {
                 if !admitted.fits {
+                    let (ends, limit) = ends_from_now(&limits, request.deadline);
                     let until = Until {
-                        moment: Some(Instant::now() + limits.wall_time),
+                        moment: Some(ends),
                         ..Until::default()
                     };
                     let checked = admitted.schemas.input.check_until(&request.input, &until);
-                    let checked = checked.map_err(|_| input_takes_too_long(&limits))?;
+                    let checked = checked.map_err(|_| input_takes_too_long(&limits, limit))?;
                     fitting::input(checked, &request.input, admitted.tool)?;
                 }
                 self.asks_before(request, &skill.identity)?;

@@ -1,7 +1,6 @@
 //! Whether inputs and outputs fit the schemas that skills declare.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +10,7 @@ use super::admission::Admitted;
 use super::skill::Known;
 use crate::execution::{Cause, ExecutionRequest, Failure};
 use crate::limits::Limits;
-use crate::sandbox::{Flight, For};
+use crate::sandbox::{Flight, For, ends_from_now};
 use crate::secret::Scrubber;
 use crate::skill::{Keys, Mismatch, Schema, Tool, Until};
 use crate::text::{closest, named};
@@ -65,7 +64,7 @@ impl Host {
             cancellation: None,
         };
         let check = move |until: &Until| schema.check_thoroughly(&value, until);
-        let ends = Instant::now() + limits.wall_time;
+        let (ends, _) = ends_from_now(limits, request.deadline);
         let checked = self.inner.runner.checked(ends, &whose, check).await?;
         input(checked, &request.input, admitted.tool).err()
     }

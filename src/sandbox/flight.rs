@@ -171,12 +171,23 @@ impl Flight {
 
     /// Which comes first: the wall time, or the request's own deadline.
     pub(super) fn ends(&self, started: Instant) -> (Instant, Limit) {
-        let wall = started + self.limits.wall_time;
-        match self.deadline {
-            Some(deadline) if deadline < wall => (deadline, Limit::Deadline),
-            _ => (wall, Limit::WallTime),
-        }
+        ends(&self.limits, self.deadline, started)
     }
+}
+
+/// When the time is up of what has started at a moment, and by which of the two.
+fn ends(limits: &Limits, deadline: Option<Instant>, started: Instant) -> (Instant, Limit) {
+    let wall = started + limits.wall_time;
+    match deadline {
+        Some(deadline) if deadline < wall => (deadline, Limit::Deadline),
+        _ => (wall, Limit::WallTime),
+    }
+}
+
+/// The same of what begins now, and is no execution.
+pub(crate) fn ends_from_now(limits: &Limits, deadline: Option<DateTime<Utc>>) -> (Instant, Limit) {
+    let deadline = deadline.map(|deadline| moment(deadline).into_std());
+    ends(limits, deadline, Instant::now())
 }
 
 impl Drop for Flight {

@@ -39,7 +39,7 @@ pub(crate) use disk::Disk;
 pub(crate) use engine::{EngineSettings, Engines};
 #[cfg(feature = "doctor")]
 pub(crate) use engine::{pagemap_scan, pool_fits};
-pub(crate) use flight::Flight;
+pub(crate) use flight::{Flight, ends_from_now};
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile};
 pub(crate) use run::{For, Plan, Runner, input_takes_too_long, over_input, too_late};

@@ -402,6 +402,25 @@ fn nothing_at_all() {
     assert!(said.starts_with("exit: 0\n"), "{said}");
 }
 
+/// It is told what is wrong with the number, and not that there is no such flag.
+#[test]
+fn less_than_nothing() {
+    let place = Place::new();
+    for (option, what) in [
+        ("--fuel", "count"),
+        ("--memory", "size"),
+        ("--timeout", "duration"),
+        ("--output-limit", "size"),
+    ] {
+        let said = place.run(["run", "nowhere.wasm", option, "-5"]);
+        let begins =
+            format!("exit: 2\n--- stdout\n--- stderr\nerror: invalid value '-5' for '{option} <");
+        assert!(said.starts_with(&begins), "{said}");
+        let wanted = format!(": `-5` is not a {what}; write ");
+        assert!(said.contains(&wanted), "{said}");
+    }
+}
+
 /// What others hold for now is no reason to take the host for broken: whoever needs some of it is told to come again.
 #[test]
 fn a_host_that_has_no_more_files_says_so() {

@@ -1,15 +1,18 @@
 //! `secrets`, and runs that use one: the value is at the server, and nowhere in what is said or kept.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, terminal};
 
 const VALUE: &str = "hunter2-hunter2";
 
@@ -64,6 +67,63 @@ fn place() -> Place {
     )
     .expect("a copy");
     place
+}
+
+/// Whether a terminal shows what is typed.
+fn shows(terminal: &fs::File) -> bool {
+    let mut settings = std::mem::MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: the place is valid for writing, and is filled where it says so.
+    let settings = unsafe {
+        assert_eq!(
+            libc::tcgetattr(terminal.as_raw_fd(), settings.as_mut_ptr()),
+            0
+        );
+        settings.assume_init()
+    };
+    settings.c_lflag & libc::ECHO != 0
+}
+
+/// A program that ends by a signal leaves the terminal as it is, and one that does not show what is typed is of no
+/// more use.
+#[test]
+fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
+    let place = Place::new();
+    let (mut person, terminal) = terminal();
+    let mut command = place.command(["secrets", "set", "github"]);
+    command
+        .stdin(terminal.try_clone().expect("a file can be had twice"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let own = terminal.as_raw_fd();
+    // SAFETY: both calls may be made between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            // The terminal that Ctrl-C comes from, and that is opened by the name of the process's own.
+            if libc::setsid() < 0 || libc::ioctl(own, libc::TIOCSCTTY, 0) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let child = command.spawn().expect("the command starts");
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"value of github: ") {
+        let mut byte = [0];
+        person.read_exact(&mut byte).expect("it asks");
+        seen.push(byte[0]);
+    }
+    while shows(&terminal) {
+        std::thread::yield_now();
+    }
+    person.write_all(b"hunter2\x03").expect("it takes them");
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stderr),
+        "\nerror: interrupted; nothing was changed\n"
+    );
+    assert_eq!(ended.status.code(), Some(130));
+    assert!(shows(&terminal), "what is typed is not shown");
+    assert!(!place.path("home/secrets").exists(), "something was kept");
 }
 
 #[test]

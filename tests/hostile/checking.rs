@@ -4,11 +4,12 @@
 use std::fs;
 use std::time::Duration;
 
+use chrono::Utc;
 use serde_json::{Value, json};
-use skillhost::execution::Phase;
-use skillhost::{ExecutionResult, Limit};
+use skillhost::execution::{Cause, Phase};
+use skillhost::{ExecutionRequest, ExecutionResult, Limit};
 
-use crate::attack::{Attack, End, SHORT, TIMEOUT, wall_time};
+use crate::attack::{Attack, End, SHORT, TIMEOUT, host, runtime, wall_time};
 use crate::handmade::{Answer, Description, Handmade, TOOL};
 use crate::measure::alone;
 
@@ -66,10 +67,8 @@ fn an_output_that_takes_long_to_check() {
     says(result, "while the skill's output was checked");
 }
 
-/// It never comes to run.
-#[test]
-fn an_input_that_takes_long_to_check() {
-    let _alone = alone();
+/// A skill whose input takes long to check, and such an input.
+fn with_a_slow_input() -> (Handmade, Value) {
     let schema = format!(r#"{{"properties": {{"numbers": {{"items": {SLOW}}}}}}}"#);
     let skill = Handmade {
         description: Description {
@@ -79,9 +78,15 @@ fn an_input_that_takes_long_to_check() {
         ..Handmade::default()
     };
     let number: Value = serde_json::from_str(NUMBER).expect("a number");
-    let attack = Attack::by(skill)
-        .input(json!({"numbers": vec![number; NUMBERS]}))
-        .settled_by(checks_are_over);
+    (skill, json!({"numbers": vec![number; NUMBERS]}))
+}
+
+/// It never comes to run.
+#[test]
+fn an_input_that_takes_long_to_check() {
+    let _alone = alone();
+    let (skill, input) = with_a_slow_input();
+    let attack = Attack::by(skill).input(input).settled_by(checks_are_over);
     let waiting = |limit| End::Limit(limit, Phase::Waiting);
     let result = attack
         .clone()
@@ -90,6 +95,26 @@ fn an_input_that_takes_long_to_check() {
     says(result, "while its input was checked");
     let result = attack.deadline(SHORT).ends_with(waiting(Limit::Deadline));
     says(result, "while its input was checked");
+}
+
+/// Nor does whoever asks beforehand wait for longer.
+#[test]
+fn what_would_come_of_an_input_that_takes_long_to_check() {
+    let _alone = alone();
+    let (skill, input) = with_a_slow_input();
+    let loaded = runtime().block_on(host().load_bytes(skill.build()));
+    let skill = loaded.expect("it is a skill");
+    let request = ExecutionRequest::new(skill.digest(), input)
+        .tool(TOOL)
+        .deadline(Utc::now() + SHORT);
+    let admission = host().can_execute(&request);
+    let refusal = admission.refusal.expect("it is not admitted");
+    let by_deadline = Cause::Timeout {
+        limit: Limit::Deadline,
+        allowed: 0,
+        phase: Phase::Waiting,
+    };
+    assert_eq!(refusal.cause, by_deadline, "{refusal}");
 }
 
 /// Each of these was counted as little, and done at once, outside of any limit. What cannot be told apart by the

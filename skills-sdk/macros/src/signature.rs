@@ -182,7 +182,15 @@ fn context(ty: &Type) -> Result<Option<Span>> {
         unsized_type if is_unsized(unsized_type) => {
             return Err(owns("an argument", ty, unsized_type));
         }
-        _ => return Ok(None),
+        owned => {
+            return match context_name(owned) {
+                Some(_) => Err(Error::new_spanned(
+                    ty,
+                    "the context is lent for the call: write `&Context`, and call a type of your own something else",
+                )),
+                None => Ok(None),
+            };
+        }
     };
     let referent = ungrouped(&reference.elem);
     let lent = reference
@@ -349,11 +357,30 @@ impl Fallible {
                 "a failure needs a named type, which becomes a `Failure`",
             ));
         }
+        if let Some(ty) = failure.as_ref().filter(|ty| is_text(ty)) {
+            return Err(Error::new_spanned(
+                ty,
+                "a text is no failure: write `Failure`, and `Failure::error(\"…\")` where it is made; a type that implements `Error` does as well",
+            ));
+        }
         Ok(Self {
             name: result.ident.clone(),
             success,
             failure,
         })
+    }
+}
+
+/// Whether the type, as far as its name tells, is a text.
+fn is_text(ty: &Type) -> bool {
+    match ungrouped(ty) {
+        Type::Reference(reference) => is_unsized(ungrouped(&reference.elem)),
+        Type::Path(path) => path
+            .path
+            .segments
+            .last()
+            .is_some_and(|last| last.ident == "String"),
+        _ => false,
     }
 }
 

@@ -57,8 +57,29 @@ fn undescribed(text: String) -> usize {
 #[tool]
 struct NoFunction;
 
+/// Fails with a text.
+#[tool]
+fn says(text: String) -> Result<usize, String> {
+    Err(text)
+}
+
+/// Fails with a text that it does not own.
+#[tool]
+fn says_so() -> Result<usize, &'static str> {
+    Err("no")
+}
+
+/// Takes the context for itself.
+#[tool]
+fn keeps(text: String, ctx: Context) -> usize {
+    ctx.progress(0.5, &text);
+    text.len()
+}
+
 skills_sdk::skill! {
-    tools: [waits, generic, reckless, hides, undescribed, hides_failure, no_size, anything, lives],
+    tools: [
+        waits, generic, reckless, hides, undescribed, hides_failure, no_size, anything, lives, says, says_so, keeps,
+    ],
     name: "refused", description: "Refused.",
 }
 

@@ -54,6 +54,15 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// What is to be done before it is run, where its digest is not confirmed for what the policy grants to its name.
+    pub fn unconfirmed(&self) -> Option<&str> {
+        let mut denials = self.denials.iter();
+        let consent = denials.find(|denial| denial.capability == Capability::Consent)?;
+        Some(&consent.hint)
+    }
+}
+
 /// Lines that are set in.
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -112,7 +112,8 @@ pub struct RequestArgs {
     /// Set a field of the input, also over one in --input
     ///
     /// What is text by the tool's schema is taken as it is; numbers, booleans, lists and objects
-    /// are read as JSON. With KEY:=JSON the value is JSON in any case.
+    /// are read as JSON. A field that takes anything is a text, but for a list or an object. With
+    /// KEY:=JSON the value is JSON in any case.
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = argument, help_heading = "Input")]
     pub arg: Vec<Argument>,
     /// Attach a file to the input; standard input with -
@@ -136,16 +137,40 @@ pub struct RequestArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitArgs {
     /// Fuel: about one unit for each instruction, such as 5000000 or 5M
-    #[arg(long, value_name = "N", value_parser = fuel, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = fuel,
+        help_heading = "Limits"
+    )]
     pub fuel: Option<u64>,
     /// Memory, such as 64MiB
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        allow_negative_numbers = true,
+        value_parser = size,
+        help_heading = "Limits"
+    )]
     pub memory: Option<u64>,
     /// Wall time, such as 2s or 500ms
-    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_negative_numbers = true,
+        value_parser = time,
+        help_heading = "Limits"
+    )]
     pub timeout: Option<Duration>,
     /// Size of the output, such as 1MiB
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        allow_negative_numbers = true,
+        value_parser = size,
+        help_heading = "Limits"
+    )]
     pub output_limit: Option<u64>,
     /// Set any limit by its name
     ///

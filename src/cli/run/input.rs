@@ -90,6 +90,13 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
         collect_types(root, field, 8, &mut types);
     }
     let has = |kind: &str| types.contains(&kind);
+    // Whoever writes a list or an object for a field that takes anything means one.
+    if types.is_empty()
+        && text.trim_start().starts_with(['[', '{'])
+        && let Ok(value) = serde_json::from_str(&text)
+    {
+        return (value, None);
+    }
     if types.is_empty() || types.iter().all(|kind| matches!(*kind, "string" | "null")) {
         return (Value::String(text), None);
     }
@@ -256,6 +263,8 @@ mod tests {
         assert_eq!(value("mode", "1"), json!("1"));
         assert_eq!(value("maybe_mode", "a"), json!("a"));
         assert_eq!(value("any", "12"), json!("12"));
+        assert_eq!(value("any", "{\"a\": 1}"), json!({"a": 1}));
+        assert_eq!(value("any", "[1"), json!("[1"));
         assert_eq!(value("loop", "12"), json!("12"));
         assert_eq!(value("unknown", "12"), json!("12"));
     }

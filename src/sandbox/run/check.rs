@@ -1,8 +1,8 @@
 //! What is checked for an execution beside its guest, and may take long: its input and its output, against schemas
 //! that are the skill's.
 //!
-//! It is done on threads of its own, as many as there are processors, so that it holds up no other execution; and within
-//! the execution's time, at whose end the thread goes on with somebody else's.
+//! It is done on threads of its own, as many as there are processors but at least two, so that it holds up no other
+//! execution; and within the execution's time, at whose end the thread goes on with somebody else's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -204,7 +204,7 @@ fn failure(why: Unchecked, limits: &Limits, limit: Limit, phase: Phase, during: 
     }
 }
 
-/// The failure of a request whose input takes longer to check than it may take to run.
-pub(crate) fn input_takes_too_long(limits: &Limits) -> Failure {
-    classify::timeout_during(Limit::WallTime, limits, Phase::Waiting, INPUT)
+/// The failure of a request whose input takes longer to check than it may take to run, or than until its deadline.
+pub(crate) fn input_takes_too_long(limits: &Limits, limit: Limit) -> Failure {
+    classify::timeout_during(limit, limits, Phase::Waiting, INPUT)
 }

@@ -8,6 +8,7 @@
 mod copies;
 mod cost;
 mod interrupt;
+mod meant;
 mod pattern;
 mod place;
 mod unique;
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::text::{printable, said, shortened};
+use crate::text::{printable, said_of, shortened};
 pub(super) use copies::MAX_COPIES;
 use cost::Graph;
 pub(crate) use interrupt::{Interrupted, Until};
 use interrupt::{Left, Look};
+use meant::{Wrong, meant};
 use pattern::Pattern;
 use unique::Unique;
 
@@ -130,6 +132,30 @@ impl Mismatch {
             pointer: String::new(),
             message: message.into(),
             keys: Keys::Fine,
+        }
+    }
+
+    /// What the library says; of several alternatives by the one that was meant, where that can be told.
+    fn of(error: &jsonschema::ValidationError<'_>) -> Self {
+        let place = |place: &jsonschema::paths::Location| {
+            shortened(&printable(place.as_str(), false), 1_000).into_owned()
+        };
+        match meant(error) {
+            None => Mismatch {
+                pointer: place(error.instance_path()),
+                message: said_of(error, 300),
+                keys: Keys::of(error),
+            },
+            Some(Wrong::Error(error)) => Mismatch {
+                pointer: place(error.instance_path()),
+                message: said_of(error, 300),
+                keys: Keys::of(error),
+            },
+            Some(Wrong::Tag(tag)) => Mismatch {
+                pointer: place(tag.place),
+                message: said_of(&tag, 300),
+                keys: Keys::Fine,
+            },
         }
     }
 }
@@ -271,7 +297,7 @@ impl Schema {
                         .dfa_size_limit(PATTERN_CACHE_BYTES),
                 );
             build(options, &interruptible)
-                .map_err(|error| SchemaError::Invalid(said(&error.to_string(), false, 300)))
+                .map_err(|error| SchemaError::Invalid(said_of(&error, 300)))
         };
         let validator = match nested > FLAT {
             true => with_stack(make_ready).unwrap_or(Err(SchemaError::TooExpensive)),
@@ -410,12 +436,7 @@ impl Schema {
         }
         match self.validator.validate(value) {
             Ok(()) => Ok(()),
-            Err(error) => Err(Mismatch {
-                pointer: shortened(&printable(&error.instance_path().to_string(), false), 1_000)
-                    .into_owned(),
-                message: said(&error.to_string(), false, 300),
-                keys: Keys::of(&error),
-            }),
+            Err(error) => Err(Mismatch::of(&error)),
         }
     }
 }

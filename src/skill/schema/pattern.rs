@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::interrupt::{look, too_long};
 use super::{MAX_PATTERN_BYTES, PATTERN_CACHE_BYTES};
-use crate::text::said;
+use crate::text::{said, said_of};
 
 /// The longest text, in bytes, that is matched as a whole: for 1 ms at most.
 const SHORT: usize = 256;
@@ -24,6 +24,8 @@ const SHORT: usize = 256;
 const LONGEST_AS_A_WHOLE: usize = 4 * 1024;
 /// How many bytes there are from one look at the time to the next.
 const STEP: usize = 8;
+/// How much of a text that does not match is shown, in bytes: so that there is room for the pattern.
+const MAX_SHOWN: usize = 150;
 
 /// `pattern`.
 pub(super) struct Pattern {
@@ -138,10 +140,13 @@ impl<'i> Keyword<'i> for Pattern {
     fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
         match Keyword::is_valid(self, value) {
             true => Ok(()),
-            false => Err(ValidationError::custom(format!(
-                "{value} does not match \"{}\"",
-                self.written
-            ))),
+            false => {
+                let shown = said_of(value, MAX_SHOWN);
+                Err(ValidationError::custom(format!(
+                    "{shown} does not match \"{}\"",
+                    self.written
+                )))
+            }
         }
     }
 

@@ -43,7 +43,8 @@ Input:
           Set a field of the input, also over one in --input
           
           What is text by the tool's schema is taken as it is; numbers, booleans, lists and objects
-          are read as JSON. With KEY:=JSON the value is JSON in any case.
+          are read as JSON. A field that takes anything is a text, but for a list or an object. With
+          KEY:=JSON the value is JSON in any case.
 
       --attach <FILE>
           Attach a file to the input; standard input with -

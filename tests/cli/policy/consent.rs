@@ -214,6 +214,34 @@ What it wants differs
     );
 }
 
+/// Whoever puts a build in the place of another is told before the next run is refused.
+#[test]
+fn installing_a_changed_skill_says_that_it_is_not_confirmed() {
+    let place = granted();
+    check(
+        place.run(["install", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ csv-query@0.1.0 is now installed (sha256:[DIGEST])
+
+"#]],
+    );
+    change(&place);
+    check(
+        place.run(["install", "csv-query", "--replace"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ csv-query@0.1.0 is now installed in the other's place (sha256:[DIGEST])
+warning: it is not run until what the policy grants to it is confirmed for this digest: see what it wants now with `skillhost policy diff csv-query`, and consent to it with `skillhost policy confirm csv-query`
+
+"#]],
+    );
+}
+
 #[test]
 fn a_consent_is_in_the_audit() {
     let place = granted();
