@@ -277,6 +277,10 @@ impl Host {
                         failure = failure.without(lacked);
                         if failure.wants_a_hint() {
                             failure.hint = skill.inner.known.asker.looked_in_vain(&flight.sought);
+                            // It may name what the guest made up of a secret's parts.
+                            if let (Some(hint), Some(held)) = (&mut failure.hint, &flight.secrets) {
+                                held.scrubber.text(hint);
+                            }
                         }
                     }
                     if let Some((limit, allowed)) = failure.limit()

@@ -84,14 +84,14 @@ pub fn merge(
 
 fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<String>) {
     let mut types = Vec::new();
-    if let Some(root) = schema
-        && let Some(field) = root.get("properties").and_then(|fields| fields.get(key))
-    {
+    let declared = schema.and_then(|root| Some((root, root.get("properties")?.get(key)?)));
+    if let Some((root, field)) = declared {
         collect_types(root, field, 8, &mut types);
     }
     let has = |kind: &str| types.contains(&kind);
     // Whoever writes a list or an object for a field that takes anything means one.
-    if types.is_empty()
+    if declared.is_some()
+        && types.is_empty()
         && text.trim_start().starts_with(['[', '{'])
         && let Ok(value) = serde_json::from_str(&text)
     {
@@ -265,6 +265,7 @@ mod tests {
         assert_eq!(value("any", "12"), json!("12"));
         assert_eq!(value("any", "{\"a\": 1}"), json!({"a": 1}));
         assert_eq!(value("any", "[1"), json!("[1"));
+        assert_eq!(value("unknown", "[1]"), json!("[1]"));
         assert_eq!(value("loop", "12"), json!("12"));
         assert_eq!(value("unknown", "12"), json!("12"));
     }

@@ -35,7 +35,7 @@ pub(super) fn threads(cores: u32) -> Kind {
     Kind {
         name: "skillhost-check",
         threads,
-        each: threads.div_ceil(2),
+        each: threads / 2,
         max_waiting: MAX_WAITING,
         stack_bytes: Some(CHECKING_STACK),
     }

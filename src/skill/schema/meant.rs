@@ -27,6 +27,8 @@ pub(super) struct UnknownTag<'e> {
     known: Vec<&'e Value>,
 }
 
+/// How many errors are looked at, as each is compared with all others.
+const MOST_ERRORS: usize = 1_000;
 /// How many tags are named.
 const MOST_NAMED: usize = 12;
 
@@ -60,6 +62,9 @@ pub(super) fn meant<'e>(error: &'e ValidationError<'_>) -> Option<Wrong<'e>> {
     let (Kind::AnyOf { context } | Kind::OneOfNotValid { context }) = error.kind() else {
         return None;
     };
+    if context.iter().map(Vec::len).sum::<usize>() > MOST_ERRORS {
+        return None;
+    }
     let base = depth(error);
     let is_another = |errors: &&Vec<ValidationError<'_>>| {
         let mut errors = errors.iter();
@@ -239,6 +244,24 @@ mod tests {
         );
         assert_eq!(said(json!({"summ": {}})), "?");
         assert_eq!(said(json!("al")), "?");
+    }
+
+    /// Comparing them with each other would take seconds.
+    #[test]
+    fn of_very_many_errors_none_is_picked() {
+        let missing = |count: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+            let alternative = json!({"required": names});
+            said(
+                &json!({"anyOf": [alternative, alternative]}),
+                &json!({"is": {}}),
+            )
+        };
+        assert_eq!(
+            missing(MOST_ERRORS / 2),
+            "/is: \"n0\" is a required property"
+        );
+        assert_eq!(missing(MOST_ERRORS / 2 + 1), "?");
     }
 
     #[test]

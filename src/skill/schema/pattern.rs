@@ -19,8 +19,8 @@ use crate::text::{said, said_of};
 
 /// The longest text, in bytes, that is matched as a whole: for 1 ms at most.
 const SHORT: usize = 256;
-/// The same where the pattern has no automaton: a word boundary that depends on what Unicode calls a word. Longer
-/// ones are not matched.
+/// The same where no automaton goes to the text's end: at a word boundary, where the text has anything but ASCII in
+/// it. Longer ones are not matched.
 const LONGEST_AS_A_WHOLE: usize = 4 * 1024;
 /// How many bytes there are from one look at the time to the next.
 const STEP: usize = 8;
@@ -68,6 +68,10 @@ impl Pattern {
 
     fn matches(&self, text: &str) -> bool {
         if text.len() <= SHORT {
+            // Of many short ones, as often as of a long one: below `contains` nobody else looks.
+            for _ in (0..text.len()).step_by(STEP) {
+                look();
+            }
             return self.regex.is_match(text);
         }
         let automaton = self
@@ -89,7 +93,9 @@ impl Automaton {
     fn new(pattern: &str) -> Option<Self> {
         let config = Config::new()
             .cache_capacity(PATTERN_CACHE_BYTES)
-            .skip_cache_capacity_check(true);
+            .skip_cache_capacity_check(true)
+            // Where a text has anything but ASCII in it, it is left to the library, which knows all words.
+            .unicode_word_boundary(true);
         let size = thompson::Config::new().nfa_size_limit(Some(MAX_PATTERN_BYTES));
         let dfa = DFA::builder()
             .configure(config)
@@ -198,6 +204,11 @@ mod tests {
                     assert_eq!(keyword.matches(&long), as_a_whole, "{pattern} {long}");
                 }
             }
+        }
+        let word = Pattern::new(&json!(r"\bword\b")).unwrap();
+        for (end, matches) in [("word", true), ("sword", false)] {
+            let text = format!("{}{end}", "a text ".repeat(LONGEST_AS_A_WHOLE));
+            assert_eq!(word.matches(&text), matches, "{end}");
         }
         assert!(Pattern::new(&json!("(")).is_err());
         assert!(Pattern::new(&json!("a{1000}{1000}")).is_err());
