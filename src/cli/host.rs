@@ -308,6 +308,16 @@ pub struct Interrupts {
     early: bool,
 }
 
+/// See [`Interrupts::ending`].
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// From now on, the first signal ends the process.
+    pub fn at_once(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Whether it was SIGTERM.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
 
@@ -370,6 +380,22 @@ impl Interrupts {
             }
         })?;
         Ok(())
+    }
+
+    /// What ends the process at the next signal, once nothing is left that could be cancelled.
+    pub fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.again))
+    }
+
+    /// Nothing is left that could be cancelled: the next signal ends the process. Whether there was one already that
+    /// nobody has heard of.
+    pub async fn end(&mut self) -> bool {
+        self.ending().at_once();
+        tokio::select! {
+            biased;
+            () = self.next() => true,
+            () = std::future::ready(()) => false,
+        }
     }
 
     /// From now on, the first Ctrl-C does not end the process, and is kept for whoever

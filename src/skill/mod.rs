@@ -20,7 +20,9 @@ pub use library::{Installed, Library, LibraryError};
 pub use manifest::{Manifest, ManifestError};
 pub use package::{Package, PackageError};
 pub use packages::Packages;
-pub(crate) use schema::{Interrupted, Keys, Until};
+#[cfg(feature = "serve")]
+pub(crate) use schema::within;
+pub(crate) use schema::{Interrupted, Keys, Meter, Until};
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::{ToolSchemas, is_tool_name};

@@ -2,6 +2,7 @@
 //! as much of as it likes.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -9,9 +10,10 @@ use serde_json::{Value, json};
 use skillhost::execution::{Cause, Phase};
 use skillhost::{ExecutionRequest, ExecutionResult, Limit};
 
-use crate::attack::{Attack, End, SHORT, TIMEOUT, host, runtime, wall_time};
+use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, host, runtime, wall_time};
 use crate::handmade::{Answer, Description, Handmade, TOOL};
-use crate::measure::alone;
+use crate::measure::{Held, alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 /// Whether a number is a multiple of a fraction is worked out in exact fractions, of some 300 digits here. No number
 /// takes longer.
@@ -22,16 +24,31 @@ const NUMBERS: usize = 130_000;
 
 /// What was begun ends a moment after it is told to, and holds what it checks until then.
 fn checks_are_over() {
-    let is_busy = || {
+    /// What one of them is doing, and the processor time that it has taken.
+    fn of(thread: &Path) -> Option<(bool, Duration)> {
+        let stat = fs::read_to_string(thread.join("stat")).ok()?;
+        // `number (name) state …`: without anything to do, it sleeps.
+        let state = stat.split_once("(skillhost-check) ")?.1;
+        // Where the kernel does not say, it took none.
+        let times = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+        let ran = times.split_ascii_whitespace().next();
+        let ran = ran.and_then(|ran| ran.parse().ok()).unwrap_or(0);
+        Some((!state.starts_with('S'), Duration::from_nanos(ran)))
+    }
+    let look = || {
         let threads = fs::read_dir("/proc/self/task").expect("the system is Linux");
-        threads.filter_map(Result::ok).any(|thread| {
-            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // `number (name) state …`: without anything to do, it sleeps.
-            stat.contains("(skillhost-check)") && !stat.contains("(skillhost-check) S")
+        let threads = threads.filter_map(|thread| of(&thread.ok()?.path()));
+        threads.fold((false, Duration::ZERO), |(busy, all), (works, ran)| {
+            (busy || works, all + ran)
         })
     };
-    while is_busy() {
+    let (mut is_busy, mut ran) = look();
+    let began = ran;
+    while is_busy {
         std::thread::sleep(Duration::from_millis(1));
+        (is_busy, ran) = look();
+        let longer = ran.saturating_sub(began);
+        assert!(longer <= SHARP, "it goes on for {longer:?} and more");
     }
 }
 
@@ -65,6 +82,76 @@ fn an_output_that_takes_long_to_check() {
         .deadline(SHORT)
         .ends_with(End::Limit(Limit::Deadline, Phase::Run));
     says(result, "while the skill's output was checked");
+}
+
+/// Of what is in a list, each that does not fit is left at the first thing that it does not fit, and so before anything
+/// that looks at the time there.
+#[test]
+fn an_output_of_which_nothing_is_what_it_is_to_contain() {
+    let _alone = alone();
+    let numbers = format!("[{}]", vec![NUMBER; NUMBERS].join(","));
+    let fewer = format!("[{}]", vec![NUMBER; 900].join(","));
+    for (schema, json) in [
+        (r#"{"contains": {"multipleOf": 0.3}}"#.to_owned(), &numbers),
+        (
+            r##"{"$ref": "#/$defs/a", "$defs": {"a": {"minContains": 2, "contains": {"multipleOf": 0.3}}}}"##.to_owned(),
+            &numbers,
+        ),
+        (r#"{"unevaluatedItems": {"multipleOf": 0.3}}"#.to_owned(), &numbers),
+        (
+            format!(r#"{{"items": {{"anyOf": [{}true]}}}}"#, r#"{"multipleOf": 0.3},"#.repeat(80)),
+            &fewer,
+        ),
+    ] {
+        let skill = Handmade {
+            memory: r#"(memory (export "memory") 400)"#.into(),
+            realloc: "i32.const 26000000".into(),
+            description: Description {
+                output_schema: Some(schema.clone()),
+                ..Handmade::default().description
+            },
+            answer: Answer {
+                json: json.as_str().into(),
+                ..Handmade::default().answer
+            },
+            ..Handmade::default()
+        };
+        let attack = Attack::by(skill).settled_by(checks_are_over);
+        let result = attack.under(wall_time(SHORT)).ends_with(TIMEOUT);
+        assert!(result.usage.cpu_time > Duration::ZERO, "{schema}: {result:?}");
+        says(result, "while the skill's output was checked");
+    }
+}
+
+/// The library makes a copy of each subschema for every way that leads to it: of a pattern there is one for all.
+#[test]
+fn a_pattern_with_many_copies() {
+    let _alone = alone();
+    let pattern = json!({"pattern": "[a-z]{3}[ab]{290}"});
+    let copies: Vec<Value> = (0..40)
+        .map(|_| json!({"$ref": "#/$defs/many", "unevaluatedProperties": false}))
+        .collect();
+    let schema = json!({
+        "allOf": copies,
+        "$defs": {"many": {"allOf": vec![json!({"properties": {"a": pattern}}); 60]}},
+    });
+    let skill = Handmade {
+        description: Description {
+            output_schema: Some(schema.to_string()),
+            ..Handmade::default().description
+        },
+        ..Handmade::default()
+    };
+    check_leaves_nothing_but(0, || {
+        let neighbour = Neighbour::of(host());
+        let began = Held::now();
+        let loaded = runtime().block_on(host().load_bytes(skill.build()));
+        let peak = began.heap_peak();
+        let loaded = loaded.expect("it is a skill");
+        host().unload(&loaded.digest());
+        assert!(peak < 32 << 20, "{peak} bytes");
+        neighbour.check_undisturbed(host());
+    });
 }
 
 /// A skill whose input takes long to check, and such an input.

@@ -126,13 +126,19 @@ fn carry_out(
         warn_of_ungranted(&plan.secrets_from, &granted, session.console);
         let hints = Typed::new(&skill.identity().name, &typed);
         if dry_run {
+            if interrupts.end().await {
+                let cancelled = "cancelled before it was said what a run would come to";
+                return Err(Complaint::new(Exit::Cancelled, cancelled).into());
+            }
             let mut admission = guarded.can_execute(&request);
             hints.in_admission(&mut admission);
             return dry_run::show(session.console, json, &admission);
         }
         let view = Arc::new(View::new(session.console, &skill.identity().name));
+        let ending = interrupts.ending();
+        let cancellation = cancelled_by(interrupts);
         let control = Control::default()
-            .cancellation(cancelled_by(interrupts))
+            .cancellation(cancellation.clone())
             .observer(Arc::clone(&view) as Arc<_>)
             .caller(user());
         let asked = request.limits;
@@ -140,6 +146,10 @@ fn carry_out(
             .execute(request, control)
             .await
             .map_err(|error| explain::host(&error))?;
+        // The signal that cancelled it may come twice.
+        if !cancellation.is_cancelled() {
+            ending.at_once();
+        }
         if let Some(failure) = &mut result.failure {
             hints.in_failure(failure);
             // A guard that refuses may not know of it.

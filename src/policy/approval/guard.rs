@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::super::{CurrentPolicy, Policy};
 use super::{
-    Action, Answer, Approval, ApprovalError, ApprovalPolicy, ApprovalStatus, Approvals,
-    RecordedApprovals, Wanted,
+    Action, Answer, Approval, ApprovalError, ApprovalPolicy, Approvals, RecordedApprovals, Wanted,
 };
 use crate::audit::{Approved, AuditSink, Entry, What, Who};
 use crate::execution::{
@@ -234,7 +233,14 @@ impl Approving {
         title: &str,
     ) -> Result<Ruling, ApprovalError> {
         // Nobody is bothered about what would not be admitted whatever is answered.
-        if let Some(refusal) = self.inner.hopeless(request).await {
+        let hopeless = tokio::select! {
+            biased;
+            stopped = stopped(None, control.cancellation.as_ref()) => {
+                Some(stopped.failure("before an approval was asked for"))
+            }
+            hopeless = self.inner.hopeless(request) => hopeless,
+        };
+        if let Some(refusal) = hopeless {
             return Ok(Ruling::Not(Box::new(refusal)));
         }
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
@@ -588,12 +594,5 @@ impl Execute for Approving {
 
     fn is_destructive(&self, request: &ExecutionRequest) -> bool {
         self.inner.is_destructive(request)
-    }
-}
-
-impl ApprovalStatus {
-    /// Whether it can still be answered, or an answer be changed.
-    pub fn is_open(self) -> bool {
-        !matches!(self, ApprovalStatus::Used | ApprovalStatus::Expired)
     }
 }

@@ -167,6 +167,11 @@ impl ApprovalStatus {
             ApprovalStatus::Expired => "expired",
         }
     }
+
+    /// Whether it can still be answered, or an answer be changed.
+    pub fn is_open(self) -> bool {
+        !matches!(self, ApprovalStatus::Used | ApprovalStatus::Expired)
+    }
 }
 
 impl fmt::Display for ApprovalStatus {

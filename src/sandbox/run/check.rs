@@ -5,7 +5,7 @@
 //! execution; and within the execution's time, at whose end the thread goes on with somebody else's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,13 @@ use crate::limits::{Limit, Limits};
 use crate::sandbox::classify::{self, Circumstances};
 use crate::sandbox::flight::Flight;
 use crate::sandbox::measure;
-use crate::skill::{CHECKING_STACK, Interrupted, Until};
+use crate::skill::{CHECKING_STACK, Interrupted, Meter, Until};
 use crate::turns::Party;
 use crate::turns::threads::{Kind, Undone};
 
 /// What may wait for a thread.
 const MAX_WAITING: u32 = 10_000;
-/// For how long a check that is told to end is waited for, so that what it took is known. It looks about every half a
+/// For how long a check that is told to end is waited for, so that all that it took is known. It looks several times in a
 /// millisecond.
 const PARTING: Duration = Duration::from_millis(5);
 
@@ -131,7 +131,7 @@ impl Runner {
         check: impl FnOnce(&Until) -> Result<T, Interrupted> + Send + 'static,
     ) -> Checked<T> {
         let party = Party::of(whose.tenant, whose.skill);
-        let until = Until {
+        let mut until = Until {
             moment: Some(ends),
             ..Until::default()
         };
@@ -139,9 +139,16 @@ impl Runner {
         let stop = Arc::clone(&until.stopped);
         let has_begun = Arc::new(AtomicBool::new(false));
         let begins = Arc::clone(&has_begun);
+        let used = Arc::new(AtomicU64::new(0));
+        let metered = Arc::clone(&used);
         let measured = move || {
             begins.store(true, Ordering::Relaxed);
             let before = measure::thread_cpu_time();
+            until.meter = Some(Meter {
+                clock: measure::thread_cpu_time,
+                began: before,
+                used: metered,
+            });
             let checked = check(&until);
             (checked, measure::thread_cpu_time().saturating_sub(before))
         };
@@ -170,7 +177,8 @@ impl Runner {
             Some(Ok((Ok(checked), cpu_time))) => (Some(Ok(checked)), cpu_time),
             Some(Ok((Err(Interrupted), cpu_time))) => (None, cpu_time),
             Some(Err(undone)) => (Some(Err(Unchecked::Undone(undone))), Duration::ZERO),
-            None => (None, Duration::ZERO),
+            // What it took when it last looked, a few ms ago at most.
+            None => (None, Duration::from_nanos(used.load(Ordering::Relaxed))),
         };
         Checked {
             // It looks at the time by itself, and may have come first.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -22,7 +22,7 @@ use crate::audit;
 use crate::execution::{Clamped, Rejection};
 use crate::grant::Denial;
 use crate::serve::caller::{Caller, Scope};
-use crate::skill::SkillRef;
+use crate::skill::{SkillRef, within};
 use crate::turns::Party;
 use crate::turns::threads::Kind;
 use crate::{
@@ -233,11 +233,21 @@ async fn admission(
 ) -> Result<Admission, Problem> {
     // It opens what is granted, and a disk that does not answer holds the thread for as long as that lasts; so there are
     // turns, and nobody has all of them.
-    let party = Party::of(request.tenant.as_deref(), &request.skill.to_string());
     let execute = Arc::clone(&service.inner.execute);
+    // There are several ways to say which skill.
+    let skill = match execute.resolve(request) {
+        Ok(resolution) => resolution.skill.name.to_string(),
+        Err(_) => request.skill.to_string(),
+    };
+    let party = Party::of(request.tenant.as_deref(), &skill);
     let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
     let asked = std::mem::replace(request, unread);
-    let look = move || (execute.can_execute(&asked), asked);
+    // Nobody waits for longer, and somebody else may have the thread.
+    let over = Instant::now() + PATIENCE;
+    let look = move || {
+        let admission = within(over, || execute.can_execute(&asked));
+        (admission, asked)
+    };
     let unavailable = |detail: &'static str| Problem::new(ProblemKind::Unavailable, detail);
     let looking = (service.inner.looks.spawn(&party, look)).map_err(|error| {
         tracing::error!(%error, "whether a request would be admitted cannot be said");

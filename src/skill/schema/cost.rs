@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::copies;
 use super::{MAX_DEPTH, SchemaError};
@@ -23,6 +23,10 @@ const TEXT_PATTERN_WORK: u64 = 50;
 /// fractions, of as many digits as the two have.
 const WHOLE_MULTIPLE_WORK: u64 = 8;
 const MULTIPLE_WORK: u64 = 64;
+/// What has all that is in a list or an object checked by a subschema, also once something does not fit it.
+const GO_ON: [&str; 3] = ["contains", "unevaluatedItems", "unevaluatedProperties"];
+/// How many bytes of a pattern count as one, for what it takes to make it ready.
+const PATTERN_BYTES: usize = 80;
 /// The least depth that a schema must allow to be of use.
 const MIN_DEPTH: usize = 4;
 
@@ -31,12 +35,24 @@ pub(super) struct Graph<'a> {
     root: &'a Value,
     nodes: Vec<Node>,
     by_pointer: HashMap<String, usize>,
-    /// How many patterns the schema has, a long one counting as several.
+    /// How many patterns the schema has, used or not, a long one counting as several.
     pub patterns: usize,
     /// How many places in it have alternatives.
     pub alternatives: u64,
     /// How long all is together that stands under a `not`, once for each that it stands under, in bytes of JSON.
     negated: u64,
+    /// Of an `allOf` that begins with an empty subschema, that and the next.
+    empty: Vec<(usize, usize)>,
+}
+
+/// What checking makes.
+pub(super) struct Visits {
+    /// The deepest value that may be checked.
+    pub max_depth: usize,
+    /// The work that one way into a value makes, by the value's depth; the last stands for all that are deeper.
+    pub by_depth: Vec<u64>,
+    /// What each subschema makes of a value by itself, without what is in it.
+    at_once: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -69,8 +85,9 @@ impl<'a> Graph<'a> {
             patterns: 0,
             alternatives: 0,
             negated: 0,
+            empty: Vec::new(),
         };
-        closed(root)?;
+        graph.patterns = closed(root)?;
         let mut open = vec![(String::new(), root)];
         graph.node("", &mut Vec::new(), root);
         while let Some((pointer, schema)) = open.pop() {
@@ -153,7 +170,6 @@ impl<'a> Graph<'a> {
                 }
                 keyword => {
                     if keyword == "pattern" {
-                        self.patterns += count_of(value.as_str().unwrap_or_default());
                         node.own += TEXT_PATTERN_WORK;
                     }
                     if keyword == "multipleOf" {
@@ -177,7 +193,6 @@ impl<'a> Graph<'a> {
                 Value::Object(schemas) if named => {
                     node.own += schemas.len() as u64;
                     if keyword == "patternProperties" {
-                        self.patterns += schemas.keys().map(|key| count_of(key)).sum::<usize>();
                         node.own += schemas.len() as u64 * PATTERN_WORK;
                     }
                     for (key, schema) in schemas {
@@ -191,8 +206,16 @@ impl<'a> Graph<'a> {
                     }
                 }
                 Value::Array(schemas) => {
+                    let first = list.len();
                     for (index, schema) in schemas.iter().enumerate() {
                         list.push(self.node(&format!("{place}/{index}"), open, schema));
+                    }
+                    let empty = schemas.first().and_then(Value::as_object);
+                    if keyword == "allOf"
+                        && empty.is_some_and(Map::is_empty)
+                        && let [empty, next, ..] = list[first..]
+                    {
+                        self.empty.push((empty, next));
                     }
                 }
                 schema => list.push(self.node(&place, open, schema)),
@@ -213,19 +236,30 @@ impl<'a> Graph<'a> {
             .as_str()
             .and_then(|text| text.strip_prefix('#'))
             .filter(|pointer| pointer.is_empty() || pointer.starts_with('/'))
-            .filter(|pointer| !pointer.contains('%'));
+            .filter(|pointer| !pointer.contains('%'))
+            // Anything else would be a second way to name a place.
+            .filter(|pointer| {
+                let mut escapes = pointer.match_indices('~');
+                escapes.all(|(at, _)| matches!(pointer.as_bytes().get(at + 1), Some(b'0' | b'1')))
+            });
         pointer
             .and_then(|pointer| Some((pointer.to_owned(), self.root.pointer(pointer)?)))
             .ok_or_else(|| reference(keyword, place, value))
     }
 
-    /// The schema with one keyword more in each of its subschemas.
+    /// The schema with one keyword more in each of its subschemas, which says what that makes of work.
+    ///
+    /// What it says is itself a schema, as its place may be one of several that a name is given to.
     ///
     /// # Errors
     /// Where one of them is at the same time a value to compare with.
-    pub fn with_keyword(&self, keyword: &str) -> Result<Value, SchemaError> {
+    pub fn with_keyword(&self, keyword: &str, visits: &Visits) -> Result<Value, SchemaError> {
+        let mut work = visits.at_once.clone();
+        for &(empty, next) in &self.empty {
+            work[empty] = work[empty].saturating_add(work[next]);
+        }
         let mut schema = self.root.clone();
-        for pointer in self.by_pointer.keys() {
+        for (pointer, &index) in &self.by_pointer {
             let is_value = ["/enum", "/const"].iter().any(|compared| {
                 let mut found = pointer.match_indices(compared);
                 found.any(|(at, _)| {
@@ -238,17 +272,79 @@ impl<'a> Graph<'a> {
                 return Err(reference("$ref", "", &Value::String(format!("#{pointer}"))));
             }
             if let Some(Value::Object(keywords)) = schema.pointer_mut(pointer) {
-                keywords.insert(keyword.to_owned(), Value::Bool(true));
+                let work = json!({"$comment": work[index].to_string()});
+                keywords.insert(keyword.to_owned(), work);
             }
         }
         Ok(schema)
     }
 
+    /// The schema with what goes on where something does not fit as `{"allOf": [{}, …]}`, if it has any.
+    ///
+    /// A value is checked no further than to the first keyword that it does not fit, and the one that
+    /// [`with_keyword`](Graph::with_keyword) adds comes last: of any number of values, none would come to it. The empty
+    /// subschema comes first.
+    pub fn that_looks(&self) -> Option<Value> {
+        let mut moved: Vec<(&str, &str)> = self
+            .by_pointer
+            .keys()
+            .flat_map(|at| self.moved(at))
+            .collect();
+        if moved.is_empty() {
+            return None;
+        }
+        let mut schema = self.root.clone();
+        for pointer in self.by_pointer.keys() {
+            let found = schema.pointer_mut(pointer);
+            if let Some(Value::String(target)) = found.and_then(|found| found.get_mut("$ref")) {
+                *target = self.place_of(target);
+            }
+        }
+        // The deepest first, so that the others are still where they were.
+        moved.sort_by_key(|(pointer, _)| std::cmp::Reverse(pointer.matches('/').count()));
+        for (pointer, keyword) in moved {
+            let found = schema.pointer_mut(pointer);
+            if let Some(subschema) = found.and_then(|found| found.get_mut(keyword)) {
+                *subschema = json!({"allOf": [{}, subschema.take()]});
+            }
+        }
+        Some(schema)
+    }
+
+    /// Which subschemas of the one at a place [`that_looks`](Graph::that_looks) moves.
+    fn moved<'p>(&self, pointer: &'p str) -> Vec<(&'p str, &'static str)> {
+        let schema = self.by_pointer.get(pointer).and(self.root.pointer(pointer));
+        let is_moved = move |keyword: &&str| {
+            let subschema = schema.and_then(|schema| schema.get(keyword));
+            subschema.is_some_and(Value::is_object)
+        };
+        let keywords = GO_ON.into_iter().filter(is_moved);
+        keywords.map(|keyword| (pointer, keyword)).collect()
+    }
+
+    /// Where what a reference means is then.
+    fn place_of(&self, reference: &str) -> String {
+        let mut place = String::new();
+        let mut above = "";
+        for (end, _) in reference.match_indices('/').chain([(reference.len(), "")]) {
+            let token = &reference[above.len()..end];
+            place.push_str(token);
+            let pointer = above.strip_prefix('#');
+            let mut moved = pointer.into_iter().flat_map(|pointer| self.moved(pointer));
+            if moved.any(|(_, keyword)| token.strip_prefix('/') == Some(keyword)) {
+                place.push_str("/allOf/1");
+            }
+            above = &reference[..end];
+        }
+        place
+    }
+
     /// The deepest value for which no way into it makes more than [`MAX_VISITS`], and what each
     /// depth up to there makes.
-    pub fn visits(&self) -> Result<(usize, Vec<u64>), SchemaError> {
+    pub fn visits(&self) -> Result<Visits, SchemaError> {
         let order = self.in_place_order()?;
         let mut below = vec![0_u64; self.nodes.len()];
+        let mut at_once = Vec::new();
         let mut visits = Vec::new();
         for depth in 0..=MAX_DEPTH {
             let mut here = vec![0_u64; self.nodes.len()];
@@ -280,17 +376,28 @@ impl<'a> Graph<'a> {
             }
             if here[0] > MAX_VISITS {
                 return match depth.checked_sub(1) {
-                    Some(depth) if depth >= MIN_DEPTH => Ok((depth, visits)),
+                    Some(max_depth) if max_depth >= MIN_DEPTH => Ok(Visits {
+                        max_depth,
+                        by_depth: visits,
+                        at_once,
+                    }),
                     _ => Err(SchemaError::TooExpensive),
                 };
             }
             visits.push(here[0]);
+            if depth == 0 {
+                at_once.clone_from(&here);
+            }
             if here == below {
                 break;
             }
             below = here;
         }
-        Ok((MAX_DEPTH, visits))
+        Ok(Visits {
+            max_depth: MAX_DEPTH,
+            by_depth: visits,
+            at_once,
+        })
     }
 
     /// How many copies of its subschemas are made to find out what was not evaluated.
@@ -335,8 +442,9 @@ impl<'a> Graph<'a> {
 }
 
 /// Makes sure that a reference means the same place to whoever follows it: nothing below the root
-/// may start a schema of its own, with names and rules of its own.
-fn closed(root: &Value) -> Result<(), SchemaError> {
+/// may start a schema of its own, with names and rules of its own. As how many patterns those count that stand anywhere in
+/// it: also what nothing refers to is read once, to see whether it is a schema.
+fn closed(root: &Value) -> Result<usize, SchemaError> {
     const KNOWN: [&str; 4] = ["2020-12", "2019-09", "draft-07", "draft-06"];
     if let Some(draft) = root.get("$schema")
         && !draft
@@ -359,10 +467,18 @@ fn closed(root: &Value) -> Result<(), SchemaError> {
         "$recursiveRef",
         "$recursiveAnchor",
     ];
+    let mut patterns = 0_usize;
     let mut open = vec![(root, true)];
     while let Some((value, is_root)) = open.pop() {
         match value {
             Value::Object(fields) => {
+                if let Some(Value::String(pattern)) = fields.get("pattern") {
+                    patterns = patterns.saturating_add(count_of(pattern));
+                }
+                if let Some(Value::Object(keyed)) = fields.get("patternProperties") {
+                    let counts = keyed.keys().map(|pattern| count_of(pattern));
+                    patterns = counts.fold(patterns, usize::saturating_add);
+                }
                 let own = fields.iter().find(|(key, value)| {
                     let named = matches!(key.as_str(), "$id" | "$schema") && is_root;
                     OWN.contains(&key.as_str()) && !named && !value.is_object()
@@ -376,13 +492,12 @@ fn closed(root: &Value) -> Result<(), SchemaError> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(patterns)
 }
 
 /// As how many patterns one counts. To make it ready takes up to 0.1 ms for each class of characters in it, or 4 ms where
-/// case is ignored, and a class takes two bytes or more.
+/// case is ignored, and a class takes two bytes or more. That makes some 4 ms for each [`PATTERN_BYTES`].
 fn count_of(pattern: &str) -> usize {
-    const BYTES: usize = 80;
     const IGNORING_CASE: usize = 8;
     // `(?i)`, `(?s-i:` and the like.
     let ignores_case = pattern.match_indices("(?").any(|(at, start)| {
@@ -395,7 +510,28 @@ fn count_of(pattern: &str) -> usize {
         true => IGNORING_CASE,
         false => 1,
     };
-    pattern.len().saturating_mul(weight).div_ceil(BYTES).max(1)
+    let count = pattern.len().saturating_mul(weight).div_ceil(PATTERN_BYTES);
+    count.max(1).saturating_add(translations_of(pattern))
+}
+
+/// As how many more one counts for the classes that are written in another way for the engine: the library reads the whole
+/// anew for each that stands by itself, at some 100 ns for each byte of what has become of it by then.
+fn translations_of(pattern: &str) -> usize {
+    /// How long a class becomes at most: `\s`.
+    const CLASS: usize = 170;
+    /// The bytes that are read in 4 ms.
+    const BYTES: usize = 40_000;
+    let mut classes = 0_usize;
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if character == '\\'
+            && let Some('d' | 'D' | 's' | 'S' | 'w' | 'W' | 'c') = characters.next()
+        {
+            classes += 1;
+        }
+    }
+    let longest = pattern.len().saturating_add(classes * CLASS);
+    classes.saturating_mul(longest) / BYTES
 }
 
 fn reference(keyword: &str, place: &str, value: &Value) -> SchemaError {

@@ -4,19 +4,21 @@
 //! is always fulfilled, and that leaves the check by unwinding once it is to end. Where a program is built to abort on
 //! panics, a check goes on to its end, which the schema's own bounds set.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use jsonschema::{Keyword, ValidationError};
 use serde_json::Value;
 
 /// What each subschema is given. A skill's own schema may have it, too, to no effect.
 pub(super) const KEYWORD: &str = "skillhost:interrupt";
-/// It looks whether it is to end once in so many calls: a call takes some 20 ns to 3 µs.
-const LOOK: u32 = 64;
+/// It looks at the time once in so much work, in units of what a small subschema takes: of some 20 ns.
+const LOOK: u32 = 256;
+/// How often what it took so far is written down.
+const METERED: Duration = Duration::from_millis(1);
 
 /// Until when a check may go on.
 #[derive(Debug, Clone, Default)]
@@ -24,12 +26,41 @@ pub(crate) struct Until {
     pub moment: Option<Instant>,
     /// Whether somebody else has said that it is to end.
     pub stopped: Arc<AtomicBool>,
+    /// Where what it takes is written down, for whoever does not wait until it has ended.
+    pub meter: Option<Meter>,
 }
 
 impl Until {
-    fn is_over(&self) -> bool {
-        let is_late = |moment: Instant| moment <= Instant::now();
-        self.stopped.load(Ordering::Relaxed) || self.moment.is_some_and(is_late)
+    /// The same, but no later than this thread has [time](within) for.
+    pub(super) fn here(&self) -> Until {
+        let moments = [self.moment, PATIENCE.get()];
+        Until {
+            moment: moments.into_iter().flatten().min(),
+            ..self.clone()
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.moment.is_some_and(|moment| moment <= now)
+    }
+}
+
+/// The processor time of a check that goes on.
+#[derive(Debug, Clone)]
+pub(crate) struct Meter {
+    /// The clock of the thread that asks.
+    pub clock: fn() -> Duration,
+    /// What it showed at the beginning.
+    pub began: Duration,
+    /// What has passed on it since, in ns.
+    pub used: Arc<AtomicU64>,
+}
+
+impl Meter {
+    fn read(&self) {
+        let used = (self.clock)().saturating_sub(self.began);
+        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.used.store(used, Ordering::Relaxed);
     }
 }
 
@@ -47,19 +78,59 @@ pub(super) enum Left {
 
 struct Running {
     until: Until,
-    calls: u32,
+    /// The work since the last look at the time.
+    work: u32,
+    metered: Option<Instant>,
+}
+
+impl Running {
+    fn is_over(&mut self, work: u32) -> bool {
+        self.work = self.work.saturating_add(work);
+        if self.work < LOOK {
+            return false;
+        }
+        self.work = 0;
+        let now = Instant::now();
+        if let Some(meter) = &self.until.meter
+            && (self.metered).is_none_or(|metered| now.duration_since(metered) >= METERED)
+        {
+            meter.read();
+            self.metered = Some(now);
+        }
+        self.until.is_over(now)
+    }
 }
 
 thread_local! {
     /// Of the check on this thread, where it may be interrupted.
     static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
+    /// Until when somebody waits for what this thread does.
+    static PATIENCE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does something for somebody who waits until then: what is checked meanwhile, whoever asks for it, ends by then.
+#[cfg(feature = "serve")]
+pub(crate) fn within<T>(patience: Instant, work: impl FnOnce() -> T) -> T {
+    struct Before(Option<Instant>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            PATIENCE.set(self.0);
+        }
+    }
+    let before = Before(PATIENCE.get());
+    PATIENCE.set(Some(
+        before.0.map_or(patience, |before| before.min(patience)),
+    ));
+    work()
 }
 
 /// Runs a check, and leaves it when its time is over.
 pub(super) fn until<T>(until: &Until, check: impl FnOnce() -> T) -> Result<T, Left> {
     let running = Running {
         until: until.clone(),
-        calls: 0,
+        // So that what is over already does not begin.
+        work: LOOK,
+        metered: None,
     };
     let before = RUNNING.replace(Some(running));
     // The validator is only read, and whatever else the check made is dropped by leaving it.
@@ -71,13 +142,11 @@ pub(super) fn until<T>(until: &Until, check: impl FnOnce() -> T) -> Result<T, Le
     })
 }
 
-/// Called again and again by whatever takes long.
-pub(super) fn look() {
+/// Called again and again by whatever takes long, before so much work of it, in units of some 20 ns.
+pub(super) fn look(work: u32) {
     let is_over = RUNNING.with_borrow_mut(|running| {
-        running.as_mut().is_some_and(|running| {
-            running.calls = running.calls.wrapping_add(1);
-            running.calls.is_multiple_of(LOOK) && running.until.is_over()
-        })
+        let running = running.as_mut();
+        running.is_some_and(|running| running.is_over(work))
     });
     if is_over && cfg!(panic = "unwind") {
         resume_unwind(Box::new(Left::Interrupted));
@@ -94,16 +163,29 @@ pub(super) fn too_long() -> bool {
 }
 
 /// The keyword.
-pub(super) struct Look;
+pub(super) struct Look {
+    work: u32,
+}
+
+impl Look {
+    /// For a subschema that makes so much work (see [`Graph::with_keyword`](super::cost::Graph::with_keyword)).
+    pub fn after(work: &Value) -> Self {
+        let work = work.get("$comment").and_then(Value::as_str);
+        let work = work.and_then(|work| work.parse::<u64>().ok());
+        Look {
+            work: work.map_or(1, |work| u32::try_from(work).unwrap_or(u32::MAX)),
+        }
+    }
+}
 
 impl<'i> Keyword<'i> for Look {
     fn validate(&self, _: &'i Value) -> Result<(), ValidationError<'i>> {
-        look();
+        look(self.work);
         Ok(())
     }
 
     fn is_valid(&self, _: &'i Value) -> bool {
-        look();
+        look(self.work);
         true
     }
 }

@@ -21,10 +21,12 @@ use serde_json::Value;
 use crate::text::{printable, said_of, shortened};
 pub(super) use copies::MAX_COPIES;
 use cost::Graph;
-pub(crate) use interrupt::{Interrupted, Until};
+#[cfg(feature = "serve")]
+pub(crate) use interrupt::within;
+pub(crate) use interrupt::{Interrupted, Meter, Until};
 use interrupt::{Left, Look};
 use meant::{Wrong, meant};
-use pattern::Pattern;
+use pattern::Patterns;
 use unique::Unique;
 
 /// The largest schema, in bytes of its JSON text.
@@ -264,29 +266,43 @@ impl Schema {
         if bytes > MAX_BYTES {
             return Err(SchemaError::TooLarge(bytes));
         }
-        let nested = depth(schema);
-        if nested > MAX_NESTED {
+        if depth(schema) > MAX_NESTED {
             return Err(SchemaError::TooExpensive);
         }
-        let graph = Graph::new(schema)?;
+        let mut graph = Graph::new(schema)?;
         if graph.patterns > MAX_PATTERNS {
             return Err(SchemaError::TooManyPatterns(graph.patterns));
         }
-        let (max_depth, visits) = graph.visits()?;
+        let that_looks = graph.that_looks();
+        if let Some(schema) = &that_looks {
+            graph = Graph::new(schema)?;
+        }
+        let nested = depth(that_looks.as_ref().unwrap_or(schema));
+        if nested > MAX_NESTED {
+            return Err(SchemaError::TooExpensive);
+        }
+        let visits = graph.visits()?;
         let copies = graph.copies()?;
         let (patterns, alternatives) = (graph.patterns, graph.alternatives);
-        let interruptible = graph.with_keyword(interrupt::KEYWORD)?;
+        let interruptible = graph.with_keyword(interrupt::KEYWORD, &visits)?;
+        let made = Patterns::default();
         let make_ready = || {
             let options = jsonschema::options()
                 .offline()
                 .should_validate_formats(false)
-                .with_keyword(interrupt::KEYWORD, |_, _, _| Ok(Box::new(Look)))
-                .with_keyword("pattern", |_, pattern, _| {
-                    Ok(Box::new(Pattern::new(pattern)?))
+                .with_keyword(interrupt::KEYWORD, |_, work, _| {
+                    Ok(Box::new(Look::after(work)))
+                })
+                .with_keyword("pattern", move |_, pattern, _| {
+                    Ok(Box::new(made.get(pattern)?))
                 })
                 // What a text is said to have in it is a note: to see whether it has takes memory without end.
-                .with_keyword("contentMediaType", |_, _, _| Ok(Box::new(Look)))
-                .with_keyword("contentEncoding", |_, _, _| Ok(Box::new(Look)))
+                .with_keyword("contentMediaType", |_, note, _| {
+                    Ok(Box::new(Look::after(note)))
+                })
+                .with_keyword("contentEncoding", |_, note, _| {
+                    Ok(Box::new(Look::after(note)))
+                })
                 .with_keyword("uniqueItems", |_, wanted, _| {
                     let wanted = wanted.as_bool().unwrap_or(false);
                     Ok(Box::new(Unique { wanted }))
@@ -310,8 +326,8 @@ impl Schema {
         };
         Ok(Schema {
             validator,
-            max_depth,
-            visits,
+            max_depth: visits.max_depth,
+            visits: visits.by_depth,
             patterns,
             alternatives,
             copies,
@@ -348,7 +364,8 @@ impl Schema {
         if let Some(checked) = self.check_quickly(value) {
             return Ok(checked);
         }
-        with_stack(|| self.check_thoroughly(value, until)).unwrap_or_else(|| {
+        let until = until.here();
+        with_stack(|| self.check_thoroughly(value, &until)).unwrap_or_else(|| {
             Ok(Err(Mismatch::of_all(
                 "it cannot be checked now: there is no memory or no thread for it",
             )))

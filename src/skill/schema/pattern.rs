@@ -1,126 +1,118 @@
 //! Matching a text with a pattern, so that it can be stopped.
 //!
 //! Matching takes time that is linear in the text, but up to 3 µs for each byte of it: with the library's engines a
-//! megabyte takes seconds, and they do not come back before. A long text is gone through here, byte by byte, with the
-//! same automaton.
+//! megabyte takes seconds, and they do not come back before. So a text is gone through here, byte by byte, with an
+//! automaton that is worked out on the way.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jsonschema::{Keyword, ValidationError};
-use regex::{Regex, RegexBuilder};
 use regex_automata::Input;
 use regex_automata::hybrid::dfa::{Cache, Config, DFA};
-use regex_automata::nfa::thompson;
+use regex_automata::nfa::thompson::{self, WhichCaptures, pikevm::PikeVM};
+use regex_syntax::ast::{self, Assertion, AssertionKind, Ast, parse::Parser};
 use serde_json::Value;
 
 use super::interrupt::{look, too_long};
 use super::{MAX_PATTERN_BYTES, PATTERN_CACHE_BYTES};
 use crate::text::{said, said_of};
 
-/// The longest text, in bytes, that is matched as a whole: for 1 ms at most.
-const SHORT: usize = 256;
-/// The same where no automaton goes to the text's end: at a word boundary, where the text has anything but ASCII in
-/// it. Longer ones are not matched.
-const LONGEST_AS_A_WHOLE: usize = 4 * 1024;
-/// How many bytes there are from one look at the time to the next.
+/// The longest text, in bytes, that is matched where no automaton goes to its end: with a pattern that has `\B` in it,
+/// where the text has anything but ASCII. That cannot be stopped, and takes 2 ms at most. Longer ones are not matched.
+const LONGEST_AS_A_WHOLE: usize = 512;
+/// How many bytes there are from one look at the time to the next, and for how much work they count: it is nearly always
+/// less, and up to 24 µs.
 const STEP: usize = 8;
+const STEP_WORK: u32 = 20;
+/// For how much work a text counts that is matched as a whole.
+const WHOLE_WORK: u32 = 100_000;
 /// How much of a text that does not match is shown, in bytes: so that there is room for the pattern.
 const MAX_SHOWN: usize = 150;
 
+/// The patterns of one schema. However many copies the library makes of what they stand in, each is made ready once.
+#[derive(Default)]
+pub(super) struct Patterns(Mutex<HashMap<String, Pattern>>);
+
+impl Patterns {
+    /// The one that is written so.
+    ///
+    /// # Errors
+    /// See [`Ready::new`].
+    pub fn get(&self, written: &Value) -> Result<Pattern, ValidationError<'static>> {
+        let written = written.as_str().unwrap_or_default();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = made.get(written) {
+            return Ok(pattern.clone());
+        }
+        let pattern = Pattern(Arc::new(Ready::new(written)?));
+        made.insert(written.to_owned(), pattern.clone());
+        Ok(pattern)
+    }
+}
+
 /// `pattern`.
-pub(super) struct Pattern {
+#[derive(Clone)]
+pub(super) struct Pattern(Arc<Ready>);
+
+struct Ready {
     /// As the schema has it.
     written: String,
-    regex: Regex,
-    /// Made for the first long text, where it can be.
-    automaton: OnceLock<Option<Automaton>>,
-}
-
-struct Automaton {
-    dfa: DFA,
+    automaton: DFA,
     /// What it has found out of itself on the way, for the next text.
     cache: Mutex<Option<Cache>>,
+    /// For where it does not go to the end.
+    whole: OnceLock<Option<PikeVM>>,
 }
 
-impl Pattern {
+impl Ready {
     /// Makes it ready.
     ///
     /// # Errors
     /// It is no pattern, or too large.
-    pub fn new(written: &Value) -> Result<Self, ValidationError<'static>> {
-        let written = written.as_str().unwrap_or_default();
+    fn new(written: &str) -> Result<Self, ValidationError<'static>> {
         let invalid = || {
             let shown = said(written, false, 100);
             ValidationError::custom(format!("\"{shown}\" is not a \"regex\""))
         };
         let translated = jsonschema_regex::to_rust_regex(written).map_err(|()| invalid())?;
-        let regex = RegexBuilder::new(&translated)
-            .size_limit(MAX_PATTERN_BYTES)
-            .dfa_size_limit(PATTERN_CACHE_BYTES)
-            .build()
-            .map_err(|_| invalid())?;
-        Ok(Pattern {
-            written: written.to_owned(),
-            regex,
-            automaton: OnceLock::new(),
-        })
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        if text.len() <= SHORT {
-            // Of many short ones, as often as of a long one: below `contains` nobody else looks.
-            for _ in (0..text.len()).step_by(STEP) {
-                look();
-            }
-            return self.regex.is_match(text);
-        }
-        let automaton = self
-            .automaton
-            .get_or_init(|| Automaton::new(self.regex.as_str()));
-        let found = automaton
-            .as_ref()
-            .and_then(|automaton| automaton.matches(text));
-        match found {
-            Some(matches) => matches,
-            None if text.len() <= LONGEST_AS_A_WHOLE => self.regex.is_match(text),
-            None => too_long(),
-        }
-    }
-}
-
-impl Automaton {
-    /// `None` where there is none.
-    fn new(pattern: &str) -> Option<Self> {
         let config = Config::new()
             .cache_capacity(PATTERN_CACHE_BYTES)
             .skip_cache_capacity_check(true)
-            // Where a text has anything but ASCII in it, it is left to the library, which knows all words.
+            // For `\B`: such an automaton ends where a text has anything but ASCII in it.
             .unicode_word_boundary(true);
-        let size = thompson::Config::new().nfa_size_limit(Some(MAX_PATTERN_BYTES));
-        let dfa = DFA::builder()
+        let of_states = thompson::Config::new()
+            .nfa_size_limit(Some(MAX_PATTERN_BYTES))
+            .which_captures(WhichCaptures::None);
+        let automaton = DFA::builder()
             .configure(config)
-            .thompson(size)
-            .build(pattern);
-        Some(Automaton {
-            dfa: dfa.ok()?,
+            .thompson(of_states)
+            .build(&with_words(&translated))
+            .map_err(|_| invalid())?;
+        Ok(Ready {
+            written: written.to_owned(),
+            automaton,
             cache: Mutex::default(),
+            whole: OnceLock::new(),
         })
     }
 
-    /// Whether the text has a match in it. `None` where that cannot be said.
-    fn matches(&self, text: &str) -> Option<bool> {
+    /// Whether the text has a match in it.
+    fn matches(&self, text: &str) -> bool {
         let kept = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut cache = kept().take().unwrap_or_else(|| self.dfa.create_cache());
+        let kept_cache = kept().take();
+        let mut cache = kept_cache.unwrap_or_else(|| self.automaton.create_cache());
         let matches = self.walk(&mut cache, text);
         *kept() = Some(cache);
-        matches
+        matches.unwrap_or_else(|| self.matches_as_a_whole(text))
     }
 
+    /// The same with the automaton alone. `None` where it does not go to the end.
     fn walk(&self, cache: &mut Cache, text: &str) -> Option<bool> {
-        let dfa = &self.dfa;
+        let dfa = &self.automaton;
         let mut state = dfa.start_state_forward(cache, &Input::new(text)).ok()?;
         for bytes in text.as_bytes().chunks(STEP) {
-            look();
+            look(STEP_WORK);
             for &byte in bytes {
                 state = dfa.next_state(cache, state, byte).ok()?;
                 if state.is_tagged() {
@@ -140,6 +132,63 @@ impl Automaton {
         let end = dfa.next_eoi_state(cache, state).ok()?;
         Some(end.is_match())
     }
+
+    fn matches_as_a_whole(&self, text: &str) -> bool {
+        let made = self.whole.get_or_init(|| {
+            let states = self.automaton.get_nfa().clone();
+            PikeVM::new_from_nfa(states).ok()
+        });
+        match made {
+            Some(whole) if text.len() <= LONGEST_AS_A_WHOLE => {
+                look(WHOLE_WORK);
+                whole.is_match(&mut whole.create_cache(), text)
+            }
+            _ => too_long(),
+        }
+    }
+}
+
+/// The pattern with `\b` as ECMA-262 means it (section 22.2.2.9.3, `IsWordChar`): between ASCII letters, digits or `_`, and
+/// anything else. An automaton knows of that in all texts.
+fn with_words(pattern: &str) -> String {
+    /// Where it stands.
+    struct Boundaries(Vec<usize>);
+
+    impl ast::Visitor for Boundaries {
+        type Output = Vec<usize>;
+        type Err = ();
+
+        fn finish(self) -> Result<Vec<usize>, ()> {
+            Ok(self.0)
+        }
+
+        fn visit_pre(&mut self, ast: &Ast) -> Result<(), ()> {
+            if let Ast::Assertion(assertion) = ast
+                && let Assertion {
+                    span,
+                    kind: AssertionKind::WordBoundary,
+                } = &**assertion
+            {
+                self.0.push(span.start.offset);
+            }
+            Ok(())
+        }
+    }
+
+    const WRITTEN: &str = r"\b";
+    const MEANT: &str = r"(?-u:\b)";
+    // Whoever builds it says what is wrong with it.
+    let parsed = Parser::new().parse(pattern).ok();
+    let found = parsed.and_then(|parsed| ast::visit(&parsed, Boundaries(Vec::new())).ok());
+    let mut meant = String::new();
+    let mut rest = 0;
+    for at in found.unwrap_or_default() {
+        meant.push_str(&pattern[rest..at]);
+        meant.push_str(MEANT);
+        rest = at + WRITTEN.len();
+    }
+    meant.push_str(&pattern[rest..]);
+    meant
 }
 
 impl<'i> Keyword<'i> for Pattern {
@@ -150,7 +199,7 @@ impl<'i> Keyword<'i> for Pattern {
                 let shown = said_of(value, MAX_SHOWN);
                 Err(ValidationError::custom(format!(
                     "{shown} does not match \"{}\"",
-                    self.written
+                    self.0.written
                 )))
             }
         }
@@ -158,7 +207,7 @@ impl<'i> Keyword<'i> for Pattern {
 
     fn is_valid(&self, value: &'i Value) -> bool {
         match value {
-            Value::String(text) => self.matches(text),
+            Value::String(text) => self.0.matches(text),
             _ => true,
         }
     }
@@ -171,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_matches_what_a_short_one_does() {
+    fn a_text_matches_as_the_standard_says() {
         for (pattern, text, matches) in [
             ("^a+$", "aaa", true),
             ("^a+$", "aab", false),
@@ -180,6 +229,7 @@ mod tests {
             ("^b", "ab", false),
             ("b$", "ab", true),
             ("b$", "ba", false),
+            ("^$", "", true),
             ("^$", "a", false),
             ("", "a", true),
             ("é{2}", "éé", true),
@@ -188,31 +238,69 @@ mod tests {
             (r"\d", "٣", false),
             (r"\bword\b", "a word", true),
             (r"\bword\b", "swords", false),
+            // Of letters, those of ASCII alone are part of a word.
+            (r"\bword\b", "éword", true),
+            (r"^(?:\bé\b|\\b)$", "é", false),
+            (r"^(?:\bé\b|\\b)$", r"\b", true),
+            (r"(?i)\bWORD\b", "a word", true),
+            (r"\Bord", "word", true),
+            (r"\Bord", "an ord", false),
+            (r"\Bord", "é word", true),
             ("[é-ü]b", "öb", true),
         ] {
-            let keyword = Pattern::new(&json!(pattern)).unwrap();
-            assert_eq!(keyword.matches(text), matches, "{pattern} {text}");
-            // Of which both ways can say it: with the text at either end, and much of something else around it.
-            for around in ["x", "é", "a"] {
-                let many = around.repeat(SHORT);
-                for long in [
-                    format!("{text} {many}"),
-                    format!("{many} {text}"),
-                    format!("{many}{text}{many}"),
-                ] {
-                    let as_a_whole = keyword.regex.is_match(&long);
-                    assert_eq!(keyword.matches(&long), as_a_whole, "{pattern} {long}");
+            let ready = Ready::new(pattern).unwrap();
+            assert_eq!(ready.matches(text), matches, "{pattern} {text}");
+        }
+        for wrong in ["(", "a{1000}{1000}", r"\b{", "(?=a)"] {
+            assert!(Ready::new(wrong).is_err(), "{wrong}");
+        }
+        let keyword = Patterns::default().get(&json!("a")).unwrap();
+        assert!(Keyword::is_valid(&keyword, &json!(7)), "it is about texts");
+    }
+
+    /// What the library says, wherever that is what the standard says.
+    #[test]
+    fn a_text_matches_as_it_does_elsewhere() {
+        for pattern in [
+            "^a+$", "b", "^b", "b$", "é{2}", "^[^é]*$", r"\d+x", "[é-ü]b", r"\Ba", "a|b$",
+        ] {
+            let ready = Ready::new(pattern).unwrap();
+            let library = json!({ "pattern": pattern });
+            let library = jsonschema::options().build(&library).unwrap();
+            for part in ["", "a", "b", "ab", "éé", "éb", "1x", "aab", "ba "] {
+                for around in ["", "x", "é", "a", " "] {
+                    let many = around.repeat(100);
+                    for text in [
+                        format!("{part}{many}"),
+                        format!("{many}{part}"),
+                        format!("{many}{part}{many}"),
+                    ] {
+                        let elsewhere = library.is_valid(&json!(text));
+                        assert_eq!(ready.matches(&text), elsewhere, "{pattern} {text}");
+                    }
                 }
             }
         }
-        let word = Pattern::new(&json!(r"\bword\b")).unwrap();
-        for (end, matches) in [("word", true), ("sword", false)] {
-            let text = format!("{}{end}", "a text ".repeat(LONGEST_AS_A_WHOLE));
-            assert_eq!(word.matches(&text), matches, "{end}");
+    }
+
+    #[test]
+    fn a_word_is_found_in_a_long_text() {
+        let word = Ready::new(r"\bword\b").unwrap();
+        for letter in ["a", "é"] {
+            for (end, matches) in [("word", true), ("sword", false)] {
+                let text = format!("{}{end}", format!("{letter} text ").repeat(10_000));
+                assert_eq!(word.matches(&text), matches, "{letter} {end}");
+            }
         }
-        assert!(Pattern::new(&json!("(")).is_err());
-        assert!(Pattern::new(&json!("a{1000}{1000}")).is_err());
-        let keyword = Pattern::new(&json!("a")).unwrap();
-        assert!(Keyword::is_valid(&keyword, &json!(7)), "it is about texts");
+    }
+
+    #[test]
+    fn the_same_pattern_is_made_ready_once() {
+        let patterns = Patterns::default();
+        let [one, same, other] =
+            ["a+", "a+", "b+"].map(|written| patterns.get(&json!(written)).unwrap());
+        assert!(Arc::ptr_eq(&one.0, &same.0));
+        assert!(!Arc::ptr_eq(&one.0, &other.0));
+        assert!(patterns.get(&json!("(")).is_err());
     }
 }

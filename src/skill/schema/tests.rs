@@ -1,6 +1,8 @@
 use super::*;
 use serde_json::json;
 
+mod looks;
+
 #[test]
 fn a_mismatch_says_where() {
     let schema = Schema::new(&json!({
@@ -545,6 +547,22 @@ fn a_long_pattern_counts_as_several() {
     assert_eq!(many, Err(SchemaError::TooManyPatterns(211)));
     let many = Schema::new(&json!({"patternProperties": {r"(?m-u:(?si:a))".repeat(200): {}}}));
     assert_eq!(many.map(drop), Err(SchemaError::TooManyPatterns(280)));
+    // What nothing refers to is read as well.
+    let unused = Schema::new(&json!({"$defs": {"a": {"pattern": "(?<a>a)".repeat(4_000)}}}));
+    assert_eq!(unused.map(drop), Err(SchemaError::TooManyPatterns(350)));
+    // For each class by itself, the library reads the whole once more.
+    for (class, times, counts) in [
+        (r"\d", 8_000, 275_400),
+        (r"\cA", 400, 707),
+        (r"[\s]", 400, 716),
+    ] {
+        let many = of(class.repeat(times));
+        assert_eq!(many, Err(SchemaError::TooManyPatterns(counts)), "{class}");
+    }
+    assert_eq!(
+        of(r"^\d{4}-\d\d-\d\d[T\s]\d\d:\d\d:\d\d(\.\d+)?$".into()),
+        Ok(())
+    );
     assert_eq!(
         of("(?i)^[a-z0-9._%+-]+@[a-z0-9.-]+[.][a-z]{2,}$".into()),
         Ok(())
