@@ -1,6 +1,6 @@
 //! How long after its deadline a guest is stopped that does all it can to go on: one that spins
-//! alone, on fast instructions and on slow ones, a hundred that spin at once on two threads, and one
-//! inside a bulk memory instruction. And what becomes of a trivial execution beside the hundred.
+//! alone, on fast instructions and on slow ones, one that calls the host for little or for much, one that waits, a
+//! hundred that spin at once on two threads, and one inside a bulk memory instruction. And what becomes of a trivial execution beside the hundred.
 //!
 //! `cargo bench --bench deadline`, with `-- --smoke` to see only whether it works. The floor is
 //! native code that looks at the clock all the time: what it is late by is the machine's doing. For
@@ -24,12 +24,17 @@ const MEMORY: u64 = 64;
 const FILLED: u64 = 48;
 /// What the guest that waits for its memory reads from, in MiB.
 const CHASED: u64 = 32;
+/// What the guest that calls the host hands it at a time, in bytes: all that it may.
+const TOLD: u64 = 4 << 20;
 
 fn main() -> ExitCode {
     let bench = Bench(Tasks::new(&support::guest()));
-    let alone = bench.alone("spin", Duration::from_millis(20));
-    let lookups = bench.alone("lookups", Duration::from_millis(60));
-    let chasing = bench.alone("chase", Duration::from_millis(60));
+    let alone = bench.alone("spin", 0, Duration::from_millis(20));
+    let lookups = bench.alone("lookups", CHASED, Duration::from_millis(60));
+    let chasing = bench.alone("chase", CHASED, Duration::from_millis(60));
+    let asking = bench.alone("ask", 0, Duration::from_millis(20));
+    let telling = bench.alone("tell", TOLD, Duration::from_millis(60));
+    let waiting = bench.alone("wait", 3_600, Duration::from_millis(20));
     let common = bench.crowd(|_| Duration::ZERO);
     let staggered = bench.crowd(|index| Duration::from_millis(2) * index as u32);
     let beside = bench.beside();
@@ -41,6 +46,9 @@ fn main() -> ExitCode {
         ("alone", &alone),
         ("alone, slow memory", &lookups),
         ("alone, the slowest", &chasing),
+        ("short calls", &asking),
+        ("long calls", &telling),
+        ("waiting", &waiting),
         ("100, one deadline", &common),
         ("100, staggered", &staggered),
         ("bulk instruction", &bulk),
@@ -59,6 +67,9 @@ fn main() -> ExitCode {
         "alone": alone.json(),
         "alone_slow_memory": lookups.json(),
         "alone_slowest": chasing.json(),
+        "short_calls": asking.json(),
+        "long_calls": telling.json(),
+        "waiting": waiting.json(),
         "crowd_one_deadline": common.json(),
         "crowd_staggered": staggered.json(),
         "beside_crowd": {
@@ -73,6 +84,9 @@ fn main() -> ExitCode {
             "alone": {"p99_ms": support::at_most(2.0)},
             "alone_slow_memory": {"p99_ms": support::at_most(2.0)},
             "alone_slowest": {"p99_ms": support::at_most(10.0)},
+            "short_calls": {"p99_ms": support::at_most(2.0)},
+            "long_calls": {"p99_ms": support::at_most(10.0)},
+            "waiting": {"p99_ms": support::at_most(2.0)},
             "crowd_one_deadline": {"p99_ms": support::at_most(10.0)},
             "crowd_staggered": {"p99_ms": support::at_most(10.0)},
             "bulk": {"p99_ms": support::at_most(write.max(2.0))},
@@ -153,12 +167,12 @@ impl Bench {
         self.0.start(request, Control::default())
     }
 
-    /// One that spins, again and again, in turn with native code.
-    fn alone(&self, tool: &str, wall_time: Duration) -> Lateness {
+    /// One alone, again and again, in turn with native code.
+    fn alone(&self, tool: &str, n: u64, wall_time: Duration) -> Lateness {
         let mut lateness = Lateness::default();
         for _ in 0..support::rounds(300) {
             let began = Instant::now();
-            let request = self.request(tool, CHASED, wall_time);
+            let request = self.request(tool, n, wall_time);
             let (result, ended) = self.0.run(request);
             lateness.inside.push(late(&result, wall_time));
             lateness.outside.push(ended - began - wall_time);

@@ -79,7 +79,8 @@ pub struct Limits {
     /// Bytes of progress reports that are passed on, 16 bytes being added for each report. What
     /// comes after is dropped and counted. Default 64 KiB.
     pub progress_bytes: u64,
-    /// Bytes that one call from the guest into the host may carry. Default 4 MiB.
+    /// Bytes that one call from the guest into the host may carry; a list of more than 10,000 items is more than any
+    /// call may. Default 4 MiB.
     pub host_bytes: u64,
     /// Handles (open files, streams, pollables, the guest's own resources) that may be open at
     /// once. Default 1,000.

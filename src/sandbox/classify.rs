@@ -13,6 +13,7 @@ use wasmtime_wasi_http::FieldMapError;
 
 use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN};
 use crate::limits::{Limit, Limits};
+use crate::sandbox::capability::TooMany;
 use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
@@ -275,7 +276,10 @@ pub(super) fn limit_failure(
             format!("the skill held more than {value} at once, which is its limit")
         }
         (Limit::HostBytes, _) => {
-            format!("the skill handed the host more than {value} in one call, which is its limit")
+            format!(
+                "the skill handed the host more than {value}, or a list of more than 10,000 items, in one call, which \
+                 is its limit"
+            )
         }
         (Limit::Input, Some(asked)) => format!("the input has {asked}; the limit is {value}"),
         (Limit::Output, Some(asked)) => {
@@ -337,6 +341,9 @@ fn met_limit(error: &wasmtime::Error) -> Option<Limit> {
         error.downcast_ref::<FieldMapError>()
     {
         return Some(Limit::HttpFieldsBytes);
+    }
+    if error.is::<TooMany>() {
+        return Some(Limit::HostBytes);
     }
     // wasmtime 48 says these in words only; `tests` pins each of them with a guest.
     // Only of the innermost: what stands around it names the guest's functions.

@@ -186,7 +186,7 @@ fn bytes_for_the_host() {
 exit: 4
 --- stdout
 --- stderr
-error: the skill handed the host more than 1 KiB in one call, which is its limit
+error: the skill handed the host more than 1 KiB, or a list of more than 10,000 items, in one call, which is its limit
   in the skill, innermost first:
 hint: raise the limit with `--limit host_bytes=SIZE`, or give it less to do
 ✗ behaviours 1.2.3 · log_large · resource exhausted · [COST]

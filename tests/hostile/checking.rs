@@ -123,6 +123,39 @@ fn an_output_of_which_nothing_is_what_it_is_to_contain() {
     }
 }
 
+/// Keys that are matched with patterns are matched to the end, so that there may only be as many as that takes no time.
+#[test]
+fn an_output_of_which_no_key_fits() {
+    let _alone = alone();
+    let of = |keys: usize| {
+        let pattern = "(a|b|ab)*a[ab]{60}c";
+        let keys: Vec<String> = (0..keys)
+            .map(|n| format!(r#""{}{n}":0"#, "ab".repeat(30)))
+            .collect();
+        Attack::by(Handmade {
+            memory: r#"(memory (export "memory") 400)"#.into(),
+            realloc: "i32.const 26000000".into(),
+            description: Description {
+                output_schema: Some(format!(
+                    r#"{{"patternProperties": {{"{pattern}": {{}}}}, "additionalProperties": {{"multipleOf": 0.1}}}}"#
+                )),
+                ..Handmade::default().description
+            },
+            answer: Answer {
+                json: format!("{{{}}}", keys.join(",")).into(),
+                ..Handmade::default().answer
+            },
+            ..Handmade::default()
+        })
+        .settled_by(checks_are_over)
+    };
+    of(100).under(wall_time(SHORT)).ends_with(End::Success);
+    let result = of(10_000)
+        .under(wall_time(SHORT))
+        .ends_with(End::InvalidOutput(""));
+    says(result, "too large to be checked");
+}
+
 /// The library makes a copy of each subschema for every way that leads to it: of a pattern there is one for all.
 #[test]
 fn a_pattern_with_many_copies() {

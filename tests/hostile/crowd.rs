@@ -63,7 +63,7 @@ fn guests_whose_calls_are_many() {
             calls("append", 4_000_000),
             calls("clone", 0),
             calls("entries", 0),
-            calls("from-list", 80_000),
+            calls("from-list", 2_000),
             calls("has", 4_000_000),
             calls("set", 2_000),
             request(host, "now_for_ever", json!({})).await,

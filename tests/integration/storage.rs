@@ -148,6 +148,13 @@ async fn several_keys_at_once_and_page_by_page() {
     assert_eq!(done[9], json!(["k02498", "k02499"]));
     assert_eq!(done[10], 999);
     assert_eq!(done[11], json!({"error": too_many}));
+    // Of very many, none is so much as read.
+    for many in ["set-many", "get-many-of"] {
+        let steps = json!([[many, "", 20_000, 0]]);
+        let granted = Grants::default().storage();
+        let result = place.run(steps, None, granted, LimitOverrides::default());
+        check_exhausted(&result.await, Limit::HostBytes, 4 << 20);
+    }
 }
 
 /// However much others keep, and how much was kept before: where a page ends tells of its own keys alone.

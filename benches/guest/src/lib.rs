@@ -1,9 +1,10 @@
-//! The guest of the benchmarks: one trivial tool, five computing kernels, and four ways of not
+//! The guest of the benchmarks: one trivial tool, five computing kernels, and six ways of not
 //! coming back.
 
 wit_bindgen::generate!({ path: "../../wit", world: "skill", generate_all });
 
 use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
+use skillhost::skill::logging::{Level, log};
 use skillhost::skill::types::{Annotations, Tool};
 
 struct Bench;
@@ -14,7 +15,7 @@ impl Guest for Bench {
     fn describe() -> Description {
         let names = [
             "echo", "calls", "matrix", "hash", "sort", "strings", "spin", "lookups", "chase",
-            "wait", "fill",
+            "ask", "tell", "wait", "fill",
         ];
         Description {
             name: "bench-guest".into(),
@@ -52,6 +53,15 @@ impl Guest for Bench {
             },
             "lookups" => lookups(n()),
             "chase" => chase(n()),
+            "ask" => loop {
+                std::hint::black_box(std::time::Instant::now());
+            },
+            "tell" => {
+                let text = "x".repeat(n() as usize);
+                loop {
+                    log(Level::Info, &text);
+                }
+            }
             "wait" => {
                 std::thread::sleep(std::time::Duration::from_secs(n()));
                 0

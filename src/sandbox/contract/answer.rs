@@ -85,11 +85,10 @@ impl Allowed {
         });
     }
 
-    /// The same for what a guest says that it is, of which only both together are bounded.
+    /// The same for what a guest says that it is, which is as much as an output, however many texts it has.
     pub fn of_describing(self) -> Self {
-        let both = self.output.saturating_add(self.attachments);
         Allowed {
-            engine: both.saturating_add(FRAMING_BYTES),
+            engine: self.output.saturating_add(FRAMING_BYTES),
             ..self
         }
     }

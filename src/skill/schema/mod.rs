@@ -270,9 +270,6 @@ impl Schema {
             return Err(SchemaError::TooExpensive);
         }
         let mut graph = Graph::new(schema)?;
-        if graph.patterns > MAX_PATTERNS {
-            return Err(SchemaError::TooManyPatterns(graph.patterns));
-        }
         let that_looks = graph.that_looks();
         if let Some(schema) = &that_looks {
             graph = Graph::new(schema)?;

@@ -15,7 +15,7 @@ use regex_syntax::ast::{self, Assertion, AssertionKind, Ast, parse::Parser};
 use serde_json::Value;
 
 use super::interrupt::{look, too_long};
-use super::{MAX_PATTERN_BYTES, PATTERN_CACHE_BYTES};
+use super::{MAX_KEY_PATTERN_BYTES, MAX_PATTERN_BYTES, PATTERN_CACHE_BYTES};
 use crate::text::{said, said_of};
 
 /// The longest text, in bytes, that is matched where no automaton goes to its end: with a pattern that has `\B` in it,
@@ -146,6 +146,17 @@ impl Ready {
             _ => too_long(),
         }
     }
+}
+
+/// How many states a pattern for keys can be in; none where it is no pattern, or too large a one.
+pub(super) fn states_of(written: &str) -> u64 {
+    let translated = jsonschema_regex::to_rust_regex(written).ok();
+    let config = thompson::Config::new().nfa_size_limit(Some(MAX_KEY_PATTERN_BYTES));
+    let compiled = translated.and_then(|pattern| {
+        let mut compiler = thompson::Compiler::new();
+        compiler.configure(config).build(&pattern).ok()
+    });
+    compiled.map_or(0, |states| states.states().len() as u64)
 }
 
 /// The pattern with `\b` as ECMA-262 means it (section 22.2.2.9.3, `IsWordChar`): between ASCII letters, digits or `_`, and

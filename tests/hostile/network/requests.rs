@@ -167,8 +167,24 @@ fn a_bomb_of_fields() {
     fields(100_000, 8).ends_with(met(Limit::Handles));
     fields(1, 1024).ends_with(met(Limit::HttpFieldsBytes));
     // More than can be kept, of which the last cannot be sent.
-    by_itself("fields_for_ever", json!({"to": "set", "count": 100_000}))
-        .ends_with(met(Limit::HttpFieldsBytes));
+    for function in ["set", "from-list"] {
+        by_itself("fields_for_ever", json!({"to": function, "count": 5_000}))
+            .ends_with(met(Limit::HttpFieldsBytes));
+    }
+}
+
+/// However much a call may carry, a list of very many items would take longer to read than anybody may go on.
+#[test]
+fn a_bomb_of_items() {
+    let _alone = alone();
+    let most = LimitOverrides {
+        host_bytes: Some(64 << 20),
+        ..NONE
+    };
+    for function in ["set", "from-list"] {
+        let items = by_itself("fields_for_ever", json!({"to": function, "count": 400_000}));
+        items.under(most).ends_with(met(Limit::HostBytes));
+    }
 }
 
 /// What a guest writes into a request that it never sends is the host's memory, too.

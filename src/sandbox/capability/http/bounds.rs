@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 };
 use wasmtime_wasi_http::{FieldMapError, WasiHttpView};
 
+use crate::sandbox::capability::few::Few;
 use crate::sandbox::state::State;
 
 /// The version under which wasmtime-wasi-http 48 offers the interface; a test of the hostile suite
@@ -23,7 +24,7 @@ const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 const MAX_TOKEN: usize = 64;
 /// The longest authority, in bytes: a name has 253, and a port 6.
 const MAX_AUTHORITY: usize = 300;
-/// The most values that a field is given at once. It could not keep more under the ceiling of
+/// The most fields, or values of one, that are given at once. No more could be kept under the ceiling of
 /// [`Limits::http_fields_bytes`](crate::Limits::http_fields_bytes), which is compared only when each
 /// has been looked at.
 const MAX_VALUES: usize = 2_048;
@@ -79,7 +80,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap(
         "[method]fields.set",
         |mut store: StoreContextMut<'_, State>,
-         (fields, name, values): (Resource<Fields>, String, Vec<Vec<u8>>)| {
+         (fields, name, Few(values)): (Resource<Fields>, String, Few<Vec<u8>>)| {
             if values.len() > MAX_VALUES {
                 return Err(FieldMapError::TotalSizeTooBig.into());
             }
@@ -88,6 +89,21 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let set = set.map_err(|error| view.convert_header_error(error));
             Ok::<(Result<(), HeaderError>,), wasmtime::Error>((match set {
                 Ok(()) => Ok(()),
+                Err(told) => Err(told?),
+            },))
+        },
+    )?;
+    types.func_wrap(
+        "[static]fields.from-list",
+        |mut store: StoreContextMut<'_, State>, (Few(entries),): (Few<(String, Vec<u8>)>,)| {
+            if entries.len() > MAX_VALUES {
+                return Err(FieldMapError::TotalSizeTooBig.into());
+            }
+            let mut view = store.data_mut().http();
+            let made = HostFields::from_list(&mut view, entries);
+            let made = made.map_err(|error| view.convert_header_error(error));
+            Ok::<(Result<Resource<Fields>, HeaderError>,), wasmtime::Error>((match made {
+                Ok(fields) => Ok(fields),
                 Err(told) => Err(told?),
             },))
         },

@@ -30,6 +30,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     tcp_sockets::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     udp_create_socket::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     udp_sockets::add_to_linker::<State, Sockets<'static>>(linker, of)?;
+    udp::link(linker)?;
     ip_name_lookup::add_to_linker::<State, Sockets<'static>>(linker, of)?;
     linker.allow_shadowing(false);
     Ok(())

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 
 use super::{Bucket, Fault};
 use crate::sandbox::capability::Own;
+use crate::sandbox::capability::few::Few;
 use crate::sandbox::state::State;
 use crate::storage::{Page, Place};
 
@@ -25,7 +27,8 @@ use bindings::wasi::keyvalue::{atomics, batch, store};
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     store::add_to_linker::<State, Own>(linker, State::called)?;
     atomics::add_to_linker::<State, Own>(linker, State::called)?;
-    batch::add_to_linker::<State, Own>(linker, State::called)
+    batch::add_to_linker::<State, Own>(linker, State::called)?;
+    link_batch(linker, "wasi:keyvalue/batch@0.2.0-draft")
 }
 
 super::keyvalue! {

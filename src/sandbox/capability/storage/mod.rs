@@ -4,8 +4,10 @@ mod draft;
 
 use std::sync::Arc;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 
+use super::few::Few;
 use super::{Backing, Own};
 use crate::grant::Grants;
 use crate::limits::Limits;
@@ -22,6 +24,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     store::add_to_linker::<State, Own>(linker, State::called)?;
     atomics::add_to_linker::<State, Own>(linker, State::called)?;
     batch::add_to_linker::<State, Own>(linker, State::called)?;
+    link_batch(linker, "wasi:keyvalue/batch@0.2.0-draft2")?;
     draft::link(linker)
 }
 
@@ -316,6 +319,51 @@ impl State {
 /// keys of a bucket listed, which they do not.
 macro_rules! keyvalue {
     ($store:ident, $batch:ident, $($list_keys:tt)*) => {
+        type Answered<'s, T> = Box<
+            dyn Future<Output = wasmtime::Result<(Result<T, $store::Error>,)>> + Send + 's,
+        >;
+
+        /// Puts what takes no more than a few keys at once in the place of what takes any number.
+        fn link_batch(linker: &mut Linker<State>, name: &str) -> wasmtime::Result<()> {
+            fn get_many<'s>(
+                mut store: StoreContextMut<'s, State>,
+                (bucket, Few(keys)): (Resource<Bucket>, Few<String>),
+            ) -> Answered<'s, Vec<Option<(String, Vec<u8>)>>> {
+                Box::new(async move {
+                    let state = store.data_mut().called();
+                    Ok(($batch::Host::get_many(state, bucket, keys).await?,))
+                })
+            }
+
+            fn set_many<'s>(
+                mut store: StoreContextMut<'s, State>,
+                (bucket, Few(pairs)): (Resource<Bucket>, Few<(String, Vec<u8>)>),
+            ) -> Answered<'s, ()> {
+                Box::new(async move {
+                    let state = store.data_mut().called();
+                    Ok(($batch::Host::set_many(state, bucket, pairs).await?,))
+                })
+            }
+
+            fn delete_many<'s>(
+                mut store: StoreContextMut<'s, State>,
+                (bucket, Few(keys)): (Resource<Bucket>, Few<String>),
+            ) -> Answered<'s, ()> {
+                Box::new(async move {
+                    let state = store.data_mut().called();
+                    Ok(($batch::Host::delete_many(state, bucket, keys).await?,))
+                })
+            }
+
+            linker.allow_shadowing(true);
+            let mut batch = linker.instance(name)?;
+            batch.func_wrap_async("get-many", get_many)?;
+            batch.func_wrap_async("set-many", set_many)?;
+            batch.func_wrap_async("delete-many", delete_many)?;
+            linker.allow_shadowing(false);
+            Ok(())
+        }
+
         impl From<Fault> for $store::Error {
             fn from(fault: Fault) -> Self {
                 match fault {
