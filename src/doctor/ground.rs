@@ -1,6 +1,7 @@
 //! Where the hostile guests run: a host of its own, in a folder of its own.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
@@ -12,11 +13,12 @@ use uuid::Uuid;
 
 use super::grants::secret::secrets;
 use super::handmade::{Handmade, TOOL};
+use crate::egress::NameServers;
 use crate::execution::{
     BoxFuture, Cause, Control, Event, ExecutionRequest, ExecutionResult, HostError, Observer,
 };
 use crate::grant::Capability;
-use crate::host::{Host, LoadError, Skill};
+use crate::host::{Host, HostBuilder, LoadError, Skill};
 use crate::limits::{Limit, LimitOverrides};
 use crate::sandbox::Isolation;
 use crate::text::{printable, shortened};
@@ -184,9 +186,19 @@ impl Ground {
 
     /// The same with a host of another stack, which is set for a whole host.
     pub fn with_stack(&self, bytes: u64) -> Result<Self, Trouble> {
+        self.with(Host::builder().stack_bytes(bytes))
+    }
+
+    /// The same with a host that asks this server for the addresses of names.
+    pub fn with_names(&self, server: SocketAddr) -> Result<Self, Trouble> {
+        let servers = NameServers::Servers(vec![server]);
+        self.with(Host::builder().name_servers(servers))
+    }
+
+    fn with(&self, host: HostBuilder) -> Result<Self, Trouble> {
         let isolation = self.isolation.clone();
         let ground = Ground::new(isolation, self.concurrency, self.cache.clone())?;
-        let host = Host::builder().concurrency(1).stack_bytes(bytes).build()?;
+        let host = host.concurrency(1).build()?;
         Ok(Ground { host, ..ground })
     }
 

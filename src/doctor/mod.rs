@@ -22,6 +22,7 @@ mod guests;
 #[doc(hidden)]
 pub mod handmade;
 mod http;
+mod names;
 
 mod limits;
 

@@ -118,10 +118,14 @@ exit: 0
   ✓ http                 with nothing granted          refused
   ✓ http                 a request for another path    refused
   ✓ http                 a request by another method   refused
+  ✓ http                 a request to another host     refused
   ✓ http                 a request by another scheme   refused
   ✓ http                 a redirect to another port    refused
   ✓ http                 granted and not declared      rejected
   ✓ address              a name for this machine       refused
+  ✓ address              a name for a private address  refused
+  ✓ address              a name for a metadata server  refused
+  ✓ address              IPv4 addresses within IPv6    refused
   ✓ secret               a host it is not bound to     sent without
   ✓ secret               answering with its value      taken out
   ✓ secret               granted and not declared      rejected

@@ -1,28 +1,32 @@
 //! A skill that wants the network gets what is granted, and is told what to grant.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use snapbox::str;
 
 use crate::harness::{Place, check};
+use crate::policy::{by_hand, confirm_as_told};
 
 /// A server that answers every request with this, for as long as the test runs.
 pub fn serve(answer: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it has one");
+    answering(listener, move |_| answer.clone());
+    address
+}
+
+/// Answers every request with what this gives for its first line, for as long as the test runs.
+fn answering(listener: TcpListener, answer: impl Fn(&str) -> String + Send + 'static) {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let mut head = BufReader::new(&stream).lines();
-            while head
-                .next()
-                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-            {}
-            let _ = stream.write_all(answer.as_bytes());
+            let mut head = BufReader::new(&stream).lines().map_while(Result::ok);
+            let first = head.next().unwrap_or_default();
+            while head.next().is_some_and(|line| !line.is_empty()) {}
+            let _ = stream.write_all(answer(&first).as_bytes());
         }
     });
-    address
 }
 
 /// An answer with this page.
@@ -152,6 +156,60 @@ hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for
 
 "#]],
     );
+}
+
+/// What it takes is exactly what the hint says, and that is all it gives: where the server leads is another matter.
+#[test]
+fn what_a_hint_says_can_be_pasted() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (server, inside) = (listen(), listen());
+    let address = |listener: &TcpListener| listener.local_addr().expect("it has one");
+    let (first, second) = (address(&server), address(&inside));
+    let away =
+        format!("HTTP/1.1 302 Found\r\nlocation: http://{second}/\r\ncontent-length: 0\r\n\r\n");
+    answering(server, move |line| match line.contains("/page/away ") {
+        true => away.clone(),
+        false => page("<h1>Hello</h1>"),
+    });
+    let (at, below) = (
+        format!("url=http://{first}/page"),
+        format!("url=http://{first}/page/away"),
+    );
+    let run = |url: &str| place.run(["run", "fetch-page", "--arg", url]);
+    let said = run(&at);
+    assert!(said.starts_with("exit: 1\n"), "{said}");
+    let [table, line, confirm] = by_hand(&said);
+    place.write("home/policy.toml", format!("{table}\n{line}\n"));
+    let said = run(&at);
+    assert!(
+        said.starts_with("exit: 3\n"),
+        "it is to be confirmed: {said}"
+    );
+    confirm_as_told(&place, confirm);
+    let said = run(&at);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains(r##""markdown":"# Hello""##), "{said}");
+    // By the same policy, to another port of the same address.
+    let said = run(&below);
+    assert!(said.starts_with("exit: 1\n"), "{said}");
+    let denied = format!("denied: http `GET http://{second}/`: no grant allows this request");
+    assert!(said.contains(&denied), "{said}");
+    inside.set_nonblocking(true).expect("it can be set");
+    let nobody = inside.accept().expect_err("nobody connects");
+    assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
+    // By the command that the hint names, it is granted, too, and reached.
+    let grant = format!("GET http://{second}/");
+    let command = format!("`skillhost policy grant fetch-page --http '{grant}'`");
+    assert!(said.contains(&command), "{said}");
+    let said = place.run(["policy", "grant", "fetch-page", "--http", &grant]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    inside.set_nonblocking(false).expect("it can be set");
+    answering(inside, |_| page("<h1>Inside</h1>"));
+    let said = run(&below);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    assert!(said.contains(r##""markdown":"# Inside""##), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use skillhost::execution::{Cause, Phase};
 use skillhost::{ExecutionRequest, ExecutionResult, Limit};
 
-use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, host, runtime, wall_time};
+use crate::attack::{Attack, End, ROUNDS, SHARP, SHORT, TIMEOUT, host, runtime, wall_time};
 use crate::handmade::{Answer, Description, Handmade, TOOL};
 use crate::measure::{Held, alone, check_leaves_nothing_but};
 use crate::neighbour::Neighbour;
@@ -224,17 +224,28 @@ fn what_would_come_of_an_input_that_takes_long_to_check() {
     let (skill, input) = with_a_slow_input();
     let loaded = runtime().block_on(host().load_bytes(skill.build()));
     let skill = loaded.expect("it is a skill");
-    let request = ExecutionRequest::new(skill.digest(), input)
-        .tool(TOOL)
-        .deadline(Utc::now() + SHORT);
-    let admission = host().can_execute(&request);
-    let refusal = admission.refusal.expect("it is not admitted");
-    let by_deadline = Cause::Timeout {
-        limit: Limit::Deadline,
-        allowed: 0,
-        phase: Phase::Waiting,
+    let ask = || {
+        let request = ExecutionRequest::new(skill.digest(), input.clone())
+            .tool(TOOL)
+            .deadline(Utc::now() + SHORT);
+        let admission = host().can_execute(&request);
+        let refusal = admission.refusal.expect("it is not admitted");
+        let by_deadline = Cause::Timeout {
+            limit: Limit::Deadline,
+            allowed: 0,
+            phase: Phase::Waiting,
+        };
+        assert_eq!(refusal.cause, by_deadline, "{refusal}");
     };
-    assert_eq!(refusal.cause, by_deadline, "{refusal}");
+    let neighbour = Neighbour::of(host());
+    ask();
+    check_leaves_nothing_but(0, || {
+        for _ in 0..ROUNDS {
+            ask();
+            neighbour.check_undisturbed(host());
+        }
+    });
+    host().unload(&skill.digest());
 }
 
 /// Each of these was counted as little, and done at once, outside of any limit. What cannot be told apart by the

@@ -8,9 +8,10 @@ use serde_json::json;
 use skillhost::execution::Phase;
 use skillhost::{Cause, ExecutionRequest, Limit, LimitOverrides, Status};
 
-use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, fuel, met, wall_time};
+use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, builder, fuel, met, runtime, wall_time};
 use crate::handmade::{Handmade, SPIN};
-use crate::measure::{alone, time_to_write};
+use crate::measure::{alone, check_leaves_nothing_but, time_to_write};
+use crate::neighbour::Neighbour;
 
 /// Stopped by its fuel where that is the nearer limit, and in time where there is plenty of it.
 #[track_caller]
@@ -167,18 +168,26 @@ fn slow() -> LimitOverrides {
 
 /// By how much more than its time a guest computed, in each of so many runs, in order.
 fn late(skill: &Handmade, runs: usize) -> Vec<Duration> {
-    let host = crate::attack::builder().build().unwrap();
-    let mut late: Vec<Duration> = (0..runs)
-        .map(|_| {
-            let result = crate::attack::runtime().block_on(async {
-                let skill = crate::harness::load(&host, skill).await;
-                let request = ExecutionRequest::new(skill.digest(), json!({}));
-                crate::harness::execute(&host, request.limits(slow())).await
-            });
-            assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
-            result.usage.cpu_time.saturating_sub(SHORT)
-        })
-        .collect();
+    let host = builder().build().unwrap();
+    let neighbour = Neighbour::of(&host);
+    let run = || {
+        let result = runtime().block_on(async {
+            let skill = crate::harness::load(&host, skill).await;
+            let request = ExecutionRequest::new(skill.digest(), json!({}));
+            crate::harness::execute(&host, request.limits(slow())).await
+        });
+        assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
+        result.usage.cpu_time.saturating_sub(SHORT)
+    };
+    run();
+    let mut late = Vec::new();
+    check_leaves_nothing_but(0, || {
+        late.clear();
+        for _ in 0..runs {
+            late.push(run());
+            neighbour.check_undisturbed(&host);
+        }
+    });
     late.sort_unstable();
     late
 }

@@ -107,7 +107,7 @@ fn a_tenant_that_takes_all_it_gets() {
     let _alone = alone();
     let host = builder().concurrency(MANY).build().unwrap();
     let neighbour = Neighbour::of(&host);
-    runtime().block_on(async {
+    let round = async || {
         let many = load(&host, &that_has_many_memories()).await;
         let few = Handmade {
             before: format!(
@@ -152,5 +152,7 @@ fn a_tenant_that_takes_all_it_gets() {
         running.abort_all();
         while running.join_next().await.is_some() {}
         neighbour.checked(&host).await;
-    });
+    };
+    runtime().block_on(round());
+    check_leaves_nothing_but(0, || runtime().block_on(round()));
 }

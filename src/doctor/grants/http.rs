@@ -1,4 +1,4 @@
-//! HTTP requests, and the addresses that names resolve to.
+//! HTTP requests, and a name that resolves to this machine.
 
 use crate::doctor::check::Finding;
 use crate::doctor::ground::{Ground, Run, Trouble, ended, numbered};
@@ -71,6 +71,14 @@ pub async fn another_path(ground: &Ground) -> Result<Finding, Trouble> {
 
 pub async fn another_method(ground: &Ground) -> Result<Finding, Trouble> {
     another(ground, |authority| format!("POST http://{authority}")).await
+}
+
+pub async fn another_host(ground: &Ground) -> Result<Finding, Trouble> {
+    another(ground, |authority| {
+        let other = authority.replacen("127.0.0.1", "127.0.0.2", 1);
+        format!("GET http://{other}")
+    })
+    .await
 }
 
 pub async fn another_scheme(ground: &Ground) -> Result<Finding, Trouble> {

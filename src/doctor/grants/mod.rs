@@ -1,6 +1,7 @@
 //! A hostile guest for each capability: with nothing granted it sees nothing, with something
 //! granted exactly that, and what it does not declare it does not get.
 
+mod address;
 mod consent;
 mod directory;
 mod http;
@@ -108,6 +109,9 @@ pub(super) const PROBES: &[Probe] = &[
     grant("http", "a request by another method", |ground| {
         Box::pin(http::another_method(ground))
     }),
+    grant("http", "a request to another host", |ground| {
+        Box::pin(http::another_host(ground))
+    }),
     grant("http", "a request by another scheme", |ground| {
         Box::pin(http::another_scheme(ground))
     }),
@@ -119,6 +123,15 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     grant("address", "a name for this machine", |ground| {
         Box::pin(http::loopback(ground))
+    }),
+    grant("address", "a name for a private address", |ground| {
+        Box::pin(address::private(ground))
+    }),
+    grant("address", "a name for a metadata server", |ground| {
+        Box::pin(address::metadata(ground))
+    }),
+    grant("address", "IPv4 addresses within IPv6", |ground| {
+        Box::pin(address::within(ground))
     }),
     grant("secret", "a host it is not bound to", |ground| {
         Box::pin(secret::another_host(ground))

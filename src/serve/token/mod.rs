@@ -22,7 +22,7 @@ use crate::queue::{Note, Queue, QueueError};
 pub use text::{Token, TokenError};
 
 /// How long what was read holds.
-const HOLD: Duration = Duration::from_secs(1);
+pub(super) const HOLD: Duration = Duration::from_secs(1);
 /// How long it holds where somebody shows a token that is not among it, and which may have been made since.
 /// Whoever guesses has the store read no more often than that.
 const HOLD_FOR_UNKNOWN: Duration = Duration::from_millis(50);

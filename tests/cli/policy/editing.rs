@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use snapbox::str;
 
-use super::{granted, with_data};
+use super::{by_hand, confirm_as_told, granted, with_data};
 use crate::harness::{Place, check};
 
 /// What would not be read is not written.
@@ -496,13 +496,7 @@ fn what_a_hint_says_can_be_pasted() {
     let query = ["run", "csv-query", "query", "--arg", "path=/data/a.csv"];
     let output = place.output(query);
     let said = String::from_utf8(output.stderr).expect("it is UTF-8");
-    let (_, by_hand) = said
-        .split_once("by hand, in the policy under ")
-        .expect(&said);
-    let quoted: Vec<&str> = by_hand.split('`').skip(1).step_by(2).collect();
-    let [table, line, confirm, ..] = quoted[..] else {
-        panic!("{said}");
-    };
+    let [table, line, confirm] = by_hand(&said);
     let line = line.replace("<HOST>", &format!("{}:/data", place.path("data").display()));
     place.write("home/policy.toml", format!("{table}\n{line}\n"));
     let said = place.run(query);
@@ -510,10 +504,7 @@ fn what_a_hint_says_can_be_pasted() {
         said.starts_with("exit: 3\n"),
         "it is to be confirmed: {said}"
     );
-    let mut words = confirm.split(' ').skip(1);
-    let confirm = [(); 3].map(|()| words.next().expect("three words"));
-    let said = place.run([confirm[0], confirm[1], confirm[2], "--yes"]);
-    assert!(said.starts_with("exit: 0\n"), "{said}");
+    confirm_as_told(&place, confirm);
     let said = place.run(query);
     assert!(said.starts_with("exit: 0\n"), "{said}");
 }

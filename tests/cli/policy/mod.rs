@@ -49,6 +49,22 @@ exit: 0
     place
 }
 
+/// What a hint says to write by hand: the table, a line in it, and the command that confirms it.
+pub fn by_hand(said: &str) -> [&str; 3] {
+    let by_hand = said.split_once("by hand, in the policy under ");
+    let (_, by_hand) = by_hand.expect(said);
+    let mut quoted = by_hand.split('`').skip(1).step_by(2);
+    [(); 3].map(|()| quoted.next().expect(said))
+}
+
+/// Runs the command that a hint says confirms what was written by hand.
+pub fn confirm_as_told(place: &Place, command: &str) {
+    let mut words = command.split(' ').skip(1);
+    let [policy, confirm, skill] = [(); 3].map(|()| words.next().expect("three words"));
+    let said = place.run([policy, confirm, skill, "--yes"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
 /// Makes `csv-query` want more than it did.
 fn change(place: &Place) {
     let manifest = place

@@ -2,6 +2,7 @@
 //! no files, and more than it may have of everything. After each execution the disk is looked at.
 
 mod links;
+mod locked;
 mod names;
 mod quotas;
 mod races;

@@ -1,12 +1,14 @@
 //! More than a guest may have: open files, new files, bytes, entries and depth.
 
 use std::fs;
+use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use skillhost::grant::Mode;
 use skillhost::{Limit, LimitOverrides};
 
 use super::{Folder, answers, error};
-use crate::attack::{End, NONE, SHORT, TIMEOUT, met, wall_time};
+use crate::attack::{End, NONE, SHORT, TIMEOUT, builder, met, runtime, wall_time};
 use crate::measure::alone;
 
 #[test]
@@ -96,6 +98,76 @@ fn bytes_that_are_written() {
         let size: u64 = size.expect("it was made").parse().expect("a number");
         assert!(size <= 100_000, "{size}: {call}");
         assert!(result.usage.write_bytes >= size);
+    }
+}
+
+/// What is made and written counts for the execution, wherever it is: of three directories none has as much as the limit,
+/// and together they would have more.
+#[test]
+fn three_directories_together() {
+    let _alone = alone();
+    let (one, other) = (Folder::new(), Folder::new());
+    let scratch = tempfile::tempdir().expect("a folder can be made");
+    let host = builder().scratch(scratch.path()).build();
+    let host = host.expect("a host can be set up");
+    let attack = |calls: Vec<Value>, limits: LimitOverrides| {
+        let (one, other) = (Arc::clone(&one), Arc::clone(&other));
+        let granted = one.granted(Mode::Rw);
+        let granted = granted.directory(other.open(""), "/other", Mode::Rw);
+        let clears = host.clone();
+        super::calling(json!(calls))
+            .granted(granted.scratch())
+            .under(limits)
+            .settled_by(move || {
+                runtime().block_on(clears.cleared());
+                one.settle();
+                other.settle();
+            })
+            .on(&host)
+    };
+    let making = |places: &[u64]| -> Vec<Value> {
+        let make =
+            |at: &u64| json!({"call": "make_directory", "at": at, "path": "new-{n}", "times": 3});
+        places.iter().map(make).collect()
+    };
+    // Files are opened behind the three directories.
+    let writing = |places: &[u64]| -> Vec<Value> {
+        let write = |(file, at): (u64, &u64)| {
+            [
+                json!({"call": "open", "at": at, "path": "big", "create": true, "write": true}),
+                json!({"call": "write", "at": file, "bytes": 40_000}),
+            ]
+        };
+        (3_u64..).zip(places).flat_map(write).collect()
+    };
+    let of_files = LimitOverrides {
+        created_files: Some(7),
+        ..NONE
+    };
+    let of_bytes = LimitOverrides {
+        write_bytes: Some(100_000),
+        ..NONE
+    };
+    // Whichever comes last: the two that are granted, and the scratch directory.
+    for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+        let (two, last) = (&order[..2], order[2]);
+        let result = attack(making(two), of_files).ends_with(End::Success);
+        assert_eq!(result.usage.created_files, 6);
+        let result = attack(making(&order), of_files).ends_with(met(Limit::CreatedFiles));
+        assert_eq!(result.usage.created_files, 7);
+        for (at, folder) in [(0, &one), (1, &other)] {
+            let made = if at == last { 1 } else { 3 };
+            assert_eq!(folder.left().len(), 1 + made, "{at} of {order:?}");
+        }
+        let result = attack(writing(two), of_bytes).ends_with(End::Success);
+        assert_eq!(result.usage.write_bytes, 80_000);
+        let result = attack(writing(&order), of_bytes).ends_with(met(Limit::WriteBytes));
+        assert_eq!(result.usage.write_bytes, 80_000);
+        for (at, folder) in [(0, &one), (1, &other)] {
+            let bytes = if at == last { 0 } else { 40_000 };
+            let left = ["a.txt 7".to_owned(), format!("big {bytes}")];
+            assert_eq!(folder.left(), left, "{at} of {order:?}");
+        }
     }
 }
 

@@ -1,0 +1,140 @@
+//! A disk that makes whoever calls it wait, as a dead network drive would: a folder that somebody holds locked, in
+//! which each rename and each link waits on a thread for the disk, for 100 ms.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+use skillhost::execution::Phase;
+use skillhost::grant::{Grants, Mode};
+use skillhost::{Control, ExecutionRequest, Limit};
+
+use super::calling;
+use crate::attack::{End, PATIENCE, ROUNDS, SHORT, TIMEOUT, builder, wall_time};
+use crate::harness::{Record, directories_path};
+use crate::measure::{alone, check_leaves_nothing_but};
+
+/// A folder with `a.txt` in it, which is locked for as long as this lives.
+struct Locked {
+    place: tempfile::TempDir,
+    #[allow(dead_code, reason = "held, not used")]
+    lock: File,
+}
+
+impl Locked {
+    fn new() -> Arc<Self> {
+        let place = tempfile::tempdir().expect("a folder can be made");
+        fs::write(place.path().join("a.txt"), "content").expect("it can be written");
+        let lock = File::open(place.path()).expect("it is there");
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody else has it");
+        Arc::new(Locked { place, lock })
+    }
+
+    fn granted(&self) -> Grants {
+        Grants::default().directory(self.place.path(), "/data", Mode::Rw)
+    }
+
+    /// How often this process has it open, beside the lock.
+    fn open(&self) -> usize {
+        let own = self.place.path().canonicalize().expect("it is there");
+        let files = fs::read_dir("/proc/self/fd").expect("the system is Linux");
+        let found = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        found.filter(|found| *found == own).count() - 1
+    }
+
+    /// Whether a call that gives something in it another name is on its way. It has the folder open as it was granted,
+    /// and as that of both names.
+    fn is_waited_for(&self) -> bool {
+        self.open() >= 3
+    }
+
+    /// Waits until no call is on its way, and checks that none of them did anything.
+    fn settle(&self) {
+        let began = Instant::now();
+        while self.open() > 0 {
+            assert!(began.elapsed() < PATIENCE, "somebody has it open");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut left = Vec::new();
+        super::list(self.place.path(), "", &mut left);
+        assert_eq!(left, ["a.txt 7"]);
+    }
+}
+
+/// Calls that wait.
+fn calls() -> [Value; 2] {
+    ["rename", "link"]
+        .map(|call| json!({"call": call, "at": 0, "path": "a.txt", "to": 0, "new_path": "b.txt"}))
+}
+
+/// A guest is stopped in the middle of a call, and nobody waits for that.
+#[test]
+fn a_call_that_waits_past_its_time() {
+    let _alone = alone();
+    let folder = Locked::new();
+    for call in calls() {
+        let settled = Arc::clone(&folder);
+        let attack = calling(json!([call]))
+            .granted(folder.granted())
+            .settled_by(move || settled.settle());
+        let result = attack.clone().under(wall_time(SHORT)).ends_with(TIMEOUT);
+        assert!(result.usage.host_calls > 0);
+        attack
+            .deadline(SHORT)
+            .ends_with(End::Limit(Limit::Deadline, Phase::Run));
+    }
+}
+
+/// When the host and its runtime are gone, the call is still on its way: neither of them waits for it. On a busy
+/// machine it may have come to its end meanwhile, so that one round in which it has not is enough.
+#[test]
+fn a_host_that_goes_while_a_call_waits() {
+    const MOST_ROUNDS: usize = 20;
+    let _alone = alone();
+    let folder = Locked::new();
+    let outlived = Cell::new(false);
+    let round = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime can be set up");
+        let host = builder().build().expect("a host can be set up");
+        let skill = runtime.block_on(host.load(directories_path()));
+        let skill = skill.expect("it loads");
+        // One after the other, so that there is one on its way at any time.
+        let calls: Vec<Value> = calls().into_iter().cycle().take(100).collect();
+        let request = ExecutionRequest::new(skill.digest(), json!({ "calls": calls }))
+            .grants(folder.granted());
+        let record = Record::new();
+        let control = Control::default().observer(record.clone());
+        let execution = runtime.spawn({
+            let host = host.clone();
+            async move { host.execute_with(request, control).await }
+        });
+        runtime.block_on(record.wait_for("started", 1));
+        while !folder.is_waited_for() {
+            assert!(!execution.is_finished(), "no call waited");
+            std::thread::yield_now();
+        }
+        drop((skill, host));
+        drop(runtime);
+        assert!(execution.is_finished(), "it went with its runtime");
+        if folder.is_waited_for() {
+            outlived.set(true);
+        }
+        folder.settle();
+    };
+    round();
+    check_leaves_nothing_but(0, || (0..ROUNDS).for_each(|_| round()));
+    for _ in 0..MOST_ROUNDS {
+        if outlived.get() {
+            return;
+        }
+        round();
+    }
+    panic!("no call was on its way any more when its host was gone");
+}
