@@ -304,10 +304,65 @@ fn limit(meter: &Meter, limit: Limit) -> std::io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     fn meter(limits: Limits) -> Arc<Meter> {
         Meter::new(&limits)
+    }
+
+    /// Has no end, and counts what is taken from it.
+    struct Endless(u64);
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let bytes = buffer.remaining();
+            buffer.put_slice(&vec![b'x'; bytes]);
+            self.0 += bytes as u64;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_from_connections_is_bounded() {
+        let limit = 100_000;
+        let meter = meter(Limits {
+            http_response_bytes: limit,
+            ..Limits::default()
+        });
+        // Room for more than is taken at once.
+        let mut room = vec![0; 64 * 1024];
+        let mut read = |connection: &mut Metered<Endless>| {
+            let mut buffer = hyper::rt::ReadBuf::new(&mut room);
+            let mut context = Context::from_waker(Waker::noop());
+            match Read::poll_read(Pin::new(connection), &mut context, buffer.unfilled()) {
+                Poll::Ready(Ok(())) => Some(buffer.filled().len() as u64),
+                _ => None,
+            }
+        };
+        let place = meter.place().await.unwrap();
+        let mut connection = Metered::new(Endless(0), Arc::clone(&meter), place);
+        let mut given = 0;
+        while let Some(more) = read(&mut connection) {
+            given += more;
+        }
+        // All but the last piece was handed on, and of that no more was taken than shows that there is more.
+        let piece = READ_BYTES as u64;
+        assert!((limit - piece..=limit).contains(&given), "{given}");
+        assert_eq!(connection.stream.0, limit + 1);
+        assert_eq!(meter.met(), Some((Limit::HttpResponseBytes, limit)));
+        assert_eq!(meter.read().response_bytes, limit);
+        // Another one of the same execution has nothing left.
+        let place = meter.place().await.unwrap();
+        let mut other = Metered::new(Endless(0), Arc::clone(&meter), place);
+        assert_eq!(read(&mut other), None);
+        assert_eq!(other.stream.0, 1);
+        assert_eq!(meter.read().response_bytes, limit);
     }
 
     #[tokio::test(start_paused = true)]

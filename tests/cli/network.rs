@@ -467,3 +467,36 @@ fn who_is_trusted_is_what_was_said() {
         assert_eq!(said.contains("certificate"), !trusted, "{flags:?}: {said}");
     }
 }
+
+/// A proxy would connect to wherever it likes, whatever is granted.
+#[test]
+fn proxies_named_in_the_environment_are_not_used() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let secure = runtime.block_on(crate::tls::server("127.0.0.1"));
+    place.write("authority.pem", &secure.authority);
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    proxy.set_nonblocking(true).expect("it can be set");
+    let address = proxy.local_addr().expect("it has one");
+    for (origin, shown) in [
+        (format!("http://{}", serve(page("<h1>Hello</h1>"))), "Hello"),
+        (format!("https://127.0.0.1:{}", secure.port), "secret"),
+    ] {
+        for scheme in ["http", "socks5"] {
+            let url = format!("url={origin}/");
+            let mut command = place.command(["run", "fetch-page", "--arg", &url]);
+            command.args(["--http", &origin, "--certificate", "authority.pem"]);
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+                let proxy = format!("{scheme}://{address}");
+                command.env(name, &proxy);
+                command.env(name.to_lowercase(), &proxy);
+            }
+            let said = place.said(&command.output().unwrap());
+            assert!(said.starts_with("exit: 0\n"), "{origin}: {said}");
+            assert!(said.contains(shown), "{origin}: {said}");
+            let nobody = proxy.accept().expect_err("somebody asked the proxy");
+            assert_eq!(nobody.kind(), ErrorKind::WouldBlock, "{origin}");
+        }
+    }
+}

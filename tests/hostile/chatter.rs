@@ -15,12 +15,12 @@ use crate::volume::heard;
 const SAID: &str = "0123456789";
 const TIMES: u64 = 12_000;
 
-/// A skill that can talk in every way: `$log` as before, and with a pointer to [`SAID`] and its length
-/// `$report`, `$print` and `$print_error`.
-fn that_talks() -> Handmade {
+/// A skill that can talk in every way: `$log` as before, and with a pointer to what is said and its length
+/// `$report`, `$print` and `$print_error`. What is said stands in the text format.
+pub fn that_talks(said: &str) -> Handmade {
     let calls = Handmade::that_calls();
     let memory = r#"(memory (export "memory") 128)"#;
-    let said = format!(r#"{memory} (data (i32.const 0) "{SAID}")"#);
+    let said = format!(r#"{memory} (data (i32.const 0) "{said}")"#);
     let stream = |name: &str| {
         format!(
             r#"(import "wasi:cli/{name}@0.2.0" (instance ${name}
@@ -103,7 +103,7 @@ fn in_start(times: u64) -> Handmade {
             "(func $start {}) (start $start)",
             talking(times, SAID.len())
         ),
-        ..that_talks()
+        ..that_talks(SAID)
     }
 }
 
@@ -147,7 +147,7 @@ fn when_it_is_asked_what_it_is() {
     let _alone = alone();
     let skill = Handmade {
         describe: format!("{} i32.const $description", talking(TIMES, SAID.len())),
-        ..that_talks()
+        ..that_talks(SAID)
     };
     let limits = Limits::default();
     let said = TIMES * SAID.len() as u64;
@@ -172,7 +172,7 @@ fn much_when_it_is_asked_what_it_is() {
     let _alone = alone();
     let skill = |times: u64| Handmade {
         describe: format!("{} i32.const $description", talking(times, 4096)),
-        ..that_talks()
+        ..that_talks(SAID)
     };
     let peak = |times: u64| {
         let component = skill(times).build();

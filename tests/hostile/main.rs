@@ -57,5 +57,6 @@ mod memory;
 mod network;
 mod panics;
 mod terminal;
+mod texts;
 mod volume;
 mod waiting;

@@ -15,7 +15,8 @@ use crate::attack::{End, check_text};
 use crate::measure::alone;
 
 /// Every call there is, with this path in every place that takes one.
-fn all_calls(path: &str) -> Value {
+fn all_calls(path: impl Into<Value>) -> Value {
+    let path = path.into();
     json!([
         {"call": "open", "at": 0, "path": path},
         {"call": "open", "at": 0, "path": path, "follow": true},
@@ -129,7 +130,8 @@ fn names_that_are_too_long() {
     assert_eq!(longest.len(), 4_095);
     let too_long = format!("{}a.txt", "./".repeat(2_046));
     for path in [&name, &path, &too_long] {
-        for (number, answer) in folder.answers(all_calls(path)).iter().enumerate() {
+        let answers = folder.answers(all_calls(path.as_str()));
+        for (number, answer) in answers.iter().enumerate() {
             let length = path.len();
             assert_eq!(answer, &error("name-too-long"), "{length}, call {number}");
         }
@@ -218,4 +220,23 @@ fn names_that_are_no_text() {
         error("no-entry"),
     ];
     assert_eq!(folder.answers(calls), expected);
+}
+
+/// The other way round: no call is made with a path that is no text, whatever it would do.
+#[test]
+fn paths_that_are_no_text() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let path = json!(b"a\xff");
+    let target = json!([{"call": "symlink", "at": 0, "target": path, "path": "link"}]);
+    for calls in [all_calls(path), target] {
+        for call in calls.as_array().expect("they are") {
+            let result = folder
+                .attack(json!([call]))
+                .ends_with(End::Trap("contract_violation"));
+            let failure = result.failure.expect("it failed");
+            assert!(failure.message.contains("utf-8"), "{call}: {failure}");
+            assert_eq!(folder.left(), ["a.txt 7"], "{call}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
 use crate::measure::alone;
 
-fn responses(bytes: u64) -> LimitOverrides {
+pub fn responses(bytes: u64) -> LimitOverrides {
     LimitOverrides {
         http_response_bytes: Some(bytes),
         ..NONE

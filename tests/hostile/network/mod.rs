@@ -10,11 +10,18 @@
     reason = "shared with the integration tests, and each uses its part"
 )]
 mod servers;
+#[path = "../../integration/network/tls.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, and each uses its part"
+)]
+mod tls;
 
 mod answers;
 mod names;
 mod redirects;
 mod requests;
+mod secure;
 mod sockets;
 
 use std::path::{Path, PathBuf};

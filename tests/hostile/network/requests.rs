@@ -151,6 +151,34 @@ fn requests_that_are_split() {
     check_untouched(&server);
 }
 
+/// What is no text gets to nobody, wherever in a request it stands, and is no name to look up.
+#[test]
+fn requests_of_what_is_no_text() {
+    let _alone = alone();
+    let server = silent();
+    let (name, path) = (json!(b"a\xff"), json!(b"/\xc3"));
+    let mut attacks = vec![by_itself("resolve", json!({ "to": name }))];
+    for (key, value) in [
+        ("authority", name.clone()),
+        ("method", name.clone()),
+        ("scheme", name.clone()),
+        ("headers", json!([[name, "a"]])),
+        ("path", path),
+    ] {
+        let mut input = server.request("/");
+        input[key] = value;
+        attacks.push(by_way_of(&server, "request", input));
+    }
+    for attack in attacks {
+        let result = attack.ends_with(End::Trap("contract_violation"));
+        let failure = result.failure.expect("it failed");
+        assert!(failure.message.contains("utf-8"), "{failure}");
+        let usage = result.usage;
+        assert_eq!((usage.http_request_bytes, usage.connections), (0, 0));
+    }
+    check_untouched(&server);
+}
+
 fn by_itself(tool: &'static str, input: Value) -> Attack {
     Attack::from(network(), tool, input)
 }

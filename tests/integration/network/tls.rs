@@ -23,8 +23,8 @@ impl Drop for Secure {
     }
 }
 
-/// A server inside TLS whose certificate is for this name, of an authority of its own.
-pub async fn server(name: &str) -> Secure {
+/// What a server inside TLS has whose certificate is for this name, and the authority that it is of.
+pub fn identity(name: &str) -> (ServerConfig, String) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -40,6 +40,12 @@ pub async fn server(name: &str) -> Secure {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .expect("they belong together");
+    (config, issuer.pem())
+}
+
+/// A server inside TLS whose certificate is for this name, of an authority of its own.
+pub async fn server(name: &str) -> Secure {
+    let (config, authority) = identity(name);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it has one").port();
@@ -63,7 +69,7 @@ pub async fn server(name: &str) -> Secure {
     });
     Secure {
         port,
-        authority: issuer.pem(),
+        authority,
         heads,
         task,
     }

@@ -3,7 +3,8 @@
 //!
 //! The input is `{"calls": [{"call": "open", "at": 0, "path": "a"}, ...]}`. Handles are kept in a
 //! list that begins with the granted directories; `at` and `to` are places in it. `times` repeats a
-//! call, `{n}` in a path being the number of the repetition, until the first error.
+//! call, `{n}` in a path being the number of the repetition, until the first error. A path that is a list
+//! of numbers is those bytes, whatever they are.
 
 use exports::skillhost::skill::tools::{Attachment, Context, Description, Failure, Guest, Output};
 use serde_json::{Value, json};
@@ -93,9 +94,12 @@ fn repeated(held: &mut Held, call: &Value) -> Value {
 }
 
 fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
-    let text = |key: &str| {
-        let text = call[key].as_str().unwrap_or_default();
-        text.replace("{n}", &number.to_string())
+    let text = |key: &str| match call[key].as_array() {
+        Some(bytes) => text_of(bytes),
+        None => {
+            let text = call[key].as_str().unwrap_or_default();
+            text.replace("{n}", &number.to_string())
+        }
     };
     let count = |key: &str| call[key].as_u64().unwrap_or_default();
     let flag = |key: &str| call[key].as_bool().unwrap_or_default();
@@ -286,6 +290,15 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
         }
         other => Err(format!("there is no call `{other}`")),
     }
+}
+
+/// A text of these bytes, also where they are none.
+fn text_of(bytes: &[Value]) -> String {
+    let bytes = bytes
+        .iter()
+        .map(|byte| byte.as_u64().unwrap_or_default() as u8);
+    // SAFETY: nobody reads it as a text before the host does. What hands it over looks at where it is, and how long.
+    unsafe { String::from_utf8_unchecked(bytes.collect()) }
 }
 
 fn named(error: ErrorCode) -> String {

@@ -142,7 +142,8 @@ impl Guest for Network {
             // Asks for the addresses of a name, past the standard library.
             "resolve" => {
                 let network = instance_network();
-                match resolve_addresses(&network, to) {
+                let name = told(&input["to"]).unwrap_or_default();
+                match resolve_addresses(&network, &name) {
                     Ok(found) => {
                         found.subscribe().block();
                         let next = || found.resolve_next_address().ok().flatten();
@@ -384,6 +385,18 @@ fn text_of(address: IpAddress) -> String {
     }
 }
 
+/// A text, if it is there. One that is a list of numbers is those bytes, whatever they are.
+fn told(value: &Value) -> Option<String> {
+    let Some(bytes) = value.as_array() else {
+        return value.as_str().map(str::to_owned);
+    };
+    let bytes = bytes
+        .iter()
+        .map(|byte| byte.as_u64().unwrap_or_default() as u8);
+    // SAFETY: nobody reads it as a text before the host does. What hands it over looks at where it is, and how long.
+    Some(unsafe { String::from_utf8_unchecked(bytes.collect()) })
+}
+
 fn said(result: std::io::Result<String>) -> Value {
     match result {
         Ok(text) => json!({"said": text}),
@@ -403,12 +416,12 @@ fn answered(input: &Value) -> Value {
 }
 
 fn send(input: &Value) -> Result<FutureIncomingResponse, ErrorCode> {
-    let text = |key: &str| input[key].as_str().map(str::to_owned);
+    let text = |key: &str| told(&input[key]);
     let fields = Fields::new();
     for header in input["headers"].as_array().into_iter().flatten() {
-        let name = header[0].as_str().unwrap_or_default();
+        let name = told(&header[0]).unwrap_or_default();
         let value = header[1].as_str().unwrap_or_default();
-        if fields.append(name, value.as_bytes()).is_err() {
+        if fields.append(&name, value.as_bytes()).is_err() {
             return Err(ErrorCode::InternalError(Some(
                 "a header was refused".into(),
             )));
@@ -416,13 +429,13 @@ fn send(input: &Value) -> Result<FutureIncomingResponse, ErrorCode> {
     }
     let request = OutgoingRequest::new(fields);
     let invalid = |()| ErrorCode::HttpRequestUriInvalid;
-    let method = match input["method"].as_str() {
+    let method = match text("method").as_deref() {
         None | Some("GET") => Method::Get,
         Some("POST") => Method::Post,
         Some(other) => Method::Other(other.to_owned()),
     };
     request.set_method(&method).map_err(invalid)?;
-    let scheme = match input["scheme"].as_str() {
+    let scheme = match text("scheme").as_deref() {
         None | Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
         Some(other) => Scheme::Other(other.to_owned()),

@@ -1,0 +1,265 @@
+//! Servers that never greet inside TLS, and servers that greet well and then answer without end, or with what
+//! is no answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skillhost::{Host, Limit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
+
+use super::answers::responses;
+use super::tls::identity;
+use super::{Connection, KIB, Server, check_error, http, network, quiet, server, silent};
+use crate::attack::{Attack, SHORT, TIMEOUT, builder, met, wall_time};
+use crate::measure::alone;
+
+/// What comes below TLS beside four times as much as may come inside (`src/egress/meter.rs`).
+const BESIDE: u64 = 1 << 20;
+
+/// What a request to this server inside TLS is.
+fn input(server: &Server) -> Value {
+    let mut input = server.request("/");
+    input["scheme"] = json!("https");
+    input
+}
+
+/// An attack by way of this server inside TLS, which is granted as a whole.
+fn over_tls(server: &Arc<Server>, input: Value) -> Attack {
+    Attack::from(network(), "request", input)
+        .granted(http(&[&format!("https://{}", server.address)]))
+        .settled_by(quiet(&[server]))
+}
+
+/// A server inside TLS, and a host that trusts it.
+struct Trusted {
+    server: Arc<Server>,
+    host: Host,
+}
+
+impl Trusted {
+    fn request(&self) -> Attack {
+        over_tls(&self.server, input(&self.server)).on(&self.host)
+    }
+}
+
+/// A server inside TLS, set up like this, that does this with each connection once both have greeted.
+fn inside<F, W>(set_up: impl FnOnce(&mut ServerConfig), handler: F) -> Trusted
+where
+    F: Fn(TlsStream<TcpStream>) -> W + Send + Sync + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (mut config, authority) = identity("127.0.0.1");
+    set_up(&mut config);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let handler = Arc::new(handler);
+    let host = builder().certificate(authority).build();
+    Trusted {
+        server: server(move |connection| greet(connection, acceptor.clone(), Arc::clone(&handler))),
+        host: host.expect("a host can be set up"),
+    }
+}
+
+/// The connection counts as open until this is over.
+async fn greet<F, W>(connection: Connection, acceptor: TlsAcceptor, handler: Arc<F>)
+where
+    F: Fn(TlsStream<TcpStream>) -> W,
+    W: Future<Output = ()>,
+{
+    if let Ok(stream) = acceptor.accept(connection.stream).await {
+        handler(stream).await;
+    }
+}
+
+/// Reads the head of a request.
+async fn head(stream: &mut TlsStream<TcpStream>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+}
+
+/// Waits until the other side is gone.
+async fn gone(stream: &mut TlsStream<TcpStream>) {
+    while stream.read_u8().await.is_ok() {}
+}
+
+/// A server that says this, and then that without end, and hears nothing.
+fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
+    let again = again.repeat(1_000);
+    server(move |mut connection| {
+        let again = again.clone();
+        async move {
+            connection.send(begin).await;
+            while connection.send(&again).await {}
+        }
+    })
+}
+
+/// No greeting comes in the guest's time, nor in the execution's.
+#[track_caller]
+fn check_waited_for(server: &Arc<Server>) {
+    let mut impatient = input(server);
+    impatient["connect_ms"] = json!(50);
+    let told = check_error(over_tls(server, impatient), "connect timeout");
+    let ended = over_tls(server, input(server))
+        .under(wall_time(SHORT))
+        .ends_with(TIMEOUT);
+    for result in [told, ended] {
+        let usage = result.usage;
+        assert_eq!(
+            (usage.http_request_bytes, usage.http_response_bytes),
+            (0, 0)
+        );
+    }
+    assert!(server.accepted() > 0, "it was never asked");
+}
+
+#[test]
+fn a_server_that_does_not_greet() {
+    let _alone = alone();
+    check_waited_for(&silent());
+}
+
+/// A byte now and then, of a greeting of 16 KiB.
+#[test]
+fn a_greeting_that_drips() {
+    let _alone = alone();
+    check_waited_for(&server(|mut connection| async move {
+        let begin = b"\x16\x03\x03\x3f\xff\x02\x00\x3f\xfb";
+        connection.send(begin).await;
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while connection.send(b"\0").await {
+            tick.tick().await;
+        }
+    }));
+}
+
+/// What is sent in place of a greeting, without end, is no greeting soon.
+#[test]
+fn greetings_without_end() {
+    let _alone = alone();
+    for (begin, again) in [
+        // Records with nothing in them, of a greeting and of data.
+        (&b""[..], &b"\x16\x03\x03\0\0"[..]),
+        (b"", b"\x17\x03\x03\0\0"),
+        // Warnings that somebody changed their mind, and a change of the cipher that was never agreed on.
+        (b"", b"\x15\x03\x03\0\x02\x01\x5a"),
+        (b"", b"\x14\x03\x03\0\x01\x01"),
+        // In records of a byte each: a wish to be greeted again, and greetings of 16 MiB and of 64 KiB.
+        (b"", b"\x16\x03\x03\0\x01\0"),
+        (
+            b"\x16\x03\x03\0\x04\x02\xff\xff\xff",
+            b"\x16\x03\x03\0\x01\0",
+        ),
+        (b"\x16\x03\x03\0\x04\x02\0\xff\xff", b"\x16\x03\x03\0\x01\0"),
+    ] {
+        let server = babbling(begin, again);
+        let result = check_error(over_tls(&server, input(&server)), "tls");
+        let usage = result.usage;
+        assert_eq!(
+            (usage.http_request_bytes, usage.http_response_bytes),
+            (0, 0)
+        );
+    }
+}
+
+#[test]
+fn an_endless_body() {
+    let _alone = alone();
+    let trusted = inside(
+        |_| {},
+        |mut stream| async move {
+            head(&mut stream).await;
+            let piece = "x".repeat(10_000);
+            let mut next = "HTTP/1.1 200 OK\r\n\r\n";
+            while stream.write_all(next.as_bytes()).await.is_ok() {
+                next = &piece;
+            }
+        },
+    );
+    let result = trusted
+        .request()
+        .under(responses(300 * KIB))
+        .ends_with(met(Limit::HttpResponseBytes));
+    assert_eq!(result.usage.http_response_bytes, 300 * KIB);
+    assert_eq!(result.usage.connections, 1);
+}
+
+/// A record has 22 bytes beside the one that is in it: below TLS there is a limit, too.
+#[test]
+fn records_of_a_byte_each() {
+    let _alone = alone();
+    let trusted = inside(
+        |_| {},
+        |mut stream| async move {
+            head(&mut stream).await;
+            let mut next = "HTTP/1.1 200 OK\r\n\r\n";
+            while stream.write_all(next.as_bytes()).await.is_ok() {
+                next = "x";
+            }
+        },
+    );
+    let bytes = 100 * KIB;
+    let result = trusted
+        .request()
+        .under(responses(bytes))
+        .ends_with(met(Limit::HttpResponseBytes));
+    let came = result.usage.http_response_bytes;
+    assert!(came > 0 && 23 * came <= 4 * bytes + BESIDE, "{came}");
+    assert_eq!(result.usage.connections, 1);
+}
+
+/// In tickets for another time there is nothing of an answer.
+#[test]
+fn tickets_in_place_of_an_answer() {
+    let _alone = alone();
+    let trusted = inside(
+        // Each of 81 bytes.
+        |config| config.send_tls13_tickets = 20_000,
+        |mut stream| async move { gone(&mut stream).await },
+    );
+    let result = trusted
+        .request()
+        .under(responses(64 * KIB))
+        .ends_with(met(Limit::HttpResponseBytes));
+    assert_eq!(result.usage.http_response_bytes, 0);
+    assert_eq!(result.usage.connections, 1);
+}
+
+/// Nor in keys that take the place of others, or in records that nobody can read.
+#[test]
+fn nothing_but_records_in_place_of_an_answer() {
+    let _alone = alone();
+    let keys = inside(
+        |_| {},
+        |mut stream| async move {
+            loop {
+                let (_, session) = stream.get_mut();
+                if session.refresh_traffic_keys().is_err() || stream.flush().await.is_err() {
+                    break;
+                }
+            }
+        },
+    );
+    let unreadable = inside(
+        |_| {},
+        |mut stream| async move {
+            let (below, _) = stream.get_mut();
+            let records = b"\x17\x03\x03\0\0".repeat(1_000);
+            while below.write_all(&records).await.is_ok() {}
+        },
+    );
+    for trusted in [keys, unreadable] {
+        let result = check_error(trusted.request(), "incomplete");
+        assert_eq!(result.usage.http_response_bytes, 0);
+        assert_eq!(result.usage.connections, 1);
+    }
+}
