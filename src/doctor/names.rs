@@ -10,8 +10,8 @@ use std::time::Duration;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
-/// For how long a name leads there, in seconds.
-const TTL: u32 = 3_600;
+/// For how long a name leads there, in seconds: to somewhere else at the next question.
+const TTL: u32 = 0;
 
 /// Answers whoever asks.
 pub(super) struct Names {
