@@ -1,6 +1,6 @@
 //! Tests of the command, as its users see it: exit code, standard output, standard error.
 //!
-//! `SNAPSHOTS=overwrite cargo test --release --test cli` writes what the command says now into the
+//! `SNAPSHOTS=overwrite cargo test --profile quick --test cli` writes what the command says now into the
 //! tests; then read the difference.
 
 #[path = "../integration/handmade.rs"]

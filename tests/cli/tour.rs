@@ -30,7 +30,7 @@ fn the_first_command_goes_as_it_says() {
     let [first, second] = &steps[..] else {
         panic!("there are two commands");
     };
-    assert_eq!(second.command, "cargo test --release --workspace");
+    assert_eq!(second.command, "cargo test --profile quick --workspace");
     assert_eq!(first.says.len(), 2, "a result, and its cost");
     let said = follow(&place, "", std::slice::from_ref(first), |step| {
         let ours = step.command.strip_prefix("cargo run --release -- ");

@@ -1,7 +1,7 @@
 //! Worker processes that are killed, again and again, while jobs come in, on each store; and a
 //! PostgreSQL that is restarted and cuts connections meanwhile.
 //!
-//! `SKILLHOST_CRASHES=200 cargo test --release --test queue crash` kills 200 of them on each store,
+//! `SKILLHOST_CRASHES=200 cargo test --profile quick --test queue crash` kills 200 of them on each store,
 //! and disturbs the server 200 times; without that it is 15 and 6. The processes are this program,
 //! started again.
 

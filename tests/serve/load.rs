@@ -2,7 +2,7 @@
 //! middle: no descriptor and no memory leaks, and nothing is lost.
 //!
 //! These are 10,000 requests over 200 connections. A short form, with 50 connections:
-//! `SKILLHOST_LOAD=1000 cargo test --release --test serve -- load`
+//! `SKILLHOST_LOAD=1000 cargo test --profile quick --test serve -- load`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! Random operations, with workers that crash and clocks that jump, against a model small enough to
 //! be read, on each store.
 //!
-//! `SKILLHOST_RUNS=5000 cargo test --release --test queue model` runs so many seeds on each;
+//! `SKILLHOST_RUNS=5000 cargo test --profile quick --test queue model` runs so many seeds on each;
 //! `SKILLHOST_SEED=7` runs the operations of one. What fails is made shorter as far as it goes on
 //! failing, and printed with its seed.
 
