@@ -6,6 +6,7 @@ use clap::{Args, ValueHint};
 use skillhost::skill::SkillRef;
 use skillhost::text::printable;
 
+use super::complaint::Complaint;
 use super::console::{GOOD, styled};
 use super::exit::Exit;
 use super::host::{CommandHost, Settings, block_on};
@@ -44,9 +45,14 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
     let package = locate(&args.skill, session)?;
     let command_host = CommandHost::open(session, Settings::default())?;
     let skill = block_on(async |mut interrupts| {
-        command_host
-            .load(package.clone(), &args.skill, &mut interrupts)
-            .await
+        interrupts.count_termination()?;
+        let loaded = command_host.load(package.clone(), &args.skill, &mut interrupts);
+        let loaded = loaded.await?;
+        if interrupts.end().await {
+            let cancelled = "cancelled before the skill was installed";
+            return Err(Complaint::new(Exit::Cancelled, cancelled).into());
+        }
+        Ok(loaded)
     })?;
     let library = session.places()?.library();
     let identity = skill.identity();

@@ -46,7 +46,7 @@ enum SecretsCommand {
 
 /// Keep a value: typed without being shown, or from standard input
 ///
-/// It has 8 bytes to 8 KiB of visible ASCII. A newline at its end is left off.
+/// It has 8 bytes to 8 KiB of visible ASCII, also with spaces within it. A newline at its end is left off.
 #[derive(Debug, Args)]
 struct SetArgs {
     /// The name by which it is granted

@@ -36,7 +36,7 @@ pub const MAX_SECRET_BYTES: usize = 8 << 10;
 /// What stands in the place of a value that was taken out.
 pub const MARKER: &str = "[secret]";
 
-/// The value of a secret: 8 bytes to 8 KiB of visible ASCII. It is wiped from memory when it is
+/// The value of a secret: 8 bytes to 8 KiB of visible ASCII, also with spaces within it. It is wiped from memory when it is
 /// dropped, and has no form but that of a header's value: nothing prints or serialises it.
 ///
 /// ```

@@ -60,6 +60,7 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     };
     let mut printed = Ok(());
     let report = block_on(async |mut interrupts| {
+        interrupts.count_termination()?;
         let mut last = None;
         let examined = examination.run(|check| {
             progress.next();

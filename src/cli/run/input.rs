@@ -82,6 +82,17 @@ pub fn merge(
     hints
 }
 
+/// What was meant by items that are written with commas between them.
+fn items_of(text: &str, of: Option<&str>) -> Vec<Value> {
+    let item = |written: &str| match serde_json::from_str(written) {
+        Ok(value) if of.is_some_and(|of| is_of(&value, of)) => value,
+        _ => Value::String(written.to_owned()),
+    };
+    text.split(',')
+        .map(|written| item(written.trim()))
+        .collect()
+}
+
 fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<String>) {
     let mut types = Vec::new();
     let declared = schema.and_then(|root| Some((root, root.get("properties")?.get(key)?)));
@@ -112,8 +123,9 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
             Some(format!("it begins like an object, and is no JSON: {error}")),
         ),
         _ if has("array") => {
-            let item = Value::String(text.clone());
-            let example = example(&format!("{key}=[{item}]"), "'NAMES=[\"a\", \"b\"]'");
+            let of = declared.and_then(|(_, field)| field.get("items")?.get("type")?.as_str());
+            let items = Value::Array(items_of(&text, of));
+            let example = example(&format!("{key}={items}"), "'NAMES=[\"a\", \"b\"]'");
             let hint = format!("a list is written as JSON: --arg {example}");
             (Value::String(text), Some(hint))
         }
@@ -234,6 +246,7 @@ mod tests {
                 "ratio": {"type": "number"},
                 "deep": {"type": ["boolean", "null"]},
                 "list": {"type": "array"},
+                "numbers": {"type": "array", "items": {"type": "integer"}},
                 "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
                 "mode": {"$ref": "#/$defs/Mode"},
                 "maybe_mode": {"anyOf": [{"$ref": "#/$defs/Mode"}, {"type": "null"}]},
@@ -280,6 +293,15 @@ mod tests {
             hint.as_deref(),
             Some("a list is written as JSON: --arg 'list=[\"a\"]'")
         );
+        for (key, typed, meant) in [
+            ("list", "a, b", r#"'list=["a","b"]'"#),
+            ("list", "1,2", r#"'list=["1","2"]'"#),
+            ("numbers", "1,2", "'numbers=[1,2]'"),
+            ("numbers", "1,b", r#"'numbers=[1,"b"]'"#),
+        ] {
+            let hint = read(key, typed.into(), Some(&schema())).1.unwrap();
+            assert!(hint.ends_with(&format!("--arg {meant}")), "{hint}");
+        }
         // Whatever was typed can be typed again.
         let hint = |text: &str| read("list", text.into(), Some(&schema())).1.unwrap();
         assert!(hint("a`b").ends_with("--arg 'list=[\"a`b\"]'"));

@@ -86,11 +86,6 @@ async fn head(stream: &mut TlsStream<TcpStream>) {
     }
 }
 
-/// Waits until the other side is gone.
-async fn gone(stream: &mut TlsStream<TcpStream>) {
-    while stream.read_u8().await.is_ok() {}
-}
-
 /// A server that says this, and then that without end, and hears nothing.
 fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
     let again = again.repeat(1_000);
@@ -217,24 +212,7 @@ fn records_of_a_byte_each() {
     assert_eq!(result.usage.connections, 1);
 }
 
-/// In tickets for another time there is nothing of an answer.
-#[test]
-fn tickets_in_place_of_an_answer() {
-    let _alone = alone();
-    let trusted = inside(
-        // Each of 81 bytes.
-        |config| config.send_tls13_tickets = 20_000,
-        |mut stream| async move { gone(&mut stream).await },
-    );
-    let result = trusted
-        .request()
-        .under(responses(64 * KIB))
-        .ends_with(met(Limit::HttpResponseBytes));
-    assert_eq!(result.usage.http_response_bytes, 0);
-    assert_eq!(result.usage.connections, 1);
-}
-
-/// Nor in keys that take the place of others, or in records that nobody can read.
+/// In keys that take the place of others there is nothing of an answer, nor in records that nobody can read.
 #[test]
 fn nothing_but_records_in_place_of_an_answer() {
     let _alone = alone();

@@ -182,9 +182,9 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
         }
         "set_size" => done(handle.set_size(count("bytes"))),
         "stat" => {
-            let stat = match call["path"].is_string() {
-                true => handle.stat_at(follow, &path),
-                false => handle.stat(),
+            let stat = match call["path"].is_null() {
+                true => handle.stat(),
+                false => handle.stat_at(follow, &path),
             };
             let stat = stat.map_err(named)?;
             Ok(
