@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::turns::interrupt::look;
+
 /// The most values in one JSON text; a field's name is one, too.
 const MAX_VALUES: u64 = 1_000_000;
 /// What the values of any text may take on the host's heap, in bytes: as much as a guest's own memory
@@ -90,6 +92,11 @@ struct Left {
 impl Budget {
     /// Takes a value, and so many bytes that hang on it.
     fn take<E: Error>(&self, heap: u64) -> Result<(), E> {
+        look(
+            u32::try_from(heap / 16)
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
+        );
         let mut left = self.left.borrow_mut();
         let refused = match (left.values.checked_sub(1), left.heap.checked_sub(heap)) {
             (Some(values), Some(heap)) => {

@@ -15,7 +15,8 @@ use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
 use crate::sandbox::{ends_from_now, input_takes_too_long, over_input, too_late};
 use crate::secret::{Unread, Wanted};
-use crate::skill::{Tool, ToolSchemas, Until};
+use crate::skill::{Tool, ToolSchemas};
+use crate::turns::interrupt::Until;
 
 /// A request that may run.
 pub(super) struct Admitted<'s> {

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::admission::Admitted;
 use super::skill::Known;
-use crate::execution::{Cause, ExecutionRequest, Failure};
+use crate::execution::{Attachment, Cause, ExecutionRequest, Failure};
 use crate::limits::Limits;
-use crate::sandbox::{Flight, For, ends_from_now};
+use crate::sandbox::{Answer, Flight, For, ends_from_now};
 use crate::secret::Scrubber;
-use crate::skill::{Keys, Mismatch, Schema, Tool, Until};
+use crate::skill::{Keys, Mismatch, Schema, Tool};
 use crate::text::{closest, named};
+use crate::turns::interrupt::{Until, in_time};
 
 impl Host {
     /// Everything that can be said of a request before it waits for a slot. Where an input takes long to check,
@@ -69,27 +70,71 @@ impl Host {
         input(checked, &request.input, admitted.tool).err()
     }
 
-    /// An output that its schema takes long to check, where it fits.
-    pub(super) async fn fits_in_time(
+    /// What a guest answered, read, without values of secrets, and fitting its schema. What may take long is done beside
+    /// the others, for no longer than the execution may take.
+    pub(super) async fn taken_in_time(
         &self,
         flight: &mut Flight,
         whose: For<'_>,
-        schema: &Arc<Schema>,
-        value: Value,
-    ) -> Result<Value, Failure> {
-        let schema = Arc::clone(schema);
-        let check = move |until: &Until| {
-            let checked = schema.check_thoroughly(&value, until)?;
-            Ok((value, checked))
+        schema: Option<&Arc<Schema>>,
+        answer: Answer,
+    ) -> Result<Taken, Failure> {
+        let runner = &self.inner.runner;
+        let held = flight.secrets.clone();
+        let scrubber = held.as_ref().map(|held| &held.scrubber);
+        // Without a secret, what is attached is not looked at, and a text is read four times as fast.
+        let bytes = match &scrubber {
+            Some(_) => answer.bytes(),
+            None => answer.json.len() as u64 / 4,
         };
-        let (value, checked) = self
-            .inner
-            .runner
-            .check_output(flight, &whose, check)
-            .await?;
-        output(checked)?;
-        Ok(value)
+        if bytes <= LITTLE {
+            let (value, attachments) = taken(answer, scrubber)?;
+            let Some(schema) = schema else {
+                return Ok((value, attachments));
+            };
+            if let Some(checked) = schema.check_quickly(&value) {
+                return output(checked).map(|()| (value, attachments));
+            }
+            let schema = Arc::clone(schema);
+            let check = move |until: &Until| {
+                let checked = schema.check_thoroughly(&value, until)?;
+                Ok((checked, (value, attachments)))
+            };
+            let (checked, taken) = runner.check_output(flight, &whose, check).await?;
+            return output(checked).map(|()| taken);
+        }
+        let schema = schema.cloned();
+        let check = move |until: &Until| {
+            let read = in_time(until, || {
+                taken(answer, held.as_ref().map(|held| &held.scrubber))
+            })?;
+            let (value, attachments) = match read {
+                Ok(taken) => taken,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let checked = match &schema {
+                Some(schema) => schema.check_thoroughly(&value, until)?,
+                None => Ok(()),
+            };
+            Ok(output(checked).map(|()| (value, attachments)))
+        };
+        runner.check_output(flight, &whose, check).await?
     }
+}
+
+/// An output, and what is attached to it.
+type Taken = (Value, Vec<Attachment>);
+
+/// An answer of so many bytes is searched for secrets and read at once: in some 2 ms.
+const LITTLE: u64 = 64 << 10;
+
+fn taken(mut answer: Answer, scrubber: Option<&Scrubber>) -> Result<Taken, Failure> {
+    let value = read(&answer.json, scrubber)?;
+    if let Some(scrubber) = scrubber {
+        let attachments = answer.attachments.iter_mut();
+        attachments.for_each(|one| one.scrub(scrubber));
+    }
+    Ok((value, answer.attachments))
 }
 
 /// Whether a value is an input at all.
@@ -172,7 +217,7 @@ fn place(mismatch: &Mismatch) -> String {
 }
 
 /// The value that a guest answered with.
-pub(super) fn read(json: &str, scrubber: Option<&Scrubber>) -> Result<Value, Failure> {
+fn read(json: &str, scrubber: Option<&Scrubber>) -> Result<Value, Failure> {
     let mut value = crate::json::parse(json).map_err(|error| {
         let pointer = String::new();
         Failure::new(
@@ -188,7 +233,7 @@ pub(super) fn read(json: &str, scrubber: Option<&Scrubber>) -> Result<Value, Fai
 }
 
 /// What comes of checking an output.
-pub(super) fn output(checked: Result<(), Mismatch>) -> Result<(), Failure> {
+fn output(checked: Result<(), Mismatch>) -> Result<(), Failure> {
     checked.map_err(|mismatch| {
         let message = format!(
             "the skill's output does not fit the schema that it declares{}: {}",

@@ -235,29 +235,18 @@ impl Host {
                             return Err(error);
                         }
                     };
-                    let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
-                    let read = answer.and_then(|answer| {
-                        let output = fitting::read(&answer.json, scrubber)?;
-                        Ok((output, answer.attachments))
-                    });
-                    match (read, &schemas.output) {
-                        (Ok((output, attachments)), Some(schema)) => {
-                            let fits = match schema.check_quickly(&output) {
-                                Some(checked) => fitting::output(checked).map(|()| output),
-                                None => {
-                                    let whose = For {
-                                        tenant: request.tenant.as_deref(),
-                                        skill: &skill.identity().name,
-                                        cancellation,
-                                    };
-                                    let fits =
-                                        self.fits_in_time(&mut flight, whose, schema, output);
-                                    Box::pin(fits).await
-                                }
+                    match answer {
+                        Ok(answer) => {
+                            let whose = For {
+                                tenant: request.tenant.as_deref(),
+                                skill: &skill.identity().name,
+                                cancellation,
                             };
-                            fits.map(|output| (output, attachments))
+                            let output = schemas.output.as_ref();
+                            let taken = self.taken_in_time(&mut flight, whose, output, answer);
+                            Box::pin(taken).await
                         }
-                        (read, _) => read,
+                        Err(failure) => Err(failure),
                     }
                 }
             };

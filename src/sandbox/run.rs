@@ -77,7 +77,16 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Answer {
     /// The output's JSON text, not yet looked at.
     pub json: String,
+    /// Not yet searched for secrets.
     pub attachments: Vec<Attachment>,
+}
+
+impl Answer {
+    /// How long it is altogether.
+    pub fn bytes(&self) -> u64 {
+        let attachments = self.attachments.iter().map(Attachment::counted_bytes);
+        self.json.len() as u64 + attachments.sum::<u64>()
+    }
 }
 
 impl Runner {
@@ -376,7 +385,7 @@ impl Runner {
                 let attachments = attachments
                     .0
                     .map_err(|error| classify::attachments(&error, &flight.limits))?;
-                let mut attachments: Vec<Attachment> =
+                let attachments: Vec<Attachment> =
                     attachments.into_iter().map(Into::into).collect();
                 flight.usage.output_bytes += attachments
                     .iter()
@@ -391,9 +400,6 @@ impl Runner {
                         "the skill answered with {count} attachments; {MAX_ATTACHMENTS} are allowed"
                     );
                     return Err(Failure::new(cause, message));
-                }
-                if let Some(scrubber) = scrubber {
-                    attachments.iter_mut().for_each(|one| one.scrub(scrubber));
                 }
                 Ok(Answer {
                     json: json.0,

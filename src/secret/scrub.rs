@@ -17,6 +17,7 @@ use super::MARKER;
 use super::form::{Form, forms};
 use super::passage::Passage;
 use super::spelled::{Begun, LONGEST_ESCAPE, Readings};
+use crate::turns::interrupt::look;
 
 /// How long a value may be for the faster of two automata. To build that takes time with the square of a value's
 /// length where it repeats itself: 14 s for 8 KiB of one character.
@@ -87,6 +88,7 @@ impl Scrubber {
             // What begins in a piece ends in what may wait behind it.
             let end = (at + PIECE).min(bytes.len());
             let piece = &bytes[at..(end + self.window).min(bytes.len())];
+            look(work_of(piece));
             if let Some(found) = automaton.find(piece) {
                 break found;
             }
@@ -141,6 +143,7 @@ impl Scrubber {
         let mut passage = Passage::default();
         let mut clean = Vec::with_capacity(bytes.len());
         for piece in bytes.chunks(PIECE) {
+            look(work_of(piece));
             clean.append(&mut passage.push(self, piece));
         }
         clean.append(&mut passage.finish(self));
@@ -190,6 +193,13 @@ impl Scrubber {
         text.truncate(end);
         cut
     }
+}
+
+/// What looking through a piece takes, in units of some 20 ns: mostly less than one for each byte.
+fn work_of(piece: &[u8]) -> u32 {
+    u32::try_from(piece.len())
+        .unwrap_or(u32::MAX)
+        .saturating_add(1)
 }
 
 /// How many bytes wait, where the longest value has so many. In none of its forms is a byte more than sixteen: two

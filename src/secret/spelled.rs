@@ -94,6 +94,13 @@ impl Reading {
     fn of_html(bytes: &[u8], begun: usize) -> Option<Self> {
         Reading::new(bytes, begun, b'&', |rest| {
             let rest = &rest[1..rest.len().min(LONGEST_ESCAPE)];
+            // Nothing else begins one: it is not looked for its end behind each of many `&`.
+            if !rest
+                .first()
+                .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'#')
+            {
+                return None;
+            }
             let end = rest.iter().position(|byte| *byte == b';')?;
             let escape = std::str::from_utf8(&rest[..end]).ok()?;
             let byte = match escape.strip_prefix('#') {

@@ -20,9 +20,7 @@ pub use library::{Installed, Library, LibraryError};
 pub use manifest::{Manifest, ManifestError};
 pub use package::{Package, PackageError};
 pub use packages::Packages;
-#[cfg(feature = "serve")]
-pub(crate) use schema::within;
-pub(crate) use schema::{Interrupted, Keys, Meter, Until};
+pub(crate) use schema::Keys;
 pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::{ToolSchemas, is_tool_name};

@@ -8,12 +8,16 @@ use std::time::Duration;
 use chrono::Utc;
 use serde_json::{Value, json};
 use skillhost::execution::{Cause, Phase};
+use skillhost::secret::{SecretValue, Secrets};
 use skillhost::{ExecutionRequest, ExecutionResult, Limit};
 
-use crate::attack::{Attack, End, ROUNDS, SHARP, SHORT, TIMEOUT, host, runtime, wall_time};
+use crate::attack::{
+    Attack, End, ROUNDS, SHARP, SHORT, TIMEOUT, builder, host, runtime, wall_time,
+};
 use crate::handmade::{Answer, Description, Handmade, TOOL};
 use crate::measure::{Held, alone, check_leaves_nothing_but};
 use crate::neighbour::Neighbour;
+use crate::network;
 
 /// Whether a number is a multiple of a fraction is worked out in exact fractions, of some 300 digits here. No number
 /// takes longer.
@@ -123,6 +127,32 @@ fn an_output_of_which_nothing_is_what_it_is_to_contain() {
         assert!(result.usage.cpu_time > Duration::ZERO, "{schema}: {result:?}");
         says(result, "while the skill's output was checked");
     }
+}
+
+/// What is searched for secrets may be much, and all of it look like something that is escaped.
+#[test]
+fn an_answer_that_takes_long_to_search() {
+    let _alone = alone();
+    let value = SecretValue::new("correct horse".to_owned()).expect("it is a value");
+    let secrets = Secrets::default().value("token", value);
+    let host = builder().secrets(secrets).build().expect("a host");
+    let grant = "token=authorization:Bearer@http://127.0.0.1:9";
+    let granted = network::http(&["GET http://127.0.0.1:9"]);
+    let granted = granted.secret(grant.parse().expect("it is a grant"));
+    for of in ["&a;", "%41&#65;\\u0041"] {
+        let attachments = json!({"count": 3, "bytes": 5 << 20, "of": of});
+        let result = Attack::with("attach", attachments)
+            .granted(granted.clone())
+            .on(&host)
+            .settled_by(checks_are_over)
+            .under(wall_time(2 * SHORT))
+            .ends_with(TIMEOUT);
+        says(result, "while the skill's output was checked");
+    }
+    // Without a secret there is nothing to look for.
+    let attachments = json!({"count": 3, "bytes": 5 << 20});
+    let result = Attack::with("attach", attachments).ends_with(End::Success);
+    assert_eq!(result.attachments.len(), 3);
 }
 
 /// Keys that are matched with patterns are matched to the end, so that there may only be as many as that takes no time.

@@ -16,8 +16,9 @@ use crate::limits::{Limit, Limits};
 use crate::sandbox::classify::{self, Circumstances};
 use crate::sandbox::flight::Flight;
 use crate::sandbox::measure;
-use crate::skill::{CHECKING_STACK, Interrupted, Meter, Until};
+use crate::skill::CHECKING_STACK;
 use crate::turns::Party;
+use crate::turns::interrupt::{Interrupted, Meter, Until};
 use crate::turns::threads::{Kind, Undone};
 
 /// What may wait for a thread.

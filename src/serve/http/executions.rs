@@ -22,8 +22,9 @@ use crate::audit;
 use crate::execution::{Clamped, Rejection};
 use crate::grant::Denial;
 use crate::serve::caller::{Caller, Scope};
-use crate::skill::{SkillRef, within};
+use crate::skill::SkillRef;
 use crate::turns::Party;
+use crate::turns::interrupt::within;
 use crate::turns::threads::Kind;
 use crate::{
     Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::copies;
+use super::interrupt;
 use super::pattern::states_of;
 use super::{MAX_DEPTH, MAX_PATTERNS, SchemaError};
 use crate::text::{is_backtick, named, shortened};
@@ -483,6 +484,12 @@ fn closed(root: &Value) -> Result<usize, SchemaError> {
                 if let Some(Value::Object(keyed)) = fields.get("patternProperties") {
                     let counts = keyed.keys().map(|pattern| count_of(pattern));
                     patterns = counts.fold(patterns, usize::saturating_add);
+                }
+                if fields.contains_key(interrupt::KEYWORD) {
+                    return Err(SchemaError::Invalid(format!(
+                        "it has the key `{}`, which is the host's own",
+                        interrupt::KEYWORD
+                    )));
                 }
                 let own = fields.iter().find(|(key, value)| {
                     let named = matches!(key.as_str(), "$id" | "$schema") && is_root;

@@ -19,12 +19,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::text::{printable, said_of, shortened};
+use crate::turns::interrupt::{Interrupted, Left, Until, until};
 pub(super) use copies::MAX_COPIES;
 use cost::Graph;
-#[cfg(feature = "serve")]
-pub(crate) use interrupt::within;
-pub(crate) use interrupt::{Interrupted, Meter, Until};
-use interrupt::{Left, Look};
+use interrupt::Look;
 use meant::{Wrong, meant};
 use pattern::Patterns;
 use unique::Unique;
@@ -145,12 +143,12 @@ impl Mismatch {
         match meant(error) {
             None => Mismatch {
                 pointer: place(error.instance_path()),
-                message: said_of(error, 300),
+                message: said_of_error(error),
                 keys: Keys::of(error),
             },
             Some(Wrong::Error(error)) => Mismatch {
                 pointer: place(error.instance_path()),
-                message: said_of(error, 300),
+                message: said_of_error(error),
                 keys: Keys::of(error),
             },
             Some(Wrong::Tag(tag)) => Mismatch {
@@ -159,6 +157,19 @@ impl Mismatch {
                 keys: Keys::Fine,
             },
         }
+    }
+}
+
+/// What the library says is wrong, but where it would show a part of the schema: that has keywords of ours in it.
+fn said_of_error(error: &jsonschema::ValidationError<'_>) -> String {
+    match error.kind() {
+        jsonschema::error::ValidationErrorKind::Not { .. } => {
+            format!(
+                "{} is what the schema excludes",
+                said_of(error.instance(), 200)
+            )
+        }
+        _ => said_of(error, 300),
     }
 }
 
@@ -309,8 +320,14 @@ impl Schema {
                         .size_limit(MAX_KEY_PATTERN_BYTES)
                         .dfa_size_limit(PATTERN_CACHE_BYTES),
                 );
-            build(options, &interruptible)
-                .map_err(|error| SchemaError::Invalid(said_of(&error, 300)))
+            build(options, &interruptible).map_err(|error| {
+                // Of the schema as it was given, if that says what is wrong.
+                let said = match jsonschema::meta::validate(schema) {
+                    Err(error) => said_of(&error, 300),
+                    Ok(()) => said_of(&error, 300),
+                };
+                SchemaError::Invalid(said)
+            })
         };
         let validator = match nested > FLAT {
             true => with_stack(make_ready).unwrap_or(Err(SchemaError::TooExpensive)),
@@ -407,9 +424,9 @@ impl Schema {
         &self,
         value: &Value,
         effort: Effort,
-        until: &Until,
+        ends: &Until,
     ) -> Result<Result<(), Mismatch>, Interrupted> {
-        match interrupt::until(until, || self.look(value, effort)) {
+        match until(ends, || self.look(value, effort)) {
             Ok(checked) => Ok(checked),
             Err(Left::Interrupted) => Err(Interrupted),
             Err(Left::TooLong) => Ok(Err(Mismatch::of_all(

@@ -14,9 +14,9 @@ use regex_automata::nfa::thompson::{self, WhichCaptures, pikevm::PikeVM};
 use regex_syntax::ast::{self, Assertion, AssertionKind, Ast, parse::Parser};
 use serde_json::Value;
 
-use super::interrupt::{look, too_long};
 use super::{MAX_KEY_PATTERN_BYTES, MAX_PATTERN_BYTES, PATTERN_CACHE_BYTES};
 use crate::text::{said, said_of};
+use crate::turns::interrupt::{look, too_long};
 
 /// The longest text, in bytes, that is matched where no automaton goes to its end: with a pattern that has `\B` in it,
 /// where the text has anything but ASCII. That cannot be stopped, and takes 2 ms at most. Longer ones are not matched.

@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use jsonschema::{Keyword, ValidationError};
 use serde_json::{Number, Value};
 
-use super::interrupt::look;
+use crate::turns::interrupt::look;
 
 /// `uniqueItems`.
 pub(super) struct Unique {

@@ -1,6 +1,7 @@
 //! Looking at the time wherever a check goes on.
 
 use super::*;
+use crate::turns::interrupt::within;
 
 /// A check that is told to end before it begins.
 fn over() -> Until {
@@ -186,4 +187,31 @@ fn a_check_ends_when_nobody_waits_any_more() {
     let checked = within(later, || slow.check_until(&numbers, &passed));
     assert_eq!(checked, Err(Interrupted));
     assert_eq!(check(), Ok(Ok(())));
+}
+
+/// What is added to a schema is nobody else's.
+#[test]
+fn the_hosts_own_key_is_in_no_schema() {
+    for schema in [
+        json!({"skillhost:interrupt": {"type": "integer"}}),
+        json!({"properties": {"a": {"skillhost:interrupt": true}}}),
+        json!({"$defs": {"a": [{"skillhost:interrupt": 1}]}}),
+    ] {
+        let SchemaError::Invalid(why) = Schema::new(&schema).unwrap_err() else {
+            panic!("{schema}")
+        };
+        assert!(why.contains("the host's own"), "{why}");
+    }
+}
+
+/// Nor is it in what is said.
+#[test]
+fn no_message_shows_what_was_added() {
+    let excludes = json!({"properties": {"x": {"not": {"contains": {"type": "integer"}}}}});
+    let excludes = Schema::new(&excludes).unwrap();
+    let mismatch = excludes.check(&json!({"x": [1]})).unwrap_err();
+    assert_eq!(mismatch.pointer, "/x");
+    assert_eq!(mismatch.message, "[1] is what the schema excludes");
+    let wrong = Schema::new(&json!({"items": [{"type": "string"}]})).unwrap_err();
+    assert!(!wrong.to_string().contains("interrupt"), "{wrong}");
 }

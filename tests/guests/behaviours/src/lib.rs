@@ -105,7 +105,10 @@ impl Guest for Behaviours {
             "ambient" => ambient(&context),
             "answer" => return Ok(plain(text("json"))),
             "answer_large" => return Ok(plain(quoted(number("bytes") as usize))),
-            "attach" => return Ok(attached(number("count"), number("bytes") as usize)),
+            "attach" => {
+                let (count, bytes) = (number("count"), number("bytes") as usize);
+                return Ok(attached(count, bytes, input["of"].as_str().unwrap_or("7")));
+            }
             "chatter" => {
                 for at in 0..number("count") {
                     log(Level::Info, &format!("record {at}"));
@@ -331,11 +334,13 @@ fn quoted(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes.saturating_sub(2)))
 }
 
-fn attached(count: u64, bytes: usize) -> Output {
+fn attached(count: u64, bytes: usize, of: &str) -> Output {
+    let mut data = of.repeat(bytes.div_ceil(of.len())).into_bytes();
+    data.truncate(bytes);
     let attachment = |_| Attachment {
         name: "a".into(),
         media_type: "b".into(),
-        data: vec![7; bytes],
+        data: data.clone(),
     };
     Output {
         json: "{}".into(),
