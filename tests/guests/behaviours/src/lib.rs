@@ -107,7 +107,11 @@ impl Guest for Behaviours {
             "answer_large" => return Ok(plain(quoted(number("bytes") as usize))),
             "attach" => {
                 let (count, bytes) = (number("count"), number("bytes") as usize);
-                return Ok(attached(count, bytes, input["of"].as_str().unwrap_or("7")));
+                return Ok(attached(
+                    count,
+                    bytes,
+                    input["of"].as_str().unwrap_or("\x07"),
+                ));
             }
             "chatter" => {
                 for at in 0..number("count") {
