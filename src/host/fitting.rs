@@ -70,47 +70,25 @@ impl Host {
         input(checked, &request.input, admitted.tool).err()
     }
 
-    /// What a guest answered, read, without values of secrets, and fitting its schema. What may take long is done beside
-    /// the others, for no longer than the execution may take.
+    /// What is left of taking over a guest's answer where that may take long: it is done beside the others, for no
+    /// longer than the execution may take.
     pub(super) async fn taken_in_time(
         &self,
         flight: &mut Flight,
         whose: For<'_>,
         schema: Option<&Arc<Schema>>,
-        answer: Answer,
+        left: Left,
     ) -> Result<Taken, Failure> {
-        let runner = &self.inner.runner;
         let held = flight.secrets.clone();
-        let scrubber = held.as_ref().map(|held| &held.scrubber);
-        // Without a secret, what is attached is not looked at, and a text is read four times as fast.
-        let bytes = match &scrubber {
-            Some(_) => answer.bytes(),
-            None => answer.json.len() as u64 / 4,
-        };
-        if bytes <= LITTLE {
-            let (value, attachments) = taken(answer, scrubber)?;
-            let Some(schema) = schema else {
-                return Ok((value, attachments));
-            };
-            if let Some(checked) = schema.check_quickly(&value) {
-                return output(checked).map(|()| (value, attachments));
-            }
-            let schema = Arc::clone(schema);
-            let check = move |until: &Until| {
-                let checked = schema.check_thoroughly(&value, until)?;
-                Ok((checked, (value, attachments)))
-            };
-            let (checked, taken) = runner.check_output(flight, &whose, check).await?;
-            return output(checked).map(|()| taken);
-        }
         let schema = schema.cloned();
         let check = move |until: &Until| {
-            let read = in_time(until, || {
-                taken(answer, held.as_ref().map(|held| &held.scrubber))
-            })?;
-            let (value, attachments) = match read {
-                Ok(taken) => taken,
-                Err(failure) => return Ok(Err(failure)),
+            let scrubber = held.as_ref().map(|held| &held.scrubber);
+            let (value, attachments) = match left {
+                Left::Unchecked(taken) => taken,
+                Left::Unread(answer) => match in_time(until, || read(answer, scrubber))? {
+                    Ok(taken) => taken,
+                    Err(failure) => return Ok(Err(failure)),
+                },
             };
             let checked = match &schema {
                 Some(schema) => schema.check_thoroughly(&value, until)?,
@@ -118,23 +96,70 @@ impl Host {
             };
             Ok(output(checked).map(|()| (value, attachments)))
         };
+        let runner = &self.inner.runner;
         runner.check_output(flight, &whose, check).await?
     }
 }
 
 /// An output, and what is attached to it.
-type Taken = (Value, Vec<Attachment>);
+pub(super) type Taken = (Value, Vec<Attachment>);
+
+/// What is left to do about an answer.
+pub(super) enum Left {
+    Unread(Answer),
+    Unchecked(Taken),
+}
 
 /// An answer of so many bytes is searched for secrets and read at once: in some 2 ms.
 const LITTLE: u64 = 64 << 10;
+/// So much faster is it read where it is not searched.
+const UNSEARCHED: u64 = 4;
 
-fn taken(mut answer: Answer, scrubber: Option<&Scrubber>) -> Result<Taken, Failure> {
-    let value = read(&answer.json, scrubber)?;
-    if let Some(scrubber) = scrubber {
-        let attachments = answer.attachments.iter_mut();
-        attachments.for_each(|one| one.scrub(scrubber));
+/// What a guest answered, read, without values of secrets, and fitting its schema; or what is left of that, where it
+/// may take long.
+pub(super) fn taken_at_once(
+    flight: &Flight,
+    schema: Option<&Arc<Schema>>,
+    answer: Answer,
+) -> Result<Result<Taken, Failure>, Left> {
+    let scrubber = flight.secrets.as_ref().map(|held| &held.scrubber);
+    let little = match scrubber {
+        Some(_) => LITTLE,
+        None => LITTLE * UNSEARCHED,
+    };
+    if answer.bytes(scrubber.is_some()) > little {
+        return Err(Left::Unread(answer));
     }
-    Ok((value, answer.attachments))
+    let taken = match read(answer, scrubber) {
+        Ok(taken) => taken,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    match schema.map(|schema| schema.check_quickly(&taken.0)) {
+        None => Ok(Ok(taken)),
+        Some(Some(checked)) => Ok(output(checked).map(|()| taken)),
+        Some(None) => Err(Left::Unchecked(taken)),
+    }
+}
+
+/// What a guest answered, without values of secrets.
+fn read(answer: Answer, scrubber: Option<&Scrubber>) -> Result<Taken, Failure> {
+    let (json, mut attachments) = match answer {
+        Answer::Output(json, attachments) => (json, attachments),
+        Answer::Failure(failure) => return Err(failure.read(scrubber)),
+    };
+    let mut value = crate::json::parse(&json).map_err(|error| {
+        let pointer = String::new();
+        Failure::new(
+            Cause::InvalidOutput { pointer },
+            format!("the skill's output cannot be read: {error}"),
+        )
+    })?;
+    if let Some(scrubber) = scrubber {
+        // Here, where nothing is hidden by an escape any more, and before anything of it is quoted.
+        scrubber.json(&mut value);
+        attachments.iter_mut().for_each(|one| one.scrub(scrubber));
+    }
+    Ok((value, attachments))
 }
 
 /// Whether a value is an input at all.
@@ -214,22 +239,6 @@ fn place(mismatch: &Mismatch) -> String {
         "" => String::new(),
         pointer => format!(" at `{}`", named(pointer, MAX_PLACE)),
     }
-}
-
-/// The value that a guest answered with.
-fn read(json: &str, scrubber: Option<&Scrubber>) -> Result<Value, Failure> {
-    let mut value = crate::json::parse(json).map_err(|error| {
-        let pointer = String::new();
-        Failure::new(
-            Cause::InvalidOutput { pointer },
-            format!("the skill's output cannot be read: {error}"),
-        )
-    })?;
-    if let Some(scrubber) = scrubber {
-        // Here, where nothing is hidden by an escape any more, and before anything of it is quoted.
-        scrubber.json(&mut value);
-    }
-    Ok(value)
 }
 
 /// What comes of checking an output.

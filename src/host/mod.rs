@@ -237,14 +237,21 @@ impl Host {
                     };
                     match answer {
                         Ok(answer) => {
-                            let whose = For {
-                                tenant: request.tenant.as_deref(),
-                                skill: &skill.identity().name,
-                                cancellation,
-                            };
                             let output = schemas.output.as_ref();
-                            let taken = self.taken_in_time(&mut flight, whose, output, answer);
-                            Box::pin(taken).await
+                            match fitting::taken_at_once(&flight, output, answer) {
+                                Ok(taken) => taken,
+                                Err(left) => {
+                                    let whose = For {
+                                        tenant: request.tenant.as_deref(),
+                                        skill: &skill.identity().name,
+                                        cancellation,
+                                    };
+                                    let taken =
+                                        self.taken_in_time(&mut flight, whose, output, left);
+                                    // It is seldom, and large.
+                                    Box::pin(taken).await
+                                }
+                            }
                         }
                         Err(failure) => Err(failure),
                     }

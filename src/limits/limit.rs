@@ -192,7 +192,11 @@ fn counted(value: u64, one: &str) -> String {
 impl Limit {
     /// What bounds the host's own work and memory. A skill gets [no more](LimitOverrides::of_a_skill) of it
     /// by its own wish than anybody.
-    pub(crate) const OF_THE_HOST: [Limit; 6] = [
+    pub(crate) const OF_THE_HOST: [Limit; 10] = [
+        Limit::Output,
+        Limit::Attachments,
+        Limit::Stdout,
+        Limit::Stderr,
         Limit::HostBytes,
         Limit::Handles,
         Limit::OpenFiles,

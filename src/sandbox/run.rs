@@ -1,5 +1,6 @@
 //! One execution, from a free slot to its usage.
 
+mod answer;
 mod check;
 
 use std::path::PathBuf;
@@ -14,28 +15,24 @@ use wasmtime::Store;
 
 use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
-use super::contract::answer::{MAX_ATTACHMENTS, Text};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
 use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::place::Place;
 use super::state::State;
-use crate::execution::{
-    Attachment, Cause, Event, Failure, HostError, MAX_RETRY_AFTER_MS, Phase, TO_RUN, stopped,
-};
+use crate::execution::{Attachment, Cause, Event, Failure, HostError, Phase, TO_RUN, stopped};
 use crate::grant::{Asker, Denial, Grants};
 use crate::limits::{Limit, Limits};
 use crate::secret::Wanted;
 use crate::skill::{Description, Digest};
-use crate::text::{named, printable, shortened};
+use crate::text::printable;
 use crate::turns::Party;
 use crate::turns::threads::Threads;
 use crate::usage::ResourceUsage;
+pub(crate) use answer::Answer;
 pub(crate) use check::{For, input_takes_too_long};
 
-/// The bytes that are kept of a message of a guest's, before what cannot be shown is escaped.
-const MAX_MESSAGE: usize = 8 * 1024;
 /// How often each of the guests that compute at the same time should get its turn.
 const ROUND: Duration = Duration::from_millis(2);
 /// No time slice is shorter: taking turns itself costs about 1 µs.
@@ -71,22 +68,6 @@ pub(crate) struct Plan<'a> {
     pub skill: Digest,
     pub attempt: u32,
     pub cancellation: Option<&'a CancellationToken>,
-}
-
-/// What a guest answered.
-pub(crate) struct Answer {
-    /// The output's JSON text, not yet looked at.
-    pub json: String,
-    /// Not yet searched for secrets.
-    pub attachments: Vec<Attachment>,
-}
-
-impl Answer {
-    /// How long it is altogether.
-    pub fn bytes(&self) -> u64 {
-        let attachments = self.attachments.iter().map(Attachment::counted_bytes);
-        self.json.len() as u64 + attachments.sum::<u64>()
-    }
 }
 
 impl Runner {
@@ -204,7 +185,7 @@ impl Runner {
         .await?;
         // Nobody waits for its removal.
         flight.scratch = None;
-        let ended = ended.and_then(|answer| self.answered(flight, answer));
+        let ended = ended.and_then(|answer| Answer::of(flight, answer));
         Ok(match &flight.secrets {
             None => ended,
             Some(secrets) => ended.map_err(|failure| failure.scrubbed(&secrets.scrubber)),
@@ -371,51 +352,6 @@ impl Runner {
         flight.land(ended_at);
         Ok(ended.map_err(|failure| panicked::explained(failure, &flight.stderr, flight.phase)))
     }
-
-    /// What the guest's answer is, where it was taken over, and counts it.
-    fn answered(
-        &self,
-        flight: &mut Flight,
-        answer: Result<wit::Output, wit::Failure>,
-    ) -> Result<Answer, Failure> {
-        let scrubber = flight.secrets.as_ref().map(|secrets| &secrets.scrubber);
-        match answer {
-            Ok(wit::Output { json, attachments }) => {
-                flight.usage.output_bytes = json.0.len() as u64;
-                let attachments = attachments
-                    .0
-                    .map_err(|error| classify::attachments(&error, &flight.limits))?;
-                let attachments: Vec<Attachment> =
-                    attachments.into_iter().map(Into::into).collect();
-                flight.usage.output_bytes += attachments
-                    .iter()
-                    .map(Attachment::counted_bytes)
-                    .sum::<u64>();
-                if attachments.len() > MAX_ATTACHMENTS {
-                    let cause = Cause::InvalidOutput {
-                        pointer: String::new(),
-                    };
-                    let count = attachments.len();
-                    let message = format!(
-                        "the skill answered with {count} attachments; {MAX_ATTACHMENTS} are allowed"
-                    );
-                    return Err(Failure::new(cause, message));
-                }
-                Ok(Answer {
-                    json: json.0,
-                    attachments,
-                })
-            }
-            Err(mut failure) => {
-                flight.usage.output_bytes = texts(&mut failure).map(|text| text.len() as u64).sum();
-                if let Some(scrubber) = scrubber {
-                    // Before anything of it is cut.
-                    texts(&mut failure).for_each(|text| scrubber.text(text));
-                }
-                Err(skill_failure(failure))
-            }
-        }
-    }
 }
 
 /// Gets something ready that is granted, no longer than the deadline allows.
@@ -458,43 +394,6 @@ async fn within_time<T>(
     }
 }
 
-impl From<Attachment> for wit::Attachment {
-    fn from(from: Attachment) -> Self {
-        wit::Attachment {
-            name: from.name,
-            media_type: from.media_type,
-            data: from.data,
-        }
-    }
-}
-
-impl From<wit::Attachment> for Attachment {
-    fn from(from: wit::Attachment) -> Self {
-        Attachment {
-            name: from.name,
-            media_type: from.media_type,
-            data: from.data,
-        }
-    }
-}
-
-/// Every text of a failure.
-fn texts(failure: &mut wit::Failure) -> impl Iterator<Item = &mut String> {
-    let texts = match failure {
-        wit::Failure::UnknownTool => [None, None, None],
-        wit::Failure::InvalidInput(input) => {
-            [Some(&mut input.pointer), Some(&mut input.message), None]
-        }
-        wit::Failure::Retryable(retryable) => [Some(&mut retryable.message), None, None],
-        wit::Failure::Error(error) => [
-            Some(&mut error.message),
-            error.code.as_mut(),
-            error.details.as_mut(),
-        ],
-    };
-    texts.into_iter().flatten().map(|text| &mut text.0)
-}
-
 /// The failure of an input of this many bytes, if it is over the limit.
 pub(crate) fn over_input(bytes: u64, limits: &Limits) -> Option<Failure> {
     let allowed = limits.input_bytes;
@@ -513,65 +412,6 @@ pub(crate) fn over_input(bytes: u64, limits: &Limits) -> Option<Failure> {
 pub(crate) fn too_late(deadline: Option<DateTime<Utc>>, limits: &Limits) -> Option<Failure> {
     let passed = deadline.is_some_and(|deadline| deadline <= Utc::now());
     passed.then(|| classify::timeout(Limit::Deadline, limits, Phase::Waiting))
-}
-
-/// A failure as the guest states it.
-fn skill_failure(failure: wit::Failure) -> Failure {
-    // Shortened first, as escapes are longer than what they stand for.
-    let readable = |text: &str| printable(&shortened(text, MAX_MESSAGE), true).into_owned();
-    match failure {
-        // Its own fault, and not that of whoever asked for a tool that it described.
-        wit::Failure::UnknownTool => Failure::new(
-            Cause::SkillError {
-                retryable: false,
-                retry_after_ms: None,
-                code: Some("unknown_tool".to_owned()),
-                details: None,
-            },
-            "the skill says that it has no such tool, though it described it",
-        ),
-        wit::Failure::InvalidInput(wit::InvalidInput {
-            pointer: Text(pointer),
-            message: Text(message),
-        }) => {
-            let pointer = printable(&shortened(&pointer, 1_000), false).into_owned();
-            let place = if pointer.is_empty() {
-                String::new()
-            } else {
-                format!(" at `{}`", named(&pointer, 1_000))
-            };
-            let message = format!("the input does not fit{place}: {}", readable(&message));
-            Failure::new(Cause::InvalidInput { pointer }, message)
-        }
-        wit::Failure::Retryable(wit::Retryable {
-            message: Text(message),
-            retry_after_ms,
-        }) => Failure::new(
-            Cause::SkillError {
-                retryable: true,
-                retry_after_ms: retry_after_ms.map(|after| after.min(MAX_RETRY_AFTER_MS)),
-                code: None,
-                details: None,
-            },
-            format!("the skill failed: {}", readable(&message)),
-        )
-        .hint("the skill says that trying again may help"),
-        wit::Failure::Error(wit::Error {
-            message: Text(message),
-            code,
-            details,
-        }) => Failure::new(
-            Cause::SkillError {
-                retryable: false,
-                retry_after_ms: None,
-                code: code.map(|Text(code)| printable(&shortened(&code, 200), false).into_owned()),
-                details: details.map(|Text(text)| {
-                    crate::json::parse(&text).unwrap_or(serde_json::Value::String(text))
-                }),
-            },
-            format!("the skill failed: {}", readable(&message)),
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,6 @@ Wants
 
 Limits of its own
   fuel          50,000,000,000
-  output_bytes  4 MiB
   wall_time_ms  1 min
 
 Granted by the policy

@@ -249,7 +249,7 @@ Limits
   log_bytes            256 KiB
   memory_bytes         192 MiB
   open_files           64
-  output_bytes         4 MiB
+  output_bytes         1 MiB
   progress_bytes       64 KiB
   socket_read_bytes    16 MiB
   socket_sent_bytes    1 MiB

@@ -9,7 +9,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use skillhost::execution::{Cause, Phase};
 use skillhost::secret::{SecretValue, Secrets};
-use skillhost::{ExecutionRequest, ExecutionResult, Limit};
+use skillhost::{ExecutionRequest, ExecutionResult, Limit, LimitOverrides};
 
 use crate::attack::{
     Attack, End, ROUNDS, SHARP, SHORT, TIMEOUT, builder, host, runtime, wall_time,
@@ -153,6 +153,20 @@ fn an_answer_that_takes_long_to_search() {
     let attachments = json!({"count": 3, "bytes": 5 << 20});
     let result = Attack::with("attach", attachments).ends_with(End::Success);
     assert_eq!(result.attachments.len(), 3);
+    // What it fails with is searched alike, where it is allowed to be that much.
+    let message = json!({"text": "%41&#65;\\u0041", "bytes": 4 << 20});
+    let allowed = LimitOverrides {
+        output_bytes: Some(64 << 20),
+        memory_bytes: Some(256 << 20),
+        ..wall_time(6 * SHORT)
+    };
+    let failing = Attack::with("fail_large", message).under(allowed);
+    let result = failing
+        .granted(granted)
+        .on(&host)
+        .settled_by(checks_are_over)
+        .ends_with(TIMEOUT);
+    says(result, "while the skill's output was checked");
 }
 
 /// Keys that are matched with patterns are matched to the end, so that there may only be as many as that takes no time.

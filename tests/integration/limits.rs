@@ -221,6 +221,10 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(behaviours_path(), folder.path().join("skill.wasm")).unwrap();
     let wish = "[limits]
+        output_bytes = '64MiB'
+        attachment_bytes = '256MiB'
+        stdout_bytes = '4MiB'
+        stderr_bytes = '4MiB'
         host_bytes = '64MiB'
         handles = 100000
         open_files = 4096
@@ -253,12 +257,16 @@ async fn a_skill_gets_no_more_of_the_host_by_its_own_wish() {
         .map(|one| (one.limit, one.asked, one.allowed, one.rule.as_str()))
         .collect();
     let cut = [
+        (Limit::Attachments, 256 << 20, 16 << 20, "default"),
         (Limit::Connections, 256, 8, "default"),
         (Limit::CreatedFiles, 1_000_000, 1_000, "default"),
         (Limit::Handles, 100_000, 1_000, "default"),
         (Limit::HostBytes, 64 << 20, default, "default"),
         (Limit::HttpFieldsBytes, 64 << 10, 16 << 10, "default"),
         (Limit::OpenFiles, 4_096, 64, "default"),
+        (Limit::Output, 64 << 20, 1 << 20, "default"),
+        (Limit::Stderr, 4 << 20, 64 << 10, "default"),
+        (Limit::Stdout, 4 << 20, 64 << 10, "default"),
     ];
     assert_eq!(clamped, cut);
     let stopped = host.execute(call(NONE)).await.unwrap();

@@ -80,6 +80,12 @@ impl Catalog {
         self.by_name.get(name).map(|index| &self.tools[*index])
     }
 
+    /// Whether another offers the very same skills.
+    pub fn has_the_skills_of(&self, other: &Catalog) -> bool {
+        self.skills.len() == other.skills.len()
+            && std::iter::zip(&self.skills, &other.skills).all(|(a, b)| a.identity == b.identity)
+    }
+
     fn new(skills: Vec<Arc<Offered>>, plain_names: bool) -> Self {
         let mut own: HashMap<&str, usize> = HashMap::new();
         for skill in &skills {

@@ -18,7 +18,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{McpServer, McpSession};
+use super::{Inner, McpServer, McpSession};
 use crate::serve::Caller;
 
 /// How a session of an older client is named in headers.
@@ -72,6 +72,7 @@ impl Default for HttpSettings {
 /// there for others.
 #[derive(Clone)]
 pub struct McpService {
+    server: Arc<Inner>,
     inner: StreamableHttpService<McpSession, LocalSessionManager>,
     manager: Arc<LocalSessionManager>,
     sessions: Arc<Mutex<HashMap<String, Session>>>,
@@ -99,6 +100,7 @@ impl McpServer {
         let stop = settings.stop.clone();
         let session = move || Ok(McpSession::new(Arc::clone(&server), None, stop.clone()));
         McpService {
+            server: Arc::clone(&self.inner),
             inner: StreamableHttpService::new(session, Arc::clone(&manager), config),
             manager,
             sessions: Arc::default(),
@@ -136,6 +138,7 @@ impl McpService {
             let why = "the server is about to stop";
             return refused(StatusCode::SERVICE_UNAVAILABLE, why);
         }
+        self.server.looked().await;
         let ends = request.method() == Method::DELETE;
         let mut answer = self.inner.handle(request).await;
         if only_news {

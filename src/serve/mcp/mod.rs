@@ -228,6 +228,7 @@ impl McpServer {
         read: impl AsyncRead + Send + Unpin + 'static,
         write: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(), McpError> {
+        self.inner.looked().await;
         let transport = stdio::Paced::new(read, write, self.inner.settings.message_bytes);
         let running = match serve_server(self.session(caller), transport).await {
             Ok(running) => running,
@@ -279,6 +280,14 @@ impl Inner {
             })
     }
 
+    /// Sees to it that something is known of what is offered, against which changes are told.
+    async fn looked(&self) {
+        if self.catalogs.latest().is_none() {
+            // Whoever asks for it is told why it cannot be read.
+            let _ = self.catalog().await;
+        }
+    }
+
     /// Leave to make one call, unless so many are made already.
     fn permit(&self, owner: &Owner) -> Option<OwnedSemaphorePermit> {
         let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -295,11 +304,12 @@ impl Inner {
         semaphore.try_acquire_owned().ok()
     }
 
-    /// Changes of what is offered, from now on.
-    async fn changes(self: &Arc<Self>) -> Option<Changes> {
+    /// Changes of what is offered, from what somebody knows: from now on, where that is nothing.
+    async fn changes(self: &Arc<Self>, known: Option<Arc<Catalog>>) -> Option<Changes> {
         Some(Changes {
             changes: self.skills.subscribe().await.ok()?,
-            before: self.catalog().await.ok()?,
+            known,
+            looked: false,
             server: Arc::clone(self),
         })
     }
@@ -309,23 +319,24 @@ impl Inner {
 struct Changes {
     server: Arc<Inner>,
     changes: tokio::sync::watch::Receiver<Arc<crate::host::Listing>>,
-    before: Arc<Catalog>,
+    known: Option<Arc<Catalog>>,
+    /// Whether what is known was ever compared: it may have changed before.
+    looked: bool,
 }
 
 impl Changes {
     /// Waits for the next; `None` where there will be none any more.
     async fn next(&mut self) -> Option<()> {
         loop {
-            self.changes.changed().await.ok()?;
+            if std::mem::replace(&mut self.looked, true) {
+                self.changes.changed().await.ok()?;
+            }
             self.changes.mark_unchanged();
             let Ok(now) = self.server.catalog().await else {
                 continue;
             };
-            let same = self.before.skills.len() == now.skills.len()
-                && std::iter::zip(&self.before.skills, &now.skills)
-                    .all(|(before, now)| before.identity == now.identity);
-            self.before = now;
-            if !same {
+            let known = self.known.replace(Arc::clone(&now));
+            if known.is_some_and(|known| !known.has_the_skills_of(&now)) {
                 return Some(());
             }
         }

@@ -6,7 +6,7 @@
 )]
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CustomRequest, CustomResult,
@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::call::{self, Who};
+use super::catalog::Catalog;
 use super::kept::Owner;
 use super::{Inner, builtin, resources, unfit};
 use crate::serve::Caller;
@@ -46,6 +47,27 @@ pub struct McpSession {
     /// Ends what only waits for news.
     stop: CancellationToken,
     following: Mutex<bool>,
+    /// What was offered when the client was told that it will hear of changes, until they are followed.
+    acknowledged: Mutex<Acknowledged>,
+}
+
+/// Subscriptions of which the client knows, and which are not followed yet.
+#[derive(Default)]
+struct Acknowledged {
+    subscriptions: usize,
+    /// What was offered at the first of them.
+    known: Option<Arc<Catalog>>,
+}
+
+impl Acknowledged {
+    /// One of them is followed from here on: from what it has known.
+    fn followed(&mut self) -> Option<Arc<Catalog>> {
+        self.subscriptions = self.subscriptions.saturating_sub(1);
+        match self.subscriptions {
+            0 => self.known.take(),
+            _ => self.known.clone(),
+        }
+    }
 }
 
 const NO_LEVEL: u8 = u8::MAX;
@@ -62,6 +84,7 @@ impl McpSession {
             end,
             stop,
             following: Mutex::new(false),
+            acknowledged: Mutex::default(),
         }
     }
 
@@ -106,6 +129,11 @@ impl McpSession {
     ) -> Result<T, ErrorData> {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|_| ErrorData::internal_error("reading failed", None))
+    }
+
+    fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
+        let lock = self.acknowledged.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tasks(&self) -> Result<&super::Tasks, ErrorData> {
@@ -302,8 +330,9 @@ impl ServerHandler for McpSession {
             }
         }
         let (server, end, peer) = (Arc::clone(&self.server), self.end.clone(), context.peer);
+        let known = server.catalogs.latest();
         let tell = async move {
-            let mut changes = server.changes().await?;
+            let mut changes = server.changes(known).await?;
             loop {
                 changes.next().await?;
                 peer.notify_tool_list_changed().await.ok()?;
@@ -322,14 +351,22 @@ impl ServerHandler for McpSession {
         let mut accepted = requested.clone();
         // Single resources do not change without the list of them.
         accepted.resource_subscriptions = None;
+        // The library tells the client of it before it has us listen: what changes between counts.
+        let mut acknowledged = self.acknowledged();
+        acknowledged.subscriptions += 1;
+        if acknowledged.known.is_none() {
+            acknowledged.known = self.server.catalogs.latest();
+        }
+        drop(acknowledged);
         Some(accepted)
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let known = self.acknowledged().followed();
         self.who(&context.request_context().extensions)?;
         let tell = async {
             let (sink, accepted) = (context.sink(), context.accepted());
-            let mut changes = self.server.changes().await?;
+            let mut changes = self.server.changes(known).await?;
             loop {
                 changes.next().await?;
                 if accepted.tools_list_changed == Some(true) {

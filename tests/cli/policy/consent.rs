@@ -205,7 +205,6 @@ What it wants differs
   + added     anything that is granted, having no skill.toml
   - removed   directories *: ro
   - removed   limits fuel: 50,000,000,000 units
-  - removed   limits output_bytes: 4 MiB
   - removed   limits wall_time_ms: 1 min
   - removed   config max_rows: default 1000, integer
 --- stderr

@@ -204,7 +204,7 @@ version = "0.1.0"
 
 [skills.csv-query.confirmed.wanted]
 declared = { config = { max_rows = { default = 1000, type = "integer" } }, directories = [{ mode = "ro", path = "*" }] }
-limits = { fuel = 50000000000, output_bytes = 4194304, wall_time_ms = 60000 }
+limits = { fuel = 50000000000, wall_time_ms = 60000 }
 tools = { columns = { destructive = false, idempotent = true, open_world = false, read_only = true }, query = { destructive = false, idempotent = true, open_world = false, read_only = true } }
 
 "#]],
