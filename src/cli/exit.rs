@@ -27,7 +27,7 @@ pub enum Exit {
     Host = 70,
     /// Ctrl-C.
     Cancelled = 130,
-    /// SIGTERM, to what is cancelled by it.
+    /// SIGTERM or SIGHUP, to what is cancelled by it.
     Terminated = 143,
 }
 
@@ -45,7 +45,7 @@ Exit codes:
     7  `doctor` found something that does not hold, or `audit verify` a line that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
-  143  cancelled with SIGTERM";
+  143  cancelled with SIGTERM or SIGHUP";
 
 impl Exit {
     /// The exit code for how an execution ended.

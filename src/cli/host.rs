@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGINT;
 use signal_hook::low_level::{pipe, unregister};
 use signal_hook::{SigId, flag};
 use skillhost::grant::Mode;
@@ -25,6 +25,7 @@ use super::console::{Console, say};
 use super::database::Database;
 use super::exit::Exit;
 use super::locate::explained;
+use super::termination::{self, Terminations};
 use super::{Session, explain};
 
 /// The first argument of the child process that compiles. Not a command for people.
@@ -49,7 +50,7 @@ const TIDYING: Duration = Duration::from_millis(200);
 const JUST_NOW: Duration = Duration::from_millis(10);
 
 /// Within this time, a second SIGTERM is the first one: `timeout` sends it to the process that it has started, and then
-/// to all of the group that both are in.
+/// to all of the group that both are in. So does a terminal that is closed with SIGHUP, and the shell that was in it.
 const SAME_TERMINATION: Duration = Duration::from_millis(250);
 
 /// How the command compiles: in a child process.
@@ -300,8 +301,8 @@ fn leave_out(session: &Session) -> anyhow::Result<()> {
 /// Ctrl-C, caught.
 pub struct Interrupts {
     signal: Signal,
-    /// SIGTERM, where it [counts](Interrupts::count_termination).
-    termination: Option<Signal>,
+    /// SIGTERM and SIGHUP, where they [count](Interrupts::count_termination).
+    termination: Option<Terminations>,
     /// Whether the next signal ends the process.
     again: Arc<AtomicBool>,
     /// Whether there was one [before](Interrupts::early).
@@ -316,14 +317,6 @@ impl Ending {
     pub fn at_once(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Whether it was SIGTERM.
-static TERMINATED: AtomicBool = AtomicBool::new(false);
-
-/// Whether what was cancelled was so with SIGTERM.
-pub fn was_terminated() -> bool {
-    TERMINATED.load(Ordering::Relaxed)
 }
 
 /// What [`Interrupts::early`] has set up.
@@ -362,17 +355,20 @@ impl Interrupts {
         })
     }
 
-    /// From now on, SIGTERM is as Ctrl-C is: for whoever sees to it that something comes of the first. The second one
-    /// of either ends the process at once.
+    /// From now on, SIGTERM is as Ctrl-C is, and so is SIGHUP: for whoever sees to it that something comes of the first.
+    /// The second one of any ends the process at once.
     ///
     /// # Errors
     /// Where the system refuses.
     pub fn count_termination(&mut self) -> anyhow::Result<()> {
-        self.termination = Some(signal(SignalKind::terminate())?);
+        self.termination = Some(Terminations::listen()?);
         let again = Arc::clone(&self.again);
-        flag::register_conditional_shutdown(SIGTERM, Exit::Terminated as i32, Arc::clone(&again))?;
         let (mut first, handler) = UnixStream::pair()?;
-        pipe::register(SIGTERM, handler)?;
+        for &signal in termination::signals() {
+            let code = Exit::Terminated as i32;
+            flag::register_conditional_shutdown(signal, code, Arc::clone(&again))?;
+            pipe::register(signal, handler.try_clone()?)?;
+        }
         thread::Builder::new().spawn(move || {
             if matches!(first.read(&mut [0]), Ok(1)) {
                 thread::sleep(SAME_TERMINATION);
@@ -430,14 +426,13 @@ impl Interrupts {
         }
         let termination = async {
             match &mut self.termination {
-                Some(termination) => termination.recv().await,
+                Some(termination) => termination.next().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             Some(()) = self.signal.recv() => {}
-            Some(()) = termination => TERMINATED.store(true, Ordering::Relaxed),
-            else => std::future::pending().await,
+            () = termination => {}
         }
     }
 }

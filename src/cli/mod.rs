@@ -13,6 +13,7 @@ mod explain;
 mod heap;
 mod places;
 mod repeated;
+mod termination;
 mod tip;
 
 mod build;
@@ -125,7 +126,7 @@ pub fn main() -> ExitCode {
     };
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));
     match exit {
-        Exit::Cancelled if host::was_terminated() => Exit::Terminated,
+        Exit::Cancelled if termination::came() => Exit::Terminated,
         exit => exit,
     }
     .into()

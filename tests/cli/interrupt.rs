@@ -1,9 +1,9 @@
-//! Ctrl-C, and readers that go away.
+//! Ctrl-C, what else tells the command to end, and readers that go away.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Error, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -12,8 +12,20 @@ use snapbox::str;
 use crate::harness::{Place, check};
 
 fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
-    place
-        .command(args)
+    started(place.command(args), libc::SIG_DFL)
+}
+
+/// Starts a command with this done about SIGHUP, whatever was done about it where the tests were started.
+fn started(mut command: Command, hangup: libc::sighandler_t) -> Child {
+    let set = move || {
+        // SAFETY: neither is a function that would be called.
+        match unsafe { libc::signal(libc::SIGHUP, hangup) } {
+            libc::SIG_ERR => Err(Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: what is called between fork and exec may be called by a handler of signals, too.
+    unsafe { command.pre_exec(set) }
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -93,20 +105,29 @@ fn a_guest_that_waits_is_cancelled() {
     );
 }
 
-/// As `timeout` does it, which may send the signal twice: to the process, and to its group.
+/// As `timeout` does it, which may send the signal twice: to the process, and to its group. So may the end of a
+/// terminal with SIGHUP.
 #[test]
 fn termination_is_as_ctrl_c_is_but_for_the_exit_code() {
     let place = Place::with_behaviours();
     place.run(["run", "behaviours.wasm", "echo"]);
-    for (tool, times) in [("spin", 1), ("wait_for_ever", 1), ("spin", 2)] {
+    let (hangup, terminate) = (Signal::HUP, Signal::TERM);
+    for (tool, signals) in [
+        ("spin", &[terminate][..]),
+        ("wait_for_ever", &[terminate]),
+        ("spin", &[terminate, terminate]),
+        ("spin", &[hangup]),
+        ("wait_for_ever", &[hangup]),
+        ("wait_for_ever", &[hangup, hangup, terminate]),
+    ] {
         let mut child = start(
             &place,
             ["run", "behaviours.wasm", tool, "--timeout", "60s", "-v"],
         );
         wait_until_it_runs(&mut child);
         std::thread::sleep(Duration::from_millis(300));
-        for _ in 0..times {
-            send(&child, Signal::TERM);
+        for signal in signals {
+            send(&child, *signal);
         }
         let output = child.wait_with_output().expect("the command ends");
         let said = place.said(&output);
@@ -117,7 +138,32 @@ fn termination_is_as_ctrl_c_is_but_for_the_exit_code() {
         assert!(said.contains(&bill), "{said}");
     }
     let shown = place.run(["audit", "show", "--kind", "execution"]);
-    assert_eq!(shown.matches("· cancelled").count(), 3, "{shown}");
+    assert_eq!(shown.matches("· cancelled").count(), 6, "{shown}");
+}
+
+/// As below `nohup`.
+#[test]
+fn a_hangup_that_was_ignored_stays_ignored() {
+    let place = Place::with_behaviours();
+    place.run(["run", "behaviours.wasm", "echo"]);
+    let args = [
+        "run",
+        "behaviours.wasm",
+        "wait_for_ever",
+        "--timeout",
+        "60s",
+        "-v",
+    ];
+    let mut child = started(place.command(args), libc::SIG_IGN);
+    wait_until_it_runs(&mut child);
+    std::thread::sleep(Duration::from_millis(300));
+    send(&child, Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(child.try_wait().expect("it can be asked"), None);
+    send(&child, Signal::TERM);
+    let output = child.wait_with_output().expect("the command ends");
+    let said = place.said(&output);
+    assert!(said.starts_with("exit: 143\n"), "{said}");
 }
 
 #[test]

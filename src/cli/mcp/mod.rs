@@ -27,6 +27,7 @@ use super::locate::{self, SKILL_HELP};
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
 use super::tenant::warn_of_misspelt;
+use super::termination::Terminations;
 use super::{Session, explain, guards};
 use config::ConfigArgs;
 
@@ -171,10 +172,8 @@ async fn serve(
     if !args.skills.is_empty() {
         server = server.only(chosen(&args.skills, session, host, &skills, packages).await?);
     }
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+    let (mut interrupt, mut terminations) =
+        (signal(SignalKind::interrupt())?, Terminations::listen()?);
     let server = server.build();
     if std::io::stdin().is_terminal() {
         session.console.note(
@@ -195,7 +194,7 @@ async fn serve(
         () = skills.follow_policy() => Ok(()),
         ended = server.serve_stdio(caller) => ended,
         _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        () = terminations.next() => Ok(()),
     };
     end.cancel();
     // What ran is stopped by that the client is gone, and then written down.

@@ -180,7 +180,7 @@ fn carry_out(
     ended
 }
 
-/// A token that Ctrl-C cancels, or SIGTERM.
+/// A token that Ctrl-C cancels, or what else tells the command to end.
 fn cancelled_by(mut interrupts: Interrupts) -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();

@@ -26,6 +26,7 @@ use super::jobs::short;
 use super::queues::Paused;
 use super::run::TrustArgs;
 use super::secrets::SourceArgs;
+use super::termination::Terminations;
 use super::unread::unread;
 use super::{Session, explain, guards, units};
 
@@ -228,17 +229,16 @@ pub fn callbacks(path: &Path) -> anyhow::Result<CallbackSender> {
     Ok(CallbackSender::new(callbacks, vec![secret]))
 }
 
-/// Counts SIGINT and SIGTERM from now on.
+/// Counts Ctrl-C, and what else tells the command to end, from now on.
 pub fn signals() -> anyhow::Result<watch::Receiver<u32>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut terminations = Terminations::listen()?;
     let (count, counted) = watch::channel(0);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 Some(()) = interrupt.recv() => {}
-                Some(()) = terminate.recv() => {}
-                else => return,
+                () = terminations.next() => {}
             }
             count.send_modify(|count| *count += 1);
         }

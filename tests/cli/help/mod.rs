@@ -111,7 +111,7 @@ Exit codes:
     7  `doctor` found something that does not hold, or `audit verify` a line that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
-  143  cancelled with SIGTERM
+  143  cancelled with SIGTERM or SIGHUP
 --- stderr
 
 "#]],

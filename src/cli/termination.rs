@@ -1,0 +1,68 @@
+//! What tells the command to end: SIGTERM, and SIGHUP, which is the same to it.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Whether there was one that is acted upon.
+static CAME: AtomicBool = AtomicBool::new(false);
+
+/// Whether what was cancelled was so with one of them.
+pub fn came() -> bool {
+    CAME.load(Ordering::SeqCst)
+}
+
+/// The signals that tell the command to end. SIGHUP is none of them where it was ignored when the process was started,
+/// such as by `nohup`: it stays ignored then.
+pub fn signals() -> &'static [c_int] {
+    const BOTH: &[c_int] = &[SIGTERM, SIGHUP];
+    // Once somebody has a handler for it, it is no longer to be seen.
+    static HANGUP_IGNORED: OnceLock<bool> = OnceLock::new();
+    match HANGUP_IGNORED.get_or_init(|| is_ignored(SIGHUP)) {
+        true => &BOTH[..1],
+        false => BOTH,
+    }
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: null sets nothing, and what is set is written to a place that is as large.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeros are one, as it is a structure of C's, and so is what was written over them.
+    let action = unsafe { action.assume_init() };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Hears of them, for whoever waits.
+pub struct Terminations(Vec<Signal>);
+
+impl Terminations {
+    /// From now on, none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn listen() -> io::Result<Self> {
+        let listened = signals().iter();
+        let listened = listened.map(|number| signal(SignalKind::from_raw(*number)));
+        Ok(Terminations(listened.collect::<io::Result<_>>()?))
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut came = self.0.iter_mut();
+            match came.any(|signal| matches!(signal.poll_recv(context), Poll::Ready(Some(())))) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        CAME.store(true, Ordering::SeqCst);
+    }
+}
