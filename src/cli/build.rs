@@ -1,15 +1,18 @@
 //! Building a skill from its source, with cargo.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Deserialize;
 use signal_hook::SigId;
 use signal_hook::consts::SIGINT;
@@ -19,18 +22,24 @@ use super::complaint::Complaint;
 use super::console::Console;
 use super::exit::Exit;
 use super::host::Interrupts;
+use super::termination::{self, Noted};
 
 /// What skills are built for.
 const TARGET: &str = "wasm32-wasip2";
+
+/// How long a program that is told to end may take to do so.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Builds the crate in a folder, and gives the path of its component. Cargo's progress goes to
 /// standard error.
 ///
 /// # Errors
-/// Where there is no Rust, or the crate does not build, or is no skill, or Ctrl-C is pressed meanwhile.
+/// Where there is no Rust, or the crate does not build, or is no skill, or Ctrl-C is pressed meanwhile, or the command is
+/// told to end in another way.
 pub fn build(folder: &Path, console: Console) -> anyhow::Result<PathBuf> {
     check_manifest(folder)?;
-    ensure_target(folder, console)?;
+    let watch = Watch::new()?;
+    ensure_target(folder, console, &watch)?;
     let mut command = Command::new(program("CARGO", "cargo"));
     command
         .args(["build", "--release", "--target", TARGET])
@@ -42,12 +51,13 @@ pub fn build(folder: &Path, console: Console) -> anyhow::Result<PathBuf> {
         command.arg("--quiet");
     }
     tracing::debug!("in {}: {command:?}", folder.display());
-    let watch = Watch::new()?;
-    let cargo = command.spawn().map_err(|error| no_rust("cargo", &error))?;
+    let cargo = watch.start(&mut command);
+    let cargo = cargo.map_err(|error| no_rust("cargo", &error))?;
     let mut built = None;
-    let status = watch.until_ended(cargo, |message| {
+    let status = cargo.until_ended(|message| {
         built = component(message, folder).or(built.take());
     })?;
+    watch.end()?;
     if !status.success() {
         let message = format!("`{}` does not build", folder.display());
         return Err(Complaint::not_loaded(message)
@@ -101,18 +111,18 @@ fn check_manifest(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes sure that the standard library for the target is there, and has rustup add it if not.
-fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
-    let watch = Watch::new()?;
-    let rustc = Command::new(program("RUSTC", "rustc"))
+fn ensure_target(folder: &Path, console: Console, watch: &Watch) -> anyhow::Result<()> {
+    let mut command = Command::new(program("RUSTC", "rustc"));
+    command
         .args(["--print", "target-libdir", "--target", TARGET])
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| no_rust("rustc", &error))?;
+        .stderr(Stdio::null());
+    let rustc = watch.start(&mut command);
+    let rustc = rustc.map_err(|error| no_rust("rustc", &error))?;
     let mut library = String::new();
-    let status = watch.until_ended(rustc, |line| library.push_str(line))?;
+    let status = rustc.until_ended(|line| library.push_str(line))?;
     // Where rustc has something else to say, cargo will say it again.
     if !status.success() || Path::new(library.trim()).is_dir() {
         return Ok(());
@@ -120,15 +130,15 @@ fn ensure_target(folder: &Path, console: Console) -> anyhow::Result<()> {
     console.note(format_args!(
         "Rust's target {TARGET}, which skills are built for, is missing; trying `rustup target add {TARGET}`"
     ));
-    let watch = Watch::new()?;
-    let added = Command::new("rustup")
+    let mut command = Command::new("rustup");
+    command
         .args(["target", "add", TARGET])
         .current_dir(folder)
         .stdin(Stdio::null())
         // Standard output is for results.
-        .stdout(io::stderr())
-        .spawn();
-    match added.map(|rustup| watch.until_ended(rustup, |_| ())) {
+        .stdout(io::stderr());
+    let added = watch.start(&mut command);
+    match added.map(|rustup| rustup.until_ended(|_| ())) {
         Ok(Err(error)) => Err(error),
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(_) => Err(Complaint::not_loaded(format!("Rust's target {TARGET} cannot be added"))
@@ -149,11 +159,71 @@ fn program(variable: &str, default: &str) -> OsString {
     std::env::var_os(variable).unwrap_or_else(|| default.into())
 }
 
-/// Hears of Ctrl-C while programs run, for as long as it lives.
+/// Hears of Ctrl-C, and of what else tells the command to end, while programs run.
 struct Watch {
-    pressed: UnixStream,
-    registered: Registered,
     was_pressed: Arc<AtomicBool>,
+    noted: Noted,
+}
+
+impl Watch {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Watch {
+            was_pressed: Interrupts::early()?,
+            noted: Noted::begin()?,
+        })
+    }
+
+    /// Starts a program, in a process group of its own: whatever it starts ends with it.
+    fn start(&self, command: &mut Command) -> io::Result<Program<'_>> {
+        let (told, mut handler) = UnixStream::pair()?;
+        let mut registered = Vec::new();
+        for signal in [SIGINT].iter().chain(termination::signals()) {
+            registered.push(Registered(pipe::register(*signal, handler.try_clone()?)?));
+        }
+        if was_told(&self.was_pressed) {
+            // Before anybody listened for it.
+            handler.write_all(b"x")?;
+        }
+        Ok(Program {
+            child: command.process_group(0).spawn()?,
+            told,
+            registered,
+            watch: self,
+        })
+    }
+
+    /// No program runs any more.
+    ///
+    /// # Errors
+    /// Where the command was told to end.
+    fn end(self) -> anyhow::Result<()> {
+        let Watch { was_pressed, noted } = self;
+        // In this order, so that what is no longer noted ends the process.
+        drop(noted);
+        unless_told(&was_pressed)
+    }
+}
+
+/// Whether the command was told to end.
+fn was_told(was_pressed: &AtomicBool) -> bool {
+    was_pressed.load(Ordering::Relaxed) || termination::came()
+}
+
+fn unless_told(was_pressed: &AtomicBool) -> anyhow::Result<()> {
+    match was_told(was_pressed) {
+        false => Ok(()),
+        true => {
+            Err(Complaint::new(Exit::Cancelled, "cancelled while the skill was being built").into())
+        }
+    }
+}
+
+/// A program that runs.
+struct Program<'w> {
+    child: Child,
+    told: UnixStream,
+    registered: Vec<Registered>,
+    watch: &'w Watch,
 }
 
 struct Registered(SigId);
@@ -164,54 +234,57 @@ impl Drop for Registered {
     }
 }
 
-impl Watch {
-    /// To be made before the program is started.
-    fn new() -> anyhow::Result<Self> {
-        let was_pressed = Interrupts::early()?;
-        let (pressed, handler) = UnixStream::pair()?;
-        Ok(Watch {
-            pressed,
-            registered: Registered(pipe::register(SIGINT, handler)?),
-            was_pressed,
-        })
-    }
-
-    /// Takes the lines that a program writes, and waits until it ends: by itself, or because of Ctrl-C,
-    /// which it is told of also where only this process was. What it has started itself hears of it on a
-    /// terminal.
-    fn until_ended(self, mut program: Child, line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
-        // Where the system has no such handles, whoever presses Ctrl-C on a terminal still ends both.
-        let handle = pidfd_open(Pid::from_child(&program), PidfdFlags::empty()).ok();
-        let Watch {
-            mut pressed,
+impl Program<'_> {
+    /// Takes the lines that it writes, and waits until it ends: by itself, or because the command is told to end, of
+    /// which it is told, and all that it has started.
+    fn until_ended(self, line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+        let Program {
+            mut child,
+            mut told,
             registered,
-            was_pressed,
+            watch,
         } = self;
-        thread::spawn(move || {
-            // Nothing comes any more once nobody listens to the signal.
-            if matches!(pressed.read(&mut [0]), Ok(1))
-                && let Some(handle) = handle
-            {
-                // It may have ended already.
-                let _ = pidfd_send_signal(handle, Signal::INT);
+        let group = Pid::from_child(&child);
+        let (running, ended) = mpsc::channel::<()>();
+        let ending = thread::Builder::new().spawn(move || {
+            // Nothing comes any more once nobody listens to the signals.
+            if matches!(told.read(&mut [0]), Ok(1)) {
+                end(group, &ended);
             }
         });
-        let ended = read_lines(&mut program, line).and_then(|()| program.wait());
+        let read = match &ending {
+            Ok(_) => read_lines(&mut child, line),
+            Err(error) => Err(error.kind().into()),
+        };
+        if read.is_err() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        // In a way that leaves it its number, which its group has, too, until nobody uses that any more.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let _ = retry_on_intr(|| waitid(WaitId::Pid(group), options));
+        drop(running);
         drop(registered);
-        if ended.is_err() {
-            // It may have ended meanwhile; that there was an error is what is told.
-            let _ = program.kill();
-            let _ = program.wait();
+        if let Ok(ending) = ending {
+            // It does not panic.
+            let _ = ending.join();
         }
-        match was_pressed.load(Ordering::Relaxed) {
-            false => Ok(ended?),
-            true => Err(Complaint::new(
-                Exit::Cancelled,
-                "cancelled while the skill was being built",
-            )
-            .into()),
-        }
+        let status = child.wait();
+        unless_told(&watch.was_pressed)?;
+        read?;
+        Ok(status?)
     }
+}
+
+/// Ends a process group: at once where its first process has ended, of which `ended` tells, or is late to end.
+fn end(group: Pid, ended: &mpsc::Receiver<()>) {
+    let signal = match termination::came() {
+        true => Signal::TERM,
+        false => Signal::INT,
+    };
+    // Whoever has ended already needs not be told.
+    let _ = kill_process_group(group, signal);
+    let _ = ended.recv_timeout(PATIENCE);
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 fn read_lines(program: &mut Child, mut line: impl FnMut(&str)) -> io::Result<()> {

@@ -3,15 +3,20 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 
 use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Whether there was one that is acted upon.
 static CAME: AtomicBool = AtomicBool::new(false);
+/// Whether somebody [waits](Terminations) for them.
+static AWAITED: AtomicBool = AtomicBool::new(false);
+/// Whether one ends the process where it arrives, as it does as long as nobody has a handler for it.
+static ENDS: AtomicBool = AtomicBool::new(false);
 
 /// Whether what was cancelled was so with one of them.
 pub fn came() -> bool {
@@ -50,7 +55,10 @@ impl Terminations {
     pub fn listen() -> io::Result<Self> {
         let listened = signals().iter();
         let listened = listened.map(|number| signal(SignalKind::from_raw(*number)));
-        Ok(Terminations(listened.collect::<io::Result<_>>()?))
+        let terminations = Terminations(listened.collect::<io::Result<_>>()?);
+        AWAITED.store(true, Ordering::SeqCst);
+        ENDS.store(false, Ordering::SeqCst);
+        Ok(terminations)
     }
 
     /// The next one.
@@ -64,5 +72,37 @@ impl Terminations {
         })
         .await;
         CAME.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Has them noted, for whoever looks [whether one came](came), for as long as it lives. Afterwards they do what they do by
+/// themselves, as a signal that once had a handler is not given back to the system.
+pub struct Noted(());
+
+impl Noted {
+    /// From now on, none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn begin() -> io::Result<Self> {
+        static HANDLED: Mutex<bool> = Mutex::new(false);
+        let mut handled = HANDLED.lock().unwrap_or_else(PoisonError::into_inner);
+        ENDS.store(false, Ordering::SeqCst);
+        if !*handled {
+            for &signal in signals() {
+                flag::register_conditional_default(signal, &ENDS)?;
+                flag::register(signal, &CAME)?;
+            }
+            *handled = true;
+        }
+        Ok(Noted(()))
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        // Where one came, the command ends because of that, and may say so.
+        let ends = !AWAITED.load(Ordering::SeqCst) && !came();
+        ENDS.store(ends, Ordering::SeqCst);
     }
 }

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{Error, Read};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, root};
 
 fn start<const N: usize>(place: &Place, args: [&str; N]) -> Child {
     started(place.command(args), libc::SIG_DFL)
@@ -197,19 +197,32 @@ edition = "2024"
 [workspace]
 "#;
 
-/// Says that it is there, and ends once whoever has it build is gone.
+/// Says which process it is, and does not end because it is told to; nor does it go on for ever, should nobody end it.
 const WAITS: &str = r#"
-use std::os::unix::process::parent_id;
-use std::time::Duration;
+unsafe extern "C" {
+    fn signal(number: i32, handler: usize) -> usize;
+}
 
 fn main() {
-    let parent = parent_id();
-    std::fs::write("building", "").unwrap();
-    while parent_id() == parent {
-        std::thread::sleep(Duration::from_millis(20));
+    // SIGHUP, SIGINT and SIGTERM are ignored.
+    for number in [1, 2, 15] {
+        unsafe { signal(number, 1) };
     }
+    std::fs::write("begun", std::process::id().to_string()).unwrap();
+    std::fs::rename("begun", "building").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
 }
 "#;
+
+/// Whether a process runs: one that has ended may still have its number.
+fn runs(process: &str) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+        return false;
+    };
+    // Behind its name, which may have anything in it.
+    let state = status.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+    !matches!(state, Some("Z" | "X"))
+}
 
 /// As a terminal does it, which tells every process of the group; and as `kill` does it, which tells
 /// one.
@@ -219,28 +232,32 @@ fn a_build_is_cancelled() {
     place.write("slow/Cargo.toml", SLOW);
     place.write("slow/src/lib.rs", "");
     place.write("slow/build.rs", WAITS);
-    for group in [true, false] {
+    for (group, signal, code) in [
+        (true, Signal::INT, 130),
+        (false, Signal::INT, 130),
+        (true, Signal::TERM, 143),
+        (false, Signal::TERM, 143),
+        (false, Signal::HUP, 143),
+    ] {
         let mut command = place.command(["run", "slow", "--json"]);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("the command starts");
+        command.process_group(0);
+        let mut child = started(command, libc::SIG_DFL);
         let building = place.path("slow/building");
         while !building.exists() {
             let ended = child.try_wait().expect("it can be asked");
             assert_eq!(ended, None, "it does not build");
             std::thread::sleep(Duration::from_millis(20));
         }
+        let process = fs::read_to_string(&building).expect("it can be read");
         fs::remove_file(&building).expect("it can be removed");
+        assert!(runs(&process), "{process}");
         match group {
-            true => kill_process_group(Pid::from_child(&child), Signal::INT),
-            false => kill_process(Pid::from_child(&child), Signal::INT),
+            true => kill_process_group(Pid::from_child(&child), signal),
+            false => kill_process(Pid::from_child(&child), signal),
         }
         .expect("it can be signalled");
         let output = child.wait_with_output().expect("the command ends");
-        assert_eq!(output.status.code(), Some(130), "{}", place.said(&output));
+        assert_eq!(output.status.code(), Some(code), "{}", place.said(&output));
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
         assert_eq!(json["status"], "cancelled");
         assert_eq!(
@@ -249,6 +266,71 @@ fn a_build_is_cancelled() {
         );
         // It was not built to its end, so that nothing was compiled here.
         assert_eq!(json["usage"]["compile_time_ms"], 0.0, "{json}");
+        // Nor does anything go on.
+        let began = Instant::now();
+        while runs(&process) {
+            assert!(began.elapsed() < Duration::from_secs(10), "{signal:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The command, that builds the folder `source` with tools that only say what the real ones would, and gets
+/// `behaviours.wasm`.
+fn building<const N: usize>(place: &Place, args: [&str; N]) -> Command {
+    place.write("source/Cargo.toml", "[package]\nname = \"x\"\n");
+    let tools = ["rust", "rustup"].map(|folder| root().join("tests/cli/tools").join(folder));
+    let mut command = place.command(args);
+    command.env(
+        "PATH",
+        std::env::join_paths(tools).expect("no path has a colon"),
+    );
+    command
+}
+
+/// Waits until the command says a line that begins like this.
+fn wait_for_line(child: &mut Child, begin: &str) {
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    let mut line = Vec::new();
+    while !(line.starts_with(begin.as_bytes()) && line.ends_with(b"\n")) {
+        if line.ends_with(b"\n") {
+            line.clear();
+        }
+        let mut byte = [0; 1];
+        stderr.read_exact(&mut byte).expect("it says more");
+        line.extend(byte);
+    }
+}
+
+#[test]
+fn what_was_built_is_cancelled_as_anything_is() {
+    let place = Place::with_behaviours();
+    place.run(["run", "behaviours.wasm", "echo"]);
+    let args = ["run", "source", "wait_for_ever", "--timeout", "60s", "-v"];
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut child = started(building(&place, args), libc::SIG_DFL);
+        wait_for_line(&mut child, "loaded ");
+        std::thread::sleep(Duration::from_millis(300));
+        send(&child, signal);
+        let output = child.wait_with_output().expect("the command ends");
+        let said = place.said(&output);
+        assert!(said.starts_with("exit: 143\n"), "{said}");
+        let bill = "✗ behaviours 1.2.3 · wait_for_ever · cancelled · ";
+        assert!(said.contains(bill), "{said}");
+    }
+}
+
+/// Building it does not keep what nobody waits for from ending the command.
+#[test]
+fn termination_ends_what_does_not_act_upon_it_after_a_build() {
+    let place = Place::with_behaviours();
+    let args = ["jobs", "submit", "source", "echo", "--wait"];
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut child = started(building(&place, args), libc::SIG_DFL);
+        wait_for_line(&mut child, "warning: no worker is running");
+        send(&child, signal);
+        let ended = child.wait_with_output().expect("the command ends").status;
+        assert_eq!(ended.signal(), Some(signal.as_raw()));
     }
 }
 
