@@ -64,7 +64,7 @@ pub struct ResourceUsage {
     /// Bytes that were written to granted directories, growth of a file counting as writing.
     #[serde(default)]
     pub write_bytes: u64,
-    /// Outgoing connections that were opened.
+    /// Outgoing connections that were made, also where TLS came to nothing inside, and raw sockets.
     #[serde(default)]
     pub connections: u64,
     /// Bytes of outgoing HTTP requests: request lines, headers, framing and bodies, inside TLS

@@ -52,6 +52,7 @@ impl Egress {
         addresses.truncate(MAX_TRIES);
         held.wait();
         let stream = reach(&addresses, target.port(), until).await?;
+        meter.connected();
         let stream: Box<dyn Stream> = match target.scheme() {
             Scheme::Http => Box::new(stream),
             Scheme::Https => {

@@ -190,12 +190,17 @@ impl Meter {
         }
     }
 
+    /// Counts a connection that was made.
+    pub fn connected(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A place that is never given back, for a connection whose end the host does not see.
     pub fn place_for_good(&self) -> Result<(), EgressError> {
         match self.places.try_acquire() {
             Ok(place) => {
                 place.forget();
-                self.opened.fetch_add(1, Ordering::Relaxed);
+                self.connected();
                 Ok(())
             }
             Err(_) => Err(self.meet(Limit::Connections)),
@@ -225,7 +230,6 @@ pub(super) struct Metered<S> {
 
 impl<S> Metered<S> {
     pub fn new(stream: S, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
-        meter.opened.fetch_add(1, Ordering::Relaxed);
         Metered {
             stream,
             meter,

@@ -103,17 +103,19 @@ fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
 fn check_waited_for(server: &Arc<Server>) {
     let mut impatient = input(server);
     impatient["connect_ms"] = json!(50);
-    let told = check_error(over_tls(server, impatient), "connect timeout");
+    let told = check_error(over_tls(server, impatient), "connect timeout").usage;
     let ended = over_tls(server, input(server))
         .under(wall_time(SHORT))
-        .ends_with(TIMEOUT);
-    for result in [told, ended] {
-        let usage = result.usage;
+        .ends_with(TIMEOUT)
+        .usage;
+    for usage in [&told, &ended] {
         assert_eq!(
             (usage.http_request_bytes, usage.http_response_bytes),
             (0, 0)
         );
     }
+    // It was made, and that nothing came of it changes nothing.
+    assert_eq!(told.connections, 1);
     assert!(server.accepted() > 0, "it was never asked");
 }
 
@@ -163,6 +165,7 @@ fn greetings_without_end() {
             (usage.http_request_bytes, usage.http_response_bytes),
             (0, 0)
         );
+        assert_eq!(usage.connections, 1);
     }
 }
 
