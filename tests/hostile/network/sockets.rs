@@ -125,6 +125,37 @@ fn datagrams_without_end() {
     );
 }
 
+/// However little each of them carries, and wherever they are to go: a list of very many would take longer to read than
+/// anybody may go on.
+#[test]
+fn a_bomb_of_datagrams() {
+    let _alone = alone();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.set_nonblocking(true).expect("it can be set");
+    let to = socket.local_addr().expect("it has one").to_string();
+    let at_once = |count: u64| {
+        let limits = LimitOverrides {
+            host_bytes: Some(64 << 20),
+            ..NONE
+        };
+        Attack::from(network(), "udp_at_once", json!({"to": to, "count": count})).under(limits)
+    };
+    // As many as are read: they are refused for what they are.
+    let (result, _) = refused_of(at_once(10_000), End::Success);
+    assert_eq!(output(&result)["error"], "access-denied");
+    let granted = format!("udp://{to}").parse().expect("it is a grant");
+    for grants in [Grants::default(), Grants::default().socket(granted)] {
+        for count in [10_001, 100_000] {
+            let result = at_once(count)
+                .granted(grants.clone())
+                .ends_with(met(Limit::HostBytes));
+            assert_eq!(result.usage.socket_sent_bytes, 0);
+        }
+    }
+    let heard = socket.recv(&mut [0; 64]).expect_err("nothing came");
+    assert_eq!(heard.kind(), std::io::ErrorKind::WouldBlock);
+}
+
 /// By other spellings of an address, to other ports, and by listening.
 #[test]
 fn sockets_to_elsewhere() {

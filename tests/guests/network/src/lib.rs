@@ -54,6 +54,7 @@ const TOOLS: &[&str] = &[
     "tell",
     "texts",
     "udp",
+    "udp_at_once",
     "udp_calls",
     "udp_connected",
     "udp_send",
@@ -196,6 +197,7 @@ impl Guest for Network {
             })),
             "tcp_calls" => sockets::tcp(port_of(to)),
             "udp_calls" => sockets::udp(port_of(to)),
+            "udp_at_once" => sockets::udp_at_once(port_of(to), count as usize),
             // Makes a request, and says which texts of so many bytes it takes.
             "texts" => {
                 let text = "a".repeat(input["bytes"].as_u64().unwrap_or_default() as usize);

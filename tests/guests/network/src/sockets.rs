@@ -151,3 +151,25 @@ pub fn udp(port: u16) -> Value {
     let again = again.is_ok_and(|socket| socket.address_family() == IpAddressFamily::Ipv6);
     json!({"said": said.0, "family": family, "again": again})
 }
+
+/// So many datagrams without contents to this port of this machine, handed over in one call.
+pub fn udp_at_once(port: u16, count: usize) -> Value {
+    match send_at_once(port, count) {
+        Ok(sent) => json!({"sent": sent}),
+        Err(error) => json!({"error": error.name()}),
+    }
+}
+
+fn send_at_once(port: u16, count: usize) -> Result<u64, ErrorCode> {
+    let socket = create_udp_socket(IpAddressFamily::Ipv4)?;
+    socket.start_bind(&instance_network(), address(0))?;
+    socket.finish_bind()?;
+    let (_incoming, outgoing) = socket.stream(None)?;
+    outgoing.subscribe().block();
+    outgoing.check_send()?;
+    let datagram = OutgoingDatagram {
+        data: Vec::new(),
+        remote_address: Some(address(port)),
+    };
+    outgoing.send(&vec![datagram; count])
+}
