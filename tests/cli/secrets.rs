@@ -196,10 +196,21 @@ exit: 0
 
 "#]],
     );
-    let said = place.run(["secrets", "set", "github", "hunter2-hunter2"]);
-    assert!(
-        said.starts_with("exit: 2"),
-        "a value is no argument: {said}"
+    check(
+        place.run(["secrets", "set", "github", "hunter2-hunter2"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the value of a secret is not taken as an argument: others can see it there, and the shell's history keeps it
+
+  tip: `skillhost secrets set NAME` asks for it without showing it, or takes it from standard input
+
+Usage: skillhost secrets set [OPTIONS] <NAME>
+
+For more information, try '--help'.
+
+"#]],
     );
 }
 
@@ -356,4 +367,5 @@ hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=author
         "token=hunter2-hunter2",
     ]);
     assert!(said.starts_with("exit: 2"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }
