@@ -35,7 +35,7 @@ use super::secrets::warn_of_ungranted;
 use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
-pub use attachments::make_out;
+pub use attachments::check_out;
 use plan::Plan;
 use prompt::Prompt;
 pub use report::{Report, denied_in, raise};
