@@ -332,6 +332,53 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_a_secret_is_not_shown_again() {
+        for typed in [
+            "skillhost secrets set token hunter2",
+            "skillhost --home d secrets set token -q hunter2",
+            "skillhost secrets set token --value=hunter2",
+            "skillhost secrets set token --value hunter2",
+            "skillhost secrets set token -- --hunter2",
+            "skillhost run a --secret-from token=hunter2",
+            "skillhost run a --secret-from hunter2",
+        ] {
+            let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            let said = Cli::whole(&typed).unwrap_err().to_string();
+            assert!(!said.contains("hunter2"), "{said}");
+            let of_set = said.contains("secrets set [OPTIONS] <NAME>")
+                && said.contains("is not taken as an argument");
+            assert!(of_set || said.contains("'--secret-from "), "{said}");
+        }
+        for (typed, shown) in [
+            ("skillhost secrets set token --quite", "'--quite'"),
+            ("skillhost run a --secret-from token=file:x", "token=file:x"),
+            ("skillhost secrets list token", "'token'"),
+        ] {
+            let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            let said = Cli::whole(&typed).unwrap_err().to_string();
+            assert!(said.contains(shown), "{said}");
+        }
+    }
+
+    #[test]
+    fn short_commands_are_alike_too() {
+        for (typed, near) in [
+            ("skillhost rn list", Some("'run'")),
+            ("skillhost help rn", Some("'run'")),
+            ("skillhost mpc", Some("'mcp'")),
+            ("skillhost inspec", Some("'inspect'")),
+            ("skillhost secrets ste", Some("'set'")),
+            ("skillhost xyz", None),
+        ] {
+            let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            let said = Cli::whole(&typed).unwrap_err().to_string();
+            let tip = said.split_once("a similar subcommand exists: ");
+            let told = tip.and_then(|(_, told)| told.lines().next());
+            assert_eq!(told, near, "{said}");
+        }
+    }
+
+    #[test]
     fn one_made_alone_takes_what_it_takes_among_all() {
         let typed = |text: &str| -> Vec<OsString> { text.split(' ').map(OsString::from).collect() };
         for text in [

@@ -4,7 +4,7 @@ use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
 use skillhost::policy::{ApprovalError, PolicyError};
 use skillhost::queue::{AnswerError, QueueError};
-use skillhost::skill::{LibraryError, PackageError};
+use skillhost::skill::{Library, LibraryError, PackageError};
 use skillhost::{CompileError, HostError, LoadError, Misfit};
 
 use super::complaint::Complaint;
@@ -270,6 +270,41 @@ pub fn queue(error: QueueError) -> Complaint {
         ),
         _ => Complaint::new(Exit::Host, message),
     }
+}
+
+/// So many digits are too few of a digest to stand for a skill, and too many to be there by chance.
+const TOO_FEW_DIGITS: std::ops::Range<usize> = 4..8;
+/// How many of them `skillhost list` shows.
+const SHOWN_DIGITS: usize = 12;
+
+/// Which installed skills have a digest that begins like what was typed, where that is too little of one to stand for
+/// a skill.
+pub fn too_few_digits(typed: &str, library: &Library) -> Option<String> {
+    let digits = typed.strip_prefix("sha256:").unwrap_or(typed);
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || !TOO_FEW_DIGITS.contains(&digits.len()) {
+        return None;
+    }
+    let digits = digits.to_ascii_lowercase();
+    let installed = library.list().ok()?;
+    let longer: Vec<String> = installed
+        .iter()
+        .filter_map(|skill| {
+            let hex = skill.digest.hex();
+            let shown = hex.get(..SHOWN_DIGITS)?;
+            let (name, version) = (&skill.name, &skill.version);
+            shown
+                .starts_with(&digits)
+                .then(|| format!("`{shown}` is {name}@{version}"))
+        })
+        .collect();
+    (!longer.is_empty()).then(|| {
+        format!(
+            "of a digest, the first {} digits will do, and no fewer: {}",
+            TOO_FEW_DIGITS.end,
+            longer.join(", ")
+        )
+    })
 }
 
 /// Adds what comes close to a name that was not found, or else how to see what there is.

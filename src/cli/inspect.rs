@@ -8,6 +8,7 @@ use clap::{Args, ValueHint};
 use serde::Serialize;
 use skillhost::grant::{Declared, SCRATCH};
 use skillhost::limits::{display_bytes, grouped};
+use skillhost::policy::UNDECLARED;
 use skillhost::skill::{Description, Digest, Manifest, Package, Tool};
 use skillhost::text::printable;
 use skillhost::{LimitOverrides, LoadError, Surface};
@@ -184,9 +185,15 @@ fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
     for tool in &inspection.tools {
         out.push_str(&tool_text(tool, width));
     }
-    if let Some(manifest) = &inspection.manifest {
-        out.push_str(&wants(&manifest.grants));
-        out.push_str(&default_limits(&manifest.limits));
+    match &inspection.manifest {
+        Some(manifest) => {
+            out.push_str(&wants(&manifest.grants));
+            out.push_str(&default_limits(&manifest.limits));
+        }
+        None if inspection.fits => {
+            let _ = writeln!(out, "\n{}\n  {UNDECLARED}", styled(BOLD, "Wants"));
+        }
+        None => {}
     }
     if let Some(standing) = &inspection.policy {
         let _ = write!(

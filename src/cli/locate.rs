@@ -125,6 +125,7 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
         Some(text) => library.reference(text).map_err(explain::library)?,
         None => None,
     };
+    let digits = || explain::too_few_digits(skill.to_str()?, &library);
     let Some(reference) = reference else {
         let complaint = complaint
             .detail("as an installed skill: it is not a name, name@version or digest of one");
@@ -133,11 +134,12 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             Some(text) => library.similar(text).map_err(explain::library)?,
             None => Vec::new(),
         };
-        return Err(match similar.as_slice() {
-            [] => {
+        return Err(match (digits(), similar.as_slice()) {
+            (Some(digits), _) => complaint.hint(digits),
+            (None, []) => {
                 complaint.hint("is the path right? It is taken from the folder that this runs in")
             }
-            similar => explain::similar_or_list(complaint, similar),
+            (None, similar) => explain::similar_or_list(complaint, similar),
         }
         .into());
     };
@@ -151,7 +153,11 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
                 "as an installed skill: none of that name in `{}`",
                 places.skills().display()
             ));
-            Err(explain::similar_or_list(complaint, &similar).into())
+            Err(match digits() {
+                Some(digits) => complaint.hint(digits),
+                None => explain::similar_or_list(complaint, &similar),
+            }
+            .into())
         }
         Err(LibraryError::Package(error)) => {
             let mut complaint = explain::package(error);

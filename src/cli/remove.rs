@@ -1,6 +1,8 @@
 //! `skillhost remove`: out of the library of skills.
 
 use clap::Args;
+use skillhost::grant::command;
+use skillhost::skill::{Library, LibraryError};
 
 use super::complaint::Complaint;
 use super::console::{GOOD, styled};
@@ -27,12 +29,27 @@ pub struct RemoveArgs {
 /// Where there is none of that name, or several versions of it.
 pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
     let library = session.places()?.library();
-    let reference = library.reference(&args.skill).map_err(explain::library)?;
+    let typed = &args.skill;
+    let digits = || explain::too_few_digits(typed, &library);
+    let reference = library.reference(typed).map_err(explain::library)?;
     let reference = reference.ok_or_else(|| {
-        Complaint::usage(format!("`{}` is no installed skill", args.skill))
-            .hint("write NAME, NAME@VERSION, or the first digits of a digest; `skillhost list` shows them")
+        let hint = digits().unwrap_or_else(|| {
+            "write NAME, NAME@VERSION, or the first 8 digits of a digest or more; `skillhost list` shows them"
+                .to_owned()
+        });
+        Complaint::usage(format!("`{typed}` is no installed skill")).hint(hint)
     })?;
-    let removed = library.remove(&reference).map_err(explain::library)?;
+    let removed = library.remove(&reference).map_err(|error| {
+        let digits = match error {
+            LibraryError::NotInstalled { .. } => digits(),
+            _ => None,
+        };
+        let mut complaint = explain::library(error);
+        if let Some(hint) = digits {
+            complaint.hints = vec![hint];
+        }
+        complaint
+    })?;
     session.console.note(format_args!(
         "{} {}@{} is removed ({})",
         styled(GOOD, "✓"),
@@ -40,5 +57,30 @@ pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
         removed.version,
         removed.digest
     ));
+    if let Some(left) = left(&removed.name, &library, session) {
+        session.console.note(left);
+    }
     Ok(Exit::Success)
+}
+
+/// What the policy still has of a skill of which no version is installed now, and how it is taken away. Of a policy
+/// that cannot be used says so whoever uses it.
+fn left(name: &str, library: &Library, session: &Session) -> Option<String> {
+    let file = session.policy_file().ok()?;
+    let policy = file.read().ok()??;
+    let entry = policy.skills.get(name)?;
+    let (stays, away) = match (entry.grants.is_empty(), entry.confirmed.is_empty()) {
+        (false, _) => ("its grants stay", "takes them away"),
+        (true, false) => ("that it is confirmed stays", "takes that away"),
+        (true, true) => return None,
+    };
+    let installed = library.list().ok()?;
+    if installed.iter().any(|other| other.name == name) {
+        return None;
+    }
+    Some(format!(
+        "note: {stays} in the policy `{}`; `{} --all` {away}",
+        file.path().display(),
+        command("revoke", name)
+    ))
 }

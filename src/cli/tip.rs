@@ -1,4 +1,5 @@
-//! What is said beside clap's own words of an argument that it does not know: the arguments of a tool are no flags.
+//! What is said beside clap's own words, or in their place: the arguments of a tool are no flags, the value of a secret
+//! is no argument, and short commands are alike, too.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -8,13 +9,105 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use skillhost::grant::shell_word;
 
-/// The error, with a tip where what is not known may be an argument of a tool. A flag that is like it but for one slip
-/// stays what is proposed; another one does not.
-pub fn beside(mut error: clap::Error, mut all: Command, arguments: &[OsString]) -> clap::Error {
-    let unknown = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(unknown)) if error.kind() == ErrorKind::UnknownArgument => {
+/// The error, said so that whoever typed the arguments knows what to do.
+pub fn beside(error: clap::Error, mut all: Command, arguments: &[OsString]) -> clap::Error {
+    all.build();
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => with_similar(error, &mut all, arguments),
+        ErrorKind::UnknownArgument if sets_secret(&error) => without_value(error, &mut all),
+        ErrorKind::UnknownArgument => with_argument(error, &mut all, arguments),
+        ErrorKind::ValueValidation => without_source(error),
+        _ => error,
+    }
+}
+
+/// With the commands that are but one slip away. clap compares letters that stand near one another, of which a short
+/// word has none.
+fn with_similar(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
+    let unknown = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(unknown))
+            if error.get(ContextKind::SuggestedSubcommand).is_none() =>
+        {
             unknown.clone()
         }
+        _ => return error,
+    };
+    let before = arguments
+        .iter()
+        .take_while(|text| text.to_str() != Some(unknown.as_str()));
+    let Some(command) = named(all, before) else {
+        return error;
+    };
+    let similar: Vec<String> = command
+        .get_subcommands()
+        .map(Command::get_name)
+        .filter(|name| strsim::osa_distance(&unknown, name) == 1)
+        .map(str::to_owned)
+        .collect();
+    if !similar.is_empty() {
+        error.insert(
+            ContextKind::SuggestedSubcommand,
+            ContextValue::Strings(similar),
+        );
+    }
+    error
+}
+
+/// Whether it is about what was typed behind `skillhost secrets set`.
+fn sets_secret(error: &clap::Error) -> bool {
+    match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string().contains(" secrets set "),
+        _ => false,
+    }
+}
+
+/// What stands behind a secret's name is its value, and is not shown again. A flag that is misspelt is.
+fn without_value(error: clap::Error, all: &mut Command) -> clap::Error {
+    if error.get(ContextKind::SuggestedArg).is_some() {
+        return error;
+    }
+    let set = all
+        .find_subcommand_mut("secrets")
+        .and_then(|secrets| secrets.find_subcommand_mut("set"));
+    let Some(set) = set else { return error };
+    let valid = set.get_styles().get_valid();
+    let message = format!(
+        "the value of a secret is not taken as an argument: others can see it there, and the shell's history keeps it\n\n  \
+         {valid}tip:{valid:#} `{valid}skillhost secrets set NAME{valid:#}` asks for it without showing it, or takes it from \
+         standard input"
+    );
+    set.error(ErrorKind::UnknownArgument, message)
+}
+
+/// What was typed in the place of a secret's source may be its value, and is not shown again.
+fn without_source(mut error: clap::Error) -> clap::Error {
+    let typed = match (
+        error.get(ContextKind::InvalidArg),
+        error.get(ContextKind::InvalidValue),
+    ) {
+        (Some(ContextValue::String(argument)), Some(ContextValue::String(typed)))
+            if argument.starts_with("--secret-from ") =>
+        {
+            typed.clone()
+        }
+        _ => return error,
+    };
+    let shown = match typed.split_once('=') {
+        Some((_, source)) if source.starts_with("env:") || source.starts_with("file:") => {
+            return error;
+        }
+        Some((name, _)) => format!("{name}=…"),
+        None => "…".to_owned(),
+    };
+    error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
+    error
+}
+
+/// With a tip where what is not known may be an argument of a tool. A flag that is like it but for one slip stays what
+/// is proposed; another one does not.
+fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(unknown)) => unknown.clone(),
         _ => return error,
     };
     let similar = match error.get(ContextKind::SuggestedArg) {
@@ -24,11 +117,9 @@ pub fn beside(mut error: clap::Error, mut all: Command, arguments: &[OsString]) 
     if similar.is_some_and(|similar| strsim::osa_distance(&unknown, similar) <= 1) {
         return error;
     }
-    all.build();
-    let (Some(command), Some(argument)) = (
-        taking_arguments(&mut all, arguments),
-        meant(&unknown, arguments),
-    ) else {
+    let (Some(command), Some(argument)) =
+        (taking_arguments(all, arguments), meant(&unknown, arguments))
+    else {
         return error;
     };
     error.remove(ContextKind::SuggestedArg);
@@ -56,16 +147,25 @@ pub fn is_argument(text: &str) -> bool {
 
 /// The command that was named, where it takes arguments of a tool.
 fn taking_arguments<'c>(all: &'c mut Command, arguments: &[OsString]) -> Option<&'c mut Command> {
-    let mut command = all;
-    for argument in arguments.iter().skip(1).filter_map(|text| text.to_str()) {
-        if command.find_subcommand(argument).is_some() {
-            command = command.find_subcommand_mut(argument)?;
-        }
-    }
+    let command = named(all, arguments.iter())?;
     let takes = command
         .get_arguments()
         .any(|argument| argument.get_long() == Some("arg"));
     takes.then_some(command)
+}
+
+/// The command that was named.
+fn named<'c, 'a>(
+    all: &'c mut Command,
+    arguments: impl Iterator<Item = &'a OsString>,
+) -> Option<&'c mut Command> {
+    let mut command = all;
+    for argument in arguments.skip(1).filter_map(|text| text.to_str()) {
+        if command.find_subcommand(argument).is_some() {
+            command = command.find_subcommand_mut(argument)?;
+        }
+    }
+    Some(command)
 }
 
 /// What would stand behind `--arg`.

@@ -160,16 +160,17 @@ impl Asker {
     }
 
     /// What may help where it failed by itself, and nothing that it declares was lacking: it looked for something that
-    /// it does not declare, or that nobody was asked for, as it has no manifest.
+    /// it does not declare, or that nobody was asked for, as it has no manifest; or elsewhere than where it may.
     pub fn looked_in_vain(&self, sought: &Sought) -> Option<String> {
         let Some(declared) = &self.declared else {
+            if !sought.no_directories {
+                return sought.elsewhere();
+            }
             let any = format!("{NO_HOST}:{NO_GUEST}:ro");
-            return sought.no_directories.then(|| {
-                format!(
-                    "the skill looked for a directory, and was granted none; if that is why, {}",
-                    to_grant(&self.name, Capability::Directory, Some(&any))
-                )
-            });
+            return Some(format!(
+                "the skill looked for a directory, and was granted none; if that is why, {}",
+                to_grant(&self.name, Capability::Directory, Some(&any))
+            ));
         };
         let keys = sought.keys.iter();
         if let Some(key) = { keys }.find(|key| !declared.config.contains_key(*key)) {
@@ -181,11 +182,14 @@ impl Asker {
             ));
         }
         let declares_any = declared.scratch || !declared.directories.is_empty();
-        (sought.no_directories && !declares_any).then(|| {
-            "the skill looked for a directory, and its skill.toml declares none; if that is why, it would have to, with \
-             `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
-                .to_owned()
-        })
+        if sought.no_directories && !declares_any {
+            return Some(
+                "the skill looked for a directory, and its skill.toml declares none; if that is why, it would have to, \
+                 with `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
+                    .to_owned(),
+            );
+        }
+        sought.elsewhere()
     }
 
     /// It wanted to write where it may only read.

@@ -22,6 +22,8 @@ pub(super) const NO_VALUE: &str = "<VALUE>";
 /// What stands around the flag in a hint.
 const FOR_THIS_RUN: &str = "for this run with `";
 const FOR_GOOD: &str = "`, or for good with `";
+/// What stands before the last command in it.
+const AND_THEN: &str = ", and then `";
 
 /// A hint without the flag, for whoever has no command line to add it to.
 pub(crate) fn without_flag(hint: &str) -> Option<String> {
@@ -29,6 +31,25 @@ pub(crate) fn without_flag(hint: &str) -> Option<String> {
     let (before, rest) = hint.split_once(FOR_THIS_RUN)?;
     let (_, after) = rest.split_once(FOR_GOOD)?;
     Some(format!("{before}with `{after}"))
+}
+
+/// A hint of [`to_grant`] without what grants something for good: for whoever leaves the policy out.
+///
+/// ```
+/// use skillhost::grant::{Capability, for_this_run, to_grant};
+///
+/// let hint = to_grant("fetch", Capability::Environment, Some("TZ=UTC"));
+/// assert_eq!(
+///     for_this_run(&hint).as_deref(),
+///     Some("grant it for this run with `--env TZ=UTC`")
+/// );
+/// ```
+pub fn for_this_run(hint: &str) -> Option<String> {
+    // No name of a stranger's has a backtick in it here, nor what stands before the command that confirms.
+    let (before, rest) = hint.split_once(FOR_GOOD)?;
+    let (_, rest) = rest.split_once(AND_THEN)?;
+    let (_, after) = rest.split_once('`')?;
+    Some(format!("{before}`{after}"))
 }
 
 /// The exact text to add so that a skill is granted something: as a flag for one run, as the command that
@@ -57,7 +78,7 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
     };
     format!(
         "grant it {FOR_THIS_RUN}{flag}{FOR_GOOD}{} {flag}`; by hand, in the policy under \
-         `[skills.{}.grants]`: {line}, and then `{}`",
+         `[skills.{}.grants]`: {line}{AND_THEN}{}`",
         command("grant", skill),
         key(skill),
         command("confirm", skill)
@@ -120,6 +141,20 @@ mod tests {
              `[skills.a.grants]`: `scratch = true`, and then `skillhost policy confirm a`"
         );
         assert_eq!(without_flag("did you mean `--env`?"), None);
+        assert_eq!(for_this_run("did you mean `--env`?"), None);
+        let more = format!(
+            "it wants http: {}; `'GET http://a.example/'` grants the whole host",
+            to_grant(
+                "a",
+                Capability::Http,
+                Some("GET http://a.example/x, and then")
+            )
+        );
+        assert_eq!(
+            for_this_run(&more).unwrap(),
+            "it wants http: grant it for this run with `--http 'GET http://a.example/x, and then'`; \
+             `'GET http://a.example/'` grants the whole host"
+        );
         let hint = to_grant("my skill", Capability::Scratch, None);
         assert!(
             hint.contains("`[skills.\"my skill\".grants]`: `scratch = true`"),

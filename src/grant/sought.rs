@@ -3,9 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{HttpTarget, Missing};
+use crate::text::named;
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
 const MOST: usize = 20;
+/// The directories that a hint names.
+const MOST_NAMED: usize = 5;
+/// The longest name of one there, in bytes.
+const MAX_SHOWN: usize = 200;
 
 /// What a skill looked for and, as far as can be seen, may not have found. What is refused in so many
 /// words, such as a request or a socket, is a [`Denial`] of its own and stands here only where more than
@@ -16,6 +21,10 @@ pub(crate) struct Sought {
     pub directories: bool,
     /// Whether there were none.
     pub no_directories: bool,
+    /// The guest paths of the first that there were, and one more where a hint does not name all.
+    granted: Vec<String>,
+    /// Whether it looked for a path in one of them.
+    pub entered: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,
     /// Whether it asked for all configuration keys.
@@ -60,6 +69,33 @@ impl Sought {
     /// It asked for all of them.
     pub fn every_key(&mut self) {
         self.every_key = true;
+    }
+
+    /// It asked which directories there are, and was told these.
+    pub fn told<'g>(&mut self, guests: impl Iterator<Item = &'g str>) {
+        self.granted = guests.take(MOST_NAMED + 1).map(str::to_owned).collect();
+        self.no_directories = self.granted.is_empty();
+    }
+
+    /// What may help where it looked for a path, and for none in a directory that it is granted: that is found without
+    /// the host, which does not hear which path it was.
+    pub fn elsewhere(&self) -> Option<String> {
+        if self.entered || self.granted.is_empty() {
+            return None;
+        }
+        let shown = self.granted.iter().take(MOST_NAMED);
+        let shown: Vec<String> = shown
+            .map(|guest| format!("`{}`", named(guest, MAX_SHOWN)))
+            .collect();
+        let more = match self.granted.len() > MOST_NAMED {
+            true => " and others",
+            false => "",
+        };
+        Some(format!(
+            "the skill looked for a path, and for none below what it is granted: {}{more}; if that is why, give it one \
+             that begins so",
+            shown.join(", ")
+        ))
     }
 
     /// It sends a request. What is given is to hear of the answer.
@@ -172,6 +208,31 @@ mod tests {
         assert_eq!(lacked(&sought, Some("`TZ` is not set")), ["TZ"]);
         assert_eq!(lacked(&sought, Some("MY_TZ must be set")), [""; 0]);
         assert!(names("no `app.mode-x`", "app.mode-x") && !names("app.mode-x2", "app.mode-x"));
+    }
+
+    #[test]
+    fn what_is_granted_is_named_where_it_looked_elsewhere() {
+        let told = |guests: &[&str]| {
+            let mut sought = Sought::default();
+            sought.told(guests.iter().copied());
+            sought
+        };
+        assert_eq!(Sought::default().elsewhere(), None);
+        assert!(told(&[]).no_directories);
+        assert_eq!(told(&[]).elsewhere(), None);
+        let mut sought = told(&["/data", "/a`b"]);
+        assert!(!sought.no_directories);
+        assert_eq!(
+            sought.elsewhere().unwrap(),
+            "the skill looked for a path, and for none below what it is granted: `/data`, `/a\\u{60}b`; if that is why, \
+             give it one that begins so"
+        );
+        sought.entered = true;
+        assert_eq!(sought.elsewhere(), None);
+        let many = told(&["/a", "/b", "/c", "/d", "/e", "/f", "/g"]);
+        assert_eq!(many.granted.len(), MOST_NAMED + 1);
+        let said = many.elsewhere().unwrap();
+        assert!(said.contains("`/d`, `/e` and others; if"), "{said}");
     }
 
     #[test]

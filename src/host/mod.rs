@@ -271,12 +271,24 @@ impl Host {
                     {
                         let lacked = self.lacked(skill, &request.grants, &flight.sought, &failure);
                         failure = failure.without(lacked);
-                        if failure.wants_a_hint() {
-                            failure.hint = skill.inner.known.asker.looked_in_vain(&flight.sought);
-                            // It may name what the guest made up of a secret's parts.
-                            if let (Some(hint), Some(held)) = (&mut failure.hint, &flight.secrets) {
-                                held.scrubber.text(hint);
+                        let help = match failure.cause {
+                            _ if failure.wants_a_hint() => {
+                                skill.inner.known.asker.looked_in_vain(&flight.sought)
                             }
+                            // What it was given may have been a path.
+                            Cause::InvalidInput { .. }
+                                if failure.denials.is_empty() && failure.missing.is_empty() =>
+                            {
+                                flight.sought.elsewhere()
+                            }
+                            _ => None,
+                        };
+                        if let Some(mut help) = help {
+                            // It may name what the guest made up of a secret's parts.
+                            if let Some(held) = &flight.secrets {
+                                held.scrubber.text(&mut help);
+                            }
+                            failure.hint = Some(help);
                         }
                     }
                     if let Some((limit, allowed)) = failure.limit()

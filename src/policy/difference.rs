@@ -11,6 +11,9 @@ use crate::grant::Mode;
 use crate::limits::Limit;
 use crate::text::{printable, shortened};
 
+/// What a skill wants that declares nothing.
+pub const UNDECLARED: &str = "anything that is granted, having no skill.toml";
+
 /// The longest text of a change that is shown, in bytes.
 const MAX_SHOWN: usize = 200;
 
@@ -194,10 +197,7 @@ fn entries(wants: &Wants) -> BTreeMap<Place, Value> {
             }
         }
         _ => {
-            let place = (
-                "anything that is granted, having no skill.toml".to_owned(),
-                String::new(),
-            );
+            let place = (UNDECLARED.to_owned(), String::new());
             entries.insert(place, Value::Null);
         }
     }

@@ -31,7 +31,7 @@ pub(crate) use approval::{Step, decided, step};
 pub use audit::AuditPolicy;
 pub use consent::{Consent, Effective};
 pub use current::CurrentPolicy;
-pub use difference::{Change, Difference, Kind};
+pub use difference::{Change, Difference, Kind, UNDECLARED};
 pub use file::MAX_POLICY_BYTES;
 pub use parse::PolicyError;
 pub use rules::{

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::approval::Place;
 use super::{Policy, sound};
 use crate::grant;
+use crate::limits::grouped;
 use crate::text::{form, meant, printable, shortened};
 
 /// The longest text of an error that is kept, in bytes.
@@ -99,6 +100,70 @@ fn is_skill(message: &str, text: &str) -> Option<&'static str> {
         .then_some("what is about one skill stands under `[skills.NAME]` or `[skills.NAME.grants]`")
 }
 
+/// How many tables there are at most around a number in a policy, and more.
+const DEEPEST: usize = 8;
+
+/// What is wrong with a number that is none of those that it may be, and what to do, where the library says it in
+/// the words of its own language.
+fn number(message: &str, text: &str, span: Option<Range<usize>>) -> Option<(String, String)> {
+    let (given, expected) = message
+        .strip_prefix("invalid ")?
+        .rsplit_once(", expected ")?;
+    let (least, is_no_table) = match expected {
+        "a nonzero u32" => (1, true),
+        "u32" => (0, true),
+        rate if rate.starts_with("a number from 1 on, or ") => (1, false),
+        _ => return None,
+    };
+    let given = given
+        .strip_prefix("value: integer `")
+        .or_else(|| given.strip_prefix("type: integer `"))
+        .and_then(|given| given.strip_suffix('`')?.parse::<i64>().ok());
+    let (message, hint) = match given {
+        Some(given) if given < least => (
+            format!("the least is {least}, and it is {given}"),
+            format!("write {least} or more"),
+        ),
+        Some(given) => {
+            let most = grouped(u32::MAX.into());
+            (
+                format!("the most is {most}, and it is {given}"),
+                "write less".to_owned(),
+            )
+        }
+        None if is_no_table => (
+            format!("it must be a whole number from {least} on"),
+            "write digits, without quotes".to_owned(),
+        ),
+        None => return None,
+    };
+    let mut keys = Vec::new();
+    let root = DeTable::parse(text).ok()?;
+    let message = match span {
+        Some(span) if leads_to(root.get_ref(), span.start, &mut keys) => {
+            format!("{}: {message}", keys.join("."))
+        }
+        _ => message,
+    };
+    Some((message, hint))
+}
+
+/// Whether a value that stands at that place of the text is in a table; its keys are added then.
+fn leads_to(table: &DeTable<'_>, at: usize, keys: &mut Vec<String>) -> bool {
+    keys.len() < DEEPEST
+        && table.iter().any(|(key, value)| {
+            keys.push(key.get_ref().clone().into_owned());
+            let found = match value.get_ref().as_table() {
+                Some(table) => leads_to(table, at, keys),
+                None => value.span().contains(&at),
+            };
+            if !found {
+                keys.pop();
+            }
+            found
+        })
+}
+
 impl FromStr for Policy {
     type Err = PolicyError;
 
@@ -108,12 +173,15 @@ impl FromStr for Policy {
             // Of a key that is there twice, the library does not say which it is.
             let key = span.clone().and_then(|span| text.get(span)).unwrap_or("");
             let twice = error.message() == "duplicate key" && !key.is_empty();
-            let mut wrong = match twice {
-                true => PolicyError::new(format!("duplicate key `{key}`")),
-                false => PolicyError::new(error.message()),
+            let (said, hint) = number(error.message(), text, span.clone()).unzip();
+            let mut wrong = match said {
+                Some(said) => PolicyError::new(said),
+                None if twice => PolicyError::new(format!("duplicate key `{key}`")),
+                None => PolicyError::new(error.message()),
             }
             .at(text, span);
-            wrong.hint = misplaced(error.message())
+            wrong.hint = hint
+                .or_else(|| misplaced(error.message()))
                 .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
                 .or_else(|| is_skill(error.message(), text).map(str::to_owned))
                 .or_else(|| form(error.message()).map(str::to_owned))
@@ -338,8 +406,20 @@ mod tests {
             (
                 "[general.concurrency]\nat_once = 0",
                 2,
-                "expected a nonzero u32",
-                None,
+                "general.concurrency.at_once: the least is 1, and it is 0",
+                Some("write 1 or more"),
+            ),
+            (
+                "[tenants.a]\n\nconcurrency.waiting = 5_000_000_000",
+                3,
+                "tenants.a.concurrency.waiting: the most is 4,294,967,295, and it is 5000000000",
+                Some("write less"),
+            ),
+            (
+                "[each_skill]\nbreaker = { minimum = \"3\" }",
+                2,
+                "each_skill.breaker.minimum: it must be a whole number from 1 on",
+                Some("write digits, without quotes"),
             ),
             (
                 "[general.concurrency]\nat_once = 2\nweight = 2",
@@ -373,6 +453,18 @@ mod tests {
             ),
             (
                 "[tenants.a.rates]\nper_minute = 0",
+                2,
+                "tenants.a.rates.per_minute: the least is 1, and it is 0",
+                Some("write 1 or more"),
+            ),
+            (
+                "[tenants.a.rates]\nper_hour = { at_most = 2,\nburst = 0 }",
+                3,
+                "tenants.a.rates.per_hour.burst: the least is 1, and it is 0",
+                Some("write 1 or more"),
+            ),
+            (
+                "[tenants.a.rates]\nper_minute = \"3\"",
                 2,
                 "a number from 1 on",
                 None,

@@ -150,6 +150,11 @@ pub enum LibraryError {
 /// The skills whose name comes closest to this.
 fn close(name: &str, all: &[Installed]) -> Vec<String> {
     let close = crate::text::closest(name, all.iter().map(|skill| skill.name.as_str()));
+    // To begin alike is not enough: what is proposed may be removed.
+    let close = close.filter(|close| {
+        let most = name.len().max(close.len()) / 3;
+        close.starts_with(name) || strsim::osa_distance(name, close) <= most.max(1)
+    });
     all.iter()
         .filter(|skill| Some(skill.name.as_str()) == close)
         .map(|skill| format!("{}@{}", skill.name, skill.version))

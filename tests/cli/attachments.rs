@@ -181,3 +181,33 @@ hint: that is a file; attachments are written to a folder: --out DIR
 "#]],
     );
 }
+
+#[test]
+fn no_folder_is_made_for_nothing() {
+    let place = Place::with_behaviours();
+    let said = place.run(["run", "behaviours.wasm", "echo", "--out", "out/new"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "spin",
+        "--fuel",
+        "1M",
+        "--out",
+        "out",
+    ]);
+    assert!(said.starts_with("exit: 4\n"), "{said}");
+    let said = place.run(["run", "nothing", "--out", "out"]);
+    assert!(said.starts_with("exit: 6\n"), "{said}");
+    assert!(!place.path("out").exists());
+    let said = place.run([
+        "run",
+        "behaviours.wasm",
+        "attach",
+        "-i",
+        r#"{"count": 1, "bytes": 3}"#,
+        "--out",
+        "out/new",
+    ]);
+    assert!(said.contains("wrote out/new/a (3 B, b)\n"), "{said}");
+}

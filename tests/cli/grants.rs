@@ -45,6 +45,96 @@ hint: the skill wants directory `*`, which was not granted: grant it for this ru
     );
 }
 
+/// The host does not hear of a path that is below nothing that is granted; that there was none is told.
+#[test]
+fn a_path_outside_of_what_is_granted_says_what_is() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "n\n1\n2\n");
+    let run = |path: &str| {
+        place.run([
+            "run",
+            "csv-query",
+            "query",
+            "--dir",
+            "data:/data",
+            "--arg",
+            path,
+        ])
+    };
+    check(
+        run("path=/date/a.csv"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/path`: cannot read `/date/a.csv`: no such file, or its directory is not granted (--dir)
+hint: the skill looked for a path, and for none below what it is granted: `/data`; if that is why, give it one that begins so
+✗ csv-query 0.1.0 · query · failed · [COST]
+
+"#]],
+    );
+    check(
+        run("path=/data/b.csv"),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/path`: cannot read `/data/b.csv`: no such file, or its directory is not granted (--dir)
+hint: `skillhost inspect csv-query` shows what the tool takes
+✗ csv-query 0.1.0 · query · failed · [COST]
+
+"#]],
+    );
+}
+
+/// What is granted for good is of no use where the policy is left out.
+#[test]
+fn without_the_policy_a_hint_is_for_this_run() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.write("data/a.csv", "n\n1\n2\n");
+    let run = [
+        "run",
+        "csv-query",
+        "query",
+        "--arg",
+        "path=/data/a.csv",
+        "--no-policy",
+    ];
+    check(
+        place.run(run),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
+hint: `skillhost inspect csv-query` shows what the tool takes
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`
+✗ csv-query 0.1.0 · query · failed · [COST]
+
+"#]],
+    );
+    let said = place.run(["policy", "grant", "csv-query", "--dir", "data:/data"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    check(
+        place.run(run),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
+hint: `skillhost inspect csv-query` shows what the tool takes
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy grants it
+✗ csv-query 0.1.0 · query · failed · [COST]
+
+"#]],
+    );
+    let said = place.run(["run", "csv-query", "query", "--no-policy", "--dry-run"]);
+    let hint = "    grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy grants it\n";
+    assert!(said.contains(hint), "{said}");
+}
+
 #[test]
 fn under_another_path_and_to_write() {
     let place = Place::with_behaviours();

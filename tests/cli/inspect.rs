@@ -4,7 +4,7 @@ use serde_json::json;
 use snapbox::str;
 
 use crate::handmade::Handmade;
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 #[test]
 fn for_a_person() {
@@ -129,6 +129,24 @@ fn for_a_program() {
     for field in ["digest", "description"] {
         assert!(json[field].is_string(), "{field}");
     }
+}
+
+/// Nobody can hold against it what it was granted.
+#[test]
+fn a_component_alone_declares_nothing() {
+    let place = Place::with_text_stats();
+    place.write(
+        "alone.wasm",
+        std::fs::read(place.path("text-stats/skill.wasm")).expect("it is there"),
+    );
+    let said = place.run(["inspect", "alone.wasm"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "\nWants\n  anything that is granted, having no skill.toml\n\nGranted by the policy\n",
+        ],
+    );
 }
 
 #[test]

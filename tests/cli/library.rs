@@ -19,11 +19,30 @@ fn the_digest_that_list_shows_is_one_to_type() {
         ["run", digits, "--arg=text=to be"],
         ["inspect", digits, "--json"],
         ["policy", "show", digits],
-        ["remove", digits, "-v"],
     ] {
         let said = place.run(args);
         assert!(said.starts_with("exit: 0\n"), "{args:?}: {said}");
     }
+    // Fewer than 8 of them are none, and say what they may be the beginning of.
+    let hint = format!(
+        "hint: of a digest, the first 8 digits will do, and no fewer: `{digits}` is text-stats@0.1.0\n"
+    );
+    let whole = format!("sha256:{}", &digits[..7]);
+    for (verb, typed, exit) in [
+        ("run", &digits[..4], 6),
+        ("run", whole.as_str(), 6),
+        ("remove", &digits[..7], 6),
+        ("remove", whole.as_str(), 2),
+    ] {
+        let said = place.run([verb, typed]);
+        assert!(said.starts_with(&format!("exit: {exit}\n")), "{said}");
+        assert!(said.contains(&hint), "{said}");
+        assert_eq!(said.matches("hint: ").count(), 1, "{said}");
+    }
+    let said = place.run(["run", &digits[..3]]);
+    assert!(!said.contains("of a digest"), "{said}");
+    let said = place.run(["remove", digits]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
     let said = place.run(["remove", digits]);
     assert!(said.starts_with("exit: 6\n"), "{said}");
     let said = place.run(["remove", "sha256:0123"]);
@@ -137,6 +156,18 @@ hint: did you mean `text-stats@0.1.0`?
 
 "#]],
     );
+    // It only begins like the other.
+    check(
+        place.run(["remove", "text-chart"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `text-chart` is installed
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
     check(
         place.run(["remove", "Text Stats"]),
         str![[r#"
@@ -144,7 +175,7 @@ exit: 2
 --- stdout
 --- stderr
 error: `Text Stats` is no installed skill
-hint: write NAME, NAME@VERSION, or the first digits of a digest; `skillhost list` shows them
+hint: write NAME, NAME@VERSION, or the first 8 digits of a digest or more; `skillhost list` shows them
 
 "#]],
     );

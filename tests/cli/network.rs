@@ -56,7 +56,7 @@ fn a_page_is_fetched_when_it_is_granted() {
 exit: 1
 --- stdout
 --- stderr
-error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
+error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted, or may not be sent as it is
   code: http-denied
   denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request, to an address that is not public (loopback)
 hint: grant it for this run with `--http 'GET http://127.0.0.1:PORT/page'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:PORT/page'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:PORT/page"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
@@ -100,7 +100,7 @@ fn what_is_not_declared_is_not_to_be_granted() {
 exit: 1
 --- stdout
 --- stderr
-error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted
+error: the skill failed: the host does not allow `GET http://127.0.0.1:PORT/page`: it is not granted, or may not be sent as it is
   code: http-denied
   denied: http `GET http://127.0.0.1:PORT/page`: no grant allows this request, to an address that is not public (loopback)
 hint: no grant changes that, as the skill's skill.toml does not declare it; it would have to, with `http = ["GET http://127.0.0.1:PORT/page"]` under `[grants]`
@@ -148,7 +148,7 @@ fn a_redirect_to_what_is_not_granted_is_not_followed() {
 exit: 1
 --- stdout
 --- stderr
-error: the skill failed: `http://127.0.0.1:PORT/` redirected the request, and the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted
+error: the skill failed: `http://127.0.0.1:PORT/` redirected the request, and the host does not allow `GET http://127.0.0.1:INSIDE/`: it is not granted, or may not be sent as it is
   code: http-denied
   denied: http `GET http://127.0.0.1:INSIDE/`: no grant allows this request, to an address that is not public (loopback)
 hint: grant it for this run with `--http 'GET http://127.0.0.1:INSIDE/'`, or for good with `skillhost policy grant fetch-page --http 'GET http://127.0.0.1:INSIDE/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `http = ["GET http://127.0.0.1:INSIDE/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`

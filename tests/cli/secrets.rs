@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use snapbox::str;
 
-use crate::harness::{Place, check, terminal};
+use crate::harness::{Place, check, says, terminal};
 
 const VALUE: &str = "hunter2-hunter2";
 
@@ -196,10 +196,21 @@ exit: 0
 
 "#]],
     );
-    let said = place.run(["secrets", "set", "github", "hunter2-hunter2"]);
-    assert!(
-        said.starts_with("exit: 2"),
-        "a value is no argument: {said}"
+    check(
+        place.run(["secrets", "set", "github", "hunter2-hunter2"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the value of a secret is not taken as an argument: others can see it there, and the shell's history keeps it
+
+  tip: `skillhost secrets set NAME` asks for it without showing it, or takes it from standard input
+
+Usage: skillhost secrets set [OPTIONS] <NAME>
+
+For more information, try '--help'.
+
+"#]],
     );
 }
 
@@ -249,6 +260,41 @@ fn a_run_uses_it_and_nothing_keeps_it() {
     assert!(said.contains("1 job completed"), "{said}");
     assert!(heard_it());
     assert_eq!(files_with_value(&place.path("home")), Vec::<String>::new());
+}
+
+/// A request that is granted, and stopped all the same, is not said to be not granted.
+#[test]
+fn a_request_with_a_value_in_it_is_stopped() {
+    let place = place();
+    let (server, heard) = echo();
+    let said = place.run_with_stdin(["secrets", "set", "token"], VALUE.as_bytes());
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let (url, http) = (
+        format!("url=http://{server}/{VALUE}"),
+        format!("http://{server}"),
+    );
+    let secret = format!("token=authorization:Bearer@http://{server}");
+    let said = place.run([
+        "run",
+        "fetch.wasm",
+        "--arg",
+        &url,
+        "--http",
+        &http,
+        "--secret",
+        &secret,
+    ]);
+    says(
+        &said,
+        &[
+            "exit: 1\n",
+            "error: the skill failed: the host does not allow `GET http://",
+            "/[secret]`: it is not granted, or may not be sent as it is\n",
+            "  denied: secret `token`: the skill wanted to send its value in a request to `127.0.0.1`\n",
+            "hint: nothing can be granted for that; the host alone puts a secret into a request\n",
+        ],
+    );
+    assert_eq!(*heard.lock().expect("nobody panics here"), "");
 }
 
 #[test]
@@ -356,4 +402,5 @@ hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=author
         "token=hunter2-hunter2",
     ]);
     assert!(said.starts_with("exit: 2"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }

@@ -455,7 +455,14 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
     let line = "`skillhost policy grant behaviours --dir '<HOST>:<GUEST>:ro'`";
     assert!(said.contains("was granted none"), "{said}");
     assert!(said.contains(line), "{said}");
-    assert_eq!(hint(&bare, path, given()).await, "", "it was granted one");
+    // It was granted another, whose path is said; and none where it looked there.
+    let said = hint(&bare, path, given()).await;
+    assert!(
+        said.contains("none below what it is granted: `/other`;"),
+        "{said}"
+    );
+    let there = json!({"path": "/other/a"});
+    assert_eq!(hint(&bare, there, given()).await, "");
 }
 
 /// What a skill does not declare is no grant's to give, and observers hear that at once.

@@ -152,7 +152,8 @@ fn failed(hop: &Hop, error: ErrorCode) -> HttpError {
     match error {
         ErrorCode::HttpRequestDenied => HttpError::Denied {
             request,
-            reason: "it is not granted",
+            // The host does not tell the guest which: it may have the value of a secret in it, say.
+            reason: "it is not granted, or may not be sent as it is",
         },
         ErrorCode::DestinationIpProhibited => HttpError::Denied {
             request,

@@ -298,7 +298,7 @@ pub enum HttpError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The host refuses it: it is not granted.
+    /// The host refuses it: it is not granted, or may not be sent as it is, such as with a secret in it.
     Denied {
         /// The method and URL.
         request: String,

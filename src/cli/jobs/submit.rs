@@ -24,7 +24,7 @@ use crate::cli::explain;
 use crate::cli::host::Interrupts;
 use crate::cli::locate::SKILL_HELP;
 use crate::cli::queues::Paused;
-use crate::cli::run::{Asked, RequestArgs, make_out};
+use crate::cli::run::{Asked, RequestArgs, check_out};
 use crate::cli::tenant::warn_of_misspelt;
 
 /// How many jobs are submitted in one transaction.
@@ -172,7 +172,7 @@ pub fn submit(
         }
     };
     if let Some(out) = &out {
-        make_out(out)?;
+        check_out(out)?;
     }
     database.with(session, async |queue, mut interrupts| {
         let now = queue.now();

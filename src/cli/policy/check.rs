@@ -37,7 +37,8 @@ Exit codes:
 /// there or are the host's own, and installed skills for whose names there are grants that are not
 /// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as are
 /// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
-/// above the general one, and secrets that have no value or go into no request that is granted.
+/// above the general one, and secrets that have no value or go into no request that is granted. A skill that is
+/// confirmed and not installed is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -54,6 +55,8 @@ struct Report<'a> {
     findings: Vec<Finding>,
     /// What is as it may be, and does not do what one could think.
     warnings: Vec<Finding>,
+    /// What is as it may be, and may be forgotten.
+    notes: Vec<Finding>,
 }
 
 /// Something that is not as it should be.
@@ -106,6 +109,8 @@ enum Kind {
     Unreadable,
     /// A rule is about a skill that is not installed, or a tool that it does not have.
     Absent,
+    /// A skill is confirmed, and not installed.
+    Uninstalled,
     /// A ceiling is above the general one, which holds.
     Void,
     /// A secret is granted, and has no value, or goes into no request that is granted.
@@ -118,6 +123,11 @@ impl Kind {
     /// Whether it may be so, and does not do what one could think.
     fn is_warning(self) -> bool {
         matches!(self, Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret)
+    }
+
+    /// Whether it may be so, and may be forgotten.
+    fn is_note(self) -> bool {
+        matches!(self, Kind::Uninstalled)
     }
 }
 
@@ -137,6 +147,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                     sound: false,
                     findings: vec![unusable(path, &error)],
                     warnings: Vec::new(),
+                    notes: Vec::new(),
                 },
             )?;
             return Err(error);
@@ -145,12 +156,16 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     };
     let is_there = policy.is_some();
     let policy = policy.unwrap_or_default();
-    let (mut warnings, mut findings) = findings(&policy, session)?
+    let (mut notes, found) = findings(&policy, session)?
+        .into_iter()
+        .partition::<Vec<_>, _>(|finding| finding.kind.is_note());
+    let (mut warnings, mut findings) = found
         .into_iter()
         .partition::<Vec<_>, _>(|finding| finding.kind.is_warning());
     let sound = findings.is_empty();
     if args.json {
-        for Finding { hint, .. } in warnings.iter_mut().chain(&mut findings) {
+        let all = notes.iter_mut().chain(&mut warnings).chain(&mut findings);
+        for Finding { hint, .. } in all {
             *hint = in_text(hint).into_owned();
         }
         let path = file.path();
@@ -161,9 +176,22 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                 sound,
                 findings,
                 warnings,
+                notes,
             },
         )?;
         return Ok(exit(sound));
+    }
+    for Finding {
+        about,
+        message,
+        hint,
+        ..
+    } in &notes
+    {
+        let label = styled(HINT, "hint");
+        session
+            .console
+            .note(format_args!("note: {about}: {message}\n  {label}: {hint}"));
     }
     for Finding {
         about,
@@ -256,7 +284,7 @@ pub fn first_finding(
     session: &Session,
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
-    findings.retain(|finding| !finding.kind.is_warning());
+    findings.retain(|finding| !finding.kind.is_warning() && !finding.kind.is_note());
     let count = findings.len();
     let first = findings.into_iter().next();
     Ok(first.map(|first| {
@@ -301,8 +329,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             }
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
-        // Of one that is confirmed, the name is right: it is run by its path.
-        if versions.is_empty() && entry.confirmed.is_empty() {
+        if !installed.iter().any(|skill| skill.name == *name) {
             absent::entry(name, entry, &installed, &mut findings);
         }
         let declared: Vec<&Declared> = declarations(entry, &versions).flatten().collect();

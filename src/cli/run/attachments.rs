@@ -1,10 +1,12 @@
 //! Attachments: files that go in, and files that come out.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use skillhost::Attachment;
 use skillhost::text::printable;
 
@@ -28,14 +30,18 @@ pub fn incoming(path: Option<&Path>, data: Vec<u8>) -> Attachment {
     Attachment::new(name, media_type.essence_str(), data)
 }
 
-/// Makes the folder that attachments are written to.
+/// Looks whether attachments can be written to a folder. One that is not there is made when one is written.
 ///
 /// # Errors
-/// Where that cannot be.
-pub fn make_out(out: &Path) -> Result<(), Complaint> {
-    std::fs::create_dir_all(out).map_err(|error| {
+/// Where they cannot, or it cannot be made.
+pub fn check_out(out: &Path) -> Result<(), Complaint> {
+    writable(out).map_err(|error| {
+        let what = match out.is_dir() {
+            true => "write to",
+            false => "make",
+        };
         let complaint = Complaint::usage(format!(
-            "cannot make the folder `{}`: {error}",
+            "cannot {what} the folder `{}`: {error}",
             out.display()
         ));
         match out.is_file() {
@@ -45,6 +51,27 @@ pub fn make_out(out: &Path) -> Result<(), Complaint> {
             false => complaint.hint("name a folder that you may make or write to: --out DIR"),
         }
     })
+}
+
+/// Whether a folder can be written to, or where it is not there, the nearest around it that is. What is wrong is what
+/// the system would say of making it.
+fn writable(out: &Path) -> io::Result<()> {
+    for folder in out.ancestors() {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        match fs::metadata(folder) {
+            Ok(there) if there.is_dir() => {
+                return Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?);
+            }
+            Ok(_) => return Err(Errno::EXIST.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(_) if folder.is_symlink() => return Err(Errno::EXIST.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A folder to which the attachments of an answer are written.
@@ -63,13 +90,15 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// Writes one, and gives the path. Nothing that is there is overwritten, and no link is followed.
+    /// Writes one, and gives the path. The folder is made where it is not there. Nothing that is there is overwritten,
+    /// and no link is followed.
     ///
     /// # Errors
     /// Where it cannot be written; `AlreadyExists` where there are 10,000 files of its name.
     pub fn write(&mut self, attachment: &Attachment) -> io::Result<PathBuf> {
         let name = file_name(&attachment.name);
         let first = self.next.get(&name).copied().unwrap_or(1);
+        fs::create_dir_all(self.folder)?;
         for number in first..=MAX_DUPLICATES {
             let path = self.folder.join(numbered(&name, number));
             match File::create_new(&path) {
@@ -181,6 +210,27 @@ mod tests {
         let third = Outgoing::new(folder.path()).write(&attachment).unwrap();
         assert_eq!(third, folder.path().join("a-4.txt"));
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_written_to_is_told_before() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        std::os::unix::fs::symlink(path("nowhere"), path("link")).unwrap();
+        for (name, error) in [
+            ("", None),
+            ("new", None),
+            ("new/../newer/newest", None),
+            ("file", Some(ErrorKind::AlreadyExists)),
+            ("file/new", Some(ErrorKind::NotADirectory)),
+            ("link", Some(ErrorKind::AlreadyExists)),
+        ] {
+            let said = writable(&path(name)).map_err(|error| error.kind());
+            assert_eq!(said.err(), error, "{name}");
+            let made = fs::create_dir_all(path(name)).map_err(|error| error.kind());
+            assert_eq!(made.err(), error, "{name}");
+        }
     }
 
     #[test]

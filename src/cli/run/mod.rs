@@ -35,7 +35,7 @@ use super::secrets::warn_of_ungranted;
 use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
-pub use attachments::make_out;
+pub use attachments::check_out;
 use plan::Plan;
 use prompt::Prompt;
 pub use report::{Report, denied_in, raise};
@@ -85,6 +85,11 @@ fn carry_out(
     if let Some(tenant) = &plan.tenant {
         tenant::warn_of_misspelt(tenant, policy.as_ref(), session.console);
     }
+    // What is wrong with it is said to whoever goes by it.
+    let left_out = plan.no_policy.then(|| {
+        let policy = session.policy_file().and_then(|file| file.read());
+        policy.ok().flatten().unwrap_or_default()
+    });
     let policy_path = match plan.no_policy {
         true => None,
         false => Some(session.policy_file()?.path().to_owned()),
@@ -124,7 +129,7 @@ fn carry_out(
             .map(SecretGrant::name)
             .collect();
         warn_of_ungranted(&plan.secrets_from, &granted, session.console);
-        let hints = Typed::new(&skill.identity().name, &typed);
+        let hints = Typed::new(&skill.identity().name, &typed).leaving_out(left_out.as_ref());
         if dry_run {
             if interrupts.end().await {
                 let cancelled = "cancelled before it was said what a run would come to";

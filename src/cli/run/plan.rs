@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{RunArgs, TrustArgs};
 use super::asked::{Asked, read};
-use super::attachments::make_out;
+use super::attachments::check_out;
 use crate::cli::Session;
 use crate::cli::database::DatabaseArgs;
 use crate::cli::host::Settings;
@@ -51,7 +51,7 @@ impl Plan {
             && !args.dry_run
         {
             // Before anything runs: what was paid for should not be lost.
-            make_out(out)?;
+            check_out(out)?;
         }
         Ok(Plan {
             skill: args.skill,

@@ -257,6 +257,8 @@ csv-query
 exit: 0
 --- stdout
 --- stderr
+note: csv-query: it is confirmed, and no skill of this name is installed; its grants hold where it is run from its file
+  hint: if it is gone, `skillhost policy revoke csv-query --all` takes out all that is said of it
 ✓ the policy `[PLACE]/home/policy.toml` is sound, with grants for 1 skill
 
 "#]],
@@ -338,6 +340,37 @@ warning: it cannot be loaded: no skill `csv-query` was found
     );
     let said = place.run(["policy", "show", "csv-quer"]);
     assert!(said.starts_with("exit: 6\n"), "{said}");
+}
+
+/// What was granted to a skill does not go with it: a file of it may be run, or another version be installed.
+#[test]
+fn what_stays_of_a_skill_that_is_removed_is_said() {
+    let place = granted();
+    place.run(["install", "csv-query"]);
+    check(
+        place.run(["remove", "csv-query"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ csv-query@0.1.0 is removed (sha256:[DIGEST])
+note: its grants stay in the policy `[PLACE]/home/policy.toml`; `skillhost policy revoke csv-query --all` takes them away
+
+"#]],
+    );
+    let output = place.output(["policy", "check", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["sound"], true, "{json}");
+    assert_eq!(json["warnings"], serde_json::json!([]), "{json}");
+    assert_eq!(json["notes"][0]["kind"], "uninstalled", "{json}");
+    assert_eq!(json["notes"][0]["skill"], "csv-query", "{json}");
+    let said = place.run(["policy", "revoke", "csv-query", "/data", "max_rows"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run(["policy", "check"]);
+    assert!(!said.contains("note: "), "{said}");
+    place.run(["install", "csv-query"]);
+    let said = place.run(["remove", "csv-query"]);
+    assert!(!said.contains("note: "), "{said}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Ceilings, rates and the like, as the command shows them and goes by them.
 
-use crate::harness::{Place, says};
+use snapbox::str;
+
+use crate::harness::{Place, check, says};
 
 const POLICY: &str = r#"
 [general]
@@ -429,6 +431,21 @@ fn what_is_wrong_is_said_with_its_line() {
     place.write("home/policy.toml", "[general.rates]\n\nper_day = 1\n");
     let said = place.run(["policy", "check"]);
     says(&said, &["exit: 2\n", "line 3", "unknown field `per_day`"]);
+    place.write(
+        "home/policy.toml",
+        "[general]\n\nconcurrency = { at_once = 0 }\n",
+    );
+    check(
+        place.run(["policy", "check"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy `[PLACE]/home/policy.toml`, line 3: general.concurrency.at_once: the least is 1, and it is 0
+hint: write 1 or more
+
+"#]],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rules about skills and tools that are not there: perhaps not yet, perhaps misspelt.
 
 use skillhost::Policy;
-use skillhost::grant::{Grants, shell_word};
+use skillhost::grant::{Grants, command, shell_word};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, Installed};
 use skillhost::text::{closest, named};
@@ -11,13 +11,30 @@ use super::{About, Finding, Kind};
 /// The most bytes of a name that are shown.
 const MAX_SHOWN: usize = 100;
 
-/// An entry about a skill that is not installed, and of which no digest is confirmed.
+/// An entry about a skill that is not installed.
 pub fn entry(
     name: &str,
     entry: &SkillPolicy,
     installed: &[Installed],
     findings: &mut Vec<Finding>,
 ) {
+    if !entry.confirmed.is_empty() {
+        // The name is right: it is run by its path, or was removed.
+        let what = match entry.grants.is_empty() {
+            true => "nothing is granted to it",
+            false => "its grants hold where it is run from its file",
+        };
+        findings.push(Finding {
+            kind: Kind::Uninstalled,
+            about: About::Skill(name.to_owned()),
+            message: format!("it is confirmed, and no skill of this name is installed; {what}"),
+            hint: format!(
+                "if it is gone, `{} --all` takes out all that is said of it",
+                command("revoke", name)
+            ),
+        });
+        return;
+    }
     let mut bounds = entry.clone();
     bounds.grants = Grants::default();
     let (kind, message) = if !entry.grants.is_empty() {

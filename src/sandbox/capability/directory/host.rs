@@ -62,6 +62,7 @@ impl State {
     /// A directory that paths lead on from, none of which is longer than the system allows: what is longer
     /// would only be work for whoever takes it apart.
     fn leading(&mut self, handle: &Handle, paths: &[&str]) -> FsResult<Arc<Directory>> {
+        self.network.sought().entered = true;
         match paths.iter().any(|path| path.len() > MAX_PATH) {
             true => Err(ErrorCode::NameTooLong.into()),
             false => self.directory(handle),
@@ -109,7 +110,8 @@ impl preopens::Host for State {
             })?;
             handles.push((handle, path));
         }
-        self.network.sought().no_directories = handles.is_empty();
+        let guests = handles.iter().map(|(_, guest)| guest.as_str());
+        self.network.sought().told(guests);
         Ok(handles)
     }
 }
