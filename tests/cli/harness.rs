@@ -4,7 +4,7 @@
 #[path = "../integration/guest.rs"]
 mod guest;
 
-pub use guest::EXAMPLE_SKILLS;
+pub use guest::{EXAMPLE_SKILLS, NEED_NOT_BE_FAST};
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Place, root, target, without_cost};
+use crate::harness::{NEED_NOT_BE_FAST, Place, root, target, without_cost};
 
 /// What stands between the outputs of two steps. No command says it.
 const MARK: &str = "----8<----";
@@ -77,6 +77,7 @@ pub fn follow(
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("CARGO_TARGET_DIR", target())
+        .envs([NEED_NOT_BE_FAST])
         .env("SKILLHOST_HOME", place.path("home"))
         .env("PATH", path())
         .stdin(Stdio::null())

@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{Place, check, root, source, target};
+use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, source, target};
 
 #[test]
 fn a_source_folder() {
@@ -12,7 +12,8 @@ fn a_source_folder() {
     command
         .arg(source)
         .args(["--arg", "text=to be", "--arg", "top=0"])
-        .env("CARGO_TARGET_DIR", target());
+        .env("CARGO_TARGET_DIR", target())
+        .envs([NEED_NOT_BE_FAST]);
     check(
         place.said(&command.output().expect("the command starts")),
         str![[r#"

@@ -11,7 +11,7 @@ use skillhost::{ExecutionRequest, Status};
 
 use crate::attack::{Attack, End, builder, runtime};
 use crate::chatter::that_talks;
-use crate::handmade::{Answer, Handmade, TOOL};
+use crate::handmade::{self, Answer, Handmade};
 use crate::harness::{execute, load};
 use crate::load::Load;
 use crate::measure::alone;
@@ -415,7 +415,7 @@ fn in_keys() {
         let skill = that_keeps(is_newer, bytes, code);
         runtime().block_on(async {
             let skill = load(&host, &skill).await;
-            let request = ExecutionRequest::new(skill.digest(), json!({})).tool(TOOL);
+            let request = ExecutionRequest::new(skill.digest(), json!({})).tool(handmade::TOOL);
             let mut request = request.grants(granted());
             request.tenant = tenant.map(Into::into);
             execute(&host, request).await.status

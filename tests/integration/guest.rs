@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// Tells cargo that what it builds need not be fast: with all that they depend on, the skills take long to build.
+pub const NEED_NOT_BE_FAST: (&str, &str) = ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+
 /// The skills of `example-skills`. Built by one call to cargo, they share what they depend on, and so do
 /// all test binaries that ask for them in this way.
 #[allow(dead_code, reason = "only some of the tests run examples")]
@@ -33,6 +36,7 @@ pub fn build(workspace: &Path, packages: &[&str], target: &Path) -> PathBuf {
         .args(packages.iter().flat_map(|package| ["--package", *package]))
         .current_dir(workspace)
         .env("CARGO_TARGET_DIR", target)
+        .envs([NEED_NOT_BE_FAST])
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     let output = with_target(command);

@@ -39,6 +39,8 @@ fn build(folder: &str, target: &Path, arguments: &[&str]) -> PathBuf {
         .args(arguments)
         .current_dir(root().join(folder))
         .env("CARGO_TARGET_DIR", target)
+        // As what the other tests build there is.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     must(
