@@ -341,13 +341,15 @@ mod tests {
             "skillhost secrets set token -- --hunter2",
             "skillhost run a --secret-from token=hunter2",
             "skillhost run a --secret-from hunter2",
+            "skillhost run a --secret token=hunter2",
+            "skillhost policy grant a --secret token=hunter2",
         ] {
             let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
             let said = Cli::whole(&typed).unwrap_err().to_string();
             assert!(!said.contains("hunter2"), "{said}");
             let of_set = said.contains("secrets set [OPTIONS] <NAME>")
                 && said.contains("is not taken as an argument");
-            assert!(of_set || said.contains("'--secret-from "), "{said}");
+            assert!(of_set || said.contains("'--secret"), "{said}");
         }
         for (typed, shown) in [
             ("skillhost secrets set token --quite", "'--quite'"),

@@ -1,7 +1,7 @@
 //! Building a skill from its source, with cargo.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write as _};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal as _, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 use serde::Deserialize;
 use signal_hook::SigId;
 use signal_hook::consts::SIGINT;
@@ -173,7 +175,8 @@ impl Watch {
         })
     }
 
-    /// Starts a program, in a process group of its own: whatever it starts ends with it.
+    /// Starts a program. It has a process group of its own, all of which ends where the command is told to end; but not on
+    /// a terminal, where it may ask for a password, and what is pressed reaches all that is in the command's group.
     fn start(&self, command: &mut Command) -> io::Result<Program<'_>> {
         let (told, mut handler) = UnixStream::pair()?;
         let mut registered = Vec::new();
@@ -184,8 +187,13 @@ impl Watch {
             // Before anybody listened for it.
             handler.write_all(b"x")?;
         }
+        let apart = !io::stdin().is_terminal();
+        if apart {
+            command.process_group(0);
+        }
         Ok(Program {
-            child: command.process_group(0).spawn()?,
+            child: command.spawn()?,
+            apart,
             told,
             registered,
             watch: self,
@@ -221,6 +229,8 @@ fn unless_told(was_pressed: &AtomicBool) -> anyhow::Result<()> {
 /// A program that runs.
 struct Program<'w> {
     child: Child,
+    /// Whether it has a process group of its own.
+    apart: bool,
     told: UnixStream,
     registered: Vec<Registered>,
     watch: &'w Watch,
@@ -240,16 +250,21 @@ impl Program<'_> {
     fn until_ended(self, line: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
         let Program {
             mut child,
+            apart,
             mut told,
             registered,
             watch,
         } = self;
-        let group = Pid::from_child(&child);
+        let pid = Pid::from_child(&child);
+        let send = move |signal| match apart {
+            true => kill_process_group(pid, signal),
+            false => kill_process(pid, signal),
+        };
         let (running, ended) = mpsc::channel::<()>();
         let ending = thread::Builder::new().spawn(move || {
             // Nothing comes any more once nobody listens to the signals.
             if matches!(told.read(&mut [0]), Ok(1)) {
-                end(group, &ended);
+                end(send, &ended);
             }
         });
         let read = match &ending {
@@ -257,11 +272,11 @@ impl Program<'_> {
             Err(error) => Err(error.kind().into()),
         };
         if read.is_err() {
-            let _ = kill_process_group(group, Signal::KILL);
+            let _ = send(Signal::KILL);
         }
         // In a way that leaves it its number, which its group has, too, until nobody uses that any more.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        let _ = retry_on_intr(|| waitid(WaitId::Pid(group), options));
+        let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), options));
         drop(running);
         drop(registered);
         if let Ok(ending) = ending {
@@ -275,16 +290,17 @@ impl Program<'_> {
     }
 }
 
-/// Ends a process group: at once where its first process has ended, of which `ended` tells, or is late to end.
-fn end(group: Pid, ended: &mpsc::Receiver<()>) {
+/// Ends what these signals are sent to: at once where the first process of it has ended, of which `ended` tells, or is late
+/// to end.
+fn end(send: impl Fn(Signal) -> rustix::io::Result<()>, ended: &mpsc::Receiver<()>) {
     let signal = match termination::came() {
         true => Signal::TERM,
         false => Signal::INT,
     };
     // Whoever has ended already needs not be told.
-    let _ = kill_process_group(group, signal);
+    let _ = send(signal);
     let _ = ended.recv_timeout(PATIENCE);
-    let _ = kill_process_group(group, Signal::KILL);
+    let _ = send(Signal::KILL);
 }
 
 fn read_lines(program: &mut Child, mut line: impl FnMut(&str)) -> io::Result<()> {

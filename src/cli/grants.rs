@@ -1,14 +1,12 @@
 //! Grants: the flags, for every command that takes them, and how they are shown.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Capability, Clock, Denial, DirectoryGrant, Grants, HttpGrant, HttpTarget, Mode,
-    Random, SCRATCH, SecretGrant, SocketGrant, check_name, check_value, command, for_this_run,
-    shell_word,
+    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SecretGrant,
+    SocketGrant, check_name, check_value, command, for_this_run, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure, Policy};
@@ -221,8 +219,8 @@ fn rows<T: std::fmt::Display + PartialEq>(
 pub struct Typed<'a> {
     name: &'a str,
     typed: Cow<'a, str>,
-    /// What the policy grants to it, where that is left out.
-    left_out: Option<Grants>,
+    /// Whether the policy has grants for it, where that is left out.
+    left_out: Option<bool>,
 }
 
 impl<'a> Typed<'a> {
@@ -238,26 +236,20 @@ impl<'a> Typed<'a> {
 
     /// Where the policy, if it is this one, is left out by `--no-policy`: nothing is granted for good then.
     pub fn leaving_out(mut self, policy: Option<&Policy>) -> Self {
-        self.left_out = policy.map(|policy| match policy.skills.get(self.name) {
-            Some(entry) => entry.grants.clone(),
-            None => Grants::default(),
+        self.left_out = policy.map(|policy| {
+            let entry = policy.skills.get(self.name);
+            entry.is_some_and(|entry| !entry.grants.is_empty())
         });
         self
     }
 
     /// In one hint.
     pub fn in_hint(&self, hint: &mut String) {
-        self.in_hint_of(hint, None);
-    }
-
-    /// In one hint, which is about what was refused, or is missing.
-    fn in_hint_of(&self, hint: &mut String, denial: Option<&Denial>) {
-        if let Some(left_out) = &self.left_out
+        if let Some(has_grants) = self.left_out
             && let Some(flag) = for_this_run(hint)
         {
-            let is_granted = denial.is_some_and(|denial| would_grant(left_out, denial));
-            *hint = match is_granted {
-                true => format!("{flag}, or leave out `--no-policy`: the policy grants it"),
+            *hint = match has_grants {
+                true => format!("{flag}, or leave out `--no-policy`: the policy has grants for it"),
                 false => flag,
             };
         }
@@ -282,18 +274,14 @@ impl<'a> Typed<'a> {
     /// In the hints of these.
     pub fn in_denials(&self, denials: &mut [Denial]) {
         for denial in denials {
-            let mut hint = std::mem::take(&mut denial.hint);
-            self.in_hint_of(&mut hint, Some(&*denial));
-            denial.hint = hint;
+            self.in_hint(&mut denial.hint);
         }
     }
 
     /// In all hints of a failure.
     pub fn in_failure(&self, failure: &mut Failure) {
         if let Some(hint) = &mut failure.hint {
-            let mut denials = failure.denials.iter().chain(&failure.missing);
-            let denial = denials.find(|denial| denial.hint == *hint || denial.wanted() == *hint);
-            self.in_hint_of(hint, denial);
+            self.in_hint(hint);
         }
         self.in_denials(&mut failure.denials);
         self.in_denials(&mut failure.missing);
@@ -305,48 +293,6 @@ impl<'a> Typed<'a> {
             self.in_failure(failure);
         }
         self.in_denials(&mut admission.missing);
-    }
-}
-
-/// Whether what was refused, or is missing, would be granted by these.
-fn would_grant(grants: &Grants, denial: &Denial) -> bool {
-    let subject = denial.subject.as_str();
-    match denial.capability {
-        Capability::Directory => {
-            // What is declared and not granted is there in any mode.
-            let writes = !denial.reason.starts_with("declared")
-                && denial
-                    .grant
-                    .as_deref()
-                    .is_some_and(|grant| grant.ends_with(":rw"));
-            let mut directories = grants.directories.iter();
-            directories.any(|directory| {
-                (subject == "*" || directory.guest == subject)
-                    && (!writes || directory.mode == Mode::Rw)
-            })
-        }
-        Capability::Http => {
-            let target = subject.split_once(' ');
-            let target = target.and_then(|(method, url)| HttpTarget::new(method, url).ok());
-            let allows = |grant: &HttpGrant| match &target {
-                Some(target) => grant.allows(target),
-                None => grant.to_string() == subject,
-            };
-            grants.http.iter().any(allows)
-        }
-        Capability::Socket => grants
-            .sockets
-            .iter()
-            .any(|grant| grant.to_string() == subject),
-        Capability::Address => subject
-            .parse::<IpAddr>()
-            .is_ok_and(|address| grants.addresses.iter().any(|grant| grant.contains(address))),
-        Capability::Environment => grants.environment.contains_key(subject),
-        Capability::Config => grants.config.contains_key(subject),
-        Capability::Secret => grants.secrets.iter().any(|grant| grant.name() == subject),
-        Capability::Scratch => grants.scratch,
-        Capability::Storage => grants.storage,
-        _ => false,
     }
 }
 
@@ -376,6 +322,8 @@ fn pair(key: &str, value: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use skillhost::grant::Capability;
+
     use super::*;
 
     #[test]
@@ -389,77 +337,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_policy_grants_is_known_where_it_is_left_out() {
-        let policy: Policy = "[skills.a.grants]\n\
-            directories = ['/srv:/data', '/srv:/out:rw']\n\
-            http = ['GET https://a.example/api/']\n\
-            sockets = ['tcp://192.0.2.1:7']\n\
-            addresses = ['10.0.0.0/8']\n\
-            environment = ['TZ=UTC']\n\
-            storage = true\n"
+    fn what_the_policy_has_is_said_where_it_is_left_out() {
+        let policy: Policy = "[skills.a.grants]\ndirectories = ['/srv:/data']\n[skills.b]\n"
             .parse()
             .unwrap();
-        let left_out = Typed::new("a", Path::new("a")).leaving_out(Some(&policy));
-        let none = Typed::new("b", Path::new("b")).leaving_out(Some(&policy));
-        for (capability, subject, grant, is_granted) in [
-            (Capability::Directory, "*", "<HOST>:ro", true),
-            (Capability::Directory, "/data", "<HOST>:/data:ro", true),
-            (Capability::Directory, "/data", "/srv:/data:rw", false),
-            (Capability::Directory, "/out", "/srv:/out:rw", true),
-            (
-                Capability::Directory,
-                "/elsewhere",
-                "<HOST>:/elsewhere:ro",
-                false,
-            ),
-            (
-                Capability::Http,
-                "GET https://a.example/api/x?y",
-                "GET https://a.example/api/x",
-                true,
-            ),
-            (
-                Capability::Http,
-                "GET https://a.example/",
-                "GET https://a.example/",
-                false,
-            ),
-            (
-                Capability::Socket,
-                "tcp://192.0.2.1:7",
-                "tcp://192.0.2.1:7",
-                true,
-            ),
-            (
-                Capability::Socket,
-                "tcp://192.0.2.1:8",
-                "tcp://192.0.2.1:8",
-                false,
-            ),
-            (Capability::Address, "10.1.2.3", "10.1.2.3", true),
-            (Capability::Address, "127.0.0.1", "127.0.0.1", false),
-            (Capability::Environment, "TZ", "TZ=<VALUE>", true),
-            (Capability::Config, "TZ", "TZ=<VALUE>", false),
-            (Capability::Storage, "a", "true", true),
-            (Capability::Scratch, "/scratch", "true", false),
-        ] {
-            let denial = || Denial {
-                capability,
-                subject: subject.to_owned(),
-                reason: "it is not granted".to_owned(),
-                remedy: skillhost::grant::Remedy::Grant,
-                grant: Some(grant.to_owned()),
-                hint: skillhost::grant::to_grant("a", capability, Some(grant)),
-            };
-            for (hints, is_granted) in [(&left_out, is_granted), (&none, false)] {
-                let mut denials = [denial()];
-                hints.in_denials(&mut denials);
-                let [Denial { hint, .. }] = denials;
-                assert!(hint.starts_with("grant it for this run with `--"), "{hint}");
-                assert!(!hint.contains("policy grant "), "{hint}");
-                let end = "`, or leave out `--no-policy`: the policy grants it";
-                assert_eq!(hint.ends_with(end), is_granted, "{subject}: {hint}");
-            }
+        for (name, has_grants) in [("a", true), ("b", false), ("c", false)] {
+            let hints = Typed::new(name, Path::new(name)).leaving_out(Some(&policy));
+            let grant = Some("<HOST>:/data:ro");
+            let mut hint = skillhost::grant::to_grant(name, Capability::Directory, grant);
+            hints.in_hint(&mut hint);
+            assert!(hint.starts_with("grant it for this run with `--"), "{hint}");
+            assert!(!hint.contains("policy grant "), "{hint}");
+            let end = "`, or leave out `--no-policy`: the policy has grants for it";
+            assert_eq!(hint.ends_with(end), has_grants, "{hint}");
         }
     }
 

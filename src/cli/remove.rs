@@ -1,7 +1,8 @@
 //! `skillhost remove`: out of the library of skills.
 
 use clap::Args;
-use skillhost::grant::command;
+use skillhost::grant::{Grants, command};
+use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Library, LibraryError};
 
 use super::complaint::Complaint;
@@ -74,12 +75,19 @@ fn left(name: &str, library: &Library, session: &Session) -> Option<String> {
         (true, false) => ("that it is confirmed stays", "takes that away"),
         (true, true) => return None,
     };
+    let mut rules = entry.clone();
+    rules.grants = Grants::default();
+    rules.confirmed.clear();
+    let too = match rules == SkillPolicy::default() {
+        true => "",
+        false => ", and with them all else that is said of it there, such as its ceilings",
+    };
     let installed = library.list().ok()?;
     if installed.iter().any(|other| other.name == name) {
         return None;
     }
     Some(format!(
-        "note: {stays} in the policy `{}`; `{} --all` {away}",
+        "note: {stays} in the policy `{}`; `{} --all` {away}{too}",
         file.path().display(),
         command("revoke", name)
     ))

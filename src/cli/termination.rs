@@ -44,8 +44,9 @@ fn is_ignored(signal: c_int) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Hears of them, for whoever waits.
-pub struct Terminations(Vec<Signal>);
+/// Hears of them, for whoever waits. SIGHUP is heard of once: a terminal that is closed sends it, and so does the shell that
+/// was in it.
+pub struct Terminations(Vec<(c_int, Signal)>);
 
 impl Terminations {
     /// From now on, none of them ends the process by itself.
@@ -54,7 +55,8 @@ impl Terminations {
     /// Where the system refuses.
     pub fn listen() -> io::Result<Self> {
         let listened = signals().iter();
-        let listened = listened.map(|number| signal(SignalKind::from_raw(*number)));
+        let listened = listened
+            .map(|number| signal(SignalKind::from_raw(*number)).map(|signal| (*number, signal)));
         let terminations = Terminations(listened.collect::<io::Result<_>>()?);
         AWAITED.store(true, Ordering::SeqCst);
         ENDS.store(false, Ordering::SeqCst);
@@ -64,11 +66,16 @@ impl Terminations {
     /// The next one.
     pub async fn next(&mut self) {
         std::future::poll_fn(|context| {
-            let mut came = self.0.iter_mut();
-            match came.any(|signal| matches!(signal.poll_recv(context), Poll::Ready(Some(())))) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            let came = |(_, signal): &mut (c_int, Signal)| {
+                matches!(signal.poll_recv(context), Poll::Ready(Some(())))
+            };
+            let Some(at) = self.0.iter_mut().position(came) else {
+                return Poll::Pending;
+            };
+            if self.0[at].0 == SIGHUP {
+                drop(self.0.remove(at));
             }
+            Poll::Ready(())
         })
         .await;
         CAME.store(true, Ordering::SeqCst);

@@ -86,7 +86,8 @@ fn without_source(mut error: clap::Error) -> clap::Error {
         error.get(ContextKind::InvalidValue),
     ) {
         (Some(ContextValue::String(argument)), Some(ContextValue::String(typed)))
-            if argument.starts_with("--secret-from ") =>
+            if argument.starts_with("--secret-from ")
+                || (argument.starts_with("--secret ") && !typed.contains('@')) =>
         {
             typed.clone()
         }

@@ -159,7 +159,11 @@ impl FromStr for SecretGrant {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).map_err(|reason| ParseSecretError {
-            text: quoted(text),
+            // Without requests, it may be the value that was written behind the name.
+            text: match text.split_once('=') {
+                Some((name, rest)) if !rest.contains('@') => format!("{}=…", quoted(name)),
+                _ => quoted(text),
+            },
             reason,
         })
     }

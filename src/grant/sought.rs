@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{HttpTarget, Missing};
+use super::{HttpTarget, Missing, SCRATCH};
 use crate::text::named;
 
 /// The keys, and the requests, that are kept. A skill may ask for others without end.
@@ -73,12 +73,13 @@ impl Sought {
 
     /// It asked which directories there are, and was told these.
     pub fn told<'g>(&mut self, guests: impl Iterator<Item = &'g str>) {
+        // What is its own is empty at first, so that nothing is to be found there.
+        let guests = guests.filter(|guest| *guest != SCRATCH);
         self.granted = guests.take(MOST_NAMED + 1).map(str::to_owned).collect();
-        self.no_directories = self.granted.is_empty();
     }
 
-    /// What may help where it looked for a path, and for none in a directory that it is granted: that is found without
-    /// the host, which does not hear which path it was.
+    /// What may help where it asked which directories there are, and opened nothing in one: whether a path begins like
+    /// one of them is found without the host.
     pub fn elsewhere(&self) -> Option<String> {
         if self.entered || self.granted.is_empty() {
             return None;
@@ -92,8 +93,8 @@ impl Sought {
             false => "",
         };
         Some(format!(
-            "the skill looked for a path, and for none below what it is granted: {}{more}; if that is why, give it one \
-             that begins so",
+            "the skill opened nothing below what it is granted: {}{more}; if it was to find a file, give it a path that \
+             begins so",
             shown.join(", ")
         ))
     }
@@ -218,14 +219,13 @@ mod tests {
             sought
         };
         assert_eq!(Sought::default().elsewhere(), None);
-        assert!(told(&[]).no_directories);
         assert_eq!(told(&[]).elsewhere(), None);
-        let mut sought = told(&["/data", "/a`b"]);
-        assert!(!sought.no_directories);
+        assert_eq!(told(&[SCRATCH]).elsewhere(), None);
+        let mut sought = told(&["/data", SCRATCH, "/a`b"]);
         assert_eq!(
             sought.elsewhere().unwrap(),
-            "the skill looked for a path, and for none below what it is granted: `/data`, `/a\\u{60}b`; if that is why, \
-             give it one that begins so"
+            "the skill opened nothing below what it is granted: `/data`, `/a\\u{60}b`; if it was to find a file, give it \
+             a path that begins so"
         );
         sought.entered = true;
         assert_eq!(sought.elsewhere(), None);

@@ -133,7 +133,7 @@ fn number(message: &str, text: &str, span: Option<Range<usize>>) -> Option<(Stri
         }
         None if is_no_table => (
             format!("it must be a whole number from {least} on"),
-            "write digits, without quotes".to_owned(),
+            "write digits alone".to_owned(),
         ),
         None => return None,
     };
@@ -419,7 +419,7 @@ mod tests {
                 "[each_skill]\nbreaker = { minimum = \"3\" }",
                 2,
                 "each_skill.breaker.minimum: it must be a whole number from 1 on",
-                Some("write digits, without quotes"),
+                Some("write digits alone"),
             ),
             (
                 "[general.concurrency]\nat_once = 2\nweight = 2",

@@ -69,7 +69,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the input does not fit at `/path`: cannot read `/date/a.csv`: no such file, or its directory is not granted (--dir)
-hint: the skill looked for a path, and for none below what it is granted: `/data`; if that is why, give it one that begins so
+hint: the skill opened nothing below what it is granted: `/data`; if it was to find a file, give it a path that begins so
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
@@ -125,13 +125,13 @@ exit: 2
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
 hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy grants it
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy has grants for it
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
     );
     let said = place.run(["run", "csv-query", "query", "--no-policy", "--dry-run"]);
-    let hint = "    grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy grants it\n";
+    let hint = "    grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy has grants for it\n";
     assert!(said.contains(hint), "{said}");
 }
 

@@ -458,7 +458,7 @@ async fn a_failure_hints_at_what_was_looked_for_and_is_not_declared() {
     // It was granted another, whose path is said; and none where it looked there.
     let said = hint(&bare, path, given()).await;
     assert!(
-        said.contains("none below what it is granted: `/other`;"),
+        said.contains("nothing below what it is granted: `/other`;"),
         "{said}"
     );
     let there = json!({"path": "/other/a"});

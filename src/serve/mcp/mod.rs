@@ -56,6 +56,7 @@ mod stdio;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::service::{QuitReason, ServerInitializeError, serve_server};
@@ -88,6 +89,10 @@ pub struct McpServer {
 }
 
 /// What all sessions share.
+/// For how long a client that has asked for nothing waits until it is known what is installed: where the descriptions are
+/// not kept, that may take long.
+const LOOKING: Duration = Duration::from_secs(1);
+
 struct Inner {
     execute: Arc<dyn Execute>,
     skills: InstalledSkills,
@@ -283,8 +288,8 @@ impl Inner {
     /// Sees to it that something is known of what is offered, against which changes are told.
     async fn looked(&self) {
         if self.catalogs.latest().is_none() {
-            // Whoever asks for it is told why it cannot be read.
-            let _ = self.catalog().await;
+            // Whoever asks for it is told why it cannot be read, or waits for as long as that takes.
+            let _ = tokio::time::timeout(LOOKING, self.catalog()).await;
         }
     }
 

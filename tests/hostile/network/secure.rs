@@ -102,7 +102,7 @@ fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
 #[track_caller]
 fn check_waited_for(server: &Arc<Server>) {
     let mut impatient = input(server);
-    impatient["connect_ms"] = json!(50);
+    impatient["connect_ms"] = json!(500);
     let told = check_error(over_tls(server, impatient), "connect timeout").usage;
     let ended = over_tls(server, input(server))
         .under(wall_time(SHORT))

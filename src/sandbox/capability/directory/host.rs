@@ -111,7 +111,9 @@ impl preopens::Host for State {
             handles.push((handle, path));
         }
         let guests = handles.iter().map(|(_, guest)| guest.as_str());
-        self.network.sought().told(guests);
+        let sought = self.network.sought();
+        sought.no_directories = handles.is_empty();
+        sought.told(guests);
         Ok(handles)
     }
 }
