@@ -1,5 +1,6 @@
 //! `skillhost policy`, and what the policy means for a run.
 
+mod checking;
 mod consent;
 mod editing;
 mod rules;
@@ -436,102 +437,6 @@ Examples:
 
 A grant is given to a digest: to exactly the component and the skill.toml that were looked at. A
 skill that changed is not run until what the policy grants to its name is confirmed for it, too.
---- stderr
-
-"#]],
-    );
-}
-
-#[test]
-fn check_finds_what_does_not_fit() {
-    let place = granted();
-    place.run(["install", "csv-query"]);
-    let policy = place.read("home/policy.toml");
-    check(
-        place.run(["policy", "check"]),
-        str![[r#"
-exit: 0
---- stdout
---- stderr
-✓ the policy `[PLACE]/home/policy.toml` is sound, with grants for 1 skill
-
-"#]],
-    );
-    // One without grants does not count.
-    place.write("home/policy.toml", format!("{policy}\n[skills.other]\n"));
-    let said = place.run(["policy", "check"]);
-    assert!(
-        said.contains("is sound, with grants for 1 skill\n"),
-        "{said}"
-    );
-    let policy = policy.replace(
-        "[skills.csv-query.grants]\n",
-        "[skills.csv-query.grants]\nenvironment = [\"A=b\"]\n",
-    );
-    place.write("home/policy.toml", policy);
-    fs::rename(place.path("data"), place.path("elsewhere")).expect("it can be renamed");
-    change(&place);
-    place.run(["install", "csv-query", "--replace"]);
-    check(
-        place.run(["policy", "check"]),
-        str![[r#"
-exit: 3
---- stdout
-found: csv-query: environment `A`: granted, but not declared by the skill
-  hint: the skill declares: `SECRET`; to take it out: `skillhost policy revoke csv-query A`
-found: csv-query: `[PLACE]/data` is not a folder that is there
-  hint: make it, or take the grant out: `skillhost policy revoke csv-query /data`
-found: csv-query: csv-query@0.1.0 is installed and not confirmed (sha256:[DIGEST])
-  hint: `skillhost policy diff csv-query@0.1.0` shows what it wants, `skillhost policy confirm csv-query@0.1.0` confirms it
---- stderr
-
-"#]],
-    );
-    let output = place.output(["policy", "check", "--json"]);
-    assert_eq!(output.status.code(), Some(3));
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!(json["sound"], false);
-    let kinds: Vec<&str> = json["findings"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|finding| finding["kind"].as_str())
-        .collect();
-    assert_eq!(kinds, ["grant", "directory", "unconfirmed"]);
-}
-
-/// Whoever reads JSON gets some, whatever the policy is like.
-#[test]
-fn a_policy_that_cannot_be_used_is_a_finding() {
-    let place = Place::new();
-    place.write("home/policy.toml", "[skills.csv-query\n");
-    let output = place.output(["policy", "check", "--json"]);
-    assert_eq!(output.status.code(), Some(2));
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!(json["sound"], false, "{json}");
-    let finding = &json["findings"][0];
-    assert_eq!(finding["kind"], "unusable", "{json}");
-    assert_eq!(finding["policy"], json["path"], "{json}");
-    let message = finding["message"].as_str().expect("a text");
-    assert!(message.contains("line 1"), "{message}");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("error: "), "{said}");
-}
-
-#[test]
-fn grants_that_nobody_gets_are_found() {
-    let place = Place::new();
-    place.write(
-        "home/policy.toml",
-        "[skills.gone.grants]\nenvironment = { A = 1 }\n",
-    );
-    check(
-        place.run(["policy", "check"]),
-        str![[r#"
-exit: 3
---- stdout
-found: gone: no digest is confirmed, and no skill of this name is installed: nobody gets these grants
-  hint: `skillhost list` shows what is
 --- stderr
 
 "#]],
