@@ -1,10 +1,12 @@
 //! What comes in.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
 use skillhost::ExecutionRequest;
 use skillhost::queue::{Callback, Filter, JobStatus, Keep, Maintenance, NewJob, QueueError, Work};
+use uuid::Uuid;
 
 use super::cases;
 use crate::place::{Place, good, job, nested};
@@ -19,6 +21,7 @@ cases![
     a_job_comes_back_as_it_was_submitted,
     large_jobs_are_listed_a_few_at_a_time,
     lists_by_queue_tenant_and_skill_are_whole,
+    whose_jobs_are_is_said_of_those_that_are_there,
     json_may_be_as_deep_as_it_can_be_read_back,
     what_the_queue_submits_itself_nobody_else_does,
     a_job_is_looked_at_without_being_stored,
@@ -325,6 +328,16 @@ async fn lists_by_queue_tenant_and_skill_are_whole(place: Place) {
             assert_eq!(found, expected, "{filter:?}");
         }
     }
+}
+
+async fn whose_jobs_are_is_said_of_those_that_are_there(place: Place) {
+    let acmes = place.submit(good().tenant("acme")).await;
+    let nobodys = place.submit(good()).await;
+    let asked = [nobodys, Uuid::nil(), acmes, acmes];
+    let tenants = place.queue.tenants(&asked).await.unwrap();
+    let expected = [(acmes, Some("acme".to_owned())), (nobodys, None)];
+    assert_eq!(tenants, HashMap::from(expected));
+    assert!(place.queue.tenants(&[]).await.unwrap().is_empty());
 }
 
 async fn a_job_is_looked_at_without_being_stored(place: Place) {
