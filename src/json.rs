@@ -1,10 +1,12 @@
 //! JSON from strangers.
 
-#[cfg(feature = "mcp")]
+#[cfg(feature = "queue")]
 mod measure;
 
 #[cfg(feature = "mcp")]
-pub(crate) use measure::{LARGE, measure};
+pub(crate) use measure::LARGE;
+#[cfg(feature = "queue")]
+pub(crate) use measure::measure;
 
 use std::cell::RefCell;
 use std::fmt;

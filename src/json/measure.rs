@@ -5,6 +5,7 @@ use super::{MAX_VALUES, RESERVED, list, max_heap, object, reserved, string, too_
 
 /// A text of more bytes than that is looked at and read where it holds up nobody, and what takes more bytes of
 /// memory counts to what all may take together.
+#[cfg(feature = "mcp")]
 pub(crate) const LARGE: usize = 256 << 10;
 
 /// The most levels that `serde_json` reads.
