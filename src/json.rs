@@ -1,5 +1,13 @@
 //! JSON from strangers.
 
+#[cfg(feature = "queue")]
+mod measure;
+
+#[cfg(feature = "mcp")]
+pub(crate) use measure::LARGE;
+#[cfg(feature = "queue")]
+pub(crate) use measure::measure;
+
 use std::cell::RefCell;
 use std::fmt;
 
@@ -52,7 +60,7 @@ impl fmt::Display for ParseError {
 /// past that.
 pub(crate) fn parse(text: &str) -> Result<Value, ParseError> {
     let values = MAX_VALUES;
-    let heap = MAX_HEAP.max(text.len() as u64 * HEAP_PER_BYTE);
+    let heap = max_heap(text.len());
     let refused = None;
     let left = RefCell::new(Left {
         values,
@@ -72,6 +80,23 @@ pub(crate) fn parse(text: &str) -> Result<Value, ParseError> {
             error => ParseError::Syntax(format!("it is not JSON: {error}")),
         },
     })
+}
+
+/// What the values of a text of so many bytes may take.
+fn max_heap(bytes: usize) -> u64 {
+    MAX_HEAP.max(bytes as u64 * HEAP_PER_BYTE)
+}
+
+fn too_many(values: u64) -> String {
+    format!("it has too many values; {values} are allowed")
+}
+
+fn too_heavy(heap: u64) -> String {
+    format!("its values take too many bytes of memory; {heap} are allowed")
+}
+
+fn reserved() -> String {
+    format!("names that begin with `{RESERVED}` mean something to the host")
 }
 
 /// What a text may come to.
@@ -103,11 +128,8 @@ impl Budget {
                 (left.values, left.heap) = (values, heap);
                 return Ok(());
             }
-            (None, _) => format!("it has too many values; {} are allowed", self.values),
-            (_, None) => format!(
-                "its values take too many bytes of memory; {} are allowed",
-                self.heap
-            ),
+            (None, _) => too_many(self.values),
+            (_, None) => too_heavy(self.heap),
         };
         left.refused = Some(refused);
         Err(E::custom("it is too large"))
@@ -120,20 +142,31 @@ impl Budget {
     }
 
     fn text<E: Error>(&self, text: &str) -> Result<(), E> {
-        self.take(match text.len() as u64 {
-            0 => 0,
-            bytes => bytes + ALLOCATION,
-        })
+        self.take(string(text.len()))
     }
 
     fn name<E: Error>(&self, name: &str) -> Result<(), E> {
         if name.starts_with(RESERVED) {
-            let refused = format!("names that begin with `{RESERVED}` mean something to the host");
-            self.left.borrow_mut().refused = Some(refused);
+            self.left.borrow_mut().refused = Some(reserved());
             return Err(E::custom("a name is reserved"));
         }
         self.text(name)
     }
+}
+
+/// What a string of so many bytes takes.
+fn string(bytes: usize) -> u64 {
+    match bytes as u64 {
+        0 => 0,
+        bytes => bytes + ALLOCATION,
+    }
+}
+
+/// What a list that is full of so many items takes more for another one. It doubles, and for a moment both are
+/// there.
+fn list(items: u64) -> u64 {
+    let room = (items * 2).max(4);
+    (room - items) * SLOT + ALLOCATION
 }
 
 /// What the nodes for so many fields take. Those above the lowest are a fourth of those at most, but for the
@@ -193,9 +226,7 @@ impl<'de> Visitor<'de> for &Budget {
         let mut values = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
             if values.len() == values.capacity() {
-                // It doubles, and for a moment both are there.
-                let room = (values.len() as u64 * 2).max(4);
-                self.grow((room - values.len() as u64) * SLOT + ALLOCATION)?;
+                self.grow(list(values.len() as u64))?;
             }
             values.push(item);
         }

@@ -5,7 +5,12 @@ use uuid::Uuid;
 use super::error::QueueError;
 use super::handle::{Queue, job};
 use super::job::Job;
-use super::store::Filter;
+use super::store::{Filter, Found};
+use crate::json;
+
+/// What the values of the bodies of one list take in memory, in bytes, the last job being whole: a body that is small
+/// may take a hundred times as much once it is read.
+const LISTED_VALUES: u64 = 128 << 20;
 
 type Result<T> = std::result::Result<T, QueueError>;
 
@@ -20,8 +25,8 @@ pub struct Page<T> {
 
 impl Queue {
     /// Jobs that fit a filter, the last submitted first: as many as are asked for, or fewer where they
-    /// are large, so that what was submitted for them comes to 32 MiB and one job more at most. Whether
-    /// there are others is what [`Page::next`] says, and not how many these are.
+    /// are large, so that what was submitted for them comes to 32 MiB, or takes 128 MiB of memory, and one
+    /// job more at most. Whether there are others is what [`Page::next`] says, and not how many these are.
     ///
     /// ```no_run
     /// use skillhost::queue::{Filter, Queue};
@@ -45,7 +50,11 @@ impl Queue {
     /// Where the job is not there before which the page is to begin ([`Filter::before`]), or the store
     /// cannot be read.
     pub async fn list(&self, filter: &Filter) -> Result<Page<Job>> {
-        let listed = self.reads().list(&self.placed(filter).await?).await?;
+        let mut listed = self.reads().list(&self.placed(filter).await?).await?;
+        if let Some(over) = too_much(&listed.items) {
+            listed.items.truncate(over);
+            listed.more = true;
+        }
         let next = listed.items.last().map(|last| last.row.seq);
         let next = next.filter(|_| listed.more);
         let items = listed.items.into_iter().map(job).collect::<Result<_>>()?;
@@ -76,4 +85,16 @@ impl Queue {
         }
         Ok(filter)
     }
+}
+
+/// The first of these jobs with which they are too much to be read at once.
+fn too_much(found: &[Found]) -> Option<usize> {
+    let mut taken: u64 = 0;
+    found.iter().position(|found| {
+        let is_over = taken >= LISTED_VALUES;
+        // One that was never measured, such as of this machine's own user, may take any amount.
+        let takes = json::measure(found.body.submitted.as_bytes());
+        taken = taken.saturating_add(takes.unwrap_or(LISTED_VALUES));
+        is_over
+    })
 }

@@ -55,7 +55,7 @@ impl Queue {
         Ok(counts)
     }
 
-    /// Whose these jobs are; those that are not there are left out.
+    /// Whose these jobs are; those that are not there are left out. Reads nothing else of them.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -63,11 +63,10 @@ impl Queue {
         &self,
         jobs: &[Uuid],
     ) -> Result<HashMap<Uuid, Option<String>>, QueueError> {
-        let found = self.reads().find(jobs).await?;
-        let tenants = found.into_iter().map(|found| {
-            let tenant = Some(found.lane.tenant).filter(|tenant| !tenant.is_empty());
-            (found.row.id, tenant)
-        });
+        let found = self.reads().tenants(jobs).await?;
+        let tenants = found
+            .into_iter()
+            .map(|(job, tenant)| (job, Some(tenant).filter(|tenant| !tenant.is_empty())));
         Ok(tenants.collect())
     }
 }

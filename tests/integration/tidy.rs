@@ -194,6 +194,7 @@ fn data_does_not_know_what_runs_it() {
         "execution/",
         "text.rs",
         "json.rs",
+        "json/",
         "turns/",
         "policy/",
     ];

@@ -151,6 +151,18 @@ fn what_is_no_message_changes_nothing() {
     let said = answer["error"]["message"].as_str().unwrap_or_default();
     assert!(said.contains("more than 16777216 bytes"), "{answer}");
     server.works(103);
+    // Nor one that is much once it is read; one that is only large is.
+    for (id, value, told) in [
+        (104, json!(vec![json!([0]); 600_000]), "too many values"),
+        (105, json!("x".repeat(500_000)), ""),
+    ] {
+        let call = json!({"name": "behaviours__echo", "arguments": {"x": value}});
+        server.ask(id, "tools/call", call);
+        let answer = server.answer(id);
+        let said = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(said.contains(told), "{said}");
+        assert_eq!(answer["result"].is_object(), told.is_empty(), "{said}");
+    }
     server.end();
 }
 

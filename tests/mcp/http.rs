@@ -280,6 +280,22 @@ async fn what_does_not_fit_is_answered_with_why() {
     }
 }
 
+/// Also where nothing before the server has looked at them.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_messages_are_read_and_those_that_blow_up_are_not() {
+    let address = server().await;
+    let mut large = initialize();
+    large["params"]["_meta"] = json!({"x": "x".repeat(1 << 20)});
+    let (status, session, answer) = post(address, &[], &large).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(session.is_some());
+    large["params"]["_meta"] = json!({"x": vec![json!([0]); 600_000]});
+    let (status, session, answer) = post(address, &[], &large).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(session, None);
+    assert!(answer.contains("too many values"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_strangers_cannot_call() {
     let address = server().await;

@@ -140,6 +140,23 @@ async fn a_damaged_file_is_told_from_one_that_cannot_be_reached() {
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
 }
 
+/// A body may be large, and that of a thousand jobs is asked for at once.
+#[tokio::test]
+async fn whose_a_job_is_is_said_without_its_body() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("queue.db");
+    let queue = Queue::open(&path).expect("it can be opened");
+    let submitted = queue.submit(good().tenant("acme")).await;
+    let id = submitted.expect("it is accepted").id;
+    let database = rusqlite::Connection::open(&path).expect("it can be opened");
+    database
+        .execute("DELETE FROM bodies", [])
+        .expect("it can be written");
+    queue.job(id).await.expect_err("it has no body");
+    let tenants = queue.tenants(&[id]).await.expect("it can be read");
+    assert_eq!(tenants[&id].as_deref(), Some("acme"));
+}
+
 #[tokio::test]
 async fn a_file_of_a_newer_release_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");

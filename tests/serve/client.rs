@@ -183,14 +183,20 @@ impl Events {
     /// The next one; `None` at the end.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                let event = parse(block);
+            if let (id, Some((kind, data))) = self.block().await? {
+                return Some(Event { id, kind, data });
+            }
+        }
+    }
+
+    /// The next block: an event, an id alone, or neither.
+    pub async fn block(&mut self) -> Option<Block> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let block = parse(block);
                 self.text = rest.to_owned();
-                self.last = event.0.or(self.last);
-                if let Some((kind, data)) = event.1 {
-                    let id = event.0;
-                    return Some(Event { id, kind, data });
-                }
+                self.last = block.0.or(self.last);
+                return Some(block);
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await;
             let frame = frame.expect("something comes")?;
@@ -200,7 +206,8 @@ impl Events {
     }
 }
 
-type Block = (Option<i64>, Option<(String, Value)>);
+/// An id, and an event's name and data.
+pub type Block = (Option<i64>, Option<(String, Value)>);
 
 fn parse(block: &str) -> Block {
     let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));

@@ -296,3 +296,80 @@ async fn large_bodies_together_are_bounded() {
     }
     server.end().await;
 }
+
+async fn post_text(client: &Client, path: &str, body: String) -> crate::client::Answer {
+    let mut request = client.request("POST", path, body);
+    let json = "application/json".parse().unwrap();
+    request.headers_mut().insert("content-type", json);
+    client.send(request).await
+}
+
+/// A small text may be much once it is read: it is refused before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_blows_up_is_refused() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    for (small, many, why) in [
+        ("[0]", 1_000_000, "too many values; 1000000 are allowed"),
+        (r#"{"":0}"#, 200_000, "too many bytes of memory"),
+        (
+            r#"{"$serde_json::private::RawValue":"0"}"#,
+            1,
+            "mean something to the host",
+        ),
+    ] {
+        let list = format!("[{}0]", format!("{small},").repeat(many));
+        let one = format!(r#"{{"skill":"behaviours","tool":"echo","input":{{"a":{list}}}}}"#);
+        let batch = format!(r#"{{"jobs":[{one}]}}"#);
+        for (path, body) in [
+            ("/v1/executions", one.clone()),
+            ("/v1/executions/check", one.clone()),
+            ("/v1/jobs", one),
+            ("/v1/jobs/batch", batch),
+        ] {
+            let answer = post_text(&client, path, body).await;
+            let problem = answer.problem(400, "invalid-request");
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains(why), "{path}: {detail}");
+        }
+    }
+    // What is large, and no more than that, is read.
+    let rows = vec![json!({"a": 1, "b": "x"}); 20_000];
+    let large = behaviour("echo", json!({"rows": rows}));
+    let answer = client.post("/v1/executions", large).await.json();
+    assert_eq!(answer["output"]["rows"].as_array().unwrap().len(), 20_000);
+    server.end().await;
+}
+
+/// What counts of a body is what it takes, once that is more than its text.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bodies_take_together_is_bounded() {
+    let server = start(with(|settings| settings.bodies_bytes = 64 << 20)).await;
+    let client = server.client();
+    // Less than 400 KB of text, and more than half of 64 MiB.
+    let list = format!("[{}0]", r#"{"":0},"#.repeat(55_000));
+    let body = |tool: &str| {
+        format!(
+            r#"{{"skill":"behaviours","tool":"{tool}","input":{{"a":{list}}},"limits":{{"wall_time_ms":3600000}}}}"#
+        )
+    };
+    let mut going = Vec::new();
+    for many in 1..=2 {
+        let (asks, body) = (client.clone(), body("wait_for_ever"));
+        going.push(tokio::spawn(async move {
+            post_text(&asks, "/v1/executions", body).await
+        }));
+        let running = format!("skillhost_executions_running {many}\n");
+        while !client.get("/metrics").await.text().contains(&running) {
+            assert!(going.iter().all(|going| !going.is_finished()));
+            tokio::task::yield_now().await;
+        }
+    }
+    let refused = post_text(&client, "/v1/executions", body("echo")).await;
+    refused.problem(503, "unavailable");
+    for going in going {
+        going.abort();
+        let _ = going.await;
+    }
+    server.end().await;
+}

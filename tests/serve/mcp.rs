@@ -527,6 +527,16 @@ async fn messages_are_bounded_in_bytes_and_time() {
     let message = agent.message("tools/call", call);
     let answer = agent.client.send(agent.post(&message)).await;
     answer.problem(503, "unavailable");
+    // A small text that is much once it is read.
+    let arguments = json!({"x": vec![json!([0]); 600_000]});
+    let call = json!({"name": "behaviours__echo", "arguments": arguments});
+    let message = agent.message("tools/call", call);
+    let answer = agent.client.send(agent.post(&message)).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let refused: Value = serde_json::from_str(answer.text()).unwrap();
+    assert_eq!(refused["id"], 1);
+    let said = refused["error"]["message"].as_str().unwrap();
+    assert!(said.contains("too many values"), "{said}");
     // More than a message may have, as it says itself; and one that does not come.
     for (bytes, status) in [(17 << 20, "413"), (100, "408")] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -95,6 +95,44 @@ async fn a_cursor_that_has_fallen_off_is_told_so() {
     server.end().await;
 }
 
+/// Neither that something happens for others is told, nor when, nor how much: but, now and then, where to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_not_told_at_once_how_far_others_have_come() {
+    for keep_alive in [Duration::from_secs(3_600), Duration::from_millis(20)] {
+        let mut settings = Settings::default();
+        settings.keep_alive = keep_alive;
+        let server = start(Wanted {
+            settings,
+            ..Wanted::default()
+        })
+        .await;
+        let acme = server.client_of("acme", &[Scope::Jobs]).await;
+        let other = server.client_of("other", &[Scope::Jobs]).await;
+        let request = acme.request("GET", "/v1/events/stream?after=0", "");
+        let mut events = Events::of(acme.open(request).await);
+        let body = behaviour("echo", json!({}));
+        let theirs = other.post("/v1/jobs", body.clone()).await.json();
+        let theirs = theirs["id"].as_str().unwrap().parse().unwrap();
+        server.queue.wait(theirs).await.unwrap();
+        let newest = server.queue.last_event().await.unwrap();
+        if keep_alive > Duration::from_secs(1) {
+            let own = acme.post("/v1/jobs", body).await.json();
+            let (id, event) = events.block().await.unwrap();
+            assert_eq!(id, Some(newest + 1));
+            assert_eq!(event.expect("it is the first block").1["job"], own["id"]);
+        } else {
+            while events.last != Some(newest) {
+                let (_, event) = events.block().await.unwrap();
+                assert_eq!(event, None);
+            }
+        }
+        let path = "/v1/events/stream?after=1000000";
+        let never = acme.get(path).await.problem(404, "not-found");
+        assert_eq!(never["detail"], "there is no event 1000000");
+        server.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_the_server_does() {
     let server = start(Wanted::default()).await;

@@ -13,7 +13,7 @@ use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream::{self, visible};
 use crate::queue::EventBatch;
-use crate::serve::caller::Scope;
+use crate::serve::caller::{Scope, Tenancy};
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -82,7 +82,8 @@ pub(super) struct From {
 ///
 /// As `text/event-stream`: the event's `id` is its cursor, its name the kind, its data the event. A
 /// client that comes back with `Last-Event-ID` misses none. Where that is no longer kept, the answer is
-/// 410, or in the middle the event `gone`; where there never was such an event, 404.
+/// 410, or in the middle the event `gone`; where there never was such an event, 404. Now and then comes an
+/// `id` alone: how far the stream has come past events that are not shown.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "events",
     params(From, ("last-event-id" = Option<i64>, Header, minimum = 0, maximum = 9_223_372_036_854_775_807_i64,
@@ -115,7 +116,12 @@ pub(super) async fn follow(
     if next.events.is_empty() {
         let last = queue.last_event().await?;
         if after > last {
-            let detail = format!("there is no event {after}; the newest is {last}");
+            // How many there are is nothing to tell a tenant, of whom they are not.
+            let newest = match caller.tenancy {
+                Tenancy::Everybody => format!("; the newest is {last}"),
+                Tenancy::Tenant(_) => String::new(),
+            };
+            let detail = format!("there is no event {after}{newest}");
             return Err(Problem::new(ProblemKind::NotFound, detail));
         }
     }

@@ -18,7 +18,12 @@ use super::objects::Objects;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::trace::Trace;
+use crate::json::{LARGE, measure};
 use crate::serve::caller::{Caller, Scope};
+use crate::turns::Party;
+
+/// How long it may take to read a large body, with what it waits for a thread, once it is there.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On whose behalf the request comes in, with the scope that it needs checked by
 /// [`need`](Asks::need).
@@ -68,7 +73,7 @@ pub(super) struct Whole {
     pub held: Held,
 }
 
-impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Service> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
@@ -80,14 +85,72 @@ impl<T: DeserializeOwned> FromRequest<Service> for Asked<T> {
             ));
         }
         let key = IdempotencyKey::of(&parts.headers)?;
-        let Whole { bytes, held } = read(body, service, service.inner.settings.body_bytes).await?;
-        let value = parse(&bytes)?;
-        let key = key.map(|key| key.of_request(&parts.method, parts.uri.path(), &bytes));
-        Ok(Asked { value, key, held })
+        let Whole { bytes, mut held } =
+            read(body, service, service.inner.settings.body_bytes).await?;
+        let caller = parts.extensions.get::<Asks>();
+        let caller = caller.map(|asks| asks.caller.clone());
+        let (all, many) = (service.clone(), bytes.len());
+        let take = move || -> Result<Self, Problem> {
+            hold_values(&all, &mut held, measured(&bytes)?)?;
+            let value = parse(&bytes)?;
+            let key = key.map(|key| key.of_request(&parts.method, parts.uri.path(), &bytes));
+            Ok(Asked { value, key, held })
+        };
+        aside(service, caller.as_ref(), many, take).await?
     }
 }
 
-/// Parses a body, saying where it does not fit.
+/// Does what is to be done with so many bytes: where they are many, it is on a thread that holds up nobody, in turns
+/// between tenants.
+pub(super) async fn aside<T: Send + 'static>(
+    service: &Service,
+    caller: Option<&Caller>,
+    many: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if many <= LARGE {
+        return Ok(work());
+    }
+    let unavailable = || {
+        let detail = "the body cannot be read now: there are too many large ones";
+        Problem::new(ProblemKind::Unavailable, detail).retry_after(Duration::from_secs(1))
+    };
+    // Whose skill it is about, nobody knows yet.
+    let party = Party::of(caller.and_then(Caller::tenant), "");
+    let doing = service.inner.looks.spawn(&party, work).map_err(|error| {
+        tracing::error!(%error, "a large body cannot be read");
+        unavailable()
+    })?;
+    let done = tokio::time::timeout(PATIENCE, doing).await;
+    done.map_err(|_| unavailable())?.map_err(|error| {
+        tracing::error!(?error, "a large body could not be read");
+        Problem::new(ProblemKind::Internal, "the body could not be read")
+    })
+}
+
+/// What the values of a body of JSON take, in bytes; of one that is too much to be read, what is.
+pub(super) fn measured(bytes: &[u8]) -> Result<u64, Problem> {
+    measure(bytes).map_err(|why| {
+        let detail = format!("the body is not read: {why}");
+        Problem::new(ProblemKind::InvalidRequest, detail)
+    })
+}
+
+/// Takes what a body's values take of what all bodies may have together: of that half at most, so that one alone is
+/// let in.
+pub(super) fn hold_values(service: &Service, held: &mut Held, heap: u64) -> Result<(), Problem> {
+    let heap = usize::try_from(heap).unwrap_or(usize::MAX);
+    if heap <= LARGE {
+        return Ok(());
+    }
+    hold(
+        service,
+        held,
+        heap.min(service.inner.settings.bodies_bytes / 2),
+    )
+}
+
+/// Parses a body that was [measured], saying where it does not fit.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = T::deserialize(Objects(&mut reader));

@@ -1,7 +1,7 @@
 //! A way to what is read from bodies without a server, for the fuzz target `request`.
 
 use super::executions::Execution;
-use super::extract::parse;
+use super::extract::{measured, parse};
 use super::jobs::submit::{Batch, Submission};
 use super::problem::Problem;
 use super::schedules::NewSchedule;
@@ -16,6 +16,9 @@ pub fn jobs(
     callbacks: &Callbacks,
     caller: &Caller,
 ) -> Vec<Result<NewJob, Box<Problem>>> {
+    if let Err(problem) = measured(body) {
+        return vec![Err(Box::new(problem))];
+    }
     let execution = parse::<Execution>(body).map(|execution| execution.request(caller));
     let submissions = match parse::<Batch>(body) {
         Ok(batch) => batch.jobs,

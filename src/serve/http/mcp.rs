@@ -14,12 +14,14 @@ use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use serde::Deserialize;
 
-use super::extract::{Held, Whole, read};
+use super::extract::{Held, Whole, aside, hold_values, read};
 use super::places::Place;
+use super::problem::Problem;
 use super::state::Service;
 use super::stream::{outlived, place};
+use crate::json::measure;
 use crate::serve::caller::{Caller, Tenancy};
-use crate::serve::mcp::{HttpSettings, McpServer};
+use crate::serve::mcp::{HttpSettings, McpServer, Measured, unread};
 
 /// The route `/mcp`, for [`guarded`](super::guarded): a door for agents with the same tokens, hosts,
 /// origins and rates, whose messages count to the same bodies, with the same time to come, and whose
@@ -68,18 +70,28 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     let service = &bounds.service;
     let (mut parts, body) = request.into_parts();
     parts.headers.remove(ORIGIN);
-    let Whole { bytes, held } = match read(body, service, bounds.most).await {
+    let Whole { bytes, mut held } = match read(body, service, bounds.most).await {
         Ok(whole) => whole,
         Err(problem) => return problem.into_response(),
     };
     let caller = parts.extensions.get::<Caller>().cloned();
+    let (all, message) = (service.clone(), bytes.clone());
+    let look = move || -> Result<(Held, bool), Response> {
+        let heap = measure(&message).map_err(|why| unread(&message, why).map(Body::new))?;
+        hold_values(&all, &mut held, heap).map_err(Problem::into_response)?;
+        Ok((held, listens(&message)))
+    };
+    let looked = aside(service, caller.as_ref(), bytes.len(), look).await;
+    let (held, listens) = match looked.unwrap_or_else(|problem| Err(problem.into_response())) {
+        Ok(looked) => looked,
+        Err(answer) => return answer,
+    };
+    parts.extensions.insert(Measured);
     let place = match &caller {
-        Some(caller) if parts.method == Method::GET || listens(&bytes) => {
-            match place(service, caller) {
-                Ok(place) => Some(place),
-                Err(problem) => return problem.into_response(),
-            }
-        }
+        Some(caller) if parts.method == Method::GET || listens => match place(service, caller) {
+            Ok(place) => Some(place),
+            Err(problem) => return problem.into_response(),
+        },
         _ => None,
     };
     let answer = next

@@ -13,7 +13,8 @@ pub struct Settings {
     /// The most bytes of an uploaded skill as it is sent; 128 MiB unless set.
     pub upload_bytes: usize,
     /// The most bytes of bodies at once, over all requests that are being read or answered; 512 MiB
-    /// unless set. A request that does not fit any more is answered with 503.
+    /// unless set. Of JSON whose values take more memory than its text, those count, up to half of this. A request
+    /// that does not fit any more is answered with 503.
     pub bodies_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,

@@ -51,7 +51,7 @@ pub(super) struct Inner {
     pub cut: CancellationToken,
     /// KiB of bodies that may still be read.
     pub bodies: Arc<tokio::sync::Semaphore>,
-    /// Where it is looked whether requests would be admitted.
+    /// Where large requests are read, and it is looked whether they would be admitted.
     pub looks: Threads,
 }
 

@@ -23,7 +23,7 @@ use super::places::Place;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::told::{self, Teller, Told};
-use crate::queue::{EventBatch, JobEvent, Queue, QueueError};
+use crate::queue::{JobEvent, Queue, QueueError};
 use crate::serve::caller::{Caller, Tenancy};
 use crate::serve::token::Unauthorized;
 use crate::{Control, Event, ExecutionRequest, Observer};
@@ -222,6 +222,9 @@ pub(super) fn jobs(
 
 /// Sends events until the server stops or nobody listens any more. Gives the last event where it ends of
 /// something else.
+///
+/// How far it has come past events that this caller does not see is said no more often than that the stream
+/// lives: said at once, it would tell when something happens for others, and how much.
 async fn follow(
     service: &Service,
     caller: &Caller,
@@ -232,6 +235,7 @@ async fn follow(
     let queue = &service.inner.queue;
     let mut subscription = queue.subscribe(after);
     let mut look = keep_alive(service);
+    let mut passed = None;
     loop {
         let next = subscription.next();
         let batch = tokio::select! {
@@ -242,30 +246,39 @@ async fn follow(
         // A token may have been revoked, or have expired, since this began.
         let still = still(service, caller).await;
         still.map_err(|error| event(None, "error", &Problem::from(error)))?;
-        let Some(batch) = batch else { continue };
-        let told = told(queue, caller, batch, only).await.map_err(ending)?;
-        if sender.send(told).await.is_err() {
+        let told = match batch {
+            Some(batch) => {
+                let cursor = batch.cursor;
+                let told = told(queue, caller, batch.events, only).await;
+                let told = told.map_err(ending)?;
+                passed = told.is_empty().then_some(cursor);
+                told
+            }
+            None => passed.take().map(come_to).unwrap_or_default(),
+        };
+        if !told.is_empty() && sender.send(told).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// The events of a batch that this caller may see.
+/// Those of these events that this caller may see.
 async fn told(
     queue: &Queue,
     caller: &Caller,
-    batch: EventBatch,
+    events: Vec<JobEvent>,
     only: Option<Uuid>,
 ) -> Result<Bytes, QueueError> {
     let mut text = BytesMut::new();
-    for one in visible(queue, caller, batch.events, only).await? {
+    for one in visible(queue, caller, events, only).await? {
         text.extend_from_slice(&event(Some(one.id), one.kind.as_str(), &one));
     }
-    if text.is_empty() {
-        // The cursor moves on also where there is nothing to see.
-        text.extend_from_slice(format!("id: {}\n\n", batch.cursor).as_bytes());
-    }
     Ok(text.freeze())
+}
+
+/// Where to go on, without an event.
+fn come_to(cursor: i64) -> Bytes {
+    format!("id: {cursor}\n\n").into()
 }
 
 /// Those events that this caller may see, or of this job alone.

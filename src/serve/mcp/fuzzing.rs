@@ -16,6 +16,7 @@ pub type Call = (String, JsonObject, Vec<Attachment>);
 /// The call in a message, also where it is one by way of `call_tool`; or what its sender is told. `None` where it is
 /// no message, or one of something else.
 pub fn call(message: &[u8]) -> Option<Result<Call, String>> {
+    crate::json::measure(message).ok()?;
     let message = serde_json::from_slice::<ClientJsonRpcMessage>(message).ok()?;
     let JsonRpcMessage::Request(request) = message else {
         return None;

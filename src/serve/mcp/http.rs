@@ -5,20 +5,24 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
+use rmcp::service::TxJsonRpcMessage;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Inner, McpServer, McpSession};
+use super::{Inner, McpServer, McpSession, stdio};
+use crate::json::{LARGE, measure};
 use crate::serve::Caller;
 
 /// How a session of an older client is named in headers.
@@ -80,6 +84,11 @@ pub struct McpService {
     stop: CancellationToken,
 }
 
+/// What a layer before this puts into a request's extensions, once it knows that its message is not too much to be
+/// read.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::serve) struct Measured;
+
 /// A session of an older client.
 struct Session {
     caller: Caller,
@@ -111,6 +120,7 @@ impl McpServer {
 }
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Handled = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl McpService {
     async fn answer<B>(self, request: Request<B>) -> Answer
@@ -140,7 +150,14 @@ impl McpService {
         }
         self.server.looked().await;
         let ends = request.method() == Method::DELETE;
-        let mut answer = self.inner.handle(request).await;
+        let is_measured = request.extensions().get::<Measured>().is_some();
+        let mut answer = match is_measured || request.method() != Method::POST {
+            true => self.handle(request).await,
+            false => match self.whole(request).await {
+                Ok(request) => self.handle(request).await,
+                Err(answer) => answer,
+            },
+        };
         if only_news {
             answer = answer.map(|body| Until::new(body, self.stop.clone()).boxed());
         }
@@ -155,6 +172,79 @@ impl McpService {
             _ => {}
         }
         answer
+    }
+
+    /// A request with its message, which is not too much to be read.
+    async fn whole<B>(&self, request: Request<B>) -> Result<Request<Full<Bytes>>, Answer>
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
+        let most = self.server.settings.message_bytes;
+        let (parts, body) = request.into_parts();
+        let mut body = std::pin::pin!(body);
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(refused(StatusCode::BAD_REQUEST, "the message broke off"));
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.remaining() > most.saturating_sub(read.len()) {
+                let why = "the message has too many bytes";
+                return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, why));
+            }
+            read.put(data);
+        }
+        let message = read.freeze();
+        let measured = match message.len() > LARGE {
+            false => Ok(measure(&message)),
+            true => {
+                let message = message.clone();
+                spawn_blocking(move || measure(&message)).await
+            }
+        };
+        match measured {
+            Ok(Ok(_)) => Ok(Request::from_parts(parts, Full::new(message))),
+            Ok(Err(why)) => Err(unread(&message, why)),
+            Err(error) => {
+                tracing::error!("a message could not be measured: {error}");
+                Err(broken())
+            }
+        }
+    }
+
+    /// Hands a request on. The library reads its message at once, which for a large one is done where it holds up
+    /// nobody.
+    async fn handle<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
+        if request.body().size_hint().lower() <= LARGE as u64 {
+            return self.inner.handle(request).await;
+        }
+        let inner = self.inner.clone();
+        let mut handled: Handled = Box::pin(async move { inner.handle(request).await });
+        let begun = spawn_blocking(move || {
+            let mut nobody = Context::from_waker(Waker::noop());
+            match handled.as_mut().poll(&mut nobody) {
+                Poll::Ready(answer) => Ok(answer),
+                Poll::Pending => Err(handled),
+            }
+        });
+        match begun.await {
+            Ok(Ok(answer)) => answer,
+            // It is asked anew by somebody who can be told.
+            Ok(Err(handled)) => handled.await,
+            Err(error) => {
+                tracing::error!("a message could not be read: {error}");
+                broken()
+            }
+        }
     }
 
     /// Whether a session is this caller's.
@@ -251,6 +341,28 @@ impl Body for Until {
             Poll::Pending => Pin::new(&mut self.body).poll_frame(context),
         }
     }
+}
+
+/// What is answered to a message that is too much to be read.
+pub(in crate::serve) fn unread(
+    message: &[u8],
+    why: String,
+) -> Response<BoxBody<Bytes, Infallible>> {
+    let error = ErrorData::invalid_request(why, None);
+    let error = TxJsonRpcMessage::<RoleServer>::error(error, stdio::id(message));
+    let Ok(error) = serde_json::to_vec(&error) else {
+        return broken();
+    };
+    let mut answer = Response::new(Full::new(Bytes::from(error)).boxed());
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    let json = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+fn broken() -> Answer {
+    let why = "the message could not be read";
+    refused(StatusCode::INTERNAL_SERVER_ERROR, why)
 }
 
 fn refused(status: StatusCode, why: &'static str) -> Answer {

@@ -73,6 +73,8 @@ pub use catalog::ChosenSkill;
 pub use fuzzing::call as call_in;
 #[cfg(feature = "serve")]
 pub use http::{HttpSettings, McpService};
+#[cfg(feature = "serve")]
+pub(super) use http::{Measured, unread};
 pub use session::McpSession;
 pub use settings::{KeptBounds, McpSettings};
 pub use tasks::{TASK_QUEUE, Tasks};

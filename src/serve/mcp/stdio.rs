@@ -14,11 +14,13 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ErrorData, RoleServer};
 use tokio::io::{AsyncRead, AsyncWrite, Empty, empty};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use lines::{Line, Lines, Waits};
 use message::Read;
+
+use crate::json::LARGE;
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
@@ -28,10 +30,21 @@ const LAST: Duration = Duration::from_secs(1);
 /// How the library begins to tell a client of the current revision what its request has not.
 const NO_META: &str = "request _meta is missing";
 
+/// The id of the request that a message is, as far as it can be told.
+#[cfg(feature = "serve")]
+pub(super) fn id(message: &[u8]) -> Option<RequestId> {
+    match lines::Glance::at(message).waits() {
+        Waits::For(id) => id,
+        Waits::Nobody => None,
+    }
+}
+
 /// A transport that reads no faster than the client does: one that floods and never reads is not
 /// listened to. What is past the bound, or no message, is passed over, and its client told so.
 pub(super) struct Paced<R: AsyncRead + Unpin, W: AsyncWrite> {
     lines: Lines<R>,
+    /// A large line, which is read where it holds up nothing else.
+    reading: Option<JoinHandle<Read>>,
     output: AsyncRwTransport<RoleServer, Empty, W>,
     unsent: Arc<Unsent>,
     /// What is sent beside what the library sends, for as long as there is somebody to read it.
@@ -85,6 +98,7 @@ where
     pub fn new(read: R, write: W, message_bytes: usize) -> Self {
         Paced {
             lines: Lines::new(read, message_bytes),
+            reading: None,
             output: AsyncRwTransport::new_server(empty(), write),
             unsent: Arc::default(),
             refusals: JoinSet::new(),
@@ -95,7 +109,7 @@ where
         }
     }
 
-    /// The message in a line; of one that is none, whoever sent it is told so.
+    /// The message in a line, unless that is large: then it is on its way.
     fn take(&mut self, line: Line) -> Option<RxJsonRpcMessage<RoleServer>> {
         let line = match line {
             Line::Whole(line) => line,
@@ -107,7 +121,17 @@ where
                 return None;
             }
         };
-        match message::read(&line) {
+        if line.len() > LARGE {
+            let read = move || message::read(&line);
+            self.reading = Some(tokio::task::spawn_blocking(read));
+            return None;
+        }
+        self.tell(message::read(&line))
+    }
+
+    /// The message; of what is none, whoever sent it is told so.
+    fn tell(&mut self, read: Read) -> Option<RxJsonRpcMessage<RoleServer>> {
+        match read {
             Read::Message(message) => return Some(*message),
             Read::Nothing => {}
             Read::Broken(error) => {
@@ -172,6 +196,15 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         while !self.ended {
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await;
+                self.reading = None;
+                match read.map(|read| self.tell(read)) {
+                    Ok(Some(message)) => return Some(message),
+                    Ok(None) => {}
+                    Err(error) => tracing::error!("a message could not be read: {error}"),
+                }
+            }
             self.unsent.below(UNSENT).await;
             // What was read before gets its turn first, or a flood would be taken in whole.
             tokio::task::yield_now().await;

@@ -1,10 +1,12 @@
 //! What comes in.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::json;
 use skillhost::ExecutionRequest;
 use skillhost::queue::{Callback, Filter, JobStatus, Keep, Maintenance, NewJob, QueueError, Work};
+use uuid::Uuid;
 
 use super::cases;
 use crate::place::{Place, good, job, nested};
@@ -19,6 +21,8 @@ cases![
     a_job_comes_back_as_it_was_submitted,
     large_jobs_are_listed_a_few_at_a_time,
     lists_by_queue_tenant_and_skill_are_whole,
+    jobs_that_are_much_once_they_are_read_are_listed_a_few_at_a_time,
+    whose_jobs_are_is_said_of_those_that_are_there,
     json_may_be_as_deep_as_it_can_be_read_back,
     what_the_queue_submits_itself_nobody_else_does,
     a_job_is_looked_at_without_being_stored,
@@ -325,6 +329,33 @@ async fn lists_by_queue_tenant_and_skill_are_whole(place: Place) {
             assert_eq!(found, expected, "{filter:?}");
         }
     }
+}
+
+async fn jobs_that_are_much_once_they_are_read_are_listed_a_few_at_a_time(place: Place) {
+    // 350 KB of text, and some 35 MiB of values.
+    let wide = json!(vec![json!({"": 0}); 50_000]);
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.insert(0, place.submit(job(wide.clone())).await);
+    }
+    let mut filter = Filter::default();
+    for (expected, more) in [(&ids[..4], true), (&ids[4..], false)] {
+        let page = place.queue.list(&filter).await.unwrap();
+        let listed: Vec<Uuid> = page.items.iter().map(|job| job.id).collect();
+        assert_eq!(listed, expected);
+        assert_eq!(page.next.is_some(), more);
+        filter.cursor = page.next;
+    }
+}
+
+async fn whose_jobs_are_is_said_of_those_that_are_there(place: Place) {
+    let acmes = place.submit(good().tenant("acme")).await;
+    let nobodys = place.submit(good()).await;
+    let asked = [nobodys, Uuid::nil(), acmes, acmes];
+    let tenants = place.queue.tenants(&asked).await.unwrap();
+    let expected = [(acmes, Some("acme".to_owned())), (nobodys, None)];
+    assert_eq!(tenants, HashMap::from(expected));
+    assert!(place.queue.tenants(&[]).await.unwrap().is_empty());
 }
 
 async fn a_job_is_looked_at_without_being_stored(place: Place) {

@@ -213,6 +213,21 @@ impl Reads for Reader {
         })
     }
 
+    fn tenants<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, String)>> {
+        Box::pin(async move {
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            let sql = "SELECT jobs.id, tenants.name FROM jobs JOIN lanes ON lanes.id = jobs.lane \
+                       JOIN scopes AS tenants ON tenants.id = lanes.tenant \
+                       WHERE jobs.id = ANY($1::uuid[])";
+            let rows = self.pool.query(sql, &[&ids]).await?;
+            rows.iter()
+                .map(|read| Ok((read.try_get(0)?, read.try_get(1)?)))
+                .collect()
+        })
+    }
+
     fn status(&self, id: Uuid) -> Answer<'_, Option<(JobStatus, Option<Micros>)>> {
         Box::pin(async move {
             let sql = "SELECT status, deadline FROM jobs WHERE id = $1";

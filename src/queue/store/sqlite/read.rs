@@ -151,6 +151,24 @@ impl Reads for Reader {
         })
     }
 
+    fn tenants<'a>(&'a self, ids: &'a [Uuid]) -> Answer<'a, Vec<(Uuid, String)>> {
+        let ids = ids.to_vec();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT jobs.id, tenants.name FROM jobs JOIN lanes ON lanes.id = jobs.lane \
+                 JOIN scopes AS tenants ON tenants.id = lanes.tenant WHERE jobs.id = ?1",
+            )?;
+            let mut tenants = Vec::with_capacity(ids.len());
+            for id in ids {
+                let tenant = statement.query_row([id.as_bytes()], |read| {
+                    Ok((uuid(read, 0)?, read.get::<_, String>(1)?))
+                });
+                tenants.extend(tenant.optional()?);
+            }
+            Ok(tenants)
+        })
+    }
+
     fn status(&self, id: Uuid) -> Answer<'_, Option<(JobStatus, Option<Micros>)>> {
         self.read(move |connection| {
             let mut statement =

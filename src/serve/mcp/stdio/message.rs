@@ -30,6 +30,9 @@ pub(super) fn read(line: &[u8]) -> Read {
     if line.is_empty() {
         return Read::Nothing;
     }
+    if let Err(why) = json::measure(line) {
+        return unread(line, why);
+    }
     if let Ok(message) = serde_json::from_slice(line) {
         return Read::Message(Box::new(message));
     }
@@ -39,13 +42,18 @@ pub(super) fn read(line: &[u8]) -> Read {
     };
     match json::parse(text) {
         Err(ParseError::Syntax(why)) => broken(why),
-        Err(ParseError::Refused(why)) => match Glance::at(line).waits() {
-            Waits::Nobody => Read::Nothing,
-            Waits::For(id) => Read::Refused(vec![(id, ErrorData::invalid_request(why, None))]),
-        },
+        Err(ParseError::Refused(why)) => unread(line, why),
         Ok(Value::Object(message)) => unfit(&message, Glance::at(line)),
         Ok(Value::Array(batch)) => in_batch(&batch),
         Ok(_) => Read::Refused(vec![refusal(None, "a message is an object")]),
+    }
+}
+
+/// One that is too much to be read.
+fn unread(line: &[u8], why: String) -> Read {
+    match Glance::at(line).waits() {
+        Waits::Nobody => Read::Nothing,
+        Waits::For(id) => Read::Refused(vec![(id, ErrorData::invalid_request(why, None))]),
     }
 }
 
@@ -129,6 +137,9 @@ mod tests {
         let number = Some(RequestId::Number(17));
         let text = Some(RequestId::String("a".into()));
         let params = format!("{}{}", "[".repeat(130), "]".repeat(130));
+        let many = "[0],".repeat(600_000);
+        let many =
+            format!(r#"{{"jsonrpc":"2.0","id":17,"method":"x","params":{{"a":[{many}0]}}}}"#);
         let deep = format!(r#"{{"jsonrpc":"2.0","id":17,"method":"x","params":{params}}}"#);
         for (line, id) in [
             (
@@ -153,6 +164,7 @@ mod tests {
                 number.clone(),
             ),
             (&deep, number.clone()),
+            (&many, number.clone()),
             ("{}", None),
             ("[]", None),
             ("null", None),
