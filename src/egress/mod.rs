@@ -40,7 +40,7 @@ use crate::grant::Denial;
 
 /// Opens outgoing connections.
 pub(crate) struct Egress {
-    names: NameServers,
+    names: resolve::Names,
     tls: tls::Tls,
     breaker: Option<Arc<dyn Breaker<str>>>,
 }
@@ -57,7 +57,7 @@ impl Egress {
         breaker: Option<Arc<dyn Breaker<str>>>,
     ) -> Result<Arc<Self>, HostError> {
         Ok(Arc::new(Egress {
-            names,
+            names: resolve::Names::new(names),
             tls: tls::Tls::new(roots, certificates)?,
             breaker,
         }))
