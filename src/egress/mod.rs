@@ -34,7 +34,7 @@ pub(crate) use rules::{Rules, Told};
 pub(crate) use send::Times;
 pub use tls::Roots;
 
-use crate::breaker::Breaker;
+use crate::breaker::{Asked, Breaker};
 use crate::execution::HostError;
 use crate::grant::Denial;
 
@@ -42,7 +42,7 @@ use crate::grant::Denial;
 pub(crate) struct Egress {
     names: resolve::Names,
     tls: tls::Tls,
-    breaker: Option<Arc<dyn Breaker<str>>>,
+    breaker: Option<Arc<dyn Breaker<Asked>>>,
 }
 
 impl Egress {
@@ -54,7 +54,7 @@ impl Egress {
         names: NameServers,
         roots: Roots,
         certificates: &[Vec<u8>],
-        breaker: Option<Arc<dyn Breaker<str>>>,
+        breaker: Option<Arc<dyn Breaker<Asked>>>,
     ) -> Result<Arc<Self>, HostError> {
         Ok(Arc::new(Egress {
             names: resolve::Names::new(names),
