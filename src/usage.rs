@@ -68,7 +68,8 @@ pub struct ResourceUsage {
     #[serde(default)]
     pub connections: u64,
     /// Bytes of outgoing HTTP requests: request lines, headers, framing and bodies, inside TLS
-    /// where there is TLS; and for each name that is looked up twice its length and 18.
+    /// where there is TLS; for each name that is looked up twice its length and 18; and 1 KiB for each greeting
+    /// inside TLS and for each attempt that came to no connection.
     #[serde(default)]
     pub http_request_bytes: u64,
     /// Bytes of the answers to them, counted alike.

@@ -13,6 +13,9 @@ use super::{BreakerSettings, Circuit, CircuitState, Pass};
 /// The most circuits that are kept. Past it, those are forgotten of which nothing is known, and then
 /// closed ones; where all are open, what is new has none.
 pub const MAX_CIRCUITS: usize = 10_000;
+/// About how many of them one has, of those that outcomes are told by. Past it, closed ones of its own are forgotten,
+/// and no others; where all of its own are open, what is new has none.
+pub const MAX_OF_ONE: usize = MAX_CIRCUITS / 10;
 /// How many locks they are spread over, so that threads seldom meet.
 const SHARDS: usize = 16;
 
@@ -36,6 +39,8 @@ struct Kept {
     circuit: Circuit,
     /// How it stood when it was last told.
     told: CircuitState,
+    /// Who alone has told of outcomes, as a hash. Where that is more than one, it is nobody's.
+    of: Option<u64>,
 }
 
 impl<K> Default for Circuits<K> {
@@ -85,10 +90,11 @@ impl<K: Hash + Eq> Circuits<K> {
         }
     }
 
-    /// What was tried went well.
+    /// What was tried went well. `by` is who tells it, where many do.
     pub fn record_success<Q>(
         &self,
         key: &Q,
+        by: Option<&str>,
         pass: Pass,
         settings: &BreakerSettings,
     ) -> Option<Change>
@@ -96,15 +102,16 @@ impl<K: Hash + Eq> Circuits<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.record(key, settings, |circuit, now| {
+        self.record(key, by, settings, |circuit, now| {
             circuit.record_success(pass, now, settings);
         })
     }
 
-    /// What was tried failed.
+    /// What was tried failed. `by` is who tells it, where many do.
     pub fn record_failure<Q>(
         &self,
         key: &Q,
+        by: Option<&str>,
         pass: Pass,
         settings: &BreakerSettings,
     ) -> Option<Change>
@@ -114,7 +121,7 @@ impl<K: Hash + Eq> Circuits<K> {
     {
         // Spread evenly, as a hash of nothing under new keys is.
         let random = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;
-        self.record(key, settings, |circuit, now| {
+        self.record(key, by, settings, |circuit, now| {
             circuit.record_failure(pass, now, settings, random);
         })
     }
@@ -175,6 +182,7 @@ impl<K: Hash + Eq> Circuits<K> {
     fn record<Q>(
         &self,
         key: &Q,
+        by: Option<&str>,
         settings: &BreakerSettings,
         record: impl FnOnce(&mut Circuit, std::time::Instant),
     ) -> Option<Change>
@@ -183,21 +191,23 @@ impl<K: Hash + Eq> Circuits<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let now = Instant::now().into_std();
+        let of = by.map(|by| self.hasher.hash_one(by));
         let mut shard = self.shard(key);
         if !shard.contains_key(key) {
-            if shard.len() >= MAX_CIRCUITS / SHARDS {
-                forget(&mut shard, now, settings);
-                if shard.len() >= MAX_CIRCUITS / SHARDS {
-                    return None;
-                }
+            if !has_room(&mut shard, of, now, settings) {
+                return None;
             }
             let new = Kept {
                 circuit: Circuit::new(now),
                 told: CircuitState::Closed,
+                of,
             };
             shard.insert(key.to_owned(), new);
         }
         let kept = shard.get_mut(key)?;
+        if kept.of != of {
+            kept.of = None;
+        }
         record(&mut kept.circuit, now);
         kept.change(now)
     }
@@ -211,17 +221,33 @@ impl Kept {
     }
 }
 
-/// Makes room: of circuits of which nothing is known, or else of all closed ones.
-fn forget<K: Hash + Eq>(
+/// Whether there is room for one more of this one's. It is made of circuits of which nothing is known, then of this
+/// one's closed ones, and where all together are too many, of all closed ones.
+fn has_room<K: Hash + Eq>(
     shard: &mut HashMap<K, Kept>,
+    of: Option<u64>,
     now: std::time::Instant,
     settings: &BreakerSettings,
-) {
-    let before = shard.len();
-    shard.retain(|_, kept| !kept.circuit.is_idle(now, settings));
-    if shard.len() == before {
-        shard.retain(|_, kept| kept.circuit.state(now) != CircuitState::Closed);
+) -> bool {
+    type Shard<K> = HashMap<K, Kept>;
+    let is_own = |kept: &Kept| of.is_some() && kept.of == of;
+    let is_full = |shard: &Shard<K>| shard.len() >= MAX_CIRCUITS / SHARDS;
+    let has_too_many = |shard: &Shard<K>| {
+        let own = shard.values().filter(|kept| is_own(kept));
+        own.count() >= MAX_OF_ONE / SHARDS
+    };
+    if !is_full(shard) && !has_too_many(shard) {
+        return true;
     }
+    let is_open = |kept: &Kept| kept.circuit.state(now) != CircuitState::Closed;
+    shard.retain(|_, kept| !kept.circuit.is_idle(now, settings));
+    if is_full(shard) || has_too_many(shard) {
+        shard.retain(|_, kept| !is_own(kept) || is_open(kept));
+    }
+    if is_full(shard) {
+        shard.retain(|_, kept| is_open(kept));
+    }
+    !is_full(shard) && !has_too_many(shard)
 }
 
 #[cfg(test)]
@@ -242,7 +268,7 @@ mod tests {
         };
         let fail = |key: &str| {
             let pass = allow(key).0.unwrap();
-            circuits.record_failure(key, pass, &settings)
+            circuits.record_failure(key, None, pass, &settings)
         };
         assert_eq!(fail("a"), None);
         let opened = fail("a").unwrap();
@@ -254,7 +280,7 @@ mod tests {
         tokio::time::advance(settings.pause * 2).await;
         let (pass, change) = allow("a");
         assert_eq!(change.map(|change| change.to), Some(CircuitState::HalfOpen));
-        let closed = circuits.record_success("a", pass.unwrap(), &settings);
+        let closed = circuits.record_success("a", None, pass.unwrap(), &settings);
         assert_eq!(closed.map(|change| change.to), Some(CircuitState::Closed));
         assert_eq!(allow("a").1, None);
     }
@@ -269,7 +295,7 @@ mod tests {
         let mut waits: Vec<_> = (0..20)
             .map(|number| {
                 let key = number.to_string();
-                let _ = circuits.record_failure(key.as_str(), Pass::free(), &settings);
+                let _ = circuits.record_failure(key.as_str(), None, Pass::free(), &settings);
                 let allowed = circuits.allow(key.as_str(), &settings, &mut None);
                 allowed.unwrap_err()
             })
@@ -291,11 +317,11 @@ mod tests {
             minimum: 1,
             ..BreakerSettings::default()
         };
-        let _ = circuits.record_failure("bad", Pass::free(), &settings);
+        let _ = circuits.record_failure("bad", None, Pass::free(), &settings);
         for number in 0..3 * MAX_CIRCUITS {
             let key = number.to_string();
             assert_eq!(
-                circuits.record_success(key.as_str(), Pass::free(), &settings),
+                circuits.record_success(key.as_str(), None, Pass::free(), &settings),
                 None
             );
         }
@@ -303,9 +329,45 @@ mod tests {
         assert_eq!(circuits.state("bad"), CircuitState::Open);
         for number in 0..2 * MAX_CIRCUITS {
             let key = format!("bad {number}");
-            let _ = circuits.record_failure(key.as_str(), Pass::free(), &settings);
+            let _ = circuits.record_failure(key.as_str(), None, Pass::free(), &settings);
         }
         assert!(circuits.states().len() <= MAX_CIRCUITS);
         assert_eq!(circuits.state("bad"), CircuitState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_very_many_forgets_its_own() {
+        let circuits = Circuits::<String>::default();
+        let settings = BreakerSettings {
+            minimum: 2,
+            ..BreakerSettings::default()
+        };
+        let fail = |key: &str, by: &str| {
+            let change = circuits.record_failure(key, Some(by), Pass::free(), &settings);
+            change.map(|change| change.to)
+        };
+        assert_eq!(fail("good", "one"), None);
+        assert_eq!(fail("shared", "other"), None);
+        assert_eq!(fail("shared", "one"), Some(CircuitState::Open));
+        // Closed ones, and then ones that are open.
+        for times in [1, 2] {
+            for number in 0..2 * MAX_CIRCUITS {
+                let key = format!("{times} {number}");
+                for _ in 0..times {
+                    fail(&key, "other");
+                }
+            }
+            assert!(circuits.states().len() <= MAX_OF_ONE + 2);
+        }
+        let states = circuits.states();
+        assert!(states.len() > MAX_OF_ONE / 2, "{}", states.len());
+        // A failure of the past is known, and another one opens it.
+        assert_eq!(fail("good", "one"), Some(CircuitState::Open));
+        assert_eq!(circuits.state("shared"), CircuitState::Open);
+        // There is as much room for others as before.
+        for number in 0..MAX_OF_ONE / 2 {
+            fail(&format!("of one {number}"), "one");
+        }
+        assert!(circuits.states().len() > states.len() + MAX_OF_ONE / 4);
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use circuit::{Circuit, Pass};
-pub use circuits::{Change, Circuits, MAX_CIRCUITS};
+pub use circuits::{Change, Circuits, MAX_CIRCUITS, MAX_OF_ONE};
 
 /// How a circuit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,6 +38,15 @@ impl CircuitState {
             CircuitState::HalfOpen => "half_open",
         }
     }
+}
+
+/// A key that is a text, and who asks about it: of all circuits, one has only a part.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// What the circuit is of.
+    pub key: String,
+    /// Who asks.
+    pub by: String,
 }
 
 /// When a circuit opens, and how it closes again.

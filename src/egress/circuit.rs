@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::{BoxError, Egress, EgressError, RequestBody};
-use crate::breaker::{Breaker, Pass};
+use crate::breaker::{Asked, Breaker, Pass};
 use crate::grant::HttpTarget;
 
 /// How long a host has kept somebody waiting who then gives up, whatever made them: from there on that
@@ -23,8 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// Where it is dropped, nothing is known of the host, unless it has kept somebody waiting for long.
 pub(super) struct Held {
-    breaker: Option<(Arc<dyn Breaker<str>>, Pass)>,
-    host: String,
+    breaker: Option<(Arc<dyn Breaker<Asked>>, Pass)>,
+    /// The host, and who asks.
+    asked: Asked,
     waiting: Waiting,
 }
 
@@ -39,21 +40,26 @@ impl Waiting {
 }
 
 impl Egress {
+    /// Asks for the right, in the name of this one.
+    ///
     /// # Errors
     /// Where the host is to be left alone.
-    pub(super) fn ask(&self, target: &HttpTarget) -> Result<Held, EgressError> {
+    pub(super) fn ask(&self, target: &HttpTarget, by: &str) -> Result<Held, EgressError> {
         let Some(breaker) = &self.breaker else {
             return Ok(Held {
                 breaker: None,
-                host: String::new(),
+                asked: Asked::default(),
                 waiting: Waiting::default(),
             });
         };
-        let host = format!("{}:{}", target.host(), target.port());
-        let pass = breaker.allow(&host).map_err(EgressError::CircuitOpen)?;
+        let asked = Asked {
+            key: format!("{}:{}", target.host(), target.port()),
+            by: by.to_owned(),
+        };
+        let pass = breaker.allow(&asked).map_err(EgressError::CircuitOpen)?;
         Ok(Held {
             breaker: Some((Arc::clone(breaker), pass)),
-            host,
+            asked,
             waiting: Waiting::default(),
         })
     }
@@ -91,14 +97,14 @@ impl Held {
     /// It answered, to the end or as far as anybody wanted to hear.
     pub fn succeeded(&mut self) {
         if let Some((breaker, pass)) = self.breaker.take() {
-            breaker.record_success(&self.host, pass);
+            breaker.record_success(&self.asked, pass);
         }
     }
 
     /// It did not answer, or says itself that it is not well.
     pub fn failed(&mut self) {
         if let Some((breaker, pass)) = self.breaker.take() {
-            breaker.record_failure(&self.host, pass);
+            breaker.record_failure(&self.asked, pass);
         }
     }
 
@@ -137,9 +143,9 @@ impl Drop for Held {
         let waiting = *self.waiting.since();
         match waiting {
             Some(since) if since.elapsed() >= PATIENCE => {
-                breaker.record_failure(&self.host, pass);
+                breaker.record_failure(&self.asked, pass);
             }
-            _ => breaker.withdraw(&self.host, pass),
+            _ => breaker.withdraw(&self.asked, pass),
         }
     }
 }
@@ -177,7 +183,12 @@ mod tests {
     use super::*;
     use crate::breaker::{BreakerSettings, CircuitState, Circuits};
 
-    const HOST: &str = "api.example.com:443";
+    fn host() -> Asked {
+        Asked {
+            key: "api.example.com:443".to_owned(),
+            by: "skill".to_owned(),
+        }
+    }
 
     /// Circuits that one failure opens.
     struct Hosts {
@@ -185,29 +196,32 @@ mod tests {
         settings: BreakerSettings,
     }
 
-    impl Breaker<str> for Hosts {
-        fn allow(&self, key: &str) -> Result<Pass, Duration> {
-            self.circuits.allow(key, &self.settings, &mut None)
+    impl Breaker<Asked> for Hosts {
+        fn allow(&self, host: &Asked) -> Result<Pass, Duration> {
+            self.circuits
+                .allow(host.key.as_str(), &self.settings, &mut None)
         }
 
-        fn record_success(&self, key: &str, pass: Pass) {
-            self.circuits.record_success(key, pass, &self.settings);
+        fn record_success(&self, host: &Asked, pass: Pass) {
+            self.circuits
+                .record_success(host.key.as_str(), Some(&host.by), pass, &self.settings);
         }
 
-        fn record_failure(&self, key: &str, pass: Pass) {
-            self.circuits.record_failure(key, pass, &self.settings);
+        fn record_failure(&self, host: &Asked, pass: Pass) {
+            self.circuits
+                .record_failure(host.key.as_str(), Some(&host.by), pass, &self.settings);
         }
 
-        fn withdraw(&self, key: &str, pass: Pass) {
-            self.circuits.withdraw(key, pass);
+        fn withdraw(&self, host: &Asked, pass: Pass) {
+            self.circuits.withdraw(host.key.as_str(), pass);
         }
 
-        fn state(&self, key: &str) -> CircuitState {
-            self.circuits.state(key)
+        fn state(&self, host: &Asked) -> CircuitState {
+            self.circuits.state(host.key.as_str())
         }
     }
 
-    fn breaker() -> Arc<dyn Breaker<str>> {
+    fn breaker() -> Arc<dyn Breaker<Asked>> {
         let settings = BreakerSettings {
             minimum: 1,
             ..BreakerSettings::default()
@@ -233,10 +247,10 @@ mod tests {
         }
     }
 
-    fn held(breaker: &Arc<dyn Breaker<str>>) -> Held {
+    fn held(breaker: &Arc<dyn Breaker<Asked>>) -> Held {
         Held {
-            breaker: Some((Arc::clone(breaker), breaker.allow(HOST).unwrap())),
-            host: HOST.to_owned(),
+            breaker: Some((Arc::clone(breaker), breaker.allow(&host()).unwrap())),
+            asked: host(),
             waiting: Waiting::default(),
         }
     }
@@ -265,7 +279,7 @@ mod tests {
                     held.ended(error);
                 }
                 drop(held);
-                assert_eq!(breaker.state(HOST), state, "{error:?}, {waited:?}");
+                assert_eq!(breaker.state(&host()), state, "{error:?}, {waited:?}");
             }
         }
         // Not where the host has answered meanwhile, nor where a limit ended it.
@@ -279,7 +293,7 @@ mod tests {
                 None => held.heard(),
             }
             drop(held);
-            assert_eq!(breaker.state(HOST), CircuitState::Closed);
+            assert_eq!(breaker.state(&host()), CircuitState::Closed);
         }
     }
 
@@ -303,7 +317,7 @@ mod tests {
             assert_eq!(frame.await, !is_slow);
             tokio::time::advance(PATIENCE).await;
             drop(held);
-            assert_eq!(breaker.state(HOST), state);
+            assert_eq!(breaker.state(&host()), state);
         }
     }
 }

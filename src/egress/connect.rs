@@ -51,11 +51,13 @@ impl Egress {
             .map_err(EgressError::AddressDenied)?;
         addresses.truncate(MAX_TRIES);
         held.wait();
+        let attempt = meter.attempt();
         let stream = reach(&addresses, target.port(), until).await?;
-        meter.connected();
+        attempt.made();
         let stream: Box<dyn Stream> = match target.scheme() {
             Scheme::Http => Box::new(stream),
             Scheme::Https => {
+                meter.greet()?;
                 let stream = Encrypted::new(stream, Arc::clone(meter));
                 let greeted = self.tls.connect(target.host(), stream);
                 let stream = tokio::time::timeout_at(until, greeted).await;

@@ -18,6 +18,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// What may come below TLS beside four times as much as may come inside: greetings with their
 /// certificates, and the frames of many small records.
 const ENCRYPTED_BYTES: u64 = 1 << 20;
+/// What a greeting inside TLS counts as, and an attempt that came to no connection: about what both sides' packets
+/// of a greeting have beside the server's certificates. Else a guest could have the host do either without end.
+const GREETING_BYTES: u64 = 1024;
 /// What a question to a name server has beside the name.
 const QUESTION_BYTES: u64 = 18;
 /// How long a request waits for a connection that is being closed. The executor gets round to
@@ -52,6 +55,12 @@ pub(crate) struct Traffic {
     pub received_bytes: u64,
 }
 
+/// An attempt to connect. Where it comes to nothing, or is dropped, it counts as bytes of requests do.
+pub(super) struct Attempt<'m> {
+    meter: &'m Meter,
+    is_made: bool,
+}
+
 struct Count {
     bytes: u64,
     most: u64,
@@ -73,6 +82,15 @@ impl Count {
         let fits = bytes <= self.most.saturating_sub(self.bytes);
         if fits {
             self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Takes so much, or all that is left. Says whether it was enough.
+    fn take_up_to(&mut self, bytes: u64) -> bool {
+        let fits = self.take(bytes);
+        if !fits {
+            self.bytes = self.most;
         }
         fits
     }
@@ -130,6 +148,22 @@ impl Meter {
         }
     }
 
+    /// From here on somebody tries to connect.
+    pub(super) fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            meter: self,
+            is_made: false,
+        }
+    }
+
+    /// Counts a greeting inside TLS, which comes before anything of a request.
+    pub fn greet(&self) -> Result<(), EgressError> {
+        match lock(&self.requests).take_up_to(GREETING_BYTES) {
+            true => Ok(()),
+            false => Err(self.meet(Limit::HttpRequestBytes)),
+        }
+    }
+
     /// So many bytes of a request are secrets that the host adds: they count for nothing, as whoever set the limit
     /// would find out by it how long they are.
     pub fn adds(&self, bytes: u64) {
@@ -161,10 +195,9 @@ impl Meter {
     /// Counts bytes that came on a socket below HTTP.
     pub fn receive(&self, bytes: u64) -> Result<(), EgressError> {
         let mut received = lock(&self.received);
-        if received.take(bytes) {
+        if received.take_up_to(bytes) {
             return Ok(());
         }
-        received.bytes = received.most;
         drop(received);
         Err(self.meet(Limit::SocketReadBytes))
     }
@@ -191,7 +224,7 @@ impl Meter {
     }
 
     /// Counts a connection that was made.
-    pub fn connected(&self) {
+    fn connected(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -211,6 +244,23 @@ impl Meter {
         // Only the first one is told.
         let _ = self.met.set(limit);
         EgressError::Limit
+    }
+}
+
+impl Attempt<'_> {
+    /// It has led to a connection.
+    pub fn made(mut self) {
+        self.is_made = true;
+        self.meter.connected();
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_made && !lock(&self.meter.requests).take_up_to(GREETING_BYTES) {
+            // What it was told stays as it is: the execution ends by it.
+            self.meter.meet(Limit::HttpRequestBytes);
+        }
     }
 }
 
@@ -414,6 +464,28 @@ mod tests {
         assert!(meter.look_up("a.example").is_err());
         assert_eq!(meter.met(), Some((Limit::HttpRequestBytes, 100)));
         assert_eq!(meter.read().request_bytes, 54);
+    }
+
+    #[test]
+    fn what_comes_to_nothing_counts_and_so_do_greetings() {
+        let meter = meter(Limits {
+            http_request_bytes: 3 * GREETING_BYTES + 1,
+            ..Limits::default()
+        });
+        meter.attempt().made();
+        let traffic = meter.read();
+        assert_eq!((traffic.connections, traffic.request_bytes), (1, 0));
+        assert!(meter.greet().is_ok());
+        drop(meter.attempt());
+        assert_eq!(meter.read().request_bytes, 2 * GREETING_BYTES);
+        drop(meter.attempt());
+        assert_eq!(meter.met(), None);
+        drop(meter.attempt());
+        let limit = 3 * GREETING_BYTES + 1;
+        assert_eq!(meter.met(), Some((Limit::HttpRequestBytes, limit)));
+        assert!(meter.greet().is_err());
+        let traffic = meter.read();
+        assert_eq!((traffic.connections, traffic.request_bytes), (1, limit));
     }
 
     #[test]

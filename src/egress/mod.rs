@@ -34,15 +34,15 @@ pub(crate) use rules::{Rules, Told};
 pub(crate) use send::Times;
 pub use tls::Roots;
 
-use crate::breaker::Breaker;
+use crate::breaker::{Asked, Breaker};
 use crate::execution::HostError;
 use crate::grant::Denial;
 
 /// Opens outgoing connections.
 pub(crate) struct Egress {
-    names: NameServers,
+    names: resolve::Names,
     tls: tls::Tls,
-    breaker: Option<Arc<dyn Breaker<str>>>,
+    breaker: Option<Arc<dyn Breaker<Asked>>>,
 }
 
 impl Egress {
@@ -54,10 +54,10 @@ impl Egress {
         names: NameServers,
         roots: Roots,
         certificates: &[Vec<u8>],
-        breaker: Option<Arc<dyn Breaker<str>>>,
+        breaker: Option<Arc<dyn Breaker<Asked>>>,
     ) -> Result<Arc<Self>, HostError> {
         Ok(Arc::new(Egress {
-            names,
+            names: resolve::Names::new(names),
             tls: tls::Tls::new(roots, certificates)?,
             breaker,
         }))

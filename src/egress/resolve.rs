@@ -1,13 +1,19 @@
 //! From a name to its addresses.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hickory_resolver::Resolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+    ResolverOpts,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, Resolver};
+use tokio::sync::Mutex;
 
 use super::EgressError;
 
@@ -26,32 +32,46 @@ pub enum NameServers {
     Servers(Vec<SocketAddr>),
 }
 
-impl NameServers {
-    /// The addresses of a name. Nothing is remembered: each request asks anew, and what one skill
-    /// asked for cannot be told from how soon another gets its answer.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, EgressError> {
-        let mut builder = match self {
-            NameServers::System => Resolver::builder(TokioRuntimeProvider::default()),
-            NameServers::Servers(servers) => {
-                let config = ResolverConfig::from_parts(
-                    None,
-                    Vec::new(),
-                    servers.iter().copied().map(server).collect(),
-                );
-                Ok(Resolver::builder_with_config(
-                    config,
-                    TokioRuntimeProvider::default(),
-                ))
-            }
+/// For how long the system's files are taken to say what they said.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// Looks names up.
+pub(super) struct Names {
+    servers: NameServers,
+    system: System,
+}
+
+impl Names {
+    pub fn new(servers: NameServers) -> Self {
+        Names {
+            servers,
+            system: System::default(),
         }
-        .map_err(|error| broken(name, &error))?;
+    }
+
+    /// The addresses of a name. No answer is remembered: each request asks anew, and what one skill
+    /// asked for cannot be told from how soon another gets its answer.
+    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, EgressError> {
+        let Files {
+            config,
+            options,
+            hosts,
+        } = match &self.servers {
+            NameServers::System => {
+                let files = self.system.files(Instant::now(), Files::read).await;
+                files.map_err(|error| broken(name, &error))?
+            }
+            NameServers::Servers(servers) => Files::none_but(servers),
+        };
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = Resolver::builder_with_config(config, provider).with_options(options);
         let options = builder.options_mut();
         options.cache_size = 0;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-        if let NameServers::Servers(_) = self {
-            options.use_hosts_file = ResolveHosts::Never;
-        }
-        let resolver = builder.build().map_err(|error| broken(name, &error))?;
+        // It would be read for each name. What stands in it is put in place below.
+        options.use_hosts_file = ResolveHosts::Never;
+        let mut resolver = builder.build().map_err(|error| broken(name, &error))?;
+        resolver.set_hosts(hosts);
         // With a dot at its end no search domain is tried.
         let mut full = Name::from_ascii(name).map_err(|_| EgressError::NoSuchHost)?;
         full.set_fqdn(true);
@@ -59,6 +79,60 @@ impl NameServers {
             Ok(found) => Ok(found.iter().take(MAX_ADDRESSES).collect()),
             Err(error) if error.is_no_records_found() => Err(EgressError::NoSuchHost),
             Err(error) => Err(broken(name, &error)),
+        }
+    }
+}
+
+/// The system's files, and when they were read. Whoever comes meanwhile waits for that.
+#[derive(Default)]
+struct System(Mutex<Option<(Instant, Files)>>);
+
+impl System {
+    /// What they say, read anew where that was a while ago. What cannot be read is not kept.
+    async fn files(
+        &self,
+        now: Instant,
+        read: impl FnOnce() -> Result<Files, NetError> + Send + 'static,
+    ) -> Result<Files, NetError> {
+        let mut kept = self.0.lock().await;
+        if let Some((at, files)) = &*kept
+            && now.saturating_duration_since(*at) < KEPT
+        {
+            return Ok(files.clone());
+        }
+        let files = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(std::io::Error::other)??;
+        *kept = Some((now, files.clone()));
+        Ok(files)
+    }
+}
+
+/// Who is asked, how, and which names need no asking.
+#[derive(Clone, Default)]
+struct Files {
+    config: ResolverConfig,
+    options: ResolverOpts,
+    hosts: Arc<Hosts>,
+}
+
+impl Files {
+    /// Reads those of the system. Blocks.
+    fn read() -> Result<Self, NetError> {
+        let (config, options) = read_system_conf()?;
+        Ok(Files {
+            config,
+            options,
+            hosts: Arc::new(Hosts::from_system().unwrap_or_default()),
+        })
+    }
+
+    /// As if they named these servers, and nothing else.
+    fn none_but(servers: &[SocketAddr]) -> Self {
+        let servers = servers.iter().copied().map(server).collect();
+        Files {
+            config: ResolverConfig::from_parts(None, Vec::new(), servers),
+            ..Files::default()
         }
     }
 }
@@ -77,4 +151,73 @@ fn server(address: SocketAddr) -> NameServerConfig {
 fn broken(name: &str, error: &dyn std::fmt::Display) -> EgressError {
     tracing::debug!(name, %error, "a name could not be looked up");
     EgressError::Names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hickory_resolver::lookup::Lookup;
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::{RData, Record};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_systems_files_are_read_once_in_a_while() {
+        let system = System::default();
+        let times = Arc::new(AtomicUsize::new(0));
+        let began = Instant::now();
+        let ask = async |after: Duration, well: bool| {
+            let times = Arc::clone(&times);
+            let read = move || {
+                times.fetch_add(1, Ordering::Relaxed);
+                match well {
+                    true => Ok(Files::default()),
+                    false => Err(NetError::from(std::io::Error::other("it is away"))),
+                }
+            };
+            system.files(began + after, read).await.is_ok()
+        };
+        let times = || times.load(Ordering::Relaxed);
+        let moment = Duration::from_millis(1);
+        // What cannot be read is tried again.
+        assert!(!ask(Duration::ZERO, false).await);
+        assert!(ask(Duration::ZERO, true).await);
+        assert_eq!(times(), 2);
+        assert!(ask(KEPT - moment, false).await, "what was read holds");
+        assert_eq!(times(), 2);
+        assert!(ask(KEPT, true).await);
+        assert!(ask(KEPT + moment, true).await);
+        assert_eq!(times(), 3);
+    }
+
+    /// Where they give a name its addresses, nobody is asked.
+    #[tokio::test]
+    async fn a_name_may_stand_in_the_file_of_hosts() {
+        let mut hosts = Hosts::default();
+        let name = Name::from_ascii("a.test.").unwrap();
+        let addresses: [IpAddr; 2] = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+        for address in addresses {
+            let record = Record::from_rdata(name.clone(), 60, RData::from(address));
+            let kind = record.record_type();
+            let query = Query::query(name.clone(), kind);
+            hosts.insert(
+                name.clone(),
+                kind,
+                Lookup::new_with_max_ttl(query, [record]),
+            );
+        }
+        let files = Files {
+            hosts: Arc::new(hosts),
+            ..Files::default()
+        };
+        let names = Names {
+            servers: NameServers::System,
+            system: System(Mutex::new(Some((Instant::now(), files)))),
+        };
+        let mut found = names.resolve("a.test").await.unwrap();
+        found.sort();
+        assert_eq!(found, addresses);
+    }
 }

@@ -47,6 +47,11 @@ impl Rules {
         self
     }
 
+    /// Whose requests they are.
+    pub fn by(&self) -> &str {
+        self.asker.name()
+    }
+
     /// The secrets of this execution, where it has any.
     pub fn secrets(&self) -> Option<&Arc<Held>> {
         self.secrets.as_ref().map(|secrets| &secrets.held)

@@ -54,7 +54,7 @@ impl Egress {
         let added = rules
             .authorization(target, request.headers())
             .map_err(EgressError::Denied)?;
-        let mut held = self.ask(target)?;
+        let mut held = self.ask(target, rules.by())?;
         let sent = self
             .send_admitted(target, request, added, rules, meter, times, &mut held)
             .await;

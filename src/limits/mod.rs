@@ -94,8 +94,9 @@ pub struct Limits {
     pub write_bytes: u64,
     /// Outgoing connections that may be open at once. Default 8.
     pub connections: u64,
-    /// Bytes of all outgoing HTTP requests together, headers included, and for each name that is looked
-    /// up twice its length and 18. Default 1 MiB.
+    /// Bytes of all outgoing HTTP requests together, headers included, for each name that is looked up twice its
+    /// length and 18, and 1 KiB for each greeting inside TLS and for each attempt that comes to no connection.
+    /// Default 1 MiB.
     pub http_request_bytes: u64,
     /// Bytes of all answers to them together, headers included. Default 16 MiB.
     pub http_response_bytes: u64,

@@ -29,6 +29,9 @@ pub(super) enum Stop {
     TimeIsUp,
     #[error("cancelled")]
     Cancelled,
+    /// Growth within the limits that the engine could not make, of a guest that must not see that.
+    #[error("there is no memory for it at the moment")]
+    NoMemory,
     #[error("a host function panicked")]
     Panicked,
 }
@@ -204,6 +207,7 @@ pub(super) fn stopped(
         } => limit_failure(limit, allowed, requested, backtrace, phase),
         Stop::TimeIsUp => timeout(circumstances.time_limit, circumstances.limits, phase),
         Stop::Cancelled => cancelled(phase),
+        Stop::NoMemory => exhausted(&stop.to_string()),
         Stop::Panicked => Failure::new(
             Cause::HostPanic,
             "code of the host panicked while it served this skill; other executions go on",

@@ -17,6 +17,7 @@ pub(super) struct Limiter {
     memory: Sum,
     table: Sum,
     instances: usize,
+    must_grow: bool,
 }
 
 struct Sum {
@@ -39,7 +40,14 @@ impl Limiter {
             memory,
             table: Sum::new(Limit::TableElements, limits.table_elements),
             instances: usize::try_from(limits.instances).unwrap_or(usize::MAX),
+            must_grow: false,
         }
+    }
+
+    /// From now on, growth within the limits that the engine cannot make stops the guest. From a −1 it would
+    /// see how much memory the machine has left.
+    pub fn must_grow(&mut self) {
+        self.must_grow = true;
     }
 
     /// Counts the contexts of its instances, which are about to be made.
@@ -52,6 +60,14 @@ impl Limiter {
     /// The largest sum of all memories, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
         self.memory.peak
+    }
+
+    /// What becomes of a guest whose growth failed, and was approved or was not.
+    fn after_failure(&self, was_approved: bool) -> wasmtime::Result<()> {
+        match self.must_grow && was_approved {
+            true => Err(Stop::NoMemory.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -104,13 +120,15 @@ impl Sum {
         self.peak = self.peak.max(self.held);
     }
 
-    /// Growth that was approved failed after all: it is taken back.
-    fn failed(&mut self) {
+    /// Growth failed. Where it was approved it is taken back, and this is true.
+    fn failed(&mut self) -> bool {
+        let was_approved = self.pending > 0;
         if self.peak == self.held {
             self.peak -= self.pending;
         }
         self.held -= self.pending;
         self.pending = 0;
+        was_approved
     }
 }
 
@@ -125,8 +143,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory.failed();
-        Ok(())
+        let was_approved = self.memory.failed();
+        self.after_failure(was_approved)
     }
 
     fn table_growing(
@@ -139,8 +157,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.table.failed();
-        Ok(())
+        let was_approved = self.table.failed();
+        self.after_failure(was_approved)
     }
 
     fn instances(&self) -> usize {
@@ -222,11 +240,32 @@ mod tests {
 
     #[test]
     fn growth_past_the_guests_own_maximum_is_its_business() {
+        for must_grow in [false, true] {
+            let mut limiter = limiter(300);
+            if must_grow {
+                limiter.must_grow();
+            }
+            assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
+            limiter
+                .memory_grow_failed(wasmtime::Error::msg("no"))
+                .unwrap();
+            assert!(limiter.memory_growing(0, 300, None).unwrap());
+        }
+    }
+
+    #[test]
+    fn growth_that_must_happen_and_does_not_is_a_stop() {
         let mut limiter = limiter(300);
-        assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
-        limiter
+        limiter.must_grow();
+        limiter.memory_growing(0, 100, None).unwrap();
+        limiter.memory_growing(100, 300, None).unwrap();
+        let error = limiter
             .memory_grow_failed(wasmtime::Error::msg("no"))
-            .unwrap();
-        assert!(limiter.memory_growing(0, 300, None).unwrap());
+            .unwrap_err();
+        assert_eq!(error.downcast_ref::<Stop>(), Some(&Stop::NoMemory));
+        assert_eq!(limiter.peak_memory_bytes(), 100);
+        limiter.table_growing(0, 10, None).unwrap();
+        let error = limiter.table_grow_failed(wasmtime::Error::msg("no"));
+        assert!(error.unwrap_err().is::<Stop>());
     }
 }

@@ -61,11 +61,16 @@ impl State {
             wasi,
             directories,
             still,
+            must_grow,
             config,
             chatter,
             network,
             keeping,
         } = capabilities;
+        let mut limiter = Limiter::new(limits, component.context_bytes);
+        if must_grow {
+            limiter.must_grow();
+        }
         let mut table = ResourceTable::new();
         // The store counts the handles themselves. Behind each there may be a second entry here, of
         // what it belongs to, and the host has a few of its own.
@@ -75,7 +80,7 @@ impl State {
         let state = State {
             wasi,
             table,
-            limiter: Limiter::new(limits, component.context_bytes),
+            limiter,
             chatter,
             directories,
             network,

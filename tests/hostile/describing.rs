@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use skillhost::execution::Phase;
+use skillhost::execution::{Phase, Rejection};
 use skillhost::skill::{DescriptionError, SchemaError};
 use skillhost::{Cause, Fault, Host, Limit, Limits, LoadError, Status};
 
@@ -506,6 +507,95 @@ fn a_description_that_counts_while_it_waits() {
         // Others get their turn once, whatever a timer is set to.
         Some("10000002.0.0"),
     );
+}
+
+/// The memory that this process may have: so many bytes more than it has. As before once this is dropped.
+struct Tight(Rlimit);
+
+impl Tight {
+    fn with(more: u64) -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+        let data = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmData:"))
+            .and_then(|data| data.trim().strip_suffix(" kB"))
+            .and_then(|data| data.parse::<u64>().ok())
+            .expect("it tells what the process has");
+        let before = getrlimit(Resource::Data);
+        let tight = Rlimit {
+            current: Some(data * 1024 + more),
+            maximum: before.maximum,
+        };
+        setrlimit(Resource::Data, tight).expect("it may have less");
+        Tight(before)
+    }
+}
+
+impl Drop for Tight {
+    fn drop(&mut self) {
+        setrlimit(Resource::Data, self.0).expect("it may have as much as before");
+    }
+}
+
+/// It would be another skill where the machine has little memory left. It is stopped instead, as one that has done
+/// nothing wrong, and is asked again by whoever loads it next.
+#[test]
+fn a_description_that_goes_by_the_memory_that_is_left() {
+    let _alone = alone();
+    let mebibyte = 1 << 20;
+    // 400 MiB; and where there are none, one digit of the version is another.
+    let code = "(if (i32.eq (memory.grow (i32.const 6400)) (i32.const -1)) (then
+        (i32.store8 (i32.load offset=8 (i32.const $description)) (i32.const 57))))";
+    let skill = |describe: String, fields: String| Handmade {
+        fields,
+        describe,
+        ..Handmade::default()
+    };
+    let asked = skill(format!("{code} i32.const $description"), String::new());
+    let starting = skill(
+        "i32.const $description".into(),
+        format!("(func $start {code}) (start $start)"),
+    );
+    for skill in [asked, starting] {
+        // One in which it was never described.
+        let folder = tempfile::tempdir().unwrap();
+        let host = builder()
+            .cache(folder.path().join("compiled"))
+            .default_limits(Limits {
+                memory_bytes: 600 * mebibyte,
+                ..Limits::default()
+            })
+            .build()
+            .unwrap();
+        let component = skill.build();
+        let load = || runtime().block_on(host.load_bytes(component.clone()));
+        let tight = Tight::with(150 * mebibyte);
+        let loaded = load();
+        drop(tight);
+        let Err(LoadError::Describe { failure, .. }) = &loaded else {
+            panic!("{loaded:?}")
+        };
+        let Cause::Rejected { reason, .. } = &failure.cause else {
+            panic!("{failure:?}")
+        };
+        assert_eq!(*reason, Rejection::Exhausted);
+        let loaded = load().unwrap();
+        assert_eq!(loaded.identity().version, "0.1.0");
+    }
+}
+
+/// What it finds out by growing past its own maximum follows from its bytes.
+#[test]
+fn a_description_that_goes_by_its_own_maximum() {
+    let _alone = alone();
+    let skill = Handmade {
+        memory: r#"(memory (export "memory") 4 5)"#.into(),
+        describe: "(if (i32.ne (memory.grow (i32.const 2)) (i32.const -1)) (then unreachable))
+            i32.const $description"
+            .into(),
+        ..Handmade::default()
+    };
+    Load::by(&skill).succeeds();
 }
 
 /// Asks it here and there what it is. `code` puts into `$time` what it goes by.

@@ -269,6 +269,34 @@ async fn a_request_can_wait_for_its_answer() {
     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
 }
 
+/// What a rule denies by the time of the answer does not run, and the approval stays as it is.
+#[tokio::test]
+async fn a_rule_that_denies_it_meanwhile_holds() {
+    let place = Place::new(&format!("[approval]\nwait = '1h'\n{ASK}"));
+    let waiting = place.run(answer("{}").await);
+    let answering = async {
+        let id = loop {
+            match place.pending().await.first() {
+                Some(id) => break *id,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        place.policy.set(Some(
+            "[[approval.rules]]\naction = 'deny'\n"
+                .parse()
+                .expect("it makes sense"),
+        ));
+        place.decide(id, Decision::Once).await;
+        id
+    };
+    let (result, id) = tokio::join!(waiting, answering);
+    let (reason, failure) = rejection(&result);
+    assert_eq!(reason, Rejection::Refused);
+    assert_eq!(failure.rule.as_deref(), Some("approval rule 1"));
+    let kept = place.approvals.approval(id).await.expect("it is kept");
+    assert_eq!(kept.status, ApprovalStatus::Approved);
+}
+
 /// One for once lets one of two go that wait for it; the other asks anew, and that is written down.
 #[tokio::test]
 async fn a_question_that_is_opened_after_waiting_is_in_the_audit() {

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{SecondsFormat, TimeDelta};
 use uuid::Uuid;
 
-use super::super::{CurrentPolicy, Policy};
+use super::super::CurrentPolicy;
+use super::said::{Decided, Said, allowed, rejected};
 use super::{
-    Action, Answer, Approval, ApprovalError, ApprovalPolicy, Approvals, RecordedApprovals, Wanted,
+    Answer, Approval, ApprovalError, ApprovalPolicy, Approvals, RecordedApprovals, Wanted,
 };
 use crate::audit::{Approved, AuditSink, Entry, What, Who};
 use crate::execution::{
-    Admission, Ask, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
-    Failure, HostError, Observer, Question, Rejection, Resolution, moment, stopped,
+    Admission, Ask, BoxFuture, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
+    HostError, Observer, Question, Rejection, Resolution, moment, stopped,
 };
 
 /// When to try again where as many questions are open as may be.
@@ -47,92 +48,6 @@ pub struct Approving {
     audit: Option<Arc<dyn AuditSink>>,
     /// The store, where what is answered is written down.
     recorded: Option<RecordedApprovals>,
-}
-
-/// That a request may not simply run.
-pub(super) struct Decided {
-    /// What the rule is called.
-    pub title: String,
-    /// Whether it is denied, and not only to be asked about.
-    pub denied: bool,
-    policy: Arc<Policy>,
-}
-
-/// What the rules say of a request.
-pub(super) enum Said {
-    Nothing,
-    /// It may run, by this rule.
-    Allowed(String),
-    Not(Decided),
-}
-
-impl Said {
-    /// Whether no rule says anything of any request.
-    pub fn is_nothing(policy: &CurrentPolicy) -> bool {
-        let policy = policy.load();
-        policy
-            .as_ref()
-            .is_none_or(|policy| policy.approval.has_none())
-    }
-
-    pub fn of(policy: &CurrentPolicy, resolution: &Resolution, tenant: Option<&str>) -> Self {
-        let policy = policy.load();
-        let Some(policy) = policy.as_ref() else {
-            return Said::Nothing;
-        };
-        match policy.approval.decide(resolution, tenant) {
-            (_, None) => Said::Nothing,
-            (Action::Allow, Some((number, rule))) => Said::Allowed(rule.title(number)),
-            (action, Some((number, rule))) => Said::Not(Decided {
-                title: rule.title(number),
-                denied: action == Action::Deny,
-                policy: Arc::clone(policy),
-            }),
-        }
-    }
-}
-
-/// Tells what lets a request run.
-pub(super) fn allowed(
-    control: &Control,
-    request: &ExecutionRequest,
-    rule: &str,
-    approval: Option<Uuid>,
-) {
-    if let Some(observer) = &control.observer {
-        observer.observe(request.request_id, &Event::Allowed { rule, approval });
-    }
-}
-
-impl Decided {
-    /// What is to be done with a request, and by which rule; `None` where it may run.
-    pub fn of(
-        policy: &CurrentPolicy,
-        resolution: &Resolution,
-        tenant: Option<&str>,
-    ) -> Option<Self> {
-        match Said::of(policy, resolution, tenant) {
-            Said::Not(decided) => Some(decided),
-            Said::Nothing | Said::Allowed(_) => None,
-        }
-    }
-
-    /// Whether a policy may ask about anything, or deny it.
-    pub fn may_be(policy: &CurrentPolicy) -> bool {
-        let policy = policy.load();
-        let policy = policy.as_ref();
-        policy.is_some_and(|policy| !policy.approval.allows_all())
-    }
-
-    pub fn denial(&self) -> Failure {
-        let message = format!("not admitted: {} denies it", self.title);
-        rejected(Rejection::Refused, None, message, self.title.clone(), None)
-    }
-
-    /// That it is asked about, and nobody has been asked.
-    pub fn unasked(&self, message: String) -> Failure {
-        rejected(Rejection::Approval, None, message, self.title.clone(), None)
-    }
 }
 
 /// What follows for a request.
@@ -244,6 +159,9 @@ impl Approving {
             return Ok(Ruling::Not(Box::new(refusal)));
         }
         let wanted = Wanted::new(request, resolution, title.to_owned(), control.job);
+        if let Some(denied) = self.denied(resolution, request) {
+            return Ok(denied);
+        }
         let first = self.look(policy, &wanted, control).await?;
         let (Answer::Asked(approval) | Answer::Pending(approval)) = first else {
             return Ok(ruled(first, title, control.job));
@@ -258,11 +176,23 @@ impl Approving {
         {
             Waited::Stopped(failure) => Ok(Ruling::Not(failure)),
             Waited::Answered => {
+                // Before an approval is used up: the rules of meanwhile hold.
+                if let Some(denied) = self.denied(resolution, request) {
+                    return Ok(denied);
+                }
                 let answer = self.look(policy, &wanted, control).await?;
                 Ok(ruled(answer, title, None))
             }
             Waited::Over => Ok(ruled(Answer::Pending(approval), title, None)),
         }
+    }
+
+    /// What follows where a rule denies it by now, whatever the rules said when it came.
+    fn denied(&self, resolution: &Resolution, request: &ExecutionRequest) -> Option<Ruling> {
+        let decided = self.decide(resolution, request.tenant.as_deref())?;
+        decided
+            .denied
+            .then(|| Ruling::Not(Box::new(decided.denial())))
     }
 
     /// Looks for what was said, and writes it down where that opens a question.
@@ -490,20 +420,6 @@ enum Waited {
     /// Nobody answered in time.
     Over,
     Stopped(Box<Failure>),
-}
-
-fn rejected(
-    reason: Rejection,
-    retry_at: Option<DateTime<Utc>>,
-    message: String,
-    rule: String,
-    approval: Option<Uuid>,
-) -> Failure {
-    Failure {
-        rule: Some(rule),
-        approval,
-        ..Failure::new(Cause::Rejected { reason, retry_at }, message)
-    }
 }
 
 impl Execute for Approving {

@@ -16,6 +16,8 @@ mod store;
 mod memory;
 mod recorded;
 
+mod said;
+
 mod guard;
 mod unasked;
 

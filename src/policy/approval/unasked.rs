@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::guard::{Decided, Said, allowed};
+use super::said::{Decided, Said, allowed};
 use crate::execution::{
     Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Resolution,

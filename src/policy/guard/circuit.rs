@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use chrono::Utc;
 use serde::Serialize;
 
-use crate::breaker::{self, Breaker, BreakerSettings, Change, CircuitState, Pass};
+use crate::breaker::{self, Asked, Breaker, BreakerSettings, Change, CircuitState, Pass};
 use crate::execution::{Cause, ExecutionResult, Failure, Phase, Rejection, SkillIdentity};
 use crate::limits::Limit;
 use crate::policy::{BreakerRules, CurrentPolicy, Policy};
@@ -196,7 +196,7 @@ impl fmt::Debug for Breakers {
 }
 
 macro_rules! breaker {
-    ($key:ty, $circuits:ident, |$this:ident, $named:ident| $settings:expr, $by:expr, $subject:expr) => {
+    ($key:ty, $circuits:ident, |$this:ident, $named:ident| $settings:expr, $key_of:expr, $by:expr, $subject:expr) => {
         impl Breaker<$key> for Breakers {
             fn allow(&self, $named: &$key) -> Result<Pass, Duration> {
                 let $this = self;
@@ -204,7 +204,10 @@ macro_rules! breaker {
                     return Ok(Pass::free());
                 };
                 let mut change = None;
-                let allowed = self.circuits().$circuits.allow($by, &settings, &mut change);
+                let allowed = self
+                    .circuits()
+                    .$circuits
+                    .allow($key_of, &settings, &mut change);
                 self.tell(change, || $subject);
                 allowed
             }
@@ -215,7 +218,7 @@ macro_rules! breaker {
                     let change = self
                         .circuits()
                         .$circuits
-                        .record_success($by, pass, &settings);
+                        .record_success($key_of, $by, pass, &settings);
                     self.tell(change, || $subject);
                 }
             }
@@ -226,17 +229,17 @@ macro_rules! breaker {
                     let change = self
                         .circuits()
                         .$circuits
-                        .record_failure($by, pass, &settings);
+                        .record_failure($key_of, $by, pass, &settings);
                     self.tell(change, || $subject);
                 }
             }
 
             fn withdraw(&self, $named: &$key, pass: Pass) {
-                self.circuits().$circuits.withdraw($by, pass);
+                self.circuits().$circuits.withdraw($key_of, pass);
             }
 
             fn state(&self, $named: &$key) -> CircuitState {
-                self.circuits().$circuits.state($by)
+                self.circuits().$circuits.state($key_of)
             }
         }
     };
@@ -247,17 +250,19 @@ breaker!(
     skills,
     |this, skill| this.of_skill(&skill.name),
     &skill.digest,
+    None,
     CircuitSubject::Skill {
         digest: skill.digest
     }
 );
 breaker!(
-    str,
+    Asked,
     hosts,
-    |this, host| this.of_hosts(),
-    host,
+    |this, asked| this.of_hosts(),
+    asked.key.as_str(),
+    Some(asked.by.as_str()),
     CircuitSubject::Host {
-        host: host.to_owned()
+        host: asked.key.clone()
     }
 );
 
@@ -386,8 +391,12 @@ mod tests {
         let other_version = skill("one", b"3");
         assert!(breakers.allow(&other_version).is_ok(), "another digest");
         let host = "api.example.com:443";
-        breakers.record_failure(host, breakers.allow(host).unwrap());
-        assert!(breakers.allow(host).is_err());
+        let asked = Asked {
+            key: host.to_owned(),
+            by: "one".to_owned(),
+        };
+        breakers.record_failure(&asked, breakers.allow(&asked).unwrap());
+        assert!(breakers.allow(&asked).is_err());
         let opened = format!("skill {} open", one.digest);
         assert_eq!(*told.lock().unwrap(), [opened, format!("host {host} open")]);
         assert_eq!(breakers.standings().len(), 3);

@@ -122,6 +122,8 @@ pub(super) struct Capabilities {
     pub directories: Directories,
     /// What a guest is told that it has left, where its clocks stand still.
     pub still: Option<Duration>,
+    /// Whether a memory or table that cannot grow stops the guest, which would see how much the machine has left.
+    pub must_grow: bool,
     pub config: BTreeMap<String, String>,
     pub chatter: Chatter,
     pub network: Network,
@@ -130,8 +132,8 @@ pub(super) struct Capabilities {
 
 impl Capabilities {
     /// Nothing: no directory, no variable, no key, a closed standard input, and nobody listening. Clocks stand
-    /// still and random numbers are always the same, so that whoever is asked twice what it is cannot but
-    /// say the same.
+    /// still, random numbers are always the same and memories grow or end it, so that whoever is asked twice what it
+    /// is cannot but say the same.
     pub fn none(limits: &Limits) -> Self {
         let mut nothing = Capabilities::new(Arc::default(), limits, Chatter::unheard());
         let grants = Grants {
@@ -141,6 +143,7 @@ impl Capabilities {
         };
         // The same on every host: a skill must not be another one where the operator gives more time.
         nothing.still = Some(Limits::default().wall_time);
+        nothing.must_grow = true;
         nothing
             .wasi
             .grant(|wasi| reproducible::grant(wasi, &grants));
@@ -153,6 +156,7 @@ impl Capabilities {
             wasi: Wasi::new(limits),
             directories: Directories::default(),
             still: None,
+            must_grow: false,
             config: BTreeMap::new(),
             network: Network::none(LateRefusals::new(asker, chatter.listeners()), limits),
             chatter,

@@ -6,6 +6,7 @@ mod locked;
 mod names;
 mod quotas;
 mod races;
+mod scratch;
 mod special;
 
 use std::fs;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skillhost::{Host, Limit};
+use skillhost::{Host, Limit, LimitOverrides, ResourceUsage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -15,9 +15,11 @@ use tokio_rustls::server::TlsStream;
 use super::answers::responses;
 use super::tls::identity;
 use super::{Connection, KIB, Server, check_error, http, network, quiet, server, silent};
-use crate::attack::{Attack, SHORT, TIMEOUT, builder, met, wall_time};
+use crate::attack::{Attack, NONE, SHORT, TIMEOUT, builder, met, wall_time};
 use crate::measure::alone;
 
+/// What a greeting counts as, and what comes to no connection (`src/egress/meter.rs`).
+const GREETING: u64 = KIB;
 /// What comes below TLS beside four times as much as may come inside (`src/egress/meter.rs`).
 const BESIDE: u64 = 1 << 20;
 
@@ -111,7 +113,7 @@ fn check_waited_for(server: &Arc<Server>) {
     for usage in [&told, &ended] {
         assert_eq!(
             (usage.http_request_bytes, usage.http_response_bytes),
-            (0, 0)
+            (GREETING, 0)
         );
     }
     // It was made, and that nothing came of it changes nothing.
@@ -163,9 +165,60 @@ fn greetings_without_end() {
         let usage = result.usage;
         assert_eq!(
             (usage.http_request_bytes, usage.http_response_bytes),
-            (0, 0)
+            (GREETING, 0)
         );
         assert_eq!(usage.connections, 1);
+    }
+}
+
+/// So many requests that come to no connection, or to no greeting.
+#[track_caller]
+fn check_counted(attack: impl Fn(Value) -> Attack, mut input: Value) -> ResourceUsage {
+    const ALLOWED: u64 = 20;
+    input["count"] = json!(100_000);
+    let limits = LimitOverrides {
+        http_request_bytes: Some(ALLOWED * GREETING),
+        ..NONE
+    };
+    let result = attack(input)
+        .under(limits)
+        .ends_with(met(Limit::HttpRequestBytes));
+    assert_eq!(result.usage.http_request_bytes, ALLOWED * GREETING);
+    result.usage
+}
+
+/// A server that ends each greeting has the host begin another, which costs both more than the guest.
+#[test]
+fn greetings_that_fail_without_end() {
+    let _alone = alone();
+    let server = server(|mut connection| async move {
+        connection.send(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    });
+    let many = |input: Value| {
+        Attack::from(network(), "many", input)
+            .granted(http(&[&format!("https://{}", server.address)]))
+            .settled_by(quiet(&[&server]))
+    };
+    let usage = check_counted(many, input(&server));
+    // It is for the next one that nothing is left.
+    assert_eq!(usage.connections, 21);
+}
+
+/// The same where nobody is there to greet, whether or not there would be TLS.
+#[test]
+fn connections_that_are_refused_without_end() {
+    let _alone = alone();
+    for scheme in ["http", "https"] {
+        // A port that nobody listens at any more.
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = nobody.local_addr().expect("it has one").to_string();
+        drop(nobody);
+        let input = json!({"scheme": scheme, "authority": address, "path": "/"});
+        let many = |input: Value| {
+            Attack::from(network(), "many", input)
+                .granted(http(&[&format!("{scheme}://{address}")]))
+        };
+        assert_eq!(check_counted(many, input).connections, 0);
     }
 }
 

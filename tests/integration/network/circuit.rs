@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use skillhost::Host;
-use skillhost::breaker::CircuitState;
+use serde_json::json;
+use skillhost::breaker::{CircuitState, MAX_OF_ONE};
 use skillhost::grant::Remedy;
 use skillhost::policy::guard::CircuitSubject;
+use skillhost::{ExecutionRequest, Host, LimitOverrides, NameServers};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{advance, pause, resume};
 
-use super::servers::Server;
-use super::{fetch, http};
-use crate::harness::builder;
+use super::servers::{Answer, Names, Server};
+use super::{fetch, http, run, to};
+use crate::harness::{builder, execute, network_path, output};
 
 const FAILING: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -143,6 +144,69 @@ async fn a_host_that_broke_off_is_asked_again_and_recovers() {
         assert_eq!(state(&host, &server), Some(standing));
     }
     assert_eq!(send().await.output()["body"], "ok");
+}
+
+/// A skill that asks ever new hosts forgets what is known of those, and not what is known of the hosts of others.
+#[tokio::test]
+async fn a_skill_that_asks_very_many_hosts_takes_no_circuit_of_others() {
+    let names = Names::with(|_, _| Answer::addresses(&["127.0.0.1"])).await;
+    let host = builder()
+        .policy("each_host.breaker = { minimum = 2 }".parse().unwrap())
+        .name_servers(NameServers::Servers(vec![names.address]))
+        .build()
+        .unwrap();
+    let failing = Server::answering(FAILING).await;
+    let other = host
+        .load(network_path().with_file_name("redirects.wasm"))
+        .await
+        .unwrap();
+    let other_asks = async || {
+        let input = json!({"url": format!("{}/", failing.grant())});
+        let request = ExecutionRequest::new(other.digest(), input)
+            .tool("follow")
+            .grants(http(&[&failing.grant()]));
+        let result = execute(&host, request).await;
+        assert_eq!(output(&result)["status"], 503);
+    };
+    other_asks().await;
+    assert_eq!(state(&host, &failing), Some(CircuitState::Closed));
+    // Each name leads to the next one.
+    let leading = Server::with(|mut connection| async move {
+        let head = connection.head().await;
+        let (number, port) = head
+            .lines()
+            .find_map(|line| {
+                let (number, port) = line
+                    .strip_prefix("host: n")?
+                    .split_once(".a.example:")?;
+                Some((number.parse::<u32>().ok()?, port))
+            })
+            .expect("it has a number");
+        connection
+            .send(format!(
+                "HTTP/1.1 302 Found\r\nlocation: http://n{}.a.example:{port}/\r\ncontent-length: 0\r\n\r\n",
+                number + 1
+            ))
+            .await;
+        let _ = connection.stream.shutdown().await;
+        connection.gone().await;
+    })
+    .await;
+    let many = MAX_OF_ONE + MAX_OF_ONE / 4;
+    let mut input = leading.request_by("n0.a.example");
+    input["count"] = json!(many);
+    let limits = LimitOverrides {
+        wall_time: Some(Duration::from_secs(60)),
+        ..LimitOverrides::default()
+    };
+    let grants = to(http(&[&leading.grant_of("*.a.example")]), &["127.0.0.1"]);
+    let ended = run(&host, "follow", grants, input, limits).await;
+    assert_eq!(ended.output()["hops"], many);
+    let circuits = host.breakers().standings().len();
+    assert!(circuits <= MAX_OF_ONE + 1, "{circuits}");
+    // The failure that was before all of that is known, and this is the second one.
+    other_asks().await;
+    assert_eq!(state(&host, &failing), Some(CircuitState::Open));
 }
 
 /// Whatever makes whoever waits give up, a host that is silent for long is not well.

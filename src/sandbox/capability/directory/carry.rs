@@ -4,6 +4,10 @@
 //! later. To look at an entry and then to carry it would not do: another execution might put a link in its place
 //! in between. So both are done with the folders of both names locked, which all executions of all hosts on this
 //! machine do that carry anything into or out of them, and relative to these folders, wherever they are by then.
+//!
+//! Nor is a directory carried between the scratch directory and another that is granted, as if they were on two file
+//! systems. In scratch all is removed in the end, whatever its modes, also what the guest might not remove itself; and
+//! by a handle on a directory that has left it, what lies elsewhere would count as its own.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,7 +42,7 @@ impl<'p> Place<'p> {
             None => ("", trimmed),
         };
         if climbs_out(path) {
-            let Origin { shared, grant } = &directory.origin;
+            let Origin { shared, grant, .. } = &directory.origin;
             return Err(shared.escape(grant, path));
         }
         if matches!(last, "" | "." | "..") {
@@ -65,6 +69,12 @@ impl<'p> Place<'p> {
         self.name.trim_end_matches('/')
     }
 
+    /// Whether it is a directory, and no link to one.
+    fn is_directory(&self) -> bool {
+        let found = self.folder.symlink_metadata(self.entry());
+        found.is_ok_and(|found| found.is_dir())
+    }
+
     fn identity(&self) -> io::Result<(u64, u64)> {
         let found = self.folder.dir_metadata()?;
         Ok((found.dev(), found.ino()))
@@ -74,12 +84,12 @@ impl<'p> Place<'p> {
 /// Gives what is at one path another name: `carry` is given the folder and the name of both. Blocks.
 ///
 /// # Errors
-/// Where it is a link with a `..`, which would get to another folder; the refusal is noted. And where it cannot be
-/// carried.
+/// Where it is a link with a `..`, which would get to another folder; the refusal is noted. Where it is a directory that
+/// would get into scratch or out of it. And where it cannot be carried.
 pub(super) fn carry(
     (old, old_path): (&Directory, &str),
     (new, new_path): (&Directory, &str),
-    carry: impl FnOnce(&Dir, &str, &Dir, &str) -> io::Result<()>,
+    carry: impl Fn(&Dir, &str, &Dir, &str) -> io::Result<()>,
 ) -> Result<(), Fault> {
     let (from, to) = (Place::new(old, old_path)?, Place::new(new, new_path)?);
     let (Some(from), Some(to)) = (from, to) else {
@@ -107,8 +117,18 @@ pub(super) fn carry(
             return Err(old.origin.shared.leading_out(&old.origin.grant, &target));
         }
     }
+    let crosses = old.origin.is_scratch != new.origin.is_scratch;
+    if crosses && from.is_directory() {
+        return Err(ErrorCode::CrossDevice.into());
+    }
     carry(&from.folder, from.name, &to.folder, to.name)
-        .map_err(|error| old.origin.fault(error, old_path))
+        .map_err(|error| old.origin.fault(error, old_path))?;
+    // Another execution may have put it in the place of a file in between.
+    if crosses && to.is_directory() {
+        carry(&to.folder, to.name, &from.folder, from.name)?;
+        return Err(ErrorCode::CrossDevice.into());
+    }
+    Ok(())
 }
 
 /// Locks folders against all that carry something into or out of them, until what is given is dropped. One that may

@@ -34,6 +34,8 @@ pub(super) enum Descriptor {
 pub(super) struct Origin {
     pub shared: Arc<Shared>,
     pub grant: Arc<DirectoryGrant>,
+    /// Whether it is the execution's own scratch directory.
+    pub is_scratch: bool,
 }
 
 pub(super) struct File {
@@ -242,7 +244,7 @@ impl Directory {
     }
 
     fn of_the_kernel(&self, path: &str, what: &str) -> Fault {
-        let Origin { shared, grant } = &self.origin;
+        let Origin { shared, grant, .. } = &self.origin;
         shared.special(grant, path, what)
     }
 
@@ -492,6 +494,7 @@ mod tests {
                 guest: "/".into(),
                 mode: Mode::Ro,
             }),
+            is_scratch: false,
         };
         let (mut there, here) = std::io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&there, true).unwrap();

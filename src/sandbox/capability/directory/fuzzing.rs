@@ -81,6 +81,7 @@ fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
     let origin = Origin {
         shared: Arc::new(shared),
         grant: Arc::new(grant),
+        is_scratch: false,
     };
     let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
     let directory = Directory::ambient(origin, &Apart::nothing(), &[]).map_err(refused)?;

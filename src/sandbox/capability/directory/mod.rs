@@ -89,9 +89,14 @@ impl Directories {
         let shared = Arc::new(shared);
         let mut directories = Directories::default();
         for grant in &grants.directories {
+            let origin = Origin {
+                shared: Arc::clone(&shared),
+                grant: Arc::new(grant.clone()),
+                is_scratch: false,
+            };
             let around = (Arc::clone(&backing.apart), Arc::clone(written));
             directories
-                .add(&shared, grant.clone(), around, backing.for_operator)
+                .add(origin, around, backing.for_operator)
                 .await?;
         }
         if grants.scratch {
@@ -123,9 +128,14 @@ impl Directories {
                 scratch: Some(scratch),
                 root: Arc::clone(&backing.scratch),
             });
+            let origin = Origin {
+                shared: Arc::clone(&shared),
+                grant: Arc::new(grant),
+                is_scratch: true,
+            };
             let around = (Arc::new(Apart::nothing()), Arc::default());
             let named = backing.for_operator;
-            directories.add(&shared, grant, around, named).await?;
+            directories.add(origin, around, named).await?;
         }
         directories.shared = Some(shared);
         Ok(directories)
@@ -133,15 +143,11 @@ impl Directories {
 
     async fn add(
         &mut self,
-        shared: &Arc<Shared>,
-        grant: DirectoryGrant,
+        origin: Origin,
         (apart, written): (Arc<Apart>, Arc<[PathBuf]>),
         for_operator: bool,
     ) -> Result<(), NotGranted> {
-        let origin = Origin {
-            shared: Arc::clone(shared),
-            grant: Arc::new(grant.clone()),
-        };
+        let (shared, grant) = (Arc::clone(&origin.shared), Arc::clone(&origin.grant));
         // The outer error is the grant's, the inner one the execution's.
         let opened = shared.run(move || Directory::ambient(origin, &apart, &written));
         let opened = opened.await;
