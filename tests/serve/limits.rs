@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::{Value, json};
 use skillhost::serve::{Scope, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -132,7 +132,23 @@ async fn slow_clients_are_cut() {
     server.end().await;
 }
 
-/// The guest answers 8 MiB, which no socket's buffers hold, and its client takes nothing.
+/// What answers 16 MiB, which no socket's buffers hold.
+fn large() -> Value {
+    let mut large = behaviour("answer_large", json!({"bytes": 16 << 20}));
+    large["limits"] = json!({"output_bytes": "32MiB"});
+    large
+}
+
+fn executing(what: &Value) -> String {
+    let body = what.to_string();
+    format!(
+        "POST /v1/executions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Its client takes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_nothing_is_cut() {
     let server = start(with(|settings| {
@@ -140,18 +156,33 @@ async fn a_client_that_takes_nothing_is_cut() {
         settings.connections = 1;
     }))
     .await;
-    let mut large = behaviour("answer_large", json!({"bytes": 16 << 20}));
-    large["limits"] = json!({"output_bytes": "32MiB"});
-    let body = large.to_string();
-    let request = format!(
-        "POST /v1/executions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let idle = raw(&server, &request).await;
+    let idle = raw(&server, &executing(&large())).await;
     // There is one place: the next is served once the one that is idle was cut.
     server.client().get("/healthz").await.json();
     drop(idle);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_together_are_bounded() {
+    let server = start(with(|settings| settings.answers_bytes = 40 << 20)).await;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut one = raw(&server, &executing(&large())).await;
+        // It is there, and goes no further than the buffers.
+        let mut first = [0; 12];
+        one.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        slow.push(one);
+    }
+    // The first was broken off for the third.
+    let mut taken = Vec::new();
+    for one in slow {
+        taken.push(rest(one).await.len());
+    }
+    let whole = taken.iter().map(|bytes| *bytes > 16 << 20);
+    let whole: Vec<bool> = whole.collect();
+    assert_eq!(whole, [false, true, true], "{taken:?}");
     server.end().await;
 }
 

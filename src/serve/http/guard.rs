@@ -50,11 +50,16 @@ pub(super) async fn guard(
         (Some(_), true) => Ok(preflight(&parts.headers)),
         _ => match ask(&service, &parts, asked).await {
             Ok(asks) => {
+                let whose = asks.as_ref().map(|asks| asks.caller.tenancy.clone());
                 if let Some(asks) = asks {
                     parts.extensions.insert(asks.caller.clone());
                     parts.extensions.insert(asks);
                 }
-                Ok(run(Request::from_parts(parts, body), next, trace).await)
+                let answer = run(Request::from_parts(parts, body), next, trace).await;
+                Ok(match whose {
+                    Some(whose) => service.inner.sent.counted(&whose, answer).await,
+                    None => answer,
+                })
             }
             Err(problem) => Err(problem),
         },

@@ -22,6 +22,7 @@ mod problem;
 mod queues;
 mod rate;
 mod schedules;
+mod sent;
 mod settings;
 mod skills;
 mod state;

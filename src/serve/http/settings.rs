@@ -16,6 +16,9 @@ pub struct Settings {
     /// unless set. Of JSON whose values take more memory than its text, those count, up to half of this. A request
     /// that does not fit any more is answered with 503.
     pub bodies_bytes: usize,
+    /// The most bytes of large answers at once (of more than 256 KiB each) that clients have not taken yet; 512 MiB
+    /// unless set. Where a new one does not fit any more, the oldest of the tenant that has the most is broken off.
+    pub answers_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,
     /// The most header fields; 100 unless set.
@@ -61,6 +64,7 @@ impl Default for Settings {
             body_bytes: 32 * MIB,
             upload_bytes: 128 * MIB,
             bodies_bytes: 512 * MIB,
+            answers_bytes: 512 * MIB,
             header_bytes: 64 << 10,
             header_fields: 100,
             header_timeout: Duration::from_secs(30),

@@ -8,6 +8,7 @@ use super::executions::LOOKS;
 use super::metrics::{Measured, Metrics};
 use super::places::Places;
 use super::rate::Rates;
+use super::sent::Sent;
 use super::settings::Settings;
 use crate::audit::AuditSink;
 use crate::execution::HostError;
@@ -51,6 +52,8 @@ pub(super) struct Inner {
     pub cut: CancellationToken,
     /// KiB of bodies that may still be read.
     pub bodies: Arc<tokio::sync::Semaphore>,
+    /// Large answers that are not taken yet.
+    pub sent: Sent<Tenancy>,
     /// Where large requests are read, and it is looked whether they would be admitted.
     pub looks: Threads,
 }
@@ -205,6 +208,7 @@ impl ServiceBuilder {
                 callbacks: Callbacks::new(self.callbacks)?,
                 rates: Rates::new(&self.settings),
                 streams: Places::new(self.settings.streams),
+                sent: Sent::new(self.settings.answers_bytes),
                 settings: self.settings,
                 metrics,
                 stopping: CancellationToken::new(),
