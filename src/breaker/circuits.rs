@@ -221,8 +221,9 @@ impl Kept {
     }
 }
 
-/// Whether there is room for one more of this one's. It is made of circuits of which nothing is known, then of this
-/// one's closed ones, and where all together are too many, of all closed ones.
+/// Whether there is room for one more of this one's. It is made of circuits of which nothing is known, then of closed
+/// ones: where this one has too many, of its own; and where all together are too many, of whoever has the most, and then
+/// of all.
 fn has_room<K: Hash + Eq>(
     shard: &mut HashMap<K, Kept>,
     of: Option<u64>,
@@ -241,8 +242,18 @@ fn has_room<K: Hash + Eq>(
     }
     let is_open = |kept: &Kept| kept.circuit.state(now) != CircuitState::Closed;
     shard.retain(|_, kept| !kept.circuit.is_idle(now, settings));
-    if is_full(shard) || has_too_many(shard) {
+    if has_too_many(shard) {
         shard.retain(|_, kept| !is_own(kept) || is_open(kept));
+    }
+    if is_full(shard) {
+        let mut of_each: HashMap<Option<u64>, usize> = HashMap::new();
+        for kept in shard.values().filter(|kept| !is_open(kept)) {
+            *of_each.entry(kept.of).or_default() += 1;
+        }
+        let most = of_each.into_iter().max_by_key(|(_, closed)| *closed);
+        if let Some((whose, _)) = most {
+            shard.retain(|_, kept| kept.of != whose || is_open(kept));
+        }
     }
     if is_full(shard) {
         shard.retain(|_, kept| is_open(kept));

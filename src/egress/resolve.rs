@@ -120,10 +120,14 @@ impl Files {
     /// Reads those of the system. Blocks.
     fn read() -> Result<Self, NetError> {
         let (config, options) = read_system_conf()?;
+        let hosts = match Hosts::from_system() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Hosts::default(),
+            read => read?,
+        };
         Ok(Files {
             config,
             options,
-            hosts: Arc::new(Hosts::from_system().unwrap_or_default()),
+            hosts: Arc::new(hosts),
         })
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct EngineSettings {
 
 /// Goes into what [`Engines::compatibility`] stands for: to be changed with whatever compiled code
 /// depends on that an engine without a compiler does not know of.
-const CODE: u32 = 3;
+const CODE: u32 = 4;
 
 pub(crate) struct Engines {
     pooled: Option<Tier>,

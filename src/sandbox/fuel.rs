@@ -9,8 +9,9 @@ use wasmparser::Operator;
 use wasmtime::OperatorCost;
 
 /// Fuel of a load from memory, and of what reads and writes it at once. Dependent loads over memory that no cache
-/// holds take 100 to 220 ns each, where the same unit of other code takes 0.1 to 3 ns (`cargo bench --bench deadline`).
-const LOAD: u8 = 6;
+/// holds take 100 to 350 ns each, as a machine's memory is fast or slow, where the same unit of other code takes 0.1 to
+/// 3 ns (`cargo bench --bench deadline`).
+const LOAD: u8 = 10;
 /// Fuel of what compiled code calls into the host for, such as a reference to a function: some 35 ns.
 const CALL: u8 = 4;
 /// How many instructions a unit of those counts as where only a few may come without a look (`looks.rs`).

@@ -3,6 +3,7 @@
 use wasmtime::ResourceLimiter;
 
 use super::classify::Stop;
+use super::settings::TABLE_ELEMENTS;
 use crate::limits::{Limit, Limits};
 
 /// A page of memory, in bytes.
@@ -153,6 +154,15 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        // Past what the pool has for it, which a host without a pool has: it would tell the two from each other.
+        if self.must_grow && maximum == Some(TABLE_ELEMENTS) && desired > TABLE_ELEMENTS {
+            let stop = Stop::Limit {
+                limit: Limit::TableElements,
+                allowed: TABLE_ELEMENTS as u64,
+                requested: Some(desired as u64),
+            };
+            return Err(stop.into());
+        }
         self.table.grow(current, desired, maximum)
     }
 

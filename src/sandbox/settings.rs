@@ -11,7 +11,7 @@ const INSTANCES: u32 = 40;
 /// Tables that a component in the pool may have.
 const TABLES: u32 = 8;
 /// Elements that a table in the pool may have. Those of ComponentizeJS have about 12,000.
-const TABLE_ELEMENTS: usize = 20_000;
+pub(super) const TABLE_ELEMENTS: usize = 20_000;
 /// Address space for each memory, so that 32-bit addresses need no check in the code. Address
 /// space is not memory: a slot costs what the guest has touched.
 const RESERVATION: u64 = 4 << 30;
@@ -38,10 +38,11 @@ pub(super) fn code() -> Config {
         .operator_cost(fuel::COSTS)
         .epoch_interruption(false)
         .wasm_component_model(true)
+        // The limiter counts on no growth failing that it was not asked about, as of these it might.
         .wasm_memory64(false)
         // What a skill says of itself follows from its bytes, whatever the processor fuses.
         .relaxed_simd_deterministic(true)
-        // The limiter counts on memories growing by whole pages.
+        // And on memories growing by whole pages.
         .wasm_custom_page_sizes(false)
         .memory_reservation(RESERVATION)
         .memory_guard_size(32 << 20)

@@ -573,7 +573,7 @@ fn a_description_that_goes_by_the_memory_that_is_left() {
         let loaded = load();
         drop(tight);
         let Err(LoadError::Describe { failure, .. }) = &loaded else {
-            panic!("{loaded:?}")
+            panic!("it had the memory, as where the kernel has no such limit: {loaded:?}")
         };
         let Cause::Rejected { reason, .. } = &failure.cause else {
             panic!("{failure:?}")
@@ -582,6 +582,27 @@ fn a_description_that_goes_by_the_memory_that_is_left() {
         let loaded = load().unwrap();
         assert_eq!(loaded.identity().version, "0.1.0");
     }
+}
+
+/// A host without a pool has room for it, so that a −1 would be another skill.
+#[test]
+fn a_description_that_goes_by_what_the_pool_has() {
+    let _alone = alone();
+    let growing = |table: &str| {
+        Handmade {
+        fields: format!("(table $t {table} funcref)"),
+        describe: "(if (i32.ne (table.grow $t (ref.null func) (i32.const 25000)) (i32.const -1)) (then unreachable))
+            i32.const $description"
+            .into(),
+        ..Handmade::default()
+    }
+    };
+    for table in ["0", "1", "1 20000", "1 90000"] {
+        Load::by(&growing(table))
+            .describing_ends_with(End::Limit(Limit::TableElements, Phase::Run));
+    }
+    // Its own maximum follows from its bytes.
+    Load::by(&growing("1 19999")).succeeds();
 }
 
 /// What it finds out by growing past its own maximum follows from its bytes.

@@ -162,6 +162,7 @@ fn what_is_no_message_changes_nothing() {
         let said = answer["error"]["message"].as_str().unwrap_or_default();
         assert!(said.contains(told), "{said}");
         assert_eq!(answer["result"].is_object(), told.is_empty(), "{said}");
+        assert_ne!(answer["result"]["isError"], true, "{answer}");
     }
     server.end();
 }

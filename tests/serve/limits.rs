@@ -375,7 +375,7 @@ async fn a_body_that_blows_up_is_refused() {
 /// What counts of a body is what it takes, once that is more than its text.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_bodies_take_together_is_bounded() {
-    let server = start(with(|settings| settings.bodies_bytes = 64 << 20)).await;
+    let server = start(with(|settings| settings.bodies_bytes = 65 << 20)).await;
     let client = server.client();
     // Less than 400 KB of text, and more than half of 64 MiB.
     let list = format!("[{}0]", r#"{"":0},"#.repeat(55_000));

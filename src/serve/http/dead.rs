@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::extract::{Answer, Asked, Asks, Named, Parameters};
 use super::idempotency::once;
-use super::jobs::read::{JobPage, listed, own, page};
+use super::jobs::read::{JobPage, listed, need_own, own, page};
 use super::jobs::submit::{Accepted, located};
 use super::jobs::view::{AttemptView, JobDetails, JobView};
 use super::openapi::Idempotent;
@@ -196,7 +196,7 @@ pub(super) async fn replay(
     asked: Asked<HowReplayed>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    own(&service, caller, id).await?;
+    need_own(&service, caller, id).await?;
     let answer = async {
         let replay = asked.value.replay(caller)?;
         let submitted = service.inner.queue.replay(id, &replay).await?;
@@ -351,7 +351,7 @@ pub(super) async fn discard(
     asks: Asks,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     let answers = service.inner.queue.discard(&[id]).await?;
     answers.into_iter().next().unwrap_or(Ok(()))?;
     Ok(StatusCode::NO_CONTENT.into_response())

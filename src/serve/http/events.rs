@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::extract::{Answer, Asks, Parameters};
-use super::jobs::read::{own, page};
+use super::jobs::read::{need_own, page};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream::{self, visible};
@@ -47,7 +47,7 @@ pub(super) async fn list(
     let after = cursor(which.after.unwrap_or(0))?;
     let limit = page(which.limit)?;
     if let Some(job) = which.job {
-        own(&service, caller, job).await?;
+        need_own(&service, caller, job).await?;
     }
     let queue = &service.inner.queue;
     let mut batch = queue.events(after, limit).await?;
@@ -108,7 +108,7 @@ pub(super) async fn follow(
         (None, None) => queue.last_event().await?,
     };
     if let Some(job) = from.job {
-        own(&service, caller, job).await?;
+        need_own(&service, caller, job).await?;
     }
     // So that one that has fallen off is told before anything else. One that never was, such as of another database,
     // would wait for as long as it takes until there are as many.

@@ -59,6 +59,10 @@ pub fn mcp_route(service: &Service, server: &McpServer) -> Router {
         .layer(from_fn_with_state(bounds, taken_in))
 }
 
+/// How often the library that reads a message has its values in memory at once, at most: it tries what kind of message
+/// it is, and takes apart what each kind consists of.
+const AT_ONCE: u64 = 4;
+
 #[derive(Clone)]
 struct Bounds {
     service: Service,
@@ -78,7 +82,8 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     let (all, message) = (service.clone(), bytes.clone());
     let look = move || -> Result<(Held, bool), Response> {
         let heap = measure(&message).map_err(|why| unread(&message, why).map(Body::new))?;
-        hold_values(&all, &mut held, heap).map_err(Problem::into_response)?;
+        hold_values(&all, &mut held, heap.saturating_mul(AT_ONCE))
+            .map_err(Problem::into_response)?;
         Ok((held, listens(&message)))
     };
     let looked = aside(service, caller.as_ref(), bytes.len(), look).await;

@@ -199,16 +199,17 @@ impl McpService {
             read.put(data);
         }
         let message = read.freeze();
+        let look = {
+            let message = message.clone();
+            move || measure(&message).map_err(|why| unread(&message, why))
+        };
         let measured = match message.len() > LARGE {
-            false => Ok(measure(&message)),
-            true => {
-                let message = message.clone();
-                spawn_blocking(move || measure(&message)).await
-            }
+            false => Ok(look()),
+            true => spawn_blocking(look).await,
         };
         match measured {
             Ok(Ok(_)) => Ok(Request::from_parts(parts, Full::new(message))),
-            Ok(Err(why)) => Err(unread(&message, why)),
+            Ok(Err(refused)) => Err(refused),
             Err(error) => {
                 tracing::error!("a message could not be measured: {error}");
                 Err(broken())

@@ -151,7 +151,11 @@ async fn a_host_that_broke_off_is_asked_again_and_recovers() {
 async fn a_skill_that_asks_very_many_hosts_takes_no_circuit_of_others() {
     let names = Names::with(|_, _| Answer::addresses(&["127.0.0.1"])).await;
     let host = builder()
-        .policy("each_host.breaker = { minimum = 2 }".parse().unwrap())
+        .policy(
+            "each_host.breaker = { minimum = 2, window_ms = 3600000 }"
+                .parse()
+                .unwrap(),
+        )
         .name_servers(NameServers::Servers(vec![names.address]))
         .build()
         .unwrap();
@@ -196,7 +200,7 @@ async fn a_skill_that_asks_very_many_hosts_takes_no_circuit_of_others() {
     let mut input = leading.request_by("n0.a.example");
     input["count"] = json!(many);
     let limits = LimitOverrides {
-        wall_time: Some(Duration::from_secs(60)),
+        wall_time: Some(Duration::from_secs(600)),
         ..LimitOverrides::default()
     };
     let grants = to(http(&[&leading.grant_of("*.a.example")]), &["127.0.0.1"]);

@@ -332,8 +332,8 @@ async fn lists_by_queue_tenant_and_skill_are_whole(place: Place) {
 }
 
 async fn jobs_that_are_much_once_they_are_read_are_listed_a_few_at_a_time(place: Place) {
-    // 350 KB of text, and some 35 MiB of values.
-    let wide = json!(vec![json!({"": 0}); 50_000]);
+    // 420 KB of text, and some 39 MiB of values.
+    let wide = json!(vec![json!({"": 0}); 60_000]);
     let mut ids = Vec::new();
     for _ in 0..6 {
         ids.insert(0, place.submit(job(wide.clone())).await);

@@ -27,6 +27,9 @@ use crate::grant::leads_out;
 /// How long a folder may be locked by somebody else. Executions hold a lock for one call.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How many names are tried for what is carried back.
+const MOST_NAMES: u32 = 100;
+
 /// A name, and the folder that it is in.
 struct Place<'p> {
     folder: Dir,
@@ -123,12 +126,31 @@ pub(super) fn carry(
     }
     carry(&from.folder, from.name, &to.folder, to.name)
         .map_err(|error| old.origin.fault(error, old_path))?;
-    // Another execution may have put it in the place of a file in between.
-    if crosses && to.is_directory() {
-        carry(&to.folder, to.name, &from.folder, from.name)?;
+    // Another execution may have put it in the place of a file in between. In scratch there are no others.
+    if crosses && new.origin.is_scratch && to.is_directory() {
+        back(&carry, &to, &from)?;
         return Err(ErrorCode::CrossDevice.into());
     }
     Ok(())
+}
+
+/// Carries a directory back to where it was; beside that, where something else is there by now.
+fn back(
+    carry: impl Fn(&Dir, &str, &Dir, &str) -> io::Result<()>,
+    from: &Place<'_>,
+    to: &Place<'_>,
+) -> io::Result<()> {
+    let mut others = (1..=MOST_NAMES).map(|number| format!(".{}.{number}", to.entry()));
+    let mut name = to.entry().to_owned();
+    loop {
+        let Err(error) = carry(&from.folder, from.entry(), &to.folder, &name) else {
+            return Ok(());
+        };
+        match others.next() {
+            Some(other) => name = other,
+            None => return Err(error),
+        }
+    }
 }
 
 /// Locks folders against all that carry something into or out of them, until what is given is dropped. One that may

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::super::extract::{Answer, Asked, Asks, Named};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
-use super::read::own;
+use super::read::need_own;
 use crate::queue::{JobStatus, Keep, Priority, QueueError};
 use crate::serve::caller::Scope;
 
@@ -48,7 +48,7 @@ pub(crate) async fn cancel(
     asks: Asks,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     stands(id, service.inner.queue.cancel(&[id]).await?)
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn pause(
     asks: Asks,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     stands(id, service.inner.queue.pause(&[id]).await?)
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn resume(
     asks: Asks,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     stands(id, service.inner.queue.resume(&[id]).await?)
 }
 
@@ -105,7 +105,7 @@ pub(crate) async fn priority(
     Named(id): Named<Uuid>,
     asked: Asked<SetPriority>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     let queue = &service.inner.queue;
     stands(id, queue.set_priority(&[id], asked.value.priority).await?)
 }
@@ -136,7 +136,7 @@ pub(crate) async fn snooze(
     Named(id): Named<Uuid>,
     asked: Asked<Snooze>,
 ) -> Result<Response, Problem> {
-    own(&service, asks.need(Scope::Jobs)?, id).await?;
+    need_own(&service, asks.need(Scope::Jobs)?, id).await?;
     let queue = &service.inner.queue;
     let longest = TimeDelta::days(3_650);
     let until = match (asked.value.for_ms, asked.value.until) {

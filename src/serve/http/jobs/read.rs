@@ -112,6 +112,15 @@ pub(crate) async fn list(
     Ok(Answer(page).into_response())
 }
 
+/// Makes sure that this caller may see a job, of which nothing else is read.
+pub(crate) async fn need_own(service: &Service, caller: &Caller, id: Uuid) -> Result<(), Problem> {
+    let tenants = service.inner.queue.tenants(&[id]).await?;
+    match tenants.get(&id) {
+        Some(tenant) if caller.may_see(tenant.as_deref()) => Ok(()),
+        _ => Err(QueueError::NotFound(id).into()),
+    }
+}
+
 /// A job that this caller may see. Of one that it may not, there is none.
 pub(crate) async fn own(service: &Service, caller: &Caller, id: Uuid) -> Result<Job, Problem> {
     let job = service.inner.queue.job(id).await?;
@@ -169,35 +178,36 @@ pub(crate) async fn result(
         let detail = format!("`wait_ms` is at most {MAX_WAIT_MS}");
         return Err(Problem::new(ProblemKind::InvalidRequest, detail));
     }
-    let mut job = own(&service, caller, id).await?;
+    // No more of it than that is kept while it is waited for.
+    let stands = |job: Job| (job.status, job.cause);
+    let (mut status, mut cause) = stands(own(&service, caller, id).await?);
     let queue = &service.inner.queue;
-    if !job.is_terminal() && wait > 0 {
+    if !status.is_terminal() && wait > 0 {
         let ended = tokio::select! {
             ended = tokio::time::timeout(Duration::from_millis(wait), queue.wait(id)) => ended.ok(),
             () = service.inner.stopping.cancelled() => None,
         };
         if let Some(ended) = ended {
-            job = ended?;
+            (status, cause) = stands(ended?);
         }
     }
-    if job.status == JobStatus::Completed {
+    if status == JobStatus::Completed {
         return match queue.result(id).await? {
             Some(result) => Ok(json(Body::from(result.to_string()))),
             None => {
                 let detail = "the job is completed, and its output was not to be kept";
-                Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status))
+                Err(Problem::new(ProblemKind::Conflict, detail).job_status(status))
             }
         };
     }
-    let detail = match (&job.cause, job.is_terminal()) {
+    let detail = match (cause, status.is_terminal()) {
         (Some(cause), true) => format!(
-            "the job is {}, of the cause `{cause}`; `GET /v1/jobs/{id}/attempts` has its failures",
-            job.status
+            "the job is {status}, of the cause `{cause}`; `GET /v1/jobs/{id}/attempts` has its failures"
         ),
-        (None, true) => format!("the job is {}", job.status),
-        (_, false) => format!("the job has not ended: it is {}", job.status),
+        (None, true) => format!("the job is {status}"),
+        (_, false) => format!("the job has not ended: it is {status}"),
     };
-    Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status))
+    Err(Problem::new(ProblemKind::Conflict, detail).job_status(status))
 }
 
 /// Every try at a job.
@@ -219,7 +229,7 @@ pub(crate) async fn attempts(
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    own(&service, caller, id).await?;
+    need_own(&service, caller, id).await?;
     let attempts = service.inner.queue.attempts(id).await?;
     let attempts = attempts.into_iter().map(AttemptView::new).collect();
     Ok(Answer(AttemptList { attempts }).into_response())
