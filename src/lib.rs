@@ -27,6 +27,7 @@
 #![warn(missing_docs)]
 
 mod names;
+mod private;
 
 pub mod limits;
 pub mod usage;

@@ -3,14 +3,15 @@
 //! A chain's files are `0001-000001.jsonl`, `0001-000002.jsonl`, …, `0001.head`, and while many entries come
 //! `0001.tail`; `chains` says how many chains there are, so that one that is gone shows.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use super::head::{Head, MAX_HEAD};
+use crate::private::make_folder;
 
 /// The most chains in a folder: as many processes may write at the same time.
 pub(super) const MAX_CHAINS: u32 = 9_999;
@@ -73,11 +74,7 @@ pub(super) struct Folder(PathBuf);
 impl Folder {
     /// Makes it where it is not there.
     pub fn make(path: &Path) -> Result<Self, AuditError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed("make", path))?;
+        make_folder(path).map_err(failed("make", path))?;
         Folder::at(path)
     }
 

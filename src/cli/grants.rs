@@ -249,7 +249,7 @@ impl<'a> Typed<'a> {
             && let Some(flag) = for_this_run(hint)
         {
             *hint = match has_grants {
-                true => format!("{flag}, or leave out `--no-policy`: the policy has grants for it"),
+                true => format!("{flag}; what the policy grants it is left out by `--no-policy`"),
                 false => flag,
             };
         }
@@ -348,7 +348,7 @@ mod tests {
             hints.in_hint(&mut hint);
             assert!(hint.starts_with("grant it for this run with `--"), "{hint}");
             assert!(!hint.contains("policy grant "), "{hint}");
-            let end = "`, or leave out `--no-policy`: the policy has grants for it";
+            let end = "`; what the policy grants it is left out by `--no-policy`";
             assert_eq!(hint.ends_with(end), has_grants, "{hint}");
         }
     }

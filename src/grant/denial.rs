@@ -301,6 +301,13 @@ pub(super) fn undeclared<'a>(
         crate::text::closest(subject, candidates),
         declared.is_empty(),
     ) {
+        // The path alone would grant the host's of that name.
+        (Some(close), _) if capability == Capability::Directory => {
+            format!(
+                "did you mean `{}`?",
+                named(&format!("HOST:{close}"), MAX_SHOWN)
+            )
+        }
         (Some(close), _) => format!("did you mean `{}`?", named(close, MAX_SHOWN)),
         (None, true) => format!("the skill's skill.toml declares no {capability}"),
         (None, false) => {

@@ -269,10 +269,12 @@ impl Grants {
                 }
             }
         }
+        let mut own = vec![true; self.directories.len()];
         for grant in &over.directories {
-            let mut all = self.directories.iter_mut();
-            match all.find(|other| other.same_path(grant)) {
-                Some(place) => *place = grant.clone(),
+            let mut all = self.directories.iter_mut().zip(&mut own);
+            match all.find(|(other, own)| **own && other.same_path(grant)) {
+                Some((place, own)) => (*place, *own) = (grant.clone(), false),
+                // Also where it comes twice: that the two cannot both hold is for whoever checks them.
                 None => self.directories.push(grant.clone()),
             }
         }

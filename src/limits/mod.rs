@@ -44,7 +44,7 @@ pub const MIB: u64 = 1024 * KIB;
 #[serde(default)]
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Limits {
-    /// Fuel: roughly one unit for each WebAssembly instruction, ten for one that reads memory, and one for each
+    /// Fuel: roughly one unit for each WebAssembly instruction, twelve for one that reads memory, and one for each
     /// byte that a bulk instruction moves. It is looked at where a function or a turn of a loop begins, and after 2,000
     /// instructions without either. Default 10,000,000,000.
     pub fuel: u64,

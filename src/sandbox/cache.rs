@@ -8,7 +8,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::execution::HostError;
+use crate::private::make_folder;
 use crate::skill::{Description, Digest};
 
 /// The version of what stands in an entry's record.
@@ -120,11 +121,7 @@ impl Cache {
     /// # Errors
     /// Where the folder is somebody else's, or others may enter it.
     pub fn open(folder: &Path, max_bytes: u64, compatibility: u64) -> Result<Self, HostError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(failed("cannot make the compiled cache", folder))?;
+        make_folder(folder).map_err(failed("cannot make the compiled cache", folder))?;
         let metadata =
             fs::metadata(folder).map_err(failed("cannot look at the compiled cache", folder))?;
         let refused = |reason: &str| {

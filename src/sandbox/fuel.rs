@@ -9,16 +9,14 @@ use wasmparser::Operator;
 use wasmtime::OperatorCost;
 
 /// Fuel of a load from memory, and of what reads and writes it at once. Dependent loads over memory that no cache
-/// holds take 100 to 350 ns each, as a machine's memory is fast or slow, where the same unit of other code takes 0.1 to
-/// 3 ns (`cargo bench --bench deadline`).
-const LOAD: u8 = 10;
+/// holds take 100 to 500 ns each, as a machine's memory is fast or slow, and as others use it meanwhile, where the same
+/// unit of other code takes 0.1 to 3 ns (`cargo bench --bench deadline`).
+const LOAD: u8 = 12;
 /// Fuel of what compiled code calls into the host for, such as a reference to a function: some 35 ns.
 const CALL: u8 = 4;
-/// How many instructions a unit of those counts as where only a few may come without a look (`looks.rs`).
-const SLOW: u32 = 4;
-
-/// The most that one instruction counts.
-pub(super) const MOST_STEPS: u32 = SLOW * if LOAD > CALL { LOAD } else { CALL } as u32;
+/// As how many instructions one of those counts where only a few may come without a look (`looks.rs`): the most that
+/// one does.
+pub(super) const MOST_STEPS: u32 = 24;
 
 /// What each instruction costs.
 pub(super) const COSTS: OperatorCost = costs();
@@ -27,7 +25,7 @@ pub(super) const COSTS: OperatorCost = costs();
 pub(super) fn steps(operator: &Operator<'_>) -> u32 {
     match u32::try_from(COSTS.cost(operator)).unwrap_or(1) {
         fuel @ (0 | 1) => fuel,
-        fuel => fuel * SLOW,
+        _ => MOST_STEPS,
     }
 }
 

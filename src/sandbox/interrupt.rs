@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 
-/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 7 ms where
+/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
 /// (`cargo bench --bench enforce`).
 const FUEL_BETWEEN_CHECKS: u64 = 200_000;

@@ -1,9 +1,9 @@
 //! Secrets that are kept: a file of this user's alone, a line for each.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{SecretError, SecretValue, read};
 use crate::grant::check_secret_name;
+use crate::private::make_folder;
 
 /// The largest file, in bytes.
 const MAX_BYTES: usize = 4 << 20;
@@ -85,11 +86,7 @@ impl SecretStore {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(self.failed("cannot make the folder of"))?;
+        make_folder(folder).map_err(self.failed("cannot make the folder of"))?;
         let _lock = self.lock()?;
         let mut all = self.all()?;
         let changed = change(&mut all);

@@ -14,6 +14,7 @@ use super::digest::{Digest, SkillRef};
 use super::files::SkillFiles;
 use super::package::{Package, PackageError};
 use super::replace;
+use crate::private::make_folder;
 
 /// The largest description that is read, in bytes: more than one of a skill that was installed has.
 const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
@@ -280,7 +281,7 @@ impl Library {
     /// Waits until no other process changes the library, and keeps others from it for as long as
     /// the answer lives. What a process that was killed has left behind is removed.
     fn alone(&self) -> Result<fs::File, LibraryError> {
-        fs::create_dir_all(&self.folder).map_err(doing("cannot make", &self.folder))?;
+        make_folder(&self.folder).map_err(doing("cannot make", &self.folder))?;
         let path = self.folder.join(".lock");
         let lock = fs::File::options()
             .write(true)

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use super::digest::Digest;
 use super::library::LibraryError;
 use super::package::Package;
+use crate::private::make_folder;
 
 /// A folder of skills by digest, which jobs need: each is kept for 30 days after it was last needed.
 #[derive(Debug, Clone)]
@@ -51,7 +52,7 @@ impl Packages {
     fn write(&self, package: &Package, until: SystemTime) -> io::Result<()> {
         let target = self.path(&package.digest);
         if !target.is_dir() {
-            fs::create_dir_all(&self.folder)?;
+            make_folder(&self.folder)?;
             let aside = tempfile::Builder::new()
                 .prefix(".keeping-")
                 .tempdir_in(&self.folder)?;

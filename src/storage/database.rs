@@ -16,6 +16,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::turns::{Turn, Turns};
 use super::{Owner, StorageError};
+use crate::private::make_folder;
 use crate::turns::Party;
 
 /// How the file is made, and made newer.
@@ -130,12 +131,9 @@ impl Storage {
     /// Opens the file for writing, and brings it up to date.
     fn open(&self) -> Result<Connection> {
         let made = || -> std::io::Result<File> {
-            use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+            use std::os::unix::fs::OpenOptionsExt as _;
             if let Some(folder) = self.path.parent().filter(|it| !it.as_os_str().is_empty()) {
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(folder)?;
+                make_folder(folder)?;
             }
             // For this user alone; the files beside it get the same mode.
             let made = std::fs::OpenOptions::new()

@@ -125,13 +125,13 @@ exit: 2
 --- stderr
 error: the input does not fit at `/path`: cannot read `/data/a.csv`: no such file, or its directory is not granted (--dir)
 hint: `skillhost inspect csv-query` shows what the tool takes
-hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy has grants for it
+hint: the skill wants directory `*`, which was not granted: grant it for this run with `--dir '<HOST>:ro'`; what the policy grants it is left out by `--no-policy`
 ✗ csv-query 0.1.0 · query · failed · [COST]
 
 "#]],
     );
     let said = place.run(["run", "csv-query", "query", "--no-policy", "--dry-run"]);
-    let hint = "    grant it for this run with `--dir '<HOST>:ro'`, or leave out `--no-policy`: the policy has grants for it\n";
+    let hint = "    grant it for this run with `--dir '<HOST>:ro'`; what the policy grants it is left out by `--no-policy`\n";
     assert!(said.contains(hint), "{said}");
 }
 

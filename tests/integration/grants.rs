@@ -309,7 +309,7 @@ async fn what_is_granted_and_not_declared_is_refused() {
         (
             Grants::default().directory(folder.path(), "/dat", Mode::Ro),
             Capability::Directory,
-            "did you mean `/data`?",
+            "did you mean `HOST:/data`?",
         ),
         (
             Grants::default().environment("HOME", "/root"),

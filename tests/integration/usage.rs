@@ -37,10 +37,10 @@ async fn fuel_is_about_one_unit_for_each_instruction() {
     assert!((4.0..=6.0).contains(&turn), "{turn}");
 }
 
-/// A load costs six units, and the address that it takes one more. Tolerance: none, as the two loops differ in nothing
+/// A load costs twelve units, and the address that it takes one more. Tolerance: none, as the two loops differ in nothing
 /// else.
 #[tokio::test]
-async fn fuel_of_a_load_is_six_units() {
+async fn fuel_of_a_load_is_twelve_units() {
     let turns: u32 = 10_000;
     let with = |loads: usize| Handmade {
         execute: format!(
@@ -55,7 +55,7 @@ async fn fuel_of_a_load_is_six_units() {
     };
     let none = run_handmade(&with(0), NONE).await.usage.fuel;
     let ten = run_handmade(&with(10), NONE).await.usage.fuel;
-    assert_eq!(ten - none, u64::from(turns) * 10 * (6 + 1));
+    assert_eq!(ten - none, u64::from(turns) * 10 * (12 + 1));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -45,7 +46,11 @@ pub fn unpacked(folder: &Path) -> anyhow::Result<PathBuf> {
 
 /// Written aside and renamed, so that nobody ever sees half of it.
 fn write(files: &[(PathBuf, &[u8])], folder: &Path, target: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    // Below the folder of what is kept, where that is not there yet.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let aside = tempfile::Builder::new()
         .prefix(".unpacking-")
         .tempdir_in(folder)?;

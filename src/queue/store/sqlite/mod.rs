@@ -31,6 +31,7 @@ use rusqlite_migration::{M, Migrations};
 use tokio::sync::watch;
 
 use super::{Answer, Lane, LaneKey, Reads, Result, Store};
+use crate::private::make_folder;
 use crate::queue::error::QueueError;
 use crate::queue::operation::Operation;
 use crate::queue::time::Clock;
@@ -153,7 +154,7 @@ impl Sqlite {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
         {
-            std::fs::create_dir_all(parent).map_err(|error| {
+            make_folder(parent).map_err(|error| {
                 QueueError::Unavailable(format!("cannot make `{}`: {error}", parent.display()))
             })?;
         }
