@@ -122,7 +122,7 @@ impl Held {
             EgressError::ConnectTimeout
             | EgressError::FirstByteTimeout
             | EgressError::BetweenBytesTimeout => {}
-            // That of the grants, of the request, of a limit, or of a name that leads nowhere.
+            // That of the grants, of the request, of a limit, of all executions together, or of a name that leads nowhere.
             EgressError::Denied(_)
             | EgressError::AddressDenied(_)
             | EgressError::CircuitOpen(_)
@@ -130,6 +130,7 @@ impl Held {
             | EgressError::Names
             | EgressError::NamesTimeout
             | EgressError::Limit
+            | EgressError::Busy
             | EgressError::RequestBody => self.heard(),
         }
     }

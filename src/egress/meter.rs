@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EgressError;
+use super::files::{File, Files};
 use crate::limits::{Limit, Limits};
 
 /// The most that is read from a connection at once.
@@ -37,6 +38,10 @@ pub(crate) struct Meter {
     sent: Mutex<Count>,
     received: Mutex<Count>,
     places: Arc<Semaphore>,
+    /// What all executions have.
+    files: Arc<Files>,
+    /// Of these, what is given back with the execution.
+    for_good: Mutex<Vec<File>>,
     opened: AtomicU64,
     met: OnceLock<Limit>,
     limits: Limits,
@@ -100,8 +105,29 @@ impl Count {
     }
 }
 
+/// Leave to have one more connection.
+pub(super) struct Place {
+    files: Arc<Files>,
+    _permit: OwnedSemaphorePermit,
+    _file: File,
+}
+
+impl Place {
+    /// What looking up a name takes beside it, until that is over.
+    pub fn to_look_up(&self) -> Result<File, EgressError> {
+        self.files.take().ok_or(EgressError::Busy)
+    }
+}
+
 impl Meter {
+    /// One that shares nothing with others.
+    #[cfg(any(test, feature = "queue"))]
     pub fn new(limits: &Limits) -> Arc<Self> {
+        Meter::within(limits, Files::new(u64::MAX))
+    }
+
+    /// One whose connections are some of these.
+    pub(super) fn within(limits: &Limits, files: Arc<Files>) -> Arc<Self> {
         let places = usize::try_from(limits.connections).unwrap_or(usize::MAX);
         Arc::new(Meter {
             requests: Count::new(limits.http_request_bytes),
@@ -112,6 +138,8 @@ impl Meter {
             sent: Count::new(limits.socket_sent_bytes),
             received: Count::new(limits.socket_read_bytes),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            files,
+            for_good: Mutex::default(),
             opened: AtomicU64::new(0),
             met: OnceLock::new(),
             limits: *limits,
@@ -211,16 +239,20 @@ impl Meter {
     }
 
     /// A place for one more connection.
-    pub async fn place(&self) -> Result<OwnedSemaphorePermit, EgressError> {
+    pub(super) async fn place(&self) -> Result<Place, EgressError> {
         if self.limits.connections == 0 {
             // None is being closed, as there is none.
             return Err(self.meet(Limit::Connections));
         }
         let place = Arc::clone(&self.places).acquire_owned();
-        match tokio::time::timeout(PATIENCE, place).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(self.meet(Limit::Connections)),
-        }
+        let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, place).await else {
+            return Err(self.meet(Limit::Connections));
+        };
+        Ok(Place {
+            files: Arc::clone(&self.files),
+            _permit: permit,
+            _file: self.files.take().ok_or(EgressError::Busy)?,
+        })
     }
 
     /// Counts a connection that was made.
@@ -228,16 +260,17 @@ impl Meter {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A place that is never given back, for a connection whose end the host does not see.
+    /// A place that is given back with the execution, for a connection whose end the host does not see.
     pub fn place_for_good(&self) -> Result<(), EgressError> {
-        match self.places.try_acquire() {
-            Ok(place) => {
-                place.forget();
-                self.connected();
-                Ok(())
-            }
-            Err(_) => Err(self.meet(Limit::Connections)),
-        }
+        let Ok(place) = self.places.try_acquire() else {
+            return Err(self.meet(Limit::Connections));
+        };
+        let file = self.files.take().ok_or(EgressError::Busy)?;
+        place.forget();
+        let mut for_good = self.for_good.lock().unwrap_or_else(PoisonError::into_inner);
+        for_good.push(file);
+        self.connected();
+        Ok(())
     }
 
     fn meet(&self, limit: Limit) -> EgressError {
@@ -275,11 +308,11 @@ pub(super) struct Metered<S> {
     stream: S,
     meter: Arc<Meter>,
     buffer: Box<[u8]>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<S> Metered<S> {
-    pub fn new(stream: S, meter: Arc<Meter>, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(stream: S, meter: Arc<Meter>, place: Place) -> Self {
         Metered {
             stream,
             meter,
@@ -431,6 +464,26 @@ mod tests {
         assert!(second.is_ok());
         assert!(meter.place().await.is_err());
         assert_eq!(meter.met(), Some((Limit::Connections, 1)));
+    }
+
+    /// One execution's connections are some of those that all may have.
+    #[tokio::test]
+    async fn connections_of_all_executions_are_counted_together() {
+        let files = Files::new(2);
+        let [one, other] = [(), ()].map(|()| Meter::within(&Limits::default(), Arc::clone(&files)));
+        let place = one.place().await.unwrap();
+        other.place_for_good().unwrap();
+        assert!(matches!(other.place().await, Err(EgressError::Busy)));
+        assert!(matches!(one.place_for_good(), Err(EgressError::Busy)));
+        assert!(matches!(place.to_look_up(), Err(EgressError::Busy)));
+        // That is no limit of the execution's.
+        assert_eq!((one.met(), other.met()), (None, None));
+        assert_eq!(one.read().connections, 0);
+        drop(place);
+        let place = other.place().await.unwrap();
+        drop(other);
+        assert!(place.to_look_up().is_ok());
+        assert!(one.place().await.is_ok());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod database;
 mod encrypted;
 #[cfg(feature = "queue")]
 mod exchange;
+mod files;
 mod meter;
 mod resolve;
 mod rules;
@@ -37,12 +38,14 @@ pub use tls::Roots;
 use crate::breaker::{Asked, Breaker};
 use crate::execution::HostError;
 use crate::grant::Denial;
+use crate::limits::Limits;
 
 /// Opens outgoing connections.
 pub(crate) struct Egress {
     names: resolve::Names,
     tls: tls::Tls,
     breaker: Option<Arc<dyn Breaker<Asked>>>,
+    files: Arc<files::Files>,
 }
 
 impl Egress {
@@ -60,7 +63,13 @@ impl Egress {
             names: resolve::Names::new(names),
             tls: tls::Tls::new(roots, certificates)?,
             breaker,
+            files: files::Files::of_this_process(),
         }))
+    }
+
+    /// What meters an execution under these limits.
+    pub fn meter(&self, limits: &Limits) -> Arc<Meter> {
+        Meter::within(limits, Arc::clone(&self.files))
     }
 }
 
@@ -91,6 +100,9 @@ pub(crate) enum EgressError {
     Tls,
     #[error("a limit was met")]
     Limit,
+    /// All executions together have as many connections as they may.
+    #[error("this host has as many connections open as it may")]
+    Busy,
     #[error("the answer's head is too large")]
     HeadTooLarge,
     #[error("no answer came in time")]

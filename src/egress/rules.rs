@@ -72,6 +72,7 @@ impl Rules {
             .iter()
             .flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()])
             .chain([
+                target.method().as_bytes(),
                 target.path_and_query().as_bytes(),
                 target.authority().as_bytes(),
             ])

@@ -42,6 +42,10 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
 }
 
 /// Adds what is both declared and granted.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "what a path is read as follows from its text, which alone is hashed"
+)]
 pub(super) fn narrow(
     declared: &Declared,
     granted: &Grants,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use super::target::escape;
@@ -23,6 +24,78 @@ struct Found {
     order: Vec<usize>,
 }
 
+/// The most bytes of a prefix that is read in several ways. To find out which takes some 50 µs for as many.
+pub(super) const MAX_SEVERAL_WAYS: usize = 256;
+
+/// A prefix of paths, and what it is in each way to read it: found out once for all clones, as a skill may declare
+/// hundreds, with each of which each of its requests is compared.
+#[derive(Clone)]
+pub(super) struct Prefix(Arc<Text>);
+
+struct Text {
+    text: String,
+    /// `None` where nobody sees what it grants.
+    readings: OnceLock<Option<Vec<Arc<str>>>>,
+}
+
+impl Prefix {
+    /// Whether every server reads it as it stands there.
+    pub fn is_read_in_one_way(&self) -> bool {
+        is_read_in_one_way(self)
+    }
+
+    /// Whether what the one is read as is found out for the other as well.
+    #[cfg(test)]
+    pub fn is_the_very(&self, other: &Prefix) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn readings(&self) -> Option<&[Arc<str>]> {
+        let found = || match self.len() <= MAX_SEVERAL_WAYS {
+            true => prefixes(self),
+            false => None,
+        };
+        self.0.readings.get_or_init(found).as_deref()
+    }
+}
+
+impl From<&str> for Prefix {
+    fn from(text: &str) -> Self {
+        Prefix(Arc::new(Text {
+            text: text.to_owned(),
+            readings: OnceLock::new(),
+        }))
+    }
+}
+
+impl Deref for Prefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0.text
+    }
+}
+
+impl PartialEq for Prefix {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Prefix {}
+
+impl Hash for Prefix {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
 impl Readings {
     /// As much of each as prefixes are compared with. A grant's text has 2,048 bytes, of which encoding makes three
     /// times as many at most.
@@ -30,14 +103,14 @@ impl Readings {
 
     /// Whether all readings of this path are below a prefix: where that can be read in several ways as well, each below the
     /// one that is read in the same way.
-    pub fn are_below(&self, path: &str, prefix: &str) -> bool {
-        let all = |readings: &Option<Found>| match (readings, is_read_in_one_way(prefix)) {
+    pub fn are_below(&self, path: &str, prefix: &Prefix) -> bool {
+        let all = |readings: &Option<Found>| match (readings, prefix.is_read_in_one_way()) {
             (None, _) => false,
             (Some(found), true) => found.texts.iter().all(|reading| below(reading, prefix)),
-            (Some(found), false) => match prefixes(prefix) {
+            (Some(found), false) => match prefix.readings() {
                 Some(prefixes) => {
                     let readings = found.order.iter().map(|at| &found.texts[*at]);
-                    let mut each = readings.zip(&prefixes);
+                    let mut each = readings.zip(prefixes);
                     found.order.len() == prefixes.len()
                         && each.all(|(reading, prefix)| below(reading, prefix))
                 }
@@ -101,7 +174,7 @@ fn readings(path: &str, keep: usize) -> Option<Found> {
 
 /// What a prefix is in each way to read it. `None` where servers decode it in different ways, and where one of them
 /// finds dots, empty segments or backslashes in it: nobody sees in such a text what it grants.
-fn prefixes(prefix: &str) -> Option<Vec<Rc<str>>> {
+fn prefixes(prefix: &str) -> Option<Vec<Arc<str>>> {
     in_each_way(prefix, |prefix| {
         let decoded = decoded(prefix)?;
         let inner = decoded.strip_prefix('/')?;
@@ -127,12 +200,12 @@ fn prefixes(prefix: &str) -> Option<Vec<Rc<str>>> {
 fn in_each_way(
     path: &str,
     read: impl Fn(&str) -> Option<([String; 2], String)>,
-) -> Option<Vec<Rc<str>>> {
-    let mut all: Vec<Rc<str>> = Vec::new();
-    let mut states: Vec<Rc<str>> = vec![path.into()];
+) -> Option<Vec<Arc<str>>> {
+    let mut all: Vec<Arc<str>> = Vec::new();
+    let mut states: Vec<Arc<str>> = vec![path.into()];
     for _ in 0..DECODINGS {
         // Most of them are the same.
-        let mut known: HashMap<Rc<str>, [Rc<str>; 3]> = HashMap::new();
+        let mut known: HashMap<Arc<str>, [Arc<str>; 3]> = HashMap::new();
         let mut further = Vec::with_capacity(3 * states.len());
         for state in &states {
             let next = match known.get(state) {
@@ -140,7 +213,7 @@ fn in_each_way(
                 None => {
                     let ([with, without], decoded) = read(state)?;
                     let next = [with.into(), without.into(), decoded.into()];
-                    known.insert(Rc::clone(state), next.clone());
+                    known.insert(Arc::clone(state), next.clone());
                     next
                 }
             };
@@ -263,11 +336,25 @@ mod tests {
             // Also once it was compared with another.
             for first in ["/", "/a", "/nowhere"] {
                 let path = path.clone();
-                path.is_below(first);
-                let below = path.is_below(prefix.path());
+                path.is_below(&first.into());
+                let below = path.is_below(&prefix.path().into());
                 assert_eq!(below, allowed, "{} {}", prefix.path(), path.path());
             }
         }
+    }
+
+    /// One that is long and read in several ways allows nothing: each of a skill's requests would take long to be
+    /// compared with hundreds of such.
+    #[test]
+    fn a_long_prefix_is_read_in_one_way_or_allows_nothing() {
+        for (fill, allows) in [(MAX_SEVERAL_WAYS - 6, true), (MAX_SEVERAL_WAYS - 5, false)] {
+            let path = format!("/a%20b{}", "c".repeat(fill));
+            let target = target(&format!("http://a.example{path}/d"));
+            assert_eq!(target.is_below(&path.as_str().into()), allows, "{fill}");
+        }
+        let path = "/a".repeat(1_000);
+        let target = target(&format!("http://a.example{path}/d;e"));
+        assert!(target.is_below(&path.as_str().into()));
     }
 
     /// What is kept of the readings decides as all of them do.
@@ -300,10 +387,14 @@ mod tests {
                     && whole.as_ref().is_some_and(|whole| {
                         whole.texts.iter().all(|reading| below(reading, &prefix))
                     });
-                assert_eq!(target.is_below(&prefix), expected, "{path} {prefix}");
+                assert_eq!(
+                    target.is_below(&prefix.as_str().into()),
+                    expected,
+                    "{path} {prefix}"
+                );
                 // Once they are known, too; also of one that is cloned.
                 assert_eq!(
-                    target.clone().is_below(&prefix),
+                    target.clone().is_below(&prefix.as_str().into()),
                     expected,
                     "{path} {prefix}"
                 );
@@ -314,7 +405,7 @@ mod tests {
             target("http://a.example/a/b;c"),
             target("http://a.example/a/b;c"),
         );
-        assert!(one.is_below("/a"));
+        assert!(one.is_below(&"/a".into()));
         assert_eq!(one, other);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::address::canonical;
-use super::readings::{Readings, below};
+use super::readings::{Prefix, Readings, below};
 
 /// The longest URL that is looked at, in bytes.
 const MAX_URL: usize = 16 * 1024;
@@ -215,8 +215,8 @@ impl HttpTarget {
 
     /// Whether the path is below a prefix, however often a server decodes it. What servers decode in
     /// different ways is below none: what is not UTF-8, such as a dot in two bytes, and `%u002e`.
-    pub(super) fn is_below(&self, prefix: &str) -> bool {
-        if prefix == "/" {
+    pub(super) fn is_below(&self, prefix: &Prefix) -> bool {
+        if **prefix == *"/" {
             return true;
         }
         below(&self.path, prefix) && self.readings.are_below(&self.path, prefix)
@@ -356,7 +356,7 @@ mod tests {
     fn what_servers_decode_in_different_ways_is_below_no_prefix() {
         let below = |path: &str, prefix: &str| {
             let target = target(&format!("http://a.example{path}")).unwrap();
-            target.is_below(prefix)
+            target.is_below(&prefix.into())
         };
         for path in [
             "/api/%c0%ae%c0%ae/admin",
@@ -434,7 +434,7 @@ mod tests {
         let below = |path: &str, prefix: &str| {
             target(&format!("http://a.example{path}"))
                 .unwrap()
-                .is_below(prefix)
+                .is_below(&prefix.into())
         };
         for path in [
             "/api",

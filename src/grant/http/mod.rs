@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::hint::NO_HOST;
+use super::readings::{MAX_SEVERAL_WAYS, Prefix};
 use super::target::{HostName, HttpTarget, Scheme, is_method};
 
 /// The longest text of a grant, in bytes.
@@ -25,7 +26,7 @@ const MAX_METHODS: usize = 16;
 /// | scheme | `http`, `https`, or `*` for both |
 /// | host | a name; `*.name` for all names below it, not itself; an IP address, which is granted by that even where it is not public; and, in what a skill declares, `*` for all |
 /// | port | where there is none, the scheme's own; of the host `*`, all |
-/// | path | a prefix of whole segments: `/api` allows `/api` and `/api/x`, not `/apix` |
+/// | path | a prefix of whole segments: `/api` allows `/api` and `/api/x`, not `/apix`; with a `%` or a `;` in it, of at most 256 bytes |
 ///
 /// ```
 /// use skillhost::grant::{HttpGrant, HttpTarget};
@@ -46,7 +47,7 @@ pub struct HttpGrant {
     host: Hosts,
     port: Port,
     /// In the form of [`HttpTarget::path`].
-    path: String,
+    path: Prefix,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -248,12 +249,19 @@ fn parse(text: &str) -> Result<HttpGrant, String> {
         (_, true) if own => Port::Default,
         (_, true) => Port::One(target.port()),
     };
+    let path = Prefix::from(target.path());
+    if path.len() > MAX_SEVERAL_WAYS && !path.is_read_in_one_way() {
+        return Err(format!(
+            "a path with a `%`, a `;` or an empty segment in it has at most {MAX_SEVERAL_WAYS} bytes, of which each \
+             other character than those of ASCII takes three or more: end it with a folder before that"
+        ));
+    }
     Ok(HttpGrant {
         methods,
         scheme,
         host,
         port,
-        path: target.path().to_owned(),
+        path,
     })
 }
 

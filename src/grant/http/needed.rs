@@ -37,7 +37,7 @@ impl HttpGrant {
             false => path,
         };
         for _ in 0..MAX_FOLDERS {
-            path.clone_into(&mut grant.path);
+            grant.path = path.into();
             if grant.allows(target) {
                 return grant;
             }

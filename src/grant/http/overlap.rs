@@ -9,7 +9,7 @@ impl HttpGrant {
         (self.scheme.is_none() || self.scheme == other.scheme)
             && (self.port == Port::All || self.port == other.port)
             && (self.host == Hosts::All || self.host == other.host)
-            && below(&other.path, &self.path)
+            && below(other.path.as_bytes(), &self.path)
             && (self.methods.is_empty()
                 || !other.methods.is_empty()
                     && other
@@ -27,9 +27,9 @@ impl HttpGrant {
         };
         let (port, scheme) = self.port.intersection(other.port, scheme)?;
         let host = self.host.intersection(&other.host)?;
-        let path = if below(&self.path, &other.path) {
+        let path = if below(self.path.as_bytes(), &other.path) {
             &self.path
-        } else if below(&other.path, &self.path) {
+        } else if below(other.path.as_bytes(), &self.path) {
             &other.path
         } else {
             return None;
@@ -61,6 +61,16 @@ impl HttpGrant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a path is read as is not found out anew for each execution.
+    #[test]
+    fn what_is_in_common_has_the_very_path() {
+        let declared: HttpGrant = "https://a.example/a%20b/c".parse().unwrap();
+        let granted: HttpGrant = "GET https://a.example".parse().unwrap();
+        let both = granted.intersection(&declared).unwrap();
+        assert!(both.path.is_the_very(&declared.path));
+        assert!(!both.path.is_the_very(&granted.path));
+    }
 
     #[test]
     fn what_covers_another_has_all_of_it_in_common() {

@@ -126,6 +126,7 @@ fn of_error(error: &EgressError) -> Verdict {
         | EgressError::Certificate
         | EgressError::Tls
         | EgressError::Limit
+        | EgressError::Busy
         | EgressError::HeadTooLarge
         | EgressError::FirstByteTimeout
         | EgressError::BetweenBytesTimeout

@@ -66,7 +66,7 @@ impl Network {
             egress: Arc::clone(egress),
             rules,
             sockets: grants.sockets.clone(),
-            meter: Meter::new(limits),
+            meter: egress.meter(limits),
         }));
     }
 

@@ -101,6 +101,24 @@ fn bytes_that_are_written() {
     }
 }
 
+/// What stands in links counts, too.
+#[test]
+fn links_that_hold_much() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let limits = LimitOverrides {
+        write_bytes: Some(10_000),
+        ..NONE
+    };
+    let target = "a/".repeat(1_000);
+    let link =
+        |n: u32| json!({"call": "symlink", "at": 0, "target": target, "path": format!("link{n}")});
+    let calls: Vec<Value> = (0..6).map(link).collect();
+    let attack = folder.attack(json!(calls)).under(limits);
+    attack.ends_with(met(Limit::WriteBytes));
+    assert_eq!(folder.left().len(), 5);
+}
+
 /// What is made and written counts for the execution, wherever it is: of three directories none has as much as the limit,
 /// and together they would have more.
 #[test]

@@ -259,10 +259,12 @@ async fn a_guest_does_not_send_it_itself() {
     let mut in_header = server.request("/");
     in_header["headers"] = json!([["x", format!("it is {VALUE}")]]);
     let in_path = server.request("/hunter2%2F%22correct%20horse%22");
+    let mut as_method = server.request("/");
+    as_method["method"] = json!(hex::encode_upper(VALUE));
     let mut in_body = server.request("/");
     in_body["method"] = json!("POST");
     in_body["upload_text"] = json!(format!("it is {VALUE} and more"));
-    for input in [in_header, in_path, in_body] {
+    for input in [in_header, in_path, as_method, in_body] {
         let ended = fetch(&host, grants.clone(), input.clone()).await;
         let error = &ended.output()["error"];
         assert!(

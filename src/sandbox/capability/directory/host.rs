@@ -437,7 +437,11 @@ impl types::HostDescriptor for State {
             return Err(origin.shared.leading_out(&origin.grant, &target).into());
         }
         let shared = Arc::clone(&directory.origin.shared);
-        let work = move || directory.create(&new_path, |dir| dir.symlink(&target, &new_path));
+        let work = move || {
+            // The directory has it, as a file has what is written to it.
+            directory.origin.shared.write(target.len() as u64)?;
+            directory.create(&new_path, |dir| dir.symlink(&target, &new_path))
+        };
         Ok(shared.run(work).await?)
     }
 

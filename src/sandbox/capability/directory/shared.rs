@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Component, Path};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     still: Option<SystemTime>,
     /// The first limit that was met, which ends the execution whatever the guest makes of it.
     met: OnceLock<Stop>,
+    /// Whether the log says that no more files can be had.
+    told_of_files: AtomicBool,
 }
 
 /// Why a call came to nothing.
@@ -145,6 +147,7 @@ impl Shared {
             write_bytes: Quota::new(Limit::WriteBytes, limits),
             still: None,
             met: OnceLock::new(),
+            told_of_files: AtomicBool::new(false),
         }
     }
 
@@ -225,7 +228,10 @@ impl Shared {
         self.note(self.open_files.take(1))?;
         if !self.disk.open() {
             self.open_files.give_back(1);
-            tracing::warn!("this host has as many files open for skills as it may");
+            // A guest may ask without end.
+            if !self.told_of_files.swap(true, Ordering::Relaxed) {
+                tracing::warn!("this host has as many files open for skills as it may");
+            }
             return Err(ErrorCode::Busy.into());
         }
         Ok(Open {

@@ -23,7 +23,7 @@ pub(super) fn of(error: EgressError) -> Error {
         EgressError::ConnectTimeout => Error::ConnectionTimeout,
         EgressError::Certificate => Error::TlsCertificateError,
         EgressError::Tls => Error::TlsProtocolError,
-        EgressError::Limit => Error::ConnectionLimitReached,
+        EgressError::Limit | EgressError::Busy => Error::ConnectionLimitReached,
         EgressError::HeadTooLarge => Error::HttpResponseHeaderSectionSize(None),
         EgressError::FirstByteTimeout => Error::HttpResponseTimeout,
         EgressError::BetweenBytesTimeout => Error::ConnectionReadTimeout,
