@@ -12,8 +12,9 @@ use wasmtime::OperatorCost;
 /// holds take 100 to 500 ns each, as a machine's memory is fast or slow, and as others use it meanwhile, where the same
 /// unit of other code takes 0.1 to 3 ns (`cargo bench --bench deadline`).
 const LOAD: u8 = 12;
-/// Fuel of what compiled code calls into the host for, such as a reference to a function: some 35 ns.
-const CALL: u8 = 4;
+/// Fuel of what compiled code calls into the host for, such as a reference to a function: some 35 ns, and 200 ns of a host
+/// that is built with little optimization.
+const CALL: u8 = 10;
 /// As how many instructions one of those counts where only a few may come without a look (`looks.rs`): the most that
 /// one does.
 pub(super) const MOST_STEPS: u32 = 24;
