@@ -135,7 +135,7 @@ async fn slow_clients_are_cut() {
 /// What answers 16 MiB, which no socket's buffers hold.
 fn large() -> Value {
     let mut large = behaviour("answer_large", json!({"bytes": 16 << 20}));
-    large["limits"] = json!({"output_bytes": "32MiB"});
+    large["limits"] = json!({"output_bytes": "32MiB", "memory_bytes": "256MiB"});
     large
 }
 
