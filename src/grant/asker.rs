@@ -103,6 +103,13 @@ impl Asker {
         if path != "/" && special(target).is_none() {
             hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
         }
+        if is_this_machine(target) {
+            hint.push_str(&format!(
+                "; `{}` leads to this machine, whose addresses need a grant of their own, such as `{} 127.0.0.1`",
+                target.host(),
+                Capability::Address.flag()
+            ));
+        }
         (grant_text(Some(&text)), hint)
     }
 
@@ -242,6 +249,14 @@ fn special(target: &HttpTarget) -> Option<&'static str> {
     match target.host() {
         HostName::Address(address) => not_public(*address),
         HostName::Name(_) => None,
+    }
+}
+
+/// Whether the host is `localhost` or a name below it, which lead to loopback addresses (RFC 6761, section 6.3).
+fn is_this_machine(target: &HttpTarget) -> bool {
+    match target.host() {
+        HostName::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+        HostName::Address(_) => false,
     }
 }
 
@@ -420,6 +435,12 @@ mod tests {
             ("/orders/%ff", "/", Some("the whole host")),
             ("/orders/a;..", "/orders/", Some("all below")),
             ("/orders/%252e%252e%252fx", "/", Some("the whole host")),
+            // What takes long to read is below no prefix.
+            (
+                &format!("/orders/a;{}", "b".repeat(4_096)),
+                "/",
+                Some("the whole host"),
+            ),
         ] {
             let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
             let grant = format!("`--http 'GET http://a.example{granted}'`");
@@ -428,6 +449,20 @@ mod tests {
             let told = hint.split_once("; it grants ").map(|(_, told)| told);
             let told = told.and_then(|told| told.split([',', '`']).next().map(str::trim));
             assert_eq!(told, said, "{path}: {hint}");
+        }
+        for (host, told) in [
+            ("localhost", true),
+            ("a.localhost", true),
+            ("alocalhost", false),
+            ("127.0.0.1", false),
+        ] {
+            let target = HttpTarget::new("GET", &format!("http://{host}/x")).unwrap();
+            let hint = asker.http_denied(&target).hint;
+            let address = format!(
+                "; `{host}` leads to this machine, whose addresses need a grant of their own"
+            );
+            assert_eq!(hint.contains(&address), told, "{hint}");
+            assert_eq!(hint.contains("`--address 127.0.0.1`"), told, "{hint}");
         }
         let denial = asker.address_denied(&target, "127.0.0.1".parse().unwrap());
         assert!(

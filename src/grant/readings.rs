@@ -20,11 +20,15 @@ pub(super) struct Readings(OnceLock<Arc<Option<Found>>>);
 /// read. Nothing where there is only one way.
 #[derive(Default)]
 struct Found {
-    texts: Vec<Vec<u8>>,
+    texts: Vec<Arc<str>>,
     order: Vec<usize>,
 }
 
-/// The most bytes of a prefix that is read in several ways. To find out which takes some 50 µs for as many.
+/// The most bytes of a path that is read in several ways: one that is longer is below no prefix. To find out which takes
+/// up to 25 µs for each 256 of them, on a thread of the runtime's.
+const MAX_PATH_IN_SEVERAL_WAYS: usize = 4 * 1024;
+
+/// The most bytes of a prefix that is read in several ways. Some skill's request may be compared with hundreds of them.
 pub(super) const MAX_SEVERAL_WAYS: usize = 256;
 
 /// A prefix of paths, and what it is in each way to read it: found out once for all clones, as a skill may declare
@@ -97,10 +101,6 @@ impl fmt::Debug for Prefix {
 }
 
 impl Readings {
-    /// As much of each as prefixes are compared with. A grant's text has 2,048 bytes, of which encoding makes three
-    /// times as many at most.
-    const KEPT_BYTES: usize = 3 * 2_048 + 1;
-
     /// Whether all readings of this path are below a prefix: where that can be read in several ways as well, each below the
     /// one that is read in the same way.
     pub fn are_below(&self, path: &str, prefix: &Prefix) -> bool {
@@ -117,13 +117,7 @@ impl Readings {
                 None => false,
             },
         };
-        // A longer one is made of a request, and no grant that was read.
-        if prefix.len() < Self::KEPT_BYTES {
-            let found = || Arc::new(readings(path, Self::KEPT_BYTES));
-            all(self.0.get_or_init(found))
-        } else {
-            all(&readings(path, usize::MAX))
-        }
+        all(self.0.get_or_init(|| Arc::new(readings(path))))
     }
 }
 
@@ -147,11 +141,14 @@ fn is_read_in_one_way(path: &str) -> bool {
     !path.contains(['%', ';', '\\']) && !path.contains("//")
 }
 
-/// What a path is once it was decoded so often and its dots were followed or not; so many bytes of each. `None`
-/// where servers decode it in different ways.
-fn readings(path: &str, keep: usize) -> Option<Found> {
+/// What a path is once it was decoded so often and its dots were followed or not. `None` where servers decode it in
+/// different ways, and where it would take too long to find out in which.
+fn readings(path: &str) -> Option<Found> {
     if is_read_in_one_way(path) {
         return Some(Found::default());
+    }
+    if path.len() > MAX_PATH_IN_SEVERAL_WAYS {
+        return None;
     }
     let read = in_each_way(path, |path| {
         let decoded = decoded(path)?;
@@ -161,11 +158,10 @@ fn readings(path: &str, keep: usize) -> Option<Found> {
     let mut found = Found::default();
     let mut known = HashMap::new();
     for reading in read {
-        let kept = reading.as_bytes()[..reading.len().min(keep)].to_vec();
         let next = found.texts.len();
-        let at = *known.entry(kept.clone()).or_insert(next);
+        let at = *known.entry(Arc::clone(&reading)).or_insert(next);
         if at == next {
-            found.texts.push(kept);
+            found.texts.push(reading);
         }
         found.order.push(at);
     }
@@ -236,55 +232,51 @@ fn is_wide_escape(text: &str) -> bool {
 fn decoded(path: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some(first) = rest.chars().next() {
-        if first == '%' && is_wide_escape(rest) {
+    while let Some(at) = rest.find('%') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at..];
+        if is_wide_escape(rest) {
             return None;
         }
-        match escape(rest) {
-            Some(byte) if first == '%' => {
-                bytes.push(byte);
-                rest = &rest[3..];
-            }
-            _ => {
-                let (taken, left) = rest.split_at(first.len_utf8());
-                bytes.extend_from_slice(taken.as_bytes());
-                rest = left;
-            }
-        }
+        let (byte, taken) = match escape(rest) {
+            Some(byte) => (byte, 3),
+            None => (b'%', 1),
+        };
+        bytes.push(byte);
+        rest = &rest[taken..];
     }
+    bytes.extend_from_slice(rest.as_bytes());
     String::from_utf8(bytes).ok()
 }
 
 /// The path as a liberal server might read it: backslashes taken for slashes, several slashes for one, dot
 /// segments followed, and parameters (`;x`) kept, or left out before that.
 fn followed(path: &str, parameters: bool) -> String {
-    let text = path.replace('\\', "/");
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in text.split('/') {
+    let mut followed = String::with_capacity(path.len() + 1);
+    for segment in path.split(['/', '\\']) {
         let named = match parameters {
             true => segment,
             false => segment.split(';').next().unwrap_or_default(),
         };
         match named {
             "" | "." => {}
-            ".." => {
-                segments.pop();
+            ".." => followed.truncate(followed.rfind('/').unwrap_or_default()),
+            segment => {
+                followed.push('/');
+                followed.push_str(segment);
             }
-            segment => segments.push(segment),
         }
     }
-    let end = if text.ends_with('/') && !segments.is_empty() {
-        "/"
-    } else {
-        ""
-    };
-    format!("/{}{end}", segments.join("/"))
+    if followed.is_empty() || path.ends_with(['/', '\\']) {
+        followed.push('/');
+    }
+    followed
 }
 
 /// Whether a path is the prefix itself, or goes on below it.
-pub(super) fn below(path: impl AsRef<[u8]>, prefix: &str) -> bool {
-    match path.as_ref().strip_prefix(prefix.as_bytes()) {
-        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with(b"/"),
+pub(super) fn below(path: &str, prefix: &str) -> bool {
+    match path.strip_prefix(prefix) {
+        Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
         None => false,
     }
 }
@@ -357,47 +349,38 @@ mod tests {
         assert!(target.is_below(&path.as_str().into()));
     }
 
-    /// What is kept of the readings decides as all of them do.
+    /// One that is long and read in several ways is below no prefix: to find out in which would hold up others.
     #[test]
-    fn what_is_kept_of_a_path_decides_as_the_whole() {
-        let long = "/b".repeat(3_500);
-        for path in [
-            "/a/b".to_owned(),
-            "/a/b;c/d".into(),
-            "/a//b".into(),
-            "/a/%2e%2e/b".into(),
-            "/a/b/%252e%252e/c".into(),
-            "/a/x;%252f..%252f..%252fadmin".into(),
-            "/a/%25ff/b".into(),
-            "/a/%u002e".into(),
-            format!("/a{long}"),
-            format!("/a{long};/../%252e%252e"),
-        ] {
+    fn a_long_path_is_read_in_one_way_or_is_below_nothing() {
+        for (fill, is_below) in [(0, true), (1, false)] {
+            let path = format!("/a/b;{}", "c".repeat(MAX_PATH_IN_SEVERAL_WAYS - 5 + fill));
             let target = target(&format!("http://a.example{path}"));
-            let whole = readings(target.path(), usize::MAX);
-            let prefixes = ["/a", "/a/", "/a/b", "/a/b/", "/b", "/admin"];
-            let prefixes = prefixes.map(str::to_owned).into_iter().chain([
-                format!("/a{}", &long[..2_000]),
-                format!("/a{}", &long[..6_142]),
-                format!("/a{}", &long[..6_144]),
-                format!("/a{long}"),
-            ]);
-            for prefix in prefixes {
-                let expected = below(target.path(), &prefix)
-                    && whole.as_ref().is_some_and(|whole| {
-                        whole.texts.iter().all(|reading| below(reading, &prefix))
-                    });
-                assert_eq!(
-                    target.is_below(&prefix.as_str().into()),
-                    expected,
-                    "{path} {prefix}"
-                );
-                // Once they are known, too; also of one that is cloned.
-                assert_eq!(
-                    target.clone().is_below(&prefix.as_str().into()),
-                    expected,
-                    "{path} {prefix}"
-                );
+            assert_eq!(target.is_below(&"/a".into()), is_below, "{fill}");
+            assert!(target.is_below(&"/".into()));
+        }
+        let plain = "/b".repeat(MAX_PATH_IN_SEVERAL_WAYS);
+        assert!(target(&format!("http://a.example/a{plain}")).is_below(&"/a".into()));
+    }
+
+    /// What is known of a path from an earlier comparison decides the next as it would alone.
+    #[test]
+    fn each_comparison_decides_as_it_would_alone() {
+        for path in [
+            "/a/b",
+            "/a/b;c/d",
+            "/a//b",
+            "/a/%2e%2e/b",
+            "/a/b/%252e%252e/c",
+            "/a/x;%252f..%252f..%252fadmin",
+            "/a/%25ff/b",
+            "/a/%u002e",
+        ] {
+            let known = target(&format!("http://a.example{path}"));
+            for prefix in ["/a", "/a/", "/a/b", "/a/b/", "/b", "/admin"] {
+                let prefix = prefix.into();
+                let alone = target(&format!("http://a.example{path}")).is_below(&prefix);
+                assert_eq!(known.is_below(&prefix), alone, "{path} {prefix:?}");
+                assert_eq!(known.clone().is_below(&prefix), alone, "{path} {prefix:?}");
             }
         }
         // To have been compared makes it no other.

@@ -175,10 +175,18 @@ fn explain_verdicts(console: Console, report: &Report) {
     let count = |verdict| report.with(verdict).count();
     let mut sum = vec![format!("{} hold", count(Verdict::Holds))];
     for (verdict, one, several) in [
-        (Verdict::Broken, "does not", "do not"),
-        (Verdict::Unknown, "could not be tried", "could not be tried"),
-        (Verdict::Warning, "warns", "warn"),
-        (Verdict::NotApplicable, "does not apply", "do not apply"),
+        (Verdict::Broken, "does not (✗)", "do not (✗)"),
+        (
+            Verdict::Unknown,
+            "could not be tried (?)",
+            "could not be tried (?)",
+        ),
+        (Verdict::Warning, "warns (!)", "warn (!)"),
+        (
+            Verdict::NotApplicable,
+            "does not apply (–)",
+            "do not apply (–)",
+        ),
     ] {
         match count(verdict) {
             0 => {}

@@ -50,13 +50,13 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             .into());
     }
     let record = super::record::Record::open(session)?;
-    let taken = super::edit::edit(&file, |policy| {
+    let (taken, nothing_left) = super::edit::edit(&file, |policy| {
         let Some(entry) = policy.skills.get_mut(name) else {
             return Err(super::unknown(name, policy, &file).into());
         };
         if args.all {
             policy.skills.remove(name);
-            return Ok(vec!["everything".to_owned()]);
+            return Ok((vec!["everything".to_owned()], false));
         }
         let mut taken = Vec::new();
         for subject in &args.subjects {
@@ -69,15 +69,20 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             entry.grants = left.ok_or_else(|| not_granted(name, &subject, &entry.grants))?;
             taken.push(subject);
         }
-        if entry.grants.is_empty() {
+        let nothing_left = entry.grants.is_empty() && !entry.confirmed.is_empty();
+        if nothing_left {
             // A grant that is given later is not to find an old consent.
             entry.confirmed.clear();
         }
-        Ok(taken)
+        Ok((taken, nothing_left))
     })?;
     record.change("revoke", name, None, &taken)?;
+    let more = match nothing_left {
+        true => "; that was all it was granted, and the confirmations are taken away, too",
+        false => "",
+    };
     session.console.note(format_args!(
-        "{} taken from {name}: {}",
+        "{} taken from {name}: {}{more}",
         styled(GOOD, "✓"),
         printable(&taken.join(", "), false)
     ));

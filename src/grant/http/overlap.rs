@@ -9,7 +9,7 @@ impl HttpGrant {
         (self.scheme.is_none() || self.scheme == other.scheme)
             && (self.port == Port::All || self.port == other.port)
             && (self.host == Hosts::All || self.host == other.host)
-            && below(other.path.as_bytes(), &self.path)
+            && below(&other.path, &self.path)
             && (self.methods.is_empty()
                 || !other.methods.is_empty()
                     && other
@@ -27,9 +27,9 @@ impl HttpGrant {
         };
         let (port, scheme) = self.port.intersection(other.port, scheme)?;
         let host = self.host.intersection(&other.host)?;
-        let path = if below(self.path.as_bytes(), &other.path) {
+        let path = if below(&self.path, &other.path) {
             &self.path
-        } else if below(other.path.as_bytes(), &self.path) {
+        } else if below(&other.path, &self.path) {
             &other.path
         } else {
             return None;

@@ -304,6 +304,17 @@ hint: did you mean `'GET https://a.example/'`?
     let policy = place.read("home/policy.toml");
     assert!(!policy.contains("Bearer@https://a.example/"), "{policy}");
     assert!(!policy.contains("Bearer@https://b.example/"), "{policy}");
+    // With the last of them goes the consent, and it says so.
+    check(
+        revoke("GET https://a.example/"),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ taken from fetch-page: GET https://a.example/; that was all it was granted, and the confirmations are taken away, too
+
+"#]],
+    );
 }
 
 #[test]
