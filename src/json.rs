@@ -91,7 +91,7 @@ fn too_many(values: u64) -> String {
     format!("it has too many values; {values} are allowed")
 }
 
-fn too_heavy(heap: u64) -> String {
+pub(crate) fn too_heavy(heap: u64) -> String {
     format!("its values take too many bytes of memory; {heap} are allowed")
 }
 

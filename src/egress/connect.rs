@@ -41,7 +41,7 @@ impl Egress {
             HostName::Address(address) => vec![*address],
             HostName::Name(name) => {
                 meter.look_up(name)?;
-                let _looking = place.to_look_up()?;
+                let _looking = meter.to_look_up()?;
                 tokio::time::timeout_at(until, self.names.resolve(name))
                     .await
                     .unwrap_or(Err(EgressError::NamesTimeout))?

@@ -14,9 +14,12 @@ pub(super) struct Files {
     most: u64,
 }
 
-/// One of them, given back when it is dropped.
+/// Some of them, given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct File(Arc<Files>);
+pub(super) struct Taken {
+    files: Arc<Files>,
+    count: u64,
+}
 
 impl Files {
     /// As many as this process may have.
@@ -32,18 +35,21 @@ impl Files {
         })
     }
 
-    /// One more, unless there are too many.
-    pub fn take(self: &Arc<Self>) -> Option<File> {
-        let more = |open| (open < self.most).then_some(open + 1);
+    /// So many more, unless these are too many.
+    pub fn take(self: &Arc<Self>, count: u64) -> Option<Taken> {
+        let more = |open| Some(count.saturating_add(open)).filter(|open| *open <= self.most);
         let taken = self
             .open
             .try_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.ok().map(|_| File(Arc::clone(self)))
+        taken.ok().map(|_| Taken {
+            files: Arc::clone(self),
+            count,
+        })
     }
 }
 
-impl Drop for File {
+impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.files.open.fetch_sub(self.count, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! Counts what one execution sends and receives, and says when a limit was met.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::EgressError;
-use super::files::{File, Files};
+use super::files::{Files, Taken};
+use super::resolve::LOOK_UP_FILES;
 use crate::limits::{Limit, Limits};
 
 /// The most that is read from a connection at once.
@@ -41,7 +42,9 @@ pub(crate) struct Meter {
     /// What all executions have.
     files: Arc<Files>,
     /// Of these, what is given back with the execution.
-    for_good: Mutex<Vec<File>>,
+    for_good: Mutex<Vec<Taken>>,
+    /// Whether the log says that there are no more.
+    told_of_files: AtomicBool,
     opened: AtomicU64,
     met: OnceLock<Limit>,
     limits: Limits,
@@ -107,16 +110,8 @@ impl Count {
 
 /// Leave to have one more connection.
 pub(super) struct Place {
-    files: Arc<Files>,
     _permit: OwnedSemaphorePermit,
-    _file: File,
-}
-
-impl Place {
-    /// What looking up a name takes beside it, until that is over.
-    pub fn to_look_up(&self) -> Result<File, EgressError> {
-        self.files.take().ok_or(EgressError::Busy)
-    }
+    _file: Taken,
 }
 
 impl Meter {
@@ -140,6 +135,7 @@ impl Meter {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             files,
             for_good: Mutex::default(),
+            told_of_files: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             met: OnceLock::new(),
             limits: *limits,
@@ -249,9 +245,24 @@ impl Meter {
             return Err(self.meet(Limit::Connections));
         };
         Ok(Place {
-            files: Arc::clone(&self.files),
             _permit: permit,
-            _file: self.files.take().ok_or(EgressError::Busy)?,
+            _file: self.take(1)?,
+        })
+    }
+
+    /// What looking up a name takes beside a place, until that is over.
+    pub(super) fn to_look_up(&self) -> Result<Taken, EgressError> {
+        self.take(LOOK_UP_FILES)
+    }
+
+    /// So many of the files that all executions may have.
+    fn take(&self, count: u64) -> Result<Taken, EgressError> {
+        self.files.take(count).ok_or_else(|| {
+            // A guest may ask without end.
+            if !self.told_of_files.swap(true, Ordering::Relaxed) {
+                tracing::warn!("this host has as many connections open for skills as it may");
+            }
+            EgressError::Busy
         })
     }
 
@@ -265,7 +276,7 @@ impl Meter {
         let Ok(place) = self.places.try_acquire() else {
             return Err(self.meet(Limit::Connections));
         };
-        let file = self.files.take().ok_or(EgressError::Busy)?;
+        let file = self.take(1)?;
         place.forget();
         let mut for_good = self.for_good.lock().unwrap_or_else(PoisonError::into_inner);
         for_good.push(file);
@@ -469,20 +480,26 @@ mod tests {
     /// One execution's connections are some of those that all may have.
     #[tokio::test]
     async fn connections_of_all_executions_are_counted_together() {
-        let files = Files::new(2);
+        let files = Files::new(1 + LOOK_UP_FILES);
         let [one, other] = [(), ()].map(|()| Meter::within(&Limits::default(), Arc::clone(&files)));
         let place = one.place().await.unwrap();
-        other.place_for_good().unwrap();
+        for _ in 0..LOOK_UP_FILES {
+            other.place_for_good().unwrap();
+        }
         assert!(matches!(other.place().await, Err(EgressError::Busy)));
         assert!(matches!(one.place_for_good(), Err(EgressError::Busy)));
-        assert!(matches!(place.to_look_up(), Err(EgressError::Busy)));
+        assert!(matches!(one.to_look_up(), Err(EgressError::Busy)));
         // That is no limit of the execution's.
         assert_eq!((one.met(), other.met()), (None, None));
         assert_eq!(one.read().connections, 0);
         drop(place);
-        let place = other.place().await.unwrap();
+        // One is free, and a look-up takes several.
+        assert!(matches!(one.to_look_up(), Err(EgressError::Busy)));
+        let _place = one.place().await.unwrap();
         drop(other);
-        assert!(place.to_look_up().is_ok());
+        let looking = one.to_look_up().unwrap();
+        assert!(matches!(one.place().await, Err(EgressError::Busy)));
+        drop(looking);
         assert!(one.place().await.is_ok());
     }
 

@@ -17,6 +17,11 @@ use tokio::sync::Mutex;
 
 use super::EgressError;
 
+/// How many name servers are asked at once.
+const SERVERS_AT_ONCE: usize = 2;
+/// The most sockets that a look-up has open at once: it asks each of these for addresses of either version of IP.
+pub(super) const LOOK_UP_FILES: u64 = 2 * SERVERS_AT_ONCE as u64;
+
 /// The most addresses of one name that are looked at.
 const MAX_ADDRESSES: usize = 64;
 
@@ -67,6 +72,7 @@ impl Names {
         let mut builder = Resolver::builder_with_config(config, provider).with_options(options);
         let options = builder.options_mut();
         options.cache_size = 0;
+        options.num_concurrent_reqs = SERVERS_AT_ONCE;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         // It would be read for each name. What stands in it is put in place below.
         options.use_hosts_file = ResolveHosts::Never;

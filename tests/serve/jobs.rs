@@ -129,6 +129,13 @@ async fn all_of_a_batch_is_taken_or_none() {
     let problem = send(json!([good, good, bad])).await;
     let problem = problem.problem(422, "invalid-input");
     assert_eq!(problem["pointer"], "/jobs/2/input/ms");
+    // Nor where there is none, or are too many.
+    for jobs in [vec![], vec![good; 1_001]] {
+        let problem = send(json!(jobs)).await;
+        let problem = problem.problem(422, "invalid-body");
+        assert_eq!(problem["detail"], "a batch has 1 to 1000 jobs");
+        assert_eq!(problem["pointer"], "/jobs");
+    }
     assert_eq!(client.get("/v1/statistics").await.json()["total"], 0);
     server.end().await;
 }

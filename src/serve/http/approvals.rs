@@ -9,9 +9,9 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Answer, Asked, Asks, Named, Parameters};
+use super::extract::{Answer, Asked, Asks, Named, Parameters, fetched};
 use super::jobs::change::stands;
-use super::jobs::read::{listed, own, page};
+use super::jobs::read::{own, page, page_of};
 use super::jobs::view::JobView;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
@@ -144,14 +144,18 @@ pub(super) async fn list(
         limit: Some(limit),
         ..Filter::default()
     };
-    let waiting = listed(&service, waiting).await?;
-    Ok(Answer(ApprovalPage {
-        approvals,
-        next,
-        jobs: waiting.jobs,
-        next_jobs: waiting.next,
-    })
-    .into_response())
+    let queue = service.inner.queue.clone();
+    let page = async move {
+        let waiting = page_of(&queue, &waiting).await?;
+        Ok(Answer(ApprovalPage {
+            approvals,
+            next,
+            jobs: waiting.jobs,
+            next_jobs: waiting.next,
+        })
+        .into_response())
+    };
+    fetched(&service, caller, page).await?
 }
 
 /// Show one approval, whether it still waits or not

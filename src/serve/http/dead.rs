@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Answer, Asked, Asks, Named, Parameters};
+use super::extract::{Answer, Asked, Asks, Named, Parameters, fetched};
 use super::idempotency::once;
-use super::jobs::read::{JobPage, listed, need_own, own, page};
+use super::jobs::read::{JobPage, listed, need_own, own, page, page_of};
 use super::jobs::submit::{Accepted, located};
-use super::jobs::view::{AttemptView, JobDetails, JobView};
+use super::jobs::view::{AttemptView, JobDetails};
 use super::openapi::Idempotent;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
@@ -72,8 +72,7 @@ pub(super) async fn list(
     Parameters(which): Parameters<Which>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let page = listed(&service, which.filter(caller)?).await?;
-    Ok(Answer(page).into_response())
+    listed(&service, caller, which.filter(caller)?).await
 }
 
 /// How many are dead of what.
@@ -299,10 +298,10 @@ pub(super) async fn replay_many(
             cursor: wanted.cursor,
             limit: Some(1_000),
         };
-        let found = listed(&service, which.filter(caller)?).await?;
-        let mut jobs: Vec<Replayed> = Vec::with_capacity(found.jobs.len());
+        let found = service.inner.queue.ids(&which.filter(caller)?).await?;
+        let mut jobs: Vec<Replayed> = Vec::with_capacity(found.items.len());
         let mut away: Option<Problem> = None;
-        for JobView { id: dead, .. } in found.jobs {
+        for dead in found.items {
             let replayed = match &away {
                 None => service.inner.queue.replay(dead, &replay).await,
                 // As the one before ended, so would this one.
@@ -422,9 +421,8 @@ pub(super) async fn discard_many(
         cursor: wanted.cursor,
         limit: Some(1_000),
     };
-    let found = listed(&service, which.filter(caller)?).await?;
-    let ids: Vec<Uuid> = found.jobs.iter().map(|job| job.id).collect();
-    let answers = service.inner.queue.discard(&ids).await?;
+    let found = service.inner.queue.ids(&which.filter(caller)?).await?;
+    let answers = service.inner.queue.discard(&found.items).await?;
     // Others were removed, or are no longer dead, by somebody else meanwhile.
     let discarded = answers.iter().filter(|answer| answer.is_ok()).count();
     let next = found.next;
@@ -452,16 +450,21 @@ pub(super) async fn export(
     Parameters(which): Parameters<Which>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let found = listed(&service, which.filter(caller)?).await?;
-    let mut letters = Vec::with_capacity(found.jobs.len());
-    for job in &found.jobs {
-        match own(&service, caller, job.id).await {
-            Ok(job) => letters.push(letter(&service, job).await?),
-            // It was removed meanwhile.
-            Err(problem) if problem.status() == ProblemKind::NotFound.status() => {}
-            Err(problem) => return Err(problem),
+    let filter = which.filter(caller)?;
+    let (of, whose) = (service.clone(), caller.clone());
+    let exported = async move {
+        let found = page_of(&of.inner.queue, &filter).await?;
+        let mut letters = Vec::with_capacity(found.jobs.len());
+        for job in &found.jobs {
+            match own(&of, &whose, job.id).await {
+                Ok(job) => letters.push(letter(&of, job).await?),
+                // It was removed meanwhile.
+                Err(problem) if problem.status() == ProblemKind::NotFound.status() => {}
+                Err(problem) => return Err(problem),
+            }
         }
-    }
-    let next = found.next;
-    Ok(Answer(Export { letters, next }).into_response())
+        let next = found.next;
+        Ok(Answer(Export { letters, next }).into_response())
+    };
+    fetched(&service, caller, exported).await?
 }

@@ -216,7 +216,7 @@ fn wants_events(headers: &HeaderMap) -> bool {
 
 /// The longest name of a user or a session, as the document says.
 const MAX_NAME: usize = 255;
-/// The threads on which requests are looked at, and large ones read.
+/// The threads on which requests are looked at.
 pub(super) const LOOKS: Kind = Kind {
     name: "skillhost-look",
     threads: 16,

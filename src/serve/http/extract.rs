@@ -21,8 +21,26 @@ use super::trace::Trace;
 use crate::json::{LARGE, measure};
 use crate::serve::caller::{Caller, Scope};
 use crate::turns::Party;
+use crate::turns::threads::{Kind, Threads};
 
-/// How long it may take to read a large body, with what it waits for a thread, once it is there.
+/// The threads on which large bodies are read: nothing that is done there waits for anything.
+pub(super) const READS: Kind = Kind {
+    name: "skillhost-read",
+    threads: 8,
+    each: 4,
+    max_waiting: 10_000,
+    stack_bytes: None,
+};
+/// The threads on which is read what may be much of what is kept, such as lists of jobs. Each has some 160 MiB at most
+/// ([`Queue::list`](crate::queue::Queue::list)), and is held for as long as the store does not answer.
+pub(super) const FETCHES: Kind = Kind {
+    name: "skillhost-fetch",
+    threads: 4,
+    each: 2,
+    max_waiting: 10_000,
+    stack_bytes: None,
+};
+/// How long that may take, or to read a large body that is there, with what it waits for a thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On whose behalf the request comes in, with the scope that it needs checked by
@@ -111,20 +129,41 @@ pub(super) async fn aside<T: Send + 'static>(
     if many <= LARGE {
         return Ok(work());
     }
-    let unavailable = || {
-        let detail = "the body cannot be read now: there are too many large ones";
-        Problem::new(ProblemKind::Unavailable, detail).retry_after(Duration::from_secs(1))
-    };
+    let busy = "the body cannot be read now: there are too many large ones";
+    on(&service.inner.reads, caller, busy, work).await
+}
+
+/// Asks for what may be much, and reads it, on a thread that holds up nobody, in turns between tenants.
+pub(super) async fn fetched<T: Send + 'static>(
+    service: &Service,
+    caller: &Caller,
+    fetch: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    let runtime = tokio::runtime::Handle::current();
+    let busy = "what is asked for cannot be read now: too much is asked for at once, or its store does not answer";
+    let work = move || runtime.block_on(fetch);
+    on(&service.inner.fetches, Some(caller), busy, work).await
+}
+
+/// Does something on one of these threads, in some time.
+async fn on<T: Send + 'static>(
+    threads: &Threads,
+    caller: Option<&Caller>,
+    busy: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let unavailable =
+        || Problem::new(ProblemKind::Unavailable, busy).retry_after(Duration::from_secs(1));
     // Whose skill it is about, nobody knows yet.
     let party = Party::of(caller.and_then(Caller::tenant), "");
-    let doing = service.inner.looks.spawn(&party, work).map_err(|error| {
-        tracing::error!(%error, "a large body cannot be read");
+    let doing = threads.spawn(&party, work).map_err(|error| {
+        tracing::error!(%error, "nothing large can be read");
         unavailable()
     })?;
     let done = tokio::time::timeout(PATIENCE, doing).await;
     done.map_err(|_| unavailable())?.map_err(|error| {
-        tracing::error!(?error, "a large body could not be read");
-        Problem::new(ProblemKind::Internal, "the body could not be read")
+        tracing::error!(?error, "something large could not be read");
+        Problem::new(ProblemKind::Internal, "it could not be read")
     })
 }
 
@@ -136,18 +175,14 @@ pub(super) fn measured(bytes: &[u8]) -> Result<u64, Problem> {
     })
 }
 
-/// Takes what a body's values take of what all bodies may have together: of that half at most, so that one alone is
-/// let in.
+/// Takes what a body's values take of what all bodies may have together: of that all at most, so that one alone is let
+/// in.
 pub(super) fn hold_values(service: &Service, held: &mut Held, heap: u64) -> Result<(), Problem> {
     let heap = usize::try_from(heap).unwrap_or(usize::MAX);
     if heap <= LARGE {
         return Ok(());
     }
-    hold(
-        service,
-        held,
-        heap.min(service.inner.settings.bodies_bytes / 2),
-    )
+    hold(service, held, heap.min(service.inner.settings.bodies_bytes))
 }
 
 /// Parses a body that was [measured], saying where it does not fit.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -19,7 +20,7 @@ use super::places::Place;
 use super::problem::Problem;
 use super::state::Service;
 use super::stream::{outlived, place};
-use crate::json::measure;
+use crate::json::{LARGE, measure, too_heavy};
 use crate::serve::caller::{Caller, Tenancy};
 use crate::serve::mcp::{HttpSettings, McpServer, Measured, unread};
 
@@ -80,18 +81,28 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     };
     let caller = parts.extensions.get::<Caller>().cloned();
     let (all, message) = (service.clone(), bytes.clone());
-    let look = move || -> Result<(Held, bool), Response> {
-        let heap = measure(&message).map_err(|why| unread(&message, why).map(Body::new))?;
+    let look = move || -> Result<(Held, u64, bool), Response> {
+        let refused = |why| unread(&message, why).map(Body::new);
+        let heap = measure(&message).map_err(refused)?;
+        let most = all.inner.settings.bodies_bytes as u64 / AT_ONCE;
+        if heap > most.max(LARGE as u64) {
+            return Err(refused(too_heavy(most)));
+        }
         hold_values(&all, &mut held, heap.saturating_mul(AT_ONCE))
             .map_err(Problem::into_response)?;
-        Ok((held, listens(&message)))
+        Ok((held, heap, listens(&message)))
     };
     let looked = aside(service, caller.as_ref(), bytes.len(), look).await;
-    let (held, listens) = match looked.unwrap_or_else(|problem| Err(problem.into_response())) {
-        Ok(looked) => looked,
+    let looked = looked.unwrap_or_else(|problem| Err(problem.into_response()));
+    let (held, heap, listens) = match looked {
+        Ok((held, heap, listens)) => (Arc::new(held), heap, listens),
         Err(answer) => return answer,
     };
-    parts.extensions.insert(Measured);
+    // Whoever reads it may do so when this is over, as its client has gone away.
+    parts.extensions.insert(Measured {
+        heap,
+        held: Some(Arc::clone(&held) as _),
+    });
     let place = match &caller {
         Some(caller) if parts.method == Method::GET || listens => match place(service, caller) {
             Ok(place) => Some(place),
@@ -139,7 +150,7 @@ type Ends = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Going {
     body: Body,
     ends: Option<Ends>,
-    _held: Held,
+    _held: Arc<Held>,
     _place: Option<Place<Tenancy>>,
 }
 

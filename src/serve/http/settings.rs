@@ -13,11 +13,12 @@ pub struct Settings {
     /// The most bytes of an uploaded skill as it is sent; 128 MiB unless set.
     pub upload_bytes: usize,
     /// The most bytes of bodies at once, over all requests that are being read or answered; 512 MiB
-    /// unless set. Of JSON whose values take more memory than its text, those count, up to half of this. A request
+    /// unless set. Of JSON whose values take more memory than its text, those count, up to all of this. A request
     /// that does not fit any more is answered with 503.
     pub bodies_bytes: usize,
-    /// The most bytes of large answers at once (of more than 256 KiB each) that clients have not taken yet; 512 MiB
-    /// unless set. Where a new one does not fit any more, the oldest of the tenant that has the most is broken off.
+    /// The most bytes of large answers at once, and of large events of streams (of more than 256 KiB each), that clients
+    /// have not taken yet; 512 MiB unless set. Where a new one does not fit any more, the oldest of the tenant that would
+    /// have the most is broken off; where it has no other, the new one is answered with 503.
     pub answers_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,

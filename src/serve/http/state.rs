@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::executions::LOOKS;
+use super::extract::{FETCHES, READS};
 use super::metrics::{Measured, Metrics};
 use super::places::Places;
 use super::rate::Rates;
@@ -54,8 +55,12 @@ pub(super) struct Inner {
     pub bodies: Arc<tokio::sync::Semaphore>,
     /// Large answers that are not taken yet.
     pub sent: Sent<Tenancy>,
-    /// Where large requests are read, and it is looked whether they would be admitted.
+    /// Where it is looked whether requests would be admitted.
     pub looks: Threads,
+    /// Where large ones are read.
+    pub reads: Threads,
+    /// Where is read what may be much of what is kept.
+    pub fetches: Threads,
 }
 
 /// Gives the policy that holds, as text.
@@ -215,6 +220,8 @@ impl ServiceBuilder {
                 cut: CancellationToken::new(),
                 bodies: Arc::new(tokio::sync::Semaphore::new(bodies)),
                 looks: Threads::new(LOOKS),
+                reads: Threads::new(READS),
+                fetches: Threads::new(FETCHES),
             }),
         })
     }

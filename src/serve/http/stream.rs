@@ -1,6 +1,7 @@
 //! Server-sent events (`text/event-stream`).
 
 use std::collections::HashSet;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -64,10 +65,10 @@ enum Received {
 }
 
 impl Received {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match self {
             Received::Execution(told) => told.poll(context),
-            Received::Jobs(received) => received.poll_recv(context),
+            Received::Jobs(received) => received.poll_recv(context).map(|bytes| bytes.map(Ok)),
         }
     }
 }
@@ -80,7 +81,7 @@ impl Drop for Events {
 
 impl http_body::Body for Events {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -88,7 +89,7 @@ impl http_body::Body for Events {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(received) = self.received.poll(context) {
             self.keep_alive.reset();
-            return Poll::Ready(received.map(|bytes| Ok(Frame::data(bytes))));
+            return Poll::Ready(received.map(|bytes| bytes.map(Frame::data)));
         }
         match self.keep_alive.poll_tick(context) {
             // A comment, so that proxies and clients see that it lives.
@@ -190,10 +191,17 @@ pub(super) fn execution(
             ended = execute.execute(request, control) => ended.map_err(Problem::from),
             problem = outlived(&asked, &caller) => Err(problem),
         };
-        teller.end(match ended {
+        let failed = |problem: Problem| event(None, "error", &problem);
+        let end = match ended {
             Ok(result) => event(None, "finished", &result),
-            Err(problem) => event(None, "error", &problem),
-        });
+            Err(problem) => failed(problem),
+        };
+        let sent = &asked.inner.sent;
+        let end = sent.send(&caller.tenancy, end);
+        let end = end.or_else(|full| sent.send(&caller.tenancy, failed(full.into())));
+        if let Ok(end) = end {
+            teller.end(end);
+        }
         drop(held);
     });
     let received = Received::Execution(told);

@@ -1,14 +1,17 @@
 //! Events of an execution on their way to a client that may be slow.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::sent::Counted;
 use super::stream::event;
+use crate::serve::caller::Tenancy;
 
 /// How many bytes of events may wait for a client; one that is larger by itself may wait alone.
 pub(super) const WAITING: usize = 1 << 20;
@@ -16,7 +19,7 @@ pub(super) const WAITING: usize = 1 << 20;
 /// Where events are put in.
 #[derive(Clone)]
 pub(super) struct Teller {
-    sender: mpsc::UnboundedSender<Bytes>,
+    sender: mpsc::UnboundedSender<Item>,
     waiting: Arc<AtomicUsize>,
     /// Taken while something is put in, so that what is said of those that are missing stands where they
     /// would have stood.
@@ -27,8 +30,16 @@ pub(super) struct Teller {
 
 /// Where they come out.
 pub(super) struct Told {
-    received: mpsc::UnboundedReceiver<Bytes>,
+    received: mpsc::UnboundedReceiver<Item>,
     waiting: Arc<AtomicUsize>,
+    /// The end, once it has begun to come.
+    end: Option<Counted<Tenancy>>,
+}
+
+enum Item {
+    Event(Bytes),
+    /// As large as a result may be.
+    End(Counted<Tenancy>),
 }
 
 /// A way for the events of one execution.
@@ -41,7 +52,12 @@ pub(super) fn told() -> (Teller, Told) {
         turn: Arc::default(),
         missing: Arc::default(),
     };
-    (teller, Told { received, waiting })
+    let told = Told {
+        received,
+        waiting,
+        end: None,
+    };
+    (teller, told)
 }
 
 impl Teller {
@@ -58,34 +74,50 @@ impl Teller {
     }
 
     /// Tells of the end, whatever waits.
-    pub fn end(&self, bytes: Bytes) {
+    pub fn end(&self, end: Counted<Tenancy>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.put(bytes);
+        self.tell_of_missing();
+        self.send(Item::End(end));
     }
 
     fn put(&self, bytes: Bytes) {
-        let missing = self.missing.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            self.send(event(None, "dropped", &json!({"events": missing})));
-        }
-        self.send(bytes);
+        self.tell_of_missing();
+        self.waiting.fetch_add(bytes.len(), Ordering::AcqRel);
+        self.send(Item::Event(bytes));
     }
 
-    fn send(&self, bytes: Bytes) {
-        self.waiting.fetch_add(bytes.len(), Ordering::AcqRel);
+    fn tell_of_missing(&self) {
+        let missing = self.missing.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            self.put(event(None, "dropped", &json!({"events": missing})));
+        }
+    }
+
+    fn send(&self, item: Item) {
         // Nobody listens any more: then the execution is about to be stopped.
-        let _ = self.sender.send(bytes);
+        let _ = self.sender.send(item);
     }
 }
 
 impl Told {
-    /// The next.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let polled = self.received.poll_recv(context);
-        if let Poll::Ready(Some(bytes)) = &polled {
-            self.waiting.fetch_sub(bytes.len(), Ordering::AcqRel);
+    /// The next, or a piece of it.
+    ///
+    /// # Errors
+    /// Where the end was given up, as it was taken too slowly.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(piece) = self.end.as_mut().and_then(Counted::piece) {
+                return Poll::Ready(Some(piece));
+            }
+            match ready!(self.received.poll_recv(context)) {
+                Some(Item::Event(bytes)) => {
+                    self.waiting.fetch_sub(bytes.len(), Ordering::AcqRel);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Item::End(end)) => self.end = Some(end),
+                None => return Poll::Ready(None),
+            }
         }
-        polled
     }
 }
 
@@ -93,6 +125,7 @@ impl Told {
 mod tests {
     use std::future::poll_fn;
 
+    use super::super::sent::Sent;
     use super::*;
 
     #[tokio::test]
@@ -103,7 +136,10 @@ mod tests {
             teller.tell(piece.clone());
         }
         assert!(teller.waiting.load(Ordering::Relaxed) <= WAITING);
-        let mut next = async || poll_fn(|context| told.poll(context)).await;
+        let mut next = async || {
+            let next = poll_fn(|context| told.poll(context)).await;
+            next.map(|next| next.unwrap())
+        };
         for _ in 0..10 {
             assert_eq!(next().await.unwrap().len(), piece.len());
         }
@@ -115,7 +151,9 @@ mod tests {
         let large = Bytes::from(vec![b'x'; 2 * WAITING]);
         teller.tell(large.clone());
         teller.tell(piece);
-        teller.end(Bytes::from_static(b"end"));
+        let sent = Sent::new(0);
+        let end = sent.send(&Tenancy::Everybody, Bytes::from_static(b"end"));
+        teller.end(end.unwrap());
         drop(teller);
         assert_eq!(next().await.unwrap(), large);
         assert_eq!(

@@ -1,5 +1,6 @@
 //! The protocol over streamable HTTP, as a tower service.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -84,10 +85,18 @@ pub struct McpService {
     stop: CancellationToken,
 }
 
-/// What a layer before this puts into a request's extensions, once it knows that its message is not too much to be
-/// read.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::serve) struct Measured;
+/// What stands in a request's extensions, once it is known that its message is not too much to be read.
+#[derive(Clone, Default)]
+pub(in crate::serve) struct Measured {
+    /// What its values take, in bytes.
+    pub heap: u64,
+    /// What is given back once it was read, and nobody else has it any more.
+    pub held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Where the values of a message take more bytes than that, it is read where that holds up nobody: the library copies
+/// them for each kind of message that it tries, of which there are some twenty.
+const READ_AT_ONCE: u64 = 16 << 10;
 
 /// A session of an older client.
 struct Session {
@@ -208,7 +217,12 @@ impl McpService {
             true => spawn_blocking(look).await,
         };
         match measured {
-            Ok(Ok(_)) => Ok(Request::from_parts(parts, Full::new(message))),
+            Ok(Ok(heap)) => {
+                let mut request = Request::from_parts(parts, Full::new(message));
+                let measured = Measured { heap, held: None };
+                request.extensions_mut().insert(measured);
+                Ok(request)
+            }
             Ok(Err(refused)) => Err(refused),
             Err(error) => {
                 tracing::error!("a message could not be measured: {error}");
@@ -218,24 +232,28 @@ impl McpService {
     }
 
     /// Hands a request on. The library reads its message at once, which for a large one is done where it holds up
-    /// nobody.
+    /// nobody; and what it takes is held until that is over, also where nobody waits for it any more.
     async fn handle<B>(&self, request: Request<B>) -> Answer
     where
         B: Body + Send + 'static,
         B::Error: Display,
         B::Data: Send + 'static,
     {
-        if request.body().size_hint().lower() <= LARGE as u64 {
+        let measured = request.extensions().get::<Measured>().cloned();
+        let Measured { heap, held } = measured.unwrap_or_default();
+        if heap <= READ_AT_ONCE {
             return self.inner.handle(request).await;
         }
         let inner = self.inner.clone();
         let mut handled: Handled = Box::pin(async move { inner.handle(request).await });
         let begun = spawn_blocking(move || {
             let mut nobody = Context::from_waker(Waker::noop());
-            match handled.as_mut().poll(&mut nobody) {
+            let begun = match handled.as_mut().poll(&mut nobody) {
                 Poll::Ready(answer) => Ok(answer),
                 Poll::Pending => Err(handled),
-            }
+            };
+            drop(held);
+            begun
         });
         match begun.await {
             Ok(Ok(answer)) => answer,

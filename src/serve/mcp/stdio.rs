@@ -20,7 +20,9 @@ use tokio::time::Instant;
 use lines::{Line, Lines, Waits};
 use message::Read;
 
-use crate::json::LARGE;
+/// A line of more bytes is read where it holds up nobody: the library copies its values for each kind of message that it
+/// tries, of which there are some twenty.
+const READ_AT_ONCE: usize = 4 << 10;
 
 /// As long as so many messages wait for the client to take them, nothing more is read from it.
 const UNSENT: usize = 64;
@@ -121,7 +123,7 @@ where
                 return None;
             }
         };
-        if line.len() > LARGE {
+        if line.len() > READ_AT_ONCE {
             let read = move || message::read(&line);
             self.reading = Some(tokio::task::spawn_blocking(read));
             return None;

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::super::extract::{Answer, Asks, Named, Parameters, json};
+use super::super::extract::{Answer, Asks, Named, Parameters, fetched, json};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::view::{AttemptView, JobDetails, JobView};
 use crate::ExecutionResult;
-use crate::queue::{Filter, Job, JobStatus, Kind, QueueError};
+use crate::queue::{Filter, Job, JobStatus, Kind, Queue, QueueError};
 use crate::serve::caller::{Caller, Scope};
 
 /// How many jobs a page has at most.
@@ -89,11 +88,22 @@ pub(crate) struct JobPage {
 }
 
 /// One page of those that fit: fewer than were asked for where they are large.
-pub(crate) async fn listed(service: &Service, filter: Filter) -> Result<JobPage, Problem> {
-    let page = service.inner.queue.list(&filter).await?;
+pub(crate) async fn page_of(queue: &Queue, filter: &Filter) -> Result<JobPage, Problem> {
+    let page = queue.list(filter).await?;
     let jobs = page.items.into_iter().map(JobView::new).collect();
     let next = page.next;
     Ok(JobPage { jobs, next })
+}
+
+/// The same as an answer.
+pub(crate) async fn listed(
+    service: &Service,
+    caller: &Caller,
+    filter: Filter,
+) -> Result<Response, Problem> {
+    let queue = service.inner.queue.clone();
+    let page = async move { Ok(Answer(page_of(&queue, &filter).await?).into_response()) };
+    fetched(service, caller, page).await?
 }
 
 /// List jobs
@@ -108,8 +118,7 @@ pub(crate) async fn list(
     Parameters(which): Parameters<Which>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let page = listed(&service, which.filter(caller)?).await?;
-    Ok(Answer(page).into_response())
+    listed(&service, caller, which.filter(caller)?).await
 }
 
 /// Makes sure that this caller may see a job, of which nothing else is read.
@@ -192,8 +201,13 @@ pub(crate) async fn result(
         }
     }
     if status == JobStatus::Completed {
-        return match queue.result(id).await? {
-            Some(result) => Ok(json(Body::from(result.to_string()))),
+        let queue = queue.clone();
+        let result = async move {
+            let result = queue.result(id).await?;
+            Ok::<_, QueueError>(result.map(|result| result.to_string()))
+        };
+        return match fetched(&service, caller, result).await?? {
+            Some(result) => Ok(json(result)),
             None => {
                 let detail = "the job is completed, and its output was not to be kept";
                 Err(Problem::new(ProblemKind::Conflict, detail).job_status(status))

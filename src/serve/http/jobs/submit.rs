@@ -1,13 +1,15 @@
 //! Jobs come in.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -312,7 +314,34 @@ impl From<Submitted> for Accepted {
 pub(crate) struct Batch {
     /// At least one, and at most 1,000.
     #[schema(min_items = 1, max_items = 1000)]
+    #[serde(deserialize_with = "few_too_many")]
     pub jobs: Vec<Submission>,
+}
+
+/// Jobs, of which no more are kept than it takes to see that they are too many: each takes more than its text.
+fn few_too_many<'de, D: Deserializer<'de>>(jobs: D) -> Result<Vec<Submission>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<Submission>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of jobs")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut jobs = Vec::new();
+            while jobs.len() <= MAX_BATCH
+                && let Some(job) = all.next_element()?
+            {
+                jobs.push(job);
+            }
+            while all.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(jobs)
+        }
+    }
+
+    jobs.deserialize_seq(Few)
 }
 
 /// What became of a batch.
