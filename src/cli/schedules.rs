@@ -6,16 +6,16 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueHint};
 use serde_json::json;
 use skillhost::queue::schedule::{MAX_OWN_NAME, Missed, Schedule, full_name, own_name};
-use skillhost::queue::{Queue, QueueError, Recurring};
+use skillhost::queue::{Queue, QueueError, Recurring, Work};
 use skillhost::text::printable;
 
 use super::Session;
 use super::complaint::Complaint;
-use super::console::{GOOD, print, print_json, styled};
+use super::console::{BOLD, DIM, GOOD, print, print_json, styled};
 use super::database::DatabaseArgs;
 use super::exit::Exit;
 use super::explain;
-use super::jobs::{JobArgs, prepared, written};
+use super::jobs::{JobArgs, asked, prepared, written};
 use super::locate::SKILL_HELP;
 use super::run::RequestArgs;
 use super::table::Table;
@@ -27,6 +27,7 @@ Examples:
         text-stats --arg text='to be'
   See what there is, and take one away:
     skillhost schedules list
+    skillhost schedules show morning
     skillhost schedules remove morning";
 
 /// Submit jobs again and again, by cron expressions
@@ -46,6 +47,8 @@ enum SchedulesCommand {
     Add(Box<AddArgs>),
     /// List schedules
     List(ListArgs),
+    /// Show a schedule: when it fires, and what it has done, with its input
+    Show(ShowArgs),
     /// Remove a schedule; jobs that it submitted stay
     Remove(RemoveArgs),
 }
@@ -89,6 +92,19 @@ struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+struct ShowArgs {
+    /// The schedule
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    name: String,
+    /// The tenant whose schedule it is
+    #[arg(long, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    tenant: Option<String>,
+    /// Print all of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct RemoveArgs {
     /// The schedule
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -110,6 +126,7 @@ pub fn schedules(args: SchedulesArgs, session: &Session) -> anyhow::Result<Exit>
     match command {
         SchedulesCommand::Add(args) => add(*args, &database, session),
         SchedulesCommand::List(args) => list(&args, &database, session),
+        SchedulesCommand::Show(args) => show(&args, &database, session),
         SchedulesCommand::Remove(args) => remove(&args, &database, session),
     }
 }
@@ -139,8 +156,9 @@ fn add(args: AddArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Res
             let message = format!("a tenant's schedule has a name of at most {MAX_OWN_NAME} bytes");
             return Err(Complaint::usage(message).into());
         }
-        let name = match find(&queue, tenant, &args.name).await? {
-            Some(found) => found.name,
+        let before = find(&queue, tenant, &args.name).await?;
+        let name = match &before {
+            Some(found) => found.name.clone(),
             None => full_name(tenant, &args.name),
         };
         let added = queue
@@ -153,6 +171,12 @@ fn add(args: AddArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Res
             own_name(&added.name),
             next(&added)
         ));
+        if let Some(before) = before {
+            let before = format!("{}, {}", what(&before), before.schedule);
+            session
+                .console
+                .note(format_args!("  in place of: {}", printable(&before, false)));
+        }
         Ok(Exit::Success)
     })
 }
@@ -173,6 +197,15 @@ async fn find(
         }
     }
     Ok(None)
+}
+
+/// What it has done: the skill, and the tool.
+fn what(schedule: &Recurring) -> String {
+    let skill = schedule.job.skill();
+    match schedule.job.work.tool() {
+        Some(tool) => format!("{skill} {tool}"),
+        None => skill,
+    }
 }
 
 fn next(schedule: &Recurring) -> String {
@@ -198,16 +231,12 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
         }
         table.row(head.into_iter().map(str::to_owned));
         for schedule in &schedules {
-            let mut what = schedule.job.skill();
-            if let Some(tool) = schedule.job.work.tool() {
-                what = format!("{what} {tool}");
-            }
             let mut row = vec![
                 own_name(&schedule.name).to_owned(),
                 next(schedule),
                 schedule.last.map_or_else(|| "-".to_owned(), written),
                 schedule.schedule.missed.to_string(),
-                printable(&what, false).into_owned(),
+                printable(&what(schedule), false).into_owned(),
                 printable(&schedule.schedule.to_string(), false).into_owned(),
             ];
             if with_tenants {
@@ -217,6 +246,51 @@ fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyhow::
             table.row(row);
         }
         print(table)?;
+        Ok(Exit::Success)
+    })
+}
+
+fn show(args: &ShowArgs, database: &DatabaseArgs, session: &Session) -> anyhow::Result<Exit> {
+    database.with(session, async |queue, _| {
+        let found = find(&queue, args.tenant.as_deref(), &args.name).await?;
+        let schedule = match found {
+            Some(found) => found,
+            // It says what is not there.
+            None => queue.schedule(&args.name).await.map_err(explain::queue)?,
+        };
+        if args.json {
+            print_json(session.console, &schedule)?;
+            return Ok(Exit::Success);
+        }
+        let mut table = Table::new(2);
+        let mut row = |name: &str, value: String| {
+            table.row([name.to_owned(), printable(&value, false).into_owned()]);
+        };
+        row("when", schedule.schedule.to_string());
+        row("missed", schedule.schedule.missed.to_string());
+        row("next", next(&schedule));
+        if let Some(last) = schedule.last {
+            row("last", written(last));
+        }
+        for (name, value) in [
+            ("tenant", &schedule.job.tenant),
+            ("user", &schedule.job.user),
+        ] {
+            if let Some(value) = value {
+                row(name, value.clone());
+            }
+        }
+        row("priority", schedule.job.priority.to_string());
+        row("queue", schedule.job.queue.clone());
+        let mut text = format!(
+            "{} {}\n{table}",
+            styled(BOLD, own_name(&schedule.name)),
+            styled(DIM, printable(&what(&schedule), false))
+        );
+        if let Work::Execution { request } = &schedule.job.work {
+            text.push_str(&asked(request));
+        }
+        print(text)?;
         Ok(Exit::Success)
     })
 }

@@ -52,7 +52,9 @@ fn beside(path: &Path) -> Option<PathBuf> {
     let names: Vec<String> = std::fs::read_dir(folder)
         .ok()?
         .take(MOST_NAMES)
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let close = closest(name, names.iter().map(String::as_str))?;
     Some(path.with_file_name(close))

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::Status;
-use crate::grant::{Denial, Remedy, first_of, without_flag};
+use crate::grant::{Denial, Remedy, first_of, for_good};
 use crate::limits::Limit;
 use crate::names::names;
 
@@ -278,7 +278,7 @@ impl Failure {
     pub(crate) fn without_flags(mut self) -> Self {
         let denials = self.denials.iter_mut().chain(&mut self.missing);
         denials.for_each(Denial::without_flag);
-        if let Some(other) = self.hint.as_deref().and_then(without_flag) {
+        if let Some(other) = self.hint.as_deref().and_then(for_good) {
             self.hint = Some(other);
         }
         self

@@ -216,7 +216,7 @@ impl Denial {
 
     /// The same for whoever has no command line: its hint has no flag of it.
     pub(crate) fn without_flag(&mut self) {
-        if let Some(other) = super::without_flag(&self.hint) {
+        if let Some(other) = super::for_good(&self.hint) {
             self.hint = other;
         }
     }

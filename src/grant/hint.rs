@@ -25,8 +25,15 @@ const FOR_GOOD: &str = "`, or for good with `";
 /// What stands before the last command in it.
 const AND_THEN: &str = ", and then `";
 
-/// A hint without the flag, for whoever has no command line to add it to.
-pub(crate) fn without_flag(hint: &str) -> Option<String> {
+/// A hint of [`to_grant`] without the flag, for whoever has no command line to add it to.
+///
+/// ```
+/// use skillhost::grant::{Capability, for_good, to_grant};
+///
+/// let hint = for_good(&to_grant("notes", Capability::Storage, None)).unwrap();
+/// assert!(hint.starts_with("grant it with `skillhost policy grant notes --storage`; by hand"));
+/// ```
+pub fn for_good(hint: &str) -> Option<String> {
     // No name of a stranger's has a backtick in it here.
     let (before, rest) = hint.split_once(FOR_THIS_RUN)?;
     let (_, after) = rest.split_once(FOR_GOOD)?;
@@ -136,11 +143,11 @@ mod tests {
              `skillhost policy confirm fetch`"
         );
         assert_eq!(
-            without_flag(&to_grant("a", Capability::Scratch, None)).unwrap(),
+            for_good(&to_grant("a", Capability::Scratch, None)).unwrap(),
             "grant it with `skillhost policy grant a --scratch`; by hand, in the policy under \
              `[skills.a.grants]`: `scratch = true`, and then `skillhost policy confirm a`"
         );
-        assert_eq!(without_flag("did you mean `--env`?"), None);
+        assert_eq!(for_good("did you mean `--env`?"), None);
         assert_eq!(for_this_run("did you mean `--env`?"), None);
         let more = format!(
             "it wants http: {}; `'GET http://a.example/'` grants the whole host",

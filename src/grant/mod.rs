@@ -69,8 +69,7 @@ pub(crate) use secret::{not_written, sends_secret, sets_header};
 
 pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
-pub(crate) use hint::without_flag;
-pub use hint::{command, for_this_run, shell_word, to_grant};
+pub use hint::{command, for_good, for_this_run, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
 pub(crate) use network::host_left_alone;
 pub use socket::{ParseSocketError, Protocol, SocketGrant};

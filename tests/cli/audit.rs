@@ -54,6 +54,19 @@ exit: 0
 
 "#]],
     );
+    check(
+        place.run(["audit", "show", "--limit", "2"]),
+        str![[r#"
+exit: 0
+--- stdout
+time                  tenant  kind       what
+[TIME]  -       execution  behaviours · panic · failed · trap
+[TIME]  -       execution  behaviours · environment · success
+--- stderr
+there may be older ones: these are the last 2, and `--limit N` shows more
+
+"#]],
+    );
     let file = "home/audit/0001-000001.jsonl";
     let text = place.read(file);
     assert!(!text.contains("very-secret"), "{text}");

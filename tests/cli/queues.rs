@@ -1,5 +1,6 @@
 //! `queues` and `schedules`.
 
+use serde_json::{Value, json};
 use snapbox::str;
 
 use crate::harness::{Place, check};
@@ -469,6 +470,60 @@ exit: 2
 error: the input does not fit: Additional properties are not allowed ('txet' was unexpected)
 hint: did you mean `text`?
 hint: its fields are: `min_length`, `text`, `top`
+
+"#]],
+    );
+    check(
+        place.run(["schedules", "show", "morning"]),
+        str![[r#"
+exit: 0
+--- stdout
+morning text-stats count
+  when      0 9 * * MON-FRI in Asia/Tokyo
+  missed    run_once
+  next      [TIME]
+  priority  normal
+  queue     default
+
+Request
+  skill  text-stats
+  input  {"text":"a"}
+--- stderr
+
+"#]],
+    );
+    check(
+        place.run([
+            "schedules",
+            "add",
+            "morning",
+            "@daily",
+            "text-stats",
+            "--arg",
+            "text=b",
+        ]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ schedule `morning` fires next at [TIME]
+  in place of: text-stats count, 0 9 * * MON-FRI in Asia/Tokyo
+
+"#]],
+    );
+    let shown = place.output(["schedules", "show", "morning", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(
+        shown["job"]["work"]["request"]["input"],
+        json!({"text": "b"})
+    );
+    check(
+        place.run(["schedules", "show", "evening"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: there is no schedule `evening`
 
 "#]],
     );

@@ -41,7 +41,8 @@ pub struct ShowArgs {
     #[arg(long, value_name = "SKILL", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// Of this kind: execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened
-    /// or resumed; may be given several times
+    /// or resumed; may be given several times. All unless set, but in the table those that say that a process began to
+    /// write (opened)
     #[arg(long, value_name = "KIND", value_parser = str::parse::<Kind>, help_heading = "Filter")]
     kind: Vec<Kind>,
     /// That ended so: success, failed, timeout, cancelled, rejected or resource_exhausted
@@ -79,12 +80,16 @@ fn past(text: &str) -> Result<DateTime<Utc>, String> {
 /// Where the audit cannot be read.
 pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
     let folder = super::current_folder(args.folder.as_ref(), session)?;
+    let mut kinds = args.kind.clone();
+    if kinds.is_empty() && !args.json {
+        kinds.extend(Kind::ALL.into_iter().filter(|kind| *kind != Kind::Opened));
+    }
     let filter = Filter {
         since: args.since,
         until: args.until,
         tenant: args.tenant.clone(),
         skill: args.skill.clone(),
-        kinds: args.kind.clone(),
+        kinds,
         outcome: args.outcome.map(|status| status.to_string()),
         request: args.request,
         limit: Some(args.limit as usize),
@@ -99,6 +104,12 @@ pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
         session.console.note("no entries");
     } else {
         print(table(&records))?;
+        if records.len() == args.limit as usize {
+            session.console.note(format_args!(
+                "there may be older ones: these are the last {}, and `--limit N` shows more",
+                args.limit
+            ));
+        }
     }
     Ok(Exit::Success)
 }

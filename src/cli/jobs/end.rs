@@ -76,7 +76,7 @@ async fn last_failure(queue: &Queue, job: &Job) -> anyhow::Result<Option<Executi
 }
 
 /// Why a job ended of which no attempt tells.
-fn failure(job: &Job) -> Failure {
+pub fn failure(job: &Job) -> Failure {
     let cause = job.cause.as_deref().unwrap_or_default();
     let phase = Phase::Waiting;
     match (job.status, cause) {

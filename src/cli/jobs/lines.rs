@@ -39,11 +39,14 @@ pub struct Line {
     pub job: JobArgs,
 }
 
-/// Reads all lines of a file, or of standard input, with their numbers.
+/// A line with its number, or what is wrong with it.
+pub type Numbered = (usize, Result<Line, Complaint>);
+
+/// Reads all lines of a file, or of standard input.
 ///
 /// # Errors
-/// The first that is wrong, by its number.
-pub fn read(path: &Path) -> anyhow::Result<Vec<(usize, Line)>> {
+/// Where they cannot be read, or one is too long.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Numbered>> {
     let stdin = path.as_os_str() == "-";
     let failed = |error: std::io::Error| unread((!stdin).then_some(path), "--from", &error);
     let mut reader: Box<dyn BufRead> = match stdin {
@@ -74,12 +77,43 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<(usize, Line)>> {
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let line = parser
-            .parse(&bytes)
-            .map_err(|complaint| at(number, complaint))?;
-        lines.push((number, line));
+        lines.push((number, parser.parse(&bytes)));
     }
     Ok(lines)
+}
+
+/// What is wrong with several lines.
+#[derive(Default)]
+pub struct Wrong(Vec<Complaint>);
+
+/// The most lines of which is said what is wrong with them.
+const MAX_WRONG: usize = 20;
+
+impl Wrong {
+    /// Remembers what is wrong with a line; with number 0 it is no line.
+    ///
+    /// # Errors
+    /// What is wrong altogether: there are no other lines, or it is enough of them.
+    pub fn add(&mut self, number: usize, complaint: Complaint) -> Result<(), Complaint> {
+        if number == 0 {
+            return Err(complaint);
+        }
+        self.0.push(at(number, complaint));
+        match self.0.len() < MAX_WRONG {
+            true => Ok(()),
+            false => self.or_none(),
+        }
+    }
+
+    /// # Errors
+    /// What is wrong, where something is: the first, and the others below it.
+    pub fn or_none(&mut self) -> Result<(), Complaint> {
+        let mut wrong = std::mem::take(&mut self.0).into_iter();
+        let Some(first) = wrong.next() else {
+            return Ok(());
+        };
+        Err(wrong.fold(first, |first, next| first.detail(next.message)))
+    }
 }
 
 /// What is wrong with a line.

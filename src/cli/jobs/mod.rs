@@ -32,6 +32,7 @@ pub use change::replay_of;
 pub use id::short;
 pub use list::what;
 pub use moment::{Moment, distance, moment, written};
+pub use show::asked;
 pub use submit::prepared;
 
 const EXAMPLES: &str = "\

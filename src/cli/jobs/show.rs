@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use skillhost::queue::{Attempt, Due, Job, JobEvent, JobEventKind, JobStatus, Queue, Work};
 use skillhost::text::printable;
-use skillhost::{ExecutionRequest, Limit, Limits};
+use skillhost::{ExecutionRequest, Failure, Limit, Limits};
 
 use super::id::resolve_one;
 use super::list::what;
@@ -22,7 +22,7 @@ use crate::cli::repeated::in_text;
 use crate::cli::run::raise;
 use crate::cli::table::Table;
 use crate::cli::{explain, grants, units};
-use skillhost::grant::Grants;
+use skillhost::grant::{Denial, Grants, for_good};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -152,7 +152,7 @@ impl Whole {
             "attempts",
             format!("{} of {}", job.attempts, job.max_attempts),
         );
-        if !job.retry.delays_ms.is_empty() && job.status != JobStatus::Dead {
+        if !job.retry.delays_ms.is_empty() && !job.is_terminal() {
             row("retries", format!("after {}", delays(&job.retry.delays_ms)));
         }
         row("submitted", when(job.created_at));
@@ -273,7 +273,7 @@ fn cut(text: &str) -> String {
 }
 
 /// What is asked of a skill.
-fn asked(request: &ExecutionRequest) -> String {
+pub fn asked(request: &ExecutionRequest) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "\n{}", styled(BOLD, "Request"));
     let mut table = Table::new(2);
@@ -325,6 +325,22 @@ fn done(event: &JobEvent) -> Option<String> {
     Some(format!("  {}  {}\n", written(event.at), parts.join(" · ")))
 }
 
+/// What to do about a failure for good: another attempt takes no flags for grants.
+fn hints(failure: &Failure) -> Vec<String> {
+    let denials = match failure.denials.is_empty() {
+        true => failure.missing.iter().map(Denial::wanted).collect(),
+        false => (failure.denials.iter().map(|denial| denial.hint.clone())).collect::<Vec<_>>(),
+    };
+    let mut hints: Vec<String> = failure.hint.iter().cloned().chain(denials).collect();
+    for hint in &mut hints {
+        if let Some(good) = for_good(hint) {
+            *hint = good;
+        }
+    }
+    hints.dedup();
+    hints
+}
+
 /// One attempt: how it ended, with what, and what it cost.
 fn told(attempt: &Attempt) -> String {
     let mut out = String::new();
@@ -352,8 +368,15 @@ fn told(attempt: &Attempt) -> String {
     if let Some(message) = text("/failure/message") {
         let _ = writeln!(out, "     {message}");
     }
-    if let Some(hint) = text("/failure/hint") {
-        let _ = writeln!(out, "     {}: {}", styled(HINT, "hint"), in_text(&hint));
+    let failure = details.get("failure").cloned();
+    let failure = failure.and_then(|failure| serde_json::from_value::<Failure>(failure).ok());
+    for hint in failure.iter().flat_map(hints) {
+        let _ = writeln!(
+            out,
+            "     {}: {}",
+            styled(HINT, "hint"),
+            in_text(&cut(&hint))
+        );
     }
     if let (Some(name), Some(version), Some(digest)) = (
         text("/skill/name"),

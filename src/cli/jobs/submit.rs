@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::asked::JobArgs;
 use super::end::{Shown, show_end};
-use super::lines::{self, Line};
+use super::id::short;
+use super::lines::{self, Line, Numbered, Wrong};
 use super::skills::{Skills, unchecked};
-use super::watch::{Look, follow};
+use super::watch::{Look, follow, no_worker};
 use crate::cli::Session;
 use crate::cli::complaint::Complaint;
 use crate::cli::console::{print, print_json, say};
@@ -164,7 +165,7 @@ pub fn submit(
                 request: args.request,
                 job: args.job,
             };
-            vec![(0, line)]
+            vec![(0, Ok(line))]
         }
         (None, None) => {
             let hint = "name one, or submit a job for each line of a file with `--from FILE`";
@@ -189,12 +190,18 @@ pub fn submit(
         let differing = differing(&queue, &jobs, &submitted).await?;
         if many {
             show_many(&submitted, &differing, json, session)?;
-            return Ok(Exit::Success);
+            return Ok(match differing.is_empty() {
+                true => Exit::Success,
+                false => Exit::Usage,
+            });
         }
         let Some(&one) = submitted.first() else {
             return Ok(Exit::Success);
         };
-        show_one(one, differing.contains(&one.id), wait, json, session)?;
+        if differing.contains(&one.id) {
+            return Err(not_submitted(one, json, session)?.into());
+        }
+        show_one(one, wait, json, session)?;
         if !wait {
             return Ok(Exit::Success);
         }
@@ -221,8 +228,11 @@ pub fn submit(
 }
 
 /// Checks every line, and keeps what the jobs will need.
+///
+/// # Errors
+/// What is wrong with each that cannot be accepted.
 async fn check(
-    lines: Vec<(usize, Line)>,
+    lines: Vec<Numbered>,
     no_look: bool,
     now: DateTime<Utc>,
     queue: &Queue,
@@ -231,7 +241,7 @@ async fn check(
 ) -> anyhow::Result<Vec<NewJob>> {
     let tenants: BTreeSet<&str> = lines
         .iter()
-        .filter_map(|(_, line)| line.job.tenant.as_deref())
+        .filter_map(|(_, line)| line.as_ref().ok()?.job.tenant.as_deref())
         .collect();
     if !tenants.is_empty() {
         // What is wrong with the policy is said where it is needed.
@@ -240,46 +250,48 @@ async fn check(
             warn_of_misspelt(tenant, policy.as_ref(), session.console);
         }
     }
-    let mut jobs = Vec::with_capacity(lines.len());
-    if no_look {
-        for (number, line) in lines {
+    let mut wrong = Wrong::default();
+    let mut skills = match no_look {
+        true => None,
+        false => Some(Skills::open(session)?),
+    };
+    let (mut checked, mut jobs) = (Vec::new(), Vec::new());
+    for (number, line) in lines {
+        let looked = async {
             let Line {
                 skill,
                 tool,
                 request,
                 job,
-            } = line;
-            let checked =
-                Asked::new(tool, request).and_then(|asked| unchecked(&skill, asked, job, now));
-            let job = checked.map_err(|error| on_line(number, error))?;
-            accepted(queue, &job, number).await?;
-            jobs.push(job);
-        }
-        return Ok(jobs);
-    }
-    let mut skills = Skills::open(session)?;
-    let mut checked = Vec::with_capacity(lines.len());
-    for (number, line) in lines {
-        let Line {
-            skill,
-            tool,
-            request,
-            job,
-        } = line;
-        let one = match Asked::new(tool, request) {
-            Ok(asked) => {
-                if number == 0 {
-                    asked.warn_of_ceiling(session.console);
-                }
-                skills.check(&skill, asked, job, now, interrupts).await
+            } = line?;
+            let asked = Asked::new(tool, request)?;
+            let Some(skills) = &mut skills else {
+                let job = unchecked(&skill, asked, job, now)?;
+                accepted(queue, &job).await?;
+                jobs.push(job);
+                return Ok(());
+            };
+            if number == 0 {
+                asked.warn_of_ceiling(session.console);
             }
-            Err(error) => Err(error),
+            let one = skills.check(&skill, asked, job, now, interrupts).await?;
+            accepted(queue, &one.job).await?;
+            checked.push(one);
+            Ok::<_, anyhow::Error>(())
         };
-        let one = one.map_err(|error| on_line(number, error))?;
-        accepted(queue, &one.job, number).await?;
-        checked.push(one);
+        if let Err(error) = looked.await {
+            // Any other is about all of them, and so is Ctrl-C.
+            let complaint = error.downcast::<Complaint>()?;
+            if matches!(complaint.exit, Exit::Cancelled | Exit::Terminated) {
+                return Err(complaint.into());
+            }
+            wrong.add(number, complaint)?;
+        }
     }
-    skills.keep(&checked, now)?;
+    wrong.or_none()?;
+    if let Some(skills) = &mut skills {
+        skills.keep(&checked, now)?;
+    }
     jobs.extend(checked.into_iter().map(|checked| checked.job));
     Ok(jobs)
 }
@@ -304,24 +316,14 @@ pub async fn prepared(
         job,
     };
     let now = queue.now();
-    let checked = check(vec![(0, line)], false, now, queue, session, interrupts).await?;
+    let checked = check(vec![(0, Ok(line))], false, now, queue, session, interrupts).await?;
     let none = || Complaint::usage("no skill is named").into();
     checked.into_iter().next().ok_or_else(none)
 }
 
 /// Whether the queue would accept it.
-async fn accepted(queue: &Queue, job: &NewJob, number: usize) -> anyhow::Result<()> {
-    let accepted = queue.check(job).await.map_err(explain::queue);
-    accepted.map_err(|complaint| on_line(number, complaint.into()))
-}
-
-/// An error with the number of the line, where there are lines.
-fn on_line(number: usize, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast::<Complaint>() {
-        Ok(complaint) if number > 0 => lines::at(number, complaint).into(),
-        Ok(complaint) => complaint.into(),
-        Err(error) => error,
-    }
+async fn accepted(queue: &Queue, job: &NewJob) -> Result<(), Complaint> {
+    queue.check(job).await.map_err(explain::queue)
 }
 
 /// A queue that refused a batch, and how many had been submitted before.
@@ -380,26 +382,27 @@ fn told(one: Submitted, differs: bool) -> Value {
     }
 }
 
-fn show_one(
-    one: Submitted,
-    differs: bool,
-    wait: bool,
-    json: bool,
-    session: &Session,
-) -> anyhow::Result<()> {
+/// One whose key is that of another: whoever reads the answer would take it for its own.
+fn not_submitted(one: Submitted, json: bool, session: &Session) -> anyhow::Result<Complaint> {
+    if json {
+        print_json(session.console, &told(one, true))?;
+    }
+    let message = "a job with this key had been submitted before, and does something else: this one was not submitted";
+    Ok(Complaint::usage(message).hint(format!(
+        "`skillhost jobs show {}` shows it; with another `--key` this one is another job",
+        short(&one.id)
+    )))
+}
+
+fn show_one(one: Submitted, wait: bool, json: bool, session: &Session) -> anyhow::Result<()> {
     let Submitted { id, existing } = one;
     match (wait, json) {
         // Standard output is the result's.
         (true, _) => session.console.note(format_args!("job {id}")),
-        (false, true) => print_json(session.console, &told(one, differs))?,
+        (false, true) => print_json(session.console, &told(one, false))?,
         (false, false) => print(format_args!("{id}\n"))?,
     }
-    if differs {
-        session.console.warn(
-            "already there: a job with this key had been submitted before, and does something else: \
-             this one was not submitted",
-        );
-    } else if existing {
+    if existing {
         session
             .console
             .note("already there: a job with this key had been submitted before");
@@ -430,19 +433,8 @@ fn show_many(
     });
     for id in differing {
         session.console.warn(format_args!(
-            "job {id} had its key before, and does something else than what was submitted now"
+            "job {id} had its key before, and does something else than what was to be submitted now, which was not"
         ));
-    }
-    Ok(())
-}
-
-/// Says so where nobody is there to do it.
-async fn no_worker(queue: &Queue, session: &Session) -> anyhow::Result<()> {
-    let statistics = queue.statistics(1).await.map_err(explain::queue)?;
-    if statistics.active_workers == 0 {
-        session
-            .console
-            .warn("no worker is running; start one with `skillhost worker`");
     }
     Ok(())
 }

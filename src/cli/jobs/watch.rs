@@ -58,6 +58,10 @@ pub fn watch(args: &WatchArgs, database: &DatabaseArgs, session: &Session) -> an
         };
         let id = resolve_one(&queue, typed).await?;
         let job = queue.job(id).await.map_err(explain::queue)?;
+        if !job.is_terminal() {
+            console.note(line_of(&job).trim_end());
+            no_worker(&queue, session).await?;
+        }
         for paused in Paused::of_job(&queue, &job).await? {
             paused.warn(console);
         }
@@ -70,6 +74,20 @@ pub fn watch(args: &WatchArgs, database: &DatabaseArgs, session: &Session) -> an
         }
         Ok(end::exit(&end::result(&queue, &ended).await?))
     })
+}
+
+/// Says so where nobody is there to do it.
+///
+/// # Errors
+/// Where the queue cannot be read.
+pub async fn no_worker(queue: &Queue, session: &Session) -> anyhow::Result<()> {
+    let statistics = queue.statistics(1).await.map_err(explain::queue)?;
+    if statistics.active_workers == 0 {
+        session
+            .console
+            .warn("no worker is running; start one with `skillhost worker`");
+    }
+    Ok(())
 }
 
 /// Follows one job from a cursor on until it has ended.

@@ -309,6 +309,8 @@ fn summary(done: &Done) -> String {
     let Done {
         settled,
         completed,
+        died,
+        retried,
         released,
     } = done;
     let mut text = format!(
@@ -316,6 +318,14 @@ fn summary(done: &Done) -> String {
         units::counted(*settled, "attempt"),
         units::counted(*completed, "job")
     );
+    if *died > 0 {
+        let died = grouped(*died);
+        text.push_str(&format!(", {died} died (`skillhost jobs dead list`)"));
+    }
+    if *retried > 0 {
+        let retried = grouped(*retried);
+        text.push_str(&format!(", {retried} to be tried again"));
+    }
     if *released > 0 {
         text.push_str(&format!(", {} given back", grouped(*released)));
     }

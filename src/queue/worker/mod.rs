@@ -276,6 +276,10 @@ pub struct Done {
     pub settled: u64,
     /// Of these, jobs that completed.
     pub completed: u64,
+    /// Of these, jobs that died.
+    pub died: u64,
+    /// Of these, those that another attempt follows: a job may have had several.
+    pub retried: u64,
     /// Jobs that it gave back when it stopped.
     pub released: u64,
 }

@@ -420,6 +420,8 @@ impl Loop {
                 }
                 self.done.settled += 1;
                 self.done.completed += u64::from(status == JobStatus::Completed);
+                self.done.died += u64::from(status == JobStatus::Dead);
+                self.done.retried += u64::from(status == JobStatus::Failed);
                 let back = ending.status == RELEASED && status == JobStatus::Pending;
                 self.done.released += u64::from(back);
             }

@@ -209,6 +209,7 @@ Usage: skillhost schedules [OPTIONS] <COMMAND>
 Commands:
   add     Add a schedule, or put another in the place of the one of this name
   list    List schedules
+  show    Show a schedule: when it fires, and what it has done, with its input
   remove  Remove a schedule; jobs that it submitted stay
 
 Options:
@@ -221,6 +222,7 @@ Examples:
         text-stats --arg text='to be'
   See what there is, and take one away:
     skillhost schedules list
+    skillhost schedules show morning
     skillhost schedules remove morning
 --- stderr
 

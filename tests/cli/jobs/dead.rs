@@ -3,7 +3,27 @@
 use snapbox::str;
 
 use super::{id, installed, json, work};
-use crate::harness::check;
+use crate::harness::{Place, check};
+
+/// What it lacked is said as it is where the skill runs at once; no flag gives a replay a grant.
+#[test]
+fn a_dead_letter_says_which_grant_it_lacked() {
+    let place = Place::new();
+    place.add_example("csv-query");
+    place.run(["install", "csv-query"]);
+    let job = id(
+        &place,
+        &["csv-query", "columns", "--arg", "path=files/a.csv"],
+    );
+    work(&place);
+    let shown = place.run(["jobs", "dead", "show", &job]);
+    let hint = "hint: the skill wants directory `*`, which was not granted: grant it with \
+                `skillhost policy grant csv-query --dir '<HOST>:ro'`; by hand, in the policy";
+    assert!(shown.contains(hint), "{shown}");
+    assert!(!shown.contains("for this run"), "{shown}");
+    let listed = place.run(["jobs", "dead", "list"]);
+    assert!(listed.contains("…\n"), "{listed}");
+}
 
 #[test]
 fn dead_letters_are_explained_replayed_and_taken_elsewhere() {
@@ -20,7 +40,7 @@ exit: 0
 --- stderr
 working on 1 job at a time; Ctrl-C ends it
 ✗ [JOB] text-stats count · dead · [TOOK] · the skill used up its fuel of 1,000 units
-1 attempt, 0 jobs completed
+1 attempt, 0 jobs completed, 1 died (`skillhost jobs dead list`)
 
 "#]],
     );

@@ -97,7 +97,6 @@ text-stats count [ID]
   queue      default
   tenant     acme
   attempts   1 of 5
-  retries    after [DELAYS]
   submitted  [TIME] ([AGO])
   started    [TIME] ([AGO])
   ended      [TIME] ([AGO])
@@ -353,7 +352,6 @@ text-stats count [ID]
   priority   high
   queue      default
   attempts   0 of 3
-  retries    after [DELAYS]
   submitted  [TIME] ([AGO])
   ended      [TIME] ([AGO])
 

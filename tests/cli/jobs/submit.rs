@@ -177,6 +177,26 @@ hint: `skillhost inspect text-stats` shows what the tool takes
 
 "#]],
     );
+    // Whatever is wrong with them, in their order.
+    let unfit = r#"{"skill": "text-stats", "input": {"text": 1}}"#;
+    let unknown = r#"{"skill": "text-stat", "input": {"text": "a"}}"#;
+    place.write(
+        "several.jsonl",
+        format!("{unfit}\n{good}\n{{\n{unknown}\n{good}\n"),
+    );
+    check(
+        place.run(["jobs", "submit", "--from", "several.jsonl"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 1: the input does not fit at `/text`: 1 is not of type "string"
+  line 3: not JSON, at column 2: EOF while parsing an object
+  line 4: no skill `text-stat` is installed, and there is no such file or folder
+hint: `skillhost inspect text-stats` shows what the tool takes
+
+"#]],
+    );
     check(
         place.run(["jobs", "submit", "--from", "unfit.jsonl", "--queue", "x"]),
         str![[r#"
@@ -320,22 +340,23 @@ fn who_submits_something_else_under_a_key_is_told() {
     check(
         submit("text=b", false),
         str![[r#"
-exit: 0
+exit: 2
 --- stdout
-[ID]
 --- stderr
-warning: already there: a job with this key had been submitted before, and does something else: this one was not submitted
+error: a job with this key had been submitted before, and does something else: this one was not submitted
+hint: `skillhost jobs show [..]` shows it; with another `--key` this one is another job
 
 "#]],
     );
     check(
         submit("text=b", true),
         str![[r#"
-exit: 0
+exit: 2
 --- stdout
 {"differs":true,"existing":true,"id":"[ID]"}
 --- stderr
-warning: already there: a job with this key had been submitted before, and does something else: this one was not submitted
+error: a job with this key had been submitted before, and does something else: this one was not submitted
+hint: `skillhost jobs show [..]` shows it; with another `--key` this one is another job
 
 "#]],
     );
@@ -357,12 +378,12 @@ already there: a job with this key had been submitted before
     check(
         place.run(["jobs", "submit", "--from", "jobs.jsonl"]),
         str![[r#"
-exit: 0
+exit: 2
 --- stdout
 [ID]
 --- stderr
 0 submitted, 1 already there
-warning: job [ID] had its key before, and does something else than what was submitted now
+warning: job [ID] had its key before, and does something else than what was to be submitted now, which was not
 
 "#]],
     );

@@ -16,6 +16,30 @@ fn interrupt(child: &mut Child) {
     assert!(child.wait().expect("it ends").success());
 }
 
+/// One that waits is where it is, and nobody takes it on.
+#[test]
+fn who_watches_a_job_that_nobody_does_is_told_so() {
+    let place = super::installed();
+    let job = id(&place, &["text-stats", "--arg", "text=a"]);
+    let mut watch = place
+        .command(["jobs", "watch", &job])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let lines = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
+    let said: Vec<String> = lines.map_while(Result::ok).take(2).collect();
+    watch.kill().expect("it can be ended");
+    watch.wait().expect("it ends");
+    let [stands, nobody] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert!(stands.ends_with(" is pending"), "{said:?}");
+    assert_eq!(
+        nobody,
+        "warning: no worker is running; start one with `skillhost worker`"
+    );
+}
+
 /// A real guest, in a worker of another process.
 #[test]
 fn a_person_at_a_terminal_sees_how_far_running_jobs_have_come() {

@@ -9,6 +9,7 @@ use crate::cli::console::{print, print_json};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
+use crate::cli::jobs::end::failure;
 use crate::cli::jobs::filter::{FilterArgs, PageArgs, no_dead};
 use crate::cli::jobs::id::short;
 use crate::cli::jobs::list::what;
@@ -74,7 +75,11 @@ pub fn list(
             let message = attempts
                 .last()
                 .and_then(|attempt| attempt.details.pointer("/failure/message")?.as_str());
-            let mut why: String = message.unwrap_or("-").chars().take(100).collect();
+            let mut why = match message {
+                Some(message) => cut(message),
+                // No attempt tells.
+                None => failure(job).message,
+            };
             if job.replayed {
                 why.insert_str(0, "replayed · ");
             }
@@ -96,4 +101,16 @@ pub fn list(
         }
         Ok(Exit::Success)
     })
+}
+
+/// The most characters of a message in a table.
+const MOST: usize = 100;
+
+/// A message, cut where it is long.
+fn cut(message: &str) -> String {
+    let mut shown: String = message.chars().take(MOST).collect();
+    if shown.len() < message.len() {
+        shown.push('…');
+    }
+    shown
 }
