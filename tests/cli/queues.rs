@@ -486,7 +486,7 @@ morning text-stats count
   queue     default
 
 Request
-  skill  text-stats
+  skill  sha256:[DIGEST]
   input  {"text":"a"}
 --- stderr
 

@@ -77,7 +77,8 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Numbered>> {
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        lines.push((number, parser.parse(&bytes)));
+        // Without its end, behind which a column would count from 0.
+        lines.push((number, parser.parse(bytes.trim_ascii_end())));
     }
     Ok(lines)
 }

@@ -191,8 +191,8 @@ exit: 2
 --- stdout
 --- stderr
 error: line 1: the input does not fit at `/text`: 1 is not of type "string"
-  line 3: not JSON, at column 2: EOF while parsing an object
-  line 4: no skill `text-stat` is installed, and there is no such file or folder
+  line 3: not JSON, at column 1: EOF while parsing an object
+  line 4: no skill `text-stat` was found
 hint: `skillhost inspect text-stats` shows what the tool takes
 
 "#]],
