@@ -481,7 +481,11 @@ mod tests {
     #[tokio::test]
     async fn connections_of_all_executions_are_counted_together() {
         let files = Files::new(1 + LOOK_UP_FILES);
-        let [one, other] = [(), ()].map(|()| Meter::within(&Limits::default(), Arc::clone(&files)));
+        let limits = Limits {
+            connections: 1_000,
+            ..Limits::default()
+        };
+        let [one, other] = [(), ()].map(|()| Meter::within(&limits, Arc::clone(&files)));
         let place = one.place().await.unwrap();
         for _ in 0..LOOK_UP_FILES {
             other.place_for_good().unwrap();

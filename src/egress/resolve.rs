@@ -19,8 +19,10 @@ use super::EgressError;
 
 /// How many name servers are asked at once.
 const SERVERS_AT_ONCE: usize = 2;
+/// How often hickory-net asks one over UDP, side by side where no answer comes (`UdpClientStreamBuilder`).
+const TRIES: u64 = 3;
 /// The most sockets that a look-up has open at once: it asks each of these for addresses of either version of IP.
-pub(super) const LOOK_UP_FILES: u64 = 2 * SERVERS_AT_ONCE as u64;
+pub(super) const LOOK_UP_FILES: u64 = 2 * SERVERS_AT_ONCE as u64 * TRIES;
 
 /// The most addresses of one name that are looked at.
 const MAX_ADDRESSES: usize = 64;

@@ -280,9 +280,12 @@ async fn check(
             Ok::<_, anyhow::Error>(())
         };
         if let Err(error) = looked.await {
-            // Any other is about all of them, and so is Ctrl-C.
+            // Any other is about all of them, and so are Ctrl-C and a database that is away.
             let complaint = error.downcast::<Complaint>()?;
-            if matches!(complaint.exit, Exit::Cancelled | Exit::Terminated) {
+            if matches!(
+                complaint.exit,
+                Exit::Cancelled | Exit::Terminated | Exit::Host
+            ) {
                 return Err(complaint.into());
             }
             wrong.add(number, complaint)?;

@@ -451,20 +451,21 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
     let filter = which.filter(caller)?;
-    let (of, whose) = (service.clone(), caller.clone());
-    let exported = async move {
-        let found = page_of(&of.inner.queue, &filter).await?;
-        let mut letters = Vec::with_capacity(found.jobs.len());
-        for job in &found.jobs {
-            match own(&of, &whose, job.id).await {
-                Ok(job) => letters.push(letter(&of, job).await?),
-                // It was removed meanwhile.
-                Err(problem) if problem.status() == ProblemKind::NotFound.status() => {}
-                Err(problem) => return Err(problem),
-            }
-        }
-        let next = found.next;
-        Ok(Answer(Export { letters, next }).into_response())
+    let queue = service.inner.queue.clone();
+    let found = async move {
+        let found = page_of(&queue, &filter).await?;
+        let ids: Vec<Uuid> = found.jobs.iter().map(|job| job.id).collect();
+        Ok::<_, Problem>((ids, found.next))
     };
-    fetched(&service, caller, exported).await?
+    let (ids, next) = fetched(&service, caller, found).await??;
+    let mut letters = Vec::with_capacity(ids.len());
+    for id in ids {
+        match own(&service, caller, id).await {
+            Ok(job) => letters.push(letter(&service, job).await?),
+            // It was removed meanwhile.
+            Err(problem) if problem.status() == ProblemKind::NotFound.status() => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(Answer(Export { letters, next }).into_response())
 }

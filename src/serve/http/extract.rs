@@ -182,7 +182,9 @@ pub(super) fn hold_values(service: &Service, held: &mut Held, heap: u64) -> Resu
     if heap <= LARGE {
         return Ok(());
     }
-    hold(service, held, heap.min(service.inner.settings.bodies_bytes))
+    // In whole KiB, as what all may have is.
+    let most = service.inner.settings.bodies_bytes >> 10 << 10;
+    hold(service, held, heap.min(most))
 }
 
 /// Parses a body that was [measured], saying where it does not fit.

@@ -51,13 +51,14 @@ pub(super) async fn guard(
         _ => match ask(&service, &parts, asked).await {
             Ok(asks) => {
                 let whose = asks.as_ref().map(|asks| asks.caller.tenancy.clone());
+                let is_safe = parts.method.is_safe();
                 if let Some(asks) = asks {
                     parts.extensions.insert(asks.caller.clone());
                     parts.extensions.insert(asks);
                 }
                 let answer = run(Request::from_parts(parts, body), next, trace).await;
                 Ok(match whose {
-                    Some(whose) => service.inner.sent.counted(&whose, answer).await,
+                    Some(whose) => service.inner.sent.counted(&whose, answer, is_safe).await,
                     None => answer,
                 })
             }

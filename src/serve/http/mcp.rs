@@ -81,27 +81,30 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
     };
     let caller = parts.extensions.get::<Caller>().cloned();
     let (all, message) = (service.clone(), bytes.clone());
-    let look = move || -> Result<(Held, u64, bool), Response> {
+    let look = move || -> Result<_, Response> {
         let refused = |why| unread(&message, why).map(Body::new);
         let heap = measure(&message).map_err(refused)?;
         let most = all.inner.settings.bodies_bytes as u64 / AT_ONCE;
         if heap > most.max(LARGE as u64) {
             return Err(refused(too_heavy(most)));
         }
-        hold_values(&all, &mut held, heap.saturating_mul(AT_ONCE))
+        let mut reading: Held = None;
+        let more = heap.saturating_mul(AT_ONCE - 1);
+        hold_values(&all, &mut held, heap)
+            .and_then(|()| hold_values(&all, &mut reading, more))
             .map_err(Problem::into_response)?;
-        Ok((held, heap, listens(&message)))
+        Ok((held, reading, heap, listens(&message)))
     };
     let looked = aside(service, caller.as_ref(), bytes.len(), look).await;
     let looked = looked.unwrap_or_else(|problem| Err(problem.into_response()));
-    let (held, heap, listens) = match looked {
-        Ok((held, heap, listens)) => (Arc::new(held), heap, listens),
+    let (held, reading, heap, listens) = match looked {
+        Ok((held, reading, heap, listens)) => (Arc::new(held), reading, heap, listens),
         Err(answer) => return answer,
     };
     // Whoever reads it may do so when this is over, as its client has gone away.
     parts.extensions.insert(Measured {
         heap,
-        held: Some(Arc::clone(&held) as _),
+        held: Some(Arc::new((Arc::clone(&held), reading))),
     });
     let place = match &caller {
         Some(caller) if parts.method == Method::GET || listens => match place(service, caller) {

@@ -65,10 +65,16 @@ type Shared = Arc<Mutex<Option<Bytes>>>;
 #[derive(Debug)]
 pub(super) struct Full;
 
-impl From<Full> for Problem {
-    fn from(Full: Full) -> Self {
-        let detail = "the answer is too large while others take theirs: ask again soon";
-        Problem::new(ProblemKind::Unavailable, detail).retry_after(Duration::from_secs(1))
+impl Full {
+    /// Says so. Where something was done for the answer, nobody is to ask for it again.
+    pub fn problem(self, is_safe: bool) -> Problem {
+        if is_safe {
+            let detail = "the answer is too large while others take theirs: ask again soon";
+            return Problem::new(ProblemKind::Unavailable, detail)
+                .retry_after(Duration::from_secs(1));
+        }
+        let detail = "what was asked for was done, and its answer is too large to be given while others take theirs";
+        Problem::new(ProblemKind::Internal, detail)
     }
 }
 
@@ -87,7 +93,8 @@ impl<K: Hash + Eq + Clone + Send + Unpin + 'static> Sent<K> {
     }
 
     /// The same answer, counted where it is large and there as a whole; of one that comes in parts, each that is large.
-    pub async fn counted(&self, whose: &K, response: Response) -> Response {
+    /// Whether it is to a request that changes nothing is said where it cannot be sent.
+    pub async fn counted(&self, whose: &K, response: Response, is_safe: bool) -> Response {
         let (parts, body) = response.into_parts();
         let body = match body.size_hint().exact() {
             Some(length) if length <= LARGE as u64 => body,
@@ -100,7 +107,7 @@ impl<K: Hash + Eq + Clone + Send + Unpin + 'static> Sent<K> {
             Some(_) => match body.collect().await {
                 Ok(collected) => match self.send(whose, collected.to_bytes()) {
                     Ok(counted) => Body::new(counted),
-                    Err(full) => return Problem::from(full).into_response(),
+                    Err(full) => return full.problem(is_safe).into_response(),
                 },
                 Err(error) => {
                     tracing::error!(%error, "an answer broke off");
@@ -362,11 +369,11 @@ mod tests {
     #[tokio::test]
     async fn who_has_the_most_loses_the_oldest() {
         let sent = Sent::new(4 * MIB);
-        let slow = sent.counted(&"slow", answer(1, MIB)).await;
-        let other = sent.counted(&"other", answer(2, MIB)).await;
-        let later = sent.counted(&"slow", answer(3, MIB)).await;
+        let slow = sent.counted(&"slow", answer(1, MIB), true).await;
+        let other = sent.counted(&"other", answer(2, MIB), true).await;
+        let later = sent.counted(&"slow", answer(3, MIB), true).await;
         assert_eq!(slow.body().size_hint().exact(), Some(MIB as u64));
-        let last = sent.counted(&"other", answer(4, 3 * MIB / 2)).await;
+        let last = sent.counted(&"other", answer(4, 3 * MIB / 2), true).await;
         assert_eq!(lock(&sent.under_way).bytes, 7 * MIB / 2);
         assert!(taken(other).await.is_none(), "of the one that has the most");
         for (response, fill, length) in [(slow, 1, MIB), (later, 3, MIB), (last, 4, 3 * MIB / 2)] {
@@ -379,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_alone_is_sent_whatever_its_length() {
         let sent = Sent::new(MIB);
-        let large = sent.counted(&"large", answer(2, 3 * MIB)).await;
+        let large = sent.counted(&"large", answer(2, 3 * MIB), true).await;
         assert_eq!(taken(large).await.unwrap(), vec![2; 3 * MIB]);
     }
 
@@ -389,18 +396,22 @@ mod tests {
         let sent = Sent::new(4 * MIB);
         let mut several = Vec::new();
         for fill in 1..=3 {
-            several.push(sent.counted(&"several", answer(fill, MIB)).await);
+            several.push(sent.counted(&"several", answer(fill, MIB), true).await);
         }
-        let other = sent.counted(&"other", answer(4, MIB)).await;
-        let refused = sent.counted(&"large", answer(5, 5 * MIB / 2)).await;
+        let other = sent.counted(&"other", answer(4, MIB), true).await;
+        let refused = sent.counted(&"large", answer(5, 5 * MIB / 2), true).await;
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.headers().contains_key(RETRY_AFTER));
+        // What was done is not to be done again.
+        let done = sent.counted(&"large", answer(5, 5 * MIB / 2), false).await;
+        assert_eq!(done.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!done.headers().contains_key(RETRY_AFTER));
         assert_eq!(lock(&sent.under_way).bytes, 4 * MIB);
         for (fill, response) in (1..).zip(several) {
             assert_eq!(taken(response).await.unwrap(), vec![fill; MIB]);
         }
         assert_eq!(taken(other).await.unwrap(), vec![4; MIB]);
-        let large = sent.counted(&"large", answer(5, 5 * MIB / 2)).await;
+        let large = sent.counted(&"large", answer(5, 5 * MIB / 2), true).await;
         assert_eq!(taken(large).await.unwrap(), vec![5; 5 * MIB / 2]);
         assert!(lock(&sent.under_way).of_each.is_empty());
     }
@@ -408,9 +419,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_small_does_not_count() {
         let sent = Sent::new(0);
-        let small = sent.counted(&"a", answer(1, 256 << 10)).await;
+        let small = sent.counted(&"a", answer(1, 256 << 10), true).await;
         let stream = Response::new(Body::new(Stream(vec![vec![2; 256 << 10].into()])));
-        let stream = sent.counted(&"a", stream).await;
+        let stream = sent.counted(&"a", stream, true).await;
         assert!(lock(&sent.under_way).of_each.is_empty());
         assert_eq!(taken(small).await.unwrap().len(), 256 << 10);
         assert_eq!(taken(stream).await.unwrap().len(), 256 << 10);
@@ -423,7 +434,7 @@ mod tests {
         let parts = [vec![1; MIB], vec![2; 10], vec![3; 2 * MIB]];
         let stream = Stream(parts.iter().rev().cloned().map(Bytes::from).collect());
         let stream = sent
-            .counted(&"slow", Response::new(Body::new(stream)))
+            .counted(&"slow", Response::new(Body::new(stream)), true)
             .await;
         let mut stream = stream.into_body();
         let mut next = async || stream.frame().await.unwrap().map(|frame| frame.into_data());
@@ -441,7 +452,7 @@ mod tests {
         assert_eq!(first.len(), PIECE);
         assert_eq!(lock(&sent.under_way).bytes, 2 * MIB);
         // It is given up as a whole answer would be.
-        let _other = sent.counted(&"other", answer(4, 3 * MIB / 2)).await;
+        let _other = sent.counted(&"other", answer(4, 3 * MIB / 2), true).await;
         assert!(next().await.is_err());
         assert_eq!(lock(&sent.under_way).bytes, 3 * MIB / 2);
     }
@@ -450,10 +461,13 @@ mod tests {
     #[tokio::test]
     async fn what_was_given_up_ends_where_it_is() {
         let sent = Sent::new(MIB);
-        let mut slow = sent.counted(&"slow", answer(1, MIB)).await.into_body();
+        let mut slow = sent
+            .counted(&"slow", answer(1, MIB), true)
+            .await
+            .into_body();
         let first = slow.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), PIECE);
-        let _other = sent.counted(&"other", answer(2, MIB)).await;
+        let _other = sent.counted(&"other", answer(2, MIB), true).await;
         assert!(slow.frame().await.unwrap().is_err());
         assert_eq!(lock(&sent.under_way).bytes, MIB);
         drop(slow);

@@ -198,7 +198,7 @@ pub(super) fn execution(
         };
         let sent = &asked.inner.sent;
         let end = sent.send(&caller.tenancy, end);
-        let end = end.or_else(|full| sent.send(&caller.tenancy, failed(full.into())));
+        let end = end.or_else(|full| sent.send(&caller.tenancy, failed(full.problem(false))));
         if let Ok(end) = end {
             teller.end(end);
         }

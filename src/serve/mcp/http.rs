@@ -233,15 +233,18 @@ impl McpService {
 
     /// Hands a request on. The library reads its message at once, which for a large one is done where it holds up
     /// nobody; and what it takes is held until that is over, also where nobody waits for it any more.
-    async fn handle<B>(&self, request: Request<B>) -> Answer
+    async fn handle<B>(&self, mut request: Request<B>) -> Answer
     where
         B: Body + Send + 'static,
         B::Error: Display,
         B::Data: Send + 'static,
     {
-        let measured = request.extensions().get::<Measured>().cloned();
+        // The library keeps what stands there for as long as the call goes on.
+        let measured = request.extensions_mut().remove::<Measured>();
         let Measured { heap, held } = measured.unwrap_or_default();
-        if heap <= READ_AT_ONCE {
+        // Also of white space there may be much.
+        let is_long = request.body().size_hint().lower() > LARGE as u64;
+        if heap <= READ_AT_ONCE && !is_long {
             return self.inner.handle(request).await;
         }
         let inner = self.inner.clone();
