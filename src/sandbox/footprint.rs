@@ -9,12 +9,16 @@
 //!
 //! The walk also refuses what would only multiply in the compiler, which lays components out flat.
 
+mod module;
+
 use std::collections::HashMap;
 
 use wasmparser::{
-    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ConstExpr,
-    ElementItems, ElementKind, ExternalKind, Instance, Operator, Parser, Payload, TableInit,
+    ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Instance,
+    Parser, Payload,
 };
+
+use module::Module;
 
 use super::compile::{CompileError, CompileSettings, invalid};
 use crate::limits::{display_bytes, grouped};
@@ -22,6 +26,12 @@ use crate::limits::{display_bytes, grouped};
 /// The definitions that the components of a component may come to, counted once for each time that
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
+/// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
+/// global or a type of resource is one, something imported is four.
+const MAX_PARTS: u64 = 160_000;
+const PARTS_OF_IMPORT: u64 = 4;
+/// How many types all modules may have. Each takes up to 1 KiB for as long as the skill is loaded.
+const MAX_TYPES: u64 = 20_000;
 /// How deep instances may be made within the making of others.
 const MAX_DEPTH: usize = 100;
 
@@ -53,6 +63,7 @@ pub(super) fn context_bytes(
         frames: Vec::new(),
         instances: Vec::new(),
         steps: 0,
+        parts: 0,
         bytes: 0,
     };
     walk.instantiate(0, None, HashMap::new(), 0)?;
@@ -79,8 +90,8 @@ type Place = (Kind, u32);
 
 /// A definition of a component, as far as it matters here.
 enum Item<'a> {
-    /// A core module, which takes so much for each of its instances.
-    Module(u64),
+    /// A core module, which takes so many bytes for each of its instances, and has so many parts.
+    Module(u64, u64),
     Component(usize),
     Import(&'a str, Kind),
     Instantiate(u32),
@@ -107,110 +118,11 @@ struct Read<'a> {
     definitions: Vec<Definition<'a>>,
 }
 
-/// A module that is being read.
-#[derive(Default)]
-struct Module {
-    bytes: u64,
-    functions: u64,
-    /// References to functions, as far as they may be of different ones.
-    referenced: u64,
-    /// Bytes of what is compiled to a function that runs at the start.
-    at_start: u64,
-}
-
-impl Module {
-    /// Takes a section into account.
-    fn read(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
-        match payload {
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    let is_function = matches!(
-                        import?.ty,
-                        wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)
-                    );
-                    self.bytes += REFERENCE;
-                    self.functions += u64::from(is_function);
-                    // The engine may hand it on.
-                    self.referenced += u64::from(is_function);
-                }
-            }
-            Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
-            Payload::TableSection(tables) => {
-                for table in tables {
-                    self.bytes += STORE;
-                    if let TableInit::Expr(expression) = table?.init {
-                        self.expression(&expression)?;
-                    }
-                }
-            }
-            Payload::MemorySection(memories) => self.bytes += STORE * u64::from(memories.count()),
-            Payload::TagSection(tags) => self.bytes += VALUE * u64::from(tags.count()),
-            Payload::GlobalSection(globals) => {
-                for global in globals {
-                    self.bytes += VALUE;
-                    self.expression(&global?.init_expr)?;
-                }
-            }
-            Payload::ExportSection(exports) => {
-                for export in exports {
-                    let kind = export?.kind;
-                    let is_function = matches!(kind, ExternalKind::Func | ExternalKind::FuncExact);
-                    self.referenced += u64::from(is_function);
-                }
-            }
-            Payload::ElementSection(elements) => {
-                for element in elements {
-                    let element = element?;
-                    let count = match element.items {
-                        ElementItems::Functions(functions) => functions.count(),
-                        ElementItems::Expressions(_, expressions) => expressions.count(),
-                    };
-                    self.referenced += u64::from(count);
-                    if matches!(element.kind, ElementKind::Passive) {
-                        self.bytes += SEGMENT + VALUE * u64::from(count);
-                    }
-                    if !matches!(element.kind, ElementKind::Declared) {
-                        self.at_start += element.range.len() as u64;
-                    }
-                }
-            }
-            Payload::DataSection(segments) => self.bytes += SEGMENT * u64::from(segments.count()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn expression(
-        &mut self,
-        expression: &ConstExpr<'_>,
-    ) -> Result<(), wasmparser::BinaryReaderError> {
-        let mut reader = expression.get_operators_reader();
-        let first = reader.read()?;
-        self.referenced += u64::from(matches!(first, Operator::RefFunc { .. }));
-        let is_plain = matches!(
-            first,
-            Operator::I32Const { .. }
-                | Operator::I64Const { .. }
-                | Operator::F32Const { .. }
-                | Operator::F64Const { .. }
-                | Operator::V128Const { .. }
-        ) && matches!(reader.read()?, Operator::End);
-        if !is_plain {
-            self.at_start += expression.get_binary_reader().bytes_remaining() as u64;
-        }
-        Ok(())
-    }
-
-    fn context_bytes(&self) -> u64 {
-        // Each that is referred to has a place, once.
-        INSTANCE + self.bytes + REFERENCE * self.referenced.min(self.functions)
-    }
-}
-
 impl<'a> Read<'a> {
     fn new(component: &'a [u8], settings: &CompileSettings) -> Result<Self, CompileError> {
         // Before anything is kept of them: each takes more room here than in the file.
         let mut left = MAX_STEPS;
+        let mut types = MAX_TYPES;
         let mut definitions = vec![Definition::default()];
         // Where we are: components within components, and perhaps a module within the last.
         let mut open = vec![0_usize];
@@ -226,10 +138,17 @@ impl<'a> Read<'a> {
                             allowed: display_bytes(settings.max_function_bytes),
                         });
                     }
-                    let bytes = inside.context_bytes();
+                    if !spend(&mut types, inside.types) {
+                        return Err(CompileError::TooLarge {
+                            what: "a number of types, over all modules,",
+                            found: format!("more than {}", grouped(MAX_TYPES)),
+                            allowed: grouped(MAX_TYPES),
+                        });
+                    }
+                    let item = Item::Module(inside.context_bytes(), inside.parts);
                     module = None;
                     if let Some(definition) = open.last().and_then(|at| definitions.get_mut(*at)) {
-                        definition.add(Item::Module(bytes));
+                        definition.add(item);
                     }
                 } else {
                     inside.read(payload).map_err(|error| invalid(&error))?;
@@ -428,7 +347,7 @@ fn kind(kind: ComponentExternalKind) -> Option<Kind> {
 /// What a place in a numbering stands for.
 #[derive(Clone, Copy)]
 enum Value {
-    Module(u64),
+    Module(u64, u64),
     /// A definition, and the frame that it was defined in.
     Component(usize, usize),
     /// A place in [`Walk::instances`].
@@ -464,6 +383,7 @@ struct Walk<'w, 'a> {
     /// What each instance exports.
     instances: Vec<Named<'a>>,
     steps: u64,
+    parts: u64,
     bytes: u64,
 }
 
@@ -491,6 +411,7 @@ impl<'a> Walk<'_, 'a> {
         }
         self.takes(LOWERED.saturating_mul(definition.functions));
         self.takes(RESOURCE.saturating_mul(definition.resources));
+        self.has(definition.resources)?;
         if depth > 0 {
             self.takes(COMPONENT);
         }
@@ -502,7 +423,9 @@ impl<'a> Walk<'_, 'a> {
         let mut exports = Named::new();
         for item in &definition.items {
             match item {
-                Item::Module(bytes) => self.define(frame, Kind::Module, Value::Module(*bytes)),
+                Item::Module(bytes, parts) => {
+                    self.define(frame, Kind::Module, Value::Module(*bytes, *parts));
+                }
                 Item::Component(inner) => {
                     self.define(frame, Kind::Component, Value::Component(*inner, frame));
                 }
@@ -511,8 +434,9 @@ impl<'a> Walk<'_, 'a> {
                     self.define(frame, *kind, value);
                 }
                 Item::Instantiate(module) => {
-                    if let Value::Module(bytes) = self.find(frame, (Kind::Module, *module)) {
+                    if let Value::Module(bytes, parts) = self.find(frame, (Kind::Module, *module)) {
                         self.takes(bytes);
+                        self.has(parts)?;
                     }
                 }
                 Item::InstantiateComponent(component, arguments) => {
@@ -560,6 +484,19 @@ impl<'a> Walk<'_, 'a> {
             }
         }
         Ok(self.instance(exports))
+    }
+
+    /// There are so many parts more to make.
+    fn has(&mut self, parts: u64) -> Result<(), CompileError> {
+        self.parts = self.parts.saturating_add(parts);
+        if self.parts <= MAX_PARTS {
+            return Ok(());
+        }
+        Err(CompileError::TooLarge {
+            what: "a number of imports (four times), globals and resources, over all instances,",
+            found: format!("more than {}", grouped(MAX_PARTS)),
+            allowed: grouped(MAX_PARTS),
+        })
     }
 
     fn takes(&mut self, bytes: u64) {

@@ -1,6 +1,5 @@
 //! From a component's bytes to one that is compiled, bound and ready, by way of the cache.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component;
 
-use super::cache::{Cache, Entry};
+use super::cache::{Cache, Entry, Lock};
 use super::compile::{self, Checked, CompileError, CompileSettings, Isolation};
 use super::contract::{self, Component, Misfit};
 use super::engine::{Engines, Tier};
@@ -129,7 +128,7 @@ impl Loader {
         component: &[u8],
         digest: &Digest,
         unwanted: &CancellationToken,
-    ) -> Result<Option<File>, LoadFault> {
+    ) -> Result<Option<Lock>, LoadFault> {
         if let Some(lock) = cache.try_lock(digest)? {
             return Ok(Some(lock));
         }

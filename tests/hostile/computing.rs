@@ -108,9 +108,9 @@ fn returns_from_a_deep_recursion() {
         .ends_with(TIMEOUT);
 }
 
-/// Reads from memory that no cache holds, of which each needs what the one before it has read; and references to
-/// functions, for which compiled code calls into the host. In most runs, as a look at the clock may come at any moment of
-/// them: the one that is least late says nothing here.
+/// Reads from memory that no cache holds, of which each needs what the one before it has read; references to
+/// functions, for which compiled code calls into the host; and jumps through a table, to code that no cache holds. In
+/// most runs, as a look at the clock may come at any moment of them: the one that is least late says nothing here.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -145,7 +145,21 @@ fn the_slowest_instructions_there_are() {
             "(drop (ref.func $nothing))".repeat(400)
         ))
     };
-    for skill in [chase, references] {
+    // Each calls another, until all have been called, in an order that nobody foresees.
+    let jumps: String = (0..JUMPS)
+        .map(|at| {
+            let next = (at * 1_664_525 + 1_013_904_223) % JUMPS;
+            format!("(func $jump{at} (return_call_indirect $all (type $v) (i32.const {next})))")
+        })
+        .collect();
+    let all: String = (0..JUMPS).map(|at| format!("$jump{at} ")).collect();
+    let scattered = Handmade {
+        fields: format!(
+            "(type $v (func)) (table $all {JUMPS} funcref) (elem (table $all) (i32.const 0) func {all}) {jumps}"
+        ),
+        ..that_runs("(call_indirect $all (type $v) (i32.const 0)) unreachable")
+    };
+    for skill in [chase, references, scattered] {
         let late = late(&skill, 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
         assert!(
@@ -155,6 +169,9 @@ fn the_slowest_instructions_there_are() {
         Attack::by(skill).under(slow()).ends_with(TIMEOUT);
     }
 }
+
+/// How many functions call each other: a power of two.
+const JUMPS: u64 = 1 << 14;
 
 /// The memory limit of the slowest guests, in bytes.
 const SLOW_MEMORY: u64 = 300 << 16;

@@ -89,7 +89,7 @@ fn with_another_at_it(component: &[u8], folder: &Path) -> (fs::File, Host, Recei
         .build()
         .unwrap();
     let digits = Digest::of_component(component).hex();
-    let name = format!("compiled/.lock-{}", &digits[..2]);
+    let name = format!("compiled/.lock-{digits}");
     let lock = fs::File::create(folder.join(name)).unwrap();
     lock.lock().unwrap();
     (lock, host, heard)

@@ -179,20 +179,62 @@ fn more_definitions_than_may_be_are_not_kept() {
     }
 }
 
-/// Nine hundred instances, each of two thousand imports, make a file of some 160 KB.
+/// Nine hundred instances, each of a segment of five thousand references, make a file of some 20 KB.
 #[test]
 fn contexts_that_nobody_could_have_are_refused_before_they_are_compiled() {
-    let exports: String = (0..2_000)
-        .map(|n| format!(r#"(func (export "{n}"))"#))
-        .collect();
-    let imports: String = (0..2_000)
-        .map(|n| format!(r#"(import "p" "{n}" (func))"#))
-        .collect();
     let text = format!(
-        r#"(component (core module $p {exports}) (core module $q {imports})
-        (core instance $i (instantiate $p)) {})"#,
-        r#"(core instance (instantiate $q (with "p" (instance $i))))"#.repeat(900)
+        "(component (core module $m (func $f) (elem func {})) {})",
+        "$f ".repeat(5_000),
+        "(core instance (instantiate $m))".repeat(900)
     );
     let error = bytes(&text).unwrap_err();
     assert!(error.contains("contexts are of"), "{error}");
+}
+
+/// What takes long to make is refused, as nobody looks at the clock meanwhile.
+#[test]
+fn more_parts_than_can_be_made_at_once_are_refused() {
+    let imports = |count: usize| {
+        let names = || 0..count;
+        let exports: String = names()
+            .map(|n| format!(r#"(func (export "{n}"))"#))
+            .collect();
+        let imports: String = names()
+            .map(|n| format!(r#"(import "p" "{n}" (func))"#))
+            .collect();
+        let instance = r#"(core instance (instantiate $q (with "p" (instance $i))))"#;
+        format!(
+            "(core module $p {exports}) (core module $q {imports})
+            (core instance $i (instantiate $p)) {}",
+            instance.repeat(40)
+        )
+    };
+    let globals = |count: usize| {
+        let globals = "(global i32 (i32.const 0))".repeat(count);
+        let instance = "(core instance (instantiate $m))";
+        format!("(core module $m {globals}) {}", instance.repeat(40))
+    };
+    let resources = |count: usize| "(type (resource (rep i32)))".repeat(count);
+    for (fits, not) in [
+        (imports(1_000), imports(1_001)),
+        (globals(4_000), globals(4_001)),
+        (resources(160_000), resources(160_001)),
+    ] {
+        assert!(bytes(&format!("(component {fits})")).is_ok());
+        let error = bytes(&format!("(component {not})")).unwrap_err();
+        assert!(error.contains("imports (four times)"), "{error}");
+    }
+}
+
+#[test]
+fn more_types_than_are_kept_are_refused() {
+    let types = |count: usize| "(type (func))".repeat(count);
+    let (half, more) = (types(10_000), types(10_001));
+    let fits = format!("(component (core module {half}) (core module {half}))");
+    assert!(bytes(&fits).is_ok());
+    let error = bytes(&format!(
+        "(component (core module {half}) (core module {more}))"
+    ));
+    let error = error.unwrap_err();
+    assert!(error.contains("a number of types"), "{error}");
 }

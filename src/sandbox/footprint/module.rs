@@ -1,0 +1,115 @@
+//! What one core module comes to.
+
+use wasmparser::{
+    ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Payload, TableInit,
+};
+
+use super::{INSTANCE, PARTS_OF_IMPORT, REFERENCE, SEGMENT, STORE, VALUE};
+
+/// A module that is being read.
+#[derive(Default)]
+pub(super) struct Module {
+    bytes: u64,
+    /// What there is to make of each of its instances.
+    pub parts: u64,
+    /// How many types it has.
+    pub types: u64,
+    functions: u64,
+    /// References to functions, as far as they may be of different ones.
+    referenced: u64,
+    /// Bytes of what is compiled to a function that runs at the start.
+    pub at_start: u64,
+}
+
+impl Module {
+    /// Takes a section into account.
+    pub fn read(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::TypeSection(types) => self.types += u64::from(types.count()),
+            Payload::ImportSection(imports) => {
+                for import in imports.into_imports() {
+                    let is_function = matches!(
+                        import?.ty,
+                        wasmparser::TypeRef::Func(_) | wasmparser::TypeRef::FuncExact(_)
+                    );
+                    self.bytes += REFERENCE;
+                    self.parts += PARTS_OF_IMPORT;
+                    self.functions += u64::from(is_function);
+                    // The engine may hand it on.
+                    self.referenced += u64::from(is_function);
+                }
+            }
+            Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
+            Payload::TableSection(tables) => {
+                for table in tables {
+                    self.bytes += STORE;
+                    if let TableInit::Expr(expression) = table?.init {
+                        self.expression(&expression)?;
+                    }
+                }
+            }
+            Payload::MemorySection(memories) => self.bytes += STORE * u64::from(memories.count()),
+            Payload::TagSection(tags) => self.bytes += VALUE * u64::from(tags.count()),
+            Payload::GlobalSection(globals) => {
+                for global in globals {
+                    self.bytes += VALUE;
+                    self.parts += 1;
+                    self.expression(&global?.init_expr)?;
+                }
+            }
+            Payload::ExportSection(exports) => {
+                for export in exports {
+                    let kind = export?.kind;
+                    let is_function = matches!(kind, ExternalKind::Func | ExternalKind::FuncExact);
+                    self.referenced += u64::from(is_function);
+                }
+            }
+            Payload::ElementSection(elements) => {
+                for element in elements {
+                    let element = element?;
+                    let count = match element.items {
+                        ElementItems::Functions(functions) => functions.count(),
+                        ElementItems::Expressions(_, expressions) => expressions.count(),
+                    };
+                    self.referenced += u64::from(count);
+                    if matches!(element.kind, ElementKind::Passive) {
+                        self.bytes += SEGMENT + VALUE * u64::from(count);
+                    }
+                    if !matches!(element.kind, ElementKind::Declared) {
+                        self.at_start += element.range.len() as u64;
+                    }
+                }
+            }
+            Payload::DataSection(segments) => self.bytes += SEGMENT * u64::from(segments.count()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn expression(
+        &mut self,
+        expression: &ConstExpr<'_>,
+    ) -> Result<(), wasmparser::BinaryReaderError> {
+        let mut reader = expression.get_operators_reader();
+        let first = reader.read()?;
+        self.referenced += u64::from(matches!(first, Operator::RefFunc { .. }));
+        let is_plain = matches!(
+            first,
+            Operator::I32Const { .. }
+                | Operator::I64Const { .. }
+                | Operator::F32Const { .. }
+                | Operator::F64Const { .. }
+                | Operator::V128Const { .. }
+        ) && matches!(reader.read()?, Operator::End);
+        if !is_plain {
+            self.at_start += expression.get_binary_reader().bytes_remaining() as u64;
+        }
+        Ok(())
+    }
+
+    /// The bytes of the context of each of its instances.
+    pub fn context_bytes(&self) -> u64 {
+        // Each that is referred to has a place, once.
+        INSTANCE + self.bytes + REFERENCE * self.referenced.min(self.functions)
+    }
+}
