@@ -8,6 +8,7 @@ use skillhost::{Limit, LimitOverrides, Limits};
 use crate::attack::{Attack, End, NONE, builder, fuel, memory, met};
 use crate::handmade::Handmade;
 use crate::harness::{LATE, PAGE};
+use crate::load::Load;
 use crate::measure::alone;
 
 fn that_runs(execute: &str) -> Handmade {
@@ -140,8 +141,8 @@ fn what_is_only_declared() {
     }
 }
 
-/// What the engine keeps for each instance counts as memory: globals, imports, references to functions,
-/// and passive segments cost a few bytes in the component, once for all its instances.
+/// What the engine keeps for each instance counts as memory: references to functions and passive segments cost a few
+/// bytes in the component, once for all its instances. Of globals, which take time to be made, there cannot be so many.
 #[test]
 fn contexts_of_instances() {
     let _alone = alone();
@@ -156,17 +157,11 @@ fn contexts_of_instances() {
     let exported = (0..25_000)
         .map(|n| format!(r#"(func (export "{n}"))"#))
         .collect();
+    let segment = format!("(func $f) (elem func {})", "$f ".repeat(50_000));
     for (fields, instances) in [
-        (
-            "(global i64 (i64.const 1))".repeat(50_000),
-            instances.as_str(),
-        ),
-        (
-            format!("(func $f) (elem func {})", "$f ".repeat(50_000)),
-            instances.as_str(),
-        ),
+        (segment.clone(), instances.as_str()),
         (exported, instances.as_str()),
-        ("(global i64 (i64.const 1))".repeat(50_000), nested.as_str()),
+        (segment, nested.as_str()),
     ] {
         let attack = Attack::by(Handmade {
             before: format!("(core module $e {fields}) {instances}"),
@@ -178,6 +173,16 @@ fn contexts_of_instances() {
             .under(memory(200))
             .ends_with(End::Limit(Limit::Memory, Phase::Instantiation));
         assert_eq!(result.usage.fuel, 0, "nothing of it has run");
+    }
+    let globals = "(global i64 (i64.const 1))".repeat(50_000);
+    for instances in [instances, nested] {
+        let error = Load::by(&Handmade {
+            before: format!("(core module $e {globals}) {instances}"),
+            ..Handmade::default()
+        })
+        .fails();
+        let error = error.to_string();
+        assert!(error.contains("a number of imports"), "{error}");
     }
 }
 
