@@ -308,12 +308,7 @@ impl HostBuilder {
         };
         Ok(Host {
             inner: Arc::new(Inner {
-                loader: Loader {
-                    engines: Arc::new(engines),
-                    cache,
-                    settings: self.compile,
-                    on_compile: self.on_compile,
-                },
+                loader: Loader::new(engines, cache, self.compile, self.on_compile),
                 keeps: backing.storage.is_some(),
                 runner: Runner::new(self.concurrency, backing),
                 default_limits: stack(self.default_limits),

@@ -37,6 +37,9 @@ pub struct CompileSettings {
     /// one with more could not even be asked what it is, and reading back what it is compiled to takes
     /// as much.
     pub max_context_bytes: u64,
+    /// The most that one host compiles at once; what comes next waits for its turn. Of those of more than 4 MiB, half
+    /// as many, and one at least. Default 4; 0 counts as 1.
+    pub at_once: u32,
     /// Where the work is done.
     pub isolation: Isolation,
 }
@@ -48,6 +51,7 @@ impl Default for CompileSettings {
             max_functions: 200_000,
             max_function_bytes: MIB,
             max_context_bytes: 64 * MIB,
+            at_once: 4,
             isolation: Isolation::InProcess,
         }
     }

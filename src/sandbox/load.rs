@@ -9,6 +9,7 @@ use wasmtime::component;
 
 use super::cache::{Cache, Entry, Lock};
 use super::compile::{self, Checked, CompileError, CompileSettings, Isolation};
+use super::compilers::{Compilers, Compiling};
 use super::contract::{self, Component, Misfit};
 use super::engine::{Engines, Tier};
 use crate::execution::HostError;
@@ -23,13 +24,14 @@ pub enum CompileEvent {
         /// The component's size in bytes.
         component_bytes: u64,
     },
-    /// Another thread or process is compiling it, or one that shares its lock; waiting for that.
+    /// Another process is compiling it, or this one as many others as it may
+    /// ([`CompileSettings::at_once`]); waiting for that.
     Waiting {
         /// The component's size in bytes.
         component_bytes: u64,
     },
-    /// The other is done; what it made is there, or else [`Started`](CompileEvent::Started) comes
-    /// next. It does not come where nobody wants the component any more.
+    /// That is over; what another made is there, or else [`Started`](CompileEvent::Started) or another
+    /// [`Waiting`](CompileEvent::Waiting) comes next. It does not come where nobody wants the component any more.
     Waited {
         /// How long that took.
         took: Duration,
@@ -54,7 +56,8 @@ pub(crate) struct Loader {
     pub engines: Arc<Engines>,
     pub cache: Option<Arc<Cache>>,
     pub settings: CompileSettings,
-    pub on_compile: Option<OnCompile>,
+    on_compile: Option<OnCompile>,
+    compilers: Compilers,
 }
 
 /// A component that is ready.
@@ -81,6 +84,22 @@ pub(crate) enum LoadFault {
 }
 
 impl Loader {
+    /// A loader for these engines.
+    pub fn new(
+        engines: Engines,
+        cache: Option<Arc<Cache>>,
+        settings: CompileSettings,
+        on_compile: Option<OnCompile>,
+    ) -> Self {
+        Loader {
+            engines: Arc::new(engines),
+            cache,
+            on_compile,
+            compilers: Compilers::new(settings.at_once),
+            settings,
+        }
+    }
+
     /// Makes a component ready. Blocks for as long as it takes to compile it, or for another to; a
     /// child process that compiles is killed when `unwanted` is cancelled, and nobody is waited for
     /// any more.
@@ -143,8 +162,7 @@ impl Loader {
         let lock = loop {
             std::thread::sleep(LOOK);
             if unwanted.is_cancelled() {
-                let message = "nobody wants it any more".to_owned();
-                return Err(CompileError::Stopped(message).into());
+                return Err(nobody_wants_it().into());
             }
             if let Some(lock) = cache.try_lock(digest)? {
                 break Some(lock);
@@ -226,9 +244,12 @@ impl Loader {
         if let Some(misfit) = contract::misfit(&surface) {
             return Err(misfit.into());
         }
-        self.tell(CompileEvent::Started {
-            component_bytes: component.len() as u64,
-        });
+        let component_bytes = component.len() as u64;
+        let _place = match self.compilers.free(component_bytes) {
+            Some(place) => place,
+            None => self.place(component_bytes, unwanted)?,
+        };
+        self.tell(CompileEvent::Started { component_bytes });
         let began = Instant::now();
         let engine = &self.engines.any()?.engine;
         let isolation = &self.settings.isolation;
@@ -237,6 +258,23 @@ impl Loader {
             took: began.elapsed(),
         });
         Ok(context_bytes)
+    }
+
+    /// Waits for others to be compiled.
+    fn place(
+        &self,
+        component_bytes: u64,
+        unwanted: &CancellationToken,
+    ) -> Result<Compiling<'_>, CompileError> {
+        self.tell(CompileEvent::Waiting { component_bytes });
+        let began = Instant::now();
+        let place = self
+            .compilers
+            .next(component_bytes, unwanted)
+            .ok_or_else(nobody_wants_it)?;
+        let took = began.elapsed();
+        self.tell(CompileEvent::Waited { took });
+        Ok(place)
     }
 
     /// Maps compiled code into memory. It goes into the pool, or where its shape does not fit, is
@@ -257,6 +295,10 @@ impl Loader {
             .map_err(|error| HostError::Engine(format!("compiled code is refused: {error:#}")))?;
         Ok(Component::bind(&component, tier, context_bytes)?)
     }
+}
+
+fn nobody_wants_it() -> CompileError {
+    CompileError::Stopped("nobody wants it any more".into())
 }
 
 fn deserialize(code: &Path, tier: &Tier) -> wasmtime::Result<component::Component> {

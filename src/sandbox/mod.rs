@@ -8,6 +8,7 @@ mod capability;
 mod capture;
 mod classify;
 mod compile;
+mod compilers;
 mod contract;
 mod disk;
 mod engine;

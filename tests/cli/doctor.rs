@@ -56,7 +56,7 @@ exit: 0
   ✓ fuel                 a loop without end            fuel             0
   ✓ memory_bytes         growing one memory            memory_bytes     0
   ✓ memory_bytes         growing two memories in turn  memory_bytes     0
-  ✓ memory_bytes         segments of many instances    memory_bytes     0
+  ✓ memory_bytes         globals in many instances     memory_bytes     0
   ✓ table_elements       growing two tables in turn    table_elements   0
   ✓ instances            consisting of 61 instances    instances        0
   ✓ wall_time_ms         a loop without end            [IN TIME]

@@ -108,9 +108,9 @@ fn returns_from_a_deep_recursion() {
         .ends_with(TIMEOUT);
 }
 
-/// Reads from memory that no cache holds, of which each needs what the one before it has read; references to
-/// functions, for which compiled code calls into the host; and jumps through a table, to code that no cache holds. In
-/// most runs, as a look at the clock may come at any moment of them: the one that is least late says nothing here.
+/// Reads from memory that no cache holds, of which each needs what the one before it has read; writes to where two pages
+/// of it meet, also by copying; references to functions, for which compiled code calls into the host; and jumps through a
+/// table, to code that no cache holds. In most runs, as a look at the clock may come at any moment of them: the one that is least late says nothing here.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -159,7 +159,12 @@ fn the_slowest_instructions_there_are() {
         ),
         ..that_runs("(call_indirect $all (type $v) (i32.const 0)) unreachable")
     };
-    for skill in [chase, references, scattered] {
+    let writes = across_pages(|at| format!("(i32.store (i32.const {at}) (i32.const 1))"));
+    let copies = across_pages(|at| {
+        let from = (at + 4096 * 1021) % (PAGES << 12) + (1 << 20);
+        format!("(memory.copy (i32.const {at}) (i32.const {from}) (i32.const 2))")
+    });
+    for skill in [chase, writes, copies, references, scattered] {
         let late = late(&skill, 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
         assert!(
@@ -168,6 +173,19 @@ fn the_slowest_instructions_there_are() {
         );
         Attack::by(skill).under(slow()).ends_with(TIMEOUT);
     }
+}
+
+/// The pages of 4 KiB between which it is written.
+const PAGES: u64 = 4096;
+
+/// Writes, for ever, across the ends of pages behind the first MiB, in no order.
+fn across_pages(write: impl Fn(u64) -> String) -> Handmade {
+    let all: String = (0..PAGES)
+        .map(|at| write((1 << 20) + (((at * 2_731 + 1_033) % PAGES + 1) << 12) - 1))
+        .collect();
+    that_runs(&format!(
+        "(drop (memory.grow (i32.const 275))) (loop $again {all} (br $again)) unreachable"
+    ))
 }
 
 /// How many functions call each other: a power of two.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::{
-    CompileError, CompileSettings, ExecutionRequest, Fault, Host, HostBuilder, LoadError, Status,
+    CompileError, CompileEvent, CompileSettings, ExecutionRequest, Fault, Host, HostBuilder,
+    LoadError, Status,
 };
 
 use crate::child::{isolation, settings};
@@ -131,6 +132,49 @@ async fn a_child_goes_with_the_load_that_started_it() {
     };
     let process = std::path::PathBuf::from(format!("/proc/{process}"));
     until(|| (!process.exists()).then_some(())).await;
+}
+
+/// Each takes up to some gigabytes and minutes.
+#[tokio::test]
+async fn no_more_are_compiled_at_once_than_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("started");
+    std::fs::write(&file, "").unwrap();
+    let started = || std::fs::read_to_string(&file).unwrap().lines().count();
+    let script = format!("echo >> '{}'; exec sleep 600", file.display());
+    let (tell, heard) = std::sync::mpsc::channel();
+    let host = Host::builder()
+        .compile(CompileSettings {
+            at_once: 1,
+            isolation: isolation("/bin/sh".into(), &["-c", &script], 1 << 30, MINUTE),
+            ..CompileSettings::default()
+        })
+        .on_compile(move |event| {
+            // Whoever listened may have gone.
+            let _ = tell.send(event.clone());
+        })
+        .build()
+        .unwrap();
+    let load = |component: Vec<u8>| {
+        let host = host.clone();
+        tokio::spawn(async move { host.load_bytes(component).await.map(drop) })
+    };
+    let first = load(std::fs::read(behaviours_path()).unwrap());
+    until(|| (started() == 1).then_some(())).await;
+    let second = load(Handmade::default().build());
+    let waiting = until(|| {
+        heard
+            .try_iter()
+            .find(|event| !matches!(event, CompileEvent::Started { .. }))
+    });
+    let event = waiting.await;
+    assert!(matches!(event, CompileEvent::Waiting { .. }), "{event:?}");
+    assert_eq!(started(), 1, "the other waits");
+    first.abort();
+    until(|| (started() == 2).then_some(())).await;
+    let event = heard.recv().unwrap();
+    assert!(matches!(event, CompileEvent::Waited { .. }), "{event:?}");
+    second.abort();
 }
 
 /// What is there after a while.

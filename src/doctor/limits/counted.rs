@@ -150,18 +150,18 @@ pub async fn memories(ground: &Ground) -> Result<Finding, Trouble> {
 }
 
 /// What the engine keeps for each instance is in the component's text, so it is the limit that changes:
-/// how far past it the guest gets is by how much its references, of 16 bytes each, and its own memory are
+/// how far past it the guest gets is by how much its globals, of 16 bytes each, and its own memory are
 /// more than the least limit under which it runs.
 pub async fn contexts(ground: &Ground) -> Result<Finding, Trouble> {
-    const REFERENCES: usize = 10_000;
+    const GLOBALS: usize = 7_000;
     const INSTANCES: usize = 20;
     /// Its own memory has 4 pages.
-    const TAKEN: u64 = 4 * PAGE + (REFERENCES * INSTANCES * 16) as u64;
+    const TAKEN: u64 = 4 * PAGE + (GLOBALS * INSTANCES * 16) as u64;
     let guest = Handmade {
         before: format!(
-            "(core module $segment (func $f) (elem func {})) {}",
-            "$f ".repeat(REFERENCES),
-            "(core instance (instantiate $segment))".repeat(INSTANCES)
+            "(core module $globals {}) {}",
+            "(global i64 (i64.const 1))".repeat(GLOBALS),
+            "(core instance (instantiate $globals))".repeat(INSTANCES)
         ),
         ..Handmade::default()
     };
@@ -170,7 +170,7 @@ pub async fn contexts(ground: &Ground) -> Result<Finding, Trouble> {
         memory_bytes: Some(pages * PAGE),
         ..Default::default()
     };
-    let (mut low, mut high) = (40, PAGES);
+    let (mut low, mut high) = (30, PAGES);
     let within = ground.run(&skill, 1, pages(high)).await?.result;
     let past = ground.run(&skill, 1, pages(low)).await?.result;
     let finding = judge::stopped(&within, &past, Limit::Memory, low * PAGE);

@@ -23,7 +23,7 @@ pub(super) const PROBES: &[Probe] = &[
     limit("memory_bytes", "growing two memories in turn", |ground| {
         Box::pin(counted::memories(ground))
     }),
-    limit("memory_bytes", "segments of many instances", |ground| {
+    limit("memory_bytes", "globals in many instances", |ground| {
         Box::pin(counted::contexts(ground))
     }),
     limit("table_elements", "growing two tables in turn", |ground| {
