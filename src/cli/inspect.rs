@@ -219,25 +219,31 @@ fn text(inspection: &Inspection, typed: &str, width: usize) -> String {
     out
 }
 
-fn tool_text(tool: &Tool, width: usize) -> String {
-    let mut out = String::new();
-    let mut marks = Vec::new();
-    let annotations = tool.annotations;
-    marks.push(if annotations.read_only {
+/// What it does to the world, as its author states it.
+fn effects(tool: &Tool) -> String {
+    let stated = tool.annotations;
+    let mut marks = vec![if stated.read_only {
         "read-only"
-    } else if annotations.destructive {
+    } else if !stated.destructive {
+        "not destructive"
+    } else if tool.marked_destructive || stated.idempotent {
         "destructive"
     } else {
-        "not destructive"
-    });
-    if annotations.idempotent && !annotations.read_only {
+        "destructive (not stated)"
+    }];
+    if stated.idempotent && !stated.read_only {
         marks.push("idempotent");
     }
-    if annotations.open_world {
+    if stated.open_world {
         marks.push("open-world");
     }
+    marks.join(", ")
+}
+
+fn tool_text(tool: &Tool, width: usize) -> String {
+    let mut out = String::new();
     let heading = styled(BOLD, format_args!("Tool {}", printable(&tool.name, false)));
-    let marks = styled(DIM, marks.join(", "));
+    let marks = styled(DIM, effects(tool));
     let _ = writeln!(out, "\n{heading}  {marks}");
     out.push_str(&schema::wrapped(&tool.description, 2, width));
     let _ = writeln!(out, "  {}", styled(DIM, "input"));
@@ -375,6 +381,8 @@ fn interfaces(names: &[String], width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use skillhost::skill::Annotations;
+
     use super::*;
 
     #[test]
@@ -388,6 +396,29 @@ mod tests {
         let shown = interfaces(&many, 80);
         assert_eq!(shown.lines().count(), MOST_INTERFACES + 1);
         assert!(shown.ends_with("  and 199,800 more\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_a_tool_does_not_state_is_not_said_to_be_stated() {
+        let effects = |read_only, destructive, idempotent| {
+            effects(&Tool {
+                name: "t".into(),
+                title: None,
+                description: String::new(),
+                input_schema: serde_json::json!({}),
+                output_schema: None,
+                annotations: Annotations::resolve(read_only, destructive, idempotent, Some(false)),
+                marked_destructive: destructive == Some(true) && idempotent != Some(true),
+            })
+        };
+        assert_eq!(effects(None, None, None), "destructive (not stated)");
+        assert_eq!(effects(None, Some(true), None), "destructive");
+        assert_eq!(
+            effects(None, Some(true), Some(true)),
+            "destructive, idempotent"
+        );
+        assert_eq!(effects(None, Some(false), None), "not destructive");
+        assert_eq!(effects(Some(true), None, None), "read-only");
     }
 
     #[test]

@@ -259,7 +259,7 @@ exit: 3
 --- stderr
 error: not admitted: cannot make `[PLACE]/home/audit`: File exists (os error 17)
 hint: the policy requires an audit: see that its folder can be written
-✗ skill · echo · rejected · did not run
+✗ echo · rejected · did not run
 
 "#]],
     );

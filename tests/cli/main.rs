@@ -64,6 +64,7 @@ mod jobs;
 mod queues;
 mod retries;
 mod scenario;
+mod schedules;
 mod worker;
 
 mod agent;

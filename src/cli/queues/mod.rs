@@ -224,12 +224,21 @@ fn pause(
 ) -> anyhow::Result<Exit> {
     let (kind, name) = args.scope.scope()?;
     database.with(session, async |queue, _| {
+        let before = queue.scopes(kind).await.map_err(explain::queue)?;
         queue
             .pause_all(kind, name, paused)
             .await
             .map_err(explain::queue)?;
         let what = if paused { "is paused" } else { "goes on" };
-        done(&queue, session, (kind, name), args.json, what).await
+        let exit = done(&queue, session, (kind, name), args.json, what).await?;
+        // A skill is only known where something was said of it.
+        if !args.json && kind != ScopeKind::Skill && !before.iter().any(|scope| scope.name == name)
+        {
+            session.console.note(format_args!(
+                "  hint: there was no {kind} of that name before; is it spelt right?"
+            ));
+        }
+        Ok(exit)
     })
 }
 

@@ -336,10 +336,8 @@ pub fn clamping(clamped: &Clamped) -> String {
 fn cost(result: &ExecutionResult) -> String {
     let ExecutionResult { usage, status, .. } = result;
     let mut parts = Vec::new();
-    parts.push(match &result.skill {
-        Some(skill) => format!("{} {}", skill.name, skill.version),
-        None => "skill".to_owned(),
-    });
+    let skill = result.skill.as_ref();
+    parts.extend(skill.map(|skill| format!("{} {}", skill.name, skill.version)));
     parts.extend(result.tool.clone());
     if *status != Status::Success {
         parts.push(status.as_str().replace('_', " "));
