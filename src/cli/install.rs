@@ -66,7 +66,7 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
     let what = match before {
         Ok(before) if before == installed => "was installed already",
         Ok(before) if before.digest == installed.digest => {
-            "was changed since it was installed, and is as it was again"
+            "is installed anew, as what stood there differed"
         }
         Ok(_) => "is now installed in the other's place",
         Err(_) => "is now installed",

@@ -1,6 +1,7 @@
 //! The files of a skill that a model reads: `SKILL.md`, and what the Agent Skills format puts beside
 //! it. Whoever wrote the folder is a stranger: nothing leads out of it, and it is read within bounds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -8,6 +9,9 @@ use std::path::Path;
 use cap_fs_ext::{DirExt, FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+
+use crate::limits::display_bytes;
+use crate::text::named;
 
 /// The folders of the Agent Skills format.
 const FOLDERS: [&str; 3] = ["assets", "references", "scripts"];
@@ -19,6 +23,8 @@ pub const MAX_FILES_BYTES: u64 = 16 << 20;
 const MAX_NESTED: usize = 8;
 /// The longest path, in bytes.
 const MAX_PATH: usize = 512;
+/// The longest name that a file system takes, in bytes.
+const MAX_NAME: usize = 255;
 
 /// The folder of a skill, as far as a model may read it: `SKILL.md`, and the files in `assets`,
 /// `references` and `scripts`. Symbolic links, and whatever is no regular file, are left out.
@@ -82,18 +88,9 @@ impl SkillFiles {
     /// # Errors
     /// Where there is no such file, or it is too large.
     pub fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        let mut parts: Vec<&str> = path.split('/').collect();
-        let name = parts.pop().ok_or(io::ErrorKind::NotFound)?;
-        let inside = match parts.first() {
-            None => name == "SKILL.md",
-            Some(first) => FOLDERS.contains(first) && parts.len() <= MAX_NESTED,
-        };
-        let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
-        if !inside || path.len() > MAX_PATH || !parts.iter().all(plain) || !plain(&name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let (folders, name) = inside(path).ok_or(io::ErrorKind::NotFound)?;
         let mut folder = self.folder.try_clone()?;
-        for part in parts {
+        for part in folders {
             folder = folder.open_dir_nofollow(part)?;
         }
         // Not blocking: opening a FIFO would otherwise wait for a writer.
@@ -120,6 +117,59 @@ impl fmt::Debug for SkillFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SkillFiles").finish_non_exhaustive()
     }
+}
+
+/// The folders and the name of a file that may belong to a skill.
+fn inside(path: &str) -> Option<(Vec<&str>, &str)> {
+    let mut folders: Vec<&str> = path.split('/').collect();
+    let name = folders.pop()?;
+    let is_inside = match folders.first() {
+        None => name == "SKILL.md",
+        Some(first) => FOLDERS.contains(first) && folders.len() <= MAX_NESTED,
+    };
+    let plain = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+    let all_plain = folders.iter().all(plain) && plain(&name);
+    (is_inside && all_plain && path.len() <= MAX_PATH).then_some((folders, name))
+}
+
+/// Why files cannot stand beside a `SKILL.md` of so many bytes: what would not be [listed](SkillFiles::list)
+/// afterwards. With the path of the first that cannot.
+pub(super) fn unfit(
+    document_bytes: usize,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Option<(&str, String)> {
+    let mut bytes = document_bytes as u64;
+    for (number, (path, content)) in files.iter().enumerate() {
+        let because = |reason: &str| Some((path.as_str(), reason.to_owned()));
+        let folders = match inside(path) {
+            Some((folders, name)) if !folders.is_empty() => {
+                let hidden = |part: &&str| part.starts_with('.') || part.len() > MAX_NAME;
+                if folders.iter().any(hidden) || hidden(&name) {
+                    return because("a name begins with a dot, or is longer than 255 bytes");
+                }
+                folders
+            }
+            _ => {
+                return because(
+                    "a file stands in `assets`, `references` or `scripts`, at most 8 folders deep",
+                );
+            }
+        };
+        let above = (1..=folders.len()).map(|depth| folders[..depth].join("/"));
+        if let Some(file) = above.into_iter().find(|folder| files.contains_key(folder)) {
+            return because(&format!("`{}` is a file", named(&file, MAX_PATH)));
+        }
+        // One is `SKILL.md`.
+        if number + 2 > MAX_FILES {
+            return because(&format!("a skill has at most {MAX_FILES} files"));
+        }
+        bytes = bytes.saturating_add(content.len() as u64);
+        if bytes > MAX_FILES_BYTES {
+            let most = display_bytes(MAX_FILES_BYTES);
+            return because(&format!("all files together have at most {most}"));
+        }
+    }
+    None
 }
 
 /// `looked_at` counts whatever stands there, also what is passed over.
@@ -225,6 +275,46 @@ mod tests {
         ] {
             assert!(files.read(path).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_taken() {
+        let file = |path: &str| (path.to_owned(), b"text".to_vec());
+        let unfit = |paths: &[&str]| {
+            let files = paths.iter().map(|path| file(path)).collect();
+            unfit(4, &files).map(|(path, reason)| (path.to_owned(), reason))
+        };
+        let deep = format!("assets/{}a", "b/".repeat(7));
+        assert_eq!(unfit(&["assets/a", "references/b/c.md", &deep]), None);
+        for (paths, at, reason) in [
+            (["a.md", "assets/a"], 0, "a file stands in `assets`"),
+            (["SKILL.md", "assets/a"], 0, "a file stands in"),
+            (["assets/../a", "assets/a"], 0, "a file stands in"),
+            (["/etc/passwd", "assets/a"], 0, "a file stands in"),
+            (["assets/a//b", "assets/b"], 0, "a file stands in"),
+            (
+                ["assets/b/b/b/b/b/b/b/b/a", "scripts/a"],
+                0,
+                "8 folders deep",
+            ),
+            (["assets/.a", "assets/b"], 0, "begins with a dot"),
+            (["assets/a", "assets/a/b"], 1, "`assets/a` is a file"),
+        ] {
+            let (path, said) = unfit(&paths).unwrap();
+            assert_eq!(path, paths[at]);
+            assert!(said.contains(reason), "{said}");
+        }
+        let long = format!("assets/{}", "a".repeat(MAX_NAME + 1));
+        assert!(unfit(&[&long]).unwrap().1.contains("longer than 255 bytes"));
+        let many: BTreeMap<_, _> = (0..MAX_FILES)
+            .map(|at| file(&format!("assets/{at}")))
+            .collect();
+        let (_, said) = super::unfit(0, &many).unwrap();
+        assert_eq!(said, "a skill has at most 512 files");
+        let large = BTreeMap::from([("assets/a".to_owned(), vec![0; MAX_FILES_BYTES as usize])]);
+        assert!(super::unfit(0, &large).is_none());
+        let (_, said) = super::unfit(1, &large).unwrap();
+        assert_eq!(said, "all files together have at most 16 MiB");
     }
 
     #[test]

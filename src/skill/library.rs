@@ -1,9 +1,11 @@
 //! The library of installed skills: a folder, with one folder in it for each version of each skill.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
@@ -187,8 +189,8 @@ impl Library {
         }
     }
 
-    /// Installs a skill that has described itself. The same skill a second time changes nothing, unless what is on
-    /// disk no longer is what was installed: then it is written anew.
+    /// Installs a skill that has described itself. The same skill a second time changes nothing, unless its `SKILL.md` or
+    /// a file beside it is another, or what is on disk no longer is what was installed: then it is written anew.
     ///
     /// `replace` puts it in the place of another one with its name and version, or of one whose record is broken.
     ///
@@ -208,9 +210,10 @@ impl Library {
             Err(_) if replace => None,
             before => before?,
         };
+        let files = files_of(package)?;
         if let Some(installed) = before {
             if installed.digest == package.digest {
-                if self.is_whole(&installed, &target) {
+                if self.is_whole(&installed, &target) && has_texts(&target, package, &files) {
                     return Ok(installed);
                 }
             } else if !replace {
@@ -250,10 +253,12 @@ impl Library {
         if let Some(text) = &package.document_text {
             write("SKILL.md", text.as_bytes())?;
         }
-        if package.document_text.is_some()
-            && let Some(folder) = package.path.as_deref().filter(|path| path.is_dir())
-        {
-            copy_files(folder, aside.path()).map_err(doing("cannot copy the files of", folder))?;
+        for (path, content) in files.iter() {
+            let target = aside.path().join(path);
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder).map_err(doing("cannot make", folder))?;
+            }
+            fs::write(&target, content).map_err(doing("cannot write", &target))?;
         }
         let record = serde_json::to_vec_pretty(&installed)
             .map_err(|error| doing("cannot write", &target)(error.into()))?;
@@ -556,20 +561,37 @@ impl Library {
     }
 }
 
-/// Copies what belongs to a `SKILL.md`.
-fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
-    let files = SkillFiles::open(from)?;
-    for file in files.list()? {
-        let target = to.join(&file.path);
-        if file.path == "SKILL.md" {
-            continue;
-        }
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(target, files.read(&file.path)?)?;
+/// What belongs to a package's `SKILL.md`.
+fn files_of(package: &Package) -> Result<Arc<BTreeMap<String, Vec<u8>>>, LibraryError> {
+    let folder = package.path.as_deref().filter(|path| path.is_dir());
+    match folder {
+        _ if package.document_text.is_none() => Ok(Arc::default()),
+        None => Ok(Arc::clone(&package.files)),
+        Some(folder) => beside(folder)
+            .map(Arc::new)
+            .map_err(doing("cannot copy the files of", folder)),
     }
-    Ok(())
+}
+
+/// What stands beside the `SKILL.md` in a folder.
+fn beside(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let files = SkillFiles::open(folder)?;
+    let listed = files.list()?.into_iter().map(|file| file.path);
+    listed
+        .filter(|path| path != "SKILL.md")
+        .map(|path| Ok((path.clone(), files.read(&path)?)))
+        .collect()
+}
+
+/// Whether this `SKILL.md`, with these files, is what stands in a folder.
+fn has_texts(folder: &Path, package: &Package, files: &BTreeMap<String, Vec<u8>>) -> bool {
+    let text = match fs::read_to_string(folder.join("SKILL.md")) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => return false,
+    };
+    text.as_deref() == package.document_text.as_deref()
+        && beside(folder).is_ok_and(|there| there == *files)
 }
 
 fn matches(reference: &SkillRef, skill: &Installed) -> bool {

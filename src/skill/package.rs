@@ -1,5 +1,6 @@
 //! A skill on disk: a lone component, or a folder with a component, `skill.toml` and `SKILL.md`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,6 +12,7 @@ use cap_std::fs::Dir;
 
 use super::digest::Digest;
 use super::document::{Document, DocumentError};
+use super::files;
 use super::manifest::{Manifest, ManifestError};
 use crate::text::named;
 
@@ -34,6 +36,9 @@ pub struct Package {
     pub document: Option<Document>,
     /// The text of `SKILL.md`.
     pub document_text: Option<Arc<str>>,
+    /// What belongs to `SKILL.md`, by its path below the skill's folder, where it does not stand in a folder at
+    /// [`path`](Package::path).
+    pub files: Arc<BTreeMap<String, Vec<u8>>>,
     /// Where it was read from.
     pub path: Option<PathBuf>,
 }
@@ -102,6 +107,14 @@ pub enum PackageError {
         /// Why.
         source: DocumentError,
     },
+    /// A file cannot belong to a skill.
+    #[error("`{path}` cannot belong to a skill: {reason}")]
+    File {
+        /// Its path, with control characters escaped.
+        path: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A path as it stands between backticks: a file in a folder has the name that the skill's author gave it.
@@ -153,8 +166,36 @@ impl Package {
             manifest_text: None,
             document: None,
             document_text: None,
+            files: Arc::default(),
             path: None,
         }
+    }
+
+    /// With these files beside its `SKILL.md`, by their paths below the skill's folder: such as
+    /// `references/units.md`. At most [`MAX_FILES`](super::MAX_FILES) and
+    /// [`MAX_FILES_BYTES`](super::MAX_FILES_BYTES), `SKILL.md` among them.
+    ///
+    /// # Errors
+    /// [`PackageError::File`] for one that could not be read again, and for any where there is no `SKILL.md`.
+    pub fn with_files(mut self, files: BTreeMap<String, Vec<u8>>) -> Result<Self, PackageError> {
+        let refused = |(path, reason): (&str, String)| PackageError::File {
+            path: named(path, 512),
+            reason,
+        };
+        let unfit = match &self.document_text {
+            Some(document) => files::unfit(document.len(), &files),
+            None => files.keys().next().map(|path| {
+                (
+                    path.as_str(),
+                    "there is no `SKILL.md` that refers to it".to_owned(),
+                )
+            }),
+        };
+        if let Some(unfit) = unfit {
+            return Err(refused(unfit));
+        }
+        self.files = Arc::new(files);
+        Ok(self)
     }
 
     /// A component with the texts of `skill.toml` and `SKILL.md`, each where there is one.

@@ -307,9 +307,7 @@ fn what_was_changed_on_disk_is_put_right_by_installing_it() {
             };
             assert!(said.starts_with("exit: 0\n"), "{file}: {said}");
             assert!(
-                said.contains(
-                    "text-stats@0.1.0 was changed since it was installed, and is as it was again ("
-                ),
+                said.contains("text-stats@0.1.0 is installed anew, as what stood there differed ("),
                 "{file}: {said}"
             );
             let said = place.run(by_name);

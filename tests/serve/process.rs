@@ -221,6 +221,32 @@ async fn a_skill_is_uploaded_replaced_and_removed() {
     let echo = behaviour("echo", json!({"text": "x"}));
     let result = client.post("/v1/executions", echo).await.json();
     assert_eq!(result["skill"]["digest"], replaced);
+    // And with what a model reads, which changes no digest.
+    let encoded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut whole = json!({
+        "component": encoded(&std::fs::read(behaviours_path()).unwrap()),
+        "manifest": "# another\n",
+        "document": "---\nname: behaviours\ndescription: Behaves.\n---\nSee references/units.md.\n",
+        "files": {"references/units.md": encoded(b"In metres.")},
+    });
+    let with_files = client.post("/v1/skills", whole.clone()).await;
+    assert_eq!(with_files.status, 201, "{}", with_files.text());
+    assert_eq!(with_files.json()["digest"], replaced);
+    let file = home
+        .0
+        .path()
+        .join("skills/behaviours@1.2.3/references/units.md");
+    assert_eq!(std::fs::read(file).unwrap(), b"In metres.");
+    whole["files"] = json!({"../units.md": ""});
+    let problem = client
+        .post("/v1/skills", whole)
+        .await
+        .problem(422, "no-skill");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("`../units.md` cannot belong to a skill: "),
+        "{detail}"
+    );
     let broken = json!({"component": "AAAA", "manifest": "# x\n"});
     client
         .post("/v1/skills", broken)

@@ -1,5 +1,7 @@
 //! Skills: which there are, what they are, and how they come and go.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
@@ -99,7 +101,16 @@ pub(super) struct Upload {
     /// The text of `SKILL.md`.
     #[serde(default)]
     document: Option<String>,
+    /// What belongs to `SKILL.md`: files by their paths below `assets`, `references` or `scripts`, in base64. At most 511,
+    /// and 16 MiB with `SKILL.md`.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    files: BTreeMap<String, Bytes>,
 }
+
+/// Bytes that stand in base64.
+#[derive(Deserialize)]
+struct Bytes(#[serde(with = "base64_bytes")] Vec<u8>);
 
 mod base64_bytes {
     use base64::Engine as _;
@@ -124,7 +135,7 @@ pub(super) struct How {
 
 /// Install a skill
 ///
-/// A lone component as `application/wasm`, or one with its `skill.toml` and `SKILL.md` as JSON. It is
+/// A lone component as `application/wasm`, or one with its `skill.toml`, and `SKILL.md` with its files, as JSON. It is
 /// loaded to see that it is one. It is there for everybody, and gets no grants by that.
 #[utoipa::path(
     post, path = "/v1/skills", tag = "skills",
@@ -160,8 +171,11 @@ pub(super) async fn install(
         true => Package::from_bytes(bytes.to_vec()),
         false => {
             let upload: Upload = parse(&bytes)?;
-            let parts = Package::from_parts(upload.component, upload.manifest, upload.document);
-            parts.map_err(|error| Problem::new(ProblemKind::NoSkill, error.to_string()))?
+            let files = upload.files.into_iter();
+            let files = files.map(|(path, Bytes(bytes))| (path, bytes)).collect();
+            Package::from_parts(upload.component, upload.manifest, upload.document)
+                .and_then(|package| package.with_files(files))
+                .map_err(|error| Problem::new(ProblemKind::NoSkill, error.to_string()))?
         }
     };
     let most = CompileSettings::default().max_component_bytes;

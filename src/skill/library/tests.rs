@@ -180,6 +180,67 @@ fn what_was_changed_is_written_anew() {
     assert_eq!(library.list().unwrap(), [again]);
 }
 
+/// They are in no digest, and are what a model reads.
+#[test]
+fn another_document_or_file_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let at = |name: &str| folder.path().join("words@1.0.0").join(name);
+    let document = |text: &str| format!("---\nname: words\ndescription: Counts.\n---\n{text}\n");
+    let with = |text: &str, files: &[(&str, &str)]| {
+        let files = files
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()))
+            .collect();
+        let package = Package::from_parts(b"component".to_vec(), None, Some(document(text)));
+        package.unwrap().with_files(files).unwrap()
+    };
+    let install = |package: &Package| {
+        library
+            .install(package, &description("1.0.0"), false)
+            .unwrap()
+    };
+    let first = with("One.", &[("references/a.md", "a"), ("scripts/b/c", "c")]);
+    let installed = install(&first);
+    assert_eq!(fs::read(at("references/a.md")).unwrap(), b"a");
+    assert_eq!(fs::read(at("scripts/b/c")).unwrap(), b"c");
+    assert_eq!(install(&first), installed, "nothing is changed");
+    install(&with(
+        "Two.",
+        &[("references/a.md", "a"), ("scripts/b/c", "c")],
+    ));
+    assert_eq!(
+        fs::read_to_string(at("SKILL.md")).unwrap(),
+        document("Two.")
+    );
+    install(&with("Two.", &[("references/a.md", "b")]));
+    assert_eq!(fs::read(at("references/a.md")).unwrap(), b"b");
+    assert!(!at("scripts").exists());
+    // As it stands in a folder that is then changed.
+    let source = tempfile::tempdir().unwrap();
+    fs::create_dir(source.path().join("assets")).unwrap();
+    for (name, text) in [("skill.wasm", "component"), ("SKILL.md", &document("Two."))] {
+        fs::write(source.path().join(name), text).unwrap();
+    }
+    for text in ["d", "e"] {
+        fs::write(source.path().join("assets/d"), text).unwrap();
+        install(&Package::read(source.path(), 1 << 20).unwrap());
+        assert_eq!(fs::read_to_string(at("assets/d")).unwrap(), text);
+    }
+    install(&Package::from_bytes(b"component".to_vec()));
+    assert!(!at("SKILL.md").exists() && !at("assets").exists());
+}
+
+#[test]
+fn files_without_a_document_are_refused() {
+    let files = [("assets/a".to_owned(), Vec::new())].into();
+    let error = package("a").with_files(files).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`assets/a` cannot belong to a skill: there is no `SKILL.md` that refers to it"
+    );
+}
+
 #[test]
 fn a_misspelt_name_is_answered_with_what_comes_close() {
     let folder = tempfile::tempdir().unwrap();
