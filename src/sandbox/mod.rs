@@ -21,6 +21,7 @@ mod load;
 mod looks;
 mod mappings;
 mod measure;
+mod pace;
 mod panicked;
 mod place;
 mod run;

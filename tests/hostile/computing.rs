@@ -108,7 +108,8 @@ fn returns_from_a_deep_recursion() {
         .ends_with(TIMEOUT);
 }
 
-/// Reads from memory that no cache holds, of which each needs what the one before it has read; writes to where two pages
+/// Reads from memory that no cache holds, of which each needs what the one before it has read, also by turns with what is
+/// quick; writes to where two pages
 /// of it meet, also by copying; references to functions, for which compiled code calls into the host; and jumps through a
 /// table, to code that no cache holds. In most runs, as a look at the clock may come at any moment of them: the one that is least late says nothing here.
 #[test]
@@ -138,6 +139,24 @@ fn the_slowest_instructions_there_are() {
             (loop $again {chain} (br $again)) unreachable"
         ))
     };
+    // Quick for as long as it takes to be trusted with more fuel at once, and then slow.
+    let by_turns = Handmade {
+        execute: chase.execute.replace(
+            &format!("(loop $again {chain} (br $again))"),
+            &format!(
+                "(loop $again
+                    (local.set $n (i32.const 0))
+                    (loop $quick (br_if $quick (i32.lt_u
+                        (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 300000))))
+                    (local.set $n (i32.const 0))
+                    (loop $slow {chain} (br_if $slow (i32.lt_u
+                        (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 200))))
+                    (br $again))"
+            ),
+        ),
+        ..chase.clone()
+    };
+    assert_ne!(by_turns.execute, chase.execute);
     let references = Handmade {
         fields: "(func $nothing) (elem declare func $nothing)".into(),
         ..that_runs(&format!(
@@ -164,7 +183,7 @@ fn the_slowest_instructions_there_are() {
         let from = (at + 4096 * 1021) % (PAGES << 12) + (1 << 20);
         format!("(memory.copy (i32.const {at}) (i32.const {from}) (i32.const 2))")
     });
-    for skill in [chase, writes, copies, references, scattered] {
+    for skill in [chase, by_turns, writes, copies, references, scattered] {
         let late = late(&skill, 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
         assert!(
