@@ -62,6 +62,8 @@ macro_rules! by_name {
                     || has(name, b"Copy")
                     || has(name, b"Fill")
                     || has(name, b"Init")
+                    || has(name, b"DataDrop")
+                    || has(name, b"ElemDrop")
                 {
                     costs.$op = CALL;
                 } else if has(name, b"CallIndirect") || has(name, b"CallRef") || has(name, b"TableGet") {
@@ -135,7 +137,9 @@ mod tests {
             dst_mem: 0,
             src_mem: 0,
         };
-        for called in [reference, copy, Operator::MemoryFill { mem: 0 }] {
+        let fill = Operator::MemoryFill { mem: 0 };
+        let dropped = Operator::ElemDrop { elem_index: 0 };
+        for called in [reference, copy, fill, dropped] {
             assert_eq!(
                 (COSTS.cost(&called), steps(&called)),
                 (10, 20),
