@@ -10,7 +10,7 @@ use super::Host;
 use super::skill::{Known, Loaded, Skill, Skills};
 use crate::execution::{Failure, Fault, HostError};
 use crate::limits::Limits;
-use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Surface};
+use crate::sandbox::{CompileError, Component, LoadFault, Misfit, Ready, Surface};
 use crate::skill::{Description, DescriptionError, Digest, Package, PackageError, ToolSchemas};
 use crate::usage::{ResourceUsage, Unreported};
 
@@ -139,12 +139,25 @@ impl Host {
         let unwanted = CancellationToken::new();
         // Cancelled where this future is dropped.
         let _wanted = unwanted.clone().drop_guard();
-        let load = move || {
-            let mut ready = host.inner.loader.load(&component, &digest, &unwanted)?;
+        let with_kept = |mut ready: Ready| {
             let kept = ready.description.take().and_then(checked_again);
-            Ok::<_, LoadError>((ready, kept))
+            (ready, kept)
         };
-        let (ready, kept) = blocking(load).await??;
+        let find = move || Ok(host.inner.loader.find(&digest)?.map(with_kept));
+        let found: Result<_, LoadError> = blocking(find).await?;
+        let (ready, kept) = match found? {
+            Some(found) => found,
+            None => {
+                let host = self.clone();
+                let place = self.inner.loader.place(component.len() as u64).await?;
+                let load = move || {
+                    let loader = &host.inner.loader;
+                    let ready = loader.load(&component, &digest, &place, &unwanted)?;
+                    Ok::<_, LoadError>(with_kept(ready))
+                };
+                blocking(load).await??
+            }
+        };
         let (description, schemas) = match kept {
             Some(kept) => kept,
             None => {

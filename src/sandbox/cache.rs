@@ -41,14 +41,16 @@ pub(crate) struct Cache {
 /// Held by whoever makes an entry, with its file: there would be one for each component that was ever compiled.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked. One that stays is removed later.
-        let _ = fs::remove_file(&self.path);
+        // While it is locked, and unless another's stands there. One that stays is removed later.
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -57,6 +59,15 @@ fn is_at(file: &File, path: &Path) -> bool {
     let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let (open, there) = (file.metadata().map(of), fs::symlink_metadata(path).map(of));
     matches!((open, there), (Ok(open), Ok(there)) if open == there)
+}
+
+/// Whether somebody holds the lock of a file.
+fn is_locked(path: &Path) -> bool {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.cast_signed());
+    let opened = options.open(path);
+    opened.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// What stands beside the code.
@@ -210,7 +221,7 @@ impl Cache {
             .map_err(failed("cannot open", &path))?;
         match file.try_lock() {
             // Whoever had it may have removed the file since it was opened.
-            Ok(()) if is_at(&file, &path) => Ok(Some(Lock { _file: file, path })),
+            Ok(()) if is_at(&file, &path) => Ok(Some(Lock { file, path })),
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed("cannot lock", &path)(error)),
         }
@@ -334,7 +345,10 @@ impl Cache {
                 .is_some_and(|extension| extension == "cwasm")
             {
                 codes.push((modified, metadata.len(), path));
-            } else if aside && modified.elapsed().is_ok_and(|age| age > LEFT_BEHIND) {
+            } else if aside
+                && modified.elapsed().is_ok_and(|age| age > LEFT_BEHIND)
+                && !is_locked(&path)
+            {
                 // Whoever was writing it was killed.
                 let _ = fs::remove_file(path);
             }

@@ -4,9 +4,9 @@
 //! once as are wanted, a few of those would take all memory. Of the large ones fewer are compiled than of all, so that
 //! a component of ordinary size waits for no more than others of that size.
 
-use tokio::runtime::Handle;
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, TryAcquireError};
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::MIB;
 
@@ -16,70 +16,63 @@ const LARGE: u64 = 4 * MIB;
 
 /// The places of those that compile.
 pub(super) struct Compilers {
-    all: Semaphore,
-    large: Semaphore,
+    all: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// One place, until it is dropped.
-pub(super) struct Compiling<'a> {
-    _one: SemaphorePermit<'a>,
-    _large: Option<SemaphorePermit<'a>>,
+pub(crate) struct Compiling {
+    _one: OwnedSemaphorePermit,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Compilers {
     /// Places for this many; half of them, and one at least, may be taken by large components.
     pub fn new(at_once: u32) -> Self {
-        let at_once = at_once.max(1) as usize;
+        let places = |many: u32| {
+            let many = usize::try_from(many.max(1)).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(many.min(Semaphore::MAX_PERMITS)))
+        };
         Compilers {
-            all: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
-            large: Semaphore::new((at_once / 2).clamp(1, Semaphore::MAX_PERMITS)),
+            all: places(at_once),
+            large: places(at_once / 2),
         }
     }
 
     /// A place for a component of so many bytes, where one is free.
-    pub fn free(&self, component_bytes: u64) -> Option<Compiling<'_>> {
-        let large = match self.of_large(component_bytes).map(Semaphore::try_acquire) {
-            Some(Err(TryAcquireError::NoPermits | TryAcquireError::Closed)) => return None,
-            Some(Ok(permit)) => Some(permit),
+    pub fn free(&self, component_bytes: u64) -> Option<Compiling> {
+        let large = match self.of_large(component_bytes) {
+            Some(large) => Some(large.try_acquire_owned().ok()?),
             None => None,
         };
         Some(Compiling {
-            _one: self.all.try_acquire().ok()?,
+            _one: Arc::clone(&self.all).try_acquire_owned().ok()?,
             _large: large,
         })
     }
 
-    /// Waits for a place, in order; `None` where `unwanted` is cancelled before. Blocks: for a thread of a runtime that
-    /// may.
-    pub fn next(
-        &self,
-        component_bytes: u64,
-        unwanted: &CancellationToken,
-    ) -> Option<Compiling<'_>> {
-        let place = async {
-            // First, so that who waits for it takes no place of another.
-            let large = match self.of_large(component_bytes) {
-                Some(large) => Some(large.acquire().await?),
-                None => None,
-            };
-            Ok::<_, AcquireError>(Compiling {
-                _one: self.all.acquire().await?,
-                _large: large,
-            })
+    /// Waits for a place, in order. None is ever refused; `None` would mean that there are none any more.
+    pub async fn next(&self, component_bytes: u64) -> Option<Compiling> {
+        // First, so that who waits for it takes no place of another.
+        let large = match self.of_large(component_bytes) {
+            Some(large) => Some(large.acquire_owned().await.ok()?),
+            None => None,
         };
-        // They are never closed.
-        Handle::current()
-            .block_on(unwanted.run_until_cancelled(place))?
-            .ok()
+        Some(Compiling {
+            _one: Arc::clone(&self.all).acquire_owned().await.ok()?,
+            _large: large,
+        })
     }
 
-    fn of_large(&self, component_bytes: u64) -> Option<&Semaphore> {
-        (component_bytes > LARGE).then_some(&self.large)
+    fn of_large(&self, component_bytes: u64) -> Option<Arc<Semaphore>> {
+        (component_bytes > LARGE).then(|| Arc::clone(&self.large))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -105,20 +98,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_goes_on_when_a_place_is_free_or_nobody_wants_it() {
-        let compilers = std::sync::Arc::new(Compilers::new(1));
+    async fn who_waits_goes_on_in_order_when_a_place_is_free() {
+        let compilers = Compilers::new(1);
         let held = compilers.free(1).unwrap();
-        let waits = |unwanted: CancellationToken| {
-            let compilers = std::sync::Arc::clone(&compilers);
-            tokio::task::spawn_blocking(move || compilers.next(1, &unwanted).is_some())
-        };
-        let unwanted = CancellationToken::new();
-        let given_up = waits(unwanted.clone());
-        let waiting = waits(CancellationToken::new());
-        unwanted.cancel();
-        assert!(!given_up.await.unwrap());
-        assert!(!waiting.is_finished());
+        let mut first = Box::pin(compilers.next(1));
+        let mut second = Box::pin(compilers.next(LARGE + 1));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        assert!(second.as_mut().poll(&mut context).is_pending());
         drop(held);
-        assert!(waiting.await.unwrap());
+        assert!(second.as_mut().poll(&mut context).is_pending());
+        let place = first.await;
+        assert!(place.is_some());
+        // Whoever goes away leaves its place to the next.
+        drop(second);
+        drop(place);
+        assert!(compilers.free(1).is_some());
     }
 }

@@ -27,9 +27,11 @@ use crate::limits::{display_bytes, grouped};
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
-/// global or a type of resource is one, something imported is four.
+/// global or a type of resource is one, something imported is four, and a segment of elements eight. Elements themselves
+/// use fuel.
 const MAX_PARTS: u64 = 160_000;
 const PARTS_OF_IMPORT: u64 = 4;
+const PARTS_OF_SEGMENT: u64 = 8;
 /// How many types all modules may have. Each takes up to 1 KiB for as long as the skill is loaded.
 const MAX_TYPES: u64 = 20_000;
 /// How deep instances may be made within the making of others.
@@ -493,7 +495,8 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         Err(CompileError::TooLarge {
-            what: "a number of imports (four times), globals and resources, over all instances,",
+            what: "a number of imports (four times), segments of elements (eight times), globals and resources, over \
+                   all instances,",
             found: format!("more than {}", grouped(MAX_PARTS)),
             allowed: grouped(MAX_PARTS),
         })

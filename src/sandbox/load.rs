@@ -24,7 +24,7 @@ pub enum CompileEvent {
         /// The component's size in bytes.
         component_bytes: u64,
     },
-    /// Another process is compiling it, or this one as many others as it may
+    /// Another host or process is compiling it, or this host as many others as it may
     /// ([`CompileSettings::at_once`]); waiting for that.
     Waiting {
         /// The component's size in bytes.
@@ -100,33 +100,49 @@ impl Loader {
         }
     }
 
-    /// Makes a component ready. Blocks for as long as it takes to compile it, or for another to; a
-    /// child process that compiles is killed when `unwanted` is cancelled, and nobody is waited for
-    /// any more.
+    /// A component that was compiled before. Blocks.
+    pub fn find(&self, digest: &Digest) -> Result<Option<Ready>, LoadFault> {
+        let began = Instant::now();
+        let loaded = match &self.cache {
+            Some(cache) => self.cached(cache, digest)?,
+            None => None,
+        };
+        Ok(loaded.map(|loaded| ready(loaded, began)))
+    }
+
+    /// Waits until a component of so many bytes may be compiled. Before anybody is kept from compiling the same, and on no
+    /// thread: as many as like may wait.
+    pub async fn place(&self, component_bytes: u64) -> Result<Compiling, HostError> {
+        if let Some(place) = self.compilers.free(component_bytes) {
+            return Ok(place);
+        }
+        self.tell(CompileEvent::Waiting { component_bytes });
+        let began = Instant::now();
+        let place = self.compilers.next(component_bytes).await;
+        let took = began.elapsed();
+        self.tell(CompileEvent::Waited { took });
+        place.ok_or_else(|| HostError::Internal("nothing is compiled any more".into()))
+    }
+
+    /// Makes a component ready, by one that has a place. Blocks for as long as it takes to compile it, or for another to;
+    /// a child process that compiles is killed when `unwanted` is cancelled, and nobody is waited for any more.
     pub fn load(
         &self,
         component: &[u8],
         digest: &Digest,
+        _place: &Compiling,
         unwanted: &CancellationToken,
     ) -> Result<Ready, LoadFault> {
         let began = Instant::now();
-        let ready = |(component, description)| Ready {
-            component,
-            description,
-            took: began.elapsed(),
-        };
         let Some(cache) = &self.cache else {
             return self
                 .uncached(component, unwanted)
-                .map(|component| ready((component, None)));
+                .map(|component| ready((component, None), began));
         };
-        if let Some(loaded) = self.cached(cache, digest)? {
-            return Ok(ready(loaded));
-        }
         let _lock = self.alone(cache, component, digest, unwanted)?;
         // Whoever had the lock before may have made the entry.
         if let Some(loaded) = self.cached(cache, digest)? {
-            return Ok(ready(loaded));
+            return Ok(ready(loaded, began));
         }
         let aside = cache.aside()?;
         let context_bytes = self.compile(component, &aside, unwanted)?;
@@ -136,7 +152,7 @@ impl Loader {
             // Also where it does not fit, so that it need not be compiled again to find that out.
             cache.insert(digest, context_bytes, aside)?;
         }
-        Ok(ready((component?, None)))
+        Ok(ready((component?, None), began))
     }
 
     /// Waits until nobody else is compiling this. Who takes longer than compiling may (a process can
@@ -162,7 +178,8 @@ impl Loader {
         let lock = loop {
             std::thread::sleep(LOOK);
             if unwanted.is_cancelled() {
-                return Err(nobody_wants_it().into());
+                let message = "nobody wants it any more".to_owned();
+                return Err(CompileError::Stopped(message).into());
             }
             if let Some(lock) = cache.try_lock(digest)? {
                 break Some(lock);
@@ -244,12 +261,9 @@ impl Loader {
         if let Some(misfit) = contract::misfit(&surface) {
             return Err(misfit.into());
         }
-        let component_bytes = component.len() as u64;
-        let _place = match self.compilers.free(component_bytes) {
-            Some(place) => place,
-            None => self.place(component_bytes, unwanted)?,
-        };
-        self.tell(CompileEvent::Started { component_bytes });
+        self.tell(CompileEvent::Started {
+            component_bytes: component.len() as u64,
+        });
         let began = Instant::now();
         let engine = &self.engines.any()?.engine;
         let isolation = &self.settings.isolation;
@@ -258,23 +272,6 @@ impl Loader {
             took: began.elapsed(),
         });
         Ok(context_bytes)
-    }
-
-    /// Waits for others to be compiled.
-    fn place(
-        &self,
-        component_bytes: u64,
-        unwanted: &CancellationToken,
-    ) -> Result<Compiling<'_>, CompileError> {
-        self.tell(CompileEvent::Waiting { component_bytes });
-        let began = Instant::now();
-        let place = self
-            .compilers
-            .next(component_bytes, unwanted)
-            .ok_or_else(nobody_wants_it)?;
-        let took = began.elapsed();
-        self.tell(CompileEvent::Waited { took });
-        Ok(place)
     }
 
     /// Maps compiled code into memory. It goes into the pool, or where its shape does not fit, is
@@ -297,8 +294,12 @@ impl Loader {
     }
 }
 
-fn nobody_wants_it() -> CompileError {
-    CompileError::Stopped("nobody wants it any more".into())
+fn ready((component, description): Loaded, began: Instant) -> Ready {
+    Ready {
+        component,
+        description,
+        took: began.elapsed(),
+    }
 }
 
 fn deserialize(code: &Path, tier: &Tier) -> wasmtime::Result<component::Component> {

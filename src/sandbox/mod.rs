@@ -43,5 +43,5 @@ pub(crate) use engine::{EngineSettings, Engines};
 pub(crate) use engine::{pagemap_scan, pool_fits};
 pub(crate) use flight::{Flight, ends_from_now};
 pub use load::CompileEvent;
-pub(crate) use load::{LoadFault, Loader, OnCompile};
+pub(crate) use load::{LoadFault, Loader, OnCompile, Ready};
 pub(crate) use run::{Answer, For, Plan, Runner, input_takes_too_long, over_input, too_late};

@@ -1,9 +1,20 @@
 //! How the engines are set up, in a file that needs nothing else of the host: the benchmarks read it, too, so that
 //! their floor is set up in the same way.
 
+use wasmparser::WasmFeatures;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::fuel;
+
+/// What skills may use of WebAssembly: version 2, and of version 3 what is compiled in. The engine takes code with types
+/// of garbage collection and typed references also where it is built without them, and ends the process where such code
+/// runs.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::COMPONENT_MODEL);
 
 /// Core instances that a component in the pool may have. A component made by Rust has 3 to 5, one
 /// made by componentize-py about 20.
@@ -37,13 +48,11 @@ pub(super) fn code() -> Config {
         .consume_fuel(true)
         .operator_cost(fuel::COSTS)
         .epoch_interruption(false)
-        .wasm_component_model(true)
-        // The limiter counts on no growth failing that it was not asked about, as of these it might.
-        .wasm_memory64(false)
+        // Among others, of these: the limiter counts on no growth failing that it was not asked about, as with
+        // 64-bit memories it might; and on memories growing by whole pages.
+        .wasm_features(FEATURES.complement(), false)
         // What a skill says of itself follows from its bytes, whatever the processor fuses.
         .relaxed_simd_deterministic(true)
-        // And on memories growing by whole pages.
-        .wasm_custom_page_sizes(false)
         .memory_reservation(RESERVATION)
         .memory_guard_size(32 << 20)
         .memory_init_cow(true);

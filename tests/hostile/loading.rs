@@ -82,6 +82,59 @@ fn a_component_that_lies_about_its_lengths() {
     }
 }
 
+/// The engine takes such code also where it is built without what the code calls, and ends the process where it runs.
+#[test]
+fn proposals_that_are_not_supported() {
+    let _alone = alone();
+    let open = "(type $a (sub (func (param i32)))) (type $b (sub (func (param i64))))
+        (func $f (type $a))";
+    for (fields, execute) in [
+        (
+            format!("{open} (table $t 1 funcref) (elem (table $t) (i32.const 0) func $f)"),
+            "(call_indirect $t (type $b) (i64.const 0) (i32.const 0)) i32.const $answer",
+        ),
+        (
+            format!("{open} (elem declare func $f)"),
+            "(drop (ref.test (ref $b) (ref.func $f))) i32.const $answer",
+        ),
+        (
+            "(type $v (func)) (func $f (type $v)) (elem declare func $f)".into(),
+            "(call_ref $v (ref.func $f)) i32.const $answer",
+        ),
+        (
+            "(rec (type (func)) (type (func)))".into(),
+            "i32.const $answer",
+        ),
+        ("(type (struct (field i32)))".into(), "i32.const $answer"),
+        ("(type (array i8))".into(), "i32.const $answer"),
+        (
+            "".into(),
+            "(drop (ref.i31 (i32.const 1))) i32.const $answer",
+        ),
+        ("(tag $t)".into(), "(throw $t)"),
+        ("(table 1 externref)".into(), "i32.const $answer"),
+        ("(memory i64 1)".into(), "i32.const $answer"),
+        ("(memory 1 1 shared)".into(), "i32.const $answer"),
+        ("(memory 1 (pagesize 1))".into(), "i32.const $answer"),
+        (
+            "".into(),
+            "(drop (i64.add128 (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1))) drop
+            i32.const $answer",
+        ),
+    ] {
+        let skill = Handmade {
+            fields: fields.clone(),
+            execute: execute.into(),
+            ..Handmade::default()
+        };
+        let error = Load::by(&skill).fails();
+        assert!(
+            matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
+            "{fields} {execute}: {error}"
+        );
+    }
+}
+
 /// What takes long to compile is refused before.
 #[test]
 fn a_component_that_is_absurdly_large() {

@@ -112,6 +112,19 @@ fn each_entry_has_a_lock_of_its_own() {
 }
 
 #[test]
+fn a_lock_that_was_taken_away_is_no_lock_and_takes_away_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = cache(folder.path(), 1 << 20);
+    let digest = Digest::of_component(b"one");
+    let first = cache.try_lock(&digest).unwrap().unwrap();
+    fs::remove_file(&first.path).unwrap();
+    let second = cache.try_lock(&digest).unwrap().unwrap();
+    drop(first);
+    assert!(cache.try_lock(&digest).unwrap().is_none(), "the second's");
+    assert!(second.path.exists());
+}
+
+#[test]
 fn what_a_killed_process_left_behind_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let cache = cache(folder.path(), 1000);

@@ -4,7 +4,7 @@ use wasmparser::{
     ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Payload, TableInit,
 };
 
-use super::{INSTANCE, PARTS_OF_IMPORT, REFERENCE, SEGMENT, STORE, VALUE};
+use super::{INSTANCE, PARTS_OF_IMPORT, PARTS_OF_SEGMENT, REFERENCE, SEGMENT, STORE, VALUE};
 
 /// A module that is being read.
 #[derive(Default)]
@@ -25,7 +25,11 @@ impl Module {
     /// Takes a section into account.
     pub fn read(&mut self, payload: Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
         match payload {
-            Payload::TypeSection(types) => self.types += u64::from(types.count()),
+            Payload::TypeSection(types) => {
+                for group in types {
+                    self.types += group?.types().len() as u64;
+                }
+            }
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
                     let is_function = matches!(
@@ -77,6 +81,7 @@ impl Module {
                     }
                     if !matches!(element.kind, ElementKind::Declared) {
                         self.at_start += element.range.len() as u64;
+                        self.parts += PARTS_OF_SEGMENT;
                     }
                 }
             }

@@ -214,10 +214,19 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
         let instance = "(core instance (instantiate $m))";
         format!("(core module $m {globals}) {}", instance.repeat(40))
     };
+    let segments = |count: usize| {
+        let segments = "(elem (i32.const 0) func $f)".repeat(count);
+        let instance = "(core instance (instantiate $m))";
+        format!(
+            "(core module $m (table 1 funcref) (func $f) {segments}) {}",
+            instance.repeat(40)
+        )
+    };
     let resources = |count: usize| "(type (resource (rep i32)))".repeat(count);
     for (fits, not) in [
         (imports(1_000), imports(1_001)),
         (globals(4_000), globals(4_001)),
+        (segments(500), segments(501)),
         (resources(160_000), resources(160_001)),
     ] {
         assert!(bytes(&format!("(component {fits})")).is_ok());
@@ -234,6 +243,13 @@ fn more_types_than_are_kept_are_refused() {
     assert!(bytes(&fits).is_ok());
     let error = bytes(&format!(
         "(component (core module {half}) (core module {more}))"
+    ));
+    let error = error.unwrap_err();
+    assert!(error.contains("a number of types"), "{error}");
+    // Nor in a group, which is one definition.
+    let error = bytes(&format!(
+        "(component (core module (rec {})))",
+        types(20_001)
     ));
     let error = error.unwrap_err();
     assert!(error.contains("a number of types"), "{error}");

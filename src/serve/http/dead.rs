@@ -460,8 +460,11 @@ pub(super) async fn export(
     let (ids, next) = fetched(&service, caller, found).await??;
     let mut letters = Vec::with_capacity(ids.len());
     for id in ids {
-        match own(&service, caller, id).await {
-            Ok(job) => letters.push(letter(&service, job).await?),
+        let (all, whose) = (service.clone(), caller.clone());
+        let one = async move { letter(&all, own(&all, &whose, id).await?).await };
+        // Each in a time of its own: all of them may take longer than one may.
+        match fetched(&service, caller, one).await? {
+            Ok(letter) => letters.push(letter),
             // It was removed meanwhile.
             Err(problem) if problem.status() == ProblemKind::NotFound.status() => {}
             Err(problem) => return Err(problem),

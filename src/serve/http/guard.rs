@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument as _;
 
 use super::extract::Asks;
+use super::idempotency;
 use super::problem::{Problem, ProblemKind};
 use super::settings::Settings;
 use super::state::Service;
@@ -51,7 +52,8 @@ pub(super) async fn guard(
         _ => match ask(&service, &parts, asked).await {
             Ok(asks) => {
                 let whose = asks.as_ref().map(|asks| asks.caller.tenancy.clone());
-                let is_safe = parts.method.is_safe();
+                let has_key = parts.headers.contains_key(idempotency::HEADER);
+                let is_safe = parts.method.is_safe() || has_key;
                 if let Some(asks) = asks {
                     parts.extensions.insert(asks.caller.clone());
                     parts.extensions.insert(asks);

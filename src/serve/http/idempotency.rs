@@ -22,7 +22,7 @@ use crate::queue::{Note, Queue};
 use crate::serve::caller::Caller;
 
 /// The header.
-const HEADER: &str = "idempotency-key";
+pub(super) const HEADER: &str = "idempotency-key";
 /// The kind of the notes that answers are kept as.
 const KIND: &str = "answer";
 /// How long a claim on a key holds without being renewed.

@@ -93,7 +93,8 @@ impl<K: Hash + Eq + Clone + Send + Unpin + 'static> Sent<K> {
     }
 
     /// The same answer, counted where it is large and there as a whole; of one that comes in parts, each that is large.
-    /// Whether it is to a request that changes nothing is said where it cannot be sent.
+    /// Where it cannot be sent, it is said whether to ask again is safe: as the request changes nothing, or has an
+    /// `Idempotency-Key`, or was not done.
     pub async fn counted(&self, whose: &K, response: Response, is_safe: bool) -> Response {
         let (parts, body) = response.into_parts();
         let body = match body.size_hint().exact() {
@@ -107,7 +108,10 @@ impl<K: Hash + Eq + Clone + Send + Unpin + 'static> Sent<K> {
             Some(_) => match body.collect().await {
                 Ok(collected) => match self.send(whose, collected.to_bytes()) {
                     Ok(counted) => Body::new(counted),
-                    Err(full) => return full.problem(is_safe).into_response(),
+                    Err(full) => {
+                        let is_safe = is_safe || !parts.status.is_success();
+                        return full.problem(is_safe).into_response();
+                    }
                 },
                 Err(error) => {
                     tracing::error!(%error, "an answer broke off");

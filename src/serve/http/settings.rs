@@ -18,7 +18,8 @@ pub struct Settings {
     pub bodies_bytes: usize,
     /// The most bytes of large answers at once, and of large events of streams (of more than 256 KiB each), that clients
     /// have not taken yet; 512 MiB unless set. Where a new one does not fit any more, the oldest of the tenant that would
-    /// have the most is broken off; where it has no other, the new one is answered with 503.
+    /// have the most is broken off; where it has no other, the new one is answered with 503, or with 500 where something
+    /// was done for it and it has no `Idempotency-Key`.
     pub answers_bytes: usize,
     /// The most bytes of a request's head; 64 KiB unless set.
     pub header_bytes: usize,
