@@ -27,11 +27,15 @@ use crate::limits::{display_bytes, grouped};
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
-/// global or a type of resource is one, something imported is four, and a segment of elements eight. Elements themselves
-/// use fuel.
+/// global or a type of resource is one, something imported is four, a function that the engine makes for a component
+/// twelve, a segment of elements eight, and each of its elements, or a global that is a reference to a function, six.
 const MAX_PARTS: u64 = 160_000;
 const PARTS_OF_IMPORT: u64 = 4;
+const PARTS_OF_LOWERED: u64 = 12;
 const PARTS_OF_SEGMENT: u64 = 8;
+const PARTS_OF_REFERENCE: u64 = 6;
+/// How many bytes of a name count as one more definition.
+const NAME: usize = 64;
 /// How many types all modules may have. Each takes up to 1 KiB for as long as the skill is loaded.
 const MAX_TYPES: u64 = 20_000;
 /// How deep instances may be made within the making of others.
@@ -200,6 +204,13 @@ impl<'a> Definition<'a> {
         spend(left, count)
     }
 
+    /// Counts long names, which are looked at in each instance, as further definitions; false where they are more than are
+    /// left.
+    fn names<'n>(&mut self, names: impl IntoIterator<Item = &'n str>, left: &mut u64) -> bool {
+        let long: usize = names.into_iter().map(|name| name.len() / NAME).sum();
+        self.defines(long as u64, left)
+    }
+
     /// Takes a section into account; false where it has more definitions than are left.
     fn read(
         &mut self,
@@ -227,7 +238,8 @@ impl<'a> Definition<'a> {
                             component_index,
                             args,
                         } => {
-                            if !self.defines(args.len() as u64, left) {
+                            let names = args.iter().map(|argument| argument.name);
+                            if !self.names(names, left) || !self.defines(args.len() as u64, left) {
                                 return Ok(false);
                             }
                             let arguments = args.iter().filter_map(|argument| {
@@ -237,7 +249,9 @@ impl<'a> Definition<'a> {
                             Item::InstantiateComponent(component_index, arguments.collect())
                         }
                         ComponentInstance::FromExports(exports) => {
-                            if !self.defines(exports.len() as u64, left) {
+                            let names = exports.iter().map(|export| export.name.name);
+                            if !self.names(names, left) || !self.defines(exports.len() as u64, left)
+                            {
                                 return Ok(false);
                             }
                             let exports = exports.iter().filter_map(|export| {
@@ -257,6 +271,9 @@ impl<'a> Definition<'a> {
                             instance_index,
                             name,
                         } => {
+                            if !self.names([name], left) {
+                                return Ok(false);
+                            }
                             kind(exported).map(|kind| Item::AliasExport(kind, instance_index, name))
                         }
                         ComponentAlias::Outer { kind, count, index } => match kind {
@@ -273,6 +290,9 @@ impl<'a> Definition<'a> {
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
                     let import = import?;
+                    if !self.names([import.name.name], left) {
+                        return Ok(false);
+                    }
                     let item =
                         kind(import.ty.kind()).map(|kind| Item::Import(import.name.name, kind));
                     self.items.extend(item);
@@ -281,6 +301,9 @@ impl<'a> Definition<'a> {
             Payload::ComponentExportSection(exports) => {
                 for export in exports {
                     let export = export?;
+                    if !self.names([export.name.name], left) {
+                        return Ok(false);
+                    }
                     let item = kind(export.kind)
                         .map(|kind| Item::Export(export.name.name, (kind, export.index)));
                     self.items.extend(item);
@@ -414,6 +437,7 @@ impl<'a> Walk<'_, 'a> {
         self.takes(LOWERED.saturating_mul(definition.functions));
         self.takes(RESOURCE.saturating_mul(definition.resources));
         self.has(definition.resources)?;
+        self.has(PARTS_OF_LOWERED.saturating_mul(definition.functions))?;
         if depth > 0 {
             self.takes(COMPONENT);
         }

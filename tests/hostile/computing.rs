@@ -347,13 +347,13 @@ fn fills_and_copies() {
             "",
         ),
         (
-            "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 50000))",
+            "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 25000))",
             "elements",
         ),
     ] {
         let segment = match fields {
             "data" => format!("(data $d \"{}\")", "x".repeat(100_000)),
-            "elements" => format!("(elem $e func {})", "$f ".repeat(50_000)),
+            "elements" => format!("(elem $e func {})", "$f ".repeat(25_000)),
             _ => String::new(),
         };
         is_stopped_by_fuel_and_in_time(Handmade {

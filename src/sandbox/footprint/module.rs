@@ -4,7 +4,10 @@ use wasmparser::{
     ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Payload, TableInit,
 };
 
-use super::{INSTANCE, PARTS_OF_IMPORT, PARTS_OF_SEGMENT, REFERENCE, SEGMENT, STORE, VALUE};
+use super::{
+    INSTANCE, PARTS_OF_IMPORT, PARTS_OF_REFERENCE, PARTS_OF_SEGMENT, REFERENCE, SEGMENT, STORE,
+    VALUE,
+};
 
 /// A module that is being read.
 #[derive(Default)]
@@ -81,7 +84,7 @@ impl Module {
                     }
                     if !matches!(element.kind, ElementKind::Declared) {
                         self.at_start += element.range.len() as u64;
-                        self.parts += PARTS_OF_SEGMENT;
+                        self.parts += PARTS_OF_SEGMENT + PARTS_OF_REFERENCE * u64::from(count);
                     }
                 }
             }
@@ -97,7 +100,9 @@ impl Module {
     ) -> Result<(), wasmparser::BinaryReaderError> {
         let mut reader = expression.get_operators_reader();
         let first = reader.read()?;
-        self.referenced += u64::from(matches!(first, Operator::RefFunc { .. }));
+        let is_reference = u64::from(matches!(first, Operator::RefFunc { .. }));
+        self.referenced += is_reference;
+        self.parts += PARTS_OF_REFERENCE * is_reference;
         let is_plain = matches!(
             first,
             Operator::I32Const { .. }

@@ -179,12 +179,12 @@ fn more_definitions_than_may_be_are_not_kept() {
     }
 }
 
-/// Nine hundred instances, each of a segment of five thousand references, make a file of some 20 KB.
+/// Nine hundred instances, each of five thousand segments of data, make a file of some 20 KB.
 #[test]
 fn contexts_that_nobody_could_have_are_refused_before_they_are_compiled() {
     let text = format!(
-        "(component (core module $m (func $f) (elem func {})) {})",
-        "$f ".repeat(5_000),
+        "(component (core module $m {}) {})",
+        "(data \"\")".repeat(5_000),
         "(core instance (instantiate $m))".repeat(900)
     );
     let error = bytes(&text).unwrap_err();
@@ -222,17 +222,46 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
             instance.repeat(40)
         )
     };
+    let references = |count: usize| {
+        let elements = "$f ".repeat(count);
+        let instance = "(core instance (instantiate $m))";
+        format!(
+            "(core module $m (func $f) (elem func {elements})) {}",
+            instance.repeat(40)
+        )
+    };
+    let lowered = |count: usize| {
+        let drop = "(core func (canon resource.drop $r))";
+        format!("(type $r (resource (rep i32))) {}", drop.repeat(count))
+    };
     let resources = |count: usize| "(type (resource (rep i32)))".repeat(count);
     for (fits, not) in [
         (imports(1_000), imports(1_001)),
         (globals(4_000), globals(4_001)),
-        (segments(500), segments(501)),
+        (segments(285), segments(286)),
+        (references(665), references(666)),
+        (lowered(13_333), lowered(13_334)),
         (resources(160_000), resources(160_001)),
     ] {
         assert!(bytes(&format!("(component {fits})")).is_ok());
         let error = bytes(&format!("(component {not})")).unwrap_err();
         assert!(error.contains("imports (four times)"), "{error}");
     }
+}
+
+/// Each is looked at once more in each instance.
+#[test]
+fn long_names_count_as_further_definitions() {
+    let text = |bytes: usize| {
+        format!(
+            "(component (component $c (core module $m) (export \"{}\" (core module $m))) {})",
+            "a".repeat(bytes),
+            "(instance (instantiate $c))".repeat(1_000)
+        )
+    };
+    assert!(bytes(&text(60_000)).is_ok());
+    let error = bytes(&text(70_000)).unwrap_err();
+    assert!(error.contains("a number of definitions"), "{error}");
 }
 
 #[test]
