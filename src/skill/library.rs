@@ -1,11 +1,11 @@
 //! The library of installed skills: a folder, with one folder in it for each version of each skill.
 
-use std::collections::BTreeMap;
+mod texts;
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::description::Description;
 use super::digest::{Digest, SkillRef};
-use super::files::SkillFiles;
 use super::package::{Package, PackageError};
 use super::replace;
 use crate::private::make_folder;
+use texts::{files_of, has_texts};
 
 /// The largest description that is read, in bytes: more than one of a skill that was installed has.
 const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
@@ -559,39 +559,6 @@ impl Library {
             .map(Some)
             .map_err(|error| doing("cannot understand", &path)(error.into()))
     }
-}
-
-/// What belongs to a package's `SKILL.md`.
-fn files_of(package: &Package) -> Result<Arc<BTreeMap<String, Vec<u8>>>, LibraryError> {
-    let folder = package.path.as_deref().filter(|path| path.is_dir());
-    match folder {
-        _ if package.document_text.is_none() => Ok(Arc::default()),
-        None => Ok(Arc::clone(&package.files)),
-        Some(folder) => beside(folder)
-            .map(Arc::new)
-            .map_err(doing("cannot copy the files of", folder)),
-    }
-}
-
-/// What stands beside the `SKILL.md` in a folder.
-fn beside(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
-    let files = SkillFiles::open(folder)?;
-    let listed = files.list()?.into_iter().map(|file| file.path);
-    listed
-        .filter(|path| path != "SKILL.md")
-        .map(|path| Ok((path.clone(), files.read(&path)?)))
-        .collect()
-}
-
-/// Whether this `SKILL.md`, with these files, is what stands in a folder.
-fn has_texts(folder: &Path, package: &Package, files: &BTreeMap<String, Vec<u8>>) -> bool {
-    let text = match fs::read_to_string(folder.join("SKILL.md")) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(_) => return false,
-    };
-    text.as_deref() == package.document_text.as_deref()
-        && beside(folder).is_ok_and(|there| there == *files)
 }
 
 fn matches(reference: &SkillRef, skill: &Installed) -> bool {
