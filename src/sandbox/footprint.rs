@@ -27,8 +27,8 @@ use crate::limits::{display_bytes, grouped};
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
-/// global or a type of resource is one, something imported is four, and a segment of elements eight. Elements themselves
-/// use fuel.
+/// global or a type of resource is one, something imported is four, and a segment of elements eight. The elements of an
+/// active segment use fuel; those of a passive one do not, and are not counted either (SECURITY.md, "Known").
 const MAX_PARTS: u64 = 160_000;
 const PARTS_OF_IMPORT: u64 = 4;
 const PARTS_OF_SEGMENT: u64 = 8;
