@@ -51,7 +51,7 @@ impl Compilers {
         })
     }
 
-    /// Waits for a place, in order. None is ever refused; `None` would mean that there are none any more.
+    /// Waits for a place, in order. `None` only where the semaphores were closed, which nobody does.
     pub async fn next(&self, component_bytes: u64) -> Option<Compiling> {
         // First, so that who waits for it takes no place of another.
         let large = match self.of_large(component_bytes) {

@@ -3,7 +3,8 @@
 //! Fuel counts work, and it is by fuel that a computing guest is brought to look at the clock (`interrupt.rs`). So no
 //! instruction may take much longer for each of its units than others do. Most cost one, as wasmtime has it, and what
 //! makes no code costs none. A load from memory costs [`LOAD`]: where each needs what the one before it read, and none
-//! is in a cache, one takes some hundred times as long as an addition.
+//! is in a cache, one takes some hundred times as long as an addition. Stores, calls, and what the engine is called for
+//! cost more than one for the same reason.
 
 use wasmparser::Operator;
 use wasmtime::OperatorCost;
