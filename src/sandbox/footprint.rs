@@ -28,7 +28,8 @@ use crate::limits::{display_bytes, grouped};
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
 /// global or a type of resource is one, something imported is four, a function that the engine makes for a component
-/// twelve, a segment of elements eight, and each of its elements, or a global that is a reference to a function, six.
+/// twelve, a segment of elements eight, and each of its elements, or a place in a table or a global that begins with a
+/// reference to a function, six. The engine may make those later, but then all in one instruction.
 const MAX_PARTS: u64 = 160_000;
 const PARTS_OF_IMPORT: u64 = 4;
 const PARTS_OF_LOWERED: u64 = 12;

@@ -33,6 +33,7 @@ pub(super) const ROUND: Duration = Duration::from_millis(2);
 /// What a guest gets: set by whoever looks at the clock, and handed out where the guest goes on.
 #[derive(Debug)]
 pub(super) struct Pace {
+    share: Duration,
     first: u64,
     fuel: AtomicU64,
 }
@@ -49,9 +50,15 @@ impl Pace {
             .unwrap_or(u64::MAX)
             .clamp(IN_A_CROWD, BETWEEN_LOOKS);
         Arc::new(Pace {
+            share,
             first,
             fuel: AtomicU64::new(first),
         })
+    }
+
+    /// How long each had in a round when the guest began.
+    pub fn share_at_first(&self) -> Duration {
+        self.share
     }
 
     /// What it gets until the next look.

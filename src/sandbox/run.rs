@@ -284,15 +284,13 @@ impl Runner {
         flight.started = Some(started);
         flight.began = Some(started);
         flight.phase = Phase::Instantiation;
-        let share = self.share(component);
-        let pace = Pace::new(share);
+        let pace = Pace::new(self.share(component));
         let store = State::store(
             component,
             &flight.limits,
             capabilities,
             started,
             ends,
-            share,
             Arc::clone(&pace),
             cancellation.cloned(),
         )?;

@@ -59,7 +59,6 @@ impl State {
         capabilities: Capabilities,
         started: Instant,
         deadline: Instant,
-        share: Duration,
         pace: Arc<Pace>,
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
@@ -82,7 +81,7 @@ impl State {
         // what it belongs to, and the host has a few of its own.
         table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
         // As with the looks at the clock: down to a quarter in a crowd.
-        let turn = share.clamp(MAX_SLICE / 4, MAX_SLICE);
+        let turn = pace.share_at_first().clamp(MAX_SLICE / 4, MAX_SLICE);
         let fuel_between_looks = pace.fuel();
         let state = State {
             wasi,

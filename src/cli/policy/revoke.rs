@@ -59,15 +59,16 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
             return Ok((vec!["everything".to_owned()], false));
         }
         let mut taken = Vec::new();
+        let granted = entry.grants.clone();
         for subject in &args.subjects {
-            let mut subject = subject.clone();
-            let mut left = without(&entry.grants, &subject);
-            if left.is_none() {
-                subject = of_secret(name, &subject, &entry.grants)?;
-                left = without(&entry.grants, &subject);
+            let subject = match without(&granted, subject) {
+                Some(_) => subject.clone(),
+                None => of_secret(name, subject, &granted)?,
+            };
+            if let Some(left) = without(&entry.grants, &subject) {
+                entry.grants = left;
+                taken.push(subject);
             }
-            entry.grants = left.ok_or_else(|| not_granted(name, &subject, &entry.grants))?;
-            taken.push(subject);
         }
         let nothing_left = entry.grants.is_empty() && !entry.confirmed.is_empty();
         if nothing_left {

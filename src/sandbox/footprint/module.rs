@@ -5,8 +5,8 @@ use wasmparser::{
 };
 
 use super::{
-    INSTANCE, PARTS_OF_IMPORT, PARTS_OF_REFERENCE, PARTS_OF_SEGMENT, REFERENCE, SEGMENT, STORE,
-    VALUE,
+    INSTANCE, MAX_PARTS, PARTS_OF_IMPORT, PARTS_OF_REFERENCE, PARTS_OF_SEGMENT, REFERENCE, SEGMENT,
+    STORE, VALUE,
 };
 
 /// A module that is being read.
@@ -49,9 +49,10 @@ impl Module {
             Payload::FunctionSection(functions) => self.functions += u64::from(functions.count()),
             Payload::TableSection(tables) => {
                 for table in tables {
+                    let table = table?;
                     self.bytes += STORE;
-                    if let TableInit::Expr(expression) = table?.init {
-                        self.expression(&expression)?;
+                    if let TableInit::Expr(expression) = table.init {
+                        self.expression(&expression, table.ty.initial)?;
                     }
                 }
             }
@@ -61,7 +62,7 @@ impl Module {
                 for global in globals {
                     self.bytes += VALUE;
                     self.parts += 1;
-                    self.expression(&global?.init_expr)?;
+                    self.expression(&global?.init_expr, 1)?;
                 }
             }
             Payload::ExportSection(exports) => {
@@ -94,15 +95,18 @@ impl Module {
         Ok(())
     }
 
+    /// Takes into account what so many places begin with.
     fn expression(
         &mut self,
         expression: &ConstExpr<'_>,
+        places: u64,
     ) -> Result<(), wasmparser::BinaryReaderError> {
         let mut reader = expression.get_operators_reader();
         let first = reader.read()?;
-        let is_reference = u64::from(matches!(first, Operator::RefFunc { .. }));
-        self.referenced += is_reference;
-        self.parts += PARTS_OF_REFERENCE * is_reference;
+        if matches!(first, Operator::RefFunc { .. }) {
+            self.referenced += 1;
+            self.parts += PARTS_OF_REFERENCE * places.min(MAX_PARTS);
+        }
         let is_plain = matches!(
             first,
             Operator::I32Const { .. }

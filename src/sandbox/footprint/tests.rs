@@ -230,6 +230,10 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
             instance.repeat(40)
         )
     };
+    let table = |count: usize| {
+        let table = format!("(table {count} funcref (ref.func $f))");
+        format!("(core module $m (func $f) {table}) (core instance (instantiate $m))")
+    };
     let lowered = |count: usize| {
         let drop = "(core func (canon resource.drop $r))";
         format!("(type $r (resource (rep i32))) {}", drop.repeat(count))
@@ -240,6 +244,8 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
         (globals(4_000), globals(4_001)),
         (segments(285), segments(286)),
         (references(665), references(666)),
+        (table(26_666), table(26_667)),
+        (table(1), table(4_000_000_000)),
         (lowered(13_333), lowered(13_334)),
         (resources(160_000), resources(160_001)),
     ] {

@@ -153,6 +153,27 @@ hint: did you mean `max_rows`?
 
 "#]],
     );
+    // All that it names is there, or nothing is taken.
+    let before = place.read("home/policy.toml");
+    check(
+        place.run([
+            "policy",
+            "revoke",
+            "csv-query",
+            "max_rows",
+            "/data",
+            "other",
+        ]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy does not grant `other` to `csv-query`
+hint: it grants: /data, max_rows
+
+"#]],
+    );
+    assert_eq!(place.read("home/policy.toml"), before);
     check(
         place.run(["policy", "revoke", "csv-query"]),
         str![[r#"
