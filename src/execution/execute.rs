@@ -364,7 +364,7 @@ pub struct Admission {
     pub skill: Option<Arc<SkillIdentity>>,
     /// The tool, where it could be determined.
     pub tool: Option<String>,
-    /// What the skill could touch.
+    /// What the skill could touch. Where it is refused, what of it is granted already.
     pub grants: Grants,
     /// The part of it that comes from the host's policy; the rest is the request's, or a default.
     pub from_policy: Grants,

@@ -202,21 +202,26 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
     let mut denials = Vec::new();
     let grants = &granted.directories;
     for (index, grant) in grants.iter().enumerate() {
-        let taken = granted.scratch && normal(&grant.guest) == SCRATCH;
-        if taken
-            || grants[..index]
-                .iter()
-                .any(|earlier| earlier.same_path(grant))
-        {
-            denials.push(Denial {
-                capability: Capability::Directory,
-                subject: grant.guest.clone(),
-                reason: "two directories are granted under this guest path".into(),
-                remedy: Remedy::Operator,
-                grant: None,
-                hint: "give each its own: --dir '<HOST>:<GUEST>'".into(),
-            });
+        let is_scratch = granted.scratch && normal(&grant.guest) == SCRATCH;
+        let mut earlier = grants[..index].iter();
+        let earlier = earlier.find(|earlier| earlier.same_path(grant));
+        if !is_scratch && earlier.is_none() {
+            continue;
         }
+        let hint = match earlier {
+            Some(earlier) if earlier.host == grant.host => {
+                "it is the same folder twice: leave one of them out"
+            }
+            _ => "give each a guest path of its own: `<HOST>:<GUEST>`",
+        };
+        denials.push(Denial {
+            capability: Capability::Directory,
+            subject: grant.guest.clone(),
+            reason: "two directories are granted under this guest path".into(),
+            remedy: Remedy::Operator,
+            grant: None,
+            hint: hint.into(),
+        });
     }
     denials
 }

@@ -75,9 +75,14 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
             let value = toml::Value::from(&*shown);
             (
                 as_flag(capability, text),
-                match capability.is_list() {
-                    true => format!("`{field} = [{value}]`, or into the list that is there"),
-                    false => format!("`{field} = {value}`"),
+                match capability {
+                    Capability::Directory => format!(
+                        "`{field} = [{value}]`, or into the list that is there, in place of one for the same guest path"
+                    ),
+                    _ if capability.is_list() => {
+                        format!("`{field} = [{value}]`, or into the list that is there")
+                    }
+                    _ => format!("`{field} = {value}`"),
                 },
             )
         }

@@ -94,12 +94,14 @@ impl Host {
                 let refusal = refusal.map(|denial| Failure::denied(vec![denial]));
                 (Some(tool.name.clone()), grants, from_policy, refusal)
             }
-            Err(failure) => (
-                request.tool.clone(),
-                Grants::default(),
-                Grants::default(),
-                Some(failure),
-            ),
+            Err(failure) => {
+                let granted = skill.map(|skill| self.granted(skill, &request.grants));
+                let Effective {
+                    grants,
+                    from_policy,
+                } = granted.unwrap_or_default();
+                (request.tool.clone(), grants, from_policy, Some(failure))
+            }
         };
         let missing = match skill {
             Some(skill) => self.missing_if(skill, &request.grants, &|_| true),
@@ -118,6 +120,15 @@ impl Host {
             from_policy,
             tool,
             skill: skill.map(|skill| Arc::clone(&skill.identity)),
+        }
+    }
+
+    /// What is both granted and declared, whether or not the skill can run with it.
+    fn granted(&self, skill: &Known, requested: &Grants) -> Effective {
+        let (identity, manifest) = (&*skill.identity, skill.manifest.as_ref());
+        match &*self.inner.policy.load() {
+            Some(policy) => policy.granted(identity, manifest, requested),
+            None => Policy::default().granted(identity, manifest, requested),
         }
     }
 

@@ -128,6 +128,28 @@ impl Policy {
             from_policy,
         })
     }
+
+    /// What is both granted and declared, without defaults, whether or not a skill can run with it: for whoever is
+    /// shown why it cannot. Of the policy's, nothing where the digest is not confirmed.
+    pub fn granted(
+        &self,
+        skill: &SkillIdentity,
+        manifest: Option<&Manifest>,
+        requested: &Grants,
+    ) -> Effective {
+        let declared = manifest.map(|manifest| &manifest.grants);
+        let entry = self.skills.get(&*skill.name);
+        let from_policy = entry
+            .filter(|entry| entry.confirmation(&skill.digest).is_some())
+            .map(|entry| grant::intersection(declared, &entry.grants).0)
+            .unwrap_or_default()
+            .except(requested);
+        let both = from_policy.clone().with(requested);
+        Effective {
+            grants: grant::intersection(declared, &both).0,
+            from_policy,
+        }
+    }
 }
 
 impl SkillPolicy {

@@ -374,7 +374,13 @@ mod tests {
                 "[skills.a.grants]\nenvironment = [\"A=1\"]\ndirectories = [\"/a:/b\", \"/c:/b:rw\"]",
                 3,
                 "`/b`: two directories are granted under this guest path",
-                Some("give each its own: --dir '<HOST>:<GUEST>'"),
+                Some("give each a guest path of its own: `<HOST>:<GUEST>`"),
+            ),
+            (
+                "[skills.a.grants]\ndirectories = [\"/a:/b\", \"/a:/b:rw\"]",
+                2,
+                "`/b`: two directories are granted under this guest path",
+                Some("it is the same folder twice: leave one of them out"),
             ),
             (
                 "[skills.a.grants]\nenvironment = [\"A=1\", \"A=2\"]",

@@ -520,8 +520,8 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         Err(CompileError::TooLarge {
-            what: "a number of imports (four times), segments of elements (eight times), globals and resources, over \
-                   all instances,",
+            what: "a number of imports (four times), functions that components call (twelve times), segments of \
+                   elements (eight times) and what is in them (six times), globals and resources, over all instances,",
             found: format!("more than {}", grouped(MAX_PARTS)),
             allowed: grouped(MAX_PARTS),
         })

@@ -49,7 +49,8 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
         .isolation(isolation()?)
         .cache(session.places()?.compiled());
     let (file, of_policy) = (session.policy_file()?, session.clone());
-    let examination = examination.and(Kind::Policy, "policy", "its file can be used", move || {
+    let (kind, name) = POLICY;
+    let examination = examination.and(kind, name, "its file can be used", move || {
         policy_file(&file, &of_policy)
     });
     let progress = Progress::begin(console);
@@ -208,6 +209,14 @@ fn explain_verdicts(console: Console, report: &Report) {
     ));
 }
 
+/// What this command adds to what is tried.
+const POLICY: (Kind, &str) = (Kind::Policy, "policy");
+
+/// All that is tried, in its order.
+fn names() -> impl Iterator<Item = (Kind, &'static str)> {
+    probes().chain([POLICY])
+}
+
 /// What is being tried, for a person who watches.
 struct Progress(Option<ProgressBar>);
 
@@ -216,7 +225,7 @@ impl Progress {
         if !console.stderr_terminal || console.quiet {
             return Progress(None);
         }
-        let bar = ProgressBar::new(probes().count() as u64);
+        let bar = ProgressBar::new(names().count() as u64);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len} · {msg}") {
             bar.set_style(style);
         }
@@ -239,7 +248,7 @@ impl Progress {
     fn show(&self) {
         if let Some(bar) = &self.0 {
             let at = usize::try_from(bar.position()).unwrap_or(usize::MAX);
-            match probes().nth(at) {
+            match names().nth(at) {
                 Some((kind, name)) => bar.set_message(format!("{} {name}", kind.as_str())),
                 None => bar.set_message(""),
             }

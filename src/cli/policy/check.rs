@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
-use skillhost::limits::Limit;
+use skillhost::limits::{Limit, Limits};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
 use skillhost::text::printable;
@@ -23,6 +23,7 @@ use crate::cli::secrets::SourceArgs;
 use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
+use super::revoke::to_take_out;
 use super::secrets::idle;
 
 const EXIT: &str = "\
@@ -37,8 +38,8 @@ Exit codes:
 /// there or are the host's own, and installed skills for whose names there are grants that are not
 /// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as are
 /// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
-/// above the general one, and secrets that have no value or go into no request that is granted. A skill that is
-/// confirmed and not installed is noted: it may be run from its file.
+/// above the general one, any ceiling above the host's own, and secrets that have no value or go into no
+/// request that is granted. A skill that is confirmed and not installed is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -111,7 +112,7 @@ enum Kind {
     Absent,
     /// A skill is confirmed, and not installed.
     Uninstalled,
-    /// A ceiling is above the general one, which holds.
+    /// A ceiling is above the general one, or the host's, which holds.
     Void,
     /// A secret is granted, and has no value, or goes into no request that is granted.
     Secret,
@@ -348,9 +349,15 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     Ok(findings)
 }
 
-/// Ceilings above the general one, which is the one that holds.
+/// Ceilings above the general one, or the host's, which are the ones that hold.
 fn void(policy: &Policy, findings: &mut Vec<Finding>) {
+    let host = Limits::ceiling();
     let each = [
+        (
+            About::Table("general"),
+            "general".to_owned(),
+            &policy.general.ceilings,
+        ),
         (
             About::Table("each_tenant"),
             "each_tenant".to_owned(),
@@ -378,22 +385,31 @@ fn void(policy: &Policy, findings: &mut Vec<Finding>) {
     });
     for (about, place, ceilings) in each.into_iter().chain(tenants).chain(skills) {
         for limit in Limit::ASKED {
-            let general = policy.general.ceilings.get(limit);
-            let (Some(own), Some(general)) = (ceilings.get(limit), general) else {
+            let Some(own) = ceilings.get(limit) else {
                 continue;
             };
-            if own > general {
-                let (own, general) = (limit.display(own), limit.display(general));
-                findings.push(Finding {
-                    kind: Kind::Void,
-                    about: about.clone(),
-                    message: format!(
-                        "`{}.ceilings.{limit}` of {own} has no effect, as `general.ceilings.{limit}` is {general}",
-                        printable(&place, false)
-                    ),
-                    hint: "the lowest ceiling holds: raise the general one, or leave this one out".to_owned(),
-                });
-            }
+            let (of_host, general) = (host.get(limit), policy.general.ceilings.get(limit));
+            let (holds, hint) = match general {
+                _ if own > of_host => (
+                    format!("no request gets more than {}", limit.display(of_host)),
+                    "the host's own ceiling is lower: name no more than that, or leave this one out",
+                ),
+                Some(general) if own > general => (
+                    format!("`general.ceilings.{limit}` is {}", limit.display(general)),
+                    "the lowest ceiling holds: raise the general one, or leave this one out",
+                ),
+                _ => continue,
+            };
+            findings.push(Finding {
+                kind: Kind::Void,
+                about: about.clone(),
+                message: format!(
+                    "`{}.ceilings.{limit}` of {} has no effect, as {holds}",
+                    printable(&place, false),
+                    limit.display(own)
+                ),
+                hint: hint.to_owned(),
+            });
         }
     }
 }
@@ -415,12 +431,11 @@ fn about(
         });
     };
     for denial in denials(name, entry, versions) {
-        let hint = format!(
-            "{}; to take it out: `{} {}`",
-            denial.hint,
-            command("revoke", name),
-            shell_word(&denial.subject)
-        );
+        let hint = match to_take_out(name, &entry.grants, &denial.subject) {
+            Some(command) => format!("{}; to take it out: `{command}`", denial.hint),
+            // It is one that is needed.
+            None => denial.hint.clone(),
+        };
         find(Kind::Grant, denial.to_string(), hint);
     }
     let mut declared = declarations(entry, versions);

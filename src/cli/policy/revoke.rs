@@ -90,6 +90,16 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// What to run where a grant is not wanted; `None` where there is none for this subject.
+pub fn to_take_out(name: &str, grants: &Grants, subject: &str) -> Option<String> {
+    without(grants, subject)?;
+    Some(format!(
+        "{} {}",
+        command("revoke", name),
+        shell_word(subject)
+    ))
+}
+
 /// The grants without those for one subject; `None` where there are none for it.
 fn without(grants: &Grants, subject: &str) -> Option<Grants> {
     let mut fields = super::text::fields(grants);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use skillhost::grant::{Capability, Denial, Grants, command};
-use skillhost::policy::{Consent, Effective};
+use skillhost::policy::Consent;
 use skillhost::text::printable;
 use skillhost::{Policy, Skill};
 
@@ -18,7 +18,7 @@ pub struct Standing {
     typed: String,
     /// Whether its digest is confirmed.
     pub consent: Consent,
-    /// What it gets, with the defaults of its configuration.
+    /// What it gets, with the defaults of its configuration where it is run.
     pub grants: Grants,
     /// The part of it that the policy grants.
     pub from_policy: Grants,
@@ -37,7 +37,10 @@ impl Standing {
             policy.effective(identity, manifest, skill.description(), &Grants::default());
         let (effective, mut denials) = match effective {
             Ok(effective) => (effective, Vec::new()),
-            Err(denials) => (Effective::default(), denials),
+            Err(denials) => {
+                let granted = policy.granted(identity, manifest, &Grants::default());
+                (granted, denials)
+            }
         };
         let mut missing = policy.missing(identity, manifest, &Grants::default());
         let hints = Typed::new(&identity.name, typed);

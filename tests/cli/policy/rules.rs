@@ -100,6 +100,20 @@ fn rules_without_effect_are_warned_of() {
     assert_eq!(json["warnings"][1]["tenant"], "acme", "{json}");
     assert_eq!(json["warnings"][1]["kind"], "void", "{json}");
     assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2), "{json}");
+    place.write(
+        "home/policy.toml",
+        "general.ceilings.instances = 20000\neach_skill.ceilings.memory_bytes = '2GiB'\n",
+    );
+    says(
+        &place.run(["policy", "check"]),
+        &[
+            "exit: 0\n",
+            "warning: general: `general.ceilings.instances` of 20,000 has no effect, as no request gets more than 10,000\n",
+            "hint: the host's own ceiling is lower",
+            "warning: each_skill: `each_skill.ceilings.memory_bytes` of 2 GiB has no effect, as no request gets more than 1 GiB\n",
+            "is sound",
+        ],
+    );
     // Nobody gets what is granted to a name that is misspelt, and there is nothing to confirm.
     place.write(
         "home/policy.toml",
