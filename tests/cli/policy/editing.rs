@@ -169,7 +169,7 @@ exit: 2
 --- stdout
 --- stderr
 error: the policy does not grant `other` to `csv-query`
-hint: it grants: /data, max_rows
+hint: it grants: max_rows, /data
 
 "#]],
     );
