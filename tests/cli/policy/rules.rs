@@ -108,7 +108,7 @@ fn rules_without_effect_are_warned_of() {
         &place.run(["policy", "check"]),
         &[
             "exit: 0\n",
-            "warning: general: `general.ceilings.instances` of 20,000 has no effect, as no request gets more than 10,000\n",
+            "warning: general: `general.ceilings.instances` of 20,000 instances has no effect, as no request gets more than 10,000 instances\n",
             "hint: the host's own ceiling is lower",
             "warning: each_skill: `each_skill.ceilings.memory_bytes` of 2 GiB has no effect, as no request gets more than 1 GiB\n",
             "is sound",
