@@ -1,6 +1,5 @@
 //! The door for MCP, as a route beside those of the door for HTTP.
 
-use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +12,6 @@ use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
-use serde::Deserialize;
 
 use super::extract::{Held, Whole, aside, hold_values, read};
 use super::places::Place;
@@ -22,7 +20,7 @@ use super::state::Service;
 use super::stream::{outlived, place};
 use crate::json::{LARGE, measure, too_heavy};
 use crate::serve::caller::{Caller, Tenancy};
-use crate::serve::mcp::{HttpSettings, McpServer, Measured, unread};
+use crate::serve::mcp::{Begins, HttpSettings, McpServer, Measured, unread};
 
 /// The route `/mcp`, for [`guarded`](super::guarded): a door for agents with the same tokens, hosts,
 /// origins and rates, whose messages count to the same bodies, with the same time to come, and whose
@@ -88,29 +86,34 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         if heap > most.max(LARGE as u64) {
             return Err(refused(too_heavy(most)));
         }
+        let begins = Begins::of(&message);
+        begins.fits(&message, heap).map_err(refused)?;
         let mut reading: Held = None;
         let more = heap.saturating_mul(AT_ONCE - 1);
         hold_values(&all, &mut held, heap)
             .and_then(|()| hold_values(&all, &mut reading, more))
             .map_err(Problem::into_response)?;
-        Ok((held, reading, heap, listens(&message)))
+        Ok((held, reading, heap, begins))
     };
     let looked = aside(service, caller.as_ref(), bytes.len(), look).await;
     let looked = looked.unwrap_or_else(|problem| Err(problem.into_response()));
-    let (held, reading, heap, listens) = match looked {
-        Ok((held, reading, heap, listens)) => (Arc::new(held), reading, heap, listens),
+    let (held, reading, heap, begins) = match looked {
+        Ok((held, reading, heap, begins)) => (Arc::new(held), reading, heap, begins),
         Err(answer) => return answer,
     };
     // Whoever reads it may do so when this is over, as its client has gone away.
     parts.extensions.insert(Measured {
         heap,
+        begins,
         held: Some(Arc::new((Arc::clone(&held), reading))),
     });
     let place = match &caller {
-        Some(caller) if parts.method == Method::GET || listens => match place(service, caller) {
-            Ok(place) => Some(place),
-            Err(problem) => return problem.into_response(),
-        },
+        Some(caller) if parts.method == Method::GET || begins == Begins::News => {
+            match place(service, caller) {
+                Ok(place) => Some(place),
+                Err(problem) => return problem.into_response(),
+            }
+        }
         _ => None,
     };
     let answer = next
@@ -128,17 +131,6 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
             _place: place,
         })
     })
-}
-
-/// Whether a message asks for a stream of news.
-fn listens(message: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Asks<'m> {
-        #[serde(borrow)]
-        method: Option<Cow<'m, str>>,
-    }
-    let asks = serde_json::from_slice::<Asks<'_>>(message);
-    asks.is_ok_and(|asks| asks.method.as_deref() == Some("subscriptions/listen"))
 }
 
 fn is_stream(answer: &Response) -> bool {

@@ -69,7 +69,9 @@ pub(super) async fn call(
             return Ok(read_output(server, &who.owner, params.arguments).into());
         }
         builtin::SEARCH if server.settings.search => {
-            return Ok(builtin::search(server, &catalog, params.arguments).into());
+            let (of, arguments) = (Arc::clone(server), params.arguments);
+            let search = move || builtin::search(&of, &catalog, arguments);
+            return Ok(server.reading(&who.caller, search).await?.into());
         }
         builtin::CALL if server.settings.search => {
             let (name, arguments) = match builtin::unwrap(params.arguments.take()) {

@@ -22,6 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::message::Begins;
 use super::{Inner, McpServer, McpSession, stdio};
 use crate::json::{LARGE, measure};
 use crate::serve::Caller;
@@ -90,6 +91,7 @@ pub struct McpService {
 pub(in crate::serve) struct Measured {
     /// What its values take, in bytes.
     pub heap: u64,
+    pub begins: Begins,
     /// What is given back once it was read, and nobody else has it any more.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -160,27 +162,58 @@ impl McpService {
         self.server.looked().await;
         let ends = request.method() == Method::DELETE;
         let is_measured = request.extensions().get::<Measured>().is_some();
+        let owner = id.is_none().then_some(caller);
         let mut answer = match is_measured || request.method() != Method::POST {
-            true => self.handle(request).await,
+            true => self.begun(request, owner).await,
             false => match self.whole(request).await {
-                Ok(request) => self.handle(request).await,
+                Ok(request) => self.begun(request, owner).await,
                 Err(answer) => answer,
             },
         };
         if only_news {
             answer = answer.map(|body| Until::new(body, self.stop.clone()).boxed());
         }
-        match (id, answer.headers().get(SESSION)) {
-            (Some(id), _) if ends || answer.status() == StatusCode::NOT_FOUND => {
-                self.lock().remove(&id);
-            }
-            (None, Some(begun)) => {
-                let begun = String::from_utf8_lossy(begun.as_bytes()).into_owned();
-                self.begin(begun, caller).await;
-            }
-            _ => {}
+        if let Some(id) = id
+            && (ends || answer.status() == StatusCode::NOT_FOUND)
+        {
+            self.lock().remove(&id);
         }
         answer
+    }
+
+    /// Hands a request on, and remembers whose session it has begun, if it was in none: also where nobody waits for the
+    /// answer any more, as the session is there nevertheless.
+    async fn begun<B>(&self, request: Request<B>, owner: Option<Caller>) -> Answer
+    where
+        B: Body + Send + 'static,
+        B::Error: Display,
+        B::Data: Send + 'static,
+    {
+        let Some(owner) = owner else {
+            return self.handle(request).await;
+        };
+        let measured = request.extensions().get::<Measured>();
+        let begins = measured.map(|measured| measured.begins);
+        let service = self.clone();
+        let handled = async move {
+            let answer = service.handle(request).await;
+            if let Some(begun) = answer.headers().get(SESSION) {
+                let begun = String::from_utf8_lossy(begun.as_bytes()).into_owned();
+                service.begin(begun, owner).await;
+            }
+            answer
+        };
+        match begins {
+            // What goes on for long ends with its client.
+            None | Some(Begins::Nothing | Begins::News) => handled.await,
+            Some(Begins::Session | Begins::Unclear) => match tokio::spawn(handled).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::error!("a session could not be begun: {error}");
+                    broken()
+                }
+            },
+        }
     }
 
     /// A request with its message, which is not too much to be read.
@@ -210,16 +243,25 @@ impl McpService {
         let message = read.freeze();
         let look = {
             let message = message.clone();
-            move || measure(&message).map_err(|why| unread(&message, why))
+            move || {
+                let begins = Begins::of(&message);
+                let fits = |heap| begins.fits(&message, heap).map(|()| (heap, begins));
+                let fits = measure(&message).and_then(fits);
+                fits.map_err(|why| unread(&message, why))
+            }
         };
         let measured = match message.len() > LARGE {
             false => Ok(look()),
             true => spawn_blocking(look).await,
         };
         match measured {
-            Ok(Ok(heap)) => {
+            Ok(Ok((heap, begins))) => {
                 let mut request = Request::from_parts(parts, Full::new(message));
-                let measured = Measured { heap, held: None };
+                let measured = Measured {
+                    heap,
+                    begins,
+                    held: None,
+                };
                 request.extensions_mut().insert(measured);
                 Ok(request)
             }
@@ -241,7 +283,7 @@ impl McpService {
     {
         // The library keeps what stands there for as long as the call goes on.
         let measured = request.extensions_mut().remove::<Measured>();
-        let Measured { heap, held } = measured.unwrap_or_default();
+        let Measured { heap, held, .. } = measured.unwrap_or_default();
         // Also of white space there may be much.
         let is_long = request.body().size_hint().lower() > LARGE as u64;
         if heap <= READ_AT_ONCE && !is_long {

@@ -23,6 +23,8 @@
 mod settings;
 
 mod catalog;
+#[cfg(feature = "serve")]
+mod message;
 mod name;
 
 mod kept;
@@ -67,6 +69,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Execute;
 use crate::host::InstalledSkills;
 use crate::serve::Caller;
+use crate::turns::Party;
+use crate::turns::threads::{self, Threads};
 
 pub use catalog::ChosenSkill;
 #[doc(hidden)]
@@ -75,6 +79,8 @@ pub use fuzzing::call as call_in;
 pub use http::{HttpSettings, McpService};
 #[cfg(feature = "serve")]
 pub(super) use http::{Measured, unread};
+#[cfg(feature = "serve")]
+pub(super) use message::Begins;
 pub use session::McpSession;
 pub use settings::{KeptBounds, McpSettings};
 pub use tasks::{TASK_QUEUE, Tasks};
@@ -90,11 +96,20 @@ pub struct McpServer {
     inner: Arc<Inner>,
 }
 
-/// What all sessions share.
+/// Threads on which files of skills and outputs that are kept are read, and tools are searched, in turns between tenants.
+const READS: threads::Kind = threads::Kind {
+    name: "mcp-reads",
+    threads: 4,
+    each: 2,
+    max_waiting: 1_000,
+    stack_bytes: None,
+};
+
 /// For how long a client that has asked for nothing waits until it is known what is installed: where the descriptions are
 /// not kept, that may take long.
 const LOOKING: Duration = Duration::from_secs(1);
 
+/// What all sessions share.
 struct Inner {
     execute: Arc<dyn Execute>,
     skills: InstalledSkills,
@@ -106,6 +121,8 @@ struct Inner {
     kept: Kept,
     questions: Questions,
     index: Index,
+    /// What reads files, or makes much of little.
+    reads: Threads,
     /// How many calls of each owner may still be made at once.
     permits: Mutex<HashMap<Owner, Weak<Semaphore>>>,
     /// How many calls run.
@@ -171,6 +188,7 @@ impl McpServerBuilder {
                 catalogs: Catalogs::default(),
                 questions: Questions::default(),
                 index: Index::default(),
+                reads: Threads::new(READS),
                 permits: Mutex::default(),
                 running: watch::Sender::default(),
             }),
@@ -293,6 +311,21 @@ impl Inner {
             // Whoever asks for it is told why it cannot be read, or waits for as long as that takes.
             let _ = tokio::time::timeout(LOOKING, self.catalog()).await;
         }
+    }
+
+    /// Reads something on a thread that holds up nobody, in turns between tenants.
+    async fn reading<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ErrorData> {
+        let party = Party::of(caller.tenant(), "");
+        let doing = self.reads.spawn(&party, work).map_err(|error| {
+            tracing::error!(%error, "nothing can be read for a client of MCP");
+            ErrorData::internal_error("too much is read already; ask again in a second", None)
+        })?;
+        let failed = |_| ErrorData::internal_error("reading failed", None);
+        doing.await.map_err(failed)
     }
 
     /// Leave to make one call, unless so many are made already.

@@ -7,7 +7,8 @@ use rusqlite::{Connection, params};
 use super::catalog::Catalog;
 use crate::skill::SkillFiles;
 
-/// How much of a `SKILL.md` is searched, in bytes.
+/// How much of a `SKILL.md` is searched, in bytes, over all tools of its skill: each is found by as much of its beginning
+/// as falls to it.
 const MAX_DOCUMENT: usize = 64 << 10;
 /// The most words of a query that are looked for.
 const MAX_WORDS: usize = 32;
@@ -68,6 +69,7 @@ fn index(catalog: &Catalog) -> rusqlite::Result<Connection> {
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         for (index, entry) in catalog.tools.iter().enumerate() {
+            let all = entry.skill.description.tools.len().max(1);
             let (tool, skill) = (entry.tool(), &entry.skill);
             let name = format!(
                 "{} {} {}",
@@ -75,7 +77,7 @@ fn index(catalog: &Catalog) -> rusqlite::Result<Connection> {
                 tool.name.replace('_', " "),
                 tool.title.as_deref().unwrap_or_default()
             );
-            let document = document(skill.folder.as_deref());
+            let document = document(skill.folder.as_deref(), MAX_DOCUMENT / all);
             row.execute(params![
                 i64::try_from(index).unwrap_or(i64::MAX),
                 name,
@@ -89,10 +91,10 @@ fn index(catalog: &Catalog) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn document(folder: Option<&std::path::Path>) -> String {
+fn document(folder: Option<&std::path::Path>, most: usize) -> String {
     let read = folder.and_then(|folder| SkillFiles::open(folder).ok()?.read("SKILL.md").ok());
     let mut bytes = read.unwrap_or_default();
-    bytes.truncate(MAX_DOCUMENT);
+    bytes.truncate(most);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -123,14 +123,6 @@ impl McpSession {
         all.get(usize::from(level)).copied()
     }
 
-    /// Runs something that reads files, where that may block.
-    async fn reading<T: Send + 'static>(
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ErrorData> {
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|_| ErrorData::internal_error("reading failed", None))
-    }
-
     fn acknowledged(&self) -> MutexGuard<'_, Acknowledged> {
         let lock = self.acknowledged.lock();
         lock.unwrap_or_else(PoisonError::into_inner)
@@ -239,9 +231,10 @@ impl ServerHandler for McpSession {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let (_, owner) = self.who(&context.extensions)?;
+        let (caller, owner) = self.who(&context.extensions)?;
         let (server, catalog) = (Arc::clone(&self.server), self.server.catalog().await?);
-        let mut all = Self::reading(move || resources::list(&server, &catalog, &owner)).await?;
+        let list = move || resources::list(&server, &catalog, &owner);
+        let mut all = self.server.reading(&caller, list).await?;
         all.sort_by(|a, b| a.uri.cmp(&b.uri));
         let size = self.server.settings.page;
         let (items, next) = page(all, request, size, |resource| &resource.uri)?;
@@ -255,10 +248,11 @@ impl ServerHandler for McpSession {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let (_, owner) = self.who(&context.extensions)?;
+        let (caller, owner) = self.who(&context.extensions)?;
         let (server, catalog) = (Arc::clone(&self.server), self.server.catalog().await?);
-        let read = Self::reading(move || resources::read(&server, &catalog, &owner, &request.uri));
-        Ok(ReadResourceResult::new(vec![read.await??]).into())
+        let read = move || resources::read(&server, &catalog, &owner, &request.uri);
+        let contents = self.server.reading(&caller, read).await??;
+        Ok(ReadResourceResult::new(vec![contents]).into())
     }
 
     async fn list_skills(
@@ -266,9 +260,10 @@ impl ServerHandler for McpSession {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListSkillsResult, ErrorData> {
-        self.who(&context.extensions)?;
+        let (caller, _) = self.who(&context.extensions)?;
         let catalog = self.server.catalog().await?;
-        let mut all = Self::reading(move || resources::skills(&catalog)).await?;
+        let skills = move || resources::skills(&catalog);
+        let mut all = self.server.reading(&caller, skills).await?;
         all.sort_by(|a, b| a.uri.cmp(&b.uri));
         let size = self.server.settings.page;
         let (items, next) = page(all, request, size, |skill| &skill.uri)?;
@@ -282,9 +277,10 @@ impl ServerHandler for McpSession {
         request: GetSkillRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetSkillResult, ErrorData> {
-        self.who(&context.extensions)?;
+        let (caller, _) = self.who(&context.extensions)?;
         let catalog = self.server.catalog().await?;
-        let skill = Self::reading(move || resources::skill(&catalog, &request.uri)).await??;
+        let skill = move || resources::skill(&catalog, &request.uri);
+        let skill = self.server.reading(&caller, skill).await??;
         Ok(GetSkillResult::new(skill))
     }
 
@@ -293,9 +289,10 @@ impl ServerHandler for McpSession {
         request: ReadResourceDirectoryRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceDirectoryResult, ErrorData> {
-        self.who(&context.extensions)?;
+        let (caller, _) = self.who(&context.extensions)?;
         let catalog = self.server.catalog().await?;
-        let items = Self::reading(move || resources::directory(&catalog, &request.uri)).await??;
+        let items = move || resources::directory(&catalog, &request.uri);
+        let items = self.server.reading(&caller, items).await??;
         Ok(ReadResourceDirectoryResult::with_all_items(items))
     }
 
