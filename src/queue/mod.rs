@@ -60,7 +60,7 @@ pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 pub(crate) use note::Note;
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
-pub use recurring::{MAX_SCHEDULES, Recurring};
+pub use recurring::{MAX_SCHEDULED_BYTES, MAX_SCHEDULES, Recurring};
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};
 pub use store::{Filter, ScopeKind};

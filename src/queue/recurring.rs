@@ -20,6 +20,8 @@ type Result<T> = std::result::Result<T, QueueError>;
 
 /// The most schedules of one tenant, and of nobody's.
 pub const MAX_SCHEDULES: usize = 1_000;
+/// The most bytes of a schedule's job, as JSON: 256 KiB. It is submitted again and again, and nobody asks for it then.
+pub const MAX_SCHEDULED_BYTES: usize = 256 << 10;
 
 /// A schedule, with the job that each firing submits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,8 +46,8 @@ impl Queue {
     /// tried as the settings of its tool and queue say now.
     ///
     /// # Errors
-    /// Where the name or the job cannot be accepted, the job's tenant has [`MAX_SCHEDULES`] others, or
-    /// the store cannot be written.
+    /// Where the name or the job cannot be accepted, the job has more than [`MAX_SCHEDULED_BYTES`], or than one may have
+    /// here, the job's tenant has [`MAX_SCHEDULES`] others, or the store cannot be written.
     pub async fn put_schedule(
         &self,
         name: &str,
@@ -72,7 +74,8 @@ impl Queue {
             job.retry = Some((*policy_for(&*self.policies().await?, &job)).clone());
         }
         let now = self.now();
-        prepare(&job, |_| Arc::default(), self.max_job_bytes(), micros(now))?;
+        let most = self.max_job_bytes().min(MAX_SCHEDULED_BYTES);
+        prepare(&job, |_| Arc::default(), most, micros(now))?;
         let json = |error: serde_json::Error| QueueError::Internal(error.to_string());
         let row = Arc::new(ScheduleRow {
             name: name.to_owned(),

@@ -537,6 +537,21 @@ async fn messages_are_bounded_in_bytes_and_time() {
     assert_eq!(refused["id"], 1);
     let said = refused["error"]["message"].as_str().unwrap();
     assert!(said.contains("too many values"), "{said}");
+    // What is kept for as long as a session or a stream has less room, also of what it is once it is read.
+    let mut begins = initialize();
+    begins["params"]["clientInfo"]["name"] = json!("x".repeat(65 << 10));
+    let mut heavy = initialize();
+    heavy["params"]["capabilities"]["experimental"] = json!({"x": vec![json!({"a": 0}); 5_000]});
+    let listens = json!({"notifications": {"toolsListChanged": true}, "_meta": {"x/y": vec![json!([0]); 9_000]}});
+    let listens = agent.message("subscriptions/listen", listens);
+    for message in [begins, heavy, listens] {
+        let answer = agent.client.send(agent.post(&message)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        let refused: Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!(refused["id"], 1);
+        let said = refused["error"]["message"].as_str().unwrap();
+        assert!(said.contains("has at most 64 KiB"), "{said}");
+    }
     // More than a message may have, as it says itself; and one that does not come.
     for (bytes, status) in [(17 << 20, "413"), (100, "408")] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -10,13 +10,21 @@ use super::submit::{Prepared, submit};
 
 /// How many schedules fire in one transaction.
 const MOST: usize = 100;
+/// How many bytes of jobs they submit in one, before the others have to wait for the next: whoever else submits something
+/// waits meanwhile.
+const MOST_BYTES: usize = 4 << 20;
 
 /// Submits what schedules say is to be submitted by now. Only one such transaction runs at a time,
 /// so that no firing is made twice, however many workers look.
 pub(crate) async fn fire(rows: &mut dyn Rows, now: Micros) -> Result<()> {
+    let mut bytes = 0;
     for mut schedule in rows.due_schedules(now, MOST).await? {
+        if bytes >= MOST_BYTES {
+            break;
+        }
         match fired(&schedule, now) {
             Ok((jobs, next)) => {
+                bytes += schedule.job.len().saturating_mul(jobs.len());
                 let jobs: Vec<&Prepared> = jobs.iter().collect();
                 submit(rows, &jobs, now).await?;
                 schedule.last = Some(now);

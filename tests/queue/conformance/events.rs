@@ -1,11 +1,10 @@
-//! What is told: events, statistics, progress; what comes by itself: schedules and callbacks.
+//! What is told: events, statistics, progress; what comes by itself: callbacks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use skillhost::queue::callback::{CallbackSettings, Callbacks, Secret, sign};
-use skillhost::queue::schedule::{Missed, Schedule};
 use skillhost::queue::{
     Callback, CallbackSender, Filter, JobEventKind, JobStatus, Keep, Kind, NewJob, Priority,
     QueueError,
@@ -23,12 +22,10 @@ cases![
     counts_are_those_of_a_recount,
     times_are_within_the_stated_error,
     progress_is_kept_and_told,
-    a_schedule_fires_once_however_many_workers_there_are,
     what_is_old_is_removed,
     what_a_callback_is_to_tell_of_is_kept_until_it_has,
     who_waits_longest_is_who_could_start,
     progress_is_written_down_also_while_a_worker_stops,
-    schedules_are_read_by_tenant_and_name_and_bounded,
     a_callback_is_sent_signed_and_again_until_it_is_taken,
     a_callback_that_is_refused_is_dead,
     a_callback_tells_nobody_of_anothers_job,
@@ -231,56 +228,6 @@ async fn progress_is_kept_and_told(place: Place) {
     pass.send(Ok(Value::Null)).unwrap();
     place.queue.wait(id).await.unwrap();
     working.stop().await.unwrap();
-}
-
-async fn a_schedule_fires_once_however_many_workers_there_are(place: Place) {
-    for (name, missed) in [
-        ("skip", Missed::Skip),
-        ("once", Missed::RunOnce),
-        ("all", Missed::RunAll),
-    ] {
-        let mut schedule = Schedule::new("*/10 * * * *", "UTC").unwrap();
-        schedule.missed = missed;
-        let job = good().queue(name);
-        place.queue.put_schedule(name, schedule, job).await.unwrap();
-    }
-    let made = async |name: &str| {
-        let statistics = place.queue.statistics(1).await.unwrap();
-        let counts = statistics.by_queue.get(name);
-        counts.map_or(0, |counts| counts.values().sum())
-    };
-    let workers = async || {
-        let (a, b) = (place.another().await, place.another().await);
-        let works = [place.queue.clone(), a, b].map(|queue| {
-            let worker = skillhost::queue::Worker::builder(queue);
-            let worker = worker.handler("work", crate::place::scripted);
-            tokio::spawn(worker.until_empty().build().run(std::future::pending()))
-        });
-        for work in works {
-            work.await.unwrap().unwrap();
-        }
-    };
-    workers().await;
-    assert_eq!(made("all").await, 0);
-    let next = place.queue.schedules(None).await.unwrap()[0].next.unwrap();
-    place
-        .clock
-        .advance((next - place.queue.now()).to_std().unwrap());
-    workers().await;
-    for name in ["skip", "once", "all"] {
-        assert_eq!(made(name).await, 1, "{name}");
-    }
-    // Nobody worked for 35 minutes.
-    place.clock.advance(Duration::from_secs(35 * 60));
-    workers().await;
-    assert_eq!(made("skip").await, 1);
-    assert_eq!(made("once").await, 2);
-    assert_eq!(made("all").await, 4);
-    place.queue.remove_schedule("all").await.unwrap();
-    place.clock.advance(Duration::from_secs(600));
-    workers().await;
-    assert_eq!(made("all").await, 4);
-    assert!(place.queue.remove_schedule("all").await.is_err());
 }
 
 async fn what_is_old_is_removed(place: Place) {
@@ -541,49 +488,4 @@ async fn progress_is_written_down_also_while_a_worker_stops(place: Place) {
     pass.send(Ok(Value::Null)).unwrap();
     stop.await.unwrap().unwrap();
     assert_eq!(place.status(id).await, JobStatus::Completed);
-}
-
-async fn schedules_are_read_by_tenant_and_name_and_bounded(place: Place) {
-    use skillhost::queue::MAX_SCHEDULES;
-    let schedule = || Schedule::new("0 9 * * *", "UTC").unwrap();
-    let put = async |name: String, job: NewJob| {
-        let queue = &place.queue;
-        queue.put_schedule(&name, schedule(), job).await
-    };
-    let own = job(json!({"large": "x"})).tenant("acme").queue("own");
-    put("own".to_owned(), own.clone()).await.unwrap();
-    put("nobodys".to_owned(), good()).await.unwrap();
-    let names = async |tenant: Option<&str>| -> Vec<String> {
-        let found = place.queue.schedules(tenant).await.unwrap();
-        found.into_iter().map(|one| one.name).collect()
-    };
-    assert_eq!(names(Some("acme")).await, ["own"]);
-    assert_eq!(names(Some("other")).await, [""; 0]);
-    assert_eq!(names(None).await, ["nobodys", "own"]);
-    // Whole where it is named, and without what may be large in a list.
-    let whole = place.queue.schedule("own").await.unwrap();
-    assert_eq!(whole.job.work, own.work);
-    let listed = &place.queue.schedules(Some("acme")).await.unwrap()[0];
-    assert_eq!(
-        (listed.job.queue.as_str(), listed.job.skill()),
-        ("own", "work".to_owned())
-    );
-    assert_ne!(listed.job.work, own.work);
-    let unknown = place.queue.schedule("other").await;
-    assert!(matches!(unknown, Err(QueueError::Unknown { .. })));
-    for number in 1..MAX_SCHEDULES {
-        put(format!("s{number}"), own.clone()).await.unwrap();
-    }
-    let more = put("more".to_owned(), own.clone()).await;
-    assert!(matches!(
-        more,
-        Err(QueueError::TooMany {
-            most: MAX_SCHEDULES,
-            ..
-        })
-    ));
-    put("own".to_owned(), own).await.expect("it is replaced");
-    put("more".to_owned(), good().tenant("other"))
-        .await
-        .expect("it is another tenant's");
 }

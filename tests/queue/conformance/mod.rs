@@ -11,6 +11,7 @@ mod leases;
 mod lost;
 mod order;
 mod retries;
+mod schedules;
 mod submitting;
 
 use std::future::Future;
