@@ -45,7 +45,7 @@ pub const MIB: u64 = 1024 * KIB;
 #[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Fuel: roughly one unit for each WebAssembly instruction, twelve for one that reads memory or calls through a table,
-    /// six for one that writes memory, two for any other call, thirty for a reference to a function, and ten for a bulk
+    /// six for one that writes memory, eight for any other call, thirty for a reference to a function, and ten for a bulk
     /// instruction, with one more for each byte that it moves, or twenty for each element of a table. It is looked at where
     /// a function or a turn of a loop begins, and after 2,000 instructions without either. Default 10,000,000,000.
     pub fuel: u64,

@@ -2,7 +2,7 @@
 //! the processor time it takes.
 //!
 //! A computing guest hands control back each time it has used up a slice of fuel
-//! ([`Pace`]): wasmtime suspends it and its future wakes itself. [`Interruptible`]
+//! ([`fuel_between_checks`]): wasmtime suspends it and its future wakes itself. [`Interruptible`]
 //! sees that wake-up, reads the clock, and resumes the guest at once, without a turn through the
 //! executor, until a time slice is over; only then do others get their turn. So a check costs two
 //! switches of stack and a look at the clock, and a hundred spinning guests still take turns in
@@ -23,7 +23,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::classify::Stop;
 use super::measure;
-use super::pace::Pace;
+
+/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
+/// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
+/// (`cargo bench --bench enforce`).
+const FUEL_BETWEEN_CHECKS: u64 = 200_000;
+/// The same for a guest that begins in a crowd.
+const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 
 /// How long before the end of its time a guest that waits is looked at. The runtime's timers are over at whole
 /// milliseconds, and what waits for them is woken at whole milliseconds again: up to 2 ms late, and hardly ever less than
@@ -34,11 +40,21 @@ const EARLIER: Duration = Duration::from_micros(750);
 /// waiting: even beside guests that spin on each of its threads, a trivial execution takes hardly
 /// longer (`cargo bench --bench beside`). No turn is shorter than from one look to the next.
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
-/// No time slice is shorter: taking turns itself costs about 1 µs.
-const MIN_SLICE: Duration = Duration::from_micros(20);
 
 /// The most turns that a guest gives up. One that nobody takes costs about 1 µs.
 const MOST_OWED: u32 = 250;
+
+/// Fuel between two looks at the clock, for a guest that begins when each has this long in a round.
+///
+/// No turn is shorter than from one look to the next, and a guest whose time is up is stopped when its
+/// turn comes. In a crowd the looks of all others stand between the two, and are closer to each other:
+/// from where each has less than 1 ms, down to a quarter (`cargo bench --bench deadline`).
+pub(super) fn fuel_between_checks(share: Duration) -> u64 {
+    let fuel = u128::from(FUEL_BETWEEN_CHECKS) * share.as_micros() / 1_000;
+    u64::try_from(fuel)
+        .unwrap_or(u64::MAX)
+        .clamp(FUEL_BETWEEN_CHECKS_IN_A_CROWD, FUEL_BETWEEN_CHECKS)
+}
 
 /// How many turns a guest gives up that has taken so much time, where a slice was its due: between two looks at the
 /// clock, or in one long instruction, it may take that of many. It is last of those who compute meanwhile.
@@ -68,10 +84,9 @@ pin_project_lite::pin_project! {
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        // How long each guest that computes would have in one round. Asked at each turn, as the number of the
-        // others changes.
-        share: S,
-        pace: Arc<Pace>,
+        // How long the guest may keep the thread before others get their turn. Asked at each turn,
+        // as the number of the others changes.
+        slice: S,
         cpu_time: &'a mut Duration,
         signal: Arc<Signal>,
         waker: Waker,
@@ -116,8 +131,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        share: S,
-        pace: Arc<Pace>,
+        slice: S,
         cpu_time: &'a mut Duration,
     ) -> Self {
         let signal = Arc::new(Signal {
@@ -129,8 +143,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             future,
             deadline,
             cancellation,
-            share,
-            pace,
+            slice,
             cpu_time,
             signal,
             waker,
@@ -158,7 +171,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         let began = measure::cpu_time(turn_began);
         let mut turn = || {
             let mut now = turn_began;
-            let mut share = None;
+            let mut slice = None;
             loop {
                 if now >= *this.deadline {
                     return Poll::Ready(Err(Stop::TimeIsUp));
@@ -186,10 +199,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                     this.signal.outer().take();
                 }
                 let looked = std::mem::replace(&mut now, Instant::now());
-                let share = *share.get_or_insert_with(|| (this.share)());
-                let left = this.deadline.saturating_duration_since(now);
-                this.pace.look(now.duration_since(looked), left, share);
-                let slice = share.clamp(MIN_SLICE, MAX_SLICE);
+                let slice = *slice.get_or_insert_with(|| (this.slice)());
                 // Where the next look would be further past the slice's end than this one is before it,
                 // the turn ends now.
                 let half = now.duration_since(looked) / 2;
@@ -253,9 +263,8 @@ mod tests {
     ) -> Result<F::Output, Stop> {
         let deadline = tokio::time::Instant::now().into_std() + wall_time;
         let mut cpu_time = Duration::ZERO;
-        let share = || Duration::from_micros(100);
-        let pace = Pace::new(share());
-        Interruptible::new(future, deadline, Some(token), share, pace, &mut cpu_time).await
+        let slice = || Duration::from_micros(100);
+        Interruptible::new(future, deadline, Some(token), slice, &mut cpu_time).await
     }
 
     /// Yields without end, as a guest that computes does.
@@ -263,6 +272,16 @@ mod tests {
         loop {
             hand_back().await;
         }
+    }
+
+    #[test]
+    fn looks_are_closer_in_a_crowd() {
+        let with = |micros| fuel_between_checks(Duration::from_micros(micros));
+        assert_eq!([1_000, 500, 250].map(with), [200_000, 100_000, 50_000]);
+        assert_eq!(
+            [u64::MAX, 4_000, 40, 0].map(with),
+            [200_000, 200_000, 50_000, 50_000]
+        );
     }
 
     #[tokio::test]

@@ -21,7 +21,6 @@ mod load;
 mod looks;
 mod mappings;
 mod measure;
-mod pace;
 mod panicked;
 mod place;
 mod run;

@@ -17,8 +17,7 @@ use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
-use super::interrupt::Interruptible;
-use super::pace::{Pace, ROUND};
+use super::interrupt::{Interruptible, MAX_SLICE};
 use super::panicked;
 use super::place::Place;
 use super::state::State;
@@ -33,6 +32,11 @@ use crate::turns::threads::Threads;
 use crate::usage::ResourceUsage;
 pub(crate) use answer::Answer;
 pub(crate) use check::{For, input_takes_too_long};
+
+/// How often each of the guests that compute at the same time should get its turn.
+const ROUND: Duration = Duration::from_millis(2);
+/// No time slice is shorter: taking turns itself costs about 1 µs.
+const MIN_SLICE: Duration = Duration::from_micros(20);
 
 /// Whoever asks a skill what it is, among those that share mappings of memory: no tenant has such a name.
 const OF_NO_TENANT: &str = "\0";
@@ -99,6 +103,11 @@ impl Runner {
         let free = u32::try_from(component.tier.slots.available_permits()).unwrap_or(u32::MAX);
         let active = self.concurrency.saturating_sub(free).max(1);
         ROUND * self.cores / active
+    }
+
+    /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
+    fn slice(&self, component: &Component) -> Duration {
+        self.share(component).clamp(MIN_SLICE, MAX_SLICE)
     }
 
     /// Runs one tool. The flight then holds the usage.
@@ -284,14 +293,13 @@ impl Runner {
         flight.started = Some(started);
         flight.began = Some(started);
         flight.phase = Phase::Instantiation;
-        let pace = Pace::new(self.share(component));
         let store = State::store(
             component,
             &flight.limits,
             capabilities,
             started,
             ends,
-            Arc::clone(&pace),
+            self.share(component),
             cancellation.cloned(),
         )?;
         let Flight {
@@ -320,8 +328,7 @@ impl Runner {
             }),
             ends,
             cancellation,
-            || self.share(component),
-            pace,
+            || self.slice(component),
             &mut usage.cpu_time,
         )
         .await;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,8 @@ use super::capability::{Capabilities, Chatter, Directories, Keeping, Network};
 use super::classify::Stop;
 use super::contract::Component;
 use super::contract::answer::{Allowed, FRAMING_BYTES};
-use super::interrupt::{MAX_SLICE, hand_back};
+use super::interrupt::{MAX_SLICE, fuel_between_checks, hand_back};
 use super::limiter::Limiter;
-use super::pace::Pace;
 use super::wasi::Wasi;
 use crate::execution::HostError;
 use crate::limits::Limits;
@@ -41,9 +39,6 @@ pub(super) struct State {
     turn_ends: Instant,
     /// After how long it does.
     turn: Duration,
-    pace: Arc<Pace>,
-    /// What the engine was told of it last.
-    fuel_between_looks: u64,
     /// The time that is left where the clocks stand still.
     still: Option<Duration>,
     cancellation: Option<CancellationToken>,
@@ -59,7 +54,7 @@ impl State {
         capabilities: Capabilities,
         started: Instant,
         deadline: Instant,
-        pace: Arc<Pace>,
+        share: Duration,
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
@@ -81,8 +76,7 @@ impl State {
         // what it belongs to, and the host has a few of its own.
         table.set_max_capacity(size(limits.handles.saturating_mul(2).saturating_add(16)));
         // As with the looks at the clock: down to a quarter in a crowd.
-        let turn = pace.share_at_first().clamp(MAX_SLICE / 4, MAX_SLICE);
-        let fuel_between_looks = pace.fuel();
+        let turn = share.clamp(MAX_SLICE / 4, MAX_SLICE);
         let state = State {
             wasi,
             table,
@@ -96,8 +90,6 @@ impl State {
             deadline,
             turn_ends: started + turn,
             turn,
-            pace,
-            fuel_between_looks,
             still,
             cancellation,
             host_bytes: size(limits.host_bytes.saturating_add(FRAMING_BYTES)),
@@ -110,7 +102,7 @@ impl State {
         let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
         store.set_fuel(limits.fuel).map_err(engine)?;
         store
-            .fuel_async_yield_interval(Some(fuel_between_looks))
+            .fuel_async_yield_interval(Some(fuel_between_checks(share)))
             .map_err(engine)?;
         Ok(store)
     }
@@ -200,7 +192,7 @@ impl CallHookHandler<State> for Border {
                 let bytes = store.data().host_bytes;
                 store.set_hostcall_fuel(bytes);
             }
-            CallHook::ReturningFromHost => match back_from_host(&mut store) {
+            CallHook::ReturningFromHost => match store.data_mut().back_from_host() {
                 Ok(Turn::GoesOn) => {}
                 Ok(Turn::IsOver) => {
                     return Box::pin(async {
@@ -208,24 +200,12 @@ impl CallHookHandler<State> for Border {
                         Ok(())
                     });
                 }
-                Err(error) => return Box::pin(async move { Err(error) }),
+                Err(stop) => return Box::pin(async move { Err(stop.into()) }),
             },
         }
         // Of no size, and so nothing is allocated for it.
         Box::pin(GoesOn)
     }
-}
-
-/// What becomes of the guest after a call of a function of the host's. Also of the one by which the engine takes up what
-/// has handed control back: this is the one place from where it can be told how much fuel comes next.
-fn back_from_host(store: &mut StoreContextMut<'_, State>) -> wasmtime::Result<Turn> {
-    let state = store.data_mut();
-    let turn = state.back_from_host()?;
-    let fuel = state.pace.fuel();
-    if std::mem::replace(&mut state.fuel_between_looks, fuel) != fuel {
-        store.fuel_async_yield_interval(Some(fuel))?;
-    }
-    Ok(turn)
 }
 
 /// The future of a crossing at which there is nothing to wait for.

@@ -1,7 +1,7 @@
 //! The files of a skill that a model reads: `SKILL.md`, and what the Agent Skills format puts beside
 //! it. Whoever wrote the folder is a stranger: nothing leads out of it, and it is read within bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,6 +17,8 @@ use crate::text::named;
 const FOLDERS: [&str; 3] = ["assets", "references", "scripts"];
 /// The most files of one skill.
 pub const MAX_FILES: usize = 512;
+/// The most files and folders that are looked at in each of its folders, whether or not they belong to it.
+const MAX_LOOKED_AT: usize = MAX_FILES * 4;
 /// The most bytes of all files of one skill together.
 pub const MAX_FILES_BYTES: u64 = 16 << 20;
 /// The most folders in one another.
@@ -139,6 +141,8 @@ pub(super) fn unfit(
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Option<(&str, String)> {
     let mut bytes = document_bytes as u64;
+    // The folders, which are looked at afterwards as the files are.
+    let mut around = BTreeSet::new();
     for (number, (path, content)) in files.iter().enumerate() {
         let because = |reason: &str| Some((path.as_str(), reason.to_owned()));
         let folders = match inside(path) {
@@ -156,8 +160,14 @@ pub(super) fn unfit(
             }
         };
         let above = (1..=folders.len()).map(|depth| folders[..depth].join("/"));
-        if let Some(file) = above.into_iter().find(|folder| files.contains_key(folder)) {
-            return because(&format!("`{}` is a file", named(&file, MAX_PATH)));
+        let above: Vec<String> = above.collect();
+        if let Some(file) = above.iter().find(|folder| files.contains_key(*folder)) {
+            return because(&format!("`{}` is a file", named(file, MAX_PATH)));
+        }
+        // Those of all folders together: no skill needs as many.
+        around.extend(above);
+        if around.len() + number > MAX_LOOKED_AT {
+            return because("there are too many folders");
         }
         // One is `SKILL.md`.
         if number + 2 > MAX_FILES {
@@ -182,7 +192,7 @@ fn walk(
 ) -> io::Result<()> {
     for entry in folder.entries()? {
         *looked_at += 1;
-        if *looked_at > MAX_FILES * 4 {
+        if *looked_at > MAX_LOOKED_AT {
             return Ok(());
         }
         let entry = entry?;
@@ -311,6 +321,12 @@ mod tests {
             .collect();
         let (_, said) = super::unfit(0, &many).unwrap();
         assert_eq!(said, "a skill has at most 512 files");
+        // Four folders and more for each file.
+        let scattered: BTreeMap<_, _> = (0..420)
+            .map(|at| file(&format!("assets/{at}/a/b/c/d/e")))
+            .collect();
+        let (_, said) = super::unfit(0, &scattered).unwrap();
+        assert_eq!(said, "there are too many folders");
         let large = BTreeMap::from([("assets/a".to_owned(), vec![0; MAX_FILES_BYTES as usize])]);
         assert!(super::unfit(0, &large).is_none());
         let (_, said) = super::unfit(1, &large).unwrap();

@@ -109,9 +109,9 @@ fn returns_from_a_deep_recursion() {
 }
 
 /// Reads from memory that no cache holds, of which each needs what the one before it has read, also by turns with what is
-/// quick; writes to where two pages
-/// of it meet, also by copying; references to functions, for which compiled code calls into the host; and jumps through a
-/// table, to code that no cache holds. In most runs, as a look at the clock may come at any moment of them: the one that is least late says nothing here.
+/// quick; writes to where two pages of it meet, also by copying; references to functions, for which compiled code calls
+/// into the host; and jumps through a table, or without one, to code that no cache holds. In most runs, as a look at the
+/// clock may come at any moment of them: the one that is least late says nothing here.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -139,7 +139,7 @@ fn the_slowest_instructions_there_are() {
             (loop $again {chain} (br $again)) unreachable"
         ))
     };
-    // Quick for as long as it takes to be trusted with more fuel at once, and then slow.
+    // Quick for a while, and then slow.
     let by_turns = Handmade {
         execute: chase.execute.replace(
             &format!("(loop $again {chain} (br $again))"),
@@ -183,7 +183,21 @@ fn the_slowest_instructions_there_are() {
         let from = (at + 4096 * 1021) % (PAGES << 12) + (1 << 20);
         format!("(memory.copy (i32.const {at}) (i32.const {from}) (i32.const 2))")
     });
-    for skill in [chase, by_turns, writes, copies, references, scattered] {
+    // The same without a table, and with code between them that nobody runs.
+    let hops: String = (0..JUMPS)
+        .map(|at| {
+            let next = (at * 1_664_525 + 1_013_904_223) % JUMPS;
+            let between = "(i32.store (i32.const 0) (i32.const 1))".repeat(40);
+            format!("(func $hop{at} (return_call $hop{next})) (func {between})")
+        })
+        .collect();
+    let hopping = Handmade {
+        fields: hops,
+        ..that_runs("(call $hop0) unreachable")
+    };
+    for skill in [
+        chase, by_turns, writes, copies, references, scattered, hopping,
+    ] {
         let late = late(&skill, 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
         assert!(

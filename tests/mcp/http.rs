@@ -284,16 +284,24 @@ async fn what_does_not_fit_is_answered_with_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_messages_are_read_and_those_that_blow_up_are_not() {
     let address = server().await;
-    let mut large = initialize();
-    large["params"]["_meta"] = json!({"x": "x".repeat(1 << 20)});
-    let (status, session, answer) = post(address, &[], &large).await;
+    let (_, session, _) = post(address, &[], &initialize()).await;
+    let session = session.expect("there is a session");
+    let within = [("mcp-session-id", session.as_str())];
+    let mut large = list();
+    large["params"] = json!({"_meta": {"x": "x".repeat(1 << 20)}});
+    let (status, _, answer) = post(address, &within, &large).await;
     assert_eq!(status, 200, "{answer}");
-    assert!(session.is_some());
-    large["params"]["_meta"] = json!({"x": vec![json!([0]); 600_000]});
-    let (status, session, answer) = post(address, &[], &large).await;
+    large["params"] = json!({"_meta": {"x": vec![json!([0]); 600_000]}});
+    let (status, _, answer) = post(address, &within, &large).await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.contains("too many values"), "{answer}");
+    // What is kept for as long as the session has less room.
+    let mut begins = initialize();
+    begins["params"]["_meta"] = json!({"x": "x".repeat(64 << 10)});
+    let (status, session, answer) = post(address, &[], &begins).await;
     assert_eq!(status, 400, "{answer}");
     assert_eq!(session, None);
-    assert!(answer.contains("too many values"), "{answer}");
+    assert!(answer.contains("has at most 64 KiB"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,16 @@
 //! What one core module comes to.
 
 use wasmparser::{
-    ConstExpr, ElementItems, ElementKind, ExternalKind, Operator, Payload, TableInit,
+    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, Operator, Payload, TableInit,
 };
 
 use super::{
     INSTANCE, MAX_PARTS, PARTS_OF_IMPORT, PARTS_OF_REFERENCE, PARTS_OF_SEGMENT, REFERENCE, SEGMENT,
     STORE, VALUE,
 };
+
+/// As how many bytes of code it counts that a segment of data goes to a place that is only known at the start.
+const COPIED: u64 = 64;
 
 /// A module that is being read.
 #[derive(Default)]
@@ -89,7 +92,16 @@ impl Module {
                     }
                 }
             }
-            Payload::DataSection(segments) => self.bytes += SEGMENT * u64::from(segments.count()),
+            Payload::DataSection(segments) => {
+                for segment in segments {
+                    self.bytes += SEGMENT;
+                    if let DataKind::Active { offset_expr, .. } = segment?.kind
+                        && !is_plain(&offset_expr)?
+                    {
+                        self.at_start += COPIED + remaining(&offset_expr);
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -107,16 +119,8 @@ impl Module {
             self.referenced += 1;
             self.parts += PARTS_OF_REFERENCE * places.min(MAX_PARTS);
         }
-        let is_plain = matches!(
-            first,
-            Operator::I32Const { .. }
-                | Operator::I64Const { .. }
-                | Operator::F32Const { .. }
-                | Operator::F64Const { .. }
-                | Operator::V128Const { .. }
-        ) && matches!(reader.read()?, Operator::End);
-        if !is_plain {
-            self.at_start += expression.get_binary_reader().bytes_remaining() as u64;
+        if !is_plain(expression)? {
+            self.at_start += remaining(expression);
         }
         Ok(())
     }
@@ -126,4 +130,22 @@ impl Module {
         // Each that is referred to has a place, once.
         INSTANCE + self.bytes + REFERENCE * self.referenced.min(self.functions)
     }
+}
+
+/// Whether a value is known before anything runs.
+fn is_plain(expression: &ConstExpr<'_>) -> Result<bool, wasmparser::BinaryReaderError> {
+    let mut reader = expression.get_operators_reader();
+    let is_constant = matches!(
+        reader.read()?,
+        Operator::I32Const { .. }
+            | Operator::I64Const { .. }
+            | Operator::F32Const { .. }
+            | Operator::F64Const { .. }
+            | Operator::V128Const { .. }
+    );
+    Ok(is_constant && matches!(reader.read()?, Operator::End))
+}
+
+fn remaining(expression: &ConstExpr<'_>) -> u64 {
+    expression.get_binary_reader().bytes_remaining() as u64
 }

@@ -255,6 +255,22 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
     }
 }
 
+/// Each is copied by code that runs at the start, and nobody looks at how much of it there is.
+#[test]
+fn data_for_places_that_are_known_late_counts_as_code() {
+    let text = |count: usize, offset: &str| {
+        format!(
+            "(component (core module $m (import \"a\" \"g\" (global $g i32)) (memory 1) {}))",
+            format!("(data (offset {offset}) \"x\")").repeat(count)
+        )
+    };
+    let late = "(global.get $g)";
+    assert!(bytes(&text(15_000, late)).is_ok());
+    let error = bytes(&text(17_000, late)).unwrap_err();
+    assert!(error.contains("initial values"), "{error}");
+    assert!(bytes(&text(17_000, "(i32.const 0)")).is_ok());
+}
+
 /// Each is looked at once more in each instance.
 #[test]
 fn long_names_count_as_further_definitions() {
