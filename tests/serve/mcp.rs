@@ -541,8 +541,8 @@ async fn messages_are_bounded_in_bytes_and_time() {
     let mut begins = initialize();
     begins["params"]["clientInfo"]["name"] = json!("x".repeat(65 << 10));
     let mut heavy = initialize();
-    heavy["params"]["capabilities"]["experimental"] = json!({"x": vec![json!({"a": 0}); 5_000]});
-    let listens = json!({"notifications": {"toolsListChanged": true}, "_meta": {"x/y": vec![json!([0]); 9_000]}});
+    heavy["params"]["capabilities"]["experimental"] = json!({"x": vec![json!({"a": 0}); 1_000]});
+    let listens = json!({"notifications": {"toolsListChanged": true}, "_meta": {"x/y": vec![json!([0]); 3_000]}});
     let listens = agent.message("subscriptions/listen", listens);
     for message in [begins, heavy, listens] {
         let answer = agent.client.send(agent.post(&message)).await;

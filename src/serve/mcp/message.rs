@@ -6,9 +6,12 @@ use serde::Deserialize;
 
 use crate::limits::display_bytes;
 
-/// How much there may be of a message that is kept for as long as what it begins: in bytes, of its text and of what its
-/// values take. A client's name, what it can do, and what it wants to be told take a few hundred.
-const MOST_KEPT: u64 = 64 << 10;
+/// How much text there may be of a message that is kept for as long as what it begins, in bytes: a client's name, what it
+/// can do, and what it wants to be told take a few hundred.
+const MOST_TEXT: u64 = 64 << 10;
+/// How much its values may take, in bytes, as [`measure`](crate::json::measure) has it: an empty object takes some
+/// hundreds.
+const MOST_VALUES: u64 = 256 << 10;
 
 /// What a message begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,11 +56,11 @@ impl Begins {
             Begins::News => "a message that asks for news is kept for as long as they come, and",
             Begins::Unclear => "a message whose `method` cannot be read, or comes twice,",
         };
-        let most = MOST_KEPT;
-        match message.len() as u64 > most || heap > most {
+        match message.len() as u64 > MOST_TEXT || heap > MOST_VALUES {
             true => Err(format!(
-                "{what} has at most {}: of text, and of what its values take",
-                display_bytes(most)
+                "{what} has at most {} of text, whose values take at most {}",
+                display_bytes(MOST_TEXT),
+                display_bytes(MOST_VALUES)
             )),
             false => Ok(()),
         }
@@ -89,13 +92,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_small() {
-        let most = usize::try_from(MOST_KEPT).unwrap();
+        let most = usize::try_from(MOST_TEXT).unwrap();
         let (fits, not) = (vec![b' '; most], vec![b' '; most + 1]);
         for begins in [Begins::Session, Begins::News, Begins::Unclear] {
-            assert!(begins.fits(&fits, MOST_KEPT).is_ok());
+            assert!(begins.fits(&fits, MOST_VALUES).is_ok());
             let error = begins.fits(&not, 0).unwrap_err();
             assert!(error.contains("at most 64 KiB"), "{error}");
-            assert!(begins.fits(b"", MOST_KEPT + 1).is_err());
+            assert!(begins.fits(b"", MOST_VALUES + 1).is_err());
         }
         assert!(Begins::Nothing.fits(&not, u64::MAX).is_ok());
     }
