@@ -49,7 +49,22 @@ pub(crate) fn form(message: &str) -> Option<&'static str> {
         "a sequence" => Some("write a list, also of one: [\"…\"]"),
         "a boolean" => Some("write true or false, without quotes"),
         "a map" => Some("write a table: { NAME = VALUE }"),
+        "a string" if given.starts_with("integer") => {
+            Some("write it in quotes, a time with its unit: \"90d\", \"5s\"")
+        }
+        "u64" | "u32" | "usize" => Some("write a whole number, without quotes and without a unit"),
+        _ if expected.starts_with("struct ") => Some("write a table: { NAME = VALUE }"),
         _ => None,
+    }
+}
+
+/// What a library says of a value of another type than it must be, without the name that the type has in here.
+pub(crate) fn of_table(message: &str) -> std::borrow::Cow<'_, str> {
+    match message.rsplit_once(", expected struct ") {
+        Some((given, _)) if given.starts_with("invalid type: ") => {
+            format!("{given}, expected a table").into()
+        }
+        _ => message.into(),
     }
 }
 

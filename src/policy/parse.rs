@@ -11,7 +11,7 @@ use super::approval::Place;
 use super::{Policy, sound};
 use crate::grant;
 use crate::limits::grouped;
-use crate::text::{form, meant, printable, shortened};
+use crate::text::{form, meant, of_table, printable, shortened};
 
 /// The longest text of an error that is kept, in bytes.
 const MAX_SHOWN: usize = 2_000;
@@ -177,7 +177,7 @@ impl FromStr for Policy {
             let mut wrong = match said {
                 Some(said) => PolicyError::new(said),
                 None if twice => PolicyError::new(format!("duplicate key `{key}`")),
-                None => PolicyError::new(error.message()),
+                None => PolicyError::new(of_table(error.message())),
             }
             .at(text, span);
             wrong.hint = hint
@@ -357,6 +357,24 @@ mod tests {
                 1,
                 "invalid type",
                 Some("write a list of tables: two brackets, [[…]]"),
+            ),
+            (
+                "[each_tenant]\nconcurrency = 4",
+                2,
+                "invalid type: integer `4`, expected a table",
+                Some("write a table: { NAME = VALUE }"),
+            ),
+            (
+                "[audit]\nkeep = 90",
+                2,
+                "invalid type: integer `90`, expected a string",
+                Some("write it in quotes, a time with its unit: \"90d\", \"5s\""),
+            ),
+            (
+                "[audit]\nmax_file_bytes = \"64MiB\"",
+                2,
+                "invalid type: string \"64MiB\", expected u64",
+                Some("write a whole number, without quotes and without a unit"),
             ),
             (
                 "[skills.a.grants]\ndirectories = [\n\"/a:/b\",\n\"/a:b:c:d\"]",

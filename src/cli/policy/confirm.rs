@@ -48,7 +48,7 @@ pub struct ConfirmArgs {
 pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let policy = file.read()?.unwrap_or_default();
-    let skill = super::load(&args.skill, session)?;
+    let (on, skill) = super::load_on_host(&args.skill, session)?;
     let name = &*skill.identity().name;
     let granted = granted(&policy, name);
     if granted.is_empty() {
@@ -84,12 +84,18 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         .map(|before| before.digest)
         .filter(|before| entry.confirmation(before).is_none())
         .collect();
-    for denial in entry
+    let mut denials = entry
         .fitting(name, &digest, declared)
         .err()
-        .into_iter()
-        .flatten()
-    {
+        .unwrap_or_default();
+    for directory in &granted.directories {
+        let alone = Grants {
+            directories: vec![directory.clone()],
+            ..Grants::default()
+        };
+        denials.extend(on.host.openable(&alone).err());
+    }
+    for denial in denials {
         session.console.warn(format_args!(
             "with this it would be rejected: {}; {}",
             printable(&denial.to_string(), false),
