@@ -139,6 +139,25 @@ exit: 0
     );
 }
 
+/// Nor can a folder be opened that is not there, or that is the host's own, whatever was confirmed.
+#[test]
+fn a_confirmation_warns_of_folders_that_no_run_can_open() {
+    for (folder, why) in [("home", "is the host's own"), ("gone", "cannot be opened")] {
+        let place = granted();
+        let policy = place.read("home/policy.toml");
+        let data = place.path("data").display().to_string();
+        let other = policy.replace(&data, &place.path(folder).display().to_string());
+        let (grants, _) = other.split_once("[[").expect("it is confirmed");
+        place.write("home/policy.toml", grants);
+        let said = place.run(["policy", "confirm", "csv-query", "--yes"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        let warning = "with this it would be rejected: directory `/data`: ";
+        assert!(said.contains(warning), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(place.run(QUERY).starts_with("exit: 3\n"));
+    }
+}
+
 /// What would be rejected with a confirmation is said before it is given, and nothing else is.
 #[test]
 fn a_confirmation_warns_of_what_would_be_rejected() {
