@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use skillhost::grant::{Declared, Denial, Grants, command, effective, intersection, shell_word};
+use skillhost::grant::{Declared, Denial, command, effective, intersection, shell_word};
 use skillhost::limits::{Limit, Limits};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
@@ -451,12 +451,8 @@ fn about(
         }
     }
     for directory in &entry.grants.directories {
-        let alone = Grants {
-            directories: vec![directory.clone()],
-            ..Grants::default()
-        };
         if let Some(on) = on.filter(|_| directory.host.is_dir())
-            && let Err(denial) = on.host.openable(&alone)
+            && let Some(denial) = super::unopenable(on, directory)
         {
             let hint = format!(
                 "{}; to take it out: `{} {}`",

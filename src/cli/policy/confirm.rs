@@ -88,13 +88,8 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         .fitting(name, &digest, declared)
         .err()
         .unwrap_or_default();
-    for directory in &granted.directories {
-        let alone = Grants {
-            directories: vec![directory.clone()],
-            ..Grants::default()
-        };
-        denials.extend(on.host.openable(&alone).err());
-    }
+    let folders = granted.directories.iter();
+    denials.extend(folders.filter_map(|folder| super::unopenable(&on, folder)));
     for denial in denials {
         session.console.warn(format_args!(
             "with this it would be rejected: {}; {}",

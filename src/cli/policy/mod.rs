@@ -22,7 +22,7 @@ mod rules;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use skillhost::grant::{Declared, DirectoryGrant, Grants, intersection};
+use skillhost::grant::{Declared, Denial, DirectoryGrant, Grants, intersection};
 use skillhost::policy::Confirmation;
 use skillhost::{Policy, Skill};
 
@@ -112,6 +112,15 @@ fn settings(session: &Session) -> Settings {
         for_operator: true,
         ..Settings::default()
     }
+}
+
+/// Why no run can open this folder, whatever is granted.
+fn unopenable(on: &CommandHost, folder: &DirectoryGrant) -> Option<Denial> {
+    let alone = Grants {
+        directories: vec![folder.clone()],
+        ..Grants::default()
+    };
+    on.host.openable(&alone).err()
 }
 
 /// The directories that are granted to be written, of which a skill that declares this is given no more
