@@ -68,6 +68,9 @@ pub(crate) fn of_table(message: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
+/// What names of fields end with that have a unit.
+const UNITS: [&str; 2] = ["_ms", "_bytes"];
+
 /// What an unknown field or variant probably meant. The message is that of serde, with the words
 /// between backticks: first the unknown one, then those that there are.
 pub(crate) fn meant(message: &str) -> Option<String> {
@@ -84,7 +87,16 @@ pub(crate) fn meant(message: &str) -> Option<String> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         word.bytes().all(fits)
     };
-    closest(unknown, words.filter(is_a_key)).map(str::to_owned)
+    let known: Vec<&str> = words.filter(is_a_key).collect();
+    // A name without its unit, as in `wait` for `wait_ms`.
+    let unit = known.iter().find(|word| {
+        word.strip_prefix(unknown)
+            .is_some_and(|rest| UNITS.contains(&rest))
+    });
+    let meant = unit.copied().filter(|_| !unknown.is_empty());
+    meant
+        .or_else(|| closest(unknown, known.iter().copied()))
+        .map(str::to_owned)
 }
 
 /// Text from a guest for a terminal or a log: control characters are shown as escapes, so that it

@@ -51,8 +51,8 @@ Examples:
   See what a skill offers, and what it wants:
     skillhost inspect hello.wasm
   Run a tool on files in a folder, with less time and memory than usual:
-    skillhost run regex-search search --dir notes --arg path=notes --arg pattern=todo \\
-        --timeout 2s --memory 16MiB";
+    skillhost run regex-search search --dir notes --arg path=notes \\
+        --arg pattern=todo --timeout 2s --memory 16MiB";
 
 /// Runs agent skills, compiled to WebAssembly components, in a sandbox with limits that hold.
 ///
@@ -282,6 +282,21 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// What is wrapped in the middle of an example cannot be pasted.
+    #[test]
+    fn examples_fit_a_terminal() {
+        fn look(command: &clap::Command) {
+            let after = command.get_after_help().map(ToString::to_string);
+            for line in after.iter().flat_map(|text| text.lines()) {
+                assert!(line.len() <= 80, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(look);
+        }
+        let mut all = Cli::command();
+        all.build();
+        look(&all);
+    }
+
     #[test]
     fn each_command_can_be_made_alone() {
         let mut all = Cli::command();
@@ -327,8 +342,26 @@ mod tests {
         ] {
             assert!(!said(other).contains("--arg"), "{}", said(other));
         }
-        let near = said("skillhost run text-stats --tiemout 5s");
-        assert!(near.contains("'--timeout'"), "{near}");
+        for (typed, near) in [
+            ("skillhost run text-stats --tiemout 5s", "'--timeout'"),
+            ("skillhost run text-stats --mem 5", "'--memory'"),
+            ("skillhost schedules add n --zone UTC", "'--time-zone'"),
+        ] {
+            let said = said(typed);
+            assert!(said.contains(near), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_back_is_named_without_a_flag() {
+        for flag in ["--storage", "--dir", "--secret"] {
+            let typed = ["skillhost", "policy", "revoke", "notes", flag].map(OsString::from);
+            let said = Cli::whole(&typed).unwrap_err().to_string();
+            assert!(said.contains("is named without a flag"), "{said}");
+        }
+        let typed = ["skillhost", "policy", "revoke", "notes", "--al"].map(OsString::from);
+        let said = Cli::whole(&typed).unwrap_err().to_string();
+        assert!(said.contains("'--all'"), "{said}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use super::exit::Exit;
 
 const EXAMPLES: &str = "\
 Examples:
-  skillhost completions bash > ~/.local/share/bash-completion/completions/skillhost
+  skillhost completions bash \\
+      > ~/.local/share/bash-completion/completions/skillhost
   skillhost completions zsh > ~/.zfunc/_skillhost
   skillhost completions fish > ~/.config/fish/completions/skillhost.fish";
 

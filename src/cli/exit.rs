@@ -35,14 +35,17 @@ pub enum Exit {
 pub const CODES: &str = "\
 Exit codes:
     0  success
-    1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
-       that cannot be used, a name or a port that is taken
-    3  rejected: not admitted, such as for a grant that the skill does not declare
+    1  the skill failed: an error of its own, a trap, an output that does not
+       fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not
+       fit, a policy file that cannot be used, a name or a port that is taken
+    3  rejected: not admitted, such as for a grant that the skill does not
+       declare
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-    7  `doctor` found something that does not hold, or `audit verify` a line that was changed
+    7  `doctor` found something that does not hold, or `audit verify` a line
+       that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
   143  cancelled with SIGTERM or SIGHUP";

@@ -31,7 +31,8 @@ Examples:
 
 Exit codes:
     0  it fits
-    6  it cannot be found, built or loaded; what it imports is shown where that is known";
+    6  it cannot be found, built or loaded; what it imports is shown where that
+       is known";
 
 /// Show a skill's tools, what it wants to touch, and whether it fits this host
 #[derive(Debug, Args)]

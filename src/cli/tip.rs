@@ -14,7 +14,10 @@ pub fn beside(error: clap::Error, mut all: Command, arguments: &[OsString]) -> c
     all.build();
     match error.kind() {
         ErrorKind::InvalidSubcommand => with_similar(error, &mut all, arguments),
-        ErrorKind::UnknownArgument if sets_secret(&error) => without_value(error, &mut all),
+        ErrorKind::UnknownArgument if is_of(&error, " secrets set ") => {
+            without_value(error, &mut all)
+        }
+        ErrorKind::UnknownArgument if is_of(&error, " policy revoke ") => without_flag(error, &all),
         ErrorKind::UnknownArgument => with_argument(error, &mut all, arguments),
         ErrorKind::ValueValidation => without_source(error),
         _ => error,
@@ -53,12 +56,51 @@ fn with_similar(mut error: clap::Error, all: &mut Command, arguments: &[OsString
     error
 }
 
-/// Whether it is about what was typed behind `skillhost secrets set`.
-fn sets_secret(error: &clap::Error) -> bool {
+/// Whether it is about what was typed behind this command.
+fn is_of(error: &clap::Error, command: &str) -> bool {
     match error.get(ContextKind::Usage) {
-        Some(ContextValue::StyledStr(usage)) => usage.to_string().contains(" secrets set "),
+        Some(ContextValue::StyledStr(usage)) => usage.to_string().contains(command),
         _ => false,
     }
+}
+
+/// What is taken back is named without the flag that granted it.
+fn without_flag(mut error: clap::Error, all: &Command) -> clap::Error {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = unknown.trim_start_matches('-');
+    let grants = all
+        .find_subcommand("policy")
+        .and_then(|policy| policy.find_subcommand("grant"))
+        .is_some_and(|grant| grant.get_arguments().any(|it| it.get_long() == Some(flag)));
+    if grants {
+        error.remove(ContextKind::SuggestedArg);
+        let valid = all.get_styles().get_valid();
+        let mut tip = StyledStr::new();
+        let _ = write!(
+            tip,
+            "what is taken back is named without a flag, as `{valid}skillhost policy show{valid:#}` lists it"
+        );
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// The one flag that begins with what was typed, or has it as one of its words.
+fn kin(command: &Command, unknown: &str) -> Option<String> {
+    const SHORTEST: usize = 3;
+    let typed = unknown.strip_prefix("--")?;
+    if typed.len() < SHORTEST {
+        return None;
+    }
+    let mut alike = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
+        .filter_map(clap::Arg::get_long)
+        .filter(|long| long.starts_with(typed) || long.split('-').any(|word| word == typed));
+    let one = alike.next()?;
+    alike.next().is_none().then(|| format!("--{one}"))
 }
 
 /// What stands behind a secret's name is its value, and is not shown again. A flag that is misspelt is.
@@ -116,6 +158,11 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
         _ => None,
     };
     if similar.is_some_and(|similar| strsim::osa_distance(&unknown, similar) <= 1) {
+        return error;
+    }
+    let kin = named(all, arguments.iter()).and_then(|command| kin(command, &unknown));
+    if let Some(kin) = kin {
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(kin));
         return error;
     }
     let (Some(command), Some(argument)) =

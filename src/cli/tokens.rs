@@ -18,8 +18,9 @@ use super::{Session, explain};
 
 const EXAMPLES: &str = "\
 Examples:
-  Let a program of the tenant acme execute skills and submit jobs, for three months:
-    skillhost tokens create --tenant acme --scope execute --scope jobs --expires 90d
+  Let a program of the tenant acme execute skills and submit jobs, for 90 days:
+    skillhost tokens create --tenant acme --scope execute --scope jobs \\
+        --expires 90d
   See which there are, and take one back:
     skillhost tokens list
     skillhost tokens revoke 0f3a6c2e91b4";

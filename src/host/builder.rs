@@ -310,7 +310,7 @@ impl HostBuilder {
             inner: Arc::new(Inner {
                 loader: Loader::new(engines, cache, self.compile, self.on_compile),
                 keeps: backing.storage.is_some(),
-                runner: Runner::new(self.concurrency, backing),
+                runner: Runner::new(backing),
                 default_limits: stack(self.default_limits),
                 ceiling: stack(self.ceiling),
                 observer: self.observer,

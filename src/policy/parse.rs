@@ -86,6 +86,17 @@ fn misplaced(message: &str) -> Option<String> {
     is_grant.then(|| "what is granted stands under `[skills.NAME.grants]`".to_owned())
 }
 
+/// What to do about a field that stands among grants and is none, and so may be a skill's own.
+fn is_config(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, known) = rest.split_once('`')?;
+    let among_grants = known.contains("`config`") && known.contains("`directories`");
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    (among_grants && !field.is_empty() && field.bytes().all(is_bare)).then(|| {
+        format!("if the skill declares it as its configuration, write `config = {{ {field} = … }}`")
+    })
+}
+
 /// The fields that only a table about a skill has.
 const OF_A_SKILL: [&str; 3] = ["grants", "confirmed", "defaults"];
 
@@ -184,6 +195,7 @@ impl FromStr for Policy {
                 .or_else(|| misplaced(error.message()))
                 .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
                 .or_else(|| is_skill(error.message(), text).map(str::to_owned))
+                .or_else(|| is_config(error.message()))
                 .or_else(|| form(error.message()).map(str::to_owned))
                 .or_else(|| {
                     let all = "leave one of them out, or put both into one list";
@@ -324,6 +336,26 @@ mod tests {
                 2,
                 "unknown field `skill`",
                 Some("did you mean `skills`?"),
+            ),
+            (
+                "[skills.a.grants]\nmax_rows = 5",
+                2,
+                "unknown field `max_rows`",
+                Some(
+                    "if the skill declares it as its configuration, write `config = { max_rows = … }`",
+                ),
+            ),
+            (
+                "[secrets]\n\"a b\" = \"env:A\"",
+                2,
+                "secrets.a b: the name of a secret has letters, digits, `_`, `-` and `.` only",
+                None,
+            ),
+            (
+                "[general.concurrency]\nwait = 5",
+                2,
+                "unknown field `wait`",
+                Some("did you mean `wait_ms`?"),
             ),
             (
                 "[skills.a.grants]\n\ndirectorys = []",

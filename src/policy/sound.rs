@@ -38,6 +38,11 @@ pub(super) fn check(policy: &Policy) -> Checked {
             );
         }
     }
+    for name in policy.secrets.keys() {
+        if let Err(why) = crate::grant::check_secret_name(name) {
+            return wrong(&["secrets", name], why);
+        }
+    }
     let tenants = policy.tenants.iter();
     let tenants = tenants.map(|(name, rules)| (vec!["tenants", name.as_str()], rules, true));
     let rules = [

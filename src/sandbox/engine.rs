@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
@@ -31,6 +32,7 @@ const CODE: u32 = 5;
 pub(crate) struct Engines {
     pooled: Option<Tier>,
     on_demand: OnceLock<Tier>,
+    active: Arc<AtomicU32>,
     settings: EngineSettings,
     compatibility: u64,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Tier {
     pub engine: Engine,
     /// One permit for each execution in flight: a full pool makes the next one wait.
     pub slots: Arc<Semaphore>,
+    /// How many executions are in flight, on both engines.
+    pub(super) active: Arc<AtomicU32>,
     /// The mappings of memory that instances take, where they are made on demand.
     pub(super) mappings: Option<&'static Mappings>,
 }
@@ -49,7 +53,8 @@ impl Engines {
     pub fn new(settings: EngineSettings) -> Result<Self, HostError> {
         // Where the address space is limited, the pool cannot be reserved, and everything runs on
         // demand.
-        let pooled = match Tier::new(settings, true) {
+        let active = Arc::default();
+        let pooled = match Tier::new(settings, true, &active) {
             Ok(tier) => Some(tier),
             Err(error) => {
                 tracing::warn!("instances are made on demand, as no pool can be reserved: {error}");
@@ -59,6 +64,7 @@ impl Engines {
         let engines = Engines {
             pooled,
             on_demand: OnceLock::new(),
+            active,
             settings,
             compatibility: 0,
         };
@@ -83,7 +89,7 @@ impl Engines {
         if let Some(tier) = self.on_demand.get() {
             return Ok(tier);
         }
-        let tier = Tier::new(self.settings, false)?;
+        let tier = Tier::new(self.settings, false, &self.active)?;
         Ok(self.on_demand.get_or_init(|| tier))
     }
 
@@ -102,7 +108,11 @@ impl Engines {
 }
 
 impl Tier {
-    fn new(settings: EngineSettings, pooled: bool) -> Result<Self, HostError> {
+    fn new(
+        settings: EngineSettings,
+        pooled: bool,
+        active: &Arc<AtomicU32>,
+    ) -> Result<Self, HostError> {
         let mut config = code_config(settings.compiles);
         settings::stack(&mut config, settings.stack_bytes);
         if pooled {
@@ -111,6 +121,7 @@ impl Tier {
         Ok(Tier {
             engine: engine(&config)?,
             slots: Arc::new(Semaphore::new(settings.concurrency as usize)),
+            active: Arc::clone(active),
             mappings: (!pooled).then(Mappings::of_process),
         })
     }
@@ -154,7 +165,7 @@ pub(crate) fn pool_fits(concurrency: u32) -> bool {
         stack_bytes: 512 << 10,
         compiles: false,
     };
-    Tier::new(settings, true).is_ok()
+    Tier::new(settings, true, &Arc::default()).is_ok()
 }
 
 /// Whether the kernel tells which pages of a slot a guest has touched.

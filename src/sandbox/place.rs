@@ -1,5 +1,7 @@
 //! The right to run on an engine.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use tokio::sync::{AcquireError, SemaphorePermit};
 
 use super::contract::Component;
@@ -9,6 +11,23 @@ use super::mappings::{Taken, needed};
 pub(crate) struct Place<'c> {
     _slot: SemaphorePermit<'c>,
     _mappings: Option<Taken>,
+    _active: Active<'c>,
+}
+
+/// One execution in flight among all.
+struct Active<'c>(&'c AtomicU32);
+
+impl<'c> Active<'c> {
+    fn one_more(all: &'c AtomicU32) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Active(all)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<'c> Place<'c> {
@@ -27,6 +46,7 @@ impl<'c> Place<'c> {
         Some(Place {
             _slot: tier.slots.try_acquire().ok()?,
             _mappings: mappings,
+            _active: Active::one_more(&tier.active),
         })
     }
 
@@ -45,6 +65,7 @@ impl<'c> Place<'c> {
         Ok(Place {
             _slot: tier.slots.acquire().await?,
             _mappings: mappings,
+            _active: Active::one_more(&tier.active),
         })
     }
 }

@@ -6,6 +6,7 @@ mod check;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -43,7 +44,6 @@ const OF_NO_TENANT: &str = "\0";
 
 /// Runs guests.
 pub(crate) struct Runner {
-    concurrency: u32,
     cores: u32,
     backing: Backing,
     /// For what is checked for long.
@@ -71,12 +71,11 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Runner {
-    /// A runner for engines with this many slots each.
-    pub fn new(concurrency: u32, backing: Backing) -> Self {
+    /// A runner whose guests are granted what is behind this.
+    pub fn new(backing: Backing) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let cores = u32::try_from(cores).unwrap_or(1);
         Runner {
-            concurrency,
             cores,
             backing,
             checks: Threads::new(check::threads(cores)),
@@ -98,14 +97,13 @@ impl Runner {
         self.backing.scratch.cleared().await;
     }
 
-    /// How long each guest of an engine would have in one round, were all of them computing.
+    /// How long each guest would have in one round, were all of them computing.
     fn share(&self, component: &Component) -> Duration {
-        let free = u32::try_from(component.tier.slots.available_permits()).unwrap_or(u32::MAX);
-        let active = self.concurrency.saturating_sub(free).max(1);
+        let active = component.tier.active.load(Ordering::Relaxed).max(1);
         ROUND * self.cores / active
     }
 
-    /// How long one guest may keep a thread while others, of the same engine, wait for theirs.
+    /// How long one guest may keep a thread while others wait for theirs.
     fn slice(&self, component: &Component) -> Duration {
         self.share(component).clamp(MIN_SLICE, MAX_SLICE)
     }

@@ -325,6 +325,14 @@ fn who_pauses_what_is_not_known_is_told() {
     assert!(said.contains(&hint("queue")), "{said}");
     let said = place.run(["queues", "resume", "--tenant", "acme"]);
     assert!(said.contains(&hint("tenant")), "{said}");
+    let said = place.run(["queues", "bound", "nightly", "--concurrency", "2"]);
+    let close = "  hint: there was no queue of that name before; did you mean `nigthly`?\n";
+    assert!(said.contains(close), "{said}");
+    place.add_example("text-stats");
+    place.run(["install", "text-stats"]);
+    let said = place.run(["queues", "pause", "--skill", "text-stat"]);
+    let close = "  hint: no skill of that name is installed; did you mean `text-stats`?\n";
+    assert!(said.contains(close), "{said}");
     for known in [["nigthly"].as_slice(), &["--skill", "text-stats"]] {
         let output = place
             .command::<0>([])

@@ -77,10 +77,14 @@ async fn a_cursor_that_has_fallen_off_is_told_so() {
         .await
         .problem(410, "cursor-gone");
     let newest = server.queue.last_event().await.unwrap();
-    let path = format!("/v1/events/stream?after={}", newest + 1);
-    let never = client.get(&path).await.problem(404, "not-found");
-    let detail = format!("there is no event {}; the newest is {newest}", newest + 1);
-    assert_eq!(never["detail"], detail);
+    for route in ["/v1/events/stream", "/v1/events"] {
+        let path = format!("{route}?after={}", newest + 1);
+        let never = client.get(&path).await.problem(404, "not-found");
+        let detail = format!("there is no event {}; the newest is {newest}", newest + 1);
+        assert_eq!(never["detail"], detail);
+    }
+    let batch = client.get(&format!("/v1/events?after={newest}")).await;
+    assert_eq!(batch.json()["events"], json!([]));
     // The newest itself was, though it is no longer kept.
     let open = client.request("GET", &format!("/v1/events/stream?after={newest}"), "");
     assert_eq!(client.open(open).await.status(), 200);

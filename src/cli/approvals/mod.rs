@@ -26,9 +26,10 @@ Examples:
     skillhost approvals approve 9c1e7d40
     skillhost approvals approve 9c1e7d40 --for 1h
 
-An approval is named by its id, or by the end of it: at least 4 characters. A job that waits for an
-approval can be named instead. Which executions wait is said by the rules of the policy, under
-`approval`; see `skillhost policy schema`.";
+An approval is named by its id, or by the end of it: at least 4 characters. A
+job that waits for an approval can be named instead. Which executions wait is
+said by the rules of the policy, under `approval`; see `skillhost policy
+schema`.";
 
 /// See what waits for an approval, and answer
 ///

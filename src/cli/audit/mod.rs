@@ -26,8 +26,8 @@ Examples:
     skillhost audit show --since 1h --outcome rejected
     skillhost audit show --kind grant
 
-The audit is kept in the folder audit, beside the installed skills, unless the policy says otherwise
-under `audit`.";
+The audit is kept in the folder audit, beside the installed skills, unless the
+policy says otherwise under `audit`.";
 
 /// Show what was executed, approved and granted, and verify that the record is whole
 ///

@@ -22,7 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   skillhost audit show
   skillhost audit show --since 1h --outcome rejected
-  skillhost audit show --kind execution --skill text-stats --json | jq '.[].entry.usage.fuel'";
+  skillhost audit show --kind execution --skill text-stats --json |
+      jq '.[].entry.usage.fuel'";
 
 /// Show the last entries
 #[derive(Debug, Args)]

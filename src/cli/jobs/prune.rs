@@ -21,8 +21,9 @@ Examples:
   skillhost jobs prune --completed-after 7d
   skillhost jobs prune --dead-after 90d --events-after 30d
 
-Workers remove by themselves what completed and what happened 7 days ago; dead jobs stay. With the
-jobs go skills that were kept for them and that nobody has needed for 30 days.";
+Workers remove by themselves what completed and what happened 7 days ago; dead
+jobs stay. With the jobs go skills that were kept for them and that nobody has
+needed for 30 days.";
 
 /// Remove jobs that ended long ago
 #[derive(Debug, Args)]

@@ -76,12 +76,15 @@ Examples:
   Submit a job, and get its id:
     skillhost jobs submit text-stats --arg text='to be or not to be'
   Urgently, under a key, so that a second submission is the same job:
-    skillhost jobs submit text-stats -i @input.json --priority high --key report-17
+    skillhost jobs submit text-stats -i @input.json --priority high \\
+        --key report-17
   Tonight, with more fuel, and three attempts at most:
-    skillhost jobs submit ./my-skill --at 2026-01-31T23:00:00+01:00 --fuel 20G --attempts 3
+    skillhost jobs submit ./my-skill --at 2026-01-31T23:00:00+01:00 \\
+        --fuel 20G --attempts 3
   Wait for the result, as `run` would print it:
     skillhost jobs submit text-stats --arg text='to be' --wait
-  Many: a JSON object a line, with skill, tool, input, and any option under its long name:
+  Many: a JSON object a line, with skill, tool, input, and any option under its
+  long name:
     echo '{\"skill\": \"text-stats\", \"input\": {\"text\": \"a\"}, \"priority\": \"low\"}' |
         skillhost jobs submit --from -";
 

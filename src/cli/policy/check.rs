@@ -28,7 +28,7 @@ use super::secrets::idle;
 
 const EXIT: &str = "\
 Exit codes:
-    0  nothing was found
+    0  nothing was found, or warnings alone without --strict
     2  the policy cannot be used
     3  something was found";
 
@@ -43,6 +43,9 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
+    /// End with code 3 for warnings, too
+    #[arg(long)]
+    strict: bool,
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
@@ -164,6 +167,8 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
         .into_iter()
         .partition::<Vec<_>, _>(|finding| finding.kind.is_warning());
     let sound = findings.is_empty();
+    let warned = warnings.len();
+    let exit = exit(sound && !(args.strict && warned > 0));
     if args.json {
         let all = notes.iter_mut().chain(&mut warnings).chain(&mut findings);
         for Finding { hint, .. } in all {
@@ -180,7 +185,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
                 notes,
             },
         )?;
-        return Ok(exit(sound));
+        return Ok(exit);
     }
     for Finding {
         about,
@@ -214,11 +219,19 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
     } else if sound {
         let count = with_grants(&policy);
         session.console.note(format_args!(
-            "{} the policy `{}` is sound, with grants for {} skill{}",
-            styled(GOOD, "✓"),
+            "{} the policy `{}` is sound, with grants for {} skill{}{}",
+            match warned {
+                0 => styled(GOOD, "✓"),
+                _ => styled(WARNING, "!"),
+            },
             file.path().display(),
             count,
-            if count == 1 { "" } else { "s" }
+            if count == 1 { "" } else { "s" },
+            match warned {
+                0 => String::new(),
+                1 => ", and 1 warning".to_owned(),
+                more => format!(", and {more} warnings"),
+            }
         ));
     } else {
         for Finding {
@@ -237,7 +250,7 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
             ))?;
         }
     }
-    Ok(exit(sound))
+    Ok(exit)
 }
 
 /// What whoever reads JSON is told of a policy that cannot be used.

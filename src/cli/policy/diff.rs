@@ -18,7 +18,8 @@ use crate::cli::table::Table;
 const EXAMPLES: &str = "\
 Examples:
   skillhost policy diff csv-query
-  skillhost policy diff ./csv-query --json | jq '.changes[] | select(.kind == \"added\")'";
+  skillhost policy diff ./csv-query --json |
+      jq '.changes[] | select(.kind == \"added\")'";
 
 /// Show how a skill differs from the one that was confirmed
 ///

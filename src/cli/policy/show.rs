@@ -60,8 +60,8 @@ struct OneSkill<'a> {
 
 fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Exit> {
     let typed = args.skill.as_deref().unwrap_or_else(|| "".as_ref());
-    let skill = match super::load(typed, session) {
-        Ok(skill) => skill,
+    let (on, skill) = match super::load_on_host(typed, session) {
+        Ok(loaded) => loaded,
         // What the policy says of a skill that is gone can still be shown.
         Err(error) => {
             let entry = typed
@@ -84,7 +84,12 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
             };
         }
     };
-    let standing = Standing::new(policy, &skill, typed);
+    let mut standing = Standing::new(policy, &skill, typed);
+    let folders = standing.from_policy.directories.iter();
+    let unopenable: Vec<Denial> = folders
+        .filter_map(|folder| super::unopenable(&on, folder))
+        .collect();
+    standing.denials.extend(unopenable);
     if args.json {
         let skill = skill.identity();
         print_json(session.console, &OneSkill { skill, standing })?;

@@ -2,6 +2,7 @@
 
 mod paused;
 mod retry;
+mod unheard;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +29,8 @@ Examples:
   skillhost queues list
   skillhost queues pause nightly
   skillhost queues resume nightly
-  At most two jobs of a tenant at once, and ten a minute of a skill, over all workers:
+  At most two jobs of a tenant at once, and ten a minute of a skill, over all
+  workers:
     skillhost queues bound --tenant acme --concurrency 2
     skillhost queues bound --skill fetch-page --rate 10/1m
   Twice as much for one tenant as for others:
@@ -216,6 +218,20 @@ async fn done(
     Ok(Exit::Success)
 }
 
+/// Says that a name may be misspelt.
+fn say_unheard(
+    (kind, name): (ScopeKind, &str),
+    json: bool,
+    before: &[ScopeInfo],
+    session: &Session,
+) {
+    if !json && let Some(hint) = unheard::hint(kind, name, before, session) {
+        session
+            .console
+            .note(format_args!("  hint: {}", printable(&hint, false)));
+    }
+}
+
 fn pause(
     args: &PauseArgs,
     paused: bool,
@@ -231,13 +247,7 @@ fn pause(
             .map_err(explain::queue)?;
         let what = if paused { "is paused" } else { "goes on" };
         let exit = done(&queue, session, (kind, name), args.json, what).await?;
-        // A skill is only known where something was said of it.
-        if !args.json && kind != ScopeKind::Skill && !before.iter().any(|scope| scope.name == name)
-        {
-            session.console.note(format_args!(
-                "  hint: there was no {kind} of that name before; is it spelt right?"
-            ));
-        }
+        say_unheard((kind, name), args.json, &before, session);
         Ok(exit)
     })
 }
@@ -254,6 +264,7 @@ fn bound(args: &BoundArgs, database: &DatabaseArgs, session: &Session) -> anyhow
         weight: args.bounds.weight,
     };
     database.with(session, async |queue, _| {
+        let before = queue.scopes(kind).await.map_err(explain::queue)?;
         queue
             .set_bounds(kind, name, bounds)
             .await
@@ -266,7 +277,9 @@ fn bound(args: &BoundArgs, database: &DatabaseArgs, session: &Session) -> anyhow
             true => "is bounded so",
             false => "is bounded by nothing",
         };
-        done(&queue, session, (kind, name), args.json, what).await
+        let exit = done(&queue, session, (kind, name), args.json, what).await?;
+        say_unheard((kind, name), args.json, &before, session);
+        Ok(exit)
     })
 }
 

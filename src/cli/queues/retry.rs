@@ -21,7 +21,8 @@ use crate::cli::{Session, explain};
 const EXAMPLES: &str = "\
 Examples:
   skillhost queues retry nightly --attempts 8 --base 1m --factor 2 --cap 1h
-  skillhost queues retry --tool fetch-page/fetch --attempts 3 --on retryable_error --on timeout
+  skillhost queues retry --tool fetch-page/fetch --attempts 3 \\
+      --on retryable_error --on timeout
   As the default says again:
     skillhost queues retry nightly --default";
 

@@ -24,11 +24,13 @@ Examples:
     skillhost run text-stats count --input '{\"text\": \"to be\", \"top\": 3}'
     skillhost run text-stats count --input @input.json
   Build a skill from its source and run it on a file:
-    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 --out thumbnails
+    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 \\
+        --out thumbnails
   Let it read a folder, and write to another one:
     skillhost run ./my-skill --dir notes --dir /tmp/result:/out:rw
   Let it fetch from one site:
-    skillhost run ./fetch-page --http 'GET https://example.com' --arg url=https://example.com/
+    skillhost run ./fetch-page --http 'GET https://example.com' \\
+        --arg url=https://example.com/
   Set limits; the names for --limit are those in the output of --json:
     skillhost run ./my-skill --timeout 500ms --fuel 5M --limit handles=20
   See whether it would be admitted, and under which limits:

@@ -37,7 +37,8 @@ Examples:
   Do what is waiting, eight at a time, and end:
     skillhost worker --until-empty --concurrency 8
   Serve two queues, from a database that other machines use as well:
-    skillhost worker --queue nightly --queue reports --database postgres://jobs@db.example/jobs
+    skillhost worker --queue nightly --queue reports \\
+        --database postgres://jobs@db.example/jobs
 
 Exit codes:
     0  it was told to stop, or nothing was left

@@ -12,8 +12,8 @@ use super::jobs::read::{need_own, page};
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream::{self, visible};
-use crate::queue::EventBatch;
-use crate::serve::caller::{Scope, Tenancy};
+use crate::queue::{EventBatch, Queue};
+use crate::serve::caller::{Caller, Scope, Tenancy};
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -32,7 +32,8 @@ pub(super) struct Which {
 
 /// Read a batch of events
 ///
-/// A cursor whose events are no longer kept is gone (410): begin anew at `oldest`, less 1, or at 0.
+/// A cursor whose events are no longer kept is gone (410): begin anew at `oldest`, less 1, or at 0. One that is no event's
+/// yet is not found (404).
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(Which),
@@ -51,6 +52,9 @@ pub(super) async fn list(
     }
     let queue = &service.inner.queue;
     let mut batch = queue.events(after, limit).await?;
+    if batch.events.is_empty() {
+        was(queue, caller, after).await?;
+    }
     batch.events = visible(queue, caller, batch.events, which.job).await?;
     Ok(Answer(batch).into_response())
 }
@@ -114,16 +118,22 @@ pub(super) async fn follow(
     // would wait for as long as it takes until there are as many.
     let next = queue.events(after, 1).await?;
     if next.events.is_empty() {
-        let last = queue.last_event().await?;
-        if after > last {
-            // How many there are is nothing to tell a tenant, of whom they are not.
-            let newest = match caller.tenancy {
-                Tenancy::Everybody => format!("; the newest is {last}"),
-                Tenancy::Tenant(_) => String::new(),
-            };
-            let detail = format!("there is no event {after}{newest}");
-            return Err(Problem::new(ProblemKind::NotFound, detail));
-        }
+        was(queue, caller, after).await?;
     }
     stream::jobs(&service, caller, after, from.job)
+}
+
+/// Refuses a cursor behind the newest event.
+async fn was(queue: &Queue, caller: &Caller, after: i64) -> Result<(), Problem> {
+    let last = queue.last_event().await?;
+    if after <= last {
+        return Ok(());
+    }
+    // How many there are is nothing to tell a tenant, of whom they are not.
+    let newest = match caller.tenancy {
+        Tenancy::Everybody => format!("; the newest is {last}"),
+        Tenancy::Tenant(_) => String::new(),
+    };
+    let detail = format!("there is no event {after}{newest}");
+    Err(Problem::new(ProblemKind::NotFound, detail))
 }

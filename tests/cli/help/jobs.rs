@@ -142,7 +142,8 @@ Examples:
   Do what is waiting, eight at a time, and end:
     skillhost worker --until-empty --concurrency 8
   Serve two queues, from a database that other machines use as well:
-    skillhost worker --queue nightly --queue reports --database postgres://jobs@db.example/jobs
+    skillhost worker --queue nightly --queue reports \
+        --database postgres://jobs@db.example/jobs
 
 Exit codes:
     0  it was told to stop, or nothing was left
@@ -180,7 +181,8 @@ Examples:
   skillhost queues list
   skillhost queues pause nightly
   skillhost queues resume nightly
-  At most two jobs of a tenant at once, and ten a minute of a skill, over all workers:
+  At most two jobs of a tenant at once, and ten a minute of a skill, over all
+  workers:
     skillhost queues bound --tenant acme --concurrency 2
     skillhost queues bound --skill fetch-page --rate 10/1m
   Twice as much for one tenant as for others:

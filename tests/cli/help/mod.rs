@@ -96,19 +96,22 @@ Examples:
   See what a skill offers, and what it wants:
     skillhost inspect hello.wasm
   Run a tool on files in a folder, with less time and memory than usual:
-    skillhost run regex-search search --dir notes --arg path=notes --arg pattern=todo \
-        --timeout 2s --memory 16MiB
+    skillhost run regex-search search --dir notes --arg path=notes \
+        --arg pattern=todo --timeout 2s --memory 16MiB
 
 Exit codes:
     0  success
-    1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
-       that cannot be used, a name or a port that is taken
-    3  rejected: not admitted, such as for a grant that the skill does not declare
+    1  the skill failed: an error of its own, a trap, an output that does not
+       fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not
+       fit, a policy file that cannot be used, a name or a port that is taken
+    3  rejected: not admitted, such as for a grant that the skill does not
+       declare
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-    7  `doctor` found something that does not hold, or `audit verify` a line that was changed
+    7  `doctor` found something that does not hold, or `audit verify` a line
+       that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
   143  cancelled with SIGTERM or SIGHUP
@@ -180,7 +183,8 @@ Options:
   -h, --help  Print help (see more with '--help')
 
 Examples:
-  skillhost completions bash > ~/.local/share/bash-completion/completions/skillhost
+  skillhost completions bash \
+      > ~/.local/share/bash-completion/completions/skillhost
   skillhost completions zsh > ~/.zfunc/_skillhost
   skillhost completions fish > ~/.config/fish/completions/skillhost.fish
 --- stderr

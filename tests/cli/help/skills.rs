@@ -161,11 +161,13 @@ Examples:
     skillhost run text-stats count --input '{"text": "to be", "top": 3}'
     skillhost run text-stats count --input @input.json
   Build a skill from its source and run it on a file:
-    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 --out thumbnails
+    skillhost run ./image-tools thumbnail --attach photo.jpg --arg width=64 \
+        --out thumbnails
   Let it read a folder, and write to another one:
     skillhost run ./my-skill --dir notes --dir /tmp/result:/out:rw
   Let it fetch from one site:
-    skillhost run ./fetch-page --http 'GET https://example.com' --arg url=https://example.com/
+    skillhost run ./fetch-page --http 'GET https://example.com' \
+        --arg url=https://example.com/
   Set limits; the names for --limit are those in the output of --json:
     skillhost run ./my-skill --timeout 500ms --fuel 5M --limit handles=20
   See whether it would be admitted, and under which limits:
@@ -173,14 +175,17 @@ Examples:
 
 Exit codes:
     0  success
-    1  the skill failed: an error of its own, a trap, an output that does not fit
-    2  usage error: a wrong argument, an unknown tool, an input that does not fit, a policy file
-       that cannot be used, a name or a port that is taken
-    3  rejected: not admitted, such as for a grant that the skill does not declare
+    1  the skill failed: an error of its own, a trap, an output that does not
+       fit
+    2  usage error: a wrong argument, an unknown tool, an input that does not
+       fit, a policy file that cannot be used, a name or a port that is taken
+    3  rejected: not admitted, such as for a grant that the skill does not
+       declare
     4  a limit other than time was met
     5  the time was up
     6  the skill cannot be found, built or loaded
-    7  `doctor` found something that does not hold, or `audit verify` a line that was changed
+    7  `doctor` found something that does not hold, or `audit verify` a line
+       that was changed
    70  the host itself failed, or could not write the output
   130  cancelled with Ctrl-C
   143  cancelled with SIGTERM or SIGHUP
@@ -219,7 +224,8 @@ Examples:
 
 Exit codes:
     0  it fits
-    6  it cannot be found, built or loaded; what it imports is shown where that is known
+    6  it cannot be found, built or loaded; what it imports is shown where that
+       is known
 --- stderr
 
 "#]],

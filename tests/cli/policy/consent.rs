@@ -155,6 +155,12 @@ fn a_confirmation_warns_of_folders_that_no_run_can_open() {
         assert!(said.contains(warning), "{said}");
         assert!(said.contains(why), "{said}");
         assert!(place.run(QUERY).starts_with("exit: 3\n"));
+        // Nor does it look, to whoever asks what is granted, as if it could be read.
+        let said = place.run(["policy", "show", "csv-query"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        let (before, table) = said.split_once("directory `/data`: ").expect(&said);
+        assert!(before.contains("Granted by the policy"), "{said}");
+        assert!(table.contains(why), "{said}");
     }
 }
 

@@ -435,8 +435,9 @@ Examples:
     skillhost policy diff csv-query
     skillhost policy confirm csv-query
 
-A grant is given to a digest: to exactly the component and the skill.toml that were looked at. A
-skill that changed is not run until what the policy grants to its name is confirmed for it, too.
+A grant is given to a digest: to exactly the component and the skill.toml that
+were looked at. A skill that changed is not run until what the policy grants to
+its name is confirmed for it, too.
 --- stderr
 
 "#]],

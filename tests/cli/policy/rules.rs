@@ -91,9 +91,12 @@ fn rules_without_effect_are_warned_of() {
             "warning: tenant acme: `tenants.acme.ceilings.memory_bytes` of 1 GiB has no effect, as \
              `general.ceilings.memory_bytes` is 512 MiB\n",
             "hint: the lowest ceiling holds",
-            "is sound",
+            "is sound, with grants for 0 skills, and 2 warnings\n",
         ],
     );
+    // Whoever checks a policy before it is put in place can have it that they count.
+    let strict = place.run(["policy", "check", "--strict"]);
+    says(&strict, &["exit: 3\n", "and 2 warnings\n"]);
     let json = place.output(["policy", "check", "--json"]).stdout;
     let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
     assert_eq!(json["warnings"][0]["skill"], "text-stat", "{json}");
