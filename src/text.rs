@@ -45,12 +45,14 @@ pub(crate) fn form(message: &str) -> Option<&'static str> {
         .strip_prefix("invalid type: ")?
         .rsplit_once(", expected ")?;
     match expected {
-        "a sequence" if given == "map" => Some("write a list of tables: two brackets, [[…]]"),
+        "a sequence" if given == "map" => {
+            Some("write a list, [\"…\"], or of tables, whose headers have two brackets, [[…]]")
+        }
         "a sequence" => Some("write a list, also of one: [\"…\"]"),
         "a boolean" => Some("write true or false, without quotes"),
         "a map" => Some("write a table: { NAME = VALUE }"),
         "a string" if given.starts_with("integer") => {
-            Some("write it in quotes, a time with its unit: \"90d\", \"5s\"")
+            Some("write it in quotes; a time has its unit: \"90d\", \"5s\"")
         }
         "u64" | "u32" | "usize" => Some("write a whole number, without quotes and without a unit"),
         _ if expected.starts_with("struct ") => Some("write a table: { NAME = VALUE }"),

@@ -188,7 +188,11 @@ impl CommandHost {
         stop(&self.spinner);
         let skill = ended?;
         if self.console.verbose > 0 {
-            say(format_args!("loaded {skill:?}"));
+            let identity = skill.identity();
+            say(format_args!(
+                "loaded {}@{} ({})",
+                identity.name, identity.version, identity.digest
+            ));
         }
         Ok(skill)
     }

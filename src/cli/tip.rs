@@ -128,8 +128,7 @@ fn without_source(mut error: clap::Error) -> clap::Error {
         error.get(ContextKind::InvalidValue),
     ) {
         (Some(ContextValue::String(argument)), Some(ContextValue::String(typed)))
-            if argument.starts_with("--secret-from ")
-                || (argument.starts_with("--secret ") && !typed.contains('@')) =>
+            if argument.starts_with("--secret-from ") || argument.starts_with("--secret ") =>
         {
             typed.clone()
         }
@@ -139,8 +138,8 @@ fn without_source(mut error: clap::Error) -> clap::Error {
         Some((_, source)) if source.starts_with("env:") || source.starts_with("file:") => {
             return error;
         }
-        Some((name, _)) => format!("{name}=…"),
-        None => "…".to_owned(),
+        Some((name, _)) if skillhost::grant::check_secret_name(name).is_ok() => format!("{name}=…"),
+        _ => "…".to_owned(),
     };
     error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
     error

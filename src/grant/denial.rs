@@ -309,7 +309,15 @@ pub(super) fn undeclared<'a>(
             )
         }
         (Some(close), _) => format!("did you mean `{}`?", named(close, MAX_SHOWN)),
-        (None, true) => format!("the skill's skill.toml declares no {capability}"),
+        (None, true) => {
+            let none = format!("the skill's skill.toml declares no {capability}");
+            match super::hint::declaration(capability, subject) {
+                Some(line) => {
+                    format!("{none}: leave it out, or add `{line}` to `[grants]` there")
+                }
+                None => none,
+            }
+        }
         (None, false) => {
             let shown = declared.iter().take(MOST_DECLARED);
             let shown: Vec<String> = shown.map(|one| format!("`{}`", named(one, 200))).collect();

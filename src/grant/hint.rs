@@ -97,6 +97,19 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
     )
 }
 
+/// The line of a manifest that declares something, where that follows from what it is about.
+pub(super) fn declaration(capability: Capability, subject: &str) -> Option<String> {
+    let text = toml::Value::from(&*named(subject, MAX_SHOWN));
+    let field = capability.field();
+    match capability {
+        Capability::Http | Capability::Socket | Capability::Environment => {
+            Some(format!("{field} = [{text}]"))
+        }
+        Capability::Directory => Some(format!("{field} = [{{ path = {text}, mode = \"ro\" }}]")),
+        _ => None,
+    }
+}
+
 /// A grant as a program takes it, where a hint shows it whole.
 pub(super) fn grant_text(text: Option<&str>) -> Option<String> {
     let text = text.unwrap_or("true");

@@ -469,7 +469,10 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
                     hint: format!(
                         "give `{}` a value of type {}",
                         quoted(key),
-                        declaration.kind.as_str()
+                        match declaration.kind {
+                            ConfigType::Boolean => "boolean: true or false",
+                            kind => kind.as_str(),
+                        }
                     ),
                 }),
             },

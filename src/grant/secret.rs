@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hint::MAX_SHOWN;
 use super::{
     Capability, Declared, Denial, Grants, HttpGrant, HttpTarget, MAX_ENTRIES, Missing, Remedy,
-    quoted, shell_word, undeclared,
+    shell_word, undeclared,
 };
 
 /// The longest name of a secret, in bytes.
@@ -159,10 +159,10 @@ impl FromStr for SecretGrant {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).map_err(|reason| ParseSecretError {
-            // Without requests, it may be the value that was written behind the name.
+            // It may be the value that was written, behind the name or in place of it.
             text: match text.split_once('=') {
-                Some((name, rest)) if !rest.contains('@') => format!("{}=…", quoted(name)),
-                _ => quoted(text),
+                Some((name, _)) if check_secret_name(name).is_ok() => format!("{name}=…"),
+                _ => "…".to_owned(),
             },
             reason,
         })
@@ -179,7 +179,7 @@ fn parse(text: &str) -> Result<SecretGrant, String> {
     };
     let (header, prefix) = header.split_once(':').unwrap_or((header, ""));
     let header = HeaderName::from_bytes(header.as_bytes())
-        .map_err(|_| format!("`{}` is no name of a header", quoted(header)))?;
+        .map_err(|_| "what stands before the `@` is no name of a header".to_owned())?;
     if FORBIDDEN.contains(&header.as_str()) {
         return Err(format!("a secret cannot go into the header `{header}`"));
     }
@@ -193,9 +193,13 @@ fn parse(text: &str) -> Result<SecretGrant, String> {
         name: name.to_owned(),
         header,
         prefix: prefix.to_owned(),
-        requests: requests
-            .parse()
-            .map_err(|error: super::ParseHttpError| error.to_string())?,
+        requests: requests.parse().map_err(|error: super::ParseHttpError| {
+            // It may still be a part of a value.
+            match requests.contains("://") {
+                true => format!("behind the `@`: {}", error.reason()),
+                false => "behind the `@` there is no scheme, such as `https://`".to_owned(),
+            }
+        })?,
     })
 }
 
@@ -440,6 +444,17 @@ mod tests {
         ] {
             let error = text.parse::<SecretGrant>().unwrap_err();
             assert!(error.reason.contains(reason), "{text}: {error}");
+        }
+        // What may be a value is not shown.
+        for text in [
+            "hunter2",
+            "a=hunter2",
+            "a=b hunter2@c",
+            "a=b@hunter2 x",
+            "hunter2@x=b",
+        ] {
+            let error = text.parse::<SecretGrant>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

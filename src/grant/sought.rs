@@ -25,6 +25,8 @@ pub(crate) struct Sought {
     granted: Vec<String>,
     /// Whether it looked for a path in one of them.
     pub entered: bool,
+    /// Whether the last thing that it asked of one of them was refused, so that it was not for want of another.
+    pub refused: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,
     /// Whether it asked for all configuration keys.
@@ -112,7 +114,7 @@ impl Sought {
     /// must be named.
     pub fn lacks(&self, missing: Missing<'_>, panicked: Option<&str>) -> bool {
         match missing {
-            Missing::Directory => self.directories,
+            Missing::Directory => self.directories && !self.refused,
             Missing::Environment(name) => {
                 self.environment && panicked.is_none_or(|message| names(message, name))
             }
@@ -195,6 +197,19 @@ mod tests {
             .request()
             .heard(&request("https://long.example/v1"), 401);
         assert_eq!(lacked(&sought, None), ["long"]);
+    }
+
+    /// What it was refused in a directory that it has is not for want of another.
+    #[test]
+    fn what_was_refused_in_a_directory_is_not_for_want_of_another() {
+        let mut sought = Sought {
+            directories: true,
+            entered: true,
+            ..Sought::default()
+        };
+        assert_eq!(lacked(&sought, None), ["/data", SCRATCH]);
+        sought.refused = true;
+        assert_eq!(lacked(&sought, None), [""; 0]);
     }
 
     #[test]

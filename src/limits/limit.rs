@@ -192,7 +192,9 @@ fn counted(value: u64, one: &str) -> String {
 impl Limit {
     /// What bounds the host's own work and memory. A skill gets [no more](LimitOverrides::of_a_skill) of it
     /// by its own wish than anybody.
-    pub(crate) const OF_THE_HOST: [Limit; 10] = [
+    pub(crate) const OF_THE_HOST: [Limit; 12] = [
+        Limit::TableElements,
+        Limit::Instances,
         Limit::Output,
         Limit::Attachments,
         Limit::Stdout,

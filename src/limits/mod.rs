@@ -335,13 +335,14 @@ impl LimitOverrides {
     /// What counts of what a skill wishes for itself: all of it, but where it is more than the default of
     /// what bounds the host's own work and memory (`output_bytes`, `attachment_bytes`, `stdout_bytes`,
     /// `stderr_bytes`, `host_bytes`, `handles`, `open_files`, `created_files`, `connections`,
-    /// `http_fields_bytes`). There it is as if it had wished for nothing, and a default applies.
+    /// `http_fields_bytes`, `table_elements`, `instances`). There it is as if it had wished for nothing, and a default applies.
     /// [`Limits::resolve`] holds the rest to the ceiling.
     ///
     /// With more of the other limits it is the guest that has more to do. What it answers and writes is in the
     /// host's memory, several times as large once it is read. What one call carries into the
     /// host is read by the host, in one go, and a deadline waits for that; and behind each handle the host
-    /// holds memory that is not the guest's, and takes its time to give that back. What it made in a scratch
+    /// holds memory that is not the guest's, and takes its time to give that back. A large table is made, and grows, in one
+    /// go as well, and so are many instances. What it made in a scratch
     /// directory is removed by the host, when the execution has ended.
     ///
     /// ```

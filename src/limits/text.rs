@@ -37,12 +37,14 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
         Some(b'T') => (&text[..text.len() - 1], 1_000_000_000_000),
         _ => (text, 1),
     };
-    digits
-        .replace('_', "")
-        .parse::<u64>()
-        .ok()
+    let digits = digits.replace('_', "");
+    let count = digits.parse::<u64>().ok();
+    count
         .and_then(|count| count.checked_mul(factor))
         .ok_or_else(|| {
+            if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return format!("`{text}` is too large; the most is {}", u64::MAX);
+            }
             format!(
                 "`{text}` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`"
             )

@@ -388,7 +388,7 @@ mod tests {
                 "[approval.rules]\naction = 'ask'",
                 1,
                 "invalid type",
-                Some("write a list of tables: two brackets, [[…]]"),
+                Some("write a list, [\"…\"], or of tables, whose headers have two brackets, [[…]]"),
             ),
             (
                 "[each_tenant]\nconcurrency = 4",
@@ -400,7 +400,7 @@ mod tests {
                 "[audit]\nkeep = 90",
                 2,
                 "invalid type: integer `90`, expected a string",
-                Some("write it in quotes, a time with its unit: \"90d\", \"5s\""),
+                Some("write it in quotes; a time has its unit: \"90d\", \"5s\""),
             ),
             (
                 "[audit]\nmax_file_bytes = \"64MiB\"",

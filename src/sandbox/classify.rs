@@ -14,6 +14,7 @@ use wasmtime_wasi_http::FieldMapError;
 use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN};
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::TooMany;
+use crate::sandbox::contract::answer::TooManyAttachments;
 use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
@@ -176,6 +177,12 @@ pub(super) fn exhausted(why: &str) -> Failure {
 
 /// The failure for attachments that could not be taken over.
 pub(super) fn attachments(error: &wasmtime::Error, limits: &Limits) -> Failure {
+    if let Some(too_many) = error.downcast_ref::<TooManyAttachments>() {
+        let cause = Cause::InvalidOutput {
+            pointer: String::new(),
+        };
+        return Failure::new(cause, too_many.to_string());
+    }
     let limit = match met_limit(error) {
         // As far as the engine tells, it was the answer.
         Some(Limit::Output) => Some(Limit::Attachments),

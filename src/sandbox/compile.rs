@@ -245,7 +245,7 @@ pub(super) fn compile(
 pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
     let (component, unread) = match looks::put_into(component) {
         Ok(with_looks) => (Cow::Owned(with_looks), None),
-        Err(error @ Unread::TooDeep) => return Err(invalid(&error)),
+        Err(error @ (Unread::TooDeep | Unread::TooMuch)) => return Err(invalid(&error)),
         // The compiler says better what is wrong.
         Err(Unread::Invalid(error)) => (Cow::Borrowed(component), Some(error)),
     };

@@ -29,8 +29,11 @@ const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
 /// global or a type of resource is one, something imported is four, a function that the engine makes for a component
 /// twelve, a segment of elements eight, and each of its elements, or a place in a table or a global that begins with a
-/// reference to a function, six. The engine may make those later, but then all in one instruction.
+/// reference to a function, six. The engine may make those later, but then all in one instruction. A core instance is
+/// 15, and a memory, which is 10 to 30 µs where it is not one of the pool's, 400.
 const MAX_PARTS: u64 = 160_000;
+const PARTS_OF_INSTANCE: u64 = 15;
+const PARTS_OF_MEMORY: u64 = 400;
 const PARTS_OF_IMPORT: u64 = 4;
 const PARTS_OF_LOWERED: u64 = 12;
 const PARTS_OF_SEGMENT: u64 = 8;
@@ -39,6 +42,9 @@ const PARTS_OF_REFERENCE: u64 = 6;
 const NAME: usize = 64;
 /// How many types all modules may have. Each takes up to 1 KiB for as long as the skill is loaded.
 const MAX_TYPES: u64 = 20_000;
+/// How many bytes what memories and tables begin with may come to in all modules, besides two for each that the component
+/// has: two bytes of data may stand far apart, and what is between them is in the compiled code.
+const MAX_IMAGES: u64 = 16 << 20;
 /// How deep instances may be made within the making of others.
 const MAX_DEPTH: usize = 100;
 
@@ -130,6 +136,8 @@ impl<'a> Read<'a> {
         // Before anything is kept of them: each takes more room here than in the file.
         let mut left = MAX_STEPS;
         let mut types = MAX_TYPES;
+        let most_images = MAX_IMAGES.saturating_add((component.len() as u64).saturating_mul(2));
+        let mut images = most_images;
         let mut definitions = vec![Definition::default()];
         // Where we are: components within components, and perhaps a module within the last.
         let mut open = vec![0_usize];
@@ -138,10 +146,17 @@ impl<'a> Read<'a> {
             let payload = payload.map_err(|error| invalid(&error))?;
             if let Some(inside) = &mut module {
                 if let Payload::End(_) = payload {
-                    if inside.at_start > settings.max_function_bytes {
+                    if !spend(&mut images, inside.images()) {
+                        return Err(CompileError::TooLarge {
+                            what: "data and tables that, with what is between their parts, are, over all modules,",
+                            found: format!("more than {}", display_bytes(most_images)),
+                            allowed: display_bytes(most_images),
+                        });
+                    }
+                    if inside.at_start() > settings.max_function_bytes {
                         return Err(CompileError::TooLarge {
                             what: "a module whose initial values are",
-                            found: display_bytes(inside.at_start),
+                            found: display_bytes(inside.at_start()),
                             allowed: display_bytes(settings.max_function_bytes),
                         });
                     }
@@ -152,7 +167,7 @@ impl<'a> Read<'a> {
                             allowed: grouped(MAX_TYPES),
                         });
                     }
-                    let item = Item::Module(inside.context_bytes(), inside.parts);
+                    let item = Item::Module(inside.context_bytes(), inside.parts());
                     module = None;
                     if let Some(definition) = open.last().and_then(|at| definitions.get_mut(*at)) {
                         definition.add(item);
@@ -520,8 +535,9 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         Err(CompileError::TooLarge {
-            what: "a number of imports (four times), functions that components call (twelve times), segments of \
-                   elements (eight times) and what is in them (six times), globals and resources, over all instances,",
+            what: "a number of instances (15 times), memories (400 times), imports (four times), functions that components \
+                   call (twelve times), segments of elements (eight times) and what is in them (six times), globals and \
+                   resources, over all instances,",
             found: format!("more than {}", grouped(MAX_PARTS)),
             allowed: grouped(MAX_PARTS),
         })

@@ -4,8 +4,12 @@
 //! (wasmtime's `func_environ.rs`), and nowhere else. A function can be a megabyte of code without a loop; and where
 //! thousands of functions that have called each other return, what each does after its call comes without a look, too.
 //! A guest kept its thread for seconds by that. So before a component is compiled, an empty loop is put into its code
-//! wherever more than some instructions could come one after the other without a look, on any way through it.
+//! wherever more than some instructions could come one after the other without a look, on any way through it. And what
+//! is done without an instruction, as it may be where ways meet, is paid for by others that do nothing (`moves.rs`).
 
+mod moves;
+
+use moves::{Label, Moves, Signatures, put_fuel};
 use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
 
 use super::fuel::{MOST_STEPS, steps};
@@ -17,6 +21,10 @@ const STRAIGHT: u32 = 2_000;
 const AFTER_A_CALL: u32 = 64;
 /// `loop` without parameters and results, and its `end`.
 const LOOK: [u8; 3] = [0x03, 0x40, 0x0b];
+/// How many bytes may be put in for each that is there, and besides. Code that compilers make takes a tenth of the code's
+/// own for functions of some hundred variables.
+const MOST_MORE: usize = 4;
+const MORE: usize = 1 << 20;
 /// How deep components may be nested. Those that are made by tools are two or three deep.
 const MAX_DEPTH: u32 = 100;
 
@@ -34,20 +42,27 @@ pub(super) enum Unread {
     /// Its components are nested too deeply.
     #[error("its components are nested more than {MAX_DEPTH} deep")]
     TooDeep,
+    /// There would be far more code than there is.
+    #[error(
+        "its functions have too many local variables, or values at once, for as many branches as they have: split the \
+         largest ones, or build it with optimization"
+    )]
+    TooMuch,
 }
 
 /// The component with looks in its code.
 ///
 /// # Errors
-/// Where it cannot be read, as it is not valid, or nested too deeply.
+/// Where it cannot be read, as it is not valid, or nested too deeply, and where too much would have to be put in.
 pub(super) fn put_into(component: &[u8]) -> Result<Vec<u8>, Unread> {
     let mut with_looks = Vec::with_capacity(component.len() + component.len() / 16);
-    binary(component, 0, &mut with_looks)?;
+    let mut left = component.len().saturating_mul(MOST_MORE) + MORE;
+    binary(component, 0, &mut left, &mut with_looks)?;
     Ok(with_looks)
 }
 
 /// A component or a module.
-fn binary(bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Unread> {
+fn binary(bytes: &[u8], depth: u32, left: &mut usize, out: &mut Vec<u8>) -> Result<(), Unread> {
     if depth > MAX_DEPTH {
         return Err(Unread::TooDeep);
     }
@@ -56,6 +71,7 @@ fn binary(bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Unread> {
     out.extend_from_slice(header);
     // The last two bytes say which of the two it is.
     let is_component = header[6..] == [1, 0];
+    let mut signatures = Signatures::default();
     while !reader.eof() {
         let id = reader.read_u8()?;
         let length = reader.read_var_u32()?;
@@ -63,12 +79,16 @@ fn binary(bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Unread> {
         let mut changed = Vec::new();
         let section = match (is_component, id) {
             (true, MODULE | COMPONENT) => {
-                binary(section, depth + 1, &mut changed)?;
+                binary(section, depth + 1, left, &mut changed)?;
                 &changed
             }
             (false, CODE) => {
-                code(section, &mut changed)?;
+                code(section, &signatures, left, &mut changed)?;
                 &changed
+            }
+            (false, other) => {
+                signatures.read(other, section)?;
+                section
             }
             _ => section,
         };
@@ -79,21 +99,33 @@ fn binary(bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Unread> {
 }
 
 /// All functions of a module.
-fn code(section: &[u8], out: &mut Vec<u8>) -> Result<(), Unread> {
+fn code(
+    section: &[u8],
+    signatures: &Signatures,
+    left: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Unread> {
     let functions = CodeSectionReader::new(BinaryReader::new(section, 0))?;
     leb128(functions.count(), out);
     let mut changed = Vec::new();
-    for function in functions {
+    for (number, function) in functions.into_iter().enumerate() {
         let function = function?;
         let start = function.range().start;
         let body = &section[function.range()];
         changed.clear();
         let mut copied = 0;
-        for at in places(&function)? {
+        for (at, put) in places(&function, Moves::of(signatures, number, &function)?)? {
             changed.extend_from_slice(&body[copied..at - start]);
-            changed.extend_from_slice(&LOOK);
+            match put {
+                Put::Look => changed.extend_from_slice(&LOOK),
+                Put::Fuel(fuel) => put_fuel(fuel, &mut changed),
+            }
             copied = at - start;
+            if changed.len() - copied > *left {
+                return Err(Unread::TooMuch);
+            }
         }
+        *left -= changed.len() - copied;
         changed.extend_from_slice(&body[copied..]);
         sized(&changed, out);
     }
@@ -101,7 +133,7 @@ fn code(section: &[u8], out: &mut Vec<u8>) -> Result<(), Unread> {
 }
 
 fn sized(bytes: &[u8], out: &mut Vec<u8>) {
-    // What was read has less than 4 GiB, and grows by less than a quarter; should it be more, it is not valid.
+    // What was read has less than 4 GiB; should it be more with what was put in, it is not valid.
     leb128(u32::try_from(bytes.len()).unwrap_or(u32::MAX), out);
     out.extend_from_slice(bytes);
 }
@@ -118,8 +150,17 @@ fn leb128(mut number: u32, out: &mut Vec<u8>) {
     }
 }
 
+/// What is put before an instruction.
+enum Put {
+    Look,
+    /// What costs so much fuel, and does nothing.
+    Fuel(u32),
+}
+
 /// A block that is open.
 struct Open {
+    /// What is moved by whoever goes to it.
+    label: Label,
     /// What comes where it ends, by those that leave it.
     at_end: u32,
     /// What was there where an `if` began, for its `else`.
@@ -128,8 +169,11 @@ struct Open {
     is_loop: bool,
 }
 
-/// Where looks are to be put into a function: behind which instruction, as an offset.
-fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread> {
+/// What is to be put into a function: before which instruction, as an offset.
+fn places(
+    function: &wasmparser::FunctionBody<'_>,
+    mut moves: Moves<'_>,
+) -> Result<Vec<(usize, Put)>, Unread> {
     let mut reader = function.get_operators_reader()?;
     let mut places = Vec::new();
     let mut open: Vec<Open> = Vec::new();
@@ -138,7 +182,26 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
     // Whether blocks may be left by what is not looked at here.
     let mut leads_anywhere = false;
     while !reader.eof() {
+        let at = reader.original_position();
         let operator = reader.read()?;
+        let (label, starts) = moves.begins(&operator).unwrap_or_default();
+        if let Some(before) = since {
+            let around = |depth: u32| {
+                let at = open.len().checked_sub(depth as usize + 1)?;
+                open.get(at).map(|open| open.label)
+            };
+            // A unit of it takes no longer than an instruction.
+            let fuel = moves.fuel(&operator, starts, around);
+            if fuel > 0 {
+                let mut before = before;
+                if before + fuel + MOST_STEPS > STRAIGHT {
+                    places.push((at, Put::Look));
+                    before = 0;
+                }
+                places.push((at, Put::Fuel(fuel)));
+                since = Some(before + fuel);
+            }
+        }
         let now = since.map_or(0, |since| since + steps(&operator));
         since = since.map(|_| now);
         let leaves = |open: &mut Vec<Open>, depth: u32| {
@@ -156,17 +219,20 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
             Operator::Loop { .. } => {
                 since = since.map(|_| 0);
                 open.push(Open {
+                    label,
                     at_end: 0,
                     at_start: 0,
                     is_loop: true,
                 });
             }
             Operator::Block { .. } => open.push(Open {
+                label,
                 at_end: 0,
                 at_start: now,
                 is_loop: false,
             }),
             Operator::If { .. } => open.push(Open {
+                label,
                 // Where there is no `else`, what is there now is there at its end.
                 at_end: now,
                 at_start: now,
@@ -175,6 +241,7 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
             Operator::TryTable { .. } | Operator::Try { .. } => {
                 leads_anywhere = true;
                 open.push(Open {
+                    label,
                     at_end: now,
                     at_start: now,
                     is_loop: false,
@@ -235,7 +302,7 @@ fn places(function: &wasmparser::FunctionBody<'_>) -> Result<Vec<usize>, Unread>
         }
         // Behind the last `end` there is no place.
         if since.is_some_and(|since| since + MOST_STEPS > STRAIGHT) && !reader.eof() {
-            places.push(reader.original_position());
+            places.push((reader.original_position(), Put::Look));
             since = Some(0);
         }
     }

@@ -26,6 +26,9 @@ pub(super) const TABLE_ELEMENTS: usize = 20_000;
 /// Address space for each memory, so that 32-bit addresses need no check in the code. Address
 /// space is not memory: a slot costs what the guest has touched.
 const RESERVATION: u64 = 4 << 30;
+/// How large an image of what a memory begins with may be where less than half of it is data, in bytes. It stands in the
+/// compiled code as it is: of more, the data is copied at the start.
+pub(super) const DENSE_IMAGE: u64 = 1 << 20;
 /// Memory that a guest has written to and that is zeroed for the next one of its slot rather than returned to the
 /// kernel. A small skill writes to somewhat more than 32 KiB, and what is returned has every processor that the process
 /// runs on forget its addresses: with two of them at work, that took a fourth of all time. For a larger one, which takes
@@ -55,7 +58,8 @@ pub(super) fn code() -> Config {
         .relaxed_simd_deterministic(true)
         .memory_reservation(RESERVATION)
         .memory_guard_size(32 << 20)
-        .memory_init_cow(true);
+        .memory_init_cow(true)
+        .memory_guaranteed_dense_image_size(DENSE_IMAGE);
     config
 }
 

@@ -271,8 +271,8 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: directory `.`: granted, but not declared by the skill; environment `A`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no directory
-hint: the skill's skill.toml declares no environment
+hint: the skill's skill.toml declares no directory: leave it out, or add `directories = [{ path = ".", mode = "ro" }]` to `[grants]` there
+hint: the skill's skill.toml declares no environment: leave it out, or add `environment = ["A"]` to `[grants]` there
 ✗ text-stats 0.1.0 · count · rejected · did not run
 
 "#]],

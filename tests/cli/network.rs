@@ -360,7 +360,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: socket `tcp://127.0.0.1:80`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no socket
+hint: the skill's skill.toml declares no socket: leave it out, or add `sockets = ["tcp://127.0.0.1:80"]` to `[grants]` there
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "#]],

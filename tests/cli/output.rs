@@ -204,7 +204,7 @@ exit: 0
 --- stdout
 {}
 --- stderr
-loaded Skill(behaviours@1.2.3, sha256:[DIGEST])
+loaded behaviours@1.2.3 (sha256:[DIGEST])
 ✓ behaviours 1.2.3 · echo · [COST]
   cpu [TIME] · instantiation [TIME] · run [TIME] · waiting [TIME] · loading [TIME] · 2 B in · 2 B out
 

@@ -111,7 +111,8 @@ fn returns_from_a_deep_recursion() {
 /// Reads from memory that no cache holds, of which each needs what the one before it has read, also by turns with what is
 /// quick; writes to where two pages of it meet, also by copying; references to functions, for which compiled code calls
 /// into the host; and jumps through a table, or without one, to code that no cache holds. In most runs, as a look at the
-/// clock may come at any moment of them: the one that is least late says nothing here.
+/// clock may come at any moment of them: the one that is least late says nothing here. And values that are moved where no
+/// instruction says so.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -196,7 +197,16 @@ fn the_slowest_instructions_there_are() {
         ..that_runs("(call $hop0) unreachable")
     };
     for skill in [
-        chase, by_turns, writes, copies, references, scattered, hopping,
+        chase,
+        by_turns,
+        writes,
+        copies,
+        references,
+        scattered,
+        hopping,
+        entering(),
+        shifting(),
+        handing_on(),
     ] {
         let late = late(&skill, 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
@@ -205,6 +215,56 @@ fn the_slowest_instructions_there_are() {
             "late by {late:?}, and {allowed:?} is allowed"
         );
         Attack::by(skill).under(slow()).ends_with(TIMEOUT);
+    }
+}
+
+/// Calls a function that ends at once, and first moves what each of its many variables is to where a loop of it has them.
+fn entering() -> Handmade {
+    const VARIABLES: usize = 10_000;
+    let sets: String = (1..=VARIABLES)
+        .map(|at| format!("(local.set {at} (i64.add (local.get {at}) (i64.const 1)))"))
+        .collect();
+    Handmade {
+        fields: format!(
+            "(func $enter (param i32) (local {}) (loop $l (br_if 1 (i32.eqz (local.get 0))) {sets} (br $l)))",
+            "i64 ".repeat(VARIABLES)
+        ),
+        ..that_runs("(loop $again (call $enter (i32.const 0)) (br $again)) unreachable")
+    }
+}
+
+/// Each turn of a loop shifts all of its thousand values by one.
+fn shifting() -> Handmade {
+    const VALUES: usize = 1_000;
+    Handmade {
+        fields: format!(
+            "(type $values (func (param {})))
+            (func $shift {} (loop $l (type $values) (i64.const 1) (br $l)))",
+            "i64 ".repeat(VALUES),
+            "(i64.const 2)".repeat(VALUES)
+        ),
+        ..that_runs("(call $shift) unreachable")
+    }
+}
+
+/// Functions that give on what others have given them, a thousand values each.
+fn handing_on() -> Handmade {
+    const VALUES: usize = 1_000;
+    const HANDS: usize = 40;
+    let hands: String = (1..=HANDS)
+        .map(|at| format!("(func $hand{at} (type $values) (call $hand{}))", at - 1))
+        .collect();
+    Handmade {
+        fields: format!(
+            "(type $values (func (result {})))
+            (func $hand0 (type $values) {}) {hands}",
+            "i64 ".repeat(VALUES),
+            "(i64.const 2)".repeat(VALUES)
+        ),
+        ..that_runs(&format!(
+            "(loop $again (call $hand{HANDS}) {} (br $again)) unreachable",
+            "drop ".repeat(VALUES)
+        ))
     }
 }
 

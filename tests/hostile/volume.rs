@@ -125,6 +125,11 @@ fn attachments_that_fit_in_another_encoding() {
     assert_eq!(result.usage.output_bytes, 922);
     answer(1_000, 1_000).ends_with(End::Success);
     answer(920, 919).ends_with(met(Limit::Attachments));
+    // Of more than that none is taken over.
+    for count in [1_001, 13_000] {
+        let result = answer(count, 1 << 20).ends_with(End::InvalidOutput(""));
+        assert_eq!(result.usage.output_bytes, 2);
+    }
     answer(1_001, 1_001).ends_with(End::InvalidOutput(""));
 }
 

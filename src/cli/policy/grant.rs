@@ -147,6 +147,11 @@ pub fn without_effect(grant: &DirectoryGrant) -> String {
 fn make_absolute(directory: &mut DirectoryGrant) -> anyhow::Result<()> {
     let typed = &directory.host;
     if !typed.is_dir() {
+        if typed.exists() {
+            let message = format!("`{}` is no folder", typed.display());
+            let hint = "grant the folder that it is in; what a skill is granted is folders";
+            return Err(Complaint::usage(message).hint(hint).into());
+        }
         let message = format!("`{}` is not a folder that is there", typed.display());
         return Err(Complaint::usage(message).into());
     }

@@ -48,7 +48,7 @@ impl PolicyFile {
         if policy.is_none() && self.named {
             let message = format!("there is no policy `{}`", self.path.display());
             return Err(Complaint::usage(message)
-                .hint("`skillhost policy grant <SKILL> …` makes one")
+                .hint("`skillhost policy grant --help` says how to make one")
                 .into());
         }
         Ok(policy)

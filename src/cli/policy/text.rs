@@ -3,6 +3,8 @@
 //! What differs between two parsed policies is carried over to the text, and the text must parse to
 //! what was meant.
 
+mod comments;
+
 use serde_json::{Map, Value as Json};
 use skillhost::Policy;
 use skillhost::grant::{DirectoryGrant, Grants};
@@ -34,8 +36,13 @@ pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<Str
     let behind = document.trailing().as_str().unwrap_or_default().to_owned();
     document.set_trailing("");
     let ahead = document.to_string();
+    let kept = kept(document.as_table(), before, after);
     apply(document.as_item_mut(), before, after).ok_or_else(by_hand)?;
-    let mut text = joined(&ahead, &behind, &document.to_string());
+    let last = comments::put_back(document.as_table_mut(), kept);
+    let mut text = joined(&ahead, &behind, &format!("{document}{last}"));
+    if !ahead.starts_with('\n') {
+        text = text.trim_start_matches('\n').to_owned();
+    }
     if text.trim().is_empty() {
         NOTHING.clone_into(&mut text);
     }
@@ -60,6 +67,19 @@ fn joined(ahead: &str, behind: &str, changed: &str) -> String {
         }
         _ => format!("{changed}{behind}"),
     }
+}
+
+/// The comments that stand before what is taken out, and are about something else.
+fn kept(root: &Table, before: &Policy, after: &Policy) -> Vec<comments::Kept> {
+    let Some(skills) = root.get("skills").and_then(Item::as_table_like) else {
+        return Vec::new();
+    };
+    let gone = before
+        .skills
+        .keys()
+        .filter(|name| !after.skills.contains_key(*name))
+        .filter_map(|name| skills.get(name));
+    gone.flat_map(comments::of_others).collect()
 }
 
 fn apply(root: &mut Item, before: &Policy, after: &Policy) -> Option<()> {

@@ -76,6 +76,13 @@ pub struct ParseHttpError {
     reason: String,
 }
 
+impl ParseHttpError {
+    /// What is wrong, without the text.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 impl HttpGrant {
     /// The path prefix.
     pub(super) fn path(&self) -> &str {

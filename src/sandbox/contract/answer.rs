@@ -21,7 +21,12 @@ use crate::sandbox::classify::Stop;
 pub(in crate::sandbox) const FRAMING_BYTES: u64 = 64 * 1024;
 
 /// The most attachments of one answer.
-pub(in crate::sandbox) const MAX_ATTACHMENTS: usize = 1_000;
+const MAX_ATTACHMENTS: usize = 1_000;
+
+/// An answer has so many attachments.
+#[derive(Debug, thiserror::Error)]
+#[error("the skill answered with {0} attachments; {MAX_ATTACHMENTS} are allowed")]
+pub(in crate::sandbox) struct TooManyAttachments(usize);
 
 /// How many times as long as in UTF-8 a text may be as the guest has it, which is what the engine counts.
 const IN_UTF16: u64 = 2;
@@ -222,6 +227,10 @@ impl Attached {
         if framing as u64 > list_bytes(most) {
             // So many are refused without a look at any of them.
             return Err(too_large(None).into());
+        }
+        if place.count > MAX_ATTACHMENTS {
+            // Each text that is taken over takes some 200 ns, and the clock is not looked at meanwhile.
+            return Err(wasmtime::Error::new(TooManyAttachments(place.count)));
         }
         let mut bytes = 0_u64;
         // What is no text, whoever reads it finds out; what comes before it is read until then, and so counts.

@@ -271,6 +271,96 @@ fn data_for_places_that_are_known_late_counts_as_code() {
     assert!(bytes(&text(17_000, "(i32.const 0)")).is_ok());
 }
 
+/// Where the engine does not know beforehand where one of them goes, it copies all of them.
+#[test]
+fn data_that_is_copied_with_other_data_counts_as_code() {
+    let text = |memory: &str, other: &str, count: usize| {
+        format!(
+            "(component (core module $m (import \"a\" \"g\" (global $g i32)) {memory} {other} {}))",
+            "(data (i32.const 0) \"x\")".repeat(count)
+        )
+    };
+    let far = "(data (i32.const 1100000) \"x\")";
+    for (memory, other) in [
+        ("(memory 1)", "(data (global.get $g) \"x\")"),
+        ("(memory 1)", "(data (i32.const 65536) \"x\")"),
+        ("(import \"a\" \"m\" (memory 1))", ""),
+        ("(memory 17)", far),
+    ] {
+        assert!(
+            bytes(&text(memory, other, 15_000)).is_ok(),
+            "{memory} {other}"
+        );
+        let error = bytes(&text(memory, other, 17_000)).unwrap_err();
+        assert!(
+            error.contains("initial values"),
+            "{memory} {other}: {error}"
+        );
+    }
+    for (memory, other) in [
+        ("(memory 1)", "(data (i32.const 65535) \"x\")"),
+        ("(memory 1)", "(data (i32.const 65536) \"\")"),
+        // What is between them is no more than there is of data.
+        (
+            "(memory 17)",
+            &format!("{far} (data (i32.const 0) \"{}\")", "x".repeat(551_000)),
+        ),
+    ] {
+        let bytes = bytes(&text(memory, other, 17_000));
+        assert!(bytes.is_ok(), "{memory}");
+    }
+}
+
+/// What is between two bytes of data, or before an element of a table, is in what is compiled.
+#[test]
+fn what_little_becomes_much_is_bounded() {
+    let data =
+        "(data (memory $m) (i32.const 0) \"x\") (data (memory $m) (i32.const 1000000) \"x\")";
+    let memories = |count: usize| {
+        let all: String = (0..count)
+            .map(|at| {
+                format!(
+                    "(memory $m{at} 16) {}",
+                    data.replace("$m", &format!("$m{at}"))
+                )
+            })
+            .collect();
+        // Of one that is never instantiated as well.
+        format!("(component (core module {all}))")
+    };
+    let tables = |count: usize| {
+        format!(
+            "(component (core module {}))",
+            "(table 1000000 funcref)".repeat(count)
+        )
+    };
+    assert!(bytes(&memories(16)).is_ok());
+    assert!(bytes(&tables(2)).is_ok());
+    for text in [memories(17), tables(3)] {
+        let error = bytes(&text).unwrap_err();
+        assert!(error.contains("what is between their parts"), "{error}");
+    }
+    // As much again as there is of it may be between what is there.
+    let dense = format!(
+        "(component (core module (memory 600) (data (i32.const 0) \"{}\") (data (i32.const 39000000) \"x\")))",
+        "x".repeat(20_000_000)
+    );
+    assert!(bytes(&dense).is_ok());
+}
+
+#[test]
+fn more_instances_with_memories_than_can_be_made_soon_are_refused() {
+    let text = |fields: &str, count: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(count);
+        format!("(component (core module $m {fields}) {instances})")
+    };
+    for (fields, most) in [("(memory 0)", 385), ("", 10_666)] {
+        assert!(bytes(&text(fields, most)).is_ok(), "{fields}");
+        let error = bytes(&text(fields, most + 1)).unwrap_err();
+        assert!(error.contains("a number of instances"), "{error}");
+    }
+}
+
 /// Each is looked at once more in each instance.
 #[test]
 fn long_names_count_as_further_definitions() {

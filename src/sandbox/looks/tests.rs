@@ -91,6 +91,99 @@ fn code_that_nobody_comes_to_is_left_alone() {
     );
 }
 
+/// How much more fuel the code of a module costs with what is put in than without.
+fn paid(text: &str) -> i64 {
+    let cost = |module: &[u8]| {
+        let mut cost = 0;
+        for payload in wasmparser::Parser::new(0).parse_all(module) {
+            if let wasmparser::Payload::CodeSectionEntry(function) = payload.unwrap() {
+                let operators = function.get_operators_reader().unwrap();
+                let all = operators.into_iter().map(Result::unwrap);
+                cost += all
+                    .map(|one| super::super::fuel::COSTS.cost(&one))
+                    .sum::<i64>();
+            }
+        }
+        cost
+    };
+    let before = wat::parse_str(text).unwrap();
+    let after = put_into(&before).unwrap();
+    wasmparser::Validator::new().validate_all(&after).unwrap();
+    cost(&after) - cost(&before)
+}
+
+/// At most a unit for each 32 values, rounded up to eights where it is eight or more.
+#[test]
+fn what_moves_where_ways_meet_is_paid_for() {
+    let locals = |count: usize, code: &str| {
+        let sets = "(local.set 1 (i64.const 1))".repeat(count);
+        let code = code.replace("SETS", &sets);
+        paid(&format!(
+            "(module (func (param i32) (local {}) {code}))",
+            "i64 ".repeat(400)
+        ))
+    };
+    let values = "i64 ".repeat(400);
+    let push = "(i64.const 1)".repeat(400);
+    // Where nothing is set, nothing moves.
+    assert_eq!(locals(0, "(loop (br_if 0 (local.get 0)))"), 0);
+    assert_eq!(locals(31, "(loop SETS (br_if 0 (local.get 0)))"), 0);
+    // To enter a loop, and for each further turn.
+    assert_eq!(locals(64, "(loop SETS (br_if 0 (local.get 0)))"), 4);
+    assert_eq!(locals(64, "(loop SETS)"), 2);
+    // At most all that there are: 401, also of blocks within others.
+    assert_eq!(locals(600, "(loop SETS)"), 16);
+    assert_eq!(locals(300, "(loop (block SETS) (block SETS))"), 16 + 2 * 16);
+    // At a block's end, for all who come there.
+    assert_eq!(locals(64, "(block SETS)"), 2);
+    assert_eq!(locals(64, "(block (br_if 0 (local.get 0)) SETS)"), 4);
+    assert_eq!(locals(64, "(block SETS (return))"), 0);
+    assert_eq!(
+        locals(64, "(block (block (br_table 0 1 (local.get 0))) SETS)"),
+        4
+    );
+    // Past an `if`, from each of its arms, and for who has neither.
+    assert_eq!(locals(64, "(if (local.get 0) (then SETS))"), 4);
+    assert_eq!(
+        locals(32, "(if (local.get 0) (then SETS) (else SETS))"),
+        2 + 2 + 2
+    );
+    // The values of a block of its own, without a variable; of which each turn shifts all.
+    let rotation = format!(
+        "(module (type $p (func (param {values}))) (func {push} (loop (type $p) (i64.const 1) (br 0))))"
+    );
+    assert_eq!(paid(&rotation), 16 + 16);
+    // What is given to a function and comes from it.
+    let chain = format!(
+        "(module (type $r (func (result {values}))) (func $a (type $r) {push}) (func (type $r) (call $a)))"
+    );
+    assert_eq!(paid(&chain), 16 + 16 + 16);
+    let taking = format!(
+        "(module (import \"a\" \"b\" (func $i)) (type $p (func (param {values}))) (table 1 funcref)
+            (func $a (type $p)) (func {push} (call $a) {push} (call_indirect (type $p) (i32.const 0))))"
+    );
+    assert_eq!(paid(&taking), 16 + 16);
+}
+
+/// Little code with many variables does not become far more.
+#[test]
+fn what_would_be_far_more_is_refused() {
+    let text = |branches: usize| {
+        let sets: String = (1..=20_000)
+            .map(|at| format!("(local.set {at} (i64.const 1))"))
+            .collect();
+        format!(
+            "(module (func (param i32) (local {}) (block {} {sets})))",
+            "i64 ".repeat(20_000),
+            "(br_if 0 (local.get 0))".repeat(branches)
+        )
+    };
+    let module = |branches| wat::parse_str(text(branches)).unwrap();
+    assert!(put_into(&module(5_000)).is_ok());
+    let error = put_into(&module(10_000)).unwrap_err();
+    assert!(matches!(error, Unread::TooMuch), "{error}");
+}
+
 #[test]
 fn modules_within_components_are_found() {
     let module = format!(

@@ -1,7 +1,7 @@
 //! What a guest answered, before anything of it is read.
 
 use super::super::classify;
-use super::super::contract::answer::{MAX_ATTACHMENTS, Text};
+use super::super::contract::answer::Text;
 use super::super::contract::wit;
 use super::super::flight::Flight;
 use crate::execution::{Attachment, Cause, Failure, MAX_RETRY_AFTER_MS};
@@ -45,16 +45,6 @@ impl Answer {
         let attachments: Vec<Attachment> = attachments.into_iter().map(Into::into).collect();
         let attached = attachments.iter().map(Attachment::counted_bytes);
         flight.usage.output_bytes += attached.sum::<u64>();
-        if attachments.len() > MAX_ATTACHMENTS {
-            let cause = Cause::InvalidOutput {
-                pointer: String::new(),
-            };
-            let count = attachments.len();
-            let message = format!(
-                "the skill answered with {count} attachments; {MAX_ATTACHMENTS} are allowed"
-            );
-            return Err(Failure::new(cause, message));
-        }
         Ok(Answer::Output(json, attachments))
     }
 

@@ -72,7 +72,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: http `https://example.com/`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no http
+hint: the skill's skill.toml declares no http: leave it out, or add `http = ["https://example.com/"]` to `[grants]` there
 
 "#]],
     );

@@ -88,7 +88,7 @@ exit: 3
 --- stderr
 error: cannot be granted: environment `A`: granted, but not declared by the skill
   config `max_row`: granted, but not declared by the skill
-hint: the skill's skill.toml declares no environment
+hint: the skill's skill.toml declares no environment: leave it out, or add `environment = ["A"]` to `[grants]` there
 hint: did you mean `max_rows`?
 
 "#]],

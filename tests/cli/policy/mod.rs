@@ -490,7 +490,7 @@ exit: 2
 --- stdout
 --- stderr
 error: there is no policy `nowhere.toml`
-hint: `skillhost --policy nowhere.toml policy grant <SKILL> …` makes one
+hint: `skillhost --policy nowhere.toml policy grant --help` says how to make one
 
 "#]],
     );

@@ -53,6 +53,38 @@ grants.config.z = true
     );
 }
 
+/// A comment is about what it stands directly before; another one stays.
+#[test]
+fn comments_about_something_else_stay() {
+    let without = |text: &str, names: &[&str]| {
+        let before: Policy = text.parse().unwrap();
+        let mut after = before.clone();
+        for name in names {
+            after.skills.remove(*name);
+        }
+        edited(text, &before, &after).unwrap()
+    };
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = format!(
+        "# Owned by us.\n\n# Of a.\n[skills.a.grants]\nstorage = true\n\n# Of b.\n[skills.b.grants]\nstorage = true\n\n\
+         # Look at this soon.\n\n[[skills.a.confirmed]]\ndigest = \"{digest}\"\n\n# Of c.\n[skills.c.grants]\nstorage = true\n\n\
+         # The end.\n"
+    );
+    assert_eq!(
+        without(&text, &["a"]),
+        "# Owned by us.\n\n# Of b.\n[skills.b.grants]\nstorage = true\n\n# Look at this soon.\n\n# Of c.\n\
+         [skills.c.grants]\nstorage = true\n\n# The end.\n"
+    );
+    assert_eq!(
+        without(&text, &["a", "b", "c"]),
+        "# Owned by us.\n\n# Look at this soon.\n\n# The end.\n"
+    );
+    // What stands directly before it goes with it.
+    let text = "# Of a.\n[skills.a.grants]\nstorage = true\n\n[skills.b.grants]\nstorage = true\n";
+    assert_eq!(without(text, &["a"]), "[skills.b.grants]\nstorage = true\n");
+    assert_eq!(without(text, &["a", "b"]), NOTHING);
+}
+
 #[test]
 fn what_is_taken_out_leaves_the_rest_in_order() {
     let text = after(|policy| {

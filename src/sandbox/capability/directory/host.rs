@@ -62,7 +62,8 @@ impl State {
     /// A directory that paths lead on from, none of which is longer than the system allows: what is longer
     /// would only be work for whoever takes it apart.
     fn leading(&mut self, handle: &Handle, paths: &[&str]) -> FsResult<Arc<Directory>> {
-        self.network.sought().entered = true;
+        let sought = self.network.sought();
+        (sought.entered, sought.refused) = (true, false);
         match paths.iter().any(|path| path.len() > MAX_PATH) {
             true => Err(ErrorCode::NameTooLong.into()),
             false => self.directory(handle),
@@ -120,6 +121,7 @@ impl preopens::Host for State {
 
 impl types::Host for State {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        self.network.sought().refused = true;
         error.downcast()
     }
 
