@@ -14,7 +14,7 @@ const MOST: usize = 100;
 /// waits meanwhile.
 const MOST_BYTES: usize = 4 << 20;
 
-/// Submits what schedules say is to be submitted by now. Only one such transaction runs at a time,
+/// Submits what schedules say is to be submitted by now, of tenants in turn, of each the earliest first. Only one such transaction runs at a time,
 /// so that no firing is made twice, however many workers look.
 pub(crate) async fn fire(rows: &mut dyn Rows, now: Micros) -> Result<()> {
     let mut bytes = 0;

@@ -529,7 +529,7 @@ pub(crate) trait Rows: Send {
     /// How many schedules a tenant has beside the one of this name.
     fn schedules_beside<'a>(&'a mut self, tenant: &'a str, name: &'a str) -> Answer<'a, usize>;
     fn remove_schedule<'a>(&'a mut self, name: &'a str) -> Answer<'a, bool>;
-    /// Schedules whose next firing is then or before.
+    /// Schedules whose next firing is then or before: of tenants in turn, of each the earliest first.
     fn due_schedules(&mut self, now: Micros, most: usize) -> Answer<'_, Vec<ScheduleRow>>;
 
     /// Jobs of these statuses that ended before then, the first first; but those that a callback is

@@ -108,7 +108,10 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
         held: Some(Arc::new((Arc::clone(&held), reading))),
     });
     let place = match &caller {
-        Some(caller) if parts.method == Method::GET || begins == Begins::News => {
+        // What cannot be told may be one, too.
+        Some(caller)
+            if parts.method == Method::GET || matches!(begins, Begins::News | Begins::Unclear) =>
+        {
             match place(service, caller) {
                 Ok(place) => Some(place),
                 Err(problem) => return problem.into_response(),

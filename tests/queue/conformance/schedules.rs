@@ -125,17 +125,24 @@ async fn what_many_schedules_submit_is_bounded(place: Place) {
     for number in 0..100 {
         put(&number.to_string(), 250_000).await.unwrap();
     }
+    let others = || job(json!({})).queue("others").tenant("other");
+    let hourly = Schedule::new("0 * * * *", "UTC").unwrap();
+    let put = place.queue.put_schedule("of another", hourly, others());
+    put.await.unwrap();
     place.clock.advance(Duration::from_secs(3_600));
-    let made = async || {
+    let made_in = async |queue: &str| {
         let statistics = place.queue.statistics(1).await.unwrap();
-        let counts = statistics.by_queue.get("hourly");
+        let counts = statistics.by_queue.get(queue);
         counts.map_or(0, |counts| counts.values().sum::<u64>())
     };
+    let made = async || made_in("hourly").await;
     // Each job that is taken is looked for in a transaction of its own.
     let worker = place.worker().queues(["other"]);
     place.work(worker).await;
     let first = made().await;
     assert!((17..100).contains(&first), "{first}");
+    // Another tenant does not wait for all of them.
+    assert_eq!(made_in("others").await, 1);
     place.work(place.worker()).await;
     assert_eq!(made().await, 100);
 }

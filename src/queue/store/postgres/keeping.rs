@@ -107,8 +107,10 @@ impl Writing<'_> {
         most: usize,
     ) -> Result<Vec<ScheduleRow>> {
         let sql = format!(
-            "SELECT {SCHEDULE} FROM schedules WHERE next IS NOT NULL AND next <= $1 \
-             ORDER BY next LIMIT $2"
+            "SELECT {SCHEDULE} FROM (SELECT name AS one, next AS due, \
+             row_number() OVER (PARTITION BY tenant ORDER BY next, name) AS turn \
+             FROM schedules WHERE next IS NOT NULL AND next <= $1 \
+             ORDER BY turn, due LIMIT $2) AS chosen JOIN schedules ON name = one ORDER BY turn, due"
         );
         let found = self.query(&sql, &[&now, &limit(most)]).await?;
         found.iter().map(schedule).collect()

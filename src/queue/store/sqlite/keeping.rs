@@ -83,8 +83,10 @@ impl Sqlite {
 
     pub(super) fn due_schedules_now(&self, now: Micros, most: usize) -> Result<Vec<ScheduleRow>> {
         let mut select = self.connection.prepare_cached(&format!(
-            "SELECT {SCHEDULE} FROM schedules WHERE next IS NOT NULL AND next <= ?1 \
-             ORDER BY next LIMIT ?2"
+            "SELECT {SCHEDULE} FROM (SELECT name AS one, next AS due, \
+             row_number() OVER (PARTITION BY tenant ORDER BY next, name) AS turn \
+             FROM schedules WHERE next IS NOT NULL AND next <= ?1 \
+             ORDER BY turn, due LIMIT ?2) AS chosen JOIN schedules ON name = one ORDER BY turn, due"
         ))?;
         let found = select.query_map(params![now, limit(most)], schedule)?;
         Ok(found.collect::<rusqlite::Result<_>>()?)
