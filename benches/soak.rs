@@ -4,7 +4,7 @@
 //! `cargo bench --bench soak`, with `-- --smoke` to see only whether it works. Each execution must
 //! end as its attack does in the hostile suite (`tests/hostile`), and a skill that behaves well runs
 //! in between. Some are refused before they run, when they are loaded, each time anew. There is no floor: the first
-//! thousand are it. The heap is set up as the command's is.
+//! thousand are it. The heap is set up as that of `serve` is.
 
 #[path = "../src/cli/heap.rs"]
 mod heap;
@@ -40,6 +40,7 @@ const FIRST: usize = 1_000;
 
 fn main() -> ExitCode {
     heap::set_up();
+    heap::give_back();
     // One of the attacks makes code of the host panic, thousands of times.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panicked| {

@@ -29,3 +29,47 @@ pub fn set_up() {
         mallopt(M_ARENA_MAX, c_int::try_from(arenas).unwrap_or(c_int::MAX));
     }
 }
+
+/// From now on, gives back to the kernel now and then what is free between what is in use, where the allocator is
+/// glibc's. It gives back by itself only what is free at the end of its memory: a few small things that are kept, among
+/// what many executions at once have taken and freed, otherwise hold twice the memory for good.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use std::ffi::c_int;
+        use std::time::Duration;
+
+        // It takes some ms for each 100 MiB, for which those wait who need memory meanwhile.
+        const EVERY: Duration = Duration::from_secs(10);
+        // By how many bytes, and by which part, it must have grown since.
+        const MORE: u64 = 8 << 20;
+        const PART: u64 = 16;
+        // SAFETY: declared as in glibc's `malloc.h`. It takes any number, and may be called at any time.
+        unsafe extern "C" {
+            safe fn malloc_trim(pad: usize) -> c_int;
+        }
+        let look = || {
+            let mut least = 0;
+            loop {
+                std::thread::sleep(EVERY);
+                let now = resident();
+                if now > least + least / PART + MORE {
+                    malloc_trim(0);
+                    least = resident();
+                } else {
+                    least = least.min(now);
+                }
+            }
+        };
+        // Without it, more memory is kept.
+        let _ = std::thread::Builder::new().name("heap".into()).spawn(look);
+    }
+}
+
+/// How much memory of this process is resident, in bytes; 0 where that cannot be read.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -58,8 +58,18 @@ const SAME_TERMINATION: Duration = Duration::from_millis(250);
 /// # Errors
 /// Where this program does not know where it is.
 pub fn isolation() -> anyhow::Result<Isolation> {
-    let program = std::env::current_exe().context("this program cannot find itself")?;
+    // What runs now, also where another file has its name meanwhile.
+    let running = PathBuf::from("/proc/self/exe");
+    let program = match running.exists() {
+        true => running,
+        false => program()?,
+    };
     Ok(Isolation::child(program, vec![COMPILE_COMPONENT.into()]))
+}
+
+/// Where this program is.
+fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program cannot find itself")
 }
 
 /// What is set for the whole host.
@@ -80,6 +90,8 @@ pub struct Settings {
     pub for_operator: bool,
     /// Where the queue is, whose file no grant reaches.
     pub database: Option<Database>,
+    /// Where the secret is that callbacks are signed with.
+    pub callback_secret: Option<PathBuf>,
 }
 
 /// A host that keeps compiled components, and compiles in a child process.
@@ -118,6 +130,7 @@ impl CommandHost {
         }
         // It may stand beside what a skill works on, and may be read.
         builder = builder.never_grant(session.policy_file()?.path(), Mode::Rw);
+        // Also where this request leaves it out, what it names is not a skill's.
         if let Ok(Some(policy)) = session.policy_file()?.read() {
             if let Some(folder) = policy.audit.folder {
                 builder = builder.never_grant(folder, Mode::Ro);
@@ -128,9 +141,11 @@ impl CommandHost {
                 }
             }
         }
-        for file in settings.secrets.files() {
+        if let Some(file) = &settings.callback_secret {
             builder = builder.never_grant(file, Mode::Ro);
         }
+        // Whoever can write where it is can put another program in its place.
+        builder = builder.never_grant(program()?, Mode::Rw);
         if let Some(Database::File(file)) = &settings.database {
             builder = builder.never_grant(file, Mode::Ro);
         }

@@ -103,6 +103,9 @@ pub fn main() -> ExitCode {
         policy: global.policy.filter(|file| !file.as_os_str().is_empty()),
     };
     session.console.follow_logs(command.serves());
+    if command.serves() {
+        heap::give_back();
+    }
     let ended = match command {
         Command::Run(args) => run::run(*args, &session),
         Command::Inspect(args) => inspect::inspect(&args, &session),

@@ -163,6 +163,7 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
         concurrency: Some(args.concurrency.saturating_add(1)),
         secrets: args.sources.secrets(session)?,
         database: Some(args.database.database(session)?),
+        callback_secret: args.callback_secret.clone(),
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;

@@ -1,7 +1,6 @@
 //! What can be said of a request before it runs.
 
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::skill::Known;
@@ -13,8 +12,8 @@ use crate::execution::{
 use crate::grant::{self, Denial, Grants, Missing, Mode, NO_GRANTS, Sought};
 use crate::limits::{Limit, LimitOverrides, Limits};
 use crate::policy::{Consent, Effective, Policy};
-use crate::sandbox::{ends_from_now, input_takes_too_long, over_input, too_late};
-use crate::secret::{Unread, Wanted};
+use crate::sandbox::{Around, ends_from_now, input_takes_too_long, over_input, too_late};
+use crate::secret::{SecretSource, Unread, Wanted};
 use crate::skill::{Tool, ToolSchemas};
 use crate::turns::interrupt::Until;
 
@@ -81,7 +80,7 @@ impl Host {
                     grants,
                     from_policy,
                 } = effective.map(|effective| *effective).unwrap_or_default();
-                let refusal = (self.inner.runner.openable(&grants, &self.written(&grants)))
+                let refusal = (self.inner.runner.openable(&grants, &self.around(&grants)))
                     .and_then(|()| {
                         let wanted = self.wanted(&grants);
                         match crate::secret::read(&wanted, self.inner.runner.for_operator()) {
@@ -193,8 +192,9 @@ impl Host {
         }
     }
 
-    /// The directories in which skills may write, by these grants or by the policy, where any is granted now.
-    pub(super) fn written(&self, grants: &Grants) -> Arc<[PathBuf]> {
+    /// The directories in which skills may write, by these grants or by the policy, and what the policy has that stands
+    /// apart, where any directory is granted now.
+    pub(super) fn around(&self, grants: &Grants) -> Arc<Around> {
         if grants.directories.is_empty() {
             return Arc::default();
         }
@@ -203,7 +203,21 @@ impl Host {
         let all = of_policy.flat_map(|skill| &skill.grants.directories);
         let all = all.chain(&grants.directories);
         let written = all.filter(|directory| directory.mode == Mode::Rw);
-        written.map(|directory| directory.host.clone()).collect()
+        let mut around = Around {
+            written: written.map(|directory| directory.host.clone()).collect(),
+            apart: Vec::new(),
+        };
+        for policy in policy.iter() {
+            let sources = policy.secrets.values();
+            around
+                .apart
+                .extend(sources.filter_map(|source| match source {
+                    SecretSource::File(file) => Some(file.clone()),
+                    _ => None,
+                }));
+            around.apart.extend(policy.audit.folder.clone());
+        }
+        Arc::new(around)
     }
 
     /// The secrets that are granted, and where they are.

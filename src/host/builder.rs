@@ -291,6 +291,8 @@ impl HostBuilder {
         apart.push((scratch.join("skillhost-scratch"), Mode::Ro));
         #[cfg(feature = "storage")]
         apart.extend(self.storage.clone().map(|file| (file, Mode::Ro)));
+        let secrets = self.secrets.files();
+        apart.extend(secrets.map(|file| (file.to_owned(), Mode::Ro)));
         let backing = Backing {
             disk: Arc::new(Disk::new()),
             apart: Arc::new(Apart::new(apart)),

@@ -129,7 +129,7 @@ impl Host {
     /// # Errors
     /// The first that cannot be given.
     pub fn openable(&self, grants: &Grants) -> Result<(), Denial> {
-        self.inner.runner.openable(grants, &self.written(grants))
+        self.inner.runner.openable(grants, &self.around(grants))
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests
@@ -218,7 +218,7 @@ impl Host {
                         input,
                         attachments: std::mem::take(&mut request.attachments),
                         grants: admitted.grants(),
-                        written: self.written(admitted.grants()),
+                        around: self.around(admitted.grants()),
                         secrets: self.wanted(admitted.grants()),
                         skill: skill.digest(),
                         attempt: request.attempt,

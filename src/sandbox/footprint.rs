@@ -535,9 +535,9 @@ impl<'a> Walk<'_, 'a> {
             return Ok(());
         }
         Err(CompileError::TooLarge {
-            what: "a number of instances (15 times), memories (400 times), imports (four times), functions that components \
-                   call (twelve times), segments of elements (eight times) and what is in them (six times), globals and \
-                   resources, over all instances,",
+            what: "a number of imports (four times), functions that components call (twelve times), segments of \
+                   elements (eight times) and what is in them (six times), memories (400 times), globals and resources, \
+                   over all instances (each 15 times),",
             found: format!("more than {}", grouped(MAX_PARTS)),
             allowed: grouped(MAX_PARTS),
         })

@@ -30,7 +30,7 @@ mod wasi;
 
 pub(crate) use cache::Cache;
 pub use cache::entry_is_taken;
-pub(crate) use capability::{Apart, Backing, ScratchRoot};
+pub(crate) use capability::{Apart, Around, Backing, ScratchRoot};
 pub use capability::{carry_below, open_below};
 pub(crate) use compile::check;
 pub use compile::{CompileError, CompileSettings, Isolation, Surface, compile_child};

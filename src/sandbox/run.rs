@@ -3,7 +3,6 @@
 mod answer;
 mod check;
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wasmtime::Store;
 
-use super::capability::{self, Backing, Capabilities, Chatter, NotGranted};
+use super::capability::{self, Around, Backing, Capabilities, Chatter, NotGranted};
 use super::classify::{self, Circumstances, Stop};
 use super::contract::{self, Component, wit};
 use super::flight::Flight;
@@ -61,8 +60,8 @@ pub(crate) struct Plan<'a> {
     pub input: &'a String,
     pub attachments: Vec<Attachment>,
     pub grants: &'a Grants,
-    /// The directories that skills may write in, where any are granted.
-    pub written: Arc<[PathBuf]>,
+    /// What the policy says of directories, where any are granted.
+    pub around: Arc<Around>,
     /// The secrets among them.
     pub secrets: Vec<Wanted>,
     pub skill: Digest,
@@ -83,8 +82,8 @@ impl Runner {
     }
 
     /// Whether what is granted is there to be given, as far as can be seen without giving it. Blocks.
-    pub fn openable(&self, grants: &Grants, written: &[PathBuf]) -> Result<(), Denial> {
-        capability::openable(grants, written, &self.backing)
+    pub fn openable(&self, grants: &Grants, around: &Around) -> Result<(), Denial> {
+        capability::openable(grants, around, &self.backing)
     }
 
     /// Whether the operator reads the failures.
@@ -127,7 +126,7 @@ impl Runner {
             input,
             attachments,
             grants,
-            written,
+            around,
             secrets,
             skill,
             attempt,
@@ -154,7 +153,7 @@ impl Runner {
         capabilities.grant(grants, tenant, &flight.limits, &self.backing, held);
         if !grants.directories.is_empty() || grants.scratch {
             let limits = flight.limits;
-            let opened = capabilities.open(grants, &written, tenant, &limits, &self.backing);
+            let opened = capabilities.open(grants, &around, tenant, &limits, &self.backing);
             let opened = within_time(flight, cancellation, opened);
             if let Err(failure) = Box::pin(opened).await? {
                 return Ok(Err(failure));

@@ -392,6 +392,25 @@ hint: grant a directory beside it: the host keeps compiled code, grants and secr
         );
         assert_eq!(output.status.code(), Some(3), "{granted}");
     }
+    // Nor where this program is: what is written there is run next.
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_skillhost"));
+    let folder = program.parent().expect("a folder").display();
+    let list = [
+        "run",
+        "behaviours.wasm",
+        "list",
+        "--arg",
+        "path=/in",
+        "--dir",
+    ];
+    for (mode, code) in [("rw", 3), ("ro", 0)] {
+        let output = place
+            .command(list)
+            .arg(format!("{folder}:/in:{mode}"))
+            .output()
+            .expect("the command starts");
+        assert_eq!(output.status.code(), Some(code), "{mode}");
+    }
     // A policy beside what a skill works on may be read.
     let said = place.run([
         "run",

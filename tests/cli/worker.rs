@@ -1,6 +1,7 @@
 //! `worker`: processes that come and go.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -273,4 +274,33 @@ fn what_is_kept_of_a_directory_that_is_gone_names_no_path() {
         !kept.contains("of-the-operator") && !kept.contains("--dir"),
         "{kept}"
     );
+}
+
+/// Whoever reads the secret can sign what others then believe.
+#[test]
+fn the_secret_of_callbacks_is_never_granted() {
+    let place = Place::with_behaviours();
+    place.write("keys/callbacks", format!("whsec_{}\n", "QUJD".repeat(12)));
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(place.path("keys/callbacks"), mode).expect("a mode");
+    let said = place.run([
+        "jobs",
+        "submit",
+        "behaviours.wasm",
+        "list",
+        "--arg",
+        "path=/in",
+        "--dir",
+        "keys:/in",
+    ]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run([
+        "worker",
+        "--until-empty",
+        "--callback-secret",
+        "keys/callbacks",
+    ]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run(["jobs", "dead", "list", "--json"]);
+    assert!(said.contains("which is the host's own"), "{said}");
 }

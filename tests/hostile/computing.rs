@@ -250,7 +250,7 @@ fn shifting() -> Handmade {
 /// Functions that give on what others have given them, a thousand values each.
 fn handing_on() -> Handmade {
     const VALUES: usize = 1_000;
-    const HANDS: usize = 40;
+    const HANDS: usize = 20;
     let hands: String = (1..=HANDS)
         .map(|at| format!("(func $hand{at} (type $values) (call $hand{}))", at - 1))
         .collect();

@@ -126,10 +126,11 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
                 hint,
                 ..
             } = denial;
+            let (subject, hint) = (printable(subject, false), printable(hint, false));
             let _ = writeln!(out, "  {capability} {subject}\n    {hint}");
         }
     }
-    // Each line came through `printable`, or is a name or a path that the manifest's rules allow.
+    // Each line came through `printable`.
     print(out)?;
     Ok(Exit::Success)
 }

@@ -123,6 +123,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         stack_bytes: args.stack,
         secrets: args.sources.secrets(session)?,
         database: Some(args.database.database(session)?),
+        callback_secret: args.callback_secret.clone(),
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;

@@ -16,7 +16,6 @@ mod sockets;
 mod storage;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ use crate::storage::Storage;
 use crate::turns::Party;
 
 pub(super) use chatter::{Chatter, Listeners};
-pub(crate) use directory::{Apart, ScratchRoot};
+pub(crate) use directory::{Apart, Around, ScratchRoot};
 pub(super) use directory::{Directories, Removal};
 pub use directory::{carry_below, open_below};
 pub(super) use few::TooMany;
@@ -77,13 +76,9 @@ impl HasData for Own {
 /// Whether what is granted is there to be given, as far as can be seen without giving it.
 ///
 /// Blocks.
-pub(crate) fn openable(
-    grants: &Grants,
-    written: &[PathBuf],
-    backing: &Backing,
-) -> Result<(), Denial> {
+pub(crate) fn openable(grants: &Grants, around: &Around, backing: &Backing) -> Result<(), Denial> {
     let mut directories = grants.directories.iter();
-    directories.try_for_each(|grant| directory::openable(grant, written, backing))
+    directories.try_for_each(|grant| directory::openable(grant, around, backing))
 }
 
 /// What the capabilities of all executions rest on.
@@ -197,18 +192,18 @@ impl Capabilities {
         });
     }
 
-    /// Opens the directories that are granted, by way of no link in one that skills may have `written` in.
+    /// Opens the directories that are granted, by way of no link in one that skills may write in.
     pub async fn open(
         &mut self,
         grants: &Grants,
-        written: &Arc<[PathBuf]>,
+        around: &Arc<Around>,
         tenant: Option<&str>,
         limits: &Limits,
         backing: &Backing,
     ) -> Result<(), NotGranted> {
         let refusals = self.network.refusals();
         self.directories =
-            Directories::open(grants, written, tenant, backing, refusals, limits).await?;
+            Directories::open(grants, around, tenant, backing, refusals, limits).await?;
         Ok(())
     }
 }

@@ -228,10 +228,6 @@ impl Attached {
             // So many are refused without a look at any of them.
             return Err(too_large(None).into());
         }
-        if place.count > MAX_ATTACHMENTS {
-            // Each text that is taken over takes some 200 ns, and the clock is not looked at meanwhile.
-            return Err(wasmtime::Error::new(TooManyAttachments(place.count)));
-        }
         let mut bytes = 0_u64;
         // What is no text, whoever reads it finds out; what comes before it is read until then, and so counts.
         'all: for attachment in attachments.chunks_exact(SIZE) {
@@ -251,6 +247,10 @@ impl Attached {
         }
         if bytes > most {
             return Err(too_large(Some(bytes)).into());
+        }
+        if place.count > MAX_ATTACHMENTS {
+            // Each text that is taken over takes some 200 ns, and the clock is not looked at meanwhile.
+            return Err(wasmtime::Error::new(TooManyAttachments(place.count)));
         }
         Ok(())
     }

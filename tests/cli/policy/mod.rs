@@ -518,3 +518,27 @@ fn hints_repeat_where_the_command_looked() {
     let repeated = "`skillhost --home 'other home' --policy own.toml policy grant csv-query";
     assert!(said.contains(repeated), "{said}");
 }
+
+/// What is read where somebody consents to it is what stands there.
+#[test]
+fn names_of_a_skill_show_what_cannot_be_seen() {
+    let place = with_data();
+    place.write(
+        "csv-query/skill.toml",
+        "[grants]\nenvironment = [\"A\u{202e}B\"]\n\
+         directories = [{ path = \"/d\u{202e}x\u{200b}\", mode = \"ro\" }]\n\
+         [config.\"k\u{2066}y\"]\ntype = \"string\"\n",
+    );
+    for command in ["show", "diff"] {
+        let said = place.run(["policy", command, "csv-query"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        for (shown, hidden) in [
+            ("A\\u{202e}B", '\u{202e}'),
+            ("/d\\u{202e}x\\u{200b}", '\u{200b}'),
+            ("k\\u{2066}y", '\u{2066}'),
+        ] {
+            assert!(!said.contains(hidden), "{command}: {said:?}");
+            assert!(said.contains(shown), "{command}: {said}");
+        }
+    }
+}

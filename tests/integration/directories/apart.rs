@@ -71,6 +71,28 @@ async fn the_hosts_own_folders_are_never_granted() {
             result.failure
         );
     }
+    // What the policy names while the host runs stands apart from then on: a secret's file, and the audit.
+    for named in [
+        format!(
+            "[secrets]\nkey = \"file:{}\"",
+            at("home/documents/a.txt").display()
+        ),
+        format!(
+            "[audit]\nfolder = \"{}\"",
+            at("home/documents/audit").display()
+        ),
+    ] {
+        host.set_policy(Some(named.parse().unwrap()));
+        for mode in [Mode::Ro, Mode::Rw] {
+            let result = execute(&host, request("home/documents", mode)).await;
+            assert_eq!(result.status, Status::Rejected, "{named}");
+            let reason = &result.failure.unwrap().denials[0].reason;
+            assert!(reason.contains("which is the host's own"), "{reason}");
+        }
+        host.set_policy(None);
+        let result = execute(&host, request("home/documents", Mode::Ro)).await;
+        assert_eq!(result.status, Status::Success, "{named}");
+    }
     // What is granted for an execution's own scratch directory lies in one of them, and is given.
     let scratch = ExecutionRequest::new(skill.digest(), json!({"calls": []}))
         .grants(Grants::default().scratch());

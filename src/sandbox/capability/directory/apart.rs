@@ -22,6 +22,15 @@ const MAX_LINKS: usize = 40;
 /// can say.
 const MAX_DEPTH: usize = 4096;
 
+/// What the policy says now of directories.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// In which directories skills may write.
+    pub written: Vec<PathBuf>,
+    /// The files and folders that stand apart because it names them: where secrets are, and the audit.
+    pub apart: Vec<PathBuf>,
+}
+
 /// The host's own folders and files.
 #[derive(Debug)]
 pub(crate) struct Apart {
@@ -47,7 +56,7 @@ impl Apart {
         }
     }
 
-    /// Looks whether the directory of a grant, which was opened, is one of the host's own, contains one
+    /// Looks whether the directory of a grant, which was opened, is one of the host's own or of `others`, contains one
     /// or lies in one. Blocks.
     ///
     /// Files are told apart by what they are and not by how they are called, so neither links nor other
@@ -60,8 +69,9 @@ impl Apart {
         &self,
         grant: &DirectoryGrant,
         opened: impl AsFd,
+        others: &[PathBuf],
     ) -> io::Result<Result<(), String>> {
-        if self.paths.is_empty() && !self.scratch {
+        if self.paths.is_empty() && others.is_empty() && !self.scratch {
             return Ok(Ok(()));
         }
         let opened = opened.as_fd().try_clone_to_owned()?;
@@ -69,8 +79,10 @@ impl Apart {
         let around = around(opened)?;
         // Most of them lie in the same few directories.
         let mut ways = Ways::default();
-        for (path, mode) in &self.paths {
-            if grant.mode < *mode {
+        let own = self.paths.iter().map(|(path, mode)| (path, *mode));
+        let others = others.iter().map(|path| (path, Mode::Ro));
+        for (path, mode) in own.chain(others) {
+            if grant.mode < mode {
                 continue;
             }
             ways.add(path, &mut 0);
@@ -187,7 +199,12 @@ mod tests {
             mode: granted_mode,
         };
         let opened = fs::File::open(granted).unwrap();
-        apart.check(&grant, opened).unwrap().err()
+        let alone = apart.check(&grant, &opened, &[]).unwrap().err();
+        if mode == Mode::Ro {
+            let named = Apart::nothing().check(&grant, &opened, &[own.to_owned()]);
+            assert_eq!(named.unwrap().err(), alone);
+        }
+        alone
     }
 
     #[test]

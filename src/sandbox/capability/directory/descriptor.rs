@@ -5,7 +5,6 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -14,7 +13,7 @@ use cap_std::fs::{Dir, Metadata, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, ErrorCode};
 
-use super::apart::Apart;
+use super::apart::{Apart, Around};
 use super::shared::{Fault, Open, Shared};
 use super::way::{self, Astray};
 use crate::grant::{DirectoryGrant, Mode};
@@ -108,20 +107,23 @@ pub(super) enum Refused {
 }
 
 /// Opens the directory of the host's that is granted, unless it is one of those that stand apart, or led to by a
-/// link in one of those that are `written` in. Blocks.
+/// link in one of those that skills write in. Blocks.
 pub(super) fn open_ambient(
     grant: &DirectoryGrant,
     apart: &Apart,
-    written: &[PathBuf],
+    around: &Around,
 ) -> Result<Dir, Refused> {
-    let dir = way::open_dir(&grant.host, written).map_err(|astray| match astray {
+    let dir = way::open_dir(&grant.host, &around.written).map_err(|astray| match astray {
         Astray::Error(error) => Refused::Error(error),
         Astray::Link(name) => Refused::Link(name),
     })?;
     if is_of_the_kernel(&dir).map_err(Refused::Error)? {
         return Err(Refused::OfTheKernel);
     }
-    match apart.check(grant, &dir).map_err(Refused::Error)? {
+    match apart
+        .check(grant, &dir, &around.apart)
+        .map_err(Refused::Error)?
+    {
         Ok(()) => Ok(dir),
         Err(why) => Err(Refused::Apart(why)),
     }
@@ -168,10 +170,10 @@ impl Directory {
     pub fn ambient(
         origin: Origin,
         apart: &Apart,
-        written: &[PathBuf],
+        around: &Around,
     ) -> Result<Result<Self, Refused>, Fault> {
         let open = origin.shared.open()?;
-        let opened = open_ambient(&origin.grant, apart, written);
+        let opened = open_ambient(&origin.grant, apart, around);
         Ok(opened.map(|dir| Directory {
             dir,
             origin,

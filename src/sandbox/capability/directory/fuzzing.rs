@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::apart::Apart;
+use super::apart::{Apart, Around};
 use super::carry::carry;
 use super::descriptor::{Descriptor, Directory, Origin, Refused, Wanted};
 use super::shared::{Fault, Shared};
@@ -84,7 +84,8 @@ fn granted(folder: &Path, mode: Mode) -> io::Result<Directory> {
         is_scratch: false,
     };
     let refused = |fault: Fault| io::Error::other(format!("{fault:?}"));
-    let directory = Directory::ambient(origin, &Apart::nothing(), &[]).map_err(refused)?;
+    let directory =
+        Directory::ambient(origin, &Apart::nothing(), &Around::default()).map_err(refused)?;
     match directory {
         Ok(directory) => Ok(directory),
         Err(Refused::Error(error)) => Err(error),

@@ -17,7 +17,6 @@ mod stream;
 mod way;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
@@ -32,7 +31,7 @@ use crate::sandbox::state::State;
 use crate::text::named;
 use crate::turns::Party;
 
-pub(crate) use apart::Apart;
+pub(crate) use apart::{Apart, Around};
 use descriptor::{Directory, Origin, Refused};
 pub use fuzzing::{carry_below, open_below};
 pub(crate) use scratch::ScratchRoot;
@@ -74,7 +73,7 @@ impl Directories {
     /// Opens what is granted to a skill that runs for this tenant. May be dropped at any point.
     pub(super) async fn open(
         grants: &Grants,
-        written: &Arc<[PathBuf]>,
+        around: &Arc<Around>,
         tenant: Option<&str>,
         backing: &Backing,
         refusals: &Refusals,
@@ -94,7 +93,7 @@ impl Directories {
                 grant: Arc::new(grant.clone()),
                 is_scratch: false,
             };
-            let around = (Arc::clone(&backing.apart), Arc::clone(written));
+            let around = (Arc::clone(&backing.apart), Arc::clone(around));
             directories
                 .add(origin, around, backing.for_operator)
                 .await?;
@@ -144,12 +143,12 @@ impl Directories {
     async fn add(
         &mut self,
         origin: Origin,
-        (apart, written): (Arc<Apart>, Arc<[PathBuf]>),
+        (apart, around): (Arc<Apart>, Arc<Around>),
         for_operator: bool,
     ) -> Result<(), NotGranted> {
         let (shared, grant) = (Arc::clone(&origin.shared), Arc::clone(&origin.grant));
         // The outer error is the grant's, the inner one the execution's.
-        let opened = shared.run(move || Directory::ambient(origin, &apart, &written));
+        let opened = shared.run(move || Directory::ambient(origin, &apart, &around));
         let opened = opened.await;
         match opened {
             Ok(Ok(directory)) => {
@@ -192,10 +191,10 @@ impl Directories {
 /// Whether the directory is there, and may be granted. Blocks.
 pub(super) fn openable(
     grant: &DirectoryGrant,
-    written: &[PathBuf],
+    around: &Around,
     backing: &Backing,
 ) -> Result<(), Denial> {
-    match descriptor::open_ambient(grant, &backing.apart, written) {
+    match descriptor::open_ambient(grant, &backing.apart, around) {
         Ok(_) => Ok(()),
         // Whether it may be granted cannot be seen now, and will be when it is opened.
         Err(Refused::Error(error)) if is_exhausted(&error) => Ok(()),
