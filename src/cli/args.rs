@@ -376,6 +376,8 @@ mod tests {
             "skillhost run a --secret-from hunter2",
             "skillhost run a --secret token=hunter2",
             "skillhost policy grant a --secret token=hunter2",
+            "skillhost policy grant a --secret hunter2==",
+            "skillhost run a --secret-from hunter2=",
         ] {
             let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
             let said = Cli::whole(&typed).unwrap_err().to_string();

@@ -138,7 +138,12 @@ fn without_source(mut error: clap::Error) -> clap::Error {
         Some((_, source)) if source.starts_with("env:") || source.starts_with("file:") => {
             return error;
         }
-        Some((name, _)) if skillhost::grant::check_secret_name(name).is_ok() => format!("{name}=…"),
+        Some((name, rest))
+            if skillhost::grant::check_secret_name(name).is_ok()
+                && !rest.trim_matches('=').is_empty() =>
+        {
+            format!("{name}=…")
+        }
         _ => "…".to_owned(),
     };
     error.insert(ContextKind::InvalidValue, ContextValue::String(shown));

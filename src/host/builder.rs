@@ -287,6 +287,9 @@ impl HostBuilder {
         let scratch = self.scratch.unwrap_or_else(std::env::temp_dir);
         let mut apart = self.apart;
         apart.extend(self.cache.map(|folder| (folder, Mode::Ro)));
+        if let Isolation::Child { program, .. } = &self.compile.isolation {
+            apart.push((program.clone(), Mode::Rw));
+        }
         // A name that is in it, and that nobody has: what lies beside is nobody's.
         apart.push((scratch.join("skillhost-scratch"), Mode::Ro));
         #[cfg(feature = "storage")]

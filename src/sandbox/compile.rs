@@ -19,7 +19,7 @@ use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
 use super::looks::{self, Unread};
-use super::{engine, footprint};
+use super::{engine, footprint, growth};
 use crate::limits::{MIB, display_bytes, grouped};
 use crate::text::{printable, said};
 
@@ -256,7 +256,10 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
     match compiled {
         // Nothing is run that was not looked through.
         Ok(Ok(code)) => match unread {
-            None => Ok(code),
+            None => {
+                growth::check(&component, &code)?;
+                Ok(code)
+            }
             Some(error) => Err(invalid(&error)),
         },
         Ok(Err(error)) => Err(invalid(&format!("{error:#}"))),

@@ -9,7 +9,7 @@
 
 mod moves;
 
-use moves::{Label, Moves, Signatures, put_fuel};
+use moves::{COMPUTED, Label, MOVES, Moves, Signatures, put_fuel};
 use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
 
 use super::fuel::{MOST_STEPS, steps};
@@ -157,14 +157,39 @@ enum Put {
     Fuel(u32),
 }
 
+/// What has come since the last look.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since {
+    /// Instructions.
+    steps: u32,
+    /// Moves that are not paid for yet, as they are too few.
+    owed: u32,
+}
+
+impl Since {
+    /// The most of what may have come.
+    const MOST: Since = Since {
+        steps: STRAIGHT,
+        owed: MOVES - 1,
+    };
+
+    /// Where two ways meet.
+    fn max(self, other: Since) -> Self {
+        Since {
+            steps: self.steps.max(other.steps),
+            owed: self.owed.max(other.owed),
+        }
+    }
+}
+
 /// A block that is open.
 struct Open {
     /// What is moved by whoever goes to it.
     label: Label,
     /// What comes where it ends, by those that leave it.
-    at_end: u32,
+    at_end: Since,
     /// What was there where an `if` began, for its `else`.
-    at_start: u32,
+    at_start: Since,
     /// Whether who branches to it begins it again.
     is_loop: bool,
 }
@@ -177,32 +202,39 @@ fn places(
     let mut reader = function.get_operators_reader()?;
     let mut places = Vec::new();
     let mut open: Vec<Open> = Vec::new();
-    // The most instructions that may have come without a look; `None` where nobody comes.
-    let mut since = Some(0_u32);
+    // The most that may have come; `None` where nobody comes.
+    let mut since = Some(Since::default());
     // Whether blocks may be left by what is not looked at here.
     let mut leads_anywhere = false;
     while !reader.eof() {
         let at = reader.original_position();
         let operator = reader.read()?;
-        let (label, starts) = moves.begins(&operator).unwrap_or_default();
+        let (label, begins) = moves.begins(&operator).unwrap_or_default();
         if let Some(before) = since {
             let around = |depth: u32| {
                 let at = open.len().checked_sub(depth as usize + 1)?;
                 open.get(at).map(|open| open.label)
             };
+            let moved = before.owed + moves.moved(&operator, begins, around);
             // A unit of it takes no longer than an instruction.
-            let fuel = moves.fuel(&operator, starts, around);
+            let fuel = moved / MOVES + begins.computed / COMPUTED;
+            let mut steps = before.steps;
             if fuel > 0 {
-                let mut before = before;
-                if before + fuel + MOST_STEPS > STRAIGHT {
+                if steps + fuel + MOST_STEPS > STRAIGHT {
                     places.push((at, Put::Look));
-                    before = 0;
+                    steps = 0;
                 }
                 places.push((at, Put::Fuel(fuel)));
-                since = Some(before + fuel);
             }
+            since = Some(Since {
+                steps: steps + fuel,
+                owed: moved % MOVES,
+            });
         }
-        let now = since.map_or(0, |since| since + steps(&operator));
+        let now = since.map_or_else(Since::default, |since| Since {
+            steps: since.steps + steps(&operator),
+            ..since
+        });
         since = since.map(|_| now);
         let leaves = |open: &mut Vec<Open>, depth: u32| {
             let depth = depth as usize + 1;
@@ -217,17 +249,18 @@ fn places(
         };
         match &operator {
             Operator::Loop { .. } => {
-                since = since.map(|_| 0);
+                // Whoever comes here again owes less than a unit.
+                since = since.map(|since| Since { steps: 0, ..since });
                 open.push(Open {
                     label,
-                    at_end: 0,
-                    at_start: 0,
+                    at_end: Since::default(),
+                    at_start: Since::default(),
                     is_loop: true,
                 });
             }
             Operator::Block { .. } => open.push(Open {
                 label,
-                at_end: 0,
+                at_end: Since::default(),
                 at_start: now,
                 is_loop: false,
             }),
@@ -257,7 +290,7 @@ fn places(
                 if let Some(ended) = open.pop() {
                     since = match ended.is_loop {
                         true => since,
-                        false if leads_anywhere => Some(STRAIGHT),
+                        false if leads_anywhere => Some(Since::MOST),
                         false => Some(now.max(ended.at_end)),
                     };
                 }
@@ -286,7 +319,10 @@ fn places(
             | Operator::ReturnCallIndirect { .. }
             | Operator::ReturnCallRef { .. } => since = None,
             Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => {
-                since = since.map(|since| since.max(STRAIGHT - AFTER_A_CALL));
+                since = since.map(|since| Since {
+                    steps: since.steps.max(STRAIGHT - AFTER_A_CALL),
+                    ..since
+                });
             }
             // Proposals that no engine of ours takes; should one do so, nothing of theirs goes without a look.
             Operator::Catch { .. }
@@ -296,14 +332,16 @@ fn places(
             | Operator::Resume { .. }
             | Operator::ResumeThrow { .. } => {
                 leads_anywhere = true;
-                since = Some(STRAIGHT);
+                since = Some(Since::MOST);
             }
             _ => {}
         }
         // Behind the last `end` there is no place.
-        if since.is_some_and(|since| since + MOST_STEPS > STRAIGHT) && !reader.eof() {
+        if let Some(long) = since.filter(|since| since.steps + MOST_STEPS > STRAIGHT)
+            && !reader.eof()
+        {
             places.push((reader.original_position(), Put::Look));
-            since = Some(0);
+            since = Some(Since { steps: 0, ..long });
         }
     }
     Ok(places)

@@ -15,6 +15,7 @@ mod engine;
 mod flight;
 mod footprint;
 mod fuel;
+mod growth;
 mod interrupt;
 mod limiter;
 mod load;

@@ -99,6 +99,7 @@ exit: 0
 --- stdout
 --- stderr
 ✓ tenant `acme` is bounded so
+  hint: there was no tenant of that name before; is it spelt right?
 
 "#]],
     );

@@ -302,5 +302,8 @@ fn the_secret_of_callbacks_is_never_granted() {
     ]);
     assert!(said.starts_with("exit: 0\n"), "{said}");
     let said = place.run(["jobs", "dead", "list", "--json"]);
-    assert!(said.contains("which is the host's own"), "{said}");
+    assert!(
+        said.contains("what is granted there is the host's own"),
+        "{said}"
+    );
 }

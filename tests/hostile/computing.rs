@@ -206,6 +206,7 @@ fn the_slowest_instructions_there_are() {
         hopping,
         entering(),
         shifting(),
+        computing_ahead(),
         handing_on(),
     ] {
         let late = late(&skill, 12);
@@ -230,6 +231,28 @@ fn entering() -> Handmade {
             "i64 ".repeat(VARIABLES)
         ),
         ..that_runs("(loop $again (call $enter (i32.const 0)) (br $again)) unreachable")
+    }
+}
+
+/// Calls a function with a loop that ends at once; what nobody comes to within it is computed before it.
+fn computing_ahead() -> Handmade {
+    const ROOTS: usize = 100_000;
+    Handmade {
+        fields: format!(
+            "(global $never (mut i32) (i32.const 0))
+            (func $ahead (param f64)
+                (loop $l
+                    (if (global.get $never)
+                        (then i32.const 0 local.get 0 {} f64.store))
+                    (br_if $l (global.get $never))))",
+            "f64.sqrt ".repeat(ROOTS)
+        ),
+        ..that_runs(
+            "(local $x f64)
+            (loop $again
+                (local.set $x (f64.add (local.get $x) (f64.const 1)))
+                (call $ahead (local.get $x)) (br $again)) unreachable",
+        )
     }
 }
 

@@ -135,6 +135,32 @@ fn proposals_that_are_not_supported() {
     }
 }
 
+/// What is computed once and used in a hundred places is computed in each of them: a thousand times as much code.
+#[test]
+fn a_function_that_becomes_far_more_code() {
+    let _alone = alone();
+    let with = |uses: usize| Handmade {
+        fields: format!(
+            "(global $always (mut i32) (i32.const 1))
+            (func $f (param f64) (local $root f64)
+                local.get 0 {} local.set $root
+                {})",
+            "f64.sqrt ".repeat(1_000),
+            "(if (global.get $always) (then (f64.store (i32.const 0) (local.get $root))))"
+                .repeat(uses)
+        ),
+        execute: "(call $f (f64.const 2)) i32.const $answer".into(),
+        ..Handmade::default()
+    };
+    let error = Load::by(&with(100)).fails();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
+        "{error}"
+    );
+    assert!(error.to_string().contains("needed in many places"), "{error}");
+    Load::by(&with(1)).does_no_harm();
+}
+
 /// What takes long to compile is refused before.
 #[test]
 fn a_component_that_is_absurdly_large() {

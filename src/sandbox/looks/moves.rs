@@ -1,20 +1,25 @@
-//! What moves where ways of a function meet.
+//! What moves where ways of a function meet, and what is computed before a loop that was written within it.
 //!
 //! A value that is another one depending on the way by which it came is in one place behind where the ways meet: so
 //! whoever goes there first moves it, and no instruction stands for that. There may be as many as a function has local
 //! variables, or as a block has parameters, and so they cost fuel of their own. It is at most a move for each parameter or
 //! result, and for each variable that is set within the block or loop whose end or beginning is gone to.
+//!
+//! And what a loop computes of values from outside of it, the compiler computes once before it, whether the turns of the loop
+//! come to it or not (`elaborate.rs` of Cranelift): so whoever enters a loop pays for what it may be.
 
 use wasmparser::{
     BinaryReader, BinaryReaderError, BlockType, CompositeInnerType, FunctionBody,
     FunctionSectionReader, ImportSectionReader, Operator, TypeRef, TypeSectionReader,
 };
 
-use super::super::fuel::NULL;
+use super::super::fuel::{COSTS, NULL};
 
 /// So many moves cost as much as one unit of fuel. One takes some 0.5 ns, and up to 1 ns where there are too many for a
 /// cache; other instructions take up to 40 ns for each unit (`fuel.rs`).
-const MOVES: u32 = 32;
+pub(super) const MOVES: u32 = 32;
+/// So many computations before a loop cost as much as one unit. The slowest, such as a square root, take some 5 ns.
+pub(super) const COMPUTED: u32 = 8;
 
 /// What makes no code, and costs one unit: `i32.const 0`, and `drop`.
 const UNIT: [u8; 3] = [0x41, 0x00, 0x1a];
@@ -113,14 +118,32 @@ pub(super) struct Label {
     at_end: u32,
 }
 
+/// What happens where a block begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Begins {
+    /// How many values are moved.
+    moved: u32,
+    /// How much may be computed before it that stands within it.
+    pub computed: u32,
+}
+
+/// What there is within a block, and those in it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Within {
+    /// How often a variable is set.
+    sets: u32,
+    /// How many instructions do nothing but compute.
+    computes: u32,
+}
+
 /// The moves in one function.
 pub(super) struct Moves<'m> {
     signatures: &'m Signatures,
     /// How many variables it has.
     locals: u32,
     results: u32,
-    /// How often one is set within each block, in the order in which they begin.
-    sets: std::vec::IntoIter<u32>,
+    /// What there is within each block, in the order in which they begin.
+    within: std::vec::IntoIter<Within>,
 }
 
 impl<'m> Moves<'m> {
@@ -139,12 +162,12 @@ impl<'m> Moves<'m> {
             signatures,
             locals,
             results: arity.results,
-            sets: sets(function)?.into_iter(),
+            within: within(function)?.into_iter(),
         })
     }
 
-    /// The next block that begins, and what is moved where it does.
-    pub fn begins(&mut self, operator: &Operator<'_>) -> Option<(Label, u32)> {
+    /// The next block that begins, and what is moved and computed where it does.
+    pub fn begins(&mut self, operator: &Operator<'_>) -> Option<(Label, Begins)> {
         let (ty, is_loop, moves_at_start) = match operator {
             Operator::Loop { blockty } => (*blockty, true, true),
             // Without an `else`, it may be gone to its end at once.
@@ -153,7 +176,8 @@ impl<'m> Moves<'m> {
             Operator::TryTable { try_table } => (try_table.ty, false, false),
             _ => return None,
         };
-        let set = self.sets.next().unwrap_or(0).min(self.locals);
+        let within = self.within.next().unwrap_or_default();
+        let set = within.sets.min(self.locals);
         let Arity { params, results } = self.signatures.of_block(ty);
         let label = match is_loop {
             true => Label {
@@ -165,20 +189,24 @@ impl<'m> Moves<'m> {
                 at_end: results + set,
             },
         };
-        Some((label, if moves_at_start { label.to } else { 0 }))
+        let begins = Begins {
+            moved: if moves_at_start { label.to } else { 0 },
+            computed: if is_loop { within.computes } else { 0 },
+        };
+        Some((label, begins))
     }
 
-    /// Fuel for what is moved by an instruction, where these labels are around it, the innermost last.
-    pub fn fuel(
+    /// What is moved by an instruction, where these labels are around it, the innermost last.
+    pub fn moved(
         &self,
         operator: &Operator<'_>,
-        starts: u32,
+        begins: Begins,
         around: impl Fn(u32) -> Option<Label>,
     ) -> u32 {
         // The outermost label is the function's own.
         let to = |depth: u32| around(depth).map_or(self.results, |label| label.to);
         let of = |Arity { params, results }: Arity| params + results;
-        let moves = match operator {
+        match operator {
             Operator::Else | Operator::End => around(0).map_or(self.results, |label| label.at_end),
             Operator::Br { relative_depth }
             | Operator::BrIf { relative_depth }
@@ -198,15 +226,36 @@ impl<'m> Moves<'m> {
             | Operator::ReturnCallIndirect { type_index, .. }
             | Operator::CallRef { type_index }
             | Operator::ReturnCallRef { type_index } => of(self.signatures.of_type(*type_index)),
-            _ => starts,
-        };
-        moves / MOVES
+            _ => begins.moved,
+        }
     }
 }
 
-/// How often a variable is set within each block of a function, in the order in which they begin.
-fn sets(function: &FunctionBody<'_>) -> Result<Vec<u32>, BinaryReaderError> {
-    let mut all = Vec::new();
+/// Whether an instruction does nothing but compute, so that it may be moved to elsewhere.
+fn computes(operator: &Operator<'_>) -> bool {
+    // What has effects, or may fail for what is in memory, costs more, or nothing.
+    COSTS.cost(operator) == 1
+        && !matches!(
+            operator,
+            Operator::LocalGet { .. }
+                | Operator::LocalSet { .. }
+                | Operator::LocalTee { .. }
+                | Operator::GlobalGet { .. }
+                | Operator::GlobalSet { .. }
+                | Operator::I32Const { .. }
+                | Operator::I64Const { .. }
+                | Operator::F32Const { .. }
+                | Operator::F64Const { .. }
+                | Operator::V128Const { .. }
+                | Operator::Br { .. }
+                | Operator::BrIf { .. }
+                | Operator::BrTable { .. }
+        )
+}
+
+/// What there is within each block of a function, in the order in which they begin.
+fn within(function: &FunctionBody<'_>) -> Result<Vec<Within>, BinaryReaderError> {
+    let mut all: Vec<Within> = Vec::new();
     let mut open: Vec<usize> = Vec::new();
     let mut reader = function.get_operators_reader()?;
     while !reader.eof() {
@@ -217,19 +266,25 @@ fn sets(function: &FunctionBody<'_>) -> Result<Vec<u32>, BinaryReaderError> {
             | Operator::Try { .. }
             | Operator::TryTable { .. } => {
                 open.push(all.len());
-                all.push(0_u32);
+                all.push(Within::default());
             }
             Operator::LocalSet { .. } | Operator::LocalTee { .. } => {
-                if let Some(set) = open.last().and_then(|at| all.get_mut(*at)) {
-                    *set = set.saturating_add(1);
+                if let Some(block) = open.last().and_then(|at| all.get_mut(*at)) {
+                    block.sets += 1;
                 }
             }
             Operator::End => {
                 let within = open.pop().and_then(|at| all.get(at).copied());
                 if let (Some(within), Some(around)) = (within, open.last())
-                    && let Some(set) = all.get_mut(*around)
+                    && let Some(around) = all.get_mut(*around)
                 {
-                    *set = set.saturating_add(within);
+                    around.sets += within.sets;
+                    around.computes += within.computes;
+                }
+            }
+            operator if computes(&operator) => {
+                if let Some(block) = open.last().and_then(|at| all.get_mut(*at)) {
+                    block.computes += 1;
                 }
             }
             _ => {}

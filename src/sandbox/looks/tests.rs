@@ -127,7 +127,13 @@ fn what_moves_where_ways_meet_is_paid_for() {
     let push = "(i64.const 1)".repeat(400);
     // Where nothing is set, nothing moves.
     assert_eq!(locals(0, "(loop (br_if 0 (local.get 0)))"), 0);
-    assert_eq!(locals(31, "(loop SETS (br_if 0 (local.get 0)))"), 0);
+    // What is too little for a unit is added up, on each way.
+    assert_eq!(locals(31, "(loop SETS)"), 0);
+    assert_eq!(locals(31, "(loop SETS (br_if 0 (local.get 0)))"), 1);
+    let ends = format!("{}SETS{}", "(block ".repeat(64), ")".repeat(64));
+    assert_eq!(locals(31, &ends), 31 * 64 / 32);
+    let apart = "(if (local.get 0) (then (block SETS) (return)) (else (block SETS)))";
+    assert_eq!(locals(16, apart), 2);
     // To enter a loop, and for each further turn.
     assert_eq!(locals(64, "(loop SETS (br_if 0 (local.get 0)))"), 4);
     assert_eq!(locals(64, "(loop SETS)"), 2);
@@ -163,6 +169,30 @@ fn what_moves_where_ways_meet_is_paid_for() {
             (func $a (type $p)) (func {push} (call $a) {push} (call_indirect (type $p) (i32.const 0))))"
     );
     assert_eq!(paid(&taking), 16 + 16);
+}
+
+/// What may be computed before a loop is paid for where the loop begins, whoever comes to it.
+#[test]
+fn what_is_computed_before_a_loop_is_paid_for() {
+    let code = |body: &str| {
+        paid(&format!(
+            "(module (memory 1) (func (param f64 i32) {body}))"
+        ))
+    };
+    let roots = format!(
+        "(f64.store (i32.const 0) {}(local.get 0){})",
+        "(f64.sqrt ".repeat(800),
+        ")".repeat(800)
+    );
+    assert_eq!(code(&roots), 0);
+    let arm = format!("(if (local.get 1) (then {roots}))");
+    assert_eq!(code(&arm), 0);
+    // For each of the loops that it is in.
+    assert_eq!(code(&format!("(loop {arm})")), 104);
+    assert_eq!(code(&format!("(loop (block (loop {arm})))")), 208);
+    // What is read from memory is not.
+    let reads = "(drop (f64.load (i32.const 0)))".repeat(800);
+    assert_eq!(code(&format!("(loop {reads})")), 0);
 }
 
 /// Little code with many variables does not become far more.

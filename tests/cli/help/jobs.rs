@@ -50,9 +50,8 @@ Examples:
     skillhost jobs dead list
     skillhost jobs dead replay --all --cause fuel --fuel 20G
 
-A job is named by its id, or by the end of it: at least 4 characters, looked for among the last
-10,000
-jobs. Lists show the last 8.
+A job is named by its id, or by the end of it: at least 4 characters, looked for
+among the last 10,000 jobs. Lists show the last 8.
 --- stderr
 
 "#]],

@@ -96,11 +96,10 @@ impl Apart {
                 _ if ways.directories.contains(&itself) => "contains",
                 _ => continue,
             };
-            return Ok(Err(match how {
-                // It is named before.
-                "is" if grant.host == *path => "is the host's own".to_owned(),
-                how => format!("{how} `{}`, which is the host's own", path.display()),
-            }));
+            return Ok(Err(format!(
+                "{how} `{}`, which is the host's own",
+                path.display()
+            )));
         }
         // Those of all hosts of this user, wherever they are.
         let real = fs::canonicalize(&grant.host)?;
