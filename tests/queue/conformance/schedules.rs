@@ -127,7 +127,7 @@ async fn what_many_schedules_submit_is_bounded(place: Place) {
     }
     let others = || job(json!({})).queue("others").tenant("other");
     let hourly = Schedule::new("0 * * * *", "UTC").unwrap();
-    let put = place.queue.put_schedule("of another", hourly, others());
+    let put = place.queue.put_schedule("of-another", hourly, others());
     put.await.unwrap();
     place.clock.advance(Duration::from_secs(3_600));
     let made_in = async |queue: &str| {
