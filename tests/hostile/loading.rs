@@ -157,7 +157,10 @@ fn a_function_that_becomes_far_more_code() {
         matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
         "{error}"
     );
-    assert!(error.to_string().contains("needed in many places"), "{error}");
+    assert!(
+        error.to_string().contains("needed in many places"),
+        "{error}"
+    );
     Load::by(&with(1)).does_no_harm();
 }
 
