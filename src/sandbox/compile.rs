@@ -243,7 +243,7 @@ pub(super) fn compile(
 
 /// Compiles a component in this process.
 pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let (component, unread) = match looks::put_into(component) {
+    let (with_looks, unread) = match looks::put_into(component) {
         Ok(with_looks) => (Cow::Owned(with_looks), None),
         Err(error @ (Unread::TooDeep | Unread::TooMuch)) => return Err(invalid(&error)),
         // The compiler says better what is wrong.
@@ -251,13 +251,14 @@ pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, C
     };
     // Cranelift is not supposed to panic; should it, only this component is affected.
     let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        engine.precompile_component(&component)
+        engine.precompile_component(&with_looks)
     }));
     match compiled {
         // Nothing is run that was not looked through.
         Ok(Ok(code)) => match unread {
             None => {
-                growth::check(&component, &code)?;
+                // Held against what it was: what was put in does not count.
+                growth::check(component, &code)?;
                 Ok(code)
             }
             Some(error) => Err(invalid(&error)),
