@@ -65,6 +65,8 @@ fn joined(ahead: &str, behind: &str, changed: &str) -> String {
             }
             text + added
         }
+        // One empty line is enough between two comments.
+        _ if changed.ends_with("\n\n") => changed.to_owned() + behind.trim_start_matches('\n'),
         _ => format!("{changed}{behind}"),
     }
 }
