@@ -95,7 +95,7 @@ macro_rules! by_name {
 wasmparser::for_each_operator!(by_name);
 
 /// Whether a name has this in it.
-const fn has(name: &[u8], part: &[u8]) -> bool {
+pub(super) const fn has(name: &[u8], part: &[u8]) -> bool {
     let mut at = 0;
     while at + part.len() <= name.len() {
         let mut same = 0;

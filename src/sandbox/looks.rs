@@ -4,15 +4,24 @@
 //! (wasmtime's `func_environ.rs`), and nowhere else. A function can be a megabyte of code without a loop; and where
 //! thousands of functions that have called each other return, what each does after its call comes without a look, too.
 //! A guest kept its thread for seconds by that. So before a component is compiled, an empty loop is put into its code
-//! wherever more than some instructions could come one after the other without a look, on any way through it. And what
-//! is done without an instruction, as it may be where ways meet, is paid for by others that do nothing (`moves.rs`).
+//! wherever more than some instructions could come one after the other without a look, on any way through it. What is
+//! done without an instruction, as it may be where ways meet, is paid for by others that do nothing (`moves.rs`). And what
+//! the compiler would compute elsewhere, and more than once, is kept where it stands (`in_place.rs`).
 
+mod in_place;
 mod moves;
 
+use std::borrow::Cow;
+
+use in_place::{InPlace, Keep};
 use moves::{COMPUTED, Label, MOVES, Moves, Signatures, put_fuel};
-use wasmparser::{BinaryReader, BinaryReaderError, CodeSectionReader, Operator};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, CodeSectionReader, FuncToValidate, FunctionBody, Operator,
+    Parser, ValType, ValidPayload, Validator, ValidatorResources,
+};
 
 use super::fuel::{MOST_STEPS, steps};
+use super::settings::FEATURES;
 
 /// The most instructions from one look to the next. One that loads from memory counts as many, and one that makes no
 /// code as none (`fuel::steps`).
@@ -28,8 +37,15 @@ const MORE: usize = 1 << 20;
 /// How deep components may be nested. Those that are made by tools are two or three deep.
 const MAX_DEPTH: u32 = 100;
 
-/// A section of code in a module; of modules, and of components, in a component.
+/// Sections of a module; and of modules, and of components, in a component.
+const TYPE: u8 = 1;
+const IMPORT: u8 = 2;
+const FUNCTION: u8 = 3;
+const TABLE: u8 = 4;
+const MEMORY: u8 = 5;
+const GLOBAL: u8 = 6;
 const CODE: u8 = 10;
+const TAG: u8 = 13;
 const MODULE: u8 = 1;
 const COMPONENT: u8 = 4;
 
@@ -56,80 +72,185 @@ pub(super) enum Unread {
 /// Where it cannot be read, as it is not valid, or nested too deeply, and where too much would have to be put in.
 pub(super) fn put_into(component: &[u8]) -> Result<Vec<u8>, Unread> {
     let mut with_looks = Vec::with_capacity(component.len() + component.len() / 16);
-    let mut left = component.len().saturating_mul(MOST_MORE) + MORE;
-    binary(component, 0, &mut left, &mut with_looks)?;
+    let mut looks = Looks {
+        functions: functions(component)?.into_iter(),
+        in_place: InPlace::default(),
+        left: component.len().saturating_mul(MOST_MORE) + MORE,
+    };
+    looks.binary(component, 0, &mut with_looks)?;
     Ok(with_looks)
 }
 
-/// A component or a module.
-fn binary(bytes: &[u8], depth: u32, left: &mut usize, out: &mut Vec<u8>) -> Result<(), Unread> {
-    if depth > MAX_DEPTH {
-        return Err(Unread::TooDeep);
+/// What is known of the functions of all modules, in the order in which they stand.
+fn functions(
+    component: &[u8],
+) -> Result<Vec<FuncToValidate<ValidatorResources>>, BinaryReaderError> {
+    let mut validator = Validator::new_with_features(FEATURES);
+    let mut functions = Vec::new();
+    for payload in Parser::new(0).parse_all(component) {
+        if let ValidPayload::Func(function, _) = validator.payload(&payload?)? {
+            functions.push(function);
+        }
     }
-    let mut reader = BinaryReader::new(bytes, 0);
-    let header = reader.read_bytes(8)?;
-    out.extend_from_slice(header);
-    // The last two bytes say which of the two it is.
-    let is_component = header[6..] == [1, 0];
-    let mut signatures = Signatures::default();
-    while !reader.eof() {
-        let id = reader.read_u8()?;
-        let length = reader.read_var_u32()?;
-        let section = reader.read_bytes(length as usize)?;
-        let mut changed = Vec::new();
-        let section = match (is_component, id) {
-            (true, MODULE | COMPONENT) => {
-                binary(section, depth + 1, left, &mut changed)?;
-                &changed
-            }
-            (false, CODE) => {
-                code(section, &signatures, left, &mut changed)?;
-                &changed
-            }
-            (false, other) => {
-                signatures.read(other, section)?;
-                section
-            }
-            _ => section,
-        };
-        out.push(id);
-        sized(section, out);
-    }
-    Ok(())
+    Ok(functions)
 }
 
-/// All functions of a module.
-fn code(
-    section: &[u8],
-    signatures: &Signatures,
-    left: &mut usize,
-    out: &mut Vec<u8>,
-) -> Result<(), Unread> {
-    let functions = CodeSectionReader::new(BinaryReader::new(section, 0))?;
-    leb128(functions.count(), out);
-    let mut changed = Vec::new();
-    for (number, function) in functions.into_iter().enumerate() {
-        let function = function?;
-        let start = function.range().start;
-        let body = &section[function.range()];
-        changed.clear();
-        let mut copied = 0;
-        for (at, put) in places(&function, Moves::of(signatures, number, &function)?)? {
-            changed.extend_from_slice(&body[copied..at - start]);
-            match put {
-                Put::Look => changed.extend_from_slice(&LOOK),
-                Put::Fuel(fuel) => put_fuel(fuel, &mut changed),
+/// What looks are put in with.
+struct Looks {
+    functions: std::vec::IntoIter<FuncToValidate<ValidatorResources>>,
+    in_place: InPlace,
+    /// How many bytes may still be put in.
+    left: usize,
+}
+
+impl Looks {
+    /// A component or a module.
+    fn binary(&mut self, bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Unread> {
+        if depth > MAX_DEPTH {
+            return Err(Unread::TooDeep);
+        }
+        let mut reader = BinaryReader::new(bytes, 0);
+        let header = reader.read_bytes(8)?;
+        out.extend_from_slice(header);
+        // The last two bytes say which of the two it is.
+        let is_component = header[6..] == [1, 0];
+        let mut signatures = Signatures::default();
+        let mut globals = Globals::default();
+        let mut sections: Vec<(u8, Cow<'_, [u8]>)> = Vec::new();
+        while !reader.eof() {
+            let id = reader.read_u8()?;
+            let length = reader.read_var_u32()?;
+            let section = reader.read_bytes(length as usize)?;
+            let section = match (is_component, id) {
+                (true, MODULE | COMPONENT) => {
+                    let mut changed = Vec::new();
+                    self.binary(section, depth + 1, &mut changed)?;
+                    Cow::Owned(changed)
+                }
+                (false, CODE) => {
+                    let mut changed = Vec::new();
+                    globals.first = signatures.globals;
+                    self.code(section, &signatures, &mut globals, &mut changed)?;
+                    Cow::Owned(changed)
+                }
+                (false, other) => {
+                    signatures.read(other, section)?;
+                    Cow::Borrowed(section)
+                }
+                _ => Cow::Borrowed(section),
+            };
+            sections.push((id, section));
+        }
+        globals.put_into(&mut sections)?;
+        for (id, section) in sections {
+            out.push(id);
+            sized(&section, out);
+        }
+        Ok(())
+    }
+
+    /// All functions of a module.
+    fn code(
+        &mut self,
+        section: &[u8],
+        signatures: &Signatures,
+        globals: &mut Globals,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unread> {
+        let functions = CodeSectionReader::new(BinaryReader::new(section, 0))?;
+        leb128(functions.count(), out);
+        for (number, function) in functions.into_iter().enumerate() {
+            let function = function?;
+            let mut body = Cow::Borrowed(&section[function.range()]);
+            if let Some(known) = self.functions.next() {
+                let places = self.in_place.places(&function, known)?;
+                if !places.is_empty() {
+                    let start = function.range().start;
+                    let places = places.iter().map(|(at, keep, ty)| {
+                        let global = globals.of(*ty);
+                        (at - start, Put::Keep(*keep, global))
+                    });
+                    body = Cow::Owned(with(&body, places, &mut self.left)?);
+                }
             }
-            copied = at - start;
-            if changed.len() - copied > *left {
-                return Err(Unread::TooMuch);
+            let function = FunctionBody::new(BinaryReader::new(&body, 0));
+            let places = places(&function, Moves::of(signatures, number, &function)?)?;
+            sized(&with(&body, places, &mut self.left)?, out);
+        }
+        Ok(())
+    }
+}
+
+/// The code of a function with what is put into it.
+fn with(
+    body: &[u8],
+    places: impl IntoIterator<Item = (usize, Put)>,
+    left: &mut usize,
+) -> Result<Vec<u8>, Unread> {
+    let mut changed = Vec::with_capacity(body.len() + body.len() / 16);
+    let mut copied = 0;
+    for (at, put) in places {
+        changed.extend_from_slice(&body[copied..at]);
+        put.write(&mut changed);
+        copied = at;
+        if changed.len() - copied > *left {
+            return Err(Unread::TooMuch);
+        }
+    }
+    *left -= changed.len() - copied;
+    changed.extend_from_slice(&body[copied..]);
+    Ok(changed)
+}
+
+/// The globals that values are kept in: of each type one, behind those of the module.
+#[derive(Default)]
+struct Globals {
+    first: u32,
+    types: Vec<ValType>,
+}
+
+impl Globals {
+    fn of(&mut self, ty: ValType) -> u32 {
+        let known = self.types.iter().position(|known| *known == ty);
+        let at = known.unwrap_or_else(|| {
+            self.types.push(ty);
+            self.types.len() - 1
+        });
+        // There are as many as there are types.
+        self.first + at as u32
+    }
+
+    /// Puts them into the sections of their module.
+    fn put_into(&self, sections: &mut Vec<(u8, Cow<'_, [u8]>)>) -> Result<(), BinaryReaderError> {
+        if self.types.is_empty() {
+            return Ok(());
+        }
+        let there = sections.iter().position(|(id, _)| *id == GLOBAL);
+        let (count, before) = match there.and_then(|at| sections.get(at)) {
+            Some((_, section)) => {
+                let mut reader = BinaryReader::new(section, 0);
+                let count = reader.read_var_u32()?;
+                (count, &section[reader.original_position()..])
+            }
+            None => (0, &[][..]),
+        };
+        let mut section = Vec::new();
+        leb128(count + self.types.len() as u32, &mut section);
+        section.extend_from_slice(before);
+        for ty in &self.types {
+            in_place::global(*ty, &mut section);
+        }
+        match there.and_then(|at| sections.get_mut(at)) {
+            Some((_, there)) => *there = Cow::Owned(section),
+            None => {
+                // Behind all that come before such a section.
+                let before = |id: u8| [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, TAG].contains(&id);
+                let last = sections.iter().rposition(|(id, _)| before(*id));
+                sections.insert(last.map_or(0, |at| at + 1), (GLOBAL, Cow::Owned(section)));
             }
         }
-        *left -= changed.len() - copied;
-        changed.extend_from_slice(&body[copied..]);
-        sized(&changed, out);
+        Ok(())
     }
-    Ok(())
 }
 
 fn sized(bytes: &[u8], out: &mut Vec<u8>) {
@@ -155,6 +276,34 @@ enum Put {
     Look,
     /// What costs so much fuel, and does nothing.
     Fuel(u32),
+    /// What keeps a value, in this global.
+    Keep(Keep, u32),
+}
+
+impl Put {
+    fn write(&self, out: &mut Vec<u8>) {
+        const LOCAL_GET: u8 = 0x20;
+        const GLOBAL_GET: u8 = 0x23;
+        const GLOBAL_SET: u8 = 0x24;
+        const DROP: u8 = 0x1a;
+        match self {
+            Put::Look => out.extend_from_slice(&LOOK),
+            Put::Fuel(fuel) => put_fuel(*fuel, out),
+            Put::Keep(keep, global) => {
+                if let Keep::Variable(variable) = keep {
+                    out.push(LOCAL_GET);
+                    leb128(*variable, out);
+                }
+                for access in [GLOBAL_SET, GLOBAL_GET] {
+                    out.push(access);
+                    leb128(*global, out);
+                }
+                if let Keep::Variable(_) = keep {
+                    out.push(DROP);
+                }
+            }
+        }
+    }
 }
 
 /// What has come since the last look.

@@ -9,7 +9,7 @@ use super::fuel;
 /// What skills may use of WebAssembly: version 2, and of version 3 what is compiled in. The engine takes code with types
 /// of garbage collection and typed references also where it is built without them, and ends the process where such code
 /// runs.
-const FEATURES: WasmFeatures = WasmFeatures::WASM2
+pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::RELAXED_SIMD)

@@ -10,10 +10,12 @@
 
 use wasmparser::{
     BinaryReader, BinaryReaderError, BlockType, CompositeInnerType, FunctionBody,
-    FunctionSectionReader, ImportSectionReader, Operator, TypeRef, TypeSectionReader,
+    FunctionSectionReader, GlobalSectionReader, ImportSectionReader, Operator, TypeRef,
+    TypeSectionReader,
 };
 
 use super::super::fuel::{COSTS, NULL};
+use super::{FUNCTION, GLOBAL, IMPORT, TYPE};
 
 /// So many moves cost as much as one unit of fuel. One takes some 0.5 ns, and up to 1 ns where there are too many for a
 /// cache; other instructions take up to 40 ns for each unit (`fuel.rs`).
@@ -26,7 +28,7 @@ const UNIT: [u8; 3] = [0x41, 0x00, 0x1a];
 /// What makes none, and costs [`NULL`]: `ref.null func`, and `drop`.
 const UNITS: [u8; 3] = [0xd0, 0x70, 0x1a];
 
-/// How many values functions of a module take and give.
+/// How many values functions of a module take and give; and what else is known of it.
 #[derive(Default)]
 pub(super) struct Signatures {
     /// By type.
@@ -35,6 +37,8 @@ pub(super) struct Signatures {
     functions: Vec<u32>,
     /// How many functions are imported, which come first.
     imported: usize,
+    /// How many globals there are.
+    pub globals: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,9 +50,6 @@ struct Arity {
 impl Signatures {
     /// Takes a section into account.
     pub fn read(&mut self, id: u8, section: &[u8]) -> Result<(), BinaryReaderError> {
-        const TYPE: u8 = 1;
-        const IMPORT: u8 = 2;
-        const FUNCTION: u8 = 3;
         let reader = BinaryReader::new(section, 0);
         match id {
             TYPE => {
@@ -66,9 +67,13 @@ impl Signatures {
             }
             IMPORT => {
                 for import in ImportSectionReader::new(reader)?.into_imports() {
-                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
-                        self.functions.push(ty);
-                        self.imported += 1;
+                    match import?.ty {
+                        TypeRef::Func(ty) | TypeRef::FuncExact(ty) => {
+                            self.functions.push(ty);
+                            self.imported += 1;
+                        }
+                        TypeRef::Global(_) => self.globals += 1,
+                        _ => {}
                     }
                 }
             }
@@ -77,6 +82,7 @@ impl Signatures {
                     self.functions.push(ty?);
                 }
             }
+            GLOBAL => self.globals += GlobalSectionReader::new(reader)?.count(),
             _ => {}
         }
         Ok(())
@@ -231,14 +237,14 @@ impl<'m> Moves<'m> {
     }
 }
 
-/// Whether an instruction does nothing but compute, so that it may be moved to elsewhere.
+/// Whether an instruction does nothing but compute, so that it may be moved to elsewhere: a variable that is read as well,
+/// of which the little is computed that was not kept (`in_place.rs`).
 fn computes(operator: &Operator<'_>) -> bool {
     // What has effects, or may fail for what is in memory, costs more, or nothing.
     COSTS.cost(operator) == 1
         && !matches!(
             operator,
-            Operator::LocalGet { .. }
-                | Operator::LocalSet { .. }
+            Operator::LocalSet { .. }
                 | Operator::LocalTee { .. }
                 | Operator::GlobalGet { .. }
                 | Operator::GlobalSet { .. }
