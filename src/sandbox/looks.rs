@@ -14,7 +14,7 @@ mod moves;
 use std::borrow::Cow;
 
 use in_place::{InPlace, Keep};
-use moves::{COMPUTED, Label, MOVES, Moves, Signatures, put_fuel};
+use moves::{COMPUTED, Label, MOVES, Moves, Signatures, put_fuel, steps_of_fuel};
 use wasmparser::{
     BinaryReader, BinaryReaderError, CodeSectionReader, FuncToValidate, FunctionBody, Operator,
     Parser, ValType, ValidPayload, Validator, ValidatorResources,
@@ -365,18 +365,18 @@ fn places(
                 open.get(at).map(|open| open.label)
             };
             let moved = before.owed + moves.moved(&operator, begins, around);
-            // A unit of it takes no longer than an instruction.
             let fuel = moved / MOVES + begins.computed / COMPUTED;
+            let more = steps_of_fuel(fuel);
             let mut steps = before.steps;
             if fuel > 0 {
-                if steps + fuel + MOST_STEPS > STRAIGHT {
+                if steps + more + MOST_STEPS > STRAIGHT {
                     places.push((at, Put::Look));
                     steps = 0;
                 }
                 places.push((at, Put::Fuel(fuel)));
             }
             since = Some(Since {
-                steps: steps + fuel,
+                steps: steps + more,
                 owed: moved % MOVES,
             });
         }

@@ -10,11 +10,11 @@
 
 use wasmparser::{
     BinaryReader, BinaryReaderError, BlockType, CompositeInnerType, FunctionBody,
-    FunctionSectionReader, GlobalSectionReader, ImportSectionReader, Operator, TypeRef,
+    FunctionSectionReader, GlobalSectionReader, HeapType, ImportSectionReader, Operator, TypeRef,
     TypeSectionReader,
 };
 
-use super::super::fuel::{COSTS, NULL};
+use super::super::fuel::{COSTS, NULL, steps};
 use super::{FUNCTION, GLOBAL, IMPORT, TYPE};
 
 /// So many moves cost as much as one unit of fuel. One takes some 0.5 ns, and up to 1 ns where there are too many for a
@@ -297,6 +297,17 @@ fn within(function: &FunctionBody<'_>) -> Result<Vec<Within>, BinaryReaderError>
         }
     }
     Ok(all)
+}
+
+/// As how many instructions it counts what costs so much fuel.
+pub(super) fn steps_of_fuel(fuel: u32) -> u32 {
+    let null = steps(&Operator::RefNull {
+        hty: HeapType::FUNC,
+    });
+    match fuel < u32::from(NULL) {
+        true => fuel,
+        false => fuel.div_ceil(u32::from(NULL)) * null,
+    }
 }
 
 /// Puts in what costs at least so much fuel, and makes no code.

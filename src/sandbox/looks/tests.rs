@@ -27,7 +27,7 @@ fn body(code: &str) -> usize {
 
 fn sets(count: usize) -> String {
     // Two instructions.
-    "(local.set 1 (local.get 0))".repeat(count / 2)
+    "(local.set 1 (i32.const 0))".repeat(count / 2)
 }
 
 #[test]
@@ -179,17 +179,18 @@ fn what_is_computed_before_a_loop_is_paid_for() {
             "(module (memory 1) (func (param f64 i32) {body}))"
         ))
     };
-    let roots = format!(
-        "(f64.store (i32.const 0) {}(local.get 0){})",
-        "(f64.sqrt ".repeat(800),
-        ")".repeat(800)
-    );
-    assert_eq!(code(&roots), 0);
+    let roots = format!("(f64.store (i32.const 0) {})", chain("f64.neg", 0, 800));
+    // To keep three values of it.
+    const KEPT: i64 = 3 * 2;
+    assert_eq!(code(&roots), KEPT);
     let arm = format!("(if (local.get 1) (then {roots}))");
-    assert_eq!(code(&arm), 0);
+    assert_eq!(code(&arm), KEPT);
     // For each of the loops that it is in.
-    assert_eq!(code(&format!("(loop {arm})")), 104);
-    assert_eq!(code(&format!("(loop (block (loop {arm})))")), 208);
+    assert_eq!(code(&format!("(loop {arm})")), 104 + KEPT);
+    assert_eq!(code(&format!("(loop (block (loop {arm})))")), 208 + KEPT);
+    // Also what is read, as a little may have to be computed for it.
+    let gets = "(drop (local.get 0))".repeat(800);
+    assert_eq!(code(&format!("(loop {gets})")), 104);
     // What is read from memory is not.
     let reads = "(drop (f64.load (i32.const 0)))".repeat(800);
     assert_eq!(code(&format!("(loop {reads})")), 0);
@@ -496,7 +497,8 @@ fn modules_within_components_are_found() {
 #[test]
 fn what_is_not_valid_is_an_error() {
     let module = wat::parse_str("(module (func (local.set 0 (i32.const 1))))").unwrap();
-    // It is not looked whether locals are there: whoever compiles it does.
+    assert!(matches!(put_into(&module), Err(Unread::Invalid(_))));
+    let module = wat::parse_str("(module (func (drop (i32.const 1))))").unwrap();
     assert!(put_into(&module).is_ok());
     for end in 0..module.len() {
         let cut = put_into(&module[..end]);
