@@ -1,9 +1,10 @@
 //! How much code the compiler made of each function.
 //!
 //! It moves what only computes to where the result is used, and where that is in several places, of which none comes
-//! before the others, it makes it several times (`elaborate.rs` of Cranelift). So a function of a few KiB can become a
-//! megabyte of code, and do a thousand times the work that its instructions are paid for. Code that is much larger than
-//! what it was made of is not run.
+//! before the others, it makes it several times (`elaborate.rs` of Cranelift). So a function of a few KiB could become a
+//! megabyte of code, and do a thousand times the work that its instructions are paid for. What is put into the code keeps
+//! it from that (`looks/in_place.rs`); should it do so all the same, as compilers learn, code that is much larger than what it
+//! was made of is not run.
 
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSymbol as _};

@@ -111,8 +111,8 @@ fn returns_from_a_deep_recursion() {
 /// Reads from memory that no cache holds, of which each needs what the one before it has read, also by turns with what is
 /// quick; writes to where two pages of it meet, also by copying; references to functions, for which compiled code calls
 /// into the host; and jumps through a table, or without one, to code that no cache holds. In most runs, as a look at the
-/// clock may come at any moment of them: the one that is least late says nothing here. And values that are moved where no
-/// instruction says so.
+/// clock may come at any moment of them: the one that is least late says nothing here. And values that are moved, or would be
+/// computed again, where no instruction says so.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -207,6 +207,7 @@ fn the_slowest_instructions_there_are() {
         entering(),
         shifting(),
         computing_ahead(),
+        computing_again(),
         handing_on(),
     ] {
         let late = late(&skill, 12);
@@ -252,6 +253,31 @@ fn computing_ahead() -> Handmade {
             (loop $again
                 (local.set $x (f64.add (local.get $x) (f64.const 1)))
                 (call $ahead (local.get $x)) (br $again)) unreachable",
+        )
+    }
+}
+
+/// Calls a function that needs a value in many places, none of which comes before the others for the compiler; with as much
+/// else in it that it may become that much code.
+fn computing_again() -> Handmade {
+    const ROOTS: usize = 1_500;
+    const PLACES: usize = 1_500;
+    const ELSE: usize = 1_000_000;
+    Handmade {
+        fields: format!(
+            "(global $always (mut i32) (i32.const 1))
+            (func $again (param f64) (local $root f64)
+                local.get 0 {} local.set $root {} {})",
+            "f64.sqrt ".repeat(ROOTS),
+            "(if (global.get $always) (then (f64.store (i32.const 0) (local.get $root))))"
+                .repeat(PLACES),
+            "nop ".repeat(ELSE)
+        ),
+        ..that_runs(
+            "(local $x f64)
+            (loop $again
+                (local.set $x (f64.add (local.get $x) (f64.const 1)))
+                (call $again (local.get $x)) (br $again)) unreachable",
         )
     }
 }
