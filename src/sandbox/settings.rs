@@ -2,7 +2,7 @@
 //! their floor is set up in the same way.
 
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Inlining, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::fuel;
 
@@ -54,6 +54,8 @@ pub(super) fn code() -> Config {
         // Among others, of these: the limiter counts on no growth failing that it was not asked about, as with
         // 64-bit memories it might; and on memories growing by whole pages.
         .wasm_features(FEATURES.complement(), false)
+        // A function begins with a look at the fuel, and what it gives is there (`looks/in_place.rs`).
+        .compiler_inlining(Inlining::No)
         // What a skill says of itself follows from its bytes, whatever the processor fuses.
         .relaxed_simd_deterministic(true)
         .memory_reservation(RESERVATION)
