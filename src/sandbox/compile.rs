@@ -5,7 +5,6 @@
 //! multiply to (see `footprint`); and where it matters, the work is done by a child process under
 //! limits of processor time, wall time and memory.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
-use super::looks::{self, Unread};
+use super::looks::{self, Looked, Unread};
 use super::{engine, footprint, growth};
 use crate::limits::{MIB, display_bytes, grouped};
 use crate::text::{printable, said};
@@ -243,28 +242,34 @@ pub(super) fn compile(
 
 /// Compiles a component in this process.
 pub(super) fn in_process(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
-    let (with_looks, unread) = match looks::put_into(component) {
-        Ok(with_looks) => (Cow::Owned(with_looks), None),
-        Err(error @ (Unread::TooDeep | Unread::TooMuch)) => return Err(invalid(&error)),
-        // The compiler says better what is wrong.
-        Err(Unread::Invalid(error)) => (Cow::Borrowed(component), Some(error)),
+    // Neither what validates nor Cranelift is supposed to panic; should it, only this component is affected.
+    let compiled =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| looked(engine, component)));
+    compiled.unwrap_or_else(|_| Err(CompileError::Invalid("the compiler panicked".into())))
+}
+
+/// Compiles a component with looks in its code.
+fn looked(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let compile = |component: &[u8]| {
+        let compiled = engine.precompile_component(component);
+        compiled.map_err(|error| invalid(&format!("{error:#}")))
     };
-    // Cranelift is not supposed to panic; should it, only this component is affected.
-    let compiled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        engine.precompile_component(&with_looks)
-    }));
-    match compiled {
-        // Nothing is run that was not looked through.
-        Ok(Ok(code)) => match unread {
-            None => {
-                // Held against what it was: what was put in does not count.
-                growth::check(component, &code)?;
-                Ok(code)
-            }
-            Some(error) => Err(invalid(&error)),
-        },
-        Ok(Err(error)) => Err(invalid(&format!("{error:#}"))),
-        Err(_) => Err(CompileError::Invalid("the compiler panicked".into())),
+    match looks::put_into(component) {
+        Ok(Looked {
+            component: with_looks,
+            moved,
+        }) => {
+            let code = compile(&with_looks)?;
+            // Held against what it was: what was put in does not count.
+            growth::check(component, &moved, &code)?;
+            Ok(code)
+        }
+        // The compiler says better what is wrong. Nothing is run that was not looked through.
+        Err(Unread::Invalid(error)) => {
+            compile(component)?;
+            Err(invalid(&error))
+        }
+        Err(error) => Err(invalid(&error)),
     }
 }
 

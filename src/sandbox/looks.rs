@@ -66,19 +66,32 @@ pub(super) enum Unread {
     TooMuch,
 }
 
-/// The component with looks in its code.
+/// A component with looks in its code.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub component: Vec<u8>,
+    /// How many values each of its functions moves without an instruction, in the order in which they stand: once for each
+    /// place.
+    pub moved: Vec<u64>,
+}
+
+/// Puts looks into the code of a component.
 ///
 /// # Errors
 /// Where it cannot be read, as it is not valid, or nested too deeply, and where too much would have to be put in.
-pub(super) fn put_into(component: &[u8]) -> Result<Vec<u8>, Unread> {
+pub(super) fn put_into(component: &[u8]) -> Result<Looked, Unread> {
     let mut with_looks = Vec::with_capacity(component.len() + component.len() / 16);
     let mut looks = Looks {
         functions: functions(component)?.into_iter(),
         in_place: InPlace::default(),
         left: component.len().saturating_mul(MOST_MORE) + MORE,
+        moved: Vec::new(),
     };
     looks.binary(component, 0, &mut with_looks)?;
-    Ok(with_looks)
+    Ok(Looked {
+        component: with_looks,
+        moved: looks.moved,
+    })
 }
 
 /// What is known of the functions of all modules, in the order in which they stand.
@@ -101,6 +114,7 @@ struct Looks {
     in_place: InPlace,
     /// How many bytes may still be put in.
     left: usize,
+    moved: Vec<u64>,
 }
 
 impl Looks {
@@ -174,7 +188,9 @@ impl Looks {
                 }
             }
             let function = FunctionBody::new(BinaryReader::new(&body, 0));
-            let places = places(&function, Moves::of(signatures, number, &function)?)?;
+            let moves = Moves::of(signatures, number, &function)?;
+            let (places, moved) = places(&function, moves)?;
+            self.moved.push(moved);
             sized(&with(&body, places, &mut self.left)?, out);
         }
         Ok(())
@@ -343,11 +359,12 @@ struct Open {
     is_loop: bool,
 }
 
-/// What is to be put into a function: before which instruction, as an offset.
+/// What is to be put into a function: before which instruction, as an offset. And how many values it moves.
 fn places(
-    function: &wasmparser::FunctionBody<'_>,
+    function: &FunctionBody<'_>,
     mut moves: Moves<'_>,
-) -> Result<Vec<(usize, Put)>, Unread> {
+) -> Result<(Vec<(usize, Put)>, u64), Unread> {
+    let mut all_moved = 0;
     let mut reader = function.get_operators_reader()?;
     let mut places = Vec::new();
     let mut open: Vec<Open> = Vec::new();
@@ -364,7 +381,9 @@ fn places(
                 let at = open.len().checked_sub(depth as usize + 1)?;
                 open.get(at).map(|open| open.label)
             };
-            let moved = before.owed + moves.moved(&operator, begins, around);
+            let moved = moves.moved(&operator, begins, around);
+            all_moved += u64::from(moved);
+            let moved = before.owed + moved;
             let fuel = moved / MOVES + begins.computed / COMPUTED;
             let more = steps_of_fuel(fuel);
             let mut steps = before.steps;
@@ -493,7 +512,7 @@ fn places(
             since = Some(Since { steps: 0, ..long });
         }
     }
-    Ok(places)
+    Ok((places, all_moved))
 }
 
 #[cfg(test)]

@@ -135,11 +135,11 @@ fn proposals_that_are_not_supported() {
     }
 }
 
-/// What is computed once and used in a hundred places is computed in each of them: a thousand times as much code.
+/// The compiler would compute it in each of them: a thousand times as much code.
 #[test]
-fn a_function_that_becomes_far_more_code() {
+fn a_value_that_is_needed_in_many_places() {
     let _alone = alone();
-    let with = |uses: usize| Handmade {
+    let skill = Handmade {
         fields: format!(
             "(global $always (mut i32) (i32.const 1))
             (func $f (param f64) (local $root f64)
@@ -147,21 +147,12 @@ fn a_function_that_becomes_far_more_code() {
                 {})",
             "f64.sqrt ".repeat(1_000),
             "(if (global.get $always) (then (f64.store (i32.const 0) (local.get $root))))"
-                .repeat(uses)
+                .repeat(1_000)
         ),
         execute: "(call $f (f64.const 2)) i32.const $answer".into(),
         ..Handmade::default()
     };
-    let error = Load::by(&with(100)).fails();
-    assert!(
-        matches!(&error, LoadError::Compile(CompileError::Invalid(_))),
-        "{error}"
-    );
-    assert!(
-        error.to_string().contains("needed in many places"),
-        "{error}"
-    );
-    Load::by(&with(1)).does_no_harm();
+    Load::by(&skill).does_no_harm();
 }
 
 /// What takes long to compile is refused before.

@@ -7,7 +7,7 @@ use super::*;
 /// How many looks are put into a module or component, which is as valid as before.
 fn looks(text: &str) -> usize {
     let before = wat::parse_str(text).unwrap();
-    let after = put_into(&before).unwrap();
+    let after = put_into(&before).unwrap().component;
     wasmparser::Validator::new().validate_all(&after).unwrap();
     // Sizes take a byte more here and there.
     let more = after.len() - before.len();
@@ -107,7 +107,7 @@ fn paid(text: &str) -> i64 {
         cost
     };
     let before = wat::parse_str(text).unwrap();
-    let after = put_into(&before).unwrap();
+    let after = put_into(&before).unwrap().component;
     wasmparser::Validator::new().validate_all(&after).unwrap();
     cost(&after) - cost(&before)
 }
@@ -216,7 +216,7 @@ fn kept(text: &str) -> Vec<String> {
             Keep::Top => "t".to_owned(),
         }));
     }
-    let after = put_into(&module).unwrap();
+    let after = put_into(&module).unwrap().component;
     Validator::new_with_features(FEATURES)
         .validate_all(&after)
         .unwrap();
@@ -421,7 +421,10 @@ fn the_compiler_computes_what_is_kept_once() {
         let component = wat::parse_str(format!("(component (core module {text}))")).unwrap();
         let engine = super::super::engine::compiler().unwrap();
         let size = |component: &[u8]| engine.precompile_component(component).unwrap().len();
-        (size(&component), size(&put_into(&component).unwrap()))
+        (
+            size(&component),
+            size(&put_into(&component).unwrap().component),
+        )
     };
     let uses = "(if (global.get $g) (then (f64.store (i32.const 0) (local.get 1))))".repeat(400);
     let repeated = format!(
@@ -503,7 +506,7 @@ fn what_is_not_valid_is_an_error() {
     for end in 0..module.len() {
         let cut = put_into(&module[..end]);
         assert!(
-            cut.is_err() || end == 8 || cut.unwrap() == module[..end],
+            cut.is_err() || end == 8 || cut.unwrap().component == module[..end],
             "{end}"
         );
     }
@@ -667,7 +670,7 @@ proptest! {
     ) {
         let code = text_of(&pieces, 0);
         let text = format!("(module (memory 1) (func $f) (func (param i32) (local i32) {code}))");
-        let after = put_into(&wat::parse_str(text).unwrap()).unwrap();
+        let after = put_into(&wat::parse_str(text).unwrap()).unwrap().component;
         wasmparser::Validator::new().validate_all(&after).unwrap();
         let mut code = Vec::new();
         for payload in wasmparser::Parser::new(0).parse_all(&after) {
