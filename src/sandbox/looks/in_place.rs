@@ -107,6 +107,8 @@ struct Variable {
 /// A block that is open.
 struct Open {
     number: u32,
+    /// How many values lie on the stack below those that come to its beginning.
+    height: usize,
     is_loop: bool,
     /// Without an `else`, who does not enter it goes on behind it.
     is_if: bool,
@@ -205,24 +207,21 @@ impl InPlace {
         let (takes, gives) = operator.operator_arity(validator).unwrap_or_default();
         match operator {
             Operator::Block { .. } => {
-                let params = self.heaviest(takes);
-                self.begin_block(false, false, params);
+                self.begin_block(false, false, takes);
             }
             Operator::Loop { .. } => {
                 self.end_stretch(at, validator);
-                let params = self.heaviest(takes);
-                self.begin_block(true, false, params);
+                self.begin_block(true, false, takes);
             }
             Operator::If { .. } => {
-                self.stack.pop();
+                self.pop();
                 self.end_stretch(at, validator);
-                let params = self.heaviest(gives);
-                self.begin_block(false, true, params);
+                self.begin_block(false, true, gives);
             }
             Operator::Else => {
                 self.end_stretch(at, validator);
-                self.comes_to(0, takes);
-                self.take(takes);
+                let heaviest = self.heaviest(takes);
+                self.comes_to(0, heaviest);
                 let number = self.number();
                 if let Some(open) = self.open.last_mut() {
                     // What was set before it is not set here; to be taken as if it might be does no harm.
@@ -232,6 +231,7 @@ impl InPlace {
                     open.number = number;
                     open.is_if = false;
                     self.live = open.begins;
+                    self.stack.truncate(open.height);
                     let params = open.params;
                     self.give(gives, params);
                 }
@@ -245,19 +245,23 @@ impl InPlace {
             }
             Operator::Br { relative_depth } => {
                 self.end_stretch(at, validator);
-                self.comes_to(*relative_depth, takes);
+                let heaviest = self.heaviest(takes);
+                self.comes_to(*relative_depth, heaviest);
                 self.live = false;
             }
             Operator::BrIf { relative_depth } => {
-                self.stack.pop();
+                self.pop();
                 self.end_stretch(at, validator);
-                self.comes_to(*relative_depth, gives);
+                let heaviest = self.heaviest(gives);
+                self.comes_to(*relative_depth, heaviest);
             }
             Operator::BrTable { targets } => {
-                self.stack.pop();
+                self.pop();
                 self.end_stretch(at, validator);
+                // To each of them with the same values, of both of which there may be many.
+                let heaviest = self.heaviest(takes.saturating_sub(1));
                 for target in targets.targets().flatten().chain([targets.default()]) {
-                    self.comes_to(target, takes.saturating_sub(1));
+                    self.comes_to(target, heaviest);
                 }
                 self.live = false;
             }
@@ -272,7 +276,7 @@ impl InPlace {
                 self.stack.push(value);
             }
             Operator::LocalSet { local_index } => {
-                let value = self.stack.pop().unwrap_or_default();
+                let value = self.pop();
                 self.set(*local_index, value);
             }
             Operator::LocalTee { local_index } => {
@@ -339,6 +343,12 @@ impl InPlace {
         {
             *stored = true;
         }
+    }
+
+    /// What lies on top. Where nobody comes, that may be what belongs to a block around.
+    fn pop(&mut self) -> Value {
+        let value = if self.live { self.stack.pop() } else { None };
+        value.unwrap_or_default()
     }
 
     fn take(&mut self, count: u32) {
@@ -471,25 +481,26 @@ impl InPlace {
         u32::try_from(self.ended.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// A block begins with so many values.
     fn begin_block(&mut self, is_loop: bool, is_if: bool, params: u32) {
         let number = self.number();
         self.open.push(Open {
             number,
+            height: self.stack.len().saturating_sub(params as usize),
             is_loop,
             is_if,
             begins: self.live,
             ends: false,
-            params,
+            params: self.heaviest(params),
             results: 0,
         });
     }
 
-    /// Somebody goes to a label with so many values.
-    fn comes_to(&mut self, depth: u32, values: u32) {
+    /// Somebody goes to a label, with values that weigh so much at most.
+    fn comes_to(&mut self, depth: u32, heaviest: u32) {
         if !self.live {
             return;
         }
-        let heaviest = self.heaviest(values);
         let label = self.open.len().checked_sub(depth as usize + 1);
         // What comes to the beginning of a loop again is one of several.
         if let Some(label) = label
@@ -503,8 +514,9 @@ impl InPlace {
 
     fn end_block(&mut self, results: u32) {
         let falls = if self.live { self.heaviest(results) } else { 0 };
-        self.take(results);
         let Some(open) = self.open.pop() else { return };
+        // Where nobody comes to its end, its results do not lie there.
+        self.stack.truncate(open.height);
         if let Some(ended) = self.ended.get_mut(open.number as usize) {
             *ended = true;
         }
@@ -544,3 +556,6 @@ pub(super) fn global(ty: ValType, out: &mut Vec<u8>) {
     out.extend_from_slice(begins);
     out.push(END);
 }
+
+#[cfg(test)]
+mod tests;
