@@ -3,8 +3,8 @@
 //! It moves what only computes to where the result is used, and where that is in several places, of which none comes
 //! before the others, it makes it several times (`elaborate.rs` of Cranelift). So a function of a few KiB could become a
 //! megabyte of code, and do a thousand times the work that its instructions are paid for. What is put into the code keeps
-//! it from that (`looks/in_place.rs`); should it do so all the same, as compilers learn, code that is much larger than what it
-//! was made of is not run.
+//! it from most of that (`looks/in_place.rs`). Code that is much larger all the same than what it was made of, and than what
+//! it moves, is not run.
 
 use object::read::elf::ElfFile64;
 use object::{Object as _, ObjectSymbol as _};
