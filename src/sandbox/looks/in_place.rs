@@ -5,8 +5,8 @@
 //! paid for once, may be done in a thousand places; and looks that stand between them are done before them. What the result
 //! is stored to is not moved. So a value that takes more than some instructions is stored to a global that nobody reads:
 //! on the stack, where it comes of very many; and in a variable, which can be read in several places, where other code may
-//! come next. (What branches carry from the stack is not seen here: see SECURITY.md.) What it is read again for is that the compiler would otherwise leave out a store that another one
-//! follows (`alias_analysis.rs`).
+//! come next. What branches carry from the stack is not seen here (SECURITY.md). It is read again, as the compiler would
+//! otherwise leave out a store that another one follows (`alias_analysis.rs`).
 
 use wasmparser::{
     BinaryReaderError, FuncToValidate, FuncValidator, FuncValidatorAllocations, FunctionBody,
