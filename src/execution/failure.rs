@@ -109,7 +109,8 @@ pub enum Cause {
     Trap {
         /// What the trap was, such as `unreachable_code_reached` or `integer_division_by_zero`;
         /// `exit` where the guest exited, `contract_violation` where it broke the rules of the
-        /// component model.
+        /// component model, `did_not_yield` where it kept its thread for 200 ms of processor time without coming
+        /// to a place where others get their turn, as no code does that is not made for it.
         trap: String,
         /// The guest's frames, innermost first.
         backtrace: Vec<Frame>,

@@ -40,6 +40,11 @@ use skill::Skills;
 ///
 /// Its methods that return futures want a tokio runtime with time enabled, and where a skill is
 /// granted the network, with I/O as well (`enable_all`).
+///
+/// The first host of a process sets handlers for signals, which stay: the engine's, for `SIGSEGV`, `SIGILL` and `SIGFPE`,
+/// and on Linux on x86-64 one for `SIGURG`, by which a thread of the host's interrupts guests that do not come back by
+/// themselves. Each hands on to the one that was there before what is not its own. Whoever sets one later does likewise, and
+/// blocks none of them on a thread that runs skills.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,

@@ -15,6 +15,7 @@ use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::TooMany;
 use crate::sandbox::contract::answer::TooManyAttachments;
+use crate::sandbox::preempt::KEPT;
 use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
@@ -35,6 +36,9 @@ pub(super) enum Stop {
     NoMemory,
     #[error("a host function panicked")]
     Panicked,
+    /// It computed for long without coming to a place where it can be stopped (`preempt.rs`).
+    #[error("it did not yield")]
+    DidNotYield,
 }
 
 /// After which time it may be that others have given back what the host has no more of.
@@ -220,6 +224,17 @@ pub(super) fn stopped(
             "code of the host panicked while it served this skill; other executions go on",
         )
         .hint("this is a fault of the host: please report it with the host's log"),
+        Stop::DidNotYield => Failure::new(
+            Cause::Trap {
+                trap: "did_not_yield".into(),
+                backtrace,
+            },
+            format!(
+                "the skill kept its thread for {} of processor time, where no code that is not made for it takes as much \
+                 for so few instructions",
+                humantime::format_duration(KEPT)
+            ),
+        ),
     }
 }
 

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
-use super::looks::{self, Looked, Unread};
-use super::{engine, footprint, growth};
+use super::looks::{self, Unread};
+use super::{engine, footprint};
 use crate::limits::{MIB, display_bytes, grouped};
 use crate::text::{printable, said};
 
@@ -255,15 +255,7 @@ fn looked(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, CompileError> {
         compiled.map_err(|error| invalid(&format!("{error:#}")))
     };
     match looks::put_into(component) {
-        Ok(Looked {
-            component: with_looks,
-            moved,
-        }) => {
-            let code = compile(&with_looks)?;
-            // Held against what it was: what was put in does not count.
-            growth::check(component, &moved, &code)?;
-            Ok(code)
-        }
+        Ok(with_looks) => compile(&with_looks),
         // The compiler says better what is wrong. Nothing is run that was not looked through.
         Err(Unread::Invalid(error)) => {
             compile(component)?;

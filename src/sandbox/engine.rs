@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use wasmtime::{Config, Engine, PoolingAllocationConfig};
 
 use super::mappings::Mappings;
-use super::settings;
+use super::{preempt, settings};
 use crate::execution::HostError;
 
 /// What shapes the engines.
@@ -27,7 +27,7 @@ pub(crate) struct EngineSettings {
 /// Goes into what [`Engines::compatibility`] stands for: to be changed with whatever compiled code
 /// depends on that an engine without a compiler does not know of, and with what is refused before it is compiled
 /// (`footprint.rs`, `looks.rs`): what is in the cache is not looked at for that again.
-const CODE: u32 = 7;
+const CODE: u32 = 8;
 
 pub(crate) struct Engines {
     pooled: Option<Tier>,
@@ -51,6 +51,7 @@ pub(crate) struct Tier {
 
 impl Engines {
     pub fn new(settings: EngineSettings) -> Result<Self, HostError> {
+        preempt::begin()?;
         // Where the address space is limited, the pool cannot be reserved, and everything runs on
         // demand.
         let active = Arc::default();

@@ -29,9 +29,6 @@ const INDIRECT: u8 = LOAD;
 const DIRECT: u8 = 8;
 /// Fuel of a store to memory: to where two pages meet that are in no cache, some 200 ns, and nothing waits for it.
 const STORE: u8 = 6;
-/// Fuel of a reference to nothing, which makes no code where nothing comes of it: by some of them what does not stand in
-/// the code is paid for (`looks/moves.rs`).
-pub(super) const NULL: u8 = 8;
 /// As how many instructions one counts for each unit of its fuel where only a few may come without a look (`looks.rs`),
 /// if it takes more than one.
 const STEPS: u32 = 2;
@@ -69,8 +66,6 @@ macro_rules! by_name {
                     costs.$op = STORE;
                 } else if has(name, b"RefFunc") {
                     costs.$op = REFERENCE;
-                } else if has(name, b"RefNull") {
-                    costs.$op = NULL;
                 } else if has(name, b"Grow")
                     || has(name, b"Copy")
                     || has(name, b"Fill")
@@ -95,7 +90,7 @@ macro_rules! by_name {
 wasmparser::for_each_operator!(by_name);
 
 /// Whether a name has this in it.
-pub(super) const fn has(name: &[u8], part: &[u8]) -> bool {
+const fn has(name: &[u8], part: &[u8]) -> bool {
     let mut at = 0;
     while at + part.len() <= name.len() {
         let mut same = 0;
@@ -167,10 +162,6 @@ mod tests {
         );
         let store = Operator::I32Store { memarg };
         assert_eq!((COSTS.cost(&store), steps(&store)), (6, 12));
-        let nothing = Operator::RefNull {
-            hty: wasmparser::HeapType::FUNC,
-        };
-        assert_eq!(COSTS.cost(&nothing), i64::from(NULL));
         let other = Operator::I32Add;
         assert_eq!((COSTS.cost(&other), steps(&other)), (1, 1));
         assert_eq!((COSTS.cost(&Operator::End), steps(&Operator::End)), (0, 0));

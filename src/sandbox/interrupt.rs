@@ -6,7 +6,7 @@
 //! sees that wake-up, reads the clock, and resumes the guest at once, without a turn through the
 //! executor, until a time slice is over; only then do others get their turn. So a check costs two
 //! switches of stack and a look at the clock, and a hundred spinning guests still take turns in
-//! fractions of a millisecond.
+//! fractions of a millisecond. One that does not hand it back is stopped all the same (`preempt.rs`).
 //!
 //! A guest that waits in a host call is not running; a timer stops it. One that makes host calls
 //! without end uses hardly any fuel, and hands control back at the border (`state::Border`).
@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::classify::Stop;
 use super::measure;
+use super::preempt::{self, Code};
 
 /// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
@@ -84,6 +85,8 @@ pin_project_lite::pin_project! {
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
+        // What of it can be stopped where it does not come back.
+        code: Option<&'a Code>,
         // How long the guest may keep the thread before others get their turn. Asked at each turn,
         // as the number of the others changes.
         slice: S,
@@ -143,6 +146,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             future,
             deadline,
             cancellation,
+            code: None,
             slice,
             cpu_time,
             signal,
@@ -150,6 +154,14 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             owed: 0,
             timer: None,
             cancelled: None,
+        }
+    }
+
+    /// The future runs a guest of this code.
+    pub fn preempted(self, code: &'a Code) -> Self {
+        Interruptible {
+            code: Some(code),
+            ..self
         }
     }
 }
@@ -185,7 +197,17 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 let guest = this.future.as_mut();
                 let mut inner = Context::from_waker(this.waker);
                 // The store is dropped after a panic, so nothing half done is ever seen.
-                match catch_unwind(AssertUnwindSafe(|| guest.poll(&mut inner))) {
+                let poll = || catch_unwind(AssertUnwindSafe(|| guest.poll(&mut inner)));
+                let (polled, stop) = match *this.code {
+                    Some(code) => {
+                        preempt::preemptible(code, now, *this.deadline, *this.cancellation, poll)
+                    }
+                    None => (poll(), None),
+                };
+                if let Some(stop) = stop {
+                    return Poll::Ready(Err(stop));
+                }
+                match polled {
                     Err(_) => return Poll::Ready(Err(Stop::Panicked)),
                     Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
                     Ok(Poll::Pending) => {}

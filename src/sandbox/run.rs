@@ -328,6 +328,7 @@ impl Runner {
             || self.slice(component),
             &mut usage.cpu_time,
         )
+        .preempted(&component.code)
         .await;
         let ended_at = Instant::now();
         let circumstances = Circumstances {

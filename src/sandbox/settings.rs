@@ -9,7 +9,7 @@ use super::fuel;
 /// What skills may use of WebAssembly: version 2, and of version 3 what is compiled in. The engine takes code with types
 /// of garbage collection and typed references also where it is built without them, and ends the process where such code
 /// runs.
-pub(super) const FEATURES: WasmFeatures = WasmFeatures::WASM2
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::RELAXED_SIMD)
@@ -54,7 +54,7 @@ pub(super) fn code() -> Config {
         // Among others, of these: the limiter counts on no growth failing that it was not asked about, as with
         // 64-bit memories it might; and on memories growing by whole pages.
         .wasm_features(FEATURES.complement(), false)
-        // A function begins with a look at the fuel, and what it gives is there (`looks/in_place.rs`).
+        // A function begins with a look at the fuel, and code after a call counts as such (`looks.rs`).
         .compiler_inlining(Inlining::No)
         // What a skill says of itself follows from its bytes, whatever the processor fuses.
         .relaxed_simd_deterministic(true)

@@ -66,6 +66,32 @@ pub fn fuel(fuel: u64) -> LimitOverrides {
     }
 }
 
+/// By how much more than its time a guest computed, in each of so many runs, in order.
+pub fn late(skill: &Handmade, limits: LimitOverrides, runs: usize) -> Vec<Duration> {
+    let host = builder().build().unwrap();
+    let neighbour = Neighbour::of(&host);
+    let run = || {
+        let result = runtime().block_on(async {
+            let skill = harness::load(&host, skill).await;
+            let request = ExecutionRequest::new(skill.digest(), json!({}));
+            harness::execute(&host, request.limits(limits)).await
+        });
+        assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
+        result.usage.cpu_time.saturating_sub(SHORT)
+    };
+    run();
+    let mut late = Vec::new();
+    check_leaves_nothing_but(0, || {
+        late.clear();
+        for _ in 0..runs {
+            late.push(run());
+            neighbour.check_undisturbed(&host);
+        }
+    });
+    late.sort_unstable();
+    late
+}
+
 pub fn memory(pages: u64) -> LimitOverrides {
     LimitOverrides {
         memory_bytes: Some(pages * PAGE),

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::execution::Phase;
-use skillhost::{Cause, ExecutionRequest, Limit, LimitOverrides, Status};
+use skillhost::{Cause, Limit, LimitOverrides};
 
-use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, builder, fuel, met, runtime, wall_time};
+use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, fuel, late, met, wall_time};
 use crate::handmade::{Handmade, SPIN};
-use crate::measure::{alone, check_leaves_nothing_but, time_to_write};
-use crate::neighbour::Neighbour;
+use crate::measure::{alone, time_to_write};
 
 /// Stopped by its fuel where that is the nearer limit, and in time where there is plenty of it.
 #[track_caller]
@@ -24,7 +23,7 @@ fn is_stopped_by_fuel_and_in_time(skill: Handmade) {
     attack.under(wall_time(SHORT)).ends_with(TIMEOUT);
 }
 
-fn that_runs(execute: &str) -> Handmade {
+pub fn that_runs(execute: &str) -> Handmade {
     Handmade {
         execute: execute.into(),
         ..Handmade::default()
@@ -111,8 +110,7 @@ fn returns_from_a_deep_recursion() {
 /// Reads from memory that no cache holds, of which each needs what the one before it has read, also by turns with what is
 /// quick; writes to where two pages of it meet, also by copying; references to functions, for which compiled code calls
 /// into the host; and jumps through a table, or without one, to code that no cache holds. In most runs, as a look at the
-/// clock may come at any moment of them: the one that is least late says nothing here. And values that are moved, or would be
-/// computed again, where no instruction says so.
+/// clock may come at any moment of them: the one that is least late says nothing here.
 #[test]
 fn the_slowest_instructions_there_are() {
     let _alone = alone();
@@ -197,123 +195,15 @@ fn the_slowest_instructions_there_are() {
         ..that_runs("(call $hop0) unreachable")
     };
     for skill in [
-        chase,
-        by_turns,
-        writes,
-        copies,
-        references,
-        scattered,
-        hopping,
-        entering(),
-        shifting(),
-        computing_ahead(),
-        computing_again(),
-        handing_on(),
+        chase, by_turns, writes, copies, references, scattered, hopping,
     ] {
-        let late = late(&skill, 12);
+        let late = late(&skill, slow(), 12);
         let allowed = SHARP.max(time_to_write(SLOW_MEMORY));
         assert!(
             late[8] <= allowed,
             "late by {late:?}, and {allowed:?} is allowed"
         );
         Attack::by(skill).under(slow()).ends_with(TIMEOUT);
-    }
-}
-
-/// Calls a function that ends at once, and first moves what each of its many variables is to where a loop of it has them.
-fn entering() -> Handmade {
-    const VARIABLES: usize = 10_000;
-    let sets: String = (1..=VARIABLES)
-        .map(|at| format!("(local.set {at} (i64.add (local.get {at}) (i64.const 1)))"))
-        .collect();
-    Handmade {
-        fields: format!(
-            "(func $enter (param i32) (local {}) (loop $l (br_if 1 (i32.eqz (local.get 0))) {sets} (br $l)))",
-            "i64 ".repeat(VARIABLES)
-        ),
-        ..that_runs("(loop $again (call $enter (i32.const 0)) (br $again)) unreachable")
-    }
-}
-
-/// Calls a function with a loop that ends at once; what nobody comes to within it is computed before it.
-fn computing_ahead() -> Handmade {
-    const ROOTS: usize = 100_000;
-    Handmade {
-        fields: format!(
-            "(global $never (mut i32) (i32.const 0))
-            (func $ahead (param f64)
-                (loop $l
-                    (if (global.get $never)
-                        (then i32.const 0 local.get 0 {} f64.store))
-                    (br_if $l (global.get $never))))",
-            "f64.sqrt ".repeat(ROOTS)
-        ),
-        ..that_runs(
-            "(local $x f64)
-            (loop $again
-                (local.set $x (f64.add (local.get $x) (f64.const 1)))
-                (call $ahead (local.get $x)) (br $again)) unreachable",
-        )
-    }
-}
-
-/// Calls a function that needs a value in many places, none of which comes before the others for the compiler; with as much
-/// else in it that it may become that much code.
-fn computing_again() -> Handmade {
-    const ROOTS: usize = 1_500;
-    const PLACES: usize = 1_500;
-    const ELSE: usize = 1_000_000;
-    Handmade {
-        fields: format!(
-            "(global $always (mut i32) (i32.const 1))
-            (func $again (param f64) (local $root f64)
-                local.get 0 {} local.set $root {} {})",
-            "f64.sqrt ".repeat(ROOTS),
-            "(if (global.get $always) (then (f64.store (i32.const 0) (local.get $root))))"
-                .repeat(PLACES),
-            "nop ".repeat(ELSE)
-        ),
-        ..that_runs(
-            "(local $x f64)
-            (loop $again
-                (local.set $x (f64.add (local.get $x) (f64.const 1)))
-                (call $again (local.get $x)) (br $again)) unreachable",
-        )
-    }
-}
-
-/// Each turn of a loop shifts all of its thousand values by one.
-fn shifting() -> Handmade {
-    const VALUES: usize = 1_000;
-    Handmade {
-        fields: format!(
-            "(type $values (func (param {})))
-            (func $shift {} (loop $l (type $values) (i64.const 1) (br $l)))",
-            "i64 ".repeat(VALUES),
-            "(i64.const 2)".repeat(VALUES)
-        ),
-        ..that_runs("(call $shift) unreachable")
-    }
-}
-
-/// Functions that give on what others have given them, a thousand values each.
-fn handing_on() -> Handmade {
-    const VALUES: usize = 1_000;
-    const HANDS: usize = 20;
-    let hands: String = (1..=HANDS)
-        .map(|at| format!("(func $hand{at} (type $values) (call $hand{}))", at - 1))
-        .collect();
-    Handmade {
-        fields: format!(
-            "(type $values (func (result {})))
-            (func $hand0 (type $values) {}) {hands}",
-            "i64 ".repeat(VALUES),
-            "(i64.const 2)".repeat(VALUES)
-        ),
-        ..that_runs(&format!(
-            "(loop $again (call $hand{HANDS}) {} (br $again)) unreachable",
-            "drop ".repeat(VALUES)
-        ))
     }
 }
 
@@ -341,32 +231,6 @@ fn slow() -> LimitOverrides {
         memory_bytes: Some(SLOW_MEMORY),
         ..wall_time(SHORT)
     }
-}
-
-/// By how much more than its time a guest computed, in each of so many runs, in order.
-fn late(skill: &Handmade, runs: usize) -> Vec<Duration> {
-    let host = builder().build().unwrap();
-    let neighbour = Neighbour::of(&host);
-    let run = || {
-        let result = runtime().block_on(async {
-            let skill = crate::harness::load(&host, skill).await;
-            let request = ExecutionRequest::new(skill.digest(), json!({}));
-            crate::harness::execute(&host, request.limits(slow())).await
-        });
-        assert_eq!(result.status, Status::Timeout, "{:?}", result.failure);
-        result.usage.cpu_time.saturating_sub(SHORT)
-    };
-    run();
-    let mut late = Vec::new();
-    check_leaves_nothing_but(0, || {
-        late.clear();
-        for _ in 0..runs {
-            late.push(run());
-            neighbour.check_undisturbed(&host);
-        }
-    });
-    late.sort_unstable();
-    late
 }
 
 #[test]

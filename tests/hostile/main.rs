@@ -58,5 +58,6 @@ mod network;
 mod panics;
 mod terminal;
 mod texts;
+mod unyielding;
 mod volume;
 mod waiting;

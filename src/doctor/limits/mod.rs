@@ -35,6 +35,9 @@ pub(super) const PROBES: &[Probe] = &[
     limit("wall_time_ms", "a loop without end", |ground| {
         Box::pin(time::computing(ground))
     }),
+    limit("wall_time_ms", "code that does not yield", |ground| {
+        Box::pin(time::not_yielding(ground))
+    }),
     limit("wall_time_ms", "waiting on a clock for ever", |ground| {
         Box::pin(time::waiting(ground))
     }),

@@ -112,6 +112,28 @@ pub async fn computing(ground: &Ground) -> Result<Finding, Trouble> {
     overrun(ground, guest, Duration::ZERO).await
 }
 
+/// Code that the compiler makes so much more of than it is paid for that it comes to no look at the clock for 100 ms: what
+/// is needed in many places, none of which comes before the others, is computed in each of them.
+pub async fn not_yielding(ground: &Ground) -> Result<Finding, Trouble> {
+    const ROOTS: usize = 600;
+    const PLACES: usize = 600;
+    let roots = "f64.sqrt ".repeat(ROOTS);
+    let places = "(if (global.get $always) (then (f64.store (i32.const 0) (local.get $root))))";
+    let guest = Handmade {
+        fields: format!(
+            "(global $always (mut i32) (i32.const 1))
+            (func $compute (param f64) (local $root f64)
+                local.get 0 {roots} local.set $root {})",
+            places.repeat(PLACES)
+        ),
+        execute: where_asked(
+            "(loop $again (call $compute (f64.convert_i64_u (i64.const 7))) (br $again))",
+        ),
+        ..Handmade::default()
+    };
+    overrun(ground, guest, Duration::ZERO).await
+}
+
 pub async fn waiting(ground: &Ground) -> Result<Finding, Trouble> {
     let guest = Handmade {
         execute: where_asked("(call $block (call $subscribe (i64.const -1)))"),

@@ -12,6 +12,7 @@ use wasmtime::{Engine, Store};
 use super::capability;
 use super::compile::Surface;
 use super::engine::Tier;
+use super::preempt::Code;
 use super::state::State;
 use crate::skill::{Annotations, Description, Tool};
 use crate::text::{is_backtick, named, printable, shortened};
@@ -185,6 +186,7 @@ fn at(version: &Option<String>) -> String {
 pub(crate) struct Component {
     pre: bindings::SkillPre<State>,
     pub(super) tier: Tier,
+    pub(super) code: Code,
     /// What it imports and exports.
     pub surface: Surface,
     /// The bytes of the contexts of all its instances.
@@ -212,6 +214,7 @@ impl Component {
         Ok(Arc::new(Component {
             pre,
             tier: tier.clone(),
+            code: Code::of(component),
             surface,
             context_bytes,
             // A component whose modules come from outside does not fit the contract.

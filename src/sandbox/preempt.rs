@@ -1,0 +1,325 @@
+//! Takes a thread back from a guest that does not give it back by itself.
+//!
+//! A guest is stopped where it looks at its fuel, and most come to such a place within a fraction of a millisecond
+//! (`interrupt.rs`). Code can be made that does not, for seconds: of a few instructions a compiler may make very much
+//! code, or code that it goes through again and again, or put the work of many places into one. So a thread of the
+//! host's own, the *watch*, looks at those that are running a guest. One whose guest has not come back for
+//! [`TICK`], or whose time is up, it interrupts with a signal, as Go's runtime does with a goroutine that does not
+//! yield (`runtime/preempt.go`). The signal's handler runs on the guest's thread, sees whether it is the guest's own code
+//! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps: for the
+//! engine it is a guest that met `unreachable`.
+//!
+//! A guest that keeps its thread for [`KEPT`] of processor time is stopped, whatever time it has left: others wait for
+//! that thread.
+
+mod code;
+mod signal;
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::classify::Stop;
+use super::measure::thread_cpu_time;
+use crate::execution::HostError;
+pub(super) use code::Code;
+
+/// After how long without its coming back a guest is interrupted for the first time, and how often from there. The
+/// slowest guests that compilers make take some 8 ms from one look at the clock to the next (`fuel.rs`).
+const TICK: Duration = Duration::from_millis(5);
+/// How much later than its time is up a guest is interrupted that did not see so itself.
+const GRACE: Duration = Duration::from_millis(1);
+/// How long to wait before one is interrupted again that was in the host's code.
+const AGAIN: Duration = Duration::from_millis(1);
+/// How much processor time a guest may take, in code of its own, without coming back: many times as much as any that is not
+/// made for it.
+pub(super) const KEPT: Duration = Duration::from_millis(200);
+/// After how many looks at threads of which none runs a guest the watch sleeps, until one does.
+const IDLE_LOOKS: u32 = 20;
+
+/// A thread that runs guests, as the watch sees it. Times are in nanoseconds since the watch began.
+struct Seat {
+    thread: signal::Id,
+    /// When its guest was last given the thread, or 0 where it has none.
+    began: AtomicU64,
+    /// When that guest's time is up.
+    deadline: AtomicU64,
+}
+
+/// A thread's seat, for as long as the thread lives.
+struct Registered(Arc<Seat>);
+
+impl Registered {
+    /// This thread's, which the watch looks at from here on.
+    fn new() -> Self {
+        let seat = Arc::new(Seat {
+            thread: signal::Id::of_this_thread(),
+            began: AtomicU64::new(0),
+            deadline: AtomicU64::new(u64::MAX),
+        });
+        watch().seats().push(Arc::clone(&seat));
+        Registered(seat)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        watch().seats().retain(|seat| !Arc::ptr_eq(seat, &self.0));
+    }
+}
+
+thread_local! {
+    static SEAT: Registered = Registered::new();
+    /// The guest that this thread runs. What the signal's handler reads: it is neither made when it is first needed, nor
+    /// ever destroyed.
+    static TURN: Cell<*const Turn<'static>> = const { Cell::new(ptr::null()) };
+}
+
+/// One stretch of a guest on a thread, from where it is given the thread to where it comes back.
+struct Turn<'a> {
+    code: &'a Code,
+    deadline: Instant,
+    cancellation: Option<&'a CancellationToken>,
+    /// The thread's processor time when it was last interrupted, and how much of it the guest had in its own code, in
+    /// nanoseconds.
+    last: AtomicU64,
+    kept: AtomicU64,
+    /// Why it was stopped.
+    stopped: AtomicU8,
+}
+
+const NOT_STOPPED: u8 = 0;
+const TIME_IS_UP: u8 = 1;
+const CANCELLED: u8 = 2;
+const DID_NOT_YIELD: u8 = 3;
+
+impl Turn<'_> {
+    /// Called by the signal's handler where this turn was interrupted at `pc`: where to go on instead, if it is stopped.
+    ///
+    /// If `pc` is in the guest's own code, this thread holds no lock of the host's, and is in the midst of nothing. What is
+    /// called below is then called as if the guest had called it.
+    fn interrupted(&self, pc: usize) -> Option<usize> {
+        // A system call, and nothing else.
+        let time = u64::try_from(thread_cpu_time().as_nanos()).unwrap_or(u64::MAX);
+        let last = self.last.swap(time, Ordering::Relaxed);
+        let trap = self.code.trap_for(pc)?;
+        // What the host did for the guest since then, such as to fill memory, is not counted but for its end.
+        let since = match last {
+            0 => Duration::ZERO,
+            last => Duration::from_nanos(time.saturating_sub(last)).min(TICK * 2),
+        };
+        let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
+        let stopped = if Instant::now() >= self.deadline {
+            TIME_IS_UP
+        } else if self
+            .cancellation
+            .is_some_and(CancellationToken::is_cancelled)
+        {
+            CANCELLED
+        } else if Duration::from_nanos(kept) >= KEPT {
+            DID_NOT_YIELD
+        } else {
+            return None;
+        };
+        self.stopped.store(stopped, Ordering::Relaxed);
+        Some(trap)
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        match self.stopped.load(Ordering::Relaxed) {
+            NOT_STOPPED => None,
+            TIME_IS_UP => Some(Stop::TimeIsUp),
+            CANCELLED => Some(Stop::Cancelled),
+            _ => Some(Stop::DidNotYield),
+        }
+    }
+}
+
+/// What was there before a guest was given the thread. There is something where one runs another.
+struct Before<'s> {
+    seat: &'s Seat,
+    began: u64,
+    deadline: u64,
+    turn: *const Turn<'static>,
+}
+
+impl Drop for Before<'_> {
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        TURN.set(self.turn);
+        self.seat.deadline.store(self.deadline, Ordering::Relaxed);
+        self.seat.began.store(self.began, Ordering::Relaxed);
+    }
+}
+
+/// Gives a guest the thread, which is `run`: from `now`, until it comes back by itself or is stopped; then what stopped it is
+/// there, too, and what it came back with is of no use.
+pub(super) fn preemptible<T>(
+    code: &Code,
+    now: Instant,
+    deadline: Instant,
+    cancellation: Option<&CancellationToken>,
+    run: impl FnOnce() -> T,
+) -> (T, Option<Stop>) {
+    let turn = Turn {
+        code,
+        deadline,
+        cancellation,
+        last: AtomicU64::new(0),
+        kept: AtomicU64::new(0),
+        stopped: AtomicU8::new(NOT_STOPPED),
+    };
+    // A thread that ends is not watched any more; nor does it run guests, but for one in a destructor of its own.
+    let seat = SEAT.try_with(|seat| Arc::as_ptr(&seat.0));
+    let before = seat.ok().map(|seat| {
+        // SAFETY: the thread's own seat is there until the thread ends, which it does not within this function.
+        let seat = unsafe { &*seat };
+        let watch = watch();
+        let before = Before {
+            seat,
+            began: seat.began.load(Ordering::Relaxed),
+            deadline: seat.deadline.load(Ordering::Relaxed),
+            turn: TURN.replace(ptr::from_ref(&turn).cast()),
+        };
+        compiler_fence(Ordering::SeqCst);
+        seat.deadline
+            .store(watch.nanos(deadline), Ordering::Relaxed);
+        seat.began.store(watch.nanos(now).max(1), Ordering::Relaxed);
+        watch.wake();
+        before
+    });
+    let came_back = run();
+    drop(before);
+    let stop = turn.stop();
+    (came_back, stop)
+}
+
+/// What interrupts guests.
+struct Watch {
+    began: Instant,
+    seats: Mutex<Vec<Arc<Seat>>>,
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+fn watch() -> &'static Watch {
+    static WATCH: OnceLock<Watch> = OnceLock::new();
+    WATCH.get_or_init(|| Watch {
+        // A time before any that is given.
+        began: Instant::now() - Duration::from_nanos(1),
+        seats: Mutex::default(),
+        asleep: AtomicBool::new(false),
+        thread: OnceLock::new(),
+    })
+}
+
+/// Begins to watch, for all hosts of this process.
+///
+/// # Errors
+/// Where the system has no thread for it, or no handler can be set.
+pub(super) fn begin() -> Result<(), HostError> {
+    static BEGUN: Mutex<bool> = Mutex::new(false);
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *begun || !signal::SUPPORTED {
+        return Ok(());
+    }
+    let failed = |error| HostError::Engine(format!("guests cannot be watched: {error}"));
+    signal::handle().map_err(failed)?;
+    let watching = std::thread::Builder::new()
+        .name("skillhost-watch".into())
+        .stack_size(128 << 10)
+        .spawn(|| watch().watch())
+        .map_err(failed)?;
+    // It is not waited for: it ends with the process.
+    let _ = watch().thread.set(watching.thread().clone());
+    *begun = true;
+    Ok(())
+}
+
+impl Watch {
+    fn nanos(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.began);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn seats(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Seat>>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called when a guest has been given a thread.
+    fn wake(&self) {
+        // Either this sees that the watch sleeps, or the watch sees the guest before it does.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn watch(&self) {
+        let mut idle = 0;
+        loop {
+            let pause = match self.look(Instant::now()) {
+                Some(pause) => {
+                    idle = 0;
+                    pause
+                }
+                None if idle < IDLE_LOOKS => {
+                    idle += 1;
+                    TICK
+                }
+                None => {
+                    self.asleep.store(true, Ordering::Relaxed);
+                    fence(Ordering::SeqCst);
+                    let is_empty = |seat: &Arc<Seat>| seat.began.load(Ordering::Relaxed) == 0;
+                    if self.seats().iter().all(is_empty) {
+                        std::thread::park();
+                    }
+                    self.asleep.store(false, Ordering::Relaxed);
+                    idle = 0;
+                    continue;
+                }
+            };
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Interrupts those that have not come back for long, or whose time is up; and says when to look again. `None` if no
+    /// thread runs a guest.
+    fn look(&self, now: Instant) -> Option<Duration> {
+        let now = self.nanos(now);
+        let mut next = None;
+        for seat in self.seats().iter() {
+            let began = seat.began.load(Ordering::Relaxed);
+            if began == 0 {
+                continue;
+            }
+            let kept = Duration::from_nanos(now.saturating_sub(began));
+            let ends = seat.deadline.load(Ordering::Relaxed);
+            let ends = Duration::from_nanos(ends.saturating_sub(now)) + GRACE;
+            let is_late = ends <= GRACE && kept >= GRACE;
+            if is_late || kept >= TICK {
+                seat.thread.interrupt();
+            }
+            // No sooner: where many take turns, some time is up at any moment, and most see so themselves.
+            let again = if is_late {
+                AGAIN
+            } else {
+                ends.clamp(AGAIN, TICK)
+            };
+            next = Some(next.map_or(again, |next: Duration| next.min(again)));
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests;
