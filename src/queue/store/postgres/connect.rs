@@ -129,14 +129,19 @@ impl Target {
     /// What is said of it: never the password.
     pub fn name(&self) -> String {
         use tokio_postgres::config::Host;
-        let hosts: Vec<String> = self
-            .config
-            .get_hosts()
-            .iter()
-            .map(|host| match host {
-                Host::Tcp(name) => name.clone(),
+        // One port for each, or one for all, or none.
+        let ports = self.config.get_ports();
+        let port = |at: usize| match ports.get(at).or(ports.first()) {
+            Some(port) => format!(":{port}"),
+            None => String::new(),
+        };
+        let hosts = self.config.get_hosts().iter().enumerate();
+        let hosts: Vec<String> = hosts
+            .map(|(at, host)| match host {
+                Host::Tcp(name) if name.contains(':') => format!("[{name}]{}", port(at)),
+                Host::Tcp(name) => format!("{name}{}", port(at)),
                 #[cfg(unix)]
-                Host::Unix(path) => path.display().to_string(),
+                Host::Unix(path) => format!("{}{}", path.display(), port(at)),
             })
             .collect();
         let name = format!(
@@ -290,7 +295,15 @@ mod tests {
             target.config.get_connect_timeout(),
             Some(&Duration::from_secs(3))
         );
-        assert_eq!(target.name(), "postgres://db.example/jobs (schema mine)");
+        assert_eq!(
+            target.name(),
+            "postgres://db.example:5433/jobs (schema mine)"
+        );
+        let several = Target::parse("postgres://me@[::1]:5433,db.example:5434/jobs").unwrap();
+        assert_eq!(
+            several.name(),
+            "postgres://[::1]:5433,db.example:5434/jobs (schema skillhost)"
+        );
         assert!(!format!("{target:?}").contains("s3cret"));
         let plain = Target::parse("postgresql:///jobs").unwrap();
         assert_eq!(plain.schema, SCHEMA);
