@@ -63,7 +63,7 @@ mod imp {
     ///
     /// # Safety
     ///
-    /// Called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over since and passes it
+    /// SAFETY: called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over since and passes it
     /// on.
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a guest, it only
@@ -81,9 +81,11 @@ mod imp {
     unsafe extern "C" fn interrupted(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: the kernel gives both, and both are this call's own.
         let (info_of, context_of) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
-        // SAFETY: a signal by `tgkill` has a sender.
-        let is_ours =
-            info_of.si_code == libc::SI_TKILL && unsafe { info_of.si_pid() == libc::getpid() };
+        // SAFETY: a signal that was sent, as by `tgkill`, has a sender, and any other has something else there.
+        let sender = unsafe { info_of.si_pid() };
+        // SAFETY: it takes nothing, and cannot fail.
+        let own = unsafe { libc::getpid() };
+        let is_ours = info_of.si_code == libc::SI_TKILL && sender == own;
         if !is_ours {
             // SAFETY: it is handed on as it came.
             return unsafe { hand_on(signal, info, context) };
@@ -107,7 +109,7 @@ mod imp {
     ///
     /// # Safety
     ///
-    /// With what a handler was called with.
+    /// SAFETY: called with what a handler was called with.
     unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         let Some(before) = BEFORE.get() else { return };
         let handler = before.sa_sigaction;
