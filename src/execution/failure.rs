@@ -109,10 +109,10 @@ pub enum Cause {
     Trap {
         /// What the trap was, such as `unreachable_code_reached` or `integer_division_by_zero`;
         /// `exit` where the guest exited, `contract_violation` where it broke the rules of the
-        /// component model, `did_not_yield` where it kept its thread for 200 ms of processor time without coming
-        /// to a place where others get their turn, as no code does that is not made for it.
+        /// component model, `did_not_yield` where it computed for 200 ms without coming to a place where others get
+        /// their turn, as code that compilers make does within some milliseconds.
         trap: String,
-        /// The guest's frames, innermost first.
+        /// The guest's frames, innermost first. None where it did not yield.
         backtrace: Vec<Frame>,
     },
     /// The input does not fit.

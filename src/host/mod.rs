@@ -42,9 +42,10 @@ use skill::Skills;
 /// granted the network, with I/O as well (`enable_all`).
 ///
 /// The first host of a process sets handlers for signals, which stay: the engine's, for `SIGSEGV`, `SIGILL` and `SIGFPE`,
-/// and on Linux on x86-64 one for `SIGURG`, by which a thread of the host's interrupts guests that do not come back by
-/// themselves. Each hands on to the one that was there before what is not its own. Whoever sets one later does likewise, and
-/// blocks none of them on a thread that runs skills.
+/// and one for `SIGURG`, by which a thread of the host's interrupts guests that do not come back by themselves. Each hands on
+/// to the one that was there before what is not its own. Whoever sets one later does likewise, and blocks none of them on
+/// a thread that runs skills. That thread is not there in a process that was forked from this one: skills run in one that was
+/// started anew.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,

@@ -230,8 +230,8 @@ pub(super) fn stopped(
                 backtrace,
             },
             format!(
-                "the skill kept its thread for {} of processor time, where no code that is not made for it takes as much \
-                 for so few instructions",
+                "the skill computed for {} without coming to a place where others get their turn: code that compilers \
+                 make comes to one within some milliseconds",
                 humantime::format_duration(KEPT)
             ),
         ),

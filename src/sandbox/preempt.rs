@@ -9,15 +9,16 @@
 //! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps: for the
 //! engine it is a guest that met `unreachable`.
 //!
-//! A guest that keeps its thread for [`KEPT`] of processor time is stopped, whatever time it has left: others wait for
+//! A guest that computes for [`KEPT`] without coming back is stopped, whatever time it has left: others wait for
 //! that thread.
 
 mod code;
 mod signal;
 
-use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering, compiler_fence, fence,
+};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -25,7 +26,6 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::classify::Stop;
-use super::measure::thread_cpu_time;
 use crate::execution::HostError;
 pub(super) use code::Code;
 
@@ -36,9 +36,12 @@ const TICK: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_millis(1);
 /// How long to wait before one is interrupted again that was in the host's code.
 const AGAIN: Duration = Duration::from_millis(1);
-/// How much processor time a guest may take, in code of its own, without coming back: many times as much as any that is not
-/// made for it.
+/// How long a guest may have the processor, in code of its own, without coming back. What the kernel does for it meanwhile,
+/// such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little of much.
 pub(super) const KEPT: Duration = Duration::from_millis(200);
+/// How much of that is counted each time it is interrupted, at most: what the host did for it since the last time, such as to
+/// fill memory, is in it, too.
+const COUNTED: Duration = Duration::from_millis(50);
 /// After how many looks at threads of which none runs a guest the watch sleeps, until one does.
 const IDLE_LOOKS: u32 = 20;
 
@@ -77,7 +80,7 @@ thread_local! {
     static SEAT: Registered = Registered::new();
     /// The guest that this thread runs. What the signal's handler reads: it is neither made when it is first needed, nor
     /// ever destroyed.
-    static TURN: Cell<*const Turn<'static>> = const { Cell::new(ptr::null()) };
+    static TURN: AtomicPtr<Turn<'static>> = const { AtomicPtr::new(ptr::null_mut()) };
 }
 
 /// One stretch of a guest on a thread, from where it is given the thread to where it comes back.
@@ -85,8 +88,8 @@ struct Turn<'a> {
     code: &'a Code,
     deadline: Instant,
     cancellation: Option<&'a CancellationToken>,
-    /// The thread's processor time when it was last interrupted, and how much of it the guest had in its own code, in
-    /// nanoseconds.
+    /// How long the thread had had the processor when it was last interrupted, and how much of that the guest had in its own
+    /// code, in nanoseconds.
     last: AtomicU64,
     kept: AtomicU64,
     /// Why it was stopped.
@@ -105,15 +108,13 @@ impl Turn<'_> {
     /// called below is then called as if the guest had called it.
     fn interrupted(&self, pc: usize) -> Option<usize> {
         // A system call, and nothing else.
-        let time = u64::try_from(thread_cpu_time().as_nanos()).unwrap_or(u64::MAX);
+        let time = nanos(signal::user_time()).max(1);
         let last = self.last.swap(time, Ordering::Relaxed);
         let trap = self.code.trap_for(pc)?;
-        // What the host did for the guest since then, such as to fill memory, is not counted but for its end.
         let since = match last {
-            0 => Duration::ZERO,
-            last => Duration::from_nanos(time.saturating_sub(last)).min(TICK * 2),
+            0 => 0,
+            last => time.saturating_sub(last).min(nanos(COUNTED)),
         };
-        let since = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
         let stopped = if Instant::now() >= self.deadline {
             TIME_IS_UP
@@ -141,21 +142,39 @@ impl Turn<'_> {
     }
 }
 
+/// A time in nanoseconds, for 584 years.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What was there before a guest was given the thread. There is something where one runs another.
 struct Before<'s> {
     seat: &'s Seat,
     began: u64,
     deadline: u64,
-    turn: *const Turn<'static>,
+    turn: *mut Turn<'static>,
 }
 
 impl Drop for Before<'_> {
     fn drop(&mut self) {
-        compiler_fence(Ordering::SeqCst);
-        TURN.set(self.turn);
+        // The turn that ends stays as it is until the handler no longer finds it.
+        set_turn(self.turn);
         self.seat.deadline.store(self.deadline, Ordering::Relaxed);
         self.seat.began.store(self.began, Ordering::Relaxed);
     }
+}
+
+/// Tells the handler which guest this thread runs. Nothing that comes before it is done after it, or the other way around.
+fn set_turn(turn: *mut Turn<'static>) -> *mut Turn<'static> {
+    compiler_fence(Ordering::SeqCst);
+    let before = TURN.with(|current| {
+        // This thread and its handler alone use it.
+        let before = current.load(Ordering::Relaxed);
+        current.store(turn, Ordering::Relaxed);
+        before
+    });
+    compiler_fence(Ordering::SeqCst);
+    before
 }
 
 /// Gives a guest the thread, which is `run`: from `now`, until it comes back by itself or is stopped; then what stopped it is
@@ -185,9 +204,8 @@ pub(super) fn preemptible<T>(
             seat,
             began: seat.began.load(Ordering::Relaxed),
             deadline: seat.deadline.load(Ordering::Relaxed),
-            turn: TURN.replace(ptr::from_ref(&turn).cast()),
+            turn: set_turn(ptr::from_ref(&turn).cast_mut().cast()),
         };
-        compiler_fence(Ordering::SeqCst);
         seat.deadline
             .store(watch.nanos(deadline), Ordering::Relaxed);
         seat.began.store(watch.nanos(now).max(1), Ordering::Relaxed);
@@ -231,11 +249,10 @@ pub(super) fn begin() -> Result<(), HostError> {
     }
     let failed = |error| HostError::Engine(format!("guests cannot be watched: {error}"));
     signal::handle().map_err(failed)?;
-    let watching = std::thread::Builder::new()
+    let watch_thread = std::thread::Builder::new()
         .name("skillhost-watch".into())
-        .stack_size(128 << 10)
-        .spawn(|| watch().watch())
-        .map_err(failed)?;
+        .stack_size(128 << 10);
+    let watching = signal::with_none(|| watch_thread.spawn(|| watch().watch())).map_err(failed)?;
     // It is not waited for: it ends with the process.
     let _ = watch().thread.set(watching.thread().clone());
     *begun = true;
@@ -244,8 +261,7 @@ pub(super) fn begin() -> Result<(), HostError> {
 
 impl Watch {
     fn nanos(&self, time: Instant) -> u64 {
-        let since = time.saturating_duration_since(self.began);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        nanos(time.saturating_duration_since(self.began))
     }
 
     fn seats(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Seat>>> {
@@ -302,19 +318,15 @@ impl Watch {
             if began == 0 {
                 continue;
             }
-            let kept = Duration::from_nanos(now.saturating_sub(began));
-            let ends = seat.deadline.load(Ordering::Relaxed);
-            let ends = Duration::from_nanos(ends.saturating_sub(now)) + GRACE;
-            let is_late = ends <= GRACE && kept >= GRACE;
-            if is_late || kept >= TICK {
+            let late = seat.deadline.load(Ordering::Relaxed);
+            let late = late.saturating_add(nanos(GRACE));
+            let until_late = Duration::from_nanos(late.saturating_sub(now));
+            let away = Duration::from_nanos(now.saturating_sub(began));
+            if until_late.is_zero() || away >= TICK {
                 seat.thread.interrupt();
             }
             // No sooner: where many take turns, some time is up at any moment, and most see so themselves.
-            let again = if is_late {
-                AGAIN
-            } else {
-                ends.clamp(AGAIN, TICK)
-            };
+            let again = until_late.clamp(AGAIN, TICK);
             next = Some(next.map_or(again, |next: Duration| next.min(again)));
         }
         next

@@ -60,6 +60,7 @@ exit: 0
   ✓ table_elements       growing two tables in turn    table_elements   0
   ✓ instances            consisting of 61 instances    instances        0
   ✓ wall_time_ms         a loop without end            [IN TIME]
+  ✓ wall_time_ms         code that does not yield      [IN TIME]
   ✓ wall_time_ms         waiting on a clock for ever   [IN TIME]
   ✓ wall_time_ms         waiting on a silent server    [IN TIME]
   ✓ wall_time_ms         calling the host without end  [IN TIME]

@@ -10,12 +10,15 @@ use wasmtime_environ::lookup_trap_code;
 use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 
 /// How much of the beginning of each function is left out: there it puts its stack in order, and the way back to who called
-/// it may for some instructions not be there to be read (`gen_clobber_save` of Cranelift, for a function that calls
-/// another in its place with more arguments). Of x86-64 code, less than 110 bytes; and what a guest can do there is little:
-/// all functions that have called each other on a stack of 512 KiB may return through so much code in some milliseconds.
+/// it may for some instructions not be there to be read (`gen_clobber_save` of Cranelift for x86-64, of a function that calls
+/// another in its place with more arguments; on AArch64 it always is). Less than 110 bytes; and what a guest can do there
+/// is little: all functions that have called each other on a stack of 512 KiB may return through so much code in some milliseconds.
 const BEGINNING: u64 = 256;
-/// `ud2`, the instruction that traps.
+/// The instruction that traps: `ud2` on x86-64, `udf #0xc11f` on AArch64.
+#[cfg(not(target_arch = "aarch64"))]
 const TRAP: [u8; 2] = [0x0f, 0x0b];
+#[cfg(target_arch = "aarch64")]
+const TRAP: [u8; 4] = [0x1f, 0xc1, 0, 0];
 
 /// The code of a component.
 pub(in crate::sandbox) struct Code {
@@ -108,7 +111,9 @@ impl Places {
 }
 
 /// Whether code of this name is a function of a module: `wasm[0]::function[12]::name`, with a name that the guest has chosen.
-/// Everything else has a name that begins otherwise (`compile.rs` of wasmtime).
+/// So are those of modules that the engine makes itself to hand values from one component to another, in which the guest's
+/// functions are called, and which trap by themselves as well. Everything else, and with it all that calls the host, has a
+/// name that begins otherwise (`compile.rs` of wasmtime).
 fn is_function(name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let Some((module, rest)) = name

@@ -1,12 +1,17 @@
 //! The signal by which a thread is interrupted, and what it does there.
 
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 mod imp {
     use std::io;
     use std::mem::MaybeUninit;
     use std::sync::OnceLock;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
-    use libc::{c_int, c_void, pid_t, sigaction, siginfo_t, ucontext_t};
+    use libc::{c_int, c_void, pid_t, sigaction, siginfo_t, sigset_t, ucontext_t};
 
     use super::super::TURN;
 
@@ -19,8 +24,28 @@ mod imp {
     /// What handled the signal before.
     static BEFORE: OnceLock<sigaction> = OnceLock::new();
 
+    /// By its address our signals are told from those of others.
+    static OURS: u8 = 0;
+
     /// A thread.
     pub struct Id(pid_t);
+
+    /// What is sent with a signal: `siginfo_t` of Linux (`include/uapi/asm-generic/siginfo.h`), as a signal with a value has it.
+    #[repr(C)]
+    struct Sent {
+        number: c_int,
+        error: c_int,
+        code: c_int,
+        align: c_int,
+        process: pid_t,
+        user: libc::uid_t,
+        value: *const u8,
+        rest: [u64; 12],
+    }
+
+    const _: () = assert!(size_of::<Sent>() == size_of::<siginfo_t>());
+    const _: () = assert!(std::mem::offset_of!(Sent, process) == 16);
+    const _: () = assert!(std::mem::offset_of!(Sent, value) == 24);
 
     impl Id {
         pub fn of_this_thread() -> Self {
@@ -31,9 +56,60 @@ mod imp {
         /// Sends it the signal. Should it have ended meanwhile, and another have its number, that one is interrupted, to no
         /// effect.
         pub fn interrupt(&self) {
-            // SAFETY: the call takes three numbers. For a thread that is not there it does nothing.
-            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, SIGNAL) };
+            // SAFETY: both take nothing, and cannot fail.
+            let (process, user) = unsafe { (libc::getpid(), libc::getuid()) };
+            let sent = Sent {
+                number: SIGNAL,
+                error: 0,
+                code: libc::SI_QUEUE,
+                align: 0,
+                process,
+                user,
+                value: &raw const OURS,
+                rest: [0; 12],
+            };
+            // SAFETY: the call takes three numbers and reads a `siginfo_t`, which is as large. For a thread that is not there
+            // it does nothing.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_tgsigqueueinfo,
+                    process,
+                    self.0,
+                    SIGNAL,
+                    &raw const sent,
+                )
+            };
         }
+    }
+
+    /// How long this thread has had the processor for code of the process, without what the kernel did for it. A system call.
+    pub fn user_time() -> Duration {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: it writes a `rusage` there, or nothing; one of zeros is one as well.
+        let usage = unsafe {
+            libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        let seconds = u64::try_from(usage.ru_utime.tv_sec).unwrap_or(0);
+        let micros = u64::try_from(usage.ru_utime.tv_usec).unwrap_or(0);
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    }
+
+    /// Starts a thread that no signal of the process comes to.
+    pub fn with_none<T>(start: impl FnOnce() -> T) -> T {
+        let mut all = MaybeUninit::<sigset_t>::uninit();
+        let mut before = MaybeUninit::<sigset_t>::uninit();
+        // SAFETY: the first fills its set, and the second then reads it and writes the other. Neither fails with these
+        // arguments.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        }
+        // The thread has what this one has now.
+        let started = start();
+        // SAFETY: as it was written above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+        started
     }
 
     /// Sets the handler.
@@ -68,37 +144,42 @@ mod imp {
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a guest, it only
     /// reads a variable of the thread, which needs nothing to be made for it. Where it does, and was interrupted in the host's
-    /// code, it reads a clock by a system call besides (`Turn::interrupted`). Where it was interrupted in the guest's own code,
+    /// code, it asks by a system call besides what time the thread had (`Turn::interrupted`). Where it was interrupted in the guest's own code,
     /// it may do all that a function of the host may that the guest calls.
     ///
     /// Why the guest may be sent on to an instruction that traps: both are code of functions of one component, in which any
-    /// instruction that traps may stand anywhere. The engine keeps no state of its own half changed there: what changes such
-    /// state is called as a function of the host's, or stands in code that the engine makes between the two, which is
-    /// not the guest's (`code.rs`). What it needs to unwind was set when the guest was entered, and its stack can be walked by
+    /// instruction that traps may stand anywhere, and a function that traps may be called. So what such code changes of the
+    /// instance, as that of the engine between two components does, may be left as it is at any place. The engine's own state is
+    /// changed by functions of the host's, and by code through which they are called, which is not of those (`code.rs`). What it needs to unwind was set when the guest was entered, and its stack can be walked by
     /// the frame pointer, which points to a whole frame everywhere but in the beginning of a function (likewise). No registers
     /// are needed any more: nothing of the guest goes on, and the store is dropped. That instruction is one of which the engine
     /// knows that it traps; it handles the trap as if the guest had come there by itself.
     unsafe extern "C" fn interrupted(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: the kernel gives both, and both are this call's own.
         let (info_of, context_of) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
-        // SAFETY: a signal that was sent, as by `tgkill`, has a sender, and any other has something else there.
-        let sender = unsafe { info_of.si_pid() };
-        // SAFETY: it takes nothing, and cannot fail.
-        let own = unsafe { libc::getpid() };
-        let is_ours = info_of.si_code == libc::SI_TKILL && sender == own;
+        // SAFETY: it reads what a signal with a value has, and any other has something else there.
+        let value = unsafe { info_of.si_value() };
+        let is_ours = info_of.si_code == libc::SI_QUEUE
+            && value.sival_ptr.cast_const().cast() == &raw const OURS;
         if !is_ours {
-            // SAFETY: it is handed on as it came.
-            return unsafe { hand_on(signal, info, context) };
+            if let Some(before) = BEFORE.get() {
+                // SAFETY: it is handed on as it came.
+                unsafe { hand_on(before, signal, info, context) };
+            }
+            return;
         }
         // SAFETY: the place of this thread's `errno`, which is kept for what was interrupted.
         let errno = unsafe { *libc::__errno_location() };
-        let turn = TURN.get();
+        let turn = TURN.with(|turn| turn.load(Ordering::Relaxed));
         if !turn.is_null() {
             // SAFETY: it is set while the turn is there, by this thread, which does not go on while this runs.
             let turn = unsafe { &*turn };
+            #[cfg(target_arch = "x86_64")]
             let pc = &mut context_of.uc_mcontext.gregs[libc::REG_RIP as usize];
+            #[cfg(target_arch = "aarch64")]
+            let pc = &mut context_of.uc_mcontext.pc;
             if let Some(trap) = turn.interrupted(*pc as usize) {
-                *pc = trap as i64;
+                *pc = trap as _;
             }
         }
         // SAFETY: as above.
@@ -110,8 +191,12 @@ mod imp {
     /// # Safety
     ///
     /// SAFETY: called with what a handler was called with.
-    unsafe fn hand_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-        let Some(before) = BEFORE.get() else { return };
+    unsafe fn hand_on(
+        before: &sigaction,
+        signal: c_int,
+        info: *mut siginfo_t,
+        context: *mut c_void,
+    ) {
         let handler = before.sa_sigaction;
         // Otherwise nothing happens by this signal.
         if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
@@ -129,12 +214,100 @@ mod imp {
             }
         }
     }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::atomic::{AtomicI32, AtomicUsize};
+
+        use super::*;
+
+        static HEARD: AtomicI32 = AtomicI32::new(0);
+        static ALSO: AtomicUsize = AtomicUsize::new(0);
+
+        extern "C" fn plain(signal: c_int) {
+            HEARD.fetch_add(signal, Ordering::Relaxed);
+        }
+
+        extern "C" fn with_more(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+            HEARD.fetch_add(signal, Ordering::Relaxed);
+            ALSO.fetch_add(info.addr() + context.addr(), Ordering::Relaxed);
+        }
+
+        #[test]
+        fn what_is_not_ours_is_handed_on() {
+            handle().unwrap();
+            // SAFETY: a `sigaction` of zeros is one that handles nothing.
+            let mut before: sigaction = unsafe { std::mem::zeroed() };
+            let mut hand = |handler: usize, flags| {
+                before.sa_sigaction = handler;
+                before.sa_flags = flags;
+                let (info, context) = (std::ptr::without_provenance_mut(1), 2 as *mut c_void);
+                // SAFETY: neither handler looks at what it is given.
+                unsafe { hand_on(&before, SIGNAL, info, context) };
+                (
+                    HEARD.swap(0, Ordering::Relaxed),
+                    ALSO.swap(0, Ordering::Relaxed),
+                )
+            };
+            assert_eq!(hand(libc::SIG_DFL, 0), (0, 0));
+            assert_eq!(hand(libc::SIG_IGN, 0), (0, 0));
+            assert_eq!(hand(plain as *const () as usize, 0), (SIGNAL, 0));
+            let more = with_more as *const () as usize;
+            assert_eq!(hand(more, libc::SA_SIGINFO), (SIGNAL, 3));
+            // One that another sends, to a process that did not handle it before: nothing comes of it.
+            // SAFETY: it takes a number.
+            assert_eq!(unsafe { libc::raise(SIGNAL) }, 0);
+        }
+
+        #[test]
+        fn ours_is_known_and_changes_nothing_elsewhere() {
+            handle().unwrap();
+            // SAFETY: the place of this thread's `errno`.
+            unsafe { *libc::__errno_location() = 77 };
+            for _ in 0..100 {
+                Id::of_this_thread().interrupt();
+            }
+            // SAFETY: likewise.
+            assert_eq!(unsafe { *libc::__errno_location() }, 77);
+            // A thread that is gone.
+            let gone = std::thread::spawn(Id::of_this_thread).join().unwrap();
+            gone.interrupt();
+        }
+
+        #[test]
+        fn a_thread_that_no_signal_comes_to() {
+            let blocked = || {
+                let mut set = MaybeUninit::<sigset_t>::uninit();
+                // SAFETY: it reads nothing, and writes the set.
+                unsafe {
+                    libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr());
+                    libc::sigismember(set.as_ptr(), libc::SIGTERM) == 1
+                }
+            };
+            let started = with_none(|| std::thread::spawn(blocked));
+            assert!(started.join().unwrap());
+            assert!(!blocked());
+        }
+
+        #[test]
+        fn time_on_the_processor_goes_on() {
+            let began = user_time();
+            let now = std::time::Instant::now();
+            while user_time() == began {
+                assert!(now.elapsed() < Duration::from_secs(10));
+            }
+        }
+    }
 }
 
 /// Elsewhere a guest comes back by itself, or not at all.
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
 mod imp {
     use std::io;
+    use std::time::Duration;
 
     pub const SUPPORTED: bool = false;
 
@@ -148,9 +321,17 @@ mod imp {
         pub fn interrupt(&self) {}
     }
 
+    pub fn user_time() -> Duration {
+        Duration::ZERO
+    }
+
+    pub fn with_none<T>(start: impl FnOnce() -> T) -> T {
+        start()
+    }
+
     pub fn handle() -> io::Result<()> {
         Ok(())
     }
 }
 
-pub use imp::{Id, SUPPORTED, handle};
+pub use imp::{Id, SUPPORTED, handle, user_time, with_none};
