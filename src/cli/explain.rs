@@ -154,6 +154,8 @@ pub fn approval(error: &ApprovalError) -> Complaint {
         ApprovalError::Store(_) | ApprovalError::Audit(_) => {
             Complaint::new(Exit::Host, error.to_string())
         }
+        ApprovalError::Over { .. } => Complaint::usage(error.to_string())
+            .hint("run it again: where it needs an approval, one is asked for anew"),
         _ => Complaint::usage(error.to_string()),
     }
 }

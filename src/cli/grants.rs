@@ -5,8 +5,8 @@ use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, Random, SCRATCH, SecretGrant,
-    SocketGrant, check_name, check_value, command, for_this_run, shell_word,
+    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, ParseDirectoryError, Random,
+    SCRATCH, SecretGrant, SocketGrant, check_name, check_value, command, for_this_run, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure, Policy};
@@ -25,7 +25,7 @@ pub struct GrantArgs {
     #[arg(
         long,
         value_name = "HOST[:GUEST][:ro|rw]",
-        value_parser = str::parse::<DirectoryGrant>,
+        value_parser = directory,
         value_hint = ValueHint::DirPath,
         help_heading = "Grants"
     )]
@@ -318,6 +318,31 @@ fn pair(key: &str, value: &str) -> Result<(String, String), String> {
     check_name(key)?;
     check_value(value)?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A directory, as it is typed. The text of one that is there, whatever its name, is not taken for another and a path.
+fn directory(text: &str) -> Result<DirectoryGrant, String> {
+    let as_a_table = "a path with a `:` in it is granted in the policy, as a table: \
+                      `{ host = \"/srv/a:b\", guest = \"/b\", mode = \"ro\" }`, and confirmed then";
+    let path = text
+        .strip_suffix(":ro")
+        .or_else(|| text.strip_suffix(":rw"))
+        .unwrap_or(text);
+    let (host, guest) = path.split_once(':').unwrap_or((path, ""));
+    if !guest.is_empty() && !host.is_empty() && std::fs::symlink_metadata(path).is_ok() {
+        return Err(format!(
+            "there is `{0}`, and it would be taken for `{1}` under the guest path `{2}`; {as_a_table}",
+            printable(path, false),
+            printable(host, false),
+            printable(guest, false),
+        ));
+    }
+    text.parse().map_err(
+        |error: ParseDirectoryError| match path.matches(':').count() {
+            0 | 1 => error.to_string(),
+            _ => format!("{error}; {as_a_table}"),
+        },
+    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use clap::{Args, Subcommand};
-use skillhost::grant::shell_word;
+use skillhost::grant::{Grants, shell_word};
 use skillhost::secret::{
     MAX_SECRET_BYTES, SecretError, SecretSource, SecretStore, SecretValue, Secrets,
 };
@@ -109,6 +109,22 @@ pub fn warn_of_ungranted(named: &[String], granted: &[&str], console: Console) {
     for name in named {
         if let Some(warning) = ungranted(name, granted) {
             console.warn(warning);
+        }
+    }
+}
+
+/// Warns of secrets that these grants have, for requests that none of `all` allows.
+pub fn warn_of_idle(these: &Grants, all: &[&Grants], console: Console) {
+    for secret in &these.secrets {
+        let requests = secret.requests();
+        let mut granted = all.iter().flat_map(|grants| &grants.http);
+        if !granted.any(|http| http.intersection(requests).is_some()) {
+            console.warn(format_args!(
+                "the secret `{0}` is granted for `{requests}`, and no such request is: it goes nowhere; `--http {1}` \
+                 grants it",
+                secret.name(),
+                shell_word(&requests.to_string())
+            ));
         }
     }
 }

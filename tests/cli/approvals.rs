@@ -49,8 +49,8 @@ hint: `skillhost approvals approve [ID]` approves it, once; then try again
         str![[r#"
 exit: 0
 --- stdout
-id        status   tenant  asked    what               rule
-[JOB]  pending  -       [AGO]  behaviours answer  approval rule 1 (writers)
+id        status   tenant  asked    what               input[..]rule
+[JOB]  pending  -       [AGO]  behaviours answer  [..]  approval rule 1 (writers)
 --- stderr
 
 "#]],
@@ -173,9 +173,9 @@ hint: that holds until [TIME]; `skillhost approvals approve [ID]` takes it back
         str![[r#"
 exit: 0
 --- stdout
-id        status   tenant  asked    what               rule
-[JOB]  pending  -       [AGO]  behaviours answer  approval rule 1 (writers)
-[JOB]  refused  -       [AGO]  behaviours answer  approval rule 1 (writers)
+id        status   tenant  asked    what               input[..]rule
+[JOB]  pending  -       [AGO]  behaviours answer  [..]  approval rule 1 (writers)
+[JOB]  refused  -       [AGO]  behaviours answer  [..]  approval rule 1 (writers)
 --- stderr
 
 "#]],
@@ -352,8 +352,8 @@ fn a_job_and_its_approval_are_one_thing() {
         str![[r#"
 exit: 0
 --- stdout
-id        status   tenant  asked    what                              rule
-[JOB]  pending  -       [AGO]  behaviours answer (job [..])  approval rule 1 (writers)
+id        status   tenant  asked    what                              input[..]rule
+[JOB]  pending  -       [AGO]  behaviours answer (job [..])  [..]  approval rule 1 (writers)
 --- stderr
 
 "#]],

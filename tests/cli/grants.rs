@@ -252,6 +252,26 @@ For more information, try '--help'.
     );
 }
 
+/// What is typed is the whole path of one that is there, and another and a guest path would be made of it.
+#[test]
+fn a_folder_with_a_colon_in_its_name() {
+    let place = Place::new();
+    place.write("a/secret.txt", "of somebody else");
+    place.write("a:b/c.txt", "what was meant");
+    for typed in ["a:b", "a:b:rw"] {
+        let said = place.run(["run", "x", "--dir", typed]);
+        let taken = "there is `a:b`, and it would be taken for `a` under the guest path `b`; a path with a `:` in it is \
+                     granted in the policy, as a table: `{ host = \"/srv/a:b\", guest = \"/b\", mode = \"ro\" }`";
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains(taken), "{said}");
+    }
+    let said = place.run(["run", "x", "--dir", "a:b:/c"]);
+    assert!(said.contains("as a table: `{ host"), "{said}");
+    // Where there is none, it is what it always is.
+    let said = place.run(["run", "x", "--dir", "a:c"]);
+    assert!(!said.contains("as a table"), "{said}");
+}
+
 #[test]
 fn a_grant_that_the_skill_does_not_declare() {
     let place = Place::with_text_stats();

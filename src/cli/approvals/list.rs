@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use skillhost::policy::{ApprovalFilter, ApprovalStatus};
-use skillhost::text::printable;
+use skillhost::text::{named, printable};
 
 use super::found::{Found, all};
 use crate::cli::Session;
@@ -13,6 +13,9 @@ use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
 use crate::cli::jobs::{distance, short, what};
 use crate::cli::table::Table;
+
+/// How much of an input is shown, in bytes: `show` has the rest.
+const INPUT: usize = 40;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,7 +91,8 @@ pub fn list(args: &ListArgs, database: &DatabaseArgs, session: &Session) -> anyh
 
 fn table(found: &[Found], now: DateTime<Utc>) -> Table {
     let mut table = Table::new(0);
-    table.row(["id", "status", "tenant", "asked", "what", "rule"].map(str::to_owned));
+    let heads = ["id", "status", "tenant", "asked", "what", "input", "rule"];
+    table.row(heads.map(str::to_owned));
     for found in found {
         let cells = match found {
             Found::Approval(approval) => {
@@ -108,6 +112,7 @@ fn table(found: &[Found], now: DateTime<Utc>) -> Table {
                     printable(tenant, false).into_owned(),
                     distance(approval.asked_at, now),
                     printable(&what, false).into_owned(),
+                    named(&wanted.input, INPUT),
                     printable(&wanted.rule, false).into_owned(),
                 ]
             }
@@ -117,6 +122,7 @@ fn table(found: &[Found], now: DateTime<Utc>) -> Table {
                 printable(job.tenant.as_deref().unwrap_or("-"), false).into_owned(),
                 distance(job.updated_at, now),
                 format!("{} (job {})", what(job), short(&job.id)),
+                "-".to_owned(),
                 "-".to_owned(),
             ],
         };

@@ -97,6 +97,13 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
             printable(&denial.hint, false)
         ));
     }
+    if !args.yes {
+        for digest in &gone {
+            session.console.note(format_args!(
+                "{digest}, which is confirmed now, will no longer be"
+            ));
+        }
+    }
     let question = format!("Give these grants to {title} as it is now?");
     if !args.yes && !agreed(&question, "`--yes` confirms it without asking")? {
         say("not confirmed");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
-use skillhost::grant::{Denial, Grants};
+use skillhost::grant::{Denial, Grants, command};
 use skillhost::policy::{ApprovalPolicy, AuditPolicy, Consent, SkillPolicy};
 use skillhost::skill::Installed;
 use skillhost::text::printable;
@@ -119,6 +119,11 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
     }
     if !standing.missing.is_empty() {
         let _ = writeln!(out, "\n{}", styled(BOLD, "Declared, and not granted"));
+        if matches!(standing.consent, Consent::Missing) {
+            let confirm =
+                printable(&command("confirm", &typed.to_string_lossy()), false).into_owned();
+            let _ = writeln!(out, "  First confirm what is granted already: `{confirm}`");
+        }
         for denial in &standing.missing {
             let Denial {
                 capability,

@@ -31,7 +31,7 @@ use super::grants::Typed;
 use super::guards::{self, user};
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
-use super::secrets::warn_of_ungranted;
+use super::secrets::{warn_of_idle, warn_of_ungranted};
 use super::tenant;
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
@@ -121,10 +121,14 @@ fn carry_out(
         let granted = policy
             .as_ref()
             .and_then(|policy| policy.skills.get(&*skill.identity().name));
-        let granted = granted.map(|policy| &policy.grants);
-        let granted: Vec<&str> = granted
+        let granted: Vec<&Grants> = granted
+            .map(|policy| &policy.grants)
             .into_iter()
             .chain([&request.grants])
+            .collect();
+        warn_of_idle(&request.grants, &granted, session.console);
+        let granted: Vec<&str> = granted
+            .into_iter()
             .flat_map(|grants| &grants.secrets)
             .map(SecretGrant::name)
             .collect();

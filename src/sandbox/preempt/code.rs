@@ -1,19 +1,11 @@
 //! Where a guest's own code lies, and where in it a guest can be made to trap.
 
-use std::ops::Range;
-use std::sync::OnceLock;
-
-use object::read::elf::ElfFile64;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use object::read::elf::{ElfFile64, Sym as _};
+use object::{Object as _, ObjectSection as _};
 use wasmtime::component::Component;
-use wasmtime_environ::lookup_trap_code;
+use wasmtime_environ::iterate_traps;
 use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 
-/// How much of the beginning of each function is left out: there it puts its stack in order, and the way back to who called
-/// it may for some instructions not be there to be read (`gen_clobber_save` of Cranelift for x86-64, of a function that calls
-/// another in its place with more arguments; on AArch64 it always is). Less than 110 bytes; and what a guest can do there
-/// is little: all functions that have called each other on a stack of 512 KiB may return through so much code in some milliseconds.
-const BEGINNING: u64 = 256;
 /// The instruction that traps: `ud2` on x86-64, `udf #0xc11f` on AArch64.
 #[cfg(not(target_arch = "aarch64"))]
 const TRAP: [u8; 2] = [0x0f, 0x0b];
@@ -23,40 +15,34 @@ const TRAP: [u8; 4] = [0x1f, 0xc1, 0, 0];
 /// The code of a component.
 pub(in crate::sandbox) struct Code {
     component: Component,
-    places: OnceLock<Option<Places>>,
-}
-
-/// What is read from it when a guest of it is interrupted for the first time.
-struct Places {
-    /// The addresses of the guest's functions, without their beginnings, in order.
-    functions: Vec<Range<usize>>,
-    /// The address of an instruction that traps, and of which the engine knows so.
-    trap: usize,
+    /// The address of an instruction that traps, and of which the engine knows so. There is one in each function that
+    /// looks at its fuel.
+    trap: Option<usize>,
 }
 
 impl Code {
     pub fn of(component: &Component) -> Self {
-        Code {
+        let mut code = Code {
             component: component.clone(),
-            places: OnceLock::new(),
-        }
+            trap: None,
+        };
+        code.trap = trap(code.image());
+        code
     }
 
     /// Where to send a guest that was interrupted at this address and is to be stopped: `None` if it is not in code of its
-    /// own, but in the host's, or in what the engine has put between the two, which must come to its end.
+    /// own, but in the host's, or in what the engine has put between the two, which must come to its end; or in the
+    /// beginning of a function, which comes to its end soon.
+    ///
+    /// It takes about 1 µs, and no memory, of however many functions the code is.
     pub fn trap_for(&self, pc: usize) -> Option<usize> {
-        // This alone is done where the thread may hold any lock.
-        let image = self.component.image_range();
-        if !(image.start.addr()..image.end.addr()).contains(&pc) {
+        let image = self.image();
+        let at = pc.checked_sub(image.as_ptr().addr())?;
+        if at >= image.len() {
             return None;
         }
-        let places = self.places.get_or_init(|| Places::of(self.image()));
-        let places = places.as_ref()?;
-        let at = places
-            .functions
-            .partition_point(|function| function.end <= pc);
-        let function = places.functions.get(at)?;
-        function.contains(&pc).then_some(places.trap)
+        is_of_guest(image, pc).filter(|is_of_guest| *is_of_guest)?;
+        self.trap
     }
 
     /// The file that the code was compiled to, as it was loaded.
@@ -69,44 +55,63 @@ impl Code {
     }
 }
 
-impl Places {
-    /// `None` if there is no code of the guest's in it.
-    fn of(image: &[u8]) -> Option<Self> {
-        let file: ElfFile64<'_> = ElfFile64::parse(image).ok()?;
-        let text = file.section_by_name(".text")?;
-        let code = text.data().ok()?;
-        let traps = file.section_by_name(ELF_WASMTIME_TRAPS)?.data().ok()?;
-        let mut functions: Vec<Range<usize>> = Vec::new();
-        let mut trap = None;
-        for symbol in file.symbols() {
-            if !symbol.name().is_ok_and(is_function) {
-                continue;
-            }
-            let start = symbol.address().checked_sub(text.address())?;
-            let end = usize::try_from(start.checked_add(symbol.size())?).ok()?;
-            let start = usize::try_from(start).ok()?;
-            let function = code.get(start..end)?;
-            if trap.is_none() {
-                let mut pairs = function.windows(TRAP.len()).enumerate();
-                let found = pairs.find(|(at, pair)| {
-                    *pair == TRAP && lookup_trap_code(traps, start + at).is_some()
-                });
-                trap = found.map(|(at, _)| start + at);
-            }
-            let start = start + BEGINNING as usize;
-            if start < end {
-                functions.push(start..end);
-            }
-        }
-        functions.sort_unstable_by_key(|function| function.start);
-        let base = code.as_ptr().addr();
-        for function in &mut functions {
-            *function = base + function.start..base + function.end;
-        }
-        Some(Places {
-            functions,
-            trap: base + trap?,
-        })
+/// The first instruction that traps and is one that does nothing else.
+fn trap(image: &[u8]) -> Option<usize> {
+    let file: ElfFile64<'_> = ElfFile64::parse(image).ok()?;
+    let code = file.section_by_name(".text")?.data().ok()?;
+    let traps = file.section_by_name(ELF_WASMTIME_TRAPS)?.data().ok()?;
+    let at = iterate_traps(traps)?.find_map(|(at, _)| {
+        let at = usize::try_from(at).ok()?;
+        code.get(at..)?.starts_with(&TRAP).then_some(at)
+    })?;
+    Some(code.as_ptr().addr() + at)
+}
+
+/// Whether this address is in code that the guest has written, where it can be stopped.
+fn is_of_guest(image: &[u8], pc: usize) -> Option<bool> {
+    let file: ElfFile64<'_> = ElfFile64::parse(image).ok()?;
+    let text = file.section_by_name(".text")?;
+    let code = text.data().ok()?;
+    let address = text.address() + pc.checked_sub(code.as_ptr().addr())? as u64;
+    // They stand in the order of their addresses. Should they not, none is found, or one that has no such address.
+    let table = file.elf_symbol_table();
+    let endian = file.endian();
+    let symbols = table.symbols();
+    let after = symbols.partition_point(|symbol| symbol.st_value(endian) <= address);
+    let symbol = symbols.get(after.checked_sub(1)?)?;
+    let name = table.symbol_name(endian, symbol).ok()?;
+    let start = symbol.st_value(endian);
+    let size = usize::try_from(symbol.st_size(endian)).ok()?;
+    let at = usize::try_from(address - start).ok()?;
+    let start = usize::try_from(start.checked_sub(text.address())?).ok()?;
+    let function = code.get(start..start.checked_add(size)?)?;
+    Some(at < size && is_function(name) && at >= settled(function))
+}
+
+/// From where in a function on the way back to who called it stands where the engine looks for it: from its first
+/// instruction on, but for a function that calls another in its place with more arguments. That moves its own frame first,
+/// and sets the frame pointer before what it points to is there (`gen_clobber_save` of Cranelift for x86-64; on AArch64 after
+/// that). What comes before it in a function, and itself, is less than 110 bytes.
+fn settled(function: &[u8]) -> usize {
+    /// `push %rbp`, and `mov %rsp,%rbp`, with which each function begins.
+    const BEGINS: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
+    /// How far the frame may be moved, and how much comes after the second `mov`.
+    const WITHIN: usize = 128;
+    const AFTER: usize = 32;
+    if cfg!(target_arch = "aarch64") {
+        return 0;
+    }
+    let Some((begins, rest)) = function.split_first_chunk() else {
+        return function.len();
+    };
+    if *begins != BEGINS {
+        return WITHIN + AFTER;
+    }
+    let rest = &rest[..rest.len().min(WITHIN)];
+    let mut moves = rest.windows(3).enumerate();
+    match moves.rfind(|(_, bytes)| *bytes == &BEGINS[1..]) {
+        Some((at, _)) => BEGINS.len() + at + 3 + AFTER,
+        None => 0,
     }
 }
 
@@ -114,8 +119,10 @@ impl Places {
 /// So are those of modules that the engine makes itself to hand values from one component to another, in which the guest's
 /// functions are called, and which trap by themselves as well. Everything else, and with it all that calls the host, has a
 /// name that begins otherwise (`compile.rs` of wasmtime).
-fn is_function(name: &str) -> bool {
+fn is_function(name: &[u8]) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // What the guest has chosen of it may be cut anywhere.
+    let name = name.utf8_chunks().next().map_or("", |chunk| chunk.valid());
     let Some((module, rest)) = name
         .strip_prefix("wasm[")
         .and_then(|rest| rest.split_once("]::function["))

@@ -218,6 +218,32 @@ fn secrets_that_are_of_no_use_are_warned_of() {
     says(&said, &["is sound"]);
     let kept = place.run_with_stdin(["secrets", "set", "token"], b"value-of-the-token");
     says(&kept, &["exit: 0\n"]);
+    let url = ["--arg", "url=https://a.example/"];
+    let run = [
+        "run",
+        "fetch-page",
+        url[0],
+        url[1],
+        "--no-policy",
+        "--dry-run",
+        "--secret",
+        secret,
+    ];
+    let nowhere = "no such request is: it goes nowhere; `--http https://a.example/` grants it\n";
+    says(&place.run(run), &[nowhere]);
+    let granted = place.run([
+        "run",
+        "fetch-page",
+        url[0],
+        url[1],
+        "--no-policy",
+        "--dry-run",
+        "--secret",
+        secret,
+        "--http",
+        "GET https://a.example/",
+    ]);
+    assert!(!granted.contains("goes nowhere"), "{granted}");
     let http = ["--http", "GET https://a.example/"];
     let said = place.run(["policy", "grant", "fetch-page", http[0], http[1]]);
     says(&said, &["exit: 0\n"]);
