@@ -139,21 +139,22 @@ mod imp {
     ///
     /// # Safety
     ///
-    /// SAFETY: called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over since and passes it
-    /// on.
+    /// SAFETY: called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over since and
+    /// passes it on.
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a guest, it only
     /// reads a variable of the thread, which needs nothing to be made for it. Where it does, and was interrupted in the host's
-    /// code, it asks by a system call besides what time the thread had (`Turn::interrupted`). Where it was interrupted in the guest's own code,
-    /// it may do all that a function of the host may that the guest calls.
+    /// code, it asks by a system call besides what time the thread had (`Turn::interrupted`). Where it was interrupted in the
+    /// guest's own code, it may do all that a function of the host may that the guest calls.
     ///
     /// Why the guest may be sent on to an instruction that traps: both are code of functions of one component, in which any
     /// instruction that traps may stand anywhere, and a function that traps may be called. So what such code changes of the
     /// instance, as that of the engine between two components does, may be left as it is at any place. The engine's own state is
-    /// changed by functions of the host's, and by code through which they are called, which is not of those (`code.rs`). What it needs to unwind was set when the guest was entered, and its stack can be walked by
-    /// the frame pointer, which points to a whole frame everywhere but in the beginning of a function (likewise). No registers
-    /// are needed any more: nothing of the guest goes on, and the store is dropped. That instruction is one of which the engine
-    /// knows that it traps; it handles the trap as if the guest had come there by itself.
+    /// changed by functions of the host's, and by code through which they are called, which is not of those (`code.rs`). What it
+    /// needs to unwind was set when the guest was entered, and its stack can be walked by the frame pointer, which points to a
+    /// whole frame everywhere but in the beginning of some functions (likewise). No registers are needed any more: nothing of the
+    /// guest goes on, and the store is dropped. That instruction is one of which the engine knows that it traps; it handles the
+    /// trap as if the guest had come there by itself.
     unsafe extern "C" fn interrupted(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: the kernel gives both, and both are this call's own.
         let (info_of, context_of) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
