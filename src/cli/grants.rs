@@ -337,12 +337,13 @@ fn directory(text: &str) -> Result<DirectoryGrant, String> {
             printable(guest, false),
         ));
     }
-    text.parse().map_err(
-        |error: ParseDirectoryError| match path.matches(':').count() {
-            0 | 1 => error.to_string(),
-            _ => format!("{error}; {as_a_table}"),
-        },
-    )
+    text.parse().map_err(|error: ParseDirectoryError| {
+        let error = error.to_string();
+        match error.contains("a `:` too many") {
+            true => format!("{error}; {as_a_table}"),
+            false => error,
+        }
+    })
 }
 
 #[cfg(test)]

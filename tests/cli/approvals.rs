@@ -120,6 +120,7 @@ exit: 2
 --- stdout
 --- stderr
 error: approval [ID] is used, and cannot be answered any more
+hint: run it again: where it needs an approval, one is asked for anew
 
 "#]],
     );

@@ -348,7 +348,12 @@ fn a_source_for_a_secret_that_is_not_granted_is_warned_of() {
     let begin = "warning: `--secret-from tokne=…` has no effect: no secret of this name is granted";
     let nothing = format!("{begin}, nor any other; `--secret` grants one");
     assert_eq!(warned(&[]), [nothing]);
-    let token = ["--secret", "token=authorization:Bearer@https://a.example"];
+    let token = [
+        "--secret",
+        "token=authorization:Bearer@https://a.example",
+        "--http",
+        "https://a.example",
+    ];
     let meant = format!("{begin}; did you mean `token`?");
     assert_eq!(warned(&token), [meant]);
 }
@@ -370,6 +375,7 @@ fn what_is_wrong_says_what_to_do() {
 exit: 3
 --- stdout
 --- stderr
+warning: the secret `token` is granted for `https://a.example/`, and no such request is: it goes nowhere; `--http https://a.example/` grants it
 error: not admitted: secret `token`: no secret of this name is kept
 hint: keep its value with `skillhost secrets set token`, or say where it comes from with `--secret-from token=env:VARIABLE`
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run
