@@ -395,6 +395,7 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
 exit: 3
 --- stdout
 --- stderr
+warning: the secret `other` is granted for `https://a.example/`, and no such request is: it goes nowhere; `--http https://a.example/` grants it
 error: not admitted: secret `other=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
 hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=authorization:Bearer@http://*/`
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run

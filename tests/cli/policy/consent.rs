@@ -93,6 +93,7 @@ It would be granted
   directory  /data     ro  from [PLACE]/data
   config     max_rows  = 1
 --- stderr
+sha256:[DIGEST], which is confirmed now, will no longer be
 error: there is nobody to ask: standard input is no terminal
 hint: `--yes` confirms it without asking
 
@@ -115,6 +116,7 @@ It would be granted
   directory  /data     ro  from [PLACE]/data
   config     max_rows  = 1
 --- stderr
+sha256:[DIGEST], which is confirmed now, will no longer be
 Give these grants to csv-query@0.1.0 as it is now? [y/N] not confirmed
 
 "#]],
