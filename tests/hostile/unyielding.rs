@@ -75,7 +75,7 @@ fn they_are_stopped_while_they_are_instantiated() {
     // It takes some 80 ms. When it is asked what it is, it comes to its end.
     let skill = Handmade {
         fields: format!(
-            "{} (func $start (call $deep (i32.const 250) (f64.const 1.7))) (start $start)",
+            "{} (func $start (call $deep (i32.const 125) (f64.const 1.7))) (start $start)",
             putting_off().fields
         ),
         ..Handmade::default()
@@ -223,7 +223,7 @@ fn putting_off() -> Handmade {
     const DEEP: usize = 4_000;
     let values: String = (1..=VALUES * CALLS)
         .map(|at| {
-            let roots = "f64.sqrt ".repeat(300);
+            let roots = "f64.sqrt ".repeat(600);
             format!("local.get 1 f64.const {at} f64.add {roots}")
         })
         .collect();
