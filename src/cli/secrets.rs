@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use clap::{Args, Subcommand};
-use skillhost::grant::{Grants, shell_word};
+use skillhost::grant::{Grants, HttpGrant, SecretGrant, shell_word};
 use skillhost::secret::{
     MAX_SECRET_BYTES, SecretError, SecretSource, SecretStore, SecretValue, Secrets,
 };
@@ -116,17 +116,30 @@ pub fn warn_of_ungranted(named: &[String], granted: &[&str], console: Console) {
 /// Warns of secrets that these grants have, for requests that none of `all` allows.
 pub fn warn_of_idle(these: &Grants, all: &[&Grants], console: Console) {
     for secret in &these.secrets {
-        let requests = secret.requests();
-        let mut granted = all.iter().flat_map(|grants| &grants.http);
-        if !granted.any(|http| http.intersection(requests).is_some()) {
+        if let Some(message) = goes_nowhere(secret, all.iter().flat_map(|grants| &grants.http)) {
+            let requests = secret.requests().to_string();
             console.warn(format_args!(
-                "the secret `{0}` is granted for `{requests}`, and no such request is: it goes nowhere; `--http {1}` \
-                 grants it",
-                secret.name(),
-                shell_word(&requests.to_string())
+                "{message}; `--http {}` grants it",
+                shell_word(&requests)
             ));
         }
     }
+}
+
+/// What is to be said of a secret for whose requests nothing is granted.
+pub fn goes_nowhere<'a>(
+    secret: &SecretGrant,
+    granted: impl IntoIterator<Item = &'a HttpGrant>,
+) -> Option<String> {
+    let requests = secret.requests();
+    let mut granted = granted.into_iter();
+    if granted.any(|http| http.intersection(requests).is_some()) {
+        return None;
+    }
+    Some(format!(
+        "the secret `{}` is granted for `{requests}`, and no such request is: it goes nowhere",
+        secret.name()
+    ))
 }
 
 fn ungranted(name: &str, granted: &[&str]) -> Option<String> {

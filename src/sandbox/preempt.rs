@@ -3,11 +3,11 @@
 //! A guest is stopped where it looks at its fuel, and most come to such a place within a fraction of a millisecond
 //! (`interrupt.rs`). Code can be made that does not, for seconds: of a few instructions a compiler may make very much
 //! code, or code that it goes through again and again, or put the work of many places into one. So a thread of the
-//! host's own, the *watch*, looks at those that are running a guest. One whose guest has not come back for
-//! [`TICK`], or whose time is up, it interrupts with a signal, as Go's runtime does with a goroutine that does not
-//! yield (`runtime/preempt.go`). The signal's handler runs on the guest's thread, sees whether it is the guest's own code
-//! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps: for the
-//! engine it is a guest that met `unreachable`.
+//! host's own, the *watch*, looks at those that are running a guest. One whose guest has not come back for [`TICK`],
+//! or whose time is up, it interrupts with a signal, as Go's runtime does with a goroutine that does not yield
+//! (`runtime/preempt.go`). The signal's handler runs on the guest's thread, sees whether it is the guest's own code
+//! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps:
+//! for the engine it is a guest that met `unreachable`.
 //!
 //! A guest that computes for [`KEPT`] without coming back is stopped, whatever time it has left: others wait for
 //! that thread.
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::classify::Stop;
 use crate::execution::HostError;
+use code::At;
 pub(super) use code::Code;
 
 /// After how long without its coming back a guest is interrupted for the first time, and how often from there. The
@@ -36,11 +37,12 @@ const TICK: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_millis(1);
 /// How long to wait before one is interrupted again that was in the host's code.
 const AGAIN: Duration = Duration::from_millis(1);
-/// How long a guest may have the processor, in code of its own, without coming back. What the kernel does for it meanwhile,
-/// such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little of much.
+/// How long a guest may have the processor, in code of its own, without coming back. What the kernel does for it
+/// meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little
+/// of much.
 pub(super) const KEPT: Duration = Duration::from_millis(200);
-/// How much of that is counted each time it is interrupted, at most: what the host did for it since the last time, such as to
-/// fill memory, is in it, too.
+/// How much of that is counted each time it is interrupted, at most: what the host did for it since the last time,
+/// such as to fill memory, is in it, too.
 const COUNTED: Duration = Duration::from_millis(50);
 /// After how many looks at threads of which none runs a guest the watch sleeps, until one does.
 const IDLE_LOOKS: u32 = 20;
@@ -88,8 +90,8 @@ struct Turn<'a> {
     code: &'a Code,
     deadline: Instant,
     cancellation: Option<&'a CancellationToken>,
-    /// How long the thread had had the processor when it was last interrupted, and how much of that the guest had in its own
-    /// code, in nanoseconds.
+    /// How long the thread had had the processor when it was last interrupted, and how much of that the guest had in
+    /// its own code, in nanoseconds.
     last: AtomicU64,
     kept: AtomicU64,
     /// Why it was stopped.
@@ -104,18 +106,25 @@ const DID_NOT_YIELD: u8 = 3;
 impl Turn<'_> {
     /// Called by the signal's handler where this turn was interrupted at `pc`: where to go on instead, if it is stopped.
     ///
-    /// If `pc` is in the guest's own code, this thread holds no lock of the host's, and is in the midst of nothing. What is
-    /// called below is then called as if the guest had called it.
+    /// If `pc` is in the guest's own code, this thread holds no lock of the host's, and is in the midst of nothing.
+    /// What is called below is then called as if the guest had called it.
     fn interrupted(&self, pc: usize) -> Option<usize> {
         // A system call, and nothing else.
         let time = nanos(signal::user_time()).max(1);
         let last = self.last.swap(time, Ordering::Relaxed);
-        let trap = self.code.trap_for(pc)?;
+        let at = self.code.at(pc);
+        if at == At::Elsewhere {
+            return None;
+        }
         let since = match last {
             0 => 0,
             last => time.saturating_sub(last).min(nanos(COUNTED)),
         };
         let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
+        if at == At::Entering {
+            return None;
+        }
+        let trap = self.code.trap()?;
         let stopped = if Instant::now() >= self.deadline {
             TIME_IS_UP
         } else if self
@@ -164,7 +173,8 @@ impl Drop for Before<'_> {
     }
 }
 
-/// Tells the handler which guest this thread runs. Nothing that comes before it is done after it, or the other way around.
+/// Tells the handler which guest this thread runs. Nothing that comes before it is done after it, or the other way
+/// around.
 fn set_turn(turn: *mut Turn<'static>) -> *mut Turn<'static> {
     compiler_fence(Ordering::SeqCst);
     let before = TURN.with(|current| {
@@ -177,8 +187,8 @@ fn set_turn(turn: *mut Turn<'static>) -> *mut Turn<'static> {
     before
 }
 
-/// Gives a guest the thread, which is `run`: from `now`, until it comes back by itself or is stopped; then what stopped it is
-/// there, too, and what it came back with is of no use.
+/// Gives a guest the thread, which is `run`: from `now`, until it comes back by itself or is stopped; then what
+/// stopped it is there, too, and what it came back with is of no use.
 pub(super) fn preemptible<T>(
     code: &Code,
     now: Instant,

@@ -52,13 +52,13 @@ fn all_holds() {
         str![[r#"
 exit: 0
 --- stdout
-    limit                tried                         stopped by       past it
-  ✓ fuel                 a loop without end            fuel             0
-  ✓ memory_bytes         growing one memory            memory_bytes     0
-  ✓ memory_bytes         growing two memories in turn  memory_bytes     0
-  ✓ memory_bytes         globals in many instances     memory_bytes     0
-  ✓ table_elements       growing two tables in turn    table_elements   0
-  ✓ instances            consisting of 61 instances    instances        0
+    limit                tried                         stopped by           past it
+  ✓ fuel                 a loop without end            fuel                 0
+  ✓ memory_bytes         growing one memory            memory_bytes         0
+  ✓ memory_bytes         growing two memories in turn  memory_bytes         0
+  ✓ memory_bytes         globals in many instances     memory_bytes         0
+  ✓ table_elements       growing two tables in turn    table_elements       0
+  ✓ instances            consisting of 61 instances    instances            0
   ✓ wall_time_ms         a loop without end            [IN TIME]
   ✓ wall_time_ms         code that does not yield      [IN TIME]
   ✓ wall_time_ms         waiting on a clock for ever   [IN TIME]
@@ -66,28 +66,28 @@ exit: 0
   ✓ wall_time_ms         calling the host without end  [IN TIME]
   ✓ wall_time_ms         filling its memory at once    [IN TIME]
   ✓ deadline             a loop without end            [IN TIME]
-  ✓ input_bytes          an input a byte too long      input_bytes      0
-  ✓ output_bytes         answering with a long text    output_bytes     0
-  ✓ attachment_bytes     the same bytes many times     attachment_byt…  0
-  ✓ stdout_bytes         printing without end          cut and counted  0
-  ✓ stderr_bytes         printing without end          cut and counted  0
-  ✓ log_bytes            logging without end           cut and counted  0
-  ✓ progress_bytes       reporting without end         cut and counted  0
-  ✓ host_bytes           a long text in one call       host_bytes       +64 KiB
-  ✓ handles              opening clocks, closing none  handles          0
-  ✓ open_files           opening, and closing none     open_files       0
-  ✓ created_files        making symlinks               created_files    0
-  ✓ write_bytes          writing a long file           write_bytes      0
-  ✓ connections          connecting again and again    connections      0
-  ✓ http_request_bytes   a request with a long path    http_request_b…  0
-  ✓ http_response_bytes  an answer with a long head    http_response_…  0
-  ✓ http_fields_bytes    a head with a long field      http_fields_by…  0
-  ✓ socket_sent_bytes    sending byte by byte          socket_sent_by…  0
-  ✓ socket_read_bytes    receiving byte by byte        socket_read_by…  0
-  ✓ storage_keys         keeping one key more          storage_keys     0
-  ✓ storage_bytes        keeping a byte too many       storage_bytes    0
-  ✓ storage_value_bytes  a value a byte too long       storage_value_…  0
-  ✓ stack_bytes          recursion without end         stack_bytes      0
+  ✓ input_bytes          an input a byte too long      input_bytes          0
+  ✓ output_bytes         answering with a long text    output_bytes         0
+  ✓ attachment_bytes     the same bytes many times     attachment_bytes     0
+  ✓ stdout_bytes         printing without end          cut and counted      0
+  ✓ stderr_bytes         printing without end          cut and counted      0
+  ✓ log_bytes            logging without end           cut and counted      0
+  ✓ progress_bytes       reporting without end         cut and counted      0
+  ✓ host_bytes           a long text in one call       host_bytes           +64 KiB
+  ✓ handles              opening clocks, closing none  handles              0
+  ✓ open_files           opening, and closing none     open_files           0
+  ✓ created_files        making symlinks               created_files        0
+  ✓ write_bytes          writing a long file           write_bytes          0
+  ✓ connections          connecting again and again    connections          0
+  ✓ http_request_bytes   a request with a long path    http_request_bytes   0
+  ✓ http_response_bytes  an answer with a long head    http_response_bytes  0
+  ✓ http_fields_bytes    a head with a long field      http_fields_bytes    0
+  ✓ socket_sent_bytes    sending byte by byte          socket_sent_bytes    0
+  ✓ socket_read_bytes    receiving byte by byte        socket_read_bytes    0
+  ✓ storage_keys         keeping one key more          storage_keys         0
+  ✓ storage_bytes        keeping a byte too many       storage_bytes        0
+  ✓ storage_value_bytes  a value a byte too long       storage_value_bytes  0
+  ✓ stack_bytes          recursion without end         stack_bytes          0
 
     grant                tried                         stopped by
   ✓ directory            with nothing granted          no directory
@@ -149,10 +149,10 @@ exit: 0
   ✓ post_return          a loop without end            fuel
   ✓ destructor           a loop without end            fuel
 
-    compiling            tried                         stopped by       past it
-  ✓ component_bytes      a component a byte too long   not compiled     0
-  ✓ functions            a function too many           not compiled     0
-  ✓ function_bytes       a function too long           not compiled     0
+    compiling            tried                         stopped by           past it
+  ✓ component_bytes      a component a byte too long   not compiled         0
+  ✓ functions            a function too many           not compiled         0
+  ✓ function_bytes       a function too long           not compiled         0
   ✓ child                with too little memory        its own limits
 
     compiled cache       tried, or looked at           found
@@ -243,13 +243,14 @@ hint: name another folder for temporary files in the variable TMPDIR
     );
 }
 
+/// On a terminal lines fit its columns; whoever reads them from a pipe has all of each name.
 #[test]
-fn every_line_fits_80_columns() {
+fn no_line_is_cut() {
     let output = place(0o755).output(["doctor"]);
     let stdout = String::from_utf8(output.stdout).expect("it is UTF-8");
     assert!(stdout.lines().count() > 60);
     for line in stdout.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
+        assert!(!line.contains('…'), "{line}");
     }
 }
 

@@ -54,11 +54,7 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
         policy_file(&file, &of_policy)
     });
     let progress = Progress::begin(console);
-    // Where nobody is known to look, as many as everybody has.
-    let columns = match console.stdout_terminal {
-        true => console.width(),
-        false => 80,
-    };
+    let columns = console.stdout_terminal.then(|| console.width());
     let mut printed = Ok(());
     let report = block_on(async |mut interrupts| {
         interrupts.count_termination()?;

@@ -18,14 +18,17 @@ const PAST: usize = 8;
 const STOPPED: std::ops::RangeInclusive<usize> = 15..=19;
 
 /// The columns of what stopped it, of `width` in all.
-fn stopped_columns(width: usize) -> usize {
+fn stopped_columns(width: Option<usize>) -> usize {
     const OTHERS: usize = 4 + NAME + 2 + TRIED + 2 + 2 + PAST;
-    (width.saturating_sub(OTHERS)).clamp(*STOPPED.start(), *STOPPED.end())
+    let rest = width.map_or(usize::MAX, |width| width.saturating_sub(OTHERS));
+    rest.clamp(*STOPPED.start(), *STOPPED.end())
 }
 
-/// The row of a check, under the title of its kind where `last` was another, in `width` columns.
-pub fn of(check: &Check, last: Option<Kind>, width: usize) -> String {
+/// The row of a check, under the title of its kind where `last` was another, in `width` columns. Where no width is
+/// given nothing is cut.
+pub fn of(check: &Check, last: Option<Kind>, width: Option<usize>) -> String {
     let columns = stopped_columns(width);
+    let cut = |text, columns| cut(text, width.map_or(usize::MAX, |_| columns));
     let mut rows = String::new();
     if last != Some(check.kind) {
         if last.is_some() {
@@ -115,7 +118,7 @@ mod tests {
 
     fn plain(finding: Finding, tried: &str) -> String {
         let check = finding.check(Kind::Limit, "memory_bytes", tried, Duration::ZERO);
-        anstream::adapter::strip_str(&of(&check, Some(Kind::Limit), 80)).to_string()
+        anstream::adapter::strip_str(&of(&check, Some(Kind::Limit), Some(80))).to_string()
     }
 
     /// Where the last column begins.
@@ -127,9 +130,10 @@ mod tests {
     #[test]
     fn columns_line_up_whatever_stands_in_them() {
         for (width, name) in [
-            (80, "http_response_…"),
-            (84, "http_response_bytes"),
-            (120, "http_response_bytes"),
+            (Some(80), "http_response_…"),
+            (Some(84), "http_response_bytes"),
+            (Some(120), "http_response_bytes"),
+            (None, "http_response_bytes"),
         ] {
             let row = |stopped: &str| {
                 let finding = Finding::holds(stopped).figures(Figures::bytes(1, 1));
@@ -139,7 +143,8 @@ mod tests {
             let (short, long) = (row("fuel"), row("http_response_bytes"));
             assert!(long.contains(&format!("  {name}  0")), "{long}");
             assert_eq!(last_column(&short), last_column(&long), "{short}{long}");
-            assert!(long.trim_end().chars().count() <= width, "{long}");
+            let width_of_row = long.trim_end().chars().count();
+            assert!(width.is_none_or(|width| width_of_row <= width), "{long}");
             let title = title(Kind::Limit, stopped_columns(width));
             let title = anstream::adapter::strip_str(&title).to_string();
             assert_eq!(last_column(&title), last_column(&long), "{title}{long}");
@@ -171,9 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_reads_it_from_a_pipe_has_all_of_it() {
+        let (stopped, tried) = ("x".repeat(100), "y".repeat(100));
+        let check = Finding::holds(&*stopped).check(Kind::Limit, "z", &*tried, Duration::ZERO);
+        let row = of(&check, Some(Kind::Limit), None);
+        assert!(row.contains(&stopped) && row.contains(&tried), "{row}");
+    }
+
+    #[test]
     fn titles_fit_80_columns() {
         for kind in [Kind::Limit, Kind::Compile, Kind::Cache, Kind::Machine] {
-            let title = anstream::adapter::strip_str(&title(kind, stopped_columns(80))).to_string();
+            let title =
+                anstream::adapter::strip_str(&title(kind, stopped_columns(Some(80)))).to_string();
             assert!(title.trim_end().chars().count() <= 80, "{title}");
         }
     }

@@ -4,6 +4,8 @@ use skillhost::Policy;
 use skillhost::grant::{Declared, Grants, HttpGrant, command, shell_word};
 use skillhost::secret::{SecretError, Secrets};
 
+use crate::cli::secrets::goes_nowhere;
+
 /// What keeps those of `these` that are secrets from being used, each with what to do about it: of a skill of this name,
 /// which declares that and is granted `all` for good.
 pub fn idle(
@@ -31,16 +33,8 @@ pub fn idle(
                 found.push((message, hint));
             }
         }
-        let requests = grant.requests();
-        if !all
-            .http
-            .iter()
-            .any(|http| http.intersection(requests).is_some())
-        {
-            let message = format!(
-                "the secret `{secret}` is granted for `{requests}`, and no such request is: it goes nowhere"
-            );
-            let flags: String = proposed(declared, requests)
+        if let Some(message) = goes_nowhere(grant, &all.http) {
+            let flags: String = proposed(declared, grant.requests())
                 .iter()
                 .map(|requests| format!(" --http {}", shell_word(requests)))
                 .collect();

@@ -12,6 +12,17 @@ const TRAP: [u8; 2] = [0x0f, 0x0b];
 #[cfg(target_arch = "aarch64")]
 const TRAP: [u8; 4] = [0x1f, 0xc1, 0, 0];
 
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sandbox) enum At {
+    /// It runs code that the guest has written.
+    Guest,
+    /// It likewise does, and has only begun with a function: it cannot be stopped there, and is soon further.
+    Entering,
+    /// It runs code of the host's, or what the engine has put between the two, which must come to its end.
+    Elsewhere,
+}
+
 /// The code of a component.
 pub(in crate::sandbox) struct Code {
     component: Component,
@@ -30,18 +41,19 @@ impl Code {
         code
     }
 
-    /// Where to send a guest that was interrupted at this address and is to be stopped: `None` if it is not in code of its
-    /// own, but in the host's, or in what the engine has put between the two, which must come to its end; or in the
-    /// beginning of a function, which comes to its end soon.
+    /// What a thread does that was interrupted at this address.
     ///
     /// It takes about 1 µs, and no memory, of however many functions the code is.
-    pub fn trap_for(&self, pc: usize) -> Option<usize> {
+    pub fn at(&self, pc: usize) -> At {
         let image = self.image();
-        let at = pc.checked_sub(image.as_ptr().addr())?;
-        if at >= image.len() {
-            return None;
+        match pc.checked_sub(image.as_ptr().addr()) {
+            Some(at) if at < image.len() => at_within(image, pc).unwrap_or(At::Elsewhere),
+            _ => At::Elsewhere,
         }
-        is_of_guest(image, pc).filter(|is_of_guest| *is_of_guest)?;
+    }
+
+    /// Where to send a guest that is to be stopped. There is none if it has no code, and so nothing to stop.
+    pub fn trap(&self) -> Option<usize> {
         self.trap
     }
 
@@ -49,8 +61,9 @@ impl Code {
     fn image(&self) -> &[u8] {
         let image = self.component.image_range();
         let length = image.end.addr() - image.start.addr();
-        // SAFETY: the engine says that the image lies there. It is one mapping, and is read only: from when the component is
-        // made to when it is dropped, which is not before this. All of it can be read, also where it can be run.
+        // SAFETY: the engine says that the image lies there. It is one mapping, and is read only: from when the
+        // component is made to when it is dropped, which is not before this. All of it can be read, also where it can
+        // be run.
         unsafe { std::slice::from_raw_parts(image.start, length) }
     }
 }
@@ -67,8 +80,8 @@ fn trap(image: &[u8]) -> Option<usize> {
     Some(code.as_ptr().addr() + at)
 }
 
-/// Whether this address is in code that the guest has written, where it can be stopped.
-fn is_of_guest(image: &[u8], pc: usize) -> Option<bool> {
+/// The same of an address in this image.
+fn at_within(image: &[u8], pc: usize) -> Option<At> {
     let file: ElfFile64<'_> = ElfFile64::parse(image).ok()?;
     let text = file.section_by_name(".text")?;
     let code = text.data().ok()?;
@@ -85,13 +98,19 @@ fn is_of_guest(image: &[u8], pc: usize) -> Option<bool> {
     let at = usize::try_from(address - start).ok()?;
     let start = usize::try_from(start.checked_sub(text.address())?).ok()?;
     let function = code.get(start..start.checked_add(size)?)?;
-    Some(at < size && is_function(name) && at >= settled(function))
+    Some(if at >= size || !is_function(name) {
+        At::Elsewhere
+    } else if at < settled(function) {
+        At::Entering
+    } else {
+        At::Guest
+    })
 }
 
 /// From where in a function on the way back to who called it stands where the engine looks for it: from its first
-/// instruction on, but for a function that calls another in its place with more arguments. That moves its own frame first,
-/// and sets the frame pointer before what it points to is there (`gen_clobber_save` of Cranelift for x86-64; on AArch64 after
-/// that). What comes before it in a function, and itself, is less than 110 bytes.
+/// instruction on, but for a function that calls another in its place with more arguments. That moves its own frame
+/// first, and sets the frame pointer before what it points to is there (`gen_clobber_save` of Cranelift for x86-64;
+/// on AArch64 after that). What comes before it in a function, and itself, is less than 110 bytes.
 fn settled(function: &[u8]) -> usize {
     /// `push %rbp`, and `mov %rsp,%rbp`, with which each function begins.
     const BEGINS: [u8; 4] = [0x55, 0x48, 0x89, 0xe5];
@@ -115,10 +134,10 @@ fn settled(function: &[u8]) -> usize {
     }
 }
 
-/// Whether code of this name is a function of a module: `wasm[0]::function[12]::name`, with a name that the guest has chosen.
-/// So are those of modules that the engine makes itself to hand values from one component to another, in which the guest's
-/// functions are called, and which trap by themselves as well. Everything else, and with it all that calls the host, has a
-/// name that begins otherwise (`compile.rs` of wasmtime).
+/// Whether code of this name is a function of a module: `wasm[0]::function[12]::name`, with a name that the guest has
+/// chosen. So are those of modules that the engine makes itself to hand values from one component to another, in
+/// which the guest's functions are called, and which trap by themselves as well. Everything else, and with it all
+/// that calls the host, has a name that begins otherwise (`compile.rs` of wasmtime).
 fn is_function(name: &[u8]) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // What the guest has chosen of it may be cut anywhere.

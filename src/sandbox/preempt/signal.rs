@@ -17,20 +17,21 @@ mod imp {
 
     pub const SUPPORTED: bool = true;
 
-    /// One that does nothing to a process that does not handle it, and that hardly any uses; Go's runtime has chosen it for the
-    /// same purpose.
+    /// One that does nothing to a process that does not handle it, and that hardly any uses; Go's runtime has chosen
+    /// it for the same purpose.
     const SIGNAL: c_int = libc::SIGURG;
 
     /// What handled the signal before.
     static BEFORE: OnceLock<sigaction> = OnceLock::new();
 
-    /// By its address our signals are told from those of others.
+    /// By its address our signals are told from those of others, which are handed on as well.
     static OURS: u8 = 0;
 
     /// A thread.
     pub struct Id(pid_t);
 
-    /// What is sent with a signal: `siginfo_t` of Linux (`include/uapi/asm-generic/siginfo.h`), as a signal with a value has it.
+    /// What is sent with a signal: `siginfo_t` of Linux (`include/uapi/asm-generic/siginfo.h`), as a signal with a
+    /// value has it.
     #[repr(C)]
     struct Sent {
         number: c_int,
@@ -53,8 +54,8 @@ mod imp {
             Id(unsafe { libc::gettid() })
         }
 
-        /// Sends it the signal. Should it have ended meanwhile, and another have its number, that one is interrupted, to no
-        /// effect.
+        /// Sends it the signal. Should it have ended meanwhile, and another have its number, that one is interrupted,
+        /// to no effect.
         pub fn interrupt(&self) {
             // SAFETY: both take nothing, and cannot fail.
             let (process, user) = unsafe { (libc::getpid(), libc::getuid()) };
@@ -68,8 +69,8 @@ mod imp {
                 value: &raw const OURS,
                 rest: [0; 12],
             };
-            // SAFETY: the call takes three numbers and reads a `siginfo_t`, which is as large. For a thread that is not there
-            // it does nothing.
+            // SAFETY: the call takes three numbers and reads a `siginfo_t`, which is as large. For a thread that is
+            // not there it does nothing.
             unsafe {
                 libc::syscall(
                     libc::SYS_rt_tgsigqueueinfo,
@@ -82,7 +83,8 @@ mod imp {
         }
     }
 
-    /// How long this thread has had the processor for code of the process, without what the kernel did for it. A system call.
+    /// How long this thread has had the processor for code of the process, without what the kernel did for it. A
+    /// system call.
     pub fn user_time() -> Duration {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: it writes a `rusage` there, or nothing; one of zeros is one as well.
@@ -128,7 +130,8 @@ mod imp {
         action.sa_sigaction = interrupted as *const () as usize;
         // On the stack that threads have for signals: the guest's may be full. What it interrupts in the host goes on.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: `interrupted` is a handler as `SA_SIGINFO` demands one, and says itself why what it does may be done there.
+        // SAFETY: `interrupted` is a handler as `SA_SIGINFO` demands one, and says itself why what it does may be
+        // done there.
         if unsafe { libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut()) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -139,22 +142,24 @@ mod imp {
     ///
     /// # Safety
     ///
-    /// SAFETY: called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over since and
-    /// passes it on.
+    /// SAFETY: called by the kernel alone, with what `SA_SIGINFO` promises, and by whoever has taken the signal over
+    /// since and passes it on.
     ///
-    /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a guest, it only
-    /// reads a variable of the thread, which needs nothing to be made for it. Where it does, and was interrupted in the host's
-    /// code, it asks by a system call besides what time the thread had (`Turn::interrupted`). Where it was interrupted in the
-    /// guest's own code, it may do all that a function of the host may that the guest calls.
+    /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a
+    /// guest, it only reads a variable of the thread, which needs nothing to be made for it. Where it does, and was
+    /// interrupted in the host's code, it asks by a system call besides what time the thread had
+    /// (`Turn::interrupted`). Where it was interrupted in the guest's own code, it may do all that a function of the
+    /// host may that the guest calls.
     ///
-    /// Why the guest may be sent on to an instruction that traps: both are code of functions of one component, in which any
-    /// instruction that traps may stand anywhere, and a function that traps may be called. So what such code changes of the
-    /// instance, as that of the engine between two components does, may be left as it is at any place. The engine's own state is
-    /// changed by functions of the host's, and by code through which they are called, which is not of those (`code.rs`). What it
-    /// needs to unwind was set when the guest was entered, and its stack can be walked by the frame pointer, which points to a
-    /// whole frame everywhere but in the beginning of some functions (likewise). No registers are needed any more: nothing of the
-    /// guest goes on, and the store is dropped. That instruction is one of which the engine knows that it traps; it handles the
-    /// trap as if the guest had come there by itself.
+    /// Why the guest may be sent on to an instruction that traps: both are code of functions of one component, in
+    /// which any instruction that traps may stand anywhere, and a function that traps may be called. So what such
+    /// code changes of the instance, as that of the engine between two components does, may be left as it is at any
+    /// place. The engine's own state is changed by functions of the host's, and by code through which they are
+    /// called, which is not of those (`code.rs`). What it needs to unwind was set when the guest was entered, and its
+    /// stack can be walked by the frame pointer, which points to a whole frame everywhere but in the beginning of
+    /// some functions (likewise). No registers are needed any more: nothing of the guest goes on, and the store is
+    /// dropped. That instruction is one of which the engine knows that it traps; it handles the trap as if the guest
+    /// had come there by itself.
     unsafe extern "C" fn interrupted(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: the kernel gives both, and both are this call's own.
         let (info_of, context_of) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
@@ -162,13 +167,6 @@ mod imp {
         let value = unsafe { info_of.si_value() };
         let is_ours = info_of.si_code == libc::SI_QUEUE
             && value.sival_ptr.cast_const().cast() == &raw const OURS;
-        if !is_ours {
-            if let Some(before) = BEFORE.get() {
-                // SAFETY: it is handed on as it came.
-                unsafe { hand_on(before, signal, info, context) };
-            }
-            return;
-        }
         // SAFETY: the place of this thread's `errno`, which is kept for what was interrupted.
         let errno = unsafe { *libc::__errno_location() };
         let turn = TURN.with(|turn| turn.load(Ordering::Relaxed));
@@ -185,6 +183,11 @@ mod imp {
         }
         // SAFETY: as above.
         unsafe { *libc::__errno_location() = errno };
+        // One that has lost what was sent with it, as where too many are waiting for others, has been as good as ours.
+        if !is_ours && let Some(before) = BEFORE.get() {
+            // SAFETY: it is handed on as it came.
+            unsafe { hand_on(before, signal, info, context) };
+        }
     }
 
     /// Hands a signal that is not ours to what handled it before.

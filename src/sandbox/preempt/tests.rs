@@ -129,11 +129,6 @@ fn the_host_comes_to_its_end() {
     let (_, component) = returning();
     let code = Code::of(&component);
     let now = Instant::now();
-    let was_interrupted = || {
-        // SAFETY: it is the turn of the closure that asks, which is there.
-        let turn = unsafe { &*TURN.with(|turn| turn.load(Ordering::Relaxed)) };
-        turn.last.load(Ordering::Relaxed) > 0
-    };
     // Its time is up from the beginning, so that the watch interrupts it.
     let ((), stop) = preemptible(&code, now, now, None, || {
         while !was_interrupted() {
@@ -141,6 +136,28 @@ fn the_host_comes_to_its_end() {
         }
     });
     assert_eq!(stop, None);
+}
+
+/// Whether the turn of the closure that asks has been.
+fn was_interrupted() -> bool {
+    // SAFETY: it is there.
+    let turn = unsafe { &*TURN.with(|turn| turn.load(Ordering::Relaxed)) };
+    turn.last.load(Ordering::Relaxed) > 0
+}
+
+/// One of ours may have lost what was sent with it, and looks like another's then.
+#[test]
+#[cfg(target_os = "linux")]
+fn whoever_sent_the_signal_it_interrupts() {
+    begin().unwrap();
+    let (_, component) = returning();
+    let code = Code::of(&component);
+    let now = Instant::now();
+    preemptible(&code, now, now + HOUR, None, || {
+        // SAFETY: it takes a number, of a signal that is handled.
+        assert_eq!(unsafe { libc::raise(libc::SIGURG) }, 0);
+        assert!(was_interrupted());
+    });
 }
 
 #[test]
@@ -192,8 +209,8 @@ fn the_watch_looks_again_in_time() {
     assert_eq!(watch.look(at(1_003)), Some(AGAIN), "it is late");
 }
 
-/// Does in turn whatever a guest can do, and calls in its place a function that takes many more arguments, and one that takes
-/// fewer: there the stack is put in order.
+/// Does in turn whatever a guest can do, and calls in its place a function that takes many more arguments, and one
+/// that takes fewer: there the stack is put in order.
 const EVERYTHING: &str = r#"(component
     (import "host" (func $host (param "text" string)))
     (core module $heap (memory (export "memory") 1))

@@ -218,33 +218,18 @@ fn secrets_that_are_of_no_use_are_warned_of() {
     says(&said, &["is sound"]);
     let kept = place.run_with_stdin(["secrets", "set", "token"], b"value-of-the-token");
     says(&kept, &["exit: 0\n"]);
-    let url = ["--arg", "url=https://a.example/"];
-    let run = [
-        "run",
-        "fetch-page",
-        url[0],
-        url[1],
-        "--no-policy",
-        "--dry-run",
-        "--secret",
-        secret,
-    ];
+    let run = |more: &[&str]| {
+        let run = ["run", "fetch-page", "--arg", "url=https://a.example/"];
+        let once = ["--no-policy", "--dry-run", "--secret", secret];
+        let output = place.command([]).args(run).args(once).args(more).output();
+        place.said(&output.expect("the command starts"))
+    };
     let nowhere = "no such request is: it goes nowhere; `--http https://a.example/` grants it\n";
-    says(&place.run(run), &[nowhere]);
-    let granted = place.run([
-        "run",
-        "fetch-page",
-        url[0],
-        url[1],
-        "--no-policy",
-        "--dry-run",
-        "--secret",
-        secret,
-        "--http",
-        "GET https://a.example/",
-    ]);
-    assert!(!granted.contains("goes nowhere"), "{granted}");
+    says(&run(&[]), &[nowhere]);
     let http = ["--http", "GET https://a.example/"];
+    let granted = run(&http);
+    says(&granted, &["exit: 0\n"]);
+    assert!(!granted.contains("goes nowhere"), "{granted}");
     let said = place.run(["policy", "grant", "fetch-page", http[0], http[1]]);
     says(&said, &["exit: 0\n"]);
     let said = place.run(["policy", "check"]);

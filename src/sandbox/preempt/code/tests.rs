@@ -6,7 +6,8 @@ use wasmtime_environ::lookup_trap_code;
 use super::*;
 use crate::sandbox::engine::compiler;
 
-/// A module within a component whose function calls itself and another in its place, computes for long, and reads memory.
+/// A module within a component whose function calls itself and another in its place, computes for long, and reads
+/// memory.
 const COMPONENT: &str = r#"(component
     (import "host" (func $host))
     (core func $lowered (canon lower (func $host)))
@@ -57,21 +58,22 @@ fn only_what_the_guest_wrote_can_be_stopped() {
         // The one that moves its frame.
         let moves = name.starts_with("wasm[0]::function[3]");
         for at in range.clone() {
-            let can_be_stopped = code.trap_for(at).is_some();
-            if moves && at - range.start < 160 {
-                continue;
-            }
-            assert_eq!(can_be_stopped, of_guest, "{name} at {at:#x}");
+            let expected = match of_guest {
+                true if moves && at - range.start < 160 => continue,
+                true => At::Guest,
+                false => At::Elsewhere,
+            };
+            assert_eq!(code.at(at), expected, "{name} at {at:#x}");
             functions += usize::from(of_guest);
             others += usize::from(!of_guest);
         }
     }
     assert!(functions > 1_000 && others > 100, "{functions} {others}");
     let image = code.component.image_range();
-    assert_eq!(code.trap_for(image.start.addr()), None);
-    assert_eq!(code.trap_for(image.end.addr()), None);
-    assert_eq!(code.trap_for(0), None);
-    assert_eq!(code.trap_for(code_of_the_host as *const () as usize), None);
+    let of_the_host = code_of_the_host as *const () as usize;
+    for at in [image.start.addr(), image.end.addr(), 0, of_the_host] {
+        assert_eq!(code.at(at), At::Elsewhere, "{at:#x}");
+    }
 }
 
 /// Where the frame pointer points to what is not there yet.
@@ -98,13 +100,12 @@ fn a_function_that_moves_its_frame_is_left_alone_until_it_has() {
     let stored = bytes[second..].windows(5).position(|bytes| bytes == store);
     let stored = second + stored.expect("the way back is stored") + store.len();
     for at in 0..bytes.len() {
-        let can_be_stopped = code.trap_for(few.start + at).is_some();
         if at < stored {
-            assert!(!can_be_stopped, "{at} of {stored}");
+            assert_eq!(code.at(few.start + at), At::Entering, "{at} of {stored}");
         }
     }
     assert!(stored <= settled(bytes) && settled(bytes) < stored + 32);
-    assert!(code.trap_for(few.start + settled(bytes)).is_some());
+    assert_eq!(code.at(few.start + settled(bytes)), At::Guest);
 }
 
 fn code_of_the_host() {}
@@ -113,11 +114,7 @@ fn code_of_the_host() {}
 fn it_is_sent_to_where_the_engine_knows_that_it_traps() {
     let code = code();
     let all = all(&code);
-    let (_, long) = all
-        .iter()
-        .find(|(name, _)| name.starts_with("wasm[0]::function[1]"))
-        .unwrap();
-    let trap = code.trap_for(long.start).unwrap();
+    let trap = code.trap().unwrap();
     let (name, _) = all.iter().find(|(_, range)| range.contains(&trap)).unwrap();
     assert!(name.starts_with("wasm[0]::function["), "{name}");
     let image = code.image();
@@ -156,8 +153,9 @@ fn what_has_no_code_cannot_be_stopped() {
     let code = Code::of(&Component::new(&engine, wat::parse_str("(component)").unwrap()).unwrap());
     let image = code.component.image_range();
     for at in image.start.addr()..image.end.addr() {
-        assert_eq!(code.trap_for(at), None);
+        assert_eq!(code.at(at), At::Elsewhere);
     }
+    assert_eq!(code.trap(), None);
     assert_eq!(trap(b"no code"), None);
-    assert_eq!(is_of_guest(b"no code", 0), None);
+    assert_eq!(at_within(b"no code", 0), None);
 }
