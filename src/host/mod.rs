@@ -42,10 +42,12 @@ use skill::Skills;
 /// granted the network, with I/O as well (`enable_all`).
 ///
 /// The first host of a process sets handlers for signals, which stay: the engine's, for `SIGSEGV`, `SIGILL` and `SIGFPE`,
-/// and one for `SIGURG`, by which a thread of the host's interrupts guests that do not come back by themselves. Each hands on
-/// to the one that was there before what is not its own. Whoever sets one later does likewise, and blocks none of them on
-/// a thread that runs skills. That thread is not there in a process that was forked from this one: skills run in one that was
-/// started anew.
+/// and one for `SIGURG`, by which a thread of the host's interrupts guests that do not come back by themselves. Each
+/// hands on to the one that was there before what is not its own. Whoever sets one later does likewise, and blocks
+/// none of them on a thread that runs skills; where `SIGURG` is ignored, or handled by another alone, such a guest keeps
+/// its thread. A system call on a thread that runs skills, such as in an observer, may end with `EINTR`, as the standard
+/// library allows for. The thread that interrupts is not there in a process that was forked from this one: skills run
+/// in one that was started anew.
 #[derive(Clone)]
 pub struct Host {
     inner: Arc<Inner>,

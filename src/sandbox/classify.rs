@@ -234,7 +234,8 @@ pub(super) fn stopped(
                  make comes to one within some milliseconds",
                 humantime::format_duration(KEPT)
             ),
-        ),
+        )
+        .hint("on a machine that has much else to do, to try again may help"),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct CompileSettings {
     /// The most that one host compiles at once; what comes next waits for its turn. Of those of more than 4 MiB, half
     /// as many, and one at least. Default 4; 0 counts as 1.
     pub at_once: u32,
-    /// Where the work is done.
+    /// Where the work is done. Default in this process, for components whose makers are trusted.
     pub isolation: Isolation,
 }
 
@@ -60,11 +60,12 @@ impl Default for CompileSettings {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// In this process, on a blocking thread. Cannot be interrupted: where the future that loads is
-    /// dropped, compiling goes on to its end.
+    /// In this process, on a blocking thread: for components whose makers are trusted. It cannot be interrupted, and
+    /// nothing but the size of the component bounds it: one that is made to can take minutes, and more memory than there
+    /// is, which ends the process. Where the future that loads is dropped, compiling goes on to its end.
     InProcess,
     /// In a child process, which is killed when it is over a limit, and when the future that loads is
-    /// dropped. The program must call
+    /// dropped: for all others. The program must call
     /// [`compile_child`] with the arguments that come after `arguments`.
     Child {
         /// The program; usually the running one.

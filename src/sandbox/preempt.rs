@@ -35,7 +35,7 @@ pub(super) use code::Code;
 const TICK: Duration = Duration::from_millis(5);
 /// How much later than its time is up a guest is interrupted that did not see so itself.
 const GRACE: Duration = Duration::from_millis(1);
-/// How long to wait before one is interrupted again that was in the host's code.
+/// How long to wait at least before one is interrupted again.
 const AGAIN: Duration = Duration::from_millis(1);
 /// How long a guest may have the processor, in code of its own, without coming back. What the kernel does for it
 /// meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little
@@ -90,12 +90,52 @@ struct Turn<'a> {
     code: &'a Code,
     deadline: Instant,
     cancellation: Option<&'a CancellationToken>,
-    /// How long the thread had had the processor when it was last interrupted, and how much of that the guest had in
-    /// its own code, in nanoseconds.
-    last: AtomicU64,
-    kept: AtomicU64,
+    /// What the guest has had the processor for, as far as that is known.
+    kept: Kept,
     /// Why it was stopped.
     stopped: AtomicU8,
+}
+
+/// How long a guest has computed in code of its own since it was given the thread, in nanoseconds.
+struct Kept {
+    /// When it was given the thread.
+    began: Instant,
+    /// When it was last interrupted, as a time since then, and how long the thread had had the processor by then.
+    at: AtomicU64,
+    user: AtomicU64,
+    kept: AtomicU64,
+}
+
+impl Kept {
+    fn new(began: Instant) -> Self {
+        Kept {
+            began,
+            at: AtomicU64::new(0),
+            user: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+        }
+    }
+
+    /// It was interrupted while it did this, when the thread had had the processor for so long: how much of that it has
+    /// had in its own code. What it had before it was first interrupted is not known; nor is where it was between that
+    /// and the next time, and it counts as having been where it is found.
+    fn interrupted(&self, at: At, user: Duration, now: Instant) -> Duration {
+        let now = nanos(now.saturating_duration_since(self.began)).max(1);
+        let before = self.at.swap(now, Ordering::Relaxed);
+        let user = nanos(user);
+        let user_before = self.user.swap(user, Ordering::Relaxed);
+        let since = match (before, at) {
+            (0, _) | (_, At::Elsewhere) => 0,
+            // The kernel estimates the one, from where the thread was at its ticks, and may make up for what it had
+            // estimated before.
+            (before, At::Guest | At::Entering) => user
+                .saturating_sub(user_before)
+                .min(now.saturating_sub(before))
+                .min(nanos(COUNTED)),
+        };
+        let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
+        Duration::from_nanos(kept)
+    }
 }
 
 const NOT_STOPPED: u8 = 0;
@@ -109,30 +149,22 @@ impl Turn<'_> {
     /// If `pc` is in the guest's own code, this thread holds no lock of the host's, and is in the midst of nothing.
     /// What is called below is then called as if the guest had called it.
     fn interrupted(&self, pc: usize) -> Option<usize> {
-        // A system call, and nothing else.
-        let time = nanos(signal::user_time()).max(1);
-        let last = self.last.swap(time, Ordering::Relaxed);
+        // System calls, and nothing else.
+        let (user, now) = (signal::user_time(), Instant::now());
         let at = self.code.at(pc);
-        if at == At::Elsewhere {
-            return None;
-        }
-        let since = match last {
-            0 => 0,
-            last => time.saturating_sub(last).min(nanos(COUNTED)),
-        };
-        let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
-        if at == At::Entering {
+        let kept = self.kept.interrupted(at, user, now);
+        if at != At::Guest {
             return None;
         }
         let trap = self.code.trap()?;
-        let stopped = if Instant::now() >= self.deadline {
+        let stopped = if now >= self.deadline {
             TIME_IS_UP
         } else if self
             .cancellation
             .is_some_and(CancellationToken::is_cancelled)
         {
             CANCELLED
-        } else if Duration::from_nanos(kept) >= KEPT {
+        } else if kept >= KEPT {
             DID_NOT_YIELD
         } else {
             return None;
@@ -200,8 +232,7 @@ pub(super) fn preemptible<T>(
         code,
         deadline,
         cancellation,
-        last: AtomicU64::new(0),
-        kept: AtomicU64::new(0),
+        kept: Kept::new(now),
         stopped: AtomicU8::new(NOT_STOPPED),
     };
     // A thread that ends is not watched any more; nor does it run guests, but for one in a destructor of its own.

@@ -46,11 +46,17 @@ const HOST_STACK: usize = 1 << 20;
 pub(super) fn code() -> Config {
     let mut config = Config::new();
     config
-        // Fuel alone stops a guest, whether its fuel or its time is up: it hands control back every
-        // so many units, and the clock is read there. Epochs as well would be paid for twice.
+        // By its fuel a guest is stopped, whether that or its time is up: it hands control back every so many units,
+        // and the clock is read there. Epochs as well would be paid for twice. What does not come to that is
+        // interrupted by a signal, which costs nothing until then (`preempt.rs`).
         .consume_fuel(true)
         .operator_cost(fuel::COSTS)
         .epoch_interruption(false)
+        // By its name the guest's own code is told from other code (`preempt/code.rs`), in which nothing but what it
+        // does by itself may trap, or is begun that must come to its end.
+        .debug_symbols(true)
+        .metadata_for_internal_asserts(false)
+        .metadata_for_gc_heap_corruption(false)
         // Among others, of these: the limiter counts on no growth failing that it was not asked about, as with
         // 64-bit memories it might; and on memories growing by whole pages.
         .wasm_features(FEATURES.complement(), false)

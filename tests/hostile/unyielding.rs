@@ -245,19 +245,54 @@ fn putting_off() -> Handmade {
     }
 }
 
-/// Functions that are hardly longer than what is left out of each of them, where nobody is stopped: they return through all
-/// that have called each other.
+/// Functions that first move their frames, where nobody is stopped, as each might call another in its place that takes more
+/// arguments; and do hardly more.
 fn through_functions() -> Handmade {
     const DEEP: usize = 4_000;
+    const PARAMS: usize = 30;
     Handmade {
         fields: format!(
-            "(func $deep (param i32 f64) (result f64)
+            "(func $many (param {}) (result f64) (local.get 0))
+            (func $deep (param i32 f64) (result f64)
                 (if (i32.eqz (local.get 0)) (then (return (local.get 1))))
-                (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1)) {})",
-            "f64.sqrt ".repeat(50)
+                (if (i32.lt_s (local.get 0) (i32.const 0)) (then (return_call $many {})))
+                (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1)) f64.sqrt)",
+            "f64 ".repeat(PARAMS),
+            "(local.get 1)".repeat(PARAMS)
         ),
         ..that_runs(&format!(
             "(loop $again (drop (call $deep (i32.const {DEEP}) (f64.const 1.7))) (br $again)) unreachable"
         ))
+    }
+}
+
+/// Of what comes to looks by itself nobody is stopped, however long the kernel works for it: here it makes memory, a page for
+/// each word that is written.
+#[test]
+fn what_keeps_its_limits_is_left_alone() {
+    const PAGES: usize = 200 << 20 >> 12;
+    let _alone = alone();
+    let touching = Handmade {
+        fields: "(memory $large 1)".into(),
+        execute: format!(
+            "(local $at i32)
+            (drop (memory.grow $large (i32.const 3199)))
+            (loop $again
+                (i32.store $large (local.get $at) (i32.const 1))
+                (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+                (br_if $again (i32.lt_u (local.get $at) (i32.const {}))))
+            i32.const $answer",
+            PAGES << 12
+        ),
+        ..Handmade::default()
+    };
+    let much = LimitOverrides {
+        memory_bytes: Some(256 << 20),
+        ..wall_time(Duration::from_secs(60))
+    };
+    for _ in 0..3 {
+        Attack::by(touching.clone())
+            .under(much)
+            .ends_with(End::Success);
     }
 }

@@ -71,7 +71,7 @@ mod imp {
             };
             // SAFETY: the call takes three numbers and reads a `siginfo_t`, which is as large. For a thread that is
             // not there it does nothing.
-            unsafe {
+            let done = unsafe {
                 libc::syscall(
                     libc::SYS_rt_tgsigqueueinfo,
                     process,
@@ -80,6 +80,11 @@ mod imp {
                     &raw const sent,
                 )
             };
+            if done != 0 {
+                // Where that call is not allowed, one without a value does as well.
+                // SAFETY: it takes three numbers.
+                unsafe { libc::syscall(libc::SYS_tgkill, process, self.0, SIGNAL) };
+            }
         }
     }
 
@@ -147,7 +152,7 @@ mod imp {
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a
     /// guest, it only reads a variable of the thread, which needs nothing to be made for it. Where it does, and was
-    /// interrupted in the host's code, it asks by a system call besides what time the thread had
+    /// interrupted in the host's code, it asks the kernel besides what time it is and what the thread had of it
     /// (`Turn::interrupted`). Where it was interrupted in the guest's own code, it may do all that a function of the
     /// host may that the guest calls.
     ///
@@ -161,6 +166,10 @@ mod imp {
     /// dropped. That instruction is one of which the engine knows that it traps; it handles the trap as if the guest
     /// had come there by itself.
     unsafe extern "C" fn interrupted(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+        // A handler set since that passes the signal on may have been given neither.
+        if info.is_null() || context.is_null() {
+            return;
+        }
         // SAFETY: the kernel gives both, and both are this call's own.
         let (info_of, context_of) = unsafe { (&*info, &mut *context.cast::<ucontext_t>()) };
         // SAFETY: it reads what a signal with a value has, and any other has something else there.

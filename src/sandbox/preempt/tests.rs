@@ -7,30 +7,52 @@ use wasmtime::{Engine, Store};
 use super::*;
 use crate::sandbox::settings;
 
-/// Functions that have called each other return, and compute long after that: 8 ns for each root, some 1.5 s for all. As
-/// it is compiled, without looks put into it.
-fn returning() -> (Engine, Component) {
+/// What exports `run` and `add`, as it is compiled, without looks put into it.
+fn compiled(fields: &str) -> (Engine, Component) {
     let mut config = settings::code();
     settings::stack(&mut config, 512 << 10);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
     let text = format!(
         r#"(component
             (core module $m
-                (func $deep (export "run") (param i32 f64) (result f64)
-                    (if (local.get 0) (then
-                        (local.set 1 (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1)))))
-                    local.get 1 {})
+                {fields}
                 (func (export "add") (param f64) (result f64)
                     (f64.add (local.get 0) (f64.const 1))))
             (core instance $i (instantiate $m))
             (func (export "run") (param "deep" u32) (param "x" f64) (result f64)
                 (canon lift (core func $i "run")))
-            (func (export "add") (param "x" f64) (result f64) (canon lift (core func $i "add"))))"#,
-        "f64.sqrt ".repeat(50_000)
+            (func (export "add") (param "x" f64) (result f64) (canon lift (core func $i "add"))))"#
     );
     let engine = Engine::new(&config).unwrap();
     let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
     (engine, component)
+}
+
+/// Functions that have called each other return, and compute long after that: 8 ns for each root, some 1.5 s for all.
+fn returning() -> (Engine, Component) {
+    compiled(&format!(
+        r#"(func $deep (export "run") (param i32 f64) (result f64)
+            (if (local.get 0) (then
+                (local.set 1 (call $deep (i32.sub (local.get 0) (i32.const 1)) (local.get 1)))))
+            local.get 1 {})"#,
+        "f64.sqrt ".repeat(50_000)
+    ))
+}
+
+/// A function that is called for ever, and that hardly does more than put its frame where another would need it.
+fn entering() -> (Engine, Component) {
+    let (params, values) = ("f64 ".repeat(30), "(f64.const 7)".repeat(30));
+    compiled(&format!(
+        r#"(func $many (param f64 {params}) (result f64) (local.get 0))
+        (func $short (param i32 f64) (result f64)
+            (if (local.get 0) (then (return_call $many (local.get 1) {values})))
+            (local.get 1))
+        (func (export "run") (param i32 f64) (result f64)
+            (loop $again
+                (local.set 1 (call $short (i32.const 0) (local.get 1)))
+                (br $again))
+            unreachable)"#
+    ))
 }
 
 /// A guest that takes that long.
@@ -38,13 +60,13 @@ const DEEP: u32 = 4_000;
 
 /// Runs a guest that goes so deep, with so much time: what it came to, and what stopped it. Another one runs after it.
 async fn run(
+    (engine, component): (Engine, Component),
     deep: u32,
     wall_time: Duration,
     cancelled_after: Option<Duration>,
 ) -> (wasmtime::Result<f64>, Option<Stop>) {
     begin().unwrap();
     let token = CancellationToken::new();
-    let (engine, component) = returning();
     let code = Code::of(&component);
     let linker = Linker::new(&engine);
     let store = || {
@@ -95,13 +117,13 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn what_comes_back_soon_is_left_alone() {
-    let (result, stop) = run(10, HOUR, None).await;
+    let (result, stop) = run(returning(), 10, HOUR, None).await;
     assert_eq!((result.unwrap(), stop), (1.0, None));
 }
 
 #[tokio::test]
 async fn what_does_not_come_back_is_stopped_when_its_time_is_up() {
-    let (result, stop) = run(DEEP, Duration::from_millis(20), None).await;
+    let (result, stop) = run(returning(), DEEP, Duration::from_millis(20), None).await;
     assert_eq!(stop, Some(Stop::TimeIsUp));
     // For the engine it is any guest that trapped.
     let error = result.unwrap_err();
@@ -110,14 +132,27 @@ async fn what_does_not_come_back_is_stopped_when_its_time_is_up() {
 
 #[tokio::test]
 async fn what_keeps_its_thread_is_stopped_with_time_left() {
-    let (result, stop) = run(DEEP, HOUR, None).await;
+    let (result, stop) = run(returning(), DEEP, HOUR, None).await;
+    assert_eq!(stop, Some(Stop::DidNotYield));
+    assert!(result.is_err());
+}
+
+/// Also one that is hardly ever where it can be stopped.
+#[tokio::test]
+async fn what_keeps_beginning_is_stopped() {
+    let (engine, component) = entering();
+    let code = Code::of(&component);
+    let image = component.image_range();
+    let entering = (image.start.addr()..image.end.addr()).filter(|at| code.at(*at) == At::Entering);
+    assert!(cfg!(target_arch = "aarch64") || entering.count() > 50);
+    let (result, stop) = run((engine, component), 0, HOUR, None).await;
     assert_eq!(stop, Some(Stop::DidNotYield));
     assert!(result.is_err());
 }
 
 #[tokio::test]
 async fn what_does_not_come_back_is_stopped_where_it_is_cancelled() {
-    let (result, stop) = run(DEEP, HOUR, Some(Duration::from_millis(20))).await;
+    let (result, stop) = run(returning(), DEEP, HOUR, Some(Duration::from_millis(20))).await;
     assert_eq!(stop, Some(Stop::Cancelled));
     assert!(result.is_err());
 }
@@ -138,11 +173,41 @@ fn the_host_comes_to_its_end() {
     assert_eq!(stop, None);
 }
 
+/// What a guest had the processor for in code of its own is counted, from one interruption to the next.
+#[test]
+fn what_a_guest_computes_is_counted() {
+    let began = Instant::now();
+    let kept = Kept::new(began);
+    let interrupted = |at, user, wall| {
+        let time = |millis| Duration::from_millis(millis);
+        let kept = kept.interrupted(at, time(user), began + time(wall));
+        u64::try_from(kept.as_millis()).unwrap()
+    };
+    // The thread had it for others before.
+    assert_eq!(interrupted(At::Guest, 1_000, 10), 0);
+    assert_eq!(interrupted(At::Guest, 1_005, 15), 5);
+    assert_eq!(interrupted(At::Entering, 1_010, 20), 10);
+    assert_eq!(
+        interrupted(At::Elsewhere, 1_040, 50),
+        10,
+        "that was the host's"
+    );
+    assert_eq!(interrupted(At::Guest, 1_045, 55), 15);
+    // The thread waited for the processor, or the kernel worked for it.
+    assert_eq!(interrupted(At::Guest, 1_046, 90), 16);
+    // The kernel makes up for what it had not counted.
+    assert_eq!(interrupted(At::Guest, 1_146, 95), 21);
+    // It was not interrupted for long, and the host may have worked for it.
+    assert_eq!(interrupted(At::Guest, 1_346, 295), 71);
+    // Time on the processor does not go back; should it, nothing is counted.
+    assert_eq!(interrupted(At::Guest, 1_300, 300), 71);
+}
+
 /// Whether the turn of the closure that asks has been.
 fn was_interrupted() -> bool {
     // SAFETY: it is there.
     let turn = unsafe { &*TURN.with(|turn| turn.load(Ordering::Relaxed)) };
-    turn.last.load(Ordering::Relaxed) > 0
+    turn.kept.at.load(Ordering::Relaxed) > 0
 }
 
 /// One of ours may have lost what was sent with it, and looks like another's then.

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
-use object::ObjectSymbol as _;
+use object::read::elf::ElfFile64;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use wasmtime_environ::lookup_trap_code;
 
 use super::*;
