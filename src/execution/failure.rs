@@ -107,10 +107,10 @@ pub enum Cause {
     },
     /// The guest trapped, exited, or broke the rules of the component model.
     Trap {
-        /// What the trap was, such as `unreachable_code_reached` or `integer_division_by_zero`;
-        /// `exit` where the guest exited, `contract_violation` where it broke the rules of the
-        /// component model, `did_not_yield` where it computed for 200 ms without coming to a place where others get
-        /// their turn, as code that compilers make does within some milliseconds.
+        /// What the trap was, such as `unreachable_code_reached` or `integer_division_by_zero`; `exit` where the
+        /// guest exited, `contract_violation` where it broke the rules of the component model, `did_not_yield` where
+        /// it computed for 200 ms (down to 50 ms in a crowd) without coming to a place where others get their turn,
+        /// as code that compilers make does within some milliseconds.
         trap: String,
         /// The guest's frames, innermost first. None where it did not yield.
         backtrace: Vec<Frame>,

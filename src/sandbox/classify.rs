@@ -15,7 +15,6 @@ use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN
 use crate::limits::{Limit, Limits};
 use crate::sandbox::capability::TooMany;
 use crate::sandbox::contract::answer::TooManyAttachments;
-use crate::sandbox::preempt::KEPT;
 use crate::text::{first_line, named, printable, shortened};
 
 /// A stop of our own: travels through wasmtime as the error of a host function or limiter.
@@ -38,7 +37,10 @@ pub(super) enum Stop {
     Panicked,
     /// It computed for long without coming to a place where it can be stopped (`preempt.rs`).
     #[error("it did not yield")]
-    DidNotYield,
+    DidNotYield {
+        /// For how long.
+        kept: Duration,
+    },
 }
 
 /// After which time it may be that others have given back what the host has no more of.
@@ -224,7 +226,7 @@ pub(super) fn stopped(
             "code of the host panicked while it served this skill; other executions go on",
         )
         .hint("this is a fault of the host: please report it with the host's log"),
-        Stop::DidNotYield => Failure::new(
+        Stop::DidNotYield { kept } => Failure::new(
             Cause::Trap {
                 trap: "did_not_yield".into(),
                 backtrace,
@@ -232,7 +234,7 @@ pub(super) fn stopped(
             format!(
                 "the skill computed for {} without coming to a place where others get their turn: code that compilers \
                  make comes to one within some milliseconds",
-                humantime::format_duration(KEPT)
+                humantime::format_duration(kept)
             ),
         )
         .hint("on a machine that has much else to do, to try again may help"),

@@ -27,8 +27,8 @@ use crate::limits::{display_bytes, grouped};
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
-/// global or a type of resource is one, something imported is four, a function that the engine makes for a component
-/// twelve, a segment of elements eight, and each of its elements, or a place in a table or a global that begins with a
+/// global or a type of resource is one, and so are 64 bytes of an expression that is computed; something imported is four, a function that the engine makes for a component
+/// twelve, a segment of data that is not copied at the start one, of elements eight, and each of its elements, or a place in a table or a global that begins with a
 /// reference to a function, six. The engine may make those later, but then all in one instruction. A core instance is
 /// 15, and a memory, which is 10 to 30 µs where it is not one of the pool's, 400.
 const MAX_PARTS: u64 = 160_000;
@@ -536,8 +536,8 @@ impl<'a> Walk<'_, 'a> {
         }
         Err(CompileError::TooLarge {
             what: "a number of imports (four times), functions that components call (twelve times), segments of \
-                   elements (eight times) and what is in them (six times), memories (400 times), globals and resources, \
-                   over all instances (each 15 times),",
+                   elements (eight times) and what is in them (six times), memories (400 times), globals, what these begin \
+                   with, segments of data and resources, over all instances (each 15 times),",
             found: format!("more than {}", grouped(MAX_PARTS)),
             allowed: grouped(MAX_PARTS),
         })

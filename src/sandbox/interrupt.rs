@@ -6,10 +6,13 @@
 //! sees that wake-up, reads the clock, and resumes the guest at once, without a turn through the
 //! executor, until a time slice is over; only then do others get their turn. So a check costs two
 //! switches of stack and a look at the clock, and a hundred spinning guests still take turns in
-//! fractions of a millisecond. One that does not hand it back is stopped all the same (`preempt.rs`).
+//! fractions of a millisecond. One that does not hand it back is stopped all the same (`preempt.rs`), and those that
+//! are long about it keep some threads only ([`gate`]).
 //!
 //! A guest that waits in a host call is not running; a timer stops it. One that makes host calls
 //! without end uses hardly any fuel, and hands control back at the border (`state::Border`).
+
+pub(super) mod gate;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +27,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
+use gate::{GATE, LONG, Place};
 
 /// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
@@ -57,6 +61,13 @@ pub(super) fn fuel_between_checks(share: Duration) -> u64 {
         .clamp(FUEL_BETWEEN_CHECKS_IN_A_CROWD, FUEL_BETWEEN_CHECKS)
 }
 
+/// For how long a guest may compute without a look at the clock that begins when each has this long in a round: as many
+/// times longer as it is from one look to the next, in a crowd as elsewhere.
+fn kept(share: Duration) -> Duration {
+    let share = fuel_between_checks(share) as f64 / FUEL_BETWEEN_CHECKS as f64;
+    preempt::KEPT.mul_f64(share)
+}
+
 /// How many turns a guest gives up that has taken so much time, where a slice was its due: between two looks at the
 /// clock, or in one long instruction, it may take that of many. It is last of those who compute meanwhile.
 fn owed(taken: Duration, slice: Duration) -> u32 {
@@ -85,8 +96,10 @@ pin_project_lite::pin_project! {
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        // What of it can be stopped where it does not come back.
-        code: Option<&'a Code>,
+        // What of it can be stopped where it does not come back, and after how long.
+        code: Option<(&'a Code, Duration)>,
+        // Where it waits, of a skill that is known to keep its thread for long.
+        place: Option<Place<'static>>,
         // How long the guest may keep the thread before others get their turn. Asked at each turn,
         // as the number of the others changes.
         slice: S,
@@ -147,6 +160,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             deadline,
             cancellation,
             code: None,
+            place: None,
             slice,
             cpu_time,
             signal,
@@ -157,10 +171,10 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
         }
     }
 
-    /// The future runs a guest of this code.
-    pub fn preempted(self, code: &'a Code) -> Self {
+    /// The future runs a guest of this code, which began when each had this long in a round.
+    pub fn preempted(self, code: &'a Code, share: Duration) -> Self {
         Interruptible {
-            code: Some(code),
+            code: Some((code, kept(share))),
             ..self
         }
     }
@@ -180,6 +194,12 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             *this.owed -= 1;
             return give_others_a_turn(context);
         }
+        // One that may not pass waits, as for anything else.
+        let known = this.code.filter(|(code, _)| code.known.is(turn_began));
+        let passage = known.map(|_| GATE.pass(this.place, context.waker()));
+        if known.is_none() {
+            *this.place = None;
+        }
         let began = measure::cpu_time(turn_began);
         let mut turn = || {
             let mut now = turn_began;
@@ -194,13 +214,21 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 {
                     return Poll::Ready(Err(Stop::Cancelled));
                 }
+                if let Some(None) = passage {
+                    break;
+                }
                 let guest = this.future.as_mut();
                 let mut inner = Context::from_waker(this.waker);
                 // The store is dropped after a panic, so nothing half done is ever seen.
                 let poll = || catch_unwind(AssertUnwindSafe(|| guest.poll(&mut inner)));
                 let (polled, stop) = match *this.code {
-                    Some(code) => {
-                        preempt::preemptible(code, now, *this.deadline, *this.cancellation, poll)
+                    Some((code, kept)) => {
+                        let until = preempt::Until {
+                            deadline: *this.deadline,
+                            cancellation: *this.cancellation,
+                            kept,
+                        };
+                        preempt::preemptible(code, now, until, poll)
                     }
                     None => (poll(), None),
                 };
@@ -259,7 +287,14 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             Poll::Pending
         };
         let result = turn();
-        **this.cpu_time += measure::cpu_time(Instant::now()).saturating_sub(began);
+        let now = Instant::now();
+        let taken = measure::cpu_time(now).saturating_sub(began);
+        **this.cpu_time += taken;
+        if let Some((code, _)) = this.code
+            && taken >= LONG
+        {
+            code.known.note(now);
+        }
         result
     }
 }

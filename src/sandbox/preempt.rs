@@ -9,8 +9,8 @@
 //! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps:
 //! for the engine it is a guest that met `unreachable`.
 //!
-//! A guest that computes for [`KEPT`] without coming back is stopped, whatever time it has left: others wait for
-//! that thread.
+//! A guest that computes for [`KEPT`], or less in a crowd, without coming back is stopped, whatever time it has left: others
+//! wait for that thread.
 
 mod code;
 mod signal;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::classify::Stop;
+use super::interrupt::gate::{Known, LONG};
 use crate::execution::HostError;
 use code::At;
 pub(super) use code::Code;
@@ -37,7 +38,7 @@ const TICK: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_millis(1);
 /// How long to wait at least before one is interrupted again.
 const AGAIN: Duration = Duration::from_millis(1);
-/// How long a guest may have the processor, in code of its own, without coming back. What the kernel does for it
+/// How long a guest may have the processor, in code of its own, without coming back, where it has it for itself. What the kernel does for it
 /// meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little
 /// of much.
 pub(super) const KEPT: Duration = Duration::from_millis(200);
@@ -85,11 +86,19 @@ thread_local! {
     static TURN: AtomicPtr<Turn<'static>> = const { AtomicPtr::new(ptr::null_mut()) };
 }
 
+/// Until when a guest may go on that does not come back.
+#[derive(Clone, Copy)]
+pub(super) struct Until<'a> {
+    pub deadline: Instant,
+    pub cancellation: Option<&'a CancellationToken>,
+    /// How long it may have the processor.
+    pub kept: Duration,
+}
+
 /// One stretch of a guest on a thread, from where it is given the thread to where it comes back.
 struct Turn<'a> {
     code: &'a Code,
-    deadline: Instant,
-    cancellation: Option<&'a CancellationToken>,
+    until: Until<'a>,
     /// What the guest has had the processor for, as far as that is known.
     kept: Kept,
     /// Why it was stopped.
@@ -153,18 +162,23 @@ impl Turn<'_> {
         let (user, now) = (signal::user_time(), Instant::now());
         let at = self.code.at(pc);
         let kept = self.kept.interrupted(at, user, now);
+        if kept >= LONG {
+            // Before others of its skill do the same.
+            self.code.known.note(now);
+        }
         if at != At::Guest {
             return None;
         }
         let trap = self.code.trap()?;
-        let stopped = if now >= self.deadline {
+        let stopped = if now >= self.until.deadline {
             TIME_IS_UP
         } else if self
+            .until
             .cancellation
             .is_some_and(CancellationToken::is_cancelled)
         {
             CANCELLED
-        } else if kept >= KEPT {
+        } else if kept >= self.until.kept {
             DID_NOT_YIELD
         } else {
             return None;
@@ -178,7 +192,9 @@ impl Turn<'_> {
             NOT_STOPPED => None,
             TIME_IS_UP => Some(Stop::TimeIsUp),
             CANCELLED => Some(Stop::Cancelled),
-            _ => Some(Stop::DidNotYield),
+            _ => Some(Stop::DidNotYield {
+                kept: self.until.kept,
+            }),
         }
     }
 }
@@ -224,14 +240,12 @@ fn set_turn(turn: *mut Turn<'static>) -> *mut Turn<'static> {
 pub(super) fn preemptible<T>(
     code: &Code,
     now: Instant,
-    deadline: Instant,
-    cancellation: Option<&CancellationToken>,
+    until: Until<'_>,
     run: impl FnOnce() -> T,
 ) -> (T, Option<Stop>) {
     let turn = Turn {
         code,
-        deadline,
-        cancellation,
+        until,
         kept: Kept::new(now),
         stopped: AtomicU8::new(NOT_STOPPED),
     };
@@ -248,7 +262,7 @@ pub(super) fn preemptible<T>(
             turn: set_turn(ptr::from_ref(&turn).cast_mut().cast()),
         };
         seat.deadline
-            .store(watch.nanos(deadline), Ordering::Relaxed);
+            .store(watch.nanos(until.deadline), Ordering::Relaxed);
         seat.began.store(watch.nanos(now).max(1), Ordering::Relaxed);
         watch.wake();
         before
@@ -289,6 +303,7 @@ pub(super) fn begin() -> Result<(), HostError> {
         return Ok(());
     }
     let failed = |error| HostError::Engine(format!("guests cannot be watched: {error}"));
+    Known::prepare();
     signal::handle().map_err(failed)?;
     let watch_thread = std::thread::Builder::new()
         .name("skillhost-watch".into())

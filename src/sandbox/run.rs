@@ -290,13 +290,14 @@ impl Runner {
         flight.started = Some(started);
         flight.began = Some(started);
         flight.phase = Phase::Instantiation;
+        let share = self.share(component);
         let store = State::store(
             component,
             &flight.limits,
             capabilities,
             started,
             ends,
-            self.share(component),
+            share,
             cancellation.cloned(),
         )?;
         let Flight {
@@ -328,7 +329,7 @@ impl Runner {
             || self.slice(component),
             &mut usage.cpu_time,
         )
-        .preempted(&component.code)
+        .preempted(&component.code, share)
         .await;
         let ended_at = Instant::now();
         let circumstances = Circumstances {

@@ -1,6 +1,7 @@
 //! Many hostile guests at once, and one beside them that behaves well.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
@@ -11,6 +12,7 @@ use crate::handmade::Handmade;
 use crate::harness::{Record, builder, check_result, check_timeout, load, network_path, request};
 use crate::measure::{alone, check_leaves_nothing_but};
 use crate::neighbour::Neighbour;
+use crate::unyielding::putting_off;
 
 /// What each of the guests is given: so long that others have their turns meanwhile.
 const TIME: Duration = Duration::from_millis(1500);
@@ -69,6 +71,61 @@ fn guests_whose_calls_are_many() {
             request(host, "now_for_ever", json!({})).await,
         ]
     });
+}
+
+/// They compute for long without coming to a look at the clock, for less than what they would be stopped after, and again and
+/// again: others get a thread all the same.
+#[test]
+fn guests_that_keep_their_threads() {
+    /// Some 30 ms of one stretch after the other.
+    const SHORT_OF_TOO_LONG: usize = 60;
+    let _alone = alone();
+    let two = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    let host = builder().concurrency(20).build().unwrap();
+    let slowest = two.block_on(async {
+        let keeps = load(&host, &putting_off(SHORT_OF_TOO_LONG)).await;
+        let request = ExecutionRequest::new(keeps.digest(), json!({})).limits(LimitOverrides {
+            wall_time: Some(TIME),
+            fuel: Some(u64::MAX),
+            ..NONE
+        });
+        // From the first it is known what they do.
+        host.execute(request.clone()).await.unwrap();
+        let record = Record::new();
+        let mut tasks = JoinSet::new();
+        for _ in 0..16 {
+            let (host, request) = (host.clone(), request.clone());
+            let control = Control::default().observer(record.clone());
+            tasks.spawn(async move { host.execute_with(request, control).await.unwrap() });
+        }
+        record.wait_for("started", 16).await;
+        let neighbour = Arc::new(Neighbour::loaded(&host).await);
+        let mut times = Vec::new();
+        for _ in 0..20 {
+            let (host, neighbour) = (host.clone(), Arc::clone(&neighbour));
+            let began = Instant::now();
+            // On one of the two threads, as they are.
+            let checked = tokio::spawn(async move { neighbour.checked(&host).await });
+            checked.await.unwrap();
+            times.push(began.elapsed());
+        }
+        assert!(!tasks.is_empty());
+        while let Some(joined) = tasks.join_next().await {
+            let result = joined.unwrap();
+            check_result(&result);
+            // Where the machine is slower, they are stopped for that.
+            if result.status == Status::Timeout {
+                check_timeout(&result, TIME);
+            }
+        }
+        times.sort();
+        times
+    });
+    assert!(slowest[15] < Duration::from_millis(20), "{slowest:?}");
 }
 
 fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>) {

@@ -11,6 +11,9 @@ use crate::computing::that_runs;
 use crate::handmade::Handmade;
 use crate::measure::{alone, time_to_write};
 
+/// How many calls wait for what comes back: for longer than any guest may go on.
+const DEEP: usize = 4_000;
+
 /// Whatever they do, and in most runs.
 #[test]
 fn they_are_stopped_in_time() {
@@ -23,7 +26,7 @@ fn they_are_stopped_in_time() {
         ("computing ahead", computing_ahead()),
         ("computing again", computing_again()),
         ("computing again in each arm", computing_in_each_arm()),
-        ("computing when they are back", putting_off()),
+        ("computing when they are back", putting_off(DEEP)),
         ("going through functions", through_functions()),
     ] {
         let late = late(&skill, wall_time(SHORT), 12);
@@ -40,7 +43,7 @@ fn they_are_stopped_in_time() {
 fn they_are_stopped_with_time_left() {
     let _alone = alone();
     let much = wall_time(Duration::from_secs(60));
-    let result = Attack::by(putting_off())
+    let result = Attack::by(putting_off(DEEP))
         .under(much)
         .ends_with(End::Trap("did_not_yield"));
     let cpu_time = result.usage.cpu_time;
@@ -51,7 +54,7 @@ fn they_are_stopped_with_time_left() {
 #[test]
 fn they_are_stopped_where_they_are_cancelled() {
     let _alone = alone();
-    let mut skill = putting_off();
+    let mut skill = putting_off(DEEP);
     skill.execute = format!(
         "(call $log (i32.const 2) (i32.const 0) (i32.const 1)) {}",
         skill.execute
@@ -76,7 +79,7 @@ fn they_are_stopped_while_they_are_instantiated() {
     let skill = Handmade {
         fields: format!(
             "{} (func $start (call $deep (i32.const 125) (f64.const 1.7))) (start $start)",
-            putting_off().fields
+            putting_off(DEEP).fields
         ),
         ..Handmade::default()
     };
@@ -93,7 +96,7 @@ fn their_fuel_ends_as_that_of_others() {
         fuel: Some(1_000),
         ..crate::attack::NONE
     };
-    Attack::by(putting_off())
+    Attack::by(putting_off(DEEP))
         .under(little)
         .ends_with(met(Limit::Fuel));
 }
@@ -216,11 +219,10 @@ fn computing_in_each_arm() -> Handmade {
 
 /// A function that calls itself first, and computes what it has paid for only when it is back, with thousands of others
 /// that have done so, too.
-fn putting_off() -> Handmade {
+pub fn putting_off(deep: usize) -> Handmade {
     // Few values for each call, so that little of the stack is taken for each that waits.
     const VALUES: usize = 8;
     const CALLS: usize = 25;
-    const DEEP: usize = 4_000;
     let values: String = (1..=VALUES * CALLS)
         .map(|at| {
             let roots = "f64.sqrt ".repeat(600);
@@ -240,7 +242,7 @@ fn putting_off() -> Handmade {
             "call $needs ".repeat(CALLS)
         ),
         ..that_runs(&format!(
-            "(loop $again (call $deep (i32.const {DEEP}) (f64.const 1.7)) (br $again)) unreachable"
+            "(loop $again (call $deep (i32.const {deep}) (f64.const 1.7)) (br $again)) unreachable"
         ))
     }
 }

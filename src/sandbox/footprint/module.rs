@@ -12,6 +12,9 @@ use super::{
 
 /// As how many bytes of code it counts that a segment of data is copied at the start.
 const COPIED: u64 = 64;
+/// How many bytes of an expression, which is computed for each instance, are a part: some 20 multiplications in a row, of
+/// about 1 ns each.
+const COMPUTED: u64 = 64;
 /// A page of a memory, in bytes.
 const PAGE: u64 = 64 << 10;
 /// The smallest piece of an image, in bytes.
@@ -128,6 +131,9 @@ impl Module {
                     if matches!(element.kind, ElementKind::Passive) {
                         self.bytes += SEGMENT + VALUE * u64::from(count);
                     }
+                    if let ElementKind::Active { offset_expr, .. } = &element.kind {
+                        self.computed(offset_expr);
+                    }
                     if !matches!(element.kind, ElementKind::Declared) {
                         self.at_start += element.range.len() as u64;
                         self.parts += PARTS_OF_SEGMENT + PARTS_OF_REFERENCE * u64::from(count);
@@ -144,10 +150,13 @@ impl Module {
                     } = segment.kind
                     {
                         self.copied += COPIED + remaining(&offset_expr);
+                        self.computed(&offset_expr);
                         let place = plain(&offset_expr)?;
                         let length = segment.data.len() as u64;
                         let known = place.is_some_and(|at| self.is_image(memory_index, at, length));
                         self.is_late |= !known;
+                    } else {
+                        self.parts += 1;
                     }
                 }
             }
@@ -170,8 +179,14 @@ impl Module {
         }
         if !is_plain(expression)? {
             self.at_start += remaining(expression);
+            self.computed(expression);
         }
         Ok(())
+    }
+
+    /// Takes into account that an expression is computed for each instance, which costs no fuel.
+    fn computed(&mut self, expression: &ConstExpr<'_>) {
+        self.parts += remaining(expression) / COMPUTED;
     }
 
     /// Whether the engine can put these bytes into the image of a memory, as the first or beside others.

@@ -213,26 +213,32 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
             instance.repeat(40)
         )
     };
-    let globals = |count: usize| {
-        let globals = "(global i32 (i32.const 0))".repeat(count);
+    let forty_of = |fields: String| {
         let instance = "(core instance (instantiate $m))";
-        format!("(core module $m {globals}) {}", instance.repeat(40))
+        format!("(core module $m {fields}) {}", instance.repeat(40))
     };
+    let globals = |count: usize| forty_of("(global i32 (i32.const 0))".repeat(count));
+    // What it takes to compute is 3 bytes for each, and 3 besides.
+    let computed = |count: usize| {
+        let times = "(global.get 0) i64.mul ".repeat(count);
+        let first = "(global i64 (i64.const 7))";
+        forty_of(format!("{first} (global i64 (global.get 0) {times})"))
+    };
+    let placed = |count: usize| {
+        let plus = "(global.get 0) i32.add ".repeat(count);
+        let first = "(global i32 (i32.const 0)) (table 1 funcref) (func $f)";
+        forty_of(format!(
+            "{first} (elem (offset (global.get 0) {plus}) func $f)"
+        ))
+    };
+    let data = |count: usize| forty_of("(data \"\")".repeat(count));
     let segments = |count: usize| {
         let segments = "(elem (i32.const 0) func $f)".repeat(count);
-        let instance = "(core instance (instantiate $m))";
-        format!(
-            "(core module $m (table 1 funcref) (func $f) {segments}) {}",
-            instance.repeat(40)
-        )
+        forty_of(format!("(table 1 funcref) (func $f) {segments}"))
     };
     let references = |count: usize| {
         let elements = "$f ".repeat(count);
-        let instance = "(core instance (instantiate $m))";
-        format!(
-            "(core module $m (func $f) (elem func {elements})) {}",
-            instance.repeat(40)
-        )
+        forty_of(format!("(func $f) (elem func {elements})"))
     };
     let table = |count: usize| {
         let table = format!("(table {count} funcref (ref.func $f))");
@@ -246,6 +252,11 @@ fn more_parts_than_can_be_made_at_once_are_refused() {
     for (fits, not) in [
         (imports(996), imports(997)),
         (globals(3_985), globals(3_986)),
+        // 3,983 parts of 64 bytes each, and two globals.
+        (computed(84_990), computed(84_992)),
+        // 3,970 of them, a global, a segment and what is in it.
+        (placed(84_700), placed(84_720)),
+        (data(3_985), data(3_986)),
         (segments(284), segments(285)),
         (references(662), references(663)),
         (table(26_664), table(26_665)),

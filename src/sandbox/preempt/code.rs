@@ -7,6 +7,8 @@ use wasmtime::component::Component;
 use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 use wasmtime_environ::{CompiledTrap, iterate_traps};
 
+use crate::sandbox::interrupt::gate::Known;
+
 /// The instruction that traps: `ud2` on x86-64, `udf #0xc11f` on AArch64.
 #[cfg(not(target_arch = "aarch64"))]
 const TRAP: [u8; 2] = [0x0f, 0x0b];
@@ -30,6 +32,8 @@ pub(in crate::sandbox) struct Code {
     /// The address of an instruction that traps, and of which the engine knows so. There is one in each function that
     /// looks at its fuel.
     trap: Option<usize>,
+    /// Whether its guests are known to keep their threads for long.
+    pub known: Known,
 }
 
 impl Code {
@@ -37,6 +41,7 @@ impl Code {
         let mut code = Code {
             component: component.clone(),
             trap: None,
+            known: Known::default(),
         };
         code.trap = trap(code.image());
         code

@@ -91,7 +91,8 @@ async fn run(
         poll_fn(|context| {
             let now = Instant::now();
             let poll = || called.as_mut().poll(context);
-            let (polled, stop) = preemptible(&code, now, now + wall_time, Some(&token), poll);
+            let (polled, stop) =
+                preemptible(&code, now, until(now + wall_time, Some(&token)), poll);
             polled.map(|result| (result, stop))
         })
         .await
@@ -105,12 +106,20 @@ async fn run(
     let (added, of_other) = poll_fn(|context| {
         let now = Instant::now();
         let poll = || called.as_mut().poll(context);
-        let (polled, stop) = preemptible(&code, now, now + HOUR, None, poll);
+        let (polled, stop) = preemptible(&code, now, until(now + HOUR, None), poll);
         polled.map(|result| (result, stop))
     })
     .await;
     assert_eq!((added.unwrap(), of_other), ((3.0,), None));
     (result.map(|(x,)| x), stop)
+}
+
+fn until(deadline: Instant, cancellation: Option<&CancellationToken>) -> Until<'_> {
+    Until {
+        deadline,
+        cancellation,
+        kept: KEPT,
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -133,7 +142,7 @@ async fn what_does_not_come_back_is_stopped_when_its_time_is_up() {
 #[tokio::test]
 async fn what_keeps_its_thread_is_stopped_with_time_left() {
     let (result, stop) = run(returning(), DEEP, HOUR, None).await;
-    assert_eq!(stop, Some(Stop::DidNotYield));
+    assert_eq!(stop, Some(Stop::DidNotYield { kept: KEPT }));
     assert!(result.is_err());
 }
 
@@ -146,7 +155,7 @@ async fn what_keeps_beginning_is_stopped() {
     let entering = (image.start.addr()..image.end.addr()).filter(|at| code.at(*at) == At::Entering);
     assert!(cfg!(target_arch = "aarch64") || entering.count() > 50);
     let (result, stop) = run((engine, component), 0, HOUR, None).await;
-    assert_eq!(stop, Some(Stop::DidNotYield));
+    assert_eq!(stop, Some(Stop::DidNotYield { kept: KEPT }));
     assert!(result.is_err());
 }
 
@@ -165,7 +174,7 @@ fn the_host_comes_to_its_end() {
     let code = Code::of(&component);
     let now = Instant::now();
     // Its time is up from the beginning, so that the watch interrupts it.
-    let ((), stop) = preemptible(&code, now, now, None, || {
+    let ((), stop) = preemptible(&code, now, until(now, None), || {
         while !was_interrupted() {
             assert!(now.elapsed() < Duration::from_secs(60));
         }
@@ -218,7 +227,7 @@ fn whoever_sent_the_signal_it_interrupts() {
     let (_, component) = returning();
     let code = Code::of(&component);
     let now = Instant::now();
-    preemptible(&code, now, now + HOUR, None, || {
+    preemptible(&code, now, until(now + HOUR, None), || {
         // SAFETY: it takes a number, of a signal that is handled.
         assert_eq!(unsafe { libc::raise(libc::SIGURG) }, 0);
         assert!(was_interrupted());
@@ -233,10 +242,10 @@ fn one_guest_within_another_is_the_one_that_counts_until_it_comes_back() {
     let seat = || SEAT.with(|seat| seat.0.deadline.load(Ordering::Relaxed));
     let nanos = |deadline| watch().nanos(deadline);
     let current = || TURN.with(|turn| turn.load(Ordering::Relaxed));
-    preemptible(&code, now, now + HOUR, None, || {
+    preemptible(&code, now, until(now + HOUR, None), || {
         let outer = current();
         assert_eq!(seat(), nanos(now + HOUR));
-        preemptible(&code, now, now + HOUR * 2, None, || {
+        preemptible(&code, now, until(now + HOUR * 2, None), || {
             assert_ne!(current(), outer);
             assert_eq!(seat(), nanos(now + HOUR * 2));
         });
@@ -417,7 +426,7 @@ async fn stopped_anywhere(engine: &Engine, text: &str) {
             // Up to a quarter of a millisecond.
             let time = Duration::from_nanos(turn * 7_919 % 250_000);
             let poll = || called.as_mut().poll(context);
-            let (polled, stop) = preemptible(&code, now, now + time, None, poll);
+            let (polled, stop) = preemptible(&code, now, until(now + time, None), poll);
             polled.map(|result| (result, stop))
         })
         .await;

@@ -120,7 +120,7 @@ fn it_is_sent_to_where_the_engine_knows_that_it_traps() {
     assert!(name.starts_with("wasm[0]::function["), "{name}");
     let image = code.image();
     let at = trap - image.as_ptr().addr();
-    assert_eq!(image[at..at + 2], TRAP);
+    assert!(image[at..].starts_with(&TRAP));
     let file: ElfFile64<'_> = ElfFile64::parse(image).unwrap();
     let text = file.section_by_name(".text").unwrap().data().unwrap();
     let traps = file.section_by_name(ELF_WASMTIME_TRAPS).unwrap();

@@ -1,0 +1,259 @@
+//! Lets through, a few at a time, those that keep their threads for long.
+//!
+//! A guest can be made to compute for just less than what it is stopped after (`preempt.rs`), again and again; and some of
+//! what the host does for a guest takes as long. Enough of them would keep all threads. So a skill that was seen to keep
+//! a thread for [`LONG`] at a stretch is known for that for a [`WHILE`], and of the guests of all such skills no more
+//! run at any moment than half as many as there are processors, and one at least. The others have their threads to
+//! themselves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How much processor time at a stretch is long. The slowest guests that compilers make take some 8 ms (`fuel.rs`).
+pub(in crate::sandbox) const LONG: Duration = Duration::from_millis(10);
+/// How long a skill is known for that.
+const WHILE: Duration = Duration::from_secs(60);
+
+/// Whether a skill is known to keep its thread for long.
+#[derive(Debug, Default)]
+pub(in crate::sandbox) struct Known {
+    /// Until when, in nanoseconds since [`BEGAN`]; 0 where it never was.
+    until: AtomicU64,
+}
+
+/// Where times are counted from.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn nanos(time: Instant) -> u64 {
+    let since = time.saturating_duration_since(*BEGAN).as_nanos();
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
+impl Known {
+    /// It has kept one. May be called where a signal is handled, once [`Known::prepare`] was called.
+    pub fn note(&self, now: Instant) {
+        self.until.fetch_max(nanos(now + WHILE), Ordering::Relaxed);
+    }
+
+    pub fn is(&self, now: Instant) -> bool {
+        let until = self.until.load(Ordering::Relaxed);
+        until != 0 && nanos(now) < until
+    }
+
+    /// So that nothing is made when it is first needed.
+    pub fn prepare() {
+        LazyLock::force(&BEGAN);
+    }
+}
+
+/// The gate of this process.
+pub(super) static GATE: LazyLock<Gate> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Gate::new((processors / 2).max(1))
+});
+
+pub(super) struct Gate {
+    most: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    running: usize,
+    /// How many have come.
+    came: u64,
+    /// Those that wait, in the order in which they came.
+    waiting: BTreeMap<u64, Waker>,
+}
+
+/// The place of one that waits at a gate. It is kept until it is let through.
+pub(super) struct Place<'g> {
+    gate: &'g Gate,
+    number: u64,
+}
+
+/// Whoever holds it runs.
+pub(super) struct Passage<'g>(&'g Gate);
+
+impl Gate {
+    pub fn new(most: usize) -> Self {
+        Gate {
+            most,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // Nothing that panics is done with it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets one through, or has it wait until it is its turn: then it is woken, and asks again.
+    pub fn pass<'g>(&'g self, place: &mut Option<Place<'g>>, waker: &Waker) -> Option<Passage<'g>> {
+        let mut inner = self.inner();
+        if inner.running < self.most {
+            inner.running += 1;
+            if let Some(place) = place {
+                inner.waiting.remove(&place.number);
+            }
+            drop(inner);
+            *place = None;
+            return Some(Passage(self));
+        }
+        let number = match place {
+            Some(place) => place.number,
+            None => {
+                inner.came += 1;
+                inner.came
+            }
+        };
+        inner.waiting.insert(number, waker.clone());
+        drop(inner);
+        if place.is_none() {
+            *place = Some(Place { gate: self, number });
+        }
+        None
+    }
+
+    /// Wakes the next one, if there is room. Nothing is kept for it: it may not come.
+    fn wake_next(&self) {
+        let next = {
+            let mut inner = self.inner();
+            let has_room = inner.running < self.most;
+            has_room.then(|| inner.waiting.pop_first()).flatten()
+        };
+        if let Some((_, waker)) = next {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        self.0.inner().running -= 1;
+        self.0.wake_next();
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let waited = self.gate.inner().waiting.remove(&self.number);
+        // It may have been woken, and will not come: another does in its place.
+        if waited.is_none() {
+            self.gate.wake_next();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Counted {
+        fn new() -> (Arc<Self>, Waker) {
+            let counted = Arc::new(Counted::default());
+            (Arc::clone(&counted), Waker::from(counted))
+        }
+
+        fn times(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_kept_its_thread_is_known_for_a_while() {
+        Known::prepare();
+        let known = Known::default();
+        let now = Instant::now();
+        assert!(!known.is(now));
+        known.note(now);
+        assert!(known.is(now) && known.is(now + WHILE / 2));
+        assert!(!known.is(now + WHILE + Duration::from_millis(1)));
+        // One that was noted before does not shorten it.
+        known.note(now + WHILE);
+        known.note(now);
+        assert!(known.is(now + WHILE));
+    }
+
+    #[test]
+    fn they_go_through_in_the_order_in_which_they_came() {
+        let gate = Gate::new(1);
+        let (one, two, three) = (Counted::new(), Counted::new(), Counted::new());
+        let [mut a, mut b, mut c] = [None, None, None];
+        let first = gate.pass(&mut a, &one.1);
+        assert!(first.is_some() && a.is_none());
+        assert!(gate.pass(&mut b, &two.1).is_none());
+        assert!(gate.pass(&mut c, &three.1).is_none());
+        // To ask again changes nothing.
+        assert!(gate.pass(&mut b, &two.1).is_none());
+        drop(first);
+        assert_eq!((two.0.times(), three.0.times()), (1, 0));
+        let second = gate.pass(&mut b, &two.1);
+        assert!(second.is_some());
+        drop(second);
+        assert_eq!((two.0.times(), three.0.times()), (1, 1));
+        assert!(gate.pass(&mut c, &three.1).is_some());
+        assert!(gate.inner().waiting.is_empty());
+    }
+
+    #[test]
+    fn whoever_was_woken_and_comes_late_keeps_its_place() {
+        let gate = Gate::new(1);
+        let (woken, other) = (Counted::new(), Counted::new());
+        let [mut a, mut b, mut c] = [None, None, None];
+        let first = gate.pass(&mut a, &woken.1);
+        assert!(gate.pass(&mut b, &woken.1).is_none());
+        drop(first);
+        // Another was faster.
+        let faster = gate.pass(&mut a, &other.1);
+        assert!(faster.is_some());
+        assert!(gate.pass(&mut c, &other.1).is_none());
+        assert!(gate.pass(&mut b, &woken.1).is_none());
+        drop(faster);
+        assert_eq!((woken.0.times(), other.0.times()), (2, 0));
+    }
+
+    #[test]
+    fn whoever_was_woken_and_does_not_come_wakes_the_next() {
+        let gate = Gate::new(1);
+        let (gone, next) = (Counted::new(), Counted::new());
+        let [mut a, mut b, mut c] = [None, None, None];
+        let first = gate.pass(&mut a, &gone.1);
+        assert!(gate.pass(&mut b, &gone.1).is_none());
+        assert!(gate.pass(&mut c, &next.1).is_none());
+        drop(first);
+        assert_eq!((gone.0.times(), next.0.times()), (1, 0));
+        drop(b);
+        assert_eq!(next.0.times(), 1);
+        // One that goes before it is woken wakes nobody.
+        let holds = gate.pass(&mut a, &gone.1);
+        assert!(gate.pass(&mut c, &next.1).is_none());
+        drop(c);
+        drop(holds);
+        assert_eq!(next.0.times(), 1);
+    }
+
+    #[test]
+    fn as_many_go_through_as_may() {
+        let gate = Gate::new(2);
+        let (_, waker) = Counted::new();
+        let passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
+        assert_eq!(passed.iter().flatten().count(), 2);
+    }
+}
