@@ -103,8 +103,8 @@ impl GrantArgs {
         let mut grants = Grants {
             directories: self.dir,
             scratch: self.scratch,
-            clock: self.clock.unwrap_or_default(),
-            random: self.random.unwrap_or_default(),
+            clock: self.clock,
+            random: self.random,
             http: self.http,
             sockets: self.socket,
             addresses: self.address,
@@ -172,13 +172,13 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
         let what = "kept for the next time".to_owned();
         texts.push(("storage", what, from_policy.storage));
     }
-    if grants.clock != Clock::default() {
-        let marked = from_policy.clock == grants.clock;
-        texts.push(("clock", grants.clock.to_string(), marked));
+    if let Some(clock) = grants.clock {
+        let marked = from_policy.clock.is_some();
+        texts.push(("clock", clock.to_string(), marked));
     }
-    if grants.random != Random::default() {
-        let marked = from_policy.random == grants.random;
-        texts.push(("random", grants.random.to_string(), marked));
+    if let Some(random) = grants.random {
+        let marked = from_policy.random.is_some();
+        texts.push(("random", random.to_string(), marked));
     }
     for (kind, text, marked) in texts {
         table.row([kind.to_owned(), mark(text, marked)]);

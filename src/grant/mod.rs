@@ -137,12 +137,15 @@ pub struct Grants {
     /// Storage: keys and values that are there again the next time, for each skill and tenant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub storage: bool,
-    /// The clocks. A skill need not declare that it reads them.
-    #[serde(skip_serializing_if = "is_default")]
-    pub clock: Clock,
-    /// The random numbers. A skill need not declare that it draws them.
-    #[serde(skip_serializing_if = "is_default")]
-    pub random: Random,
+    /// The clocks, where it is said which; else the system's. A skill need not declare that it reads them.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
+    #[cfg_attr(feature = "schema", schemars(with = "Clock"))]
+    pub clock: Option<Clock>,
+    /// The random numbers, where it is said which; else the system's. A skill need not declare that it draws
+    /// them.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "said")]
+    #[cfg_attr(feature = "schema", schemars(with = "Random"))]
+    pub random: Option<Random>,
 }
 
 /// Nothing. It is there rather than made, as it is what most executions are granted.
@@ -156,12 +159,17 @@ pub(crate) static NO_GRANTS: Grants = Grants {
     config: BTreeMap::new(),
     secrets: Vec::new(),
     storage: false,
-    clock: Clock::System,
-    random: Random::System,
+    clock: None,
+    random: None,
 };
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
+/// What is there must be of the type: nothing stands for none.
+fn said<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 impl Grants {
@@ -191,14 +199,14 @@ impl Grants {
     /// Sets the clocks.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
     /// Sets the source of random numbers.
     #[must_use]
     pub fn random(mut self, random: Random) -> Self {
-        self.random = random;
+        self.random = Some(random);
         self
     }
 
@@ -251,14 +259,23 @@ impl Grants {
         self
     }
 
-    /// Whether nothing is granted.
+    /// Whether nothing is granted. The system's clocks and random numbers are what every skill has.
     pub fn is_empty(&self) -> bool {
-        *self == NO_GRANTS
+        if self.clock.is_none() && self.random.is_none() {
+            return *self == NO_GRANTS;
+        }
+        let are_the_systems = self.clock.unwrap_or_default() == Clock::System
+            && self.random.unwrap_or_default() == Random::System;
+        let others = || Grants {
+            clock: None,
+            random: None,
+            ..self.clone()
+        };
+        are_the_systems && others() == NO_GRANTS
     }
 
     /// These grants and others. Of two for the same guest path, variable or key, the other holds,
-    /// in this one's place; so do the other's clocks and random numbers, unless they are the
-    /// system's.
+    /// in this one's place; so do the other's clocks and random numbers, where it is said which.
     #[must_use]
     pub fn with(mut self, over: &Grants) -> Self {
         fn add<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
@@ -285,12 +302,8 @@ impl Grants {
         add(&mut self.secrets, &over.secrets);
         self.environment.extend(over.environment.clone());
         self.config.extend(over.config.clone());
-        if !is_default(&over.clock) {
-            self.clock = over.clock;
-        }
-        if !is_default(&over.random) {
-            self.random = over.random;
-        }
+        self.clock = over.clock.or(self.clock);
+        self.random = over.random.or(self.random);
         self
     }
 
@@ -310,12 +323,8 @@ impl Grants {
         self.environment
             .retain(|name, _| !over.environment.contains_key(name));
         self.config.retain(|key, _| !over.config.contains_key(key));
-        if !is_default(&over.clock) {
-            self.clock = Clock::default();
-        }
-        if !is_default(&over.random) {
-            self.random = Random::default();
-        }
+        self.clock = self.clock.filter(|_| over.clock.is_none());
+        self.random = self.random.filter(|_| over.random.is_none());
         self
     }
 }

@@ -111,3 +111,27 @@ fn of_two_grants_for_one_place_the_later_holds() {
     assert_eq!(both.config["a"], "1");
     assert_eq!(below.except(&both), Grants::default());
 }
+
+/// Also where it says what everybody has who says nothing.
+#[test]
+fn of_two_clocks_the_later_holds() {
+    let still: Clock = "2026-01-02T03:04:05Z".parse().unwrap();
+    let below = Grants::default().clock(still).random(Random::Seed(42));
+    let over = Grants::default()
+        .clock(Clock::System)
+        .random(Random::System);
+    let both = below.clone().with(&over);
+    assert_eq!(both, over);
+    assert_eq!(below.clone().except(&over), Grants::default());
+    assert_eq!(below.clone().with(&Grants::default()), below);
+    assert!(over.is_empty() && !below.is_empty());
+    assert!(!over.clone().scratch().is_empty());
+    let json = serde_json::to_value(&over).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({"clock": "system", "random": "system"})
+    );
+    assert_eq!(serde_json::from_value::<Grants>(json).unwrap(), over);
+    let nothing = serde_json::json!({"clock": null});
+    assert!(serde_json::from_value::<Grants>(nothing).is_err());
+}

@@ -66,6 +66,50 @@ warning: `data` is granted to be written, and the skill's skill.toml declares it
     );
 }
 
+/// The flag holds, also where it says what everybody has for whom nothing is said.
+#[test]
+fn the_systems_clock_in_place_of_the_policys() {
+    let place = Place::with_text_stats();
+    let clock = "2026-01-02T03:04:05Z";
+    let grant = [
+        "policy",
+        "grant",
+        "text-stats",
+        "--clock",
+        clock,
+        "--random",
+        "seed:42",
+    ];
+    assert!(place.run(grant).starts_with("exit: 0\n"));
+    let grants = |said: String| {
+        let (_, grants) = said.split_once("Grants\n").expect("there are some");
+        grants.to_owned()
+    };
+    let text = "text=a";
+    let run = ["run", "text-stats", "--dry-run", "--arg", text];
+    check(
+        grants(place.run(run)),
+        str![[r#"
+  clock   [TIME]   (policy)
+  random  seed:42  (policy)
+--- stderr
+
+"#]],
+    );
+    let [run, skill, dry, arg, text] = run;
+    check(
+        grants(place.run([
+            run, skill, dry, arg, text, "--clock", "system", "--random", "system",
+        ])),
+        str![[r#"
+  clock   system
+  random  system
+--- stderr
+
+"#]],
+    );
+}
+
 #[test]
 fn what_is_missing_is_listed() {
     let place = Place::new();

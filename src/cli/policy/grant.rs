@@ -131,6 +131,10 @@ fn replaced(mut before: Grants, granted: &Grants) -> Grants {
             .into_iter()
             .filter(|(key, value)| granted.config.get(key) != Some(value))
             .collect(),
+        clock: before.clock.filter(|clock| granted.clock != Some(*clock)),
+        random: before
+            .random
+            .filter(|random| granted.random != Some(*random)),
         ..Grants::default()
     }
 }

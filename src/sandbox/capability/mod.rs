@@ -131,11 +131,9 @@ impl Capabilities {
     /// is cannot but say the same.
     pub fn none(limits: &Limits) -> Self {
         let mut nothing = Capabilities::new(Arc::default(), limits, Chatter::unheard());
-        let grants = Grants {
-            clock: Clock::Still(DateTime::UNIX_EPOCH),
-            random: Random::Seed(0),
-            ..Grants::default()
-        };
+        let grants = Grants::default()
+            .clock(Clock::Still(DateTime::UNIX_EPOCH))
+            .random(Random::Seed(0));
         // The same on every host: a skill must not be another one where the operator gives more time.
         nothing.still = Some(Limits::default().wall_time);
         nothing.must_grow = true;
@@ -171,7 +169,7 @@ impl Capabilities {
         if grants.is_empty() {
             return;
         }
-        self.still = match grants.clock {
+        self.still = match grants.clock.unwrap_or_default() {
             Clock::System => None,
             Clock::Still(_) => Some(limits.wall_time),
         };

@@ -17,12 +17,12 @@ const RESOLUTION: Duration = Duration::from_nanos(1);
 
 /// Sets clocks and random numbers as granted. The system's need no setting.
 pub(super) fn grant(wasi: &mut WasiCtxBuilder, grants: &Grants) {
-    if let Clock::Still(time) = grants.clock {
+    if let Some(Clock::Still(time)) = grants.clock {
         let since = (time - chrono::DateTime::UNIX_EPOCH).to_std();
         wasi.wall_clock(Still(since.unwrap_or_default()))
             .monotonic_clock(Still(Duration::ZERO));
     }
-    if let Random::Seed(seed) = grants.random {
+    if let Some(Random::Seed(seed)) = grants.random {
         // Each source has a stream of its own: what is drawn from one changes none of the others.
         let source = |stream| {
             let mut source = ChaCha20Rng::seed_from_u64(seed);
@@ -47,10 +47,12 @@ pub fn repeated_id(
     input: &str,
     attachments: &[Attachment],
 ) -> Option<Uuid> {
-    if grants.clock == Clock::System && grants.random == Random::System {
+    let clock = grants.clock.unwrap_or_default();
+    let random = grants.random.unwrap_or_default();
+    if clock == Clock::System && random == Random::System {
         return None;
     }
-    let (clock, random) = (grants.clock.to_string(), grants.random.to_string());
+    let (clock, random) = (clock.to_string(), random.to_string());
     let skill = skill.to_string();
     let mut hasher = Sha256::new();
     let mut put = |part: &[u8]| {

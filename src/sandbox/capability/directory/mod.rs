@@ -84,7 +84,7 @@ impl Directories {
         }
         let party = Party::of(tenant, refusals.asker().name());
         let shared = Shared::new(Arc::clone(&backing.disk), party, refusals.clone(), limits);
-        let shared = shared.by(grants.clock);
+        let shared = shared.by(grants.clock.unwrap_or_default());
         let shared = Arc::new(shared);
         let mut directories = Directories::default();
         for grant in &grants.directories {
