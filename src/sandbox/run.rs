@@ -320,7 +320,7 @@ impl Runner {
                 // A limit that was met beside the guest, without its noticing.
                 let state = store.data();
                 match state.network.stop().or_else(|| state.directories.stop()) {
-                    Some(stop) => Err(stop.into()),
+                    Some(stop) => Err(wasmtime::Error::from(stop)),
                     None => Ok(answer),
                 }
             }),
@@ -345,7 +345,13 @@ impl Runner {
                 stopped(Stop::Cancelled)
             }
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(classify::failure(&error, circumstances)),
+            Ok(Err(error)) => match error.downcast::<HostError>() {
+                Ok(broken) => {
+                    flight.land(ended_at);
+                    return Err(broken);
+                }
+                Err(error) => Err(classify::failure(&error, circumstances)),
+            },
             Err(stop) => stopped(stop),
         };
         flight.land(ended_at);

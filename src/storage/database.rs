@@ -16,6 +16,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::turns::{Turn, Turns};
 use super::{Owner, StorageError};
+use crate::execution::is_exhausted;
 use crate::private::make_folder;
 use crate::turns::Party;
 
@@ -51,6 +52,11 @@ impl Storage {
         }
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Waits, without a thread, until it is this party's turn to change something: to be held until that is done. May
     /// be dropped at any point.
     pub async fn turn(&self, party: &Party) -> Turn {
@@ -82,7 +88,7 @@ impl Storage {
             transaction.commit()?;
             Ok(done)
         })();
-        if matches!(done, Err(StorageError::Broken)) {
+        if matches!(done, Err(StorageError::Broken | StorageError::Unusable(_))) {
             // Perhaps the next one is better off with another connection.
             *writer = None;
             *lock(&self.made) = false;
@@ -107,7 +113,7 @@ impl Storage {
             let transaction = connection.transaction()?;
             work(&transaction)
         })();
-        if !matches!(done, Err(StorageError::Broken)) {
+        if !matches!(done, Err(StorageError::Broken | StorageError::Unusable(_))) {
             let mut readers = lock(&self.readers);
             if readers.len() < READERS {
                 readers.push(connection);
@@ -157,9 +163,18 @@ impl Storage {
             turn.lock()?;
             Ok(turn)
         };
-        let _turn = made().map_err(|error| broken(&self.path, &error))?;
+        let _turn = made().map_err(|error| {
+            let why = (!is_exhausted(&error)).then(|| error.to_string());
+            self.not_opened(&error, why)
+        })?;
         let mut connection = self.connect()?;
-        migrate(&mut connection).map_err(|error| broken(&self.path, &error))?;
+        migrate(&mut connection).map_err(|error| {
+            let why = match &error {
+                rusqlite_migration::Error::RusqliteError { err, .. } => self.why(err),
+                other => Some(other.to_string()),
+            };
+            self.not_opened(&error, why)
+        })?;
         Ok(connection)
     }
 
@@ -175,8 +190,39 @@ impl Storage {
             connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
             Ok(connection)
         };
-        connect().map_err(|error| broken(&self.path, &error))
+        connect().map_err(|error| self.not_opened(&error, self.why(&error)))
     }
+
+    /// What is wrong with the file itself, where it is that, and not what the machine has no more of for now.
+    fn why(&self, error: &rusqlite::Error) -> Option<String> {
+        match error.sqlite_error_code() {
+            // What the system says of it is not in the error.
+            Some(ErrorCode::CannotOpen) => {
+                let mut options = std::fs::OpenOptions::new();
+                let opened = options.read(true).write(true).open(&self.path);
+                let error = opened.err().filter(|error| !is_exhausted(error))?;
+                Some(error.to_string())
+            }
+            Some(code) => is_of_the_file(code).then(|| error.to_string()),
+            None => None,
+        }
+    }
+
+    fn not_opened(&self, error: &dyn std::error::Error, why: Option<String>) -> StorageError {
+        tracing::error!("the storage of skills, `{}`: {error}", self.path.display());
+        why.map_or(StorageError::Broken, StorageError::Unusable)
+    }
+}
+
+/// Whether it is the file that is wrong, whoever asks for whatever.
+fn is_of_the_file(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NotADatabase
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+    )
 }
 
 fn migrate(connection: &mut Connection) -> rusqlite_migration::Result<()> {
@@ -197,19 +243,17 @@ pub(super) fn time_left(owner: &Owner) -> Result<Duration> {
     }
 }
 
-fn broken(path: &Path, error: &dyn std::error::Error) -> StorageError {
-    tracing::error!("the storage of skills, `{}`: {error}", path.display());
-    StorageError::Broken
-}
-
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             // Waited for as long as there was time.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::TimeIsUp,
-            _ => {
+            code => {
                 tracing::error!("the storage of skills: {error}");
-                StorageError::Broken
+                match code.is_some_and(is_of_the_file) {
+                    true => StorageError::Unusable(error.to_string()),
+                    false => StorageError::Broken,
+                }
             }
         }
     }

@@ -101,9 +101,12 @@ pub(crate) enum StorageError {
     Overflow,
     #[error("the time is up")]
     TimeIsUp,
-    /// What is wrong is for the operator, who finds it in the log.
+    /// For now, or for this one. What is wrong is for the operator, who finds it in the log.
     #[error("the host's storage cannot be used")]
     Broken,
+    /// The file cannot be used by anybody: what is wrong with it, for the operator alone.
+    #[error("the host's storage cannot be used: {0}")]
+    Unusable(String),
 }
 
 /// Whether a text can be the name of a bucket: 1 to 64 letters, digits, `-`, `_` and `.`.

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use rusqlite::Connection;
 use snapbox::str;
 
-use crate::harness::{Place, check, guest};
+use crate::harness::{Place, check, guest, says};
 
 fn place() -> Place {
     let place = Place::new();
@@ -67,6 +67,40 @@ exit: 0
     assert!(said.starts_with("exit: 0"), "{said}");
     let said = place.run(["run", "notes", "find"]);
     assert!(said.contains("Anna prefers mornings"), "{said}");
+}
+
+/// That is no fault of the skill's, which hears nothing of it.
+#[test]
+fn a_file_that_is_no_database_breaks_the_host() {
+    let place = Place::new();
+    place.add_example("notes");
+    place.write("home/storage.db", "garbage ".repeat(100));
+    let add = [
+        "run",
+        "notes",
+        "add",
+        "--storage",
+        "--arg",
+        "text=Anna prefers mornings",
+    ];
+    let said = place.run(add);
+    says(
+        &said,
+        &[
+            "exit: 70\n--- stdout\n--- stderr\n",
+            "error: cannot use the storage of skills `[PLACE]/home/storage.db`: file is not a database\n",
+            "hint: ",
+        ],
+    );
+    assert!(!said.contains("the skill failed"), "{said}");
+    std::fs::remove_file(place.path("home/storage.db")).expect("it is there");
+    let _ = std::fs::remove_file(place.path("home/storage.lock"));
+    std::fs::create_dir(place.path("home/storage.db")).expect("a folder can be made");
+    let said = place.run(add);
+    says(&said, &["exit: 70\n", "/home/storage.db`: Is a directory"]);
+    // Whoever keeps nothing is not concerned.
+    let said = place.run(["run", "notes", "find", "--arg", "words=anna"]);
+    says(&said, &["exit: 1\n", "no storage is granted"]);
 }
 
 /// Two processes swap the same value and add to the same number, each a hundred times.

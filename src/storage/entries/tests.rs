@@ -319,3 +319,27 @@ fn a_busy_file_is_waited_for() {
     });
     assert_eq!(get(&storage, &owner, "k"), Some(b"3".to_vec()));
 }
+
+/// What is no database is told to the operator, and is one again once it was put right.
+#[test]
+fn a_file_that_is_none_of_ours_is_not_used() {
+    let (folder, storage) = storage();
+    let owner = owner("a", None);
+    let file = folder.path().join("new/storage.db");
+    std::fs::create_dir_all(&file).unwrap();
+    let why = |done: Result<()>| match done {
+        Err(StorageError::Unusable(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let said = why(set(&storage, &owner, "k", b"1"));
+    assert!(said.contains("directory"), "{said}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, "garbage ".repeat(100)).unwrap();
+    let said = why(set(&storage, &owner, "k", b"1"));
+    assert!(said.contains("not a database"), "{said}");
+    let said = storage.get(&owner, &[place("k")]).map(drop);
+    assert!(why(said).contains("not a database"));
+    std::fs::remove_file(&file).unwrap();
+    set(&storage, &owner, "k", b"1").unwrap();
+    assert_eq!(get(&storage, &owner, "k"), Some(b"1".to_vec()));
+}

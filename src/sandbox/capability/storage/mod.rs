@@ -9,6 +9,7 @@ use wasmtime::component::{Linker, Resource};
 
 use super::few::Few;
 use super::{Backing, Own};
+use crate::execution::HostError;
 use crate::grant::Grants;
 use crate::limits::Limits;
 use crate::sandbox::classify::Stop;
@@ -160,6 +161,13 @@ impl State {
                 }
                 .into()),
                 Ok(Err(StorageError::TimeIsUp)) => Err(Stop::TimeIsUp.into()),
+                // Not the guest's to hear: the execution ends with it.
+                Ok(Err(StorageError::Unusable(why))) => Err(HostError::Io {
+                    what: "cannot use the storage of skills",
+                    path: granted.storage.path().to_owned(),
+                    source: std::io::Error::other(why),
+                }
+                .into()),
                 Ok(Err(error)) => Ok(Err(error.into())),
                 Err(undone) => Err(Stop::from(undone).into()),
             }
