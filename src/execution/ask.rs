@@ -35,10 +35,31 @@ pub struct Question<'a> {
 pub enum Decision {
     /// This request may run, once.
     Once,
-    /// The same request may run as often as it likes for so long.
+    /// The same request may run as often as it likes for so long: at most for [`Decision::LONGEST`].
     For(Duration),
     /// It may not run.
     Refuse,
+}
+
+/// A time for which no approval holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an approval holds for 1 ms at least, and for 366 days at most")]
+pub struct ApprovalTimeError;
+
+impl Decision {
+    /// The longest time that an approval holds: 366 days.
+    pub const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+    /// The same request may run as often as it likes for so long.
+    ///
+    /// # Errors
+    /// A time below a millisecond, or above [`Decision::LONGEST`].
+    pub fn for_time(time: Duration) -> Result<Self, ApprovalTimeError> {
+        match (Duration::from_millis(1)..=Decision::LONGEST).contains(&time) {
+            true => Ok(Decision::For(time)),
+            false => Err(ApprovalTimeError),
+        }
+    }
 }
 
 /// Whoever can be asked whether a request may run. While the answer is waited for, another may come
@@ -89,5 +110,23 @@ where
 impl fmt::Debug for dyn Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ask").field(&self.who()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_holds_for_a_time() {
+        let ms = Duration::from_millis(1);
+        for time in [ms, Decision::LONGEST] {
+            assert_eq!(Decision::for_time(time), Ok(Decision::For(time)));
+        }
+        for time in [Duration::ZERO, ms / 2, Decision::LONGEST + ms] {
+            let said = Decision::for_time(time).unwrap_err().to_string();
+            assert!(said.contains("366 days"), "{said}");
+        }
+        assert_eq!(Decision::LONGEST.as_secs(), 366 * 86_400);
     }
 }

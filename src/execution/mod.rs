@@ -10,7 +10,7 @@ mod result;
 mod scrub;
 mod waiting;
 
-pub use ask::{Ask, Decision, Question};
+pub use ask::{ApprovalTimeError, Ask, Decision, Question};
 pub use event::{Event, Level, Observer, Progress};
 pub use execute::{Admission, BoxFuture, Control, Execute, HostError, Resolution};
 pub use failure::{Cause, Failure, Fault, Frame, Phase, Rejection};

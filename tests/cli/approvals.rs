@@ -274,6 +274,26 @@ fn nobody_is_asked_about_what_is_not_admitted() {
     says(&said, &["exit: 3\n", "asks for an approval of it"]);
 }
 
+/// A time for which none holds is refused, and the question still waits for its answer.
+#[test]
+fn an_approval_holds_for_no_time_past_its_bounds() {
+    let place = place();
+    place.run(ANSWER);
+    let list = json(&place, ["approvals", "list", "--json"]);
+    let id = list[0]["id"].as_str().expect("it has one").to_owned();
+    for time in ["0s", "367days", "1000years"] {
+        says(
+            &place.run(["approvals", "approve", &id, "--for", time]),
+            &[
+                "exit: 2\n",
+                "an approval holds for 1 ms at least, and for 366 days at most",
+            ],
+        );
+    }
+    let said = place.run(["approvals", "approve", &id, "--for", "366days"]);
+    says(&said, &["exit: 0\n", "may run for 366 days\n"]);
+}
+
 #[test]
 fn the_person_at_the_terminal_is_asked() {
     let place = place();
@@ -325,8 +345,10 @@ May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.
         "--arg",
         "json={\"a\":\"\u{202e}\"}",
     ];
-    let (said, seen) = place.at_terminal(other, "what\n10m\n");
+    let (said, seen) = place.at_terminal(other, "what\n0s\n10m\n");
     assert!(said.starts_with("exit: 0"), "{said}\n{seen}");
+    let bounds = "for 366 days at most; `y`, a time such as 10m, or `n`";
+    assert_eq!(seen.matches(bounds).count(), 1, "{seen}");
     assert!(seen.contains("`y`, a time such as 10m, or `n`"), "{seen}");
     assert!(
         seen.contains("\\u{202e}") && !seen.contains('\u{202e}'),

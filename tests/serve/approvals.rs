@@ -81,10 +81,12 @@ async fn an_execution_is_approved_once_for_a_while_or_not() {
     nothing.problem(400, "invalid-request");
     execute(&other).await.problem(403, "rejected");
     let path = format!("/v1/approvals/{id}/approve");
-    client
-        .post(&path, json!({"for_ms": 0}))
-        .await
-        .problem(422, "invalid-body");
+    for time in [0, 366 * 86_400_000_u64 + 1] {
+        let refused = client.post(&path, json!({ "for_ms": time })).await;
+        let problem = refused.problem(422, "invalid-body");
+        let said = problem["detail"].as_str().unwrap();
+        assert!(said.contains("366 days at most"), "{said}");
+    }
     assert!(serving.end().success());
 }
 

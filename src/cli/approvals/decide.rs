@@ -1,7 +1,5 @@
 //! `skillhost approvals approve` and `refuse`.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::{Value, json};
 use skillhost::execution::Decision;
@@ -43,9 +41,15 @@ struct Which {
 pub struct ApproveArgs {
     #[command(flatten)]
     which: Which,
-    /// As often as it likes for so long, such as 1h; else once
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    r#for: Option<Duration>,
+    /// As often as it likes for so long, such as 1h, at most 366 days; else once
+    #[arg(long, value_name = "TIME", value_parser = for_time)]
+    r#for: Option<Decision>,
+}
+
+/// That it may run for a time, as it is typed.
+pub fn for_time(text: &str) -> Result<Decision, String> {
+    let time = parse_duration(text)?;
+    Decision::for_time(time).map_err(|error| error.to_string())
 }
 
 /// Do not let it run; takes back an approval that still holds
@@ -66,7 +70,7 @@ impl ApproveArgs {
     pub fn decide(self) -> Decide {
         Decide {
             which: self.which,
-            decision: self.r#for.map_or(Decision::Once, Decision::For),
+            decision: self.r#for.unwrap_or(Decision::Once),
         }
     }
 }

@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use super::Session;
 use super::database::DatabaseArgs;
 use super::exit::Exit;
+pub use decide::for_time;
 pub use lazy::LazyApprovals;
 
 const EXAMPLES: &str = "\

@@ -9,6 +9,7 @@ use skillhost::limits::display_bytes;
 use skillhost::parse_duration;
 use skillhost::text::printable;
 
+use crate::cli::approvals::for_time;
 use crate::cli::console::{BOLD, styled};
 use crate::cli::grants;
 use crate::cli::table::Table;
@@ -100,10 +101,15 @@ fn answer(text: &str) -> Option<Decision> {
         match line.trim().to_lowercase().as_str() {
             "y" | "yes" => return Some(Decision::Once),
             "" | "n" | "no" => return Some(Decision::Refuse),
-            time => match parse_duration(time) {
-                Ok(time) if !time.is_zero() => return Some(Decision::For(time)),
-                _ => {
-                    write!(stderr, "`y`, a time such as 10m, or `n`: ")
+            time => match for_time(time) {
+                Ok(decision) => return Some(decision),
+                Err(why) => {
+                    // Of what is no time at all, there is no more to say.
+                    let why = match parse_duration(time) {
+                        Ok(_) => format!("{why}; "),
+                        Err(_) => String::new(),
+                    };
+                    write!(stderr, "{why}`y`, a time such as 10m, or `n`: ")
                         .and_then(|()| stderr.flush())
                         .ok()?;
                 }

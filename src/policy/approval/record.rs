@@ -339,6 +339,7 @@ pub(crate) fn decided(
 
 fn after(now: DateTime<Utc>, time: TimeDelta) -> DateTime<Utc> {
     // A year is as good as for ever, and can be written down.
-    now.checked_add_signed(time.min(TimeDelta::days(366)))
+    let longest = TimeDelta::from_std(Decision::LONGEST).unwrap_or(TimeDelta::MAX);
+    now.checked_add_signed(time.min(longest))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

@@ -22,8 +22,6 @@ use crate::serve::caller::Scope;
 
 /// The cause of a job that waits for somebody's word.
 const CAUSE: &str = "approval_needed";
-/// The longest time that an approval holds: a year.
-const MAX_FOR_MS: u64 = 366 * 86_400_000;
 
 impl From<ApprovalError> for Problem {
     fn from(error: ApprovalError) -> Self {
@@ -209,7 +207,7 @@ async fn answer(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HowApproved {
-    /// The same request may run as often as it likes for so many milliseconds: at most a year; once
+    /// The same request may run as often as it likes for so many milliseconds: at most 366 days; once
     /// unless set. Of a job by its own id it is for this job alone.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 31_622_400_000_i64)]
@@ -231,13 +229,9 @@ pub(super) async fn approve(
 ) -> Result<Response, Problem> {
     let decision = match asked.value.for_ms {
         None => Decision::Once,
-        Some(time) if (1..=MAX_FOR_MS).contains(&time) => {
-            Decision::For(Duration::from_millis(time))
-        }
-        Some(_) => {
-            let detail = "`for_ms` is at least 1, and at most a year";
-            return Err(Problem::new(ProblemKind::InvalidBody, detail).at("/for_ms"));
-        }
+        Some(time) => Decision::for_time(Duration::from_millis(time)).map_err(|error| {
+            Problem::new(ProblemKind::InvalidBody, error.to_string()).at("/for_ms")
+        })?,
     };
     answer(&service, &asks, id, decision).await
 }
