@@ -8,10 +8,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
 
 use super::head::{Head, MAX_HEAD};
-use crate::private::make_folder;
+use crate::private::{can_be_made, make_folder};
 
 /// The most chains in a folder: as many processes may write at the same time.
 pub(super) const MAX_CHAINS: u32 = 9_999;
@@ -85,6 +85,9 @@ impl Folder {
             path: path.to_owned(),
             reason,
         };
+        if metadata.is_symlink() {
+            return Err(wrong("is a symbolic link, and no folder".to_owned()));
+        }
         if !metadata.is_dir() {
             return Err(wrong("is no folder".to_owned()));
         }
@@ -101,6 +104,19 @@ impl Folder {
             )));
         }
         Ok(Folder(path.to_owned()))
+    }
+
+    /// Whether one could be used, or made where it is not there; nothing of it is changed.
+    pub fn check(path: &Path) -> Result<(), AuditError> {
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => {
+                let folder = Folder::at(path)?;
+                let access = Access::WRITE_OK | Access::EXEC_OK;
+                rustix::fs::access(&folder.0, access)
+                    .map_err(|error| failed("write in", path)(error.into()))
+            }
+            Err(_) => can_be_made(path).map_err(failed("make", path)),
+        }
     }
 
     pub fn path(&self) -> &Path {

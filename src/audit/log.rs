@@ -79,6 +79,15 @@ impl std::fmt::Debug for Audit {
 }
 
 impl Audit {
+    /// Whether an audit could be kept in this folder, as far as that shows without keeping one: it is this user's alone,
+    /// or could be made.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check(folder: impl AsRef<Path>) -> Result<(), AuditError> {
+        Folder::check(folder.as_ref())
+    }
+
     /// Opens an audit in a folder, and makes that where it is not there.
     ///
     /// # Errors

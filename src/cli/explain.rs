@@ -1,5 +1,8 @@
 //! What the library's errors mean to whoever typed the command.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use skillhost::audit::AuditError;
 use skillhost::grant::shell_word;
 use skillhost::policy::{ApprovalError, PolicyError};
@@ -173,12 +176,32 @@ pub fn answer(error: AnswerError) -> Complaint {
 pub fn audit(error: &AuditError) -> Complaint {
     let complaint = Complaint::new(Exit::Host, format!("the audit: {error}"));
     match error {
-        AuditError::Unsafe { path, .. } => Complaint::usage(complaint.message).hint(format!(
-            "it must be this user's alone: `chmod 700 {}`",
-            shell_word(&path.to_string_lossy())
-        )),
+        AuditError::Unsafe { path, .. } => {
+            let complaint = Complaint::usage(complaint.message);
+            match unsafe_hint(path) {
+                Some(hint) => complaint.hint(hint),
+                None => complaint,
+            }
+        }
         _ => complaint,
     }
+}
+
+/// What makes a folder or a file this user's alone.
+fn unsafe_hint(path: &Path) -> Option<String> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let shown = shell_word(&path.to_string_lossy()).into_owned();
+    if metadata.is_symlink() {
+        let target = std::fs::canonicalize(path).ok()?;
+        return Some(format!(
+            "name the folder that it leads to, `{}`",
+            target.display()
+        ));
+    }
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let is_open = metadata.mode() & 0o077 != 0;
+    (metadata.is_dir() && is_own && is_open)
+        .then(|| format!("it must be this user's alone: `chmod 700 {shown}`"))
 }
 
 /// A library of installed skills that cannot do what it was asked.

@@ -14,6 +14,7 @@ use super::ground::{Ground, Probe, Trouble, at, cannot_run_code, ended};
 use super::handmade::{Handmade, TOOL};
 use crate::execution::{BoxFuture, ExecutionRequest, HostError};
 use crate::host::Host;
+use crate::private::can_be_made;
 use crate::sandbox::CompileEvent;
 
 pub(super) const PROBES: &[Probe] = &[
@@ -36,16 +37,16 @@ pub(super) const PROBES: &[Probe] = &[
         Box::pin(open_folder(ground))
     }),
     cache("folder", "whose, and who may enter", |ground| {
-        Box::pin(async { of_folder(ground, folder) })
+        Box::pin(async { of_folder(ground, folder, to_be_made) })
     }),
     cache("path", "who may replace the folder", |ground| {
-        Box::pin(async { of_folder(ground, path) })
+        Box::pin(async { of_folder(ground, path, nothing_there) })
     }),
     cache("entries", "who may write them", |ground| {
-        Box::pin(async { of_folder(ground, entries) })
+        Box::pin(async { of_folder(ground, entries, nothing_there) })
     }),
     cache("mount", "whether code may run there", |ground| {
-        Box::pin(async { of_folder(ground, mount) })
+        Box::pin(async { of_folder(ground, mount, nothing_there) })
     }),
 ];
 
@@ -192,20 +193,35 @@ async fn open_folder(ground: &Ground) -> Result<Finding, Trouble> {
     })
 }
 
-/// Looks at the folder of the host that is examined.
+/// Looks at the folder of the host that is examined, or says what there is to say of one that is not there.
 fn of_folder(
     ground: &Ground,
     look: fn(&Path) -> Result<Finding, Trouble>,
+    absent: fn(&Path) -> Finding,
 ) -> Result<Finding, Trouble> {
     let Some(folder) = &ground.cache else {
         return Ok(Finding::not_applicable("this host keeps no compiled code"));
     };
     match fs::canonicalize(folder) {
         Ok(folder) => look(&folder),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Finding::not_applicable(
-            "nothing is there yet; it will be made for this user alone",
-        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(absent(folder)),
         Err(error) => Err(at(folder)(error)),
+    }
+}
+
+fn nothing_there(_: &Path) -> Finding {
+    Finding::not_applicable("nothing is there yet; it will be made for this user alone")
+}
+
+/// Without it, no host can be set up.
+fn to_be_made(folder: &Path) -> Finding {
+    match can_be_made(folder) {
+        Ok(()) => nothing_there(folder),
+        Err(error) => {
+            let place = folder.display();
+            Finding::broken(format!("`{place}` cannot be made: {error}"))
+                .hint("name another folder for it")
+        }
     }
 }
 

@@ -460,7 +460,8 @@ impl schemars::JsonSchema for LimitOverrides {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let fields = Limit::ASKED.iter().map(|limit| {
             // A text has a unit, or such as `M`.
-            let values = serde_json::json!({"type": ["integer", "string"], "minimum": 0});
+            let least = u64::from(Limit::NEEDED.contains(limit));
+            let values = serde_json::json!({"type": ["integer", "string"], "minimum": least});
             (limit.as_str().to_owned(), values)
         });
         let fields: serde_json::Map<_, _> = fields.collect();

@@ -20,6 +20,9 @@ pub use text::{
 
 /// One kibibyte, in bytes.
 pub const KIB: u64 = 1024;
+/// What is wrong with a limit of 0 of what every skill needs.
+pub(crate) const NOTHING_OF_IT: &str = "with nothing of it no skill can run";
+
 /// One mebibyte, in bytes.
 pub const MIB: u64 = 1024 * KIB;
 
@@ -332,6 +335,12 @@ pub struct LimitOverrides {
 }
 
 impl LimitOverrides {
+    /// The first limit that is 0 and of which [every skill needs some](Limit::NEEDED).
+    pub(crate) fn nothing_of(&self) -> Option<Limit> {
+        let mut needed = Limit::NEEDED.into_iter();
+        needed.find(|limit| self.get(*limit) == Some(0))
+    }
+
     /// What counts of what a skill wishes for itself: all of it, but where it is more than the default of
     /// what bounds the host's own work and memory (`output_bytes`, `attachment_bytes`, `stdout_bytes`,
     /// `stderr_bytes`, `host_bytes`, `handles`, `open_files`, `created_files`, `connections`,

@@ -326,6 +326,30 @@ mod tests {
                 Some("leave one of them out, or put both into one list"),
             ),
             (
+                "[general]\nceilings = { fuel = 0 }",
+                2,
+                "general.ceilings.fuel: with nothing of it no skill can run",
+                None,
+            ),
+            (
+                "[tenants.t.defaults]\nwall_time_ms = \"0s\"",
+                2,
+                "tenants.t.defaults.wall_time_ms: with nothing of it no skill can run",
+                None,
+            ),
+            (
+                "[each_skill.ceilings]\nmemory_bytes = 0",
+                2,
+                "each_skill.ceilings.memory_bytes: with nothing",
+                None,
+            ),
+            (
+                "[skills.a]\ndefaults.instances = 0",
+                2,
+                "skills.a.defaults.instances: with nothing",
+                None,
+            ),
+            (
                 "[skills.a.defaults]\nhttp = []",
                 2,
                 "unknown field `http`",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{BreakerRules, Concurrency, Policy, Rate, Rates};
+use crate::limits::{LimitOverrides, NOTHING_OF_IT};
 
 /// The longest time that a rule may name.
 pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
@@ -52,14 +53,17 @@ pub(super) fn check(policy: &Policy) -> Checked {
     for (place, rules, weighed) in rules.into_iter().chain(tenants) {
         concurrency(&place, &rules.concurrency, weighed)?;
         rates(&place, &rules.rates)?;
+        limits(&place, &rules.ceilings, &rules.defaults)?;
     }
     let each = &policy.each_skill;
+    limits(&["each_skill"], &each.ceilings, &each.defaults)?;
     concurrency(&["each_skill"], &each.concurrency, false)?;
     rates(&["each_skill"], &each.rates)?;
     breaker(&["each_skill", "breaker"], each.breaker.as_ref())?;
     for (name, skill) in &policy.skills {
         concurrency(&["skills", name], &skill.concurrency, false)?;
         rates(&["skills", name], &skill.rates)?;
+        limits(&["skills", name], &skill.ceilings, &skill.defaults)?;
         breaker(&["skills", name, "breaker"], skill.breaker.as_ref())?;
     }
     breaker(&["each_host", "breaker"], policy.each_host.breaker.as_ref())
@@ -80,6 +84,15 @@ fn concurrency(place: &[&str], said: &Concurrency, weighed: bool) -> Checked {
         }
     }
     time(&at("wait_ms"), said.wait)
+}
+
+fn limits(place: &[&str], ceilings: &LimitOverrides, defaults: &LimitOverrides) -> Checked {
+    for (key, said) in [("ceilings", ceilings), ("defaults", defaults)] {
+        if let Some(limit) = said.nothing_of() {
+            return wrong(&below(place, &[key, limit.as_str()]), NOTHING_OF_IT);
+        }
+    }
+    Ok(())
 }
 
 fn rates(place: &[&str], said: &Rates) -> Checked {

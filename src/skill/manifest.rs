@@ -8,7 +8,7 @@ use crate::grant::{
     ConfigKey, Declared, DeclaredDirectory, HttpGrant, MAX_ENTRIES, SecretGrant, SocketGrant,
     check_name,
 };
-use crate::limits::{Limit, LimitOverrides};
+use crate::limits::{LimitOverrides, NOTHING_OF_IT};
 use crate::text::{form, is_backtick, meant, printable, shortened};
 
 /// The longest guest path that can be declared, in bytes.
@@ -176,12 +176,8 @@ fn check(raw: &Raw) -> Result<(), String> {
             return Err(format!("grants.environment: `{name}` stands there twice"));
         }
     }
-    for limit in Limit::NEEDED {
-        if raw.limits.get(limit) == Some(0) {
-            return Err(format!(
-                "limits.{limit}: with nothing of it no skill can run"
-            ));
-        }
+    if let Some(limit) = raw.limits.nothing_of() {
+        return Err(format!("limits.{limit}: {NOTHING_OF_IT}"));
     }
     for (key, declaration) in &raw.config {
         check_name(key).map_err(|reason| format!("config: {reason}"))?;
@@ -199,6 +195,7 @@ fn readable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limit;
 
     fn error(text: &str) -> String {
         text.parse::<Manifest>().unwrap_err().to_string()

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde_json::Value;
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 /// What depends on the machine, and on how busy it is, replaced.
 fn steady(said: &str) -> String {
@@ -290,6 +290,34 @@ fn nothing_is_left_behind() {
     let names = |folder: &Path| fs::read_dir(folder).expect("it is there").count();
     assert_eq!(names(&place.path("tmp")), 1);
     assert_eq!(names(&place.path("home/compiled")), 0);
+}
+
+/// Without the folder, and without an audit that is required, nothing runs.
+#[test]
+fn what_could_not_be_made_does_not_hold() {
+    let place = Place::new();
+    place.write(
+        "policy.toml",
+        "[audit]\nrequired = true\nfolder = '/proc/x/audit'\n",
+    );
+    let said = place.run([
+        "--home",
+        "/proc/nope",
+        "--policy",
+        "policy.toml",
+        "doctor",
+        "--quiet",
+    ]);
+    says(
+        &said,
+        &[
+            "exit: 7\n",
+            "error: cache `folder` (whose, and who may enter) does not hold: `/proc/nope/compiled` cannot be made: ",
+            "hint: name another folder for it\n",
+            "error: policy `policy` (its file can be used) does not hold: the audit: cannot make `/proc/x/audit`: ",
+            "hint: name another folder: `folder` in `[audit]`",
+        ],
+    );
 }
 
 /// The policy is among what is examined: whether others can write it, and whether it fits what is installed.

@@ -122,6 +122,25 @@ pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Written> {
     Ok(Written::new(audit, required, session.console))
 }
 
+/// Whether an audit that is required can be kept, as far as that shows without keeping one: otherwise nothing runs.
+///
+/// # Errors
+/// What is in the way.
+pub fn required_can_be_kept(policy: &Policy, session: &Session) -> anyhow::Result<()> {
+    if !policy.audit.required {
+        return Ok(());
+    }
+    let folder = folder(policy, session)?;
+    Audit::check(folder).map_err(|error| {
+        let complaint = explain::audit(&error);
+        let complaint = match complaint.hints.is_empty() {
+            true => complaint.hint("name another folder: `folder` in `[audit]`, in the policy"),
+            false => complaint,
+        };
+        complaint.into()
+    })
+}
+
 /// What executions are written down in; `None` where none is kept. One that cannot be opened is tried
 /// again later; until then, one that is required rejects them.
 ///

@@ -14,7 +14,7 @@ use super::console::{Console, GOOD, print, print_json, styled};
 use super::exit::Exit;
 use super::host::{block_on, isolation};
 use super::policy::{PolicyFile, first_finding, with_grants};
-use super::{Session, explain, units};
+use super::{Session, audit, explain, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,17 +94,25 @@ fn policy_file(file: &PolicyFile, session: &Session) -> Finding {
     let path = file.path().display();
     match file.read() {
         Ok(None) => Finding::not_applicable(format!("there is no `{path}`")),
-        Ok(Some(policy)) => policy_grants(&policy, session),
-        Err(error) => match error.downcast::<Complaint>() {
-            Ok(complaint) => {
-                let finding = Finding::broken(complaint.message);
-                match complaint.hints.into_iter().next() {
-                    Some(hint) => finding.hint(hint),
-                    None => finding,
-                }
-            }
-            Err(error) => Finding::broken(error.to_string()),
+        // Nothing runs under it otherwise.
+        Ok(Some(policy)) => match audit::required_can_be_kept(&policy, session) {
+            Ok(()) => policy_grants(&policy, session),
+            Err(error) => broken(error),
         },
+        Err(error) => broken(error),
+    }
+}
+
+fn broken(error: anyhow::Error) -> Finding {
+    match error.downcast::<Complaint>() {
+        Ok(complaint) => {
+            let finding = Finding::broken(complaint.message);
+            match complaint.hints.into_iter().next() {
+                Some(hint) => finding.hint(hint),
+                None => finding,
+            }
+        }
+        Err(error) => Finding::broken(error.to_string()),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
 use crate::cli::repeated::in_text;
 use crate::cli::secrets::SourceArgs;
-use crate::cli::{Session, explain};
+use crate::cli::{Session, audit, explain};
 
 use super::grant::without_effect;
 use super::revoke::to_take_out;
@@ -35,8 +35,8 @@ Exit codes:
 /// Check the policy, and hold it against what is installed
 ///
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not
-/// there or are the host's own, and installed skills for whose names there are grants that are not
-/// confirmed for them. A folder that may be written, and that no version declares so, is a warning, as are
+/// there or are the host's own, installed skills for whose names there are grants that are not
+/// confirmed for them, and an audit that is required and cannot be kept. A folder that may be written, and that no version declares so, is a warning, as are
 /// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
 /// above the general one, any ceiling above the host's own, and secrets that have no value or go into no
 /// request that is granted. A skill that is confirmed and not installed is noted: it may be run from its file.
@@ -119,6 +119,8 @@ enum Kind {
     Void,
     /// A secret is granted, and has no value, or goes into no request that is granted.
     Secret,
+    /// An audit is required, and cannot be kept.
+    Audit,
     /// The policy cannot be used.
     Unusable,
 }
@@ -255,20 +257,24 @@ pub fn check(args: &CheckArgs, session: &Session) -> anyhow::Result<Exit> {
 
 /// What whoever reads JSON is told of a policy that cannot be used.
 fn unusable(path: &Path, error: &anyhow::Error) -> Finding {
+    let (message, hint) = told(error);
+    Finding {
+        kind: Kind::Unusable,
+        about: About::Policy(path.to_owned()),
+        message,
+        hint,
+    }
+}
+
+/// An error and what to do about it, each as one text.
+fn told(error: &anyhow::Error) -> (String, String) {
     let (details, hints) = match error.downcast_ref::<Complaint>() {
         Some(complaint) => (complaint.details.as_slice(), complaint.hints.as_slice()),
         None => Default::default(),
     };
     let said = error.chain().map(ToString::to_string);
-    Finding {
-        kind: Kind::Unusable,
-        about: About::Policy(path.to_owned()),
-        message: said
-            .chain(details.iter().cloned())
-            .collect::<Vec<_>>()
-            .join("\n"),
-        hint: hints.join("\n"),
-    }
+    let message: Vec<String> = said.chain(details.iter().cloned()).collect();
+    (message.join("\n"), hints.join("\n"))
 }
 
 /// The skills that the policy grants something to.
@@ -356,6 +362,15 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
                 hint,
             });
         }
+    }
+    if let Err(error) = audit::required_can_be_kept(policy, session) {
+        let (message, hint) = told(&error);
+        findings.push(Finding {
+            kind: Kind::Audit,
+            about: About::Table("audit"),
+            message: format!("it is required, and without it nothing runs: {message}"),
+            hint,
+        });
     }
     absent::rules(policy, &installed, &mut findings);
     void(policy, &mut findings);

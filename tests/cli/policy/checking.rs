@@ -1,11 +1,12 @@
 //! `policy check`: what does not hold of a policy, or does not fit.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use snapbox::str;
 
 use super::{change, granted};
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 #[test]
 fn check_finds_what_does_not_fit() {
@@ -81,6 +82,44 @@ fn a_policy_that_cannot_be_used_is_a_finding() {
     assert!(message.contains("line 1"), "{message}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("error: "), "{said}");
+}
+
+/// Without it nothing runs.
+#[test]
+fn an_audit_that_is_required_and_cannot_be_kept_is_found() {
+    let place = Place::new();
+    place.write("home/policy.toml", "[audit]\nrequired = true\n");
+    let said = place.run(["policy", "check"]);
+    says(&said, &["exit: 0\n", "is sound"]);
+    assert!(!place.path("home/audit").exists(), "it is only looked at");
+    let folder = place.path("home/audit");
+    fs::create_dir(&folder).expect("a folder can be made");
+    let mode = |mode| fs::set_permissions(&folder, Permissions::from_mode(mode));
+    mode(0o755).expect("it is ours");
+    check(
+        place.run(["policy", "check"]),
+        str![[r#"
+exit: 3
+--- stdout
+found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/home/audit` is open to others (mode 755); close it: `chmod 700`
+  hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
+--- stderr
+
+"#]],
+    );
+    place.write(
+        "home/policy.toml",
+        "[audit]\nrequired = true\nfolder = '/proc/x/audit'\n",
+    );
+    let json = place.output(["policy", "check", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("it is JSON");
+    assert_eq!(json["findings"][0]["kind"], "audit", "{json}");
+    let hint = json["findings"][0]["hint"].as_str().expect("a text");
+    assert!(hint.contains("name another folder"), "{hint}");
+    // One that may be missing is warned of where it is needed.
+    place.write("home/policy.toml", "[audit]\nfolder = '/proc/x/audit'\n");
+    let said = place.run(["policy", "check"]);
+    says(&said, &["exit: 0\n", "is sound"]);
 }
 
 #[test]

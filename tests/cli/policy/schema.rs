@@ -107,6 +107,8 @@ fn the_schema_describes_what_is_read() {
         "[skills.a.grants]\nenvironment = { \"A=B\" = \"c\" }",
         "[skills.a.grants]\nconfig = [\"a=<VALUE>\"]",
         "[skills.a.grants]\nconfig = { a = \"\\u0000\" }",
+        "[skills.a.defaults]\nfuel = 0",
+        "[general]\nceilings = { wall_time_ms = 0 }",
         "[secrets]\na = \"hunter2\"",
         "[secrets]\na = \"file:key\"",
     ] {
