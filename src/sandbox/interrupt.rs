@@ -301,8 +301,13 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
 
 /// Wakes this task again when the runtime has run what else is ready, and has looked at its timers
 /// and sockets. A task that woke itself would stay ahead of those: with a guest that spins on each of
-/// its threads, the runtime looks at them every 61 turns only.
+/// its threads, the runtime looks at them every 61 turns only. But a task that is woken so stays on its thread, and where
+/// some keep theirs for long, that may be one of those: then it wakes itself, and another thread can take it.
 fn give_others_a_turn<T>(context: &mut Context<'_>) -> Poll<T> {
+    if GATE.is_in_use() {
+        context.waker().wake_by_ref();
+        return Poll::Pending;
+    }
     let turn = std::pin::pin!(tokio::task::yield_now());
     // Pending, and what it wakes is this task, whose own future is polled then.
     let _ = turn.poll(context);

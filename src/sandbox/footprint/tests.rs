@@ -183,13 +183,14 @@ fn more_definitions_than_may_be_are_not_kept() {
     }
 }
 
-/// Nine hundred instances, each of five thousand segments of data, make a file of some 20 KB.
+/// Two hundred instances, each with references to twenty thousand functions, make a file of some 150 KB.
 #[test]
 fn contexts_that_nobody_could_have_are_refused_before_they_are_compiled() {
+    let referenced: String = (0..20_000).map(|at| format!("{at} ")).collect();
     let text = format!(
-        "(component (core module $m {}) {})",
-        "(data \"\")".repeat(5_000),
-        "(core instance (instantiate $m))".repeat(900)
+        "(component (core module $m {} (elem declare func {referenced})) {})",
+        "(func)".repeat(20_000),
+        "(core instance (instantiate $m))".repeat(200)
     );
     let error = bytes(&text).unwrap_err();
     assert!(error.contains("contexts are of"), "{error}");

@@ -7,7 +7,7 @@
 //! themselves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -57,6 +57,8 @@ pub(super) static GATE: LazyLock<Gate> = LazyLock::new(|| {
 
 pub(super) struct Gate {
     most: usize,
+    /// Whether any runs.
+    is_in_use: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -82,6 +84,7 @@ impl Gate {
     pub fn new(most: usize) -> Self {
         Gate {
             most,
+            is_in_use: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -91,11 +94,17 @@ impl Gate {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether any of those that keep their threads runs.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use.load(Ordering::Relaxed)
+    }
+
     /// Lets one through, or has it wait until it is its turn: then it is woken, and asks again.
     pub fn pass<'g>(&'g self, place: &mut Option<Place<'g>>, waker: &Waker) -> Option<Passage<'g>> {
         let mut inner = self.inner();
         if inner.running < self.most {
             inner.running += 1;
+            self.is_in_use.store(true, Ordering::Relaxed);
             if let Some(place) = place {
                 inner.waiting.remove(&place.number);
             }
@@ -133,7 +142,10 @@ impl Gate {
 
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
-        self.0.inner().running -= 1;
+        let mut inner = self.0.inner();
+        inner.running -= 1;
+        self.0.is_in_use.store(inner.running > 0, Ordering::Relaxed);
+        drop(inner);
         self.0.wake_next();
     }
 }
@@ -253,7 +265,12 @@ mod tests {
     fn as_many_go_through_as_may() {
         let gate = Gate::new(2);
         let (_, waker) = Counted::new();
-        let passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
+        assert!(!gate.is_in_use());
+        let mut passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
         assert_eq!(passed.iter().flatten().count(), 2);
+        passed.truncate(1);
+        assert!(gate.is_in_use());
+        passed.clear();
+        assert!(!gate.is_in_use());
     }
 }
