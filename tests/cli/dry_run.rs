@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 #[test]
 fn it_would_run() {
@@ -90,8 +90,8 @@ fn the_systems_clock_in_place_of_the_policys() {
     check(
         grants(place.run(run)),
         str![[r#"
-  clock   [TIME]   (policy)
-  random  seed:42  (policy)
+  clock   [TIME] (policy)
+  random  seed:42 (policy)
 --- stderr
 
 "#]],
@@ -107,6 +107,21 @@ fn the_systems_clock_in_place_of_the_policys() {
 --- stderr
 
 "#]],
+    );
+    // For good, too.
+    let said = place.run(["policy", "grant", "text-stats", "--clock", "system"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "clock  system\n",
+            "in place of:\n  clock  [TIME]\n",
+        ],
+    );
+    let said = place.run(["run", "text-stats", "--dry-run", "--arg", text]);
+    says(
+        &said,
+        &["clock   system (policy)\n", "random  seed:42 (policy)\n"],
     );
 }
 

@@ -45,7 +45,7 @@ pub struct PolicyGrantArgs {
 /// Where the skill does not declare them, or has grants that are not confirmed for this digest.
 pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let mut granted = args.grants.grants()?;
-    if granted.is_empty() {
+    if granted == Grants::default() {
         let complaint = Complaint::usage("nothing is named that is to be granted");
         let hint = format!(
             "`{}` lists what the skill wants, and how to grant it",
