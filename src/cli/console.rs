@@ -156,10 +156,15 @@ pub fn print_json(console: Console, value: &impl serde::Serialize) -> io::Result
     print_data(console, &text.map_err(io::Error::from)?)
 }
 
+/// What could not be done, with the system's reason behind it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+struct Unwritten(#[source] io::Error);
+
 /// Whoever reads may stop at any time: `skillhost list | head -1` is no failure.
 fn gone_is_fine(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        written => written.map_err(|error| io::Error::new(error.kind(), Unwritten(error))),
     }
 }

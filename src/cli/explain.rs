@@ -13,6 +13,9 @@ use skillhost::{CompileError, HostError, LoadError, Misfit};
 use super::complaint::Complaint;
 use super::exit::Exit;
 
+/// What to do where a folder of the command cannot be used.
+const ANOTHER_FOLDER: &str = "name another folder for the cache and the skills with `--home DIR`";
+
 /// How a component is built from a crate.
 const BUILD: &str = "cargo build --release --target wasm32-wasip2";
 
@@ -67,9 +70,7 @@ pub fn host(error: &HostError) -> Complaint {
         }
         HostError::Certificate(_) => Complaint::usage(error.to_string())
             .hint("`--certificate` takes a file with certificates in PEM form"),
-        HostError::Io { .. } => {
-            complaint.hint("name another folder for the cache and the skills with `--home DIR`")
-        }
+        HostError::Io { .. } => complaint.hint(ANOTHER_FOLDER),
         _ => complaint,
     }
 }
@@ -209,7 +210,8 @@ pub fn library(error: LibraryError) -> Complaint {
     let message = error.to_string();
     match error {
         LibraryError::Package(error) => package(error),
-        LibraryError::Io { .. } => Complaint::new(Exit::Host, message),
+        LibraryError::Io { .. } => Complaint::new(Exit::Host, message).hint(ANOTHER_FOLDER),
+        LibraryError::Record { skill, .. } => Complaint::not_loaded(message).hint(anew(&skill)),
         LibraryError::NotInstalled { reference, similar } => {
             let complaint = Complaint::not_loaded(format!("no skill `{reference}` is installed"));
             similar_or_list(complaint, &similar)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use skillhost::skill::SkillRef;
+use skillhost::skill::{LibraryError, SkillRef};
 use skillhost::text::printable;
 
 use super::complaint::Complaint;
@@ -25,8 +25,8 @@ Examples:
 /// Install a skill, so that it can be run by its name
 ///
 /// Several versions can stand side by side; a bare name means the highest. What is run later is
-/// exactly what was installed: a change of the component or of skill.toml on disk is noticed, and installing the
-/// skill again puts it right.
+/// exactly what was installed: a change of the component, of skill.toml or of the record of it on disk is noticed, and
+/// installing the skill again puts it right.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InstallArgs {
@@ -69,6 +69,7 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
             "is installed anew, as what stood there differed"
         }
         Ok(_) => "is now installed in the other's place",
+        Err(LibraryError::Record { .. }) => "is installed anew, as what stood there was damaged",
         Err(_) => "is now installed",
     };
     session.console.note(format_args!(

@@ -4,7 +4,7 @@ use clap::Args;
 use skillhost::limits::display_bytes;
 use skillhost::text::printable;
 
-use super::complaint::show_hint;
+use super::complaint::{Complaint, show_hint};
 use super::console::{print, print_json};
 use super::exit::Exit;
 use super::table::Table;
@@ -30,7 +30,15 @@ pub struct ListArgs {
 /// Where the library cannot be read.
 pub fn list(args: &ListArgs, session: &Session) -> anyhow::Result<Exit> {
     let places = session.places()?;
-    let skills = places.library().list().map_err(explain::library)?;
+    let library = places.library();
+    let skills = library.list().map_err(explain::library)?;
+    for error in library.unreadable().map_err(explain::library)? {
+        let Complaint { message, hints, .. } = explain::library(error);
+        session.console.warn(printable(&message, false));
+        if !session.console.quiet {
+            hints.iter().for_each(|hint| show_hint(hint));
+        }
+    }
     if args.json {
         print_json(session.console, &skills)?;
         return Ok(Exit::Success);

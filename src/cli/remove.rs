@@ -3,7 +3,7 @@
 use clap::Args;
 use skillhost::grant::{Grants, command};
 use skillhost::policy::SkillPolicy;
-use skillhost::skill::{Library, LibraryError};
+use skillhost::skill::{Installed, Library, LibraryError};
 
 use super::complaint::Complaint;
 use super::console::{GOOD, styled};
@@ -40,7 +40,7 @@ pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
         });
         Complaint::usage(format!("`{typed}` is no installed skill")).hint(hint)
     })?;
-    let removed = library.remove(&reference).map_err(|error| {
+    let explained = |error| {
         let digits = match error {
             LibraryError::NotInstalled { .. } => digits(),
             _ => None,
@@ -50,15 +50,26 @@ pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
             complaint.hints = vec![hint];
         }
         complaint
-    })?;
+    };
+    let (title, known) = match library.remove(&reference) {
+        Ok(Installed {
+            name,
+            version,
+            digest,
+            ..
+        }) => (format!("{name}@{version}"), digest.to_string()),
+        Err(LibraryError::Record { .. }) => {
+            let removed = library.remove_unreadable(&reference).map_err(explained)?;
+            (removed, "its record could not be read".to_owned())
+        }
+        Err(error) => return Err(explained(error).into()),
+    };
     session.console.note(format_args!(
-        "{} {}@{} is removed ({})",
-        styled(GOOD, "✓"),
-        removed.name,
-        removed.version,
-        removed.digest
+        "{} {title} is removed ({known})",
+        styled(GOOD, "✓")
     ));
-    if let Some(left) = left(&removed.name, &library, session) {
+    let name = title.split('@').next().unwrap_or_default();
+    if let Some(left) = left(name, &library, session) {
         session.console.note(left);
     }
     Ok(Exit::Success)

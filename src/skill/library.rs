@@ -1,5 +1,6 @@
 //! The library of installed skills: a folder, with one folder in it for each version of each skill.
 
+mod record;
 mod texts;
 
 use std::fs;
@@ -145,6 +146,16 @@ pub enum LibraryError {
         /// The digest found.
         found: Digest,
     },
+    /// The record of an installed skill, which says what was installed, cannot be read.
+    #[error("the record of the installed skill `{skill}` cannot be read, `{path}`: {source}")]
+    Record {
+        /// Which skill, as `name@version`.
+        skill: String,
+        /// Where the record is.
+        path: PathBuf,
+        /// What the system said, or what is wrong with the text.
+        source: io::Error,
+    },
     /// It cannot be read.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -192,7 +203,9 @@ impl Library {
     /// Installs a skill that has described itself. The same skill a second time changes nothing, unless its `SKILL.md` or
     /// a file beside it is another, or what is on disk no longer is what was installed: then it is written anew.
     ///
-    /// `replace` puts it in the place of another one with its name and version, or of one whose record is broken.
+    /// Where its record cannot be read, what stands there is known by its own digest; what has none is put right.
+    ///
+    /// `replace` puts it in the place of another one with its name and version.
     ///
     /// # Errors
     /// [`LibraryError::Occupied`] or [`LibraryError::Io`].
@@ -205,9 +218,13 @@ impl Library {
         let (name, version) = (&description.name, &description.version);
         let _alone = self.alone()?;
         let target = self.folder.join(format!("{name}@{version}"));
-        let before = match self.entry(&target) {
-            // What it was cannot be known.
-            Err(_) if replace => None,
+        let before = match record::read(&target) {
+            Err(LibraryError::Record { .. }) => {
+                if !replace {
+                    record::is_the_same(&target, package, description)?;
+                }
+                None
+            }
             before => before?,
         };
         let files = files_of(package)?;
@@ -311,27 +328,16 @@ impl Library {
         Ok(lock)
     }
 
-    /// Every installed skill, by name and then by version, the newest first.
+    /// Every installed skill, by name and then by version, the newest first. Those whose record cannot be read are
+    /// [elsewhere](Library::unreadable).
     ///
     /// # Errors
     /// [`LibraryError::Io`].
     pub fn list(&self) -> Result<Vec<Installed>, LibraryError> {
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(doing("cannot read", &self.folder)(error)),
-        };
         let mut installed = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(doing("cannot read", &self.folder))?.path();
-            let hidden = path
-                .file_name()
-                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.')
-                && !replace::is_still_meant(&path);
-            match self.entry(&path) {
-                _ if hidden => {}
-                Ok(Some(entry)) => installed.push(entry),
-                Ok(None) => {}
+        for entry in record::all(&self.folder)? {
+            match entry {
+                Ok(entry) => installed.push(entry),
                 // One that cannot be read must not keep the others from being used.
                 Err(error) => tracing::warn!("an installed skill is passed over: {error}"),
             }
@@ -405,7 +411,7 @@ impl Library {
     /// The installed skill that a reference means: of a bare name, the highest version.
     ///
     /// # Errors
-    /// [`LibraryError::NotInstalled`], with what comes close, or [`LibraryError::Io`].
+    /// [`LibraryError::NotInstalled`], with what comes close, [`LibraryError::Record`] or [`LibraryError::Io`].
     pub fn find(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
         let mut all = self.list()?;
         if !all.iter().any(|skill| matches(reference, skill))
@@ -418,6 +424,9 @@ impl Library {
         }
         if let Some(index) = all.iter().position(|skill| matches(reference, skill)) {
             return Ok(all.swap_remove(index));
+        }
+        if let Some(error) = self.unreadable_of(reference)?.into_iter().next() {
+            return Err(error);
         }
         let similar = match reference {
             SkillRef::Name { name, .. } => close(name, &all),
@@ -509,19 +518,18 @@ impl Library {
     /// Removes an installed skill. Of several versions, one must be named.
     ///
     /// # Errors
-    /// [`LibraryError::NotInstalled`], [`LibraryError::Ambiguous`] or [`LibraryError::Io`].
+    /// [`LibraryError::NotInstalled`], [`LibraryError::Ambiguous`], [`LibraryError::Record`] of one that
+    /// [`remove_unreadable`](Library::remove_unreadable) removes, or [`LibraryError::Io`].
     pub fn remove(&self, reference: &SkillRef) -> Result<Installed, LibraryError> {
         // Looked for before anything is made in a folder that may not even be there.
         self.find(reference)?;
         let _alone = self.alone()?;
         let installed = self.find(reference)?;
         if let SkillRef::Name { version: None, .. } = reference {
-            let versions: Vec<String> = self
-                .list()?
-                .into_iter()
-                .filter(|skill| skill.name == installed.name)
-                .map(|skill| skill.version)
-                .collect();
+            let all = self.list()?.into_iter();
+            let all = all.filter(|skill| skill.name == installed.name);
+            let mut versions: Vec<String> = all.map(|skill| skill.version).collect();
+            versions.extend(record::versions(&self.unreadable_of(reference)?));
             if versions.len() > 1 {
                 return Err(LibraryError::Ambiguous {
                     name: installed.name,
@@ -529,35 +537,18 @@ impl Library {
                 });
             }
         }
-        let path = self
-            .folder
-            .join(format!("{}@{}", installed.name, installed.version));
+        self.take_away(&format!("{}@{}", installed.name, installed.version))?;
+        Ok(installed)
+    }
+
+    /// Removes the folder of an installed skill. Nobody else may change the library meanwhile.
+    fn take_away(&self, skill: &str) -> Result<(), LibraryError> {
+        let path = self.folder.join(skill);
         let aside = self
             .folder
             .join(format!(".removing-{}", uuid::Uuid::now_v7()));
         fs::rename(&path, &aside).map_err(doing("cannot remove", &path))?;
-        fs::remove_dir_all(&aside).map_err(doing("cannot remove", &aside))?;
-        Ok(installed)
-    }
-
-    /// The record of one folder, or `None` where it holds no skill.
-    fn entry(&self, folder: &Path) -> Result<Option<Installed>, LibraryError> {
-        let path = folder.join("installed.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(doing("cannot read", &path)(error)),
-        };
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| doing("cannot understand", &path)(error.into()))
+        fs::remove_dir_all(&aside).map_err(doing("cannot remove", &aside))
     }
 }
 

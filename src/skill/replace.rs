@@ -84,7 +84,8 @@ pub(super) fn settle(folder: &Path) -> Option<io::Result<()>> {
     })
 }
 
-fn home(folder: &Path) -> Option<PathBuf> {
+/// Where a folder that was moved aside belongs; `None` where it is none that was.
+pub(super) fn home(folder: &Path) -> Option<PathBuf> {
     let name = folder.file_name()?.to_str()?.strip_prefix(REPLACED)?;
     Some(folder.with_file_name(name))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use snapbox::str;
 
 use crate::handmade::{Description, Handmade};
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 /// What `list` shows of a digest is enough for every command that takes a skill.
 #[test]
@@ -321,6 +321,59 @@ fn what_was_changed_on_disk_is_put_right_by_installing_it() {
     assert!(said.starts_with("exit: 0\n"), "{said}");
     let said = place.run(by_name);
     assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
+#[test]
+fn a_record_that_was_damaged_is_told_put_right_and_removed() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    fs::rename(place.path("text-stats"), place.path("source")).expect("it can be renamed");
+    let damage = || place.write("home/skills/text-stats@0.1.0/installed.json", "{");
+    damage();
+    check(
+        place.run(["list"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+warning: the record of the installed skill `text-stats@0.1.0` cannot be read, `[PLACE]/home/skills/text-stats@0.1.0/installed.json`: EOF while parsing an object at line 1 column 1
+hint: install it anew, which puts it right, or remove it with `skillhost remove text-stats@0.1.0`
+no skill is installed in `[PLACE]/home/skills`
+hint: `skillhost install SKILL` installs one
+
+"#]],
+    );
+    let said = place.run(["run", "text-stats", "--arg", "text=a"]);
+    says(
+        &said,
+        &[
+            "exit: 6\n",
+            "error: the record of the installed skill `text-stats@0.1.0` cannot be read, ",
+            "hint: install it anew, which puts it right, or remove it with `skillhost remove text-stats@0.1.0`\n",
+        ],
+    );
+    let said = place.run(["install", "source"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "text-stats@0.1.0 is installed anew, as what stood there was damaged (",
+        ],
+    );
+    let said = place.run(["run", "text-stats", "--arg", "text=a"]);
+    says(&said, &["exit: 0\n"]);
+    damage();
+    check(
+        place.run(["remove", "text-stats"]),
+        str![[r#"
+exit: 0
+--- stdout
+--- stderr
+✓ text-stats@0.1.0 is removed (its record could not be read)
+
+"#]],
+    );
+    assert!(!place.path("home/skills/text-stats@0.1.0").exists());
 }
 
 #[test]

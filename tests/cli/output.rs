@@ -4,7 +4,7 @@ use serde_json::Value;
 use skillhost::{ExecutionResult, Status};
 use snapbox::str;
 
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 /// What `--json` printed: one line, and a result that comes back.
 fn result(stdout: &[u8]) -> (Value, ExecutionResult) {
@@ -335,5 +335,43 @@ error: the skill's output does not fit the schema that it declares: [1] is not o
 ✗ behaviours 1.2.3 · answer · failed · [COST]
 
 "#]],
+    );
+}
+
+/// Whichever command it is.
+#[test]
+fn an_output_that_cannot_be_written_is_told() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    place.run(["policy", "grant", "text-stats", "--clock", "system"]);
+    for args in [
+        &["run", "text-stats", "--arg", "text=a"][..],
+        &["list"],
+        &["list", "--json"],
+        &["policy", "show"],
+        &["policy", "schema"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let mut command = place.command([]);
+        command.args(args).stdout(full.expect("Linux has it"));
+        let said = place.said(&command.output().expect("the command starts"));
+        says(
+            &said,
+            &[
+                "exit: 70\n",
+                "error: cannot write to standard output\n  caused by: No space left on device",
+            ],
+        );
+    }
+    // A folder of its own that cannot be used is told alike, too.
+    place.write("file", "");
+    let said = place.run(["--home", "file", "list"]);
+    says(
+        &said,
+        &[
+            "exit: 70\n",
+            "error: cannot read `[PLACE]/file/skills`: ",
+            "hint: name another folder for the cache and the skills with `--home DIR`\n",
+        ],
     );
 }

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use anyhow::Context;
 use serde_json::Value;
 use skillhost::execution::{Clamped, Frame, Rejection};
 use skillhost::grant::{Denial, shell_word};
@@ -64,7 +63,7 @@ impl Report<'_> {
         if self.console.verbose > 0 {
             self.console.note(details(&result.usage));
         }
-        printed.context("cannot write to standard output")?;
+        printed?;
         written?;
         Ok(Exit::of(result.status, result.failure.as_ref()))
     }

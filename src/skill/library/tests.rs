@@ -174,10 +174,66 @@ fn what_was_changed_is_written_anew() {
             assert_eq!(install(false).unwrap(), again);
         }
     }
-    fs::write(path("installed.json"), "{").unwrap();
-    assert!(install(false).is_err());
-    let again = install(true).unwrap();
-    assert_eq!(library.list().unwrap(), [again]);
+    for replace in [false, true] {
+        fs::write(path("installed.json"), "{").unwrap();
+        let again = install(replace).unwrap();
+        assert_eq!(library.list().unwrap(), [again]);
+    }
+}
+
+/// It is in no list, and still something that is installed: it is found, told from another, and removed.
+#[test]
+fn a_skill_whose_record_cannot_be_read_is_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(folder.path());
+    let install = |component: &[u8], version: &str| {
+        let package = Package::from_parts(component.to_vec(), None, None).unwrap();
+        library.install(&package, &description(version), false)
+    };
+    let damage = |version: &str| {
+        let record = format!("words@{version}/installed.json");
+        fs::write(folder.path().join(record), "{").unwrap();
+    };
+    install(b"component", "1.0.0").unwrap();
+    damage("1.0.0");
+    assert_eq!(library.list().unwrap(), []);
+    for reference in ["words", "words@1.0.0"] {
+        let error = library.find(&reference.parse().unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, LibraryError::Record { skill, .. } if skill == "words@1.0.0"),
+            "{error}"
+        );
+    }
+    assert!(matches!(
+        library.find(&"words@2.0.0".parse().unwrap()),
+        Err(LibraryError::NotInstalled { .. })
+    ));
+    // Another one needs to be told that it may take the place.
+    assert!(matches!(
+        install(b"another", "1.0.0"),
+        Err(LibraryError::Occupied { .. })
+    ));
+    install(b"component", "1.0.0").unwrap();
+    assert!(library.unreadable().unwrap().is_empty());
+    damage("1.0.0");
+    install(b"component", "1.1.0").unwrap();
+    // A bare name would mean the only one that can be read.
+    let ambiguous = library.remove(&"words".into()).unwrap_err();
+    let is_ambiguous = |error: &LibraryError| matches!(error, LibraryError::Ambiguous { versions, .. } if versions.len() == 2);
+    assert!(is_ambiguous(&ambiguous), "{ambiguous}");
+    damage("1.1.0");
+    let ambiguous = library.remove_unreadable(&"words".into()).unwrap_err();
+    assert!(is_ambiguous(&ambiguous), "{ambiguous}");
+    for version in ["1.0.0", "1.1.0"] {
+        let reference = format!("words@{version}").parse().unwrap();
+        let removed = library.remove_unreadable(&reference).unwrap();
+        assert_eq!(removed, format!("words@{version}"));
+    }
+    assert!(library.unreadable().unwrap().is_empty());
+    assert!(matches!(
+        library.remove_unreadable(&"words".into()),
+        Err(LibraryError::NotInstalled { .. })
+    ));
 }
 
 /// They are in no digest, and are what a model reads.
