@@ -49,6 +49,9 @@ pub(crate) fn form(message: &str) -> Option<&'static str> {
             Some("write a list, [\"…\"], or of tables, whose headers have two brackets, [[…]]")
         }
         "a sequence" => Some("write a list, also of one: [\"…\"]"),
+        "a text NAME=VALUE" => Some(
+            "write all of them into one table, { NAME = \"VALUE\" }, or each as a text, [\"NAME=VALUE\"]",
+        ),
         "a boolean" => Some("write true or false, without quotes"),
         "a map" => Some("write a table: { NAME = VALUE }"),
         "a string" if given.starts_with("integer") => {

@@ -79,6 +79,7 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
                     Capability::Directory => format!(
                         "`{field} = [{value}]`, or into the list that is there, in place of one for the same guest path"
                     ),
+                    Capability::Environment | Capability::Config => pair(field, &shown, &value),
                     _ if capability.is_list() => {
                         format!("`{field} = [{value}]`, or into the list that is there")
                     }
@@ -95,6 +96,18 @@ pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> Stri
         key(skill),
         command("confirm", skill)
     )
+}
+
+/// The line for a name with a value, in the form that the command writes. Whoever has a list has one of texts.
+fn pair(field: &str, shown: &str, text: &toml::Value) -> String {
+    match shown.split_once('=') {
+        Some((name, value)) => format!(
+            "`{field} = {{ {} = {} }}`, or into the table that is there, or into the list as {text}",
+            key(name),
+            toml::Value::from(value)
+        ),
+        None => format!("`{field} = [{text}]`, or into the list that is there"),
+    }
 }
 
 /// The line of a manifest that declares something, where that follows from what it is about.
@@ -157,7 +170,8 @@ mod tests {
             to_grant("fetch", Capability::Environment, Some("TZ=UTC")),
             "grant it for this run with `--env TZ=UTC`, or for good with \
              `skillhost policy grant fetch --env TZ=UTC`; by hand, in the policy under \
-             `[skills.fetch.grants]`: `environment = [\"TZ=UTC\"]`, or into the list that is there, and then \
+             `[skills.fetch.grants]`: `environment = { TZ = \"UTC\" }`, or into the table that is there, or into the list as \
+             \"TZ=UTC\", and then \
              `skillhost policy confirm fetch`"
         );
         assert_eq!(

@@ -57,10 +57,23 @@ struct Pair(String, String);
 
 impl<'de> Deserialize<'de> for Pair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_str(OnePair)
+    }
+}
+
+struct OnePair;
+
+impl Visitor<'_> for OnePair {
+    type Value = Pair;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text NAME=VALUE")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Pair, E> {
         match text.split_once('=') {
             Some((name, value)) => Ok(Pair(name.to_owned(), value.to_owned())),
-            None => Err(D::Error::custom(format!(
+            None => Err(E::custom(format!(
                 "there is no `=` in `{text}`; write NAME=VALUE"
             ))),
         }
@@ -140,6 +153,10 @@ mod tests {
         for (text, reason) in [
             ("environment = [\"TZ\"]", "there is no `=`"),
             ("environment = [\"A=1\",\n\"A=2\"]", "`A` is granted twice"),
+            (
+                "config = [{ depth = \"3\" }, \"name=x\"]",
+                "expected a text NAME=VALUE",
+            ),
             ("environment = { A = [1] }", "a text, a number or a boolean"),
             ("environment = 7", "a list of texts NAME=VALUE"),
             ("config = { \"\" = 1 }", "empty"),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::sound::LONGEST;
+#[cfg(feature = "schema")]
+use super::sound::MOST;
 use crate::breaker::BreakerSettings;
 use crate::limits::{LimitOverrides, milliseconds, milliseconds_out};
 
@@ -261,7 +263,7 @@ impl schemars::JsonSchema for Rate {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let count = serde_json::json!({"type": "integer", "minimum": 1, "maximum": u32::MAX});
+        let count = serde_json::json!({"type": "integer", "minimum": 1, "maximum": MOST});
         schemars::json_schema!({
             "description": "How many may start in a time on average, and how many at once.",
             "anyOf": [count, {

@@ -10,7 +10,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(86_400);
 /// The most starts that a rate may name.
 pub(super) const MOST: u32 = 1_000_000;
 /// The largest weight of a tenant.
-const HEAVIEST: u32 = 1_000;
+pub(super) const HEAVIEST: u32 = 1_000;
 /// The longest name of a tenant, in bytes.
 const LONGEST_NAME: usize = 256;
 

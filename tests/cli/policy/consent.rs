@@ -59,7 +59,7 @@ Granted by the policy
 Declared, and not granted
   First confirm what is granted already: `skillhost policy confirm csv-query`
   environment SECRET
-    grant it for this run with `--env 'SECRET=<VALUE>'`, or for good with `skillhost policy grant csv-query --env 'SECRET=<VALUE>'`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = ["SECRET=<VALUE>"]`, or into the list that is there, and then `skillhost policy confirm csv-query`
+    grant it for this run with `--env 'SECRET=<VALUE>'`, or for good with `skillhost policy grant csv-query --env 'SECRET=<VALUE>'`; by hand, in the policy under `[skills.csv-query.grants]`: `environment = { SECRET = "<VALUE>" }`, or into the table that is there, or into the list as "SECRET=<VALUE>", and then `skillhost policy confirm csv-query`
 --- stderr
 
 "#]],
