@@ -15,9 +15,23 @@ use super::{KIB, MIB};
 /// assert!(skillhost::parse_bytes("64 apples").is_err());
 /// ```
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    bytesize::ByteSize::from_str(text.trim())
-        .map(|size| size.as_u64())
-        .map_err(|_| format!("`{text}` is not a size; write bytes or a unit, such as `64MiB`"))
+    match bytesize::ByteSize::from_str(text.trim()).map(|size| size.as_u64()) {
+        // What does not fit becomes the most.
+        Ok(u64::MAX) if text.trim().parse() != Ok(u64::MAX) => Err(too_large(text)),
+        Ok(size) => Ok(size),
+        Err(_) if is_digits(text.trim()) => Err(too_large(text)),
+        Err(_) => Err(format!(
+            "`{text}` is not a size; write bytes or a unit, such as `64MiB`"
+        )),
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn too_large(text: &str) -> String {
+    format!("`{text}` is too large; the most is {}", u64::MAX)
 }
 
 /// Reads a count: digits, possibly grouped with `_` and multiplied with `k`, `M`, `G` or `T`.
@@ -42,8 +56,8 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     count
         .and_then(|count| count.checked_mul(factor))
         .ok_or_else(|| {
-            if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return format!("`{text}` is too large; the most is {}", u64::MAX);
+            if is_digits(&digits) {
+                return too_large(text);
             }
             format!(
                 "`{text}` is not a count; write digits, or such as `5M`, with `k`, `M`, `G` or `T`"
@@ -172,5 +186,23 @@ mod tests {
         assert!(parse_count("99999999999999G").is_err());
         assert!(parse_count("M").is_err());
         assert!(parse_count("").is_err());
+    }
+
+    #[test]
+    fn sizes_have_no_overflow() {
+        for text in [
+            "99999999EiB",
+            "16EiB",
+            "18446744073709551616",
+            "99999999.5 EB",
+        ] {
+            let said = parse_bytes(text).unwrap_err();
+            assert_eq!(
+                said,
+                format!("`{text}` is too large; the most is {}", u64::MAX)
+            );
+        }
+        assert_eq!(parse_bytes("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(parse_bytes("15EiB"), Ok(15 << 60));
     }
 }

@@ -148,9 +148,14 @@ impl SecretError {
                  `openssl rand -hex 32`"
                     .into()
             }
-            SecretError::Name(_) | SecretError::Io { .. } | SecretError::Damaged(_) => {
-                "see whether this user may read and write it".into()
+            SecretError::Name(_) => "choose another name, such as `api-key`".into(),
+            SecretError::Damaged(_) => {
+                "put it right, a line NAME=VALUE for each, or remove it and keep them anew".into()
             }
+            SecretError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "is the path right? The file has to be there when the host reads it".into()
+            }
+            SecretError::Io { .. } => "see whether this user may read and write it".into(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn file(path: &Path) -> Result<SecretValue, SecretError> {
         return Err(SecretError::Io {
             what: "cannot read",
             path: path.to_owned(),
-            source: std::io::ErrorKind::NotFound.into(),
+            source: rustix::io::Errno::NOENT.into(),
         });
     };
     let value = text.strip_suffix('\n').unwrap_or(&text);

@@ -66,7 +66,14 @@ impl SecretStore {
 
     fn all(&self) -> Result<BTreeMap<String, Zeroizing<String>>, SecretError> {
         let mut all = BTreeMap::new();
-        let Some(text) = read::contents(&self.path, MAX_BYTES)? else {
+        let text = read::contents(&self.path, MAX_BYTES).map_err(|error| match error {
+            // Not of one value, but of the file.
+            SecretError::Characters | SecretError::TooLong => {
+                SecretError::Damaged(self.path.clone())
+            }
+            error => error,
+        })?;
+        let Some(text) = text else {
             return Ok(all);
         };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -221,6 +228,27 @@ mod tests {
                 expected.map(str::as_bytes)
             );
         }
+    }
+
+    /// What is wrong is the file, and not the right to read it.
+    #[test]
+    fn a_file_of_something_else_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        let store = SecretStore::new(&path);
+        for garbage in [&b"\xff\xfe\x00"[..], b"no line of ours\n"] {
+            fs::write(&path, garbage).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let error = store.names().unwrap_err();
+            assert!(matches!(error, SecretError::Damaged(_)), "{error}");
+            assert!(error.hint("a").starts_with("put it right"), "{error}");
+        }
+        let error = read::file(&folder.path().join("missing")).unwrap_err();
+        assert!(
+            error.to_string().contains("No such file or directory"),
+            "{error}"
+        );
+        assert!(error.hint("a").starts_with("is the path right?"), "{error}");
     }
 
     /// Of several that write at once, none is lost.

@@ -61,6 +61,12 @@ pub enum PackageError {
         /// Which path.
         path: PathBuf,
     },
+    /// It is a folder, and none is looked for there.
+    #[error("`{}` is a folder, where a file belongs", shown(path))]
+    IsAFolder {
+        /// Which path.
+        path: PathBuf,
+    },
     /// A file is too large.
     #[error("`{}` has {bytes} bytes; {allowed} are allowed", shown(path))]
     TooLarge {
@@ -296,6 +302,11 @@ fn open(path: &Path) -> std::io::Result<File> {
 fn read_beneath(folder: &Dir, path: &Path, allowed: u64) -> Result<Arc<[u8]>, PackageError> {
     let name = path.file_name().map(Path::new).unwrap_or(path);
     let metadata = folder.metadata(name).map_err(|source| io(path, source))?;
+    if metadata.is_dir() {
+        return Err(PackageError::IsAFolder {
+            path: path.to_owned(),
+        });
+    }
     read_file(path, allowed, metadata.is_file(), || open_in(folder, name))
 }
 
@@ -473,6 +484,13 @@ mod tests {
         ));
         let error = read(&folder(&[("a.wasm", ""), ("skill.toml", "[limit]")]));
         assert!(error.to_string().contains("skill.toml"), "{error}");
+        let of_folder = folder(&[("a.wasm", "")]);
+        std::fs::create_dir(of_folder.path().join("skill.toml")).unwrap();
+        let error = read(&of_folder).to_string();
+        assert!(
+            error.ends_with("/skill.toml` is a folder, where a file belongs"),
+            "{error}"
+        );
         assert!(matches!(
             Package::read(Path::new("/nowhere/at/all"), 10),
             Err(PackageError::Io { .. })

@@ -1,6 +1,7 @@
 //! What was written down, and whether it still is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 use snapbox::str;
@@ -24,7 +25,7 @@ fn each_run_is_written_down_and_an_edit_is_named() {
 exit: 0
 --- stdout
 --- stderr
-✓ 0 entries in 0 chains, as they were written
+note: there is no audit in `[PLACE]/home/audit`: nothing was written yet
 
 "#]],
     );
@@ -132,6 +133,21 @@ hint: without `--folder`, it is the one in `[PLACE]/home/audit`
 
 "#]],
     );
+    // Nor is one that has nothing of an audit.
+    let other = place.path("other");
+    fs::create_dir(&other).expect("a folder can be made");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    place.write("other/notes.txt", "");
+    check(
+        place.run(["audit", "verify", "--folder", "other"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: no audit in `other`: nothing of one is in it
+
+"#]],
+    );
     place.write("file", "");
     check(
         place.run(["audit", "show", "--folder", "file"]),
@@ -141,6 +157,27 @@ exit: 2
 --- stderr
 error: no audit in `file`: it is no folder
 hint: without `--folder`, it is the one in `[PLACE]/home/audit`
+
+"#]],
+    );
+}
+
+/// The mode of a link is not what is wrong with it.
+#[test]
+fn a_link_is_told_from_a_folder_that_is_open() {
+    let place = Place::with_behaviours();
+    place.write("home/policy.toml", "[audit]\nrequired = true\n");
+    let folder = place.path("elsewhere");
+    fs::create_dir(&folder).expect("a folder can be made");
+    std::os::unix::fs::symlink(&folder, place.path("home/audit")).expect("a link can be made");
+    check(
+        place.run(["policy", "revoke", "nobody", "--all"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the audit: `[PLACE]/home/audit` is a symbolic link, and no folder
+hint: name the folder that it leads to, `[PLACE]/elsewhere`
 
 "#]],
     );

@@ -418,6 +418,9 @@ fn less_than_nothing() {
         assert!(said.starts_with(&begins), "{said}");
         let wanted = format!(": `-5` is not a {what}; write ");
         assert!(said.contains(&wanted), "{said}");
+        let said = place.run(["run", "nowhere.wasm", option, "-5s"]);
+        let wanted = format!(": `-5s` is not a {what}; write ");
+        assert!(said.contains(&wanted), "{said}");
     }
 }
 

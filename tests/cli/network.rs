@@ -450,6 +450,16 @@ fn who_is_trusted_is_what_was_said() {
         }
         place.said(&command.output().unwrap())
     };
+    // Not read to its end, which it has not.
+    let said = run(&["--certificate", "/dev/zero"], false);
+    crate::harness::says(
+        &said,
+        &[
+            "exit: 2\n",
+            "error: `/dev/zero` is too large: 16 MiB is the most\n",
+            "hint: `--certificate` takes a file with certificates in PEM form\n",
+        ],
+    );
     let authority = ["--certificate", "authority.pem"];
     let alone = ["--roots", "none", "--certificate", "authority.pem"];
     for (flags, platform, trusted) in [

@@ -7,7 +7,7 @@ use serde::Serialize;
 use skillhost::audit::{self, Verification};
 use skillhost::text::printable;
 
-use crate::cli::complaint::show_hint;
+use crate::cli::complaint::{Complaint, show_hint};
 use crate::cli::console::{ERROR, GOOD, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::{Session, explain, units};
@@ -15,7 +15,7 @@ use crate::cli::{Session, explain, units};
 const EXIT: &str = "\
 Exit codes:
     0  every line is there, as it was written; or none was written yet
-    2  the audit cannot be read
+    2  the audit cannot be read, or --folder has none
     7  something was changed, removed, moved, repeated or added";
 
 /// Verify that nothing in the audit was changed
@@ -55,6 +55,11 @@ pub fn verify(args: &VerifyArgs, session: &Session) -> anyhow::Result<Exit> {
         false => audit::verify(&folder).map_err(|error| explain::audit(&error))?,
     };
     let (sound, entries) = (verification.is_sound(), verification.entries());
+    let is_none = sound && verification.chains.is_empty();
+    if is_none && let Some(typed) = &args.folder {
+        let message = format!("no audit in `{}`: nothing of one is in it", typed.display());
+        return Err(Complaint::usage(message).into());
+    }
     if args.json {
         let report = Report {
             folder: &folder,
@@ -65,6 +70,12 @@ pub fn verify(args: &VerifyArgs, session: &Session) -> anyhow::Result<Exit> {
         print_json(session.console, &report)?;
     } else {
         show(&verification, session)?;
+        if is_none {
+            session.console.note(format_args!(
+                "note: there is no audit in `{}`: nothing was written yet",
+                folder.display()
+            ));
+        }
     }
     Ok(if sound { Exit::Success } else { Exit::Unsound })
 }
@@ -93,6 +104,7 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
         units::counted(verification.chains.len() as u64, "chain")
     );
     match damages.count() {
+        0 if verification.chains.is_empty() => {}
         0 => session.console.note(format_args!(
             "{} {what}, as they were written",
             styled(GOOD, "✓")

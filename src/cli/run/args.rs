@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Map, Value};
 use skillhost::limits::parse_count;
-use skillhost::text::closest;
+use skillhost::text::{closest, named};
 use skillhost::{Limit, Limits, Roots, parse_bytes, parse_duration};
 
 use crate::cli::database::DatabaseArgs;
@@ -142,7 +142,7 @@ pub struct LimitArgs {
     #[arg(
         long,
         value_name = "N",
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_parser = fuel,
         help_heading = "Limits"
     )]
@@ -151,7 +151,7 @@ pub struct LimitArgs {
     #[arg(
         long,
         value_name = "SIZE",
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_parser = size,
         help_heading = "Limits"
     )]
@@ -160,7 +160,7 @@ pub struct LimitArgs {
     #[arg(
         long,
         value_name = "TIME",
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_parser = time,
         help_heading = "Limits"
     )]
@@ -169,7 +169,7 @@ pub struct LimitArgs {
     #[arg(
         long,
         value_name = "SIZE",
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_parser = size,
         help_heading = "Limits"
     )]
@@ -231,7 +231,7 @@ fn argument(text: &str) -> Result<Argument, String> {
     let (key, value) = match key.strip_suffix(':') {
         Some(key) => {
             let value = serde_json::from_str(value)
-                .map_err(|error| format!("`{value}` is not JSON: {error}"))?;
+                .map_err(|error| format!("`{}` is not JSON: {error}", named(value, 100)))?;
             (key, ArgumentValue::Json(value))
         }
         None => (key, ArgumentValue::Text(value.to_owned())),

@@ -23,6 +23,9 @@ use crate::cli::unread::unread;
 /// What a host can be given for a stack.
 const STACK_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 
+/// The largest file of certificates, in bytes: more than any list of authorities has.
+const MAX_CERTIFICATES: u64 = 16 << 20;
+
 /// What is asked of a skill, ready to become a request once the skill is there.
 #[derive(Debug)]
 pub struct Asked {
@@ -209,12 +212,36 @@ pub fn limits(args: &LimitArgs) -> anyhow::Result<(LimitOverrides, Option<u64>)>
 /// # Errors
 /// Where it cannot be read, or is larger.
 pub fn read(path: Option<&Path>, flag: &str) -> anyhow::Result<Vec<u8>> {
+    let most = Limits::ceiling().input_bytes;
+    let too_large = |message: String| {
+        Complaint::new(Exit::Limit, message).hint("let the skill read it from a folder: --dir")
+    };
+    read_at_most(path, flag, most, too_large)
+}
+
+/// Reads certificates in a file that a flag names.
+///
+/// # Errors
+/// Where it cannot be read, or is larger than any list of certificates.
+pub fn read_certificates(path: &Path, flag: &str) -> anyhow::Result<Vec<u8>> {
+    read_at_most(Some(path), flag, MAX_CERTIFICATES, |message| {
+        Complaint::usage(message).hint(format!(
+            "`{flag}` takes a file with certificates in PEM form"
+        ))
+    })
+}
+
+fn read_at_most(
+    path: Option<&Path>,
+    flag: &str,
+    most: u64,
+    too_large: impl FnOnce(String) -> Complaint,
+) -> anyhow::Result<Vec<u8>> {
     let name = match path {
         Some(path) => format!("`{}`", path.display()),
         None => "standard input".to_owned(),
     };
     let failed = |error: std::io::Error| unread(path, flag, &error);
-    let most = Limits::ceiling().input_bytes;
     let mut bytes = Vec::new();
     match path {
         Some(path) => {
@@ -234,9 +261,7 @@ pub fn read(path: Option<&Path>, flag: &str) -> anyhow::Result<Vec<u8>> {
     .map_err(failed)?;
     if bytes.len() as u64 > most {
         let message = format!("{name} is too large: {} is the most", display_bytes(most));
-        return Err(Complaint::new(Exit::Limit, message)
-            .hint("let the skill read it from a folder: --dir")
-            .into());
+        return Err(too_large(message).into());
     }
     Ok(bytes)
 }

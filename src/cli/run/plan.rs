@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{RunArgs, TrustArgs};
-use super::asked::{Asked, read};
+use super::asked::{Asked, read_certificates};
 use super::attachments::check_out;
 use crate::cli::Session;
 use crate::cli::database::DatabaseArgs;
@@ -79,7 +79,7 @@ impl Settings {
             certificates: trust
                 .certificate
                 .iter()
-                .map(|path| read(Some(path), "--certificate"))
+                .map(|path| read_certificates(path, "--certificate"))
                 .collect::<anyhow::Result<_>>()?,
             ..Settings::default()
         })
