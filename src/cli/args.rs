@@ -21,6 +21,7 @@ use super::jobs::JobsArgs;
 use super::list::ListArgs;
 use super::mcp::McpArgs;
 use super::new::NewArgs;
+use super::not_empty::NotEmpty;
 use super::policy::PolicyArgs;
 use super::queues::QueuesArgs;
 use super::remove::RemoveArgs;
@@ -210,8 +211,7 @@ pub struct GlobalArgs {
         value_name = "DIR",
         env = "SKILLHOST_HOME",
         hide_env_values = true,
-        // A variable that is empty is one that is not set.
-        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        value_parser = NotEmpty(OsStringValueParser::new().map(PathBuf::from)),
         value_hint = ValueHint::DirPath
     )]
     pub home: Option<PathBuf>,
@@ -225,8 +225,7 @@ pub struct GlobalArgs {
         value_name = "FILE",
         env = "SKILLHOST_POLICY",
         hide_env_values = true,
-        // A variable that is empty is one that is not set.
-        value_parser = OsStringValueParser::new().map(PathBuf::from),
+        value_parser = NotEmpty(OsStringValueParser::new().map(PathBuf::from)),
         value_hint = ValueHint::FilePath
     )]
     pub policy: Option<PathBuf>,
@@ -394,6 +393,28 @@ mod tests {
             let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
             let said = Cli::whole(&typed).unwrap_err().to_string();
             assert!(said.contains(shown), "{said}");
+        }
+    }
+
+    /// Whatever is said of it would stand thousands of lines below.
+    #[test]
+    fn of_what_is_long_the_beginning_is_shown() {
+        let long = "x".repeat(40_000);
+        for (typed, why) in [
+            (format!("run a --env A={long}"), "bytes; 32768 are allowed"),
+            (format!("run a --env {long}"), "nothing is inherited"),
+            (format!("run a --fuel {long}"), "is not a count"),
+            (format!("run a --arg a:={long}"), "is not JSON"),
+            (format!("run a --http {long}"), "no scheme"),
+            (format!("run a --{long}"), "unexpected argument"),
+            (format!("run a b {long}"), "unexpected argument"),
+            (long.clone(), "unrecognized subcommand"),
+        ] {
+            let typed = format!("skillhost {typed}");
+            let typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+            let said = Cli::whole(&typed).unwrap_err().to_string();
+            assert!(said.contains(why) && said.contains("xxx…"), "{said}");
+            assert!(said.len() < 2_000, "{}: {why}", said.len());
         }
     }
 

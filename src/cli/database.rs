@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::builder::StringValueParser;
 use clap::{Args, ValueHint};
 use skillhost::queue::{Queue, QueueError};
 
 use super::complaint::Complaint;
 use super::host::{Interrupts, block_on};
+use super::not_empty::NotEmpty;
 use super::{Session, explain};
 
 /// Where the queue is.
@@ -23,6 +25,7 @@ pub struct DatabaseArgs {
         value_name = "PATH|postgres://…",
         env = "SKILLHOST_DATABASE",
         hide_env_values = true,
+        value_parser = NotEmpty(StringValueParser::new()),
         value_hint = ValueHint::FilePath,
         help_heading = "Global options"
     )]
@@ -90,6 +93,13 @@ impl DatabaseArgs {
                     shown(other)
                 ))
                 .into());
+            }
+            // What stands behind it may be a password.
+            Some(other) if let Some(scheme) = scheme(other) => {
+                let message = format!("`{scheme}:…` is neither a path nor a postgres:// URL");
+                let hint =
+                    format!("a file of such a name has its folder before it: `./{scheme}:…`");
+                return Err(Complaint::usage(message).hint(hint).into());
             }
             Some(path) => {
                 let path = Path::new(path);
@@ -172,6 +182,15 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
+/// What a text begins with that is written like a URL, perhaps without its slashes.
+fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once(':')?;
+    let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_one = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(is_of_one);
+    is_one.then_some(scheme)
+}
+
 /// What may be shown of the name of a database: of a URL, neither user nor password nor parameters.
 fn shown(database: &str) -> String {
     let Some((scheme, rest)) = database.split_once("://") else {
@@ -185,6 +204,21 @@ fn shown(database: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_without_its_slashes_is_no_path() {
+        for (text, expected) in [
+            ("postgres:garbage", Some("postgres")),
+            ("postgres:/me@host/jobs", Some("postgres")),
+            ("sqlite:jobs.db", Some("sqlite")),
+            ("jobs.db", None),
+            ("./postgres:x", None),
+            ("/srv/a:b.db", None),
+            (":memory:", None),
+        ] {
+            assert_eq!(scheme(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn nobody_sees_a_password() {

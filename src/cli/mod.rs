@@ -11,6 +11,7 @@ mod console;
 mod exit;
 mod explain;
 mod heap;
+mod not_empty;
 mod places;
 mod repeated;
 mod termination;
@@ -99,6 +100,7 @@ pub fn main() -> ExitCode {
     global.color.write_global();
     let session = Session {
         console: Console::new(global.quiet, global.verbose),
+        // A variable of the environment that is empty is one that is not set.
         home: global.home.filter(|home| !home.as_os_str().is_empty()),
         policy: global.policy.filter(|file| !file.as_os_str().is_empty()),
     };

@@ -1,6 +1,7 @@
 //! What is said beside clap's own words, or in their place: the arguments of a tool are no flags, the value of a secret
 //! is no argument, and short commands are alike, too.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
@@ -12,16 +13,56 @@ use skillhost::grant::shell_word;
 /// The error, said so that whoever typed the arguments knows what to do.
 pub fn beside(error: clap::Error, mut all: Command, arguments: &[OsString]) -> clap::Error {
     all.build();
+    let error = told(error, &mut all, arguments);
+    cut(error, &mut all, arguments)
+}
+
+fn told(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
     match error.kind() {
-        ErrorKind::InvalidSubcommand => with_similar(error, &mut all, arguments),
-        ErrorKind::UnknownArgument if is_of(&error, " secrets set ") => {
-            without_value(error, &mut all)
-        }
-        ErrorKind::UnknownArgument if is_of(&error, " policy revoke ") => without_flag(error, &all),
-        ErrorKind::UnknownArgument => with_argument(error, &mut all, arguments),
+        ErrorKind::InvalidSubcommand => with_similar(error, all, arguments),
+        ErrorKind::UnknownArgument if is_of(&error, " secrets set ") => without_value(error, all),
+        ErrorKind::UnknownArgument if is_of(&error, " policy revoke ") => without_flag(error, all),
+        ErrorKind::UnknownArgument => with_argument(error, all, arguments),
         ErrorKind::ValueValidation => without_source(error),
         _ => error,
     }
+}
+
+/// The most characters of what was typed that an error shows.
+const MOST_SHOWN: usize = 100;
+
+/// The beginning of a text that is longer than an error may be.
+fn beginning(text: &str) -> Option<String> {
+    let (end, _) = text.char_indices().nth(MOST_SHOWN)?;
+    Some(format!("{}…", &text[..end]))
+}
+
+/// With no more of what was typed than the beginning, so that what is said of it can be seen.
+fn cut(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
+    for kind in [
+        ContextKind::InvalidValue,
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+    ] {
+        let Some(ContextValue::String(typed)) = error.get(kind) else {
+            continue;
+        };
+        let typed = typed.clone();
+        let Some(short) = beginning(&typed) else {
+            continue;
+        };
+        let why = error.source().map(ToString::to_string);
+        if let Some(why) = why.filter(|why| why.contains(&typed))
+            && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+            && let Some(command) = named(all, arguments.iter())
+        {
+            let why = why.replace(&typed, &short);
+            let message = format!("invalid value '{short}' for '{argument}': {why}");
+            return command.error(error.kind(), message);
+        }
+        error.insert(kind, ContextValue::String(short));
+    }
+    error
 }
 
 /// With the commands that are but one slip away. clap compares letters that stand near one another, of which a short
@@ -169,9 +210,10 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
         error.insert(ContextKind::SuggestedArg, ContextValue::String(kin));
         return error;
     }
-    let (Some(command), Some(argument)) =
-        (taking_arguments(all, arguments), meant(&unknown, arguments))
-    else {
+    let (Some(command), Some(argument)) = (
+        taking_arguments(all, arguments),
+        tool_argument(&unknown, arguments),
+    ) else {
         return error;
     };
     error.remove(ContextKind::SuggestedArg);
@@ -218,6 +260,11 @@ fn named<'c, 'a>(
         }
     }
     Some(command)
+}
+
+/// What would stand behind `--arg`, where it can be shown whole.
+fn tool_argument(unknown: &str, arguments: &[OsString]) -> Option<String> {
+    meant(unknown, arguments).filter(|argument| beginning(argument).is_none())
 }
 
 /// What would stand behind `--arg`.

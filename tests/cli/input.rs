@@ -203,6 +203,21 @@ hint: `skillhost inspect text-stats` shows what the tool takes
     );
 }
 
+/// What is typed for a number is one, also where it is another than the tool takes.
+#[test]
+fn a_number_of_another_kind() {
+    let place = Place::with_text_stats();
+    for (top, why) in [
+        ("2.5", "2.5 is not of type \"integer\""),
+        ("-1", "-1 is less than the minimum of 0"),
+    ] {
+        let top = format!("top={top}");
+        let said = place.run(["run", "text-stats", "--arg", "text=a", "--arg", &top]);
+        let wanted = format!("error: the input does not fit at `/top`: {why}\n");
+        assert!(said.contains(&wanted), "{said}");
+    }
+}
+
 #[test]
 fn a_key_that_is_missing() {
     let place = Place::with_text_stats();
@@ -374,12 +389,23 @@ fn an_empty_name_is_a_mistake() {
         &["approvals", "list", "--tenant", ""],
         &["audit", "show", "--tenant", ""],
         &["worker", "--queue", ""],
+        &["--home", "", "list"],
+        &["list", "--home="],
+        &["policy", "check", "--policy", ""],
+        &["jobs", "list", "--database", ""],
     ] {
         let output = place.command([]).args(args).output();
         let said = place.said(&output.expect("the command starts"));
         let wanted = "exit: 2\n--- stdout\n--- stderr\nerror: a value is required for '";
         assert!(said.starts_with(wanted), "{args:?}: {said}");
     }
+    // A variable that is empty is one that is not set.
+    let mut command = place.command(["jobs", "list"]);
+    command
+        .env("SKILLHOST_POLICY", "")
+        .env("SKILLHOST_DATABASE", "");
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{}", place.said(&output));
 }
 
 /// Whoever types at the door for agents, or pipes something else into it, is not left without a word.

@@ -114,6 +114,8 @@ fn read(key: &str, text: String, schema: Option<&Value>) -> (Value, Option<Strin
     match serde_json::from_str::<Value>(&text) {
         Ok(value) if types.iter().any(|kind| is_of(&value, kind)) => (value, None),
         _ if has("string") => (Value::String(text), None),
+        // Another number than it takes, of which the schema says more than of a text.
+        Ok(value) if value.is_number() && (has("integer") || has("number")) => (value, None),
         Err(error) if has("array") && text.trim_start().starts_with('[') => (
             Value::String(text),
             Some(format!("it begins like a list, and is no JSON: {error}")),
@@ -286,7 +288,9 @@ mod tests {
     #[test]
     fn what_is_of_another_type_is_left_to_the_schema() {
         assert_eq!(value("top", "many"), json!("many"));
-        assert_eq!(value("top", "1.5"), json!("1.5"));
+        assert_eq!(value("top", "1.5"), json!(1.5));
+        assert_eq!(value("top", "true"), json!("true"));
+        assert_eq!(value("list", "1.5"), json!("1.5"));
         let (value, hint) = read("list", "a".into(), Some(&schema()));
         assert_eq!(value, json!("a"));
         assert_eq!(
