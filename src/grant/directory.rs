@@ -119,7 +119,7 @@ impl FromStr for DirectoryGrant {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = |reason| ParseDirectoryError {
-            text: text.to_owned(),
+            text: quoted(text),
             reason,
         };
         let (rest, mode) = match text.rsplit_once(':') {
@@ -139,6 +139,9 @@ impl FromStr for DirectoryGrant {
         }
         if guest == NO_GUEST {
             return Err(error("put a path in the place of <GUEST>"));
+        }
+        if let Some(reason) = fault(guest) {
+            return Err(error(reason));
         }
         if let Some((_, last)) = guest.split_once(':') {
             return Err(error(match last.contains([':', '/']) {
@@ -181,6 +184,31 @@ impl DeclaredDirectory {
     }
 }
 
+impl DeclaredDirectory {
+    /// Whether both are at the same guest path.
+    pub(crate) fn same_path(&self, other: &DeclaredDirectory) -> bool {
+        normal(&self.path) == normal(&other.path)
+    }
+}
+
+/// Why no guest finds a path, where that is so. A `..` that stands first is part of a path that is typed beside the grant.
+fn fault(guest: &str) -> Option<&'static str> {
+    if guest.chars().any(char::is_control) {
+        return Some("the guest path has a control character in it");
+    }
+    let mut is_inside = guest.starts_with('/');
+    for part in guest.split('/') {
+        match part {
+            ".." if is_inside => {
+                return Some("the guest path has a `..` in it, and so leads nowhere");
+            }
+            "" | "." | ".." => {}
+            _ => is_inside = true,
+        }
+    }
+    None
+}
+
 /// A guest path without what makes no difference: `./` before it, and `/` after it.
 fn normal(path: &str) -> &str {
     let path = path.strip_prefix("./").unwrap_or(path);
@@ -197,11 +225,15 @@ pub fn leads_out(target: &str) -> bool {
     !Path::new(target).components().all(inside)
 }
 
-/// Two grants under one guest path cannot both hold.
+/// Two grants under one guest path cannot both hold, nor one under a path that no guest finds.
 pub(super) fn check(granted: &Grants) -> Vec<Denial> {
     let mut denials = Vec::new();
     let grants = &granted.directories;
     for (index, grant) in grants.iter().enumerate() {
+        if let Some(reason) = fault(&grant.guest) {
+            denials.push(refused(grant, reason, "give it another: `<HOST>:<GUEST>`"));
+            continue;
+        }
         let is_scratch = granted.scratch && normal(&grant.guest) == SCRATCH;
         let mut earlier = grants[..index].iter();
         let earlier = earlier.find(|earlier| earlier.same_path(grant));
@@ -214,16 +246,21 @@ pub(super) fn check(granted: &Grants) -> Vec<Denial> {
             }
             _ => "give each a guest path of its own: `<HOST>:<GUEST>`",
         };
-        denials.push(Denial {
-            capability: Capability::Directory,
-            subject: grant.guest.clone(),
-            reason: "two directories are granted under this guest path".into(),
-            remedy: Remedy::Operator,
-            grant: None,
-            hint: hint.into(),
-        });
+        let reason = "two directories are granted under this guest path";
+        denials.push(refused(grant, reason, hint));
     }
     denials
+}
+
+fn refused(grant: &DirectoryGrant, reason: &str, hint: &str) -> Denial {
+    Denial {
+        capability: Capability::Directory,
+        subject: grant.guest.clone(),
+        reason: reason.into(),
+        remedy: Remedy::Operator,
+        grant: None,
+        hint: hint.into(),
+    }
 }
 
 /// The mode that is declared for a guest path, where it is declared. An exact path goes before `*`, and of several
@@ -311,6 +348,8 @@ mod tests {
         assert_eq!(parsed("/a/b:/data"), case("/a/b", "/data", Mode::Ro));
         assert_eq!(parsed("/a/b:/data:rw"), case("/a/b", "/data", Mode::Rw));
         assert_eq!(parsed("/"), case("/", "/", Mode::Ro));
+        assert_eq!(parsed("../../a"), case("../../a", "../../a", Mode::Ro));
+        assert_eq!(parsed("a/../b:b"), case("a/../b", "b", Mode::Ro));
     }
 
     #[test]
@@ -321,11 +360,47 @@ mod tests {
             ("<HOST>:/a:ro", "put a directory in the place of <HOST>"),
             ("/a:<GUEST>", "put a path in the place of <GUEST>"),
             ("a:", "the guest path is empty"),
+            (
+                "a:/b/../c",
+                "the guest path has a `..` in it, and so leads nowhere",
+            ),
+            (
+                "a:/..:rw",
+                "the guest path has a `..` in it, and so leads nowhere",
+            ),
+            (
+                "a/../b",
+                "the guest path has a `..` in it, and so leads nowhere",
+            ),
+            ("a:/b\nc", "the guest path has a control character in it"),
             ("a:b:/c", "there is a `:` too many"),
             ("a:b:c", "what stands last is no mode: it is `ro` or `rw`"),
         ] {
             let error = text.parse::<DirectoryGrant>().unwrap_err();
             assert_eq!(error.reason, reason, "{text}");
+        }
+    }
+
+    /// Also where it comes as a table, or from a program.
+    #[test]
+    fn what_no_guest_finds_is_not_granted() {
+        for (guest, reason) in [
+            ("/b/../c", "`..`"),
+            ("b\n/c", "control character"),
+            ("/b/./c", ""),
+            ("../c", ""),
+        ] {
+            let grants = Grants::default().directory("/a", guest, Mode::Ro);
+            let reasons: Vec<String> = check(&grants).into_iter().map(|one| one.reason).collect();
+            assert_eq!(
+                reasons.is_empty(),
+                reason.is_empty(),
+                "{guest}: {reasons:?}"
+            );
+            assert!(
+                reasons.iter().all(|one| one.contains(reason)),
+                "{reasons:?}"
+            );
         }
     }
 }

@@ -157,11 +157,13 @@ pub(super) fn random() -> Schema {
 
 /// The text of a [`DirectoryGrant`](super::DirectoryGrant).
 pub(super) fn directory() -> Schema {
-    let to_choose = "^(<HOST>(:|$)|([^:]*:)?<GUEST>(:r[ow])?$)";
+    let to_choose = "<HOST>(:|$)|([^:]*:)?<GUEST>(:r[ow])?$";
+    // A guest path that leads nowhere: with a `..` behind another part.
+    let nowhere = r"[^:]*:(/|[^:]*[^:./][^:]*/)\.\.(/|:|$)";
     json_schema!({
         "type": "string",
-        "pattern": "^[^:]+(:[^:]+)?(:r[ow])?$",
-        "not": { "pattern": to_choose },
+        "pattern": r"^[^:]+(:[^:\u0000-\u001f\u007f-\u009f]+)?(:r[ow])?$",
+        "not": { "pattern": format!("^({to_choose}|{nowhere})") },
     })
 }
 

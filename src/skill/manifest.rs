@@ -156,7 +156,8 @@ fn check(raw: &Raw) -> Result<(), String> {
             ));
         }
     }
-    for DeclaredDirectory { path, .. } in directories {
+    for (index, directory) in directories.iter().enumerate() {
+        let DeclaredDirectory { path, .. } = directory;
         if path.is_empty() || path.split('/').any(|part| part == "..") {
             return Err(format!(
                 "grants.directories: the path {path:?} is empty or has `..` in it"
@@ -167,6 +168,12 @@ fn check(raw: &Raw) -> Result<(), String> {
             return Err(format!(
                 "grants.directories: the path {path:?} is longer than {MAX_PATH_BYTES} bytes, or \
                  has a control character or a backtick in it"
+            ));
+        }
+        let mut earlier = directories[..index].iter();
+        if earlier.any(|earlier| earlier.same_path(directory)) {
+            return Err(format!(
+                "grants.directories: the path {path:?} stands there twice"
             ));
         }
     }
@@ -213,6 +220,13 @@ mod tests {
         );
         assert!(!of_the_host.contains("did you mean"), "{of_the_host}");
         assert!(error("[[grants.directories]]\npath = \"../x\"").contains(".."));
+        for (first, second) in [("/data", "/data/"), ("*", "*"), ("a", "./a")] {
+            let twice = format!(
+                "[[grants.directories]]\npath = \"{first}\"\n[[grants.directories]]\npath = \"{second}\"\nmode = \"rw\""
+            );
+            let said = error(&twice);
+            assert!(said.ends_with("stands there twice"), "{said}");
+        }
         assert!(
             error("[config.n]\ntype = \"integer\"\ndefault = \"x\"").contains("config.n: default")
         );

@@ -60,7 +60,7 @@ fn the_schema_describes_what_is_read() {
     assert_eq!(entry.confirmed[0].wanted.as_ref(), Some(&wants));
     let right = r#"
         [skills.a.grants]
-        directories = ["/a:/b:rw", { host = "/c", guest = "d" }]
+        directories = ["/a:/b:rw", "/a/../c:../d.e:ro", { host = "/c", guest = "d" }]
         http = ["GET,HEAD *://*.example.com:8443/api"]
         sockets = ["udp://[::1]:53"]
         addresses = ["10.0.0.0/8"]
@@ -101,6 +101,9 @@ fn the_schema_describes_what_is_read() {
         "[skills.a.grants]\naddresses = [\"nope\"]",
         "[skills.a.grants]\ndirectories = [\"rel:/b\"]",
         "[skills.a.grants]\ndirectories = [\"/a:/b:/c\"]",
+        "[skills.a.grants]\ndirectories = [\"/a:/b/../c:rw\"]",
+        "[skills.a.grants]\ndirectories = [\"/a:/..\"]",
+        "[skills.a.grants]\ndirectories = [\"/a:/b\\u0001c\"]",
         "[skills.a.grants]\ndirectories = [{ host = \"a\", guest = \"/b\" }]",
         "[skills.a.grants]\nsecrets = [\"t\"]",
         "[skills.a.grants]\nsecrets = [\"t=x-key@https://*\"]",
