@@ -44,7 +44,11 @@ pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<Str
         text = text.trim_start_matches('\n').to_owned();
     }
     if text.trim().is_empty() {
-        NOTHING.clone_into(&mut text);
+        // What the file begins with may be about all of it, once there is nothing else that it could be about.
+        text = match comments::head(&ahead) {
+            "" => NOTHING.to_owned(),
+            head => head.to_owned(),
+        };
     }
     match text.parse::<Policy>() {
         Ok(policy) if policy == *after => Ok(text),

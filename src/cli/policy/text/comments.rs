@@ -41,6 +41,14 @@ fn apart(prefix: &str) -> &str {
     if apart.contains('#') { apart } else { "" }
 }
 
+/// The comment that a text begins with.
+pub fn head(text: &str) -> &str {
+    let text = text.trim_start();
+    let lines = text.split_inclusive('\n');
+    let comment = lines.take_while(|line| line.trim_start().starts_with('#'));
+    &text[..comment.map(str::len).sum()]
+}
+
 /// Puts each before the table that comes next now. Given back is what stands behind all of them.
 pub fn put_back(root: &mut Table, kept: Vec<Kept>) -> String {
     let mut last = String::new();

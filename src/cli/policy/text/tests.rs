@@ -82,7 +82,8 @@ fn comments_about_something_else_stay() {
     // What stands directly before it goes with it.
     let text = "# Of a.\n[skills.a.grants]\nstorage = true\n\n[skills.b.grants]\nstorage = true\n";
     assert_eq!(without(text, &["a"]), "[skills.b.grants]\nstorage = true\n");
-    assert_eq!(without(text, &["a", "b"]), NOTHING);
+    // But where the file has nothing else, of which it may be the head.
+    assert_eq!(without(text, &["a", "b"]), "# Of a.\n");
 }
 
 #[test]
@@ -220,6 +221,10 @@ fn what_is_left_is_never_empty() {
             "[skills.a.grants]\nenvironment = { B = \"c\" }\n",
         );
     }
+    // What the file begins with stays.
+    let text = "# Mine.\n# Ask me.\n[skills.a.grants]\nscratch = true # for now\n";
+    let taken = edited(text, &text.parse().unwrap(), &none).unwrap();
+    check(&taken, "# Mine.\n# Ask me.\n");
     // A comment is enough.
     let text = "# Mine.\n\n# Of a.\n[skills.a.grants]\nscratch = true\n# The end.\n";
     let taken = edited(text, &text.parse().unwrap(), &none).unwrap();
