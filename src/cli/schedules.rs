@@ -34,7 +34,7 @@ Examples:
 ///
 /// Any worker fires a schedule, and each firing is made once, however many workers there are.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct SchedulesArgs {
     #[command(subcommand)]
     command: SchedulesCommand,

@@ -31,7 +31,7 @@ Examples:
 /// what is kept of it, in the queue's database, is its SHA-256. Once there was a token, nobody gets in
 /// without one.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct TokensArgs {
     #[command(subcommand)]
     command: TokensCommand,

@@ -38,7 +38,7 @@ schema`.";
 /// digest, this tool, this input, this tenant and these grants, once or for a time; nothing else can
 /// be run with it. Jobs that wait for one are paused, and go on when it is given.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct ApprovalsArgs {
     #[command(subcommand)]
     command: ApprovalsCommand,

@@ -35,7 +35,7 @@ policy says otherwise under `audit`.";
 /// as one line of JSON, without inputs and outputs, but with their hashes. The lines are chained, so
 /// that one that was changed, removed, moved or repeated shows.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,

@@ -55,7 +55,7 @@ among the last 10,000 jobs. Lists show the last 8.";
 /// A job is an execution that need not be answered at once. It is kept in a database, and done by a
 /// worker (`skillhost worker`), now or later, here or elsewhere. A job that was accepted is not lost.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct JobsArgs {
     #[command(subcommand)]
     command: JobsCommand,

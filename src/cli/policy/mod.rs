@@ -53,7 +53,7 @@ its name is confirmed for it, too.";
 
 /// Show and change what skills are granted for good
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct PolicyArgs {
     #[command(subcommand)]
     command: PolicyCommand,

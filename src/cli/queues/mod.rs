@@ -40,7 +40,7 @@ Examples:
 
 /// Pause and bound queues, tenants and skills, over all workers
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct QueuesArgs {
     #[command(subcommand)]
     command: QueuesCommand,

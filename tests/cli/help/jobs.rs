@@ -34,6 +34,7 @@ Commands:
   stats     Show what goes on: counts by status, queue and tenant, times, rates, workers
   prune     Remove jobs that ended long ago
   dead      See why jobs are dead, and replay, discard, export or import them
+  help      Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help
@@ -171,6 +172,7 @@ Commands:
   resume  Start jobs of a queue, tenant or skill again
   bound   Bound what a queue, tenant or skill may have
   retry   Set how jobs of a queue or tool are tried again that do not say so themselves
+  help    Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help
@@ -212,6 +214,7 @@ Commands:
   list    List schedules
   show    Show a schedule: when it fires, and what it has done, with its input
   remove  Remove a schedule; jobs that it submitted stay
+  help    Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help

@@ -253,6 +253,25 @@ fn help_by_the_command_of_that_name() {
         place.run(["help", "policy", "grant"]),
         place.run(["policy", "grant", "--help"])
     );
+    // Also of the commands that have commands.
+    for (command, verb) in [
+        ("policy", "grant"),
+        ("approvals", "approve"),
+        ("audit", "verify"),
+        ("jobs", "submit"),
+        ("queues", "pause"),
+        ("schedules", "add"),
+        ("tokens", "create"),
+        ("secrets", "set"),
+    ] {
+        let help = place.run([command, "help"]);
+        assert_eq!(help, place.run([command, "--help"]));
+        let help = place.run([command, "help", verb]);
+        assert_eq!(help, place.run([command, verb, "--help"]));
+        assert!(help.starts_with("exit: 0\n"), "{help}");
+    }
+    let help = place.run(["jobs", "dead", "help", "replay"]);
+    assert_eq!(help, place.run(["jobs", "dead", "replay", "--help"]));
     let said = place.run(["help", "rnu"]);
     assert!(said.starts_with("exit: 2\n"), "{said}");
     assert!(said.contains("unrecognized subcommand 'rnu'"), "{said}");

@@ -393,6 +393,7 @@ Commands:
   diff     Show how a skill differs from the one that was confirmed
   confirm  Give what the policy grants to a skill to the digest that it has now
   schema   Print the JSON Schema of the policy file
+  help     Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help

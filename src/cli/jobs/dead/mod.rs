@@ -25,7 +25,7 @@ Examples:
 
 /// See why jobs are dead, and replay, discard, export or import them
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct DeadArgs {
     #[command(subcommand)]
     command: DeadCommand,
