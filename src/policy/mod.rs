@@ -13,6 +13,8 @@ mod file;
 pub mod guard;
 mod parse;
 mod rules;
+#[cfg(feature = "schema")]
+mod schema;
 mod sound;
 mod wants;
 
@@ -191,12 +193,4 @@ fn secret_sources(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "object",
         "additionalProperties": { "type": "string", "pattern": "^(env:[^=]{1,256}$|file:/)" },
     })
-}
-
-#[cfg(feature = "schema")]
-impl Policy {
-    /// The JSON Schema of the policy file.
-    pub fn json_schema() -> serde_json::Value {
-        schemars::schema_for!(Policy).to_value()
-    }
 }
