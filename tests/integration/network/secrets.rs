@@ -420,8 +420,8 @@ async fn what_cannot_be_had_rejects_the_request_and_says_what_to_do() {
         ),
         (
             from(format!("file:{}.gone", open.display())),
-            "cannot read",
-            "this user",
+            "No such file or directory",
+            "is the path right?",
         ),
     ] {
         let host = builder().secrets(secrets).build().expect("a host");
