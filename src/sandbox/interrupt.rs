@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
-use gate::{GATE, LONG, Place};
+use gate::{GATE, Place, long};
 
 /// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
@@ -290,8 +290,8 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         let now = Instant::now();
         let taken = measure::cpu_time(now).saturating_sub(began);
         **this.cpu_time += taken;
-        if let Some((code, _)) = this.code
-            && taken >= LONG
+        if let Some((code, kept)) = this.code
+            && taken >= long(*kept)
         {
             code.known.note(now);
         }

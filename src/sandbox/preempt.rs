@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::classify::Stop;
-use super::interrupt::gate::{Known, LONG};
+use super::interrupt::gate::{Known, long};
 use crate::execution::HostError;
 use code::At;
 pub(super) use code::Code;
@@ -162,7 +162,7 @@ impl Turn<'_> {
         let (user, now) = (signal::user_time(), Instant::now());
         let at = self.code.at(pc);
         let kept = self.kept.interrupted(at, user, now);
-        if kept >= LONG {
+        if kept >= long(self.until.kept) {
             // Before others of its skill do the same.
             self.code.known.note(now);
         }

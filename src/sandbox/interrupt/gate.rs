@@ -2,7 +2,7 @@
 //!
 //! A guest can be made to compute for just less than what it is stopped after (`preempt.rs`), again and again; and some of
 //! what the host does for a guest takes as long. Enough of them would keep all threads. So a skill that was seen to keep
-//! a thread for [`LONG`] at a stretch is known for that for a [`WHILE`], and of the guests of all such skills no more
+//! a thread for [`long`] at a stretch is known for that for a [`WHILE`], and of the guests of all such skills no more
 //! run at any moment than half as many as there are processors, and one at least. The others have their threads to
 //! themselves.
 
@@ -12,8 +12,13 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// How much processor time at a stretch is long. The slowest guests that compilers make take some 8 ms (`fuel.rs`).
-pub(in crate::sandbox) const LONG: Duration = Duration::from_millis(10);
+/// How much processor time at a stretch is long, of a guest that is stopped after so much without a look at the clock: 10
+/// ms, and 5 ms in a crowd. The slowest guests that compilers make take some 8 ms from one look to the next, and 2 ms in
+/// a crowd, where looks are closer to each other (`fuel.rs`).
+pub(in crate::sandbox) fn long(kept: Duration) -> Duration {
+    (kept / 20).max(Duration::from_millis(5))
+}
+
 /// How long a skill is known for that.
 const WHILE: Duration = Duration::from_secs(60);
 
@@ -186,6 +191,12 @@ mod tests {
         fn times(&self) -> usize {
             self.0.load(Ordering::Relaxed)
         }
+    }
+
+    #[test]
+    fn less_is_long_in_a_crowd() {
+        let of = |millis| long(Duration::from_millis(millis)).as_millis();
+        assert_eq!([200, 150, 50, 0].map(of), [10, 7, 5, 5]);
     }
 
     #[test]
