@@ -405,7 +405,7 @@ mod tests {
             (format!("run a --env {long}"), "nothing is inherited"),
             (format!("run a --fuel {long}"), "is not a count"),
             (format!("run a --arg a:={long}"), "is not JSON"),
-            (format!("run a --http {long}"), "no scheme"),
+            (format!("run a --http {long}"), "longer than 2048 bytes"),
             (format!("run a --{long}"), "unexpected argument"),
             (format!("run a b {long}"), "unexpected argument"),
             (long.clone(), "unrecognized subcommand"),

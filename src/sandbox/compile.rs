@@ -364,6 +364,8 @@ const INVALID: i32 = 2;
 /// nothing else: its panics no longer say where they were.
 ///
 /// ```no_run
+/// use skillhost::{CompileSettings, Host, Isolation};
+///
 /// fn main() -> std::process::ExitCode {
 ///     let mut arguments = std::env::args_os().skip(1);
 ///     if arguments.next().is_some_and(|first| first == "compile-a-skill") {
@@ -371,6 +373,12 @@ const INVALID: i32 = 2;
 ///     }
 ///     // … what the program does otherwise …
 ///     std::process::ExitCode::SUCCESS
+/// }
+///
+/// fn host() -> Result<Host, Box<dyn std::error::Error>> {
+///     let isolation = Isolation::child(std::env::current_exe()?, vec!["compile-a-skill".into()]);
+///     let settings = CompileSettings { isolation, ..CompileSettings::default() };
+///     Ok(Host::builder().compile(settings).build()?)
 /// }
 /// ```
 pub fn compile_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
