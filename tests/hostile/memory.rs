@@ -154,17 +154,12 @@ fn contexts_of_instances() {
         "(instance (instantiate $c))",
         "(instance (instantiate $d))".repeat(6),
     );
-    let exported = (0..25_000)
+    let exported: String = (0..25_000)
         .map(|n| format!(r#"(func (export "{n}"))"#))
         .collect();
-    let segment = "(data \"\")".repeat(50_000);
-    for (fields, instances) in [
-        (segment.clone(), instances.as_str()),
-        (exported, instances.as_str()),
-        (segment, nested.as_str()),
-    ] {
+    for instances in [&instances, &nested] {
         let attack = Attack::by(Handmade {
-            before: format!("(core module $e {fields}) {instances}"),
+            before: format!("(core module $e {exported}) {instances}"),
             ..Handmade::default()
         });
         let result = attack.clone().ends_with(End::Success);
@@ -174,15 +169,22 @@ fn contexts_of_instances() {
             .ends_with(End::Limit(Limit::Memory, Phase::Instantiation));
         assert_eq!(result.usage.fuel, 0, "nothing of it has run");
     }
-    let globals = "(global i64 (i64.const 1))".repeat(50_000);
-    for instances in [instances, nested] {
-        let error = Load::by(&Handmade {
-            before: format!("(core module $e {globals}) {instances}"),
-            ..Handmade::default()
-        })
-        .fails();
-        let error = error.to_string();
-        assert!(error.contains("a number of imports"), "{error}");
+    // What takes long to make or to compute, as nobody looks at the clock, nor at fuel, meanwhile.
+    let product = "(global.get 0) i64.mul ".repeat(300_000);
+    for fields in [
+        "(global i64 (i64.const 1))".repeat(50_000),
+        "(data \"\")".repeat(50_000),
+        format!("(global i64 (i64.const 3)) (global i64 (global.get 0) {product})"),
+    ] {
+        for instances in [&instances, &nested] {
+            let error = Load::by(&Handmade {
+                before: format!("(core module $e {fields}) {instances}"),
+                ..Handmade::default()
+            })
+            .fails();
+            let error = error.to_string();
+            assert!(error.contains("a number of imports"), "{error}");
+        }
     }
 }
 

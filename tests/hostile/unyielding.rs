@@ -250,7 +250,7 @@ pub fn putting_off(deep: usize) -> Handmade {
 /// Functions that first move their frames, where nobody is stopped, as each might call another in its place that takes more
 /// arguments; and do hardly more.
 fn through_functions() -> Handmade {
-    const DEEP: usize = 4_000;
+    const DEEP: usize = 1_000;
     const PARAMS: usize = 30;
     Handmade {
         fields: format!(
