@@ -61,6 +61,8 @@ fn cut(mut error: clap::Error, all: &mut Command, arguments: &[OsString]) -> cla
             return command.error(error.kind(), message);
         }
         error.insert(kind, ContextValue::String(short));
+        // clap proposes to write it in another place, whole.
+        error.remove(ContextKind::Suggested);
     }
     error
 }
