@@ -3,7 +3,7 @@
 #[cfg(feature = "queue")]
 mod measure;
 
-#[cfg(feature = "mcp")]
+#[cfg(feature = "serve")]
 pub(crate) use measure::LARGE;
 #[cfg(feature = "queue")]
 pub(crate) use measure::measure;

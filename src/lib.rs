@@ -25,6 +25,13 @@
 //! Modules, in the order in which to read them:
 
 #![warn(missing_docs)]
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        reason = "storage and the queue are whole also where what uses some part of them is left out"
+    )
+)]
 
 mod names;
 mod private;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
-use wasmtime::{Config, Engine, PoolingAllocationConfig};
+use wasmtime::{Config, Engine};
 
 use super::mappings::Mappings;
 use super::{preempt, settings};
@@ -172,7 +172,7 @@ pub(crate) fn pool_fits(concurrency: u32) -> bool {
 /// Whether the kernel tells which pages of a slot a guest has touched.
 #[cfg(feature = "doctor")]
 pub(crate) fn pagemap_scan() -> bool {
-    PoolingAllocationConfig::is_pagemap_scan_available()
+    wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
 }
 
 #[cfg(test)]

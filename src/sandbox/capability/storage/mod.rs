@@ -137,9 +137,9 @@ impl State {
                 Access::Write => Some(storage.turn(&granted.party).await),
             };
             let working = granted.disk.spawn(&granted.party, move || {
-                let done = work(&storage, &owner);
-                drop(turn);
-                done
+                // It is its turn until that is done.
+                let _turn = turn;
+                work(&storage, &owner)
             });
             let working = match working {
                 Ok(working) => working,
