@@ -27,7 +27,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
-use gate::{GATE, Place, long};
+use gate::{AGAIN, GATE, Place, long};
 
 /// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
@@ -100,6 +100,7 @@ pin_project_lite::pin_project! {
         code: Option<(&'a Code, Duration)>,
         // Where it waits, of a skill that is known to keep its thread for long.
         place: Option<Place<'static>>,
+        again: Option<Pin<Box<tokio::time::Sleep>>>,
         // How long the guest may keep the thread before others get their turn. Asked at each turn,
         // as the number of the others changes.
         slice: S,
@@ -161,6 +162,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             cancellation,
             code: None,
             place: None,
+            again: None,
             slice,
             cpu_time,
             signal,
@@ -200,6 +202,10 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         if known.is_none() {
             *this.place = None;
         }
+        let may_pass = !matches!(passage, Some(None));
+        if may_pass {
+            *this.again = None;
+        }
         let began = measure::cpu_time(turn_began);
         let mut turn = || {
             let mut now = turn_began;
@@ -214,7 +220,7 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 {
                     return Poll::Ready(Err(Stop::Cancelled));
                 }
-                if let Some(None) = passage {
+                if !may_pass {
                     break;
                 }
                 let guest = this.future.as_mut();
@@ -249,16 +255,30 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                     this.signal.outer().take();
                 }
                 let looked = std::mem::replace(&mut now, Instant::now());
-                let slice = *slice.get_or_insert_with(|| (this.slice)());
+                let slice = *slice.get_or_insert_with(|| match known {
+                    // Others that wait for the same keep it for as long, or longer.
+                    Some((_, kept)) if GATE.is_waited_for() => long(kept),
+                    _ => (this.slice)(),
+                });
                 // Where the next look would be further past the slice's end than this one is before it,
                 // the turn ends now.
                 let half = now.duration_since(looked) / 2;
                 let taken = now.duration_since(turn_began);
                 if taken + half >= slice && now < *this.deadline {
-                    // By its own time: that the thread was taken away is not its doing.
-                    let taken = measure::cpu_time(now).saturating_sub(began);
-                    *this.owed = owed(taken, slice);
                     return give_others_a_turn(context);
+                }
+            }
+            if !may_pass {
+                let again = || Box::pin(tokio::time::sleep(AGAIN));
+                if this
+                    .again
+                    .get_or_insert_with(again)
+                    .as_mut()
+                    .poll(context)
+                    .is_ready()
+                {
+                    *this.again = None;
+                    context.waker().wake_by_ref();
                 }
             }
             // It waits, and does not run: from here a timer and the token must stop it.
@@ -290,6 +310,11 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         let now = Instant::now();
         let taken = measure::cpu_time(now).saturating_sub(began);
         **this.cpu_time += taken;
+        if result.is_pending() && may_pass {
+            // By its own time: that the thread was taken away is not its doing. Also of one that waits now, as it may
+            // have gone from a long stretch to that.
+            *this.owed = owed(taken, (this.slice)());
+        }
         if let Some((code, kept)) = this.code
             && taken >= long(*kept)
         {
@@ -438,6 +463,30 @@ mod tests {
                 let began = measure::thread_cpu_time();
                 while measure::thread_cpu_time() - began < 51 * slice {}
                 hand_back().await;
+            }
+        };
+        let slow = interrupted(slow, Duration::from_secs(60), &token);
+        let mut slow = std::pin::pin!(slow);
+        let ended = std::future::poll_fn(|context| {
+            others += 1;
+            slow.as_mut().poll(context)
+        });
+        assert_eq!(ended.await, Ok(()));
+        assert!(others >= turns * 49, "{others}");
+    }
+
+    /// Also where it goes from its own turn to waiting for what is there soon.
+    #[tokio::test]
+    async fn whoever_waits_after_long_lets_others_go_first() {
+        let token = CancellationToken::new();
+        let (turns, slice) = (4, Duration::from_micros(100));
+        let mut others = 0;
+        let slow = async {
+            for _ in 0..turns {
+                let soon = tokio::spawn(async {});
+                let began = measure::thread_cpu_time();
+                while measure::thread_cpu_time() - began < 51 * slice {}
+                soon.await.unwrap();
             }
         };
         let slow = interrupted(slow, Duration::from_secs(60), &token);

@@ -19,6 +19,8 @@ pub(in crate::sandbox) fn long(kept: Duration) -> Duration {
     (kept / 20).max(Duration::from_millis(5))
 }
 
+/// After how long whoever waits asks again by itself: one that was woken and that nobody polls keeps the gate from nobody.
+pub(super) const AGAIN: Duration = Duration::from_millis(10);
 /// How long a skill is known for that.
 const WHILE: Duration = Duration::from_secs(60);
 
@@ -104,16 +106,23 @@ impl Gate {
         self.is_in_use.load(Ordering::Relaxed)
     }
 
+    /// Whether any waits.
+    pub fn is_waited_for(&self) -> bool {
+        !self.inner().waiting.is_empty()
+    }
+
     /// Lets one through, or has it wait until it is its turn: then it is woken, and asks again.
     pub fn pass<'g>(&'g self, place: &mut Option<Place<'g>>, waker: &Waker) -> Option<Passage<'g>> {
         let mut inner = self.inner();
         if inner.running < self.most {
             inner.running += 1;
             self.is_in_use.store(true, Ordering::Relaxed);
-            if let Some(place) = place {
-                inner.waiting.remove(&place.number);
-            }
+            let waited = place
+                .as_ref()
+                .and_then(|place| inner.waiting.remove(&place.number));
             drop(inner);
+            // A waker may be all that is left of a task, with another place.
+            drop(waited);
             *place = None;
             return Some(Passage(self));
         }
@@ -124,8 +133,9 @@ impl Gate {
                 inner.came
             }
         };
-        inner.waiting.insert(number, waker.clone());
+        let before = inner.waiting.insert(number, waker.clone());
         drop(inner);
+        drop(before);
         if place.is_none() {
             *place = Some(Place { gate: self, number });
         }
@@ -222,7 +232,7 @@ mod tests {
         let first = gate.pass(&mut a, &one.1);
         assert!(first.is_some() && a.is_none());
         assert!(gate.pass(&mut b, &two.1).is_none());
-        assert!(gate.pass(&mut c, &three.1).is_none());
+        assert!(gate.pass(&mut c, &three.1).is_none() && gate.is_waited_for());
         // To ask again changes nothing.
         assert!(gate.pass(&mut b, &two.1).is_none());
         drop(first);
@@ -232,7 +242,7 @@ mod tests {
         drop(second);
         assert_eq!((two.0.times(), three.0.times()), (1, 1));
         assert!(gate.pass(&mut c, &three.1).is_some());
-        assert!(gate.inner().waiting.is_empty());
+        assert!(!gate.is_waited_for());
     }
 
     #[test]
