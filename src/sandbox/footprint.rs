@@ -27,10 +27,11 @@ use crate::limits::{display_bytes, grouped};
 /// they are instantiated.
 const MAX_STEPS: u64 = 1_000_000;
 /// How much there may be to make of all instances, in some 50 ns each, as no guest's clock is looked at meanwhile: a
-/// global or a type of resource is one, and so are 64 bytes of an expression that is computed; something imported is four, a function that the engine makes for a component
-/// twelve, a segment of data that is not copied at the start one, of elements eight, and each of its elements, or a place in a table or a global that begins with a
-/// reference to a function, six. The engine may make those later, but then all in one instruction. A core instance is
-/// 15, and a memory, which is 10 to 30 µs where it is not one of the pool's, 400.
+/// global or a type of resource is one, and so are 64 bytes of an expression that is computed; something imported is
+/// four, a function that the engine makes for a component twelve, a segment of data that is not copied at the start
+/// one, of elements eight, and each of its elements, or a place in a table or a global that begins with a reference
+/// to a function, six. The engine may make those later, but then all in one instruction. A core instance is 15, and a
+/// memory, which is 10 to 30 µs where it is not one of the pool's, 400.
 const MAX_PARTS: u64 = 160_000;
 const PARTS_OF_INSTANCE: u64 = 15;
 const PARTS_OF_MEMORY: u64 = 400;
@@ -42,8 +43,8 @@ const PARTS_OF_REFERENCE: u64 = 6;
 const NAME: usize = 64;
 /// How many types all modules may have. Each takes up to 1 KiB for as long as the skill is loaded.
 const MAX_TYPES: u64 = 20_000;
-/// How many bytes what memories and tables begin with may come to in all modules, besides two for each that the component
-/// has: two bytes of data may stand far apart, and what is between them is in the compiled code.
+/// How many bytes what memories and tables begin with may come to in all modules, besides two for each that the
+/// component has: two bytes of data may stand far apart, and what is between them is in the compiled code.
 const MAX_IMAGES: u64 = 16 << 20;
 /// How deep instances may be made within the making of others.
 const MAX_DEPTH: usize = 100;
@@ -220,8 +221,8 @@ impl<'a> Definition<'a> {
         spend(left, count)
     }
 
-    /// Counts long names, which are looked at in each instance, as further definitions; false where they are more than are
-    /// left.
+    /// Counts long names, which are looked at in each instance, as further definitions; false where they are more
+    /// than are left.
     fn names<'n>(&mut self, names: impl IntoIterator<Item = &'n str>, left: &mut u64) -> bool {
         let long: usize = names.into_iter().map(|name| name.len() / NAME).sum();
         self.defines(long as u64, left)
