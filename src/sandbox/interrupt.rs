@@ -315,11 +315,6 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             // have gone from a long stretch to that.
             *this.owed = owed(taken, (this.slice)());
         }
-        if let Some((code, kept)) = this.code
-            && taken >= long(*kept)
-        {
-            code.known.note(now);
-        }
         result
     }
 }
@@ -452,17 +447,18 @@ mod tests {
         assert_eq!(owed(millis(1), Duration::ZERO), 250);
     }
 
-    /// Its own turns are 50 slices long, by its processor time: others have had as many turns for each of them.
-    #[tokio::test]
-    async fn whoever_keeps_a_thread_lets_others_go_first() {
+    /// How many turns others have while one has four that are 50 slices long, by its processor time, and after each
+    /// does what it is given.
+    async fn others_beside<F: Future<Output = ()>>(after: impl Fn() -> F) -> u32 {
         let token = CancellationToken::new();
-        let (turns, slice) = (4, Duration::from_micros(100));
+        let slice = Duration::from_micros(100);
         let mut others = 0;
         let slow = async {
-            for _ in 0..turns {
+            for _ in 0..4 {
+                let after = after();
                 let began = measure::thread_cpu_time();
                 while measure::thread_cpu_time() - began < 51 * slice {}
-                hand_back().await;
+                after.await;
             }
         };
         let slow = interrupted(slow, Duration::from_secs(60), &token);
@@ -472,31 +468,24 @@ mod tests {
             slow.as_mut().poll(context)
         });
         assert_eq!(ended.await, Ok(()));
-        assert!(others >= turns * 49, "{others}");
+        others
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_a_thread_lets_others_go_first() {
+        let others = others_beside(hand_back).await;
+        assert!(others >= 4 * 49, "{others}");
     }
 
     /// Also where it goes from its own turn to waiting for what is there soon.
     #[tokio::test]
     async fn whoever_waits_after_long_lets_others_go_first() {
-        let token = CancellationToken::new();
-        let (turns, slice) = (4, Duration::from_micros(100));
-        let mut others = 0;
-        let slow = async {
-            for _ in 0..turns {
-                let soon = tokio::spawn(async {});
-                let began = measure::thread_cpu_time();
-                while measure::thread_cpu_time() - began < 51 * slice {}
-                soon.await.unwrap();
-            }
+        let soon = || {
+            let soon = tokio::spawn(async {});
+            async { soon.await.unwrap() }
         };
-        let slow = interrupted(slow, Duration::from_secs(60), &token);
-        let mut slow = std::pin::pin!(slow);
-        let ended = std::future::poll_fn(|context| {
-            others += 1;
-            slow.as_mut().poll(context)
-        });
-        assert_eq!(ended.await, Ok(()));
-        assert!(others >= turns * 49, "{others}");
+        let others = others_beside(soon).await;
+        assert!(others >= 4 * 49, "{others}");
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@
 //! that was interrupted ([`code`]), and if the guest is to be stopped sends it on to a place in its code that traps:
 //! for the engine it is a guest that met `unreachable`.
 //!
-//! A guest that computes for [`KEPT`], or less in a crowd, without coming back is stopped, whatever time it has left: others
-//! wait for that thread.
+//! A guest that computes for [`KEPT`], or less in a crowd, without coming back is stopped, whatever time it has left:
+//! others wait for that thread.
 
 mod code;
 mod signal;
@@ -38,9 +38,9 @@ const TICK: Duration = Duration::from_millis(5);
 const GRACE: Duration = Duration::from_millis(1);
 /// How long to wait at least before one is interrupted again.
 const AGAIN: Duration = Duration::from_millis(1);
-/// How long a guest may have the processor, in code of its own, without coming back, where it has it for itself. What the kernel does for it
-/// meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms where it touches little
-/// of much.
+/// How long a guest may have the processor, in code of its own, without coming back, where it has it for itself. What
+/// the kernel does for it meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms
+/// where it touches little of much.
 pub(super) const KEPT: Duration = Duration::from_millis(200);
 /// How much of that is counted each time it is interrupted, at most: what the host did for it since the last time,
 /// such as to fill memory, is in it, too.
@@ -105,14 +105,24 @@ struct Turn<'a> {
     stopped: AtomicU8,
 }
 
-/// How long a guest has computed in code of its own since it was given the thread, in nanoseconds.
+/// How long a guest has computed since it was given the thread, in nanoseconds.
 struct Kept {
     /// When it was given the thread.
     began: Instant,
     /// When it was last interrupted, as a time since then, and how long the thread had had the processor by then.
     at: AtomicU64,
     user: AtomicU64,
-    kept: AtomicU64,
+    own: AtomicU64,
+    all: AtomicU64,
+}
+
+/// For how long a guest has had the processor that does not come back, without what the kernel did for it meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+struct Had {
+    /// In code of its own.
+    own: Duration,
+    /// In the host's as well, which works for it.
+    all: Duration,
 }
 
 impl Kept {
@@ -121,29 +131,38 @@ impl Kept {
             began,
             at: AtomicU64::new(0),
             user: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
+            own: AtomicU64::new(0),
+            all: AtomicU64::new(0),
         }
     }
 
-    /// It was interrupted while it did this, when the thread had had the processor for so long: how much of that it has
-    /// had in its own code. What it had before it was first interrupted is not known; nor is where it was between that
-    /// and the next time, and it counts as having been where it is found.
-    fn interrupted(&self, at: At, user: Duration, now: Instant) -> Duration {
+    /// It was interrupted while it did this, when the thread had had the processor for so long: what it has had of that.
+    /// What it had before it was first interrupted is not known; nor is where it was between that and the next time,
+    /// and it counts as having been where it is found.
+    fn interrupted(&self, at: At, user: Duration, now: Instant) -> Had {
         let now = nanos(now.saturating_duration_since(self.began)).max(1);
         let before = self.at.swap(now, Ordering::Relaxed);
         let user = nanos(user);
         let user_before = self.user.swap(user, Ordering::Relaxed);
-        let since = match (before, at) {
-            (0, _) | (_, At::Elsewhere) => 0,
+        let since = match before {
+            0 => 0,
             // The kernel estimates the one, from where the thread was at its ticks, and may make up for what it had
             // estimated before.
-            (before, At::Guest | At::Entering) => user
+            before => user
                 .saturating_sub(user_before)
-                .min(now.saturating_sub(before))
-                .min(nanos(COUNTED)),
+                .min(now.saturating_sub(before)),
         };
-        let kept = self.kept.fetch_add(since, Ordering::Relaxed) + since;
-        Duration::from_nanos(kept)
+        let own = match at {
+            At::Elsewhere => 0,
+            At::Guest | At::Entering => since.min(nanos(COUNTED)),
+        };
+        let add = |sum: &AtomicU64, since| {
+            Duration::from_nanos(sum.fetch_add(since, Ordering::Relaxed) + since)
+        };
+        Had {
+            own: add(&self.own, own),
+            all: add(&self.all, since),
+        }
     }
 }
 
@@ -161,8 +180,8 @@ impl Turn<'_> {
         // System calls, and nothing else.
         let (user, now) = (signal::user_time(), Instant::now());
         let at = self.code.at(pc);
-        let kept = self.kept.interrupted(at, user, now);
-        if kept >= long(self.until.kept) {
+        let had = self.kept.interrupted(at, user, now);
+        if had.all >= long(self.until.kept) {
             // Before others of its skill do the same.
             self.code.known.note(now);
         }
@@ -178,7 +197,7 @@ impl Turn<'_> {
             .is_some_and(CancellationToken::is_cancelled)
         {
             CANCELLED
-        } else if kept >= self.until.kept {
+        } else if had.own >= self.until.kept {
             DID_NOT_YIELD
         } else {
             return None;

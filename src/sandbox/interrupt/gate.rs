@@ -1,10 +1,10 @@
 //! Lets through, a few at a time, those that keep their threads for long.
 //!
-//! A guest can be made to compute for just less than what it is stopped after (`preempt.rs`), again and again; and some of
-//! what the host does for a guest takes as long. Enough of them would keep all threads. So a skill that was seen to keep
-//! a thread for [`long`] at a stretch is known for that for a [`WHILE`], and of the guests of all such skills no more
-//! run at any moment than half as many as there are processors, and one at least. The others have their threads to
-//! themselves.
+//! A guest can be made to compute for just less than what it is stopped after (`preempt.rs`), again and again; and
+//! some of what the host does for a guest takes as long. Enough of them would keep all threads. So a skill that was
+//! seen to keep a thread for [`long`] at a stretch is known for that for a [`WHILE`], and of the guests of all such
+//! skills no more run at any moment than half as many as there are processors, and one at least. The others have
+//! their threads to themselves.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,14 +12,19 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// How much processor time at a stretch is long, of a guest that is stopped after so much without a look at the clock: 10
-/// ms, and 5 ms in a crowd. The slowest guests that compilers make take some 8 ms from one look to the next, and 2 ms in
-/// a crowd, where looks are closer to each other (`fuel.rs`).
+/// How much processor time is long, of a guest that is stopped after so much without a look at the clock, from where
+/// it is first interrupted ([`preempt::TICK`](super::preempt)): 10 ms, and 5 ms in a crowd. It is what the guest
+/// computes, and the host for it, and not what the kernel does, which takes as long where much memory is touched for
+/// the first time. The slowest guests that compilers make take some 8 to 10 ms from one look to the next, and 2 ms in
+/// a crowd, where looks are closer to each other (`fuel.rs`): they are interrupted once or twice, and are not to be
+/// taken for those that keep a thread on purpose, nor are the other executions of their skills (`cargo bench --bench
+/// beside`).
 pub(in crate::sandbox) fn long(kept: Duration) -> Duration {
     (kept / 20).max(Duration::from_millis(5))
 }
 
-/// After how long whoever waits asks again by itself: one that was woken and that nobody polls keeps the gate from nobody.
+/// After how long whoever waits asks again by itself: one that was woken and that nobody polls keeps the gate from
+/// nobody.
 pub(super) const AGAIN: Duration = Duration::from_millis(10);
 /// How long a skill is known for that.
 const WHILE: Duration = Duration::from_secs(60);

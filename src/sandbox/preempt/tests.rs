@@ -189,27 +189,24 @@ fn what_a_guest_computes_is_counted() {
     let kept = Kept::new(began);
     let interrupted = |at, user, wall| {
         let time = |millis| Duration::from_millis(millis);
-        let kept = kept.interrupted(at, time(user), began + time(wall));
-        u64::try_from(kept.as_millis()).unwrap()
+        let had = kept.interrupted(at, time(user), began + time(wall));
+        [had.own, had.all].map(|had| u64::try_from(had.as_millis()).unwrap())
     };
     // The thread had it for others before.
-    assert_eq!(interrupted(At::Guest, 1_000, 10), 0);
-    assert_eq!(interrupted(At::Guest, 1_005, 15), 5);
-    assert_eq!(interrupted(At::Entering, 1_010, 20), 10);
-    assert_eq!(
-        interrupted(At::Elsewhere, 1_040, 50),
-        10,
-        "that was the host's"
-    );
-    assert_eq!(interrupted(At::Guest, 1_045, 55), 15);
+    assert_eq!(interrupted(At::Guest, 1_000, 10), [0, 0]);
+    assert_eq!(interrupted(At::Guest, 1_005, 15), [5, 5]);
+    assert_eq!(interrupted(At::Entering, 1_010, 20), [10, 10]);
+    // That was in the host's.
+    assert_eq!(interrupted(At::Elsewhere, 1_040, 50), [10, 40]);
+    assert_eq!(interrupted(At::Guest, 1_045, 55), [15, 45]);
     // The thread waited for the processor, or the kernel worked for it.
-    assert_eq!(interrupted(At::Guest, 1_046, 90), 16);
+    assert_eq!(interrupted(At::Guest, 1_046, 90), [16, 46]);
     // The kernel makes up for what it had not counted.
-    assert_eq!(interrupted(At::Guest, 1_146, 95), 21);
+    assert_eq!(interrupted(At::Guest, 1_146, 95), [21, 51]);
     // It was not interrupted for long, and the host may have worked for it.
-    assert_eq!(interrupted(At::Guest, 1_346, 295), 71);
+    assert_eq!(interrupted(At::Guest, 1_346, 295), [71, 251]);
     // Time on the processor does not go back; should it, nothing is counted.
-    assert_eq!(interrupted(At::Guest, 1_300, 300), 71);
+    assert_eq!(interrupted(At::Guest, 1_300, 300), [71, 251]);
 }
 
 /// Whether the turn of the closure that asks has been.
