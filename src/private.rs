@@ -21,7 +21,11 @@ pub(crate) fn can_be_made(folder: &Path) -> io::Result<()> {
         .ancestors()
         .take_while(|above| !above.as_os_str().is_empty() && fs::symlink_metadata(above).is_err());
     let Some(outermost) = missing.last() else {
-        return Ok(());
+        let is_a_link_to_nothing = fs::metadata(folder).is_err();
+        return match is_a_link_to_nothing {
+            true => Err(io::Error::other("it is a symbolic link that leads nowhere")),
+            false => Ok(()),
+        };
     };
     match DirBuilder::new().mode(0o700).create(outermost) {
         // Should somebody else have put something into it meanwhile, it stays.
@@ -46,5 +50,8 @@ mod tests {
         fs::write(outer.path().join("file"), "").unwrap();
         assert!(can_be_made(&outer.path().join("file/a")).is_err());
         assert!(can_be_made(Path::new("/proc/nope/audit")).is_err());
+        std::os::unix::fs::symlink("nowhere", outer.path().join("link")).unwrap();
+        assert!(can_be_made(&outer.path().join("link")).is_err());
+        assert!(can_be_made(&outer.path().join("link/a")).is_err());
     }
 }

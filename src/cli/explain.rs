@@ -70,7 +70,7 @@ pub fn host(error: &HostError) -> Complaint {
         }
         HostError::Certificate(_) => Complaint::usage(error.to_string())
             .hint("`--certificate` takes a file with certificates in PEM form"),
-        HostError::Io { .. } => complaint.hint(ANOTHER_FOLDER),
+        HostError::Io { .. } | HostError::Unavailable { .. } => complaint.hint(ANOTHER_FOLDER),
         _ => complaint,
     }
 }

@@ -231,6 +231,17 @@ pub enum HostError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What this execution needs of the host's could not be used, such as the file in which skills keep what they store.
+    /// Those that need none of it are not concerned.
+    #[error("{what} `{path}`: {source}")]
+    Unavailable {
+        /// What was being done.
+        what: &'static str,
+        /// With which file or folder.
+        path: std::path::PathBuf,
+        /// What the system, or a library, said.
+        source: std::io::Error,
+    },
     /// Something that cannot be, was.
     #[error("internal error: {0}")]
     Internal(String),

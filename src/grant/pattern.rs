@@ -158,8 +158,11 @@ pub(super) fn random() -> Schema {
 /// The text of a [`DirectoryGrant`](super::DirectoryGrant).
 pub(super) fn directory() -> Schema {
     let to_choose = "<HOST>(:|$)|([^:]*:)?<GUEST>(:r[ow])?$";
-    // A guest path that leads nowhere: with a `..` behind another part.
-    let nowhere = r"[^:]*:(/|[^:]*[^:./][^:]*/)\.\.(/|:|$)";
+    // A guest path that leads nowhere has a `..` behind a `/` at its start, or behind a part that is none of ``, `.`, `..`.
+    let part = r"([^:/]*[^:/.][^:/]*|\.{3,})";
+    let lead = format!(r"(/([^:]*/)?|([^:]*/)?{part}/([^:]*/)?)\.\.");
+    // It is the host path's where there is no other.
+    let nowhere = format!("[^:]*:{lead}(/|:|$)|{lead}(/[^:]*)?(:r[ow])?$");
     json_schema!({
         "type": "string",
         "pattern": r"^[^:]+(:[^:\u0000-\u001f\u007f-\u009f]+)?(:r[ow])?$",

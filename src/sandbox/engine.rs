@@ -27,7 +27,7 @@ pub(crate) struct EngineSettings {
 /// Goes into what [`Engines::compatibility`] stands for: to be changed with whatever compiled code
 /// depends on that an engine without a compiler does not know of, and with what is refused before it is compiled
 /// (`footprint.rs`, `looks.rs`): what is in the cache is not looked at for that again.
-const CODE: u32 = 8;
+const CODE: u32 = 9;
 
 pub(crate) struct Engines {
     pooled: Option<Tier>,

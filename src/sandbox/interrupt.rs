@@ -13,6 +13,7 @@
 //! without end uses hardly any fuel, and hands control back at the border (`state::Border`).
 
 pub(super) mod gate;
+pub(super) mod pace;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,9 +28,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
-use gate::{AGAIN, GATE, Place, long};
+use gate::{AGAIN, Passage, Place, long, others_run, pass};
+use pace::Looks;
 
-/// Fuel between two looks at the clock. 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
+/// Fuel between two looks at the clock, of a guest of whose skill nothing else is known (`pace.rs`). 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
 /// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
 /// (`cargo bench --bench enforce`).
 const FUEL_BETWEEN_CHECKS: u64 = 200_000;
@@ -53,8 +55,16 @@ const MOST_OWED: u32 = 250;
 ///
 /// No turn is shorter than from one look to the next, and a guest whose time is up is stopped when its
 /// turn comes. In a crowd the looks of all others stand between the two, and are closer to each other:
-/// from where each has less than 1 ms, down to a quarter (`cargo bench --bench deadline`).
-pub(super) fn fuel_between_checks(share: Duration) -> u64 {
+/// from where each has less than 1 ms, down to a quarter (`cargo bench --bench deadline`). Elsewhere, they are as many
+/// times further apart as its skill's pace says (`pace.rs`).
+pub(super) fn fuel_between_checks(share: Duration, times: u32) -> u64 {
+    match in_a_crowd(share) {
+        FUEL_BETWEEN_CHECKS => FUEL_BETWEEN_CHECKS * u64::from(times),
+        less => less,
+    }
+}
+
+fn in_a_crowd(share: Duration) -> u64 {
     let fuel = u128::from(FUEL_BETWEEN_CHECKS) * share.as_micros() / 1_000;
     u64::try_from(fuel)
         .unwrap_or(u64::MAX)
@@ -64,7 +74,7 @@ pub(super) fn fuel_between_checks(share: Duration) -> u64 {
 /// For how long a guest may compute without a look at the clock that begins when each has this long in a round: as many
 /// times longer as it is from one look to the next, in a crowd as elsewhere.
 fn kept(share: Duration) -> Duration {
-    let share = fuel_between_checks(share) as f64 / FUEL_BETWEEN_CHECKS as f64;
+    let share = in_a_crowd(share) as f64 / FUEL_BETWEEN_CHECKS as f64;
     preempt::KEPT.mul_f64(share)
 }
 
@@ -98,8 +108,11 @@ pin_project_lite::pin_project! {
         cancellation: Option<&'a CancellationToken>,
         // What of it can be stopped where it does not come back, and after how long.
         code: Option<(&'a Code, Duration)>,
+        // As many times more fuel is between its looks, and how it came to them.
+        times: u32,
+        looks: Looks,
         // Where it waits, of a skill that is known to keep its thread for long.
-        place: Option<Place<'static>>,
+        place: Option<Place>,
         again: Option<Pin<Box<tokio::time::Sleep>>>,
         // How long the guest may keep the thread before others get their turn. Asked at each turn,
         // as the number of the others changes.
@@ -161,6 +174,8 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             deadline,
             cancellation,
             code: None,
+            times: 1,
+            looks: Looks::default(),
             place: None,
             again: None,
             slice,
@@ -173,10 +188,12 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
         }
     }
 
-    /// The future runs a guest of this code, which began when each had this long in a round.
-    pub fn preempted(self, code: &'a Code, share: Duration) -> Self {
+    /// The future runs a guest of this code, which began when each had this long in a round, with as many times more fuel
+    /// between its looks.
+    pub fn preempted(self, code: &'a Code, share: Duration, times: u32) -> Self {
         Interruptible {
             code: Some((code, kept(share))),
+            times,
             ..self
         }
     }
@@ -194,15 +211,16 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         };
         if *this.owed > 0 && turn_began < *this.deadline && !cancelled() {
             *this.owed -= 1;
-            return give_others_a_turn(context);
+            return give_others_a_turn(context, false);
         }
         // One that may not pass waits, as for anything else.
         let known = this.code.filter(|(code, _)| code.known.is(turn_began));
-        let passage = known.map(|_| GATE.pass(this.place, context.waker()));
+        let passage = known.map(|_| pass(this.place, context.waker()));
         if known.is_none() {
             *this.place = None;
         }
         let may_pass = !matches!(passage, Some(None));
+        let passage = passage.flatten();
         if may_pass {
             *this.again = None;
         }
@@ -257,15 +275,19 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 let looked = std::mem::replace(&mut now, Instant::now());
                 let slice = *slice.get_or_insert_with(|| match known {
                     // Others that wait for the same keep it for as long, or longer.
-                    Some((_, kept)) if GATE.is_waited_for() => long(kept),
+                    Some((_, kept)) if passage.as_ref().is_some_and(Passage::is_waited_for) => {
+                        long(kept)
+                    }
                     _ => (this.slice)(),
                 });
                 // Where the next look would be further past the slice's end than this one is before it,
                 // the turn ends now.
-                let half = now.duration_since(looked) / 2;
+                let stretch = now.duration_since(looked);
+                this.looks.add(stretch);
+                let half = stretch / 2;
                 let taken = now.duration_since(turn_began);
                 if taken + half >= slice && now < *this.deadline {
-                    return give_others_a_turn(context);
+                    return give_others_a_turn(context, passage.is_some());
                 }
             }
             if !may_pass {
@@ -315,6 +337,11 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             // have gone from a long stretch to that.
             *this.owed = owed(taken, (this.slice)());
         }
+        if let Some((code, _)) = this.code
+            && result.is_ready()
+        {
+            code.pace.learn(this.looks, *this.times);
+        }
         result
     }
 }
@@ -322,9 +349,10 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
 /// Wakes this task again when the runtime has run what else is ready, and has looked at its timers
 /// and sockets. A task that woke itself would stay ahead of those: with a guest that spins on each of
 /// its threads, the runtime looks at them every 61 turns only. But a task that is woken so stays on its thread, and where
-/// some keep theirs for long, that may be one of those: then it wakes itself, and another thread can take it.
-fn give_others_a_turn<T>(context: &mut Context<'_>) -> Poll<T> {
-    if GATE.is_in_use() {
+/// others keep theirs for long, that may be one of those: then it wakes itself, and another thread can take it, where there
+/// is another.
+fn give_others_a_turn<T>(context: &mut Context<'_>, has_passed: bool) -> Poll<T> {
+    if others_run(has_passed) && has_threads() {
         context.waker().wake_by_ref();
         return Poll::Pending;
     }
@@ -332,6 +360,12 @@ fn give_others_a_turn<T>(context: &mut Context<'_>) -> Poll<T> {
     // Pending, and what it wakes is this task, whose own future is polled then.
     let _ = turn.poll(context);
     Poll::Pending
+}
+
+/// Whether this runtime has more than one thread.
+fn has_threads() -> bool {
+    let runtime = tokio::runtime::Handle::try_current();
+    runtime.is_ok_and(|runtime| runtime.metrics().num_workers() > 1)
 }
 
 #[cfg(test)]
@@ -358,8 +392,10 @@ mod tests {
 
     #[test]
     fn looks_are_closer_in_a_crowd() {
-        let with = |micros| fuel_between_checks(Duration::from_micros(micros));
+        let with = |micros| fuel_between_checks(Duration::from_micros(micros), 1);
         assert_eq!([1_000, 500, 250].map(with), [200_000, 100_000, 50_000]);
+        let with_more = |micros| fuel_between_checks(Duration::from_micros(micros), 4);
+        assert_eq!([1_000, 500, 250].map(with_more), [800_000, 100_000, 50_000]);
         assert_eq!(
             [u64::MAX, 4_000, 40, 0].map(with),
             [200_000, 200_000, 50_000, 50_000]
@@ -416,22 +452,32 @@ mod tests {
     /// here, never.
     #[test]
     fn a_spinning_guest_keeps_no_timer_waiting() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .event_interval(u32::MAX)
-            .build()
-            .unwrap();
-        let token = CancellationToken::new();
-        let stopped = runtime.block_on(async {
-            let spinning = tokio::spawn({
-                let token = token.clone();
-                async move { interrupted(spin(), Duration::from_secs(3), &token).await }
+        let code = preempt::tests::code();
+        let known = preempt::tests::code();
+        known.known.note(Instant::now());
+        for code in [code, known] {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .event_interval(u32::MAX)
+                .build()
+                .unwrap();
+            let token = CancellationToken::new();
+            let stopped = runtime.block_on(async {
+                let token_of = token.clone();
+                let spinning = tokio::spawn(async move {
+                    let deadline = Instant::now() + Duration::from_secs(3);
+                    let mut cpu_time = Duration::ZERO;
+                    let slice = || Duration::from_micros(100);
+                    Interruptible::new(spin(), deadline, Some(&token_of), slice, &mut cpu_time)
+                        .preempted(&code, Duration::MAX, 1)
+                        .await
+                });
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                token.cancel();
+                spinning.await.unwrap()
             });
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            token.cancel();
-            spinning.await.unwrap()
-        });
-        assert_eq!(stopped, Err(Stop::Cancelled));
+            assert_eq!(stopped, Err(Stop::Cancelled));
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use super::interrupt::gate::{Known, long};
 use crate::execution::HostError;
 use code::At;
 pub(super) use code::Code;
+pub(super) use signal::SUPPORTED;
 
 /// After how long without its coming back a guest is interrupted for the first time, and how often from there. The
 /// slowest guests that compilers make take some 8 ms from one look at the clock to the next (`fuel.rs`).
@@ -409,4 +410,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

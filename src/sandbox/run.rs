@@ -291,13 +291,14 @@ impl Runner {
         flight.began = Some(started);
         flight.phase = Phase::Instantiation;
         let share = self.share(component);
+        let times = component.code.pace.times();
         let store = State::store(
             component,
             &flight.limits,
             capabilities,
             started,
             ends,
-            share,
+            (share, times),
             cancellation.cloned(),
         )?;
         let Flight {
@@ -329,7 +330,7 @@ impl Runner {
             || self.slice(component),
             &mut usage.cpu_time,
         )
-        .preempted(&component.code, share)
+        .preempted(&component.code, share, times)
         .await;
         let ended_at = Instant::now();
         let circumstances = Circumstances {

@@ -47,14 +47,15 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A fresh store with these limits and capabilities, and its time running.
+    /// A fresh store with these limits and capabilities, and its time running; of a guest that begins when each has this
+    /// long in a round, with as many times more fuel between its looks at the clock (`Pace`).
     pub fn store(
         component: &Component,
         limits: &Limits,
         capabilities: Capabilities,
         started: Instant,
         deadline: Instant,
-        share: Duration,
+        (share, times): (Duration, u32),
         cancellation: Option<CancellationToken>,
     ) -> Result<Store<State>, HostError> {
         let Capabilities {
@@ -102,7 +103,7 @@ impl State {
         let engine = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
         store.set_fuel(limits.fuel).map_err(engine)?;
         store
-            .fuel_async_yield_interval(Some(fuel_between_checks(share)))
+            .fuel_async_yield_interval(Some(fuel_between_checks(share, times)))
             .map_err(engine)?;
         Ok(store)
     }

@@ -200,7 +200,10 @@ impl Storage {
             Some(ErrorCode::CannotOpen) => {
                 let mut options = std::fs::OpenOptions::new();
                 let opened = options.read(true).write(true).open(&self.path);
-                let error = opened.err().filter(|error| !is_exhausted(error))?;
+                let error = opened.err().filter(|error| {
+                    // It may not have been made for the same reason.
+                    !is_exhausted(error) && error.kind() != std::io::ErrorKind::NotFound
+                })?;
                 Some(error.to_string())
             }
             Some(code) => is_of_the_file(code).then(|| error.to_string()),

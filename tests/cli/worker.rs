@@ -307,3 +307,42 @@ fn the_secret_of_callbacks_is_never_granted() {
         "{said}"
     );
 }
+
+/// What one skill needs of the host's is broken: its job waits until that is mended, and others are done meanwhile.
+#[test]
+fn a_broken_storage_stops_no_worker() {
+    let place = Place::with_behaviours();
+    place.add_example("notes");
+    place.write("home/storage.db", "garbage ".repeat(100));
+    let granted = place.output(["policy", "grant", "notes", "--storage"]);
+    assert!(granted.status.success(), "{}", place.said(&granted));
+    let add =
+        r#"{"skill": "notes", "tool": "add", "input": {"text": "later"}, "priority": "critical"}"#;
+    let echo = r#"{"skill": "behaviours.wasm", "tool": "echo"}"#;
+    let ids = submitted(&place, &format!("{add}\n{echo}\n"));
+    let mut worker = start(&place, ["worker", "--concurrency", "1"]);
+    let _reader = wait_for_lines(&mut worker, 1);
+    let output = place.output(["jobs", "watch", &ids[1]]);
+    assert!(output.status.success(), "{}", place.said(&output));
+    let show = || -> Value {
+        let shown = place.output(["jobs", "show", &ids[0], "--json"]);
+        serde_json::from_slice(&shown.stdout).expect("it is JSON")
+    };
+    // It was the first to be tried.
+    let shown = show();
+    let tried = &shown["attempts"][0];
+    assert_eq!(
+        (&tried["status"], &tried["counted"]),
+        (&"released".into(), &false.into())
+    );
+    let why = tried["failure"]["message"].as_str().expect("a message");
+    assert!(
+        why.ends_with("storage.db`: file is not a database"),
+        "{why}"
+    );
+    std::fs::remove_file(place.path("home/storage.db")).expect("it is there");
+    let output = place.output(["jobs", "watch", &ids[0]]);
+    assert!(output.status.success(), "{}", place.said(&output));
+    send(&worker, Signal::TERM);
+    assert!(worker.wait().expect("it ends").success());
+}

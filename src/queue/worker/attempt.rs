@@ -24,7 +24,8 @@ use super::reports::{Admitted, Reports, Whose};
 use crate::grant::Grants;
 use crate::skill::depth;
 use crate::{
-    Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Observer,
+    Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, HostError,
+    Observer,
 };
 
 /// What attempts have in common.
@@ -267,11 +268,19 @@ impl Bench {
                 }
                 end
             }
-            Err(error) => End {
-                broken: Some(error.to_string()),
-                details: json!({"failure": {"fault": "host", "message": error.to_string()}}),
-                ..End::released(HOST_ERROR)
-            },
+            Err(error) => {
+                let message = error.to_string();
+                // Other jobs need none of it.
+                let is_for_all = !matches!(error, HostError::Unavailable { .. });
+                if !is_for_all {
+                    tracing::error!("job {}: {message}", job.id);
+                }
+                End {
+                    details: json!({"failure": {"fault": "host", "message": message}}),
+                    broken: is_for_all.then_some(message),
+                    ..End::released(HOST_ERROR)
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::super::attempt::Attempt;
 use super::super::callback::{Callback as Sending, Callbacks, Secret, Verdict};
 use super::super::error::QueueError;
 use super::super::new_job::{Callback, NewJob};
@@ -139,8 +140,8 @@ impl Bench {
             Some(_) => Value::Null,
             None => {
                 let attempts = self.queue.attempts(ended).await?;
-                let last = attempts.last().and_then(|last| last.details.get("failure"));
-                last.cloned().unwrap_or_default()
+                let told = attempts.last().and_then(Attempt::told_failure);
+                told.unwrap_or_default()
             }
         };
         let body = json!({

@@ -7,8 +7,8 @@
 //! their threads to themselves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -61,16 +61,38 @@ impl Known {
     }
 }
 
-/// The gate of this process.
-pub(super) static GATE: LazyLock<Gate> = LazyLock::new(|| {
+/// How many that have passed run at this moment, in this process.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether any of those that keep their threads runs, but for one that asks and has passed itself.
+pub(super) fn others_run(has_passed: bool) -> bool {
+    RUNNING.load(Ordering::Relaxed) > usize::from(has_passed)
+}
+
+/// The gate of each runtime, for as long as anybody waits there or has passed.
+static GATES: Mutex<Vec<(tokio::runtime::Id, Weak<Gate>)>> = Mutex::new(Vec::new());
+
+/// The gate of the runtime that this is called in: half of its threads, or of the processors where there are fewer of
+/// those. Where it has one only, so has its gate.
+pub(super) fn here() -> Arc<Gate> {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Arc::new(Gate::new(1));
+    };
+    let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+    gates.retain(|(_, gate)| gate.strong_count() > 0);
+    let found = gates.iter().find(|(id, _)| *id == runtime.id());
+    if let Some(gate) = found.and_then(|(_, gate)| gate.upgrade()) {
+        return gate;
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Gate::new((processors / 2).max(1))
-});
+    let threads = processors.min(runtime.metrics().num_workers());
+    let gate = Arc::new(Gate::new((threads / 2).max(1)));
+    gates.push((runtime.id(), Arc::downgrade(&gate)));
+    gate
+}
 
 pub(super) struct Gate {
     most: usize,
-    /// Whether any runs.
-    is_in_use: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -84,19 +106,35 @@ struct Inner {
 }
 
 /// The place of one that waits at a gate. It is kept until it is let through.
-pub(super) struct Place<'g> {
-    gate: &'g Gate,
+pub(super) struct Place {
+    gate: Arc<Gate>,
     number: u64,
 }
 
 /// Whoever holds it runs.
-pub(super) struct Passage<'g>(&'g Gate);
+pub(super) struct Passage(Arc<Gate>);
+
+impl Passage {
+    /// Whether any waits for it.
+    pub fn is_waited_for(&self) -> bool {
+        !self.0.inner().waiting.is_empty()
+    }
+}
+
+/// Lets one through at the gate where it has its place, or else at the one of this runtime; or has it wait until it is its
+/// turn: then it is woken, and asks again.
+pub(super) fn pass(place: &mut Option<Place>, waker: &Waker) -> Option<Passage> {
+    let gate = match place {
+        Some(place) => Arc::clone(&place.gate),
+        None => here(),
+    };
+    gate.pass(place, waker)
+}
 
 impl Gate {
-    pub fn new(most: usize) -> Self {
+    fn new(most: usize) -> Self {
         Gate {
             most,
-            is_in_use: AtomicBool::new(false),
             inner: Mutex::default(),
         }
     }
@@ -106,22 +144,11 @@ impl Gate {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether any of those that keep their threads runs.
-    pub fn is_in_use(&self) -> bool {
-        self.is_in_use.load(Ordering::Relaxed)
-    }
-
-    /// Whether any waits.
-    pub fn is_waited_for(&self) -> bool {
-        !self.inner().waiting.is_empty()
-    }
-
-    /// Lets one through, or has it wait until it is its turn: then it is woken, and asks again.
-    pub fn pass<'g>(&'g self, place: &mut Option<Place<'g>>, waker: &Waker) -> Option<Passage<'g>> {
+    fn pass(self: &Arc<Self>, place: &mut Option<Place>, waker: &Waker) -> Option<Passage> {
         let mut inner = self.inner();
         if inner.running < self.most {
             inner.running += 1;
-            self.is_in_use.store(true, Ordering::Relaxed);
+            RUNNING.fetch_add(1, Ordering::Relaxed);
             let waited = place
                 .as_ref()
                 .and_then(|place| inner.waiting.remove(&place.number));
@@ -129,7 +156,7 @@ impl Gate {
             // A waker may be all that is left of a task, with another place.
             drop(waited);
             *place = None;
-            return Some(Passage(self));
+            return Some(Passage(Arc::clone(self)));
         }
         let number = match place {
             Some(place) => place.number,
@@ -142,7 +169,8 @@ impl Gate {
         drop(inner);
         drop(before);
         if place.is_none() {
-            *place = Some(Place { gate: self, number });
+            let gate = Arc::clone(self);
+            *place = Some(Place { gate, number });
         }
         None
     }
@@ -160,17 +188,15 @@ impl Gate {
     }
 }
 
-impl Drop for Passage<'_> {
+impl Drop for Passage {
     fn drop(&mut self) {
-        let mut inner = self.0.inner();
-        inner.running -= 1;
-        self.0.is_in_use.store(inner.running > 0, Ordering::Relaxed);
-        drop(inner);
+        self.0.inner().running -= 1;
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
         self.0.wake_next();
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let waited = self.gate.inner().waiting.remove(&self.number);
         // It may have been woken, and will not come: another does in its place.
@@ -182,8 +208,6 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
 
     use super::*;
@@ -231,13 +255,14 @@ mod tests {
 
     #[test]
     fn they_go_through_in_the_order_in_which_they_came() {
-        let gate = Gate::new(1);
+        let gate = Arc::new(Gate::new(1));
         let (one, two, three) = (Counted::new(), Counted::new(), Counted::new());
         let [mut a, mut b, mut c] = [None, None, None];
         let first = gate.pass(&mut a, &one.1);
         assert!(first.is_some() && a.is_none());
         assert!(gate.pass(&mut b, &two.1).is_none());
-        assert!(gate.pass(&mut c, &three.1).is_none() && gate.is_waited_for());
+        assert!(gate.pass(&mut c, &three.1).is_none());
+        assert!(first.as_ref().is_some_and(Passage::is_waited_for));
         // To ask again changes nothing.
         assert!(gate.pass(&mut b, &two.1).is_none());
         drop(first);
@@ -246,13 +271,13 @@ mod tests {
         assert!(second.is_some());
         drop(second);
         assert_eq!((two.0.times(), three.0.times()), (1, 1));
-        assert!(gate.pass(&mut c, &three.1).is_some());
-        assert!(!gate.is_waited_for());
+        let third = gate.pass(&mut c, &three.1);
+        assert!(third.is_some_and(|third| !third.is_waited_for()));
     }
 
     #[test]
     fn whoever_was_woken_and_comes_late_keeps_its_place() {
-        let gate = Gate::new(1);
+        let gate = Arc::new(Gate::new(1));
         let (woken, other) = (Counted::new(), Counted::new());
         let [mut a, mut b, mut c] = [None, None, None];
         let first = gate.pass(&mut a, &woken.1);
@@ -269,7 +294,7 @@ mod tests {
 
     #[test]
     fn whoever_was_woken_and_does_not_come_wakes_the_next() {
-        let gate = Gate::new(1);
+        let gate = Arc::new(Gate::new(1));
         let (gone, next) = (Counted::new(), Counted::new());
         let [mut a, mut b, mut c] = [None, None, None];
         let first = gate.pass(&mut a, &gone.1);
@@ -289,14 +314,37 @@ mod tests {
 
     #[test]
     fn as_many_go_through_as_may() {
-        let gate = Gate::new(2);
+        let gate = Arc::new(Gate::new(2));
         let (_, waker) = Counted::new();
-        assert!(!gate.is_in_use());
         let mut passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
         assert_eq!(passed.iter().flatten().count(), 2);
-        passed.truncate(1);
-        assert!(gate.is_in_use());
+        // Others of this process may have passed at other gates.
+        assert!(others_run(false) && others_run(true));
         passed.clear();
-        assert!(!gate.is_in_use());
+        let passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
+        assert_eq!(passed.iter().flatten().count(), 2);
+    }
+
+    /// Half of the threads, of the runtime that it is asked for in; it is the same for all there, until nobody has it.
+    #[test]
+    fn each_runtime_has_its_gate() {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        for threads in [1, 2, 3, 4, 64] {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads)
+                .build()
+                .unwrap();
+            let _inside = runtime.enter();
+            let gate = here();
+            assert_eq!(gate.most, (threads.min(processors) / 2).max(1));
+            assert!(Arc::ptr_eq(&gate, &here()));
+            let kept = Arc::downgrade(&gate);
+            let (_, waker) = Counted::new();
+            let passage = pass(&mut None, &waker);
+            drop(gate);
+            assert!(passage.is_some() && kept.strong_count() == 1);
+            drop(passage);
+            assert_eq!(kept.strong_count(), 0);
+        }
     }
 }

@@ -8,6 +8,7 @@ use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 use wasmtime_environ::{CompiledTrap, iterate_traps};
 
 use crate::sandbox::interrupt::gate::Known;
+use crate::sandbox::interrupt::pace::Pace;
 
 /// The instruction that traps: `ud2` on x86-64, `udf #0xc11f` on AArch64.
 #[cfg(not(target_arch = "aarch64"))]
@@ -34,6 +35,8 @@ pub(in crate::sandbox) struct Code {
     trap: Option<usize>,
     /// Whether its guests are known to keep their threads for long.
     pub known: Known,
+    /// How far apart their looks at the clock are.
+    pub pace: Pace,
 }
 
 impl Code {
@@ -42,6 +45,7 @@ impl Code {
             component: component.clone(),
             trap: None,
             known: Known::default(),
+            pace: Pace::default(),
         };
         code.trap = trap(code.image());
         code

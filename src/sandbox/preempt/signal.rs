@@ -152,7 +152,8 @@ mod imp {
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a
     /// guest, it only reads a variable of the thread, which needs nothing to be made for it. Where it does, and was
-    /// interrupted in the host's code, it asks the kernel besides what time it is and what the thread had of it
+    /// interrupted in the host's code, it asks the kernel besides what time it is and what the thread had of it, reads in
+    /// the component's image what is at that address, and writes numbers of the turn's and the skill's
     /// (`Turn::interrupted`). Where it was interrupted in the guest's own code, it may do all that a function of the
     /// host may that the guest calls.
     ///
@@ -189,6 +190,8 @@ mod imp {
             if let Some(trap) = turn.interrupted(*pc as usize) {
                 *pc = trap as _;
             }
+            #[cfg(test)]
+            tests::meddle();
         }
         // SAFETY: as above.
         unsafe { *libc::__errno_location() = errno };
@@ -272,16 +275,24 @@ mod imp {
             assert_eq!(unsafe { libc::raise(SIGNAL) }, 0);
         }
 
+        /// What the handler does may go wrong, and nobody looks at why.
+        pub fn meddle() {
+            // SAFETY: the place of this thread's `errno`.
+            unsafe { *libc::__errno_location() = 78 };
+        }
+
         #[test]
         fn ours_is_known_and_changes_nothing_elsewhere() {
             handle().unwrap();
-            // SAFETY: the place of this thread's `errno`.
-            unsafe { *libc::__errno_location() = 77 };
-            for _ in 0..100 {
-                Id::of_this_thread().interrupt();
-            }
-            // SAFETY: likewise.
-            assert_eq!(unsafe { *libc::__errno_location() }, 77);
+            super::super::super::tests::within_a_turn(|| {
+                // SAFETY: the place of this thread's `errno`.
+                unsafe { *libc::__errno_location() = 77 };
+                for _ in 0..100 {
+                    Id::of_this_thread().interrupt();
+                }
+                // SAFETY: likewise.
+                assert_eq!(unsafe { *libc::__errno_location() }, 77);
+            });
             // A thread that is gone.
             let gone = std::thread::spawn(Id::of_this_thread).join().unwrap();
             gone.interrupt();

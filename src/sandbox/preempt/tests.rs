@@ -216,15 +216,25 @@ fn was_interrupted() -> bool {
     turn.kept.at.load(Ordering::Relaxed) > 0
 }
 
+/// The code of some guest.
+pub(in crate::sandbox) fn code() -> Code {
+    begin().unwrap();
+    let (_, component) = entering();
+    Code::of(&component)
+}
+
+/// Does what a guest's turn would do.
+pub(super) fn within_a_turn(work: impl FnOnce()) {
+    let code = code();
+    let now = Instant::now();
+    preemptible(&code, now, until(now + HOUR, None), work);
+}
+
 /// One of ours may have lost what was sent with it, and looks like another's then.
 #[test]
 #[cfg(target_os = "linux")]
 fn whoever_sent_the_signal_it_interrupts() {
-    begin().unwrap();
-    let (_, component) = returning();
-    let code = Code::of(&component);
-    let now = Instant::now();
-    preemptible(&code, now, until(now + HOUR, None), || {
+    within_a_turn(|| {
         // SAFETY: it takes a number, of a signal that is handled.
         assert_eq!(unsafe { libc::raise(libc::SIGURG) }, 0);
         assert!(was_interrupted());

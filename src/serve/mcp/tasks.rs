@@ -353,8 +353,8 @@ async fn died(queue: &Queue, job: &Job) -> CallToolResult {
     }
     let attempts = queue.attempts(job.id).await.unwrap_or_default();
     let failure = attempts.last().and_then(|attempt| {
-        let failure = attempt.details.get("failure")?;
-        serde_json::from_value::<Failure>(failure.clone()).ok()
+        let failure = attempt.told_failure()?;
+        serde_json::from_value::<Failure>(failure).ok()
     });
     match failure {
         Some(failure) => content::failed(&failure, Utc::now()),

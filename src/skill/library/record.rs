@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::description::Description;
 use super::super::digest::SkillRef;
-use super::super::package::Package;
+use super::super::package::{Package, PackageError};
 use super::super::replace;
 use super::{Installed, Library, LibraryError, doing};
 
@@ -72,15 +72,30 @@ pub(super) fn is_the_same(
     package: &Package,
     description: &Description,
 ) -> Result<(), LibraryError> {
-    match Package::read(folder, MAX_COMPONENT_BYTES) {
-        Ok(found) if found.digest != package.digest => Err(LibraryError::Occupied {
+    let component = folder.join("skill.wasm");
+    let (installed, new) = match Package::read(folder, MAX_COMPONENT_BYTES) {
+        Ok(found) => (found.digest, package.digest),
+        // What else is there may be damaged, too.
+        Err(_) => match Package::read(&component, MAX_COMPONENT_BYTES) {
+            Ok(found) => (found.digest, package.component_digest),
+            Err(PackageError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => {
+                let error = io::Error::other(error);
+                return Err(doing("cannot tell which skill is", &component)(error));
+            }
+        },
+    };
+    if installed != new {
+        return Err(LibraryError::Occupied {
             name: description.name.clone(),
             version: description.version.clone(),
-            installed: found.digest,
-            new: package.digest,
-        }),
-        _ => Ok(()),
+            installed,
+            new,
+        });
     }
+    Ok(())
 }
 
 /// The versions of these.

@@ -110,7 +110,7 @@ impl Directories {
                     return Err(NotGranted::Exhausted(why.into()));
                 }
                 Ok(Err(error)) => {
-                    return Err(NotGranted::Host(HostError::Io {
+                    return Err(NotGranted::Host(HostError::Unavailable {
                         what: "cannot make a scratch directory in",
                         path: backing.scratch.base.clone(),
                         source: error,

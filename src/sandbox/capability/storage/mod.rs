@@ -162,7 +162,7 @@ impl State {
                 .into()),
                 Ok(Err(StorageError::TimeIsUp)) => Err(Stop::TimeIsUp.into()),
                 // Not the guest's to hear: the execution ends with it.
-                Ok(Err(StorageError::Unusable(why))) => Err(HostError::Io {
+                Ok(Err(StorageError::Unusable(why))) => Err(HostError::Unavailable {
                     what: "cannot use the storage of skills",
                     path: granted.storage.path().to_owned(),
                     source: std::io::Error::other(why),

@@ -191,18 +191,9 @@ pub(crate) struct AttemptView {
     skill: Option<Value>,
 }
 
-/// What broke the host may name files of it: that is for the operator.
-fn without_files(mut failure: Value) -> Value {
-    let is_broken =
-        failure["fault"] == "host" && matches!(failure["kind"].as_str(), None | Some("host_error"));
-    if is_broken {
-        failure["message"] = "the host is broken; its log says why".into();
-    }
-    failure
-}
-
 impl AttemptView {
     pub fn new(attempt: Attempt) -> Self {
+        let failure = attempt.told_failure();
         let mut details = attempt.details;
         let mut take = |name: &str| {
             let value = details.get_mut(name).map(Value::take);
@@ -214,44 +205,10 @@ impl AttemptView {
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
             status: attempt.status,
-            failure: take("failure").map(without_files),
+            failure,
             usage: take("usage"),
             limits: take("limits"),
             skill: take("skill"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn no_file_of_a_broken_host_is_named() {
-        for (failure, is_told) in [
-            (
-                json!({"fault": "host", "message": "`/srv/storage.db`"}),
-                false,
-            ),
-            (
-                json!({"fault": "host", "kind": "host_error", "message": "`/srv/storage.db`"}),
-                false,
-            ),
-            (
-                json!({"fault": "host", "kind": "host_panic", "message": "a panic"}),
-                true,
-            ),
-            (
-                json!({"fault": "skill", "kind": "trap", "message": "a trap"}),
-                true,
-            ),
-            (json!({"message": "given back: stopping"}), true),
-        ] {
-            let shown = without_files(failure.clone());
-            assert_eq!(shown == failure, is_told, "{shown}");
-            assert!(!shown.to_string().contains("storage.db"), "{shown}");
         }
     }
 }
