@@ -28,8 +28,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// What went wrong, as whoever submitted the job may hear it: where the host was broken, without what broke it, which
-    /// may name files of the host's. That is in [`details`](Self::details), for the operator.
+    /// What went wrong, as whoever submitted the job may hear it: where the host was broken, without what broke it,
+    /// which may name files of the host's. That is in [`details`](Self::details), for the operator.
     #[must_use]
     pub fn told_failure(&self) -> Option<Value> {
         let mut failure = self.details.get("failure")?.clone();

@@ -31,16 +31,16 @@ use super::preempt::{self, Code};
 use gate::{AGAIN, Passage, Place, long, others_run, pass};
 use pace::Looks;
 
-/// Fuel between two looks at the clock, of a guest of whose skill nothing else is known (`pace.rs`). 200,000 units are some 10 to 150 µs of most computing, and up to some 8 ms where
-/// each unit is as slow as can be (`fuel.rs`, `cargo bench --bench deadline`); a look costs well under 1 µs
-/// (`cargo bench --bench enforce`).
+/// Fuel between two looks at the clock, of a guest of whose skill nothing else is known (`pace.rs`). 200,000 units
+/// are some 10 to 150 µs of most computing, and up to some 8 ms where each unit is as slow as can be (`fuel.rs`,
+/// `cargo bench --bench deadline`); a look costs well under 1 µs (`cargo bench --bench enforce`).
 const FUEL_BETWEEN_CHECKS: u64 = 200_000;
 /// The same for a guest that begins in a crowd.
 const FUEL_BETWEEN_CHECKS_IN_A_CROWD: u64 = 50_000;
 
 /// How long before the end of its time a guest that waits is looked at. The runtime's timers are over at whole
-/// milliseconds, and what waits for them is woken at whole milliseconds again: up to 2 ms late, and hardly ever less than
-/// this (`cargo bench --bench deadline`).
+/// milliseconds, and what waits for them is woken at whole milliseconds again: up to 2 ms late, and hardly ever less
+/// than this (`cargo bench --bench deadline`).
 const EARLIER: Duration = Duration::from_micros(750);
 
 /// How long a guest keeps a thread at most, so that whatever else the executor has to do is not kept
@@ -188,8 +188,8 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
         }
     }
 
-    /// The future runs a guest of this code, which began when each had this long in a round, with as many times more fuel
-    /// between its looks.
+    /// The future runs a guest of this code, which began when each had this long in a round, with as many times more
+    /// fuel between its looks.
     pub fn preempted(self, code: &'a Code, share: Duration, times: u32) -> Self {
         Interruptible {
             code: Some((code, kept(share))),
@@ -346,11 +346,10 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
     }
 }
 
-/// Wakes this task again when the runtime has run what else is ready, and has looked at its timers
-/// and sockets. A task that woke itself would stay ahead of those: with a guest that spins on each of
-/// its threads, the runtime looks at them every 61 turns only. But a task that is woken so stays on its thread, and where
-/// others keep theirs for long, that may be one of those: then it wakes itself, and another thread can take it, where there
-/// is another.
+/// Wakes this task again when the runtime has run what else is ready, and has looked at its timers and sockets. A
+/// task that woke itself would stay ahead of those: with a guest that spins on each of its threads, the runtime looks
+/// at them every 61 turns only. But a task that is woken so stays on its thread, and where others keep theirs for
+/// long, that may be one of those: then it wakes itself, and another thread can take it, where there is another.
 fn give_others_a_turn<T>(context: &mut Context<'_>, has_passed: bool) -> Poll<T> {
     if others_run(has_passed) && has_threads() {
         context.waker().wake_by_ref();

@@ -121,8 +121,8 @@ impl Passage {
     }
 }
 
-/// Lets one through at the gate where it has its place, or else at the one of this runtime; or has it wait until it is its
-/// turn: then it is woken, and asks again.
+/// Lets one through at the gate where it has its place, or else at the one of this runtime; or has it wait until it
+/// is its turn: then it is woken, and asks again.
 pub(super) fn pass(place: &mut Option<Place>, waker: &Waker) -> Option<Passage> {
     let gate = match place {
         Some(place) => Arc::clone(&place.gate),

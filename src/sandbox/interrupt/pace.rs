@@ -1,25 +1,26 @@
 //! How far apart the looks at the clock are, of a skill whose units of fuel are soon over.
 //!
-//! Most of a look's cost is that the guest is suspended and resumed, and what the processor forgets by that. Between two
-//! looks is the same fuel for every guest, and so as little time for one that reads what is in a cache (4 µs) as much for
-//! one that reads from memory (8 ms). So where the last execution of a skill came to its looks sooner than it had to, the
-//! next one has up to [`MOST`] times the fuel from one to the next. A guest may behave otherwise than the one before it:
-//! it is late then, and stopped all the same (`preempt.rs`).
+//! Most of a look's cost is that the guest is suspended and resumed, and what the processor forgets by that. Between
+//! two looks is the same fuel for every guest, and so as little time for one that reads what is in a cache (4 µs) as
+//! much for one that reads from memory (8 ms). So where the last execution of a skill came to its looks sooner than
+//! it had to, the next one has up to [`MOST`] times the fuel from one to the next. A guest may behave otherwise than
+//! the one before it: it is late then, and stopped all the same (`preempt.rs`).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::super::preempt;
 
-/// How long it should be from one look to the next. What a look costs is 2 % of that (`cargo bench --bench enforce`), and
-/// eight of them fit into a turn ([`MAX_SLICE`](super::MAX_SLICE)).
+/// How long it should be from one look to the next. What a look costs is 2 % of that (`cargo bench --bench enforce`),
+/// and eight of them fit into a turn ([`MAX_SLICE`](super::MAX_SLICE)).
 const AIM: Duration = Duration::from_micros(25);
 /// As many times more fuel there is between two looks, at most.
 const MOST: u32 = 4;
 /// From how long on it is slow from one look to the next.
 const SLOW: Duration = Duration::from_micros(100);
-/// The part of an execution's time from which on what is slow counts: a tenth. The system may take the thread away once.
-const SLOW_PART: u32 = 10;
+/// The part of an execution's time from which on what is slow counts: a quarter. The system may take the thread away
+/// now and then, or make the memory that is touched for the first time.
+const SLOW_PART: u32 = 4;
 /// After how many looks an execution says something of the next one.
 const ENOUGH: u32 = 100;
 
@@ -103,9 +104,9 @@ mod tests {
     fn who_is_late_has_no_more() {
         let pace = Pace::default();
         assert_eq!(after(&pace, each(4, 100)), 4);
-        // The thread was taken away from it once.
-        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 1))), 4);
-        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 2))), 1);
+        // The thread was taken away from it.
+        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 3))), 4);
+        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 4))), 1);
         assert_eq!(after(&pace, each(4, 100)), 4);
         assert_eq!(after(&pace, each(30_000, 100)), 1);
     }

@@ -152,8 +152,8 @@ mod imp {
     ///
     /// Why it may do what it does, on a thread that may have been interrupted anywhere: unless the thread runs a
     /// guest, it only reads a variable of the thread, which needs nothing to be made for it. Where it does, and was
-    /// interrupted in the host's code, it asks the kernel besides what time it is and what the thread had of it, reads in
-    /// the component's image what is at that address, and writes numbers of the turn's and the skill's
+    /// interrupted in the host's code, it asks the kernel besides what time it is and what the thread had of it,
+    /// reads in the component's image what is at that address, and writes numbers of the turn's and the skill's
     /// (`Turn::interrupted`). Where it was interrupted in the guest's own code, it may do all that a function of the
     /// host may that the guest calls.
     ///
