@@ -12,6 +12,7 @@
 //! A guest that waits in a host call is not running; a timer stops it. One that makes host calls
 //! without end uses hardly any fuel, and hands control back at the border (`state::Border`).
 
+pub(super) mod debt;
 pub(super) mod gate;
 pub(super) mod pace;
 
@@ -28,6 +29,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
+use debt::{MOST_OWED, Owed};
 use gate::{AGAIN, Passage, Place, long, others_run, pass};
 use pace::Looks;
 
@@ -47,9 +49,6 @@ const EARLIER: Duration = Duration::from_micros(750);
 /// waiting: even beside guests that spin on each of its threads, a trivial execution takes hardly
 /// longer (`cargo bench --bench beside`). No turn is shorter than from one look to the next.
 pub(super) const MAX_SLICE: Duration = Duration::from_micros(200);
-
-/// The most turns that a guest gives up. One that nobody takes costs about 1 µs.
-const MOST_OWED: u32 = 250;
 
 /// Fuel between two looks at the clock, for a guest that begins when each has this long in a round.
 ///
@@ -120,8 +119,8 @@ pin_project_lite::pin_project! {
         cpu_time: &'a mut Duration,
         signal: Arc<Signal>,
         waker: Waker,
-        // How many turns it has had that were others'.
-        owed: u32,
+        // How many turns it, and those of its skill before it, have had that were others'.
+        owed: Owed<'a>,
         // Set up when the guest waits for the first time, and not for one that never does.
         timer: Option<Pin<Box<tokio::time::Sleep>>>,
         cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -182,7 +181,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             cpu_time,
             signal,
             waker,
-            owed: 0,
+            owed: Owed::default(),
             timer: None,
             cancelled: None,
         }
@@ -194,6 +193,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
         Interruptible {
             code: Some((code, kept(share))),
             times,
+            owed: Owed::by(&code.debt),
             ..self
         }
     }
@@ -209,8 +209,8 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             this.cancellation
                 .is_some_and(CancellationToken::is_cancelled)
         };
-        if *this.owed > 0 && turn_began < *this.deadline && !cancelled() {
-            *this.owed -= 1;
+        if this.owed.turns > 0 && turn_began < *this.deadline && !cancelled() {
+            this.owed.turns -= 1;
             return give_others_a_turn(context, false);
         }
         // One that may not pass waits, as for anything else.
@@ -332,10 +332,11 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         let now = Instant::now();
         let taken = measure::cpu_time(now).saturating_sub(began);
         **this.cpu_time += taken;
-        if result.is_pending() && may_pass {
+        if may_pass {
             // By its own time: that the thread was taken away is not its doing. Also of one that waits now, as it may
-            // have gone from a long stretch to that.
-            *this.owed = owed(taken, (this.slice)());
+            // have gone from a long stretch to that, and of one that has ended, as the next one may do the same.
+            let turns = owed(taken, (this.slice)());
+            this.owed.turns = this.owed.turns.saturating_add(turns);
         }
         if let Some((code, _)) = this.code
             && result.is_ready()
@@ -531,6 +532,33 @@ mod tests {
         };
         let others = others_beside(soon).await;
         assert!(others >= 4 * 49, "{others}");
+    }
+
+    /// Nor does it help to end, and to come again.
+    #[tokio::test]
+    async fn whoever_comes_after_one_that_kept_a_thread_lets_others_go_first() {
+        let code = preempt::tests::code();
+        let (token, slice) = (CancellationToken::new(), Duration::from_micros(100));
+        let mut polls = Vec::new();
+        for busy in [51 * slice, Duration::ZERO, Duration::ZERO] {
+            let short = async {
+                let began = measure::thread_cpu_time();
+                while measure::thread_cpu_time() - began < busy {}
+            };
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let mut cpu_time = Duration::ZERO;
+            let short = Interruptible::new(short, deadline, Some(&token), || slice, &mut cpu_time);
+            let mut short = std::pin::pin!(short.preempted(&code, Duration::MAX, 1));
+            let mut polled = 0;
+            let ended = std::future::poll_fn(|context| {
+                polled += 1;
+                short.as_mut().poll(context)
+            });
+            assert_eq!(ended.await, Ok(()));
+            polls.push(polled);
+        }
+        assert!(polls[0] == 1 && polls[1] >= 50, "{polls:?}");
+        assert!(polls[2] < 50, "{polls:?}");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// taken for those that keep a thread on purpose, nor are the other executions of their skills (`cargo bench --bench
 /// beside`).
 pub(in crate::sandbox) fn long(kept: Duration) -> Duration {
-    (kept / 20).max(Duration::from_millis(5))
+    (kept / 16).max(Duration::from_millis(6))
 }
 
 /// After how long whoever waits asks again by itself: one that was woken and that nobody polls keeps the gate from
@@ -103,6 +103,23 @@ struct Inner {
     came: u64,
     /// Those that wait, in the order in which they came.
     waiting: BTreeMap<u64, Waker>,
+    /// Those that were woken, and until when the room that there is is kept for each.
+    woken: Vec<(u64, Instant)>,
+}
+
+impl Inner {
+    /// Whether there is room, but for what is kept for others than this one.
+    fn has_room(&mut self, most: usize, of: Option<u64>, now: Instant) -> bool {
+        self.woken.retain(|(_, until)| now < *until);
+        let others = self.woken.iter().filter(|(number, _)| Some(*number) != of);
+        self.running + others.count() < most
+    }
+
+    /// Takes this one out of those that wait or were woken, if it is there.
+    fn take(&mut self, number: u64) -> Option<Waker> {
+        self.woken.retain(|(woken, _)| *woken != number);
+        self.waiting.remove(&number)
+    }
 }
 
 /// The place of one that waits at a gate. It is kept until it is let through.
@@ -146,25 +163,21 @@ impl Gate {
 
     fn pass(self: &Arc<Self>, place: &mut Option<Place>, waker: &Waker) -> Option<Passage> {
         let mut inner = self.inner();
-        if inner.running < self.most {
+        let number = place.as_ref().map(|place| place.number);
+        if inner.has_room(self.most, number, Instant::now()) {
             inner.running += 1;
             RUNNING.fetch_add(1, Ordering::Relaxed);
-            let waited = place
-                .as_ref()
-                .and_then(|place| inner.waiting.remove(&place.number));
+            let waited = number.and_then(|number| inner.take(number));
             drop(inner);
             // A waker may be all that is left of a task, with another place.
             drop(waited);
             *place = None;
             return Some(Passage(Arc::clone(self)));
         }
-        let number = match place {
-            Some(place) => place.number,
-            None => {
-                inner.came += 1;
-                inner.came
-            }
-        };
+        let number = number.unwrap_or_else(|| {
+            inner.came += 1;
+            inner.came
+        });
         let before = inner.waiting.insert(number, waker.clone());
         drop(inner);
         drop(before);
@@ -175,12 +188,17 @@ impl Gate {
         None
     }
 
-    /// Wakes the next one, if there is room. Nothing is kept for it: it may not come.
+    /// Wakes the next one, if there is room. That is kept for it for a while only: it may not come.
     fn wake_next(&self) {
         let next = {
             let mut inner = self.inner();
-            let has_room = inner.running < self.most;
-            has_room.then(|| inner.waiting.pop_first()).flatten()
+            let now = Instant::now();
+            let has_room = inner.has_room(self.most, None, now);
+            let next = has_room.then(|| inner.waiting.pop_first()).flatten();
+            if let Some((number, _)) = &next {
+                inner.woken.push((*number, now + AGAIN));
+            }
+            next
         };
         if let Some((_, waker)) = next {
             waker.wake();
@@ -198,7 +216,7 @@ impl Drop for Passage {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let waited = self.gate.inner().waiting.remove(&self.number);
+        let waited = self.gate.inner().take(self.number);
         // It may have been woken, and will not come: another does in its place.
         if waited.is_none() {
             self.gate.wake_next();
@@ -235,7 +253,7 @@ mod tests {
     #[test]
     fn less_is_long_in_a_crowd() {
         let of = |millis| long(Duration::from_millis(millis)).as_millis();
-        assert_eq!([200, 150, 50, 0].map(of), [10, 7, 5, 5]);
+        assert_eq!([200, 150, 50, 0].map(of), [12, 9, 6, 6]);
     }
 
     #[test]
@@ -283,7 +301,12 @@ mod tests {
         let first = gate.pass(&mut a, &woken.1);
         assert!(gate.pass(&mut b, &woken.1).is_none());
         drop(first);
-        // Another was faster.
+        // Nobody is let in before it, for a while.
+        assert!(gate.pass(&mut a, &other.1).is_none());
+        a = None;
+        for (_, until) in &mut gate.inner().woken {
+            *until = Instant::now();
+        }
         let faster = gate.pass(&mut a, &other.1);
         assert!(faster.is_some());
         assert!(gate.pass(&mut c, &other.1).is_none());

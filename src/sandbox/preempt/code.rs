@@ -7,6 +7,7 @@ use wasmtime::component::Component;
 use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 use wasmtime_environ::{CompiledTrap, iterate_traps};
 
+use crate::sandbox::interrupt::debt::Debt;
 use crate::sandbox::interrupt::gate::Known;
 use crate::sandbox::interrupt::pace::Pace;
 
@@ -35,6 +36,8 @@ pub(in crate::sandbox) struct Code {
     trap: Option<usize>,
     /// Whether its guests are known to keep their threads for long.
     pub known: Known,
+    /// What those that have ended owe.
+    pub debt: Debt,
     /// How far apart their looks at the clock are.
     pub pace: Pace,
 }
@@ -45,6 +48,7 @@ impl Code {
             component: component.clone(),
             trap: None,
             known: Known::default(),
+            debt: Debt::default(),
             pace: Pace::default(),
         };
         code.trap = trap(code.image());
