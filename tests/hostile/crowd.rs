@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::attack::{NONE, runtime};
 use crate::handmade::Handmade;
@@ -129,6 +130,61 @@ fn guests_that_keep_their_threads() {
         times
     });
     assert!(slowest[15] < Duration::from_millis(20), "{slowest:?}");
+}
+
+/// They compute for some milliseconds without a look at the clock, once, and come to their end; and others come in their
+/// place, as many as may. Each would be a guest that has had nothing yet.
+#[test]
+fn guests_that_keep_their_threads_and_end() {
+    /// Some 4 ms of one stretch.
+    const SHORT: usize = 8;
+    /// How many there are at any moment.
+    const MANY: u32 = 40;
+    let _alone = alone();
+    let two = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    let host = builder().concurrency(MANY + 1).build().unwrap();
+    let times = two.block_on(async {
+        let once = Handmade {
+            execute: format!("(call $deep (i32.const {SHORT}) (f64.const 1.7)) i32.const $answer"),
+            ..putting_off(SHORT)
+        };
+        let keeps = load(&host, &once).await;
+        let request = ExecutionRequest::new(keeps.digest(), json!({}));
+        let ended = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for _ in 0..MANY {
+            let (host, request, ended) = (host.clone(), request.clone(), ended.clone());
+            tasks.spawn(async move {
+                let mut executions = 0;
+                while !ended.is_cancelled() {
+                    let result = host.execute(request.clone()).await.unwrap();
+                    assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+                    executions += 1;
+                }
+                executions
+            });
+        }
+        let neighbour = Arc::new(Neighbour::loaded(&host).await);
+        let mut times = Vec::new();
+        for _ in 0..40 {
+            let (host, neighbour) = (host.clone(), Arc::clone(&neighbour));
+            let began = Instant::now();
+            let checked = tokio::spawn(async move { neighbour.checked(&host).await });
+            checked.await.unwrap();
+            times.push(began.elapsed());
+        }
+        ended.cancel();
+        let executions: u32 = tasks.join_all().await.iter().sum();
+        assert!(executions >= MANY, "{executions}");
+        times.sort();
+        times
+    });
+    // In turn with all of them, each would take some 80 ms, and as long again each time it waits.
+    assert!(times[30] < Duration::from_millis(40), "{times:?}");
 }
 
 fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>) {

@@ -328,11 +328,11 @@ mod tests {
         drop(b);
         assert_eq!(next.0.times(), 1);
         // One that goes before it is woken wakes nobody.
-        let holds = gate.pass(&mut a, &gone.1);
-        assert!(gate.pass(&mut c, &next.1).is_none());
-        drop(c);
+        let holds = gate.pass(&mut c, &next.1);
+        assert!(holds.is_some() && gate.pass(&mut a, &gone.1).is_none());
+        drop(a);
         drop(holds);
-        assert_eq!(next.0.times(), 1);
+        assert_eq!((gone.0.times(), next.0.times()), (1, 1));
     }
 
     #[test]
