@@ -21,10 +21,11 @@ pub(crate) fn can_be_made(folder: &Path) -> io::Result<()> {
         .ancestors()
         .take_while(|above| !above.as_os_str().is_empty() && fs::symlink_metadata(above).is_err());
     let Some(outermost) = missing.last() else {
-        let is_a_link_to_nothing = fs::metadata(folder).is_err();
-        return match is_a_link_to_nothing {
-            true => Err(io::Error::other("it is a symbolic link that leads nowhere")),
-            false => Ok(()),
+        return match fs::metadata(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_symlink() => {
+                Err(io::Error::other("it is a symbolic link that leads nowhere"))
+            }
+            _ => Ok(()),
         };
     };
     match DirBuilder::new().mode(0o700).create(outermost) {

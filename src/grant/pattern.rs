@@ -163,10 +163,11 @@ pub(super) fn directory() -> Schema {
     let lead = format!(r"(/([^:]*/)?|([^:]*/)?{part}/([^:]*/)?)\.\.");
     // It is the host path's where there is no other.
     let nowhere = format!("[^:]*:{lead}(/|:|$)|{lead}(/[^:]*)?(:r[ow])?$");
+    let control = r"[^:]*[\u0000-\u001f\u007f-\u009f][^:]*(:r[ow])?$";
     json_schema!({
         "type": "string",
         "pattern": r"^[^:]+(:[^:\u0000-\u001f\u007f-\u009f]+)?(:r[ow])?$",
-        "not": { "pattern": format!("^({to_choose}|{nowhere})") },
+        "not": { "pattern": format!("^({to_choose}|{nowhere}|{control})") },
     })
 }
 

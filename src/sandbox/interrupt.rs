@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
-use debt::{MOST_OWED, Owed};
+use debt::{MOST_OWED, Owed, STRETCH};
 use gate::{AGAIN, Passage, Place, long, others_run, pass};
 use pace::Looks;
 
@@ -107,8 +107,8 @@ pin_project_lite::pin_project! {
         cancellation: Option<&'a CancellationToken>,
         // What of it can be stopped where it does not come back, and after how long.
         code: Option<(&'a Code, Duration)>,
-        // As many times more fuel is between its looks, and how it came to them.
-        times: u32,
+        // As many times more fuel is between its looks, where it is no crowd that says how much; and how it came to them.
+        times: Option<u32>,
         looks: Looks,
         // Where it waits, of a skill that is known to keep its thread for long.
         place: Option<Place>,
@@ -173,7 +173,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             deadline,
             cancellation,
             code: None,
-            times: 1,
+            times: None,
             looks: Looks::default(),
             place: None,
             again: None,
@@ -192,7 +192,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
     pub fn preempted(self, code: &'a Code, share: Duration, times: u32) -> Self {
         Interruptible {
             code: Some((code, kept(share))),
-            times,
+            times: (in_a_crowd(share) == FUEL_BETWEEN_CHECKS).then_some(times),
             owed: Owed::by(&code.debt),
             ..self
         }
@@ -335,13 +335,18 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         if may_pass {
             // By its own time: that the thread was taken away is not its doing. Also of one that waits now, as it may
             // have gone from a long stretch to that, and of one that has ended, as the next one may do the same.
-            let turns = owed(taken, (this.slice)());
+            let turns = match &result {
+                Poll::Pending => owed(taken, (this.slice)()),
+                Poll::Ready(_) if taken >= STRETCH => owed(taken, MAX_SLICE),
+                Poll::Ready(_) => 0,
+            };
             this.owed.turns = this.owed.turns.saturating_add(turns);
         }
         if let Some((code, _)) = this.code
+            && let Some(times) = *this.times
             && result.is_ready()
         {
-            code.pace.learn(this.looks, *this.times);
+            code.pace.learn(this.looks, times);
         }
         result
     }
@@ -455,6 +460,8 @@ mod tests {
         let code = preempt::tests::code();
         let known = preempt::tests::code();
         known.known.note(Instant::now());
+        // One of another runtime's.
+        let other = gate::others_that_run();
         for code in [code, known] {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -478,6 +485,7 @@ mod tests {
             });
             assert_eq!(stopped, Err(Stop::Cancelled));
         }
+        drop(other);
     }
 
     #[test]

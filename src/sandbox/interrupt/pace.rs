@@ -21,7 +21,9 @@ const SLOW: Duration = Duration::from_micros(100);
 /// The part of an execution's time from which on what is slow counts: a quarter. The system may take the thread away
 /// now and then, or make the memory that is touched for the first time.
 const SLOW_PART: u32 = 4;
-/// After how many looks an execution says something of the next one.
+/// How long an execution is slow that says something of the next one,
+const SLOW_FOR: Duration = Duration::from_millis(5);
+/// and after how many looks any other does.
 const ENOUGH: u32 = 100;
 
 /// What the last execution of a skill that came to enough looks says of the next one.
@@ -59,10 +61,14 @@ impl Pace {
 
     /// From an execution that had so many times more fuel between its looks.
     pub(super) fn learn(&self, looks: &Looks, times: u32) {
+        let is_slow = looks.slow * SLOW_PART > looks.taken;
+        if is_slow && looks.slow >= SLOW_FOR {
+            // Its looks are few, as they are far apart.
+            return self.0.store(1, Ordering::Relaxed);
+        }
         if looks.count < ENOUGH {
             return;
         }
-        let is_slow = looks.slow * SLOW_PART > looks.taken;
         let one = (looks.taken / looks.count / times.max(1)).max(Duration::from_nanos(1));
         let fit = u32::try_from(AIM.as_nanos() / one.as_nanos()).unwrap_or(MOST);
         let times = if is_slow { 1 } else { fit.clamp(1, MOST) };
@@ -108,6 +114,7 @@ mod tests {
         assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 3))), 4);
         assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 4))), 1);
         assert_eq!(after(&pace, each(4, 100)), 4);
-        assert_eq!(after(&pace, each(30_000, 100)), 1);
+        assert_eq!(after(&pace, each(120, 40)), 4, "that says too little");
+        assert_eq!(after(&pace, each(30_000, 1)), 1);
     }
 }

@@ -108,6 +108,7 @@ fn the_schema_describes_what_is_read() {
         "[skills.a.grants]\ndirectories = [\"/a:.../..\"]",
         "[skills.a.grants]\ndirectories = [\"/a/../b\"]",
         "[skills.a.grants]\ndirectories = [\"/a/..:rw\"]",
+        "[skills.a.grants]\ndirectories = [\"/a\\u0001b:ro\"]",
         "[skills.a.grants]\ndirectories = [\"/a:/b\\u0001c\"]",
         "[skills.a.grants]\ndirectories = [{ host = \"a\", guest = \"/b\" }]",
         "[skills.a.grants]\nsecrets = [\"t\"]",
