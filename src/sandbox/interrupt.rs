@@ -565,8 +565,9 @@ mod tests {
             assert_eq!(ended.await, Ok(()));
             polls.push(polled);
         }
-        assert!(polls[0] == 1 && polls[1] >= 50, "{polls:?}");
-        assert!(polls[2] < 50, "{polls:?}");
+        // By the longest slice, that of no crowd: 5.1 ms are 25 of those.
+        assert!(polls[0] == 1 && polls[1] >= 25, "{polls:?}");
+        assert!(polls[2] < 25, "{polls:?}");
     }
 
     #[tokio::test]

@@ -138,8 +138,10 @@ fn policy_grants(policy: &Policy, session: &Session) -> Finding {
 
 fn not_examined(error: &HostError) -> Complaint {
     match error {
-        HostError::Io { .. } | HostError::Unavailable { .. } => Complaint::new(Exit::Host, error.to_string())
-            .hint("name another folder for temporary files in the variable TMPDIR"),
+        HostError::Io { .. } | HostError::Unavailable { .. } => {
+            Complaint::new(Exit::Host, error.to_string())
+                .hint("name another folder for temporary files in the variable TMPDIR")
+        }
         _ => explain::host(error),
     }
 }

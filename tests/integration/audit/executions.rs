@@ -306,7 +306,10 @@ async fn what_a_broken_host_could_not_do_is_no_cancellation() {
     let request = ExecutionRequest::new(skill.digest(), json!({"calls": []}))
         .grants(Grants::default().scratch());
     let ended = audited.execute(request, Control::default()).await;
-    assert!(matches!(ended, Err(HostError::Io { .. })), "{ended:?}");
+    assert!(
+        matches!(ended, Err(HostError::Unavailable { .. })),
+        "{ended:?}"
+    );
     let lines = lines(&path);
     let last = lines.last().expect("it is written");
     assert_eq!(
