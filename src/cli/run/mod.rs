@@ -181,6 +181,7 @@ fn carry_out(
         }
         shown
     });
+    command_host.host.close_storage();
     if !scratch {
         // The process ends here, and the kernel is quicker to take back what a host has mapped. Only
         // scratch directories would outlive it.
