@@ -235,6 +235,36 @@ fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     assert!(said.contains(refused), "{said}");
 }
 
+/// A skill that is not known has a line, by whatever it is asked for.
+#[test]
+fn what_is_asked_of_no_skill_is_written_down() {
+    let place = Place::new();
+    place.write("broken.wasm", "garbage");
+    place.run(["run", "nowhere", "count", "--tenant", "acme"]);
+    place.run(["run", "nowhere", "--dry-run"]);
+    place.run(["run", "broken.wasm"]);
+    place.run(["jobs", "submit", "gone@1.0.0"]);
+    let shown = place.output(["audit", "show", "--json", "--kind", "execution"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let entries = shown.as_array().expect("it is a list");
+    let asked: Vec<_> = entries.iter().map(|one| &one["entry"]["asked"]).collect();
+    assert_eq!(asked, ["nowhere", "broken.wasm", "gone@1.0.0"], "{shown}");
+    let first = &entries[0]["entry"];
+    assert_eq!(first["cause"], "not_loaded", "{first}");
+    assert_eq!(first["tool"], "count", "{first}");
+    assert_eq!(first["tenant"], "acme", "{first}");
+    assert!(
+        first["caller"]
+            .as_str()
+            .is_some_and(|by| by.starts_with("uid "))
+    );
+    // Where nothing is to be written down, nothing is.
+    place.write("home/policy.toml", "[audit]\nenabled = false\n");
+    place.run(["run", "nowhere"]);
+    let said = place.run(["audit", "show", "--skill", "nowhere"]);
+    assert_eq!(said.matches("nowhere").count(), 1, "{said}");
+}
+
 #[test]
 fn entries_are_found_by_what_they_say() {
     let place = Place::with_behaviours();

@@ -1,6 +1,7 @@
 //! `skillhost audit`: what was written down, and whether it is still as it was written.
 
 mod show;
+mod unknown;
 mod verify;
 mod written;
 
@@ -16,6 +17,7 @@ use skillhost::audit::{Audit, AuditError, AuditSettings, AuditSink, Entry};
 use super::complaint::Complaint;
 use super::exit::Exit;
 use super::{Session, explain};
+pub use unknown::record_unknown;
 pub use written::Written;
 
 const EXAMPLES: &str = "\
