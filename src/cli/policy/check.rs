@@ -320,6 +320,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     let library = session.places()?.library();
     let secrets = SourceArgs::default().secrets(session)?;
     let installed = library.list().map_err(explain::library)?;
+    let unreadable = absent::Unreadable::of(&library)?;
     let mut findings = Vec::new();
     let mut entries = policy.skills.values();
     // It knows its own folders. Where no folder is granted, it need not be asked.
@@ -349,7 +350,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             }
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
-        if !installed.iter().any(|skill| skill.name == *name) {
+        if !installed.iter().any(|skill| skill.name == *name) && !unreadable.has(name) {
             absent::entry(name, entry, &installed, &mut findings);
         }
         let declared: Vec<&Declared> = declarations(entry, &versions).flatten().collect();
@@ -372,7 +373,8 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             hint,
         });
     }
-    absent::rules(policy, &installed, &mut findings);
+    absent::rules(policy, &installed, &unreadable, &mut findings);
+    findings.extend(unreadable.findings(policy));
     void(policy, &mut findings);
     Ok(findings)
 }

@@ -122,6 +122,29 @@ found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/h
     says(&said, &["exit: 0\n", "is sound"]);
 }
 
+/// Its record is damaged, so that it is not known what it is; but it is there.
+#[test]
+fn a_skill_whose_record_is_damaged_is_not_taken_for_one_that_is_gone() {
+    let place = granted();
+    let said = place.run(["install", "csv-query"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let record = "home/skills/csv-query@0.1.0/installed.json";
+    place.write(record, "{");
+    let said = place.run(["policy", "check"]);
+    says(
+        &said,
+        &[
+            "exit: 3\n",
+            "found: csv-query: the record of the installed skill `csv-query@0.1.0` cannot be read",
+            "hint: install it anew, which puts it right, or remove it with `skillhost remove csv-query@0.1.0`\n",
+        ],
+    );
+    assert!(
+        !said.contains("is installed;") && !said.contains("--all"),
+        "{said}"
+    );
+}
+
 #[test]
 fn grants_that_nobody_gets_are_found() {
     let place = Place::new();
