@@ -99,7 +99,7 @@ impl Folder {
         }
         if metadata.mode() & 0o077 != 0 {
             return Err(wrong(format!(
-                "is open to others (mode {:o}); close it: `chmod 700`",
+                "is open to others (mode {:o})",
                 metadata.mode() & 0o7777
             )));
         }

@@ -350,6 +350,7 @@ exit: 0
 {"text":"very-secret"}
 --- stderr
 warning: no audit is kept: cannot make `[PLACE]/home/audit`: File exists (os error 17)
+hint: name another folder: `folder` in `[audit]`, in the policy
 ✓ behaviours 1.2.3 · echo · [COST]
 
 "#]],

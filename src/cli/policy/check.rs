@@ -1,6 +1,7 @@
 //! `skillhost policy check`: whether the policy makes sense, with what is installed.
 
 mod absent;
+mod kept;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
 use crate::cli::repeated::in_text;
 use crate::cli::secrets::SourceArgs;
-use crate::cli::{Session, audit, explain};
+use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
 use super::revoke::to_take_out;
@@ -121,6 +122,8 @@ enum Kind {
     Secret,
     /// An audit is required, and cannot be kept.
     Audit,
+    /// An audit is to be kept, not required, and cannot be kept.
+    Unaudited,
     /// The policy cannot be used.
     Unusable,
 }
@@ -128,7 +131,10 @@ enum Kind {
 impl Kind {
     /// Whether it may be so, and does not do what one could think.
     fn is_warning(self) -> bool {
-        matches!(self, Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret)
+        matches!(
+            self,
+            Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret | Kind::Unaudited
+        )
     }
 
     /// Whether it may be so, and may be forgotten.
@@ -294,8 +300,8 @@ struct Version {
     declared: Option<Declared>,
 }
 
-/// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings,
-/// and the first of them with what to do about it.
+/// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings, an audit
+/// that is not kept among them, and the first of them with what to do about it.
 ///
 /// # Errors
 /// Where the installed skills cannot be read.
@@ -304,7 +310,9 @@ pub fn first_finding(
     session: &Session,
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
-    findings.retain(|finding| !finding.kind.is_warning() && !finding.kind.is_note());
+    findings.retain(|Finding { kind, .. }| {
+        matches!(kind, Kind::Unaudited) || !kind.is_warning() && !kind.is_note()
+    });
     let count = findings.len();
     let first = findings.into_iter().next();
     Ok(first.map(|first| {
@@ -364,15 +372,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             });
         }
     }
-    if let Err(error) = audit::required_can_be_kept(policy, session) {
-        let (message, hint) = told(&error);
-        findings.push(Finding {
-            kind: Kind::Audit,
-            about: About::Table("audit"),
-            message: format!("it is required, and without it nothing runs: {message}"),
-            hint,
-        });
-    }
+    findings.extend(kept::audit(policy, session));
     absent::rules(policy, &installed, &unreadable, &mut findings);
     findings.extend(unreadable.findings(policy));
     void(policy, &mut findings);

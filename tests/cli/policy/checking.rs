@@ -101,7 +101,7 @@ fn an_audit_that_is_required_and_cannot_be_kept_is_found() {
         str![[r#"
 exit: 3
 --- stdout
-found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/home/audit` is open to others (mode 755); close it: `chmod 700`
+found: audit: it is required, and without it nothing runs: `[PLACE]/home/audit` is open to others (mode 755)
   hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
 --- stderr
 
@@ -116,10 +116,33 @@ found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/h
     assert_eq!(json["findings"][0]["kind"], "audit", "{json}");
     let hint = json["findings"][0]["hint"].as_str().expect("a text");
     assert!(hint.contains("name another folder"), "{hint}");
-    // One that may be missing is warned of where it is needed.
-    place.write("home/policy.toml", "[audit]\nfolder = '/proc/x/audit'\n");
-    let said = place.run(["policy", "check"]);
-    says(&said, &["exit: 0\n", "is sound"]);
+}
+
+/// One that may be missing is warned of, here as where something runs.
+#[test]
+fn an_audit_that_is_not_kept_is_warned_of() {
+    let place = Place::new();
+    let folder = place.path("home/audit");
+    fs::create_dir(&folder).expect("a folder can be made");
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("it is ours");
+    let warning = "warning: audit: nothing that runs is written down: `[PLACE]/home/audit` is open to others (mode 755)\n";
+    let hint = "hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`\n";
+    // With a policy, and without one.
+    for policy in ["", "[audit]\n"] {
+        place.write("home/policy.toml", policy);
+        let said = place.run(["policy", "check"]);
+        says(&said, &["exit: 0\n", warning, hint]);
+        let said = place.run(["policy", "check", "--strict"]);
+        says(&said, &["exit: 3\n", warning]);
+    }
+    fs::remove_file(place.path("home/policy.toml")).expect("it is there");
+    let said = place.run(["policy", "check", "--strict"]);
+    says(&said, &["exit: 3\n", warning, hint]);
+    let said = place.run(["run", "nothing"]);
+    says(&said, &["warning: no audit is kept: ", hint]);
+    place.write("home/policy.toml", "[audit]\nenabled = false\n");
+    let said = place.run(["policy", "check", "--strict"]);
+    says(&said, &["exit: 0\n"]);
 }
 
 /// Its record is damaged, so that it is not known what it is; but it is there.
