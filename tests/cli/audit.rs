@@ -265,6 +265,37 @@ fn what_is_asked_of_no_skill_is_written_down() {
     assert_eq!(said.matches("nowhere").count(), 1, "{said}");
 }
 
+/// By its version or its digest as well; and what is found by neither is not passed over.
+#[test]
+fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
+    let place = Place::with_behaviours();
+    place.run(ECHO);
+    let shown = place.output(["audit", "show", "--json", "--kind", "execution"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let digest = shown[0]["entry"]["skill"]["digest"].as_str();
+    let hex = digest
+        .expect("a text")
+        .trim_start_matches("sha256:")
+        .to_owned();
+    for skill in [
+        "behaviours@1.2.3",
+        &hex,
+        &hex[..8],
+        &hex[..12].to_uppercase(),
+        &format!("sha256:{}", &hex[..8]),
+    ] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        assert!(
+            said.contains("behaviours · echo · success"),
+            "{skill}: {said}"
+        );
+    }
+    for skill in ["behaviours@1.2.4", &hex[..7], "ffffffff0"] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        crate::harness::says(&said, &["no entries", "hint: `--skill` takes"]);
+    }
+}
+
 #[test]
 fn entries_are_found_by_what_they_say() {
     let place = Place::with_behaviours();
