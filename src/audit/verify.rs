@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::chain::{Found, Hash, Position, digest};
-use super::explain::{Explaining, Lines, MAX_FINDINGS};
+use super::explain::{Explaining, Line, Lines, MAX_FINDINGS};
 use super::finding::{ChainReport, Finding, FindingKind, Verification};
 use super::folder::{
     AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, parse_tail,
@@ -239,6 +239,19 @@ impl Reading<'_> {
         }
     }
 
+    /// Keeps a line that has its end, where it is to be found out what is wrong.
+    fn note(&mut self, segment: u32, number: u64, bytes: u64, found: Option<Found>) {
+        if let Some(lines) = &mut self.lines {
+            lines.all.push(Line {
+                segment,
+                number,
+                bytes,
+                is_whole: true,
+                found,
+            });
+        }
+    }
+
     /// Every line must be the next. Ends at the first that is not, unless all are to be gathered.
     fn strictly(&mut self) -> Result<(), AuditError> {
         let head = self.head;
@@ -351,9 +364,7 @@ impl Reading<'_> {
             }
             line.pop();
             let found = Found::parse(&line);
-            if let Some(lines) = &mut self.lines {
-                lines.all.push((segment, number, found));
-            }
+            self.note(segment, number, read, found);
             if number == 1 {
                 self.begins_with(&line, segment);
             }
@@ -398,7 +409,8 @@ impl Reading<'_> {
                 }
             }
         }
-        if last && known > self.head.bytes {
+        // Of all lines it is told where they are explained.
+        if last && known > self.head.bytes && self.lines.is_none() {
             let message = "its head ends in the middle of a line".to_owned();
             self.find(FindingKind::Head, segment, None, message);
         }
@@ -421,7 +433,13 @@ impl Reading<'_> {
             self.tell_torn(segment, number);
         } else {
             if let Some(lines) = &mut self.lines {
-                lines.all.push((segment, number, None));
+                lines.all.push(Line {
+                    segment,
+                    number,
+                    bytes: line.len() as u64,
+                    is_whole: false,
+                    found: None,
+                });
             }
             self.find(
                 FindingKind::Changed,
@@ -491,7 +509,7 @@ impl Reading<'_> {
             return Vec::new();
         };
         let mut head = self.head;
-        let tail = lines.all.iter().filter(|(segment, ..)| *segment == TAIL);
+        let tail = lines.all.iter().filter(|line| line.segment == TAIL);
         head.at.entries = head.at.entries.saturating_add(tail.count() as u64);
         let mut findings = Explaining::new(self.number, &head, self.live, lines).findings();
         findings.extend(lines.other.iter().cloned());
