@@ -18,8 +18,10 @@ use super::head::Head;
 use super::line::{hex, next_line};
 use super::tail::Ended;
 
+mod counted;
 mod tail;
 
+use counted::counted;
 use tail::TAIL;
 pub(super) use tail::file_name;
 
@@ -142,13 +144,11 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
         Err(error) if !path.exists() => {
             let _ = error;
             let finding = about_head(FindingKind::Removed, "the head is missing");
-            return Ok((None, vec![finding]));
+            return counted(folder, number, false, finding);
         }
         Err(error) => {
-            return Ok((
-                None,
-                vec![about_head(FindingKind::Head, &error.to_string())],
-            ));
+            let finding = about_head(FindingKind::Head, &error.to_string());
+            return counted(folder, number, false, finding);
         }
     };
     // A writer holds it for itself.
@@ -158,7 +158,7 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
     }
     let Some(ended) = Ended::read(folder, number, &head_file)? else {
         let finding = about_head(FindingKind::Head, "is not as it was written");
-        return Ok((None, vec![finding]));
+        return counted(folder, number, live, finding);
     };
     let head = ended.head;
     let mut reading = Reading {

@@ -296,6 +296,57 @@ fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
     }
 }
 
+/// What was added is told from what was changed, and nothing is made of it that is not so.
+#[test]
+fn what_was_added_or_cut_is_called_so() {
+    let place = Place::with_behaviours();
+    for _ in 0..4 {
+        place.run(ECHO);
+    }
+    let file = "home/audit/0001-000001.jsonl";
+    let text = place.read(file);
+    let lines: Vec<&str> = text.lines().collect();
+    let (ahead, behind) = lines.split_at(5);
+    let with = |added: &[&str]| [ahead, added, behind].concat().join("\n") + "\n";
+    for (text, said) in [
+        (
+            with(&[r#"{"x":1}"#]),
+            "added: 0001-000001.jsonl, line 6: it is no line of the audit, and entry 6 follows what stands before it\n",
+        ),
+        (
+            with(&[lines[4]]),
+            "duplicated: 0001-000001.jsonl, line 6: entry 5 stands here a second time\n",
+        ),
+        (
+            text[..text.len() - 9].to_owned(),
+            "cut: 0001-000001.jsonl, line 8: it ends in the middle of entry 8\n",
+        ),
+    ] {
+        fs::write(place.path(file), text).expect("it can be written");
+        let verified = place.run(["audit", "verify"]);
+        let found = verified
+            .split_once("--- stdout\n")
+            .and_then(|(_, rest)| rest.split_once("--- stderr"));
+        assert_eq!(found.expect("both").0, said);
+    }
+    // Without its head, the chain is counted all the same.
+    fs::write(place.path(file), &text).expect("it can be written");
+    fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");
+    let damaged = place.run(["audit", "verify"]);
+    fs::remove_file(place.path("home/audit/0001.head")).expect("it is there");
+    let missing = place.run(["audit", "verify"]);
+    for said in [damaged, missing] {
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 7",
+                "the 8 lines of its chain were counted, and not verified",
+                "✗ 8 entries in 1 chain",
+            ],
+        );
+    }
+}
+
 #[test]
 fn entries_are_found_by_what_they_say() {
     let place = Place::with_behaviours();
