@@ -11,8 +11,7 @@ use super::chain::{Found, Hash, Position, digest};
 use super::explain::{Explaining, Line, Lines, MAX_FINDINGS};
 use super::finding::{ChainReport, Finding, FindingKind, Verification};
 use super::folder::{
-    AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, parse_tail,
-    segment_name,
+    AuditError, CHAINS, Folder, MAX_CHAINS, Open, chain_of, failed, parse_segment, segment_name,
 };
 use super::head::Head;
 use super::line::{hex, next_line};
@@ -39,10 +38,7 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
     let names = folder.names()?;
     let mut numbers: HashSet<u32> = HashSet::new();
     for name in &names {
-        let number = parse_head(name)
-            .or_else(|| parse_tail(name))
-            .or_else(|| parse_segment(name).map(|(chain, _)| chain));
-        match number {
+        match chain_of(name) {
             Some(number) if (1..=MAX_CHAINS).contains(&number) => drop(numbers.insert(number)),
             _ if name == CHAINS => {}
             _ => findings.push(Finding {

@@ -145,6 +145,7 @@ exit: 2
 --- stdout
 --- stderr
 error: no audit in `other`: nothing of one is in it
+hint: without `--folder`, it is the one in `[PLACE]/home/audit`
 
 "#]],
     );
@@ -293,6 +294,56 @@ fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
     for skill in ["behaviours@1.2.4", &hex[..7], "ffffffff0"] {
         let said = place.run(["audit", "show", "--skill", skill]);
         crate::harness::says(&said, &["no entries", "hint: `--skill` takes"]);
+    }
+}
+
+/// A folder is looked into before anybody is told to close it, or that it is all well.
+#[test]
+fn a_folder_that_cannot_be_used_is_no_audit_that_is_empty() {
+    let place = Place::new();
+    let open = place.path("open");
+    fs::create_dir(&open).expect("a folder can be made");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    place.write("open/notes.txt", "");
+    for command in ["verify", "show"] {
+        let said = place.run(["audit", command, "--folder", "open"]);
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 2",
+                "error: no audit in `open`: nothing of one is in it",
+                "hint: without",
+            ],
+        );
+        assert!(!said.contains("chmod"), "{said}");
+    }
+    // A policy's is not to be closed to whoever else has files in it.
+    let policy = format!("[audit]\nfolder = '{}'\n", open.display());
+    place.write("home/policy.toml", policy);
+    let said = place.run(["audit", "verify"]);
+    crate::harness::says(
+        &said,
+        &[
+            "is open to others (mode 755)\n",
+            "hint: it is used for something else",
+        ],
+    );
+    place.write("file", "");
+    let policy = format!(
+        "[audit]\nfolder = '{}'\n",
+        place.path("file/audit").display()
+    );
+    place.write("home/policy.toml", policy);
+    for command in ["verify", "show"] {
+        let said = place.run(["audit", command]);
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 70",
+                "error: the audit: cannot make",
+                "hint: name another folder",
+            ],
+        );
     }
 }
 

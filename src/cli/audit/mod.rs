@@ -6,13 +6,13 @@ mod verify;
 mod written;
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use skillhost::Policy;
-use skillhost::audit::{Audit, AuditError, AuditSettings, AuditSink, Entry};
+use skillhost::audit::{self, Audit, AuditError, AuditSettings, AuditSink, Entry};
 
 use super::complaint::{Complaint, show_hint};
 use super::console::Console;
@@ -77,10 +77,13 @@ fn current_folder(typed: Option<&PathBuf>, session: &Session) -> anyhow::Result<
         return usual();
     };
     let reason = match std::fs::metadata(typed) {
-        Ok(found) if found.is_dir() => return Ok(typed.clone()),
+        Ok(found) if found.is_dir() => match audit::is_in(typed) {
+            Ok(false) => "nothing of one is in it",
+            // What is in the way is said by whoever reads it.
+            Ok(true) | Err(_) => return Ok(typed.clone()),
+        },
         Ok(_) => "it is no folder",
         Err(error) if error.kind() == ErrorKind::NotFound => "there is no such folder",
-        // What is in the way is said by whoever reads it.
         Err(_) => return Ok(typed.clone()),
     };
     let complaint = Complaint::usage(format!("no audit in `{}`: {reason}", typed.display()));
@@ -143,6 +146,18 @@ fn unusable(error: &AuditError) -> Complaint {
         true => complaint.hint("name another folder: `folder` in `[audit]`, in the policy"),
         false => complaint,
     }
+}
+
+/// Whether a folder is not there yet, as it may be where none was typed.
+///
+/// # Errors
+/// Where it cannot be made.
+fn is_to_be_made(typed: Option<&PathBuf>, folder: &Path) -> anyhow::Result<bool> {
+    if typed.is_some() || folder.exists() {
+        return Ok(false);
+    }
+    Audit::check(folder).map_err(|error| unusable(&error))?;
+    Ok(true)
 }
 
 /// What executions are written down in; `None` where none is kept. One that cannot be opened is tried

@@ -96,7 +96,7 @@ pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
         request: args.request,
         limit: Some(args.limit as usize),
     };
-    let records = match args.folder.is_none() && !folder.exists() {
+    let records = match super::is_to_be_made(args.folder.as_ref(), &folder)? {
         true => Vec::new(),
         false => audit::read(&folder, &filter).map_err(|error| explain::audit(&error))?,
     };
