@@ -269,17 +269,20 @@ impl FromStr for Policy {
         }
         super::approval::check(&policy.approval).map_err(|(place, message)| {
             let (field, index);
-            let place: &[&str] = match place {
+            let (title, place): (_, &[&str]) = match place {
                 Place::Field(name) => {
                     field = name;
-                    &["approval", field]
+                    (format!("approval.{field}"), &["approval", field])
                 }
                 Place::Rule(number) => {
                     index = number.to_string();
-                    &["approval", "rules", &index]
+                    let rule = policy.approval.rules.get(number);
+                    // Counted from 1, as wherever a rule is named.
+                    let title = rule.map(|rule| rule.title(number + 1)).unwrap_or_default();
+                    (title, &["approval", "rules", &index])
                 }
             };
-            PolicyError::new(format!("{}: {message}", place.join("."))).at(text, span(text, place))
+            PolicyError::new(format!("{title}: {message}")).at(text, span(text, place))
         })?;
         policy.audit.check().map_err(|(field, message)| {
             let place = ["audit", field];
