@@ -261,6 +261,28 @@ hint: a SKILL.md begins with `---`, `name: …`, `description: …`, `---`
     );
 }
 
+/// Lines are counted from the beginning of the file, and what has no end is told so.
+#[test]
+fn a_document_with_a_mistake() {
+    let place = Place::with_text_stats();
+    place.write(
+        "text-stats/SKILL.md",
+        "---\nname: text-stats\ndescription: [\n---\n",
+    );
+    let said = place.run(["run", "text-stats"]);
+    assert!(said.contains("line 3") || said.contains("line 4"), "{said}");
+    place.write(
+        "text-stats/SKILL.md",
+        "---\nname: text-stats\ndescription: 1\nmetadata: 7\n---\n",
+    );
+    let said = place.run(["run", "text-stats"]);
+    assert!(said.contains("line 4"), "{said}");
+    place.write("text-stats/SKILL.md", "---\nname: text-stats\n");
+    let said = place.run(["run", "text-stats"]);
+    let wanted = "its front matter does not end: a line `---` must stand behind the YAML\n";
+    assert!(said.contains(wanted), "{said}");
+}
+
 #[test]
 fn a_cache_that_others_may_enter() {
     let place = Place::with_text_stats();
