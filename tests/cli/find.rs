@@ -283,6 +283,28 @@ fn a_document_with_a_mistake() {
     assert!(said.contains(wanted), "{said}");
 }
 
+/// A digest is no path, and is not looked for as one.
+#[test]
+fn nothing_of_that_digest() {
+    let place = Place::new();
+    check(
+        place.run(["run", "sha256:00000000"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `sha256:00000000` was found
+  as a path: no such file or folder
+  as an installed skill: none of that digest in `[PLACE]/home/skills`
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
+    let whole = format!("sha256:{}", "0".repeat(64));
+    let said = place.run(["run", &whole]);
+    assert!(said.contains("none of that digest in"), "{said}");
+}
+
 #[test]
 fn a_cache_that_others_may_enter() {
     let place = Place::with_text_stats();
