@@ -381,7 +381,7 @@ fn a_source_folder_of_an_installed_name() {
     std::fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
     place.write(
         "text-stats/Cargo.toml",
-        "[package]\nname = \"text-stats\"\n\n[workspace]\n",
+        "[package]\nname = \"text-stats\"\n[lib]\ncrate-type = [\"cdylib\"]\n\n[workspace]\n",
     );
     place.write("text-stats/src/lib.rs", "");
     place.write(
