@@ -100,6 +100,14 @@ impl GrantArgs {
     /// # Errors
     /// Where one variable or key is named twice.
     pub fn grants(self) -> Result<Grants, Complaint> {
+        if let Some(directory) = self.dir.iter().find(|dir| is_unexpanded(&dir.host)) {
+            let path = directory.host.display();
+            let message = format!(
+                "`{path}` is not a folder that is there: `~` is what the shell puts the home folder for, and it did not"
+            );
+            return Err(Complaint::usage(message)
+                .hint("leave `~/` outside of quotation marks and at the beginning of a word, or write `$HOME/`"));
+        }
         let mut grants = Grants {
             directories: self.dir,
             scratch: self.scratch,
@@ -199,6 +207,11 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
         }
     }
     table
+}
+
+/// Whether a path begins with a `~` that the shell has left as it is.
+fn is_unexpanded(path: &Path) -> bool {
+    path.starts_with("~") && !path.exists()
 }
 
 /// Grants of one kind as texts, and whether each comes from the policy.

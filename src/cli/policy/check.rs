@@ -35,12 +35,13 @@ Exit codes:
 
 /// Check the policy, and hold it against what is installed
 ///
-/// Found are grants that no version of the skill declares or that do not fit, folders that are not
-/// there or are the host's own, installed skills for whose names there are grants that are not
-/// confirmed for them, and an audit that is required and cannot be kept. A folder that may be written, and that no version declares so, is a warning, as are
-/// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
-/// above the general one, any ceiling above the host's own, and secrets that have no value or go into no
-/// request that is granted. A skill that is confirmed and not installed is noted: it may be run from its file.
+/// Found are grants that no version of the skill declares or that do not fit, folders that are not there or are the
+/// host's own, installed skills for whose names there are grants that are not confirmed for them, secrets that are
+/// kept and cannot be read, and an audit that is required and cannot be kept. A folder that may be written, and that
+/// no version declares so, is a warning, as are rules about a skill that is not installed or a tool that it does not
+/// have, a ceiling of one tenant or skill above the general one, any ceiling above the host's own, secrets that have
+/// no value or go into no request that is granted, and an audit that is not required and cannot be kept. A skill that
+/// is confirmed and not installed is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -124,6 +125,8 @@ enum Kind {
     Audit,
     /// An audit is to be kept, not required, and cannot be kept.
     Unaudited,
+    /// The secrets that are kept cannot be read.
+    Store,
     /// The policy cannot be used.
     Unusable,
 }
@@ -373,6 +376,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         }
     }
     findings.extend(kept::audit(policy, session));
+    findings.extend(kept::secrets(session));
     absent::rules(policy, &installed, &unreadable, &mut findings);
     findings.extend(unreadable.findings(policy));
     void(policy, &mut findings);

@@ -168,6 +168,26 @@ fn a_skill_whose_record_is_damaged_is_not_taken_for_one_that_is_gone() {
     );
 }
 
+/// Nobody gets the secrets that are kept in it.
+#[test]
+fn a_file_of_secrets_that_is_open_to_others_is_found() {
+    let place = Place::new();
+    place.run_with_stdin(["secrets", "set", "token"], b"12345678abc\n");
+    let said = place.run(["policy", "check"]);
+    says(&said, &["exit: 0\n"]);
+    let mode = Permissions::from_mode(0o644);
+    fs::set_permissions(place.path("home/secrets"), mode).expect("it is ours");
+    let said = place.run(["policy", "check"]);
+    says(
+        &said,
+        &[
+            "exit: 3\n",
+            "found: secrets: none that is kept has a value: ",
+            "hint: close it to others: `chmod 600 ",
+        ],
+    );
+}
+
 #[test]
 fn grants_that_nobody_gets_are_found() {
     let place = Place::new();
