@@ -112,7 +112,8 @@ fn check_manifest(folder: &Path) -> anyhow::Result<()> {
     .into())
 }
 
-/// A package that builds to a component. What it depends on takes long to build, and would be built for nothing.
+/// A package that builds to a component, with what it depends on from the SDK there. What it needs besides takes long to
+/// build, and would be built for nothing.
 fn check_package(folder: &Path, manifest: &toml::Table) -> anyhow::Result<()> {
     let shown = folder.display();
     let library = manifest.get("lib").and_then(toml::Value::as_table);
@@ -126,7 +127,25 @@ fn check_package(folder: &Path, manifest: &toml::Table) -> anyhow::Result<()> {
             .hint("`skillhost new NAME` starts a skill")
             .into());
     }
-    Ok(())
+    let sdk = manifest.get("dependencies").and_then(|all| {
+        let path = all.get("skills-sdk")?.get("path")?.as_str()?;
+        Some(folder.join(path))
+    });
+    match sdk.filter(|sdk| !sdk.join("Cargo.toml").exists()) {
+        None => Ok(()),
+        Some(gone) => {
+            let message = format!(
+                "`{shown}` depends on an SDK that is gone: `{}`",
+                gone.display()
+            );
+            Err(Complaint::not_loaded(message)
+                .hint(
+                    "`skillhost new NAME` unpacks this program's SDK again, and the Cargo.toml of what it starts says \
+                     where it is",
+                )
+                .into())
+        }
+    }
 }
 
 /// Makes sure that the standard library for the target is there, and has rustup add it if not.

@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, source, target};
+use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, says, source, target};
 
 #[test]
 fn a_source_folder() {
@@ -71,6 +71,27 @@ hint: `skillhost new NAME` starts a skill
     );
     // Nothing was built for that.
     assert!(!place.path("plain/target").exists());
+}
+
+/// The SDK that `new` unpacked may be removed with the home that it was in.
+#[test]
+fn a_source_whose_sdk_is_gone() {
+    let place = Place::new();
+    let said = place.run(["new", "mine"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    std::fs::remove_dir_all(place.path("home/sdk")).expect("it is there");
+    let said = place.run(["run", "mine"]);
+    says(
+        &said,
+        &[
+            "exit: 6\n",
+            "error: `mine` depends on an SDK that is gone: `[PLACE]/home/sdk/",
+            "hint: `skillhost new NAME` unpacks this program's SDK again",
+        ],
+    );
+    place.run(["new", "other"]);
+    let said = place.run(["run", "mine"]);
+    assert!(!said.contains("is gone"), "{said}");
 }
 
 #[test]
