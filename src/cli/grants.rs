@@ -5,8 +5,9 @@ use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, ParseDirectoryError, Random,
-    SCRATCH, SecretGrant, SocketGrant, check_name, check_value, command, for_this_run, shell_word,
+    AddressGrant, Capability, Clock, Denial, DirectoryGrant, Grants, HttpGrant,
+    ParseDirectoryError, Random, SCRATCH, SecretGrant, SocketGrant, check_name, check_value,
+    command, for_this_run, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure, Policy};
@@ -212,6 +213,15 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
 /// Whether a path begins with a `~` that the shell has left as it is.
 fn is_unexpanded(path: &Path) -> bool {
     path.starts_with("~") && !path.exists()
+}
+
+/// What is missing, as one line: a secret with where it goes, as one may go to several places.
+pub fn missing(denial: &Denial) -> String {
+    let subject = match &denial.grant {
+        Some(grant) if denial.capability == Capability::Secret => grant,
+        _ => &denial.subject,
+    };
+    format!("{} {}", denial.capability, printable(subject, false))
 }
 
 /// Grants of one kind as texts, and whether each comes from the policy.

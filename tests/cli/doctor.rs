@@ -370,3 +370,28 @@ fn what_the_host_keeps_is_looked_at() {
     );
 }
 
+/// Whoever may open few files leaves nothing behind either.
+#[test]
+fn no_folder_stays_where_files_run_out() {
+    let place = place(0o700);
+    place.write("tmp/keep", "");
+    let skillhost = place.command([]);
+    let program = skillhost.get_program().to_string_lossy().into_owned();
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        &format!("ulimit -n 64 && exec {program} doctor --json"),
+    ]);
+    for (name, value) in skillhost.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let output = command.env("TMPDIR", place.path("tmp")).output();
+    let said = place.said(&output.expect("the command starts"));
+    assert!(said.contains("Too many open files"), "{said}");
+    let left = fs::read_dir(place.path("tmp"))
+        .expect("it is there")
+        .count();
+    assert_eq!(left, 1);
+}

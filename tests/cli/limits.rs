@@ -268,7 +268,7 @@ exit: 0
 --- stdout
 {}
 --- stderr
-warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies
+warning: memory_bytes of 8 GiB is more than this host allows; the most is 1 GiB
 ✓ behaviours 1.2.3 · echo · [COST] · memory_bytes clamped
 
 "#]],

@@ -6,6 +6,7 @@ use clap::Args;
 use skillhost::grant::{
     AddressGrant, Grants, HttpGrant, SecretGrant, SocketGrant, command, shell_word,
 };
+use skillhost::policy::SkillPolicy;
 use skillhost::text::{closest, printable};
 
 use crate::cli::Session;
@@ -81,6 +82,9 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         if nothing_left {
             // A grant that is given later is not to find an old consent.
             entry.confirmed.clear();
+        }
+        if *entry == SkillPolicy::default() {
+            policy.skills.remove(name);
         }
         Ok((taken, nothing_left))
     })?;
