@@ -13,9 +13,25 @@ pub(super) const MAX_FINDINGS: usize = 1_000;
 /// Every line of a chain, where it stands.
 #[derive(Default)]
 pub(super) struct Lines {
-    pub all: Vec<(u32, u64, Option<Found>)>,
+    pub all: Vec<Line>,
     pub other: Vec<Finding>,
 }
+
+/// A line, where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    pub segment: u32,
+    pub number: u64,
+    /// How many bytes it has, with its end.
+    pub bytes: u64,
+    /// Whether it has one.
+    pub is_whole: bool,
+    /// What it says, where it is a line of ours.
+    pub found: Option<Found>,
+}
+
+/// Hashes by number: as they stand there, and as they would have to be.
+type Hashes = HashMap<u64, [Option<Hash>; 2]>;
 
 /// Finds out what is wrong with lines.
 pub(super) struct Explaining<'a> {
@@ -32,7 +48,7 @@ impl<'a> Explaining<'a> {
         let present = lines
             .all
             .iter()
-            .filter_map(|(_, _, found)| found.map(|found| found.number))
+            .filter_map(|line| line.found.map(|found| found.number))
             .collect();
         Explaining {
             number,
@@ -57,21 +73,27 @@ impl<'a> Explaining<'a> {
     pub fn findings(&self) -> Vec<Finding> {
         let head = self.head;
         let mut findings = Vec::new();
-        // Hashes by number: as they stand there, and as they would have to be.
-        let mut known: HashMap<u64, [Option<Hash>; 2]> = HashMap::new();
+        let mut known = Hashes::new();
         known.insert(head.before.entries, [Some(head.before.hash), None]);
         let mut expected = head.before.entries.saturating_add(1);
         let mut seen: HashSet<u64> = HashSet::new();
-        for &(segment, line, found) in &self.lines.all {
-            let at = (segment, line);
-            let Some(found) = found else {
-                let message = "was changed: it is no line of the audit".to_owned();
-                findings.push(self.finding(FindingKind::Changed, at, message));
-                expected = expected.saturating_add(1);
+        // Those that stand there beside what was written, by their bytes in the last file.
+        let mut more: HashSet<usize> = HashSet::new();
+        for (index, line) in self.lines.all.iter().enumerate() {
+            let at = (line.segment, line.number);
+            let Some(found) = line.found else {
+                let (kind, message) = self.no_entry(index, expected, &known);
+                if kind == FindingKind::Added {
+                    more.insert(index);
+                } else {
+                    expected = expected.saturating_add(1);
+                }
+                findings.push(self.finding(kind, at, message));
                 continue;
             };
             let number = found.number;
             if !seen.insert(number) {
+                more.insert(index);
                 let message = format!("entry {number} stands here a second time");
                 findings.push(self.finding(FindingKind::Duplicated, at, message));
                 continue;
@@ -90,11 +112,59 @@ impl<'a> Explaining<'a> {
             known.insert(number, [Some(found.hash), computed.filter(|_| !fits)]);
             expected = number.saturating_add(1);
         }
-        let last = self
-            .lines
-            .all
+        self.head_fits(&more, &mut findings);
+        self.ends(expected, &mut findings);
+        findings
+    }
+
+    /// What became of a line that is none of ours, where this entry is to come.
+    fn no_entry(&self, index: usize, expected: u64, known: &Hashes) -> (FindingKind, String) {
+        let (line, before) = (self.lines.all[index], expected.saturating_sub(1));
+        if !line.is_whole {
+            let message = format!("it ends in the middle of entry {expected}");
+            return (FindingKind::Cut, message);
+        }
+        let next = self.lines.all[index..].iter().find_map(|line| line.found);
+        let hashes = known.get(&before).into_iter().flatten().flatten();
+        let follows =
+            |next: &Found| next.number == expected && hashes.clone().any(|hash| next.follows(hash));
+        match next.filter(follows) {
+            Some(_) => {
+                let message = format!(
+                    "it is no line of the audit, and entry {expected} follows what stands before it"
+                );
+                (FindingKind::Added, message)
+            }
+            None => {
+                let message = "it is no line of the audit".to_owned();
+                (FindingKind::Changed, message)
+            }
+        }
+    }
+
+    /// The head must name an end of a line in the last file, but for what there is `more`.
+    fn head_fits(&self, more: &HashSet<usize>, findings: &mut Vec<Finding>) {
+        let mut begins = 0_u64;
+        for (index, line) in self.lines.all.iter().enumerate() {
+            if line.segment != self.head.segment || more.contains(&index) || !line.is_whole {
+                continue;
+            }
+            let ends = begins.saturating_add(line.bytes);
+            if begins < self.head.bytes && ends > self.head.bytes {
+                let message = "its head ends in the middle of a line".to_owned();
+                findings.push(self.finding(FindingKind::Head, (line.segment, 0), message));
+            }
+            begins = ends;
+        }
+    }
+
+    /// Whether there are as many as the head knows, where this entry would be the next.
+    fn ends(&self, expected: u64, findings: &mut Vec<Finding>) {
+        let head = self.head;
+        let all = &self.lines.all;
+        let last = all
             .last()
-            .map_or((head.segment, 0), |last| (last.0, last.1));
+            .map_or((head.segment, 0), |last| (last.segment, last.number));
         let behind = u64::from(!self.live);
         // Counted rather than gone through: a damaged head may name any number.
         let wanted = head.at.entries.saturating_sub(expected.saturating_sub(1));
@@ -122,7 +192,6 @@ impl<'a> Explaining<'a> {
             );
             findings.push(self.finding(FindingKind::Added, last, message));
         }
-        findings
     }
 
     fn out_of_order(

@@ -81,7 +81,7 @@ pub enum FindingKind {
     Duplicated,
     /// Lines at the end are missing.
     Cut,
-    /// Lines were added at the end.
+    /// Lines were added.
     Added,
     /// A file is missing.
     Removed,

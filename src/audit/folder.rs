@@ -67,6 +67,23 @@ pub(super) fn failed<'a>(
     }
 }
 
+/// Whether there is anything of an audit in a folder, whoever can use that.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn is_in(folder: impl AsRef<Path>) -> Result<bool, AuditError> {
+    let names = Folder(folder.as_ref().to_owned()).names()?;
+    let is_ours = |name: &String| name == CHAINS || chain_of(name).is_some();
+    Ok(names.iter().any(is_ours))
+}
+
+/// The chain that a file is of, by its name.
+pub(super) fn chain_of(name: &str) -> Option<u32> {
+    parse_head(name)
+        .or_else(|| parse_tail(name))
+        .or_else(|| parse_segment(name).map(|(chain, _)| chain))
+}
+
 /// A folder that this user alone can use.
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
@@ -99,7 +116,7 @@ impl Folder {
         }
         if metadata.mode() & 0o077 != 0 {
             return Err(wrong(format!(
-                "is open to others (mode {:o}); close it: `chmod 700`",
+                "is open to others (mode {:o})",
                 metadata.mode() & 0o7777
             )));
         }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::folder::{AuditError, Folder, Open, failed, parse_head, parse_segment, tail_name};
 use super::line::next_line;
 use super::tail::Ended;
+use crate::skill::FEWEST_DIGITS;
 
 /// Which entries are wanted. All that are named must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,7 +24,7 @@ pub struct Filter {
     pub until: Option<DateTime<Utc>>,
     /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this skill, by name or digest.
+    /// Of this skill, by name, `name@version` or digest, of which the first 8 digits will do.
     pub skill: Option<String>,
     /// Of one of these kinds; any where empty.
     pub kinds: Vec<Kind>,
@@ -194,6 +195,42 @@ pub fn read(folder: impl AsRef<Path>, filter: &Filter) -> Result<Vec<Record>, Au
     Ok(kept.into_values().collect())
 }
 
+/// Whether an entry is of a skill, by its name, `name@version` or digest, or the first digits of that.
+fn is_of(entry: &Value, wanted: &str) -> bool {
+    let skill = &entry["skill"];
+    // A change of a grant or of a breaker names it in its own way, and so does what asked for one that is not known.
+    let text = |of: &'_ Value| of.as_str().map(str::to_owned);
+    let named = [
+        (text(&entry["asked"]), None),
+        (text(&skill["name"]), text(&skill["version"])),
+        (text(&entry["skill_name"]), text(&entry["version"])),
+    ];
+    let of = entry["of"].as_str();
+    let is_named = named.into_iter().any(|(name, version)| {
+        let whole = name.as_ref().zip(version);
+        let whole = whole.map(|(name, version)| format!("{name}@{version}"));
+        name.as_deref() == Some(wanted) || whole.as_deref() == Some(wanted)
+    });
+    is_named
+        || of.and_then(|of| of.strip_prefix("skill ")) == Some(wanted)
+        || digits(wanted).is_some_and(|digits| {
+            [&skill["digest"], &entry["digest"], &entry["asked"]]
+                .into_iter()
+                .filter_map(|digest| digest.as_str()?.strip_prefix(PREFIX))
+                .any(|hex| hex.starts_with(&digits))
+        })
+}
+
+/// What a digest is written with.
+const PREFIX: &str = "sha256:";
+
+/// The digits that a digest begins with, where a text is some of them.
+fn digits(text: &str) -> Option<String> {
+    let digits = text.strip_prefix(PREFIX).unwrap_or(text);
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hex && (FEWEST_DIGITS..=64).contains(&digits.len())).then(|| digits.to_ascii_lowercase())
+}
+
 impl Filter {
     fn fits(&self, at: &str, entry: &Value) -> bool {
         let at: Option<DateTime<Utc>> = at.parse().ok();
@@ -209,22 +246,10 @@ impl Filter {
                 .is_none_or(|until| at.is_some_and(|at| at < until))
             && is("tenant", &self.tenant)
             && is("outcome", &self.outcome)
-            && self.skill.as_ref().is_none_or(|wanted| {
-                let skill = &entry["skill"];
-                // A change of a grant or of a breaker names it in its own way, and so does what asked for one that
-                // is not known.
-                let names = [
-                    &entry["asked"],
-                    &skill["name"],
-                    &skill["digest"],
-                    &entry["skill_name"],
-                    &entry["digest"],
-                ];
-                let of = entry["of"]
-                    .as_str()
-                    .and_then(|of| of.strip_prefix("skill "));
-                names.iter().any(|name| name.as_str() == Some(wanted)) || of == Some(wanted)
-            })
+            && self
+                .skill
+                .as_ref()
+                .is_none_or(|wanted| is_of(entry, wanted))
             && (self.kinds.is_empty()
                 || self
                     .kinds

@@ -8,18 +8,19 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::chain::{Found, Hash, Position, digest};
-use super::explain::{Explaining, Lines, MAX_FINDINGS};
+use super::explain::{Explaining, Line, Lines, MAX_FINDINGS};
 use super::finding::{ChainReport, Finding, FindingKind, Verification};
 use super::folder::{
-    AuditError, CHAINS, Folder, MAX_CHAINS, Open, failed, parse_head, parse_segment, parse_tail,
-    segment_name,
+    AuditError, CHAINS, Folder, MAX_CHAINS, Open, chain_of, failed, parse_segment, segment_name,
 };
 use super::head::Head;
 use super::line::{hex, next_line};
 use super::tail::Ended;
 
+mod counted;
 mod tail;
 
+use counted::counted;
 use tail::TAIL;
 pub(super) use tail::file_name;
 
@@ -37,10 +38,7 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
     let names = folder.names()?;
     let mut numbers: HashSet<u32> = HashSet::new();
     for name in &names {
-        let number = parse_head(name)
-            .or_else(|| parse_tail(name))
-            .or_else(|| parse_segment(name).map(|(chain, _)| chain));
-        match number {
+        match chain_of(name) {
             Some(number) if (1..=MAX_CHAINS).contains(&number) => drop(numbers.insert(number)),
             _ if name == CHAINS => {}
             _ => findings.push(Finding {
@@ -142,13 +140,11 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
         Err(error) if !path.exists() => {
             let _ = error;
             let finding = about_head(FindingKind::Removed, "the head is missing");
-            return Ok((None, vec![finding]));
+            return counted(folder, number, false, finding);
         }
         Err(error) => {
-            return Ok((
-                None,
-                vec![about_head(FindingKind::Head, &error.to_string())],
-            ));
+            let finding = about_head(FindingKind::Head, &error.to_string());
+            return counted(folder, number, false, finding);
         }
     };
     // A writer holds it for itself.
@@ -158,7 +154,7 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
     }
     let Some(ended) = Ended::read(folder, number, &head_file)? else {
         let finding = about_head(FindingKind::Head, "is not as it was written");
-        return Ok((None, vec![finding]));
+        return counted(folder, number, live, finding);
     };
     let head = ended.head;
     let mut reading = Reading {
@@ -236,6 +232,19 @@ impl Reading<'_> {
             Some(lines) if line.is_none() => lines.other.push(finding),
             Some(_) => {}
             None => self.findings.push(finding),
+        }
+    }
+
+    /// Keeps a line that has its end, where it is to be found out what is wrong.
+    fn note(&mut self, segment: u32, number: u64, bytes: u64, found: Option<Found>) {
+        if let Some(lines) = &mut self.lines {
+            lines.all.push(Line {
+                segment,
+                number,
+                bytes,
+                is_whole: true,
+                found,
+            });
         }
     }
 
@@ -351,9 +360,7 @@ impl Reading<'_> {
             }
             line.pop();
             let found = Found::parse(&line);
-            if let Some(lines) = &mut self.lines {
-                lines.all.push((segment, number, found));
-            }
+            self.note(segment, number, read, found);
             if number == 1 {
                 self.begins_with(&line, segment);
             }
@@ -398,7 +405,8 @@ impl Reading<'_> {
                 }
             }
         }
-        if last && known > self.head.bytes {
+        // Of all lines it is told where they are explained.
+        if last && known > self.head.bytes && self.lines.is_none() {
             let message = "its head ends in the middle of a line".to_owned();
             self.find(FindingKind::Head, segment, None, message);
         }
@@ -421,7 +429,13 @@ impl Reading<'_> {
             self.tell_torn(segment, number);
         } else {
             if let Some(lines) = &mut self.lines {
-                lines.all.push((segment, number, None));
+                lines.all.push(Line {
+                    segment,
+                    number,
+                    bytes: line.len() as u64,
+                    is_whole: false,
+                    found: None,
+                });
             }
             self.find(
                 FindingKind::Changed,
@@ -491,7 +505,7 @@ impl Reading<'_> {
             return Vec::new();
         };
         let mut head = self.head;
-        let tail = lines.all.iter().filter(|(segment, ..)| *segment == TAIL);
+        let tail = lines.all.iter().filter(|line| line.segment == TAIL);
         head.at.entries = head.at.entries.saturating_add(tail.count() as u64);
         let mut findings = Explaining::new(self.number, &head, self.live, lines).findings();
         findings.extend(lines.other.iter().cloned());

@@ -87,7 +87,7 @@ fn check_manifest(folder: &Path) -> anyhow::Result<()> {
         return Ok(());
     };
     if manifest.contains_key("package") {
-        return Ok(());
+        return check_package(folder, &manifest);
     }
     let members = manifest
         .get("workspace")
@@ -110,6 +110,42 @@ fn check_manifest(folder: &Path) -> anyhow::Result<()> {
         None => complaint,
     }
     .into())
+}
+
+/// A package that builds to a component, with what it depends on from the SDK there. What it needs besides takes long to
+/// build, and would be built for nothing.
+fn check_package(folder: &Path, manifest: &toml::Table) -> anyhow::Result<()> {
+    let shown = folder.display();
+    let library = manifest.get("lib").and_then(toml::Value::as_table);
+    let types = library.and_then(|lib| lib.get("crate-type").or_else(|| lib.get("crate_type")));
+    let mut types = types.and_then(toml::Value::as_array).into_iter().flatten();
+    if !types.any(|kind| kind.as_str() == Some("cdylib")) {
+        let message =
+            format!("`{shown}` is the source of no skill: it does not build to a component");
+        return Err(Complaint::not_loaded(message)
+            .hint("its Cargo.toml needs `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`")
+            .hint("`skillhost new NAME` starts a skill")
+            .into());
+    }
+    let sdk = manifest.get("dependencies").and_then(|all| {
+        let path = all.get("skills-sdk")?.get("path")?.as_str()?;
+        Some(folder.join(path))
+    });
+    match sdk.filter(|sdk| !sdk.join("Cargo.toml").exists()) {
+        None => Ok(()),
+        Some(gone) => {
+            let message = format!(
+                "`{shown}` depends on an SDK that is gone: `{}`",
+                gone.display()
+            );
+            Err(Complaint::not_loaded(message)
+                .hint(
+                    "`skillhost new NAME` unpacks this program's SDK again, and the Cargo.toml of what it starts says \
+                     where it is",
+                )
+                .into())
+        }
+    }
 }
 
 /// Makes sure that the standard library for the target is there, and has rustup add it if not.
@@ -395,7 +431,17 @@ mod tests {
         let error = check_manifest(folder.path()).unwrap_err();
         let complaint = error.downcast::<Complaint>().unwrap();
         assert_eq!(complaint.details, ["its crates: a, b"]);
-        std::fs::write(&manifest, "[package]\nname = \"a\"").unwrap();
+        let library =
+            |kind: &str| format!("[package]\nname = \"a\"\n[lib]\ncrate-type = [\"{kind}\"]");
+        std::fs::write(&manifest, library("cdylib")).unwrap();
         assert!(check_manifest(folder.path()).is_ok());
+        for no_skill in ["[package]\nname = \"a\"".to_owned(), library("rlib")] {
+            std::fs::write(&manifest, no_skill).unwrap();
+            let error = check_manifest(folder.path()).unwrap_err();
+            assert!(
+                error.to_string().contains("is the source of no skill"),
+                "{error}"
+            );
+        }
     }
 }

@@ -201,8 +201,18 @@ fn unsafe_hint(path: &Path) -> Option<String> {
     }
     let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
     let is_open = metadata.mode() & 0o077 != 0;
+    if metadata.is_dir() && is_used(path) && matches!(skillhost::audit::is_in(path), Ok(false)) {
+        return Some(
+            "it is used for something else: name a folder of its own, `folder` in `[audit]`, in the policy".to_owned(),
+        );
+    }
     (metadata.is_dir() && is_own && is_open)
         .then(|| format!("it must be this user's alone: `chmod 700 {shown}`"))
+}
+
+/// Whether there is anything in a folder.
+fn is_used(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// A library of installed skills that cannot do what it was asked.

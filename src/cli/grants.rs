@@ -5,8 +5,9 @@ use std::path::Path;
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{
-    AddressGrant, Clock, Denial, DirectoryGrant, Grants, HttpGrant, ParseDirectoryError, Random,
-    SCRATCH, SecretGrant, SocketGrant, check_name, check_value, command, for_this_run, shell_word,
+    AddressGrant, Capability, Clock, Denial, DirectoryGrant, Grants, HttpGrant,
+    ParseDirectoryError, Random, SCRATCH, SecretGrant, SocketGrant, check_name, check_value,
+    command, for_this_run, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure, Policy};
@@ -100,6 +101,14 @@ impl GrantArgs {
     /// # Errors
     /// Where one variable or key is named twice.
     pub fn grants(self) -> Result<Grants, Complaint> {
+        if let Some(directory) = self.dir.iter().find(|dir| is_unexpanded(&dir.host)) {
+            let path = directory.host.display();
+            let message = format!(
+                "`{path}` is not a folder that is there: `~` is what the shell puts the home folder for, and it did not"
+            );
+            return Err(Complaint::usage(message)
+                .hint("leave `~/` outside of quotation marks and at the beginning of a word, or write `$HOME/`"));
+        }
         let mut grants = Grants {
             directories: self.dir,
             scratch: self.scratch,
@@ -199,6 +208,20 @@ pub fn table(grants: &Grants, from_policy: &Grants) -> Table {
         }
     }
     table
+}
+
+/// Whether a path begins with a `~` that the shell has left as it is.
+fn is_unexpanded(path: &Path) -> bool {
+    path.starts_with("~") && !path.exists()
+}
+
+/// What is missing, as one line: a secret with where it goes, as one may go to several places.
+pub fn missing(denial: &Denial) -> String {
+    let subject = match &denial.grant {
+        Some(grant) if denial.capability == Capability::Secret => grant,
+        _ => &denial.subject,
+    };
+    format!("{} {}", denial.capability, printable(subject, false))
 }
 
 /// Grants of one kind as texts, and whether each comes from the policy.

@@ -8,6 +8,7 @@ use skillhost::skill::{Installed, LibraryError, Package, PackageError, SkillRef}
 use skillhost::{CompileSettings, Fault, LoadError, ResourceUsage};
 
 use super::complaint::Complaint;
+use super::places::Places;
 use super::{Session, build, explain};
 
 /// What may be typed for `<SKILL>`, for the help of the commands that take one.
@@ -127,6 +128,17 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
     };
     let digits = || explain::too_few_digits(skill.to_str()?, &library);
     let Some(reference) = reference else {
+        if skill
+            .to_str()
+            .is_some_and(|text| text.starts_with("sha256:"))
+        {
+            let complaint = complaint.detail(none_of("digest", &places));
+            return Err(match digits() {
+                Some(digits) => complaint.hint(digits),
+                None => explain::similar_or_list(complaint, &[]),
+            }
+            .into());
+        }
         let complaint = complaint
             .detail("as an installed skill: it is not a name, name@version or digest of one");
         // Whoever types a separator means a path.
@@ -149,10 +161,11 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
             installed: Some(reference),
         }),
         Err(LibraryError::NotInstalled { similar, .. }) => {
-            let complaint = complaint.detail(format!(
-                "as an installed skill: none of that name in `{}`",
-                places.skills().display()
-            ));
+            let what = match reference {
+                SkillRef::Name { .. } => "name",
+                SkillRef::Digest(_) => "digest",
+            };
+            let complaint = complaint.detail(none_of(what, &places));
             Err(match digits() {
                 Some(digits) => complaint.hint(digits),
                 None => explain::similar_or_list(complaint, &similar),
@@ -169,6 +182,15 @@ fn installed(skill: &Path, reason: &str, session: &Session) -> anyhow::Result<Lo
         }
         Err(error) => Err(explain::library(error).into()),
     }
+}
+
+/// That no installed skill has this.
+fn none_of(what: &str, places: &Places) -> String {
+    let folder = places.skills();
+    format!(
+        "as an installed skill: none of that {what} in `{}`",
+        folder.display()
+    )
 }
 
 /// How to explain that a skill which was found cannot be loaded.

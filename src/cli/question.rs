@@ -28,7 +28,10 @@ pub fn agreed(question: &str, otherwise: &str) -> anyhow::Result<bool> {
         stderr.flush()?;
         drop(stderr);
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
+        if io::stdin().read_line(&mut answer)? == 0 {
+            // Ctrl-D leaves the cursor behind the question.
+            let _ = writeln!(io::stderr());
+        }
         Ok(answer)
     })?;
     match answer {

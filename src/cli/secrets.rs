@@ -177,6 +177,17 @@ fn store(session: &Session) -> anyhow::Result<SecretStore> {
     Ok(SecretStore::new(session.places()?.secrets()))
 }
 
+/// Whether the secrets that are kept can be read.
+///
+/// # Errors
+/// Why not.
+pub fn kept_can_be_read(session: &Session) -> anyhow::Result<()> {
+    let names = store(session)?.names();
+    names
+        .map(drop)
+        .map_err(|error| explained("", &error).into())
+}
+
 /// Does what is asked.
 ///
 /// # Errors

@@ -167,6 +167,7 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;
+    let closing = host.clone();
     let packages = Packages::new(session.places()?.packages());
     packages.sweep();
     let skills = installed(session, host, !args.no_policy)?
@@ -181,6 +182,7 @@ pub fn serve(args: ServeArgs, session: &Session) -> anyhow::Result<Exit> {
     let guarded = guards::around(inner, policy, approvals, None, session)?;
     let ended = runtime.block_on(run(&args, skills, guarded, session));
     runtime.shutdown_background();
+    closing.close_storage();
     ended
 }
 

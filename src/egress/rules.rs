@@ -114,7 +114,7 @@ impl Rules {
         if self.http.iter().any(|grant| grant.allows(target)) {
             Ok(())
         } else {
-            Err(Box::new(self.asker.http_denied(target)))
+            Err(Box::new(self.asker.http_denied(target, &self.addresses)))
         }
     }
 

@@ -1,11 +1,12 @@
 //! Whose refusals they are, and what is said of what it asked for while it ran.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::hint::{self, MAX_SHOWN, NO_GUEST, NO_HOST, grant_text};
 use super::{
-    Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget, MAX_QUOTED,
-    Mode, Protocol, Remedy, SocketGrant, Sought, directory, not_public, shell_word, to_grant,
+    AddressGrant, Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget,
+    MAX_QUOTED, Mode, Protocol, Remedy, SocketGrant, Sought, directory, not_public, shell_word,
+    to_grant,
 };
 use crate::text::{named, shortened};
 
@@ -45,11 +46,11 @@ impl Asker {
         self.declared.as_ref().is_none_or(declares)
     }
 
-    /// A request that no grant allows.
-    pub fn http_denied(&self, target: &HttpTarget) -> Denial {
+    /// A request that no grant allows, where these addresses are granted.
+    pub fn http_denied(&self, target: &HttpTarget, addresses: &[AddressGrant]) -> Denial {
         let wanted = |declared: &Declared| declared.http.iter().any(|wanted| wanted.allows(target));
         let (remedy, grant, hint) = if self.may_be_granted(wanted) {
-            let (grant, hint) = self.http_hint(target);
+            let (grant, hint) = self.http_hint(target, addresses);
             (Remedy::Grant, grant, hint)
         } else {
             to_declare(&in_a_list(
@@ -85,7 +86,11 @@ impl Asker {
     }
 
     /// What grants a request, and how.
-    fn http_hint(&self, target: &HttpTarget) -> (Option<String>, String) {
+    fn http_hint(
+        &self,
+        target: &HttpTarget,
+        addresses: &[AddressGrant],
+    ) -> (Option<String>, String) {
         // What does not fit into a hint cannot be copied from it.
         let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
         let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
@@ -103,10 +108,14 @@ impl Asker {
         if path != "/" && special(target).is_none() {
             hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
         }
-        if is_this_machine(target) {
+        if is_this_machine(target) && !addresses.iter().any(is_loopback) {
+            let (capability, address) = (Capability::Address, Ipv4Addr::LOCALHOST);
             hint.push_str(&format!(
-                "; `{}` leads to this machine, whose address, such as 127.0.0.1, needs a grant of its own",
-                target.host()
+                "; `{}` leads to this machine, whose address needs a grant of its own at the same time: `{} {address}`, \
+                 or by hand `{} = [\"{address}\"]`",
+                target.host(),
+                capability.flag(),
+                capability.field()
             ));
         }
         (grant_text(Some(&text)), hint)
@@ -259,6 +268,11 @@ fn is_this_machine(target: &HttpTarget) -> bool {
     }
 }
 
+/// Whether it grants an address that `localhost` leads to.
+fn is_loopback(grant: &AddressGrant) -> bool {
+    grant.contains(Ipv4Addr::LOCALHOST.into()) || grant.contains(Ipv6Addr::LOCALHOST.into())
+}
+
 /// A line of a manifest with one thing of a kind.
 fn in_a_list(capability: Capability, text: &str) -> String {
     let text = toml::Value::from(named(text, MAX_SHOWN));
@@ -298,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_not_declared_is_not_to_be_granted() {
         let asker = asker();
-        let http = |method, url| asker.http_denied(&HttpTarget::new(method, url).unwrap());
+        let http = |method, url| asker.http_denied(&HttpTarget::new(method, url).unwrap(), &[]);
         let socket = |protocol, to: &str| asker.socket_denied(protocol, to.parse().unwrap());
         let directory = |guest: &str| asker.write_denied(&format!("/x:{guest}").parse().unwrap());
         let long = format!("https://a.example/api/{}", "x".repeat(300));
@@ -360,7 +374,7 @@ mod tests {
         let asker = Asker::new("a", None, true);
         let target = HttpTarget::new("POST", "https://a.example/x").unwrap();
         for denial in [
-            asker.http_denied(&target),
+            asker.http_denied(&target, &[]),
             asker.socket_denied(Protocol::Tcp, "10.0.0.1:1".parse().unwrap()),
             asker.address_denied(&target, "10.0.0.1".parse().unwrap()),
             asker.storage_denied(),
@@ -386,7 +400,7 @@ mod tests {
     fn a_denial_says_what_to_add() {
         let asker = Asker::new("a", None, true);
         let target = HttpTarget::new("GET", "http://a.example:81/x?y").unwrap();
-        let denial = asker.http_denied(&target);
+        let denial = asker.http_denied(&target, &[]);
         assert_eq!(denial.subject, "GET http://a.example:81/x?y");
         assert!(
             denial.hint.contains("--http 'GET http://a.example:81/x'`"),
@@ -408,11 +422,11 @@ mod tests {
             denial.hint
         );
         let target = HttpTarget::new("GET", "http://a.example/?y").unwrap();
-        let hint = asker.http_denied(&target).hint;
+        let hint = asker.http_denied(&target, &[]).hint;
         assert!(!hint.contains("whole host"), "{hint}");
         let long = format!("http://a.example/{}", "x".repeat(2_000));
         let hint = asker
-            .http_denied(&HttpTarget::new("GET", &long).unwrap())
+            .http_denied(&HttpTarget::new("GET", &long).unwrap(), &[])
             .hint;
         assert!(hint.contains("--http 'GET http://a.example/'`"), "{hint}");
         assert!(hint.ends_with(
@@ -443,7 +457,7 @@ mod tests {
         ] {
             let target = HttpTarget::new("GET", &format!("http://a.example{path}")).unwrap();
             let grant = format!("`--http 'GET http://a.example{granted}'`");
-            let hint = asker.http_denied(&target).hint;
+            let hint = asker.http_denied(&target, &[]).hint;
             assert!(hint.contains(&grant), "{path}: {hint}");
             let told = hint.split_once("; it grants ").map(|(_, told)| told);
             let told = told.and_then(|told| told.split([',', '`']).next().map(str::trim));
@@ -456,9 +470,16 @@ mod tests {
             ("127.0.0.1", false),
         ] {
             let target = HttpTarget::new("GET", &format!("http://{host}/x")).unwrap();
-            let hint = asker.http_denied(&target).hint;
+            let hint = asker.http_denied(&target, &[]).hint;
             let address = format!("; `{host}` leads to this machine, whose address");
             assert_eq!(hint.contains(&address), told, "{hint}");
+            assert_eq!(hint.contains("`--address 127.0.0.1`"), told, "{hint}");
+            assert_eq!(hint.contains(r#"`addresses = ["127.0.0.1"]`"#), told);
+            // Of what is granted already, nothing is said.
+            for granted in ["127.0.0.0/8", "::1"] {
+                let hint = asker.http_denied(&target, &[granted.parse().unwrap()]).hint;
+                assert!(!hint.contains("leads to this machine"), "{hint}");
+            }
         }
         let denial = asker.address_denied(&target, "127.0.0.1".parse().unwrap());
         assert!(

@@ -336,6 +336,12 @@ impl Host {
         self.inner.runner.cleared().await;
     }
 
+    /// Closes the file in which skills keep what they keep, as dropping the last clone of the host does: for a program
+    /// that is about to end, and does not drop it. Nothing is left beside the file then unless others have it open.
+    pub fn close_storage(&self) {
+        self.inner.runner.close_storage();
+    }
+
     /// [`execute`](Host::execute) for callers without an async runtime. Blocks the thread; may be
     /// called from anywhere, though inside an async runtime it keeps one of its threads.
     ///

@@ -84,7 +84,13 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
 }
 
 fn failed(error: std::io::Error) -> PolicyError {
-    PolicyError::new(format!("it cannot be read: {error}"))
+    let failed = PolicyError::new(format!("it cannot be read: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => failed.hint(
+            "this user must be able to read it and to enter the folders that it is in: `ls -ld` shows who may",
+        ),
+        _ => failed,
+    }
 }
 
 /// Whether nobody else can put another file in the place of this one.
@@ -115,7 +121,8 @@ fn closed_to_others(
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(PolicyError::new(format!(
             "{what} belongs to another user, number {owner}, who could grant anything"
-        )));
+        ))
+        .hint("it must belong to this user or to root: look at what it grants, and make a copy, which is this user's"));
     }
     if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
         let path = path.to_string_lossy();
@@ -181,6 +188,26 @@ mod tests {
         fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(Policy::read(&path).is_ok());
         assert_eq!(Policy::check_folder(&none), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_what_to_do() {
+        let denied = failed(std::io::ErrorKind::PermissionDenied.into());
+        assert!(denied.hint.is_some_and(|hint| hint.contains("`ls -ld`")));
+        assert_eq!(failed(std::io::Error::other("x")).hint, None);
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else gives a file away.
+            return;
+        }
+        let folder = folder();
+        let path = folder.path().join("policy.toml");
+        std::os::unix::fs::chown(&path, Some(1_234), None).unwrap();
+        let error = error(&path);
+        assert!(
+            error.message.contains("another user, number 1234"),
+            "{error}"
+        );
+        assert!(error.hint.is_some_and(|hint| hint.contains("make a copy")));
     }
 
     #[test]

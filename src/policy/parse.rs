@@ -170,6 +170,26 @@ fn most(keys: &[String]) -> u32 {
     }
 }
 
+/// What to do about a date where a text is wanted: the library takes it for a map.
+fn unquoted(message: &str, text: &str, span: Option<Range<usize>>) -> Option<String> {
+    let (_, expected) = message.split_once("invalid type: map, expected ")?;
+    let date = text.get(span?)?.trim();
+    let is_date = !expected.starts_with("struct ") && date.parse::<toml::value::Datetime>().is_ok();
+    is_date.then(|| format!("put it into quotes: `\"{date}\"`"))
+}
+
+/// What to do about a key that is there twice.
+fn of_twice(text: &str, span: Option<Range<usize>>) -> &'static str {
+    let begins = span.map_or(0, |span| span.start);
+    let line = text
+        .get(..begins)
+        .and_then(|before| before.rsplit('\n').next());
+    match line.is_some_and(|line| line.trim_start().starts_with('[')) {
+        true => "leave one of them out, or put what stands under both under one of them",
+        false => "leave one of them out, or put both into one list",
+    }
+}
+
 /// Whether a value that stands at that place of the text is in a table; its keys are added then.
 fn leads_to(table: &DeTable<'_>, at: usize, keys: &mut Vec<String>) -> bool {
     keys.len() < DEEPEST
@@ -207,11 +227,9 @@ impl FromStr for Policy {
                 .or_else(|| meant(error.message()).map(|word| format!("did you mean `{word}`?")))
                 .or_else(|| is_skill(error.message(), text).map(str::to_owned))
                 .or_else(|| is_config(error.message()))
+                .or_else(|| unquoted(error.message(), text, error.span()))
                 .or_else(|| form(error.message()).map(str::to_owned))
-                .or_else(|| {
-                    let all = "leave one of them out, or put both into one list";
-                    twice.then(|| all.to_owned())
-                });
+                .or_else(|| twice.then(|| of_twice(text, error.span()).to_owned()));
             wrong
         })?;
         if let Err(unsound) = sound::check(&policy) {
@@ -269,17 +287,20 @@ impl FromStr for Policy {
         }
         super::approval::check(&policy.approval).map_err(|(place, message)| {
             let (field, index);
-            let place: &[&str] = match place {
+            let (title, place): (_, &[&str]) = match place {
                 Place::Field(name) => {
                     field = name;
-                    &["approval", field]
+                    (format!("approval.{field}"), &["approval", field])
                 }
                 Place::Rule(number) => {
                     index = number.to_string();
-                    &["approval", "rules", &index]
+                    let rule = policy.approval.rules.get(number);
+                    // Counted from 1, as wherever a rule is named.
+                    let title = rule.map(|rule| rule.title(number + 1)).unwrap_or_default();
+                    (title, &["approval", "rules", &index])
                 }
             };
-            PolicyError::new(format!("{}: {message}", place.join("."))).at(text, span(text, place))
+            PolicyError::new(format!("{title}: {message}")).at(text, span(text, place))
         })?;
         policy.audit.check().map_err(|(field, message)| {
             let place = ["audit", field];

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use chrono::Utc;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
 use crate::execution::{Cause, Failure, Frame, Phase, RAISE_IT, Rejection, TO_RUN};
-use crate::limits::{Limit, Limits};
+use crate::limits::{Limit, Limits, display_bytes};
 use crate::sandbox::capability::TooMany;
 use crate::sandbox::contract::answer::TooManyAttachments;
 use crate::text::{first_line, named, printable, shortened};
@@ -84,7 +85,7 @@ pub(super) fn failure(error: &wasmtime::Error, circumstances: Circumstances<'_>)
         );
     }
     if circumstances.phase == Phase::Instantiation && is_out_of_memory(error) {
-        return exhausted(&format!(
+        return no_memory(&format!(
             "there is no memory for it at the moment: {}",
             reasons(error)
         ));
@@ -181,6 +182,18 @@ pub(super) fn exhausted(why: &str) -> Failure {
         .hint("try again in a moment: others hold it now")
 }
 
+/// The same of memory, which nobody may hold but a limit on the process's addresses keep from it.
+fn no_memory(why: &str) -> Failure {
+    let failure = exhausted(why);
+    match getrlimit(Resource::As).current {
+        Some(limit) => failure.hint(format!(
+            "the address space is limited to {}: lift the limit with `ulimit -v unlimited`",
+            display_bytes(limit)
+        )),
+        None => failure,
+    }
+}
+
 /// The failure for attachments that could not be taken over.
 pub(super) fn attachments(error: &wasmtime::Error, limits: &Limits) -> Failure {
     if let Some(too_many) = error.downcast_ref::<TooManyAttachments>() {
@@ -220,7 +233,7 @@ pub(super) fn stopped(
         } => limit_failure(limit, allowed, requested, backtrace, phase),
         Stop::TimeIsUp => timeout(circumstances.time_limit, circumstances.limits, phase),
         Stop::Cancelled => cancelled(phase),
-        Stop::NoMemory => exhausted(&stop.to_string()),
+        Stop::NoMemory => no_memory(&stop.to_string()),
         Stop::Panicked => Failure::new(
             Cause::HostPanic,
             "code of the host panicked while it served this skill; other executions go on",

@@ -242,8 +242,12 @@ impl Loader {
                 source,
             })?;
         let code = folder.path().join("code.cwasm");
-        let context_bytes = self.compile(component, &code, unwanted)?;
-        self.open(&code, context_bytes)
+        let compiled = self.compile(component, &code, unwanted);
+        let opened = compiled.and_then(|context_bytes| self.open(&code, context_bytes));
+        // By their names, as no file may be left to be opened, with which the folder would be looked through.
+        let _ = std::fs::remove_file(&code);
+        let _ = std::fs::remove_dir(folder.path());
+        opened
     }
 
     /// Compiles to a file, once it is clear that the result can be used. Gives the bytes of the contexts

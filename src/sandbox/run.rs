@@ -96,6 +96,13 @@ impl Runner {
         self.backing.scratch.cleared().await;
     }
 
+    /// Closes the file in which skills keep what they keep.
+    pub fn close_storage(&self) {
+        if let Some(storage) = &self.backing.storage {
+            storage.close();
+        }
+    }
+
     /// How long each guest would have in one round, were all of them computing.
     fn share(&self, component: &Component) -> Duration {
         let active = component.tier.active.load(Ordering::Relaxed).max(1);

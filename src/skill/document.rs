@@ -34,6 +34,9 @@ pub enum DocumentError {
     /// There is no front matter.
     #[error("it does not begin with front matter (a line `---`, YAML, a line `---`)")]
     NoFrontMatter,
+    /// The front matter has no end.
+    #[error("its front matter does not end: a line `---` must stand behind the YAML")]
+    NotClosed,
     /// The front matter is not what it should be.
     #[error("its front matter cannot be read: {0}")]
     FrontMatter(String),
@@ -68,7 +71,9 @@ impl std::str::FromStr for Document {
                     .strip_prefix('\n')
             })
             .ok_or(DocumentError::NoFrontMatter)?;
-        let (front, body) = split(rest).ok_or(DocumentError::NoFrontMatter)?;
+        let (front, body) = split(rest).ok_or(DocumentError::NotClosed)?;
+        // It begins on the second line, by which errors are to count.
+        let front = &*format!("\n{front}");
         let front: FrontMatter = serde_saphyr::from_str(front).map_err(|error| {
             // Of a list in the metadata, the parser says no more than that it is no text.
             let error = serde_saphyr::from_str::<MetadataAlone>(front)
@@ -196,7 +201,9 @@ mod tests {
     fn what_does_not_follow_the_format_is_said() {
         let error = |text: &str| text.parse::<Document>().unwrap_err();
         assert_eq!(error("# A"), DocumentError::NoFrontMatter);
-        assert_eq!(error("---\nname: a\n"), DocumentError::NoFrontMatter);
+        assert_eq!(error("---\nname: a\n"), DocumentError::NotClosed);
+        let nameless = error("---\ndescription: a\nname: [\n---\n").to_string();
+        assert!(nameless.contains("line 3"), "{nameless}");
         assert!(matches!(
             error("---\nname: a\n---\n"),
             DocumentError::FrontMatter(_)

@@ -23,7 +23,7 @@ use texts::{files_of, has_texts};
 const MAX_DESCRIPTION_BYTES: u64 = 64 << 20;
 
 /// The fewest digits of a digest that stand for all of it.
-const FEWEST_DIGITS: usize = 8;
+pub(crate) const FEWEST_DIGITS: usize = 8;
 
 /// A folder of installed skills, several versions side by side: `NAME@VERSION/skill.wasm`, with
 /// `skill.toml` and `SKILL.md` with its files where the skill has them, `installed.json`, and

@@ -25,5 +25,5 @@ pub use schema::{Mismatch, Schema, SchemaError};
 
 pub(crate) use description::{ToolSchemas, is_tool_name};
 pub(crate) use digest::{NAME_RULE, is_name};
-pub(crate) use library::Look;
+pub(crate) use library::{FEWEST_DIGITS, Look};
 pub(crate) use schema::{MAX_DEPTH, STACK as CHECKING_STACK, depth};

@@ -16,6 +16,10 @@ impl Storage {
         match self.0 {}
     }
 
+    pub fn close(&self) {
+        match self.0 {}
+    }
+
     pub async fn turn(&self, _: &Party) -> Turn {
         match self.0 {}
     }

@@ -57,6 +57,15 @@ impl Storage {
         &self.path
     }
 
+    /// Closes the file, and whoever closes it last puts into it what stands beside it. Connections that are in use are
+    /// left to whoever uses them. The next call opens it again.
+    pub fn close(&self) {
+        if let Ok(mut writer) = self.writer.try_lock() {
+            *writer = None;
+        }
+        lock(&self.readers).clear();
+    }
+
     /// Waits, without a thread, until it is this party's turn to change something: to be held until that is done. May
     /// be dropped at any point.
     pub async fn turn(&self, party: &Party) -> Turn {

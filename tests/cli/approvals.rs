@@ -1,9 +1,11 @@
 //! Executions that wait for somebody's word.
 
+use std::io::{Read as _, Write as _};
+
 use serde_json::Value;
 use snapbox::str;
 
-use crate::harness::{Place, check, says};
+use crate::harness::{Place, check, says, terminal};
 
 const ASK: &str = "\
 [[approval.rules]]
@@ -355,6 +357,43 @@ May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.
         "{seen}"
     );
     assert!(place.run(other).starts_with("exit: 0"));
+}
+
+/// What comes after a question that was not answered stands on a line of its own.
+#[test]
+fn whoever_ends_the_question_sees_the_rest_on_its_own_line() {
+    let place = place();
+    // Ctrl-D, and Ctrl-C.
+    for (key, end) in [(b"\x04", "[N]o: \nerror: "), (b"\x03", "[N]o: \nerror: ")] {
+        let (mut person, terminal) = terminal();
+        let mut command = place.command(ANSWER);
+        command.env("NO_COLOR", "1");
+        command.stdin(terminal.try_clone().expect("a file can be had twice"));
+        command.stderr(terminal).stdout(std::process::Stdio::null());
+        let mut child = command.spawn().expect("the command starts");
+        drop(command);
+        let mut seen = Vec::new();
+        let mut part = [0; 1_024];
+        while !String::from_utf8_lossy(&seen).ends_with("[N]o: ") {
+            let read = person.read(&mut part).expect("it asks");
+            seen.extend_from_slice(&part[..read]);
+        }
+        if key == b"\x03" {
+            let pid = child.id().cast_signed();
+            // SAFETY: a signal to a process of ours that has not been waited for.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        } else {
+            person
+                .write_all(key)
+                .expect("a terminal takes what is typed");
+        }
+        while let Ok(read @ 1..) = person.read(&mut part) {
+            seen.extend_from_slice(&part[..read]);
+        }
+        child.wait().expect("it ends");
+        let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
+        assert!(seen.contains(end), "{seen}");
+    }
 }
 
 #[test]

@@ -145,6 +145,7 @@ exit: 2
 --- stdout
 --- stderr
 error: no audit in `other`: nothing of one is in it
+hint: without `--folder`, it is the one in `[PLACE]/home/audit`
 
 "#]],
     );
@@ -235,6 +236,168 @@ fn who_ran_it_is_written_down_and_what_was_refused_when_it_was_submitted() {
     assert!(said.contains(refused), "{said}");
 }
 
+/// A skill that is not known has a line, by whatever it is asked for.
+#[test]
+fn what_is_asked_of_no_skill_is_written_down() {
+    let place = Place::new();
+    place.write("broken.wasm", "garbage");
+    place.run(["run", "nowhere", "count", "--tenant", "acme"]);
+    place.run(["run", "nowhere", "--dry-run"]);
+    place.run(["run", "broken.wasm"]);
+    place.run(["jobs", "submit", "gone@1.0.0"]);
+    let shown = place.output(["audit", "show", "--json", "--kind", "execution"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let entries = shown.as_array().expect("it is a list");
+    let asked: Vec<_> = entries.iter().map(|one| &one["entry"]["asked"]).collect();
+    assert_eq!(asked, ["nowhere", "broken.wasm", "gone@1.0.0"], "{shown}");
+    let first = &entries[0]["entry"];
+    assert_eq!(first["cause"], "not_loaded", "{first}");
+    assert_eq!(first["tool"], "count", "{first}");
+    assert_eq!(first["tenant"], "acme", "{first}");
+    assert!(
+        first["caller"]
+            .as_str()
+            .is_some_and(|by| by.starts_with("uid "))
+    );
+    // Where nothing is to be written down, nothing is.
+    place.write("home/policy.toml", "[audit]\nenabled = false\n");
+    place.run(["run", "nowhere"]);
+    let said = place.run(["audit", "show", "--skill", "nowhere"]);
+    assert_eq!(said.matches("nowhere").count(), 1, "{said}");
+}
+
+/// By its version or its digest as well; and what is found by neither is not passed over.
+#[test]
+fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
+    let place = Place::with_behaviours();
+    place.run(ECHO);
+    let shown = place.output(["audit", "show", "--json", "--kind", "execution"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
+    let digest = shown[0]["entry"]["skill"]["digest"].as_str();
+    let hex = digest
+        .expect("a text")
+        .trim_start_matches("sha256:")
+        .to_owned();
+    for skill in [
+        "behaviours@1.2.3",
+        &hex,
+        &hex[..8],
+        &hex[..12].to_uppercase(),
+        &format!("sha256:{}", &hex[..8]),
+    ] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        assert!(
+            said.contains("behaviours · echo · success"),
+            "{skill}: {said}"
+        );
+    }
+    for skill in ["behaviours@1.2.4", &hex[..7], "ffffffff0"] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        crate::harness::says(&said, &["no entries", "hint: `--skill` takes"]);
+    }
+}
+
+/// A folder is looked into before anybody is told to close it, or that it is all well.
+#[test]
+fn a_folder_that_cannot_be_used_is_no_audit_that_is_empty() {
+    let place = Place::new();
+    let open = place.path("open");
+    fs::create_dir(&open).expect("a folder can be made");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    place.write("open/notes.txt", "");
+    for command in ["verify", "show"] {
+        let said = place.run(["audit", command, "--folder", "open"]);
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 2",
+                "error: no audit in `open`: nothing of one is in it",
+                "hint: without",
+            ],
+        );
+        assert!(!said.contains("chmod"), "{said}");
+    }
+    // A policy's is not to be closed to whoever else has files in it.
+    let policy = format!("[audit]\nfolder = '{}'\n", open.display());
+    place.write("home/policy.toml", policy);
+    let said = place.run(["audit", "verify"]);
+    crate::harness::says(
+        &said,
+        &[
+            "is open to others (mode 755)\n",
+            "hint: it is used for something else",
+        ],
+    );
+    place.write("file", "");
+    let policy = format!(
+        "[audit]\nfolder = '{}'\n",
+        place.path("file/audit").display()
+    );
+    place.write("home/policy.toml", policy);
+    for command in ["verify", "show"] {
+        let said = place.run(["audit", command]);
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 70",
+                "error: the audit: cannot make",
+                "hint: name another folder",
+            ],
+        );
+    }
+}
+
+/// What was added is told from what was changed, and nothing is made of it that is not so.
+#[test]
+fn what_was_added_or_cut_is_called_so() {
+    let place = Place::with_behaviours();
+    for _ in 0..4 {
+        place.run(ECHO);
+    }
+    let file = "home/audit/0001-000001.jsonl";
+    let text = place.read(file);
+    let lines: Vec<&str> = text.lines().collect();
+    let (ahead, behind) = lines.split_at(5);
+    let with = |added: &[&str]| [ahead, added, behind].concat().join("\n") + "\n";
+    for (text, said) in [
+        (
+            with(&[r#"{"x":1}"#]),
+            "added: 0001-000001.jsonl, line 6: it is no line of the audit, and entry 6 follows what stands before it\n",
+        ),
+        (
+            with(&[lines[4]]),
+            "duplicated: 0001-000001.jsonl, line 6: entry 5 stands here a second time\n",
+        ),
+        (
+            text[..text.len() - 9].to_owned(),
+            "cut: 0001-000001.jsonl, line 8: it ends in the middle of entry 8\n",
+        ),
+    ] {
+        fs::write(place.path(file), text).expect("it can be written");
+        let verified = place.run(["audit", "verify"]);
+        let found = verified
+            .split_once("--- stdout\n")
+            .and_then(|(_, rest)| rest.split_once("--- stderr"));
+        assert_eq!(found.expect("both").0, said);
+    }
+    // Without its head, the chain is counted all the same.
+    fs::write(place.path(file), &text).expect("it can be written");
+    fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");
+    let damaged = place.run(["audit", "verify"]);
+    fs::remove_file(place.path("home/audit/0001.head")).expect("it is there");
+    let missing = place.run(["audit", "verify"]);
+    for said in [damaged, missing] {
+        crate::harness::says(
+            &said,
+            &[
+                "exit: 7",
+                "the 8 lines of its chain were counted, and not verified",
+                "✗ 8 entries in 1 chain",
+            ],
+        );
+    }
+}
+
 #[test]
 fn entries_are_found_by_what_they_say() {
     let place = Place::with_behaviours();
@@ -320,6 +483,7 @@ exit: 0
 {"text":"very-secret"}
 --- stderr
 warning: no audit is kept: cannot make `[PLACE]/home/audit`: File exists (os error 17)
+hint: name another folder: `folder` in `[audit]`, in the policy
 ✓ behaviours 1.2.3 · echo · [COST]
 
 "#]],

@@ -347,3 +347,51 @@ hint: close it to them: `chmod go-w [PLACE]/home/policy.toml`
 "#]],
     );
 }
+
+/// What a policy rests on is looked at also where there is none.
+#[test]
+fn what_the_host_keeps_is_looked_at() {
+    let place = place(0o700);
+    let mode = fs::Permissions::from_mode;
+    fs::create_dir(place.path("home/audit")).expect("a folder can be made");
+    fs::set_permissions(place.path("home/audit"), mode(0o755)).expect("it is ours");
+    place.run_with_stdin(["secrets", "set", "token"], b"12345678abc\n");
+    fs::set_permissions(place.path("home/secrets"), mode(0o644)).expect("it is ours");
+    let said = place.run(["doctor"]);
+    says(
+        &said,
+        &[
+            "exit: 0\n",
+            "! policy",
+            "warning: policy `policy` (its file can be used): audit: nothing that runs is written down: \
+             `[PLACE]/home/audit` is open to others (mode 755); `skillhost policy check` shows 1 more\n",
+            "hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`\n",
+        ],
+    );
+}
+
+/// Whoever may open few files leaves nothing behind either.
+#[test]
+fn no_folder_stays_where_files_run_out() {
+    let place = place(0o700);
+    place.write("tmp/keep", "");
+    let skillhost = place.command([]);
+    let program = skillhost.get_program().to_string_lossy().into_owned();
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        &format!("ulimit -n 64 && exec {program} doctor --json"),
+    ]);
+    for (name, value) in skillhost.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let output = command.env("TMPDIR", place.path("tmp")).output();
+    let said = place.said(&output.expect("the command starts"));
+    assert!(said.contains("Too many open files"), "{said}");
+    let left = fs::read_dir(place.path("tmp"))
+        .expect("it is there")
+        .count();
+    assert_eq!(left, 1);
+}

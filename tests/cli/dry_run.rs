@@ -145,6 +145,26 @@ Declared by the skill, and not granted
     );
 }
 
+/// A secret that goes to two places is listed with both.
+#[test]
+fn a_secret_that_is_missing_is_listed_with_where_it_goes() {
+    let place = Place::with_text_stats();
+    let manifest = "[grants]\nhttp = ['https://a.example', 'https://b.example']\n\
+        secrets = ['token=authorization:Bearer@https://a.example', 'token=x-key@https://b.example']\n";
+    place.write("text-stats/skill.toml", manifest);
+    let run = place.run(["run", "text-stats", "--arg", "text=a", "--dry-run"]);
+    let show = place.run(["policy", "show", "text-stats"]);
+    for said in [run, show] {
+        says(
+            &said,
+            &[
+                "\n  secret token=authorization:Bearer@https://a.example/\n",
+                "\n  secret token=x-key@https://b.example/\n",
+            ],
+        );
+    }
+}
+
 #[test]
 fn it_would_be_rejected() {
     let place = Place::new();

@@ -261,6 +261,50 @@ hint: a SKILL.md begins with `---`, `name: …`, `description: …`, `---`
     );
 }
 
+/// Lines are counted from the beginning of the file, and what has no end is told so.
+#[test]
+fn a_document_with_a_mistake() {
+    let place = Place::with_text_stats();
+    place.write(
+        "text-stats/SKILL.md",
+        "---\nname: text-stats\ndescription: [\n---\n",
+    );
+    let said = place.run(["run", "text-stats"]);
+    assert!(said.contains("line 3") || said.contains("line 4"), "{said}");
+    place.write(
+        "text-stats/SKILL.md",
+        "---\nname: text-stats\ndescription: 1\nmetadata: 7\n---\n",
+    );
+    let said = place.run(["run", "text-stats"]);
+    assert!(said.contains("line 4"), "{said}");
+    place.write("text-stats/SKILL.md", "---\nname: text-stats\n");
+    let said = place.run(["run", "text-stats"]);
+    let wanted = "its front matter does not end: a line `---` must stand behind the YAML\n";
+    assert!(said.contains(wanted), "{said}");
+}
+
+/// A digest is no path, and is not looked for as one.
+#[test]
+fn nothing_of_that_digest() {
+    let place = Place::new();
+    check(
+        place.run(["run", "sha256:00000000"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: no skill `sha256:00000000` was found
+  as a path: no such file or folder
+  as an installed skill: none of that digest in `[PLACE]/home/skills`
+hint: `skillhost list` shows what is installed
+
+"#]],
+    );
+    let whole = format!("sha256:{}", "0".repeat(64));
+    let said = place.run(["run", &whole]);
+    assert!(said.contains("none of that digest in"), "{said}");
+}
+
 #[test]
 fn a_cache_that_others_may_enter() {
     let place = Place::with_text_stats();
@@ -337,7 +381,7 @@ fn a_source_folder_of_an_installed_name() {
     std::fs::remove_dir_all(place.path("text-stats")).expect("it can be removed");
     place.write(
         "text-stats/Cargo.toml",
-        "[package]\nname = \"text-stats\"\n\n[workspace]\n",
+        "[package]\nname = \"text-stats\"\n[lib]\ncrate-type = [\"cdylib\"]\n\n[workspace]\n",
     );
     place.write("text-stats/src/lib.rs", "");
     place.write(

@@ -218,6 +218,23 @@ hint: grant a directory that exists and that this user may read
     );
 }
 
+/// A shell puts the home in the place of `~` only where it stands by itself.
+#[test]
+fn a_home_that_the_shell_left_as_it_is() {
+    let place = Place::with_behaviours();
+    check(
+        place.run(["run", "behaviours.wasm", "read", "--dir", "~/nowhere:/in"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `~/nowhere` is not a folder that is there: `~` is what the shell puts the home folder for, and it did not
+hint: leave `~/` outside of quotation marks and at the beginning of a word, or write `$HOME/`
+
+"#]],
+    );
+}
+
 /// What the kernel makes up is no folder of anybody's.
 #[test]
 fn a_folder_of_the_kernel() {

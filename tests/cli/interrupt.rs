@@ -194,6 +194,9 @@ const SLOW: &str = r#"
 name = "slow"
 edition = "2024"
 
+[lib]
+crate-type = ["cdylib"]
+
 [workspace]
 "#;
 
@@ -278,7 +281,10 @@ fn a_build_is_cancelled() {
 /// The command, that builds the folder `source` with tools that only say what the real ones would, and gets
 /// `behaviours.wasm`.
 fn building<const N: usize>(place: &Place, args: [&str; N]) -> Command {
-    place.write("source/Cargo.toml", "[package]\nname = \"x\"\n");
+    place.write(
+        "source/Cargo.toml",
+        "[package]\nname = \"x\"\n[lib]\ncrate-type = [\"cdylib\"]\n",
+    );
     let tools = ["rust", "rustup"].map(|folder| root().join("tests/cli/tools").join(folder));
     let mut command = place.command(args);
     command.env(

@@ -269,9 +269,9 @@ Grants
   address  10.0.0.0/8
 
 Declared by the skill, and not granted
-  secret token
+  secret token=authorization:Bearer@https://<HOST>/
     keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@https://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@https://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@https://<HOST>/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
-  secret token
+  secret token=authorization:Bearer@http://<HOST>/
     keep its value with `skillhost secrets set token`, and grant it for this run with `--secret 'token=authorization:Bearer@http://<HOST>/'`, or for good with `skillhost policy grant fetch-page --secret 'token=authorization:Bearer@http://<HOST>/'`; by hand, in the policy under `[skills.fetch-page.grants]`: `secrets = ["token=authorization:Bearer@http://<HOST>/"]`, or into the list that is there, and then `skillhost policy confirm fetch-page`
 --- stderr
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use snapbox::str;
 
-use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, target};
+use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, says, target};
 
 /// The three commands that `new` prints, in an empty folder with a home of its own: the checkout
 /// plays no part, as the SDK is unpacked from the binary.
@@ -164,6 +164,22 @@ hint: name another folder with --path DIR
 "#]],
     );
     assert!(!place.path("home/sdk").exists());
+}
+
+#[test]
+fn a_home_that_cannot_be_written() {
+    let place = Place::new();
+    place.write("home/sdk", "no folder");
+    let said = place.run(["new", "mine"]);
+    says(
+        &said,
+        &[
+            "exit: 70\n",
+            "error: cannot unpack the SDK to `[PLACE]/home/sdk/",
+            "hint: name another folder for it and the skills with `--home DIR`",
+        ],
+    );
+    assert!(!place.path("mine").exists());
 }
 
 #[test]

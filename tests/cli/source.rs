@@ -2,7 +2,7 @@
 
 use snapbox::str;
 
-use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, source, target};
+use crate::harness::{NEED_NOT_BE_FAST, Place, check, root, says, source, target};
 
 #[test]
 fn a_source_folder() {
@@ -32,7 +32,8 @@ fn a_source_that_does_not_build() {
     let place = Place::new();
     place.write(
         "broken/Cargo.toml",
-        "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+        "[package]\nname = \"broken\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
     );
     place.write("broken/src/lib.rs", "fn f() -> u8 { \"no\" }\n");
     let said = place.run(["run", "broken"]);
@@ -62,11 +63,35 @@ fn a_source_that_is_no_component() {
 exit: 6
 --- stdout
 --- stderr
-error: `plain` builds, but not to a component
+error: `plain` is the source of no skill: it does not build to a component
 hint: its Cargo.toml needs `[lib]` with `crate-type = ["cdylib", "rlib"]`
+hint: `skillhost new NAME` starts a skill
 
 "#]],
     );
+    // Nothing was built for that.
+    assert!(!place.path("plain/target").exists());
+}
+
+/// The SDK that `new` unpacked may be removed with the home that it was in.
+#[test]
+fn a_source_whose_sdk_is_gone() {
+    let place = Place::new();
+    let said = place.run(["new", "mine"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    std::fs::remove_dir_all(place.path("home/sdk")).expect("it is there");
+    let said = place.run(["run", "mine"]);
+    says(
+        &said,
+        &[
+            "exit: 6\n",
+            "error: `mine` depends on an SDK that is gone: `[PLACE]/home/sdk/",
+            "hint: `skillhost new NAME` unpacks this program's SDK again",
+        ],
+    );
+    place.run(["new", "other"]);
+    let said = place.run(["run", "mine"]);
+    assert!(!said.contains("is gone"), "{said}");
 }
 
 #[test]
@@ -119,7 +144,10 @@ hint: name one of them: `all/one`
 /// `tests/cli/tools`.
 fn run_with_tools<const N: usize>(folders: [&str; N]) -> String {
     let place = Place::with_behaviours();
-    place.write("source/Cargo.toml", "[package]\nname = \"x\"\n");
+    place.write(
+        "source/Cargo.toml",
+        "[package]\nname = \"x\"\n[lib]\ncrate-type = [\"cdylib\"]\n",
+    );
     let tools = folders.map(|folder| root().join("tests/cli/tools").join(folder));
     let path = std::env::join_paths(tools).expect("no path has a colon");
     let mut command = place.command(["run", "source", "echo"]);

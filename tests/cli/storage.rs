@@ -69,6 +69,38 @@ exit: 0
     assert!(said.contains("Anna prefers mornings"), "{said}");
 }
 
+/// Whoever copies it once nobody has it open has all of it.
+#[test]
+fn an_orderly_end_leaves_one_file() {
+    let place = Place::new();
+    place.add_example("notes");
+    let is_whole = |notes: i64| {
+        for beside in ["storage.db-wal", "storage.db-shm"] {
+            assert!(!place.path("home").join(beside).exists(), "{beside}");
+        }
+        std::fs::copy(place.path("home/storage.db"), place.path("copy.db")).expect("a copy");
+        let copy = Connection::open(place.path("copy.db")).expect("it is a database");
+        let text = "SELECT count(*) FROM entry WHERE value LIKE '%mornings%'";
+        let found: i64 = copy
+            .query_row(text, [], |row| row.get(0))
+            .expect("it is read");
+        assert_eq!(found, notes);
+    };
+    let add = ["notes", "add", "--storage", "--arg", "text=mornings"];
+    let run = |command: &[&str]| {
+        let mut started = place.command([]);
+        let output = started.args(command).args(add).output();
+        let said = place.said(&output.expect("it starts"));
+        assert!(said.starts_with("exit: 0"), "{said}");
+    };
+    run(&["run"]);
+    is_whole(1);
+    run(&["jobs", "submit"]);
+    let said = place.run(["worker", "--until-empty"]);
+    assert!(said.contains("1 job completed"), "{said}");
+    is_whole(2);
+}
+
 /// That is no fault of the skill's, which hears nothing of it.
 #[test]
 fn a_file_that_is_no_database_breaks_the_host() {

@@ -39,9 +39,7 @@ impl Reading<'_> {
         for line in ended.lines().split_inclusive(|byte| *byte == b'\n') {
             number += 1;
             let found = line.strip_suffix(b"\n").and_then(Found::parse);
-            if let Some(lines) = &mut self.lines {
-                lines.all.push((TAIL, number, found));
-            }
+            self.note(TAIL, number, line.len() as u64, found);
             match found {
                 Some(found) if found.comes_after(&self.at) => self.at = found.position(),
                 _ => {

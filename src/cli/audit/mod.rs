@@ -1,21 +1,24 @@
 //! `skillhost audit`: what was written down, and whether it is still as it was written.
 
 mod show;
+mod unknown;
 mod verify;
 mod written;
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use skillhost::Policy;
-use skillhost::audit::{Audit, AuditError, AuditSettings, AuditSink, Entry};
+use skillhost::audit::{self, Audit, AuditError, AuditSettings, AuditSink, Entry};
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, show_hint};
+use super::console::Console;
 use super::exit::Exit;
 use super::{Session, explain};
+pub use unknown::record_unknown;
 pub use written::Written;
 
 const EXAMPLES: &str = "\
@@ -74,10 +77,13 @@ fn current_folder(typed: Option<&PathBuf>, session: &Session) -> anyhow::Result<
         return usual();
     };
     let reason = match std::fs::metadata(typed) {
-        Ok(found) if found.is_dir() => return Ok(typed.clone()),
+        Ok(found) if found.is_dir() => match audit::is_in(typed) {
+            Ok(false) => "nothing of one is in it",
+            // What is in the way is said by whoever reads it.
+            Ok(true) | Err(_) => return Ok(typed.clone()),
+        },
         Ok(_) => "it is no folder",
         Err(error) if error.kind() == ErrorKind::NotFound => "there is no such folder",
-        // What is in the way is said by whoever reads it.
         Err(_) => return Ok(typed.clone()),
     };
     let complaint = Complaint::usage(format!("no audit in `{}`: {reason}", typed.display()));
@@ -113,32 +119,45 @@ pub fn open_for(policy: &Policy, session: &Session) -> anyhow::Result<Written> {
         Ok(audit) => Some(Arc::new(audit) as Arc<dyn AuditSink>),
         Err(error) if required => return Err(explain::audit(&error).into()),
         Err(error) => {
-            session
-                .console
-                .warn(format_args!("no audit is kept: {error}"));
+            warn(&error, session.console);
             None
         }
     };
     Ok(Written::new(audit, required, session.console))
 }
 
-/// Whether an audit that is required can be kept, as far as that shows without keeping one: otherwise nothing runs.
+/// Whether the audit can be kept, where one is to be, as far as that shows without keeping one. One that is required
+/// lets nothing run otherwise.
 ///
 /// # Errors
 /// What is in the way.
-pub fn required_can_be_kept(policy: &Policy, session: &Session) -> anyhow::Result<()> {
-    if !policy.audit.required {
+pub fn can_be_kept(policy: &Policy, session: &Session) -> anyhow::Result<()> {
+    if !policy.audit.enabled {
         return Ok(());
     }
     let folder = folder(policy, session)?;
-    Audit::check(folder).map_err(|error| {
-        let complaint = explain::audit(&error);
-        let complaint = match complaint.hints.is_empty() {
-            true => complaint.hint("name another folder: `folder` in `[audit]`, in the policy"),
-            false => complaint,
-        };
-        complaint.into()
-    })
+    Audit::check(folder).map_err(|error| unusable(&error).into())
+}
+
+/// An audit that cannot be read, or kept, with what to do about it.
+fn unusable(error: &AuditError) -> Complaint {
+    let complaint = explain::audit(error);
+    match complaint.hints.is_empty() {
+        true => complaint.hint("name another folder: `folder` in `[audit]`, in the policy"),
+        false => complaint,
+    }
+}
+
+/// Whether a folder is not there yet, as it may be where none was typed.
+///
+/// # Errors
+/// Where it cannot be made.
+fn is_to_be_made(typed: Option<&PathBuf>, folder: &Path) -> anyhow::Result<bool> {
+    if typed.is_some() || folder.exists() {
+        return Ok(false);
+    }
+    Audit::check(folder).map_err(|error| unusable(&error))?;
+    Ok(true)
 }
 
 /// What executions are written down in; `None` where none is kept. One that cannot be opened is tried
@@ -155,9 +174,7 @@ pub fn sink(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<dyn
         Ok(audit) => Ok(Some(Arc::new(audit))),
         Err(error) => {
             if !policy.audit.required {
-                session
-                    .console
-                    .warn(format_args!("no audit is kept: {error}"));
+                warn(&error, session.console);
             }
             Ok(Some(Arc::new(Late {
                 folder,
@@ -166,6 +183,17 @@ pub fn sink(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<dyn
                 tried: Mutex::new((Instant::now(), error)),
             })))
         }
+    }
+}
+
+/// Says that none is kept, and what to do about it.
+fn warn(error: &AuditError, console: Console) {
+    console.warn(format_args!("no audit is kept: {error}"));
+    if !console.quiet {
+        unusable(error)
+            .hints
+            .iter()
+            .for_each(|hint| show_hint(hint));
     }
 }
 

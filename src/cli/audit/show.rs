@@ -12,6 +12,7 @@ use skillhost::limits::display_bytes;
 use skillhost::text::{named, printable};
 use uuid::Uuid;
 
+use crate::cli::complaint::show_hint;
 use crate::cli::console::{print, print_json};
 use crate::cli::exit::Exit;
 use crate::cli::jobs::moment;
@@ -38,7 +39,7 @@ pub struct ShowArgs {
     /// Of this tenant
     #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
-    /// Of this skill, by its name or digest
+    /// Of this skill, by its name, NAME@VERSION or digest (its first 8 digits will do)
     #[arg(long, value_name = "SKILL", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// Of this kind: execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened
@@ -95,7 +96,7 @@ pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
         request: args.request,
         limit: Some(args.limit as usize),
     };
-    let records = match args.folder.is_none() && !folder.exists() {
+    let records = match super::is_to_be_made(args.folder.as_ref(), &folder)? {
         true => Vec::new(),
         false => audit::read(&folder, &filter).map_err(|error| explain::audit(&error))?,
     };
@@ -103,6 +104,11 @@ pub fn show(args: &ShowArgs, session: &Session) -> anyhow::Result<Exit> {
         print_json(session.console, &records)?;
     } else if records.is_empty() {
         session.console.note("no entries");
+        if args.skill.is_some() && !session.console.quiet {
+            show_hint(
+                "`--skill` takes a name, NAME@VERSION, or a digest, of which the first 8 digits will do and no fewer",
+            );
+        }
     } else {
         print(table(&records))?;
         if records.len() == args.limit as usize {

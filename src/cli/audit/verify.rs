@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
-use skillhost::audit::{self, Verification};
+use skillhost::audit::{self, Audit, Verification};
 use skillhost::text::printable;
 
-use crate::cli::complaint::{Complaint, show_hint};
+use crate::cli::complaint::show_hint;
 use crate::cli::console::{ERROR, GOOD, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::{Session, explain, units};
@@ -49,16 +49,16 @@ struct Report<'a> {
 /// Where it cannot be read.
 pub fn verify(args: &VerifyArgs, session: &Session) -> anyhow::Result<Exit> {
     let folder = super::current_folder(args.folder.as_ref(), session)?;
-    let verification = match args.folder.is_none() && !folder.exists() {
+    let verification = match super::is_to_be_made(args.folder.as_ref(), &folder)? {
         // Nothing was written yet.
         true => Verification::default(),
         false => audit::verify(&folder).map_err(|error| explain::audit(&error))?,
     };
     let (sound, entries) = (verification.is_sound(), verification.entries());
     let is_none = sound && verification.chains.is_empty();
-    if is_none && let Some(typed) = &args.folder {
-        let message = format!("no audit in `{}`: nothing of one is in it", typed.display());
-        return Err(Complaint::usage(message).into());
+    if is_none {
+        // Nor can anything be, where that fails.
+        Audit::check(&folder).map_err(|error| super::unusable(&error))?;
     }
     if args.json {
         let report = Report {

@@ -93,11 +93,15 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
 fn policy_file(file: &PolicyFile, session: &Session) -> Finding {
     let path = file.path().display();
     match file.read() {
-        Ok(None) => Finding::not_applicable(format!("there is no `{path}`")),
-        // Nothing runs under it otherwise.
-        Ok(Some(policy)) => match audit::required_can_be_kept(&policy, session) {
-            Ok(()) => policy_grants(&policy, session),
-            Err(error) => broken(error),
+        // What holds without one may be in the way all the same.
+        Ok(None) => match first_finding(&Policy::default(), session) {
+            Ok(Some(first)) => misfit(first),
+            _ => Finding::not_applicable(format!("there is no `{path}`")),
+        },
+        Ok(Some(policy)) => match audit::can_be_kept(&policy, session) {
+            // Nothing runs under it.
+            Err(error) if policy.audit.required => broken(error),
+            _ => policy_grants(&policy, session),
         },
         Err(error) => broken(error),
     }
@@ -125,15 +129,18 @@ fn policy_grants(policy: &Policy, session: &Session) -> Finding {
     };
     match first_finding(policy, session) {
         Ok(None) => Finding::holds(found),
-        Ok(Some((count, message, hint))) => {
-            let more = match count {
-                1 => String::new(),
-                count => format!("; `skillhost policy check` shows {} more", count - 1),
-            };
-            Finding::warning("what does not fit", format!("{message}{more}")).hint(hint)
-        }
+        Ok(Some(first)) => misfit(first),
         Err(error) => Finding::warning(found, error.to_string()),
     }
+}
+
+/// Of so many findings, the first with what to do about it.
+fn misfit((count, message, hint): (usize, String, String)) -> Finding {
+    let more = match count {
+        1 => String::new(),
+        count => format!("; `skillhost policy check` shows {} more", count - 1),
+    };
+    Finding::warning("what does not fit", format!("{message}{more}")).hint(hint)
 }
 
 fn not_examined(error: &HostError) -> Complaint {

@@ -15,6 +15,7 @@ use skillhost::{Cause, Control, Execute, ExecutionRequest, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
+use crate::cli::audit::record_unknown;
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
 use crate::cli::explain;
@@ -105,7 +106,15 @@ impl<'s> Skills<'s> {
                     .into(),
             );
         }
-        let known = self.known(typed, interrupts).await?;
+        let known = match self.known(typed, interrupts).await {
+            Ok(known) => known,
+            Err(error) => {
+                if let Some(audit) = &self.audit {
+                    record_unknown(&**audit, typed, asked, job.tenant, &error);
+                }
+                return Err(error);
+            }
+        };
         let (reference, skill) = (known.reference.clone(), known.skill.clone());
         let (mut request, hints) = asked.request(&skill);
         make_absolute(&mut request)?;

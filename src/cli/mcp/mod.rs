@@ -129,6 +129,7 @@ pub fn mcp(args: McpArgs, session: &Session) -> anyhow::Result<Exit> {
         .build()?;
     let ended = runtime.block_on(serve(args, session, &host, skills, &packages));
     runtime.shutdown_background();
+    host.host.close_storage();
     ended.map(|()| Exit::Success)
 }
 

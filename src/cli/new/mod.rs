@@ -61,7 +61,7 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
     check_folder(&folder)?;
     let sdk = match &args.sdk {
         Some(path) => own_sdk(path)?,
-        None => sdk::unpacked(&session.places()?.sdk())?,
+        None => sdk::unpacked(&session.places()?.sdk()).map_err(|error| not_unpacked(&error))?,
     };
     for (file, template) in FILES {
         let path = folder.join(file);
@@ -84,6 +84,13 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// An SDK that cannot be written to where it is kept.
+fn not_unpacked(error: &anyhow::Error) -> Complaint {
+    Complaint::new(Exit::Host, format!("{error:#}")).hint(
+        "name another folder for it and the skills with `--home DIR`, or an SDK that is there with `--sdk PATH`",
+    )
 }
 
 /// Names that a skill may have, but a crate not, or not well.

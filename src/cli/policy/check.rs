@@ -1,6 +1,7 @@
 //! `skillhost policy check`: whether the policy makes sense, with what is installed.
 
 mod absent;
+mod kept;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::cli::exit::Exit;
 use crate::cli::host::CommandHost;
 use crate::cli::repeated::in_text;
 use crate::cli::secrets::SourceArgs;
-use crate::cli::{Session, audit, explain};
+use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
 use super::revoke::to_take_out;
@@ -34,12 +35,13 @@ Exit codes:
 
 /// Check the policy, and hold it against what is installed
 ///
-/// Found are grants that no version of the skill declares or that do not fit, folders that are not
-/// there or are the host's own, installed skills for whose names there are grants that are not
-/// confirmed for them, and an audit that is required and cannot be kept. A folder that may be written, and that no version declares so, is a warning, as are
-/// rules about a skill that is not installed or a tool that it does not have, a ceiling of one tenant or skill
-/// above the general one, any ceiling above the host's own, and secrets that have no value or go into no
-/// request that is granted. A skill that is confirmed and not installed is noted: it may be run from its file.
+/// Found are grants that no version of the skill declares or that do not fit, folders that are not there or are the
+/// host's own, installed skills for whose names there are grants that are not confirmed for them, secrets that are
+/// kept and cannot be read, and an audit that is required and cannot be kept. A folder that may be written, and that
+/// no version declares so, is a warning, as are rules about a skill that is not installed or a tool that it does not
+/// have, a ceiling of one tenant or skill above the general one, any ceiling above the host's own, secrets that have
+/// no value or go into no request that is granted, and an audit that is not required and cannot be kept. A skill that
+/// is confirmed and not installed is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -121,6 +123,10 @@ enum Kind {
     Secret,
     /// An audit is required, and cannot be kept.
     Audit,
+    /// An audit is to be kept, not required, and cannot be kept.
+    Unaudited,
+    /// The secrets that are kept cannot be read.
+    Store,
     /// The policy cannot be used.
     Unusable,
 }
@@ -128,7 +134,10 @@ enum Kind {
 impl Kind {
     /// Whether it may be so, and does not do what one could think.
     fn is_warning(self) -> bool {
-        matches!(self, Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret)
+        matches!(
+            self,
+            Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret | Kind::Unaudited
+        )
     }
 
     /// Whether it may be so, and may be forgotten.
@@ -294,8 +303,8 @@ struct Version {
     declared: Option<Declared>,
 }
 
-/// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings,
-/// and the first of them with what to do about it.
+/// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings, an audit
+/// that is not kept among them, and the first of them with what to do about it.
 ///
 /// # Errors
 /// Where the installed skills cannot be read.
@@ -304,7 +313,9 @@ pub fn first_finding(
     session: &Session,
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
-    findings.retain(|finding| !finding.kind.is_warning() && !finding.kind.is_note());
+    findings.retain(|Finding { kind, .. }| {
+        matches!(kind, Kind::Unaudited) || !kind.is_warning() && !kind.is_note()
+    });
     let count = findings.len();
     let first = findings.into_iter().next();
     Ok(first.map(|first| {
@@ -320,6 +331,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     let library = session.places()?.library();
     let secrets = SourceArgs::default().secrets(session)?;
     let installed = library.list().map_err(explain::library)?;
+    let unreadable = absent::Unreadable::of(&library)?;
     let mut findings = Vec::new();
     let mut entries = policy.skills.values();
     // It knows its own folders. Where no folder is granted, it need not be asked.
@@ -349,7 +361,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             }
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
-        if !installed.iter().any(|skill| skill.name == *name) {
+        if !installed.iter().any(|skill| skill.name == *name) && !unreadable.has(name) {
             absent::entry(name, entry, &installed, &mut findings);
         }
         let declared: Vec<&Declared> = declarations(entry, &versions).flatten().collect();
@@ -363,16 +375,10 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             });
         }
     }
-    if let Err(error) = audit::required_can_be_kept(policy, session) {
-        let (message, hint) = told(&error);
-        findings.push(Finding {
-            kind: Kind::Audit,
-            about: About::Table("audit"),
-            message: format!("it is required, and without it nothing runs: {message}"),
-            hint,
-        });
-    }
-    absent::rules(policy, &installed, &mut findings);
+    findings.extend(kept::audit(policy, session));
+    findings.extend(kept::secrets(session));
+    absent::rules(policy, &installed, &unreadable, &mut findings);
+    findings.extend(unreadable.findings(policy));
     void(policy, &mut findings);
     Ok(findings)
 }

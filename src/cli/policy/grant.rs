@@ -64,24 +64,29 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
     super::warn_of_narrowed(&skill, &granted, session.console);
-    let mut before = Grants::default();
+    let (mut before, mut was_confirmed) = (Grants::default(), false);
     let entry = super::edit::edit(&file, |policy| {
         let entry = policy.skills.get(&*skill.identity().name);
         before = entry.map_or_else(Grants::default, |entry| entry.grants.clone());
+        was_confirmed = entry.is_some_and(|entry| entry.confirmation(&skill.digest()).is_some());
         add(policy, &skill, &args.skill, &granted)
     })?;
-    let names = super::record::names(&granted);
-    record.change(
-        "grant",
-        &skill.identity().name,
-        Some(skill.digest()),
-        &names,
-    )?;
+    let is_new = entry != before || !was_confirmed;
+    if is_new {
+        let names = super::record::names(&granted);
+        record.change(
+            "grant",
+            &skill.identity().name,
+            Some(skill.digest()),
+            &names,
+        )?;
+    }
     let console = session.console;
     let title = super::title(&skill);
     console.note(format_args!(
-        "{} {title} is now granted, in `{}`:",
+        "{} {title} is {} granted, in `{}`:",
         styled(GOOD, "✓"),
+        if is_new { "now" } else { "already" },
         file.path().display()
     ));
     // Those of the whole entry that were named here.

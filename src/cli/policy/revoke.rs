@@ -1,7 +1,12 @@
 //! `skillhost policy revoke`: take grants back.
 
+use std::str::FromStr;
+
 use clap::Args;
-use skillhost::grant::{Grants, command, shell_word};
+use skillhost::grant::{
+    AddressGrant, Grants, HttpGrant, SecretGrant, SocketGrant, command, shell_word,
+};
+use skillhost::policy::SkillPolicy;
 use skillhost::text::{closest, printable};
 
 use crate::cli::Session;
@@ -63,7 +68,10 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         for subject in &args.subjects {
             let subject = match without(&granted, subject) {
                 Some(_) => subject.clone(),
-                None => of_secret(name, subject, &granted)?,
+                None => match as_granted(subject, &granted) {
+                    Some(subject) => subject,
+                    None => of_secret(name, subject, &granted)?,
+                },
             };
             if let Some(left) = without(&entry.grants, &subject) {
                 entry.grants = left;
@@ -74,6 +82,9 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         if nothing_left {
             // A grant that is given later is not to find an old consent.
             entry.confirmed.clear();
+        }
+        if *entry == SkillPolicy::default() {
+            policy.skills.remove(name);
         }
         Ok((taken, nothing_left))
     })?;
@@ -121,6 +132,21 @@ fn without(grants: &Grants, subject: &str) -> Option<Grants> {
     }
     fields.retain(|field, value| field != subject || value.is_array() || value.is_object());
     serde_json::from_value(serde_json::Value::Object(fields)).ok()
+}
+
+/// What is granted that was typed in another way, as it may be when it is granted.
+fn as_granted(typed: &str, grants: &Grants) -> Option<String> {
+    fn written<T: FromStr + ToString>(typed: &str) -> Option<String> {
+        typed.parse::<T>().ok().map(|grant| grant.to_string())
+    }
+    let ways = [
+        written::<HttpGrant>(typed),
+        written::<SocketGrant>(typed),
+        written::<AddressGrant>(typed),
+        written::<SecretGrant>(typed),
+    ];
+    let mut ways = ways.into_iter().flatten();
+    ways.find(|written| without(grants, written).is_some())
 }
 
 /// The grant of the secret of this name, where there is one alone.

@@ -125,14 +125,8 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
             let _ = writeln!(out, "  First confirm what is granted already: `{confirm}`");
         }
         for denial in &standing.missing {
-            let Denial {
-                capability,
-                subject,
-                hint,
-                ..
-            } = denial;
-            let (subject, hint) = (printable(subject, false), printable(hint, false));
-            let _ = writeln!(out, "  {capability} {subject}\n    {hint}");
+            let hint = printable(&denial.hint, false);
+            let _ = writeln!(out, "  {}\n    {hint}", grants::missing(denial));
         }
     }
     // Each line came through `printable`.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use skillhost::Policy;
 use skillhost::grant::{DirectoryGrant, Grants};
 use skillhost::policy::{Confirmation, SkillPolicy};
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
+use toml_edit::{Array, Decor, DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::cli::complaint::Complaint;
 use crate::cli::exit::Exit;
@@ -17,11 +17,25 @@ use crate::cli::exit::Exit;
 /// What a file says in which nothing is left: whoever goes by it already takes nothing from one that is empty.
 const NOTHING: &str = "# Nothing is granted. Running processes go by this line; an empty file would change nothing for them.\n";
 
-/// The text of one policy as that of another. It is never empty.
+/// How lines end that were written on another system.
+const CRLF: &str = "\r\n";
+
+/// The text of one policy as that of another. Lines end as they did. It is never empty.
 ///
 /// # Errors
 /// Where the text is written in a way that cannot be changed here.
 pub fn edited(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<String> {
+    let ends = match text.matches('\n').count() {
+        0 => "\n",
+        lines if lines == text.matches(CRLF).count() => CRLF,
+        _ => "\n",
+    };
+    let text = text.replace(CRLF, "\n");
+    edited_lines(&text, before, after).map(|text| text.replace('\n', ends))
+}
+
+/// The same, of a text whose lines end with a line feed alone.
+fn edited_lines(text: &str, before: &Policy, after: &Policy) -> anyhow::Result<String> {
     // Of a file in which something is granted again, the line is not true.
     let text = if text == NOTHING { "" } else { text };
     let mut document: DocumentMut = text.parse()?;
@@ -104,12 +118,32 @@ fn apply(root: &mut Item, before: &Policy, after: &Policy) -> Option<()> {
         let skill = child(skills, name)?;
         if old.grants != new.grants {
             set_grants(child(skill, "grants")?, &old.grants, &new.grants)?;
+            remove_empty(skill, "grants");
         }
         if old.confirmed != new.confirmed {
             set_confirmed(skill, &old.confirmed, &new.confirmed)?;
         }
     }
     Some(())
+}
+
+/// Takes out a table in which nothing is left, unless a comment stands before it.
+fn remove_empty(parent: &mut Item, key: &str) {
+    let Some(table) = parent.as_table_like_mut() else {
+        return;
+    };
+    let has_comment = |decor: &Decor| {
+        let prefix = decor.prefix().and_then(|prefix| prefix.as_str());
+        prefix.is_some_and(|prefix| prefix.contains('#'))
+    };
+    let is_empty = match table.get(key) {
+        Some(Item::Table(inner)) => inner.is_empty() && !has_comment(inner.decor()),
+        Some(Item::Value(Value::InlineTable(inner))) => inner.is_empty(),
+        _ => false,
+    };
+    if is_empty {
+        table.remove(key);
+    }
 }
 
 /// The table under a key, made where there is none.

@@ -147,7 +147,7 @@ impl Asked {
                 && allowed != asked
             {
                 console.warn(format_args!(
-                    "{name} of {asked} is more than this host allows; {allowed} applies"
+                    "{name} of {asked} is more than this host allows; the most is {allowed}"
                 ));
             }
         }

@@ -78,9 +78,8 @@ fn text(admission: &Admission) -> String {
         for denial in &admission.missing {
             let _ = writeln!(
                 out,
-                "  {} {}\n    {}",
-                denial.capability,
-                printable(&denial.subject, false),
+                "  {}\n    {}",
+                grants::missing(denial),
                 printable(&denial.hint, false)
             );
         }

@@ -21,8 +21,8 @@ use skillhost::{Admission, Cause, Control, ExecutionResult, Failure, Limits, Res
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Session;
 use super::approvals::LazyApprovals;
+use super::audit::record_unknown;
 use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
@@ -32,7 +32,7 @@ use super::guards::{self, user};
 use super::host::{CommandHost, Interrupts, block_on};
 use super::locate::locate;
 use super::secrets::{warn_of_idle, warn_of_ungranted};
-use super::tenant;
+use super::{Session, audit, tenant};
 pub use args::{LimitArgs, RequestArgs, RunArgs, TrustArgs};
 pub use asked::{Asked, limits};
 pub use attachments::check_out;
@@ -77,7 +77,10 @@ fn carry_out(
     session: &Session,
     loading: &mut Option<Instant>,
 ) -> anyhow::Result<Exit> {
-    let package = locate(&plan.skill, session)?;
+    let package = match locate(&plan.skill, session) {
+        Ok(package) => package,
+        Err(error) => return Err(not_found(plan, error, session)),
+    };
     let policy = match plan.no_policy {
         true => None,
         false => session.policy_file()?.read()?,
@@ -104,13 +107,25 @@ fn carry_out(
     let current = host.current_policy().clone();
     let approvals = LazyApprovals::new(&plan.database, session)?;
     let ask = Prompt::new().map(|prompt| Arc::new(prompt) as Arc<dyn Ask>);
-    let guarded = guards::around(Arc::new(host), current, approvals, ask, session)?.execute;
+    let guards::Guarded {
+        execute: guarded,
+        audit,
+    } = guards::around(Arc::new(host), current, approvals, ask, session)?;
     let ended = block_on(async |mut interrupts| {
         interrupts.count_termination()?;
         *loading = Some(Instant::now());
-        let skill = command_host
+        let loaded = command_host
             .load(package, &plan.skill, &mut interrupts)
-            .await?;
+            .await;
+        let skill = match loaded {
+            Ok(skill) => skill,
+            Err(error) => {
+                if let Some((sink, _)) = audit.filter(|_| !plan.dry_run) {
+                    record_unknown(&*sink, &plan.skill, plan.asked, plan.tenant, &error);
+                }
+                return Err(error);
+            }
+        };
         let host = &command_host.host;
         let (dry_run, json) = (plan.dry_run, plan.json);
         let (typed, out): (PathBuf, Option<PathBuf>) = (plan.skill.clone(), plan.out.clone());
@@ -181,12 +196,30 @@ fn carry_out(
         }
         shown
     });
+    command_host.host.close_storage();
     if !scratch {
         // The process ends here, and the kernel is quicker to take back what a host has mapped. Only
         // scratch directories would outlive it.
         std::mem::forget(command_host);
     }
     ended
+}
+
+/// Writes down, where a policy that can be read does not say otherwise, that there is no such skill. Gives that error
+/// back.
+fn not_found(plan: Plan, error: anyhow::Error, session: &Session) -> anyhow::Error {
+    if plan.dry_run {
+        return error;
+    }
+    let policy = match plan.no_policy {
+        true => Ok(None),
+        false => session.policy_file().and_then(|file| file.read()),
+    };
+    let sink = policy.and_then(|policy| audit::sink(&policy.unwrap_or_default(), session));
+    if let Ok(Some(sink)) = sink {
+        record_unknown(&*sink, &plan.skill, plan.asked, plan.tenant, &error);
+    }
+    error
 }
 
 /// A token that Ctrl-C cancels, or what else tells the command to end.

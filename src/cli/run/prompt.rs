@@ -32,13 +32,26 @@ impl Ask for Prompt {
         let text = text(&question);
         Box::pin(async move {
             // On a thread that may block; the process does not wait for it.
+            let mut open = Open(true);
             let answered = tokio::task::spawn_blocking(move || answer(&text)).await;
+            open.0 = false;
             answered.ok().flatten()
         })
     }
 
     fn who(&self) -> &str {
         "the person at the terminal"
+    }
+}
+
+/// Whether a question is open: where nobody waits for the answer any more, as after Ctrl-C, its line is ended.
+struct Open(bool);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.0 {
+            let _ = writeln!(io::stderr());
+        }
     }
 }
 
@@ -96,6 +109,8 @@ fn answer(text: &str) -> Option<Decision> {
     loop {
         let mut line = String::new();
         if io::stdin().read_line(&mut line).ok()? == 0 {
+            // Ctrl-D leaves the cursor behind the question.
+            let _ = writeln!(stderr);
             return None;
         }
         match line.trim().to_lowercase().as_str() {

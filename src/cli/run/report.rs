@@ -321,11 +321,11 @@ pub fn clamping(clamped: &Clamped) -> String {
     match rule.as_str() {
         Clamped::BY_DEFAULT => format!(
             "{asked}, which the skill's skill.toml has, is more than a skill gets for itself; \
-             {allowed} applies"
+             the most is {allowed}"
         ),
-        Clamped::BY_HOST => format!("{asked} is more than this host allows; {allowed} applies"),
+        Clamped::BY_HOST => format!("{asked} is more than this host allows; the most is {allowed}"),
         rule => format!(
-            "{asked} is more than `{}` allows; {allowed} applies",
+            "{asked} is more than `{}` allows; the most is {allowed}",
             printable(rule, false)
         ),
     }

@@ -127,6 +127,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         ..Settings::trusting(&args.trust)?
     };
     let host = CommandHost::open(session, settings)?.host;
+    let closing = host.clone();
     let packages = Packages::new(session.places()?.packages());
     packages.sweep();
     let current = host.current_policy().clone();
@@ -172,6 +173,7 @@ pub fn worker(args: WorkerArgs, session: &Session) -> anyhow::Result<Exit> {
         Ok::<_, anyhow::Error>((done, held))
     });
     runtime.shutdown_background();
+    closing.close_storage();
     let (done, held) = ended?;
     session.console.note(summary(&done));
     for paused in held {

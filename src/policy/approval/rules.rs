@@ -359,7 +359,7 @@ mod tests {
         ] {
             let error = parsed(wrong).expect_err(wrong);
             assert!(
-                error.contains("approval.rules.0") && error.contains(said),
+                error.contains("approval rule 1") && error.contains(said),
                 "{error}"
             );
         }

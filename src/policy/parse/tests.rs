@@ -163,6 +163,18 @@ fn what_is_wrong_is_said_with_its_line() {
             "duplicate key",
             Some("leave one of them out, or put both into one list"),
         ),
+        (
+            "[skills.a.grants]\nclock = 2026-01-01T00:00:00Z",
+            2,
+            "invalid type: map, expected",
+            Some("put it into quotes: `\"2026-01-01T00:00:00Z\"`"),
+        ),
+        (
+            "[skills.a.grants]\nscratch = true\n[skills.a.grants]\nstorage = true",
+            3,
+            "duplicate key `grants`",
+            Some("leave one of them out, or put what stands under both under one of them"),
+        ),
         ("[skills.A_b]", 1, "a skill's name is", None),
         (
             "[skills.a--b]",

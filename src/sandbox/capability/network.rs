@@ -38,6 +38,7 @@ impl Network {
             context,
             hooks: Hooks {
                 granted: None,
+                addresses: Vec::new(),
                 refusals,
                 sought: Sought::default(),
             },
@@ -55,6 +56,7 @@ impl Network {
         if let Some(secrets) = secrets {
             self.refusals().scrub(Arc::clone(secrets));
         }
+        self.hooks.addresses.clone_from(&grants.addresses);
         if grants.http.is_empty() && grants.sockets.is_empty() {
             return;
         }

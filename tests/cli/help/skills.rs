@@ -14,9 +14,9 @@ exit: 0
 --- stdout
 Run a tool of a skill, in a fresh sandbox
 
-The tool's output goes to standard output. What the skill logs, how far it has come, what went wrong
-and what it cost go to standard error. Nothing is granted that is named neither here nor in the
-policy: no files, no environment, no network.
+The tool's output goes to standard output: JSON on one line, on a terminal over several. What the
+skill logs, how far it has come, what went wrong and what it cost go to standard error. Nothing is
+granted that is named neither here nor in the policy: no files, no environment, no network.
 
 Usage: skillhost run [OPTIONS] <SKILL> [TOOL]
 

@@ -101,7 +101,7 @@ fn an_audit_that_is_required_and_cannot_be_kept_is_found() {
         str![[r#"
 exit: 3
 --- stdout
-found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/home/audit` is open to others (mode 755); close it: `chmod 700`
+found: audit: it is required, and without it nothing runs: `[PLACE]/home/audit` is open to others (mode 755)
   hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
 --- stderr
 
@@ -116,10 +116,76 @@ found: audit: it is required, and without it nothing runs: the audit: `[PLACE]/h
     assert_eq!(json["findings"][0]["kind"], "audit", "{json}");
     let hint = json["findings"][0]["hint"].as_str().expect("a text");
     assert!(hint.contains("name another folder"), "{hint}");
-    // One that may be missing is warned of where it is needed.
-    place.write("home/policy.toml", "[audit]\nfolder = '/proc/x/audit'\n");
+}
+
+/// One that may be missing is warned of, here as where something runs.
+#[test]
+fn an_audit_that_is_not_kept_is_warned_of() {
+    let place = Place::new();
+    let folder = place.path("home/audit");
+    fs::create_dir(&folder).expect("a folder can be made");
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("it is ours");
+    let warning = "warning: audit: nothing that runs is written down: `[PLACE]/home/audit` is open to others (mode 755)\n";
+    let hint = "hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`\n";
+    // With a policy, and without one.
+    for policy in ["", "[audit]\n"] {
+        place.write("home/policy.toml", policy);
+        let said = place.run(["policy", "check"]);
+        says(&said, &["exit: 0\n", warning, hint]);
+        let said = place.run(["policy", "check", "--strict"]);
+        says(&said, &["exit: 3\n", warning]);
+    }
+    fs::remove_file(place.path("home/policy.toml")).expect("it is there");
+    let said = place.run(["policy", "check", "--strict"]);
+    says(&said, &["exit: 3\n", warning, hint]);
+    let said = place.run(["run", "nothing"]);
+    says(&said, &["warning: no audit is kept: ", hint]);
+    place.write("home/policy.toml", "[audit]\nenabled = false\n");
+    let said = place.run(["policy", "check", "--strict"]);
+    says(&said, &["exit: 0\n"]);
+}
+
+/// Its record is damaged, so that it is not known what it is; but it is there.
+#[test]
+fn a_skill_whose_record_is_damaged_is_not_taken_for_one_that_is_gone() {
+    let place = granted();
+    let said = place.run(["install", "csv-query"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    let record = "home/skills/csv-query@0.1.0/installed.json";
+    place.write(record, "{");
     let said = place.run(["policy", "check"]);
-    says(&said, &["exit: 0\n", "is sound"]);
+    says(
+        &said,
+        &[
+            "exit: 3\n",
+            "found: csv-query: the record of the installed skill `csv-query@0.1.0` cannot be read",
+            "hint: install it anew, which puts it right, or remove it with `skillhost remove csv-query@0.1.0`\n",
+        ],
+    );
+    assert!(
+        !said.contains("is installed;") && !said.contains("--all"),
+        "{said}"
+    );
+}
+
+/// Nobody gets the secrets that are kept in it.
+#[test]
+fn a_file_of_secrets_that_is_open_to_others_is_found() {
+    let place = Place::new();
+    place.run_with_stdin(["secrets", "set", "token"], b"12345678abc\n");
+    let said = place.run(["policy", "check"]);
+    says(&said, &["exit: 0\n"]);
+    let mode = Permissions::from_mode(0o644);
+    fs::set_permissions(place.path("home/secrets"), mode).expect("it is ours");
+    let said = place.run(["policy", "check"]);
+    says(
+        &said,
+        &[
+            "exit: 3\n",
+            "found: secrets: none that is kept has a value: ",
+            "hint: close it to others: `chmod 600 ",
+        ],
+    );
 }
 
 #[test]

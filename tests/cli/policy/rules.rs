@@ -267,7 +267,7 @@ fn what_is_clamped_is_said() {
     says(&said, &["exit: 0\n", "✓ behaviours 1.2.3 · echo"]);
     assert!(!said.contains("clamped"), "{said}");
     let warning = "warning: memory_bytes of 64 MiB is more than \
-        `tenants.small.ceilings.memory_bytes` allows; 16 MiB applies\n";
+        `tenants.small.ceilings.memory_bytes` allows; the most is 16 MiB\n";
     says(&echo("small"), &["exit: 0\n", warning, "✓ behaviours"]);
     let refused = "error: not admitted: memory_bytes of 64 MiB is more than \
         `tenants.strict.ceilings.memory_bytes` allows; 16 MiB is the most\n";
@@ -410,7 +410,7 @@ fn a_dry_run_says_it_too() {
         "{said}"
     );
     let line = "  memory_bytes of 64 MiB is more than `tenants.small.ceilings.memory_bytes` allows; \
-        16 MiB applies\n";
+        the most is 16 MiB\n";
     assert!(said.contains(line), "{said}");
 }
 
@@ -583,7 +583,7 @@ fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
         &place.run(["run", "wishes", "echo", "--arg", "text=a"]),
         &[
             "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than a skill gets for \
-           itself; 4 MiB applies\n",
+           itself; the most is 4 MiB\n",
         ],
     ); // Of each that is cut, by whatever rule.
     place.write(
@@ -594,7 +594,7 @@ fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
     says(
         &place.run(["run", "wishes", "echo", "--arg", "text=a"]),
         &[
-            "warning: memory_bytes of 8 GiB is more than this host allows; 1 GiB applies\n",
+            "warning: memory_bytes of 8 GiB is more than this host allows; the most is 1 GiB\n",
             "warning: host_bytes of 64 MiB, which the skill's skill.toml has, is more than",
             "2 limits clamped",
         ],

@@ -3,10 +3,11 @@
 use skillhost::Policy;
 use skillhost::grant::{Grants, command, shell_word};
 use skillhost::policy::SkillPolicy;
-use skillhost::skill::{Digest, Installed};
+use skillhost::skill::{Digest, Installed, Library, LibraryError};
 use skillhost::text::{closest, named};
 
 use super::{About, Finding, Kind};
+use crate::cli::explain;
 
 /// The most bytes of a name that are shown.
 const MAX_SHOWN: usize = 100;
@@ -54,8 +55,55 @@ pub fn entry(
     });
 }
 
+/// Installed skills whose record cannot be read, each with its name: they are there, and what they are is not known.
+pub struct Unreadable(Vec<(String, LibraryError)>);
+
+impl Unreadable {
+    /// # Errors
+    /// Where the library cannot be read.
+    pub fn of(library: &Library) -> anyhow::Result<Self> {
+        let all = library.unreadable().map_err(explain::library)?;
+        let named = all.into_iter().filter_map(|error| match &error {
+            LibraryError::Record { skill, .. } => {
+                let (name, _) = skill.rsplit_once('@')?;
+                Some((name.to_owned(), error))
+            }
+            _ => None,
+        });
+        Ok(Unreadable(named.collect()))
+    }
+
+    /// Whether there is one of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+
+    /// Those that the policy has something to say about.
+    pub fn findings(self, policy: &Policy) -> impl Iterator<Item = Finding> {
+        let named = |name: &String| {
+            let mut rules = policy.approval.rules.iter();
+            policy.skills.contains_key(name) || rules.any(|rule| rule.skill.as_ref() == Some(name))
+        };
+        let meant = self.0.into_iter().filter(move |(name, _)| named(name));
+        meant.map(|(name, error)| {
+            let (message, hint) = super::told(&explain::library(error).into());
+            Finding {
+                kind: Kind::Unreadable,
+                about: About::Skill(name),
+                message,
+                hint,
+            }
+        })
+    }
+}
+
 /// Rules of approval about a skill that is not installed, or a tool that no installed version of it has.
-pub fn rules(policy: &Policy, installed: &[Installed], findings: &mut Vec<Finding>) {
+pub fn rules(
+    policy: &Policy,
+    installed: &[Installed],
+    unreadable: &Unreadable,
+    findings: &mut Vec<Finding>,
+) {
     let whole = |name: &&String| !name.ends_with('*');
     for (index, rule) in policy.approval.rules.iter().enumerate() {
         let Some(skill) = rule.skill.as_ref().filter(whole) else {
@@ -69,6 +117,9 @@ pub fn rules(policy: &Policy, installed: &[Installed], findings: &mut Vec<Findin
                 None => other.name == *skill,
             })
             .collect();
+        if versions.is_empty() && unreadable.has(skill) {
+            continue;
+        }
         let title = rule.title(index + 1);
         let (message, hint) = if versions.is_empty() {
             let message = format!("{title} is about a skill that is not installed");

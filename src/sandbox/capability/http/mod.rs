@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{
 use super::network::Granted;
 use super::{LateRefusals, Refusals};
 use crate::egress::{BoxError, EgressError, RequestBody, Times};
-use crate::grant::{HttpTarget, Sought, host_left_alone, sends_secret};
+use crate::grant::{AddressGrant, HttpTarget, Sought, host_left_alone, sends_secret};
 use crate::sandbox::state::State;
 use crate::secret::Held;
 
@@ -36,6 +36,8 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// Where `wasi:http` asks what to do.
 pub(super) struct Hooks {
     pub granted: Option<Arc<Granted>>,
+    /// The addresses that are granted, also where nothing else is.
+    pub addresses: Vec<AddressGrant>,
     pub refusals: LateRefusals,
     /// What was looked for, of the network and of all else.
     pub sought: Sought,
@@ -69,7 +71,7 @@ impl WasiHttpHooks for Hooks {
         let Some(granted) = self.granted.clone() else {
             let refusals = self.refusals.get();
             if !refusals.is_full() {
-                refusals.add(refusals.asker().http_denied(&target));
+                refusals.add(refusals.asker().http_denied(&target, &self.addresses));
             }
             return refused(Error::HttpRequestDenied);
         };
