@@ -1,10 +1,12 @@
 //! Many hostile guests at once, and one beside them that behaves well.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -81,13 +83,8 @@ fn guests_that_keep_their_threads() {
     /// Some 30 ms of one stretch after the other.
     const SHORT_OF_TOO_LONG: usize = 60;
     let _alone = alone();
-    let two = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .unwrap();
     let host = builder().concurrency(20).build().unwrap();
-    let slowest = two.block_on(async {
+    let slowest = two_threads().block_on(async {
         let keeps = load(&host, &putting_off(SHORT_OF_TOO_LONG)).await;
         let request = ExecutionRequest::new(keeps.digest(), json!({})).limits(LimitOverrides {
             wall_time: Some(TIME),
@@ -107,15 +104,7 @@ fn guests_that_keep_their_threads() {
             running.push(tasks.spawn(task));
         }
         record.wait_for("started", 16).await;
-        let mut times = Vec::new();
-        for _ in 0..20 {
-            let (host, neighbour) = (host.clone(), Arc::clone(&neighbour));
-            let began = Instant::now();
-            // On one of the two threads, as they are.
-            let checked = tokio::spawn(async move { neighbour.checked(&host).await });
-            checked.await.unwrap();
-            times.push(began.elapsed());
-        }
+        let times = times(&host, &neighbour, 20).await;
         running.retain(|task| !task.is_finished());
         let still = running.len();
         let mut stopped = 0;
@@ -132,7 +121,6 @@ fn guests_that_keep_their_threads() {
             still + stopped > 8,
             "{still} ran still, {stopped} were stopped"
         );
-        times.sort();
         times
     });
     assert!(slowest[15] < Duration::from_millis(20), "{slowest:?}");
@@ -147,13 +135,8 @@ fn guests_that_keep_their_threads_and_end() {
     /// How many there are at any moment.
     const MANY: u32 = 40;
     let _alone = alone();
-    let two = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .unwrap();
     let host = builder().concurrency(MANY + 1).build().unwrap();
-    let times = two.block_on(async {
+    let times = two_threads().block_on(async {
         let once = Handmade {
             execute: format!("(call $deep (i32.const {SHORT}) (f64.const 1.7)) i32.const $answer"),
             ..putting_off(SHORT)
@@ -161,36 +144,56 @@ fn guests_that_keep_their_threads_and_end() {
         let keeps = load(&host, &once).await;
         let request = ExecutionRequest::new(keeps.digest(), json!({}));
         let ended = CancellationToken::new();
+        let executions = Arc::new(AtomicU32::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..MANY {
             let (host, request, ended) = (host.clone(), request.clone(), ended.clone());
+            let executions = Arc::clone(&executions);
             tasks.spawn(async move {
-                let mut executions = 0;
                 while !ended.is_cancelled() {
                     let result = host.execute(request.clone()).await.unwrap();
                     assert_eq!(result.status, Status::Success, "{:?}", result.failure);
-                    executions += 1;
+                    executions.fetch_add(1, Ordering::Relaxed);
                 }
-                executions
             });
         }
         let neighbour = Arc::new(Neighbour::loaded(&host).await);
-        let mut times = Vec::new();
-        for _ in 0..40 {
-            let (host, neighbour) = (host.clone(), Arc::clone(&neighbour));
-            let began = Instant::now();
-            let checked = tokio::spawn(async move { neighbour.checked(&host).await });
-            checked.await.unwrap();
-            times.push(began.elapsed());
-        }
+        let before = executions.load(Ordering::Relaxed);
+        let times = times(&host, &neighbour, 40).await;
+        let after = executions.load(Ordering::Relaxed);
         ended.cancel();
-        let executions: u32 = tasks.join_all().await.iter().sum();
-        assert!(executions >= MANY, "{executions}");
-        times.sort();
+        tasks.join_all().await;
+        assert!(
+            after > before,
+            "they had their turns, too: {before} {after}"
+        );
         times
     });
     // In turn with all of them, each would take some 80 ms, and as long again each time it waits.
     assert!(times[30] < Duration::from_millis(40), "{times:?}");
+}
+
+fn two_threads() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build();
+    runtime.unwrap()
+}
+
+/// How long so many executions of the neighbour's take one after the other, each on a thread of the runtime's; the
+/// shortest first.
+async fn times(host: &Host, neighbour: &Arc<Neighbour>, many: usize) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..many {
+        let (host, neighbour) = (host.clone(), Arc::clone(neighbour));
+        let began = Instant::now();
+        let checked = tokio::spawn(async move { neighbour.checked(&host).await });
+        checked.await.unwrap();
+        times.push(began.elapsed());
+    }
+    times.sort();
+    times
 }
 
 fn hand_the_thread_on(attacks: impl AsyncFnOnce(&Host) -> Vec<ExecutionRequest>) {

@@ -3,8 +3,9 @@
 //! A guest can be made to compute for just less than what it is stopped after (`preempt.rs`), again and again; and
 //! some of what the host does for a guest takes as long. Enough of them would keep all threads. So a skill that was
 //! seen to keep a thread for [`long`] at a stretch is known for that for a [`WHILE`], and of the guests of all such
-//! skills no more run at any moment than half as many as there are processors, and one at least. The others have
-//! their threads to themselves.
+//! skills no more run at any moment than half as many as the runtime has threads (or as there are processors, where
+//! those are fewer), and one at least. The others have the rest, where there is one: a runtime with a single thread is
+//! kept by one of them at a time. Where there are no signals for it (`preempt::SUPPORTED`), no skill is ever known.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
