@@ -106,7 +106,7 @@ impl Outcome {
             },
             Outcome::Released { cause } => {
                 let until = match *cause {
-                    HOST_ERROR => now + BROKEN,
+                    HOST_ERROR | HOST_UNAVAILABLE => now + BROKEN,
                     NO_HOST => now + ELSEWHERE,
                     _ => now,
                 };
@@ -143,6 +143,8 @@ impl Outcome {
 
 /// The cause of a job that its worker handed back because its host is broken.
 pub(crate) const HOST_ERROR: &str = "host_error";
+/// The cause of a job that needs something of its worker's host that could not be used.
+pub(crate) const HOST_UNAVAILABLE: &str = "host_unavailable";
 /// The cause of a job whose skill or handler its worker does not have.
 pub(crate) const NOT_LOADED: &str = "not_loaded";
 /// The cause of a job whose worker executes no skills.

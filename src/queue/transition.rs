@@ -6,9 +6,14 @@
 
 use super::event::JobEventKind;
 use super::job::JobStatus;
-use super::outcome::{APPROVAL_NEEDED, NO_HOST, NOT_LOADED, Outcome, Verdict, WORKER_LOST};
+use super::outcome::{
+    APPROVAL_NEEDED, HOST_UNAVAILABLE, NO_HOST, NOT_LOADED, Outcome, Verdict, WORKER_LOST,
+};
 use super::retry::{Retry, RetryCause};
-use super::time::{DAY, Micros, span};
+use super::time::{DAY, Micros, SECOND, span};
+
+/// How long a job waits at most that needs something of its worker's host that could not be used.
+const SELDOM: Micros = 600 * SECOND;
 
 /// Where a job stands, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -270,9 +275,16 @@ fn ended(
             }
         }
         Verdict::Back { cause, until } => {
-            let lacking = matches!(cause, NOT_LOADED | NO_HOST);
+            let lacking = matches!(cause, NOT_LOADED | NO_HOST | HOST_UNAVAILABLE);
             let lacking_since = lacking.then(|| job.lacking_since.unwrap_or(now).min(now));
-            // A skill that no worker has: for a day, or until the deadline.
+            let until = match lacking_since {
+                // It may run each time up to where that is missed: ever more seldom.
+                Some(since) if cause == HOST_UNAVAILABLE => {
+                    until.max(now.saturating_add(now.saturating_sub(since).min(SELDOM)))
+                }
+                _ => until,
+            };
+            // A skill, or something else, that no worker has: for a day, or until the deadline.
             if too_late(until)
                 || lacking_since.is_some_and(|since| until >= since.saturating_add(DAY))
             {

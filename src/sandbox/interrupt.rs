@@ -12,6 +12,7 @@
 //! A guest that waits in a host call is not running; a timer stops it. One that makes host calls
 //! without end uses hardly any fuel, and hands control back at the border (`state::Border`).
 
+pub(super) mod conduct;
 pub(super) mod debt;
 pub(super) mod gate;
 pub(super) mod pace;
@@ -29,7 +30,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::classify::Stop;
 use super::measure;
 use super::preempt::{self, Code};
-use debt::{MOST_OWED, Owed, STRETCH};
+use conduct::Conduct;
+use debt::{MOST_OWED, Owed};
 use gate::{AGAIN, Passage, Place, long, others_run, pass};
 use pace::Looks;
 
@@ -105,10 +107,9 @@ pin_project_lite::pin_project! {
         future: F,
         deadline: Instant,
         cancellation: Option<&'a CancellationToken>,
-        // What of it can be stopped where it does not come back, and after how long.
-        code: Option<(&'a Code, Duration)>,
-        // As many times more fuel is between its looks, where it is no crowd that says how much; and how it came to them.
-        times: Option<u32>,
+        // What of it can be stopped where it does not come back.
+        guest: Option<Guest<'a>>,
+        // How it came to its looks.
         looks: Looks,
         // Where it waits, of a skill that is known to keep its thread for long.
         place: Option<Place>,
@@ -125,6 +126,17 @@ pin_project_lite::pin_project! {
         timer: Option<Pin<Box<tokio::time::Sleep>>>,
         cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     }
+}
+
+/// A guest that can be stopped where it does not come back.
+#[derive(Clone, Copy)]
+struct Guest<'a> {
+    code: &'a Code,
+    conduct: &'a Conduct,
+    /// After how long.
+    kept: Duration,
+    /// As many times more fuel is between its looks, where it is no crowd that says how much.
+    times: Option<u32>,
 }
 
 /// Tells a wake-up that came while the guest was being polled (it yielded) from one that comes
@@ -172,8 +184,7 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
             future,
             deadline,
             cancellation,
-            code: None,
-            times: None,
+            guest: None,
             looks: Looks::default(),
             place: None,
             again: None,
@@ -189,11 +200,21 @@ impl<'a, F: Future, S: Fn() -> Duration> Interruptible<'a, F, S> {
 
     /// The future runs a guest of this code, which began when each had this long in a round, with as many times more
     /// fuel between its looks.
-    pub fn preempted(self, code: &'a Code, share: Duration, times: u32) -> Self {
+    pub fn preempted(
+        self,
+        code: &'a Code,
+        conduct: &'a Conduct,
+        share: Duration,
+        times: u32,
+    ) -> Self {
         Interruptible {
-            code: Some((code, kept(share))),
-            times: (in_a_crowd(share) == FUEL_BETWEEN_CHECKS).then_some(times),
-            owed: Owed::by(&code.debt),
+            guest: Some(Guest {
+                code,
+                conduct,
+                kept: kept(share),
+                times: (in_a_crowd(share) == FUEL_BETWEEN_CHECKS).then_some(times),
+            }),
+            owed: Owed::by(&conduct.debt, self.deadline),
             ..self
         }
     }
@@ -209,12 +230,13 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
             this.cancellation
                 .is_some_and(CancellationToken::is_cancelled)
         };
-        if this.owed.turns > 0 && turn_began < *this.deadline && !cancelled() {
-            this.owed.turns -= 1;
+        if turn_began < *this.deadline && !cancelled() && this.owed.give_up(turn_began) {
             return give_others_a_turn(context, false);
         }
         // One that may not pass waits, as for anything else.
-        let known = this.code.filter(|(code, _)| code.known.is(turn_began));
+        let known = this
+            .guest
+            .filter(|guest| guest.conduct.known.is(turn_began));
         let passage = known.map(|_| pass(this.place, context.waker()));
         if known.is_none() {
             *this.place = None;
@@ -245,14 +267,16 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 let mut inner = Context::from_waker(this.waker);
                 // The store is dropped after a panic, so nothing half done is ever seen.
                 let poll = || catch_unwind(AssertUnwindSafe(|| guest.poll(&mut inner)));
-                let (polled, stop) = match *this.code {
-                    Some((code, kept)) => {
+                let (polled, stop) = match *this.guest {
+                    Some(guest) => {
                         let until = preempt::Until {
                             deadline: *this.deadline,
                             cancellation: *this.cancellation,
-                            kept,
+                            kept: guest.kept,
+                            times: guest.times.unwrap_or(1),
+                            conduct: guest.conduct,
                         };
-                        preempt::preemptible(code, now, until, poll)
+                        preempt::preemptible(guest.code, now, until, poll)
                     }
                     None => (poll(), None),
                 };
@@ -275,8 +299,8 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
                 let looked = std::mem::replace(&mut now, Instant::now());
                 let slice = *slice.get_or_insert_with(|| match known {
                     // Others that wait for the same keep it for as long, or longer.
-                    Some((_, kept)) if passage.as_ref().is_some_and(Passage::is_waited_for) => {
-                        long(kept)
+                    Some(guest) if passage.as_ref().is_some_and(Passage::is_waited_for) => {
+                        long(guest.kept)
                     }
                     _ => (this.slice)(),
                 });
@@ -335,18 +359,14 @@ impl<F: Future, S: Fn() -> Duration> Future for Interruptible<'_, F, S> {
         if may_pass {
             // By its own time: that the thread was taken away is not its doing. Also of one that waits now, as it may
             // have gone from a long stretch to that, and of one that has ended, as the next one may do the same.
-            let turns = match &result {
-                Poll::Pending => owed(taken, (this.slice)()),
-                Poll::Ready(_) if taken >= STRETCH => owed(taken, MAX_SLICE),
-                Poll::Ready(_) => 0,
-            };
-            this.owed.turns = this.owed.turns.saturating_add(turns);
+            this.owed.add(owed(taken, (this.slice)()));
         }
-        if let Some((code, _)) = this.code
-            && let Some(times) = *this.times
+        this.looks.end_turn(taken);
+        if let Some(guest) = this.guest
+            && let Some(times) = guest.times
             && result.is_ready()
         {
-            code.pace.learn(this.looks, times);
+            guest.conduct.pace.learn(this.looks, times, now);
         }
         result
     }
@@ -459,7 +479,7 @@ mod tests {
     fn a_spinning_guest_keeps_no_timer_waiting() {
         let code = preempt::tests::code();
         let known = preempt::tests::code();
-        known.known.note(Instant::now());
+        known.conducts.of(None).known.note(Instant::now());
         // One of another runtime's.
         let other = gate::others_that_run();
         for code in [code, known] {
@@ -476,7 +496,7 @@ mod tests {
                     let mut cpu_time = Duration::ZERO;
                     let slice = || Duration::from_micros(100);
                     Interruptible::new(spin(), deadline, Some(&token_of), slice, &mut cpu_time)
-                        .preempted(&code, Duration::MAX, 1)
+                        .preempted(&code, code.conducts.of(None), Duration::MAX, 1)
                         .await
                 });
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -486,6 +506,44 @@ mod tests {
             assert_eq!(stopped, Err(Stop::Cancelled));
         }
         drop(other);
+    }
+
+    /// Nor on a runtime with threads, all of which have one that spins.
+    #[test]
+    fn one_that_passed_keeps_no_timer_waiting() {
+        let known = Arc::new(preempt::tests::code());
+        known.conducts.of(None).known.note(Instant::now());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .event_interval(u32::MAX)
+            .enable_time()
+            .build()
+            .unwrap();
+        let token = CancellationToken::new();
+        let spin_of = |code: Arc<Code>| {
+            let token = token.clone();
+            runtime.spawn(async move {
+                let deadline = Instant::now() + Duration::from_secs(3);
+                let mut cpu_time = Duration::ZERO;
+                let slice = || Duration::from_micros(100);
+                Interruptible::new(spin(), deadline, Some(&token), slice, &mut cpu_time)
+                    .preempted(&code, code.conducts.of(None), Duration::MAX, 1)
+                    .await
+            })
+        };
+        let spinning = [known, Arc::new(preempt::tests::code())].map(spin_of);
+        let timer = runtime.spawn({
+            let token = token.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                token.cancel();
+            }
+        });
+        for spinning in spinning {
+            let stopped = runtime.block_on(spinning).unwrap();
+            assert_eq!(stopped, Err(Stop::Cancelled));
+        }
+        runtime.block_on(timer).unwrap();
     }
 
     #[test]
@@ -556,7 +614,8 @@ mod tests {
             let deadline = Instant::now() + Duration::from_secs(60);
             let mut cpu_time = Duration::ZERO;
             let short = Interruptible::new(short, deadline, Some(&token), || slice, &mut cpu_time);
-            let mut short = std::pin::pin!(short.preempted(&code, Duration::MAX, 1));
+            let mut short =
+                std::pin::pin!(short.preempted(&code, code.conducts.of(None), Duration::MAX, 1));
             let mut polled = 0;
             let ended = std::future::poll_fn(|context| {
                 polled += 1;

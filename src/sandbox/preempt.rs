@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::classify::Stop;
+use super::interrupt::conduct::Conduct;
 use super::interrupt::gate::{Known, long};
 use crate::execution::HostError;
 use code::At;
@@ -38,7 +39,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// How much later than its time is up a guest is interrupted that did not see so itself.
 const GRACE: Duration = Duration::from_millis(1);
 /// How long to wait at least before one is interrupted again.
-const AGAIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long a guest may have the processor, in code of its own, without coming back, where it has it for itself. What
 /// the kernel does for it meanwhile, such as to make memory that it touches, is not counted: that takes some 100 ms
 /// where it touches little of much.
@@ -94,6 +95,24 @@ pub(super) struct Until<'a> {
     pub cancellation: Option<&'a CancellationToken>,
     /// How long it may have the processor.
     pub kept: Duration,
+    /// As many times more fuel is between its looks at the clock.
+    pub times: u32,
+    /// Where it is written down how it behaved.
+    pub conduct: &'a Conduct,
+}
+
+impl Until<'_> {
+    /// It has had the processor for so long: writes that down before others of its skill do the same, where it is long.
+    fn note(&self, had: Duration, now: Instant) {
+        let long = long(self.kept);
+        if had >= long {
+            self.conduct.pace.note_late(now);
+        }
+        // With more fuel to the next look it takes as much longer, and no other has that from here on.
+        if had >= long * self.times {
+            self.conduct.known.note(now);
+        }
+    }
 }
 
 /// One stretch of a guest on a thread, from where it is given the thread to where it comes back.
@@ -182,10 +201,7 @@ impl Turn<'_> {
         let (user, now) = (signal::user_time(), Instant::now());
         let at = self.code.at(pc);
         let had = self.kept.interrupted(at, user, now);
-        if had.all >= long(self.until.kept) {
-            // Before others of its skill do the same.
-            self.code.known.note(now);
-        }
+        self.until.note(had.all, now);
         if at != At::Guest {
             return None;
         }
@@ -402,7 +418,7 @@ impl Watch {
                 seat.thread.interrupt();
             }
             // No sooner: where many take turns, some time is up at any moment, and most see so themselves.
-            let again = until_late.clamp(AGAIN, TICK);
+            let again = until_late.clamp(LOOK_AGAIN, TICK);
             next = Some(next.map_or(again, |next: Duration| next.min(again)));
         }
         next

@@ -173,7 +173,7 @@ impl Runner {
         let ended = pin!(self.fly(
             flight,
             component,
-            capabilities,
+            (tenant, capabilities),
             cancellation,
             async |skill, store| {
                 let mut text = Uuid::encode_buffer();
@@ -217,7 +217,7 @@ impl Runner {
             .fly(
                 &mut flight,
                 component,
-                capabilities,
+                (None, capabilities),
                 None,
                 async |skill, store| {
                     store.data_mut().is_asked_what_it_is();
@@ -287,7 +287,7 @@ impl Runner {
         &self,
         flight: &mut Flight,
         component: &Component,
-        capabilities: Capabilities,
+        (tenant, capabilities): (Option<&str>, Capabilities),
         cancellation: Option<&CancellationToken>,
         call: impl AsyncFnOnce(&contract::bindings::Skill, &mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Result<T, Failure>, HostError> {
@@ -298,7 +298,8 @@ impl Runner {
         flight.began = Some(started);
         flight.phase = Phase::Instantiation;
         let share = self.share(component);
-        let times = component.code.pace.times();
+        let conduct = component.code.conducts.of(tenant);
+        let times = conduct.pace.times(started);
         let store = State::store(
             component,
             &flight.limits,
@@ -337,7 +338,7 @@ impl Runner {
             || self.slice(component),
             &mut usage.cpu_time,
         )
-        .preempted(&component.code, share, times)
+        .preempted(&component.code, conduct, share, times)
         .await;
         let ended_at = Instant::now();
         let circumstances = Circumstances {

@@ -13,7 +13,9 @@ use skillhost::queue::{
     Attempt, Clock, Done, HandlerFailure, Job, JobEvent, JobStatus, NewJob, Queue, QueueBuilder,
     RetryPolicy, Task, Worker, WorkerBuilder, WorkerError,
 };
-use skillhost::{Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError};
+use skillhost::{
+    Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -414,6 +416,8 @@ pub fn answer(request: &ExecutionRequest, cause: &Value) -> ExecutionResult {
 pub struct Scripted {
     pub answers: Mutex<VecDeque<Result<Value, String>>>,
     pub destructive: bool,
+    /// Whether what is broken are only things that this request needs, and only shows when it has begun.
+    pub lacks: bool,
     pub calls: Mutex<Vec<ExecutionRequest>>,
     /// Of each call, whether it was said to be approved.
     pub approved: Mutex<Vec<bool>>,
@@ -424,6 +428,7 @@ impl Scripted {
         Scripted {
             answers: Mutex::new(answers.into_iter().collect()),
             destructive: false,
+            lacks: false,
             calls: Mutex::default(),
             approved: Mutex::default(),
         }
@@ -447,7 +452,19 @@ impl Execute for Scripted {
         };
         let answered = next
             .map(|cause| answer(&request, &cause))
-            .map_err(HostError::Internal);
+            .map_err(|why| match self.lacks {
+                true => HostError::Unavailable {
+                    what: "cannot use",
+                    path: "storage".into(),
+                    source: std::io::Error::other(why),
+                },
+                false => HostError::Internal(why),
+            });
+        if self.lacks
+            && let Some(observer) = &control.observer
+        {
+            observer.observe(request.request_id, &Event::Started);
+        }
         self.calls.lock().expect("nobody panicked").push(request);
         Box::pin(std::future::ready(answered))
     }

@@ -286,6 +286,14 @@ fn table() -> Vec<(Outcome, Row, Option<&'static str>)> {
             Row::Back(5 * SECOND),
             Some("host_error"),
         ),
+        // What it needs is.
+        (
+            Outcome::Released {
+                cause: HOST_UNAVAILABLE,
+            },
+            Row::Back(5 * SECOND),
+            Some("host_unavailable"),
+        ),
         (
             Outcome::Snoozed {
                 until: moment(later),
@@ -468,7 +476,10 @@ fn whatever_else_happens_the_wait_for_a_skill_begins_anew() {
         let mut job = standing(JobStatus::Running);
         job.lacking_since = Some(NOW - SECOND);
         let change = end(&job, &outcome, &plan());
-        let lacks = matches!(change.cause.as_deref(), Some(NOT_LOADED | NO_HOST));
+        let lacks = matches!(
+            change.cause.as_deref(),
+            Some(NOT_LOADED | NO_HOST | HOST_UNAVAILABLE)
+        );
         assert_eq!(change.lacking_since.is_some(), lacks, "{outcome:?}");
     }
     let mut job = standing(JobStatus::Pending);
@@ -477,6 +488,25 @@ fn whatever_else_happens_the_wait_for_a_skill_begins_anew() {
     assert_eq!(claimed.lacking_since, job.lacking_since);
     let paused = transition(&job, Trigger::Pause, NOW).unwrap();
     assert_eq!(paused.lacking_since, None);
+}
+
+/// It may run each time as far as to where that is missed.
+#[test]
+fn what_a_host_lacks_is_asked_for_ever_more_seldom() {
+    let lacks = Outcome::Released {
+        cause: HOST_UNAVAILABLE,
+    };
+    let mut job = standing(JobStatus::Running);
+    for (since, wait) in [(0, 5), (5, 5), (10, 10), (20, 20), (599, 599), (601, 600)] {
+        job.lacking_since = Some(NOW - since * SECOND);
+        let change = end(&job, &lacks, &plan());
+        assert_eq!(change.due, NOW + wait * SECOND, "{since}");
+        assert_eq!(change.lacking_since, job.lacking_since);
+    }
+    job.lacking_since = Some(NOW + 600 * SECOND - DAY);
+    let change = end(&job, &lacks, &plan());
+    assert_eq!((change.status, change.attempts), (JobStatus::Dead, 0));
+    assert_eq!(change.cause.as_deref(), Some("host_unavailable"));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! One attempt, from a claim to its end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::super::engine::settle::Ending;
 use super::super::handle::Queue;
 use super::super::job::{Maintenance, Work};
 use super::super::new_job::NewJob;
-use super::super::outcome::{HOST_ERROR, NO_HOST, Outcome};
+use super::super::outcome::{HOST_ERROR, HOST_UNAVAILABLE, NO_HOST, Outcome};
 use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
 use super::super::store::Flags;
@@ -224,10 +225,10 @@ impl Bench {
         request.attempt = at.attempt;
         request.queue_wait = at.waited;
         request.deadline = job.deadline;
-        let granted = Granted::default();
+        let heard = Arc::new(Heard::default());
         let mut control = Control::default()
             .cancellation(token.clone())
-            .observer(self.observer(at, granted.clone()))
+            .observer(self.observer(at, Arc::clone(&heard)))
             .approved(at.approved)
             .job(job.id);
         control.caller = job.caller.map(Into::into);
@@ -263,8 +264,8 @@ impl Bench {
                 }
                 let destructive = result.failure.is_some() && execute.is_destructive(&asked);
                 let mut end = executed(result, destructive);
-                if let Some(granted) = granted.lock().ok().and_then(|mut granted| granted.take()) {
-                    end.details["grants"] = granted;
+                if let Some(grants) = heard.grants().take() {
+                    end.details["grants"] = grants;
                 }
                 end
             }
@@ -275,10 +276,19 @@ impl Bench {
                 if !is_for_all {
                     tracing::error!("job {}: {message}", job.id);
                 }
+                let has_begun = heard.started.load(Ordering::Relaxed);
+                let end = match is_for_all {
+                    // Nobody knows how much of it was done.
+                    _ if has_begun && execute.is_destructive(&asked) => {
+                        End::new(Outcome::CutShort, "failed")
+                    }
+                    true => End::released(HOST_ERROR),
+                    false => End::released(HOST_UNAVAILABLE),
+                };
                 End {
                     details: json!({"failure": {"fault": "host", "message": message}}),
                     broken: is_for_all.then_some(message),
-                    ..End::released(HOST_ERROR)
+                    ..end
                 }
             }
         }
@@ -383,7 +393,7 @@ impl Bench {
         Arc::new(move |progress: Value| reports.progress(whose, progress))
     }
 
-    fn observer(&self, at: &At, granted: Granted) -> Arc<dyn Observer> {
+    fn observer(&self, at: &At, heard: Arc<Heard>) -> Arc<dyn Observer> {
         let (reports, whose) = (self.reports.clone(), at.whose());
         Arc::new(move |_: Uuid, event: &Event<'_>| {
             if let Event::Admitted {
@@ -394,9 +404,7 @@ impl Bench {
             } = event
             {
                 let grants = (**grants != Grants::default()).then(|| without_values(grants));
-                if let Ok(mut granted) = granted.lock() {
-                    granted.clone_from(&grants);
-                }
+                heard.grants().clone_from(&grants);
                 let admitted = Admitted {
                     skill: (*skill).clone(),
                     tool: (*tool).to_owned(),
@@ -404,6 +412,9 @@ impl Bench {
                     grants,
                 };
                 reports.admitted(whose, admitted);
+            }
+            if let Event::Started = event {
+                heard.started.store(true, Ordering::Relaxed);
             }
             if let Event::Progress(progress) = event {
                 // The guest's own JSON, which nobody has looked at: kept as text unless it is.
@@ -426,8 +437,20 @@ impl Bench {
     }
 }
 
-/// What an execution was granted, as JSON, once that is known.
-type Granted = Arc<Mutex<Option<Value>>>;
+/// What was heard of an execution while it ran.
+#[derive(Default)]
+struct Heard {
+    /// What it was granted, as JSON, once that is known.
+    grants: Mutex<Option<Value>>,
+    /// Whether any of its guest's may have run.
+    started: AtomicBool,
+}
+
+impl Heard {
+    fn grants(&self) -> MutexGuard<'_, Option<Value>> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Grants as they are written down: of variables and configuration the names, for values may be secret.
 fn without_values(grants: &Grants) -> Value {

@@ -28,6 +28,8 @@ pub(in crate::sandbox) fn long(kept: Duration) -> Duration {
 /// After how long whoever waits asks again by itself: one that was woken and that nobody polls keeps the gate from
 /// nobody.
 pub(super) const AGAIN: Duration = Duration::from_millis(10);
+/// After how long without having asked it has gone.
+const GONE: Duration = Duration::from_millis(100);
 /// How long a skill is known for that.
 const WHILE: Duration = Duration::from_secs(60);
 
@@ -41,7 +43,8 @@ pub(in crate::sandbox) struct Known {
 /// Where times are counted from.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-pub(super) fn nanos(time: Instant) -> u64 {
+/// A time in nanoseconds since then.
+pub(super) fn since_began(time: Instant) -> u64 {
     let since = time.saturating_duration_since(*BEGAN).as_nanos();
     u64::try_from(since).unwrap_or(u64::MAX)
 }
@@ -49,12 +52,13 @@ pub(super) fn nanos(time: Instant) -> u64 {
 impl Known {
     /// It has kept one. May be called where a signal is handled, once [`Known::prepare`] was called.
     pub fn note(&self, now: Instant) {
-        self.until.fetch_max(nanos(now + WHILE), Ordering::Relaxed);
+        self.until
+            .fetch_max(since_began(now + WHILE), Ordering::Relaxed);
     }
 
     pub fn is(&self, now: Instant) -> bool {
         let until = self.until.load(Ordering::Relaxed);
-        until != 0 && nanos(now) < until
+        until != 0 && since_began(now) < until
     }
 
     /// So that nothing is made when it is first needed.
@@ -66,9 +70,19 @@ impl Known {
 /// How many that have passed run at this moment, in this process.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether any of those that keep their threads runs, but for one that asks and has passed itself.
+/// Whether any of those that keep their threads runs on this runtime, but for one that asks and has passed itself.
 pub(super) fn others_run(has_passed: bool) -> bool {
-    RUNNING.load(Ordering::Relaxed) > usize::from(has_passed)
+    let but = usize::from(has_passed);
+    // Mostly there is none at all.
+    RUNNING.load(Ordering::Relaxed) > but
+        && gate_here().is_some_and(|gate| gate.inner().running > but)
+}
+
+fn gate_here() -> Option<Arc<Gate>> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?.id();
+    let gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = gates.iter().find(|(id, _)| *id == runtime);
+    found.and_then(|(_, gate)| gate.upgrade())
 }
 
 /// The gate of each runtime, for as long as anybody waits there or has passed.
@@ -90,10 +104,15 @@ pub(super) fn here() -> Arc<Gate> {
     if let Some(gate) = found.and_then(|(_, gate)| gate.upgrade()) {
         return gate;
     }
-    let threads = runtime.metrics().num_workers().min(*PROCESSORS);
-    let gate = Arc::new(Gate::new((threads / 2).max(1)));
+    let most = most(runtime.metrics().num_workers(), *PROCESSORS);
+    let gate = Arc::new(Gate::new(most));
     gates.push((runtime.id(), Arc::downgrade(&gate)));
     gate
+}
+
+/// How many pass at a time, on so many threads.
+fn most(threads: usize, processors: usize) -> usize {
+    (threads.min(processors) / 2).max(1)
 }
 
 pub(super) struct Gate {
@@ -107,9 +126,15 @@ struct Inner {
     /// How many have come.
     came: u64,
     /// Those that wait, in the order in which they came.
-    waiting: BTreeMap<u64, Waker>,
+    waiting: BTreeMap<u64, Waiting>,
     /// Those that were woken, and until when the room that there is is kept for each.
     woken: Vec<(u64, Instant)>,
+}
+
+struct Waiting {
+    waker: Waker,
+    /// When it last asked.
+    asked: Instant,
 }
 
 impl Inner {
@@ -120,8 +145,14 @@ impl Inner {
         self.running + others.count() < most
     }
 
+    /// Whether any waits that one that comes now is behind. One that nobody polls any more does not ask again.
+    fn is_waited(&self, now: Instant) -> bool {
+        let asks = |one: &Waiting| now.saturating_duration_since(one.asked) < GONE;
+        self.waiting.values().any(asks)
+    }
+
     /// Takes this one out of those that wait or were woken, if it is there.
-    fn take(&mut self, number: u64) -> Option<Waker> {
+    fn take(&mut self, number: u64) -> Option<Waiting> {
         self.woken.retain(|(woken, _)| *woken != number);
         self.waiting.remove(&number)
     }
@@ -169,7 +200,9 @@ impl Gate {
     fn pass(self: &Arc<Self>, place: &mut Option<Place>, waker: &Waker) -> Option<Passage> {
         let mut inner = self.inner();
         let number = place.as_ref().map(|place| place.number);
-        if inner.has_room(self.most, number, Instant::now()) {
+        let now = Instant::now();
+        let is_behind = number.is_none() && inner.is_waited(now);
+        if inner.has_room(self.most, number, now) && !is_behind {
             inner.running += 1;
             RUNNING.fetch_add(1, Ordering::Relaxed);
             let waited = number.and_then(|number| inner.take(number));
@@ -183,9 +216,17 @@ impl Gate {
             inner.came += 1;
             inner.came
         });
-        let before = inner.waiting.insert(number, waker.clone());
+        let waiting = Waiting {
+            waker: waker.clone(),
+            asked: now,
+        };
+        let before = inner.waiting.insert(number, waiting);
         drop(inner);
         drop(before);
+        if is_behind {
+            // One before it may not have come when it was its turn.
+            self.wake_next();
+        }
         if place.is_none() {
             let gate = Arc::clone(self);
             *place = Some(Place { gate, number });
@@ -205,8 +246,8 @@ impl Gate {
             }
             next
         };
-        if let Some((_, waker)) = next {
-            waker.wake();
+        if let Some((_, next)) = next {
+            next.waker.wake();
         }
     }
 }
@@ -349,38 +390,92 @@ mod tests {
         assert_eq!((gone.0.times(), next.0.times()), (1, 1));
     }
 
+    /// However many come meanwhile.
+    #[test]
+    fn whoever_comes_is_behind_those_that_wait() {
+        let gate = Arc::new(Gate::new(1));
+        let (waits, newcomer) = (Counted::new(), Counted::new());
+        let [mut a, mut b, mut c] = [None, None, None];
+        let first = gate.pass(&mut a, &waits.1);
+        assert!(gate.pass(&mut b, &waits.1).is_none());
+        drop(first);
+        assert_eq!(waits.0.times(), 1);
+        // It is late, and asks too late: another has come, and gone.
+        gate.inner().woken.clear();
+        let faster = gate.pass(&mut a, &newcomer.1);
+        assert!(faster.is_some() && gate.pass(&mut b, &waits.1).is_none());
+        // There is room, and nobody was told.
+        gate.inner().running = 0;
+        assert!(gate.pass(&mut c, &newcomer.1).is_none());
+        assert_eq!((waits.0.times(), newcomer.0.times()), (2, 0));
+        let passed = gate.pass(&mut b, &waits.1);
+        assert!(passed.is_some());
+        gate.inner().running = 2;
+        drop((passed, faster));
+        assert_eq!(newcomer.0.times(), 1);
+    }
+
+    #[test]
+    fn whoever_does_not_ask_again_keeps_nobody() {
+        let gate = Arc::new(Gate::new(1));
+        let (gone, newcomer) = (Counted::new(), Counted::new());
+        let [mut a, mut b] = [None, None];
+        let first = gate.pass(&mut a, &gone.1);
+        assert!(gate.pass(&mut b, &gone.1).is_none());
+        for waiting in gate.inner().waiting.values_mut() {
+            waiting.asked -= GONE;
+        }
+        gate.inner().running = 0;
+        let passed = gate.pass(&mut a, &newcomer.1);
+        assert!(passed.is_some());
+        gate.inner().running = 2;
+        drop((passed, first));
+    }
+
     #[test]
     fn as_many_go_through_as_may() {
         let gate = Arc::new(Gate::new(2));
         let (_, waker) = Counted::new();
         let mut passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
         assert_eq!(passed.iter().flatten().count(), 2);
-        // Others of this process may have passed at other gates.
-        assert!(others_run(false) && others_run(true));
         passed.clear();
         let passed: Vec<_> = (0..3).map(|_| gate.pass(&mut None, &waker)).collect();
         assert_eq!(passed.iter().flatten().count(), 2);
     }
 
-    /// Half of the threads, of the runtime that it is asked for in; it is the same for all there, until nobody has it.
+    #[test]
+    fn half_of_the_threads_are_kept_free() {
+        let of = [(1, 8), (2, 8), (3, 8), (4, 8), (64, 8), (64, 1), (5, 5)];
+        let most = of.map(|(threads, processors)| most(threads, processors));
+        assert_eq!(most, [1, 1, 1, 2, 4, 1, 2]);
+    }
+
+    /// It is the same for all of a runtime, until nobody has it.
     #[test]
     fn each_runtime_has_its_gate() {
-        let processors = std::thread::available_parallelism().unwrap().get();
-        for threads in [1, 2, 3, 4, 64] {
+        for threads in [1, 2, 64] {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(threads)
                 .build()
                 .unwrap();
             let _inside = runtime.enter();
+            assert!(!others_run(false));
             let gate = here();
-            assert_eq!(gate.most, (threads.min(processors) / 2).max(1));
+            assert_eq!(gate.most, most(threads, *PROCESSORS));
             assert!(Arc::ptr_eq(&gate, &here()));
             let kept = Arc::downgrade(&gate);
             let (_, waker) = Counted::new();
             let passage = pass(&mut None, &waker);
             drop(gate);
             assert!(passage.is_some() && kept.strong_count() == 1);
+            // Others count, and those of other runtimes do not.
+            assert!(others_run(false) && !others_run(true));
+            let mut elsewhere = tokio::runtime::Builder::new_current_thread();
+            elsewhere.build().unwrap().block_on(async {
+                assert!(!others_run(false));
+            });
             drop(passage);
+            assert!(!others_run(false));
             assert_eq!(kept.strong_count(), 0);
         }
     }

@@ -2,77 +2,98 @@
 //!
 //! Most of a look's cost is that the guest is suspended and resumed, and what the processor forgets by that. Between
 //! two looks is the same fuel for every guest, and so as little time for one that reads what is in a cache (4 µs) as
-//! much for one that reads from memory (8 ms). So where the last execution of a skill came to its looks sooner than
-//! it had to, the next one has up to [`MOST`] times the fuel from one to the next. A guest may behave otherwise than
-//! the one before it: it is late then, and stopped all the same (`preempt.rs`).
+//! much for one that reads from memory (8 ms). So where the last execution of a skill came to each of its looks sooner
+//! than it had to, the next one has up to [`MOST`] times the fuel from one to the next. A guest may behave otherwise
+//! than the one before it: it is late then, and stopped all the same (`preempt.rs`); and for a while, no other of its
+//! skill has more.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::preempt;
+use super::gate::Known;
 
 /// How long it should be from one look to the next. What a look costs is 2 % of that (`cargo bench --bench enforce`),
 /// and eight of them fit into a turn ([`MAX_SLICE`](super::MAX_SLICE)).
 const AIM: Duration = Duration::from_micros(25);
 /// As many times more fuel there is between two looks, at most.
 const MOST: u32 = 4;
-/// From how long on it is slow from one look to the next.
-const SLOW: Duration = Duration::from_micros(100);
-/// The part of an execution's time from which on what is slow counts: a quarter. The system may take the thread away
-/// now and then, or make the memory that is touched for the first time.
-const SLOW_PART: u32 = 4;
-/// How long an execution is slow that says something of the next one,
-const SLOW_FOR: Duration = Duration::from_millis(5);
-/// and after how many looks any other does.
+/// How long it may be from one look to the next, even where it is longest, as long as there is as much more fuel
+/// between the two: no longer than until a guest is first interrupted, and some for what else takes a while.
+const LONGEST: Duration = Duration::from_millis(4);
+/// After how many looks an execution says something of the next one; and any does that was longer than that once.
 const ENOUGH: u32 = 100;
 
 /// What the last execution of a skill that came to enough looks says of the next one.
 #[derive(Debug, Default)]
-pub(in crate::sandbox) struct Pace(AtomicU32);
+pub(in crate::sandbox) struct Pace {
+    times: AtomicU32,
+    /// Whether one was late at its looks lately. Others may be soon there, and the next one late again.
+    late: Known,
+}
 
 /// The looks of an execution.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     count: u32,
-    /// From each to the next, together; and of that, what was slow.
+    /// From each to the next, together.
     taken: Duration,
-    slow: Duration,
+    /// The longest of this turn, and of all; but for the first, in which the guest is instantiated.
+    longest_of_turn: Duration,
+    longest: Duration,
 }
 
 impl Looks {
     /// It has come to the next one after this time.
     pub fn add(&mut self, stretch: Duration) {
-        self.count = self.count.saturating_add(1);
         self.taken += stretch;
-        if stretch >= SLOW {
-            self.slow += stretch;
+        if self.count > 0 {
+            self.longest_of_turn = self.longest_of_turn.max(stretch);
         }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// That was all of this turn, in which it had the processor for so long: the system may have taken the thread away.
+    pub fn end_turn(&mut self, had: Duration) {
+        let longest = std::mem::take(&mut self.longest_of_turn).min(had);
+        self.longest = self.longest.max(longest);
     }
 }
 
 impl Pace {
     /// As many times more fuel is between two looks of a guest that begins now: 1 to [`MOST`].
-    pub fn times(&self) -> u32 {
-        match preempt::SUPPORTED {
-            true => self.0.load(Ordering::Relaxed).max(1),
+    pub fn times(&self, now: Instant) -> u32 {
+        match preempt::SUPPORTED && !self.is_late(now) {
+            true => self.times.load(Ordering::Relaxed).max(1),
             false => 1,
         }
     }
 
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.late.is(now)
+    }
+
+    /// One is late at its looks: for a while, none has more fuel to there. May be called where a signal is handled, once
+    /// [`Known::prepare`] was called.
+    pub fn note_late(&self, now: Instant) {
+        self.late.note(now);
+    }
+
     /// From an execution that had so many times more fuel between its looks.
-    pub(super) fn learn(&self, looks: &Looks, times: u32) {
-        let is_slow = looks.slow * SLOW_PART > looks.taken;
-        if is_slow && looks.slow >= SLOW_FOR {
-            // Its looks are few, as they are far apart.
-            return self.0.store(1, Ordering::Relaxed);
+    pub(super) fn learn(&self, looks: &Looks, times: u32, now: Instant) {
+        let times = times.max(1);
+        if looks.longest > LONGEST {
+            self.note_late(now);
         }
         if looks.count < ENOUGH {
             return;
         }
-        let one = (looks.taken / looks.count / times.max(1)).max(Duration::from_nanos(1));
-        let fit = u32::try_from(AIM.as_nanos() / one.as_nanos()).unwrap_or(MOST);
-        let times = if is_slow { 1 } else { fit.clamp(1, MOST) };
-        self.0.store(times, Ordering::Relaxed);
+        let fit = |aim: Duration, stretch: Duration| {
+            let one = (stretch / times).max(Duration::from_nanos(1));
+            u32::try_from(aim.as_nanos() / one.as_nanos()).unwrap_or(MOST)
+        };
+        let fit = fit(AIM, looks.taken / looks.count).min(fit(LONGEST, looks.longest));
+        self.times.store(fit.clamp(1, MOST), Ordering::Relaxed);
     }
 }
 
@@ -81,40 +102,97 @@ mod tests {
     use super::*;
 
     fn after(pace: &Pace, stretches: impl IntoIterator<Item = Duration>) -> u32 {
+        after_turns(
+            pace,
+            stretches.into_iter().map(|stretch| (stretch, stretch)),
+        )
+    }
+
+    /// After turns of one look each, in which it had the processor for so long.
+    fn after_turns(pace: &Pace, turns: impl IntoIterator<Item = (Duration, Duration)>) -> u32 {
         let mut looks = Looks::default();
-        stretches.into_iter().for_each(|stretch| looks.add(stretch));
-        pace.learn(&looks, pace.times());
-        pace.times()
+        for (stretch, had) in turns {
+            looks.add(stretch);
+            looks.end_turn(had);
+        }
+        let now = Instant::now();
+        pace.learn(&looks, pace.times(now), now);
+        pace.times(now)
     }
 
     fn each(micros: u64, count: usize) -> impl Iterator<Item = Duration> {
         std::iter::repeat_n(Duration::from_micros(micros), count)
     }
 
-    #[test]
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    fn who_is_soon_at_the_next_look_has_more_fuel_to_there() {
-        let pace = Pace::default();
-        assert_eq!(pace.times(), 1);
-        assert_eq!(after(&pace, each(4, 99)), 1, "that says too little");
-        assert_eq!(after(&pace, each(4, 100)), 4);
-        // The same guest, with that.
-        assert_eq!(after(&pace, each(16, 100)), 4);
-        assert_eq!(after(&pace, each(0, 1_000)), 4);
-        assert_eq!(after(&pace, each(48, 100)), 2);
-        assert_eq!(after(&pace, each(80, 100)), 1);
+    /// What they are where guests can be stopped between two looks.
+    fn if_supported(times: u32) -> u32 {
+        if preempt::SUPPORTED { times } else { 1 }
     }
 
     #[test]
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    fn who_is_late_has_no_more() {
+    fn who_is_soon_at_the_next_look_has_more_fuel_to_there() {
         let pace = Pace::default();
-        assert_eq!(after(&pace, each(4, 100)), 4);
-        // The thread was taken away from it.
-        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 3))), 4);
-        assert_eq!(after(&pace, each(10, 10_000).chain(each(9_000, 4))), 1);
-        assert_eq!(after(&pace, each(4, 100)), 4);
-        assert_eq!(after(&pace, each(120, 40)), 4, "that says too little");
-        assert_eq!(after(&pace, each(30_000, 1)), 1);
+        assert_eq!(pace.times(Instant::now()), 1);
+        assert_eq!(after(&pace, each(4, 99)), 1, "that says too little");
+        assert_eq!(after(&pace, each(4, 100)), if_supported(4));
+        // The same guest, with that.
+        assert_eq!(after(&pace, each(16, 100)), if_supported(4));
+        assert_eq!(after(&pace, each(0, 1_000)), if_supported(4));
+        if preempt::SUPPORTED {
+            assert_eq!(after(&pace, each(48, 100)), 2);
+            assert_eq!(after(&pace, each(80, 100)), 1);
+        }
+    }
+
+    #[test]
+    fn who_is_late_once_has_no_more_for_a_while() {
+        let soon = || each(4, 10_000);
+        for late in [
+            // Of as much time, or as little, as there may be.
+            soon().chain(each(4_100, 1)).collect::<Vec<_>>(),
+            each(4, 1).chain(each(30_000, 1)).collect(),
+            each(4_000, 500).chain(each(8_000, 1)).collect(),
+        ] {
+            let pace = Pace::default();
+            assert_eq!(after(&pace, late), 1);
+            // Others of its skill may be soon there meanwhile.
+            assert_eq!(after(&pace, soon()), 1);
+            let later = Instant::now() + Duration::from_secs(61);
+            assert_eq!(pace.times(later), if_supported(4));
+        }
+        // With four times the fuel it takes four times as long: without, it would not be late.
+        let pace = Pace::default();
+        assert_eq!(after(&pace, soon()), if_supported(4));
+        if preempt::SUPPORTED {
+            assert_eq!(after(&pace, each(16, 10_000).chain(each(3_900, 1))), 4);
+            assert_eq!(after(&pace, each(16, 10_000).chain(each(4_100, 1))), 1);
+        }
+    }
+
+    #[test]
+    fn who_lost_the_thread_meanwhile_was_not_late() {
+        let pace = Pace::default();
+        let (soon, away) = (Duration::from_micros(4), Duration::from_millis(20));
+        let turns = std::iter::repeat_n((soon, soon), 10_000).chain([(away, soon)]);
+        assert_eq!(after_turns(&pace, turns), if_supported(4));
+    }
+
+    #[test]
+    fn who_took_long_to_begin_was_not_late() {
+        let pace = Pace::default();
+        assert_eq!(
+            after(&pace, each(20_000, 1).chain(each(4, 10_000))),
+            if_supported(4)
+        );
+    }
+
+    #[test]
+    fn one_that_was_found_late_counts_as_well() {
+        let pace = Pace::default();
+        assert_eq!(after(&pace, each(4, 100)), if_supported(4));
+        Known::prepare();
+        let now = Instant::now();
+        pace.note_late(now);
+        assert_eq!(pace.times(now), 1);
     }
 }

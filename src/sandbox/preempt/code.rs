@@ -7,9 +7,7 @@ use wasmtime::component::Component;
 use wasmtime_environ::obj::ELF_WASMTIME_TRAPS;
 use wasmtime_environ::{CompiledTrap, iterate_traps};
 
-use crate::sandbox::interrupt::debt::Debt;
-use crate::sandbox::interrupt::gate::Known;
-use crate::sandbox::interrupt::pace::Pace;
+use crate::sandbox::interrupt::conduct::Conducts;
 
 /// The instruction that traps: `ud2` on x86-64, `udf #0xc11f` on AArch64.
 #[cfg(not(target_arch = "aarch64"))]
@@ -34,12 +32,8 @@ pub(in crate::sandbox) struct Code {
     /// The address of an instruction that traps, and of which the engine knows so. There is one in each function that
     /// looks at its fuel.
     trap: Option<usize>,
-    /// Whether its guests are known to keep their threads for long.
-    pub known: Known,
-    /// What those that have ended owe.
-    pub debt: Debt,
-    /// How far apart their looks at the clock are.
-    pub pace: Pace,
+    /// How its guests have behaved.
+    pub conducts: Conducts,
 }
 
 impl Code {
@@ -47,9 +41,7 @@ impl Code {
         let mut code = Code {
             component: component.clone(),
             trap: None,
-            known: Known::default(),
-            debt: Debt::default(),
-            pace: Pace::default(),
+            conducts: Conducts::default(),
         };
         code.trap = trap(code.image());
         code

@@ -1,5 +1,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::LazyLock;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Store};
@@ -115,11 +116,36 @@ async fn run(
 }
 
 fn until(deadline: Instant, cancellation: Option<&CancellationToken>) -> Until<'_> {
+    static CONDUCT: LazyLock<Conduct> = LazyLock::new(Conduct::default);
     Until {
         deadline,
         cancellation,
         kept: KEPT,
+        times: 1,
+        conduct: &CONDUCT,
     }
+}
+
+/// One that has four times the fuel to its next look comes to it four times later: that is not what others are to be
+/// taken for.
+#[test]
+fn who_has_more_fuel_may_be_later() {
+    Known::prepare();
+    let now = Instant::now();
+    let noted = |times, had| {
+        let conduct = Conduct::default();
+        let until = Until {
+            times,
+            conduct: &conduct,
+            ..until(now, None)
+        };
+        until.note(Duration::from_millis(had), now);
+        (conduct.pace.is_late(now), conduct.known.is(now))
+    };
+    assert_eq!([noted(1, 12), noted(1, 13)], [(false, false), (true, true)]);
+    assert_eq!(noted(4, 12), (false, false));
+    assert_eq!([noted(4, 13), noted(4, 49)], [(true, false); 2]);
+    assert_eq!(noted(4, 50), (true, true));
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -287,7 +313,7 @@ fn the_watch_looks_again_in_time() {
     seat(999, 1_002);
     assert_eq!(watch.look(at(1_000)), Some(Duration::from_millis(3)));
     assert_eq!(watch.look(at(1_001)), Some(Duration::from_millis(2)));
-    assert_eq!(watch.look(at(1_003)), Some(AGAIN), "it is late");
+    assert_eq!(watch.look(at(1_003)), Some(LOOK_AGAIN), "it is late");
 }
 
 /// Does in turn whatever a guest can do, and calls in its place a function that takes many more arguments, and one

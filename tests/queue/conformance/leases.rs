@@ -18,6 +18,7 @@ cases![
     who_is_told_to_stop_hands_back_what_it_cannot_finish,
     who_is_told_to_stop_lets_others_finish,
     a_broken_host_stops_its_worker_and_costs_no_attempt,
+    what_is_destructive_is_not_run_again_where_its_host_broke_meanwhile,
     a_second_start_is_another_worker,
     what_may_do_harm_twice_and_was_cut_short_is_not_given_back,
     a_skill_is_made_ready_before_it_is_asked_what_it_may_do,
@@ -215,6 +216,27 @@ async fn a_broken_host_stops_its_worker_and_costs_no_attempt(place: Place) {
     let job = place.job(id).await;
     assert_eq!((job.status, job.attempts), (JobStatus::Pending, 0));
     assert_eq!(job.cause.as_deref(), Some("host_error"));
+}
+
+async fn what_is_destructive_is_not_run_again_where_its_host_broke_meanwhile(place: Place) {
+    for destructive in [true, false] {
+        let request = ExecutionRequest::new("some", json!({}));
+        let id = place.submit(NewJob::execution(request)).await;
+        let execute = Scripted {
+            lacks: true,
+            destructive,
+            ..Scripted::new([Err("it is no database".to_owned())])
+        };
+        place.work(place.worker().execute(Arc::new(execute))).await;
+        let job = place.job(id).await;
+        let why = &place.attempts(id).await[0].details["failure"]["message"];
+        assert!(why.to_string().contains("it is no database"), "{why}");
+        let told = (job.status, job.attempts, job.cause.as_deref());
+        match destructive {
+            true => assert_eq!(told, (JobStatus::Dead, 1, Some("cut_short"))),
+            false => assert_eq!(told, (JobStatus::Pending, 0, Some("host_unavailable"))),
+        }
+    }
 }
 
 async fn a_second_start_is_another_worker(place: Place) {
