@@ -39,6 +39,45 @@ const RESERVED: &str = "$serde_json::private::";
 /// How `serde_json` says that a text nests too deep, for which it has no kind of error of its own.
 const TOO_DEEP: &str = "recursion limit exceeded";
 
+/// From so many parts on, a value is much: an item or a field is one, and so are each 64 bytes of a text. To write so
+/// many takes some tenths of a millisecond.
+const MUCH: u32 = 4_000;
+/// So many bytes of text are one more.
+const PART: usize = 64;
+/// A value that is deeper is much as well: it is looked into no further.
+const DEEP: u32 = 128;
+
+/// Whether it takes long to write, to copy or to drop a value. That is soon known of any.
+pub(crate) fn is_much(value: &Value) -> bool {
+    fn within(value: &Value, parts: &mut u32, levels: u32) -> Option<()> {
+        let levels = levels.checked_sub(1)?;
+        let mut take = |bytes: usize| {
+            let text = u32::try_from(bytes / PART).unwrap_or(u32::MAX);
+            *parts = parts.checked_sub(text.saturating_add(1))?;
+            Some(())
+        };
+        match value {
+            Value::String(text) => take(text.len()),
+            Value::Array(items) => {
+                take(0)?;
+                items
+                    .iter()
+                    .try_for_each(|item| within(item, parts, levels))
+            }
+            Value::Object(fields) => {
+                take(0)?;
+                fields.iter().try_for_each(|(name, value)| {
+                    let text = u32::try_from(name.len() / PART).unwrap_or(u32::MAX);
+                    *parts = parts.checked_sub(text)?;
+                    within(value, parts, levels)
+                })
+            }
+            _ => take(0),
+        }
+    }
+    within(value, &mut { MUCH }, DEEP).is_none()
+}
+
 /// Why a text was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ParseError {
@@ -271,6 +310,40 @@ impl Visitor<'_> for Name<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_much_is_soon_known() {
+        let lists = |count: usize| Value::Array(vec![Value::Null; count]);
+        let text = |bytes: usize| Value::String("x".repeat(bytes));
+        for little in [
+            Value::Null,
+            lists(MUCH as usize - 1),
+            text((MUCH as usize - 1) * PART),
+        ] {
+            assert!(!is_much(&little));
+        }
+        let names = |name: &str| {
+            let name = |number: usize| format!("{name}{number}");
+            Value::Object(
+                (0..3_000)
+                    .map(|number| (name(number), Value::Null))
+                    .collect(),
+            )
+        };
+        let mut deep = Value::Null;
+        for _ in 0..DEEP {
+            deep = Value::Array(vec![deep]);
+        }
+        for much in [
+            lists(MUCH as usize),
+            text(MUCH as usize * PART),
+            names(&"x".repeat(PART)),
+            deep,
+        ] {
+            assert!(is_much(&much));
+        }
+        assert!(!is_much(&names("x")));
+    }
 
     #[test]
     fn a_text_that_blows_up_is_refused() {

@@ -1,11 +1,13 @@
 //! An [`Execute`] whose every request is written down.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -15,10 +17,15 @@ use crate::execution::{
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
 };
 use crate::grant::{Denial, Grants};
+use crate::json::is_much;
 use crate::limits::Limits;
 use crate::skill::SkillRef;
+use crate::turns::Party;
+use crate::turns::aside::aside;
 use crate::usage::ResourceUsage;
 
+/// So many bytes of attachments take some tenths of a millisecond to hash.
+const LARGE: u64 = 256 << 10;
 /// When to try again where an entry could not be written.
 const AGAIN: TimeDelta = TimeDelta::seconds(5);
 
@@ -68,6 +75,31 @@ impl Audited {
         self
     }
 
+    /// The hash of an input that is large. Where nobody waits for it any more, that is what is written down.
+    async fn hash_aside(
+        &self,
+        request: ExecutionRequest,
+        watch: &Arc<Watch>,
+        asked: &ExecutionRequest,
+    ) -> (ExecutionRequest, Hashed) {
+        let pending = Pending {
+            sink: Arc::clone(&self.sink),
+            inner: Arc::clone(&self.inner),
+            input: Hashed::of(b""),
+            watch: Arc::clone(watch),
+            asked: asked.clone(),
+            told: false,
+            broken: false,
+        };
+        let hash = |(request, mut pending): (_, Pending<_, _>)| {
+            pending.input = hashed_input(&request);
+            (request, pending)
+        };
+        let (request, mut pending) = aside(&party(asked), (request, pending), hash).await;
+        pending.told = true;
+        (request, pending.input)
+    }
+
     fn withheld(&self, mut result: ExecutionResult, error: &AuditError) -> ExecutionResult {
         let cause = Cause::Rejected {
             reason: Rejection::Audit,
@@ -89,6 +121,31 @@ impl Audited {
         result.stderr = String::new();
         result
     }
+}
+
+/// In whose turn it is that something is done about a request.
+fn party(asked: &ExecutionRequest) -> Party {
+    Party::of(asked.tenant.as_deref(), &asked.skill.to_string())
+}
+
+/// Writes down what a request came to.
+fn record(
+    watch: &Watch,
+    input: Hashed,
+    asked: &SkillRef,
+    result: &ExecutionResult,
+) -> Result<(), AuditError> {
+    let output = hashed_output(result);
+    let noted = watch.noted();
+    watch.sink.record(&Entry {
+        who: watch.who.who(),
+        what: What::Execution {
+            input,
+            output,
+            result,
+            heard: noted.heard(asked),
+        },
+    })
 }
 
 const HINT: &str = "the policy requires an audit: see that its folder can be written";
@@ -113,7 +170,6 @@ impl Execute for Audited {
             {
                 return Ok(control.refuse(request, None, unwritable(&error)));
             }
-            let input = hashed_input(&request);
             let watch = Arc::new(Watch {
                 next: control.observer.take(),
                 noted: Mutex::default(),
@@ -123,18 +179,26 @@ impl Execute for Audited {
                 skill: OnceLock::new(),
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
+            let asked = asked(&request);
+            let (request, input) = match is_large(&request.input, &request.attachments) {
+                false => {
+                    let input = hashed_input(&request);
+                    (request, input)
+                }
+                true => Box::pin(self.hash_aside(request, &watch, &asked)).await,
+            };
             // Before the inner future, and so dropped after it.
             let mut pending = Pending {
                 sink: &*self.sink,
                 input,
                 watch,
                 inner: &*self.inner,
-                asked: asked(&request),
+                asked,
                 told: false,
                 broken: false,
             };
             let ended = self.inner.execute(request, control).await;
-            let mut result = match ended {
+            let result = match ended {
                 Ok(result) => {
                     pending.told = true;
                     result
@@ -144,18 +208,24 @@ impl Execute for Audited {
                     return Err(error);
                 }
             };
-            let output = hashed_output(&result);
-            let written = {
-                let noted = pending.watch.noted();
-                self.sink.record(&Entry {
-                    who: pending.watch.who.who(),
-                    what: What::Execution {
-                        input,
-                        output,
-                        result: &result,
-                        heard: noted.heard(&pending.asked.skill),
-                    },
-                })
+            let output = result.output.as_ref();
+            let is_large = output.is_some_and(|output| is_large(output, &result.attachments));
+            let (mut result, written) = match is_large {
+                false => {
+                    let (watch, skill) = (&pending.watch, &pending.asked.skill);
+                    let written = record(watch, input, skill, &result);
+                    (result, written)
+                }
+                true => {
+                    let (watch, skill) = (Arc::clone(&pending.watch), pending.asked.skill.clone());
+                    let party = party(&pending.asked);
+                    // Also where nobody waits for it any more.
+                    Box::pin(aside(&party, result, move |result| {
+                        let written = record(&watch, input, &skill, &result);
+                        (result, written)
+                    }))
+                    .await
+                }
             };
             if let Err(error) = written
                 && self.required
@@ -310,9 +380,13 @@ impl Observer for Watch {
 }
 
 /// A request that has no entry yet; where it is dropped so, it gets one.
-struct Pending<'a> {
-    sink: &'a dyn AuditSink,
-    inner: &'a dyn Execute,
+struct Pending<S, I>
+where
+    S: Deref<Target = dyn AuditSink>,
+    I: Deref<Target = dyn Execute>,
+{
+    sink: S,
+    inner: I,
     input: Hashed,
     /// The request without what is large in it.
     asked: ExecutionRequest,
@@ -322,7 +396,11 @@ struct Pending<'a> {
     broken: bool,
 }
 
-impl Drop for Pending<'_> {
+impl<S, I> Drop for Pending<S, I>
+where
+    S: Deref<Target = dyn AuditSink>,
+    I: Deref<Target = dyn Execute>,
+{
     fn drop(&mut self) {
         if self.told {
             return;
@@ -451,6 +529,12 @@ pub fn refused(
 /// each, its name, media type and bytes, each behind its length (8 bytes, the highest first).
 pub fn hashed_input(request: &ExecutionRequest) -> Hashed {
     hashed(&request.input, &request.attachments)
+}
+
+/// Whether it takes long to hash that.
+fn is_large(value: &Value, attachments: &[Attachment]) -> bool {
+    let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+    attached > LARGE || is_much(value)
 }
 
 /// The hash of an answer, in the same way; `None` where there is none.

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::skill::Known;
 use super::{Host, Inner, Skill, fitting};
 use crate::execution::{
@@ -27,6 +29,28 @@ pub(super) struct Admitted<'s> {
     pub input: String,
     /// Whether the input fits its schema. Where that is not known yet, it takes long to find out.
     pub fits: bool,
+}
+
+/// What can be said of an input whatever it is for.
+pub(super) struct Seen {
+    /// Its JSON text.
+    text: Result<String, Failure>,
+    /// Whether it is one at all.
+    shape: Result<(), Failure>,
+}
+
+impl Seen {
+    pub fn of(input: &Value) -> Self {
+        let text = serde_json::to_string(input).map_err(|error| {
+            let cause = Cause::InvalidInput {
+                pointer: String::new(),
+            };
+            let message = format!("the input cannot be written as JSON: {error}");
+            Failure::new(cause, message)
+        });
+        let shape = fitting::shape(input);
+        Seen { text, shape }
+    }
 }
 
 impl Admitted<'_> {
@@ -275,9 +299,20 @@ impl Host {
         skill: &'s Known,
         limits: &Limits,
     ) -> Result<Admitted<'s>, Failure> {
+        self.admit_seen(request, skill, limits, None)
+    }
+
+    /// The same of a request whose input was looked at.
+    pub(super) fn admit_seen<'s>(
+        &self,
+        request: &ExecutionRequest,
+        skill: &'s Known,
+        limits: &Limits,
+        seen: Option<Seen>,
+    ) -> Result<Admitted<'s>, Failure> {
         match too_late(request.deadline, limits) {
             Some(failure) => Err(failure),
-            None => self.suits(request, skill, limits),
+            None => self.suits(request, skill, limits, seen),
         }
     }
 
@@ -308,7 +343,7 @@ impl Host {
         let skill = skill?;
         let known = &skill.inner.known;
         let limits = self.limits(request, Some(known));
-        let failure = match self.suits(request, known, &limits) {
+        let failure = match self.suits(request, known, &limits, None) {
             Ok(admitted) if admitted.fits => None,
             Ok(admitted) => self.misfits(request, &admitted, known, &limits).await,
             Err(failure) => Some(failure),
@@ -325,16 +360,11 @@ impl Host {
         request: &ExecutionRequest,
         skill: &'s Known,
         limits: &Limits,
+        seen: Option<Seen>,
     ) -> Result<Admitted<'s>, Failure> {
-        let input = serde_json::to_string(&request.input).map_err(|error| {
-            let cause = Cause::InvalidInput {
-                pointer: String::new(),
-            };
-            Failure::new(
-                cause,
-                format!("the input cannot be written as JSON: {error}"),
-            )
-        })?;
+        let is_much = seen.is_some();
+        let Seen { text, shape } = seen.unwrap_or_else(|| Seen::of(&request.input));
+        let input = text?;
         let attached: u64 = request
             .attachments
             .iter()
@@ -344,8 +374,11 @@ impl Host {
             return Err(failure);
         }
         let (tool, schemas) = skill.tool(request.tool.as_deref())?;
-        fitting::shape(&request.input)?;
-        let checked = schemas.input.check_quickly(&request.input);
+        shape?;
+        let checked = match is_much {
+            true => None,
+            false => schemas.input.check_quickly(&request.input),
+        };
         let fits = checked.is_some();
         if let Some(checked) = checked {
             fitting::input(checked, &request.input, tool)?;

@@ -20,12 +20,15 @@ use crate::execution::{
     Failure, Fault, HostError, Observer, Resolution, Status,
 };
 use crate::grant::{Denial, Grants};
+use crate::json::is_much;
 use crate::limits::Limits;
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, For, Loader, Plan, Runner};
 use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
+use crate::turns::Party;
+use crate::turns::aside::let_go;
 
 use admission::Admitted;
 use builder::Before;
@@ -311,6 +314,11 @@ impl Host {
                     (None, Vec::new(), Some(failure))
                 }
             };
+            if is_much(&request.input) {
+                let skill = request.skill.to_string();
+                let party = Party::of(request.tenant.as_deref(), &skill);
+                let_go(&party, std::mem::take(&mut request.input));
+            }
             let status = flight.finish(failure.as_ref());
             Ok(ExecutionResult {
                 request_id: request.request_id,

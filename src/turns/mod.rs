@@ -1,5 +1,6 @@
 //! Turns between those who share what there is little of, so that none of them waits for all that another wants.
 
+pub(crate) mod aside;
 pub(crate) mod interrupt;
 pub(crate) mod line;
 pub(crate) mod threads;

@@ -1,8 +1,7 @@
 //! One attempt, from a claim to its end.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,16 +17,19 @@ use super::super::new_job::NewJob;
 use super::super::outcome::{HOST_ERROR, HOST_UNAVAILABLE, NO_HOST, Outcome};
 use super::super::prepare::MAX_DEPTH;
 use super::super::retry::{Retry, RetryPolicy};
-use super::super::store::Flags;
+use super::super::store::{Flags, Row};
 use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
-use super::reports::{Admitted, Reports, Whose};
-use crate::grant::Grants;
+use super::heard::{Heard, observer};
+use super::reports::{Reports, Whose};
+use crate::json::is_much;
 use crate::skill::depth;
-use crate::{
-    Attachment, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult, HostError,
-    Observer,
-};
+use crate::turns::Party;
+use crate::turns::aside::aside;
+use crate::{Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, HostError};
+
+/// So many bytes of JSON, or of attachments, are read or written in some tenths of a millisecond.
+const LARGE: usize = 64 << 10;
 
 /// What attempts have in common.
 pub(super) struct Bench {
@@ -100,7 +102,7 @@ impl Bench {
         token: CancellationToken,
     ) -> Performed {
         let ClaimedRow { row, body, waited } = claimed;
-        let job: Result<NewJob, _> = serde_json::from_str(&body.submitted);
+        let job = read(&row, &body.submitted).await;
         let retry: Result<Retry, _> = serde_json::from_str(&body.retry);
         let (end, retry) = match (job, retry) {
             (Ok(job), Ok(retry)) => {
@@ -228,7 +230,7 @@ impl Bench {
         let heard = Arc::new(Heard::default());
         let mut control = Control::default()
             .cancellation(token.clone())
-            .observer(self.observer(at, Arc::clone(&heard)))
+            .observer(observer(&self.reports, at.whose(), Arc::clone(&heard)))
             .approved(at.approved)
             .job(job.id);
         control.caller = job.caller.map(Into::into);
@@ -263,8 +265,8 @@ impl Bench {
                     asked.skill = skill.digest.into();
                 }
                 let destructive = result.failure.is_some() && execute.is_destructive(&asked);
-                let mut end = executed(result, destructive);
-                if let Some(grants) = heard.grants().take() {
+                let mut end = ended(result, destructive).await;
+                if let Some(grants) = heard.take_grants() {
                     end.details["grants"] = grants;
                 }
                 end
@@ -276,7 +278,7 @@ impl Bench {
                 if !is_for_all {
                     tracing::error!("job {}: {message}", job.id);
                 }
-                let has_begun = heard.started.load(Ordering::Relaxed);
+                let has_begun = heard.has_started();
                 let end = match is_for_all {
                     // Nobody knows how much of it was done.
                     _ if has_begun && execute.is_destructive(&asked) => {
@@ -392,74 +394,31 @@ impl Bench {
         let (reports, whose) = (self.reports.clone(), at.whose());
         Arc::new(move |progress: Value| reports.progress(whose, progress))
     }
-
-    fn observer(&self, at: &At, heard: Arc<Heard>) -> Arc<dyn Observer> {
-        let (reports, whose) = (self.reports.clone(), at.whose());
-        Arc::new(move |_: Uuid, event: &Event<'_>| {
-            if let Event::Admitted {
-                skill,
-                tool,
-                limits,
-                grants,
-            } = event
-            {
-                let grants = (**grants != Grants::default()).then(|| without_values(grants));
-                heard.grants().clone_from(&grants);
-                let admitted = Admitted {
-                    skill: (*skill).clone(),
-                    tool: (*tool).to_owned(),
-                    limits: **limits,
-                    grants,
-                };
-                reports.admitted(whose, admitted);
-            }
-            if let Event::Started = event {
-                heard.started.store(true, Ordering::Relaxed);
-            }
-            if let Event::Progress(progress) = event {
-                // The guest's own JSON, which nobody has looked at: kept as text unless it is.
-                let details =
-                    progress
-                        .details
-                        .as_deref()
-                        .map(|details| match crate::json::parse(details) {
-                            Ok(value) if depth(&value) <= MAX_DEPTH => value,
-                            _ => json!(details),
-                        });
-                let progress = json!({
-                    "percent": progress.percent.map(|percent| percent.clamp(0.0, 100.0)),
-                    "step": progress.step,
-                    "details": details,
-                });
-                reports.progress(whose, progress);
-            }
-        })
-    }
 }
 
-/// What was heard of an execution while it ran.
-#[derive(Default)]
-struct Heard {
-    /// What it was granted, as JSON, once that is known.
-    grants: Mutex<Option<Value>>,
-    /// Whether any of its guest's may have run.
-    started: AtomicBool,
+/// The job of a row. One that is large is read where it holds up nobody.
+async fn read(row: &Row, submitted: &Arc<str>) -> serde_json::Result<NewJob> {
+    if submitted.len() <= LARGE {
+        return serde_json::from_str(submitted);
+    }
+    let party = Party::of(None, &row.id.to_string());
+    let read = |submitted: Arc<str>| serde_json::from_str(&submitted);
+    Box::pin(aside(&party, Arc::clone(submitted), read)).await
 }
 
-impl Heard {
-    fn grants(&self) -> MutexGuard<'_, Option<Value>> {
-        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
+/// As [`executed`], where it holds up nobody if it is large.
+async fn ended(result: ExecutionResult, destructive: bool) -> End {
+    let attached: u64 = result
+        .attachments
+        .iter()
+        .map(Attachment::counted_bytes)
+        .sum();
+    if attached <= LARGE as u64 && !result.output.as_ref().is_some_and(is_much) {
+        return executed(result, destructive);
     }
-}
-
-/// Grants as they are written down: of variables and configuration the names, for values may be secret.
-fn without_values(grants: &Grants) -> Value {
-    let mut grants = grants.clone();
-    let pairs = grants.environment.values_mut();
-    for value in pairs.chain(grants.config.values_mut()) {
-        "…".clone_into(value);
-    }
-    json!(grants)
+    let party = Party::of(None, &result.request_id.to_string());
+    let write = move |result| executed(result, destructive);
+    Box::pin(aside(&party, result, write)).await
 }
 
 /// How long a handler that was cancelled may take to end.

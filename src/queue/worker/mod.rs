@@ -3,6 +3,7 @@
 mod attempt;
 mod callback;
 mod handler;
+mod heard;
 mod reports;
 mod run;
 mod settle;

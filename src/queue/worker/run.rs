@@ -167,6 +167,11 @@ impl Loop {
         let mut prune = every(PRUNE);
         let mut next_look = Instant::now();
         let mut cancel = false;
+        if self.settings.until_empty {
+            // What a dead worker left could start now, and is found by that.
+            heartbeat.reset();
+            self.beat().await?;
+        }
         loop {
             if self.broken.is_some() {
                 return Ok(());

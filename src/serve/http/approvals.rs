@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::extract::{Answer, Asked, Asks, Named, Parameters, fetched};
 use super::jobs::change::stands;
-use super::jobs::read::{own, page, page_of};
+use super::jobs::read::{page, page_of, with_own};
 use super::jobs::view::JobView;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::execution::Decision;
 use crate::policy::{Approval, ApprovalError, ApprovalFilter, ApprovalStatus, Approvals};
-use crate::queue::{AnswerError, Filter, JobStatus};
+use crate::queue::{AnswerError, Filter, Job, JobStatus};
 use crate::serve::caller::Scope;
 
 /// The cause of a job that waits for somebody's word.
@@ -195,10 +195,11 @@ async fn answer(
         Err(error) => return Err(error.into()),
     }
     // It may be a job's.
-    let job = own(service, caller, id).await?;
-    if job.status != JobStatus::Paused || job.cause.as_deref() != Some(CAUSE) {
+    let stands_at = |job: Job| (job.status, job.cause);
+    let (status, cause) = with_own(service, caller, id, stands_at).await?;
+    if status != JobStatus::Paused || cause.as_deref() != Some(CAUSE) {
         let detail = "the job does not wait for anybody's word";
-        return Err(Problem::new(ProblemKind::Conflict, detail).job_status(job.status));
+        return Err(Problem::new(ProblemKind::Conflict, detail).job_status(status));
     }
     stands(id, answers.answer(&[id], approved, &by).await?)
 }

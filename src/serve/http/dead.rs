@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Answer, Asked, Asks, Named, Parameters, fetched};
+use super::extract::{Answer, Asked, Asks, Named, Parameters, answered, fetched};
 use super::idempotency::once;
-use super::jobs::read::{JobPage, listed, need_own, own, page, page_of};
+use super::jobs::read::{JobPage, listed, need_own, page, page_of};
 use super::jobs::submit::{Accepted, located};
 use super::jobs::view::{AttemptView, JobDetails};
 use super::openapi::Idempotent;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use crate::LimitOverrides;
-use crate::queue::{Filter, Job, JobStatus, Replay, ReplayVersion, RetryPolicy};
+use crate::queue::{Filter, JobStatus, Replay, ReplayVersion, RetryPolicy};
 use crate::serve::caller::{Caller, Scope};
 
 /// Which dead letters.
@@ -106,8 +106,7 @@ pub(super) struct Letter {
     attempts: Vec<AttemptView>,
 }
 
-async fn letter(service: &Service, job: Job) -> Result<Letter, Problem> {
-    let id = job.id;
+async fn letter(service: &Service, id: Uuid) -> Result<Letter, Problem> {
     let letter = service.inner.queue.dead_letter(id).await?;
     let progress = service.inner.queue.progress(id).await?;
     let attempts = letter.attempts.into_iter().map(AttemptView::new).collect();
@@ -128,8 +127,11 @@ pub(super) async fn show(
     asks: Asks,
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
-    let job = own(&service, asks.need(Scope::Jobs)?, id).await?;
-    Ok(Answer(letter(&service, job).await?).into_response())
+    let caller = asks.need(Scope::Jobs)?;
+    need_own(&service, caller, id).await?;
+    let all = service.clone();
+    let show = async move { Ok(Answer(letter(&all, id).await?).into_response()) };
+    fetched(&service, caller, show).await?
 }
 
 /// Which version of a skill a replay executes.
@@ -461,7 +463,10 @@ pub(super) async fn export(
     let mut letters = Vec::with_capacity(ids.len());
     for id in ids {
         let (all, whose) = (service.clone(), caller.clone());
-        let one = async move { letter(&all, own(&all, &whose, id).await?).await };
+        let one = async move {
+            need_own(&all, &whose, id).await?;
+            letter(&all, id).await
+        };
         // Each in a time of its own: all of them may take longer than one may.
         match fetched(&service, caller, one).await? {
             Ok(letter) => letters.push(letter),
@@ -470,5 +475,6 @@ pub(super) async fn export(
             Err(problem) => return Err(problem),
         }
     }
-    Ok(Answer(Export { letters, next }).into_response())
+    let is_large = !letters.is_empty();
+    Ok(answered(caller, is_large, Export { letters, next }).await)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::extract::{Answer, Asked, Asks};
+use super::extract::{Answer, Asked, Asks, answered};
 use super::idempotency::once;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
@@ -21,9 +21,11 @@ use super::stream;
 use crate::audit;
 use crate::execution::{Clamped, Rejection};
 use crate::grant::Denial;
+use crate::json::{LARGE, is_much};
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
 use crate::turns::Party;
+use crate::turns::aside::let_go;
 use crate::turns::interrupt::within;
 use crate::turns::threads::Kind;
 use crate::{
@@ -119,7 +121,13 @@ pub(super) async fn execute(
         let control = Control::default().caller(caller.name());
         let result = execute.execute(request, control).await?;
         if result.failure.is_none() {
-            return Ok(Answer(result).into_response());
+            let attached: u64 = result
+                .attachments
+                .iter()
+                .map(Attachment::counted_bytes)
+                .sum();
+            let is_large = attached > LARGE as u64 || result.output.as_ref().is_some_and(is_much);
+            return Ok(answered(caller, is_large, result).await);
         }
         // Nobody knows how much of it was done, and doing it twice may do harm.
         let harms = result.status != Status::Rejected
@@ -197,6 +205,9 @@ pub(super) async fn check(
     // One whose skill cannot be had is looked at all the same, and told so.
     let _ = service.inner.execute.ready(&request).await;
     let admission = admission(&service, &mut request).await?;
+    if is_much(&request.input) {
+        let_go(&Party::of(caller.tenant(), ""), request.input);
+    }
     Ok(Answer(Check::from(admission)).into_response())
 }
 

@@ -21,6 +21,7 @@ use super::trace::Trace;
 use crate::json::{LARGE, measure};
 use crate::serve::caller::{Caller, Scope};
 use crate::turns::Party;
+use crate::turns::aside::aside as beside;
 use crate::turns::threads::{Kind, Threads};
 
 /// The threads on which large bodies are read: nothing that is done there waits for anything.
@@ -359,6 +360,20 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             }
         }
     }
+}
+
+/// Answers with what may be large: then it is written, and dropped, where that holds up nobody.
+pub(super) async fn answered<T: Serialize + Send + 'static>(
+    caller: &Caller,
+    is_large: bool,
+    value: T,
+) -> Response {
+    if !is_large {
+        return Answer(value).into_response();
+    }
+    // Whose skill it is of, nobody asks here.
+    let party = Party::of(caller.tenant(), "");
+    beside(&party, value, |value| Answer(value).into_response()).await
 }
 
 /// An answer of JSON that is written already.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use skillhost::audit::{AuditError, AuditSink, Audited, Entry};
+use skillhost::audit::{AuditError, AuditSink, Audited, Entry, What, hashed_input};
 use skillhost::execution::{Decision, Rejection};
 use skillhost::grant::Grants;
 use skillhost::policy::guard::Guards;
@@ -95,6 +95,61 @@ async fn each_execution_is_one_line_without_its_input() {
     assert_eq!(lines[3]["asked"], "nobody");
     assert!(lines[3].get("skill").is_none() && first.get("asked").is_none());
     sound(&path);
+}
+
+/// Answers with what it is asked, and gathers on which threads that is written down, and of which inputs.
+#[derive(Default)]
+struct Threads(Mutex<Vec<(String, [u8; 32], bool)>>);
+
+impl AuditSink for Threads {
+    fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
+        let (input, dropped) = match entry.what {
+            What::Execution { input, .. } => (input, false),
+            What::Dropped { input, .. } => (input, true),
+            _ => return Ok(()),
+        };
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let mut written = self.0.lock().expect("nobody panicked");
+        written.push((thread, input.sha256, dropped));
+        Ok(())
+    }
+}
+
+/// What takes long to hash is hashed on a thread that others do not wait for, and nothing is lost by that.
+#[tokio::test]
+async fn what_is_large_is_written_down_elsewhere() {
+    let threads = Arc::new(Threads::default());
+    let sink = Arc::clone(&threads) as Arc<dyn AuditSink>;
+    let audited = Audited::new(Arc::new(host().clone()), sink);
+    let large = json!({"value": vec![1; 10_000]});
+    let mut hashes = Vec::new();
+    for value in [json!({"value": 1}), large.clone()] {
+        let asked = request(host(), "echo", value).await;
+        hashes.push(hashed_input(&asked).sha256);
+        let ended = audited.execute(asked, Control::default()).await;
+        let result = ended.expect("the host works");
+        assert_eq!(result.status, Status::Success, "{:?}", result.failure);
+    }
+    // Dropped as soon as it is on its way there.
+    let asked = request(host(), "echo", large).await;
+    let mut executing = audited.execute(asked, Control::default());
+    let polled = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(executing.as_mut().poll(context).is_pending())
+    });
+    assert!(polled.await);
+    drop(executing);
+    let written = loop {
+        let written = threads.0.lock().expect("nobody panicked").clone();
+        if written.len() == 3 {
+            break written;
+        }
+        tokio::task::yield_now().await;
+    };
+    let aside = "skillhost-aside".to_owned();
+    assert_ne!(written[0].0, aside);
+    assert_eq!((&written[0].1, written[0].2), (&hashes[0], false));
+    assert_eq!(written[1], (aside.clone(), hashes[1], false));
+    assert_eq!(written[2], (aside, hashes[1], true));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ cases![
     a_dead_workers_job_is_taken_from_it_and_costs_an_attempt,
     a_worker_that_was_thought_dead_settles_nothing_and_gets_nothing,
     a_job_that_kills_its_workers_is_dead,
+    whoever_works_until_nothing_is_left_takes_what_a_dead_worker_had,
     what_may_do_harm_twice_is_not_repeated_after_a_death,
     who_is_told_to_stop_hands_back_what_it_cannot_finish,
     who_is_told_to_stop_lets_others_finish,
@@ -104,6 +105,19 @@ async fn a_job_that_kills_its_workers_is_dead(place: Place) {
     let job = place.job(id).await;
     assert_eq!((job.status, job.attempts), (JobStatus::Dead, 3));
     assert_eq!(job.cause.as_deref(), Some("worker_lost"));
+}
+
+async fn whoever_works_until_nothing_is_left_takes_what_a_dead_worker_had(place: Place) {
+    let mut gate = Gate::new();
+    let id = place.submit(gated().retry(at_once(3))).await;
+    let dying = Working::start(place.worker().lease(LEASE).handler("gate", gate.deaf()));
+    let (_, _pass) = gate.next().await;
+    dying.die(&place.queue).await;
+    place.clock.advance(LEASE);
+    let worker = place.worker().handler("gate", crate::place::scripted);
+    place.work(worker).await;
+    let job = place.job(id).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Completed, 2));
 }
 
 async fn what_may_do_harm_twice_is_not_repeated_after_a_death(place: Place) {

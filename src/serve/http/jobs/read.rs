@@ -130,13 +130,18 @@ pub(crate) async fn need_own(service: &Service, caller: &Caller, id: Uuid) -> Re
     }
 }
 
-/// A job that this caller may see. Of one that it may not, there is none.
-pub(crate) async fn own(service: &Service, caller: &Caller, id: Uuid) -> Result<Job, Problem> {
-    let job = service.inner.queue.job(id).await?;
-    match caller.may_see(job.tenant.as_deref()) {
-        true => Ok(job),
-        false => Err(QueueError::NotFound(id).into()),
-    }
+/// Does something with a job that this caller may see, where it holds up nobody: it may be large. Of one that it may
+/// not see, there is none.
+pub(crate) async fn with_own<T: Send + 'static>(
+    service: &Service,
+    caller: &Caller,
+    id: Uuid,
+    work: impl FnOnce(Job) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    need_own(service, caller, id).await?;
+    let queue = service.inner.queue.clone();
+    let fetch = async move { queue.job(id).await.map(work) };
+    Ok(fetched(service, caller, fetch).await??)
 }
 
 /// Look at a job
@@ -151,9 +156,9 @@ pub(crate) async fn show(
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let job = own(&service, caller, id).await?;
     let progress = service.inner.queue.progress(id).await?;
-    Ok(Answer(JobDetails::new(job, progress)).into_response())
+    let show = |job| Answer(JobDetails::new(job, progress)).into_response();
+    with_own(&service, caller, id, show).await
 }
 
 /// How long to wait.
@@ -189,7 +194,7 @@ pub(crate) async fn result(
     }
     // No more of it than that is kept while it is waited for.
     let stands = |job: Job| (job.status, job.cause);
-    let (mut status, mut cause) = stands(own(&service, caller, id).await?);
+    let (mut status, mut cause) = with_own(&service, caller, id, stands).await?;
     let queue = &service.inner.queue;
     if !status.is_terminal() && wait > 0 {
         let ended = tokio::select! {

@@ -1,0 +1,94 @@
+//! What takes long where there is much of it, such as to write or to drop a large value: on threads for that, so that
+//! no thread of a runtime is kept from others by it.
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use super::Party;
+use super::threads::{Kind, Threads};
+
+/// Of all hosts of this process: what is done here waits for nothing, and takes a processor each.
+static THREADS: LazyLock<Threads> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = u32::try_from(processors).unwrap_or(u32::MAX);
+    Threads::new(Kind {
+        name: "skillhost-aside",
+        threads,
+        each: threads.div_ceil(2),
+        max_waiting: u32::MAX,
+        stack_bytes: None,
+    })
+});
+
+/// Does something with a value that is large, in turns between parties; to its end, also where nobody waits for it any
+/// more. Where no thread can be had, it is done here.
+///
+/// # Panics
+/// Where it does.
+pub(crate) async fn aside<D: Send + 'static, T: Send + 'static>(
+    party: &Party,
+    value: D,
+    work: impl FnOnce(D) -> T + Send + 'static,
+) -> T {
+    // What is not begun there is still to be had.
+    let todo = Arc::new(Mutex::new(Some((value, work))));
+    let theirs = Arc::clone(&todo);
+    let doing = THREADS.spawn_to_end(party, move || {
+        take(&theirs).map(|(value, work)| work(value))
+    });
+    if let Ok(doing) = doing
+        && let Ok(Some(done)) = doing.await
+    {
+        return done;
+    }
+    match take(&todo) {
+        Some((value, work)) => work(value),
+        None => resume_unwind(Box::new("what was done aside panicked")),
+    }
+}
+
+fn take<T>(todo: &Mutex<Option<T>>) -> Option<T> {
+    todo.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Drops a value that is large.
+pub(crate) fn let_go<D: Send + 'static>(party: &Party, value: D) {
+    // Where no thread can be had, it is dropped here.
+    let _ = THREADS.spawn_to_end(party, move || drop(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_done_on_another_thread() {
+        let party = Party::of(None, "one");
+        let here = thread::current().id();
+        let (value, there) = aside(&party, vec![7; 3], |value| (value, thread::current())).await;
+        assert_eq!(value, [7, 7, 7]);
+        assert_ne!(there.id(), here);
+        assert_eq!(there.name(), Some("skillhost-aside"));
+        struct Told(std::sync::mpsc::Sender<thread::ThreadId>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                let _ = self.0.send(thread::current().id());
+            }
+        }
+        let (sender, dropped) = channel();
+        let_go(&party, Told(sender));
+        assert_ne!(dropped.recv().unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn what_panics_there_panics_here() {
+        let party = Party::of(None, "one");
+        let panics = tokio::spawn(async move {
+            aside(&party, (), |()| panic!("expected by the test")).await;
+        });
+        assert!(panics.await.unwrap_err().is_panic());
+    }
+}
