@@ -380,6 +380,20 @@ fn what_was_added_or_cut_is_called_so() {
             .and_then(|(_, rest)| rest.split_once("--- stderr"));
         assert_eq!(found.expect("both").0, said);
     }
+    // However many they are: the first are told, and all are counted.
+    fs::write(place.path(file), format!("{text}{}", "\n".repeat(5_000)))
+        .expect("it can be written");
+    let verified = place.run(["audit", "verify"]);
+    assert_eq!(verified.matches("changed: ").count(), 1_000);
+    crate::harness::says(
+        &verified,
+        &[
+            "exit: 7\n",
+            "line 9: it is no line of the audit\n",
+            "\nand 4,001 more\n",
+            "✗ 8 entries in 1 chain, and 5,001 findings that cannot be explained by a crash",
+        ],
+    );
     // Without its head, the chain is counted all the same.
     fs::write(place.path(file), &text).expect("it can be written");
     fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");

@@ -3,7 +3,7 @@
 use std::io::BufReader;
 
 use super::super::chain::Found;
-use super::super::finding::{ChainReport, Finding};
+use super::super::finding::{ChainReport, Finding, Findings};
 use super::super::folder::{AuditError, Folder, Open, failed, parse_segment};
 use super::super::line::{hex, next_line};
 use super::Looked;
@@ -35,7 +35,7 @@ pub(super) fn counted(
         }
     }
     let Some(last) = last else {
-        return Ok((None, vec![finding]));
+        return Ok((None, only(finding)));
     };
     let lines = match kept {
         1 => "the line of its chain was".to_owned(),
@@ -50,5 +50,11 @@ pub(super) fn counted(
         files,
         live,
     };
-    Ok((Some(report), vec![finding]))
+    Ok((Some(report), only(finding)))
+}
+
+fn only(finding: Finding) -> Findings {
+    let mut findings = Findings::default();
+    findings.push(finding);
+    findings
 }
