@@ -400,6 +400,9 @@ fn what_was_added_or_cut_is_called_so() {
     let damaged = place.run(["audit", "verify"]);
     fs::remove_file(place.path("home/audit/0001.head")).expect("it is there");
     let missing = place.run(["audit", "verify"]);
+    let json = place.output(["audit", "verify", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(json["chains"][0]["verified"], false, "{json}");
     for said in [damaged, missing] {
         crate::harness::says(
             &said,
