@@ -291,7 +291,31 @@ fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
             "{skill}: {said}"
         );
     }
-    for skill in ["behaviours@1.2.4", &hex[..7], "ffffffff0"] {
+    // What is granted and confirmed is that version's, and what is taken back is its name's.
+    let said = place.run(["policy", "grant", "behaviours.wasm", "--env", "A=b"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    place.run(["policy", "revoke", "behaviours", "A"]);
+    place.run(["run", "gone@1.0.0"]);
+    let (granted, taken) = ("· grant · environment A\n", "· revoke · A\n");
+    for (skill, found) in [
+        ("behaviours@1.2.3", &["· echo · success", granted][..]),
+        ("behaviours", &["· echo · success", granted, taken]),
+        ("gone@1.0.0", &["gone@1.0.0 · failed · not_loaded"]),
+        ("gone", &["gone@1.0.0 · failed · not_loaded"]),
+    ] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        crate::harness::says(&said, found);
+        let line = said.lines().filter(|line| line.contains(" · "));
+        assert_eq!(line.count(), found.len(), "{skill}: {said}");
+    }
+    let none = [
+        "behaviours@1.2.4",
+        "gone@1.0.1",
+        "none",
+        &hex[..7],
+        "ffffffff0",
+    ];
+    for skill in none {
         let said = place.run(["audit", "show", "--skill", skill]);
         crate::harness::says(&said, &["no entries", "hint: `--skill` takes"]);
     }

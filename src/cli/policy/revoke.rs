@@ -88,7 +88,7 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         }
         Ok((taken, nothing_left))
     })?;
-    record.change("revoke", name, None, &taken)?;
+    record.taken(name, &taken)?;
     let more = match nothing_left {
         true => "; that was all it was granted, and the confirmations are taken away, too",
         false => "",

@@ -574,6 +574,7 @@ fn entries_are_found_by_what_they_say() {
     let grant = What::Grant(Change {
         action: "confirm",
         skill: "notes",
+        version: Some("0.1.0"),
         digest: Some(digest),
         grants: &[],
         by: None,
@@ -582,7 +583,13 @@ fn entries_are_found_by_what_they_say() {
         let who = Who::default();
         audit.record(&Entry { who, what }).expect("it is written");
     }
-    for (skill, found) in [(text.as_str(), 2), ("notes", 1), ("other", 0)] {
+    for (skill, found) in [
+        (text.as_str(), 2),
+        ("notes", 1),
+        ("notes@0.1.0", 1),
+        ("notes@0.1.1", 0),
+        ("other", 0),
+    ] {
         let skill = Some(skill.to_owned());
         let filter = Filter {
             skill,
