@@ -266,6 +266,49 @@ fn what_is_asked_of_no_skill_is_written_down() {
     assert_eq!(said.matches("nowhere").count(), 1, "{said}");
 }
 
+/// As what is asked of those that there are, also with `--no-policy`.
+#[test]
+fn what_is_asked_of_no_skill_is_written_down_where_runs_are() {
+    let place = Place::with_behaviours();
+    let [named, usual] = ["named", "home/audit"];
+    let elsewhere = format!("[audit]\nfolder = '{}'\n", place.path(named).display());
+    let nowhere = "[audit]\nenabled = false\n".to_owned();
+    for (policy, flags, folder) in [
+        (&elsewhere, &[][..], Some(named)),
+        (&elsewhere, &["--no-policy"], Some(usual)),
+        (&nowhere, &[], None),
+        (&nowhere, &["--no-policy"], Some(usual)),
+    ] {
+        place.write("home/policy.toml", policy);
+        for skill in ["nowhere", "behaviours.wasm"] {
+            let mut command = place.command(["run", skill, "echo"]);
+            let output = command.args(flags).output();
+            output.expect("the command starts");
+            let made = [named, usual].map(|folder| place.path(folder).exists());
+            let wanted = [named, usual].map(|made| Some(made) == folder);
+            assert_eq!(made, wanted, "{skill} {flags:?} {policy}");
+            if let Some(folder) = folder {
+                let said = place.run(["audit", "show", "--folder", folder]);
+                assert_eq!(said.matches(" · echo · ").count(), 1, "{said}");
+                fs::remove_dir_all(place.path(folder)).expect("it is there");
+            }
+        }
+    }
+    // Nothing is made where nothing is written down.
+    fs::remove_file(place.path("home/policy.toml")).expect("it is there");
+    place.run(["install", "behaviours.wasm"]);
+    place.write(
+        "behaviours/Cargo.toml",
+        "[package]\nname = \"behaviours\"\n",
+    );
+    let said = place.run(["run", "behaviours"]);
+    crate::harness::says(
+        &said,
+        &["exit: 2\n", "and the source folder of one as well"],
+    );
+    assert!(!place.path(usual).exists());
+}
+
 /// By its version or its digest as well; and what is found by neither is not passed over.
 #[test]
 fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
