@@ -212,6 +212,8 @@ pub struct Change<'a> {
     pub action: &'a str,
     /// The skill's name.
     pub skill: &'a str,
+    /// Its version, where it was about one: what is taken back is taken from all that have the name.
+    pub version: Option<&'a str>,
     /// The digest that it was about, where it was about one.
     pub digest: Option<crate::skill::Digest>,
     /// What: as flags, or as the names that were taken back. Values of configuration keys and
@@ -357,6 +359,7 @@ impl Entry<'_> {
             What::Grant(change) => {
                 line.field("action", change.action);
                 line.text("skill_name", Some(change.skill), MAX_TEXT);
+                line.text("skill_version", change.version, MAX_TEXT);
                 line.optional("digest", change.digest.as_ref());
                 let grants: Vec<_> = change
                     .grants

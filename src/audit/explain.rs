@@ -3,12 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::chain::{Found, Hash};
-use super::finding::{Finding, FindingKind};
+use super::finding::{Finding, FindingKind, Findings, MAX_FINDINGS};
 use super::head::Head;
 use super::verify::file_name;
-
-/// The most findings of one chain that are told one by one.
-pub(super) const MAX_FINDINGS: usize = 1_000;
 
 /// Every line of a chain, where it stands.
 #[derive(Default)]
@@ -70,19 +67,27 @@ impl<'a> Explaining<'a> {
     }
 
     /// What is wrong.
-    pub fn findings(&self) -> Vec<Finding> {
+    pub fn findings(&self) -> Findings {
         let head = self.head;
-        let mut findings = Vec::new();
+        let mut findings = Findings::default();
         let mut known = Hashes::new();
         known.insert(head.before.entries, [Some(head.before.hash), None]);
         let mut expected = head.before.entries.saturating_add(1);
         let mut seen: HashSet<u64> = HashSet::new();
         // Those that stand there beside what was written, by their bytes in the last file.
         let mut more: HashSet<usize> = HashSet::new();
+        // Of all lines that are no entry the next one is found in one walk.
+        let entries = self.lines.all.iter().enumerate();
+        let mut entries = entries.filter_map(|(at, line)| Some((at, line.found?)));
+        let mut next = entries.next();
         for (index, line) in self.lines.all.iter().enumerate() {
             let at = (line.segment, line.number);
             let Some(found) = line.found else {
-                let (kind, message) = self.no_entry(index, expected, &known);
+                while next.is_some_and(|(at, _)| at < index) {
+                    next = entries.next();
+                }
+                let next = next.map(|(_, found)| found);
+                let (kind, message) = no_entry(line, next, expected, &known);
                 if kind == FindingKind::Added {
                     more.insert(index);
                 } else {
@@ -117,33 +122,8 @@ impl<'a> Explaining<'a> {
         findings
     }
 
-    /// What became of a line that is none of ours, where this entry is to come.
-    fn no_entry(&self, index: usize, expected: u64, known: &Hashes) -> (FindingKind, String) {
-        let (line, before) = (self.lines.all[index], expected.saturating_sub(1));
-        if !line.is_whole {
-            let message = format!("it ends in the middle of entry {expected}");
-            return (FindingKind::Cut, message);
-        }
-        let next = self.lines.all[index..].iter().find_map(|line| line.found);
-        let hashes = known.get(&before).into_iter().flatten().flatten();
-        let follows =
-            |next: &Found| next.number == expected && hashes.clone().any(|hash| next.follows(hash));
-        match next.filter(follows) {
-            Some(_) => {
-                let message = format!(
-                    "it is no line of the audit, and entry {expected} follows what stands before it"
-                );
-                (FindingKind::Added, message)
-            }
-            None => {
-                let message = "it is no line of the audit".to_owned();
-                (FindingKind::Changed, message)
-            }
-        }
-    }
-
     /// The head must name an end of a line in the last file, but for what there is `more`.
-    fn head_fits(&self, more: &HashSet<usize>, findings: &mut Vec<Finding>) {
+    fn head_fits(&self, more: &HashSet<usize>, findings: &mut Findings) {
         let mut begins = 0_u64;
         for (index, line) in self.lines.all.iter().enumerate() {
             if line.segment != self.head.segment || more.contains(&index) || !line.is_whole {
@@ -159,7 +139,7 @@ impl<'a> Explaining<'a> {
     }
 
     /// Whether there are as many as the head knows, where this entry would be the next.
-    fn ends(&self, expected: u64, findings: &mut Vec<Finding>) {
+    fn ends(&self, expected: u64, findings: &mut Findings) {
         let head = self.head;
         let all = &self.lines.all;
         let last = all
@@ -194,13 +174,7 @@ impl<'a> Explaining<'a> {
         }
     }
 
-    fn out_of_order(
-        &self,
-        at: (u32, u64),
-        number: u64,
-        expected: u64,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn out_of_order(&self, at: (u32, u64), number: u64, expected: u64, findings: &mut Findings) {
         if number < expected {
             let message = format!("entry {number} stands behind entry {}", expected - 1);
             findings.push(self.finding(FindingKind::Reordered, at, message));
@@ -226,6 +200,35 @@ impl<'a> Explaining<'a> {
                 );
                 findings.push(self.finding(FindingKind::Missing, at, message));
             }
+        }
+    }
+}
+
+/// What became of a line that is none of ours, where this entry is to come, and the next one that is ours is that.
+fn no_entry(
+    line: &Line,
+    next: Option<Found>,
+    expected: u64,
+    known: &Hashes,
+) -> (FindingKind, String) {
+    if !line.is_whole {
+        let message = format!("it ends in the middle of entry {expected}");
+        return (FindingKind::Cut, message);
+    }
+    let hashes = known.get(&expected.saturating_sub(1));
+    let hashes = hashes.into_iter().flatten().flatten();
+    let follows =
+        |next: &Found| next.number == expected && hashes.clone().any(|hash| next.follows(hash));
+    match next.filter(follows) {
+        Some(_) => {
+            let message = format!(
+                "it is no line of the audit, and entry {expected} follows what stands before it"
+            );
+            (FindingKind::Added, message)
+        }
+        None => {
+            let message = "it is no line of the audit".to_owned();
+            (FindingKind::Changed, message)
         }
     }
 }

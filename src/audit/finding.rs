@@ -9,14 +9,23 @@ use serde::Serialize;
 pub struct Verification {
     /// Each chain, by its number.
     pub chains: Vec<ChainReport>,
-    /// What is not as it was written, and what is worth knowing.
+    /// What is not as it was written, and what is worth knowing. Of one chain, 1,000 damages are told at most.
     pub findings: Vec<Finding>,
+    /// How many damages were found beside those that are told.
+    pub more_findings: u64,
 }
 
 impl Verification {
     /// Whether nothing was changed, taken away or added since it was written.
     pub fn is_sound(&self) -> bool {
-        !self.findings.iter().any(|finding| finding.kind.is_damage())
+        self.damages() == 0
+    }
+
+    /// How many damages were found, those that are not told among them.
+    pub fn damages(&self) -> u64 {
+        let told = self.findings.iter();
+        let told = told.filter(|finding| finding.kind.is_damage()).count();
+        self.more_findings.saturating_add(told as u64)
     }
 
     /// How many entries there are.
@@ -30,12 +39,15 @@ impl Verification {
 pub struct ChainReport {
     /// Its number, with which its files' names begin.
     pub chain: u32,
+    /// Whether its lines were held against its head; what does not fit is among the findings. Where the head does not
+    /// say how far it goes, they were only counted, and nothing was held against anything.
+    pub verified: bool,
     /// How many entries were ever written to it. With `hash`, keep this elsewhere to be sure of all
-    /// before it.
+    /// before it. Of a chain that was not verified it is what the last line says of itself, and nothing to keep.
     pub entries: u64,
     /// How many of them are kept.
     pub kept: u64,
-    /// The hash of the last, as hexadecimal digits.
+    /// The hash of the last, as hexadecimal digits; as `entries`, what a line says where it was not verified.
     pub hash: String,
     /// How many files it has.
     pub files: u32,
@@ -63,6 +75,37 @@ impl fmt::Display for Finding {
             write!(f, ", line {line}")?;
         }
         write!(f, ": {}", self.message)
+    }
+}
+
+/// The most damages of one chain that are told one by one.
+pub(super) const MAX_FINDINGS: usize = 1_000;
+
+/// What is found of one chain. Damages that are too many to be told are counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    pub told: Vec<Finding>,
+    pub more: u64,
+}
+
+impl Findings {
+    pub fn push(&mut self, finding: Finding) {
+        // Of what is no damage, a file has one at most.
+        match finding.kind.is_damage() && self.told.len() >= MAX_FINDINGS {
+            true => self.more = self.more.saturating_add(1),
+            false => self.told.push(finding),
+        }
+    }
+
+    /// Whether there is any damage.
+    pub fn are_damage(&self) -> bool {
+        self.more > 0 || self.told.iter().any(|finding| finding.kind.is_damage())
+    }
+}
+
+impl Extend<Finding> for Findings {
+    fn extend<T: IntoIterator<Item = Finding>>(&mut self, findings: T) {
+        findings.into_iter().for_each(|finding| self.push(finding));
     }
 }
 

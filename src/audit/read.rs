@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::folder::{AuditError, Folder, Open, failed, parse_head, parse_segment, tail_name};
 use super::line::next_line;
 use super::tail::Ended;
-use crate::skill::FEWEST_DIGITS;
+use crate::skill::{FEWEST_DIGITS, SkillRef};
 
 /// Which entries are wanted. All that are named must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,7 +24,8 @@ pub struct Filter {
     pub until: Option<DateTime<Utc>>,
     /// Of this tenant.
     pub tenant: Option<String>,
-    /// Of this skill, by name, `name@version` or digest, of which the first 8 digits will do.
+    /// Of this skill, by name, `name@version` or digest, of which the first 8 digits will do. What was taken back from
+    /// it is found by its name alone.
     pub skill: Option<String>,
     /// Of one of these kinds; any where empty.
     pub kinds: Vec<Kind>,
@@ -201,9 +202,9 @@ fn is_of(entry: &Value, wanted: &str) -> bool {
     // A change of a grant or of a breaker names it in its own way, and so does what asked for one that is not known.
     let text = |of: &'_ Value| of.as_str().map(str::to_owned);
     let named = [
-        (text(&entry["asked"]), None),
+        asked(&entry["asked"]),
         (text(&skill["name"]), text(&skill["version"])),
-        (text(&entry["skill_name"]), text(&entry["version"])),
+        (text(&entry["skill_name"]), text(&entry["skill_version"])),
     ];
     let of = entry["of"].as_str();
     let is_named = named.into_iter().any(|(name, version)| {
@@ -219,6 +220,15 @@ fn is_of(entry: &Value, wanted: &str) -> bool {
                 .filter_map(|digest| digest.as_str()?.strip_prefix(PREFIX))
                 .any(|hex| hex.starts_with(&digits))
         })
+}
+
+/// The name, and the version, of a skill that is not known, by what was asked for. What is neither stands for itself.
+fn asked(asked: &Value) -> (Option<String>, Option<String>) {
+    let text = asked.as_str();
+    match text.map(str::parse) {
+        Some(Ok(SkillRef::Name { name, version })) => (Some(name), version),
+        _ => (text.map(str::to_owned), None),
+    }
 }
 
 /// What a digest is written with.

@@ -241,7 +241,8 @@ pub(super) fn forgotten(
     Ok(after.following(&tail))
 }
 
-fn read_tail(folder: &Folder, number: u32) -> Result<Option<Vec<u8>>, AuditError> {
+/// What the tail's file has; `None` where there is none.
+pub(super) fn read_tail(folder: &Folder, number: u32) -> Result<Option<Vec<u8>>, AuditError> {
     let path = folder.tail(number);
     let file = match folder.open(&path, Open::Read) {
         Ok(file) => file,

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::chain::{Found, Hash, Position, digest};
-use super::explain::{Explaining, Line, Lines, MAX_FINDINGS};
-use super::finding::{ChainReport, Finding, FindingKind, Verification};
+use super::explain::{Explaining, Line, Lines};
+use super::finding::{ChainReport, Finding, FindingKind, Findings, MAX_FINDINGS, Verification};
 use super::folder::{
     AuditError, CHAINS, Folder, MAX_CHAINS, Open, chain_of, failed, parse_segment, segment_name,
 };
@@ -84,7 +84,7 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
     if highest > count + 1 || (highest == count + 1 && !begun(highest)) {
         findings.push(head_finding("counts fewer chains than there are"));
     }
-    let mut chains = Vec::new();
+    let (mut chains, mut more_findings) = (Vec::new(), 0_u64);
     for number in 1..=highest.max(count) {
         if !numbers.contains(&number) {
             findings.push(Finding {
@@ -101,19 +101,23 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verification, AuditError> {
         }
         let (report, found) = chain(&folder, number)?;
         chains.extend(report);
-        findings.extend(found);
+        findings.extend(found.told);
+        more_findings = more_findings.saturating_add(found.more);
     }
-    Ok(Verification { chains, findings })
+    Ok(Verification {
+        chains,
+        findings,
+        more_findings,
+    })
 }
 
-type Looked = (Option<ChainReport>, Vec<Finding>);
+type Looked = (Option<ChainReport>, Findings);
 
 /// Looks at a chain; again, where it was written meanwhile.
 fn chain(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
     let mut looked = look(folder, number)?;
     for _ in 1..ROUNDS {
-        let sound = !looked.1.iter().any(|finding| finding.kind.is_damage());
-        if sound {
+        if !looked.1.are_damage() {
             break;
         }
         let again = look(folder, number)?;
@@ -163,16 +167,16 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
         head,
         ended: &ended,
         live,
-        findings: Vec::new(),
+        findings: Findings::default(),
         at: head.before,
         torn: None,
         lines: None,
     };
     reading.strictly()?;
-    if reading.findings.iter().any(|found| found.kind.is_damage()) {
+    if reading.findings.are_damage() {
         // Something is wrong: once more, and find out what.
         reading = Reading {
-            findings: Vec::new(),
+            findings: Findings::default(),
             at: head.before,
             torn: None,
             lines: Some(Lines::default()),
@@ -182,19 +186,14 @@ fn look(folder: &Folder, number: u32) -> Result<Looked, AuditError> {
         let explained = reading.explained();
         reading.findings = explained;
     }
-    let mut findings = reading.findings;
-    if findings.len() > MAX_FINDINGS {
-        let more = findings.len() - MAX_FINDINGS;
-        findings.truncate(MAX_FINDINGS);
-        let message = format!("and {more} findings more in this chain");
-        findings.push(about_head(FindingKind::Changed, &message));
-    }
+    let findings = reading.findings;
     let at = match head.tail {
         0 => head.at,
         _ => ended.counted().unwrap_or(head.at),
     };
     let report = ChainReport {
         chain: number,
+        verified: true,
         entries: at.entries,
         kept: at.entries.saturating_sub(head.before.entries),
         hash: String::from_utf8_lossy(&hex(&at.hash)).into_owned(),
@@ -211,7 +210,7 @@ struct Reading<'a> {
     head: Head,
     ended: &'a Ended,
     live: bool,
-    findings: Vec<Finding>,
+    findings: Findings,
     at: Position,
     /// What the file before ended with that is no line: its number, length and hash.
     torn: Option<(u32, u64, Hash)>,
@@ -281,8 +280,7 @@ impl Reading<'_> {
             self.segment(&file, segment, last)?;
         }
         // A line that was torn by a crash is no reason not to look.
-        let damaged = self.findings.iter().any(|found| found.kind.is_damage());
-        if self.lines.is_none() && !damaged && self.at != head.at {
+        if self.lines.is_none() && !self.findings.are_damage() && self.at != head.at {
             let missing = head.at.entries.saturating_sub(self.at.entries);
             self.find(
                 FindingKind::Cut,
@@ -500,16 +498,16 @@ impl Reading<'_> {
     }
 
     /// What is wrong, by all lines.
-    fn explained(&self) -> Vec<Finding> {
+    fn explained(&self) -> Findings {
         let Some(lines) = &self.lines else {
-            return Vec::new();
+            return Findings::default();
         };
         let mut head = self.head;
         let tail = lines.all.iter().filter(|line| line.segment == TAIL);
         head.at.entries = head.at.entries.saturating_add(tail.count() as u64);
         let mut findings = Explaining::new(self.number, &head, self.live, lines).findings();
         findings.extend(lines.other.iter().cloned());
-        if !findings.iter().any(|finding| finding.kind.is_damage()) {
+        if !findings.are_damage() {
             // Every line is in order, so it is the head that is not.
             findings.push(Finding {
                 kind: FindingKind::Head,

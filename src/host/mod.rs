@@ -345,7 +345,8 @@ impl Host {
     }
 
     /// Closes the file in which skills keep what they keep, as dropping the last clone of the host does: for a program
-    /// that is about to end, and does not drop it. Nothing is left beside the file then unless others have it open.
+    /// that is about to end, and does not drop it. What an execution is using at that moment stays open; where none
+    /// is, nothing is left beside the file, unless others have it open. The next execution opens it again.
     pub fn close_storage(&self) {
         self.inner.runner.close_storage();
     }

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -58,9 +58,17 @@ impl Storage {
     }
 
     /// Closes the file, and whoever closes it last puts into it what stands beside it. Connections that are in use are
-    /// left to whoever uses them. The next call opens it again.
+    /// left to whoever uses them, and stay open. The next call opens it again, and makes it where it is gone by then.
     pub fn close(&self) {
-        if let Ok(mut writer) = self.writer.try_lock() {
+        self.close_idle();
+        // Whoever holds it is making the file.
+        if let Some(mut made) = lock_free(&self.made) {
+            *made = false;
+        }
+    }
+
+    fn close_idle(&self) {
+        if let Some(mut writer) = lock_free(&self.writer) {
             *writer = None;
         }
         lock(&self.readers).clear();
@@ -134,9 +142,13 @@ impl Storage {
     /// Another connection. Whoever opens the file first makes it; whoever writes then is not waited for.
     fn reader(&self) -> Result<Connection> {
         let mut made = lock(&self.made);
-        if *made {
+        if *made && self.path.exists() {
             drop(made);
             return self.connect();
+        }
+        if *made {
+            // Nothing more is kept in the one that was moved or removed.
+            self.close_idle();
         }
         let connection = self.open()?;
         *made = true;
@@ -245,6 +257,15 @@ fn migrate(connection: &mut Connection) -> rusqlite_migration::Result<()> {
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     // A transaction that a panic left open was rolled back when it was dropped.
     held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`lock`], where nobody holds it.
+fn lock_free<T>(held: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match held.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Nothing is begun any more for an execution that has ended.

@@ -364,7 +364,7 @@ May it run? [y]es, once; a time such as 10m, for that; [N]o: ✓ behaviours 1.2.
 fn whoever_ends_the_question_sees_the_rest_on_its_own_line() {
     let place = place();
     // Ctrl-D, and Ctrl-C.
-    for (key, end) in [(b"\x04", "[N]o: \nerror: "), (b"\x03", "[N]o: \nerror: ")] {
+    for key in [b"\x04", b"\x03"] {
         let (mut person, terminal) = terminal();
         let mut command = place.command(ANSWER);
         command.env("NO_COLOR", "1");
@@ -392,7 +392,7 @@ fn whoever_ends_the_question_sees_the_rest_on_its_own_line() {
         }
         child.wait().expect("it ends");
         let seen = String::from_utf8_lossy(&seen).replace("\r\n", "\n");
-        assert!(seen.contains(end), "{seen}");
+        assert!(seen.contains("[N]o: \nerror: "), "{seen}");
     }
 }
 

@@ -266,6 +266,49 @@ fn what_is_asked_of_no_skill_is_written_down() {
     assert_eq!(said.matches("nowhere").count(), 1, "{said}");
 }
 
+/// As what is asked of those that there are, also with `--no-policy`.
+#[test]
+fn what_is_asked_of_no_skill_is_written_down_where_runs_are() {
+    let place = Place::with_behaviours();
+    let [named, usual] = ["named", "home/audit"];
+    let elsewhere = format!("[audit]\nfolder = '{}'\n", place.path(named).display());
+    let nowhere = "[audit]\nenabled = false\n".to_owned();
+    for (policy, flags, folder) in [
+        (&elsewhere, &[][..], Some(named)),
+        (&elsewhere, &["--no-policy"], Some(usual)),
+        (&nowhere, &[], None),
+        (&nowhere, &["--no-policy"], Some(usual)),
+    ] {
+        place.write("home/policy.toml", policy);
+        for skill in ["nowhere", "behaviours.wasm"] {
+            let mut command = place.command(["run", skill, "echo"]);
+            let output = command.args(flags).output();
+            output.expect("the command starts");
+            let made = [named, usual].map(|folder| place.path(folder).exists());
+            let wanted = [named, usual].map(|made| Some(made) == folder);
+            assert_eq!(made, wanted, "{skill} {flags:?} {policy}");
+            if let Some(folder) = folder {
+                let said = place.run(["audit", "show", "--folder", folder]);
+                assert_eq!(said.matches(" · echo · ").count(), 1, "{said}");
+                fs::remove_dir_all(place.path(folder)).expect("it is there");
+            }
+        }
+    }
+    // Nothing is made where nothing is written down.
+    fs::remove_file(place.path("home/policy.toml")).expect("it is there");
+    place.run(["install", "behaviours.wasm"]);
+    place.write(
+        "behaviours/Cargo.toml",
+        "[package]\nname = \"behaviours\"\n",
+    );
+    let said = place.run(["run", "behaviours"]);
+    crate::harness::says(
+        &said,
+        &["exit: 2\n", "and the source folder of one as well"],
+    );
+    assert!(!place.path(usual).exists());
+}
+
 /// By its version or its digest as well; and what is found by neither is not passed over.
 #[test]
 fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
@@ -291,7 +334,31 @@ fn entries_of_a_skill_are_found_by_all_that_it_goes_by() {
             "{skill}: {said}"
         );
     }
-    for skill in ["behaviours@1.2.4", &hex[..7], "ffffffff0"] {
+    // What is granted and confirmed is that version's, and what is taken back is its name's.
+    let said = place.run(["policy", "grant", "behaviours.wasm", "--env", "A=b"]);
+    assert!(said.starts_with("exit: 0"), "{said}");
+    place.run(["policy", "revoke", "behaviours", "A"]);
+    place.run(["run", "gone@1.0.0"]);
+    let (granted, taken) = ("· grant · environment A\n", "· revoke · A\n");
+    for (skill, found) in [
+        ("behaviours@1.2.3", &["· echo · success", granted][..]),
+        ("behaviours", &["· echo · success", granted, taken]),
+        ("gone@1.0.0", &["gone@1.0.0 · failed · not_loaded"]),
+        ("gone", &["gone@1.0.0 · failed · not_loaded"]),
+    ] {
+        let said = place.run(["audit", "show", "--skill", skill]);
+        crate::harness::says(&said, found);
+        let line = said.lines().filter(|line| line.contains(" · "));
+        assert_eq!(line.count(), found.len(), "{skill}: {said}");
+    }
+    let none = [
+        "behaviours@1.2.4",
+        "gone@1.0.1",
+        "none",
+        &hex[..7],
+        "ffffffff0",
+    ];
+    for skill in none {
         let said = place.run(["audit", "show", "--skill", skill]);
         crate::harness::says(&said, &["no entries", "hint: `--skill` takes"]);
     }
@@ -380,12 +447,29 @@ fn what_was_added_or_cut_is_called_so() {
             .and_then(|(_, rest)| rest.split_once("--- stderr"));
         assert_eq!(found.expect("both").0, said);
     }
+    // However many they are: the first are told, and all are counted.
+    fs::write(place.path(file), format!("{text}{}", "\n".repeat(5_000)))
+        .expect("it can be written");
+    let verified = place.run(["audit", "verify"]);
+    assert_eq!(verified.matches("changed: ").count(), 1_000);
+    crate::harness::says(
+        &verified,
+        &[
+            "exit: 7\n",
+            "line 9: it is no line of the audit\n",
+            "\nand 4,001 more\n",
+            "✗ 8 entries in 1 chain, and 5,001 findings that cannot be explained by a crash",
+        ],
+    );
     // Without its head, the chain is counted all the same.
     fs::write(place.path(file), &text).expect("it can be written");
     fs::write(place.path("home/audit/0001.head"), "garbage").expect("it can be written");
     let damaged = place.run(["audit", "verify"]);
     fs::remove_file(place.path("home/audit/0001.head")).expect("it is there");
     let missing = place.run(["audit", "verify"]);
+    let json = place.output(["audit", "verify", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
+    assert_eq!(json["chains"][0]["verified"], false, "{json}");
     for said in [damaged, missing] {
         crate::harness::says(
             &said,

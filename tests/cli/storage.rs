@@ -1,9 +1,11 @@
 //! `--storage`: what skills keep, with several processes at it, and one of them killed.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use rusqlite::Connection;
+use serde_json::{Value, json};
 use snapbox::str;
 
 use crate::harness::{Place, check, guest, says};
@@ -99,6 +101,82 @@ fn an_orderly_end_leaves_one_file() {
     let said = place.run(["worker", "--until-empty"]);
     assert!(said.contains("1 job completed"), "{said}");
     is_whole(2);
+    for args in [
+        &["install", "notes"][..],
+        &["policy", "grant", "notes", "--storage"],
+    ] {
+        let output = place.command([]).args(args).output();
+        let said = place.said(&output.expect("it starts"));
+        assert!(said.starts_with("exit: 0"), "{said}");
+    }
+    served(&place);
+    is_whole(3);
+    offered(&place);
+    is_whole(4);
+}
+
+/// Has one added over HTTP, and ends that.
+fn served(place: &Place) {
+    let mut serving = place
+        .command(["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let mut line = String::new();
+    BufReader::new(serving.stdout.take().expect("it is piped"))
+        .read_line(&mut line)
+        .expect("it says where it listens");
+    let address = line.trim().strip_prefix("listening on http://");
+    let address = address.expect(&line);
+    let body = json!({"skill": "notes", "tool": "add", "input": {"text": "mornings"}}).to_string();
+    let mut connection = TcpStream::connect(address).expect("it listens");
+    write!(
+        connection,
+        "POST /v1/executions HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    let read = connection.read_to_string(&mut answer);
+    read.expect("it answers");
+    assert!(answer.contains(r#""status":"success""#), "{answer}");
+    let id = i32::try_from(serving.id()).expect("it is a number");
+    // SAFETY: the process is a child that was not waited for, so that the number is its own.
+    assert_eq!(unsafe { libc::kill(id, libc::SIGTERM) }, 0);
+    assert!(serving.wait().expect("it ends").success());
+}
+
+/// Has one added by a client of MCP, which closes its end then.
+fn offered(place: &Place) {
+    let mut offering = place
+        .command(["mcp"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let mut client = offering.stdin.take().expect("it is piped");
+    let answers = BufReader::new(offering.stdout.take().expect("it is piped"));
+    let call = json!({"name": "notes__add", "arguments": {"text": "mornings"}});
+    for message in [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "0"}}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}),
+    ] {
+        writeln!(client, "{message}").expect("it reads");
+    }
+    let answer = answers
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.expect("it is text")).expect("JSON"))
+        .find(|answer| answer["id"] == 2)
+        .expect("it answers");
+    assert_ne!(answer["result"]["isError"], true, "{answer}");
+    drop(client);
+    assert!(offering.wait().expect("it ends").success());
 }
 
 /// That is no fault of the skill's, which hears nothing of it.

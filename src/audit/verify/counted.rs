@@ -3,12 +3,14 @@
 use std::io::BufReader;
 
 use super::super::chain::Found;
-use super::super::finding::{ChainReport, Finding};
+use super::super::finding::{ChainReport, Finding, Findings};
 use super::super::folder::{AuditError, Folder, Open, failed, parse_segment};
 use super::super::line::{hex, next_line};
+use super::super::tail::read_tail;
 use super::Looked;
 
-/// Counts the lines of a chain of whose head something is found, which cannot be verified without it.
+/// Counts the lines of a chain of whose head something is found, which cannot be verified without it. How much of its
+/// tail counts stands in the head as well: counted is what follows the last line, one after the other.
 pub(super) fn counted(
     folder: &Folder,
     number: u32,
@@ -35,8 +37,17 @@ pub(super) fn counted(
         }
     }
     let Some(last) = last else {
-        return Ok((None, vec![finding]));
+        return Ok((None, only(finding)));
     };
+    let mut at = last.position();
+    let tail = read_tail(folder, number)?.unwrap_or_default();
+    // Some of it may stand in the last file already.
+    for line in tail.split_inclusive(|byte| *byte == b'\n') {
+        if let Some(next) = at.behind(line) {
+            kept += 1;
+            at = next;
+        }
+    }
     let lines = match kept {
         1 => "the line of its chain was".to_owned(),
         _ => format!("the {kept} lines of its chain were"),
@@ -44,11 +55,18 @@ pub(super) fn counted(
     finding.message = format!("{}: {lines} counted, and not verified", finding.message);
     let report = ChainReport {
         chain: number,
-        entries: last.number,
+        verified: false,
+        entries: at.entries,
         kept,
-        hash: String::from_utf8_lossy(&hex(&last.hash)).into_owned(),
+        hash: String::from_utf8_lossy(&hex(&at.hash)).into_owned(),
         files,
         live,
     };
-    Ok((Some(report), vec![finding]))
+    Ok((Some(report), only(finding)))
+}
+
+fn only(finding: Finding) -> Findings {
+    let mut findings = Findings::default();
+    findings.push(finding);
+    findings
 }

@@ -18,7 +18,7 @@ use super::complaint::{Complaint, show_hint};
 use super::console::Console;
 use super::exit::Exit;
 use super::{Session, explain};
-pub use unknown::record_unknown;
+pub use unknown::{record_unknown, unknown};
 pub use written::Written;
 
 const EXAMPLES: &str = "\

@@ -39,7 +39,8 @@ pub struct ShowArgs {
     /// Of this tenant
     #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
-    /// Of this skill, by its name, NAME@VERSION or digest (its first 8 digits will do)
+    /// Of this skill, by its name, NAME@VERSION or digest (its first 8 digits will do); what was taken back from it, by
+    /// its name alone
     #[arg(long, value_name = "SKILL", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// Of this kind: execution, approval_asked, approval_decided, grant, policy, secret, breaker, opened

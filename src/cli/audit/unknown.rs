@@ -11,8 +11,13 @@ use crate::cli::exit::Exit;
 use crate::cli::guards::user;
 use crate::cli::run::Asked;
 
-/// Writes down that something was asked of a skill that there is none of, or that cannot be loaded: that is what the
-/// error says. Any other error is not written down.
+/// What an error says of a skill that there is none of, or that cannot be loaded; `None` of any other error.
+pub fn unknown(error: &anyhow::Error) -> Option<&Complaint> {
+    let complaint = error.downcast_ref::<Complaint>()?;
+    (complaint.exit == Exit::NotLoaded).then_some(complaint)
+}
+
+/// Writes down that something was asked of a skill that is [`unknown`]. Any other error is not written down.
 pub fn record_unknown(
     sink: &dyn AuditSink,
     typed: &Path,
@@ -20,12 +25,9 @@ pub fn record_unknown(
     tenant: Option<String>,
     error: &anyhow::Error,
 ) {
-    let Some(complaint) = error.downcast_ref::<Complaint>() else {
+    let Some(complaint) = unknown(error) else {
         return;
     };
-    if complaint.exit != Exit::NotLoaded {
-        return;
-    }
     let typed = typed.to_string_lossy();
     let reference = typed.parse().unwrap_or_else(|_| SkillRef::Name {
         name: typed.into_owned(),

@@ -91,10 +91,10 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
             printable(&finding.to_string(), false)
         ))?;
     }
-    let damages = verification
-        .findings
-        .iter()
-        .filter(|finding| finding.kind.is_damage());
+    if verification.more_findings > 0 {
+        let more = skillhost::limits::grouped(verification.more_findings);
+        print(format_args!("and {more} more\n"))?;
+    }
     let what = format!(
         "{} in {}",
         match verification.entries() {
@@ -103,7 +103,7 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
         },
         units::counted(verification.chains.len() as u64, "chain")
     );
-    match damages.count() {
+    match verification.damages() {
         0 if verification.chains.is_empty() => {}
         0 => session.console.note(format_args!(
             "{} {what}, as they were written",
@@ -113,7 +113,7 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
             session.console.note(format_args!(
                 "{} {what}, and {} that cannot be explained by a crash",
                 styled(ERROR, "✗"),
-                units::counted(count as u64, "finding")
+                units::counted(count, "finding")
             ));
             if !session.console.quiet {
                 show_hint("keep a copy of the folder before anything else is done with it");

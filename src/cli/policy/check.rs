@@ -37,11 +37,12 @@ Exit codes:
 ///
 /// Found are grants that no version of the skill declares or that do not fit, folders that are not there or are the
 /// host's own, installed skills for whose names there are grants that are not confirmed for them, secrets that are
-/// kept and cannot be read, and an audit that is required and cannot be kept. A folder that may be written, and that
-/// no version declares so, is a warning, as are rules about a skill that is not installed or a tool that it does not
-/// have, a ceiling of one tenant or skill above the general one, any ceiling above the host's own, secrets that have
-/// no value or go into no request that is granted, and an audit that is not required and cannot be kept. A skill that
-/// is confirmed and not installed is noted: it may be run from its file.
+/// kept and cannot be read where any is granted, and an audit that is required and cannot be kept. A folder that may
+/// be written, and that no version declares so, is a warning, as are rules about a skill that is not installed or a
+/// tool that it does not have, a ceiling of one tenant or skill above the general one, any ceiling above the host's
+/// own, secrets that have no value or go into no request that is granted, those that are kept and cannot be read where
+/// none is granted, and an audit that is not required and cannot be kept. A skill that is confirmed and not installed
+/// is noted: it may be run from its file.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct CheckArgs {
@@ -125,8 +126,10 @@ enum Kind {
     Audit,
     /// An audit is to be kept, not required, and cannot be kept.
     Unaudited,
-    /// The secrets that are kept cannot be read.
+    /// The secrets that are kept cannot be read, and some are granted.
     Store,
+    /// The secrets that are kept cannot be read, and none is granted.
+    Unneeded,
     /// The policy cannot be used.
     Unusable,
 }
@@ -136,7 +139,12 @@ impl Kind {
     fn is_warning(self) -> bool {
         matches!(
             self,
-            Kind::Wider | Kind::Absent | Kind::Void | Kind::Secret | Kind::Unaudited
+            Kind::Wider
+                | Kind::Absent
+                | Kind::Void
+                | Kind::Secret
+                | Kind::Unaudited
+                | Kind::Unneeded
         )
     }
 
@@ -304,7 +312,7 @@ struct Version {
 }
 
 /// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings, an audit
-/// that is not kept among them, and the first of them with what to do about it.
+/// that is not kept and secrets that cannot be read among them, and the first of them with what to do about it.
 ///
 /// # Errors
 /// Where the installed skills cannot be read.
@@ -314,7 +322,7 @@ pub fn first_finding(
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
     findings.retain(|Finding { kind, .. }| {
-        matches!(kind, Kind::Unaudited) || !kind.is_warning() && !kind.is_note()
+        matches!(kind, Kind::Unaudited | Kind::Unneeded) || !kind.is_warning() && !kind.is_note()
     });
     let count = findings.len();
     let first = findings.into_iter().next();
@@ -376,7 +384,7 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         }
     }
     findings.extend(kept::audit(policy, session));
-    findings.extend(kept::secrets(session));
+    findings.extend(kept::secrets(policy, session));
     absent::rules(policy, &installed, &unreadable, &mut findings);
     findings.extend(unreadable.findings(policy));
     void(policy, &mut findings);

@@ -121,12 +121,8 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
             _ => Err(changed.into()),
         }
     })?;
-    record.change(
-        "confirm",
-        name,
-        Some(digest),
-        &super::record::names(&granted),
-    )?;
+    let names = super::record::names(&granted);
+    record.given("confirm", skill.identity(), &names)?;
     session.console.note(format_args!(
         "{} {title} is now confirmed ({digest})",
         styled(GOOD, "✓")

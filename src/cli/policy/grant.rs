@@ -74,12 +74,7 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     let is_new = entry != before || !was_confirmed;
     if is_new {
         let names = super::record::names(&granted);
-        record.change(
-            "grant",
-            &skill.identity().name,
-            Some(skill.digest()),
-            &names,
-        )?;
+        record.given("grant", skill.identity(), &names)?;
     }
     let console = session.console;
     let title = super::title(&skill);

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use skillhost::audit::{Change, Entry, What, Who};
+use skillhost::execution::SkillIdentity;
 use skillhost::grant::Grants;
-use skillhost::skill::Digest;
 
 use super::text::{fields, subject};
 use crate::cli::guards::user;
@@ -29,17 +29,43 @@ impl Record {
         Ok(Record(written))
     }
 
-    /// Writes down what was done. Where that fails and need not be, it is said, and no more than that.
+    /// Writes down what was given, or confirmed, to a skill as it is. Where that fails and need not be, it is said,
+    /// and no more than that.
     ///
     /// # Errors
     /// Where it must be written down.
-    pub fn change(
+    pub fn given(
         &self,
         action: &str,
-        skill: &str,
-        digest: Option<Digest>,
+        skill: &SkillIdentity,
         grants: &[String],
     ) -> anyhow::Result<()> {
+        self.change(Change {
+            action,
+            skill: &skill.name,
+            version: Some(&skill.version),
+            digest: Some(skill.digest),
+            grants,
+            by: None,
+        })
+    }
+
+    /// Writes down what was taken back from all skills of this name, as [`given`](Record::given) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn taken(&self, skill: &str, grants: &[String]) -> anyhow::Result<()> {
+        self.change(Change {
+            action: "revoke",
+            skill,
+            version: None,
+            digest: None,
+            grants,
+            by: None,
+        })
+    }
+
+    fn change(&self, change: Change<'_>) -> anyhow::Result<()> {
         let by = std::env::var("USER").ok();
         let entry = Entry {
             who: Who {
@@ -47,11 +73,8 @@ impl Record {
                 ..Who::default()
             },
             what: What::Grant(Change {
-                action,
-                skill,
-                digest,
-                grants,
                 by: by.as_deref(),
+                ..change
             }),
         };
         Ok(self.0.record(&entry)?)

@@ -1,10 +1,12 @@
 //! `skillhost policy revoke`: take grants back.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::Args;
 use skillhost::grant::{
-    AddressGrant, Grants, HttpGrant, SecretGrant, SocketGrant, command, shell_word,
+    AddressGrant, DirectoryGrant, Grants, HttpGrant, Mode, SecretGrant, SocketGrant, command,
+    shell_word,
 };
 use skillhost::policy::SkillPolicy;
 use skillhost::text::{closest, printable};
@@ -27,7 +29,7 @@ pub struct RevokeArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// What is taken back: guest paths, variables, keys, requests and the like, as `skillhost policy show` lists
-    /// them; a secret also by its name
+    /// them, or the text that they were granted by; a secret also by its name
     #[arg(value_name = "GRANT")]
     subjects: Vec<String>,
     /// Take everything back, and the confirmations, too
@@ -66,16 +68,21 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         let mut taken = Vec::new();
         let granted = entry.grants.clone();
         for subject in &args.subjects {
-            let subject = match without(&granted, subject) {
-                Some(_) => subject.clone(),
-                None => match as_granted(subject, &granted) {
-                    Some(subject) => subject,
-                    None => of_secret(name, subject, &granted)?,
-                },
+            if without(&granted, subject).is_some() {
+                if let Some(left) = without(&entry.grants, subject) {
+                    entry.grants = left;
+                    taken.push(subject.clone());
+                }
+                continue;
+            }
+            let meant = match as_granted(subject, &granted) {
+                Some(meant) => meant,
+                None => of_secret(name, subject, &granted)?,
             };
-            if let Some(left) = without(&entry.grants, &subject) {
+            let left = entry.grants.clone().except(&meant);
+            if left != entry.grants {
                 entry.grants = left;
-                taken.push(subject);
+                taken.extend(subjects(&meant));
             }
         }
         let nothing_left = entry.grants.is_empty() && !entry.confirmed.is_empty();
@@ -88,7 +95,7 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         }
         Ok((taken, nothing_left))
     })?;
-    record.change("revoke", name, None, &taken)?;
+    record.taken(name, &taken)?;
     let more = match nothing_left {
         true => "; that was all it was granted, and the confirmations are taken away, too",
         false => "",
@@ -134,32 +141,62 @@ fn without(grants: &Grants, subject: &str) -> Option<Grants> {
     serde_json::from_value(serde_json::Value::Object(fields)).ok()
 }
 
-/// What is granted that was typed in another way, as it may be when it is granted.
-fn as_granted(typed: &str, grants: &Grants) -> Option<String> {
-    fn written<T: FromStr + ToString>(typed: &str) -> Option<String> {
-        typed.parse::<T>().ok().map(|grant| grant.to_string())
+/// What of the grants was granted by this text, whichever flag it stood behind; and a directory by its guest path,
+/// however that is written.
+fn as_granted(typed: &str, granted: &Grants) -> Option<Grants> {
+    fn parsed<T: FromStr>(typed: &str) -> Vec<T> {
+        typed.parse().into_iter().collect()
     }
-    let ways = [
-        written::<HttpGrant>(typed),
-        written::<SocketGrant>(typed),
-        written::<AddressGrant>(typed),
-        written::<SecretGrant>(typed),
-    ];
-    let mut ways = ways.into_iter().flatten();
-    ways.find(|written| without(grants, written).is_some())
+    let pairs = |mut granted: BTreeMap<String, String>| {
+        let pair = typed.split_once('=');
+        granted.retain(|name, value| pair == Some((name.as_str(), value.as_str())));
+        granted
+    };
+    let meant = Grants {
+        directories: directories(typed, granted),
+        http: parsed::<HttpGrant>(typed),
+        sockets: parsed::<SocketGrant>(typed),
+        addresses: parsed::<AddressGrant>(typed),
+        secrets: parsed::<SecretGrant>(typed),
+        environment: pairs(granted.environment.clone()),
+        config: pairs(granted.config.clone()),
+        clock: typed.parse().ok().filter(|it| granted.clock == Some(*it)),
+        random: typed.parse().ok().filter(|it| granted.random == Some(*it)),
+        ..Grants::default()
+    };
+    let meant = granted.clone().except(&granted.clone().except(&meant));
+    (meant != Grants::default()).then_some(meant)
+}
+
+/// The directories that this text means: as it is granted, or the guest path alone.
+fn directories(typed: &str, granted: &Grants) -> Vec<DirectoryGrant> {
+    let at = |guest: &str| {
+        let here = Grants::default().directory("", guest, Mode::default());
+        let left = granted.clone().except(&here).directories;
+        let all = granted.directories.iter();
+        all.filter(move |grant| !left.contains(grant)).cloned()
+    };
+    let mut meant: Vec<_> = at(typed).collect();
+    if let Ok(grant) = typed.parse::<DirectoryGrant>()
+        && let Ok(host) = std::path::absolute(&grant.host)
+    {
+        meant.extend(at(&grant.guest).filter(|it| it.host == host && it.mode == grant.mode));
+    }
+    meant
 }
 
 /// The grant of the secret of this name, where there is one alone.
-fn of_secret(name: &str, secret: &str, grants: &Grants) -> Result<String, Complaint> {
+fn of_secret(name: &str, secret: &str, grants: &Grants) -> Result<Grants, Complaint> {
     let named = grants.secrets.iter().filter(|grant| grant.name() == secret);
-    let named: Vec<String> = named.map(ToString::to_string).collect();
+    let named: Vec<&SecretGrant> = named.collect();
     match named.as_slice() {
         [] => Err(not_granted(name, secret, grants)),
-        [one] => Ok(one.clone()),
+        [one] => Ok(Grants::default().secret((*one).clone())),
         several => {
             let message =
                 format!("the policy grants the secret `{secret}` to `{name}` more than once");
-            Err(Complaint::usage(message).hint(format!("say which: {}", words(several))))
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(Complaint::usage(message).hint(format!("say which: {}", words(&several))))
         }
     }
 }
@@ -170,19 +207,26 @@ fn words(subjects: &[String]) -> String {
     words.join(", ")
 }
 
-fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
+/// What each of the grants is called, once.
+fn subjects(grants: &Grants) -> Vec<String> {
     let mut subjects = Vec::new();
     for (field, value) in super::text::fields(grants) {
-        match value {
-            serde_json::Value::Array(list) => {
-                subjects.extend(list.iter().map(super::text::subject))
+        let of_field: Vec<String> = match value {
+            serde_json::Value::Array(list) => list.iter().map(super::text::subject).collect(),
+            serde_json::Value::Object(table) => table.into_iter().map(|(key, _)| key).collect(),
+            _ => vec![field],
+        };
+        for subject in of_field {
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
             }
-            serde_json::Value::Object(table) => {
-                subjects.extend(table.into_iter().map(|(key, _)| key))
-            }
-            _ => subjects.push(field),
         }
     }
+    subjects
+}
+
+fn not_granted(name: &str, subject: &str, grants: &Grants) -> Complaint {
+    let subjects = subjects(grants);
     let complaint = Complaint::usage(format!("the policy does not grant `{subject}` to `{name}`"));
     match closest(subject, subjects.iter().map(String::as_str)) {
         Some(close) => complaint.hint(format!("did you mean `{}`?", shell_word(close))),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::approvals::LazyApprovals;
-use super::audit::record_unknown;
+use super::audit::{record_unknown, unknown};
 use super::complaint::Complaint;
 use super::console::print_json;
 use super::exit::Exit;
@@ -205,10 +205,10 @@ fn carry_out(
     ended
 }
 
-/// Writes down, where a policy that can be read does not say otherwise, that there is no such skill. Gives that error
-/// back.
+/// Writes down that there is no such skill, where a run of one would be: with `--no-policy` in the usual folder. Where
+/// the policy cannot be read, nothing would run. Gives the error back.
 fn not_found(plan: Plan, error: anyhow::Error, session: &Session) -> anyhow::Error {
-    if plan.dry_run {
+    if plan.dry_run || unknown(&error).is_none() {
         return error;
     }
     let policy = match plan.no_policy {

@@ -343,3 +343,41 @@ fn a_file_that_is_none_of_ours_is_not_used() {
     set(&storage, &owner, "k", b"1").unwrap();
     assert_eq!(get(&storage, &owner, "k"), Some(b"1".to_vec()));
 }
+
+/// Whatever is done to it meanwhile.
+#[test]
+fn a_file_that_is_gone_is_made_again() {
+    let (_folder, storage) = storage();
+    let owner = owner("a", None);
+    let set = |value: &[u8]| set(&storage, &owner, "k", value);
+    let gone = || std::fs::rename(storage.path(), storage.path().with_extension("old")).unwrap();
+    set(b"1").unwrap();
+    storage.close();
+    gone();
+    assert_eq!(get(&storage, &owner, "k"), None);
+    set(b"2").unwrap();
+    assert_eq!(get(&storage, &owner, "k"), Some(b"2".to_vec()));
+    // The first to read finds that out, also where nobody closed it; whoever writes then writes to the same.
+    storage.close();
+    set(b"3").unwrap();
+    gone();
+    assert_eq!(get(&storage, &owner, "k"), None);
+    set(b"4").unwrap();
+    assert_eq!(get(&storage, &owner, "k"), Some(b"4".to_vec()));
+}
+
+#[test]
+fn a_panic_leaves_no_connection_that_is_not_closed() {
+    let (_folder, storage) = storage();
+    let owner = owner("a", None);
+    set(&storage, &owner, "k", b"1").unwrap();
+    let panic = std::panic::AssertUnwindSafe(|| {
+        let _ = storage.write(&owner, |_| -> Result<()> { panic!("as some do") });
+    });
+    assert!(std::panic::catch_unwind(panic).is_err());
+    let beside = storage.path().with_extension("db-wal");
+    assert!(beside.exists());
+    storage.close();
+    assert!(!beside.exists());
+    assert_eq!(get(&storage, &owner, "k"), Some(b"1".to_vec()));
+}

@@ -177,15 +177,32 @@ fn a_file_of_secrets_that_is_open_to_others_is_found() {
     says(&said, &["exit: 0\n"]);
     let mode = Permissions::from_mode(0o644);
     fs::set_permissions(place.path("home/secrets"), mode).expect("it is ours");
-    let said = place.run(["policy", "check"]);
-    says(
-        &said,
-        &[
+    // Where none is granted, nothing is refused for that.
+    let policies = [
+        ("", "exit: 0\n", "warning"),
+        (
+            "[skills.a.grants]\nstorage = true\n",
             "exit: 3\n",
-            "found: secrets: none that is kept has a value: ",
-            "hint: close it to others: `chmod 600 ",
-        ],
-    );
+            "warning",
+        ),
+        (
+            "[skills.a.grants]\nsecrets = ['token=authorization@https://a.example']\n",
+            "exit: 3\n",
+            "found",
+        ),
+    ];
+    for (policy, exit, what) in policies {
+        place.write("home/policy.toml", policy);
+        let said = place.run(["policy", "check"]);
+        says(&said, &[exit]);
+        says(
+            &said,
+            &[
+                &format!("{what}: secrets: none that is kept has a value: "),
+                "hint: close it to others: `chmod 600 ",
+            ],
+        );
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use snapbox::str;
 
 use super::{by_hand, confirm_as_told, granted, with_data};
-use crate::harness::{Place, check, says};
+use crate::harness::{Place, check};
 
 /// What would not be read is not written.
 #[test]
@@ -539,44 +539,6 @@ fn what_a_hint_says_can_be_pasted() {
     confirm_as_told(&place, confirm);
     let said = place.run(query);
     assert!(said.starts_with("exit: 0\n"), "{said}");
-}
-
-/// What is granted is taken back by the same text, and leaves nothing behind.
-#[test]
-fn a_grant_is_taken_back_by_the_text_that_it_was_given_by() {
-    let place = Place::with_behaviours();
-    place.write(
-        "home/policy.toml",
-        "[skills.behaviours.ceilings]\nfuel = 1_000_000\n",
-    );
-    let before = place.read("home/policy.toml");
-    for (flag, grant) in [
-        ("--http", "GET http://127.0.0.1:8991"),
-        ("--http", "HTTPS://A.example:443"),
-        ("--address", "10.1.0.0/16"),
-    ] {
-        let given = place.run(["policy", "grant", "behaviours.wasm", flag, grant]);
-        says(&given, &["exit: 0\n", "is now granted"]);
-        let again = place.run(["policy", "grant", "behaviours.wasm", flag, grant]);
-        says(&again, &["exit: 0\n", "is already granted"]);
-        let taken = place.run(["policy", "revoke", "behaviours", grant]);
-        assert!(taken.starts_with("exit: 0\n"), "{taken}");
-        assert_eq!(place.read("home/policy.toml"), before);
-    }
-    let shown = place.run(["audit", "show", "--kind", "grant"]);
-    assert_eq!(shown.matches("· grant ·").count(), 3, "{shown}");
-}
-
-/// Nothing is left of an entry that said no more than this.
-#[test]
-fn the_last_grant_leaves_no_table() {
-    let place = Place::with_behaviours();
-    place.write("home/policy.toml", "[general.ceilings]\nfuel = 1_000_000\n");
-    place.run(["policy", "grant", "behaviours.wasm", "--env", "A=b"]);
-    let said = place.run(["policy", "revoke", "behaviours", "A"]);
-    assert!(said.starts_with("exit: 0\n"), "{said}");
-    let left = place.read("home/policy.toml");
-    assert!(!left.contains("behaviours"), "{left}");
 }
 
 /// Lines end as they did, however that is.

@@ -3,6 +3,7 @@
 mod checking;
 mod consent;
 mod editing;
+mod revoking;
 mod rules;
 mod schema;
 

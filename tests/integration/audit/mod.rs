@@ -574,6 +574,7 @@ fn entries_are_found_by_what_they_say() {
     let grant = What::Grant(Change {
         action: "confirm",
         skill: "notes",
+        version: Some("0.1.0"),
         digest: Some(digest),
         grants: &[],
         by: None,
@@ -582,12 +583,48 @@ fn entries_are_found_by_what_they_say() {
         let who = Who::default();
         audit.record(&Entry { who, what }).expect("it is written");
     }
-    for (skill, found) in [(text.as_str(), 2), ("notes", 1), ("other", 0)] {
+    for (skill, found) in [
+        (text.as_str(), 2),
+        ("notes", 1),
+        ("notes@0.1.0", 1),
+        ("notes@0.1.1", 0),
+        ("other", 0),
+    ] {
         let skill = Some(skill.to_owned());
         let filter = Filter {
             skill,
             ..Filter::default()
         };
         assert_eq!(count(filter), found);
+    }
+}
+
+/// Whoever appends what is no entry makes nobody wait, and no end of findings.
+#[test]
+fn any_number_of_lines_that_are_no_entry_are_counted_and_some_are_told() {
+    const MANY: usize = 300_000;
+    let (_outer, path) = folder();
+    let audit = open(&path);
+    note(&audit, 0);
+    drop(audit);
+    let file = path.join("0001-000001.jsonl");
+    let text = fs::read_to_string(&file).expect("it can be read");
+    let (ahead, behind) = text.split_at(text.find('\n').expect("two lines") + 1);
+    let garbage = "\n".repeat(MANY);
+    for (text, kind, line) in [
+        (format!("{text}{garbage}"), FindingKind::Changed, 3),
+        (format!("{ahead}{garbage}{behind}"), FindingKind::Added, 2),
+    ] {
+        fs::write(&file, text).expect("it can be written");
+        let verification = verified(&path);
+        assert!(!verification.is_sound());
+        assert!(verification.damages() >= MANY as u64);
+        assert_eq!(verification.findings.len(), 1_000);
+        assert_eq!(
+            verification.more_findings,
+            verification.damages() - verification.findings.len() as u64
+        );
+        let first = &verification.findings[0];
+        assert_eq!((first.kind, first.line), (kind, Some(line)));
     }
 }

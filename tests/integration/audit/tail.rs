@@ -281,6 +281,29 @@ fn whoever_dies_while_a_tail_is_put_into_its_file_leaves_one_that_is_put_there()
     }
 }
 
+/// Which is not to say that anything of it is as it was written, and so it is not said.
+#[test]
+fn without_its_head_a_chain_is_counted_with_its_tail() {
+    let (_outer, path) = left(60);
+    let whole = sound(&path);
+    assert!(whole.chains[0].verified, "{whole:?}");
+    let tail = fs::read(path.join("0001.tail")).expect("it is there");
+    let first = tail.split_inclusive(|byte| *byte == b'\n').next();
+    fs::remove_file(path.join("0001.head")).expect("it is there");
+    // Also where its process died while it put the tail into the file.
+    for put in [&[][..], first.expect("a line")] {
+        let segment = OpenOptions::new().append(true).open(path.join(SEGMENT));
+        let mut segment = segment.expect("it is there");
+        segment.write_all(put).expect("it can be written");
+        let counted = verified(&path);
+        let chain = &counted.chains[0];
+        assert!(!chain.verified, "{counted:?}");
+        assert_eq!((chain.kept, chain.entries), (61, 61), "{counted:?}");
+        assert_eq!(chain.hash, whole.chains[0].hash);
+        assert!(counted.findings[0].message.contains("the 61 lines"));
+    }
+}
+
 /// What stands in it is known, and the next entries stand in another.
 #[test]
 fn a_tail_that_is_removed_is_made_anew() {

@@ -23,11 +23,16 @@ pub fn audit(policy: &Policy, session: &Session) -> Option<Finding> {
     })
 }
 
-/// Secrets that are kept, and that nobody gets, as their file cannot be used.
-pub fn secrets(session: &Session) -> Option<Finding> {
+/// Secrets that are kept, and that nobody gets, as their file cannot be used: in the way where one is granted.
+pub fn secrets(policy: &Policy, session: &Session) -> Option<Finding> {
     let (message, hint) = told(&kept_can_be_read(session).err()?);
+    let mut entries = policy.skills.values();
+    let kind = match entries.any(|entry| !entry.grants.secrets.is_empty()) {
+        true => Kind::Store,
+        false => Kind::Unneeded,
+    };
     Some(Finding {
-        kind: Kind::Store,
+        kind,
         about: About::Table("secrets"),
         message: format!("none that is kept has a value: {message}"),
         hint,
