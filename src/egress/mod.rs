@@ -16,6 +16,7 @@ mod encrypted;
 mod exchange;
 mod files;
 mod meter;
+mod reading;
 mod resolve;
 mod rules;
 mod send;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::EgressError;
+use super::reading::Reading;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
     ResolverOpts,
@@ -13,9 +15,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, Resolver};
-use tokio::sync::Mutex;
-
-use super::EgressError;
 
 /// How many name servers are asked at once.
 const SERVERS_AT_ONCE: usize = 2;
@@ -65,7 +64,7 @@ impl Names {
             hosts,
         } = match &self.servers {
             NameServers::System => {
-                let files = self.system.files(Instant::now(), Files::read).await;
+                let files = self.system.files(Instant::now, Files::read).await;
                 files.map_err(|error| broken(name, &error))?
             }
             NameServers::Servers(servers) => Files::none_but(servers),
@@ -92,27 +91,30 @@ impl Names {
 }
 
 /// The system's files, and when they were read. Whoever comes meanwhile waits for that.
-#[derive(Default)]
-struct System(Mutex<Option<(Instant, Files)>>);
+struct System(Reading<(Instant, Result<Files, NetError>)>);
+
+impl Default for System {
+    fn default() -> Self {
+        System(Reading::new("skillhost-names"))
+    }
+}
 
 impl System {
     /// What they say, read anew where that was a while ago. What cannot be read is not kept.
     async fn files(
         &self,
-        now: Instant,
+        now: impl Fn() -> Instant + Send + 'static,
         read: impl FnOnce() -> Result<Files, NetError> + Send + 'static,
     ) -> Result<Files, NetError> {
-        let mut kept = self.0.lock().await;
-        if let Some((at, files)) = &*kept
-            && now.saturating_duration_since(*at) < KEPT
-        {
-            return Ok(files.clone());
-        }
-        let files = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(std::io::Error::other)??;
-        *kept = Some((now, files.clone()));
-        Ok(files)
+        let asked = now();
+        let holds = move |(at, files): &(Instant, Result<_, _>)| {
+            files.is_ok() && asked.saturating_duration_since(*at) < KEPT
+        };
+        let read = move || {
+            let files = read();
+            (now(), files)
+        };
+        self.0.get(holds, read).await?.1
     }
 }
 
@@ -174,6 +176,7 @@ mod tests {
     use hickory_resolver::proto::rr::{RData, Record};
 
     use super::*;
+    use crate::egress::reading::tests::Stalled;
 
     #[tokio::test]
     async fn the_systems_files_are_read_once_in_a_while() {
@@ -189,7 +192,7 @@ mod tests {
                     false => Err(NetError::from(std::io::Error::other("it is away"))),
                 }
             };
-            system.files(began + after, read).await.is_ok()
+            system.files(move || began + after, read).await.is_ok()
         };
         let times = || times.load(Ordering::Relaxed);
         let moment = Duration::from_millis(1);
@@ -202,6 +205,21 @@ mod tests {
         assert!(ask(KEPT, true).await);
         assert!(ask(KEPT + moment, true).await);
         assert_eq!(times(), 3);
+    }
+
+    /// As on a network drive that is gone.
+    #[test]
+    fn the_systems_files_may_not_answer() {
+        let system = System::default();
+        let read = Stalled::new().check_held_up(async |file| {
+            let read = file.reader();
+            let read = move || {
+                read();
+                Ok(Files::default())
+            };
+            system.files(Instant::now, read).await
+        });
+        read.unwrap();
     }
 
     /// Where they give a name its addresses, nobody is asked.
@@ -224,10 +242,9 @@ mod tests {
             hosts: Arc::new(hosts),
             ..Files::default()
         };
-        let names = Names {
-            servers: NameServers::System,
-            system: System(Mutex::new(Some((Instant::now(), files)))),
-        };
+        let names = Names::new(NameServers::System);
+        let read = names.system.files(Instant::now, move || Ok(files)).await;
+        read.unwrap();
         let mut found = names.resolve("a.test").await.unwrap();
         found.sort();
         assert_eq!(found, addresses);

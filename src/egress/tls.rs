@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::{CertificateResult, load_native_certs};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::EgressError;
+use super::reading::Reading;
 use crate::execution::HostError;
 use crate::grant::HostName;
 
@@ -30,6 +32,8 @@ pub enum Roots {
 pub(super) struct Tls {
     roots: Roots,
     added: Vec<CertificateDer<'static>>,
+    /// Whom this machine trusts, and those that are added.
+    platform: Reading<Arc<RootCertStore>>,
     config: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -54,6 +58,7 @@ impl Tls {
         Ok(Tls {
             roots,
             added,
+            platform: Reading::new("skillhost-roots"),
             config: OnceLock::new(),
         })
     }
@@ -86,7 +91,7 @@ impl Tls {
         if let Some(config) = self.config.get() {
             return Ok(Arc::clone(config));
         }
-        let store = self.store().await?;
+        let store = self.store(load_native_certs).await?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -105,36 +110,47 @@ impl Tls {
         })))
     }
 
-    /// All that are trusted.
-    async fn store(&self) -> Result<RootCertStore, EgressError> {
+    /// All that are trusted, where this machine's are loaded like that.
+    async fn store(
+        &self,
+        load: impl FnOnce() -> CertificateResult + Send + 'static,
+    ) -> Result<Arc<RootCertStore>, EgressError> {
         let mut store = RootCertStore::empty();
+        let added = self.added.clone();
         match self.roots {
             Roots::Bundled => store
                 .roots
                 .extend_from_slice(webpki_roots::TLS_SERVER_ROOTS),
             Roots::Platform => {
-                let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs)
-                    .await
-                    .map_err(|_| EgressError::Tls)?;
-                for error in found.errors {
-                    tracing::warn!("a certificate of this machine cannot be read: {error}");
-                }
-                store.add_parsable_certificates(found.certs);
+                let read = move || {
+                    let found = load();
+                    for error in found.errors {
+                        tracing::warn!("a certificate of this machine cannot be read: {error}");
+                    }
+                    store.add_parsable_certificates(found.certs);
+                    store.add_parsable_certificates(added);
+                    Arc::new(store)
+                };
+                return self.platform.get(|_| true, read).await.map_err(|error| {
+                    tracing::error!("this machine's certificates cannot be read: {error}");
+                    EgressError::Tls
+                });
             }
             Roots::None => {}
         }
-        store.add_parsable_certificates(self.added.iter().cloned());
-        Ok(store)
+        store.add_parsable_certificates(added);
+        Ok(Arc::new(store))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::reading::tests::Stalled;
 
-    async fn trusted(roots: Roots) -> RootCertStore {
+    async fn trusted(roots: Roots) -> Arc<RootCertStore> {
         let tls = Tls::new(roots, &[]).unwrap();
-        tls.store().await.unwrap()
+        tls.store(load_native_certs).await.unwrap()
     }
 
     #[tokio::test]
@@ -147,6 +163,21 @@ mod tests {
         assert!(known(b"ISRG Root X1") && known(b"GlobalSign"));
         assert!(!known(b"nobody's root"));
         assert!(trusted(Roots::None).await.is_empty());
+    }
+
+    /// As on a network drive that is gone.
+    #[test]
+    fn the_roots_of_the_platform_may_not_answer() {
+        let tls = Tls::new(Roots::Platform, &[]).unwrap();
+        let store = Stalled::new().check_held_up(async |file| {
+            let read = file.reader();
+            let load = move || {
+                read();
+                CertificateResult::default()
+            };
+            tls.store(load).await
+        });
+        assert!(store.unwrap().is_empty());
     }
 
     /// What this machine trusts is read when it is first needed, in a process in which that is known.
@@ -182,7 +213,7 @@ mod tests {
     async fn a_process_on_another_machine() {
         let file = std::env::var_os("SSL_CERT_FILE").expect("run by another test");
         let tls = Tls::new(Roots::None, &[std::fs::read(file).unwrap()]).unwrap();
-        let expected = tls.store().await.unwrap();
+        let expected = tls.store(load_native_certs).await.unwrap();
         let platform = trusted(Roots::Platform).await;
         assert_eq!(platform.len(), expected.len());
         for root in &expected.roots {

@@ -220,6 +220,16 @@ fn the_sandbox_does_not_know_the_host() {
     );
 }
 
+/// What an execution waits for blocks on threads that are bounded, and that nobody waits for when the runtime goes.
+#[test]
+fn executions_block_no_threads_of_the_runtime() {
+    check_never(
+        &["spawn_blocking", "block_in_place"],
+        &["egress/", "sandbox/"],
+        &[],
+    );
+}
+
 #[test]
 fn egress_does_not_know_who_uses_it() {
     check_never(
