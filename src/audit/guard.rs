@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -15,17 +14,15 @@ use super::{AuditError, AuditSink, Entry, Hashed, Heard, Secret, What, Who};
 use crate::execution::{
     Admission, Attachment, BoxFuture, Cause, Clamped, Control, Event, Execute, ExecutionRequest,
     ExecutionResult, Failure, HostError, Observer, Rejection, Resolution, SkillIdentity, Status,
+    is_much_with,
 };
 use crate::grant::{Denial, Grants};
-use crate::json::is_much;
 use crate::limits::Limits;
 use crate::skill::SkillRef;
 use crate::turns::Party;
 use crate::turns::aside::aside;
 use crate::usage::ResourceUsage;
 
-/// So many bytes of attachments take some tenths of a millisecond to hash.
-const LARGE: u64 = 256 << 10;
 /// When to try again where an entry could not be written.
 const AGAIN: TimeDelta = TimeDelta::seconds(5);
 
@@ -148,6 +145,19 @@ fn record(
     })
 }
 
+/// Waits until all is written down of which nobody waits for the answer any more: what is large is hashed on threads of
+/// this process, and ends with it. Called where a process is about to end, once nothing is executed any more. False
+/// where that takes longer than `at_most`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// assert!(skillhost::audit::settle(Duration::from_secs(5)));
+/// ```
+pub fn settle(at_most: Duration) -> bool {
+    crate::turns::aside::settle(at_most)
+}
+
 const HINT: &str = "the policy requires an audit: see that its folder can be written";
 
 fn unwritable(error: &AuditError) -> Failure {
@@ -180,7 +190,7 @@ impl Execute for Audited {
             });
             control.observer = Some(Arc::clone(&watch) as Arc<dyn Observer>);
             let asked = asked(&request);
-            let (request, input) = match is_large(&request.input, &request.attachments) {
+            let (request, input) = match is_much_with(Some(&request.input), &request.attachments) {
                 false => {
                     let input = hashed_input(&request);
                     (request, input)
@@ -208,9 +218,8 @@ impl Execute for Audited {
                     return Err(error);
                 }
             };
-            let output = result.output.as_ref();
-            let is_large = output.is_some_and(|output| is_large(output, &result.attachments));
-            let (mut result, written) = match is_large {
+            let is_much = is_much_with(result.output.as_ref(), &result.attachments);
+            let (mut result, written) = match is_much {
                 false => {
                     let (watch, skill) = (&pending.watch, &pending.asked.skill);
                     let written = record(watch, input, skill, &result);
@@ -529,12 +538,6 @@ pub fn refused(
 /// each, its name, media type and bytes, each behind its length (8 bytes, the highest first).
 pub fn hashed_input(request: &ExecutionRequest) -> Hashed {
     hashed(&request.input, &request.attachments)
-}
-
-/// Whether it takes long to hash that.
-fn is_large(value: &Value, attachments: &[Attachment]) -> bool {
-    let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
-    attached > LARGE || is_much(value)
 }
 
 /// The hash of an answer, in the same way; `None` where there is none.

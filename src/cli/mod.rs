@@ -59,6 +59,7 @@ mod tokens;
 mod completions;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use args::{Cli, Command};
 use console::Console;
@@ -90,6 +91,9 @@ impl Session {
         }
     }
 }
+
+/// How long to wait at the end for what is still on its way into the audit.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Parses the arguments, carries out the command, and says what went wrong if something did.
 pub fn main() -> ExitCode {
@@ -129,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(&args, &session),
         Command::Completions(args) => completions::completions(&args),
     };
+    // What was cut short may still be on its way into the audit.
+    skillhost::audit::settle(SETTLING);
     let exit = ended.unwrap_or_else(|error| complaint::report(&error));
     match exit {
         Exit::Cancelled if termination::came() => Exit::Terminated,

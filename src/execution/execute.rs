@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::request::is_much_with;
 use super::{
     Ask, Cause, Clamped, Event, ExecutionRequest, ExecutionResult, Failure, Observer,
     SkillIdentity, moment, stopped,
@@ -17,6 +18,8 @@ use super::{
 use crate::grant::{Denial, Grants};
 use crate::limits::{LimitOverrides, Limits};
 use crate::skill::{Description, SkillRef, Tool};
+use crate::turns::Party;
+use crate::turns::aside::let_go;
 use crate::usage::{ResourceUsage, Unreported};
 
 /// How a caller holds on to a running execution.
@@ -148,6 +151,12 @@ impl Control {
         failure: Failure,
         spent: ResourceUsage,
     ) -> ExecutionResult {
+        let mut request = request;
+        if is_much_with(Some(&request.input), &request.attachments) {
+            let party = Party::of(request.tenant.as_deref(), &request.skill.to_string());
+            let input = std::mem::take(&mut request.input);
+            let_go(&party, (input, std::mem::take(&mut request.attachments)));
+        }
         let resolution = resolution.or(self.resolution(&request));
         let compile_time = match resolution {
             Some(resolution) => spent.compile_time + resolution.unreported.take(),

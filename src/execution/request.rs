@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::grant::Grants;
+use crate::json::is_much;
 use crate::limits::LimitOverrides;
 use crate::skill::SkillRef;
 
@@ -166,6 +167,14 @@ pub struct Attachment {
     #[serde(with = "base64_bytes")]
     #[cfg_attr(feature = "serve", schema(value_type = String, format = Byte))]
     pub data: Vec<u8>,
+}
+
+/// Whether it takes long to write, to hash or to drop a value with what is attached to it.
+pub(crate) fn is_much_with(value: Option<&Value>, attachments: &[Attachment]) -> bool {
+    /// To hash so many bytes takes some tenths of a millisecond.
+    const LARGE: u64 = 256 << 10;
+    let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+    attached > LARGE || value.is_some_and(is_much)
 }
 
 impl Attachment {

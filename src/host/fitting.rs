@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::admission::{Admitted, Seen};
 use super::skill::Known;
-use crate::execution::{Attachment, Cause, ExecutionRequest, Failure};
+use crate::execution::{Attachment, Cause, ExecutionRequest, Failure, moment, stopped};
 use crate::json::is_much;
 use crate::limits::Limits;
 use crate::sandbox::{Answer, Flight, For, ends_from_now};
@@ -36,8 +36,16 @@ impl Host {
                 let party = Party::of(request.tenant.as_deref(), &skill.identity.name);
                 let input = std::mem::take(&mut request.input);
                 let see = |input| (Seen::of(&input), input);
-                let seen;
-                (seen, request.input) = Box::pin(aside(&party, input, see)).await;
+                let deadline = request.deadline.map(moment);
+                let seen = Box::pin(async {
+                    tokio::select! {
+                        biased;
+                        seen = aside(&party, input, see) => Ok(seen),
+                        stopped = stopped(deadline, cancellation) => Err(stopped),
+                    }
+                });
+                let (seen, input) = seen.await.map_err(|stopped| stopped.failure(TO_BE_SEEN))?;
+                request.input = input;
                 Some(seen)
             }
         };
@@ -123,6 +131,9 @@ pub(super) enum Left {
     Unread(Answer),
     Unchecked(Taken),
 }
+
+/// What a large input waits for first.
+const TO_BE_SEEN: &str = "for a thread to look at its input";
 
 /// An answer of so many bytes is searched for secrets and read at once: in some tenths of a millisecond, or where it is
 /// all small values and is not searched, in 1 ms.

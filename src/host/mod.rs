@@ -315,8 +315,7 @@ impl Host {
                 }
             };
             if is_much(&request.input) {
-                let skill = request.skill.to_string();
-                let party = Party::of(request.tenant.as_deref(), &skill);
+                let party = Party::of(request.tenant.as_deref(), &request.skill.to_string());
                 let_go(&party, std::mem::take(&mut request.input));
             }
             let status = flight.finish(failure.as_ref());

@@ -21,8 +21,13 @@ use super::policies::{Policies, policy_for};
 use super::prepare::{check_own, prepare};
 use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
+use crate::turns::Party;
+use crate::turns::aside::aside;
 
 type Result<T> = std::result::Result<T, QueueError>;
+
+/// More jobs than that are written out where that holds up nobody.
+const FEW: usize = 20;
 
 /// A durable queue of jobs. Cheap to clone, and safe to share; every clone is the same queue.
 ///
@@ -137,13 +142,21 @@ impl Queue {
     pub(super) async fn prepare_own(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
         let now = micros(self.inner.clock.now());
         let policies = self.policies().await?;
-        let prepared = jobs
-            .into_iter()
-            .map(|job| {
-                let policy = |job: &NewJob| policy_for(&policies, job);
-                prepare(&job, policy, self.inner.max_job_bytes, now)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let max_bytes = self.inner.max_job_bytes;
+        let is_much = jobs.len() > FEW || jobs.iter().any(NewJob::is_much);
+        let tenant = jobs.first().and_then(|job| job.tenant.clone());
+        let prepare_each = move |jobs: Vec<NewJob>| {
+            let policy = |job: &NewJob| policy_for(&policies, job);
+            let prepared = jobs.iter().map(|job| prepare(job, policy, max_bytes, now));
+            prepared.collect::<Result<Vec<_>>>()
+        };
+        let prepared = match is_much {
+            false => prepare_each(jobs),
+            true => {
+                let party = Party::of(tenant.as_deref(), "");
+                Box::pin(aside(&party, jobs, prepare_each)).await
+            }
+        }?;
         if let Some(id) = duplicate(&prepared) {
             return Err(QueueError::Invalid(format!("two of them have the id {id}")));
         }
@@ -248,6 +261,12 @@ impl Queue {
     /// # Errors
     /// Where there is no such job, or the store cannot be used.
     pub async fn wait(&self, id: Uuid) -> Result<Job> {
+        self.wait_for_end(id).await?;
+        self.job(id).await
+    }
+
+    /// The same, and reads nothing of it.
+    pub(crate) async fn wait_for_end(&self, id: Uuid) -> Result<()> {
         let mut changed = self.inner.changed.subscribe();
         loop {
             changed.mark_unchanged();
@@ -255,7 +274,7 @@ impl Queue {
             let found = self.reads().status(id).await?;
             let (status, deadline) = found.ok_or(QueueError::NotFound(id))?;
             if status.is_terminal() {
-                return self.job(id).await;
+                return Ok(());
             }
             tokio::select! {
                 alive = changed.changed() => {

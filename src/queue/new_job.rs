@@ -13,6 +13,7 @@ use super::error::QueueError;
 use super::job::{Maintenance, Priority, Work, names};
 use super::retry::RetryPolicy;
 use crate::ExecutionRequest;
+use crate::execution::is_much_with;
 use crate::grant::Grants;
 
 /// What is asked of a job beside its work.
@@ -187,6 +188,15 @@ fn default_queue() -> String {
 }
 
 impl NewJob {
+    /// Whether it takes long to write it out.
+    pub(crate) fn is_much(&self) -> bool {
+        match &self.work {
+            Work::Execution { request } => is_much_with(Some(&request.input), &request.attachments),
+            Work::Custom { payload, .. } => is_much_with(Some(payload), &[]),
+            Work::Maintenance { .. } | Work::Callback { .. } => false,
+        }
+    }
+
     /// A job that does this, at once, with normal priority.
     pub fn new(work: Work) -> Self {
         NewJob {

@@ -280,7 +280,13 @@ fn ended(
             let until = match lacking_since {
                 // It may run each time up to where that is missed: ever more seldom.
                 Some(since) if cause == HOST_UNAVAILABLE => {
-                    until.max(now.saturating_add(now.saturating_sub(since).min(SELDOM)))
+                    let seldom = now.saturating_add(now.saturating_sub(since).min(SELDOM));
+                    // As long as there is time.
+                    if too_late(seldom) {
+                        until
+                    } else {
+                        until.max(seldom)
+                    }
                 }
                 _ => until,
             };

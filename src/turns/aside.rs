@@ -2,7 +2,8 @@
 //! no thread of a runtime is kept from others by it.
 
 use std::panic::resume_unwind;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Party;
 use super::threads::{Kind, Threads};
@@ -10,15 +11,51 @@ use super::threads::{Kind, Threads};
 /// Of all hosts of this process: what is done here waits for nothing, and takes a processor each.
 static THREADS: LazyLock<Threads> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = u32::try_from(processors).unwrap_or(u32::MAX);
+    let threads = u32::try_from(processors).unwrap_or(u32::MAX).max(2);
     Threads::new(Kind {
         name: "skillhost-aside",
         threads,
-        each: threads.div_ceil(2),
+        each: threads / 2,
         max_waiting: u32::MAX,
         stack_bytes: None,
     })
 });
+
+/// How much of it is not done yet.
+static UNDONE: Mutex<usize> = Mutex::new(0);
+static DONE: Condvar = Condvar::new();
+
+/// Something that is not done yet.
+struct Undone;
+
+impl Undone {
+    fn new() -> Self {
+        *UNDONE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Undone
+    }
+}
+
+impl Drop for Undone {
+    fn drop(&mut self) {
+        *UNDONE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        DONE.notify_all();
+    }
+}
+
+/// Waits until all of it is done, and for no longer than that. Called where the process ends, with which its threads do.
+pub(crate) fn settle(at_most: Duration) -> bool {
+    let until = Instant::now() + at_most;
+    let mut undone = UNDONE.lock().unwrap_or_else(PoisonError::into_inner);
+    while *undone > 0 {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let waited = DONE.wait_timeout(undone, left);
+        (undone, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    }
+    true
+}
 
 /// Does something with a value that is large, in turns between parties; to its end, also where nobody waits for it any
 /// more. Where no thread can be had, it is done here.
@@ -33,11 +70,14 @@ pub(crate) async fn aside<D: Send + 'static, T: Send + 'static>(
     // What is not begun there is still to be had.
     let todo = Arc::new(Mutex::new(Some((value, work))));
     let theirs = Arc::clone(&todo);
+    let undone = Undone::new();
     let doing = THREADS.spawn_to_end(party, move || {
-        take(&theirs).map(|(value, work)| work(value))
+        let done = take(&theirs).map(|(value, work)| work(value));
+        // Where nobody waits for it, what came of it is dropped first.
+        (done, undone)
     });
     if let Ok(doing) = doing
-        && let Ok(Some(done)) = doing.await
+        && let Ok((Some(done), _)) = doing.await
     {
         return done;
     }
@@ -59,6 +99,7 @@ pub(crate) fn let_go<D: Send + 'static>(party: &Party, value: D) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
     use std::sync::mpsc::channel;
     use std::thread;
 
@@ -81,6 +122,26 @@ mod tests {
         let (sender, dropped) = channel();
         let_go(&party, Told(sender));
         assert_ne!(dropped.recv().unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_done_before_the_end() {
+        let party = Party::of(None, "another");
+        let (release, held) = channel::<()>();
+        let (done, was_done) = channel();
+        let mut doing = Box::pin(aside(&party, (), move |()| {
+            let _ = held.recv();
+            let _ = done.send(());
+        }));
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(doing.as_mut().poll(context).is_pending())
+        });
+        assert!(polled.await);
+        drop(doing);
+        assert!(!settle(Duration::from_millis(5)));
+        drop(release);
+        assert!(settle(Duration::from_secs(60)));
+        was_done.try_recv().unwrap();
     }
 
     #[tokio::test]

@@ -503,6 +503,14 @@ fn what_a_host_lacks_is_asked_for_ever_more_seldom() {
         assert_eq!(change.due, NOW + wait * SECOND, "{since}");
         assert_eq!(change.lacking_since, job.lacking_since);
     }
+    // Up to its deadline.
+    job.lacking_since = Some(NOW - 300 * SECOND);
+    for (left, status) in [(200, JobStatus::Pending), (4, JobStatus::Dead)] {
+        job.deadline = Some(NOW + left * SECOND);
+        let change = end(&job, &lacks, &plan());
+        assert_eq!(change.status, status, "{left}");
+    }
+    job.deadline = None;
     job.lacking_since = Some(NOW + 600 * SECOND - DAY);
     let change = end(&job, &lacks, &plan());
     assert_eq!((change.status, change.attempts), (JobStatus::Dead, 0));

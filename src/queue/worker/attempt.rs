@@ -22,13 +22,13 @@ use super::callback::CallbackSender;
 use super::handler::{Handler, HandlerFailure, Task};
 use super::heard::{Heard, observer};
 use super::reports::{Reports, Whose};
-use crate::json::is_much;
+use crate::execution::is_much_with;
 use crate::skill::depth;
 use crate::turns::Party;
 use crate::turns::aside::aside;
 use crate::{Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, HostError};
 
-/// So many bytes of JSON, or of attachments, are read or written in some tenths of a millisecond.
+/// So many bytes of JSON are read in some tenths of a millisecond.
 const LARGE: usize = 64 << 10;
 
 /// What attempts have in common.
@@ -49,6 +49,9 @@ pub(super) const RELEASED: &str = "released";
 pub(super) struct Performed {
     pub ending: Ending,
     pub broken: Option<String>,
+    /// Its skill, or the name of its handler, and its tool, where that is known.
+    pub skill: String,
+    pub tool: Option<String>,
 }
 
 /// What is said of how an attempt ended.
@@ -103,6 +106,10 @@ impl Bench {
     ) -> Performed {
         let ClaimedRow { row, body, waited } = claimed;
         let job = read(&row, &body.submitted).await;
+        let (skill, tool) = match &job {
+            Ok(job) => (job.skill(), job.work.tool().map(str::to_owned)),
+            Err(_) => <_>::default(),
+        };
         let retry: Result<Retry, _> = serde_json::from_str(&body.retry);
         let (end, retry) = match (job, retry) {
             (Ok(job), Ok(retry)) => {
@@ -113,6 +120,7 @@ impl Bench {
                     attempt: row.attempts + 1,
                     waited: Duration::from_micros(waited.max(0).unsigned_abs()),
                     approved: row.flags.has(Flags::APPROVED),
+                    may_repeat: retry.policy.destructive,
                     to_mark: !retry.policy.destructive && !row.flags.has(Flags::DESTRUCTIVE),
                 };
                 let mut end = self.work(job, &at, token).await;
@@ -140,6 +148,8 @@ impl Bench {
                 result: end.result.map(Arc::from),
             },
             broken: end.broken,
+            skill,
+            tool,
         }
     }
 
@@ -222,7 +232,8 @@ impl Bench {
         let Some(execute) = &self.execute else {
             return End::released(NO_HOST);
         };
-        request.tenant = job.tenant;
+        let tenant = job.tenant;
+        request.tenant.clone_from(&tenant);
         request.user = job.user;
         request.attempt = at.attempt;
         request.queue_wait = at.waited;
@@ -265,7 +276,7 @@ impl Bench {
                     asked.skill = skill.digest.into();
                 }
                 let destructive = result.failure.is_some() && execute.is_destructive(&asked);
-                let mut end = ended(result, destructive).await;
+                let mut end = ended(result, destructive, tenant.as_deref()).await;
                 if let Some(grants) = heard.take_grants() {
                     end.details["grants"] = grants;
                 }
@@ -278,10 +289,10 @@ impl Bench {
                 if !is_for_all {
                     tracing::error!("job {}: {message}", job.id);
                 }
-                let has_begun = heard.has_started();
+                let began = heard.what_began().map(|skill| asked.skill = skill.into());
                 let end = match is_for_all {
                     // Nobody knows how much of it was done.
-                    _ if has_begun && execute.is_destructive(&asked) => {
+                    _ if !at.may_repeat && began.is_some() && execute.is_destructive(&asked) => {
                         End::new(Outcome::CutShort, "failed")
                     }
                     true => End::released(HOST_ERROR),
@@ -401,22 +412,19 @@ async fn read(row: &Row, submitted: &Arc<str>) -> serde_json::Result<NewJob> {
     if submitted.len() <= LARGE {
         return serde_json::from_str(submitted);
     }
-    let party = Party::of(None, &row.id.to_string());
+    // Those of a tenant and a skill stand in one lane.
+    let party = Party::of(None, &format!("lane {}", row.lane));
     let read = |submitted: Arc<str>| serde_json::from_str(&submitted);
     Box::pin(aside(&party, Arc::clone(submitted), read)).await
 }
 
 /// As [`executed`], where it holds up nobody if it is large.
-async fn ended(result: ExecutionResult, destructive: bool) -> End {
-    let attached: u64 = result
-        .attachments
-        .iter()
-        .map(Attachment::counted_bytes)
-        .sum();
-    if attached <= LARGE as u64 && !result.output.as_ref().is_some_and(is_much) {
+async fn ended(result: ExecutionResult, destructive: bool, tenant: Option<&str>) -> End {
+    if !is_much_with(result.output.as_ref(), &result.attachments) {
         return executed(result, destructive);
     }
-    let party = Party::of(None, &result.request_id.to_string());
+    let skill = result.skill.as_ref().map(|skill| &*skill.name);
+    let party = Party::of(tenant, skill.unwrap_or_default());
     let write = move |result| executed(result, destructive);
     Box::pin(aside(&party, result, write)).await
 }
@@ -431,6 +439,8 @@ pub(super) struct At {
     worker: Uuid,
     pub attempt: u32,
     waited: Duration,
+    /// Whether a tool that is destructive may be tried again.
+    may_repeat: bool,
     /// Whether it matters if its tool is destructive, and nobody has written that down yet.
     to_mark: bool,
     /// Whether somebody said that it may run.

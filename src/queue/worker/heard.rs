@@ -1,6 +1,5 @@
 //! What is heard of an execution while it runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -8,8 +7,9 @@ use uuid::Uuid;
 
 use super::super::prepare::MAX_DEPTH;
 use super::reports::{Admitted, Reports, Whose};
+use crate::execution::Ran;
 use crate::grant::Grants;
-use crate::skill::depth;
+use crate::skill::{Digest, depth};
 use crate::{Event, Observer};
 
 /// What was heard of an execution while it ran.
@@ -17,8 +17,7 @@ use crate::{Event, Observer};
 pub(super) struct Heard {
     /// What it was granted, as JSON, once that is known.
     grants: Mutex<Option<Value>>,
-    /// Whether any of its guest's may have run.
-    started: AtomicBool,
+    ran: Ran,
 }
 
 impl Heard {
@@ -31,16 +30,17 @@ impl Heard {
         self.grants().take()
     }
 
-    /// Whether any of its guest's may have run.
-    pub fn has_started(&self) -> bool {
-        self.started.load(Ordering::Relaxed)
+    /// Which skill's guest may have run, if any.
+    pub fn what_began(&self) -> Option<Digest> {
+        self.ran.what_began()
     }
 }
 
 /// Hears an execution, and passes on what there is to say of it on the way.
 pub(super) fn observer(reports: &Reports, whose: Whose, heard: Arc<Heard>) -> Arc<dyn Observer> {
     let reports = reports.clone();
-    Arc::new(move |_: Uuid, event: &Event<'_>| {
+    Arc::new(move |request: Uuid, event: &Event<'_>| {
+        heard.ran.observe(request, event);
         if let Event::Admitted {
             skill,
             tool,
@@ -57,9 +57,6 @@ pub(super) fn observer(reports: &Reports, whose: Whose, heard: Arc<Heard>) -> Ar
                 grants,
             };
             reports.admitted(whose, admitted);
-        }
-        if let Event::Started = event {
-            heard.started.store(true, Ordering::Relaxed);
         }
         if let Event::Progress(progress) = event {
             // The guest's own JSON, which nobody has looked at: kept as text unless it is.

@@ -19,7 +19,6 @@ use super::super::engine::tick::{Ticked, leave, take_strays, tick};
 use super::super::error::QueueError;
 use super::super::handle::{Queue, answered};
 use super::super::job::JobStatus;
-use super::super::new_job::NewJob;
 use super::super::operation::Operation;
 use super::super::store::WorkerRow;
 use super::super::time::{micros, span};
@@ -296,16 +295,28 @@ impl Loop {
         self.running.insert(at, running);
         let (bench, worker) = (self.bench.clone(), self.identity);
         let hears = self.settings.on_settled.is_some();
-        let mut told = hears.then(|| Box::new(begun(&claimed)));
+        let attempt = claimed.row.attempts + 1;
         // It is large, and not to be moved about.
         self.tasks.spawn(Box::pin(async move {
             let began = Instant::now();
-            let Performed { ending, broken } = bench.perform(claimed, worker, token).await;
-            if let Some(told) = &mut told {
-                told.took = began.elapsed();
-                told.ended = ending.status;
-                told.message = message(&ending.details);
-            }
+            let Performed {
+                ending,
+                broken,
+                skill,
+                tool,
+            } = bench.perform(claimed, worker, token).await;
+            let told = hears.then(|| {
+                Box::new(Settled {
+                    job: ending.job,
+                    skill,
+                    tool,
+                    attempt,
+                    ended: ending.status,
+                    status: JobStatus::Running,
+                    message: message(&ending.details),
+                    took: began.elapsed(),
+                })
+            });
             Ended {
                 ending,
                 broken,
@@ -565,21 +576,6 @@ impl Loop {
                 }
             }
         }
-    }
-}
-
-/// What is known of an attempt before it is made.
-fn begun(claimed: &ClaimedRow) -> Settled {
-    let job: Option<NewJob> = serde_json::from_str(&claimed.body.submitted).ok();
-    Settled {
-        job: claimed.row.id,
-        skill: job.as_ref().map(NewJob::skill).unwrap_or_default(),
-        tool: job.and_then(|job| job.work.tool().map(str::to_owned)),
-        attempt: claimed.row.attempts + 1,
-        ended: "",
-        status: JobStatus::Running,
-        message: None,
-        took: Duration::ZERO,
     }
 }
 

@@ -183,7 +183,7 @@ mod tests {
         let mut second = by();
         // Less a thousandth with each millisecond.
         let turns = given_up(&mut second, Instant::now());
-        assert!((100..=199).contains(&turns), "{turns}");
+        assert!((1..=199).contains(&turns), "{turns}");
         drop(second);
         assert!(!by().give_up(Instant::now()));
     }
@@ -198,8 +198,7 @@ mod tests {
         // From there on it gives up what it owes itself, and leaves the other.
         assert_eq!(given_up(&mut owed, now + LONG / 2), 10);
         drop(owed);
-        assert!(skill.is_any());
-        skill.take(Instant::now());
+        assert!(skill.take(Instant::now()) > 0);
         skill.leave(100, Instant::now());
         let owed = Owed::by(&skill, Instant::now() + LONG);
         let before = owed.before.as_ref().expect("it has a skill");

@@ -406,6 +406,9 @@ mod tests {
         assert!(faster.is_some() && gate.pass(&mut b, &waits.1).is_none());
         // There is room, and nobody was told.
         gate.inner().running = 0;
+        for waiting in gate.inner().waiting.values_mut() {
+            waiting.asked += WHILE;
+        }
         assert!(gate.pass(&mut c, &newcomer.1).is_none());
         assert_eq!((waits.0.times(), newcomer.0.times()), (2, 0));
         let passed = gate.pass(&mut b, &waits.1);

@@ -19,18 +19,17 @@ use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream;
 use crate::audit;
-use crate::execution::{Clamped, Rejection};
+use crate::execution::{Clamped, Ran, Rejection, is_much_with};
 use crate::grant::Denial;
-use crate::json::{LARGE, is_much};
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
 use crate::turns::Party;
-use crate::turns::aside::let_go;
+use crate::turns::aside::{aside as beside, let_go};
 use crate::turns::interrupt::within;
 use crate::turns::threads::Kind;
 use crate::{
     Admission, Attachment, Cause, Control, ExecutionRequest, ExecutionResult, LimitOverrides,
-    Limits, SkillIdentity, Status,
+    Limits, Observer, SkillIdentity, Status,
 };
 
 /// What is to be executed. What it may touch is the policy's to say, and on whose behalf it runs is
@@ -118,24 +117,30 @@ pub(super) async fn execute(
     let answer = async {
         let execute = &service.inner.execute;
         let tool = request.tool.clone();
-        let control = Control::default().caller(caller.name());
-        let result = execute.execute(request, control).await?;
+        let ran = Arc::new(Ran::default());
+        let control = Control::default()
+            .caller(caller.name())
+            .observer(Arc::clone(&ran) as Arc<dyn Observer>);
+        // Nobody knows how much of it was done, and doing it twice may do harm.
+        let harms = |skill| {
+            let mut asked = ExecutionRequest::new(skill, Value::Null);
+            asked.tool.clone_from(&tool);
+            execute.is_destructive(&asked)
+        };
+        let result = match execute.execute(request, control).await {
+            Ok(result) => result,
+            Err(error) => {
+                let problem = Problem::from(error);
+                let harms = ran.what_began().is_some_and(harms);
+                return Err(if harms { problem.once() } else { problem });
+            }
+        };
         if result.failure.is_none() {
-            let attached: u64 = result
-                .attachments
-                .iter()
-                .map(Attachment::counted_bytes)
-                .sum();
-            let is_large = attached > LARGE as u64 || result.output.as_ref().is_some_and(is_much);
+            let is_large = is_much_with(result.output.as_ref(), &result.attachments);
             return Ok(answered(caller, is_large, result).await);
         }
-        // Nobody knows how much of it was done, and doing it twice may do harm.
-        let harms = result.status != Status::Rejected
-            && result.skill.as_ref().is_some_and(|skill| {
-                let mut ran = ExecutionRequest::new(skill.digest, Value::Null);
-                ran.tool = tool;
-                execute.is_destructive(&ran)
-            });
+        let skill = result.skill.as_ref().map(|skill| skill.digest);
+        let harms = result.status != Status::Rejected && skill.is_some_and(harms);
         let problem = Problem::of_result(result);
         Err(if harms { problem.once() } else { problem })
     };
@@ -204,10 +209,11 @@ pub(super) async fn check(
     }
     // One whose skill cannot be had is looked at all the same, and told so.
     let _ = service.inner.execute.ready(&request).await;
-    let admission = admission(&service, &mut request).await?;
-    if is_much(&request.input) {
-        let_go(&Party::of(caller.tenant(), ""), request.input);
+    let admission = admission(&service, &mut request).await;
+    if is_much_with(Some(&request.input), &request.attachments) {
+        let_go(&Party::of(caller.tenant(), ""), request);
     }
+    let admission = admission?;
     Ok(Answer(Check::from(admission)).into_response())
 }
 
@@ -300,8 +306,20 @@ pub(super) async fn look(
             _ => {
                 if let Some(audit) = &service.inner.audit {
                     let control = Control::default().caller(caller.name());
-                    let known = admission.skill.clone();
-                    let written = audit::refused(&**audit, request, known, &control, failure);
+                    let (audit, known) = (Arc::clone(audit), admission.skill.clone());
+                    let refusal = failure.clone();
+                    let write = move |request: ExecutionRequest| {
+                        audit::refused(&*audit, &request, known, &control, &refusal)
+                    };
+                    let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
+                    let request = std::mem::replace(request, unread);
+                    let written = match is_much_with(Some(&request.input), &request.attachments) {
+                        false => write(request),
+                        true => {
+                            let party = Party::of(caller.tenant(), "");
+                            Box::pin(beside(&party, request, write)).await
+                        }
+                    };
                     if let Err(error) = written {
                         tracing::error!(%error, "what was refused is not in the audit");
                     }

@@ -24,10 +24,13 @@ use super::places::Place;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::told::{self, Teller, Told};
+use crate::execution::is_much_with;
 use crate::queue::{JobEvent, Queue, QueueError};
 use crate::serve::caller::{Caller, Tenancy};
 use crate::serve::token::Unauthorized;
-use crate::{Control, Event, ExecutionRequest, Observer};
+use crate::turns::Party;
+use crate::turns::aside::aside;
+use crate::{Control, Event, ExecutionRequest, ExecutionResult, Observer};
 
 /// One event.
 pub(super) fn event(id: Option<i64>, kind: &str, data: &impl Serialize) -> Bytes {
@@ -193,7 +196,16 @@ pub(super) fn execution(
         };
         let failed = |problem: Problem| event(None, "error", &problem);
         let end = match ended {
-            Ok(result) => event(None, "finished", &result),
+            Ok(result) => {
+                let finished = |result: ExecutionResult| event(None, "finished", &result);
+                match is_much_with(result.output.as_ref(), &result.attachments) {
+                    false => finished(result),
+                    true => {
+                        let party = Party::of(caller.tenant(), "");
+                        Box::pin(aside(&party, result, finished)).await
+                    }
+                }
+            }
             Err(problem) => failed(problem),
         };
         let sent = &asked.inner.sent;

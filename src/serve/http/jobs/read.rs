@@ -156,9 +156,14 @@ pub(crate) async fn show(
     Named(id): Named<Uuid>,
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Jobs)?;
-    let progress = service.inner.queue.progress(id).await?;
-    let show = |job| Answer(JobDetails::new(job, progress)).into_response();
-    with_own(&service, caller, id, show).await
+    need_own(&service, caller, id).await?;
+    let queue = service.inner.queue.clone();
+    let show = async move {
+        let job = queue.job(id).await?;
+        let progress = queue.progress(id).await?;
+        Ok(Answer(JobDetails::new(job, progress)).into_response())
+    };
+    fetched(&service, caller, show).await?
 }
 
 /// How long to wait.
@@ -198,11 +203,14 @@ pub(crate) async fn result(
     let queue = &service.inner.queue;
     if !status.is_terminal() && wait > 0 {
         let ended = tokio::select! {
-            ended = tokio::time::timeout(Duration::from_millis(wait), queue.wait(id)) => ended.ok(),
+            ended = tokio::time::timeout(Duration::from_millis(wait), queue.wait_for_end(id)) => {
+                ended.ok()
+            }
             () = service.inner.stopping.cancelled() => None,
         };
         if let Some(ended) = ended {
-            (status, cause) = stands(ended?);
+            ended?;
+            (status, cause) = with_own(&service, caller, id, stands).await?;
         }
     }
     if status == JobStatus::Completed {

@@ -15,13 +15,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::executions::{Execution, look};
-use super::super::extract::{Answer, Asked, Asks, fetched};
+use super::super::extract::{Answer, Asked, Asks};
 use super::super::idempotency::once;
 use super::super::openapi::{CallbackUrl, Idempotent, QueueName, SkillReference, Tag};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::super::trace::Trace;
-use crate::json::is_much;
 use crate::queue::callback::Callbacks;
 use crate::queue::{
     Callback, DEFAULT_QUEUE, Due, Key, Mode, NewJob, Priority, RetryPolicy, Submitted, Work,
@@ -212,7 +211,7 @@ pub(crate) async fn submit(
         let mut job = asked.value.job(&service.inner.callbacks, caller)?;
         look_at(&service, caller, &mut job).await?;
         let ids = key.map(|key| vec![key.job(caller, 0)]);
-        let accepted = stored(&service, &asks, vec![job], ids).await?;
+        let accepted = store(&service, &asks.trace, vec![job], ids).await?;
         let Some(accepted) = accepted.first().copied() else {
             return Err(Problem::new(ProblemKind::Internal, "nothing was accepted"));
         };
@@ -266,25 +265,6 @@ async fn look_on(service: &Service, caller: &Caller, job: &mut NewJob) -> Result
         request.tool = request.tool.take().or(admission.tool);
     }
     Ok(())
-}
-
-/// Stores jobs as [`store`] does, where that holds up nobody if they are large.
-async fn stored(
-    service: &Service,
-    asks: &Asks,
-    jobs: Vec<NewJob>,
-    ids: Option<Vec<Uuid>>,
-) -> Result<Vec<Accepted>, Problem> {
-    let is_large = |job: &NewJob| match &job.work {
-        Work::Execution { request } => is_much(&request.input),
-        _ => false,
-    };
-    if !jobs.iter().any(is_large) {
-        return store(service, &asks.trace, jobs, ids).await;
-    }
-    let (all, trace) = (service.clone(), asks.trace.clone());
-    let storing = async move { store(&all, &trace, jobs, ids).await };
-    fetched(service, &asks.caller, storing).await?
 }
 
 /// Stores jobs, all or none, under these ids where there are any. Those that are there already under
@@ -413,7 +393,7 @@ pub(crate) async fn batch(
                 .map(|place| key.job(caller, place))
                 .collect()
         });
-        let jobs = stored(&service, &asks, ready, ids).await?;
+        let jobs = store(&service, &asks.trace, ready, ids).await?;
         let mut response = Answer(AcceptedBatch { jobs }).into_response();
         *response.status_mut() = StatusCode::ACCEPTED;
         Ok(response)
