@@ -395,6 +395,44 @@ fn touching_fresh_memory() {
         .ends_with(TIMEOUT);
 }
 
+/// A skill that draws random bytes from the host, which has this code of its own find a place for them, in the middle
+/// of the call.
+fn that_draws(realloc: &str) -> Handmade {
+    Handmade {
+        before: format!(
+            r#"
+            (import "wasi:random/random@0.2.0" (instance $random
+                (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+            (core module $list
+                (memory (export "memory") 4)
+                (func $realloc (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc}))
+            (core instance $list (instantiate $list))
+            (core func $draw (canon lower (func $random "get-random-bytes")
+                (memory (core memory $list "memory")) (realloc (core func $list "realloc"))))"#
+        ),
+        with: r#"(with "list" (instance (export "draw" (func $draw))))"#.into(),
+        imports: r#"(import "list" "draw" (func $draw (param i64 i32)))"#.into(),
+        ..that_runs("(call $draw (i64.const 16) (i32.const 0)) i32.const $answer")
+    }
+}
+
+/// The host is in the middle of a call then, whose answer it cannot hand over.
+#[test]
+fn in_the_allocator_while_the_host_answers_a_call() {
+    let _alone = alone();
+    is_stopped_by_fuel_and_in_time(that_draws(SPIN));
+    let deeper = "(call $realloc (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))";
+    for (realloc, end) in [
+        (deeper, met(Limit::Stack)),
+        ("unreachable", End::Trap("unreachable_code_reached")),
+        // Beyond the end of the memory.
+        ("i32.const -8", End::Trap("contract_violation")),
+        ("i32.const 65536", End::Success),
+    ] {
+        Attack::by(that_draws(realloc)).ends_with(end);
+    }
+}
+
 /// A skill of two components, of which one hands the other a text. The other wants it in this
 /// encoding, so that the engine transcodes it, for hardly any fuel.
 pub fn of_two_components(encoding: &str, execute: &str) -> String {

@@ -55,6 +55,7 @@ mod lies;
 mod mappings;
 mod memory;
 mod network;
+mod over_and_over;
 mod panics;
 mod terminal;
 mod texts;

@@ -20,7 +20,7 @@ const MANY: u32 = 256;
 
 /// It has nearly as many memories as an execution may have instances, with data in the middle of each, and waits for
 /// ever.
-fn that_has_many_memories() -> Handmade {
+pub fn that_has_many_memories() -> Handmade {
     let memories: String = (0..97)
         .map(|at| {
             format!(

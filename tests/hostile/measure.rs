@@ -1,16 +1,19 @@
 //! What the process holds, so that an attack that left something behind is seen: bytes on the heap,
-//! counted by the allocator itself; resident and reserved memory; open files.
+//! counted by the allocator itself; resident and reserved memory; open files; threads, and whether they rest.
 //!
 //! All of it belongs to the process, so attacks are run one at a time: see [`alone`].
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::attack::ROUNDS;
 
 /// Counts what it gives out.
 struct Counting;
@@ -95,6 +98,7 @@ pub struct Held {
     reserved: u64,
     /// Open files.
     files: usize,
+    threads: usize,
 }
 
 impl Held {
@@ -118,6 +122,7 @@ impl Held {
             resident: kib("RssAnon:") << 10,
             reserved: kib("VmSize:") << 10,
             files: fs::read_dir("/proc/self/fd").expect("it is there").count(),
+            threads: threads().count(),
         }
     }
 
@@ -134,11 +139,15 @@ impl Held {
         const RESIDENT: u64 = 8 << 20;
         /// Less than one memory of the on-demand engine. A thread's heap reserves 64 MiB.
         const RESERVED: u64 = 2 << 30;
+        /// Pools grow when they have more to do than ever. Fewer than the executions of an attack, of which each would
+        /// leave one.
+        const THREADS: usize = ROUNDS - 1;
         let after = Held::now();
         let came_back = after.heap <= self.heap + HEAP
             && after.resident <= self.resident + RESIDENT + kept
             && after.reserved <= self.reserved + RESERVED
-            && after.files <= self.files;
+            && after.files <= self.files
+            && after.threads <= self.threads + THREADS;
         match came_back {
             true => Ok(()),
             false => Err(format!(
@@ -148,14 +157,56 @@ impl Held {
     }
 }
 
+/// The threads of this process.
+fn threads() -> impl Iterator<Item = PathBuf> {
+    let threads = fs::read_dir("/proc/self/task").expect("the system is Linux");
+    threads.filter_map(|thread| Some(thread.ok()?.path()))
+}
+
+/// Waits until no other thread of this process computes any more. What an execution has others do when it has ended,
+/// as giving memory back, takes them a moment.
+fn comes_to_rest() -> Result<(), String> {
+    /// What nothing takes that comes to an end.
+    const A_MOMENT: Duration = Duration::from_secs(5);
+    const LOOK: Duration = Duration::from_millis(1);
+    let own = fs::read_link("/proc/thread-self").expect("the system is Linux");
+    let own = own.file_name().expect("it is a number").to_owned();
+    // Whether they run or wait for a processor, and what they have used of one.
+    let computing = || -> Vec<String> {
+        let stats = threads().filter_map(|thread| match thread.ends_with(&own) {
+            true => None,
+            // `number (name) state …`
+            false => fs::read_to_string(thread.join("stat")).ok(),
+        });
+        let computes = |stat: &String| {
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, state)| state.starts_with('R'))
+        };
+        stats.filter(computes).collect()
+    };
+    let used = || time_of(ClockId::ProcessCPUTime).saturating_sub(cpu_time());
+    let began = Instant::now();
+    loop {
+        let before = used();
+        let busy = computing();
+        std::thread::sleep(LOOK);
+        if busy.is_empty() && used().saturating_sub(before) < LOOK / 4 {
+            return Ok(());
+        }
+        if began.elapsed() > A_MOMENT {
+            return Err(format!("somebody still computes: {busy:?}"));
+        }
+    }
+}
+
 /// Checks that whatever this does, it leaves nothing behind, but for so many bytes of resident
-/// memory.
+/// memory, and that nobody goes on with anything.
 #[track_caller]
 pub fn check_leaves_nothing_but(kept: u64, mut attack: impl FnMut()) {
     for left in (0..3).rev() {
         let before = Held::now();
         attack();
-        match before.came_back(kept) {
+        match comes_to_rest().and_then(|()| before.came_back(kept)) {
             Ok(()) => return,
             // Something of the process's own may have grown meanwhile, once. What an attack leaves
             // behind, it leaves behind each time.
@@ -190,9 +241,69 @@ pub fn time_to_write(bytes: u64) -> Duration {
 }
 
 fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(
         u64::try_from(time.tv_sec).expect("it is positive"),
         u32::try_from(time.tv_nsec).expect("it is positive"),
     )
+}
+
+/// What an attack that leaves this behind each time is told.
+fn left_behind(attack: impl FnMut()) -> String {
+    let checked = std::panic::AssertUnwindSafe(|| check_leaves_nothing_but(0, attack));
+    let panicked = std::panic::catch_unwind(checked).expect_err("it is noticed");
+    *panicked.downcast::<String>().expect("it says what")
+}
+
+#[test]
+fn bytes_that_stay_are_noticed() {
+    let _alone = alone();
+    let mut left = Vec::new();
+    let said = left_behind(|| left.extend((0..300).map(|_| vec![1_u8; 1_000])));
+    assert!(said.contains("something was left behind"), "{said}");
+}
+
+#[test]
+fn threads_that_stay_are_noticed() {
+    let _alone = alone();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut left = Vec::new();
+    let said = left_behind(|| {
+        left.extend((0..ROUNDS).map(|_| {
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::park();
+                }
+            })
+        }));
+    });
+    over.store(true, Ordering::Relaxed);
+    for thread in left {
+        thread.thread().unpark();
+        thread.join().expect("it does not panic");
+    }
+    assert!(said.contains("something was left behind"), "{said}");
+}
+
+#[test]
+fn a_thread_that_goes_on_computing_is_noticed() {
+    let _alone = alone();
+    let over = Arc::new(AtomicBool::new(false));
+    let computes = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            while !over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    let said = left_behind(|| {});
+    over.store(true, Ordering::Relaxed);
+    computes.join().expect("it does not panic");
+    assert!(said.contains("somebody still computes"), "{said}");
 }

@@ -5,9 +5,17 @@ use serde_json::json;
 use skillhost::execution::Phase;
 use skillhost::{Limit, LimitOverrides};
 
-use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
+use crate::attack::{Attack, End, NONE, SHARP, SHORT, TIMEOUT, met, wall_time};
 use crate::handmade::Handmade;
 use crate::measure::alone;
+
+/// It is no later than it may be in most runs, and not only in the best of some.
+#[track_caller]
+pub fn check_mostly_in_time(attack: Attack) {
+    const RUNS: usize = 12;
+    let late = attack.under(wall_time(SHORT)).lateness(TIMEOUT, RUNS);
+    assert!(late[RUNS * 3 / 4 - 1] <= SHARP, "{late:?}");
+}
 
 fn behaviour_is_stopped_in_time(tool: &'static str, input: serde_json::Value) {
     let result = Attack::with(tool, input)
@@ -26,6 +34,7 @@ fn a_clock_that_strikes_in_an_hour() {
 fn a_clock_that_never_strikes() {
     let _alone = alone();
     behaviour_is_stopped_in_time("wait_for_ever", json!({}));
+    check_mostly_in_time(Attack::with("wait_for_ever", json!({})));
 }
 
 fn that_calls(execute: &str) -> Handmade {

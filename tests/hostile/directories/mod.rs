@@ -21,6 +21,7 @@ use skillhost::grant::{Grants, Mode};
 
 use crate::attack::{Attack, End};
 use crate::harness::{directories_path, output};
+pub use special::make_fifo;
 
 /// A folder with `open`, which is granted under `/data`, and `secret.txt` beside it.
 struct Folder {

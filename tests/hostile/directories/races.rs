@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use skillhost::grant::Mode;
-use skillhost::{Event, ExecutionRequest, Observer, Status};
+use skillhost::{Event, ExecutionRequest, LimitOverrides, Observer, Status};
 use uuid::Uuid;
 
 use super::special::make_fifo;
 use super::{Folder, answers, error, fine};
-use crate::attack::{Attack, End, builder, runtime};
+use crate::attack::{Attack, End, NONE, builder, runtime};
 use crate::harness::{check_result, directories_path};
 use crate::measure::{alone, check_leaves_nothing_but};
 use crate::neighbour::Neighbour;
@@ -145,6 +146,95 @@ fn a_link_that_changes_meanwhile() {
     }
 }
 
+/// The same with every other call that takes a path: what it does, it does inside or not at all.
+#[test]
+fn a_link_that_changes_while_anything_is_done_by_way_of_it() {
+    let _alone = alone();
+    let folder = Folder::with(|open| {
+        fs::create_dir(open.join("inside")).expect("a folder");
+        symlink("inside", open.join("place")).expect("a link");
+        put_back_inside(open);
+    });
+    let open = folder.open("");
+    let meanwhile = Meanwhile::new(move |turn| {
+        put_back_inside(&open);
+        let [aside, place] = ["aside", "place"].map(|name| open.join(name));
+        let _ = fs::remove_file(&aside);
+        let target = ["inside", ".."][(turn % 2) as usize];
+        symlink(target, &aside).expect("a link");
+        fs::rename(&aside, &place).expect("it can be moved");
+    });
+    let at = |call: &str, path: &str| json!({"call": call, "at": 0, "path": path, "follow": true});
+    let from_to = |call: &str, path: &str, new_path: &str| json!({"call": call, "at": 0, "path": path, "to": 0, "new_path": new_path});
+    let mut symlink = at("symlink", "place/new");
+    symlink["target"] = json!("a.txt");
+    // What is below `place` is there inside and outside, but for what is to be made.
+    for (call, others) in [
+        (at("unlink", "place/secret.txt"), &["no-entry"][..]),
+        (at("make_directory", "place/new"), &["exist"]),
+        // It is empty inside only.
+        (at("remove_directory", "place/open"), &["no-entry"]),
+        (
+            from_to("rename", "place/secret.txt", "taken"),
+            &["no-entry"],
+        ),
+        (
+            from_to("rename", "a.txt", "place/secret.txt"),
+            &["no-entry"],
+        ),
+        (
+            from_to("link", "place/secret.txt", "taken"),
+            &["no-entry", "exist"],
+        ),
+        (
+            from_to("link", "a.txt", "place/new"),
+            &["no-entry", "exist"],
+        ),
+        (symlink, &["exist"]),
+        (at("stat", "place/secret.txt"), &[]),
+        (at("set_times", "place/secret.txt"), &[]),
+    ] {
+        let again =
+            json!({"call": "again", "each": call, "count": 300, "until": ["{", "not-permitted"]});
+        let limits = LimitOverrides {
+            created_files: Some(10_000),
+            ..NONE
+        };
+        let attack = meanwhile.during(&folder, json!([again])).under(limits);
+        let result = attack.ends_with(End::Success);
+        let answers = answers(&result);
+        let seen = answers[0]["seen"].as_object().expect("it is one");
+        for what in seen.keys() {
+            let is_inside = match what.parse::<Value>() {
+                // The secret has fewer bytes.
+                Ok(told) => told["size"]
+                    .as_u64()
+                    .is_none_or(|size| size == HARMLESS.len() as u64),
+                Err(_) => what == "not-permitted" || others.contains(&what.as_str()),
+            };
+            assert!(is_inside, "{call}: {seen:?}");
+        }
+    }
+}
+
+const HARMLESS: &str = "harmless";
+
+/// Puts back what is there, where it was taken away.
+fn put_back_inside(open: &Path) {
+    let missing = |path: &str| Some(open.join(path)).filter(|path| !path.exists());
+    for file in ["inside/secret.txt", "a.txt"] {
+        // It stands there at once with what is in it.
+        if let Some(path) = missing(file) {
+            let aside = open.join("aside.txt");
+            fs::write(&aside, HARMLESS).expect("it can be written");
+            fs::rename(aside, path).expect("it can be moved");
+        }
+    }
+    if let Some(path) = missing("inside/open") {
+        fs::create_dir(path).expect("a folder");
+    }
+}
+
 /// The same with a file and a FIFO, which must not be waited at even where it comes at the last moment.
 #[test]
 fn a_file_that_becomes_a_fifo() {
@@ -210,15 +300,38 @@ fn a_directory_that_is_carried_out_meanwhile() {
 #[test]
 fn a_link_that_takes_a_files_place() {
     let _alone = alone();
+    check_not_taken(&[
+        call("rename", "sub/x", "taken"),
+        call("rename", "taken", "sub/f"),
+    ]);
+}
+
+/// The same, where the other gives it a second name in another folder.
+#[test]
+fn a_link_that_takes_the_place_of_a_file_that_gets_a_second_name() {
+    let _alone = alone();
+    check_not_taken(&[
+        call("link", "sub/x", "taken"),
+        json!({"call": "read_link", "at": 0, "path": "taken"}),
+        json!({"call": "unlink", "at": 0, "path": "taken"}),
+    ]);
+}
+
+/// Gives something another name.
+fn call(call: &str, from: &str, to: &str) -> Value {
+    json!({"call": call, "at": 0, "path": from, "to": 0, "new_path": to})
+}
+
+/// What these calls take is never the link, whose place is swapped meanwhile with a file's. The first of them takes it.
+#[track_caller]
+fn check_not_taken(takes: &[Value]) {
     let folder = Folder::with(|open| {
         fs::create_dir(open.join("sub")).expect("it can be made");
         fs::write(open.join("sub/f"), "content").expect("it can be written");
         symlink("../a.txt", open.join("sub/link")).expect("it can be made");
     });
-    let rename = |from: &str, to: &str| json!({"call": "rename", "at": 0, "path": from, "to": 0, "new_path": to});
     let swap = [("f", "x"), ("x", "f"), ("link", "x"), ("x", "link")]
-        .map(|(from, to)| rename(&format!("sub/{from}"), &format!("sub/{to}")));
-    let take = [rename("sub/x", "taken"), rename("taken", "sub/f")];
+        .map(|(from, to)| call("rename", &format!("sub/{from}"), &format!("sub/{to}")));
     let many = |calls: &[Value], times: usize| {
         let calls = std::iter::repeat_n(calls, times).flatten();
         Value::Array(calls.cloned().collect())
@@ -234,7 +347,7 @@ fn a_link_that_takes_a_files_place() {
             .tool("calls")
             .grants(folder.granted(Mode::Rw))
     };
-    let (swap, take) = (request(many(&swap, 100)), request(many(&take, 200)));
+    let (swap, take) = (request(many(&swap, 100)), request(many(takes, 200)));
     let neighbour = Neighbour::of(&host);
     let round = || {
         let run = |request: &ExecutionRequest| {
@@ -259,6 +372,8 @@ fn a_link_that_takes_a_files_place() {
             !found.is_ok_and(|found| found.is_symlink()),
             "the link was carried out of its folder"
         );
+        let is_link = answers.iter().find(|answer| answer["target"].is_string());
+        assert_eq!(is_link, None, "the link has a name outside of its folder");
         // Nor was it, and then written over.
         let is_link = |name: &str| fs::read_link(folder.open(name)).is_ok();
         assert!(is_link("sub/link") || is_link("sub/x"), "the link is gone");
@@ -269,7 +384,7 @@ fn a_link_that_takes_a_files_place() {
     // How often something was carried, and how often that was refused, as the link stood there.
     let (mut taken, mut refused) = (0, 0);
     let mut count = |answers: Vec<Value>| {
-        for answer in answers.iter().step_by(2) {
+        for answer in answers.iter().step_by(takes.len()) {
             taken += u32::from(*answer == fine());
             refused += u32::from(*answer == error("not-permitted"));
         }

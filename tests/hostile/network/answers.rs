@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use skillhost::{Limit, LimitOverrides};
 
 use super::{KIB, Server, answering, by_way_of, check_error, runtime, server, silent};
-use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
+use crate::attack::{Attack, DEADLINE, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
 use crate::measure::alone;
+use crate::waiting::check_mostly_in_time;
 
 pub fn responses(bytes: u64) -> LimitOverrides {
     LimitOverrides {
@@ -46,6 +47,8 @@ fn a_silent_server() {
     let server = silent();
     let result = request(&server).under(wall_time(SHORT)).ends_with(TIMEOUT);
     assert_eq!(result.usage.http_response_bytes, 0);
+    request(&server).deadline(SHORT).ends_with(DEADLINE);
+    check_mostly_in_time(request(&server));
     // A guest that asked not to wait so long is told.
     let mut input = server.request("/");
     input["first_byte_ms"] = json!(50);
@@ -65,6 +68,7 @@ fn a_body_that_stops_half_way() {
         .under(wall_time(A_WHILE))
         .ends_with(TIMEOUT);
     assert_eq!(result.usage.http_response_bytes, part.len() as u64);
+    request(&server).deadline(A_WHILE).ends_with(DEADLINE);
     let mut input = server.request("/");
     input["between_bytes_ms"] = json!(50);
     let result = by_way_of(&server, "request", input).ends_with(End::Success);

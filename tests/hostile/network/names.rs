@@ -10,9 +10,10 @@ use super::{
     Answer, OK, Server, answering, check_error, check_untouched, host_with, http, names, network,
     quiet, refused_of, runtime, to,
 };
-use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, met, wall_time};
+use crate::attack::{Attack, DEADLINE, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
 use crate::measure::alone;
+use crate::waiting::check_mostly_in_time;
 
 /// A name that is answered like this leads nowhere.
 #[track_caller]
@@ -144,6 +145,8 @@ fn a_server_of_names_that_is_silent() {
             .on(&host)
     };
     asking(json!({})).under(wall_time(SHORT)).ends_with(TIMEOUT);
+    asking(json!({})).deadline(SHORT).ends_with(DEADLINE);
+    check_mostly_in_time(asking(json!({})));
     check_error(asking(json!({"connect_ms": 50})), "dns timeout");
 }
 

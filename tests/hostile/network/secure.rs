@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skillhost::{Host, Limit, LimitOverrides, ResourceUsage};
+use skillhost::{Host, Limit, LimitOverrides, ResourceUsage, Roots};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -15,8 +15,9 @@ use tokio_rustls::server::TlsStream;
 use super::answers::responses;
 use super::tls::identity;
 use super::{Connection, KIB, Server, check_error, http, network, quiet, server, silent};
-use crate::attack::{Attack, NONE, SHORT, TIMEOUT, builder, met, wall_time};
+use crate::attack::{Attack, DEADLINE, NONE, SHORT, TIMEOUT, builder, met, wall_time};
 use crate::measure::alone;
+use crate::waiting::check_mostly_in_time;
 
 /// What a greeting counts as, and what comes to no connection (`src/egress/meter.rs`).
 const GREETING: u64 = KIB;
@@ -110,7 +111,11 @@ fn check_waited_for(server: &Arc<Server>) {
         .under(wall_time(SHORT))
         .ends_with(TIMEOUT)
         .usage;
-    for usage in [&told, &ended] {
+    let late = over_tls(server, input(server))
+        .deadline(SHORT)
+        .ends_with(DEADLINE)
+        .usage;
+    for usage in [&told, &ended, &late] {
         assert_eq!(
             (usage.http_request_bytes, usage.http_response_bytes),
             (GREETING, 0)
@@ -124,7 +129,9 @@ fn check_waited_for(server: &Arc<Server>) {
 #[test]
 fn a_server_that_does_not_greet() {
     let _alone = alone();
-    check_waited_for(&silent());
+    let server = silent();
+    check_waited_for(&server);
+    check_mostly_in_time(over_tls(&server, input(&server)));
 }
 
 /// A byte now and then, of a greeting of 16 KiB.
@@ -296,4 +303,45 @@ fn nothing_but_records_in_place_of_an_answer() {
         assert_eq!(result.usage.http_response_bytes, 0);
         assert_eq!(result.usage.connections, 1);
     }
+}
+
+/// The machine's own certificates stand in a file that does not answer, as one on a network drive that is gone: each
+/// request waits for that, and leaves no thread behind. In a process in which it is known where they are.
+#[test]
+fn certificates_that_cannot_be_read() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let roots = folder.path().join("roots.pem");
+    crate::directories::make_fifo(&roots);
+    let output = std::process::Command::new(std::env::current_exe().expect("it has a path"))
+        .args([
+            "network::secure::a_process_without_its_certificates",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("SSL_CERT_FILE", &roots)
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn a_process_without_its_certificates() {
+    let _alone = alone();
+    let server = silent();
+    let host = builder().roots(Roots::Platform).build();
+    let attack = over_tls(&server, input(&server)).on(&host.expect("a host can be set up"));
+    attack.clone().under(wall_time(SHORT)).ends_with(TIMEOUT);
+    attack.clone().deadline(SHORT).ends_with(DEADLINE);
+    let mut impatient = input(&server);
+    impatient["connect_ms"] = json!(50);
+    check_error(attack.input(impatient), "connect timeout");
 }

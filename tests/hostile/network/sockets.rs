@@ -1,17 +1,23 @@
 //! Sockets below HTTP that are silent, and that send and receive without end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use skillhost::grant::Grants;
 use skillhost::{Limit, LimitOverrides};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
-use super::{KIB, Server, check_untouched, network, quiet, refused_of, server, silent};
-use crate::attack::{Attack, End, NONE, TIMEOUT, met, wall_time};
+use super::{
+    KIB, Server, check_error, check_untouched, http, network, quiet, refused_of, runtime, server,
+    silent,
+};
+use crate::attack::{Attack, DEADLINE, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
 use crate::measure::alone;
+use crate::waiting::check_mostly_in_time;
 
 /// Long enough to be connected, also on a busy machine.
 const A_WHILE: Duration = Duration::from_millis(800);
@@ -33,6 +39,71 @@ fn a_silent_socket() {
         .ends_with(TIMEOUT);
     let usage = result.usage;
     assert_eq!((usage.socket_sent_bytes, usage.socket_read_bytes), (4, 0));
+    over_tcp(&silent(), "tcp")
+        .deadline(A_WHILE)
+        .ends_with(DEADLINE);
+    check_mostly_in_time(over_tcp(&silent(), "tcp"));
+}
+
+/// A server that nobody gets a connection to: those that it does not take fill its queue, and whoever asks for another
+/// hears nothing.
+struct Full {
+    address: SocketAddr,
+    #[allow(dead_code, reason = "held, not used")]
+    held: (TcpListener, Vec<TcpStream>),
+}
+
+impl Full {
+    fn new() -> Self {
+        runtime().block_on(async {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket
+                .bind(([127, 0, 0, 1], 0).into())
+                .expect("a free port");
+            let listener = socket.listen(1).expect("it listens");
+            let address = listener.local_addr().expect("it has one");
+            let mut waiting = Vec::new();
+            let next = || tokio::time::timeout(A_WHILE / 2, TcpStream::connect(address));
+            while let Ok(connection) = next().await {
+                waiting.push(connection.expect("it is there"));
+                assert!(waiting.len() < 100, "it never fills");
+            }
+            Full {
+                address,
+                held: (listener, waiting),
+            }
+        })
+    }
+}
+
+/// Over HTTP, inside TLS, and by a socket.
+#[test]
+fn a_server_that_takes_no_connection() {
+    let _alone = alone();
+    let full = Full::new();
+    let to = full.address.to_string();
+    let granted = |scheme: &str| match scheme {
+        "tcp" => Grants::default().socket(format!("tcp://{to}").parse().expect("it is a grant")),
+        _ => http(&[&format!("{scheme}://{to}")]),
+    };
+    for scheme in ["http", "https", "tcp"] {
+        let (tool, input) = match scheme {
+            "tcp" => ("tcp", json!({ "to": to })),
+            _ => (
+                "request",
+                json!({"scheme": scheme, "authority": to, "path": "/"}),
+            ),
+        };
+        let attack = Attack::from(network(), tool, input.clone()).granted(granted(scheme));
+        let result = attack.clone().under(wall_time(SHORT)).ends_with(TIMEOUT);
+        assert_eq!(result.usage.socket_sent_bytes, 0, "{scheme}");
+        attack.clone().deadline(SHORT).ends_with(DEADLINE);
+        if scheme != "tcp" {
+            let mut impatient = input;
+            impatient["connect_ms"] = json!(50);
+            check_error(attack.input(impatient), "connect timeout");
+        }
+    }
 }
 
 #[test]

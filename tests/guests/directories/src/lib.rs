@@ -180,6 +180,28 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
             }
             Ok(json!({ "seen": seen }))
         }
+        "again" => {
+            // The same for any call, until something that begins like each of these was seen.
+            let mut seen = std::collections::BTreeMap::<String, u64>::new();
+            let until = call["until"].as_array().cloned().unwrap_or_default();
+            let begins = |what: &str| {
+                until
+                    .iter()
+                    .position(|begin| what.starts_with(begin.as_str().unwrap_or("")))
+            };
+            let mut met = std::collections::BTreeSet::new();
+            let mut turns = 0;
+            while turns < count("count") || met.len() < until.len() {
+                let what = match made(held, &call["each"], turns) {
+                    Ok(value) => value.to_string(),
+                    Err(error) => error,
+                };
+                met.extend(begins(&what));
+                *seen.entry(what).or_default() += 1;
+                turns += 1;
+            }
+            Ok(json!({ "seen": seen }))
+        }
         "set_size" => done(handle.set_size(count("bytes"))),
         "stat" => {
             let stat = match call["path"].is_null() {
