@@ -8,6 +8,7 @@ use clap::{Args, ValueHint};
 use skillhost::queue::{Queue, QueueError};
 
 use super::complaint::Complaint;
+use super::exit::Exit;
 use super::host::{Interrupts, block_on};
 use super::not_empty::NotEmpty;
 use super::{Session, explain};
@@ -71,6 +72,10 @@ impl Database {
     }
 }
 
+/// What to do where the file of the queue cannot be used.
+const ANOTHER_FILE: &str =
+    "name another file for the queue with `--database FILE`, or another folder with `--home DIR`";
+
 impl DatabaseArgs {
     /// As the environment has it, for commands that have no use for a queue.
     pub fn of_environment() -> Self {
@@ -132,8 +137,15 @@ impl DatabaseArgs {
     /// # Errors
     /// Where the database cannot be used.
     pub async fn open(&self, session: &Session) -> anyhow::Result<Queue> {
-        let opened = self.database(session)?.open().await;
-        opened.map_err(|error| explain::queue(error).into())
+        let database = self.database(session)?;
+        database.open().await.map_err(|error| {
+            let complaint = explain::queue(error);
+            let is_mute = complaint.exit == Exit::Host && complaint.hints.is_empty();
+            match database {
+                Database::File(_) if is_mute => complaint.hint(ANOTHER_FILE).into(),
+                _ => complaint.into(),
+            }
+        })
     }
 
     /// Opens the queue and does something with it, on this thread alone.

@@ -87,6 +87,18 @@ pub fn package(error: PackageError) -> Complaint {
         PackageError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
             complaint.hint("save the file as UTF-8")
         }
+        // Only links lead out of it, and the library that follows them says no more.
+        PackageError::Io { path, source } if source.to_string().contains("led outside") => {
+            let message = format!(
+                "`{}` is a link that leads out of the skill's folder, and is not read",
+                path.display()
+            );
+            Complaint {
+                message,
+                ..complaint
+            }
+            .hint("put the file itself there: what a skill is stands in its folder")
+        }
         PackageError::NoComponent {
             is_source: false, ..
         } => complaint

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use skillhost::grant::{
     AddressGrant, Capability, Clock, Denial, DirectoryGrant, Grants, HttpGrant,
     ParseDirectoryError, Random, SCRATCH, SecretGrant, SocketGrant, check_name, check_value,
-    command, for_this_run, shell_word,
+    command, for_this_run, intersection, shell_word,
 };
 use skillhost::text::printable;
 use skillhost::{Admission, Failure, Policy};
@@ -96,10 +96,23 @@ pub struct GrantArgs {
 }
 
 impl GrantArgs {
+    /// The same for a request, with the whole paths of the folders: a worker stands elsewhere, and whoever approves of
+    /// one approves of no other. Links are left to the host, which looks at where they stand.
+    ///
+    /// # Errors
+    /// As [`GrantArgs::grants`].
+    pub fn grants_of_folders_here(self) -> anyhow::Result<Grants> {
+        let mut grants = self.grants()?;
+        for directory in &mut grants.directories {
+            directory.host = std::path::absolute(&directory.host)?;
+        }
+        Ok(grants)
+    }
+
     /// What is granted by all flags together.
     ///
     /// # Errors
-    /// Where one variable or key is named twice.
+    /// Where one variable or key is named twice, or something cannot be granted to any skill.
     pub fn grants(self) -> Result<Grants, Complaint> {
         if let Some(directory) = self.dir.iter().find(|dir| is_unexpanded(&dir.host)) {
             let path = directory.host.display();
@@ -131,6 +144,11 @@ impl GrantArgs {
                     return Err(Complaint::usage(message));
                 }
             }
+        }
+        // What cannot be granted to any skill is a wrong argument.
+        if let Some(denial) = intersection(None, &grants).1.into_iter().next() {
+            let message = format!("cannot be granted: {denial}");
+            return Err(Complaint::usage(message).hint(denial.hint));
         }
         Ok(grants)
     }

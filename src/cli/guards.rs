@@ -56,6 +56,14 @@ pub fn around(
     })
 }
 
+/// What a person is called who runs this command and does not say so: as the environment says, else by the number.
+pub fn user_name() -> String {
+    match std::env::var("USER") {
+        Ok(name) if !name.trim().is_empty() => name,
+        _ => user(),
+    }
+}
+
 /// Who runs this command, for the record: the user's number, with the name that the environment says.
 pub fn user() -> String {
     let number = rustix::process::getuid().as_raw();

@@ -11,7 +11,7 @@ use skillhost::limits::{display_bytes, grouped};
 use skillhost::policy::UNDECLARED;
 use skillhost::skill::{Description, Digest, Manifest, Package, Tool};
 use skillhost::text::printable;
-use skillhost::{LimitOverrides, LoadError, Surface};
+use skillhost::{LimitOverrides, Limits, LoadError, Surface};
 
 use super::complaint::Complaint;
 use super::console::{BOLD, DIM, print, print_json, styled};
@@ -325,7 +325,15 @@ fn wants(declared: &Declared) -> String {
 
 fn default_limits(limits: &LimitOverrides) -> String {
     let mut own = Table::new(2);
+    // As a host resolves them that nobody has set otherwise.
+    let counts = limits.of_a_skill(&Limits::default());
+    let gets = Limits::resolve(&Limits::ceiling(), &[&counts], &Limits::default());
+    let gets: HashMap<_, _> = units::limits(&gets).into_iter().collect();
     for (name, value) in units::limits(limits) {
+        let value = match gets.get(&name) {
+            Some(given) if *given != value => format!("{value} (clamped to {given})"),
+            _ => value,
+        };
         own.row([name, value]);
     }
     if own.is_empty() {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use clap::{Args, Subcommand};
-use skillhost::grant::{Grants, HttpGrant, SecretGrant, shell_word};
+use skillhost::grant::{Declared, Grants, HttpGrant, SecretGrant, intersection, shell_word};
 use skillhost::secret::{
     MAX_SECRET_BYTES, SecretError, SecretSource, SecretStore, SecretValue, Secrets,
 };
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Session;
 use super::complaint::Complaint;
-use super::console::{Console, GOOD, print, print_json, styled};
+use super::console::{Console, GOOD, print, print_json, say, styled};
 use super::exit::Exit;
 use super::question::unseen;
 
@@ -113,9 +113,19 @@ pub fn warn_of_ungranted(named: &[String], granted: &[&str], console: Console) {
     }
 }
 
-/// Warns of secrets that these grants have, for requests that none of `all` allows.
-pub fn warn_of_idle(these: &Grants, all: &[&Grants], console: Console) {
-    for secret in &these.secrets {
+/// Warns of secrets that these grants have, for requests that none of `all` allows. Of one that is not declared
+/// nothing is said: with it the request is rejected, whatever else is granted.
+pub fn warn_of_idle(
+    these: &Grants,
+    all: &[&Grants],
+    declared: Option<&Declared>,
+    console: Console,
+) {
+    let is_declared = |secret: &SecretGrant| {
+        let alone = Grants::default().secret(secret.clone());
+        !intersection(declared, &alone).0.secrets.is_empty()
+    };
+    for secret in these.secrets.iter().filter(|secret| is_declared(secret)) {
         if let Some(message) = goes_nowhere(secret, all.iter().flat_map(|grants| &grants.http)) {
             let requests = secret.requests().to_string();
             console.warn(format_args!(
@@ -239,7 +249,20 @@ pub fn secrets(args: SecretsArgs, session: &Session) -> anyhow::Result<Exit> {
 /// everybody on the machine, and stay in the history of the shell.
 fn typed(name: &str) -> anyhow::Result<Zeroizing<String>> {
     if std::io::stdin().is_terminal() {
-        return unseen(format!("value of {name}: "));
+        return unseen(format!("value of {name}: ")).map_err(|error| {
+            match error
+                .downcast_ref::<std::io::Error>()
+                .map(std::io::Error::kind)
+            {
+                Some(std::io::ErrorKind::UnexpectedEof) => {
+                    // Behind the prompt.
+                    say("");
+                    let message = format!("no value was given for `{name}`");
+                    Complaint::usage(message).into()
+                }
+                _ => error,
+            }
+        });
     }
     let most = MAX_SECRET_BYTES + 3;
     let mut text = Zeroizing::new(String::with_capacity(most));
@@ -260,7 +283,11 @@ fn explained(name: &str, error: &SecretError) -> Complaint {
         SecretError::TooShort
         | SecretError::TooLong
         | SecretError::Characters
-        | SecretError::Name(_) => Exit::Usage,
+        | SecretError::Name(_)
+        // As of a policy that cannot be used.
+        | SecretError::Open { .. }
+        | SecretError::Damaged(_)
+        | SecretError::Line { .. } => Exit::Usage,
         _ => Exit::Host,
     };
     Complaint::new(exit, error.to_string()).hint(error.hint(name))

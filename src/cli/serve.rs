@@ -76,12 +76,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     origin: Vec<String>,
     /// How many jobs it does at once; as many as there are processors unless said; 0 for none
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u32).range(0..=10_000)
+    )]
     jobs: Option<u32>,
     /// How many executions may be in flight at once, jobs included; more wait
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value = "256",
         value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]
@@ -90,6 +96,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value = "1024",
         value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
@@ -97,12 +104,18 @@ pub struct ServeArgs {
     /// How many of these one address may have; 256 unless said, and all where only this machine can connect
     ///
     /// Behind a proxy on another machine all come from its address: then say as many as --connections.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     connections_of_one: Option<u32>,
     /// How many requests a second each token may make, or each address without tokens
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value = "1000",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000)
     )]
@@ -112,6 +125,7 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value = "30",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000)
     )]
@@ -120,7 +134,13 @@ pub struct ServeArgs {
     #[arg(long)]
     mcp_search: bool,
     /// How long requests, calls and jobs may go on once it was told to stop
-    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        default_value = "25s",
+        value_parser = parse_duration
+    )]
     grace: Duration,
     /// Send callbacks, signed with the secret in this file: `whsec_` and base64
     ///

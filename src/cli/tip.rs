@@ -21,7 +21,6 @@ fn told(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::
     match error.kind() {
         ErrorKind::InvalidSubcommand => with_similar(error, all, arguments),
         ErrorKind::UnknownArgument if is_of(&error, " secrets set ") => without_value(error, all),
-        ErrorKind::UnknownArgument if is_of(&error, " policy revoke ") => without_flag(error, all),
         ErrorKind::UnknownArgument => with_argument(error, all, arguments),
         ErrorKind::ValueValidation => without_source(error),
         _ => error,
@@ -105,29 +104,6 @@ fn is_of(error: &clap::Error, command: &str) -> bool {
         Some(ContextValue::StyledStr(usage)) => usage.to_string().contains(command),
         _ => false,
     }
-}
-
-/// What is taken back is named without the flag that granted it.
-fn without_flag(mut error: clap::Error, all: &Command) -> clap::Error {
-    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
-        return error;
-    };
-    let flag = unknown.trim_start_matches('-');
-    let grants = all
-        .find_subcommand("policy")
-        .and_then(|policy| policy.find_subcommand("grant"))
-        .is_some_and(|grant| grant.get_arguments().any(|it| it.get_long() == Some(flag)));
-    if grants {
-        error.remove(ContextKind::SuggestedArg);
-        let valid = all.get_styles().get_valid();
-        let mut tip = StyledStr::new();
-        let _ = write!(
-            tip,
-            "what is taken back is named without a flag, as `{valid}skillhost policy show{valid:#}` lists it"
-        );
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
-    }
-    error
 }
 
 /// The one flag that begins with what was typed, or has it as one of its words.

@@ -61,7 +61,7 @@ struct CreateArgs {
     #[arg(long, value_name = "SCOPE", required = true, value_parser = str::parse::<Scope>)]
     scope: Vec<Scope>,
     /// When it stops to hold: a time, or so long from now, such as 90d; not by itself unless given
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment)]
     expires: Option<Moment>,
     /// A name for people
     #[arg(long, value_name = "NAME", default_value = "")]

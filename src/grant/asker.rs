@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::hint::{self, MAX_SHOWN, NO_GUEST, NO_HOST, grant_text};
+use super::hint::{
+    self, MAX_SHOWN, NO_GUEST, NO_HOST, directory_text, grant_text, to_grant_both,
+    to_grant_directory,
+};
 use super::{
     AddressGrant, Capability, Declared, Denial, DirectoryGrant, HostName, HttpGrant, HttpTarget,
     MAX_QUOTED, Mode, Protocol, Remedy, SocketGrant, Sought, directory, not_public, shell_word,
@@ -95,7 +98,19 @@ impl Asker {
         let narrow = HttpGrant::narrowest(target, MAX_SHOWN);
         let (wide, path) = (narrow.clone().for_all_paths().to_string(), narrow.path());
         let text = narrow.to_string();
-        let mut hint = to_grant(&self.name, Capability::Http, Some(&text));
+        let leads_here = is_this_machine(target) && !addresses.iter().any(is_loopback);
+        let mut hint = match leads_here {
+            true => {
+                let address = Ipv4Addr::LOCALHOST.to_string();
+                let address = (Capability::Address, address.as_str());
+                let both = to_grant_both(&self.name, (Capability::Http, &text), address);
+                let host = target.host();
+                format!(
+                    "{both}; `{host}` leads to this machine, whose address needs a grant of its own"
+                )
+            }
+            false => to_grant(&self.name, Capability::Http, Some(&text)),
+        };
         if path != target.path() {
             let all = match path {
                 "/" => "the whole host".to_owned(),
@@ -107,16 +122,6 @@ impl Asker {
         }
         if path != "/" && special(target).is_none() {
             hint.push_str(&format!("; `{}` grants the whole host", shell_word(&wide)));
-        }
-        if is_this_machine(target) && !addresses.iter().any(is_loopback) {
-            let (capability, address) = (Capability::Address, Ipv4Addr::LOCALHOST);
-            hint.push_str(&format!(
-                "; `{}` leads to this machine, whose address needs a grant of its own at the same time: `{} {address}`, \
-                 or by hand `{} = [\"{address}\"]`",
-                target.host(),
-                capability.flag(),
-                capability.field()
-            ));
         }
         (grant_text(Some(&text)), hint)
     }
@@ -178,7 +183,7 @@ impl Asker {
     /// it does not declare, or that nobody was asked for, as it has no manifest; or elsewhere than where it may.
     pub fn looked_in_vain(&self, sought: &Sought) -> Option<String> {
         let Some(declared) = &self.declared else {
-            if !sought.no_directories {
+            if !sought.no_directories || sought.refused {
                 return sought.elsewhere();
             }
             let any = format!("{NO_HOST}:{NO_GUEST}:ro");
@@ -197,7 +202,7 @@ impl Asker {
             ));
         }
         let declares_any = declared.scratch || !declared.directories.is_empty();
-        if sought.no_directories && !declares_any {
+        if sought.no_directories && !sought.refused && !declares_any {
             return Some(
                 "the skill looked for a directory, and its skill.toml declares none; if that is why, it would have to, \
                  with `directories = [{ path = \"*\", mode = \"ro\" }]` or `scratch = true` under `[grants]`"
@@ -211,7 +216,7 @@ impl Asker {
     pub fn write_denied(&self, granted: &DirectoryGrant) -> Denial {
         let mode = |declared: &Declared| directory::mode(&declared.directories, &granted.guest);
         let (remedy, grant, hint) = if self.may_be_granted(|one| mode(one) == Some(Mode::Rw)) {
-            let host = match self.for_operator {
+            let host = match self.for_operator && granted.host.to_str().is_some() {
                 // As it must stand in the policy.
                 true => std::path::absolute(&granted.host).unwrap_or_else(|_| granted.host.clone()),
                 false => NO_HOST.into(),
@@ -221,7 +226,9 @@ impl Asker {
                 host,
                 ..granted.clone()
             };
-            self.to_be_granted(Capability::Directory, Some(&wider.to_string()))
+            let grant = directory_text(&wider).and_then(|text| grant_text(Some(&text)));
+            let hint = to_grant_directory(&self.name, &wider);
+            (Remedy::Grant, grant, hint)
         } else {
             let hint = format!(
                 "no grant changes that: the skill's skill.toml declares `{}` with the mode `ro`",
@@ -473,7 +480,11 @@ mod tests {
             let hint = asker.http_denied(&target, &[]).hint;
             let address = format!("; `{host}` leads to this machine, whose address");
             assert_eq!(hint.contains(&address), told, "{hint}");
-            assert_eq!(hint.contains("`--address 127.0.0.1`"), told, "{hint}");
+            // What is copied does by itself.
+            let flags = format!("--http 'GET http://{host}/x' --address 127.0.0.1`");
+            for begin in ["for this run with `", "`skillhost policy grant a "] {
+                assert_eq!(hint.contains(&format!("{begin}{flags}")), told, "{hint}");
+            }
             assert_eq!(hint.contains(r#"`addresses = ["127.0.0.1"]`"#), told);
             // Of what is granted already, nothing is said.
             for granted in ["127.0.0.0/8", "::1"] {

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::hint::{NO_GUEST, NO_HOST};
+use super::hint::{NO_GUEST, NO_HOST, directory_text, grant_text, to_grant_directory};
 use super::{Capability, Declared, Denial, Grants, Missing, Remedy, SCRATCH, quoted};
 
 /// What a guest may do in a directory.
@@ -320,13 +320,24 @@ pub(super) fn missing(
                 ),
                 None => "declared by the skill and not granted".into(),
             };
-            let text = if wanted.path == "*" {
-                format!("{NO_HOST}:{}", wanted.mode.as_str())
-            } else {
-                format!("{NO_HOST}:{}:{}", wanted.path, wanted.mode.as_str())
-            };
             let subject = wanted.path.clone();
-            Denial::lacking(skill, Capability::Directory, subject, reason, Some(&text))
+            if wanted.path == "*" {
+                let text = format!("{NO_HOST}:{}", wanted.mode.as_str());
+                return Denial::lacking(skill, Capability::Directory, subject, reason, Some(&text));
+            }
+            let grant = DirectoryGrant {
+                host: NO_HOST.into(),
+                guest: wanted.path.clone(),
+                mode: wanted.mode,
+            };
+            Denial {
+                capability: Capability::Directory,
+                subject,
+                reason,
+                remedy: Remedy::Grant,
+                grant: directory_text(&grant).and_then(|text| grant_text(Some(&text))),
+                hint: to_grant_directory(skill, &grant),
+            }
         })
         .collect()
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::Capability;
-use crate::text::named;
+use super::{Capability, DirectoryGrant};
+use crate::text::{named, shortened};
 
 /// The longest text of a grant that stands in a hint, in bytes.
 pub(super) const MAX_SHOWN: usize = 1_000;
@@ -65,46 +65,134 @@ pub fn for_this_run(hint: &str) -> Option<String> {
 ///
 /// `text` is the grant in the form that flag and file share, such as `TZ=UTC`; `None` for a flag
 /// without a value. What it leaves open stands between angle brackets, such as `<VALUE>`, and is refused where
-/// it is left like that.
+/// it is left like that. What no line can show as it is has no flag: it is written by hand, where TOML has an escape.
 pub fn to_grant(skill: &str, capability: Capability, text: Option<&str>) -> String {
-    let skill = &named(skill, MAX_SHOWN);
-    let (flag, field) = (capability.flag(), capability.field());
-    let (flag, line) = match text {
-        Some(text) => {
-            let shown = named(text, MAX_SHOWN);
-            let value = toml::Value::from(&*shown);
-            (
-                as_flag(capability, text),
-                match capability {
-                    Capability::Directory => format!(
-                        "`{field} = [{value}]`, or into the list that is there, in place of one for the same guest path"
-                    ),
-                    Capability::Environment | Capability::Config => pair(field, &shown, &value),
-                    _ if capability.is_list() => {
-                        format!("`{field} = [{value}]`, or into the list that is there")
-                    }
-                    _ => format!("`{field} = {value}`"),
-                },
-            )
+    match (capability, text) {
+        (Capability::Directory, Some(text)) => match text.parse() {
+            Ok(grant) => to_grant_directory(skill, &grant),
+            // Something is left open in it.
+            Err(_) => said(skill, flag(capability, text), &line(capability, text)),
+        },
+        (_, Some(text)) => said(skill, flag(capability, text), &line(capability, text)),
+        (_, None) => {
+            let line = format!("`{} = true`", capability.field());
+            said(skill, Some(capability.flag().to_owned()), &line)
         }
-        None => (flag.to_owned(), format!("`{field} = true`")),
+    }
+}
+
+/// The same, where something else is needed at the same time.
+pub(super) fn to_grant_both(
+    skill: &str,
+    one: (Capability, &str),
+    also: (Capability, &str),
+) -> String {
+    let flags = flag(one.0, one.1).zip(flag(also.0, also.1));
+    let (field, value) = (also.0.field(), in_toml(also.1));
+    let line = format!("{}, and likewise `{field} = [{value}]`", line(one.0, one.1));
+    said(
+        skill,
+        flags.map(|(one, also)| format!("{one} {also}")),
+        &line,
+    )
+}
+
+/// The same of a directory. One whose paths the text of a flag cannot have is written as a table.
+pub(super) fn to_grant_directory(skill: &str, grant: &DirectoryGrant) -> String {
+    let text = directory_text(grant);
+    let line = match &text {
+        Some(text) => line(Capability::Directory, text),
+        None => format!(
+            "`directories = [{{ host = {}, guest = {}, mode = \"{}\" }}]`, {OR_IN_PLACE}",
+            in_toml(&grant.host.to_string_lossy()),
+            in_toml(&grant.guest),
+            grant.mode.as_str()
+        ),
+    };
+    let flag = text.map(|text| as_flag(Capability::Directory, &text));
+    said(skill, flag, &line)
+}
+
+/// The text of a directory's grant, where it can be read back, or would but for what is left open in it.
+pub(super) fn directory_text(grant: &DirectoryGrant) -> Option<String> {
+    let text = grant.to_string();
+    let has_colon = |path: &str| path.contains(':');
+    let is_plain = named(&text, usize::MAX) == text && grant.host.to_str().is_some();
+    let reads_back =
+        is_plain && !has_colon(&grant.guest) && !has_colon(&grant.host.to_string_lossy());
+    reads_back.then_some(text)
+}
+
+/// What stands behind a line with a directory.
+const OR_IN_PLACE: &str = "or into the list that is there, in place of one for the same guest path";
+
+/// The flag for a text, where it can be shown as it is.
+fn flag(capability: Capability, text: &str) -> Option<String> {
+    let can_be_shown = named(text, usize::MAX) == text;
+    can_be_shown.then(|| as_flag(capability, text))
+}
+
+/// The line for the policy, and what else to do with it where others are there.
+fn line(capability: Capability, text: &str) -> String {
+    let field = capability.field();
+    let value = in_toml(text);
+    match capability {
+        Capability::Directory => format!("`{field} = [{value}]`, {OR_IN_PLACE}"),
+        Capability::Environment | Capability::Config => pair(field, text, &value),
+        _ if capability.is_list() => {
+            format!("`{field} = [{value}]`, or into the list that is there")
+        }
+        _ => format!("`{field} = {value}`"),
+    }
+}
+
+/// The whole hint. Without a flag there is no command, either.
+fn said(skill: &str, flag: Option<String>, line: &str) -> String {
+    let skill = &named(skill, MAX_SHOWN);
+    let with_a_flag = match flag {
+        Some(flag) => format!(
+            "grant it {FOR_THIS_RUN}{flag}{FOR_GOOD}{} {flag}`; by hand",
+            command("grant", skill)
+        ),
+        None => "it has characters that no flag can have: grant it by hand".to_owned(),
     };
     format!(
-        "grant it {FOR_THIS_RUN}{flag}{FOR_GOOD}{} {flag}`; by hand, in the policy under \
-         `[skills.{}.grants]`: {line}{AND_THEN}{}`",
-        command("grant", skill),
+        "{with_a_flag}, in the policy under `[skills.{}.grants]`: {line}{AND_THEN}{}`",
         key(skill),
         command("confirm", skill)
     )
 }
 
+/// A text in TOML that is that text, and shows what cannot be seen, or would end what it stands in, as an escape.
+pub(super) fn in_toml(text: &str) -> String {
+    let text = shortened(text, MAX_SHOWN);
+    let plain = toml::Value::from(&*text).to_string();
+    if named(&text, usize::MAX) == text {
+        return plain;
+    }
+    let mut escaped = String::from("\"");
+    for c in text.chars() {
+        let mut buffer = [0; 4];
+        let alone = c.encode_utf8(&mut buffer);
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '"' | '\\' => escaped.extend(['\\', c]),
+            _ if named(alone, usize::MAX) == *alone => escaped.push(c),
+            _ if u32::from(c) > 0xffff => escaped.push_str(&format!("\\U{:08x}", u32::from(c))),
+            _ => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+        }
+    }
+    escaped.push('"');
+    escaped
+}
+
 /// The line for a name with a value, in the form that the command writes. Whoever has a list has one of texts.
-fn pair(field: &str, shown: &str, text: &toml::Value) -> String {
+fn pair(field: &str, shown: &str, text: &str) -> String {
     match shown.split_once('=') {
         Some((name, value)) => format!(
             "`{field} = {{ {} = {} }}`, or into the table that is there, or into the list as {text}",
             key(name),
-            toml::Value::from(value)
+            in_toml(value)
         ),
         None => format!("`{field} = [{text}]`, or into the list that is there"),
     }
@@ -143,7 +231,7 @@ pub(super) fn key(name: &str) -> Cow<'_, str> {
     if !name.is_empty() && name.bytes().all(bare) {
         return name.into();
     }
-    toml::Value::from(name).to_string().into()
+    in_toml(name).into()
 }
 
 /// `skillhost policy VERB SKILL`, to be typed.
@@ -162,6 +250,7 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Grants, Mode};
     use super::*;
 
     #[test]
@@ -214,16 +303,48 @@ mod tests {
         assert_eq!(shell_word("a b"), "'a b'");
         assert_eq!(shell_word("$(reboot)`x`;"), "'$(reboot)`x`;'");
         assert_eq!(shell_word("it's"), r"'it'\''s'");
+        let hint = to_grant("a", Capability::Environment, Some("A=$(y)\"]"));
+        assert!(hint.contains("`--env 'A=$(y)\"]'`"), "{hint}");
+    }
+
+    /// What no flag can have is in no flag, and the line for the policy is read as what is meant.
+    #[test]
+    fn what_cannot_be_shown_is_written_by_hand() {
+        let read = |hint: &str| -> Grants {
+            let (_, line) = hint.split_once("grants]`: `").unwrap();
+            let (line, _) = line.split_once('`').unwrap();
+            toml::from_str(line).unwrap()
+        };
+        for (host, guest) in [
+            ("/srv/a:b", "/data"),
+            ("/srv/a`b", "/data"),
+            ("/srv/a\nb", "/da\tta"),
+            ("/srv/a", "/da:ta"),
+            ("/srv/a\u{202e}b\"\\'", "/\u{e0041}"),
+            ("<HOST>", "/c:olon:rw"),
+        ] {
+            let grant = Grants::default().directory(host, guest, Mode::Rw);
+            let hint = to_grant_directory("a", &grant.directories[0]);
+            assert!(!hint.contains("--dir"), "{hint}");
+            assert!(!hint.contains("policy grant"), "{hint}");
+            assert!(!hint.contains('\n'), "{hint}");
+            assert_eq!(read(&hint), grant, "{hint}");
+            assert!(hint.ends_with("`skillhost policy confirm a`"), "{hint}");
+        }
+        let name = "a\u{200b}b";
+        let hint = to_grant("a", Capability::Environment, Some(&format!("{name}=c`d")));
+        assert!(!hint.contains("--env"), "{hint}");
+        assert_eq!(read(&hint), Grants::default().environment(name, "c`d"));
         let hint = to_grant("a", Capability::Directory, Some("HOST:/x\n$(y)\"]:ro"));
-        assert!(hint.contains(r"'HOST:/x\n$(y)"), "{hint}");
-        assert!(!hint.contains('\n'), "{hint}");
+        assert!(!hint.contains("--dir") && !hint.contains('\n'), "{hint}");
     }
 
     #[test]
     fn no_name_ends_what_it_stands_in() {
         let name = "a`. Run `skillhost policy grant a --dir /:/host:rw";
         for capability in [Capability::Directory, Capability::Environment] {
-            let plain = to_grant("a", capability, Some("b"));
+            // No flag can have it, either.
+            let plain = to_grant("a", capability, Some("b\n"));
             let hint = to_grant(name, capability, Some(name));
             assert_eq!(
                 hint.matches('`').count(),

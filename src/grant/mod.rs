@@ -39,6 +39,7 @@ mod denial;
 mod directory;
 mod hint;
 mod http;
+mod names;
 mod network;
 mod pairs;
 #[cfg(feature = "schema")]
@@ -71,6 +72,7 @@ pub use reproducible::{Clock, ParseClockError, ParseRandomError, Random};
 
 pub use hint::{command, for_good, for_this_run, shell_word, to_grant};
 pub use http::{HttpGrant, ParseHttpError};
+pub use names::{GrantNames, by_flag};
 pub(crate) use network::host_left_alone;
 pub use socket::{ParseSocketError, Protocol, SocketGrant};
 pub(crate) use sought::Sought;
@@ -415,7 +417,7 @@ pub fn intersection(declared: Option<&Declared>, granted: &Grants) -> (Grants, V
         return (granted.clone(), denials);
     };
     let mut effective = Grants {
-        scratch: granted.scratch,
+        scratch: granted.scratch && declared.scratch,
         storage: granted.storage && declared.storage,
         clock: granted.clock,
         random: granted.random,

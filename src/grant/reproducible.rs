@@ -85,7 +85,10 @@ pub enum Random {
 
 /// A text that is no source of random numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a source of random numbers; write `system`, or `seed:N` with a number N")]
+#[error(
+    "`{0}` is not a source of random numbers; write `system`, or `seed:N` with a whole number N, at most {most}",
+    most = u64::MAX
+)]
 pub struct ParseRandomError(String);
 
 impl FromStr for Random {
@@ -135,7 +138,8 @@ mod tests {
             assert!(text.parse::<Clock>().is_err(), "{text}");
         }
         for text in ["", "seed", "seed:", "seed:-1", "seed:18446744073709551616"] {
-            assert!(text.parse::<Random>().is_err(), "{text}");
+            let error = text.parse::<Random>().unwrap_err().to_string();
+            assert!(error.ends_with("at most 18446744073709551615"), "{error}");
         }
     }
 }

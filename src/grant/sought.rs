@@ -25,7 +25,8 @@ pub(crate) struct Sought {
     granted: Vec<String>,
     /// Whether it looked for a path in one of them.
     pub entered: bool,
-    /// Whether the last thing that it asked of one of them was refused, so that it was not for want of another.
+    /// Whether the last thing that it asked of one of them, or of an address that it may connect to, was refused, so
+    /// that it was not for want of another.
     pub refused: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,
@@ -83,7 +84,7 @@ impl Sought {
     /// What may help where it asked which directories there are, and opened nothing in one: whether a path begins like
     /// one of them is found without the host.
     pub fn elsewhere(&self) -> Option<String> {
-        if self.entered || self.granted.is_empty() {
+        if self.entered || self.refused || self.granted.is_empty() {
             return None;
         }
         let shown = self.granted.iter().take(MOST_NAMED);
@@ -210,6 +211,15 @@ mod tests {
         assert_eq!(lacked(&sought, None), ["/data", SCRATCH]);
         sought.refused = true;
         assert_eq!(lacked(&sought, None), [""; 0]);
+        // Nor for want of a path below it.
+        sought.entered = false;
+        sought.told(["/data"].into_iter());
+        assert_eq!(sought.elsewhere(), None);
+        let asker = super::super::Asker::new("a", None, true);
+        sought.no_directories = true;
+        assert_eq!(asker.looked_in_vain(&sought), None);
+        sought.refused = false;
+        assert!(asker.looked_in_vain(&sought).is_some());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Which of the policy's grants a skill gets.
 
+use std::collections::HashSet;
+
 use super::{Difference, Kind, Policy, SkillPolicy, Wants};
 use crate::execution::SkillIdentity;
-use crate::grant::{self, Capability, Declared, Denial, Grants, Missing, Remedy};
+use crate::grant::{self, Capability, Declared, Denial, GrantNames, Grants, Missing, Remedy};
 use crate::skill::{Description, Digest, Manifest};
 use crate::text::shortened;
 
@@ -175,22 +177,22 @@ impl SkillPolicy {
             .filter_map(|other| other.wanted.as_ref())
             .map(|wanted| grant::intersection(wanted.declared.as_ref(), &self.grants).1)
             .collect();
-        let refused_by = |denials: &[Denial], denial: &Denial| {
-            denials.iter().any(|other| {
-                other.capability == denial.capability && other.subject == denial.subject
-            })
-        };
+        let others: Vec<HashSet<_>> = others
+            .iter()
+            .map(|denials| denials.iter().map(about).collect())
+            .collect();
+        let names = GrantNames::of(&self.grants);
         let denials: Vec<Denial> = denials
             .into_iter()
-            .filter(|denial| others.iter().all(|other| refused_by(other, denial)))
+            .filter(|denial| others.iter().all(|other| other.contains(&about(denial))))
             .map(|denial| Denial {
                 reason: format!("in the policy: {}", denial.reason),
-                hint: format!(
-                    "{}; to take it out of the policy: `{} {}`",
-                    denial.hint,
-                    grant::command("revoke", name),
-                    grant::shell_word(&denial.subject)
-                ),
+                hint: match names.to_take_out(name, &denial) {
+                    Some(command) => {
+                        format!("{}; to take it out of the policy: `{command}`", denial.hint)
+                    }
+                    None => denial.hint,
+                },
                 ..denial
             })
             .collect();
@@ -202,6 +204,11 @@ impl SkillPolicy {
     }
 }
 
+/// What a grant is that is refused.
+fn about(denial: &Denial) -> (Capability, &str) {
+    (denial.capability, &denial.subject)
+}
+
 /// The policy's grants are given to other digests.
 fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Denial {
     let mut reason = format!(
@@ -209,7 +216,12 @@ fn unconfirmed(skill: &SkillIdentity, entry: &SkillPolicy, wants: &Wants) -> Den
         skill.digest
     );
     let before = entry.closest(&skill.version);
-    if let Some(wanted) = before.and_then(|before| before.wanted.as_ref()) {
+    let before = before.and_then(|before| before.wanted.as_ref());
+    if before.is_some_and(|before| before.declared.is_none()) && wants.declared.is_some() {
+        reason.push_str(
+            "; the one that was confirmed had no skill.toml, and so wanted all that is granted; this one has one",
+        );
+    } else if let Some(wanted) = before {
         let difference = Difference::between(wanted, wants);
         let more: Vec<String> = difference
             .changes
@@ -344,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_with_a_manifest_does_not_want_more_than_one_without() {
+        let before = identity("a", "");
+        let before = Confirmation {
+            wanted: Some(Wants::new(None, &description())),
+            ..confirmation(&before, "")
+        };
+        let policy = policy(Grants::default().environment("TZ", "UTC"), vec![before]);
+        let now = identity("a", MANIFEST);
+        let denials = effective(&policy, &now, MANIFEST, &Grants::default()).unwrap_err();
+        let reason = &denials[0].reason;
+        assert!(reason.contains("had no skill.toml"), "{reason}");
+        assert!(!reason.contains("added"), "{reason}");
+        let wanted = policy.skills["words"].confirmed[0].wanted.clone().unwrap();
+        let manifest = MANIFEST.parse().unwrap();
+        let difference = Difference::between(&wanted, &Wants::new(Some(&manifest), &description()));
+        assert_eq!(difference.changes[0].kind, Kind::Removed, "{difference:?}");
+    }
+
+    #[test]
     fn the_request_goes_before_the_policy() {
         let skill = identity("a", MANIFEST);
         let policy = policy(
@@ -388,8 +419,9 @@ mod tests {
         let newer = "grants.environment = [\"TZ\", \"LANG\"]";
         let (one, two) = (identity("a", MANIFEST), identity("b", newer));
         let confirmed = vec![confirmation(&one, MANIFEST), confirmation(&two, newer)];
+        let confirmed_before = confirmed.clone();
         let grants = Grants::default().environment("LANG", "C");
-        let both = policy(grants.clone(), confirmed.clone());
+        let both = policy(grants.clone(), confirmed);
         let none = Grants::default();
         assert_eq!(
             effective(&both, &one, MANIFEST, &none).unwrap().from_policy,
@@ -399,10 +431,33 @@ mod tests {
             effective(&both, &two, newer, &none).unwrap().from_policy,
             grants
         );
-        let misspelt = policy(grants.environment("LNAG", "C"), confirmed);
+        // Whatever it is.
+        let newer = "grants.scratch = true\ngrants.storage = true";
+        let two = identity("c", newer);
+        let confirmed = vec![confirmation(&one, MANIFEST), confirmation(&two, newer)];
+        let places = Grants::default().scratch().storage();
+        let both = policy(places.clone(), confirmed);
+        let given = effective(&both, &one, MANIFEST, &none).unwrap();
+        assert_eq!(given.from_policy, none);
+        assert_eq!(given.grants, none.clone().config("rows", "10"));
+        let given = effective(&both, &two, newer, &none).unwrap();
+        assert_eq!(given.from_policy, places);
+        let misspelt = policy(grants.environment("LNAG", "C"), confirmed_before);
         let denials = effective(&misspelt, &one, MANIFEST, &none).unwrap_err();
         assert_eq!(denials.len(), 1, "{denials:?}");
         assert_eq!(denials[0].subject, "LNAG");
         assert!(denials[0].hint.contains("policy revoke words LNAG"));
+        let undeclared = policy(
+            Grants::default().scratch(),
+            vec![confirmation(&one, MANIFEST)],
+        );
+        let denials = effective(&undeclared, &one, MANIFEST, &none).unwrap_err();
+        assert_eq!(denials.len(), 1, "{denials:?}");
+        assert!(
+            denials[0]
+                .hint
+                .ends_with(": `skillhost policy revoke words scratch`"),
+            "{denials:?}"
+        );
     }
 }

@@ -173,7 +173,9 @@ impl Change {
             "limits",
             "config",
         ];
-        let less = matches!(self.kind, Kind::Removed | Kind::Narrowed);
+        // That all was wanted comes first: what was added is then a part of that.
+        let of_all = self.field == UNDECLARED;
+        let less = matches!(self.kind, Kind::Removed | Kind::Narrowed) && !of_all;
         // Of another field, such as that all is wanted.
         let reach = FURTHEST.iter().position(|field| *field == self.field);
         (less, reach.map_or(0, |reach| reach + 1))

@@ -55,6 +55,8 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
+        // Whoever put a link there wants what it leads to to hold.
+        Err(rustix::io::Errno::NOENT) if path.is_symlink() => return Err(leads_nowhere(path)),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(error) => return Err(failed(error.into())),
     };
@@ -83,6 +85,17 @@ fn read(path: &Path) -> Result<Option<String>, PolicyError> {
     }
 }
 
+fn leads_nowhere(link: &Path) -> PolicyError {
+    let target = std::fs::read_link(link).unwrap_or_default();
+    let target = crate::text::named(&target.to_string_lossy(), 1_000);
+    PolicyError::new(format!(
+        "it is a symbolic link to `{target}`, which is not there"
+    ))
+    .hint(
+        "put the policy where the link leads, or remove the link: without both, nothing is granted",
+    )
+}
+
 fn failed(error: std::io::Error) -> PolicyError {
     let failed = PolicyError::new(format!("it cannot be read: {error}"));
     match error.kind() {
@@ -108,7 +121,8 @@ fn folder_closed_to_others(path: &Path) -> Result<(), PolicyError> {
 
 fn too_large() -> PolicyError {
     PolicyError::new(format!(
-        "it is too large; {MAX_POLICY_BYTES} bytes are allowed"
+        "it is too large; {} are allowed",
+        crate::limits::display_bytes(MAX_POLICY_BYTES)
     ))
 }
 
@@ -165,6 +179,15 @@ mod tests {
         symlink("policy.toml", &link).unwrap();
         assert_eq!(Policy::read(&link).unwrap(), Some(policy));
         assert_eq!(Policy::read(folder.path().join("none.toml")), Ok(None));
+        let nowhere = folder.path().join("nowhere.toml");
+        symlink("none.toml", &nowhere).unwrap();
+        let error = error(&nowhere);
+        assert!(error.message.contains("link to `none.toml`"), "{error}");
+        assert!(
+            error
+                .hint
+                .is_some_and(|hint| hint.contains("remove the link"))
+        );
     }
 
     #[test]

@@ -76,10 +76,16 @@ impl SecretStore {
         let Some(text) = text else {
             return Ok(all);
         };
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let lines = (1..).zip(text.lines());
+        for (number, line) in lines.filter(|(_, line)| !line.starts_with('#')) {
             let Some((name, value)) = line.split_once('=') else {
                 return Err(SecretError::Damaged(self.path.clone()));
             };
+            check_secret_name(name).map_err(|reason| SecretError::Line {
+                path: self.path.clone(),
+                number,
+                reason,
+            })?;
             all.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
         }
         Ok(all)

@@ -14,6 +14,7 @@ use super::digest::Digest;
 use super::document::{Document, DocumentError};
 use super::files;
 use super::manifest::{Manifest, ManifestError};
+use crate::limits::{display_bytes, grouped};
 use crate::text::named;
 
 /// The largest `skill.toml` or `SKILL.md`, in bytes.
@@ -68,7 +69,12 @@ pub enum PackageError {
         path: PathBuf,
     },
     /// A file is too large.
-    #[error("`{}` has {bytes} bytes; {allowed} are allowed", shown(path))]
+    #[error(
+        "`{}` has {} bytes; {} are allowed",
+        shown(path),
+        grouped(*bytes),
+        display_bytes(*allowed)
+    )]
     TooLarge {
         /// Which file.
         path: PathBuf,

@@ -520,3 +520,54 @@ hint: `skillhost approvals approve [JOB] --for 1h` lets the same run for an hour
     let jobs = json(&place, ["jobs", "list", "--json"]);
     assert_eq!(jobs[0]["status"], "completed", "{jobs}");
 }
+
+/// What is approved is one folder, and not whichever the same words mean elsewhere.
+#[test]
+fn an_approval_of_a_folder_is_of_that_folder() {
+    let place = place();
+    for folder in ["A/d", "B/d"] {
+        std::fs::create_dir_all(place.path(folder)).expect("a folder can be made");
+    }
+    let component = place.path("behaviours.wasm");
+    let component = component.to_str().expect("it is a text");
+    let run = |folder: &str, dir: &str| {
+        let mut command =
+            place.command(["run", component, "answer", "--arg", "json={}", "--dir", dir]);
+        command.current_dir(place.path(folder));
+        place.said(&command.output().expect("it starts"))
+    };
+    let approve = |folder: &str| {
+        let list = json(&place, ["approvals", "list", "--json"]);
+        let id = list[0]["id"].as_str().expect("a text").to_owned();
+        let shown = place.run(["approvals", "show", &id]);
+        says(&shown, &[&format!("from [PLACE]/{folder}\n")]);
+        let said = place.run(["approvals", "approve", &id, "--for", "1h", "--by", "ann"]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+    };
+    let asked = |said: &str| says(said, &["exit: 3\n", "asks for an approval of it"]);
+    asked(&run("A", "d:/data"));
+    approve("A/d");
+    let said = run("A", "d:/data");
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    asked(&run("B", "d:/data"));
+    // However it is named.
+    let whole = place.path("A/d");
+    let said = run("B", &format!("{}:/data", whole.display()));
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}
+
+/// Who says so is known, also where nobody says it.
+#[test]
+fn who_answers_has_a_name() {
+    let place = place();
+    place.run(ANSWER);
+    let id = json(&place, ["approvals", "list", "--json"])[0]["id"].clone();
+    let id = id.as_str().expect("a text");
+    let said = place.run(["approvals", "approve", id, "--by", ""]);
+    says(&said, &["exit: 2\n", "'--by <WHO>'"]);
+    place.run(["approvals", "approve", id]);
+    let mut shown = json(&place, ["approvals", "show", id, "--json"]);
+    let by = shown["decided_by"].take();
+    let by = by.as_str().expect("a text");
+    assert!(by.starts_with("uid "), "{by}");
+}

@@ -211,3 +211,16 @@ fn no_folder_is_made_for_nothing() {
     ]);
     assert!(said.contains("wrote out/new/a (3 B, b)\n"), "{said}");
 }
+
+/// Some folders let nobody make anything in them, and say so only then.
+#[test]
+fn a_folder_of_the_kernels_is_refused_before_anything_runs() {
+    let place = Place::with_behaviours();
+    let said = place.run(["run", "behaviours.wasm", "echo", "--out", "/proc/x"]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+    assert!(
+        said.contains("cannot make the folder `/proc/x`: "),
+        "{said}"
+    );
+    assert!(!said.contains('✓'), "{said}");
+}

@@ -542,8 +542,8 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: cannot make `[PLACE]/home/audit`: File exists (os error 17)
-hint: the policy requires an audit: see that its folder can be written
-✗ echo · rejected · did not run
+hint: name another folder: `folder` in `[audit]`, in the policy
+✗ behaviours 1.2.3 · echo · rejected · did not run
 
 "#]],
     );
@@ -574,4 +574,26 @@ hint: name another folder: `folder` in `[audit]`, in the policy
     );
     place.write("home/policy.toml", "[audit]\nenabled = false\n");
     assert!(!place.run(ECHO).contains("audit"));
+}
+
+/// What is in the way is told as it is wherever else it is in the way.
+#[test]
+fn a_run_that_needs_an_audit_says_what_is_in_its_way() {
+    let place = Place::with_text_stats();
+    place.write("home/policy.toml", "[audit]\nrequired = true\n");
+    let folder = place.path("home/audit");
+    fs::create_dir(&folder).expect("a folder can be made");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    check(
+        place.run(["run", "text-stats", "count", "--arg", "text=a"]),
+        str![[r#"
+exit: 3
+--- stdout
+--- stderr
+error: not admitted: `[PLACE]/home/audit` is open to others (mode 755)
+hint: it must be this user's alone: `chmod 700 [PLACE]/home/audit`
+✗ text-stats 0.1.0 · count · rejected · did not run
+
+"#]],
+    );
 }

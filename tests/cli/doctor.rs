@@ -395,3 +395,23 @@ fn no_folder_stays_where_files_run_out() {
         .count();
     assert_eq!(left, 1);
 }
+
+/// A secret that is granted and cannot be had rejects what needs it.
+#[test]
+fn a_secret_that_cannot_be_had_is_warned_of() {
+    let place = Place::new();
+    place.write(
+        "home/policy.toml",
+        "[secrets]\ntoken = \"file:/nowhere/token\"\n[skills.probe.grants]\nhttp = [\"https://a.example\"]\n\
+         secrets = [\"token=authorization@https://a.example\"]\n\
+         [[skills.probe.confirmed]]\ndigest = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\n",
+    );
+    let said = place.run(["policy", "check"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let said = place.run(["doctor"]);
+    assert!(said.contains("! policy"), "{said}");
+    assert!(
+        said.contains("the secret `token` is granted and cannot be had"),
+        "{said}"
+    );
+}

@@ -57,7 +57,7 @@ Limits
   write_bytes          64 MiB
 
 Grants
-  directory  data      ro  from data
+  directory  data      ro  from [PLACE]/data
   config     max_rows  = 5
 --- stderr
 warning: `data` is granted to be written, and the skill's skill.toml declares it `ro`: it is opened for reading only

@@ -504,3 +504,29 @@ hint: an argument of a tool is given with `--arg text=hi`
 "#]],
     );
 }
+
+/// It is JSON all the same.
+#[test]
+fn an_input_that_is_nested_too_deep_is_told_so() {
+    let place = Place::with_behaviours();
+    let input = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!("{{\"a\":{open}{close}}}")
+    };
+    let run = |levels| {
+        place.write("deep.json", input(levels));
+        place.run(["run", "behaviours.wasm", "echo", "--input", "@deep.json"])
+    };
+    check(
+        run(128),
+        snapbox::str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `deep.json` is nested too deep: at most 127 levels are read
+
+"#]],
+    );
+    let said = run(127);
+    assert!(!said.contains("nested too deep: at most"), "{said}");
+}

@@ -246,3 +246,23 @@ hint: build it with this host's SDK (`skillhost new` unpacks it)
 "#]],
     );
 }
+
+/// What a skill wishes for itself, and does not get.
+#[test]
+fn limits_that_are_clamped_are_told() {
+    let place = Place::with_text_stats();
+    place.write(
+        "text-stats/skill.toml",
+        "[limits]\nmemory_bytes = \"2GiB\"\nopen_files = 4000\nwall_time_ms = \"20s\"\n",
+    );
+    let said = place.run(["inspect", "text-stats"]);
+    says(
+        &said,
+        &[
+            "Limits of its own\n",
+            "2 GiB (clamped to 1 GiB)\n",
+            "4,000 (clamped to 64)\n",
+            "20 s\n",
+        ],
+    );
+}

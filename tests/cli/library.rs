@@ -429,3 +429,42 @@ fn what_is_no_skill_is_not_installed() {
     assert!(said.starts_with("exit: 6\n"), "{said}");
     assert!(!place.path("home/skills").exists());
 }
+
+/// Only links lead out of a folder.
+#[test]
+fn a_manifest_that_is_elsewhere_is_told() {
+    let place = Place::with_text_stats();
+    place.write("skill.toml", "");
+    let manifest = place.path("text-stats/skill.toml");
+    std::fs::remove_file(&manifest).expect("it is there");
+    std::os::unix::fs::symlink("../skill.toml", &manifest).expect("a link can be made");
+    check(
+        place.run(["inspect", "text-stats"]),
+        str![[r#"
+exit: 6
+--- stdout
+--- stderr
+error: `text-stats/skill.toml` is a link that leads out of the skill's folder, and is not read
+hint: put the file itself there: what a skill is stands in its folder
+
+"#]],
+    );
+}
+
+/// Whoever cannot write where the command keeps things is told what to name instead.
+#[test]
+fn a_home_that_cannot_be_written_is_told_with_what_names_another() {
+    let place = Place::new();
+    let commands: [&[&str]; 3] = [
+        &["jobs", "list"],
+        &["approvals", "list"],
+        &["tokens", "list"],
+    ];
+    for args in commands {
+        let mut command = place.command(["--home", "/proc/x"]);
+        let said = place.said(&command.args(args).output().expect("it starts"));
+        assert!(said.starts_with("exit: 70\n"), "{args:?}: {said}");
+        let hint = "\nhint: name another file for the queue with `--database FILE`, or another folder with `--home DIR`\n";
+        assert!(said.contains(hint), "{args:?}: {said}");
+    }
+}

@@ -478,3 +478,48 @@ fn check_runs_out(place: &Place, limited: &str, arguments: &str, hint: &str) {
     );
     assert_eq!(failure["hint"], hint, "{said}");
 }
+
+/// Whoever types less than nothing is told what is wrong with it, wherever it is typed.
+#[test]
+fn what_is_negative_is_told_everywhere() {
+    let place = Place::new();
+    let commands: [&[&str]; 7] = [
+        &["approvals", "approve", "9c1e7d40", "--for", "-5s"],
+        &["jobs", "submit", "x", "--delay", "-5s"],
+        &["audit", "show", "--since", "-1h"],
+        &["audit", "show", "--limit", "-1"],
+        &["serve", "--grace", "-5s"],
+        &["tokens", "create", "--expires", "-1d"],
+        &["jobs", "list", "--limit", "-1"],
+    ];
+    for args in commands {
+        let mut command = place.command([]);
+        let said = place.said(&command.args(args).output().expect("it starts"));
+        assert!(said.starts_with("exit: 2\n"), "{args:?}: {said}");
+        let value = args[args.len() - 1];
+        assert!(
+            said.contains(&format!("invalid value '{value}'")),
+            "{args:?}: {said}"
+        );
+        assert!(!said.contains("unexpected argument"), "{args:?}: {said}");
+    }
+}
+
+/// A wrong argument is one, whichever it is.
+#[test]
+fn what_cannot_be_granted_to_anybody_is_a_wrong_argument() {
+    let place = Place::with_behaviours();
+    place.write("D/x", "");
+    let twice: [&[&str]; 4] = [
+        &["--dir", "D:/data", "--dir", "D:/data:rw"],
+        &["--http", "http://*"],
+        &["--http", "http://*.com"],
+        &["--env", "A=1", "--env", "A=2"],
+    ];
+    for grants in twice {
+        let mut command = place.command(["run", "behaviours.wasm", "echo"]);
+        let said = place.said(&command.args(grants).output().expect("it starts"));
+        assert!(said.starts_with("exit: 2\n"), "{grants:?}: {said}");
+        assert!(!said.contains("warning"), "{grants:?}: {said}");
+    }
+}

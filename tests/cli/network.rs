@@ -337,12 +337,11 @@ For more information, try '--help'.
     check(
         place.run(["run", "fetch-page", "--http", "https://*", "--arg", "url=x"]),
         str![[r#"
-exit: 3
+exit: 2
 --- stdout
 --- stderr
-error: not admitted: http `https://*/`: the host `*` can be declared, and not granted
+error: cannot be granted: http `https://*/`: the host `*` can be declared, and not granted
 hint: name the hosts: a name, `*.name` for all below it, or an address
-✗ fetch-page 0.1.0 · fetch · rejected · did not run
 
 "#]],
     );

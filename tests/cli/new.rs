@@ -229,3 +229,22 @@ hint: name the folder `skills-sdk`, with its Cargo.toml
 "#]],
     );
 }
+
+/// What it writes is text, and so would lead elsewhere.
+#[test]
+fn a_path_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::new();
+    let home = place
+        .path("home")
+        .join(std::ffi::OsStr::from_bytes(b"b\xff"));
+    for args in [["new", "hello", "--quiet"], ["mcp", "config", "json"]] {
+        let mut command = place.command(args);
+        command.env("SKILLHOST_HOME", &home);
+        let said = place.said(&command.output().expect("it starts"));
+        assert!(said.starts_with("exit: 2\n"), "{said}");
+        assert!(said.contains("is not UTF-8, as a "), "{said}");
+        assert!(said.contains("\nhint: name another"), "{said}");
+    }
+    assert!(!place.path("hello").exists());
+}

@@ -83,11 +83,8 @@ fn shows(terminal: &fs::File) -> bool {
     settings.c_lflag & libc::ECHO != 0
 }
 
-/// A program that ends by a signal leaves the terminal as it is, and one that does not show what is typed is of no
-/// more use.
-#[test]
-fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
-    let place = Place::new();
+/// The command that asks for the value of a secret at a terminal of its own, once what is typed is not shown.
+fn asked(place: &Place) -> (fs::File, fs::File, std::process::Child) {
     let (mut person, terminal) = terminal();
     let mut command = place.command(["secrets", "set", "github"]);
     command
@@ -115,6 +112,15 @@ fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
     while shows(&terminal) {
         std::thread::yield_now();
     }
+    (person, terminal, child)
+}
+
+/// A program that ends by a signal leaves the terminal as it is, and one that does not show what is typed is of no
+/// more use.
+#[test]
+fn ctrl_c_leaves_a_terminal_that_shows_what_is_typed() {
+    let place = Place::new();
+    let (mut person, terminal, child) = asked(&place);
     person.write_all(b"hunter2\x03").expect("it takes them");
     let ended = child.wait_with_output().expect("it ends");
     assert_eq!(
@@ -395,7 +401,6 @@ hint: keep its value with `skillhost secrets set token`, or say where it comes f
 exit: 3
 --- stdout
 --- stderr
-warning: the secret `other` is granted for `https://a.example/`, and no such request is: it goes nowhere; `--http https://a.example/` grants it
 error: not admitted: secret `other=authorization:Bearer@https://a.example/`: granted, but not declared by the skill
 hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=authorization:Bearer@http://*/`
 ✗ fetch-page 0.1.0 · fetch · rejected · did not run
@@ -410,4 +415,47 @@ hint: the skill declares: `token=authorization:Bearer@https://*/`, `token=author
     ]);
     assert!(said.starts_with("exit: 2"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+/// Whoever ends it without a value has not broken anything.
+#[test]
+fn no_value_is_a_wrong_argument() {
+    let place = Place::new();
+    let (mut person, _terminal, child) = asked(&place);
+    person.write_all(b"\x04").expect("it takes it");
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stderr),
+        "\nerror: no value was given for `github`\n"
+    );
+    assert_eq!(ended.status.code(), Some(2));
+}
+
+/// What is written by hand has names like those that are set.
+#[test]
+fn a_file_that_cannot_be_used_is_told_like_a_policy() {
+    let place = Place::new();
+    place.write("home/secrets", "# mine\na = 12345678\n");
+    let mode = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path("home/secrets"), mode).expect("it is ours");
+    };
+    mode(0o644);
+    let said = place.run(["secrets", "list"]);
+    says(
+        &said,
+        &["exit: 2\n", "hint: close it to others: `chmod 600 "],
+    );
+    mode(0o600);
+    check(
+        place.run(["secrets", "list"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: line 2 of the file `[PLACE]/home/secrets`: the name of a secret has letters, digits, `_`, `-` and `.` only
+hint: write it as NAME=VALUE, without a blank around the `=`, which would be part of one of them
+
+"#]],
+    );
 }

@@ -1,6 +1,7 @@
 //! `skillhost approvals approve` and `refuse`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use skillhost::execution::Decision;
 use skillhost::parse_duration;
@@ -13,6 +14,7 @@ use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::guards::user_name;
 use crate::cli::jobs::{replay_of, short};
 use crate::cli::{Session, audit, explain, units};
 
@@ -22,13 +24,13 @@ struct Which {
     /// Which approvals, or which jobs that wait for one
     #[arg(value_name = "ID", required = true)]
     id: Vec<String>,
-    /// Who says so, for the record
+    /// Who says so, for the record; unless it is said, the user of this machine
     #[arg(
         long,
         value_name = "WHO",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "somebody"
+        value_parser = NonEmptyStringValueParser::new(),
+        default_value_t = user_name(),
+        hide_default_value = true
     )]
     by: String,
     /// Print what became of each as JSON
@@ -42,7 +44,7 @@ pub struct ApproveArgs {
     #[command(flatten)]
     which: Which,
     /// As often as it likes for so long, such as 1h, at most 366 days; else once
-    #[arg(long, value_name = "TIME", value_parser = for_time)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = for_time)]
     r#for: Option<Decision>,
 }
 

@@ -40,7 +40,13 @@ pub struct ListArgs {
     #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
     skill: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     limit: u32,
     /// Print everything as JSON
     #[arg(long)]

@@ -31,10 +31,22 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct ShowArgs {
     /// Not older than that: a time such as 2026-01-31T12:00:00Z, or a duration such as 1h
-    #[arg(long, value_name = "TIME", value_parser = past, help_heading = "Filter")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        value_parser = past,
+        help_heading = "Filter"
+    )]
     since: Option<DateTime<Utc>>,
     /// Older than that
-    #[arg(long, value_name = "TIME", value_parser = past, help_heading = "Filter")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        value_parser = past,
+        help_heading = "Filter"
+    )]
     until: Option<DateTime<Utc>>,
     /// Of this tenant
     #[arg(long, value_name = "NAME", help_heading = "Filter", value_parser = NonEmptyStringValueParser::new())]
@@ -55,7 +67,13 @@ pub struct ShowArgs {
     #[arg(long, value_name = "ID", help_heading = "Filter")]
     request: Option<Uuid>,
     /// At most so many, the last ones
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     limit: u32,
     /// The folder, where it is another than the policy's
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]

@@ -24,13 +24,14 @@ pub struct JobArgs {
     #[arg(
         long,
         value_name = "TIME",
+        allow_hyphen_values = true,
         value_parser = parse_duration,
         conflicts_with = "at",
         help_heading = "Job"
     )]
     pub delay: Option<Duration>,
     /// Run it no sooner than then, such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = at, help_heading = "Job")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = at, help_heading = "Job")]
     pub at: Option<DateTime<Utc>>,
     /// The queue; `default` unless named
     #[arg(long, value_name = "NAME", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]
@@ -39,6 +40,7 @@ pub struct JobArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)),
         help_heading = "Job"
     )]
@@ -50,13 +52,14 @@ pub struct JobArgs {
     #[arg(
         long,
         value_name = "TIME",
+        allow_hyphen_values = true,
         value_parser = parse_duration,
         requires = "key",
         help_heading = "Job"
     )]
     pub key_for: Option<Duration>,
     /// The moment after which its result is of no use: a time, or so long from now
-    #[arg(long, value_name = "TIME", value_parser = moment, help_heading = "Job")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment, help_heading = "Job")]
     pub deadline: Option<Moment>,
     /// On whose behalf: an organisation or account
     #[arg(long, value_name = "TENANT", help_heading = "Job", value_parser = NonEmptyStringValueParser::new())]

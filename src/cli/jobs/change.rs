@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use skillhost::parse_duration;
 use skillhost::queue::{JobStatus, Priority, Queue, QueueError};
@@ -15,6 +16,7 @@ use crate::cli::complaint::{Complaint, show_error, show_hint};
 use crate::cli::console::{GOOD, print_json, styled};
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
+use crate::cli::guards::user_name;
 use crate::cli::{audit, explain};
 
 /// Which jobs, who says so, and how it is said what became of them.
@@ -23,13 +25,13 @@ struct Which {
     /// Which jobs
     #[arg(value_name = "ID", required = true)]
     id: Vec<String>,
-    /// Who says so, for the record
+    /// Who says so, for the record; unless it is said, the user of this machine
     #[arg(
         long,
         value_name = "WHO",
-        env = "USER",
-        hide_env_values = true,
-        default_value = "somebody"
+        value_parser = NonEmptyStringValueParser::new(),
+        default_value_t = user_name(),
+        hide_default_value = true
     )]
     by: String,
     /// Print what became of each as JSON
@@ -91,13 +93,14 @@ pub struct SnoozeArgs {
     #[arg(
         long,
         value_name = "TIME",
+        allow_hyphen_values = true,
         value_parser = parse_duration,
         required_unless_present = "until",
         conflicts_with = "until"
     )]
     delay: Option<Duration>,
     /// Until then, such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = at)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = at)]
     until: Option<DateTime<Utc>>,
 }
 

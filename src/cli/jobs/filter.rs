@@ -38,6 +38,7 @@ pub struct PageArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value_t = 50,
         value_parser = clap::value_parser!(u32).range(1..=10_000)
     )]

@@ -30,13 +30,13 @@ needed for 30 days.";
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct PruneArgs {
     /// Completed and cancelled ones that ended longer ago, such as 7d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     completed_after: Option<Duration>,
     /// Dead ones that died longer ago
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     dead_after: Option<Duration>,
     /// Events that are older
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     events_after: Option<Duration>,
     /// Print how many as JSON
     #[arg(long)]

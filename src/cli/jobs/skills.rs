@@ -11,7 +11,7 @@ use skillhost::execution::Rejection;
 use skillhost::policy::MemoryApprovals;
 use skillhost::queue::{Due, NewJob};
 use skillhost::skill::{Package, Packages, SkillRef};
-use skillhost::{Cause, Control, Execute, ExecutionRequest, Failure, Skill};
+use skillhost::{Cause, Control, Execute, Failure, Skill};
 
 use super::asked::JobArgs;
 use crate::cli::Session;
@@ -117,7 +117,6 @@ impl<'s> Skills<'s> {
         };
         let (reference, skill) = (known.reference.clone(), known.skill.clone());
         let (mut request, hints) = asked.request(&skill);
-        make_absolute(&mut request)?;
         request.tenant = job.tenant.clone();
         // Where an approval is needed, the job waits for it.
         if let Some(failure) = self.guarded.can_execute(&request).refusal
@@ -226,17 +225,8 @@ pub fn unchecked(
         );
         return Err(Complaint::usage(message).into());
     };
-    let mut request = asked.request_for(reference);
-    make_absolute(&mut request)?;
+    let request = asked.request_for(reference);
     Ok(job.apply(NewJob::execution(request), now)?)
-}
-
-/// Names the folders that are granted in full: a worker stands elsewhere.
-fn make_absolute(request: &mut ExecutionRequest) -> anyhow::Result<()> {
-    for directory in &mut request.grants.directories {
-        directory.host = std::path::absolute(&directory.host)?;
-    }
-    Ok(())
 }
 
 /// Why a job is not even submitted.

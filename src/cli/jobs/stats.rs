@@ -31,6 +31,7 @@ pub struct StatsArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         default_value_t = 24,
         value_parser = clap::value_parser!(u32).range(1..=168)
     )]

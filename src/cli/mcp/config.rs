@@ -9,6 +9,7 @@ use skillhost::grant::shell_word;
 use url::Url;
 
 use crate::cli::Session;
+use crate::cli::complaint::Complaint;
 use crate::cli::console::print;
 use crate::cli::database::DatabaseArgs;
 use crate::cli::exit::Exit;
@@ -151,7 +152,7 @@ pub fn config(
         );
         return Ok(Exit::Success);
     }
-    let program = std::env::current_exe()?.display().to_string();
+    let program = in_text(&std::env::current_exe()?)?;
     let mut arguments = vec!["mcp".to_owned()];
     if let Some(home) = &session.home {
         arguments.extend(["--home".to_owned(), absolute(home)?]);
@@ -179,7 +180,7 @@ pub fn config(
         // A client starts it in whatever folder it likes.
         arguments.push(match skill.exists() {
             true => absolute(skill)?,
-            false => skill.display().to_string(),
+            false => in_text(skill)?,
         });
     }
     let (text, place) = shown(args.client, &program, &arguments, database.url());
@@ -194,7 +195,18 @@ pub fn config(
 }
 
 fn absolute(path: &std::path::Path) -> anyhow::Result<String> {
-    Ok(std::path::absolute(path)?.display().to_string())
+    Ok(in_text(&std::path::absolute(path)?)?)
+}
+
+/// A path as a configuration has it, where it can: another one in its place would lead the client elsewhere.
+fn in_text(path: &std::path::Path) -> Result<String, Complaint> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!(
+            "the path `{}` is not UTF-8, as a configuration is",
+            path.display()
+        );
+        Complaint::usage(message).hint("name another, or a link to it whose path is: `ln -s`")
+    })
 }
 
 /// What to put where. A database that is named by a URL goes into the environment, as everybody on the machine

@@ -75,13 +75,31 @@ pub struct McpArgs {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     tenant: Option<String>,
     /// How many calls may run at once
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u32).range(1..=1_000)
+    )]
     concurrency: u32,
     /// From how many tokens on, as estimated, an output is cut; the whole can be read on
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(100..)
+    )]
     output_tokens: u32,
     /// Tools that may run for longer than this run as tasks, where the client knows tasks
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        default_value = "1m",
+        value_parser = parse_duration
+    )]
     task_after: Duration,
     #[command(flatten)]
     trust: TrustArgs,

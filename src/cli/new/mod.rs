@@ -63,9 +63,10 @@ pub fn new(args: &NewArgs, session: &Session) -> anyhow::Result<Exit> {
         Some(path) => own_sdk(path)?,
         None => sdk::unpacked(&session.places()?.sdk()).map_err(|error| not_unpacked(&error))?,
     };
+    let sdk = sdk.to_str().ok_or_else(|| no_text(&sdk))?;
     for (file, template) in FILES {
         let path = folder.join(file);
-        write(&path, &filled(template, &args.name, &sdk)?)
+        write(&path, &filled(template, &args.name, sdk))
             .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     if !session.console.quiet {
@@ -198,15 +199,22 @@ fn own_sdk(path: &Path) -> Result<PathBuf, Complaint> {
     Ok(path)
 }
 
-fn filled(template: &str, name: &str, sdk: &Path) -> anyhow::Result<String> {
-    let sdk = sdk
-        .to_str()
-        .with_context(|| format!("the path `{}` is not Unicode", sdk.display()))?;
-    Ok(template
+fn filled(template: &str, name: &str, sdk: &str) -> String {
+    template
         .replace("{{name}}", name)
         .replace("{{crate}}", &name.replace('-', "_"))
         // With the quotation marks and escapes that TOML wants.
-        .replace("{{sdk}}", &toml::Value::from(sdk).to_string()))
+        .replace("{{sdk}}", &toml::Value::from(sdk).to_string())
+}
+
+/// The SDK's path cannot stand in a Cargo.toml.
+fn no_text(sdk: &Path) -> Complaint {
+    let message = format!(
+        "the path `{}` is not UTF-8, as a Cargo.toml is",
+        sdk.display()
+    );
+    Complaint::usage(message)
+        .hint("name another folder to keep the SDK in with `--home DIR`, or another SDK with `--sdk PATH`")
 }
 
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
@@ -274,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_path_survives_toml_and_the_shell() {
-        let filled = filled("path = {{sdk}}", "a", Path::new(r#"/a "b"\c"#)).unwrap();
+        let filled = filled("path = {{sdk}}", "a", r#"/a "b"\c"#);
         let table: toml::Table = filled.parse().unwrap();
         assert_eq!(table["path"].as_str(), Some(r#"/a "b"\c"#));
         assert_eq!(quoted(Path::new("a/b-c")), "a/b-c");

@@ -3,12 +3,15 @@
 mod absent;
 mod kept;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use skillhost::grant::{Declared, Denial, command, effective, intersection, shell_word};
+use skillhost::grant::{
+    Capability, Declared, Denial, GrantNames, command, effective, intersection,
+};
 use skillhost::limits::{Limit, Limits};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
@@ -24,7 +27,6 @@ use crate::cli::secrets::SourceArgs;
 use crate::cli::{Session, explain};
 
 use super::grant::without_effect;
-use super::revoke::to_take_out;
 use super::secrets::idle;
 
 const EXIT: &str = "\
@@ -312,7 +314,7 @@ struct Version {
 }
 
 /// What there is to find in a policy, for whoever only wants to know whether it is sound: how many findings, an audit
-/// that is not kept and secrets that cannot be read among them, and the first of them with what to do about it.
+/// that is not kept and secrets that cannot be had among them, and the first of them with what to do about it.
 ///
 /// # Errors
 /// Where the installed skills cannot be read.
@@ -322,7 +324,8 @@ pub fn first_finding(
 ) -> anyhow::Result<Option<(usize, String, String)>> {
     let mut findings = findings(policy, session)?;
     findings.retain(|Finding { kind, .. }| {
-        matches!(kind, Kind::Unaudited | Kind::Unneeded) || !kind.is_warning() && !kind.is_note()
+        matches!(kind, Kind::Unaudited | Kind::Unneeded | Kind::Secret)
+            || !kind.is_warning() && !kind.is_note()
     });
     let count = findings.len();
     let first = findings.into_iter().next();
@@ -472,8 +475,9 @@ fn about(
             hint,
         });
     };
+    let names = GrantNames::of(&entry.grants);
     for denial in denials(name, entry, versions) {
-        let hint = match to_take_out(name, &entry.grants, &denial.subject) {
+        let hint = match names.to_take_out(name, &denial) {
             Some(command) => format!("{}; to take it out: `{command}`", denial.hint),
             // It is one that is needed.
             None => denial.hint.clone(),
@@ -493,15 +497,14 @@ fn about(
         }
     }
     for directory in &entry.grants.directories {
+        let to_take_out = names.to_revoke(name, Capability::Directory, &directory.guest);
         if let Some(on) = on.filter(|_| directory.host.is_dir())
             && let Some(denial) = super::unopenable(on, directory)
         {
-            let hint = format!(
-                "{}; to take it out: `{} {}`",
-                denial.hint,
-                command("revoke", name),
-                shell_word(&directory.guest)
-            );
+            let hint = match &to_take_out {
+                Some(command) => format!("{}; to take it out: `{command}`", denial.hint),
+                None => denial.hint.clone(),
+            };
             find(Kind::Directory, denial.to_string(), hint);
         }
         if !directory.host.is_dir() {
@@ -511,11 +514,10 @@ fn about(
                     "`{}` is not a folder that is there",
                     directory.host.display()
                 ),
-                format!(
-                    "make it, or take the grant out: `{} {}`",
-                    command("revoke", name),
-                    shell_word(&directory.guest)
-                ),
+                match &to_take_out {
+                    Some(command) => format!("make it, or take the grant out: `{command}`"),
+                    None => "make it, or take the grant out".to_owned(),
+                },
             );
         }
     }
@@ -560,9 +562,10 @@ fn denials(name: &str, entry: &SkillPolicy, versions: &[Version]) -> Vec<Denial>
     let mut refused =
         declarations(entry, versions).map(|declared| intersection(declared, &entry.grants).1);
     let mut denials = refused.next().unwrap_or_default();
-    let same = |a: &Denial, b: &Denial| a.capability == b.capability && a.subject == b.subject;
+    let about = |denial: &Denial| (denial.capability, denial.subject.clone());
     for other in refused {
-        denials.retain(|denial| other.iter().any(|other| same(other, denial)));
+        let other: HashSet<_> = other.iter().map(about).collect();
+        denials.retain(|denial| other.contains(&about(denial)));
     }
     for version in versions {
         if entry.confirmation(&version.digest).is_some() {

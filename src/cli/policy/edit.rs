@@ -4,9 +4,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use skillhost::Policy;
+use skillhost::limits::display_bytes;
 use skillhost::policy::MAX_POLICY_BYTES;
 
 use super::PolicyFile;
@@ -37,6 +39,7 @@ pub fn edit<T>(
     // What would not be read is not written.
     Policy::check_folder(&path).map_err(explain::policy)?;
     let _lock = lock(&path)?;
+    sweep(folder);
     let policy = Policy::read(&path).map_err(explain::policy)?;
     let text = match &policy {
         Some(_) => fs::read_to_string(&path).map_err(failed("cannot read", &path))?,
@@ -50,7 +53,8 @@ pub fn edit<T>(
     }
     let text = edited(&text, &before, &after)?;
     if text.len() as u64 > MAX_POLICY_BYTES {
-        let message = format!("the policy would be larger than {MAX_POLICY_BYTES} bytes");
+        let most = display_bytes(MAX_POLICY_BYTES);
+        let message = format!("the policy would be larger than {most}");
         return Err(Complaint::usage(message)
             .hint("take out what is no longer needed: `skillhost policy revoke NAME --all`")
             .into());
@@ -81,11 +85,37 @@ fn lock(path: &Path) -> Result<File, Complaint> {
         .map_err(failed("cannot lock", &path))
 }
 
+/// What the names of files begin with that are written aside.
+const ASIDE: &str = ".policy-";
+/// When one that is still there was left behind, by a process that was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(60 * 60);
+
+/// Removes what was left behind of a policy that was being written.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_aside = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(ASIDE.as_bytes());
+        let is_old = |metadata: fs::Metadata| {
+            let age = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            metadata.is_file() && age.is_some_and(|age| age > LEFT_BEHIND)
+        };
+        if is_aside && entry.metadata().is_ok_and(is_old) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes aside and renames, so that a reader sees the old or the new.
 fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    let mut aside = tempfile::Builder::new()
-        .prefix(".policy-")
-        .tempfile_in(folder)?;
+    let mut aside = tempfile::Builder::new().prefix(ASIDE).tempfile_in(folder)?;
     aside.write_all(text.as_bytes())?;
     if let Ok(metadata) = fs::metadata(path) {
         let mode = metadata.permissions().mode() & 0o755;

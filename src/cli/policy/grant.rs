@@ -1,6 +1,6 @@
 //! `skillhost policy grant`: for good, and to a digest.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::{Args, ValueHint};
 use skillhost::grant::{DirectoryGrant, Grants, command, intersection};
@@ -157,14 +157,30 @@ fn make_absolute(directory: &mut DirectoryGrant) -> anyhow::Result<()> {
             return Err(Complaint::usage(message).hint(hint).into());
         }
         let message = format!("`{}` is not a folder that is there", typed.display());
-        return Err(Complaint::usage(message).into());
+        return Err(Complaint::usage(message)
+            .hint("grant a directory that exists and that this user may read")
+            .into());
     }
     if typed.to_str().is_none() {
         let message = format!("`{}` is not UTF-8, as a policy is", typed.display());
         return Err(Complaint::usage(message).into());
     }
-    directory.host = std::path::absolute(typed)?;
+    directory.host = without_parents(typed)?;
     Ok(())
+}
+
+/// The whole path, without the `..` in it, which would need what stands before it to be there for good. Links stay
+/// links behind that: what they lead to is for whoever changes them.
+fn without_parents(path: &Path) -> std::io::Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    let mut clean = PathBuf::new();
+    for part in whole.components() {
+        clean.push(part);
+        if part == Component::ParentDir {
+            clean = clean.canonicalize()?;
+        }
+    }
+    Ok(clean)
 }
 
 /// Whether the skill declares all of it.

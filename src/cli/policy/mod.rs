@@ -130,12 +130,11 @@ fn wider_than_declared<'g>(
     declared: Option<&Declared>,
     granted: &'g Grants,
 ) -> Vec<&'g DirectoryGrant> {
-    let (effective, _) = intersection(declared, granted);
+    // Each by itself: of two at one path, neither is the narrower of the other.
     let narrowed = |grant: &&DirectoryGrant| {
-        let mut given = effective.directories.iter();
-        given.any(|given| {
-            (&given.guest, &given.host) == (&grant.guest, &grant.host) && given.mode < grant.mode
-        })
+        let alone = Grants::default().directory(&grant.host, &grant.guest, grant.mode);
+        let given = intersection(declared, &alone).0.directories;
+        given.iter().any(|given| given.mode < grant.mode)
     };
     granted.directories.iter().filter(narrowed).collect()
 }
@@ -184,5 +183,25 @@ fn unknown(name: &str, policy: &Policy, file: &PolicyFile) -> Complaint {
             "it is the skill's name alone that stands here; `skillhost policy show` lists all that it has",
         ),
         None => complaint.hint("`skillhost policy show` lists all that it has"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skillhost::grant::Mode;
+
+    use super::*;
+
+    #[test]
+    fn of_two_grants_at_one_path_neither_narrows_the_other() {
+        let declared: Declared =
+            toml::from_str("directories = [{ path = \"/data\", mode = \"rw\" }, { path = \"/in\", mode = \"ro\" }]")
+                .unwrap();
+        let twice = Grants::default()
+            .directory("/d", "/data", Mode::Ro)
+            .directory("/d", "/data", Mode::Rw)
+            .directory("/d", "/in", Mode::Rw);
+        let wider = wider_than_declared(Some(&declared), &twice);
+        assert_eq!(wider, [&twice.directories[2]]);
     }
 }

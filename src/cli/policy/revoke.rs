@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use skillhost::grant::{
-    AddressGrant, DirectoryGrant, Grants, HttpGrant, Mode, SecretGrant, SocketGrant, command,
-    shell_word,
+    AddressGrant, Capability, DirectoryGrant, GrantNames, Grants, HttpGrant, Mode, SecretGrant,
+    SocketGrant, by_flag, command, shell_word,
 };
 use skillhost::policy::SkillPolicy;
 use skillhost::text::{closest, printable};
@@ -32,8 +32,11 @@ pub struct RevokeArgs {
     /// them, or the text that they were granted by; a secret also by its name
     #[arg(value_name = "GRANT")]
     subjects: Vec<String>,
+    /// What is taken back of one kind, where grants of several have the same name.
+    #[command(flatten)]
+    kinds: KindArgs,
     /// Take everything back, and the confirmations, too
-    #[arg(long, conflicts_with = "subjects")]
+    #[arg(long, conflicts_with_all = ["subjects", "KindArgs"])]
     all: bool,
 }
 
@@ -44,7 +47,8 @@ pub struct RevokeArgs {
 pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let name = &args.name;
-    if args.subjects.is_empty() && !args.all {
+    let wanted = args.wanted();
+    if wanted.is_empty() && !args.all {
         let message = format!(
             "it is not said what is taken from `{}`",
             printable(name, false)
@@ -67,17 +71,20 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
         }
         let mut taken = Vec::new();
         let granted = entry.grants.clone();
-        for subject in &args.subjects {
-            if without(&granted, subject).is_some() {
-                if let Some(left) = without(&entry.grants, subject) {
-                    entry.grants = left;
-                    taken.push(subject.clone());
+        for (kind, subject) in &wanted {
+            let granted = match kind {
+                Some(kind) => &of_kind(&granted, *kind),
+                None => &granted,
+            };
+            let meant = match without(granted, subject) {
+                Some(others) => {
+                    one_alone(name, subject, granted)?;
+                    granted.clone().except(&others)
                 }
-                continue;
-            }
-            let meant = match as_granted(subject, &granted) {
-                Some(meant) => meant,
-                None => of_secret(name, subject, &granted)?,
+                None => match as_granted(subject, granted) {
+                    Some(meant) => meant,
+                    None => of_secret(name, subject, granted)?,
+                },
             };
             let left = entry.grants.clone().except(&meant);
             if left != entry.grants {
@@ -108,14 +115,112 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// What to run where a grant is not wanted; `None` where there is none for this subject.
-pub fn to_take_out(name: &str, grants: &Grants, subject: &str) -> Option<String> {
-    without(grants, subject)?;
-    Some(format!(
-        "{} {}",
-        command("revoke", name),
-        shell_word(subject)
-    ))
+/// Grants of one kind, by what they are called.
+#[derive(Debug, Args)]
+#[group(id = "KindArgs", multiple = true)]
+struct KindArgs {
+    /// Take back a directory, by its guest path
+    #[arg(long, value_name = "GUEST", help_heading = KIND)]
+    dir: Vec<String>,
+    /// Take back the scratch folder
+    #[arg(long, help_heading = KIND)]
+    scratch: bool,
+    /// Take back HTTP requests
+    #[arg(long, value_name = "[METHODS ]URL", help_heading = KIND)]
+    http: Vec<String>,
+    /// Take back a socket
+    #[arg(long, value_name = "tcp|udp://IP:PORT", help_heading = KIND)]
+    socket: Vec<String>,
+    /// Take back an address
+    #[arg(long, value_name = "IP[/BITS]", help_heading = KIND)]
+    address: Vec<String>,
+    /// Take back an environment variable
+    #[arg(long, value_name = "KEY", help_heading = KIND)]
+    env: Vec<String>,
+    /// Take back a configuration key
+    #[arg(long, value_name = "KEY", help_heading = KIND)]
+    config: Vec<String>,
+    /// Take back a secret
+    #[arg(long, value_name = "NAME", help_heading = KIND)]
+    secret: Vec<String>,
+    /// Take back the storage; what is kept in it stays
+    #[arg(long, help_heading = KIND)]
+    storage: bool,
+    /// Take back what is said of the clocks
+    #[arg(long, help_heading = KIND)]
+    clock: bool,
+    /// Take back what is said of the random numbers
+    #[arg(long, help_heading = KIND)]
+    random: bool,
+}
+
+const KIND: &str = "One kind alone, where several have the same name";
+
+impl RevokeArgs {
+    /// What is to be taken back, and of which kind where that is said.
+    fn wanted(&self) -> Vec<(Option<Capability>, String)> {
+        let KindArgs {
+            dir,
+            scratch,
+            http,
+            socket,
+            address,
+            env,
+            config,
+            secret,
+            storage,
+            clock,
+            random,
+        } = &self.kinds;
+        let mut wanted: Vec<_> = self
+            .subjects
+            .iter()
+            .map(|one| (None, one.clone()))
+            .collect();
+        for (kind, names) in [
+            (Capability::Directory, dir),
+            (Capability::Http, http),
+            (Capability::Socket, socket),
+            (Capability::Address, address),
+            (Capability::Environment, env),
+            (Capability::Config, config),
+            (Capability::Secret, secret),
+        ] {
+            wanted.extend(names.iter().map(|name| (Some(kind), name.clone())));
+        }
+        for (kind, is_said) in [
+            (Capability::Scratch, *scratch),
+            (Capability::Storage, *storage),
+            (Capability::Clock, *clock),
+            (Capability::Random, *random),
+        ] {
+            wanted.extend(is_said.then(|| (Some(kind), kind.field().to_owned())));
+        }
+        wanted
+    }
+}
+
+/// Of the grants those of one kind.
+fn of_kind(grants: &Grants, kind: Capability) -> Grants {
+    let mut fields = super::text::fields(grants);
+    fields.retain(|field, _| field == kind.field());
+    serde_json::from_value(serde_json::Value::Object(fields)).unwrap_or_default()
+}
+
+/// Refuses a name that several kinds of grants have: to take all of them is rarely what is meant.
+fn one_alone(name: &str, subject: &str, grants: &Grants) -> Result<(), Complaint> {
+    let names = GrantNames::of(grants);
+    let kinds = names.kinds(subject);
+    if kinds.len() < 2 {
+        return Ok(());
+    }
+    let subject_said = printable(subject, false);
+    let message = format!(
+        "the policy grants `{name}` {} things that are called `{subject_said}`",
+        kinds.len()
+    );
+    let flags: Vec<String> = kinds.iter().map(|kind| by_flag(*kind, subject)).collect();
+    Err(Complaint::usage(message).hint(format!("say which: `{}`", flags.join("`, `"))))
 }
 
 /// The grants without those for one subject; `None` where there are none for it.

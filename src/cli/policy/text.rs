@@ -4,6 +4,7 @@
 //! what was meant.
 
 mod comments;
+mod inline;
 
 use serde_json::{Map, Value as Json};
 use skillhost::Policy;
@@ -123,6 +124,7 @@ fn apply(root: &mut Item, before: &Policy, after: &Policy) -> Option<()> {
         if old.confirmed != new.confirmed {
             set_confirmed(skill, &old.confirmed, &new.confirmed)?;
         }
+        inline::tidy(skill);
     }
     Some(())
 }

@@ -125,7 +125,12 @@ struct BoundsArgs {
     #[arg(long, value_name = "N/TIME|none", value_parser = rate)]
     rate: Option<Rate>,
     /// A tenant's part in proportion to others': 1 unless set
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=1_000)
+    )]
     weight: Option<u32>,
 }
 

@@ -60,17 +60,18 @@ struct PolicyArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS))
     )]
     attempts: Option<u32>,
     /// The delay before the second attempt
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     base: Option<Duration>,
     /// By what the delay grows each time: 1 to 100
     #[arg(long, value_name = "NUMBER")]
     factor: Option<f64>,
     /// The longest delay
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration)]
     cap: Option<Duration>,
     /// Which part of each delay is random: 0 to 1
     #[arg(long, value_name = "NUMBER")]

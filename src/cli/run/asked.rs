@@ -95,7 +95,7 @@ impl Asked {
         Ok(Asked {
             limits,
             stack_bytes,
-            grants: args.grants.grants()?,
+            grants: args.grants.grants_of_folders_here()?,
             tool,
             input,
             arguments: args.arg,

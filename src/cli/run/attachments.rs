@@ -63,7 +63,9 @@ fn writable(out: &Path) -> io::Result<()> {
         };
         match fs::metadata(folder) {
             Ok(there) if there.is_dir() => {
-                return Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?);
+                access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+                // Some let nobody make a file in them, whoever it is. This one has no name, or is gone again.
+                return tempfile::tempfile_in(folder).map(drop);
             }
             Ok(_) => return Err(Errno::EXIST.into()),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -225,6 +227,7 @@ mod tests {
             ("file", Some(ErrorKind::AlreadyExists)),
             ("file/new", Some(ErrorKind::NotADirectory)),
             ("link", Some(ErrorKind::AlreadyExists)),
+            ("/proc/x", Some(ErrorKind::NotFound)),
         ] {
             let said = writable(&path(name)).map_err(|error| error.kind());
             assert_eq!(said.err(), error, "{name}");

@@ -8,6 +8,9 @@ use skillhost::text::{named, printable};
 use super::args::{Argument, ArgumentValue};
 use crate::cli::complaint::Complaint;
 
+/// The most levels of JSON within JSON that are read.
+const MAX_LEVELS: usize = 127;
+
 /// The JSON object in some bytes; `name` says where they are from.
 ///
 /// # Errors
@@ -26,6 +29,12 @@ pub fn object(bytes: &[u8], name: &str) -> anyhow::Result<Map<String, Value>> {
         ))
         .hint("write such as '{\"text\": \"to be\"}', or --arg text='to be'")
         .into()),
+        // The library has a bound, and no other way to say that it was met.
+        Err(error) if error.to_string().starts_with("recursion limit") => {
+            let message =
+                format!("{name} is nested too deep: at most {MAX_LEVELS} levels are read");
+            Err(Complaint::usage(message).into())
+        }
         Err(error) => {
             let complaint = Complaint::usage(format!("{name} is not JSON: {error}"));
             let complaint = match place(bytes, &error) {

@@ -15,9 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skillhost::execution::{Ask, Phase};
+use skillhost::execution::{Ask, Phase, Rejection};
 use skillhost::grant::{Grants, SecretGrant};
-use skillhost::{Admission, Cause, Control, ExecutionResult, Failure, Limits, ResourceUsage};
+use skillhost::{
+    Admission, Cause, Control, ExecutionResult, Failure, Limits, Policy, ResourceUsage,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -141,7 +143,8 @@ fn carry_out(
             .into_iter()
             .chain([&request.grants])
             .collect();
-        warn_of_idle(&request.grants, &granted, session.console);
+        let declared = skill.manifest().map(|manifest| &manifest.grants);
+        warn_of_idle(&request.grants, &granted, declared, session.console);
         let granted: Vec<&str> = granted
             .into_iter()
             .flat_map(|grants| &grants.secrets)
@@ -156,6 +159,9 @@ fn carry_out(
             }
             let mut admission = guarded.can_execute(&request);
             hints.in_admission(&mut admission);
+            if let Some(failure) = &mut admission.refusal {
+                of_audit(failure, policy.as_deref(), session);
+            }
             return dry_run::show(session.console, json, &admission);
         }
         let view = Arc::new(View::new(session.console, &skill.identity().name));
@@ -174,8 +180,13 @@ fn carry_out(
         if !cancellation.is_cancelled() {
             ending.at_once();
         }
+        // A guard that refuses before anything is looked up does not say what it refused.
+        result
+            .skill
+            .get_or_insert_with(|| Arc::new(skill.identity().clone()));
         if let Some(failure) = &mut result.failure {
             hints.in_failure(failure);
+            of_audit(failure, policy.as_deref(), session);
             // A guard that refuses may not know of it.
             result.usage.compile_time += skill.unreported_compile_time();
         }
@@ -203,6 +214,24 @@ fn carry_out(
         std::mem::forget(command_host);
     }
     ended
+}
+
+/// What to do where it was refused for want of an audit: what is in the way of one, where that shows.
+fn of_audit(failure: &mut Failure, policy: Option<&Policy>, session: &Session) {
+    let is_for_audit = matches!(
+        failure.cause,
+        Cause::Rejected {
+            reason: Rejection::Audit,
+            ..
+        }
+    );
+    if let Some(policy) = policy.filter(|_| is_for_audit)
+        && let Err(error) = audit::can_be_kept(policy, session)
+        && let Some(complaint) = error.downcast_ref::<Complaint>()
+        && let Some(hint) = complaint.hints.first()
+    {
+        failure.hint = Some(hint.clone());
+    }
 }
 
 /// Writes down that there is no such skill, where a run of one would be: with `--no-policy` in the usual folder. Where

@@ -56,16 +56,27 @@ Exit codes:
 #[command(after_help = EXAMPLES)]
 pub struct WorkerArgs {
     /// How many jobs it does at once; as many as there are processors unless said
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_hyphen_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     concurrency: Option<u32>,
     /// Take jobs of this queue only; may be given several times
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     queue: Vec<String>,
     /// How long its claims hold should it die: at least 1s
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = lease)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, default_value = "30s", value_parser = lease)]
     lease: Duration,
     /// How long running jobs may go on once it was told to stop
-    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        default_value = "25s",
+        value_parser = parse_duration
+    )]
     grace: Duration,
     /// End once nothing is waiting that could start now
     #[arg(long)]
@@ -74,7 +85,7 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     name: Option<String>,
     /// The stack of every guest, such as 1MiB
-    #[arg(long, value_name = "SIZE", value_parser = stack)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = stack)]
     stack: Option<u64>,
     /// Send callbacks, signed with the secret in this file: `whsec_` and base64
     ///

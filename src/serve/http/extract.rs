@@ -199,7 +199,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             _ => ProblemKind::InvalidRequest,
         };
         // What it quotes of the body is text from a stranger.
-        let detail = error.to_string();
+        let detail = super::misfit::said(&error, bytes);
         Problem::new(kind, crate::text::printable(&detail, false).into_owned())
     })
 }

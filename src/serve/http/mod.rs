@@ -14,6 +14,7 @@ mod jobs;
 mod listen;
 mod mcp;
 mod metrics;
+mod misfit;
 mod objects;
 mod openapi;
 mod patient;

@@ -239,7 +239,7 @@ mod tests {
         ] {
             let problem = parse::<Outer>(text.as_bytes()).unwrap_err();
             assert!(
-                format!("{problem:?}").contains("sequence"),
+                format!("{problem:?}").contains("invalid type: list, expected "),
                 "{text}: {problem:?}"
             );
         }

@@ -224,3 +224,53 @@ found: gone: no digest is confirmed, and no skill of this name is installed: nob
 "#]],
     );
 }
+
+/// Each of them is held against all the others.
+#[test]
+fn many_grants_are_checked_in_little_time() {
+    let place = Place::with_text_stats();
+    place.run(["install", "text-stats"]);
+    let many: Vec<String> = (0..20_000)
+        .map(|number| format!("\"https://h{number}.example.com\""))
+        .collect();
+    place.write(
+        "home/policy.toml",
+        format!("[skills.text-stats.grants]\nhttp = [{}]\n", many.join(",")),
+    );
+    let began = std::time::Instant::now();
+    let said = place.run(["policy", "check"]);
+    assert!(
+        said.starts_with("exit: 3\n"),
+        "{}",
+        &said[..2_000.min(said.len())]
+    );
+    let last = "`skillhost policy revoke text-stats https://h19999.example.com/`\n";
+    assert!(said.contains(last));
+    let took = began.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+}
+
+/// What is told to take something out does so.
+#[test]
+fn a_scratch_folder_that_is_not_declared_is_told_once() {
+    let place = Place::with_text_stats();
+    place.write("text-stats/skill.toml", "");
+    place.run(["install", "text-stats"]);
+    place.write(
+        "home/policy.toml",
+        "[skills.text-stats.grants]\nscratch = true\n",
+    );
+    let out = "`skillhost policy revoke text-stats scratch`\n";
+    let said = place.run(["policy", "confirm", "text-stats", "--yes"]);
+    says(&said, &["to take it out of the policy: ", out]);
+    let said = place.run(["run", "text-stats", "--arg", "text=a"]);
+    says(&said, &["exit: 3\n", "to take it out of the policy: ", out]);
+    let said = place.run(["policy", "check"]);
+    says(
+        &said,
+        &["exit: 3\n", "found: text-stats: scratch `/scratch`", out],
+    );
+    assert_eq!(said.matches("scratch `/scratch`").count(), 1, "{said}");
+    let said = place.run(["policy", "revoke", "text-stats", "scratch"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+}

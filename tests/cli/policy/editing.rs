@@ -111,6 +111,7 @@ exit: 2
 --- stdout
 --- stderr
 error: `nowhere` is not a folder that is there
+hint: grant a directory that exists and that this user may read
 
 "#]],
     );
@@ -445,10 +446,13 @@ fn each_kind_of_grant_is_written_as_it_was_meant() {
 #[test]
 fn the_hosts_own_folders_are_not_granted() {
     let place = with_data();
-    for (folder, how) in [
-        ("home", "is"),
-        (".", "contains"),
-        ("home/skills", "lies in"),
+    for (folder, why) in [
+        ("home", "`[PLACE]/home` is the host's own\n"),
+        (".", " contains `[PLACE]/home`, which is the host's own\n"),
+        (
+            "home/skills",
+            " lies in `[PLACE]/home`, which is the host's own\n",
+        ),
     ] {
         fs::create_dir_all(place.path(folder)).expect("a folder can be made");
         let grant = format!("{folder}:/data");
@@ -459,8 +463,7 @@ fn the_hosts_own_folders_are_not_granted() {
             ),
             "{said}"
         );
-        assert!(said.contains(&format!(" {how} `[PLACE]/home")), "{said}");
-        assert!(said.contains("which is the host's own"), "{said}");
+        assert!(said.contains(why), "{said}");
         assert!(said.contains("hint: grant a directory beside it"), "{said}");
         assert!(!place.path("home/policy.toml").exists());
     }
@@ -574,4 +577,142 @@ fn comments_stay_where_they_are() {
         "{policy}"
     );
     assert!(!added.contains('#'), "{policy}");
+}
+
+/// What several grants are called is not taken all at once.
+#[test]
+fn what_is_called_alike_is_taken_one_by_one() {
+    let place = Place::new();
+    place.write(
+        "home/policy.toml",
+        "# Mine.
+[skills.probe.grants]
+environment = { TZ = \"1\", storage = \"1\", \"-x\" = \"1\", \"--all\" = \"1\" }
+config = { TZ = \"2\" }
+storage = true
+",
+    );
+    check(
+        place.run(["policy", "revoke", "probe", "TZ"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy grants `probe` 2 things that are called `TZ`
+hint: say which: `--env TZ`, `--config TZ`
+
+"#]],
+    );
+    check(
+        place.run(["policy", "revoke", "probe", "storage"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: the policy grants `probe` 2 things that are called `storage`
+hint: say which: `--env storage`, `--storage`
+
+"#]],
+    );
+    let flags: [&[&str]; 3] = [
+        &["--storage", "--env", "TZ"],
+        &["--env=-x"],
+        &["--env=--all"],
+    ];
+    for flags in flags {
+        let mut command = place.command(["policy", "revoke", "probe"]);
+        let said = place.said(&command.args(flags).output().expect("it starts"));
+        assert!(said.starts_with("exit: 0\n"), "{flags:?}: {said}");
+    }
+    check(
+        place.read("home/policy.toml"),
+        str![[r#"
+# Mine.
+[skills.probe.grants]
+environment = { storage = "1" }
+config = { TZ = "2" }
+
+"#]],
+    );
+    let said = place.run(["policy", "revoke", "probe", "--storage"]);
+    says(&said, &["exit: 2\n", "does not grant `storage`"]);
+    let said = place.run(["policy", "revoke", "probe", "--all", "--env", "storage"]);
+    says(&said, &["exit: 2\n", "cannot be used with"]);
+}
+
+/// Whoever put a link there is not to find a file in its place, nor that nothing holds.
+#[test]
+fn a_link_that_leads_nowhere_is_no_missing_policy() {
+    let place = Place::with_behaviours();
+    let link = place.path("home/policy.toml");
+    std::os::unix::fs::symlink("elsewhere.toml", &link).expect("a link can be made");
+    let said = "error: the policy `[PLACE]/home/policy.toml`: it is a symbolic link to `elsewhere.toml`, which is not \
+                there\nhint: put the policy where the link leads";
+    for said_by in [
+        place.run(["policy", "check"]),
+        place.run(["policy", "grant", "behaviours.wasm", "--scratch"]),
+        place.run(["policy", "revoke", "behaviours", "--all"]),
+        place.run(["run", "behaviours.wasm", "echo"]),
+    ] {
+        says(&said_by, &["exit: 2\n", said]);
+    }
+    assert!(link.is_symlink());
+}
+
+/// A process that was killed leaves a whole copy of the policy.
+#[test]
+fn what_was_left_behind_of_a_change_is_removed() {
+    let place = Place::new();
+    place.write(
+        "home/policy.toml",
+        "[skills.probe.grants]\nstorage = true\n",
+    );
+    let hours =
+        |hours: u64| std::time::SystemTime::now() - std::time::Duration::from_secs(3_600 * hours);
+    for (name, age) in [
+        (".policy-old123", 2),
+        (".policy-new123", 0),
+        ("policy-mine", 2),
+    ] {
+        let path = format!("home/{name}");
+        place.write(&path, "x");
+        let file = fs::File::options().write(true).open(place.path(&path));
+        let set = file.and_then(|file| file.set_modified(hours(age)));
+        set.expect("a time can be set");
+    }
+    let said = place.run(["policy", "revoke", "probe", "storage"]);
+    assert!(said.starts_with("exit: 0\n"), "{said}");
+    let is_there = |name: &str| place.path("home").join(name).exists();
+    assert!(!is_there(".policy-old123"));
+    assert!(is_there(".policy-new123") && is_there("policy-mine"));
+}
+
+/// What is granted does not rest on a folder that it has nothing to do with.
+#[test]
+fn a_path_is_granted_without_what_leads_up_in_it() {
+    let place = super::with_data();
+    place.write("gone/sub/x", "");
+    let mut command = place.command([
+        "policy",
+        "grant",
+        "../../csv-query",
+        "--dir",
+        "../../data:/data",
+    ]);
+    command.current_dir(place.path("gone/sub"));
+    let said = place.said(&command.output().expect("it starts"));
+    says(&said, &["exit: 0\n", "from [PLACE]/data\n"]);
+    let policy = place.read("home/policy.toml");
+    assert!(!policy.contains(".."), "{policy}");
+    check(
+        place.run(["policy", "grant", "csv-query", "--dir", "nowhere:/data"]),
+        str![[r#"
+exit: 2
+--- stdout
+--- stderr
+error: `nowhere` is not a folder that is there
+hint: grant a directory that exists and that this user may read
+
+"#]],
+    );
 }

@@ -42,6 +42,7 @@ pub struct ReplayArgs {
     #[arg(
         long,
         value_name = "N",
+        allow_hyphen_values = true,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS))
     )]
     attempts: Option<u32>,

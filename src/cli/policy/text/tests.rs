@@ -271,3 +271,21 @@ fn every_change_reads_as_what_was_meant() {
     let text = edited(inline, &before, &policy).unwrap();
     assert!(!text.contains("\n["), "{text}");
 }
+
+#[test]
+fn tables_on_one_line_stay_tidy() {
+    let text = "[skills.a]\n\
+                grants = { storage = true, config = { n = \"1\", f = \"2\", z = \"3\" }, environment = {A = \"1\"} }\n";
+    let before: Policy = text.parse().unwrap();
+    let mut after = before.clone();
+    let grants = &mut after.skills.get_mut("a").unwrap().grants;
+    grants.config.remove("z");
+    grants.scratch = true;
+    grants.environment.insert("B".into(), "2".into());
+    check(
+        &edited(text, &before, &after).unwrap(),
+        "[skills.a]\n\
+         grants = { storage = true, config = { n = \"1\", f = \"2\" }, environment = {A = \"1\", B = \"2\"}, \
+         scratch = true }\n",
+    );
+}

@@ -91,6 +91,9 @@ impl Apart {
             let lies_in =
                 |found| around.contains(&found) && own.as_ref().is_some_and(fs::Metadata::is_dir);
             let how = match found {
+                Some(found) if found == itself && *path == grant.host => {
+                    return Ok(Err("is the host's own".into()));
+                }
                 Some(found) if found == itself => "is",
                 Some(found) if lies_in(found) => "lies in",
                 _ if ways.directories.contains(&itself) => "contains",

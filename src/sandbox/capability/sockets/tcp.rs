@@ -2,7 +2,9 @@
 //! [`Nowhere`](super::nowhere).
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
+use wasmtime_wasi::p2::bindings::sockets::network::{
+    ErrorCode, IpAddressFamily, IpSocketAddress, Network,
+};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{self, HostTcpSocket, ShutdownType};
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
 use wasmtime_wasi::p2::{
@@ -26,6 +28,21 @@ impl tcp_create_socket::Host for Sockets<'_> {
     }
 }
 
+impl Sockets<'_> {
+    /// Notes what was granted, and did not come about: it was not for want of a directory, for which a libc looks with
+    /// its first descriptor.
+    fn answered<T>(&mut self, answer: SocketResult<T>) -> SocketResult<T> {
+        let failed = |error: &SocketError| {
+            let code = error.downcast_ref();
+            code.is_some_and(|code| !matches!(code, ErrorCode::WouldBlock))
+        };
+        if answer.as_ref().err().is_some_and(failed) {
+            self.0.network.sought().refused = true;
+        }
+        answer
+    }
+}
+
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 
 impl tcp::Host for Sockets<'_> {}
@@ -40,12 +57,14 @@ impl HostTcpSocket for Sockets<'_> {
         if let Some(family) = self.family(&socket) {
             return self.refuse(Protocol::Tcp, family, to);
         }
-        self.view().start_connect(socket, network, to)
+        let started = self.view().start_connect(socket, network, to);
+        self.answered(started)
     }
 
     fn finish_connect(&mut self, socket: Resource<TcpSocket>) -> SocketResult<Streams> {
         self.one(&socket)?;
-        let streams = self.view().finish_connect(socket)?;
+        let streams = self.view().finish_connect(socket);
+        let streams = self.answered(streams)?;
         wrapped(self.0, streams).map_err(SocketError::trap)
     }
 
