@@ -127,12 +127,12 @@ mod tests {
             ),
             (
                 r#"{"skill":"probe","labels":{"a":"}\"{","b":[]}}"#,
-                "`labels.b`: invalid type: list, expected a string at line 1 column 43",
+                "`labels.b`: invalid type: list, expected a string at line 1 column 42",
             ),
             // What no field of ours is called is nobody's.
             (
                 r#"{"skill":"probe","labels":{"`x`":[]}}"#,
-                "invalid type: list, expected a string at line 1 column 34",
+                "invalid type: list, expected a string at line 1 column 33",
             ),
         ] {
             assert_eq!(misfit(body), said, "{body}");
