@@ -7,7 +7,7 @@ use std::process::Stdio;
 use snapbox::str;
 
 use super::{by_hand, confirm_as_told, granted, with_data};
-use crate::harness::{Place, check};
+use crate::harness::{Place, check, says};
 
 /// What would not be read is not written.
 #[test]
