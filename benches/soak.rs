@@ -18,15 +18,17 @@ mod handmade;
 mod guest;
 
 use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use handmade::{Answer, Handmade, SPIN, TOOL};
+use handmade::{Answer, Description, Handmade, SPIN, TOOL};
 use serde_json::{Value, json};
 use skillhost::grant::Grants;
+use skillhost::secret::{SecretValue, Secrets};
 use skillhost::{
     Cause, CompileError, Control, Event, ExecutionRequest, Host, Limit, LimitOverrides, LoadError,
     Skill, Status,
@@ -37,6 +39,8 @@ use tokio::task::JoinSet;
 const AT_ONCE: usize = 8;
 /// Executions before the first look at the memory.
 const FIRST: usize = 1_000;
+/// What stands in requests of one of the attacks, and in the answers to them.
+const SECRET: &str = "correct horse battery staple";
 
 fn main() -> ExitCode {
     heap::set_up();
@@ -55,7 +59,13 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("a runtime");
-    let host = Host::builder().build().expect("the host can be set up");
+    let kept = tempfile::tempdir().expect("a folder can be made");
+    let value = SecretValue::new(SECRET.to_owned()).expect("it is a value");
+    let host = Host::builder()
+        .storage(kept.path().join("storage.db"))
+        .secrets(Secrets::default().value("token", value))
+        .build()
+        .expect("the host can be set up");
     let soak = runtime.block_on(Soak::new(&host));
     let began = Instant::now();
     runtime.block_on(soak.run(0..first));
@@ -297,7 +307,25 @@ fn silent() -> SocketAddr {
     address
 }
 
-/// By way of directories and of the network, which take more of a guest than is written by hand.
+/// Listens on this machine, and gives whoever asks this answer.
+fn answering(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let mut reader = BufReader::new(connection);
+            let mut line = String::new();
+            // The head of a request ends with a line that has nothing in it.
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let _ = reader.into_inner().write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// By way of directories, of storage and of the network, which take more of a guest than is written by hand.
 fn attacks_of_built_guests() -> Vec<Attack> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
@@ -323,17 +351,40 @@ fn attacks_of_built_guests() -> Vec<Attack> {
         dropped: false,
     };
     let server = silent();
-    let asks = |grants: Grants, limits: LimitOverrides, ends: Ends| Attack {
-        skill: component("network.wasm"),
-        tool: "request",
-        input: json!({"authority": server.to_string(), "path": "/"}),
-        grants,
-        limits,
-        control: Control::default(),
-        ends,
-        dropped: false,
+    let network =
+        |tool: &'static str, input: Value, grants: Grants, limits: LimitOverrides, ends: Ends| {
+            Attack {
+                skill: component("network.wasm"),
+                tool,
+                input,
+                grants,
+                limits,
+                control: Control::default(),
+                ends,
+                dropped: false,
+            }
+        };
+    let asks = |grants: Grants, limits: LimitOverrides, ends: Ends| {
+        network(
+            "request",
+            json!({"authority": server.to_string(), "path": "/"}),
+            grants,
+            limits,
+            ends,
+        )
     };
-    let granted = format!("http://{server}").parse().expect("it is a grant");
+    let http = |to: String| Grants::default().http(to.parse().expect("it is a grant"));
+    let is_timeout: fn(&Cause) -> bool = |cause| matches!(cause, Cause::Timeout { .. });
+    let elsewhere = answering(format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{server}/\r\ncontent-length: 0\r\n\r\n"
+    ));
+    // An answer that breaks off, with the secret in it and a part of it at its end.
+    let echo = answering(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n{SECRET} {}",
+        &SECRET[..SECRET.len() - 1]
+    ));
+    let secret = format!("token=authorization:Bearer@http://{echo}").parse();
+    let socket = format!("tcp://{server}").parse().expect("it is a grant");
     let little_time = LimitOverrides {
         wall_time: Some(Duration::from_millis(20)),
         ..limits
@@ -359,11 +410,57 @@ fn attacks_of_built_guests() -> Vec<Attack> {
         ),
         // To a server that never answers, and to one that is not granted.
         asks(
-            Grants::default().http(granted),
+            http(format!("http://{server}")),
             little_time,
-            Ends::Stopped(|cause| matches!(cause, Cause::Timeout { .. })),
+            Ends::Stopped(is_timeout),
         ),
         asks(Grants::default(), limits, Ends::Told("/error")),
+        // Inside TLS, where nobody greets.
+        network(
+            "request",
+            json!({"scheme": "https", "authority": server.to_string(), "path": "/"}),
+            http(format!("https://{server}")),
+            little_time,
+            Ends::Stopped(is_timeout),
+        ),
+        // Led on to what is not granted.
+        network(
+            "follow",
+            json!({"authority": elsewhere.to_string(), "path": "/", "count": 5}),
+            http(format!("http://{elsewhere}")),
+            limits,
+            Ends::Told("/last/error"),
+        ),
+        network(
+            "request",
+            json!({"authority": echo.to_string(), "path": "/"}),
+            http(format!("http://{echo}")).secret(secret.expect("it is a grant")),
+            limits,
+            Ends::Told("/broken"),
+        ),
+        network(
+            "tcp_hold",
+            json!({"to": server.to_string(), "count": 5}),
+            Grants::default().socket(socket),
+            LimitOverrides {
+                connections: Some(2),
+                ..limits
+            },
+            Ends::Stopped(limit!(Connections)),
+        ),
+        Attack {
+            skill: component("storage.wasm"),
+            tool: "do",
+            input: json!({"steps": [["set", "", "k", "v"], ["delete", "", "k"], ["fill", "", "big", 5_000]]}),
+            grants: Grants::default().storage(),
+            limits: LimitOverrides {
+                storage_value_bytes: Some(1_000),
+                ..limits
+            },
+            control: Control::default(),
+            ends: Ends::Stopped(limit!(StorageValueBytes)),
+            dropped: false,
+        },
     ]
 }
 
@@ -401,6 +498,11 @@ fn attacks() -> Vec<Attack> {
         wall_time: Some(Duration::from_millis(1)),
         fuel: Some(u64::MAX),
         ..limits
+    };
+    let time_is_up_soon = LimitOverrides {
+        wall_time: Some(Duration::from_millis(10)),
+        memory_bytes: Some(16 << 20),
+        ..time_is_up
     };
     let roomy = LimitOverrides {
         memory_bytes: Some(16 << 20),
@@ -485,5 +587,44 @@ fn attacks() -> Vec<Attack> {
         attack(that_answers(Answer { json: vec![b'['; 9_000], ..usual() }), |cause| {
             matches!(cause, Cause::InvalidOutput { .. })
         }),
+        // It takes longer to check than there is time.
+        Attack { limits: LimitOverrides { output_bytes: Some(1 << 20), ..time_is_up_soon }, ..attack(
+            that_takes_long_to_check(), is_timeout) },
+        // Mappings of memory are what there is least of.
+        Attack { limits: LimitOverrides { memory_bytes: Some(64 << 20), ..time_is_up_soon }, ..attack(
+            that_has_many_memories(), is_timeout) },
     ]
+}
+
+/// Whether a number is a multiple of a fraction is worked out in exact fractions, of some 300 digits here.
+fn that_takes_long_to_check() -> Handmade {
+    Handmade {
+        memory: r#"(memory (export "memory") 16)"#.into(),
+        realloc: "i32.const 900000".into(),
+        description: Description {
+            output_schema: Some(r#"{"items": {"multipleOf": 0.1}}"#.to_owned()),
+            ..Handmade::default().description
+        },
+        answer: Answer {
+            json: format!("[{}]", ["1.7e308"; 50_000].join(",")).into(),
+            ..Handmade::default().answer
+        },
+        ..Handmade::default()
+    }
+}
+
+/// It waits for ever, and has data in the middle of each of its memories meanwhile.
+fn that_has_many_memories() -> Handmade {
+    let memory =
+        |at: u32| format!(r#"(memory $m{at} 4) (data (memory $m{at}) (i32.const 70000) "x")"#);
+    let memories: String = (0..40).map(memory).collect();
+    let calls = Handmade::that_calls();
+    Handmade {
+        before: format!(
+            "{} (core module $many {memories}) (core instance $many (instantiate $many))",
+            calls.before
+        ),
+        execute: "(call $block (call $subscribe (i64.const -1))) unreachable".into(),
+        ..calls
+    }
 }

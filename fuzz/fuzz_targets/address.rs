@@ -1,5 +1,5 @@
-//! The address rules: no form of an IPv4 address is more public than that address, and the texts of
-//! grants read the same again.
+//! The address rules: which IPv4 addresses are public is what IANA's registry says, no form of one is more public than
+//! that address, and the texts of grants read the same again.
 
 #![no_main]
 
@@ -22,9 +22,44 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     seeds::mutated(&SEEDS, data, size, max_size, seed)
 });
 
+/// What IANA's registry of special addresses and the metadata services of clouds come to, written down a second time.
+fn is_special(address: Ipv4Addr) -> bool {
+    match address.octets() {
+        [0 | 10 | 127 | 224.., ..]
+        | [100, 64..=127, ..]
+        | [169, 254, ..]
+        | [172, 16..=31, ..]
+        | [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [192, 168, ..]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [168, 63, 129, 16] => true,
+        _ => {
+            assert!(
+                !(address.is_loopback()
+                    || address.is_private()
+                    || address.is_link_local()
+                    || address.is_broadcast()
+                    || address.is_documentation()
+                    || address.is_multicast()
+                    || address.is_unspecified()),
+                "{address}"
+            );
+            false
+        }
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
     if let Some(octets) = bytes.first_chunk::<4>() {
         let plain = Ipv4Addr::from(*octets);
+        assert_eq!(
+            not_public(plain.into()).is_some(),
+            is_special(plain),
+            "{plain}"
+        );
         let [a, b] = [
             u16::from_be_bytes([octets[0], octets[1]]),
             u16::from_be_bytes([octets[2], octets[3]]),

@@ -103,7 +103,12 @@ async fn fresh(ground: &Ground) -> Result<Finding, Trouble> {
         (i32.add (global.get $runs)
             (i32.add (i32.load (i32.const 64)) (i32.load (i32.const 200000))))",
     );
-    let skill = ground.load(&guest).await?;
+    finds_nothing(ground, &guest).await
+}
+
+/// Three traces of each run of its own, and none of another's.
+async fn finds_nothing(ground: &Ground, guest: &Handmade) -> Result<Finding, Trouble> {
+    let skill = ground.load(guest).await?;
     for _ in 0..20 {
         let result = ground.run(&skill, 1, Default::default()).await?.result;
         match number(&result) {
@@ -208,4 +213,43 @@ async fn in_destructor(ground: &Ground) -> Result<Finding, Trouble> {
         ..Handmade::default()
     };
     out_of_fuel(ground, guest).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+
+    /// Guests that do nothing, and so are not stopped by anything, or that find what nobody left.
+    #[tokio::test]
+    async fn what_does_not_keep_a_guest_to_itself_is_noticed() {
+        let ground = Ground::new(crate::sandbox::Isolation::InProcess, 1, None).unwrap();
+        let harmless = Handmade::default;
+        let traps = || Handmade {
+            execute: "unreachable".into(),
+            ..harmless()
+        };
+        let traps_otherwise = || Handmade {
+            execute: format!("(if {NUMBER} (then unreachable)) i32.const $answer"),
+            ..harmless()
+        };
+        let finds = |count: u32| answering(harmless(), &format!("(i32.const {count})"));
+        let bounds = "memory_out_of_bounds";
+        for (found, verdict) in [
+            (trapping(&ground, harmless(), bounds).await, Verdict::Broken),
+            (
+                trapping(&ground, traps_otherwise(), bounds).await,
+                Verdict::Broken,
+            ),
+            (trapping(&ground, traps(), bounds).await, Verdict::Unknown),
+            (finds_nothing(&ground, &finds(4)).await, Verdict::Broken),
+            (finds_nothing(&ground, &traps()).await, Verdict::Unknown),
+            (out_of_fuel(&ground, harmless()).await, Verdict::Broken),
+            (out_of_fuel(&ground, traps()).await, Verdict::Broken),
+            (not_loaded(harmless()).await, Verdict::Broken),
+        ] {
+            let found = found.unwrap();
+            assert_eq!(found.verdict, verdict, "{found:?}");
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! Text of a skill's that would clear the screen, colour what follows, or forge a line of the
 //! command's own: nothing of it reaches standard error, or what is shown to people, but as escapes.
 
-use std::process::Output;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use skillhost::text::printable;
 
@@ -186,4 +190,184 @@ fn what_cannot_be_loaded() {
     let output = place.output(["run", "folder"]);
     assert_ne!(output.status.code(), Some(0));
     check_harmless(&output.stderr);
+}
+
+/// Ways to fail and to say something, each with hostile text, as lines of jobs.
+fn hostile_jobs() -> Vec<serde_json::Value> {
+    [
+        (
+            "fail",
+            json!({"message": EVIL, "code": EVIL, "details": EVIL}),
+        ),
+        ("reject_input", json!({"pointer": EVIL, "message": EVIL})),
+        ("panic", json!({ "message": EVIL })),
+        ("print", json!({"count": 2, "stdout": EVIL, "stderr": EVIL})),
+        ("log_text", json!({ "text": EVIL })),
+        ("answer", json!({ "json": format!("{EVIL}") })),
+        ("answer", json!({ "json": json!({EVIL: EVIL}).to_string() })),
+    ]
+    .map(
+        |(tool, input)| json!({"skill": "behaviours", "tool": tool, "input": input, "attempts": 1}),
+    )
+    .into()
+}
+
+/// Runs a command to its end, checks what it says, and gives that.
+#[track_caller]
+fn harmless(place: &Place, args: &[&str]) -> String {
+    let output = place
+        .command([])
+        .args(args)
+        .output()
+        .expect("the command starts");
+    check_harmless(&output.stdout);
+    check_harmless(&output.stderr);
+    let text = [output.stdout, output.stderr].concat();
+    assert!(text.len() > 20, "{args:?}");
+    String::from_utf8(text).expect("it is UTF-8")
+}
+
+/// What hostile jobs came to is kept, shown in lists and tables, and written to logs and to the audit.
+#[test]
+fn what_jobs_came_to() {
+    let place = Place::with_behaviours();
+    place.run(["install", "behaviours.wasm"]);
+    let jobs: Vec<String> = hostile_jobs().iter().map(ToString::to_string).collect();
+    place.write("jobs.jsonl", jobs.join("\n"));
+    let submitted = place
+        .output(["jobs", "submit", "--from", "jobs.jsonl"])
+        .stdout;
+    let ids = String::from_utf8(submitted).expect("it is text");
+    let ids: Vec<&str> = ids.lines().collect();
+    assert_eq!(ids.len(), jobs.len());
+    let worked = harmless(
+        &place,
+        &["worker", "--until-empty", "--concurrency", "1", "-vv"],
+    );
+    assert!(
+        worked.contains("\\u{1b}[2J"),
+        "it was there, and was shown: {worked}"
+    );
+    let mut shown = String::new();
+    for id in &ids {
+        for command in ["show", "watch"] {
+            shown += &harmless(&place, &["jobs", command, id]);
+        }
+    }
+    assert!(
+        shown.contains("\\u{1b}[2J"),
+        "it was there, and was shown: {shown}"
+    );
+    for args in [
+        &["jobs", "list"][..],
+        &["jobs", "stats"],
+        &["jobs", "dead", "list"],
+        &["jobs", "dead", "list", "--by-cause"],
+        &["jobs", "dead", "show", ids[0]],
+        &["jobs", "dead", "show", ids[2]],
+        &["audit", "show"],
+        &["policy", "show", "behaviours"],
+    ] {
+        harmless(&place, args);
+    }
+}
+
+/// What a skill is called and declares, in what is said of a policy and written to an audit.
+#[test]
+fn what_a_policy_is_about() {
+    let place = Place::new();
+    let mut evil = Handmade::default();
+    evil.description.description = EVIL.into();
+    evil.description.tools = vec![("run".into(), evil_schema())];
+    place.write("evil/skill.wasm", evil.build());
+    // A text of TOML is escaped as one of JSON is.
+    let name = json!(EVIL).to_string();
+    for grants in [
+        format!("environment = [{name}]"),
+        format!("directories = [{{ path = {name}, mode = \"ro\" }}]"),
+        "http = [\"https://xn--bcher-kva.example/%1b[2J\"]".to_owned(),
+    ] {
+        place.write("evil/skill.toml", format!("[grants]\n{grants}\n"));
+        place.write(
+            "evil/SKILL.md",
+            format!("---\nname: handmade\ndescription: {name}\n---\n{EVIL}\n"),
+        );
+        for args in [
+            &["install", "evil", "--replace"][..],
+            &["policy", "grant", "evil", "--storage"],
+            &["policy", "show"],
+            &["policy", "show", "handmade"],
+            &["policy", "diff", "evil"],
+            &["policy", "check"],
+            &["run", "evil", "run", "-i", "{}"],
+            &["audit", "show"],
+        ] {
+            harmless(&place, args);
+        }
+    }
+}
+
+/// The log of a server that executes what clients ask for.
+#[test]
+fn the_log_of_a_server() {
+    let place = Place::with_behaviours();
+    place.run(["install", "behaviours.wasm"]);
+    let log = File::create(place.path("log.txt")).expect("it can be made");
+    let mut server = place
+        .command(["serve", "--listen", "127.0.0.1:0", "-vv"])
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the command starts");
+    let mut line = String::new();
+    let mut lines = BufReader::new(server.stdout.take().expect("it is piped"));
+    lines.read_line(&mut line).expect("it is UTF-8");
+    let address = line.trim().strip_prefix("listening on http://");
+    let address = address.expect(&line);
+    let ask = |path: &str, body: &str| {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).expect("it is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is UTF-8");
+        answer
+    };
+    for mut request in hostile_jobs() {
+        request
+            .as_object_mut()
+            .expect("it is one")
+            .remove("attempts");
+        let answer = ask("/v1/executions", &request.to_string());
+        // Of a skill that fails it is a problem.
+        let is_told = ["200", "422"]
+            .iter()
+            .any(|status| answer.starts_with(&format!("HTTP/1.1 {status} ")));
+        assert!(is_told, "{answer}");
+    }
+    // What is refused is the client's own text, in a name as in a path.
+    for (path, body) in [
+        (
+            "/v1/executions",
+            json!({"skill": EVIL, "input": {}}).to_string(),
+        ),
+        ("/v1/%1b[2J%0d%0aerror:%20forged", "{}".to_owned()),
+    ] {
+        let answer = ask(path, &body);
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let id = i32::try_from(server.id()).expect("a process id is small");
+    let id = Pid::from_raw(id).expect("a process id is not zero");
+    kill_process(id, Signal::TERM).expect("it can be signalled");
+    server.wait().expect("it ends");
+    let said = place.read("log.txt");
+    check_harmless(said.as_bytes());
+    assert!(
+        said.contains("/v1/executions"),
+        "it says what was asked: {said}"
+    );
+    harmless(&place, &["audit", "show"]);
 }

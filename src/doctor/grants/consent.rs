@@ -75,3 +75,22 @@ async fn given_to(ground: &Ground, rightful: &Skill, other: &Skill) -> Result<Fi
         Finding::broken(format!("another digest was admitted: {}", ended(&stolen)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    /// As if the digest of the thief were confirmed.
+    #[tokio::test]
+    async fn a_thief_that_is_admitted_is_noticed() {
+        let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
+        let rightful = ground.load(&guest("The rightful one.")).await.unwrap();
+        let thief = ground.load(&guest("The thief.")).await.unwrap();
+        let found = given_to(&ground, &thief, &thief).await.unwrap();
+        assert_eq!(found.verdict, Verdict::Broken, "{found:?}");
+        let found = given_to(&ground, &rightful, &thief).await.unwrap();
+        assert_eq!(found.verdict, Verdict::Holds, "{found:?}");
+    }
+}

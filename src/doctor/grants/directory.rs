@@ -16,6 +16,9 @@ use crate::execution::{Cause, ExecutionRequest, ExecutionResult};
 use crate::grant::{Capability, Grants, Mode};
 use crate::host::Skill;
 
+#[cfg(test)]
+mod tests;
+
 /// What the guest does with a path. The number tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
@@ -539,10 +542,13 @@ pub async fn scratch_is_gone(ground: &Ground) -> Result<Finding, Trouble> {
 
 /// A scratch directory works, and is empty again for the next run.
 pub async fn scratch(ground: &Ground) -> Result<Finding, Trouble> {
+    found_again(ground, &Grants::default().scratch()).await
+}
+
+async fn found_again(ground: &Ground, grants: &Grants) -> Result<Finding, Trouble> {
     let skill = ground.load(&guest()).await?;
-    let grants = Grants::default().scratch();
-    if let Some(finding) = control(ground, &skill, &grants, &[Act::Write]).await? {
+    if let Some(finding) = control(ground, &skill, grants, &[Act::Write]).await? {
         return Ok(finding);
     }
-    all_refused(ground, &skill, &grants, vec![(Act::Read, "a.txt")]).await
+    all_refused(ground, &skill, grants, vec![(Act::Read, "a.txt")]).await
 }

@@ -418,3 +418,34 @@ pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
     let grants = Grants::default().socket(SocketGrant::new(Protocol::Tcp, address));
     super::undeclared(ground, Capability::Socket, grants).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    /// As if what is granted were not, also where nobody is there then.
+    #[tokio::test]
+    async fn a_socket_that_is_let_through_is_noticed() {
+        let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
+        let skill = ground.load(&guest()).await.unwrap();
+        let server = Server::start().unwrap();
+        let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let nobody = nobody.local_addr().unwrap();
+        for (way, protocol, to) in [
+            (Way::Tcp, Protocol::Tcp, server.address),
+            (Way::Tcp, Protocol::Tcp, nobody),
+            (Way::Udp, Protocol::Udp, server.address),
+        ] {
+            let asked = numbered(&skill, (way as u32) << 16 | u32::from(to.port()));
+            let granted = Grants::default().socket(SocketGrant::new(protocol, to));
+            let past = ground.request(asked.clone().grants(granted)).await.unwrap();
+            let found = judge(way, &past.result);
+            assert_eq!(found.verdict, Verdict::Broken, "{way:?} {to}: {found:?}");
+            let past = ground.request(asked).await.unwrap();
+            let found = judge(way, &past.result);
+            assert_eq!(found.verdict, Verdict::Holds, "{way:?} {to}: {found:?}");
+        }
+    }
+}

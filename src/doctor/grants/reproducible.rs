@@ -67,17 +67,25 @@ pub async fn clock(ground: &Ground) -> Result<Finding, Trouble> {
     let still = Clock::Still(chrono::DateTime::UNIX_EPOCH);
     let grants = [Grants::default(), Grants::default().clock(still)];
     let [system, still] = numbers(ground, &watching(), grants).await?;
-    Ok(match (number(&system), number(&still)) {
+    Ok(judge_clock(&system, &still))
+}
+
+fn judge_clock(system: &ExecutionResult, still: &ExecutionResult) -> Finding {
+    match (number(system), number(still)) {
         (Some(1), Some(0)) => Finding::holds("it stands still"),
-        (Some(1), _) => Finding::broken(format!("the clock goes on: {}", ended(&still))),
-        _ => Finding::unknown(format!("the system's clock: {}", ended(&system))),
-    })
+        (Some(1), _) => Finding::broken(format!("the clock goes on: {}", ended(still))),
+        _ => Finding::unknown(format!("the system's clock: {}", ended(system))),
+    }
 }
 
 pub async fn random(ground: &Ground) -> Result<Finding, Trouble> {
     let seeded = || Grants::default().random(Random::Seed(7));
-    let system = Grants::default;
-    let [first, second] = numbers(ground, &drawing(), [seeded(), seeded()]).await?;
+    draws(ground, [seeded(), seeded()], Grants::default()).await
+}
+
+/// Two runs that are to draw the same, and what is granted where each is to draw something else.
+async fn draws(ground: &Ground, same: [Grants; 2], system: Grants) -> Result<Finding, Trouble> {
+    let [first, second] = numbers(ground, &drawing(), same).await?;
     if number(&first).is_none() {
         let how = ended(&first);
         return Ok(Finding::unknown(format!("nothing was drawn: {how}")));
@@ -88,7 +96,7 @@ pub async fn random(ground: &Ground) -> Result<Finding, Trouble> {
         ));
     }
     // That eight draws of 64 are all the same happens once in 4,000,000,000,000 times.
-    let drawn = numbers(ground, &drawing(), [(); 8].map(|()| system())).await?;
+    let drawn = numbers(ground, &drawing(), [(); 8].map(|()| system.clone())).await?;
     Ok(
         if drawn.iter().all(|one| number(one) == number(&drawn[0])) {
             Finding::broken("without a seed each run draws the same")
@@ -105,4 +113,44 @@ pub async fn scratch(ground: &Ground) -> Result<Finding, Trouble> {
 
 pub async fn undeclared_scratch(ground: &Ground) -> Result<Finding, Trouble> {
     super::undeclared(ground, Capability::Scratch, Grants::default().scratch()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    fn ground() -> Ground {
+        Ground::new(Isolation::InProcess, 1, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_goes_on_is_noticed() {
+        let still = Grants::default().clock(Clock::Still(chrono::DateTime::UNIX_EPOCH));
+        let grants = [Grants::default(), Grants::default(), still];
+        let [system, goes_on, still] = numbers(&ground(), &watching(), grants).await.unwrap();
+        assert_eq!(judge_clock(&system, &still).verdict, Verdict::Holds);
+        assert_eq!(judge_clock(&system, &goes_on).verdict, Verdict::Broken);
+        assert_eq!(judge_clock(&still, &still).verdict, Verdict::Unknown);
+    }
+
+    #[tokio::test]
+    async fn random_numbers_that_are_not_as_granted_are_noticed() {
+        let ground = ground();
+        let seed = |seed| Grants::default().random(Random::Seed(seed));
+        // As if the seed were left out, and as if there always were one.
+        for (same, system, reason) in [
+            (
+                [seed(7), seed(8)],
+                Grants::default(),
+                "two runs with one seed",
+            ),
+            ([seed(7), seed(7)], seed(7), "without a seed"),
+        ] {
+            let found = draws(&ground, same, system).await.unwrap();
+            assert_eq!(found.verdict, Verdict::Broken, "{found:?}");
+            assert!(found.reason.unwrap().starts_with(reason));
+        }
+    }
 }

@@ -32,15 +32,20 @@ fn bound(to: impl std::fmt::Display) -> Option<SecretGrant> {
 
 /// The guest's server gets the secret where it is for that server, and not where it is for another.
 pub async fn another_host(ground: &Ground) -> Result<Finding, Trouble> {
-    let server = match Server::start() {
-        Ok(server) => server,
-        Err(error) => return Ok(no_server(&error)),
-    };
-    let (Some(grants), Some(own), Some(other)) = (
-        asking(server.address),
-        bound(server.address),
-        bound("192.0.2.1"),
-    ) else {
+    match Server::start() {
+        Ok(server) => sent_to(ground, &server, bound("192.0.2.1")).await,
+        Err(error) => Ok(no_server(&error)),
+    }
+}
+
+async fn sent_to(
+    ground: &Ground,
+    server: &Server,
+    other: Option<SecretGrant>,
+) -> Result<Finding, Trouble> {
+    let (Some(grants), Some(own), Some(other)) =
+        (asking(server.address), bound(server.address), other)
+    else {
         return Ok(Finding::unknown(
             "the server's address is none to be granted",
         ));
@@ -97,4 +102,44 @@ pub async fn undeclared(ground: &Ground) -> Result<Finding, Trouble> {
         None => Grants::default(),
     };
     super::undeclared(ground, Capability::Secret, grants).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    fn ground() -> Ground {
+        Ground::new(Isolation::InProcess, 1, None).unwrap()
+    }
+
+    /// As if it were sent to whichever server the guest asks.
+    #[tokio::test]
+    async fn a_secret_that_goes_elsewhere_is_noticed() {
+        let server = Server::start().unwrap();
+        let own = bound(server.address);
+        let found = sent_to(&ground(), &server, own).await.unwrap();
+        assert_eq!(found.verdict, Verdict::Broken, "{found:?}");
+        assert_eq!(found.reason.as_deref(), Some("it reached another host"));
+    }
+
+    /// As if the host searched for another value than the guest has, or did not search.
+    #[tokio::test]
+    async fn a_secret_that_is_said_is_noticed() {
+        let ground = ground();
+        let guest = answering_with_variable(guests::environment());
+        let skill = ground.load(&guest).await.unwrap();
+        let secret = || Grants::default().secret(bound("192.0.2.1").unwrap());
+        for (grants, leak, verdict) in [
+            (secret(), VALUE, Verdict::Holds),
+            (secret(), "another-secret-value", Verdict::Broken),
+            (Grants::default(), VALUE, Verdict::Broken),
+        ] {
+            let grants = grants.environment("DOCTOR", json!({ "leak": leak }).to_string());
+            let request = ExecutionRequest::new(skill.digest(), json!({})).grants(grants);
+            let found = judge(&ground.request(request).await.unwrap().result);
+            assert_eq!(found.verdict, verdict, "{found:?}");
+        }
+    }
 }

@@ -83,11 +83,15 @@ pub async fn nothing_granted(ground: &Ground) -> Result<Finding, Trouble> {
         )));
     }
     let past = ground.request(numbered(&skill, 2)).await?.result;
-    Ok(match number(&past) {
+    Ok(judge_denied(&past))
+}
+
+fn judge_denied(past: &ExecutionResult) -> Finding {
+    match number(past) {
         // The second error is `access-denied`.
         Some(2) => Finding::holds("access-denied"),
-        _ => Finding::broken(format!("it was not refused: {}", ended(&past))),
-    })
+        _ => Finding::broken(format!("it was not refused: {}", ended(past))),
+    }
 }
 
 /// The same key, of another skill and of another tenant.
@@ -202,4 +206,33 @@ pub async fn value_bytes(ground: &Ground) -> Result<Finding, Trouble> {
     let limit = Limit::StorageValueBytes;
     let climb = climb("storage-value", value(), limit, limits, BYTES);
     climb.by(ground, |number| number, bytes_exactly).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    /// As if what is granted to one, or kept by one, were there for another.
+    #[tokio::test]
+    async fn what_is_there_for_another_is_noticed() {
+        let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
+        let skill = ground.load(&guest("storage-there")).await.unwrap();
+        let run = async |number, grants| {
+            let request = numbered(&skill, number).grants(grants);
+            ground.request(request).await.unwrap().result
+        };
+        let storage = || Grants::default().storage();
+        let before = run(2, storage()).await;
+        assert_eq!(judge(std::slice::from_ref(&before)).verdict, Verdict::Holds);
+        let kept = run(1, storage()).await;
+        assert_eq!(judge(&[before, kept]).verdict, Verdict::Broken);
+        let there = run(2, storage()).await;
+        assert_eq!(judge_denied(&there).verdict, Verdict::Broken);
+        assert_eq!(judge(&[there]).verdict, Verdict::Broken);
+        let denied = run(2, Grants::default()).await;
+        assert_eq!(judge_denied(&denied).verdict, Verdict::Holds);
+        assert_eq!(judge(&[denied]).verdict, Verdict::Unknown);
+    }
 }
