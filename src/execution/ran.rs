@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
 use super::event::{Event, Observer};
-use crate::skill::Digest;
+use crate::skill::{Digest, SkillRef};
 
 /// Hears what runs, and whether it has begun.
 #[derive(Debug, Default)]
@@ -16,10 +16,11 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// What has begun to run, if anything has.
-    pub fn what_began(&self) -> Option<Digest> {
+    /// What has begun to run, if anything has: what was asked for, where that was not said.
+    pub fn what_began(&self, asked: &SkillRef) -> Option<SkillRef> {
         let began = self.began.load(Ordering::Acquire);
-        self.skill.get().filter(|_| began).copied()
+        let digest = self.skill.get().copied();
+        began.then(|| digest.map_or_else(|| asked.clone(), SkillRef::from))
     }
 }
 

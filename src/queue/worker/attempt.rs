@@ -289,7 +289,8 @@ impl Bench {
                 if !is_for_all {
                     tracing::error!("job {}: {message}", job.id);
                 }
-                let began = heard.what_began().map(|skill| asked.skill = skill.into());
+                let began = heard.what_began(&asked.skill);
+                let began = began.map(|skill| asked.skill = skill);
                 let end = match is_for_all {
                     // Nobody knows how much of it was done.
                     _ if !at.may_repeat && began.is_some() && execute.is_destructive(&asked) => {

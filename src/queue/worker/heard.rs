@@ -9,7 +9,7 @@ use super::super::prepare::MAX_DEPTH;
 use super::reports::{Admitted, Reports, Whose};
 use crate::execution::Ran;
 use crate::grant::Grants;
-use crate::skill::{Digest, depth};
+use crate::skill::{SkillRef, depth};
 use crate::{Event, Observer};
 
 /// What was heard of an execution while it ran.
@@ -30,9 +30,9 @@ impl Heard {
         self.grants().take()
     }
 
-    /// Which skill's guest may have run, if any.
-    pub fn what_began(&self) -> Option<Digest> {
-        self.ran.what_began()
+    /// Which skill's guest may have run, if any; `asked` is which was asked for.
+    pub fn what_began(&self, asked: &SkillRef) -> Option<SkillRef> {
+        self.ran.what_began(asked)
     }
 }
 

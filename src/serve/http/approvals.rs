@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::extract::{Answer, Asked, Asks, Named, Parameters, fetched};
+use super::extract::{Answer, Asked, Asks, Named, Parameters, answered, fetched};
 use super::jobs::change::stands;
 use super::jobs::read::{page, page_of, with_own};
 use super::jobs::view::JobView;
@@ -120,40 +120,36 @@ pub(super) async fn list(
         limit: Some(limit + 1),
         ..ApprovalFilter::default()
     };
+    // First the jobs: what they wait for is asked before they do.
+    let (jobs, next_jobs) = match status {
+        Some(_) => (Vec::new(), None),
+        None => {
+            let waiting = Filter {
+                status: vec![JobStatus::Paused],
+                cause: Some(CAUSE.to_owned()),
+                tenant,
+                cursor: which.cursor,
+                limit: Some(limit),
+                ..Filter::default()
+            };
+            let queue = service.inner.queue.clone();
+            let page = async move { page_of(&queue, &waiting).await };
+            let page = fetched(&service, caller, page).await??;
+            (page.jobs, page.next)
+        }
+    };
     let mut found = service.inner.queue.approvals(&wanted).await?;
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| last.id);
     let approvals = found.iter().map(shown).collect::<Result<_, _>>()?;
-    if status.is_some() {
-        return Ok(Answer(ApprovalPage {
-            approvals,
-            next,
-            jobs: Vec::new(),
-            next_jobs: None,
-        })
-        .into_response());
-    }
-    let waiting = Filter {
-        status: vec![JobStatus::Paused],
-        cause: Some(CAUSE.to_owned()),
-        tenant,
-        cursor: which.cursor,
-        limit: Some(limit),
-        ..Filter::default()
+    let page = ApprovalPage {
+        approvals,
+        next,
+        jobs,
+        next_jobs,
     };
-    let queue = service.inner.queue.clone();
-    let page = async move {
-        let waiting = page_of(&queue, &waiting).await?;
-        Ok(Answer(ApprovalPage {
-            approvals,
-            next,
-            jobs: waiting.jobs,
-            next_jobs: waiting.next,
-        })
-        .into_response())
-    };
-    fetched(&service, caller, page).await?
+    Ok(answered(caller, !page.jobs.is_empty(), page).await)
 }
 
 /// Show one approval, whether it still waits or not

@@ -116,13 +116,13 @@ pub(super) async fn execute(
     }
     let answer = async {
         let execute = &service.inner.execute;
-        let tool = request.tool.clone();
+        let (tool, skill) = (request.tool.clone(), request.skill.clone());
         let ran = Arc::new(Ran::default());
         let control = Control::default()
             .caller(caller.name())
             .observer(Arc::clone(&ran) as Arc<dyn Observer>);
         // Nobody knows how much of it was done, and doing it twice may do harm.
-        let harms = |skill| {
+        let harms = |skill: SkillRef| {
             let mut asked = ExecutionRequest::new(skill, Value::Null);
             asked.tool.clone_from(&tool);
             execute.is_destructive(&asked)
@@ -131,7 +131,7 @@ pub(super) async fn execute(
             Ok(result) => result,
             Err(error) => {
                 let problem = Problem::from(error);
-                let harms = ran.what_began().is_some_and(harms);
+                let harms = ran.what_began(&skill).is_some_and(harms);
                 return Err(if harms { problem.once() } else { problem });
             }
         };
@@ -139,7 +139,7 @@ pub(super) async fn execute(
             let is_large = is_much_with(result.output.as_ref(), &result.attachments);
             return Ok(answered(caller, is_large, result).await);
         }
-        let skill = result.skill.as_ref().map(|skill| skill.digest);
+        let skill = result.skill.as_ref().map(|skill| skill.digest.into());
         let harms = result.status != Status::Rejected && skill.is_some_and(harms);
         let problem = Problem::of_result(result);
         Err(if harms { problem.once() } else { problem })
