@@ -216,7 +216,7 @@ async fn what_may_do_harm_is_not_done_twice() {
     use skillhost::{
         Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError, Resolution,
     };
-    /// As another, every tool of which may do harm.
+    /// As another, every tool of which may do harm; and what is to be echoed breaks it when that is done.
     struct Harmful(Arc<dyn Execute>);
     impl Execute for Harmful {
         fn execute<'a>(
@@ -224,7 +224,14 @@ async fn what_may_do_harm_is_not_done_twice() {
             request: ExecutionRequest,
             control: Control,
         ) -> BoxFuture<'a, Result<ExecutionResult, HostError>> {
-            self.0.execute(request, control)
+            Box::pin(async move {
+                let breaks = request.tool.as_deref() == Some("echo");
+                let ended = self.0.execute(request, control).await?;
+                match breaks {
+                    true => Err(HostError::Internal("the disk is gone".to_owned())),
+                    false => Ok(ended),
+                }
+            })
         }
         fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
             self.0.resolve(request)
@@ -241,13 +248,19 @@ async fn what_may_do_harm_is_not_done_twice() {
     let client = server.client();
     let mut slow = behaviour("wait_for_ever", json!({}));
     slow["limits"] = json!({"wall_time_ms": 10});
-    let key = [("idempotency-key", "harm")];
-    for replayed in [None, Some("true")] {
-        let answer = client
-            .call_with("POST", "/v1/executions", &slow, &key)
-            .await;
-        answer.problem(422, "timeout");
-        assert_eq!(answer.header("idempotency-replayed"), replayed);
+    let breaking = behaviour("echo", json!({"text": "to be"}));
+    for (request, key, status, kind) in [
+        (&slow, "harm", 422, "timeout"),
+        (&breaking, "broken", 500, "internal"),
+    ] {
+        for replayed in [None, Some("true")] {
+            let key = [("idempotency-key", key)];
+            let answer = client
+                .call_with("POST", "/v1/executions", request, &key)
+                .await;
+            answer.problem(status, kind);
+            assert_eq!(answer.header("idempotency-replayed"), replayed, "{kind}");
+        }
     }
     server.end().await;
 }
