@@ -3,6 +3,7 @@
 mod checking;
 mod consent;
 mod editing;
+mod pasting;
 mod revoking;
 mod rules;
 mod schema;
