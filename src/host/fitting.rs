@@ -8,15 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::Host;
 use super::admission::{Admitted, Seen};
 use super::skill::Known;
-use crate::execution::{Attachment, Cause, ExecutionRequest, Failure, moment, stopped};
+use crate::execution::{Attachment, Cause, ExecutionRequest, Failure};
 use crate::json::is_much;
 use crate::limits::Limits;
-use crate::sandbox::{Answer, Flight, For, ends_from_now};
+use crate::sandbox::{Answer, Flight, For, ends_from_now, too_late};
 use crate::secret::Scrubber;
 use crate::skill::{Keys, Mismatch, Schema, Tool};
 use crate::text::{closest, named};
-use crate::turns::Party;
-use crate::turns::aside::aside;
 use crate::turns::interrupt::{Until, in_time};
 
 impl Host {
@@ -33,18 +31,18 @@ impl Host {
         let seen = match is_much(&request.input) {
             false => None,
             true => {
-                let party = Party::of(request.tenant.as_deref(), &skill.identity.name);
+                if let Some(failure) = too_late(request.deadline, limits) {
+                    return Err(failure);
+                }
                 let input = std::mem::take(&mut request.input);
-                let see = |input| (Seen::of(&input), input);
-                let deadline = request.deadline.map(moment);
-                let seen = Box::pin(async {
-                    tokio::select! {
-                        biased;
-                        seen = aside(&party, input, see) => Ok(seen),
-                        stopped = stopped(deadline, cancellation) => Err(stopped),
-                    }
-                });
-                let (seen, input) = seen.await.map_err(|stopped| stopped.failure(TO_BE_SEEN))?;
+                let whose = For {
+                    tenant: request.tenant.as_deref(),
+                    skill: &skill.identity.name,
+                    cancellation,
+                };
+                let see = move |_: &Until| Ok((Seen::of(&input), input));
+                let seen = self.inner.runner.check_input(flight, &whose, see);
+                let (seen, input) = Box::pin(seen).await?;
                 request.input = input;
                 Some(seen)
             }
@@ -131,9 +129,6 @@ pub(super) enum Left {
     Unread(Answer),
     Unchecked(Taken),
 }
-
-/// What a large input waits for first.
-const TO_BE_SEEN: &str = "for a thread to look at its input";
 
 /// An answer of so many bytes is searched for secrets and read at once: in some tenths of a millisecond, or where it is
 /// all small values and is not searched, in 1 ms.
