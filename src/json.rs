@@ -51,28 +51,22 @@ const DEEP: u32 = 128;
 pub(crate) fn is_much(value: &Value) -> bool {
     fn within(value: &Value, parts: &mut u32, levels: u32) -> Option<()> {
         let levels = levels.checked_sub(1)?;
-        let mut take = |bytes: usize| {
-            let text = u32::try_from(bytes / PART).unwrap_or(u32::MAX);
-            *parts = parts.checked_sub(text.saturating_add(1))?;
+        let mut take = |more: usize| {
+            *parts = parts.checked_sub(u32::try_from(more).unwrap_or(u32::MAX))?;
             Some(())
         };
+        take(1)?;
         match value {
-            Value::String(text) => take(text.len()),
+            Value::String(text) => take(text.len() / PART),
             Value::Array(items) => {
-                take(0)?;
-                items
-                    .iter()
-                    .try_for_each(|item| within(item, parts, levels))
+                let mut items = items.iter();
+                items.try_for_each(|item| within(item, parts, levels))
             }
-            Value::Object(fields) => {
-                take(0)?;
-                fields.iter().try_for_each(|(name, value)| {
-                    let text = u32::try_from(name.len() / PART).unwrap_or(u32::MAX);
-                    *parts = parts.checked_sub(text)?;
-                    within(value, parts, levels)
-                })
-            }
-            _ => take(0),
+            Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+                *parts = parts.checked_sub(u32::try_from(name.len() / PART).unwrap_or(u32::MAX))?;
+                within(value, parts, levels)
+            }),
+            _ => Some(()),
         }
     }
     within(value, &mut { MUCH }, DEEP).is_none()

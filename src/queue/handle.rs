@@ -22,7 +22,7 @@ use super::prepare::{check_own, prepare};
 use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 use crate::turns::Party;
-use crate::turns::aside::aside;
+use crate::turns::aside::aside_if;
 
 type Result<T> = std::result::Result<T, QueueError>;
 
@@ -150,13 +150,8 @@ impl Queue {
             let prepared = jobs.iter().map(|job| prepare(job, policy, max_bytes, now));
             prepared.collect::<Result<Vec<_>>>()
         };
-        let prepared = match is_much {
-            false => prepare_each(jobs),
-            true => {
-                let party = Party::of(tenant.as_deref(), "");
-                Box::pin(aside(&party, jobs, prepare_each)).await
-            }
-        }?;
+        let party = || Party::of(tenant.as_deref(), "");
+        let prepared = aside_if(is_much, party, jobs, prepare_each).await?;
         if let Some(id) = duplicate(&prepared) {
             return Err(QueueError::Invalid(format!("two of them have the id {id}")));
         }

@@ -3,7 +3,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Party;
 use super::threads::{Kind, Threads};
@@ -22,39 +22,32 @@ static THREADS: LazyLock<Threads> = LazyLock::new(|| {
 });
 
 /// How much of it is not done yet.
-static UNDONE: Mutex<usize> = Mutex::new(0);
+static UNFINISHED: Mutex<usize> = Mutex::new(0);
 static DONE: Condvar = Condvar::new();
 
 /// Something that is not done yet.
-struct Undone;
+struct Unfinished;
 
-impl Undone {
+impl Unfinished {
     fn new() -> Self {
-        *UNDONE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Undone
+        *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Unfinished
     }
 }
 
-impl Drop for Undone {
+impl Drop for Unfinished {
     fn drop(&mut self) {
-        *UNDONE.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         DONE.notify_all();
     }
 }
 
 /// Waits until all of it is done, and for no longer than that. Called where the process ends, with which its threads do.
 pub(crate) fn settle(at_most: Duration) -> bool {
-    let until = Instant::now() + at_most;
-    let mut undone = UNDONE.lock().unwrap_or_else(PoisonError::into_inner);
-    while *undone > 0 {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        let waited = DONE.wait_timeout(undone, left);
-        (undone, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    }
-    true
+    let unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = DONE.wait_timeout_while(unfinished, at_most, |unfinished| *unfinished > 0);
+    let (unfinished, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    *unfinished == 0
 }
 
 /// Does something with a value that is large, in turns between parties; to its end, also where nobody waits for it any
@@ -70,11 +63,11 @@ pub(crate) async fn aside<D: Send + 'static, T: Send + 'static>(
     // What is not begun there is still to be had.
     let todo = Arc::new(Mutex::new(Some((value, work))));
     let theirs = Arc::clone(&todo);
-    let undone = Undone::new();
+    let unfinished = Unfinished::new();
     let doing = THREADS.spawn_to_end(party, move || {
         let done = take(&theirs).map(|(value, work)| work(value));
         // Where nobody waits for it, what came of it is dropped first.
-        (done, undone)
+        (done, unfinished)
     });
     if let Ok(doing) = doing
         && let Ok((Some(done), _)) = doing.await
@@ -84,6 +77,23 @@ pub(crate) async fn aside<D: Send + 'static, T: Send + 'static>(
     match take(&todo) {
         Some((value, work)) => work(value),
         None => resume_unwind(Box::new("what was done aside panicked")),
+    }
+}
+
+/// The same, where it is large; else it is done here, and now.
+pub(crate) async fn aside_if<D: Send + 'static, T: Send + 'static>(
+    is_large: bool,
+    party: impl FnOnce() -> Party,
+    value: D,
+    work: impl FnOnce(D) -> T + Send + 'static,
+) -> T {
+    match is_large {
+        false => work(value),
+        // It is seldom, and what it takes is not for all to carry along.
+        true => {
+            let party = party();
+            Box::pin(aside(&party, value, work)).await
+        }
     }
 }
 
@@ -140,7 +150,7 @@ mod tests {
         drop(doing);
         assert!(!settle(Duration::from_millis(5)));
         drop(release);
-        assert!(settle(Duration::from_secs(60)));
+        assert!(settle(Duration::MAX));
         was_done.try_recv().unwrap();
     }
 

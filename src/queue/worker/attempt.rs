@@ -25,7 +25,7 @@ use super::reports::{Reports, Whose};
 use crate::execution::is_much_with;
 use crate::skill::depth;
 use crate::turns::Party;
-use crate::turns::aside::aside;
+use crate::turns::aside::aside_if;
 use crate::{Attachment, Cause, Control, Execute, ExecutionRequest, ExecutionResult, HostError};
 
 /// So many bytes of JSON are read in some tenths of a millisecond.
@@ -410,24 +410,21 @@ impl Bench {
 
 /// The job of a row. One that is large is read where it holds up nobody.
 async fn read(row: &Row, submitted: &Arc<str>) -> serde_json::Result<NewJob> {
-    if submitted.len() <= LARGE {
-        return serde_json::from_str(submitted);
-    }
     // Those of a tenant and a skill stand in one lane.
-    let party = Party::of(None, &format!("lane {}", row.lane));
+    let party = || Party::of(None, &format!("lane {}", row.lane));
+    let is_large = submitted.len() > LARGE;
     let read = |submitted: Arc<str>| serde_json::from_str(&submitted);
-    Box::pin(aside(&party, Arc::clone(submitted), read)).await
+    aside_if(is_large, party, Arc::clone(submitted), read).await
 }
 
 /// As [`executed`], where it holds up nobody if it is large.
 async fn ended(result: ExecutionResult, destructive: bool, tenant: Option<&str>) -> End {
-    if !is_much_with(result.output.as_ref(), &result.attachments) {
-        return executed(result, destructive);
-    }
-    let skill = result.skill.as_ref().map(|skill| &*skill.name);
-    let party = Party::of(tenant, skill.unwrap_or_default());
+    let is_much = is_much_with(result.output.as_ref(), &result.attachments);
+    let skill = result.skill.clone();
+    let skill = skill.as_ref().map_or("", |skill| &*skill.name);
+    let party = || Party::of(tenant, skill);
     let write = move |result| executed(result, destructive);
-    Box::pin(aside(&party, result, write)).await
+    aside_if(is_much, party, result, write).await
 }
 
 /// How long a handler that was cancelled may take to end.

@@ -24,7 +24,7 @@ use crate::grant::Denial;
 use crate::serve::caller::{Caller, Scope};
 use crate::skill::SkillRef;
 use crate::turns::Party;
-use crate::turns::aside::{aside as beside, let_go};
+use crate::turns::aside::{aside_if, let_go};
 use crate::turns::interrupt::within;
 use crate::turns::threads::Kind;
 use crate::{
@@ -313,13 +313,9 @@ pub(super) async fn look(
                     };
                     let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
                     let request = std::mem::replace(request, unread);
-                    let written = match is_much_with(Some(&request.input), &request.attachments) {
-                        false => write(request),
-                        true => {
-                            let party = Party::of(caller.tenant(), "");
-                            Box::pin(beside(&party, request, write)).await
-                        }
-                    };
+                    let is_much = is_much_with(Some(&request.input), &request.attachments);
+                    let party = || Party::of(caller.tenant(), "");
+                    let written = aside_if(is_much, party, request, write).await;
                     if let Err(error) = written {
                         tracing::error!(%error, "what was refused is not in the audit");
                     }

@@ -21,7 +21,7 @@ use super::trace::Trace;
 use crate::json::{LARGE, measure};
 use crate::serve::caller::{Caller, Scope};
 use crate::turns::Party;
-use crate::turns::aside::aside as beside;
+use crate::turns::aside::aside_if;
 use crate::turns::threads::{Kind, Threads};
 
 /// The threads on which large bodies are read: nothing that is done there waits for anything.
@@ -115,13 +115,13 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Service> for Asked<T> {
             let key = key.map(|key| key.of_request(&parts.method, parts.uri.path(), &bytes));
             Ok(Asked { value, key, held })
         };
-        aside(service, caller.as_ref(), many, take).await?
+        in_time(service, caller.as_ref(), many, take).await?
     }
 }
 
 /// Does what is to be done with so many bytes: where they are many, it is on a thread that holds up nobody, in turns
-/// between tenants.
-pub(super) async fn aside<T: Send + 'static>(
+/// between tenants, and in some time.
+pub(super) async fn in_time<T: Send + 'static>(
     service: &Service,
     caller: Option<&Caller>,
     many: usize,
@@ -199,7 +199,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             _ => ProblemKind::InvalidRequest,
         };
         // What it quotes of the body is text from a stranger.
-        let detail = super::misfit::said(&error, bytes);
+        let detail = super::misfit::said::<T>(&error, bytes);
         Problem::new(kind, crate::text::printable(&detail, false).into_owned())
     })
 }
@@ -368,12 +368,12 @@ pub(super) async fn answered<T: Serialize + Send + 'static>(
     is_large: bool,
     value: T,
 ) -> Response {
-    if !is_large {
-        return Answer(value).into_response();
-    }
     // Whose skill it is of, nobody asks here.
-    let party = Party::of(caller.tenant(), "");
-    beside(&party, value, |value| Answer(value).into_response()).await
+    let party = || Party::of(caller.tenant(), "");
+    aside_if(is_large, party, value, |value| {
+        Answer(value).into_response()
+    })
+    .await
 }
 
 /// An answer of JSON that is written already.

@@ -13,7 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 
-use super::extract::{Held, Whole, aside, hold_values, read};
+use super::extract::{Held, Whole, hold_values, in_time, read};
 use super::places::Place;
 use super::problem::Problem;
 use super::state::Service;
@@ -95,7 +95,7 @@ async fn taken_in(State(bounds): State<Bounds>, request: Request, next: Next) ->
             .map_err(Problem::into_response)?;
         Ok((held, reading, heap, begins))
     };
-    let looked = aside(service, caller.as_ref(), bytes.len(), look).await;
+    let looked = in_time(service, caller.as_ref(), bytes.len(), look).await;
     let looked = looked.unwrap_or_else(|problem| Err(problem.into_response()));
     let (held, reading, heap, begins) = match looked {
         Ok((held, reading, heap, begins)) => (Arc::new(held), reading, heap, begins),

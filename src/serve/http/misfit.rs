@@ -1,73 +1,34 @@
 //! What does not fit of a body, in the words of whoever wrote it: the field, and what JSON calls what was expected.
 
+use serde::de::DeserializeOwned;
+use serde_json::Deserializer;
+
+use super::objects::Objects;
+
+/// How long the name of a field may be, and of one within another, in bytes. Others are no field of ours.
+const MAX_FIELD: usize = 200;
+
 /// What the library says of a body that does not fit, with the field that it is about where that is known.
-pub(super) fn said(error: &serde_json::Error, body: &[u8]) -> String {
+pub(super) fn said<T: DeserializeOwned>(error: &serde_json::Error, body: &[u8]) -> String {
     let message = in_words(&error.to_string());
     let names_it = ["unknown field", "missing field", "duplicate field"];
     if names_it.iter().any(|begin| message.starts_with(begin)) {
         return message;
     }
-    match field(&body[..offset(error, body)]) {
+    match field::<T>(body) {
         Some(field) => format!("`{field}`: {message}"),
         None => message,
     }
 }
 
-/// How long the name of a field may be, and of one within another, in bytes. Others are no field of ours.
-const MAX_FIELD: usize = 200;
-
-/// Where in a body an error is.
-fn offset(error: &serde_json::Error, body: &[u8]) -> usize {
-    let mut start = 0;
-    for _ in 1..error.line() {
-        let rest = &body[start..];
-        match rest.iter().position(|byte| *byte == b'\n') {
-            Some(end) => start += end + 1,
-            None => break,
-        }
-    }
-    (start + error.column()).min(body.len())
-}
-
-/// The field in whose value a body that was read so far ends, with those that it is in.
-fn field(read: &[u8]) -> Option<String> {
-    // Of each object and list that is open, the key of what is read in it.
-    let mut open: Vec<Option<&[u8]>> = Vec::new();
-    let mut last: Option<&[u8]> = None;
-    let mut at = 0;
-    while at < read.len() {
-        match read[at] {
-            b'{' | b'[' => open.push(None),
-            b'}' | b']' => {
-                open.pop();
-            }
-            b',' => {
-                if let Some(key) = open.last_mut() {
-                    *key = None;
-                }
-            }
-            b':' => {
-                if let Some(key) = open.last_mut() {
-                    *key = last.take();
-                }
-            }
-            b'"' => {
-                let start = at + 1;
-                at = start;
-                while at < read.len() && read[at] != b'"' {
-                    at += if read[at] == b'\\' { 2 } else { 1 };
-                }
-                last = read.get(start..at);
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    let keys = open.into_iter().flatten();
-    let keys: Option<Vec<&str>> = keys.map(|key| std::str::from_utf8(key).ok()).collect();
-    let keys = keys.filter(|keys| !keys.is_empty())?.join(".");
+/// The field that does not fit, with those that it is in. To know it takes longer: so it is asked for afterwards.
+fn field<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
+    let reader = &mut Deserializer::from_slice(body);
+    let error = serde_path_to_error::deserialize::<_, T>(Objects(reader)).err()?;
+    let field = error.path().to_string();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    (keys.len() <= MAX_FIELD && keys.bytes().all(is_plain)).then_some(keys)
+    let is_a_field = field != "." && field.len() <= MAX_FIELD && field.bytes().all(is_plain);
+    is_a_field.then_some(field)
 }
 
 /// The library's words, with JSON's for types that have other names in here.
@@ -107,7 +68,7 @@ mod tests {
     fn misfit(body: &str) -> String {
         let mut reader = serde_json::Deserializer::from_str(body);
         let error = Execution::deserialize(Objects(&mut reader)).unwrap_err();
-        super::said(&error, body.as_bytes())
+        super::said::<Execution>(&error, body.as_bytes())
     }
 
     #[test]

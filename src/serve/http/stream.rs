@@ -29,7 +29,7 @@ use crate::queue::{JobEvent, Queue, QueueError};
 use crate::serve::caller::{Caller, Tenancy};
 use crate::serve::token::Unauthorized;
 use crate::turns::Party;
-use crate::turns::aside::aside;
+use crate::turns::aside::aside_if;
 use crate::{Control, Event, ExecutionRequest, ExecutionResult, Observer};
 
 /// One event.
@@ -197,14 +197,10 @@ pub(super) fn execution(
         let failed = |problem: Problem| event(None, "error", &problem);
         let end = match ended {
             Ok(result) => {
+                let is_much = is_much_with(result.output.as_ref(), &result.attachments);
+                let party = || Party::of(caller.tenant(), "");
                 let finished = |result: ExecutionResult| event(None, "finished", &result);
-                match is_much_with(result.output.as_ref(), &result.attachments) {
-                    false => finished(result),
-                    true => {
-                        let party = Party::of(caller.tenant(), "");
-                        Box::pin(aside(&party, result, finished)).await
-                    }
-                }
+                aside_if(is_much, party, result, finished).await
             }
             Err(problem) => failed(problem),
         };
