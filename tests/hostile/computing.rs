@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use skillhost::execution::Phase;
-use skillhost::{Cause, Limit, LimitOverrides};
+use skillhost::{Cause, Limit, LimitOverrides, Limits};
 
-use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, fuel, late, met, wall_time};
+use crate::attack::{Attack, End, SHARP, SHORT, TIMEOUT, builder, fuel, late, met, wall_time};
 use crate::handmade::{Handmade, SPIN};
+use crate::load::Load;
 use crate::measure::{alone, time_to_write};
 
 /// Stopped by its fuel where that is the nearer limit, and in time where there is plenty of it.
@@ -431,6 +432,26 @@ fn in_the_allocator_while_the_host_answers_a_call() {
     ] {
         Attack::by(that_draws(realloc)).ends_with(end);
     }
+    // Also where it is asked what it is.
+    let describing = |realloc: &str| Handmade {
+        describe: "(call $draw (i64.const 16) (i32.const 0)) i32.const $description".into(),
+        ..that_draws(realloc)
+    };
+    for limit in [Limit::Fuel, Limit::WallTime] {
+        let limits = Limits {
+            fuel: match limit {
+                Limit::Fuel => 1_000_000,
+                _ => Limits::ceiling().fuel,
+            },
+            wall_time: SHORT,
+            ..Limits::default()
+        };
+        let host = builder().default_limits(limits).build();
+        Load::by(&describing(SPIN))
+            .on(&host.expect("a host can be set up"))
+            .describing_ends_with(End::Limit(limit, Phase::Run));
+    }
+    Load::by(&describing("i32.const 65536")).succeeds();
 }
 
 /// A skill of two components, of which one hands the other a text. The other wants it in this

@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 use skillhost::execution::Phase;
 use skillhost::{
     Cause, CompileError, Failure, Fault, Host, Limit, Limits, LoadError, ResourceUsage, Skill,
+    Status,
 };
 
 use crate::attack::{End, ROUNDS, SHARP, check_text, host, runtime};
 use crate::handmade::Handmade;
 use crate::harness::LATE;
-use crate::measure::{check_alone, check_leaves_nothing_but, time_to_write};
+use crate::measure::{Held, check_alone, check_leaves_nothing_but, time_to_write};
 use crate::neighbour::Neighbour;
+
+/// What loading may take of the host's heap: for any component, and for each of its bytes beside.
+const HEAP: u64 = 16 << 20;
+const HEAP_PER_BYTE: u64 = 3;
 
 /// An attack by what is to be loaded.
 pub struct Load {
@@ -81,16 +86,19 @@ impl Load {
             panic!("it was not asked")
         };
         check_usage(&failure, &usage);
-        let (met, during) = match &failure.cause {
-            Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase)),
-            Cause::ResourceExhausted { limit, .. } => (*limit, None),
+        let (met, during, status) = match &failure.cause {
+            Cause::Timeout { limit, phase, .. } => (*limit, Some(*phase), Status::Timeout),
+            Cause::ResourceExhausted { limit, .. } => (*limit, None, Status::ResourceExhausted),
             cause => match end {
                 End::Trap(name) => {
                     let Cause::Trap { trap, .. } = cause else {
                         panic!("{cause:?}")
                     };
                     assert_eq!(trap, name);
-                    assert_eq!(failure.fault, Fault::Skill);
+                    assert_eq!(
+                        (failure.fault, failure.status()),
+                        (Fault::Skill, Status::Failed)
+                    );
                     return *failure;
                 }
                 _ => panic!("{end:?} expected: {cause:?}: {}", failure.message),
@@ -111,7 +119,7 @@ impl Load {
             "{}",
             failure.message
         );
-        assert_eq!(failure.fault, Fault::Limit);
+        assert_eq!((failure.fault, failure.status()), (Fault::Limit, status));
         *failure
     }
 
@@ -122,13 +130,17 @@ impl Load {
         let loaded = self.host.skills().len();
         let mut last = self.load(time);
         let mut late = vec![late(&last)];
+        let mut next = Duration::MAX;
         check_leaves_nothing_but(0, || {
             for _ in 0..ROUNDS {
+                let began = Held::now();
                 last = self.load(time);
+                self.check_heap(began.heap_peak());
                 late.push(self::late(&last));
-                neighbour.check_undisturbed(&self.host);
+                next = next.min(neighbour.check_undisturbed(&self.host));
             }
         });
+        neighbour.check_next(&self.host, next, || drop(self.load(time)));
         // As where tools run, the round counts in which it was least late.
         let least = late.into_iter().min().unwrap_or_default();
         let allowed = SHARP.max(time_to_write(Limits::default().memory_bytes));
@@ -149,6 +161,17 @@ impl Load {
         }
         assert_eq!(self.host.skills().len(), loaded, "nothing of it stays");
         last
+    }
+
+    /// What the host itself held meanwhile: the component, what is made of it, and what the skill said of itself.
+    #[track_caller]
+    fn check_heap(&self, peak: u64) {
+        let size = self.component.len() as u64;
+        let allowed = HEAP + HEAP_PER_BYTE * size;
+        assert!(
+            peak <= allowed,
+            "{peak} bytes on the heap for {size}, {allowed} allowed"
+        );
     }
 
     #[track_caller]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use skillhost::{CompileError, CompileSettings, Host, LoadError, Misfit};
+use wasm_encoder::{ComponentSection, CustomSection};
 
 use crate::attack::{Attack, End, builder};
 use crate::child;
@@ -175,6 +176,24 @@ fn a_component_that_is_absurdly_large() {
         );
         assert!(error.to_string().contains(message), "{error}");
     }
+}
+
+/// The same without any settings.
+#[test]
+fn a_component_that_is_larger_than_any_may_be() {
+    let _alone = alone();
+    let mut large = Handmade::default().build();
+    let section = CustomSection {
+        name: "large".into(),
+        data: vec![0; 64 << 20].into(),
+    };
+    section.append_to_component(&mut large);
+    let many = Handmade {
+        fields: "(func)".repeat(200_000),
+        ..Handmade::default()
+    };
+    Load::of(large).fails_as_too_large();
+    Load::by(&many).fails_as_too_large();
 }
 
 /// Many functions, of a size that is allowed: seconds of work.

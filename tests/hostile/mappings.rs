@@ -86,6 +86,8 @@ fn memories_by_the_ten_thousands() {
         check_undisturbed(&host).await;
         while let Some(result) = running.join_next().await {
             let result = result.expect("it is not dropped");
+            let usage = &result.usage;
+            assert!(usage.fuel > 0 && !usage.wall_time.is_zero(), "{usage:?}");
             let failure = result.failure.expect("it waits for ever");
             assert_eq!(failure.limit(), Some((Limit::WallTime, 300)), "{failure}");
             check_undisturbed(&host).await;
@@ -149,6 +151,7 @@ fn a_tenant_that_takes_all_it_gets() {
             other.usage.waiting_time < Duration::from_secs(1),
             "{other:?}"
         );
+        assert!(other.usage.fuel > 0, "{other:?}");
         running.abort_all();
         while running.join_next().await.is_some() {}
         neighbour.checked(&host).await;

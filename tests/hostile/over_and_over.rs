@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skillhost::grant::Grants;
+use skillhost::grant::{Grants, Mode};
 use skillhost::secret::{SecretValue, Secrets};
 use skillhost::{Event, LimitOverrides, Observer, Status};
 use uuid::Uuid;
@@ -126,6 +126,14 @@ fn guests_that_say_much() {
 }
 
 #[test]
+fn guests_that_are_cancelled() {
+    let _alone = alone();
+    Attack::with("chatter", json!({"count": 300}))
+        .cancelled()
+        .leaves_nothing_over_and_over(Status::Cancelled);
+}
+
+#[test]
 fn guests_that_trap_and_that_make_the_host_panic() {
     let _alone = alone();
     Attack::with("panic", json!({})).leaves_nothing_over_and_over(Status::Failed);
@@ -215,6 +223,56 @@ fn guests_that_use_the_network() {
     .under(limits)
     .settled_by(quiet)
     .leaves_nothing_over_and_over(Status::ResourceExhausted);
+}
+
+/// Links that lead out or nowhere, and what is no file.
+#[test]
+fn guests_that_follow_links() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for (target, link) in [
+        ("/etc/passwd", "out"),
+        ("nowhere", "broken"),
+        ("loop", "loop"),
+    ] {
+        std::os::unix::fs::symlink(target, folder.path().join(link)).expect("it can be made");
+    }
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).expect("it can be made");
+    let open = |path: &str| json!({"call": "open", "at": 0, "path": path});
+    let calls = ["out", "broken", "loop", "fifo", "../out"].map(open);
+    Attack::from(directories_path(), "calls", json!({ "calls": calls }))
+        .granted(Grants::default().directory(folder.path(), "/data", Mode::Rw))
+        .leaves_nothing_over_and_over(Status::Success);
+}
+
+/// Names that lead inside, answers that lead elsewhere, and datagrams to where nothing may go.
+#[test]
+fn guests_that_are_led_elsewhere() {
+    let _alone = alone();
+    let names = network::names(|_, _| network::Answer::addresses(&["127.0.0.1"]));
+    let host = network::host_with(&names);
+    let server = network::answering(
+        "HTTP/1.1 302 Away\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n",
+    );
+    Attack::from(
+        network::network(),
+        "request",
+        server.request_by("a.example"),
+    )
+    .granted(network::http(&[&server.grant_of("a.example")]))
+    .on(&host)
+    .leaves_nothing_over_and_over(Status::Success);
+    let mut follow = server.request("/start");
+    follow["count"] = json!(3);
+    follow["method"] = json!("GET");
+    network::by_way_of(&server, "follow", follow).leaves_nothing_over_and_over(Status::Success);
+    Attack::from(
+        network::network(),
+        "udp_send",
+        json!({"to": server.address.to_string()}),
+    )
+    .leaves_nothing_over_and_over(Status::Success);
 }
 
 /// An answer that breaks off, and has a secret in it.

@@ -477,6 +477,26 @@ fn an_input_that_is_too_large() {
     echo(json!({"a": "x".repeat(20 << 20)})).ends_with(met(Limit::Input));
 }
 
+/// A skill that takes an input and does nothing with it; and one as large as inputs may be, of what takes the most memory
+/// for its size.
+pub fn with_very_many_values() -> (Handmade, Value) {
+    let skill = Handmade {
+        memory: r#"(memory (export "memory") 300)"#.into(),
+        ..Handmade::default()
+    };
+    let values = (16 << 20) / "[],".len() - 2;
+    (skill, json!({"a": vec![Value::Array(Vec::new()); values]}))
+}
+
+/// What of it the caller made is his own.
+#[test]
+fn an_input_of_very_many_small_values() {
+    let _alone = alone();
+    let (skill, input) = with_very_many_values();
+    let result = Attack::by(skill).input(input).ends_with(End::Success);
+    assert!(result.usage.input_bytes > (16 << 20) - 16);
+}
+
 #[test]
 fn an_input_that_is_nested_deeply() {
     let _alone = alone();

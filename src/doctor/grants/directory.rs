@@ -255,12 +255,14 @@ pub async fn forged_handle(ground: &Ground) -> Result<Finding, Trouble> {
         return Ok(finding);
     }
     let result = act(ground, &skill, &grants, Act::ReadByForgedHandle, "a.txt").await?;
-    Ok(
-        match result.failure.as_ref().map(|failure| &failure.cause) {
-            Some(Cause::Trap { trap, .. }) => Finding::holds(trap.replace('_', " ")),
-            _ => Finding::broken(format!("the handle was taken: {}", ended(&result))),
-        },
-    )
+    Ok(judge_forged(&result))
+}
+
+fn judge_forged(result: &ExecutionResult) -> Finding {
+    match result.failure.as_ref().map(|failure| &failure.cause) {
+        Some(Cause::Trap { trap, .. }) => Finding::holds(trap.replace('_', " ")),
+        _ => Finding::broken(format!("the handle was taken: {}", ended(result))),
+    }
 }
 
 /// Each of these acts on each of these paths.

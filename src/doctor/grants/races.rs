@@ -62,12 +62,20 @@ pub async fn swapped_links(ground: &Ground) -> Result<Finding, Trouble> {
     let folder = Folder::new(ground, "swapped")?;
     let inside = folder.open().join("inside");
     fs::create_dir(&inside).map_err(at(&inside))?;
+    by_way_of_links(ground, &folder, ["inside", ".."]).await
+}
+
+async fn by_way_of_links(
+    ground: &Ground,
+    folder: &Folder,
+    targets: [&'static str; 2],
+) -> Result<Finding, Trouble> {
     let skill = ground.load(&guest()).await?;
     let grants = folder.grants(Mode::Rw);
     if let Some(finding) = control(ground, &skill, &grants, &[Act::Read]).await? {
         return Ok(finding);
     }
-    let _swapping = Swapping::new(&folder.open(), ["inside", ".."])?;
+    let _swapping = Swapping::new(&folder.open(), targets)?;
     let (mut met_inside, mut met_outside) = (false, false);
     for tried in 0..TRIES.end {
         let result = act(ground, &skill, &grants, Act::Read, "place/secret.txt").await?;
@@ -85,4 +93,37 @@ pub async fn swapped_links(ground: &Ground) -> Result<Finding, Trouble> {
         }
     }
     Ok(Finding::unknown("the guest never met the link both ways"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::check::Verdict;
+    use crate::sandbox::Isolation;
+
+    /// A folder inside that has the file is let through, as the one outside would be.
+    #[tokio::test]
+    async fn a_link_that_is_followed_is_noticed() {
+        let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
+        let folder = Folder::new(&ground, "followed").unwrap();
+        for inside in ["inside", "other"] {
+            let inside = folder.open().join(inside);
+            fs::create_dir(&inside).unwrap();
+            fs::write(inside.join("secret.txt"), "s").unwrap();
+        }
+        let found = by_way_of_links(&ground, &folder, ["inside", "other"]).await;
+        let found = found.unwrap();
+        assert_eq!(found.verdict, Verdict::Broken, "{found:?}");
+        assert!(found.reason.unwrap().contains("it came outside"));
+    }
+
+    /// Where the link never leads out, nothing is proven.
+    #[tokio::test]
+    async fn a_link_that_never_leads_out_proves_nothing() {
+        let ground = Ground::new(Isolation::InProcess, 1, None).unwrap();
+        let folder = Folder::new(&ground, "inside").unwrap();
+        fs::create_dir(folder.open().join("inside")).unwrap();
+        let found = by_way_of_links(&ground, &folder, ["inside", "inside"]).await;
+        assert_eq!(found.unwrap().verdict, Verdict::Unknown);
+    }
 }

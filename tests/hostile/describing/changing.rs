@@ -2,13 +2,14 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skillhost::execution::{Phase, Rejection};
-use skillhost::{Cause, Host, Limit, Limits, LoadError};
+use skillhost::{Cause, Host, Limit, Limits, LoadError, Status};
 
 use super::usual;
 use crate::attack::{End, builder, runtime};
 use crate::handmade::{Description, Handmade};
 use crate::load::Load;
-use crate::measure::alone;
+use crate::measure::{alone, check_leaves_nothing_but};
+use crate::neighbour::Neighbour;
 
 /// Puts what stands in `$time` into the version of the description, as seven digits, and answers.
 const VERSION_OF_TIME: &str = "
@@ -136,7 +137,7 @@ fn a_description_that_goes_by_the_memory_that_is_left() {
         "i32.const $description".into(),
         format!("(func $start {code}) (start $start)"),
     );
-    for skill in [asked, starting] {
+    let tried = |skill: &Handmade| {
         // One in which it was never described.
         let folder = tempfile::tempdir().unwrap();
         let host = builder()
@@ -147,20 +148,29 @@ fn a_description_that_goes_by_the_memory_that_is_left() {
             })
             .build()
             .unwrap();
+        let neighbour = Neighbour::of(&host);
         let component = skill.build();
         let load = || runtime().block_on(host.load_bytes(component.clone()));
         let tight = Tight::with(150 * mebibyte);
         let loaded = load();
         drop(tight);
-        let Err(LoadError::Describe { failure, .. }) = &loaded else {
+        neighbour.check_undisturbed(&host);
+        let Err(LoadError::Describe { failure, usage }) = &loaded else {
             panic!("it had the memory, as where the kernel has no such limit: {loaded:?}")
         };
         let Cause::Rejected { reason, .. } = &failure.cause else {
             panic!("{failure:?}")
         };
         assert_eq!(*reason, Rejection::Exhausted);
+        assert_eq!(failure.status(), Status::Rejected);
+        assert!(!usage.wall_time.is_zero(), "{usage:?}");
+        assert!(usage.peak_memory_bytes < 150 * mebibyte, "{usage:?}");
         let loaded = load().unwrap();
         assert_eq!(loaded.identity().version, "0.1.0");
+    };
+    for skill in [asked, starting] {
+        tried(&skill);
+        check_leaves_nothing_but(0, || tried(&skill));
     }
 }
 

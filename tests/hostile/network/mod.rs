@@ -72,12 +72,12 @@ pub fn silent() -> Arc<Server> {
 }
 
 /// A server of names.
-fn names(answer: impl Fn(&str, usize) -> Answer + Send + 'static) -> Names {
+pub fn names(answer: impl Fn(&str, usize) -> Answer + Send + 'static) -> Names {
     runtime().block_on(Names::with(answer))
 }
 
 /// A host with one slot, that asks this server for names.
-fn host_with(names: &Names) -> Host {
+pub fn host_with(names: &Names) -> Host {
     builder()
         .name_servers(NameServers::Servers(vec![names.address]))
         .build()

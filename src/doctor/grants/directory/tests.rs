@@ -116,3 +116,16 @@ async fn what_a_run_left_is_noticed() {
         "is still there",
     );
 }
+
+/// A handle that it was given, or that was refused in a way that is not final.
+#[tokio::test]
+async fn a_handle_that_is_taken_is_noticed() {
+    let ground = ground();
+    let folder = Folder::new(&ground, "taken").unwrap();
+    let skill = ground.load(&guest()).await.unwrap();
+    for path in ["a.txt", "../secret.txt"] {
+        let result = act(&ground, &skill, &folder.grants(Mode::Rw), Act::Read, path).await;
+        let found = judge_forged(&result.unwrap());
+        assert_eq!(found.verdict, Verdict::Broken, "{found:?}");
+    }
+}
