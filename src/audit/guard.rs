@@ -17,7 +17,7 @@ use crate::execution::{
     is_much_with,
 };
 use crate::grant::{Denial, Grants};
-use crate::limits::Limits;
+use crate::limits::{LimitOverrides, Limits};
 use crate::skill::SkillRef;
 use crate::turns::Party;
 use crate::turns::aside::aside;
@@ -249,8 +249,8 @@ impl Execute for Audited {
         self.inner.resolve(request)
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut admission = self.inner.can_execute(request);
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let mut admission = self.inner.can_execute_within(request, limits);
         if self.required
             && admission.refusal.is_none()
             && let Err(error) = self.sink.ready()
@@ -517,7 +517,7 @@ pub fn refused(
     control: &Control,
     failure: &Failure,
 ) -> Result<(), AuditError> {
-    let mut result = control.refuse(request.clone(), None, failure.clone());
+    let mut result = control.refuse(request.without_data(), None, failure.clone());
     result.skill = skill.or(result.skill);
     let heard = Heard {
         asked: Some(&request.skill),

@@ -291,7 +291,17 @@ pub trait Execute: Send + Sync {
     /// looked at on the disk, so that async code calls it where blocking is allowed. What waits, or is
     /// counted, says how it stands at this moment.
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let (resolution, refusal) = match self.resolve(request) {
+        self.can_execute_within(request, &request.limits)
+    }
+
+    /// The same with these limits in the place of the request's own: what wraps an `Execute` and lowers them says so,
+    /// and need not copy the request, which may be large.
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let bounded = ExecutionRequest {
+            limits: *limits,
+            ..request.without_data()
+        };
+        let (resolution, refusal) = match self.resolve(&bounded) {
             Ok(resolution) => (Some(resolution), None),
             Err(failure) => (None, Some(failure)),
         };
@@ -299,7 +309,7 @@ pub trait Execute: Send + Sync {
             refusal,
             limits: match &resolution {
                 Some(resolution) => resolution.limits,
-                None => Limits::resolve(&Limits::ceiling(), &[&request.limits], &Limits::default()),
+                None => Limits::resolve(&Limits::ceiling(), &[limits], &Limits::default()),
             },
             tool: match &resolution {
                 Some(resolution) => Some(resolution.tool().name.clone()),

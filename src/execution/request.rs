@@ -111,6 +111,42 @@ impl ExecutionRequest {
         }
     }
 
+    /// The same but for what may be large: the input, and what is attached to it.
+    pub(crate) fn without_data(&self) -> Self {
+        let ExecutionRequest {
+            request_id,
+            skill,
+            tool,
+            input: _,
+            attachments: _,
+            limits,
+            grants,
+            tenant,
+            user,
+            session,
+            deadline,
+            attempt,
+            queue_wait,
+            labels,
+        } = self;
+        ExecutionRequest {
+            request_id: *request_id,
+            skill: skill.clone(),
+            tool: tool.clone(),
+            input: Value::Null,
+            attachments: Vec::new(),
+            limits: *limits,
+            grants: grants.clone(),
+            tenant: tenant.clone(),
+            user: user.clone(),
+            session: session.clone(),
+            deadline: *deadline,
+            attempt: *attempt,
+            queue_wait: *queue_wait,
+            labels: labels.clone(),
+        }
+    }
+
     /// Names the tool.
     #[must_use]
     pub fn tool(mut self, tool: impl Into<String>) -> Self {
@@ -173,7 +209,10 @@ pub struct Attachment {
 pub(crate) fn is_much_with(value: Option<&Value>, attachments: &[Attachment]) -> bool {
     /// To hash so many bytes takes some tenths of a millisecond.
     const LARGE: u64 = 256 << 10;
-    let attached: u64 = attachments.iter().map(Attachment::counted_bytes).sum();
+    /// And as much as to hash, or to drop, so many of them.
+    const EACH: u64 = 64;
+    let counted = attachments.iter().map(|one| EACH + one.counted_bytes());
+    let attached: u64 = counted.sum();
     attached > LARGE || value.is_some_and(is_much)
 }
 

@@ -72,13 +72,18 @@ impl Host {
     /// long as the disk does: in async code, call it where blocking is allowed. An execution looks at
     /// them on threads of its own.
     pub fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let skill = self.skill(&request.skill);
-        self.admission(request, skill.as_ref().map(|skill| &skill.inner.known))
+        crate::Execute::can_execute(self, request)
     }
 
-    /// What can be said of a request that means this skill, whether it is loaded or not.
-    pub(super) fn admission(&self, request: &ExecutionRequest, skill: Option<&Known>) -> Admission {
-        let limits = self.limits(request, skill);
+    /// What can be said of a request that means this skill, whether it is loaded or not, with these limits in the place of
+    /// its own.
+    pub(super) fn admission(
+        &self,
+        request: &ExecutionRequest,
+        asked: &LimitOverrides,
+        skill: Option<&Known>,
+    ) -> Admission {
+        let limits = self.limits(asked, skill);
         let admitted = match skill {
             Some(skill) => self.admit(request, skill, &limits).and_then(|admitted| {
                 if !admitted.fits {
@@ -137,7 +142,7 @@ impl Host {
         Admission {
             refusal,
             limits,
-            clamped: self.clamped(&request.limits, skill),
+            clamped: self.clamped(asked, skill),
             missing,
             grants,
             from_policy,
@@ -204,15 +209,15 @@ impl Host {
     }
 
     /// `min(ceiling, the request's, or the skill's, or ours)`.
-    pub(super) fn limits(&self, request: &ExecutionRequest, skill: Option<&Known>) -> Limits {
+    pub(super) fn limits(&self, asked: &LimitOverrides, skill: Option<&Known>) -> Limits {
         let Inner {
             ceiling,
             default_limits,
             ..
         } = &*self.inner;
         match skill.and_then(|skill| skill.counts.as_deref()) {
-            Some(counts) => Limits::resolve(ceiling, &[&request.limits, counts], default_limits),
-            None => Limits::resolve(ceiling, &[&request.limits], default_limits),
+            Some(counts) => Limits::resolve(ceiling, &[asked, counts], default_limits),
+            None => Limits::resolve(ceiling, &[asked], default_limits),
         }
     }
 
@@ -342,7 +347,7 @@ impl Host {
     ) -> Option<Failure> {
         let skill = skill?;
         let known = &skill.inner.known;
-        let limits = self.limits(request, Some(known));
+        let limits = self.limits(&request.limits, Some(known));
         let failure = match self.suits(request, known, &limits, None) {
             Ok(admitted) if admitted.fits => None,
             Ok(admitted) => self.misfits(request, &admitted, known, &limits).await,

@@ -257,6 +257,10 @@ impl HostBuilder {
 
     /// Sets the host up.
     ///
+    /// Of the process it changes what comes of two signals: of the one by which guests are interrupted, and, where nothing
+    /// was set for it, of `SIGXFSZ`, which is ignored, so that a write past the process's file-size limit fails and does
+    /// not end the process.
+    ///
     /// # Errors
     /// Where the engine cannot be set up, the compiled cache cannot be used, or a certificate that
     /// was to be added is none.

@@ -21,7 +21,7 @@ use crate::execution::{
 };
 use crate::grant::{Denial, Grants};
 use crate::json::is_much;
-use crate::limits::Limits;
+use crate::limits::{LimitOverrides, Limits};
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
 use crate::sandbox::{Flight, For, Loader, Plan, Runner};
@@ -183,7 +183,7 @@ impl Host {
             let skills = self.inner.skills.load();
             let skill = skills.find(&request.skill);
             let known = skill.map(|skill| &skill.inner.known);
-            let limits = self.limits(&request, known);
+            let limits = self.limits(&request.limits, known);
             let observers = [self.inner.observer.clone(), control.observer];
             // Declared before the flight, and so dropped after it: see `Runner::run`.
             let mut slot = None;
@@ -404,8 +404,10 @@ impl Execute for Host {
         self.resolve_in(request, self.inner.skills.load().find(&request.skill))
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        Host::can_execute(self, request)
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let skill = self.skill(&request.skill);
+        let known = skill.as_ref().map(|skill| &skill.inner.known);
+        self.admission(request, limits, known)
     }
 
     fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {
@@ -436,7 +438,7 @@ impl Host {
             skill: Arc::clone(&skill.inner.known.identity),
             description: Arc::clone(&skill.inner.known.description),
             tool,
-            limits: self.limits(request, Some(&skill.inner.known)),
+            limits: self.limits(&request.limits, Some(&skill.inner.known)),
             wished: skill.inner.known.wished.clone(),
             time_asked: request.limits.wall_time.is_some(),
             unreported: Arc::clone(&skill.inner.unreported),

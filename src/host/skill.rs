@@ -146,10 +146,7 @@ impl Known {
                 None,
             ),
             Some(name) => (
-                format!(
-                    "`{skill}` has no tool `{}`",
-                    crate::text::printable(name, false)
-                ),
+                format!("`{skill}` has no tool `{}`", crate::text::named(name, 100)),
                 closest(name, tools.iter().map(|tool| tool.name.as_str())),
             ),
         };

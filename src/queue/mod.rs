@@ -60,6 +60,8 @@ pub use new_job::{Callback, DEFAULT_QUEUE, Due, Key, KeyScope, Mode, NewJob};
 pub(crate) use note::Note;
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
+#[cfg(feature = "serve")]
+pub(crate) use prepare::{MAX_LABEL, MAX_LABEL_VALUE, MAX_LABELS, MAX_TAGS, has_at_most, label};
 pub use recurring::{MAX_SCHEDULED_BYTES, MAX_SCHEDULES, Recurring};
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};

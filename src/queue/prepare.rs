@@ -1,5 +1,6 @@
 //! A new job, looked at and written as rows before anybody waits for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::submit::Prepared;
@@ -11,7 +12,13 @@ use super::store::{Body, Flags, KeyRow, LaneKey, Row, ScopeKind};
 use super::time::{Micros, SECOND, micros};
 
 /// The most tags on a job.
-const MAX_TAGS: usize = 20;
+pub(crate) const MAX_TAGS: usize = 20;
+/// The most labels on a job.
+pub(crate) const MAX_LABELS: usize = 64;
+/// The most characters of a label's name, of the name of a tool, and of that of a session.
+pub(crate) const MAX_LABEL: usize = 255;
+/// The most characters of a label's value.
+pub(crate) const MAX_LABEL_VALUE: usize = 1_024;
 /// The most bytes of a name: of a queue or a tag.
 const MAX_NAME: usize = 64;
 /// The most bytes of a tenant, a user, a skill's reference or a key.
@@ -167,6 +174,34 @@ fn text_name(what: &str, text: &str) -> Result<(), String> {
     }
 }
 
+/// Whether a text has at most so many characters. One that is much longer is not looked through.
+pub(crate) fn has_at_most(most: usize, text: &str) -> bool {
+    text.len() <= most || (text.len() <= 4 * most && text.chars().count() <= most)
+}
+
+/// Says what is wrong with a label.
+pub(crate) fn label(name: &str, value: &str) -> Result<(), String> {
+    for (what, text, most) in [("name", name, MAX_LABEL), ("value", value, MAX_LABEL_VALUE)] {
+        if !has_at_most(most, text) {
+            return Err(format!(
+                "the {what} of a label has more than {most} characters"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Says what is wrong with labels.
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    if labels.len() > MAX_LABELS {
+        let many = labels.len();
+        return Err(format!("it has {many} labels; {MAX_LABELS} are allowed"));
+    }
+    labels
+        .iter()
+        .try_for_each(|(name, value)| label(name, value))
+}
+
 /// Refuses the name of a queue, tenant or skill that no job can have. Jobs of no tenant, or of no skill,
 /// have the empty one.
 pub(crate) fn check_scope(kind: ScopeKind, name: &str) -> Result<(), QueueError> {
@@ -215,6 +250,19 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
             "the tag {:?} is not 1 to {MAX_NAME} bytes without control characters",
             crate::text::shortened(tag, 100)
         )));
+    }
+    check_labels(&job.labels).map_err(invalid)?;
+    if let Work::Execution { request } = &job.work {
+        check_labels(&request.labels).map_err(invalid)?;
+        for (what, text) in [("tool", &request.tool), ("session", &request.session)] {
+            if text
+                .as_deref()
+                .is_some_and(|text| !has_at_most(MAX_LABEL, text))
+            {
+                let what = format!("the name of its {what} has more than {MAX_LABEL} characters");
+                return Err(invalid(what));
+            }
+        }
     }
     if (job.mode == Mode::Deferred) != job.callback.is_some() {
         return Err(invalid(

@@ -195,6 +195,7 @@ exit: 0
   [SEEN] memory
   [SEEN] overcommit
   [SEEN] open_files
+  [SEEN] file_size
   [SEEN] speculation
   [SEEN] user
   [SEEN] seccomp

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use skillhost::{Control, ExecutionRequest, ExecutionResult, Host, LimitOverrides, Status};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;

@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use skillhost::grant::Grants;
-use skillhost::{Attachment, Cause, Event, Limit, LimitOverrides};
+use skillhost::policy::Policy;
+use skillhost::policy::guard::Guards;
+use skillhost::{Attachment, Cause, Event, ExecutionRequest, Limit, LimitOverrides};
 
-use crate::attack::{Attack, End, NONE, met};
+use crate::attack::{Attack, End, NONE, builder, met, runtime};
 use crate::handmade::{Answer, Handmade};
 use crate::harness::PAGE;
-use crate::measure::alone;
+use crate::measure::{Held, alone, check_leaves_nothing_but};
 
 fn output(bytes: u64) -> LimitOverrides {
     LimitOverrides {
@@ -495,6 +497,32 @@ fn an_input_of_very_many_small_values() {
     let (skill, input) = with_very_many_values();
     let result = Attack::by(skill).input(input).ends_with(End::Success);
     assert!(result.usage.input_bytes > (16 << 20) - 16);
+}
+
+/// Whoever only asks whether it would be admitted, by way of all that stands around a host, has no copy made of it.
+#[test]
+fn whether_an_input_of_very_many_small_values_would_do() {
+    let _alone = alone();
+    let policy: Policy = "general.ceilings.fuel = 1_000_000"
+        .parse()
+        .expect("it is one");
+    let host = builder().policy(policy).build().expect("a host");
+    let guards = Guards::new(host.current_policy().clone());
+    let guarded = guards.around(Arc::new(host.clone()));
+    let (skill, input) = with_very_many_values();
+    let loaded = runtime().block_on(host.load_bytes(skill.build()));
+    let request = ExecutionRequest::new(loaded.expect("it loads").digest(), input);
+    check_leaves_nothing_but(0, || {
+        let began = Held::now();
+        let resolved = guarded.resolve(&request).expect("it is there");
+        assert_eq!(resolved.limits.fuel, 1_000_000);
+        assert!(began.heap_peak() < 1 << 20, "{}", began.heap_peak());
+        let admission = guarded.can_execute(&request);
+        assert!(admission.is_admitted(), "{:?}", admission.refusal);
+        assert_eq!(admission.limits.fuel, 1_000_000);
+        // Its text, and the same while that is made longer.
+        assert!(began.heap_peak() < 64 << 20, "{}", began.heap_peak());
+    });
 }
 
 #[test]

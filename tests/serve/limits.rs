@@ -75,6 +75,44 @@ async fn every_error_is_a_problem() {
     server.end().await;
 }
 
+/// What is told of a text is short, however long it is: at each door, and in each place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_is_told_in_short() {
+    let server = start(Wanted::default()).await;
+    let client = server.client();
+    let long = "\u{202e}`".repeat(100_000);
+    for door in ["/v1/executions", "/v1/executions/check", "/v1/jobs"] {
+        for (field, value) in [
+            ("tool", json!(long)),
+            ("user", json!(long)),
+            ("session", json!(long)),
+            ("labels", json!({"a": long})),
+            ("limits", json!({"fuel": long})),
+            (long.as_str(), json!(1)),
+        ] {
+            let mut asked = behaviour("echo", json!({}));
+            asked[field] = value;
+            let answer = client.post(door, asked).await;
+            assert!(answer.body.len() < 20_000, "{}", answer.body.len());
+            answer.problem(422, "invalid-body");
+        }
+        // One that is no longer than it may be, and that no skill has.
+        let unknown = behaviour(&"`".repeat(255), json!({}));
+        let answer = client.post(door, unknown).await;
+        assert!(answer.body.len() < 20_000, "{}", answer.body.len());
+    }
+    let mut tagged = behaviour("echo", json!({}));
+    tagged["tags"] = (0..100_000).map(|at| json!(at.to_string())).collect();
+    let answer = client.post("/v1/jobs", tagged).await;
+    let problem = answer.problem(422, "invalid-body");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("`tags`: there are more than 20"),
+        "{detail}"
+    );
+    server.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_too_often_is_told_when_to_come_back() {
     let server = start(with(|settings| {

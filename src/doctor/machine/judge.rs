@@ -173,6 +173,22 @@ pub(super) fn of_open_files(limit: Option<u64>) -> Finding {
     }
 }
 
+pub(super) fn of_file_size(limit: Option<u64>) -> Finding {
+    let needed = Limits::default().write_bytes;
+    match limit {
+        Some(limit) if limit < needed => Finding::warning(
+            display_bytes(limit),
+            format!(
+                "no file can be made larger: skills may write {}, the queue, the audit and what skills keep are files, too",
+                display_bytes(needed)
+            ),
+        )
+        .hint("lift the limit with `ulimit -f unlimited`"),
+        Some(limit) => Finding::holds(display_bytes(limit)),
+        None => Finding::holds("no limit"),
+    }
+}
+
 /// By the kernel's folder of one file for each way that a processor may be open.
 pub(super) fn of_vulnerabilities(folder: &Path) -> Finding {
     let Ok(entries) = fs::read_dir(folder) else {
@@ -371,6 +387,11 @@ mod tests {
         assert_eq!(of_overcommit(None).verdict, Verdict::NotApplicable);
         assert_eq!(
             verdicts([Some(1023), Some(1024), None].map(of_open_files)),
+            [Verdict::Warning, Verdict::Holds, Verdict::Holds]
+        );
+        let needed = Limits::default().write_bytes;
+        assert_eq!(
+            verdicts([Some(needed - 1), Some(needed), None].map(of_file_size)),
             [Verdict::Warning, Verdict::Holds, Verdict::Holds]
         );
         assert_eq!(

@@ -48,6 +48,9 @@ pub(super) const PROBES: &[Probe] = &[
     machine("open_files", "directories and files", |_| {
         Box::pin(async { open_files() })
     }),
+    machine("file_size", "what skills write", |_| {
+        Box::pin(async { file_size() })
+    }),
     machine("speculation", "secrets of the host's memory", |_| {
         Box::pin(async { speculation() })
     }),
@@ -207,6 +210,10 @@ fn overcommit() -> Found {
 
 fn open_files() -> Found {
     Ok(judge::of_open_files(getrlimit(Resource::Nofile).current))
+}
+
+fn file_size() -> Found {
+    Ok(judge::of_file_size(getrlimit(Resource::Fsize).current))
 }
 
 /// Guest and host share an address space, so what a processor reads ahead matters.

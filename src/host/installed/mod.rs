@@ -18,6 +18,7 @@ use crate::execution::{
     Admission, BoxFuture, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Resolution, moment, stopped,
 };
+use crate::limits::LimitOverrides;
 use crate::sandbox::CompileError;
 use crate::skill::{Digest, Installed, Library, LibraryError, Package, Packages, SkillRef};
 use crate::usage::ResourceUsage;
@@ -497,13 +498,13 @@ impl Execute for InstalledSkills {
 
     /// A skill that is not loaded yet is read, and judged by what it said of itself when it was installed. Of one
     /// of which that was not kept, this says that it is not loaded: have it made [`ready`](Execute::ready) first.
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
         self.inner.refresh_policy();
         let host = &self.inner.host;
         let as_digest = |digest: Digest| {
-            let mut request = request.clone();
-            request.skill = digest.into();
-            host.can_execute(&request)
+            let skill = host.skill(&digest.into());
+            let known = skill.as_ref().map(|skill| &skill.inner.known);
+            host.admission(request, limits, known)
         };
         let there = match &request.skill {
             SkillRef::Digest(digest) => Some(*digest),
@@ -517,11 +518,11 @@ impl Execute for InstalledSkills {
         match self.inner.find(&request.skill) {
             Ok(Found::Loaded(digest)) => as_digest(digest),
             Ok(Found::Read(package)) => {
-                host.admission(request, self.inner.known(*package).as_ref())
+                host.admission(request, limits, self.inner.known(*package).as_ref())
             }
             Err(missing) => Admission {
                 refusal: Some(missed(missing)),
-                ..host.admission(request, None)
+                ..host.admission(request, limits, None)
             },
         }
     }

@@ -16,6 +16,7 @@ use crate::execution::{
     Admission, Ask, BoxFuture, Control, Event, Execute, ExecutionRequest, ExecutionResult, Failure,
     HostError, Observer, Question, Rejection, Resolution, moment, stopped,
 };
+use crate::limits::LimitOverrides;
 
 /// When to try again where as many questions are open as may be.
 const FULL: TimeDelta = TimeDelta::minutes(1);
@@ -482,8 +483,8 @@ impl Execute for Approving {
     }
 
     /// Says as well what a rule says. Nobody is asked, and no approval is used up.
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut admission = self.inner.can_execute(request);
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let mut admission = self.inner.can_execute_within(request, limits);
         if admission.refusal.is_none()
             && self.has_rules()
             && let Ok(resolution) = self.inner.resolve(request)

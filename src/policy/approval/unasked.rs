@@ -7,6 +7,7 @@ use crate::execution::{
     Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Resolution,
 };
+use crate::limits::LimitOverrides;
 use crate::policy::CurrentPolicy;
 
 /// Stands where an approval guard would, so that rules hold also where none was set. What somebody
@@ -62,8 +63,8 @@ impl Execute for Unasked {
         self.inner.resolve(request)
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut admission = self.inner.can_execute(request);
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let mut admission = self.inner.can_execute_within(request, limits);
         if admission.refusal.is_none()
             && Decided::may_be(&self.policy)
             && let Ok(resolution) = self.inner.resolve(request)

@@ -135,19 +135,22 @@ impl Execute for Ceilings {
 
     fn resolve(&self, request: &ExecutionRequest) -> Result<Resolution, Failure> {
         let mut resolution = self.inner.resolve(request)?;
-        let mut request = request.clone();
+        let mut request = request.without_data();
         // One that is over a ceiling is rejected when it is executed; what it is, is known.
         let _ = self.apply(&mut request, &mut resolution);
         Ok(resolution)
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut request = request.clone();
-        let applied = match self.inner.resolve(&request) {
-            Ok(mut resolution) => self.apply(&mut request, &mut resolution),
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let mut bounded = ExecutionRequest {
+            limits: *limits,
+            ..request.without_data()
+        };
+        let applied = match self.inner.resolve(&bounded) {
+            Ok(mut resolution) => self.apply(&mut bounded, &mut resolution),
             Err(_) => Ok(None),
         };
-        let mut admission = self.inner.can_execute(&request);
+        let mut admission = self.inner.can_execute_within(request, &bounded.limits);
         match applied {
             Ok(clamped) => {
                 let clamped = clamped.into_iter().flatten();

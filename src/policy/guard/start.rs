@@ -14,6 +14,7 @@ use crate::execution::{
     Admission, BoxFuture, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
     Resolution,
 };
+use crate::limits::LimitOverrides;
 use crate::policy::CurrentPolicy;
 
 /// Lets a request start where its rates have something left, once it is its turn, and as long as the circuit of
@@ -122,8 +123,8 @@ impl Execute for Starting {
         self.inner.resolve(request)
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        let mut admission = self.inner.can_execute(request);
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        let mut admission = self.inner.can_execute_within(request, limits);
         if admission.refusal.is_none()
             && let Some(skill) = &admission.skill
         {

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::bounded;
 use super::extract::{Answer, Asked, Asks, answered};
 use super::idempotency::once;
+use super::openapi::Labels;
 use super::problem::{Problem, ProblemKind};
 use super::state::Service;
 use super::stream;
@@ -41,7 +43,8 @@ pub(super) struct Execution {
     #[schema(value_type = super::openapi::SkillReference)]
     pub skill: SkillRef,
     /// The tool; may be left out where the skill has one only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
+    #[schema(max_length = 255)]
     pub tool: Option<String>,
     /// The input: an object that fits the tool's schema.
     #[serde(default)]
@@ -54,18 +57,20 @@ pub(super) struct Execution {
     #[serde(default)]
     pub limits: LimitOverrides,
     /// On whose behalf within the tenant: a person.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
     #[schema(max_length = 255)]
     pub user: Option<String>,
     /// The conversation or session that this belongs to.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
     #[schema(max_length = 255)]
     pub session: Option<String>,
     /// The moment after which an answer is of no use.
     #[serde(default)]
     pub deadline: Option<DateTime<Utc>>,
-    /// Your own notes, which nothing here reads.
-    #[serde(default)]
+    /// Your own notes, which nothing here reads: at most 64, with names of at most 255 characters and values of at most
+    /// 1,024.
+    #[serde(default, deserialize_with = "bounded::labels")]
+    #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -197,16 +202,6 @@ pub(super) async fn check(
 ) -> Result<Response, Problem> {
     let caller = asks.need(Scope::Execute)?;
     let mut request = asked.value.request(caller);
-    // What is no request has no answer, whatever else would refuse it first.
-    for (name, value) in [("user", &request.user), ("session", &request.session)] {
-        if value
-            .as_ref()
-            .is_some_and(|value| value.chars().count() > MAX_NAME)
-        {
-            let detail = format!("`{name}` has more than {MAX_NAME} characters");
-            return Err(Problem::new(ProblemKind::InvalidRequest, detail));
-        }
-    }
     // One whose skill cannot be had is looked at all the same, and told so.
     let _ = service.inner.execute.ready(&request).await;
     let admission = admission(&service, &mut request).await;
@@ -231,13 +226,19 @@ fn wants_events(headers: &HeaderMap) -> bool {
         .unwrap_or(false)
 }
 
-/// The longest name of a user or a session, as the document says.
-const MAX_NAME: usize = 255;
 /// The threads on which requests are looked at.
 pub(super) const LOOKS: Kind = Kind {
     name: "skillhost-look",
     threads: 16,
     each: 8,
+    max_waiting: 10_000,
+    stack_bytes: None,
+};
+/// Those on which large ones are: it is computing, for the most part, and of nobody more than one is looked at at a time.
+pub(super) const LARGE_LOOKS: Kind = Kind {
+    name: "skillhost-large",
+    threads: 4,
+    each: 1,
     max_waiting: 10_000,
     stack_bytes: None,
 };
@@ -258,6 +259,7 @@ async fn admission(
         Err(_) => request.skill.to_string(),
     };
     let party = Party::of(request.tenant.as_deref(), &skill);
+    let is_large = is_much_with(Some(&request.input), &request.attachments);
     let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
     let asked = std::mem::replace(request, unread);
     // Nobody waits for longer, and somebody else may have the thread.
@@ -267,7 +269,11 @@ async fn admission(
         (admission, asked)
     };
     let unavailable = |detail: &'static str| Problem::new(ProblemKind::Unavailable, detail);
-    let looking = (service.inner.looks.spawn(&party, look)).map_err(|error| {
+    let threads = match is_large {
+        true => &service.inner.large_looks,
+        false => &service.inner.looks,
+    };
+    let looking = threads.spawn(&party, look).map_err(|error| {
         tracing::error!(%error, "whether a request would be admitted cannot be said");
         unavailable("the request cannot be looked at now: there are too many, or no thread for it")
     })?;

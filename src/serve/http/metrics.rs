@@ -19,7 +19,7 @@ use crate::execution::BoxFuture;
 use crate::queue::{JobStatus, Queue};
 use crate::{
     Admission, Cause, Control, Execute, ExecutionRequest, ExecutionResult, Failure, HostError,
-    Resolution, Status,
+    LimitOverrides, Resolution, Status,
 };
 
 /// The most skills, or queues, with series of their own; what comes after them is counted together.
@@ -308,8 +308,8 @@ impl Execute for Measured {
         self.inner.resolve(request)
     }
 
-    fn can_execute(&self, request: &ExecutionRequest) -> Admission {
-        self.inner.can_execute(request)
+    fn can_execute_within(&self, request: &ExecutionRequest, limits: &LimitOverrides) -> Admission {
+        self.inner.can_execute_within(request, limits)
     }
 
     fn hopeless<'a>(&'a self, request: &'a ExecutionRequest) -> BoxFuture<'a, Option<Failure>> {

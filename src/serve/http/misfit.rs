@@ -4,13 +4,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Deserializer;
 
 use super::objects::Objects;
+use crate::text::shortened;
 
 /// How long the name of a field may be, and of one within another, in bytes. Others are no field of ours.
 const MAX_FIELD: usize = 200;
 
+/// How much is told of what the library says, in bytes: it may quote a text of many megabytes.
+const MAX_SAID: usize = 2_000;
+
 /// What the library says of a body that does not fit, with the field that it is about where that is known.
 pub(super) fn said<T: DeserializeOwned>(error: &serde_json::Error, body: &[u8]) -> String {
-    let message = in_words(&error.to_string());
+    let message = in_words(&in_short(error));
     let names_it = ["unknown field", "missing field", "duplicate field"];
     if names_it.iter().any(|begin| message.starts_with(begin)) {
         return message;
@@ -19,6 +23,16 @@ pub(super) fn said<T: DeserializeOwned>(error: &serde_json::Error, body: &[u8]) 
         Some(field) => format!("`{field}`: {message}"),
         None => message,
     }
+}
+
+/// What the library says, and where; of what it quotes that is long, the beginning.
+fn in_short(error: &serde_json::Error) -> String {
+    let whole = error.to_string();
+    if whole.len() <= MAX_SAID {
+        return whole;
+    }
+    let (begins, line, column) = (shortened(&whole, MAX_SAID), error.line(), error.column());
+    format!("{begins} at line {line} column {column}")
 }
 
 /// The field that does not fit, with those that it is in. To know it takes longer: so it is asked for afterwards.
@@ -69,6 +83,55 @@ mod tests {
         let mut reader = serde_json::Deserializer::from_str(body);
         let error = Execution::deserialize(Objects(&mut reader)).unwrap_err();
         super::said::<Execution>(&error, body.as_bytes())
+    }
+
+    /// However long it is, what is told of it is not.
+    #[test]
+    fn what_is_too_long_is_not_told_at_length() {
+        let long = "x".repeat(1 << 20);
+        let many: String = (0..65).map(|at| format!(r#""{at}":"","#)).collect();
+        for (field, said) in [
+            (
+                format!(r#""tool":"{long}""#),
+                "`tool`: it has more than 255 characters",
+            ),
+            (
+                format!(r#""user":"{long}""#),
+                "`user`: it has more than 255 characters",
+            ),
+            (
+                format!(r#""session":"{long}""#),
+                "`session`: it has more than 255 characters",
+            ),
+            (
+                format!(r#""labels":{{"a":"{long}"}}"#),
+                "`labels`: the value of a label has more than 1024 characters",
+            ),
+            (
+                format!(r#""labels":{{"{long}":""}}"#),
+                "`labels`: the name of a label has more than 255 characters",
+            ),
+            (
+                format!(r#""labels":{{{}}}"#, many.trim_end_matches(',')),
+                "`labels`: there are more than 64",
+            ),
+            (format!(r#""{long}":1"#), "unknown field `xxx"),
+            (
+                format!(r#""limits":"{long}""#),
+                "`limits`: invalid type: string",
+            ),
+        ] {
+            let told = misfit(&format!(r#"{{"skill":"probe",{field}}}"#));
+            assert!(told.starts_with(said), "{told}");
+            assert!(told.len() < 2_200, "{}", told.len());
+        }
+        // As long as they may be.
+        let (name, value) = ("é".repeat(255), "é".repeat(1_024));
+        let body = format!(
+            r#"{{"skill":"probe","tool":"{name}","user":"{name}","labels":{{"{name}":"{value}"}}}}"#
+        );
+        let mut reader = serde_json::Deserializer::from_str(&body);
+        Execution::deserialize(Objects(&mut reader)).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The door for programs that speak HTTP.
 
 mod approvals;
+mod bounded;
 mod circuits;
 mod dead;
 mod events;

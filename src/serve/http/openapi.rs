@@ -13,6 +13,7 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
 use super::extract::json as answer;
 use super::problem::{PROBLEM_JSON, Problem, ProblemKind};
+use crate::queue::{MAX_LABEL, MAX_LABEL_VALUE, MAX_LABELS};
 use crate::skill::Digest;
 use crate::{LimitOverrides, Limits};
 
@@ -108,6 +109,27 @@ impl PartialSchema for Digest {
 }
 
 impl ToSchema for Digest {}
+
+/// Notes of the client's own.
+pub struct Labels;
+
+impl PartialSchema for Labels {
+    fn schema() -> RefOr<Schema> {
+        let text = |most: usize| {
+            let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+            text.max_length(Some(most))
+        };
+        ObjectBuilder::new()
+            .description(Some("Notes of the client's own."))
+            .max_properties(Some(MAX_LABELS))
+            .property_names(Some(text(MAX_LABEL)))
+            .additional_properties(Some(text(MAX_LABEL_VALUE)))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for Labels {}
 
 impl PartialSchema for LimitOverrides {
     fn schema() -> RefOr<Schema> {

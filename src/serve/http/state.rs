@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::executions::LOOKS;
+use super::executions::{LARGE_LOOKS, LOOKS};
 use super::extract::{FETCHES, READS};
 use super::metrics::{Measured, Metrics};
 use super::places::Places;
@@ -57,6 +57,8 @@ pub(super) struct Inner {
     pub sent: Sent<Tenancy>,
     /// Where it is looked whether requests would be admitted.
     pub looks: Threads,
+    /// Large requests are looked at here.
+    pub large_looks: Threads,
     /// Where large ones are read.
     pub reads: Threads,
     /// Where is read what may be much of what is kept.
@@ -220,6 +222,7 @@ impl ServiceBuilder {
                 cut: CancellationToken::new(),
                 bodies: Arc::new(tokio::sync::Semaphore::new(bodies)),
                 looks: Threads::new(LOOKS),
+                large_looks: Threads::new(LARGE_LOOKS),
                 reads: Threads::new(READS),
                 fetches: Threads::new(FETCHES),
             }),

@@ -112,7 +112,10 @@ pub(super) fn read(
     }
     let nothing = || {
         let uri = shortened(uri, 500);
-        let message = format!("there is nothing at `{}`", printable(&uri, false));
+        let message = format!(
+            "there is nothing at `{}`",
+            printable(&shortened(&uri, 200), false)
+        );
         ErrorData::resource_not_found(message, Some(json!({"uri": uri})))
     };
     let (skill, _, path) = holder(catalog, uri).ok_or_else(nothing)?;
@@ -146,7 +149,10 @@ pub(super) fn skill(catalog: &Catalog, uri: &str) -> Result<Skill, ErrorData> {
         .and_then(|(skill, _, _)| described(catalog, skill))
         .ok_or_else(|| {
             let uri = shortened(uri, 500);
-            ErrorData::invalid_params(format!("unknown skill {}", printable(&uri, false)), None)
+            ErrorData::invalid_params(
+                format!("unknown skill {}", printable(&shortened(&uri, 200), false)),
+                None,
+            )
         })
 }
 
@@ -195,7 +201,13 @@ fn front_matter(text: &str) -> Option<SkillFrontmatter> {
 pub(super) fn directory(catalog: &Catalog, uri: &str) -> Result<Vec<Resource>, ErrorData> {
     let none = || {
         let uri = shortened(uri, 500);
-        ErrorData::invalid_params(format!("not a directory: {}", printable(&uri, false)), None)
+        ErrorData::invalid_params(
+            format!(
+                "not a directory: {}",
+                printable(&shortened(&uri, 200), false)
+            ),
+            None,
+        )
     };
     let (skill, root, path) = holder(catalog, uri).ok_or_else(none)?;
     let (_, list) = files(skill).ok_or_else(none)?;

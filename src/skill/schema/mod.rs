@@ -516,48 +516,67 @@ struct Extent {
     parts: u64,
 }
 
-fn extent(value: &Value) -> Extent {
-    let text = |text: &String| 1 + text.len() as u64 / 64;
-    let mut extent = Extent { depth: 0, parts: 1 };
-    // Only what has something in it, so that a flat value needs no list at all.
-    let mut open = Vec::new();
-    let mut next = Some((value, 1));
-    while let Some((value, level)) = next {
-        let mut visit = |part: &'_ Value| -> bool {
-            extent.parts += 1;
-            match part {
-                Value::Array(_) | Value::Object(_) => return true,
-                Value::String(string) => extent.parts += text(string),
-                _ => {}
-            }
-            false
-        };
+impl Extent {
+    /// Counts a value by itself, at this level; and what is in it, where that is to be counted as well.
+    fn enter<'v>(&mut self, value: &'v Value, level: usize) -> Option<Items<'v>> {
+        let text = |text: &String| 1 + text.len() as u64 / 64;
         match value {
             Value::Array(items) => {
-                open.extend(
-                    items
-                        .iter()
-                        .filter(|item| visit(item))
-                        .map(|item| (item, level + 1)),
-                );
-                extent.depth = extent.depth.max(level);
+                self.depth = self.depth.max(level);
+                (!items.is_empty()).then(|| Items::Array(items.iter()))
             }
             Value::Object(fields) => {
-                open.extend(
-                    fields
-                        .values()
-                        .filter(|field| visit(field))
-                        .map(|field| (field, level + 1)),
-                );
-                extent.parts += fields.keys().map(text).sum::<u64>();
-                extent.depth = extent.depth.max(level);
+                self.depth = self.depth.max(level);
+                self.parts += fields.keys().map(text).sum::<u64>();
+                (!fields.is_empty()).then(|| Items::Object(fields.values()))
             }
-            Value::String(string) => extent.parts += text(string),
-            _ => {}
+            Value::String(string) => {
+                self.parts += text(string);
+                None
+            }
+            _ => None,
         }
-        next = open.pop();
     }
-    extent
+}
+
+/// What is in a value and was not looked at yet.
+enum Items<'v> {
+    Array(std::slice::Iter<'v, Value>),
+    Object(serde_json::map::Values<'v>),
+}
+
+impl<'v> Iterator for Items<'v> {
+    type Item = &'v Value;
+
+    fn next(&mut self) -> Option<&'v Value> {
+        match self {
+            Items::Array(items) => items.next(),
+            Items::Object(fields) => fields.next(),
+        }
+    }
+}
+
+fn extent(value: &Value) -> Extent {
+    let mut extent = Extent { depth: 0, parts: 1 };
+    let Some(mut items) = extent.enter(value, 1) else {
+        return extent;
+    };
+    // What these items are in, so that it takes no more than the value is deep; of a flat one nothing.
+    let mut above = Vec::new();
+    loop {
+        match items.next() {
+            Some(part) => {
+                extent.parts += 1;
+                if let Some(within) = extent.enter(part, above.len() + 2) {
+                    above.push(std::mem::replace(&mut items, within));
+                }
+            }
+            None => match above.pop() {
+                Some(outer) => items = outer,
+                None => return extent,
+            },
+        }
+    }
 }
 
 /// How many levels of arrays and objects a value has: 0 for a number or a text.

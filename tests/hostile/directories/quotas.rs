@@ -3,12 +3,14 @@
 use std::fs;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use skillhost::grant::Mode;
+use skillhost::grant::{Grants, Mode};
 use skillhost::{Limit, LimitOverrides};
 
 use super::{Folder, answers, error};
-use crate::attack::{End, NONE, SHORT, TIMEOUT, builder, met, runtime, wall_time};
+use crate::attack::{Attack, End, NONE, SHORT, TIMEOUT, builder, met, runtime, wall_time};
+use crate::harness::directories_path;
 use crate::measure::alone;
 
 #[test]
@@ -98,6 +100,54 @@ fn bytes_that_are_written() {
         let size: u64 = size.expect("it was made").parse().expect("a number");
         assert!(size <= 100_000, "{size}: {call}");
         assert!(result.usage.write_bytes >= size);
+    }
+}
+
+/// The kernel would end the process that makes a file larger than it may: the host's, for what a guest writes.
+#[test]
+fn files_that_the_kernel_bounds() {
+    const MOST: u64 = 1 << 20;
+    let _alone = alone();
+    let folder = Folder::new();
+    let storage = tempfile::tempdir().expect("a folder can be made");
+    let host = builder().storage(storage.path().join("storage.db")).build();
+    let host = host.expect("a host can be set up");
+    let before = getrlimit(Resource::Fsize);
+    let _restored = Restored(before.clone());
+    let tight = Rlimit {
+        current: Some(MOST),
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Fsize, tight).expect("it may have less");
+    let open = json!({"call": "open", "at": 0, "path": "big", "create": true, "write": true});
+    for call in [
+        json!({"call": "stream_out", "at": 1, "bytes": MOST + 1}),
+        json!({"call": "append", "at": 1, "bytes": MOST + 1}),
+        json!({"call": "write", "at": 1, "bytes": 1, "offset": MOST}),
+        json!({"call": "set_size", "at": 1, "bytes": MOST + 1}),
+    ] {
+        let attack = folder.attack(json!([open, call]));
+        let result = attack.ends_with(End::Success);
+        assert!(answers(&result)[1]["error"].is_string(), "{call}");
+        let left = folder.left();
+        let size = left.iter().find_map(|one| one.strip_prefix("big "));
+        let size: u64 = size.expect("it was made").parse().expect("a number");
+        assert!(size <= MOST, "{size}: {call}");
+    }
+    let path = directories_path().with_file_name("storage.wasm");
+    let steps = json!([["fill", "", "big", 500_000], ["fill", "", "more", 800_000]]);
+    let attack = Attack::from(&path, "do", json!({ "steps": steps }))
+        .granted(Grants::default().storage())
+        .on(&host);
+    attack.ends_with(End::Success);
+}
+
+/// The limit as it was before, once this is dropped.
+struct Restored(Rlimit);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        setrlimit(Resource::Fsize, self.0.clone()).expect("it may have as much as before");
     }
 }
 

@@ -14,10 +14,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::super::bounded;
 use super::super::executions::{Execution, look};
 use super::super::extract::{Answer, Asked, Asks};
 use super::super::idempotency::once;
-use super::super::openapi::{CallbackUrl, Idempotent, QueueName, SkillReference, Tag};
+use super::super::openapi::{CallbackUrl, Idempotent, Labels, QueueName, SkillReference, Tag};
 use super::super::problem::{Problem, ProblemKind};
 use super::super::state::Service;
 use super::super::trace::Trace;
@@ -42,7 +43,8 @@ pub(crate) struct Submission {
     #[schema(value_type = SkillReference)]
     skill: SkillRef,
     /// The tool; may be left out where the skill has one only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
+    #[schema(max_length = 255)]
     tool: Option<String>,
     /// The input: an object that fits the tool's schema.
     #[serde(default)]
@@ -55,7 +57,7 @@ pub(crate) struct Submission {
     #[serde(default)]
     limits: LimitOverrides,
     /// On whose behalf within the tenant: a person.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
     #[schema(
         min_length = 1,
         max_length = 255,
@@ -63,7 +65,7 @@ pub(crate) struct Submission {
     )]
     user: Option<String>,
     /// The conversation or session that this belongs to.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::name")]
     #[schema(max_length = 255)]
     session: Option<String>,
     /// How urgent it is, against other jobs of the tenant.
@@ -94,11 +96,13 @@ pub(crate) struct Submission {
     #[serde(default)]
     key: Option<Key>,
     /// Words to find it by.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::tags")]
     #[schema(value_type = Vec<Tag>, max_items = 20)]
     tags: BTreeSet<String>,
-    /// Your own notes, which nothing here reads.
-    #[serde(default)]
+    /// Your own notes, which nothing here reads: at most 64, with names of at most 255 characters and values of at most
+    /// 1,024.
+    #[serde(default, deserialize_with = "bounded::labels")]
+    #[schema(value_type = Labels)]
     labels: BTreeMap<String, String>,
     /// Do not keep its output.
     #[serde(default)]
