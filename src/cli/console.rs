@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use skillhost::text::printable;
 
+use super::log::Printable;
 use super::repeated::in_text;
 
 /// An error's label.
@@ -67,6 +68,7 @@ impl Console {
             .with_env_filter(filter)
             .with_writer(io::stderr)
             .with_ansi(self.stderr_terminal)
+            .fmt_fields(Printable)
             .without_time()
             .init();
     }

@@ -11,6 +11,7 @@ mod console;
 mod exit;
 mod explain;
 mod heap;
+mod log;
 mod not_empty;
 mod places;
 mod repeated;

@@ -133,15 +133,19 @@ fn embedded(address: Ipv6Addr) -> Option<Embedded> {
         | [0, 0, 0, 0, 0, 0xffff, _, _]
         | [0, 0, 0, 0, 0xffff, 0, _, _]
         | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => Some(Embedded::Only(at(12))),
-        // 6to4.
+        // 6to4, and ISATAP below it.
+        [0x2002, _, _, _, 0 | 0x200, 0x5efe, _, _] => Some(Embedded::Within([at(2), at(12)])),
         [0x2002, ..] => Some(Embedded::Within([at(2), at(2)])),
         // Teredo: the server, and the client with its bits turned over.
         [0x2001, 0, ..] => {
             let client = Ipv4Addr::from_bits(!at(12).to_bits());
             Some(Embedded::Within([at(4), client]))
         }
-        // ISATAP, below any prefix of the public internet.
-        [_, _, _, _, 0 | 0x200, 0x5efe, _, _] if within(GLOBAL_UNICAST, address.into()) => {
+        // ISATAP, below any other prefix of the public internet.
+        [_, _, _, _, 0 | 0x200, 0x5efe, _, _]
+            if within(GLOBAL_UNICAST, address.into())
+                && named(&SPECIAL_V6, address.into()).is_none() =>
+        {
             Some(Embedded::Within([at(12), at(12)]))
         }
         _ => None,
@@ -337,6 +341,9 @@ mod tests {
             ("2001:0:808:808:0:0:80ff:fffe", "loopback"),
             ("2606:4700::5efe:7f00:1", "loopback"),
             ("2606:4700::200:5efe:a00:1", "private"),
+            ("2002:808:808::5efe:a00:1", "private"),
+            // What is reserved stays so, whatever it holds.
+            ("2001:2::5efe:808:808", "reserved for protocols"),
         ] {
             assert_eq!(not_public(ip(text)), Some(name), "{text}");
         }

@@ -1,13 +1,13 @@
 //! Text of a skill's that would clear the screen, colour what follows, or forge a line of the
 //! command's own: nothing of it reaches standard error, or what is shown to people, but as escapes.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use skillhost::text::printable;
 
 use crate::handmade::{Description, Handmade};
@@ -193,7 +193,7 @@ fn what_cannot_be_loaded() {
 }
 
 /// Ways to fail and to say something, each with hostile text, as lines of jobs.
-fn hostile_jobs() -> Vec<serde_json::Value> {
+fn hostile_jobs() -> Vec<Value> {
     [
         (
             "fail",
@@ -215,6 +215,14 @@ fn hostile_jobs() -> Vec<serde_json::Value> {
 /// Runs a command to its end, checks what it says, and gives that.
 #[track_caller]
 fn harmless(place: &Place, args: &[&str]) -> String {
+    let (_, said) = ended(place, args);
+    assert!(said.len() > 20, "{args:?}");
+    said
+}
+
+/// The same, with how it ended.
+#[track_caller]
+fn ended(place: &Place, args: &[&str]) -> (Option<i32>, String) {
     let output = place
         .command([])
         .args(args)
@@ -222,9 +230,9 @@ fn harmless(place: &Place, args: &[&str]) -> String {
         .expect("the command starts");
     check_harmless(&output.stdout);
     check_harmless(&output.stderr);
-    let text = [output.stdout, output.stderr].concat();
-    assert!(text.len() > 20, "{args:?}");
-    String::from_utf8(text).expect("it is UTF-8")
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).expect("it is UTF-8");
+    (output.status.code(), said)
 }
 
 /// What hostile jobs came to is kept, shown in lists and tables, and written to logs and to the audit.
@@ -272,39 +280,157 @@ fn what_jobs_came_to() {
     }
 }
 
-/// What a skill is called and declares, in what is said of a policy and written to an audit.
+/// What stands in a name all the same, in which no control character and no backtick may: it writes backwards, is
+/// invisible, and ends a quotation.
+const SLY: &str = "A\u{202e}\u{200b}\u{2066}\"'";
+
+/// How both are shown.
+const EVIL_SHOWN: &str = "\\u{202e}\\u{200b}\\u{9b}31m";
+const SLY_SHOWN: &str = "A\\u{202e}\\u{200b}\\u{2066}\"'";
+
+/// Runs a command that is to end like this, checks what it says, and that it says this so often at least.
+#[track_caller]
+fn shown(place: &Place, args: &[&str], code: i32, texts: &[(&str, usize)]) {
+    let (ended, said) = ended(place, args);
+    assert_eq!(ended, Some(code), "{args:?}: {said}");
+    for (text, times) in texts {
+        assert!(said.matches(text).count() >= *times, "{args:?}: {said}");
+    }
+}
+
+/// A skill in the folder `evil` that says hostile things of itself, and declares this.
+fn declares(place: &Place, manifest: &str) {
+    let mut evil = Handmade::default();
+    evil.description.description = EVIL.into();
+    place.write("evil/skill.wasm", evil.build());
+    place.write("evil/skill.toml", manifest);
+    // A text of YAML, and one of TOML, is escaped as one of JSON is; but YAML has no such character in it.
+    let said = json!(EVIL).to_string().replace('\u{9b}', "\\u009b");
+    place.write(
+        "evil/SKILL.md",
+        format!("---\nname: handmade\ndescription: {said}\n---\n{EVIL}\n"),
+    );
+}
+
+/// What no skill may declare is told with the text that is refused.
+#[test]
+fn what_cannot_be_declared() {
+    let place = Place::new();
+    let evil = json!(EVIL);
+    for manifest in [
+        format!("[grants]\nenvironment = [{evil}]"),
+        format!("[grants]\ndirectories = [{{ path = {evil}, mode = \"ro\" }}]"),
+        format!("[grants]\nhttp = [{evil}]"),
+        format!("[grants]\nsecrets = [{evil}]"),
+        format!("[config.{evil}]\ntype = \"string\""),
+    ] {
+        declares(&place, &manifest);
+        for args in [
+            &["install", "evil"][..],
+            &["policy", "show", "evil"],
+            &["policy", "diff", "evil"],
+            &["policy", "grant", "evil", "--storage"],
+            &["run", "evil", "run", "-i", "{}"],
+        ] {
+            shown(&place, args, 6, &[(EVIL_SHOWN, 1)]);
+        }
+    }
+}
+
+/// What a skill declares, and what an operator grants it, in what is said of a policy and written to an audit.
 #[test]
 fn what_a_policy_is_about() {
     let place = Place::new();
-    let mut evil = Handmade::default();
-    evil.description.description = EVIL.into();
-    evil.description.tools = vec![("run".into(), evil_schema())];
-    place.write("evil/skill.wasm", evil.build());
-    // A text of TOML is escaped as one of JSON is.
-    let name = json!(EVIL).to_string();
-    for grants in [
-        format!("environment = [{name}]"),
-        format!("directories = [{{ path = {name}, mode = \"ro\" }}]"),
-        "http = [\"https://xn--bcher-kva.example/%1b[2J\"]".to_owned(),
+    fs::create_dir(place.path("data")).expect("a folder can be made");
+    let [evil, name, path, key] =
+        [EVIL, SLY, &format!("/{SLY}"), &format!("k{SLY}")].map(|text| json!(text));
+    let manifest = |mode: &str, more: &str| {
+        format!(
+            "[grants]\nenvironment = [{name}, {more}]\n\
+             directories = [{{ path = {path}, mode = \"{mode}\", description = {evil} }}]\n\
+             [config.{key}]\ntype = \"string\"\ndescription = {evil}\n"
+        )
+    };
+    declares(&place, &manifest("ro", "\"B\""));
+    let run = ["run", "evil", "run", "-i", "{}"];
+    let dry_run = ["run", "evil", "run", "-i", "{}", "--dry-run"];
+    // Each of the three names, as they are declared, and as they are wanted.
+    let names: &[(&str, usize)] = &[(SLY_SHOWN, 3)];
+    let all: &[(&str, usize)] = &[(SLY_SHOWN, 3), (EVIL_SHOWN, 2)];
+    for (args, texts) in [
+        (&["install", "evil"][..], &[][..]),
+        (&["inspect", "evil"], all),
+        (&["policy", "show", "evil"], names),
+        (&["policy", "diff", "evil"], names),
+        (&dry_run, names),
+        (&run, &[]),
     ] {
-        place.write("evil/skill.toml", format!("[grants]\n{grants}\n"));
-        place.write(
-            "evil/SKILL.md",
-            format!("---\nname: handmade\ndescription: {name}\n---\n{EVIL}\n"),
-        );
-        for args in [
-            &["install", "evil", "--replace"][..],
-            &["policy", "grant", "evil", "--storage"],
-            &["policy", "show"],
-            &["policy", "show", "handmade"],
-            &["policy", "diff", "evil"],
-            &["policy", "check"],
-            &["run", "evil", "run", "-i", "{}"],
-            &["audit", "show"],
-        ] {
-            harmless(&place, args);
-        }
+        shown(&place, args, 0, texts);
     }
+    let environment = format!("{SLY}={EVIL}");
+    let config = format!("k{SLY}={EVIL}");
+    let directory = format!("data:/{SLY}:ro");
+    let grants = [
+        ["--env", &environment],
+        ["--config", &config],
+        ["--dir", &directory],
+    ];
+    let mut granted = vec!["policy", "grant", "evil"];
+    granted.extend(grants.as_flattened());
+    for (args, texts) in [
+        (&granted[..], all),
+        (&["policy", "show"], all),
+        (&["policy", "show", "evil"], all),
+        (&["inspect", "evil"], all),
+        (&dry_run, all),
+        (&["audit", "show"], names),
+    ] {
+        shown(&place, args, 0, texts);
+    }
+    // It wants more, and so has lost that until it is confirmed.
+    let more = json!(format!("C{SLY}")).to_string();
+    declares(&place, &manifest("rw", &more));
+    shown(&place, &run, 3, &[]);
+    let differs: &[(&str, usize)] = &[(SLY_SHOWN, 2)];
+    for (args, texts) in [
+        (&["policy", "diff", "evil"][..], differs),
+        (&["policy", "show", "evil"], &[(SLY_SHOWN, 1)]),
+        (&["policy", "confirm", "evil", "--yes"], differs),
+        (&["policy", "revoke", "handmade", SLY], &[(SLY_SHOWN, 1)]),
+        (&["install", "evil", "--replace"], &[]),
+        (&["policy", "check"], &[]),
+        (&["audit", "show"], names),
+    ] {
+        shown(&place, args, 0, texts);
+    }
+    // What is not there to be taken back, or not declared, is what was typed.
+    shown(
+        &place,
+        &["policy", "revoke", "handmade", &format!("no{SLY}")],
+        2,
+        &[(SLY_SHOWN, 1)],
+    );
+    shown(
+        &place,
+        &[
+            "run",
+            "evil",
+            "run",
+            "-i",
+            "{}",
+            "--env",
+            &format!("no{SLY}=1"),
+        ],
+        3,
+        &[(SLY_SHOWN, 1)],
+    );
+    // A policy with such names of its own is sound, and one with what no name may have is not.
+    let policy = place.read("home/policy.toml");
+    place.write(
+        "home/policy.toml",
+        format!("{policy}\n[skills.{evil}.grants]\nstorage = true\n"),
+    );
+    shown(&place, &["policy", "check"], 2, &[(EVIL_SHOWN, 1)]);
 }
 
 /// The log of a server that executes what clients ask for.
@@ -324,11 +450,11 @@ fn the_log_of_a_server() {
     lines.read_line(&mut line).expect("it is UTF-8");
     let address = line.trim().strip_prefix("listening on http://");
     let address = address.expect(&line);
-    let ask = |path: &str, body: &str| {
+    let ask_in = |session: &str, path: &str, body: &str| {
         let mut stream = TcpStream::connect(address).expect("it listens");
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
+             accept: application/json, text/event-stream\r\n{session}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(head.as_bytes()).expect("it is read");
@@ -336,6 +462,7 @@ fn the_log_of_a_server() {
         stream.read_to_string(&mut answer).expect("it is UTF-8");
         answer
     };
+    let ask = |path: &str, body: &str| ask_in("", path, body);
     for mut request in hostile_jobs() {
         request
             .as_object_mut()
@@ -354,20 +481,50 @@ fn the_log_of_a_server() {
             "/v1/executions",
             json!({"skill": EVIL, "input": {}}).to_string(),
         ),
+        (
+            "/v1/executions",
+            json!({"skill": "behaviours", "tool": EVIL, "input": {}}).to_string(),
+        ),
         ("/v1/%1b[2J%0d%0aerror:%20forged", "{}".to_owned()),
     ] {
         let answer = ask(path, &body);
         assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
+    // Of a client of MCP the protocol's own library logs who it says it is, and which of its messages fail.
+    let message = |session: &str, id: &Value, method: &str, params: Value| {
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let answer = ask_in(session, "/mcp", &message.to_string());
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer
+    };
+    let client = json!({
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": EVIL, "version": EVIL},
+    });
+    let answer = message("", &json!(1), "initialize", client);
+    let session = answer
+        .lines()
+        .find(|line| line.starts_with("mcp-session-id: "));
+    let session = format!("{}\r\n", session.expect(&answer));
+    let evil = json!(EVIL);
+    message(&session, &evil, "tools/call", json!({"name": EVIL}));
+    message(&session, &evil, EVIL, json!({}));
     let id = i32::try_from(server.id()).expect("a process id is small");
     let id = Pid::from_raw(id).expect("a process id is not zero");
     kill_process(id, Signal::TERM).expect("it can be signalled");
     server.wait().expect("it ends");
     let said = place.read("log.txt");
     check_harmless(said.as_bytes());
-    assert!(
-        said.contains("/v1/executions"),
-        "it says what was asked: {said}"
-    );
-    harmless(&place, &["audit", "show"]);
+    // What was asked, and whose text it was.
+    for asked in ["/v1/executions", "client_info", "response error"] {
+        let mut lines = said.lines().filter(|line| line.contains(asked));
+        let line = lines.next().expect(&said);
+        assert!(
+            asked.starts_with('/') || line.contains(EVIL_SHOWN),
+            "{said}"
+        );
+    }
+    let audit = harmless(&place, &["audit", "show"]);
+    assert!(audit.contains(EVIL_SHOWN), "{audit}");
 }

@@ -1,7 +1,9 @@
 //! A skill that wants the network gets what is granted, and is told what to grant.
 
+use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use snapbox::str;
 
@@ -210,6 +212,100 @@ fn what_a_hint_says_can_be_pasted() {
     let said = run(&below);
     assert!(said.starts_with("exit: 0\n"), "{said}");
     assert!(said.contains(r##""markdown":"# Inside""##), "{said}");
+}
+
+/// Of a name that leads to this machine, the hint grants the request and the address, and where only the address lacks,
+/// that: by hand, as the command for good, and as the flags for one run.
+#[test]
+fn what_a_hint_says_of_an_address_can_be_pasted() {
+    let place = Place::new();
+    place.add_example("fetch-page");
+    let port = serve(page("<h1>Hello</h1>")).port();
+    let url = format!("url=http://localhost:{port}/page");
+    let grant = format!("GET http://localhost:{port}");
+    // What a shell takes apart is what is typed.
+    let typed = |typed: &str| {
+        let output = Command::new("sh")
+            .args(["-c", typed, env!("CARGO_BIN_EXE_skillhost")])
+            .current_dir(place.path(""))
+            .env("SKILLHOST_HOME", place.path("home"))
+            .output();
+        place.said(&output.expect("there is a shell"))
+    };
+    let run = |flags: &str| typed(&format!("\"$0\" run fetch-page --arg '{url}' {flags}"));
+    let forget = || {
+        let _ = fs::remove_file(place.path("home/policy.toml"));
+    };
+    let fetched =
+        |said: &str| said.starts_with("exit: 0\n") && said.contains(r##""markdown":"# Hello""##);
+    // Nothing is granted; or the request is, for good or for one run.
+    for (for_good, flags, lacking) in [
+        (false, String::new(), "http `GET http://localhost:"),
+        (
+            true,
+            String::new(),
+            "address `127.0.0.1`: `localhost` leads to",
+        ),
+        (
+            false,
+            format!("--http '{grant}'"),
+            "address `127.0.0.1`: `localhost` leads to",
+        ),
+    ] {
+        let begin = || {
+            forget();
+            if for_good {
+                let said = place.run(["policy", "grant", "fetch-page", "--http", &grant]);
+                assert!(said.starts_with("exit: 0\n"), "{said}");
+            }
+        };
+        begin();
+        let said = run(&flags);
+        assert!(said.starts_with("exit: 1\n"), "{said}");
+        assert!(said.contains(&format!("denied: {lacking}")), "{said}");
+        let hint = said.lines().find(|line| line.starts_with("hint: "));
+        let hint = hint.expect(&said);
+        let (_, quoted) = hint.split_once("for this run with ").expect(hint);
+        let mut quoted = quoted.split('`').skip(1).step_by(2);
+        let [flag, command] = [(); 2].map(|()| quoted.next().expect(hint));
+        let [table, line, _] = by_hand(hint);
+        let behind = |begin: &str| {
+            let (_, rest) = hint.split_once(begin)?;
+            rest.split('`').next()
+        };
+        let confirm = behind("and then `").expect(hint);
+        // The other line, where something else lacks.
+        let likewise = behind("and likewise `");
+        assert_eq!(likewise.is_some(), lacking.starts_with("http"), "{hint}");
+        // For one run, and no longer.
+        let said = run(&format!("{flags} {flag}"));
+        assert!(fetched(&said), "{flag}: {said}");
+        assert!(run(&flags).starts_with("exit: 1\n"));
+        // By the command.
+        let said = typed(&command.replacen("skillhost", "\"$0\"", 1));
+        assert!(said.starts_with("exit: 0\n"), "{command}: {said}");
+        let said = run(&flags);
+        assert!(fetched(&said), "{command}: {said}");
+        // By hand, which needs all the lines: below the table, or into it where it is there.
+        begin();
+        let there = match for_good {
+            true => place.read("home/policy.toml"),
+            false => String::new(),
+        };
+        let lines: Vec<&str> = std::iter::once(line).chain(likewise).collect();
+        for lines in (1..=lines.len()).map(|count| &lines[..count]) {
+            let lines_of = lines.join("\n");
+            let written = match there.contains(table) {
+                true => there.replacen(table, &format!("{table}\n{lines_of}"), 1),
+                false => format!("{there}\n{table}\n{lines_of}\n"),
+            };
+            place.write("home/policy.toml", written);
+            confirm_as_told(&place, confirm);
+            let said = run(&flags);
+            let is_all = lines.len() == 1 + usize::from(likewise.is_some());
+            assert_eq!(fetched(&said), is_all, "{lines:?}: {said}");
+        }
+    }
 }
 
 #[test]

@@ -150,69 +150,149 @@ fn a_link_that_changes_meanwhile() {
 #[test]
 fn a_link_that_changes_while_anything_is_done_by_way_of_it() {
     let _alone = alone();
-    let folder = Folder::with(|open| {
-        fs::create_dir(open.join("inside")).expect("a folder");
-        symlink("inside", open.join("place")).expect("a link");
-        put_back_inside(open);
+    let at = |call: &str, path: &str| json!({"call": call, "at": 0, "path": path, "follow": true});
+    let from_to = |call: &str, path: &str, new_path: &str| json!({"call": call, "at": 0, "path": path, "to": 0, "new_path": new_path});
+    let mut symlink = at("symlink", "place/new");
+    symlink["target"] = json!("a.txt");
+    let open = |path: &str, flags: &[&str]| {
+        let mut open = at("open", path);
+        for flag in flags {
+            open[flag] = json!(true);
+        }
+        open["write"] = json!(true);
+        open["drop"] = json!(true);
+        open
+    };
+    // What is below `place` is there inside and outside, but for what is to be made.
+    check_inside(
+        put_back_inside,
+        &[
+            (at("unlink", "place/secret.txt"), &["no-entry"]),
+            (at("make_directory", "place/new"), &["exist"]),
+            // It is empty inside only.
+            (at("remove_directory", "place/open"), &["no-entry"]),
+            (
+                from_to("rename", "place/secret.txt", "taken"),
+                &["no-entry"],
+            ),
+            (
+                from_to("rename", "a.txt", "place/secret.txt"),
+                &["no-entry"],
+            ),
+            (
+                from_to("link", "place/secret.txt", "taken"),
+                &["no-entry", "exist"],
+            ),
+            (
+                from_to("link", "a.txt", "place/new"),
+                &["no-entry", "exist"],
+            ),
+            (symlink, &["exist"]),
+            (open("place/new", &["create"]), &[]),
+            (open("place/new", &["create", "exclusive"]), &["exist"]),
+            (open("place/secret.txt", &["create", "truncate"]), &[]),
+            (open("place/secret.txt", &["truncate"]), &["no-entry"]),
+            (at("stat", "place/secret.txt"), &[]),
+            (at("set_times", "place/secret.txt"), &[]),
+        ],
+    );
+}
+
+/// The same with what only looks: nothing is told of what is outside.
+#[test]
+fn a_link_that_changes_while_somebody_looks_by_way_of_it() {
+    let _alone = alone();
+    // A link and a folder that are there on both sides.
+    let put_back = |open: &Path| {
+        for (folder, target) in [("", "outside"), ("inside/open", HARMLESS)] {
+            let link = open.join(folder).join("link");
+            if fs::symlink_metadata(&link).is_err() {
+                fs::create_dir_all(open.join(folder)).expect("a folder");
+                symlink(target, link).expect("a link");
+            }
+        }
+        let secret = open.join("inside/secret.txt");
+        if !secret.exists() {
+            fs::write(secret, HARMLESS).expect("it can be written");
+        }
+    };
+    let at = |call: &str, path: &str| json!({"call": call, "at": 0, "path": path, "follow": true});
+    let open = |path: &str, flag: &str| {
+        let mut open = at("open", path);
+        open[flag] = json!(true);
+        open["look"] = json!(true);
+        open["drop"] = json!(true);
+        open
+    };
+    check_inside(
+        put_back,
+        &[
+            (at("read_link", "place/open/link"), &[]),
+            (at("hash", "place/secret.txt"), &[]),
+            (at("hash", "place/open"), &[]),
+            (at("hash", "place"), &[]),
+            (open("place/secret.txt", "write"), &[]),
+            (open("place/open", "directory"), &[]),
+            (open("place", "directory"), &[]),
+        ],
+    );
+}
+
+/// Makes each of these calls over and over, each with the errors that it may meet beside the refusal, until it was
+/// carried out by way of `place` while that led inside, and refused while it led out.
+#[track_caller]
+fn check_inside(
+    put_back: impl Fn(&Path) + Clone + Send + Sync + 'static,
+    calls: &[(Value, &[&str])],
+) {
+    let folder = Folder::with({
+        let put_back = put_back.clone();
+        move |open| {
+            fs::create_dir(open.join("inside")).expect("a folder");
+            symlink("inside", open.join("place")).expect("a link");
+            put_back(open);
+        }
     });
     let open = folder.open("");
     let meanwhile = Meanwhile::new(move |turn| {
-        put_back_inside(&open);
+        put_back(&open);
         let [aside, place] = ["aside", "place"].map(|name| open.join(name));
         let _ = fs::remove_file(&aside);
         let target = ["inside", ".."][(turn % 2) as usize];
         symlink(target, &aside).expect("a link");
         fs::rename(&aside, &place).expect("it can be moved");
     });
-    let at = |call: &str, path: &str| json!({"call": call, "at": 0, "path": path, "follow": true});
-    let from_to = |call: &str, path: &str, new_path: &str| json!({"call": call, "at": 0, "path": path, "to": 0, "new_path": new_path});
-    let mut symlink = at("symlink", "place/new");
-    symlink["target"] = json!("a.txt");
-    // What is below `place` is there inside and outside, but for what is to be made.
-    for (call, others) in [
-        (at("unlink", "place/secret.txt"), &["no-entry"][..]),
-        (at("make_directory", "place/new"), &["exist"]),
-        // It is empty inside only.
-        (at("remove_directory", "place/open"), &["no-entry"]),
-        (
-            from_to("rename", "place/secret.txt", "taken"),
-            &["no-entry"],
-        ),
-        (
-            from_to("rename", "a.txt", "place/secret.txt"),
-            &["no-entry"],
-        ),
-        (
-            from_to("link", "place/secret.txt", "taken"),
-            &["no-entry", "exist"],
-        ),
-        (
-            from_to("link", "a.txt", "place/new"),
-            &["no-entry", "exist"],
-        ),
-        (symlink, &["exist"]),
-        (at("stat", "place/secret.txt"), &[]),
-        (at("set_times", "place/secret.txt"), &[]),
-    ] {
+    // Which ones they are that are inside, by their own names.
+    let own = ["inside", "inside/open", "inside/secret.txt"];
+    let own = own.map(|path| json!({"call": "hash", "at": 0, "path": path}));
+    for (call, others) in calls {
         let again =
             json!({"call": "again", "each": call, "count": 300, "until": ["{", "not-permitted"]});
         let limits = LimitOverrides {
             created_files: Some(10_000),
             ..NONE
         };
-        let attack = meanwhile.during(&folder, json!([again])).under(limits);
+        let mut calls = own.to_vec();
+        calls.push(again);
+        let attack = meanwhile.during(&folder, json!(calls)).under(limits);
         let result = attack.ends_with(End::Success);
         let answers = answers(&result);
-        let seen = answers[0]["seen"].as_object().expect("it is one");
+        let (again, own) = answers.split_last().expect("there are answers");
+        let seen = again["seen"].as_object().expect("it is one");
         for what in seen.keys() {
             let is_inside = match what.parse::<Value>() {
                 // The secret has fewer bytes.
-                Ok(told) => told["size"]
-                    .as_u64()
-                    .is_none_or(|size| size == HARMLESS.len() as u64),
+                Ok(told) => {
+                    let is_own = |key: &str, is_own: &dyn Fn(&Value) -> bool| {
+                        told.get(key).is_none_or(is_own)
+                    };
+                    is_own("size", &|size| *size == HARMLESS.len())
+                        && is_own("target", &|target| *target == HARMLESS)
+                        && is_own("hash", &|hash| own.iter().any(|own| own["hash"] == *hash))
+                }
                 Err(_) => what == "not-permitted" || others.contains(&what.as_str()),
             };
-            assert!(is_inside, "{call}: {seen:?}");
+            assert!(is_inside, "{call}: {seen:?}, {own:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skillhost::{Limit, LimitOverrides};
 
-use super::{KIB, Server, answering, by_way_of, check_error, runtime, server, silent};
+use super::{KIB, Server, answering, by_way_of, check_error, runtime, server, silent, taken_from};
 use crate::attack::{Attack, DEADLINE, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
 use crate::measure::alone;
@@ -31,10 +31,10 @@ fn endless(begin: &'static str, again: impl Into<String>) -> Arc<Server> {
     Arc::new(runtime().block_on(Server::endless(begin, again.into())))
 }
 
-/// The bytes of the answer are what stops it, at the limit.
+/// The bytes of the answer are what stops it, at the limit, and no more of them are taken.
 #[track_caller]
 fn check_stopped_by_bytes(server: &Arc<Server>, bytes: u64) {
-    let result = request(server)
+    let result = taken_from(server, request(server), bytes..=bytes)
         .under(responses(bytes))
         .ends_with(met(Limit::HttpResponseBytes));
     assert_eq!(result.usage.http_response_bytes, bytes);
@@ -134,7 +134,8 @@ fn chunks_that_are_mostly_framing() {
     check_stopped_by_bytes(&server, 64 * KIB);
     // Of extensions, so many bytes are read, and the body is broken after that.
     let server = endless(begin, "1;a=b\r\nx\r\n".repeat(1000));
-    let result = request(&server).ends_with(End::Success);
+    let attack = taken_from(&server, request(&server), 1..=256 * KIB);
+    let result = attack.ends_with(End::Success);
     assert_ne!(output(&result)["broken"], Value::Null);
     assert!(result.usage.http_response_bytes < 256 * KIB);
 }
@@ -149,7 +150,8 @@ fn headers_without_end() {
         ("HTTP/1.1 200 ", "O".repeat(10_000)),
     ] {
         let server = endless(begin, again);
-        let result = check_error(request(&server), "head too large");
+        let attack = taken_from(&server, request(&server), 1..=300 * KIB);
+        let result = check_error(attack, "head too large");
         assert!(result.usage.http_response_bytes < 300 * KIB);
     }
 }
@@ -167,7 +169,8 @@ fn trailers_without_end() {
     let _alone = alone();
     let begin = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
     let server = endless(begin, "x-a: b\r\n".repeat(100));
-    let result = request(&server).ends_with(End::Success);
+    let attack = taken_from(&server, request(&server), 1..=256 * KIB);
+    let result = attack.ends_with(End::Success);
     assert_ne!(output(&result)["broken"], Value::Null);
     assert!(result.usage.http_response_bytes < 256 * KIB);
 }

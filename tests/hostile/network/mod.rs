@@ -24,6 +24,7 @@ mod requests;
 mod secure;
 mod sockets;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -34,8 +35,8 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::attack::{Attack, End, builder};
-use crate::harness::{network_path, output};
-pub use servers::{Answer, Connection, Names, Server};
+use crate::harness::{PAGE, network_path, output};
+pub use servers::{Answer, Carried, Connection, Counted, Names, Server};
 
 const KIB: u64 = 1024;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -116,6 +117,34 @@ pub fn quiet(servers: &[&Arc<Server>]) -> impl Fn() + Send + Sync + 'static {
             runtime().block_on(server.quiet());
         }
     }
+}
+
+/// An attack on this server alone, of which this is checked after each execution: what the server has counted
+/// meanwhile, whatever the host says of it.
+pub fn counted_by(
+    server: &Arc<Server>,
+    attack: Attack,
+    check: impl Fn(Carried) + Send + Sync + 'static,
+) -> Attack {
+    let server = Arc::clone(server);
+    attack.settled_by(move || check(runtime().block_on(server.carried())))
+}
+
+/// The same, where the server is to have heard so many bytes in each execution.
+pub fn heard_by(server: &Arc<Server>, attack: Attack, bytes: RangeInclusive<u64>) -> Attack {
+    counted_by(server, attack, move |carried| {
+        assert!(bytes.contains(&carried.heard), "{carried:?}, not {bytes:?}");
+    })
+}
+
+/// The same, where so many bytes are to have been taken from it, or a page more, as some are under way. It waits for
+/// the end of each piece ([`Connection::hand`]).
+pub fn taken_from(server: &Arc<Server>, attack: Attack, bytes: RangeInclusive<u64>) -> Attack {
+    let most = bytes.end() + PAGE;
+    counted_by(server, attack, move |carried| {
+        let said = carried.said;
+        assert!(*bytes.start() <= said && said <= most, "{carried:?}");
+    })
 }
 
 /// Checks that nobody ever connected to this server.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use skillhost::{Limit, LimitOverrides};
 
 use super::{
-    KIB, Server, answering, by_way_of, check_error, check_untouched, network, server, silent,
+    KIB, Server, answering, by_way_of, check_error, check_untouched, heard_by, network, server,
+    silent,
 };
 use crate::attack::{Attack, End, NONE, met};
 use crate::harness::output;
@@ -96,7 +97,8 @@ fn a_bomb_of_uploads() {
     let mut input = server.request("/");
     input["method"] = json!("POST");
     input["upload_bytes"] = json!(100 * KIB * KIB);
-    let result = by_way_of(&server, "request", input)
+    let attack = by_way_of(&server, "request", input);
+    let result = heard_by(&server, attack, 200 * KIB..=200 * KIB)
         .under(limits)
         .ends_with(met(Limit::HttpRequestBytes));
     assert_eq!(result.usage.http_request_bytes, 200 * KIB);
@@ -113,9 +115,11 @@ fn requests_without_end() {
     };
     let mut input = server.request("/");
     input["count"] = json!(1_000_000);
-    let result = by_way_of(&server, "many", input)
+    let attack = by_way_of(&server, "many", input);
+    let result = heard_by(&server, attack, 2 * KIB..=2 * KIB)
         .under(limits)
         .ends_with(met(Limit::HttpRequestBytes));
+    assert_eq!(result.usage.http_request_bytes, 2 * KIB);
     assert!(result.usage.connections < 100, "{:?}", result.usage);
 }
 

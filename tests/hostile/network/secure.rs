@@ -7,14 +7,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skillhost::{Host, Limit, LimitOverrides, ResourceUsage, Roots};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use super::answers::responses;
 use super::tls::identity;
-use super::{Connection, KIB, Server, check_error, http, network, quiet, server, silent};
+use super::{
+    Connection, Counted, KIB, Server, check_error, counted_by, heard_by, http, network, quiet,
+    server, silent, taken_from,
+};
 use crate::attack::{Attack, DEADLINE, NONE, SHORT, TIMEOUT, builder, met, wall_time};
 use crate::measure::alone;
 use crate::waiting::check_mostly_in_time;
@@ -53,7 +55,7 @@ impl Trusted {
 /// A server inside TLS, set up like this, that does this with each connection once both have greeted.
 fn inside<F, W>(set_up: impl FnOnce(&mut ServerConfig), handler: F) -> Trusted
 where
-    F: Fn(TlsStream<TcpStream>) -> W + Send + Sync + 'static,
+    F: Fn(TlsStream<Counted>) -> W + Send + Sync + 'static,
     W: Future<Output = ()> + Send + 'static,
 {
     let (mut config, authority) = identity("127.0.0.1");
@@ -70,7 +72,7 @@ where
 /// The connection counts as open until this is over.
 async fn greet<F, W>(connection: Connection, acceptor: TlsAcceptor, handler: Arc<F>)
 where
-    F: Fn(TlsStream<TcpStream>) -> W,
+    F: Fn(TlsStream<Counted>) -> W,
     W: Future<Output = ()>,
 {
     if let Ok(stream) = acceptor.accept(connection.stream).await {
@@ -79,7 +81,7 @@ where
 }
 
 /// Reads the head of a request.
-async fn head(stream: &mut TlsStream<TcpStream>) {
+async fn head(stream: &mut TlsStream<Counted>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -89,6 +91,13 @@ async fn head(stream: &mut TlsStream<TcpStream>) {
     }
 }
 
+/// Sends this inside TLS, and waits until it is taken. Says whether somebody took it.
+async fn hand(stream: &mut TlsStream<Counted>, bytes: &[u8]) -> bool {
+    let sent = stream.write_all(bytes).await.is_ok();
+    stream.get_ref().0.taken().await;
+    sent
+}
+
 /// A server that says this, and then that without end, and hears nothing.
 fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
     let again = again.repeat(1_000);
@@ -96,7 +105,7 @@ fn babbling(begin: &'static [u8], again: &[u8]) -> Arc<Server> {
         let again = again.clone();
         async move {
             connection.send(begin).await;
-            while connection.send(&again).await {}
+            while connection.hand(&again).await {}
         }
     })
 }
@@ -168,7 +177,8 @@ fn greetings_without_end() {
         (b"\x16\x03\x03\0\x04\x02\0\xff\xff", b"\x16\x03\x03\0\x01\0"),
     ] {
         let server = babbling(begin, again);
-        let result = check_error(over_tls(&server, input(&server)), "tls");
+        let attack = over_tls(&server, input(&server));
+        let result = check_error(taken_from(&server, attack, 1..=BESIDE), "tls");
         let usage = result.usage;
         assert_eq!(
             (usage.http_request_bytes, usage.http_response_bytes),
@@ -204,10 +214,14 @@ fn greetings_that_fail_without_end() {
     let many = |input: Value| {
         Attack::from(network(), "many", input)
             .granted(http(&[&format!("https://{}", server.address)]))
-            .settled_by(quiet(&[&server]))
     };
-    let usage = check_counted(many, input(&server));
     // It is for the next one that nothing is left.
+    let counted = |input: Value| {
+        counted_by(&server, many(input), |carried| {
+            assert_eq!(carried.connections, 21, "{carried:?}");
+        })
+    };
+    let usage = check_counted(counted, input(&server));
     assert_eq!(usage.connections, 21);
 }
 
@@ -238,17 +252,44 @@ fn an_endless_body() {
             head(&mut stream).await;
             let piece = "x".repeat(10_000);
             let mut next = "HTTP/1.1 200 OK\r\n\r\n";
-            while stream.write_all(next.as_bytes()).await.is_ok() {
+            while hand(&mut stream, next.as_bytes()).await {
                 next = &piece;
             }
         },
     );
-    let result = trusted
-        .request()
-        .under(responses(300 * KIB))
+    // With what TLS has beside, which is less than the page that may be under way.
+    let bytes = 300 * KIB;
+    let result = taken_from(&trusted.server, trusted.request(), bytes..=bytes)
+        .under(responses(bytes))
         .ends_with(met(Limit::HttpResponseBytes));
-    assert_eq!(result.usage.http_response_bytes, 300 * KIB);
+    assert_eq!(result.usage.http_response_bytes, bytes);
     assert_eq!(result.usage.connections, 1);
+}
+
+/// What a guest sends inside TLS ends where it does outside.
+#[test]
+fn a_bomb_of_uploads() {
+    let _alone = alone();
+    let trusted = inside(
+        |_| {},
+        |mut stream| async move {
+            let mut buffer = [0; 1024];
+            while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+        },
+    );
+    let mut input = input(&trusted.server);
+    input["method"] = json!("POST");
+    input["upload_bytes"] = json!(100 * KIB * KIB);
+    let limits = LimitOverrides {
+        http_request_bytes: Some(200 * KIB),
+        ..NONE
+    };
+    // What was counted and not yet encrypted, some 64 KiB, is not sent any more; what TLS has beside is.
+    let attack = trusted.request().input(input);
+    let result = heard_by(&trusted.server, attack, 100 * KIB..=210 * KIB)
+        .under(limits)
+        .ends_with(met(Limit::HttpRequestBytes));
+    assert_eq!(result.usage.http_request_bytes, 200 * KIB);
 }
 
 /// A record has 22 bytes beside the one that is in it: below TLS there is a limit, too.
@@ -259,19 +300,24 @@ fn records_of_a_byte_each() {
         |_| {},
         |mut stream| async move {
             head(&mut stream).await;
-            let mut next = "HTTP/1.1 200 OK\r\n\r\n";
-            while stream.write_all(next.as_bytes()).await.is_ok() {
-                next = "x";
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            for sent in 1_u32.. {
+                if stream.write_all(b"x").await.is_err() {
+                    break;
+                }
+                if sent % 400 == 0 {
+                    stream.get_ref().0.taken().await;
+                }
             }
         },
     );
     let bytes = 100 * KIB;
-    let result = trusted
-        .request()
+    let below = 4 * bytes + BESIDE;
+    let result = taken_from(&trusted.server, trusted.request(), below..=below)
         .under(responses(bytes))
         .ends_with(met(Limit::HttpResponseBytes));
     let came = result.usage.http_response_bytes;
-    assert!(came > 0 && 23 * came <= 4 * bytes + BESIDE, "{came}");
+    assert!(came > 0 && 23 * came <= below, "{came}");
     assert_eq!(result.usage.connections, 1);
 }
 
@@ -287,6 +333,7 @@ fn nothing_but_records_in_place_of_an_answer() {
                 if session.refresh_traffic_keys().is_err() || stream.flush().await.is_err() {
                     break;
                 }
+                stream.get_ref().0.taken().await;
             }
         },
     );
@@ -295,11 +342,14 @@ fn nothing_but_records_in_place_of_an_answer() {
         |mut stream| async move {
             let (below, _) = stream.get_mut();
             let records = b"\x17\x03\x03\0\0".repeat(1_000);
-            while below.write_all(&records).await.is_ok() {}
+            while below.write_all(&records).await.is_ok() {
+                below.taken().await;
+            }
         },
     );
     for trusted in [keys, unreadable] {
-        let result = check_error(trusted.request(), "incomplete");
+        let attack = taken_from(&trusted.server, trusted.request(), 1..=BESIDE);
+        let result = check_error(attack, "incomplete");
         assert_eq!(result.usage.http_response_bytes, 0);
         assert_eq!(result.usage.connections, 1);
     }

@@ -1,7 +1,7 @@
 //! Sockets below HTTP that are silent, and that send and receive without end.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
 use super::{
-    KIB, Server, check_error, check_untouched, http, network, quiet, refused_of, runtime, server,
-    silent,
+    KIB, Server, check_error, check_untouched, heard_by, http, network, quiet, refused_of, runtime,
+    server, silent, taken_from,
 };
 use crate::attack::{Attack, DEADLINE, End, NONE, SHORT, TIMEOUT, met, wall_time};
 use crate::harness::output;
@@ -113,7 +113,10 @@ fn bytes_that_are_sent_without_end() {
         socket_sent_bytes: Some(100 * KIB),
         ..NONE
     };
-    let result = over_tcp(&silent(), "tcp_send")
+    let hears = silent();
+    // The guest's last piece is the one that does not fit.
+    let attack = over_tcp(&hears, "tcp_send");
+    let result = heard_by(&hears, attack, 80 * KIB..=100 * KIB)
         .under(limits)
         .ends_with(met(Limit::SocketSentBytes));
     assert_eq!(result.usage.connections, 1);
@@ -148,13 +151,14 @@ fn bytes_that_come_without_end() {
     let _alone = alone();
     let server = server(|mut connection| async move {
         let piece = vec![b'x'; 10_000];
-        while connection.send(&piece).await {}
+        while connection.hand(&piece).await {}
     });
     let limits = LimitOverrides {
         socket_read_bytes: Some(100 * KIB),
         ..NONE
     };
-    let result = over_tcp(&server, "tcp_receive")
+    let attack = over_tcp(&server, "tcp_receive");
+    let result = taken_from(&server, attack, 100 * KIB..=100 * KIB)
         .under(limits)
         .ends_with(met(Limit::SocketReadBytes));
     assert_eq!(result.usage.socket_read_bytes, 100 * KIB);
@@ -174,12 +178,38 @@ fn a_bomb_of_sockets() {
     assert!(server.most() <= 5, "{}", server.most());
 }
 
+/// How many datagrams this socket had no room for so far, as the kernel has it.
+fn dropped(port: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/self/net/udp").expect("the system is Linux");
+    let own = format!(":{port:04X}");
+    let is_own = |line: &&str| {
+        line.split_whitespace()
+            .nth(1)
+            .is_some_and(|address| address.ends_with(&own))
+    };
+    let line = table.lines().find(is_own).expect("it is there");
+    let last = line.split_whitespace().next_back();
+    last.and_then(|count| count.parse().ok()).expect("a number")
+}
+
 /// Datagrams are dropped on the way as it may be; they count when they are sent.
 #[test]
 fn datagrams_without_end() {
     let _alone = alone();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let to = socket.local_addr().expect("it has one").to_string();
+    socket.set_nonblocking(true).expect("it can be set");
+    let address = socket.local_addr().expect("it has one");
+    let to = address.to_string();
+    let before = Mutex::new(0);
+    // On this machine each of them has come when it is sent, or was dropped.
+    let settled = move || {
+        let came = std::iter::from_fn(|| socket.recv(&mut [0; 2_000]).ok());
+        let came = came.map(|bytes| bytes as u64).sum::<u64>();
+        let dropped = dropped(address.port());
+        let before = std::mem::replace(&mut *before.lock().expect("nobody panics here"), dropped);
+        let sent = came + 1_000 * (dropped - before);
+        assert!((90 * KIB..=100 * KIB).contains(&sent), "{sent}");
+    };
     let grant = format!("udp://{to}").parse().expect("it is a grant");
     let limits = LimitOverrides {
         socket_sent_bytes: Some(100 * KIB),
@@ -187,6 +217,7 @@ fn datagrams_without_end() {
     };
     let result = Attack::from(network(), "udp_send", json!({ "to": to }))
         .granted(Grants::default().socket(grant))
+        .settled_by(settled)
         .under(limits)
         .ends_with(met(Limit::SocketSentBytes));
     assert!(

@@ -1,12 +1,18 @@
 //! Servers whose every byte the test decides.
 
+use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::os::fd::{FromRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 
@@ -25,6 +31,8 @@ pub struct Server {
 struct Counts {
     /// Who connected.
     accepted: Mutex<Vec<SocketAddr>>,
+    /// What those carry who connected since that was last asked for.
+    tallies: Mutex<Vec<Arc<Tally>>>,
     open: AtomicUsize,
     most: AtomicUsize,
     changed: tokio::sync::Notify,
@@ -38,11 +46,104 @@ impl Drop for Server {
 
 /// One connection, as the server's side sees it.
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Counted,
     heads: Arc<Mutex<Vec<String>>>,
     /// Dropped last, when the connection is closed.
     #[allow(dead_code, reason = "held, not used")]
     open: Open,
+}
+
+/// What connections carried, in bytes, as their server counts them: below TLS, where there is TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    pub connections: usize,
+    pub heard: u64,
+    pub said: u64,
+}
+
+/// The same of one connection.
+#[derive(Default)]
+struct Tally {
+    heard: AtomicU64,
+    said: AtomicU64,
+}
+
+/// A stream whose bytes are counted.
+pub struct Counted {
+    stream: TcpStream,
+    tally: Arc<Tally>,
+}
+
+impl Deref for Counted {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.tally.heard.fetch_add(bytes as u64, Ordering::SeqCst);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.tally.said.fetch_add(bytes as u64, Ordering::SeqCst);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Counted {
+    /// Waits until the other end, which this process has as well, has taken what was sent to it, or is gone. Else the
+    /// kernel would hold megabytes of it, and what was sent would say nothing of what was taken.
+    pub async fn taken(&self) {
+        let (Ok(there), Ok(here)) = (self.stream.peer_addr(), self.stream.local_addr()) else {
+            return;
+        };
+        let files = std::fs::read_dir("/proc/self/fd").expect("the system is Linux");
+        let numbers = files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok());
+        let Some(end) = { numbers }.find(|end| waits(*end, there, here).is_some()) else {
+            return;
+        };
+        while waits(end, there, here) == Some(true) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Whether bytes wait at an open file, if that is a connection from here to there.
+fn waits(file: RawFd, here: SocketAddr, there: SocketAddr) -> Option<bool> {
+    // SAFETY: whoever has it keeps it: it is only looked at, and not closed. Where it has become another meanwhile, its
+    // addresses are others.
+    let stream = ManuallyDrop::new(unsafe { std::net::TcpStream::from_raw_fd(file) });
+    let is_it = stream.local_addr().ok()? == here && stream.peer_addr().ok()? == there;
+    // It never blocks, as it is a runtime's.
+    is_it.then(|| matches!(stream.peek(&mut [0]), Ok(1..)))
 }
 
 /// Counts a connection for as long as it is open.
@@ -86,6 +187,13 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
+    /// The same, and waits until it is taken.
+    pub async fn hand(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = self.send(bytes).await;
+        self.stream.taken().await;
+        sent
+    }
+
     /// Waits until the other side is gone.
     pub async fn gone(&mut self) {
         let mut buffer = [0; 1024];
@@ -123,6 +231,11 @@ impl Server {
                     // What is over does not have to be kept.
                     while connections.try_join_next().is_some() {}
                     let open = Open::new(&counts);
+                    let tally: Arc<Tally> = Arc::default();
+                    let tallies = &counts.tallies;
+                    let mut tallies = tallies.lock().expect("nobody panics here");
+                    tallies.push(Arc::clone(&tally));
+                    drop(tallies);
                     counts
                         .accepted
                         .lock()
@@ -130,7 +243,7 @@ impl Server {
                         .push(peer);
                     counts.changed.notify_waiters();
                     connections.spawn(handler(Connection {
-                        stream,
+                        stream: Counted { stream, tally },
                         heads: Arc::clone(&heads),
                         open,
                     }));
@@ -160,14 +273,14 @@ impl Server {
         .await
     }
 
-    /// One that answers with this after the status line, without end.
+    /// One that answers with this after the status line, without end, each time when the last of it is taken.
     pub async fn endless(begin: &'static str, again: String) -> Self {
         Server::with(move |mut connection| {
             let again = again.clone();
             async move {
                 connection.head().await;
                 connection.send(begin).await;
-                while connection.send(&again).await {}
+                while connection.hand(&again).await {}
             }
         })
         .await
@@ -207,9 +320,9 @@ impl Server {
             .len()
     }
 
-    /// Checks that nobody ever connected. Connections are accepted in the order in which they were made,
-    /// so that one which waits to be accepted is seen before the check's own.
-    pub async fn check_untouched(&self) {
+    /// Connects, and gives from where, and who had by then. Connections are accepted in the order in which they were
+    /// made, so that one which waits to be accepted is seen before the check's own.
+    async fn knock(&self) -> (SocketAddr, Vec<SocketAddr>) {
         let own = TcpStream::connect(self.address).await.expect("it listens");
         let own = own.local_addr().expect("it has one");
         let accepted = async {
@@ -230,7 +343,33 @@ impl Server {
         let accepted = tokio::time::timeout(PATIENCE, accepted)
             .await
             .expect("a server accepts connections");
+        (own, accepted)
+    }
+
+    /// Checks that nobody ever connected.
+    pub async fn check_untouched(&self) {
+        let (own, accepted) = self.knock().await;
         assert_eq!(accepted, [own], "somebody connected");
+    }
+
+    /// Waits until no connection is open any more, and gives what those carried that were made since this was last
+    /// asked.
+    pub async fn carried(&self) -> Carried {
+        self.knock().await;
+        self.quiet().await;
+        let tallies = &self.counts.tallies;
+        let mut tallies = std::mem::take(&mut *tallies.lock().expect("nobody panics here"));
+        // The last one is the check's own.
+        tallies.pop();
+        let sum = |count: fn(&Tally) -> &AtomicU64| {
+            let counts = tallies.iter().map(|tally| count(tally));
+            counts.map(|count| count.load(Ordering::SeqCst)).sum()
+        };
+        Carried {
+            connections: tallies.len(),
+            heard: sum(|tally| &tally.heard),
+            said: sum(|tally| &tally.said),
+        }
     }
 
     /// How many there were at once, at most.

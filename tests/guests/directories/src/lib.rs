@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use skillhost::skill::types::{Annotations, Tool};
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{
-    Descriptor, DescriptorFlags, DirectoryEntryStream, ErrorCode, NewTimestamp, OpenFlags,
-    PathFlags,
+    Descriptor, DescriptorFlags, DirectoryEntryStream, ErrorCode, MetadataHashValue, NewTimestamp,
+    OpenFlags, PathFlags,
 };
 use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
@@ -133,10 +133,15 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
                 flags |= DescriptorFlags::WRITE;
             }
             let opened = handle.open_at(follow, &path, open, flags).map_err(named)?;
+            // Which one it is.
+            let answer = match flag("look") {
+                true => hash(opened.metadata_hash().map_err(named)?),
+                false => json!({}),
+            };
             if !flag("drop") {
                 held.handles.push(opened);
             }
-            Ok(json!({}))
+            Ok(answer)
         }
         "read" => {
             let (bytes, ended) = handle
@@ -226,6 +231,7 @@ fn made(held: &mut Held, call: &Value, number: u64) -> Result<Value, String> {
         }
         "symlink" => done(handle.symlink_at(&text("target"), &path)),
         "read_link" => Ok(json!({"target": handle.readlink_at(&path).map_err(named)?})),
+        "hash" => Ok(hash(handle.metadata_hash_at(follow, &path).map_err(named)?)),
         "set_times" => {
             done(handle.set_times_at(follow, &path, NewTimestamp::NoChange, NewTimestamp::Now))
         }
@@ -321,6 +327,10 @@ fn text_of(bytes: &[Value]) -> String {
         .map(|byte| byte.as_u64().unwrap_or_default() as u8);
     // SAFETY: nobody reads it as a text before the host does. What hands it over looks at where it is, and how long.
     unsafe { String::from_utf8_unchecked(bytes.collect()) }
+}
+
+fn hash(hash: MetadataHashValue) -> Value {
+    json!({"hash": [hash.lower, hash.upper]})
 }
 
 fn named(error: ErrorCode) -> String {
