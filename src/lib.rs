@@ -33,6 +33,7 @@
     )
 )]
 
+mod file_size;
 mod names;
 mod private;
 

@@ -233,7 +233,7 @@ pub(crate) fn shortened(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
 }
 
 /// At most `max` bytes of a text, cut at a character.
-fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -93,6 +93,7 @@ impl Audit {
     /// # Errors
     /// Where the folder is not this user's alone (mode 0700), or cannot be written.
     pub fn open(folder: impl AsRef<Path>, settings: AuditSettings) -> Result<Audit, AuditError> {
+        crate::file_size::have_writes_fail();
         let folder = Folder::make(folder.as_ref())?;
         let process = std::process::id();
         let mut chain = Chain::take(&folder, process)?;

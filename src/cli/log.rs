@@ -1,5 +1,6 @@
 //! The host's own log, of which a stranger's text moves no cursor and forges no line, whoever logs it.
 
+use std::error::Error;
 use std::fmt;
 
 use skillhost::text::printable;
@@ -49,6 +50,25 @@ impl Fields<'_> {
 }
 
 impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
+    /// With what it comes from.
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        let mut told = value.to_string();
+        let mut source = value.source();
+        while let Some(error) = source {
+            told.push_str(": ");
+            told.push_str(&error.to_string());
+            source = error.source();
+        }
+        self.record_debug(field, &format_args!("{told}"));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // What the `log` crate says of a record stands before its fields.
         if self.result.is_ok() && !field.name().starts_with("log.") {

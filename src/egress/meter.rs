@@ -313,7 +313,7 @@ fn lock(count: &Mutex<Count>) -> MutexGuard<'_, Count> {
     count.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So much is read at most before others have their turn: of what a server sends, a little may be much to look at, such as
+/// About so much is read before others have their turn: of what a server sends, a little may be much to look at, such as
 /// interim responses, of which there may be any number.
 const READ_AT_ONCE: usize = 64 * 1024;
 

@@ -290,6 +290,9 @@ pub trait Execute: Send + Sync {
     /// Runs nothing, and is cheap, but where directories or secrets are granted: whether they are there is
     /// looked at on the disk, so that async code calls it where blocking is allowed. What waits, or is
     /// counted, says how it stands at this moment.
+    ///
+    /// Not to be implemented: what wraps an `Execute` asks by [`can_execute_within`](Execute::can_execute_within), and so
+    /// that is what has to answer.
     fn can_execute(&self, request: &ExecutionRequest) -> Admission {
         self.can_execute_within(request, &request.limits)
     }

@@ -209,7 +209,7 @@ pub struct Attachment {
 pub(crate) fn is_much_with(value: Option<&Value>, attachments: &[Attachment]) -> bool {
     /// To hash so many bytes takes some tenths of a millisecond.
     const LARGE: u64 = 256 << 10;
-    /// And as much as to hash, or to drop, so many of them.
+    /// What each counts for beside its bytes: to drop one takes as long as to hash these.
     const EACH: u64 = 64;
     let counted = attachments.iter().map(|one| EACH + one.counted_bytes());
     let attached: u64 = counted.sum();

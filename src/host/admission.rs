@@ -96,7 +96,17 @@ impl Host {
                     let checked = checked.map_err(|_| input_takes_too_long(&limits, limit))?;
                     fitting::input(checked, &request.input, admitted.tool)?;
                 }
-                self.asks_before(request, &skill.identity)?;
+                match self.inner.before.is_some() && *asked != request.limits {
+                    // As it would be executed.
+                    true => {
+                        let bounded = ExecutionRequest {
+                            limits: *asked,
+                            ..request.clone()
+                        };
+                        self.asks_before(&bounded, &skill.identity)?;
+                    }
+                    false => self.asks_before(request, &skill.identity)?,
+                }
                 Ok(admitted)
             }),
             None => Err(not_loaded(request)),

@@ -259,7 +259,7 @@ impl HostBuilder {
     ///
     /// Of the process it changes what comes of two signals: of the one by which guests are interrupted, and, where nothing
     /// was set for it, of `SIGXFSZ`, which is ignored, so that a write past the process's file-size limit fails and does
-    /// not end the process.
+    /// not end the process. Processes that it starts afterwards ignore that one, too, unless they set it back.
     ///
     /// # Errors
     /// Where the engine cannot be set up, the compiled cache cannot be used, or a certificate that

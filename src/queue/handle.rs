@@ -18,7 +18,7 @@ use super::new_job::NewJob;
 use super::open::QueueBuilder;
 use super::operation::Operation;
 use super::policies::{Policies, policy_for};
-use super::prepare::{check_own, prepare};
+use super::prepare::{check_submitted, prepare};
 use super::store::{AttemptRow, EventRow, Flags, Found, Reads, Rows, Store};
 use super::time::{Clock, micros, moment};
 use crate::turns::Party;
@@ -126,7 +126,7 @@ impl Queue {
     /// # Errors
     /// Where it would not be accepted, or the store cannot be read.
     pub async fn check(&self, job: &NewJob) -> Result<()> {
-        check_own(job)?;
+        check_submitted(job)?;
         let policies = self.policies().await?;
         let now = micros(self.inner.clock.now());
         let policy = |job: &NewJob| policy_for(&policies, job);
@@ -134,7 +134,7 @@ impl Queue {
     }
 
     async fn prepare_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Prepared>> {
-        jobs.iter().try_for_each(check_own)?;
+        jobs.iter().try_for_each(check_submitted)?;
         self.prepare_own(jobs).await
     }
 

@@ -61,7 +61,9 @@ pub(crate) use note::Note;
 pub use open::QueueBuilder;
 pub use outcome::Outcome;
 #[cfg(feature = "serve")]
-pub(crate) use prepare::{MAX_LABEL, MAX_LABEL_VALUE, MAX_LABELS, MAX_TAGS, has_at_most, label};
+pub(crate) use prepare::{
+    MAX_LABELS, MAX_NAME_CHARS, MAX_TAGS, MAX_VALUE_CHARS, check_label, has_at_most,
+};
 pub use recurring::{MAX_SCHEDULED_BYTES, MAX_SCHEDULES, Recurring};
 pub use retry::{MAX_ATTEMPTS, Retry, RetryCause, RetryError, RetryPolicy};
 pub use statistics::{Counts, Statistics, Times, WorkerInfo};

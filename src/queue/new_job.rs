@@ -141,7 +141,8 @@ pub struct NewJob {
     /// To filter by: at most 20, each 1 to 64 bytes.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<String>,
-    /// The caller's own notes, which the queue does not read.
+    /// The caller's own notes, which the queue does not read: at most 64, with names of at most 255 characters and values
+    /// of at most 1,024.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// What is asked of it beside its work.

@@ -62,7 +62,7 @@ impl QueueBuilder {
     /// # Errors
     /// Where the file cannot be used, or a newer release made it.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Queue> {
-        crate::sandbox::have_writes_fail();
+        crate::file_size::have_writes_fail();
         let changed = watch::Sender::new(0);
         let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
         let store = SqliteStore::open(path.as_ref(), clock.clone(), &changed)?;

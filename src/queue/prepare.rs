@@ -15,10 +15,10 @@ use super::time::{Micros, SECOND, micros};
 pub(crate) const MAX_TAGS: usize = 20;
 /// The most labels on a job.
 pub(crate) const MAX_LABELS: usize = 64;
-/// The most characters of a label's name, of the name of a tool, and of that of a session.
-pub(crate) const MAX_LABEL: usize = 255;
+/// The most characters of a label's name, of a tool's, of a user's and of a session's.
+pub(crate) const MAX_NAME_CHARS: usize = 255;
 /// The most characters of a label's value.
-pub(crate) const MAX_LABEL_VALUE: usize = 1_024;
+pub(crate) const MAX_VALUE_CHARS: usize = 1_024;
 /// The most bytes of a name: of a queue or a tag.
 const MAX_NAME: usize = 64;
 /// The most bytes of a tenant, a user, a skill's reference or a key.
@@ -29,12 +29,28 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// The most milliseconds that a job may be put off: ten years.
 const MAX_DELAY_MS: u64 = 10 * 365 * 86_400_000;
 
-/// Refuses what the queue alone submits.
-pub(crate) fn check_own(job: &NewJob) -> Result<(), QueueError> {
-    match job.work {
+/// Refuses what nobody may submit, though the queue itself may, and what was stored may be.
+pub(crate) fn check_submitted(job: &NewJob) -> Result<(), QueueError> {
+    check_labels(&job.labels).map_err(invalid)?;
+    match &job.work {
         Work::Callback { .. } => Err(invalid(
             "callbacks are submitted by the queue itself, together with the end of their job",
         )),
+        Work::Execution { request } => {
+            check_labels(&request.labels).map_err(invalid)?;
+            for (what, name) in [("tool", &request.tool), ("session", &request.session)] {
+                if name
+                    .as_deref()
+                    .is_some_and(|name| !has_at_most(MAX_NAME_CHARS, name))
+                {
+                    let most = MAX_NAME_CHARS;
+                    return Err(invalid(format!(
+                        "its {what} has more than {most} characters"
+                    )));
+                }
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -180,8 +196,11 @@ pub(crate) fn has_at_most(most: usize, text: &str) -> bool {
 }
 
 /// Says what is wrong with a label.
-pub(crate) fn label(name: &str, value: &str) -> Result<(), String> {
-    for (what, text, most) in [("name", name, MAX_LABEL), ("value", value, MAX_LABEL_VALUE)] {
+pub(crate) fn check_label(name: &str, value: &str) -> Result<(), String> {
+    for (what, text, most) in [
+        ("name", name, MAX_NAME_CHARS),
+        ("value", value, MAX_VALUE_CHARS),
+    ] {
         if !has_at_most(most, text) {
             return Err(format!(
                 "the {what} of a label has more than {most} characters"
@@ -199,7 +218,7 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
     }
     labels
         .iter()
-        .try_for_each(|(name, value)| label(name, value))
+        .try_for_each(|(name, value)| check_label(name, value))
 }
 
 /// Refuses the name of a queue, tenant or skill that no job can have. Jobs of no tenant, or of no skill,
@@ -219,9 +238,17 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
     if skill == CALLBACKS && job.work.kind() != Kind::Callback {
         return Err(invalid(format!("`{CALLBACKS}` names no skill or handler")));
     }
+    if let Some(user) = &job.user {
+        let fits = !user.is_empty() && has_at_most(MAX_NAME_CHARS, user);
+        if !fits || user.chars().any(char::is_control) {
+            let most = MAX_NAME_CHARS;
+            return Err(invalid(format!(
+                "the user is not 1 to {most} characters without control characters"
+            )));
+        }
+    }
     let texts = [
         ("tenant", job.tenant.as_deref()),
-        ("user", job.user.as_deref()),
         (
             "idempotency key",
             job.key.as_ref().map(|key| key.key.as_str()),
@@ -250,19 +277,6 @@ fn check(job: &NewJob) -> Result<(), QueueError> {
             "the tag {:?} is not 1 to {MAX_NAME} bytes without control characters",
             crate::text::shortened(tag, 100)
         )));
-    }
-    check_labels(&job.labels).map_err(invalid)?;
-    if let Work::Execution { request } = &job.work {
-        check_labels(&request.labels).map_err(invalid)?;
-        for (what, text) in [("tool", &request.tool), ("session", &request.session)] {
-            if text
-                .as_deref()
-                .is_some_and(|text| !has_at_most(MAX_LABEL, text))
-            {
-                let what = format!("the name of its {what} has more than {MAX_LABEL} characters");
-                return Err(invalid(what));
-            }
-        }
     }
     if (job.mode == Mode::Deferred) != job.callback.is_some() {
         return Err(invalid(

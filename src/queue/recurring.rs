@@ -11,7 +11,7 @@ use super::handle::Queue;
 use super::job::Work;
 use super::new_job::NewJob;
 use super::policies::policy_for;
-use super::prepare::{check_own, prepare};
+use super::prepare::{check_submitted, prepare};
 use super::schedule::Schedule;
 use super::store::ScheduleRow;
 use super::time::{micros, moment};
@@ -64,7 +64,7 @@ impl Queue {
                 crate::text::shortened(name, 100)
             )));
         }
-        check_own(&job)?;
+        check_submitted(&job)?;
         if job.key.is_some() {
             return Err(QueueError::Invalid(
                 "a schedule's jobs cannot share an idempotency key".to_owned(),

@@ -12,7 +12,6 @@ mod compilers;
 mod contract;
 mod disk;
 mod engine;
-mod file_size;
 mod flight;
 mod footprint;
 mod fuel;
@@ -42,7 +41,6 @@ pub(crate) use disk::Disk;
 pub(crate) use engine::{EngineSettings, Engines};
 #[cfg(feature = "doctor")]
 pub(crate) use engine::{pagemap_scan, pool_fits};
-pub(crate) use file_size::have_writes_fail;
 pub(crate) use flight::{Flight, ends_from_now};
 pub use load::CompileEvent;
 pub(crate) use load::{LoadFault, Loader, OnCompile, Ready};

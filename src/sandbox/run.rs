@@ -72,7 +72,7 @@ pub(crate) struct Plan<'a> {
 impl Runner {
     /// A runner whose guests are granted what is behind this.
     pub fn new(backing: Backing) -> Self {
-        super::have_writes_fail();
+        crate::file_size::have_writes_fail();
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let cores = u32::try_from(cores).unwrap_or(1);
         Runner {

@@ -93,7 +93,7 @@ async fn what_is_too_long_is_told_in_short() {
             let mut asked = behaviour("echo", json!({}));
             asked[field] = value;
             let answer = client.post(door, asked).await;
-            assert!(answer.body.len() < 20_000, "{}", answer.body.len());
+            assert!(answer.body.len() < 3_000, "{}", answer.body.len());
             answer.problem(422, "invalid-body");
         }
         // One that is no longer than it may be, and that no skill has.

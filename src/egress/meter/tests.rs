@@ -1,4 +1,5 @@
-use std::task::Waker;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
 
 use super::*;
 
@@ -60,6 +61,16 @@ async fn what_is_taken_from_connections_is_bounded() {
     assert_eq!(meter.read().response_bytes, limit);
 }
 
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Whoever reads what comes without end hands the thread on.
 #[tokio::test]
 async fn others_have_their_turns_between_reads() {
@@ -67,14 +78,17 @@ async fn others_have_their_turns_between_reads() {
     let place = meter.place().await.unwrap();
     let mut connection = Metered::new(Endless(0), Arc::clone(&meter), place);
     let mut room = vec![0; READ_BYTES];
-    let mut turns = 0;
+    let (mut turns, woken) = (0, Arc::new(Woken::default()));
+    let waker = Waker::from(Arc::clone(&woken));
     for _ in 0..100 {
-        let mut context = Context::from_waker(Waker::noop());
+        let mut context = Context::from_waker(&waker);
         let mut buffer = hyper::rt::ReadBuf::new(&mut room);
         let read = Read::poll_read(Pin::new(&mut connection), &mut context, buffer.unfilled());
         turns += usize::from(read.is_pending());
     }
     assert_eq!(turns, 100 / (READ_AT_ONCE / READ_BYTES + 1));
+    // It goes on each time, though nothing new comes.
+    assert_eq!(woken.0.load(Ordering::Relaxed), turns);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 //! A guard looks at what a request comes to with [`Control::resolve`], which also puts the digest
 //! into the request, so that what was looked at is what runs. It rejects with [`Control::refuse`].
 //! It goes by the [policy that holds now](CurrentPolicy), and forwards what it has nothing to say
-//! about: `resolve`, `ready`, `can_execute`.
+//! about: `resolve`, `ready`, `can_execute_within`.
 //!
 //! [`Control::resolve`]: crate::Control::resolve
 //! [`Control::refuse`]: crate::Control::refuse

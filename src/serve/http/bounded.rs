@@ -7,14 +7,14 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::queue::{MAX_LABEL as MAX_NAME, MAX_LABELS, MAX_TAGS, has_at_most, label};
+use crate::queue::{MAX_LABELS, MAX_NAME_CHARS, MAX_TAGS, check_label, has_at_most};
 
 /// A name that may be left out: of a tool, a user, a session.
 pub(super) fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let name = Option::<String>::deserialize(from)?;
     match &name {
-        Some(name) if !has_at_most(MAX_NAME, name) => {
-            let why = format_args!("it has more than {MAX_NAME} characters");
+        Some(name) if !has_at_most(MAX_NAME_CHARS, name) => {
+            let why = format_args!("it has more than {MAX_NAME_CHARS} characters");
             Err(D::Error::custom(why))
         }
         _ => Ok(name),
@@ -64,7 +64,7 @@ pub(super) fn labels<'de, D: Deserializer<'de>>(
         fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
             let mut labels = BTreeMap::new();
             while let Some((name, value)) = from.next_entry::<String, String>()? {
-                label(&name, &value).map_err(A::Error::custom)?;
+                check_label(&name, &value).map_err(A::Error::custom)?;
                 labels.insert(name, value);
                 if labels.len() > MAX_LABELS {
                     let why = format_args!("there are more than {MAX_LABELS}");

@@ -234,11 +234,11 @@ pub(super) const LOOKS: Kind = Kind {
     max_waiting: 10_000,
     stack_bytes: None,
 };
-/// Those on which large ones are: it is computing, for the most part, and of nobody more than one is looked at at a time.
+/// Those on which large ones are: it is computing, for the most part, of which nobody has more than two processors.
 pub(super) const LARGE_LOOKS: Kind = Kind {
     name: "skillhost-large",
-    threads: 4,
-    each: 1,
+    threads: 8,
+    each: 2,
     max_waiting: 10_000,
     stack_bytes: None,
 };
@@ -262,13 +262,21 @@ async fn admission(
     let is_large = is_much_with(Some(&request.input), &request.attachments);
     let unread = ExecutionRequest::new(request.skill.clone(), Value::Null);
     let asked = std::mem::replace(request, unread);
+    let asked = Looked {
+        aside: is_large.then(|| party.clone()),
+        request: Some(asked),
+    };
     // Nobody waits for longer, and somebody else may have the thread.
     let over = Instant::now() + PATIENCE;
     let look = move || {
-        let admission = within(over, || execute.can_execute(&asked));
+        let admission = asked.request.as_ref();
+        let admission = admission.map(|asked| within(over, || execute.can_execute(asked)));
         (admission, asked)
     };
-    let unavailable = |detail: &'static str| Problem::new(ProblemKind::Unavailable, detail);
+    let unavailable = |detail: &'static str| {
+        let problem = Problem::new(ProblemKind::Unavailable, detail);
+        problem.retry_after(Duration::from_secs(1))
+    };
     let threads = match is_large {
         true => &service.inner.large_looks,
         false => &service.inner.looks,
@@ -279,15 +287,32 @@ async fn admission(
     })?;
     let looked = tokio::time::timeout(PATIENCE, looking).await.map_err(|_| {
         unavailable(
-            "the request cannot be looked at now: a disk does not answer, or its input takes too long to check",
+            "the request cannot be looked at now: a disk does not answer, its input takes too long to check, or others of \
+             yours are looked at before it",
         )
     })?;
-    let (admission, asked) = looked.map_err(|error| {
+    let failed = || Problem::new(ProblemKind::Internal, "the request could not be looked at");
+    let (admission, mut asked) = looked.map_err(|error| {
         tracing::error!(?error, "whether a request would be admitted cannot be said");
-        Problem::new(ProblemKind::Internal, "the request could not be looked at")
+        failed()
     })?;
-    *request = asked;
-    Ok(admission)
+    *request = asked.request.take().ok_or_else(failed)?;
+    admission.ok_or_else(failed)
+}
+
+/// A request that is looked at. Where it is large, and is dropped wherever that may be, that is done aside.
+struct Looked {
+    request: Option<ExecutionRequest>,
+    /// Whose it is, where it is large.
+    aside: Option<Party>,
+}
+
+impl Drop for Looked {
+    fn drop(&mut self) {
+        if let (Some(request), Some(party)) = (self.request.take(), &self.aside) {
+            let_go(party, request);
+        }
+    }
 }
 
 /// What is said of an execution before it is kept as a job, its skill being

@@ -4,13 +4,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Deserializer;
 
 use super::objects::Objects;
-use crate::text::shortened;
+use crate::text::{cut, printable};
 
 /// How long the name of a field may be, and of one within another, in bytes. Others are no field of ours.
 const MAX_FIELD: usize = 200;
 
 /// How much is told of what the library says, in bytes: it may quote a text of many megabytes.
 const MAX_SAID: usize = 2_000;
+/// How much of that is what it quotes, where it is more.
+const MAX_QUOTED: usize = 500;
 
 /// What the library says of a body that does not fit, with the field that it is about where that is known.
 pub(super) fn said<T: DeserializeOwned>(error: &serde_json::Error, body: &[u8]) -> String {
@@ -25,14 +27,27 @@ pub(super) fn said<T: DeserializeOwned>(error: &serde_json::Error, body: &[u8]) 
     }
 }
 
-/// What the library says, and where; of what it quotes that is long, the beginning.
+/// What the library says; of what it quotes that is long, the beginning.
 fn in_short(error: &serde_json::Error) -> String {
     let whole = error.to_string();
     if whole.len() <= MAX_SAID {
         return whole;
     }
-    let (begins, line, column) = (shortened(&whole, MAX_SAID), error.line(), error.column());
-    format!("{begins} at line {line} column {column}")
+    // What it says itself stands at the end.
+    let (given, expected) = match whole.rsplit_once(", expected ") {
+        Some((given, expected)) if expected.len() <= MAX_SAID => {
+            (given, format!(", expected {expected}"))
+        }
+        _ => (
+            whole.as_str(),
+            format!(" at line {} column {}", error.line(), error.column()),
+        ),
+    };
+    // Escapes are longer than what they stand for.
+    let begins = printable(cut(given, MAX_QUOTED), false);
+    let begins = cut(&begins, MAX_QUOTED);
+    let more = given.len() - MAX_QUOTED.min(given.len());
+    format!("{begins}… (some {more} bytes more){expected}")
 }
 
 /// The field that does not fit, with those that it is in. To know it takes longer: so it is asked for afterwards.
@@ -88,7 +103,7 @@ mod tests {
     /// However long it is, what is told of it is not.
     #[test]
     fn what_is_too_long_is_not_told_at_length() {
-        let long = "x".repeat(1 << 20);
+        let (long, escape) = ("x".repeat(1 << 20), r"\u001b");
         let many: String = (0..65).map(|at| format!(r#""{at}":"","#)).collect();
         for (field, said) in [
             (
@@ -117,13 +132,21 @@ mod tests {
             ),
             (format!(r#""{long}":1"#), "unknown field `xxx"),
             (
+                format!(r#""{}":1"#, escape.repeat(10_000)),
+                r"unknown field `\u{1b}\u{1b}",
+            ),
+            (
                 format!(r#""limits":"{long}""#),
                 "`limits`: invalid type: string",
             ),
         ] {
             let told = misfit(&format!(r#"{{"skill":"probe",{field}}}"#));
             assert!(told.starts_with(said), "{told}");
-            assert!(told.len() < 2_200, "{}", told.len());
+            assert!(told.len() < 2_000, "{}", told.len());
+            assert!(told.contains(" at line 1 column "), "{told}");
+            let quoted = ["unknown field", "`limits`"];
+            let expects = quoted.iter().any(|quoted| said.starts_with(quoted));
+            assert_eq!(told.contains(", expected "), expects, "{told}");
         }
         // As long as they may be.
         let (name, value) = ("é".repeat(255), "é".repeat(1_024));

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
 use super::extract::json as answer;
 use super::problem::{PROBLEM_JSON, Problem, ProblemKind};
-use crate::queue::{MAX_LABEL, MAX_LABEL_VALUE, MAX_LABELS};
+use crate::queue::{MAX_LABELS, MAX_NAME_CHARS, MAX_VALUE_CHARS};
 use crate::skill::Digest;
 use crate::{LimitOverrides, Limits};
 
@@ -122,8 +122,8 @@ impl PartialSchema for Labels {
         ObjectBuilder::new()
             .description(Some("Notes of the client's own."))
             .max_properties(Some(MAX_LABELS))
-            .property_names(Some(text(MAX_LABEL)))
-            .additional_properties(Some(text(MAX_LABEL_VALUE)))
+            .property_names(Some(text(MAX_NAME_CHARS)))
+            .additional_properties(Some(text(MAX_VALUE_CHARS)))
             .build()
             .into()
     }

@@ -152,6 +152,7 @@ pub(super) fn answered(answer: Option<&Value>) -> Result<Asked, ErrorData> {
     match serde_json::from_value(answer.clone()) {
         Ok(answer) => Ok(meant(&answer)),
         Err(error) => {
+            let error = crate::text::said_of(&error, 500);
             let message = format!("the answer to `{QUESTION}` cannot be understood: {error}");
             Err(ErrorData::invalid_params(message, None))
         }

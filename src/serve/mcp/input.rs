@@ -61,7 +61,8 @@ pub(super) fn attachments(
         Some(given) => serde_json::from_value(given).map_err(|error| {
             format!(
                 "`{ATTACHMENTS}` is a list of objects with `name`, `mediaType`, and `data` (base64) or \
-                 `uri`: {error}"
+                 `uri`: {}",
+                crate::text::said_of(&error, 500)
             )
         })?,
     };

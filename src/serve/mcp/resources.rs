@@ -111,11 +111,8 @@ pub(super) fn read(
         return Ok(content::contents(uri.to_owned(), &part));
     }
     let nothing = || {
-        let uri = shortened(uri, 500);
-        let message = format!(
-            "there is nothing at `{}`",
-            printable(&shortened(&uri, 200), false)
-        );
+        let uri = shortened(uri, 200);
+        let message = format!("there is nothing at `{}`", printable(&uri, false));
         ErrorData::resource_not_found(message, Some(json!({"uri": uri})))
     };
     let (skill, _, path) = holder(catalog, uri).ok_or_else(nothing)?;
@@ -148,11 +145,8 @@ pub(super) fn skill(catalog: &Catalog, uri: &str) -> Result<Skill, ErrorData> {
     found
         .and_then(|(skill, _, _)| described(catalog, skill))
         .ok_or_else(|| {
-            let uri = shortened(uri, 500);
-            ErrorData::invalid_params(
-                format!("unknown skill {}", printable(&shortened(&uri, 200), false)),
-                None,
-            )
+            let uri = shortened(uri, 200);
+            ErrorData::invalid_params(format!("unknown skill {}", printable(&uri, false)), None)
         })
 }
 
@@ -200,14 +194,8 @@ fn front_matter(text: &str) -> Option<SkillFrontmatter> {
 /// Where there is no such folder.
 pub(super) fn directory(catalog: &Catalog, uri: &str) -> Result<Vec<Resource>, ErrorData> {
     let none = || {
-        let uri = shortened(uri, 500);
-        ErrorData::invalid_params(
-            format!(
-                "not a directory: {}",
-                printable(&shortened(&uri, 200), false)
-            ),
-            None,
-        )
+        let uri = shortened(uri, 200);
+        ErrorData::invalid_params(format!("not a directory: {}", printable(&uri, false)), None)
     };
     let (skill, root, path) = holder(catalog, uri).ok_or_else(none)?;
     let (_, list) = files(skill).ok_or_else(none)?;

@@ -147,10 +147,7 @@ impl Tasks {
         let unknown = || {
             let id = shortened(id, 100);
             ErrorData::invalid_params(
-                format!(
-                    "there is no task `{}`",
-                    printable(&shortened(&id, 200), false)
-                ),
+                format!("there is no task `{}`", printable(&id, false)),
                 None,
             )
         };

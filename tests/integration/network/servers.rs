@@ -1,16 +1,16 @@
 //! Servers whose every byte the test decides.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SocketAddrAny, getpeername, getsockname, recv};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -138,12 +138,14 @@ impl Counted {
 
 /// Whether bytes wait at an open file, if that is a connection from here to there.
 fn waits(file: RawFd, here: SocketAddr, there: SocketAddr) -> Option<bool> {
-    // SAFETY: whoever has it keeps it: it is only looked at, and not closed. Where it has become another meanwhile, its
-    // addresses are others.
-    let stream = ManuallyDrop::new(unsafe { std::net::TcpStream::from_raw_fd(file) });
-    let is_it = stream.local_addr().ok()? == here && stream.peer_addr().ok()? == there;
-    // It never blocks, as it is a runtime's.
-    is_it.then(|| matches!(stream.peek(&mut [0]), Ok(1..)))
+    // SAFETY: whoever has it keeps it: the kernel is asked about a number, and says so where that is no open file any
+    // more, or has become another one, whose addresses are others.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    let address = |told: Option<SocketAddrAny>| SocketAddr::try_from(told?).ok();
+    let is_it = address(getsockname(file).ok()) == Some(here)
+        && address(getpeername(file).ok().flatten()) == Some(there);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    is_it.then(|| matches!(recv(file, &mut [0_u8; 1], flags), Ok((1.., _))))
 }
 
 /// Counts a connection for as long as it is open.

@@ -118,6 +118,16 @@ async fn an_id_is_used_once(place: Place) {
     assert_eq!(place.queue.statistics(1).await.unwrap().total, 2);
 }
 
+/// A job with so many labels.
+fn labels(many: usize) -> NewJob {
+    (0..many).fold(good(), |job, at| job.label(at.to_string(), "x"))
+}
+
+/// A job that executes this tool.
+fn executing(tool: String) -> NewJob {
+    NewJob::execution(ExecutionRequest::new("probe", json!({})).tool(tool))
+}
+
 async fn what_cannot_be_accepted_is_refused_with_a_reason(place: Place) {
     let wrong = [
         good().queue(""),
@@ -132,6 +142,11 @@ async fn what_cannot_be_accepted_is_refused_with_a_reason(place: Place) {
         },
         job(json!("x".repeat(17 << 20))),
         good().attempts(0),
+        labels(65),
+        good().label("é".repeat(256), ""),
+        good().label("x", "é".repeat(1_025)),
+        good().user("é".repeat(256)),
+        executing("é".repeat(256)),
         good().callback(Callback {
             url: "ftp://example.com/done".to_owned(),
             secret: None,
@@ -143,6 +158,15 @@ async fn what_cannot_be_accepted_is_refused_with_a_reason(place: Place) {
             matches!(error, QueueError::Invalid(_) | QueueError::Retry(_)),
             "{error}"
         );
+    }
+    let right = [
+        labels(64),
+        good().label("é".repeat(255), "é".repeat(1_024)),
+        good().user("é".repeat(255)),
+        executing("é".repeat(255)),
+    ];
+    for one in right {
+        place.queue.check(&one).await.unwrap();
     }
     assert_eq!(place.queue.submit_all(Vec::new()).await.unwrap(), []);
     let missing = place.queue.job(uuid::Uuid::nil()).await.unwrap_err();
