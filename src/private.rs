@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 /// Makes a folder where it is not there, and those that it is in, which nobody else may enter. One that is there stays as
@@ -37,9 +37,51 @@ pub(crate) fn can_be_made(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// In a folder with this bit, only the owner of a file can move it away.
+const STICKY: u32 = 0o1000;
+
+/// Whether nobody else can move away, or put something into the place of, what this user makes in a folder.
+///
+/// # Errors
+/// Who could, and what to do about it.
+pub(crate) fn keeps_what_is_in_it(folder: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(folder)?;
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        let why = format!(
+            "it belongs to another user, number {owner}, who could take away what is made there"
+        );
+        return Err(io::Error::other(why));
+    }
+    if mode & 0o022 != 0 && mode & STICKY == 0 {
+        let why = format!(
+            "others may write in it (mode {mode:o}), and could take away what is made there; run `chmod 700` on it"
+        );
+        return Err(io::Error::other(why));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_folder_in_which_others_write_keeps_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |mode| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            keeps_what_is_in_it(folder.path()).map_err(|error| error.to_string())
+        };
+        for mode in [0o700, 0o755, 0o1777] {
+            assert_eq!(with(mode), Ok(()));
+        }
+        for mode in [0o770, 0o702, 0o777] {
+            assert!(with(mode).unwrap_err().contains("`chmod 700`"));
+        }
+    }
 
     #[test]
     fn what_can_be_made_is_not_there_afterwards() {

@@ -90,7 +90,7 @@ pub(super) struct Findings {
 
 impl Findings {
     pub fn push(&mut self, finding: Finding) {
-        // Of what is no damage, a file has one at most.
+        // Of what is no damage, a file has two at most.
         match finding.kind.is_damage() && self.told.len() >= MAX_FINDINGS {
             true => self.more = self.more.saturating_add(1),
             false => self.told.push(finding),
@@ -134,12 +134,17 @@ pub enum FindingKind {
     Torn,
     /// A file that is not the audit's. No damage.
     Foreign,
+    /// Entries could not be written, as on a full disk. Nobody has changed anything, and they are lacking.
+    Lost,
 }
 
 impl FindingKind {
     /// Whether somebody, or something, did that after it was written.
     pub fn is_damage(self) -> bool {
-        !matches!(self, FindingKind::Torn | FindingKind::Foreign)
+        !matches!(
+            self,
+            FindingKind::Torn | FindingKind::Foreign | FindingKind::Lost
+        )
     }
 
     /// The name, as in JSON.
@@ -155,6 +160,7 @@ impl FindingKind {
             FindingKind::Head => "head",
             FindingKind::Torn => "torn",
             FindingKind::Foreign => "foreign",
+            FindingKind::Lost => "lost",
         }
     }
 }

@@ -12,6 +12,8 @@ const MARK: &str = "skillhost-audit-1";
 pub(super) const MAX_HEAD: u64 = 1_024;
 /// Where it says how many bytes of the tail count: eight hexadecimal digits, which can be set at once.
 pub(super) const TAIL_AT: usize = 288;
+/// How long a head was before it said what is lost.
+const WITHOUT_LOST: usize = TAIL_AT + 9;
 
 /// Where a chain begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,40 @@ pub(super) struct Head {
     pub at: Position,
     /// How many bytes of the tail come behind that.
     pub tail: u32,
+    /// What could not be written behind that, and is told by the next line.
+    pub lost: Lost,
+}
+
+/// Entries that could not be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub entries: u64,
+    /// When the first of them was to be, in microseconds.
+    pub since: i64,
+}
+
+impl Lost {
+    /// One, at that time.
+    pub fn one(now: i64) -> Self {
+        Lost {
+            entries: 1,
+            since: now,
+        }
+    }
+
+    /// These as well.
+    pub fn join(&mut self, more: Lost) {
+        if self.entries == 0 || more.entries > 0 && more.since < self.since {
+            self.since = more.since;
+        }
+        self.entries = self.entries.saturating_add(more.entries);
+    }
+
+    /// When the first was to be written, as it stands in an entry.
+    pub fn since(&self) -> String {
+        let since = chrono::DateTime::from_timestamp_micros(self.since).unwrap_or_default();
+        since.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+    }
 }
 
 impl Head {
@@ -41,6 +77,7 @@ impl Head {
             bytes: 0,
             at: start,
             tail: 0,
+            lost: Lost::default(),
         }
     }
 
@@ -72,18 +109,35 @@ impl Head {
         out.extend_from_slice(&hex(&self.at.hash));
         out.resize(TAIL_AT, b' ');
         out.extend_from_slice(&tail_text(self.tail));
+        out.push(b' ');
+        number(out, self.lost.entries);
+        // Before 1970 nothing was written.
+        number(out, self.lost.since.unsigned_abs());
+        out.pop();
         out.push(b'\n');
     }
 
     /// Reads one; `None` where it is none of ours, to the byte.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let words = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
-        let (words, tail) = match words.split_at_checked(TAIL_AT) {
-            Some((words, digits)) => (words.trim_end(), u32::from_str_radix(digits, 16).ok()?),
-            // As older releases wrote it.
-            None => (words, 0),
+        let (words, tail, lost) = match words.split_at_checked(TAIL_AT) {
+            Some((words, behind)) => {
+                let (digits, lost) = match behind.split_once(' ') {
+                    Some((digits, lost)) => (digits, self::lost(lost)?),
+                    None => (behind, Lost::default()),
+                };
+                (
+                    words.trim_end(),
+                    u32::from_str_radix(digits, 16).ok()?,
+                    lost,
+                )
+            }
+            None => (words, 0, Lost::default()),
         };
-        let old = text.len() < TAIL_AT;
+        // As older releases wrote it.
+        let old = [TAIL_AT, WITHOUT_LOST]
+            .into_iter()
+            .find(|length| text.len() <= *length);
         let mut words = words.split(' ');
         if words.next()? != MARK {
             return None;
@@ -102,11 +156,12 @@ impl Head {
             bytes,
             at,
             tail,
+            lost,
         };
         let mut again = Vec::new();
         head.write(&mut again);
-        if old {
-            again.truncate(TAIL_AT);
+        if let Some(length) = old {
+            again.truncate(length.min(WITHOUT_LOST - 1));
             again.truncate(again.trim_ascii_end().len());
             again.push(b'\n');
         }
@@ -124,6 +179,12 @@ pub(super) fn tail_text(bytes: u32) -> [u8; 8] {
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
     text
+}
+
+fn lost(text: &str) -> Option<Lost> {
+    let (entries, since) = text.split_once(' ')?;
+    let (entries, since) = (entries.parse().ok()?, since.parse().ok()?);
+    Some(Lost { entries, since })
 }
 
 fn position(entries: &str, digits: &str) -> Option<Position> {
@@ -149,7 +210,14 @@ mod tests {
         head.write(&mut text);
         assert_eq!(text.len(), length);
         assert_eq!(Head::parse(&text), Some(head));
-        assert_eq!(&text[TAIL_AT..], b"0000fedc\n");
+        assert!(text[TAIL_AT..].starts_with(b"0000fedc 0000"));
+        head.lost.join(Lost::one(12_346));
+        head.lost.join(Lost::one(12_345));
+        assert_eq!((head.lost.entries, head.lost.since), (2, 12_345));
+        head.write(&mut text);
+        assert_eq!((text.len(), Head::parse(&text)), (length, Some(head)));
+        head.lost = Lost::default();
+        head.write(&mut text);
         for wrong in [
             &b""[..],
             b"x\n",
@@ -159,7 +227,10 @@ mod tests {
         ] {
             assert_eq!(Head::parse(wrong), None);
         }
-        // Without a tail, as older releases wrote it.
+        // Without what is lost, and without a tail, as older releases wrote it.
+        let mut old = text[..WITHOUT_LOST - 1].to_vec();
+        old.push(b'\n');
+        assert_eq!(Head::parse(&old), Some(head));
         let mut old = text[..TAIL_AT].trim_ascii_end().to_vec();
         old.push(b'\n');
         assert_eq!(Head::parse(&old), Some(Head { tail: 0, ..head }));

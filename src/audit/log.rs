@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::chain::digest;
 use super::folder::{AuditError, Folder};
+use super::head::Lost;
 use super::line::{self, Line};
 use super::writing::Chain;
 use super::{AuditSink, Entry};
@@ -112,6 +113,25 @@ impl Audit {
         })
     }
 
+    /// Has the audit tell of entries that could not be written, such as before it could be opened: the next one says so.
+    pub fn lost(&self, entries: u64, since: DateTime<Utc>) {
+        let lost = Lost {
+            entries,
+            since: since.timestamp_micros(),
+        };
+        self.shared.lock().lose(&self.shared.folder, lost);
+    }
+
+    /// The same, for an audit that cannot be opened now. False where there is none that could tell of it, such as one
+    /// that was never written.
+    pub fn lost_in(folder: impl AsRef<Path>, entries: u64, since: DateTime<Utc>) -> bool {
+        let lost = Lost {
+            entries,
+            since: since.timestamp_micros(),
+        };
+        Folder::at(folder.as_ref()).is_ok_and(|folder| Chain::lose_aside(&folder, lost))
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         self.shared.folder.path()
@@ -171,7 +191,8 @@ impl Drop for Audit {
             emptier.thread().unpark();
             let _ = emptier.join();
         }
-        self.shared.lock().close(&self.shared.folder);
+        let shared = &self.shared;
+        shared.lock().close(&shared.folder, shared.process);
     }
 }
 
@@ -180,10 +201,22 @@ impl Shared {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line; and whether somebody is to empty the tail.
+    /// Writes a line, behind what is to be said of those that could not be written; and whether somebody is to empty the
+    /// tail.
     fn write(&self, body: &[u8], digest: &[u8; 32], now: i64) -> (Result<(), AuditError>, bool) {
         let mut chain = self.lock();
-        let written = chain.add(&self.folder, self.process, body, digest, now);
+        let mut lost = Lost::default();
+        let resumed = match chain.head.lost.entries {
+            0 => Ok(()),
+            _ => chain
+                .resumed(&self.folder, self.process)
+                .map(|told| lost = told),
+        };
+        let written =
+            resumed.and_then(|()| chain.add(&self.folder, self.process, body, digest, now));
+        if written.is_err() {
+            chain.lose(&self.folder, Lost::one(now));
+        }
         if written.is_ok() && chain.bytes() >= self.settings.max_file_bytes {
             // What was written stays written: the next entry tries again.
             if let Err(error) = chain.rotate(&self.folder, self.process, None) {
@@ -195,7 +228,27 @@ impl Shared {
         let rouse = chain.rouses();
         drop(chain);
         self.tell(written.as_ref().err());
+        self.tell_lost(&lost);
         (written, rouse)
+    }
+
+    /// Says that entries can be written again, where one could not be.
+    fn resume(&self) -> Result<(), AuditError> {
+        let resumed = self.lock().resumed(&self.folder, self.process);
+        self.tell(resumed.as_ref().err());
+        self.tell_lost(&resumed?);
+        Ok(())
+    }
+
+    fn tell_lost(&self, lost: &Lost) {
+        if lost.entries > 0 {
+            let (entries, since) = (lost.entries, lost.since());
+            tracing::warn!(
+                entries,
+                since,
+                "entries of the audit could not be written, and are lost"
+            );
+        }
     }
 
     /// Puts what stands in the tail into its file; whether nothing did.
@@ -240,11 +293,7 @@ impl AuditSink for Audit {
             return Ok(());
         }
         // An entry of its own shows whether it works again, and when it did.
-        line::with(|line| {
-            let now = self.begin(line);
-            line.field("kind", "resumed");
-            self.write(line.bytes(), &digest(line.bytes()), now)
-        })
+        self.shared.resume()
     }
 }
 
@@ -262,7 +311,7 @@ impl Audit {
 mod tests {
     use super::super::head::Head;
     use super::super::writing::{MAX_BODY, segment};
-    use super::super::{What, Who, verify};
+    use super::super::{FindingKind, What, Who, verify};
     use super::*;
 
     #[test]
@@ -307,6 +356,76 @@ mod tests {
         assert_eq!(verify(&path).unwrap().entries(), 1);
     }
 
+    /// Also where another process is the next to write it.
+    #[test]
+    fn what_could_not_be_written_is_told_of() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("audit");
+        let settings = AuditSettings::default();
+        let audit = Audit::open(&path, settings).unwrap();
+        let breaker = |audit: &Audit| {
+            let (of, from, to) = ("x", "closed", "open");
+            let what = What::Breaker { of, from, to };
+            let who = Who::default();
+            audit.record(&Entry { who, what })
+        };
+        let told = || {
+            let verification = verify(&path).unwrap();
+            assert!(verification.is_sound(), "{:?}", verification.findings);
+            let told: Vec<_> = verification.findings.into_iter().collect();
+            assert!(told.iter().all(|finding| finding.kind == FindingKind::Lost));
+            let told = told.into_iter().map(|finding| finding.to_string());
+            (verification.chains[0].kept, told.collect::<Vec<_>>())
+        };
+        breaker(&audit).unwrap();
+        assert_eq!(told(), (2, Vec::new()));
+        let fail = |audit: &Audit| {
+            let file = std::fs::File::open(path.join("0001-000001.jsonl")).unwrap();
+            std::mem::replace(&mut audit.shared.lock().file, file)
+        };
+        let file = fail(&audit);
+        for _ in 0..3 {
+            breaker(&audit).unwrap_err();
+        }
+        // Nobody has written it yet.
+        let (kept, findings) = told();
+        assert_eq!((kept, findings.len()), (2, 1));
+        assert!(findings[0].starts_with("0001.head: 3 entries could not be written, from 20"));
+        audit.shared.lock().file = file;
+        breaker(&audit).unwrap();
+        let (kept, findings) = told();
+        assert_eq!((kept, findings.len()), (4, 1));
+        assert!(
+            findings[0].starts_with("0001-000001.jsonl, line 3: 3 entries"),
+            "{findings:?}"
+        );
+        // A process that ends before it can write again leaves it to the next.
+        fail(&audit);
+        breaker(&audit).unwrap_err();
+        drop(audit);
+        assert_eq!(told().1.len(), 2);
+        drop(Audit::open(&path, settings).unwrap());
+        let (kept, findings) = told();
+        assert_eq!((kept, findings.len()), (5, 1));
+        assert!(
+            findings[0].contains("line 3: 4 entries could not be written, at 2 places"),
+            "{findings:?}"
+        );
+        // One that could not be opened has it told by the next.
+        assert!(Audit::lost_in(&path, 5, Utc::now()));
+        assert!(!Audit::lost_in(outer.path(), 5, Utc::now()));
+        assert_eq!(told().1.len(), 2);
+        let audit = Audit::open(&path, settings).unwrap();
+        audit.lost(1, Utc::now());
+        drop(audit);
+        let (kept, findings) = told();
+        assert_eq!((kept, findings.len()), (7, 1));
+        assert!(
+            findings[0].contains("10 entries could not be written, at 4 places"),
+            "{findings:?}"
+        );
+    }
+
     #[test]
     fn what_cannot_be_put_into_its_file_stays_in_the_tail_until_it_can() {
         let outer = tempfile::tempdir().unwrap();
@@ -337,6 +456,11 @@ mod tests {
         assert_eq!(verify(&path).unwrap().entries(), 201);
         audit.shared.lock().file = file;
         audit.ready().unwrap();
+        let lost = verify(&path).unwrap().findings;
+        assert!(
+            lost[0].message.contains("1 entry could not be written"),
+            "{lost:?}"
+        );
         breaker("z").unwrap();
         drop(audit);
         let verification = verify(&path).unwrap();

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use uuid::Uuid;
 
 use super::chain::Found;
-use super::folder::{AuditError, CHAINS, Folder, MAX_CHAINS, Open, chains_text, failed};
-use super::head::Head;
+use super::folder::{AuditError, CHAINS, Folder, MAX_CHAINS, Open, chains_text, failed, read_head};
+use super::head::{Head, Lost};
 use super::line::MAX_LINE;
 use super::tail::{Ended, forgotten};
 use super::writing::{Chain, Pace, segment};
@@ -68,6 +68,34 @@ impl Chain {
             .write_all_at(chains_text(number).as_bytes(), 0)
             .map_err(failed("write", &register_path))?;
         Chain::begin(folder, number, head_file, process)
+    }
+
+    /// Has the head of a chain that nobody writes say that entries are lost; false where there is none that can.
+    pub fn lose_aside(folder: &Folder, lost: Lost) -> bool {
+        let count = folder.chains().ok().flatten().unwrap_or(0);
+        (1..=count.min(MAX_CHAINS)).any(|number| {
+            let path = folder.head(number);
+            // One that is gone is not made.
+            let there = folder
+                .open(&path, Open::Read)
+                .and_then(|_| folder.open(&path, Open::Write));
+            let Ok(head_file) = there else {
+                return false;
+            };
+            if head_file.try_lock().is_err() {
+                return false;
+            }
+            let Ok(Some(mut head)) = read_head(&head_file, &path) else {
+                return false;
+            };
+            head.lost.join(lost);
+            let mut text = Vec::new();
+            head.write(&mut text);
+            let written = head_file.write_all_at(&text, 0).is_ok();
+            // A process that is being started meanwhile has the file open, too, for a moment.
+            let _ = head_file.unlock();
+            written
+        })
     }
 
     /// Begins a chain behind its head.

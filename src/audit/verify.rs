@@ -18,9 +18,11 @@ use super::line::{hex, next_line};
 use super::tail::Ended;
 
 mod counted;
+mod lost;
 mod tail;
 
 use counted::counted;
+use lost::Lacking;
 use tail::TAIL;
 pub(super) use tail::file_name;
 
@@ -292,6 +294,9 @@ impl Reading<'_> {
                 },
             );
         }
+        if let Some(finding) = lost::behind(&head, self.number) {
+            self.tell(finding);
+        }
         if head.tail > 0 {
             self.tail();
         } else if !self.live {
@@ -338,6 +343,7 @@ impl Reading<'_> {
         let mut reader = BufReader::with_capacity(1 << 16, file).take(most);
         let (mut line, mut number, mut offset) = (Vec::new(), 0_u64, 0_u64);
         let mut known = 0;
+        let mut lacking = Lacking::default();
         loop {
             line.clear();
             let read = next_line(&mut reader, &mut line).map_err(failed("read", &path))?;
@@ -362,6 +368,7 @@ impl Reading<'_> {
             if number == 1 {
                 self.begins_with(&line, segment);
             }
+            lacking.look(&line, number);
             if behind && begins > self.head.bytes {
                 self.find(
                     FindingKind::Added,
@@ -402,6 +409,9 @@ impl Reading<'_> {
                     }
                 }
             }
+        }
+        if let Some(finding) = lacking.finding(segment_name(self.number, segment)) {
+            self.tell(finding);
         }
         // Of all lines it is told where they are explained.
         if last && known > self.head.bytes && self.lines.is_none() {

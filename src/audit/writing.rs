@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::chain::{Found, Position, digest};
 use super::folder::{AuditError, Folder, Open, failed};
-use super::head::Head;
+use super::head::{Head, Lost};
 use super::line::{Line, MAX_LINE, hex};
 use super::tail::{TAIL_BYTES, Tail};
 use crate::limits::Limits;
@@ -112,6 +112,42 @@ impl Chain {
         self.append(folder, at)
     }
 
+    /// Counts entries that could not be written, also in the head: that has its room on the disk.
+    pub fn lose(&mut self, folder: &Folder, lost: Lost) {
+        self.head.lost.join(lost);
+        // Where that fails as well, this process knows of it.
+        let _ = self.write_head(folder);
+    }
+
+    /// Says that entries can be written again, and how many are lacking before it; those are given.
+    pub fn resumed(&mut self, folder: &Folder, process: u32) -> Result<Lost, AuditError> {
+        if let Some(torn) = self.opening {
+            self.opened(folder, process, torn)?;
+            self.opening = None;
+        }
+        let mut line = Line::default();
+        line.begin(Utc::now());
+        line.field("process", &process);
+        line.field("kind", "resumed");
+        let lost = self.make_up(&mut line);
+        let at = self.seal(line.bytes(), &digest(line.bytes()));
+        let written = self.append(folder, at);
+        if written.is_err() {
+            self.head.lost = lost;
+        }
+        written.map(|()| lost)
+    }
+
+    /// Has a line say what is lost before it. Once it is written, nothing is.
+    fn make_up(&mut self, line: &mut Line) -> Lost {
+        let lost = std::mem::take(&mut self.head.lost);
+        if lost.entries > 0 {
+            line.field("lost", &lost.entries);
+            line.field("lost_since", &lost.since());
+        }
+        lost
+    }
+
     /// Makes the line of a body in `text`; where the chain stands behind it.
     fn seal(&mut self, body: &[u8], digest: &[u8; 32]) -> Position {
         let at = self.at.after(digest);
@@ -199,7 +235,11 @@ impl Chain {
     }
 
     /// Nothing more comes.
-    pub fn close(&mut self, folder: &Folder) {
+    pub fn close(&mut self, folder: &Folder, process: u32) {
+        if self.head.lost.entries > 0 {
+            // Where that fails, the next that writes this chain says so.
+            let _ = self.resumed(folder, process);
+        }
         if let Err(error) = self.empty(folder) {
             tracing::error!(%error, "the audit cannot be written: its last entries stay in its tail");
         } else if self.tail.take().is_some() {
@@ -220,6 +260,7 @@ impl Chain {
         line.begin(Utc::now());
         line.field("process", &process);
         line.field("kind", "opened");
+        let lost = self.make_up(&mut line);
         line.field("chain", &self.head.chain);
         line.field("version", env!("CARGO_PKG_VERSION"));
         line.field("limits", &Limits::default());
@@ -231,7 +272,11 @@ impl Chain {
             );
         }
         let at = self.seal(line.bytes(), &digest(line.bytes()));
-        self.append(folder, at)
+        let written = self.append(folder, at);
+        if written.is_err() {
+            self.head.lost = lost;
+        }
+        written
     }
 
     /// Adds the line in `text` to the file, behind what stands in the tail.

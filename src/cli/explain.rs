@@ -13,8 +13,15 @@ use skillhost::{CompileError, HostError, LoadError, Misfit};
 use super::complaint::Complaint;
 use super::exit::Exit;
 
-/// What to do where a folder of the command cannot be used.
-const ANOTHER_FOLDER: &str = "name another folder for the cache and the skills with `--home DIR`";
+/// What to do where a file or folder of the command cannot be used. Another home has another policy: what bounds and
+/// audits everybody here does not hold there.
+pub fn mend(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    format!(
+        "see whose it is, who may use it, and whether the disk has room: `ls -ld {path}`, `df {path}`",
+        path = shell_word(&path)
+    )
+}
 
 /// How a component is built from a crate.
 const BUILD: &str = "cargo build --release --target wasm32-wasip2";
@@ -70,7 +77,15 @@ pub fn host(error: &HostError) -> Complaint {
         }
         HostError::Certificate(_) => Complaint::usage(error.to_string())
             .hint("`--certificate` takes a file with certificates in PEM form"),
-        HostError::Io { .. } | HostError::Unavailable { .. } => complaint.hint(ANOTHER_FOLDER),
+        // What is wrong with it says what to do.
+        HostError::Io { source, .. } | HostError::Unavailable { source, .. }
+            if source.to_string().contains("run `chmod") =>
+        {
+            complaint
+        }
+        HostError::Io { path, .. } | HostError::Unavailable { path, .. } => {
+            complaint.hint(mend(path))
+        }
         _ => complaint,
     }
 }
@@ -232,7 +247,7 @@ pub fn library(error: LibraryError) -> Complaint {
     let message = error.to_string();
     match error {
         LibraryError::Package(error) => package(error),
-        LibraryError::Io { .. } => Complaint::new(Exit::Host, message).hint(ANOTHER_FOLDER),
+        LibraryError::Io { path, .. } => Complaint::new(Exit::Host, message).hint(mend(&path)),
         LibraryError::Record { skill, .. } => Complaint::not_loaded(message).hint(anew(&skill)),
         LibraryError::NotInstalled { reference, similar } => {
             let complaint = Complaint::not_loaded(format!("no skill `{reference}` is installed"));

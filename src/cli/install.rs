@@ -81,7 +81,16 @@ pub fn install(args: &InstallArgs, session: &Session) -> anyhow::Result<Exit> {
     ));
     // It is installed all the same where the policy cannot be read, which is told once it is run.
     if let Ok(Some(policy)) = session.policy_file().and_then(|file| file.read()) {
-        let standing = Standing::new(&policy, &skill, Path::new(&*installed.name));
+        // What its bare name means may be another version.
+        let bare = SkillRef::Name {
+            name: installed.name.clone(),
+            version: None,
+        };
+        let typed = match library.find(&bare) {
+            Ok(meant) if meant.digest == installed.digest => installed.name.clone(),
+            _ => format!("{}@{}", installed.name, installed.version),
+        };
+        let standing = Standing::new(&policy, &skill, Path::new(&typed));
         if let Some(todo) = standing.unconfirmed() {
             session.console.warn(format_args!(
                 "it is not run until what the policy grants to it is confirmed for this digest: {}",

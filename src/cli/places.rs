@@ -42,9 +42,22 @@ impl Places {
         })
     }
 
-    /// All that there is, for no grant to reach.
-    pub fn all(&self) -> [&Path; 3] {
-        [&self.cache, &self.config, &self.data]
+    /// All that there is, for no grant to reach; the policy may be read. Each part by its name as well: it may be a link.
+    pub fn all(&self) -> [PathBuf; 12] {
+        [
+            self.cache.clone(),
+            self.config.clone(),
+            self.data.clone(),
+            self.compiled(),
+            self.scratch(),
+            self.skills(),
+            self.packages(),
+            self.audit(),
+            self.queue(),
+            self.storage(),
+            self.secrets(),
+            self.sdk(),
+        ]
     }
 
     /// Compiled components. For this user alone: what is in it is run.

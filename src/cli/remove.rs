@@ -3,7 +3,7 @@
 use clap::Args;
 use skillhost::grant::{Grants, command};
 use skillhost::policy::SkillPolicy;
-use skillhost::skill::{Installed, Library, LibraryError};
+use skillhost::skill::{Digest, Installed, Library, LibraryError};
 
 use super::complaint::Complaint;
 use super::console::{GOOD, styled};
@@ -51,36 +51,55 @@ pub fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<Exit> {
         }
         complaint
     };
-    let (title, known) = match library.remove(&reference) {
+    let (title, digest) = match library.remove(&reference) {
         Ok(Installed {
             name,
             version,
             digest,
             ..
-        }) => (format!("{name}@{version}"), digest.to_string()),
+        }) => (format!("{name}@{version}"), Some(digest)),
         Err(LibraryError::Record { .. }) => {
             let removed = library.remove_unreadable(&reference).map_err(explained)?;
-            (removed, "its record could not be read".to_owned())
+            (removed, None)
         }
         Err(error) => return Err(explained(error).into()),
+    };
+    let known = match digest {
+        Some(digest) => digest.to_string(),
+        None => "its record could not be read".to_owned(),
     };
     session.console.note(format_args!(
         "{} {title} is removed ({known})",
         styled(GOOD, "✓")
     ));
     let name = title.split('@').next().unwrap_or_default();
-    if let Some(left) = left(name, &library, session) {
+    if let Some(left) = left(name, digest, &library, session) {
         session.console.note(left);
     }
     Ok(Exit::Success)
 }
 
-/// What the policy still has of a skill of which no version is installed now, and how it is taken away. Of a policy
+/// What the policy still has of a skill of which no version is installed now, or of the one that was, and how it is taken away. Of a policy
 /// that cannot be used says so whoever uses it.
-fn left(name: &str, library: &Library, session: &Session) -> Option<String> {
+fn left(
+    name: &str,
+    removed: Option<Digest>,
+    library: &Library,
+    session: &Session,
+) -> Option<String> {
     let file = session.policy_file().ok()?;
     let policy = file.read().ok()??;
     let entry = policy.skills.get(name)?;
+    let installed = library.list().ok()?;
+    if installed.iter().any(|other| other.name == name) {
+        // Whoever has its file runs it as before.
+        let confirmed = removed.filter(|digest| entry.confirmation(digest).is_some())?;
+        return Some(format!(
+            "note: that it is confirmed stays in the policy `{}`; `{}` takes that back",
+            file.path().display(),
+            command("revoke", &confirmed.to_string())
+        ));
+    }
     let (stays, away) = match (entry.grants.is_empty(), entry.confirmed.is_empty()) {
         (false, _) => ("its grants stay", "takes them away"),
         (true, false) => ("that it is confirmed stays", "takes that away"),
@@ -93,10 +112,6 @@ fn left(name: &str, library: &Library, session: &Session) -> Option<String> {
         true => "",
         false => ", and with them all else that is said of it there, such as its ceilings",
     };
-    let installed = library.list().ok()?;
-    if installed.iter().any(|other| other.name == name) {
-        return None;
-    }
     Some(format!(
         "note: {stays} in the policy `{}`; `{} --all` {away}{too}",
         file.path().display(),

@@ -186,6 +186,14 @@ impl AddressGrant {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&canonical(address))
     }
+
+    /// Whether it is so wide that it names nothing: wider than any network that is not of the public internet.
+    pub fn is_wide(&self) -> bool {
+        match self.0 {
+            IpNet::V4(network) => network.prefix_len() < 8,
+            IpNet::V6(network) => network.prefix_len() < 7,
+        }
+    }
 }
 
 impl From<IpAddr> for AddressGrant {

@@ -10,7 +10,7 @@ use crate::text::{is_backtick, named};
 pub const MAX_NAME_BYTES: usize = 256;
 /// The longest value of a variable or a key, in bytes.
 pub const MAX_VALUE_BYTES: usize = 32 << 10;
-/// The most variables, keys or directories that a skill can declare or be granted, each.
+/// The most variables, keys, directories, requests and so on that a skill can declare or be granted, each.
 pub const MAX_ENTRIES: usize = 256;
 /// The most that all names and values of the environment, or of the configuration, may come to, in
 /// bytes.
@@ -63,9 +63,16 @@ pub(super) fn check(grants: &Grants) -> Vec<Denial> {
     let mut denials = Vec::new();
     check_pairs(Capability::Environment, &grants.environment, &mut denials);
     check_pairs(Capability::Config, &grants.config, &mut denials);
-    if grants.directories.len() > MAX_ENTRIES {
-        let reason = format!("more than {MAX_ENTRIES} are granted");
-        denials.push(denial(Capability::Directory, "*", reason));
+    for (capability, granted) in [
+        (Capability::Directory, grants.directories.len()),
+        (Capability::Http, grants.http.len()),
+        (Capability::Socket, grants.sockets.len()),
+        (Capability::Address, grants.addresses.len()),
+    ] {
+        if granted > MAX_ENTRIES {
+            let reason = format!("more than {MAX_ENTRIES} are granted");
+            denials.push(denial(capability, "*", reason));
+        }
     }
     denials
 }
@@ -133,6 +140,37 @@ mod tests {
         assert_eq!(check_value(&"x".repeat(MAX_VALUE_BYTES)), Ok(()));
         assert!(check_value(&"x".repeat(MAX_VALUE_BYTES + 1)).is_err());
         assert!(check_value("a\0b").is_err());
+    }
+
+    #[test]
+    fn there_is_an_end_to_each_kind() {
+        let (mut most, mut more) = (Grants::default(), Grants::default());
+        for index in 0..=MAX_ENTRIES {
+            let (path, port) = (format!("/p{index}"), index + 1);
+            more = more.directory("/", &path, crate::grant::Mode::Ro);
+            more.http
+                .push(format!("https://a.com{path}").parse().unwrap());
+            more.sockets
+                .push(format!("tcp://10.0.0.1:{port}").parse().unwrap());
+            more.addresses.push(
+                format!("10.0.{}.{}", port / 250, port % 250)
+                    .parse()
+                    .unwrap(),
+            );
+            if index + 1 == MAX_ENTRIES {
+                most = more.clone();
+            }
+        }
+        assert_eq!(check(&most), []);
+        let denials = check(&more);
+        let kinds: Vec<Capability> = denials.iter().map(|denial| denial.capability).collect();
+        use Capability::{Address, Directory, Http, Socket};
+        assert_eq!(kinds, [Directory, Http, Socket, Address]);
+        assert!(
+            denials
+                .iter()
+                .all(|denial| denial.reason == "more than 256 are granted")
+        );
     }
 
     #[test]

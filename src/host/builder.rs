@@ -138,7 +138,8 @@ impl HostBuilder {
 
     /// Never grants a directory that contains this folder or file, or that lies in it, in this mode or a
     /// wider one: with [`Mode::Ro`] not at all, with [`Mode::Rw`] not to be written. May be called
-    /// several times.
+    /// several times. What links lead to that stand in a folder of which that holds in both modes is held to it, too,
+    /// and what lies beneath one that is mounted elsewhere.
     ///
     /// The folders of the compiled cache and of scratch directories, and the file of what skills keep,
     /// stand apart without saying so, in both modes. An embedder adds where it keeps its policy, its

@@ -10,10 +10,12 @@ mod skill;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
+use rustix::fs::Access;
 
 use crate::execution::{
     Admission, BoxFuture, Cause, Control, Event, Execute, ExecutionRequest, ExecutionResult,
@@ -24,6 +26,7 @@ use crate::json::is_much;
 use crate::limits::{LimitOverrides, Limits};
 use crate::policy::guard::Breakers;
 use crate::policy::{CurrentPolicy, Policy};
+use crate::private::{can_be_made, keeps_what_is_in_it};
 use crate::sandbox::{Flight, For, Loader, Plan, Runner};
 use crate::secret::Secrets;
 use crate::skill::{Digest, SkillRef};
@@ -141,6 +144,27 @@ impl Host {
     /// The first that cannot be given.
     pub fn openable(&self, grants: &Grants) -> Result<(), Denial> {
         self.inner.runner.openable(grants, &self.around(grants))
+    }
+
+    /// Whether scratch directories could be made in this folder, as far as that shows without making one: it is there or
+    /// could be made, and nobody else may write in it, or only as in the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check_scratch(folder: impl AsRef<Path>) -> Result<(), HostError> {
+        let folder = folder.as_ref();
+        let there = match folder.symlink_metadata() {
+            Ok(_) => keeps_what_is_in_it(folder).and_then(|()| {
+                let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+                Ok(rustix::fs::access(folder, access)?)
+            }),
+            Err(_) => can_be_made(folder),
+        };
+        there.map_err(|source| HostError::Unavailable {
+            what: "cannot make scratch directories in",
+            path: folder.to_owned(),
+            source,
+        })
     }
 
     /// Puts a policy in the place of the one that held, or takes it away. It holds for requests

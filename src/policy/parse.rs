@@ -292,12 +292,18 @@ impl FromStr for Policy {
                     field = name;
                     (format!("approval.{field}"), &["approval", field])
                 }
-                Place::Rule(number) => {
+                Place::Rule(number, key) => {
                     index = number.to_string();
                     let rule = policy.approval.rules.get(number);
                     // Counted from 1, as wherever a rule is named.
                     let title = rule.map(|rule| rule.title(number + 1)).unwrap_or_default();
-                    (title, &["approval", "rules", &index])
+                    match key {
+                        Some(key) => {
+                            field = key;
+                            (title, &["approval", "rules", &index, field])
+                        }
+                        None => (title, &["approval", "rules", &index]),
+                    }
                 }
             };
             PolicyError::new(format!("{title}: {message}")).at(text, span(text, place))

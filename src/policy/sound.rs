@@ -38,6 +38,14 @@ pub(super) fn check(policy: &Policy) -> Checked {
                 "a tenant's name is 1 to 256 bytes without control characters",
             );
         }
+        if name.contains('*') {
+            // Taken for a pattern it would bound nobody.
+            return wrong(
+                &["tenants", name],
+                "a tenant stands here by its whole name, and `*` for no others: write an entry for each, or \
+                 `[each_tenant]` for all",
+            );
+        }
     }
     for name in policy.secrets.keys() {
         if let Err(why) = crate::grant::check_secret_name(name) {

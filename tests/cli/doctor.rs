@@ -199,6 +199,7 @@ exit: 0
   [SEEN] speculation
   [SEEN] user
   [SEEN] seccomp
+  [SEEN] scratch
 
     policy               tried, or looked at           found
   [SEEN] policy

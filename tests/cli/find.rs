@@ -318,7 +318,6 @@ exit: 70
 --- stdout
 --- stderr
 error: refuses to use the compiled cache `[PLACE]/open/compiled`: others may enter it; run `chmod 700` on it, or remove it
-hint: name another folder for the cache and the skills with `--home DIR`
 
 "#]],
     );

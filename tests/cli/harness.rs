@@ -68,7 +68,12 @@ impl Place {
 
     /// Adds the folder of a packaged example skill.
     pub fn add_example(&self, name: &str) {
-        let folder = self.path(name);
+        self.add_other(name, name);
+    }
+
+    /// The same, in a folder of another name.
+    pub fn add_other(&self, name: &str, folder: &str) {
+        let folder = self.path(folder);
         fs::create_dir(&folder).expect("a folder can be made");
         fs::write(folder.join("skill.wasm"), example(name)).expect("a file can be written");
         let source = source(name);

@@ -371,7 +371,7 @@ fn an_output_that_cannot_be_written_is_told() {
         &[
             "exit: 70\n",
             "error: cannot read `[PLACE]/file/skills`: ",
-            "hint: name another folder for the cache and the skills with `--home DIR`\n",
+            "hint: see whose it is, who may use it, and whether the disk has room: `ls -ld [PLACE]/file/skills`, `df [PLACE]/file/skills`\n",
         ],
     );
 }

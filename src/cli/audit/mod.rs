@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use skillhost::Policy;
 use skillhost::audit::{self, Audit, AuditError, AuditSettings, AuditSink, Entry};
@@ -181,6 +182,7 @@ pub fn sink(policy: &Policy, session: &Session) -> anyhow::Result<Option<Arc<dyn
                 settings: policy.audit.settings(),
                 audit: OnceLock::new(),
                 tried: Mutex::new((Instant::now(), error)),
+                lost: Mutex::default(),
             })))
         }
     }
@@ -207,6 +209,8 @@ struct Late {
     audit: OnceLock<Audit>,
     /// When it was last tried, and what was in the way.
     tried: Mutex<(Instant, AuditError)>,
+    /// Entries that could not be written, and since when, of which nothing tells yet.
+    lost: Mutex<Option<(u64, DateTime<Utc>)>>,
 }
 
 impl Late {
@@ -234,9 +238,28 @@ impl Late {
     }
 }
 
+impl Late {
+    /// Counts an entry that could not be written.
+    fn lose(&self) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entries, since) =
+            lost.map_or_else(|| (1, Utc::now()), |(more, since)| (more + 1, since));
+        *lost = match Audit::lost_in(&self.folder, entries, since) {
+            true => None,
+            false => Some((entries, since)),
+        };
+    }
+}
+
 impl AuditSink for Late {
     fn record(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
-        self.get()?.record(entry)
+        let audit = self.get().inspect_err(|_| self.lose())?;
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((entries, since)) = lost.take() {
+            audit.lost(entries, since);
+        }
+        drop(lost);
+        audit.record(entry)
     }
 
     fn ready(&self) -> Result<(), AuditError> {
@@ -266,19 +289,31 @@ mod tests {
             settings,
             audit: OnceLock::new(),
             tried: Mutex::new((Instant::now(), error.clone())),
+            lost: Mutex::default(),
+        };
+        let breaker = || {
+            let what = What::Breaker {
+                of: "x",
+                from: "closed",
+                to: "open",
+            };
+            let who = Who::default();
+            late.record(&Entry { who, what })
         };
         mode(0o700).unwrap();
         // Not at every request.
-        assert_eq!(late.ready(), Err(error));
+        assert_eq!(late.ready(), Err(error.clone()));
+        assert_eq!(breaker(), Err(error));
         late.tried.lock().unwrap().0 = Instant::now().checked_sub(AGAIN).unwrap();
-        let what = What::Breaker {
-            of: "x",
-            from: "closed",
-            to: "open",
-        };
-        let who = Who::default();
-        late.record(&Entry { who, what }).unwrap();
+        breaker().unwrap();
         assert_eq!(late.ready(), Ok(()));
-        assert_eq!(skillhost::audit::verify(&folder).unwrap().entries(), 2);
+        // One says what could not be written before.
+        let verification = skillhost::audit::verify(&folder).unwrap();
+        assert_eq!(verification.entries(), 3);
+        let told = verification.findings[0].to_string();
+        assert!(
+            told.contains("line 2: 1 entry could not be written"),
+            "{told}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueHint};
 use serde_json::Value;
 use skillhost::Status;
 use skillhost::audit::{self, Filter, Kind, Record};
-use skillhost::limits::display_bytes;
+use skillhost::limits::{display_bytes, grouped};
 use skillhost::text::{named, printable};
 use uuid::Uuid;
 
@@ -183,6 +183,11 @@ fn said(entry: &Value) -> String {
         "secret", "host", "of", "from", "to", "decision", "by", "rule", "version",
     ] {
         add(&entry[field]);
+    }
+    if let Some(lost) = entry["lost"].as_u64() {
+        let since = entry["lost_since"].as_str().unwrap_or_default();
+        let entries = if lost == 1 { "entry" } else { "entries" };
+        words.push(format!("{} {entries} lost, from {since} on", grouped(lost)));
     }
     if let Some(grants) = entry["grants"].as_array() {
         words.extend(grants.iter().filter_map(Value::as_str).map(str::to_owned));

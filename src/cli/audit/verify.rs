@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use serde::Serialize;
-use skillhost::audit::{self, Audit, Verification};
+use skillhost::audit::{self, Audit, FindingKind, Verification};
 use skillhost::text::printable;
 
 use crate::cli::complaint::show_hint;
@@ -22,7 +22,8 @@ Exit codes:
 ///
 /// Names the file and the line where a line was changed, is missing, stands elsewhere, or is there
 /// twice, where a tail was cut off, or a file is gone. A last line that a process which died left
-/// unfinished is reported and is no damage. It can be verified while it is written.
+/// unfinished is reported and is no damage, and so is it that entries could not be written, as on a full disk: that is
+/// known where something could be written later, or the head could be. It can be verified while it is written.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT)]
 pub struct VerifyArgs {
@@ -105,10 +106,23 @@ fn show(verification: &Verification, session: &Session) -> anyhow::Result<()> {
     );
     match verification.damages() {
         0 if verification.chains.is_empty() => {}
-        0 => session.console.note(format_args!(
-            "{} {what}, as they were written",
-            styled(GOOD, "✓")
-        )),
+        0 => {
+            let mut findings = verification.findings.iter();
+            let lost = findings.any(|finding| finding.kind == FindingKind::Lost);
+            session.console.note(format_args!(
+                "{} {what}, as they were written{}",
+                if lost {
+                    styled(WARNING, "!")
+                } else {
+                    styled(GOOD, "✓")
+                },
+                if lost {
+                    ", and some that could not be"
+                } else {
+                    ""
+                },
+            ));
+        }
         count => {
             session.console.note(format_args!(
                 "{} {what}, and {} that cannot be explained by a crash",

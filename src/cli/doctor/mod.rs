@@ -2,12 +2,13 @@
 
 mod rows;
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use skillhost::doctor::{Check, Examination, Finding, Kind, Report, Verdict, probes};
-use skillhost::{HostError, Policy};
+use skillhost::{Host, HostError, Policy};
 
 use super::complaint::{Complaint, show_error, show_hint};
 use super::console::{Console, GOOD, print, print_json, styled};
@@ -48,6 +49,11 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     let examination = Examination::new()
         .isolation(isolation()?)
         .cache(session.places()?.compiled());
+    let (kind, name) = SCRATCH;
+    let scratch = session.places()?.scratch();
+    let examination = examination.and(kind, name, "who may write where it is", move || {
+        scratch_folder(&scratch)
+    });
     let (file, of_policy) = (session.policy_file()?, session.clone());
     let (kind, name) = POLICY;
     let examination = examination.and(kind, name, "its file can be used", move || {
@@ -87,6 +93,15 @@ pub fn doctor(args: &DoctorArgs, session: &Session) -> anyhow::Result<Exit> {
     } else {
         Exit::Unsound
     })
+}
+
+/// Whether scratch directories can be made, and nobody else can take them away.
+fn scratch_folder(folder: &Path) -> Finding {
+    match Host::check_scratch(folder) {
+        Ok(()) if folder.exists() => Finding::holds("this user alone"),
+        Ok(()) => Finding::not_applicable(format!("there is no `{}` yet", folder.display())),
+        Err(error) => broken(explain::host(&error).into()),
+    }
 }
 
 /// Whether the policy file can be read, is closed to others, and fits what is installed.
@@ -223,11 +238,12 @@ fn explain_verdicts(console: Console, report: &Report) {
 }
 
 /// What this command adds to what is tried.
+const SCRATCH: (Kind, &str) = (Kind::Machine, "scratch");
 const POLICY: (Kind, &str) = (Kind::Policy, "policy");
 
 /// All that is tried, in its order.
 fn names() -> impl Iterator<Item = (Kind, &'static str)> {
-    probes().chain([POLICY])
+    probes().chain([SCRATCH, POLICY])
 }
 
 /// What is being tried, for a person who watches.

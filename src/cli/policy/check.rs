@@ -1,7 +1,10 @@
 //! `skillhost policy check`: whether the policy makes sense, with what is installed.
 
 mod absent;
+mod confirmed;
 mod kept;
+mod void;
+pub mod wide;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,7 +15,6 @@ use serde::Serialize;
 use skillhost::grant::{
     Capability, Declared, Denial, GrantNames, command, effective, intersection,
 };
-use skillhost::limits::{Limit, Limits};
 use skillhost::policy::SkillPolicy;
 use skillhost::skill::{Digest, SkillRef};
 use skillhost::text::printable;
@@ -112,6 +114,8 @@ enum Kind {
     Directory,
     /// A grant is wider than what is declared.
     Wider,
+    /// A grant is so wide that it names nothing.
+    Wide,
     /// An installed skill is not confirmed.
     Unconfirmed,
     /// An installed skill cannot be read.
@@ -142,6 +146,7 @@ impl Kind {
         matches!(
             self,
             Kind::Wider
+                | Kind::Wide
                 | Kind::Absent
                 | Kind::Void
                 | Kind::Secret
@@ -347,7 +352,12 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     let mut entries = policy.skills.values();
     // It knows its own folders. Where no folder is granted, it need not be asked.
     let on = match entries.any(|entry| !entry.grants.directories.is_empty()) {
-        true => Some(CommandHost::open(session, super::settings(session))?),
+        true => {
+            let on = CommandHost::open(session, super::settings(session))?;
+            // By it skills may write where links stand.
+            on.host.set_policy(Some(policy.clone()));
+            Some(on)
+        }
         false => None,
     };
     for (name, entry) in &policy.skills {
@@ -372,6 +382,8 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
             }
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
+        wide::addresses(name, entry, &mut findings);
+        confirmed::not_installed(name, entry, &installed, &mut findings);
         if !installed.iter().any(|skill| skill.name == *name) && !unreadable.has(name) {
             absent::entry(name, entry, &installed, &mut findings);
         }
@@ -390,73 +402,8 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
     findings.extend(kept::secrets(policy, session));
     absent::rules(policy, &installed, &unreadable, &mut findings);
     findings.extend(unreadable.findings(policy));
-    void(policy, &mut findings);
+    void::ceilings(policy, &mut findings);
     Ok(findings)
-}
-
-/// Ceilings above the general one, or the host's, which are the ones that hold.
-fn void(policy: &Policy, findings: &mut Vec<Finding>) {
-    let host = Limits::ceiling();
-    let each = [
-        (
-            About::Table("general"),
-            "general".to_owned(),
-            &policy.general.ceilings,
-        ),
-        (
-            About::Table("each_tenant"),
-            "each_tenant".to_owned(),
-            &policy.each_tenant.ceilings,
-        ),
-        (
-            About::Table("each_skill"),
-            "each_skill".to_owned(),
-            &policy.each_skill.ceilings,
-        ),
-    ];
-    let tenants = policy.tenants.iter().map(|(name, rules)| {
-        (
-            About::Tenant(name.clone()),
-            format!("tenants.{name}"),
-            &rules.ceilings,
-        )
-    });
-    let skills = policy.skills.iter().map(|(name, rules)| {
-        (
-            About::Skill(name.clone()),
-            format!("skills.{name}"),
-            &rules.ceilings,
-        )
-    });
-    for (about, place, ceilings) in each.into_iter().chain(tenants).chain(skills) {
-        for limit in Limit::ASKED {
-            let Some(own) = ceilings.get(limit) else {
-                continue;
-            };
-            let (of_host, general) = (host.get(limit), policy.general.ceilings.get(limit));
-            let (holds, hint) = match general {
-                _ if own > of_host => (
-                    format!("no request gets more than {}", limit.display(of_host)),
-                    "the host's own ceiling is lower: name no more than that, or leave this one out",
-                ),
-                Some(general) if own > general => (
-                    format!("`general.ceilings.{limit}` is {}", limit.display(general)),
-                    "the lowest ceiling holds: raise the general one, or leave this one out",
-                ),
-                _ => continue,
-            };
-            findings.push(Finding {
-                kind: Kind::Void,
-                about: about.clone(),
-                message: format!(
-                    "`{}.ceilings.{limit}` of {} has no effect, as {holds}",
-                    printable(&place, false),
-                    limit.display(own)
-                ),
-                hint: hint.to_owned(),
-            });
-        }
-    }
 }
 
 /// What there is to find in one entry.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 use skillhost::Policy;
-use skillhost::grant::{Grants, command};
+use skillhost::grant::{Grants, command, intersection};
 use skillhost::skill::Digest;
 use skillhost::text::printable;
 
@@ -69,26 +69,46 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
         ));
         return Ok(Exit::Success);
     }
-    print(format_args!(
-        "{}\n{}\n{}",
-        Comparison::new(&policy, &skill).text(),
-        styled(BOLD, "It would be granted"),
-        grants::table(&granted, &Grants::default())
-    ))?;
     let declared = skill.manifest().map(|manifest| &manifest.grants);
     let mut entry = policy.skills[name].clone();
     entry.confirm(super::confirmation(&skill));
+    let fitting = entry.fitting(name, &digest, declared);
+    // What does not fit is warned of; what is left is what it would get.
+    let given = match &fitting {
+        Ok(given) => given.clone(),
+        Err(_) => intersection(declared, &granted).0,
+    };
+    if !(args.yes && session.console.quiet) {
+        print(format_args!(
+            "{}\n{}\n{}",
+            Comparison::new(&policy, &skill).text(),
+            styled(BOLD, "It would be granted"),
+            match given.is_empty() {
+                true => "  nothing\n".to_owned(),
+                false => grants::table(&given, &Grants::default()).to_string(),
+            }
+        ))?;
+        let passed_over = granted.clone().except(&given);
+        if fitting.is_ok() && passed_over != Grants::default() {
+            print(format_args!(
+                "{}\n{}",
+                styled(
+                    BOLD,
+                    "Not this, which it does not declare, and another version does"
+                ),
+                grants::table(&passed_over, &Grants::default())
+            ))?;
+        }
+    }
     let gone: Vec<Digest> = policy.skills[name]
         .confirmed
         .iter()
         .map(|before| before.digest)
         .filter(|before| entry.confirmation(before).is_none())
         .collect();
-    let mut denials = entry
-        .fitting(name, &digest, declared)
-        .err()
-        .unwrap_or_default();
-    let folders = granted.directories.iter();
+    let mut denials = fitting.err().unwrap_or_default();
+    on.host.set_policy(Some(policy.clone()));
+    let folders = given.directories.iter();
     denials.extend(folders.filter_map(|folder| super::unopenable(&on, folder)));
     for denial in denials {
         session.console.warn(format_args!(
@@ -121,7 +141,7 @@ pub fn confirm(args: &ConfirmArgs, session: &Session) -> anyhow::Result<Exit> {
             _ => Err(changed.into()),
         }
     })?;
-    let names = super::record::names(&granted);
+    let names = super::record::names(&given);
     record.given("confirm", skill.identity(), &names)?;
     session.console.note(format_args!(
         "{} {title} is now confirmed ({digest})",

@@ -64,7 +64,13 @@ pub fn edit<T>(
 }
 
 fn failed<'a>(what: &'a str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Complaint + 'a {
-    move |error| Complaint::new(Exit::Host, format!("{what} `{}`: {error}", path.display()))
+    move |error| {
+        // Whatever is written aside has a name that says nothing.
+        let why = error.to_string();
+        let why = why.split(" at path \"").next().unwrap_or_default();
+        let message = format!("{what} `{}`: {why}", path.display());
+        Complaint::new(Exit::Host, message).hint(explain::mend(path.parent().unwrap_or(path)))
+    }
 }
 
 /// Holds others off until it is dropped. The file stays: to remove it would be to let two in.

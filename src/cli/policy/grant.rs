@@ -3,19 +3,22 @@
 use std::path::{Component, Path, PathBuf};
 
 use clap::{Args, ValueHint};
-use skillhost::grant::{DirectoryGrant, Grants, command, intersection};
+use skillhost::grant::{DirectoryGrant, Grants, Mode, command, intersection};
 use skillhost::policy::Consent;
 use skillhost::text::printable;
 use skillhost::{Policy, Skill};
 
-use crate::cli::Session;
 use crate::cli::complaint::Complaint;
-use crate::cli::console::{GOOD, HINT, styled};
+use crate::cli::console::{Console, GOOD, HINT, styled};
 use crate::cli::exit::Exit;
 use crate::cli::grants::{self, GrantArgs};
+use crate::cli::host::CommandHost;
 use crate::cli::locate::SKILL_HELP;
 use crate::cli::secrets::SourceArgs;
+use crate::cli::{Session, explain};
 
+use super::PolicyFile;
+use super::check::wide;
 use super::secrets::idle;
 
 const EXAMPLES: &str = "\
@@ -58,10 +61,15 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
     }
     let (on, skill) = super::load_on_host(&args.skill, session)?;
     declares(&skill, &granted)?;
+    let file = session.policy_file()?;
+    if !granted.directories.is_empty() {
+        // By it skills may write where links stand.
+        let policy = Policy::read(file.path()).map_err(explain::policy)?;
+        on.host.set_policy(policy);
+    }
     on.host.openable(&granted).map_err(|denial| {
         Complaint::new(Exit::Rejected, format!("cannot be granted: {denial}")).hint(denial.hint)
     })?;
-    let file = session.policy_file()?;
     let record = super::record::Record::open(session)?;
     super::warn_of_narrowed(&skill, &granted, session.console);
     let (mut before, mut was_confirmed) = (Grants::default(), false);
@@ -77,6 +85,7 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         record.given("grant", skill.identity(), &names)?;
     }
     let console = session.console;
+    warn_of_led(&on, &granted, &file, console)?;
     let title = super::title(&skill);
     console.note(format_args!(
         "{} {title} is {} granted, in `{}`:",
@@ -97,6 +106,26 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         let table = grants::table(&replaced, &Grants::default()).to_string();
         console.note(format_args!("in place of:\n{}", table.trim_end()));
     }
+    for message in granted.addresses.iter().filter_map(wide::said) {
+        let label = styled(HINT, "hint");
+        console.warn(format_args!("{message}\n  {label}: {}", wide::NARROW));
+    }
+    for directory in &granted.directories {
+        let may = rustix::fs::access(&directory.host, rustix::fs::Access::WRITE_OK).is_ok();
+        if directory.mode == Mode::Rw && !may {
+            console.warn(format_args!(
+                "this user cannot write in `{}`, and so no skill can",
+                directory.host.display()
+            ));
+        }
+    }
+    let others = others_confirmed(&file.read()?.unwrap_or_default(), &skill);
+    if is_new && !others.is_empty() {
+        console.note(format_args!(
+            "so is every other version that is confirmed and declares it: {}",
+            others.join(", ")
+        ));
+    }
     if !granted.secrets.is_empty() {
         let secrets = SourceArgs::default().secrets(session)?;
         let policy = file.read()?.unwrap_or_default();
@@ -109,6 +138,53 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// The other versions that are confirmed, and so get what is granted.
+fn others_confirmed(policy: &Policy, skill: &Skill) -> Vec<String> {
+    let identity = skill.identity();
+    let entry = policy.skills.get(&*identity.name);
+    let confirmed = entry.into_iter().flat_map(|entry| &entry.confirmed);
+    let others = confirmed.filter(|other| other.digest != identity.digest);
+    let others = others.map(|other| match &other.version {
+        Some(version) => printable(version, false).into_owned(),
+        None => other.digest.to_string(),
+    });
+    others.collect()
+}
+
+/// Says which directories of other skills can no longer be opened, as this one may write where their links stand.
+fn warn_of_led(
+    on: &CommandHost,
+    granted: &Grants,
+    file: &PolicyFile,
+    console: Console,
+) -> anyhow::Result<()> {
+    let mut directories = granted.directories.iter();
+    if !directories.any(|directory| directory.mode == Mode::Rw) {
+        return Ok(());
+    }
+    let after = file.read()?.unwrap_or_default();
+    let all = after.skills.iter().flat_map(|(name, entry)| {
+        let directories = entry.grants.directories.iter();
+        directories.map(move |directory| (name, directory))
+    });
+    let all = all.filter(|(_, directory)| !granted.directories.contains(directory));
+    let could: Vec<_> = all
+        .filter(|(_, directory)| super::unopenable(on, directory).is_none())
+        .collect();
+    on.host.set_policy(Some(after.clone()));
+    for (name, directory) in could {
+        if let Some(denial) = super::unopenable(on, directory) {
+            let label = styled(HINT, "hint");
+            let name = printable(name, false);
+            console.warn(format_args!(
+                "with this, what is granted to {name} cannot be opened: {denial}\n  {label}: {}",
+                denial.hint
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What was granted for the same guest path, variable or key as something that is granted now, and otherwise.

@@ -1,5 +1,7 @@
 //! `skillhost policy revoke`: take grants back.
 
+mod confirmed;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -19,14 +21,17 @@ use crate::cli::exit::Exit;
 const EXAMPLES: &str = "\
 Examples:
   skillhost policy revoke csv-query /data max_rows
-  skillhost policy revoke csv-query --all";
+  skillhost policy revoke csv-query --all
+  Take back that one version was confirmed, and so all that it is granted:
+    skillhost policy revoke csv-query@0.1.0";
 
 /// Take from a skill what the policy grants it
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RevokeArgs {
-    /// The skill's name, as in the policy; it need not be installed
-    #[arg(value_name = "NAME")]
+    /// The skill's name, as in the policy; it need not be installed. With a version, or as a digest: that this one is
+    /// confirmed is taken back, and the grants stay for others
+    #[arg(value_name = "NAME[@VERSION]|sha256:DIGEST")]
     name: String,
     /// What is taken back: guest paths, variables, keys, requests and the like, as `skillhost policy show` lists
     /// them, or the text that they were granted by; a secret also by its name
@@ -48,6 +53,9 @@ pub fn revoke(args: &RevokeArgs, session: &Session) -> anyhow::Result<Exit> {
     let file = session.policy_file()?;
     let name = &args.name;
     let wanted = args.wanted();
+    if let Some((name, which)) = confirmed::meant(name, &wanted) {
+        return confirmed::revoke(name, &which, args, session);
+    }
     if wanted.is_empty() && !args.all {
         let message = format!(
             "it is not said what is taken from `{}`",

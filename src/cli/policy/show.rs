@@ -12,7 +12,7 @@ use skillhost::text::printable;
 use skillhost::{Policy, SkillIdentity};
 
 use super::{PolicyFile, Standing, rules};
-use crate::cli::complaint::show_hint;
+use crate::cli::complaint::{Complaint, show_hint};
 use crate::cli::console::{BOLD, DIM, GOOD, WARNING, print, print_json, styled};
 use crate::cli::exit::Exit;
 use crate::cli::locate::SKILL_HELP;
@@ -78,12 +78,19 @@ fn one(args: &ShowArgs, session: &Session, policy: &Policy) -> anyhow::Result<Ex
                     session
                         .console
                         .warn(format_args!("it cannot be loaded: {error}"));
+                    let complaint = error.downcast_ref::<Complaint>();
+                    for hint in complaint.iter().flat_map(|complaint| &complaint.hints) {
+                        if !session.console.quiet {
+                            show_hint(hint);
+                        }
+                    }
                     Ok(Exit::Success)
                 }
                 None => Err(error),
             };
         }
     };
+    on.host.set_policy(Some(policy.clone()));
     let mut standing = Standing::new(policy, &skill, typed);
     let folders = standing.from_policy.directories.iter();
     let unopenable: Vec<Denial> = folders

@@ -76,7 +76,8 @@ pub struct ApprovalRule {
     /// The tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// The tenant.
+    /// The tenant. `*` alone stands for requests without a tenant as well, where the rule asks or denies; one that
+    /// allows names tenants alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Whether the tool changes nothing. What its author does not state is taken as the more
@@ -171,10 +172,11 @@ impl ApprovalRule {
                 .tool
                 .as_ref()
                 .is_none_or(|wanted| fits(wanted, &tool.name))
-            && self
-                .tenant
-                .as_ref()
-                .is_none_or(|wanted| tenant.is_some_and(|tenant| fits(wanted, tenant)))
+            && self.tenant.as_ref().is_none_or(|wanted| match tenant {
+                Some(tenant) => fits(wanted, tenant),
+                // Whoever denies all means these, too.
+                None => wanted == "*" && self.action != Action::Allow,
+            })
             && is(self.read_only, says.read_only)
             && is(self.destructive, says.destructive)
             && is(self.idempotent, says.idempotent)
@@ -218,15 +220,23 @@ pub(in crate::policy) fn check(policy: &ApprovalPolicy) -> Result<(), (Place, St
         return Err((Place::Field("max_pending"), message));
     }
     for (index, rule) in policy.rules.iter().enumerate() {
-        let names = [&rule.name, &rule.skill, &rule.tool, &rule.tenant];
-        for name in names.into_iter().flatten() {
-            if name.is_empty() || name.len() > 256 {
+        let names = [
+            ("name", &rule.name),
+            ("skill", &rule.skill),
+            ("tool", &rule.tool),
+            ("tenant", &rule.tenant),
+        ];
+        for (key, name) in names {
+            if name
+                .as_ref()
+                .is_some_and(|name| name.is_empty() || name.len() > 256)
+            {
                 let message = "a name has 1 to 256 bytes".to_owned();
-                return Err((Place::Rule(index), message));
+                return Err((Place::Rule(index, Some(key)), message));
             }
         }
-        if let Some(message) = rule.never_matches() {
-            return Err((Place::Rule(index), message));
+        if let Some((key, message)) = rule.never_matches() {
+            return Err((Place::Rule(index, Some(key)), message));
         }
         if let Some(before) = policy.rules[..index]
             .iter()
@@ -236,7 +246,7 @@ pub(in crate::policy) fn check(policy: &ApprovalPolicy) -> Result<(), (Place, St
                 "it is never reached: rule {} matches everything",
                 before + 1
             );
-            return Err((Place::Rule(index), message));
+            return Err((Place::Rule(index, None), message));
         }
     }
     Ok(())
@@ -245,12 +255,13 @@ pub(in crate::policy) fn check(policy: &ApprovalPolicy) -> Result<(), (Place, St
 /// Where something is wrong.
 pub(in crate::policy) enum Place {
     Field(&'static str),
-    Rule(usize),
+    /// In that rule, and in which key of it, where it is one.
+    Rule(usize, Option<&'static str>),
 }
 
 impl ApprovalRule {
     /// Why there can be no skill or tool that it means, where that is so: what is denied there would run.
-    fn never_matches(&self) -> Option<String> {
+    fn never_matches(&self) -> Option<(&'static str, String)> {
         // What it ends with leaves open how a name goes on.
         let begins = |wanted: &str, is: fn(&str) -> bool| match wanted.strip_suffix('*') {
             Some(start) => start.is_empty() || is(start.strip_suffix('-').unwrap_or(start)),
@@ -261,33 +272,37 @@ impl ApprovalRule {
             && skill.parse::<Digest>().is_err()
         {
             if skill.starts_with("sha256:") {
-                return Some(format!(
+                let message = format!(
                     "`{}` is no digest: it has `sha256:` and all of its 64 hexadecimal digits",
                     shown(skill)
-                ));
+                );
+                return Some(("skill", message));
             }
             if skill.len() >= 8 && skill.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Some(format!(
+                let message = format!(
                     "`{0}` looks like digits of a digest, which stands here whole, as `sha256:…` \
                      (`skillhost inspect SKILL` shows it); should a skill be called so, write `{0}*`",
                     shown(skill)
-                ));
+                );
+                return Some(("skill", message));
             }
             if !begins(skill, is_name) {
-                return Some(format!(
+                let message = format!(
                     "no skill can be called `{}`: a name has letters from a to z, digits and single hyphens between \
                      them, and a rule holds for all versions of a skill, or for one digest",
                     shown(skill)
-                ));
+                );
+                return Some(("skill", message));
             }
         }
         if let Some(tool) = &self.tool
             && !begins(tool, is_tool_name)
         {
-            return Some(format!(
+            let message = format!(
                 "no tool can be called `{}`: a name has letters, digits, `_` and `-`",
                 shown(tool)
-            ));
+            );
+            return Some(("tool", message));
         }
         None
     }
@@ -362,6 +377,8 @@ mod tests {
                 error.contains("approval rule 1") && error.contains(said),
                 "{error}"
             );
+            // Where it stands, and not where the rule begins.
+            assert!(error.contains("line 2"), "{error}");
         }
     }
 }

@@ -7,6 +7,7 @@ mod pasting;
 mod revoking;
 mod rules;
 mod schema;
+mod versions;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

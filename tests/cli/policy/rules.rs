@@ -600,3 +600,64 @@ fn a_wish_for_more_of_the_hosts_time_is_said_to_be_cut() {
         ],
     );
 }
+
+/// Whoever denies all denies those without a tenant, too; whoever lets tenants run lets none but those.
+#[test]
+fn all_tenants_and_none_of_them() {
+    let place = Place::with_text_stats();
+    let run = |tenant: &[&str]| {
+        let mut command = place.command(["run", "text-stats", "--arg", "text=a"]);
+        place.said(&command.args(tenant).output().expect("the command starts"))
+    };
+    let denied = "[[approval.rules]]\ntenant = \"*\"\naction = \"deny\"\n";
+    place.write("home/policy.toml", denied);
+    for tenant in [&[][..], &["--tenant", "acme"]] {
+        let said = run(tenant);
+        assert!(said.starts_with("exit: 3\n"), "{tenant:?}: {said}");
+    }
+    let allowed = denied.replace("deny", "allow") + "[[approval.rules]]\naction = \"deny\"\n";
+    place.write("home/policy.toml", allowed);
+    assert!(run(&[]).starts_with("exit: 3\n"));
+    assert!(run(&["--tenant", "acme"]).starts_with("exit: 0\n"));
+    place.write("home/policy.toml", denied.replace('*', "a*"));
+    assert!(run(&[]).starts_with("exit: 0\n"));
+}
+
+/// What would bound nobody is no bound.
+#[test]
+fn a_tenant_with_a_star_is_refused() {
+    let place = Place::with_text_stats();
+    place.write(
+        "home/policy.toml",
+        "[tenants.\"a*\"]\nceilings = { fuel = 10 }\n",
+    );
+    let said = place.run(["policy", "check"]);
+    assert!(said.starts_with("exit: 2\n"), "{said}");
+    assert!(
+        said.contains("line 1: tenants.a*: a tenant stands here by its whole name"),
+        "{said}"
+    );
+}
+
+/// Addresses that let each name lead anywhere are warned of, where they are granted and where they stand.
+#[test]
+fn addresses_that_name_nothing_are_warned_of() {
+    let place = Place::with_behaviours();
+    for (address, is_wide) in [
+        ("0.0.0.0/0", true),
+        ("::/0", true),
+        ("128.0.0.0/1", true),
+        ("10.0.0.0/8", false),
+        ("fc00::/7", false),
+        ("127.0.0.1", false),
+    ] {
+        let _ = std::fs::remove_file(place.path("home/policy.toml"));
+        let said = place.run(["policy", "grant", "behaviours.wasm", "--address", address]);
+        assert!(said.starts_with("exit: 0\n"), "{said}");
+        let warning = "are granted: every granted name may lead to this machine's loopback";
+        assert_eq!(said.contains(warning), is_wide, "{address}: {said}");
+        let said = place.run(["policy", "check", "--strict"]);
+        assert_eq!(said.starts_with("exit: 3\n"), is_wide, "{address}: {said}");
+        assert_eq!(said.contains(warning), is_wide, "{address}: {said}");
+    }
+}

@@ -1,15 +1,18 @@
 //! The host's own folders and files, which no grant reaches: compiled code that is run, the policy that
 //! grants, secrets, the queue's tokens and jobs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode as Bits, OFlags, fstat, openat};
 
+use super::led::Led;
+use super::mounts::Mounts;
 use super::scratch::PREFIX;
 use crate::grant::{DirectoryGrant, Mode};
 
@@ -37,14 +40,20 @@ pub(crate) struct Apart {
     paths: Vec<(PathBuf, Mode)>,
     /// Whether scratch directories stand apart, too.
     scratch: bool,
+    led: Led,
+    mounts: Mounts,
 }
 
 impl Apart {
     /// What stands apart, with the narrowest mode in which it must not be granted.
-    pub fn new(paths: Vec<(PathBuf, Mode)>) -> Self {
+    pub fn new(mut paths: Vec<(PathBuf, Mode)>) -> Self {
+        let mut seen = BTreeSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
         Apart {
             paths,
             scratch: true,
+            led: Led::default(),
+            mounts: Mounts::default(),
         }
     }
 
@@ -53,6 +62,8 @@ impl Apart {
         Apart {
             paths: Vec::new(),
             scratch: false,
+            led: Led::default(),
+            mounts: Mounts::default(),
         }
     }
 
@@ -60,7 +71,8 @@ impl Apart {
     /// or lies in one. Blocks.
     ///
     /// Files are told apart by what they are and not by how they are called, so neither links nor other
-    /// names of a folder help; and what is not there yet is looked for where it would be made.
+    /// names of a folder help, nor a part of it that is mounted elsewhere; what is not there yet is looked for where it
+    /// would be made. What a link leads to that stands in a folder of the host's own is its own as well.
     ///
     /// # Errors
     /// Why it must not be granted, to stand after the name of the directory; or where it cannot be
@@ -76,41 +88,92 @@ impl Apart {
         }
         let opened = opened.as_fd().try_clone_to_owned()?;
         let itself = identity(&opened)?;
-        let around = around(opened)?;
-        // Most of them lie in the same few directories.
-        let mut ways = Ways::default();
+        let real = fs::canonicalize(&grant.host)?;
+        let table = self.mounts.now();
+        let within = table.within(&real);
+        let mut looked = Looked {
+            grant,
+            itself,
+            around: around(opened)?,
+            ways: Ways::default(),
+            mounted: |path: &Path| table.meet(&within, path),
+        };
         let own = self.paths.iter().map(|(path, mode)| (path, *mode));
         let others = others.iter().map(|path| (path, Mode::Ro));
         for (path, mode) in own.chain(others) {
             if grant.mode < mode {
                 continue;
             }
-            ways.add(path, &mut 0);
-            let own = fs::metadata(path).ok();
-            let found = own.as_ref().map(|own| (own.dev(), own.ino()));
-            let lies_in =
-                |found| around.contains(&found) && own.as_ref().is_some_and(fs::Metadata::is_dir);
-            let how = match found {
-                Some(found) if found == itself && *path == grant.host => {
-                    return Ok(Err("is the host's own".into()));
-                }
-                Some(found) if found == itself => "is",
-                Some(found) if lies_in(found) => "lies in",
-                _ if ways.directories.contains(&itself) => "contains",
-                _ => continue,
+            let found = fs::metadata(path).ok();
+            if let Some(why) = looked.at(path, found.as_ref()) {
+                return Ok(Err(why));
+            }
+            // What lies beside a file is nobody's, and what may be read is no folder of the host's own.
+            let Some(folder) = found.filter(|found| found.is_dir() && mode == Mode::Ro) else {
+                continue;
             };
-            return Ok(Err(format!(
-                "{how} `{}`, which is the host's own",
-                path.display()
-            )));
+            for link in &*self.led.from(path, &folder).or_else(unread(path))? {
+                if let Some(why) = looked.at(link, fs::metadata(link).ok().as_ref()) {
+                    return Ok(Err(why));
+                }
+            }
         }
         // Those of all hosts of this user, wherever they are.
-        let real = fs::canonicalize(&grant.host)?;
         let in_scratch = |part: &std::ffi::OsStr| part.to_string_lossy().starts_with(PREFIX);
         Ok(match real.iter().any(in_scratch) {
             true => Err("lies in the scratch directories of a host".into()),
             false => Ok(()),
         })
+    }
+}
+
+/// A directory that is granted, held against the host's own files and folders one by one.
+struct Looked<'a, M> {
+    grant: &'a DirectoryGrant,
+    itself: Identity,
+    /// All that it lies in.
+    around: HashSet<Identity>,
+    /// Most of them lie in the same few directories.
+    ways: Ways,
+    /// Whether a path is in it, or it in that, by what is mounted elsewhere.
+    mounted: M,
+}
+
+impl<M: Fn(&Path) -> bool> Looked<'_, M> {
+    /// Why it must not be granted for this one, of which `found` is what stands there.
+    fn at(&mut self, path: &Path, found: Option<&fs::Metadata>) -> Option<String> {
+        self.ways.add(path, &mut 0);
+        let is_dir = found.is_some_and(fs::Metadata::is_dir);
+        let found = found.map(|found| (found.dev(), found.ino()));
+        let how = match found {
+            Some(found) if found == self.itself && *path == self.grant.host => {
+                return Some("is the host's own".into());
+            }
+            Some(found) if found == self.itself => "is",
+            Some(found) if is_dir && self.around.contains(&found) => "lies in",
+            _ if self.ways.directories.contains(&self.itself) => "contains",
+            _ if (self.mounted)(path) => "reaches, by what is mounted,",
+            _ => return None,
+        };
+        Some(format!(
+            "{how} `{}`, which is the host's own",
+            path.display()
+        ))
+    }
+}
+
+/// What to make of a folder of the host's own in which links cannot be looked for.
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> io::Result<Arc<[PathBuf]>> + '_ {
+    |error| match error.kind() {
+        // It is gone meanwhile.
+        io::ErrorKind::NotFound => Ok(Arc::default()),
+        io::ErrorKind::PermissionDenied => {
+            let path = path.display();
+            let why =
+                format!("what `{path}`, which is the host's own, leads to is not known: {error}");
+            Err(io::Error::new(error.kind(), why))
+        }
+        _ => Err(error),
     }
 }
 
@@ -262,6 +325,43 @@ mod tests {
             assert!(refusal.is_some(), "{granted}");
         }
         assert_eq!(refused(&own, Mode::Ro, &at("other"), Mode::Rw), None);
+    }
+
+    /// What is used of a home whose parts were moved away, and linked.
+    #[test]
+    fn what_links_in_its_own_folders_lead_to() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        for folder in ["home/skills", "out/secrets", "out/probe/deeper", "beside"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        symlink("../out/secrets", at("home/secrets")).unwrap();
+        symlink("../../out/probe", at("home/skills/probe@0.1.0")).unwrap();
+        fs::write(at("home/file"), "").unwrap();
+        symlink("../beside", at("beside/elsewhere")).unwrap();
+        let of_home = |granted: &str, mode| {
+            let own = ["home", "home/skills", "home/none", "home/file"];
+            let own = own.map(|own| (at(own), Mode::Ro));
+            let apart = Apart::new(own.into_iter().chain([(at("home"), Mode::Ro)]).collect());
+            assert_eq!(apart.paths.len(), 4);
+            let host = at(granted);
+            let opened = fs::File::open(&host).unwrap();
+            let guest = "/data".into();
+            let grant = DirectoryGrant { host, guest, mode };
+            apart.check(&grant, &opened, &[]).unwrap().err()
+        };
+        for (granted, how) in [
+            ("out", "contains"),
+            ("out/secrets", "is"),
+            ("out/probe", "is"),
+            ("out/probe/deeper", "lies in"),
+        ] {
+            for mode in [Mode::Ro, Mode::Rw] {
+                let why = of_home(granted, mode).unwrap();
+                assert!(why.starts_with(how), "{granted}: {why}");
+            }
+        }
+        assert_eq!(of_home("beside", Mode::Rw), None);
     }
 
     #[test]

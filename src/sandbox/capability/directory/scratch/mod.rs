@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, mkdirat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use crate::private::{keeps_what_is_in_it, make_folder};
 use clearing::{Clearing, is_itself_or_above};
 pub(super) use turns::Owner;
 use turns::{Turns, Waiting};
@@ -174,7 +175,9 @@ impl ScratchRoot {
         if let Some(folder) = &*folder {
             return Ok(Arc::clone(folder));
         }
-        fs::create_dir_all(&self.base)?;
+        make_folder(&self.base)?;
+        // What somebody else moves away is never removed.
+        keeps_what_is_in_it(&self.base)?;
         // Gone again where it cannot be locked.
         let kept = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -424,6 +427,27 @@ mod tests {
         drop(root);
         let left: Vec<_> = fs::read_dir(base.path().join("scratch")).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn nothing_is_made_where_others_may_write() {
+        let base = tempfile::tempdir().unwrap();
+        let root = ScratchRoot::new(base.path().join("scratch"));
+        let mode = || fs::metadata(&root.base).unwrap().permissions().mode() & 0o777;
+        drop(root.make(owner("acme")).unwrap());
+        assert_eq!(mode(), 0o700);
+        let root = ScratchRoot::new(base.path().join("open"));
+        fs::create_dir(&root.base).unwrap();
+        let with = |mode| fs::set_permissions(&root.base, PermissionsExt::from_mode(mode)).unwrap();
+        with(0o777);
+        let error = root.make(owner("acme")).err().unwrap();
+        assert!(
+            error.to_string().contains("others may write in it"),
+            "{error}"
+        );
+        // As the system's own folder for temporary files is.
+        with(0o1777);
+        assert!(root.make(owner("acme")).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,142 @@
+//! Taking back that one digest is confirmed.
+
+use skillhost::grant::{Capability, command};
+use skillhost::policy::{Confirmation, SkillPolicy};
+use skillhost::skill::Digest;
+use skillhost::text::{named, printable};
+
+use super::RevokeArgs;
+use crate::cli::Session;
+use crate::cli::complaint::Complaint;
+use crate::cli::console::{GOOD, styled};
+use crate::cli::exit::Exit;
+use crate::cli::policy::{edit, record, unknown};
+
+/// Which confirmation is meant.
+pub enum Which {
+    Version(String),
+    Digest(Digest),
+}
+
+impl Which {
+    fn is(&self, confirmed: &Confirmation) -> bool {
+        match self {
+            Which::Version(version) => confirmed.version.as_ref() == Some(version),
+            Which::Digest(digest) => confirmed.digest == *digest,
+        }
+    }
+}
+
+/// Whether a confirmation is meant, and not what is granted: of which skill, where its name is typed, and which.
+pub fn meant<'a>(
+    typed: &'a str,
+    wanted: &[(Option<Capability>, String)],
+) -> Option<(Option<&'a str>, Which)> {
+    if let Ok(digest) = typed.parse() {
+        return Some((None, Which::Digest(digest)));
+    }
+    if let Some((name, version)) = typed
+        .split_once('@')
+        .filter(|(name, _)| !name.contains('/'))
+    {
+        return Some((Some(name), Which::Version(version.to_owned())));
+    }
+    match wanted {
+        [(None, subject)] => {
+            let digest = subject.parse().ok()?;
+            Some((Some(typed), Which::Digest(digest)))
+        }
+        _ => None,
+    }
+}
+
+/// Takes it back.
+///
+/// # Errors
+/// Where it is not confirmed, or more is named.
+pub fn revoke(
+    name: Option<&str>,
+    which: &Which,
+    args: &RevokeArgs,
+    session: &Session,
+) -> anyhow::Result<Exit> {
+    let is_alone = match args.subjects.as_slice() {
+        [] => args.wanted().is_empty(),
+        [subject] => subject.parse::<Digest>().is_ok() && name == Some(args.name.as_str()),
+        _ => false,
+    };
+    if !is_alone || args.all {
+        let message = "what is granted is granted to all versions that are confirmed";
+        return Err(Complaint::usage(message)
+            .hint("name the skill alone to take a grant back, or the version alone to take back that it is confirmed")
+            .into());
+    }
+    let file = session.policy_file()?;
+    let record = record::Record::open(session)?;
+    let (name, taken, left) = edit::edit(&file, |policy| {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => {
+                let mut entries = policy.skills.iter();
+                let found =
+                    entries.find(|(_, entry)| entry.confirmed.iter().any(|one| which.is(one)));
+                let (name, _) = found.ok_or_else(|| {
+                    Complaint::usage("this digest is not confirmed in the policy")
+                        .hint("`skillhost policy show` lists all that is")
+                })?;
+                name.clone()
+            }
+        };
+        let Some(entry) = policy.skills.get_mut(&name) else {
+            return Err(unknown(&name, policy, &file).into());
+        };
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut entry.confirmed)
+            .into_iter()
+            .partition(|one| which.is(one));
+        entry.confirmed = kept;
+        if taken.is_empty() {
+            return Err(not_confirmed(&name, entry).into());
+        }
+        let left = (!entry.grants.is_empty()).then_some(entry.confirmed.len());
+        if *entry == SkillPolicy::default() {
+            policy.skills.remove(&name);
+        }
+        Ok((name, taken, left))
+    })?;
+    let said: Vec<String> = taken.iter().map(confirmation).collect();
+    record.taken(&name, &said)?;
+    let more = match left {
+        None => String::new(),
+        Some(0) => format!(
+            "; what is granted to it stays, and nobody gets that: `{} --all` takes it away",
+            command("revoke", &name)
+        ),
+        Some(1) => "; one other digest has what is granted".to_owned(),
+        Some(others) => format!("; {others} other digests have what is granted"),
+    };
+    session.console.note(format_args!(
+        "{} taken from {}: {}{more}",
+        styled(GOOD, "✓"),
+        printable(&name, false),
+        said.join(", ")
+    ));
+    Ok(Exit::Success)
+}
+
+fn not_confirmed(name: &str, entry: &SkillPolicy) -> Complaint {
+    let complaint = Complaint::usage(format!("that of `{}` is not confirmed", named(name, 100)));
+    match entry.confirmed.is_empty() {
+        true => complaint.hint("no digest of it is"),
+        false => {
+            let all: Vec<String> = entry.confirmed.iter().map(confirmation).collect();
+            complaint.hint(format!("there is: {}", all.join(", ")))
+        }
+    }
+}
+
+/// What it is called.
+fn confirmation(confirmed: &Confirmation) -> String {
+    let version = confirmed.version.as_deref();
+    let version = version.map_or_else(String::new, |version| format!("{} ", named(version, 100)));
+    format!("the confirmation of {version}({})", confirmed.digest)
+}
