@@ -1,5 +1,6 @@
 //! The head of a chain: how far it goes, kept apart from it.
 
+use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::chain::{Hash, Position};
@@ -11,9 +12,13 @@ const MARK: &str = "skillhost-audit-1";
 /// The longest head, in bytes.
 pub(super) const MAX_HEAD: u64 = 1_024;
 /// Where it says how many bytes of the tail count: eight hexadecimal digits, which can be set at once.
-pub(super) const TAIL_AT: usize = 288;
-/// How long a head was before it said what is lost.
-const WITHOUT_LOST: usize = TAIL_AT + 9;
+pub(super) const TAIL_AT: usize = 352;
+/// Where older releases said so, which did not say what is lost.
+const OLD_TAIL_AT: usize = 288;
+/// How long it is before what is lost.
+const BEFORE_LOST: usize = 285;
+/// How long the digits of a tail are, with the end of the head.
+const TAIL_TEXT: usize = 9;
 
 /// Where a chain begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,21 @@ impl Lost {
             self.since = more.since;
         }
         self.entries = self.entries.saturating_add(more.entries);
+    }
+
+    /// What shows that it is as it was written: nothing else tells how many are lost behind a line of this hash.
+    fn mark(&self, behind: &Hash) -> [u8; 16] {
+        if *self == Lost::default() {
+            return [b'0'; 16];
+        }
+        let mut hasher = sha2::Sha256::new();
+        hasher.update(behind);
+        hasher.update(self.entries.to_be_bytes());
+        hasher.update(self.since.to_be_bytes());
+        let digits = hex(&hasher.finalize().into());
+        let mut mark = [0; 16];
+        mark.copy_from_slice(&digits[..16]);
+        mark
     }
 
     /// When the first was to be written, as it stands in an entry.
@@ -107,37 +127,26 @@ impl Head {
         number(out, self.bytes);
         number(out, self.at.entries);
         out.extend_from_slice(&hex(&self.at.hash));
-        out.resize(TAIL_AT, b' ');
-        out.extend_from_slice(&tail_text(self.tail));
         out.push(b' ');
         number(out, self.lost.entries);
         // Before 1970 nothing was written.
         number(out, self.lost.since.unsigned_abs());
-        out.pop();
+        out.extend_from_slice(&self.lost.mark(&self.at.hash));
+        out.resize(TAIL_AT, b' ');
+        out.extend_from_slice(&tail_text(self.tail));
         out.push(b'\n');
     }
 
     /// Reads one; `None` where it is none of ours, to the byte.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let words = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
-        let (words, tail, lost) = match words.split_at_checked(TAIL_AT) {
-            Some((words, behind)) => {
-                let (digits, lost) = match behind.split_once(' ') {
-                    Some((digits, lost)) => (digits, self::lost(lost)?),
-                    None => (behind, Lost::default()),
-                };
-                (
-                    words.trim_end(),
-                    u32::from_str_radix(digits, 16).ok()?,
-                    lost,
-                )
-            }
-            None => (words, 0, Lost::default()),
-        };
         // As older releases wrote it.
-        let old = [TAIL_AT, WITHOUT_LOST]
-            .into_iter()
-            .find(|length| text.len() <= *length);
+        let is_old = text.len() <= OLD_TAIL_AT + TAIL_TEXT;
+        let tail_at = if is_old { OLD_TAIL_AT } else { TAIL_AT };
+        let (words, tail) = match words.split_at_checked(tail_at) {
+            Some((words, digits)) => (words.trim_end(), u32::from_str_radix(digits, 16).ok()?),
+            None => (words, 0),
+        };
         let mut words = words.split(' ');
         if words.next()? != MARK {
             return None;
@@ -148,6 +157,10 @@ impl Head {
         let segment = words.next()?.parse().ok()?;
         let bytes = words.next()?.parse().ok()?;
         let at = position(words.next()?, words.next()?)?;
+        let lost = match is_old {
+            true => Lost::default(),
+            false => lost(words.next()?, words.next()?)?,
+        };
         let head = Head {
             chain,
             first,
@@ -160,9 +173,13 @@ impl Head {
         };
         let mut again = Vec::new();
         head.write(&mut again);
-        if let Some(length) = old {
-            again.truncate(length.min(WITHOUT_LOST - 1));
-            again.truncate(again.trim_ascii_end().len());
+        if is_old {
+            // Nothing of what is lost, and of the tail as much as there is.
+            again.truncate(BEFORE_LOST);
+            if text.len() > OLD_TAIL_AT {
+                again.resize(OLD_TAIL_AT, b' ');
+                again.extend_from_slice(&tail_text(tail));
+            }
             again.push(b'\n');
         }
         let begins = first > 1 || before == Position::start(chain);
@@ -181,8 +198,7 @@ pub(super) fn tail_text(bytes: u32) -> [u8; 8] {
     text
 }
 
-fn lost(text: &str) -> Option<Lost> {
-    let (entries, since) = text.split_once(' ')?;
+fn lost(entries: &str, since: &str) -> Option<Lost> {
     let (entries, since) = (entries.parse().ok()?, since.parse().ok()?);
     Some(Lost { entries, since })
 }
@@ -210,7 +226,7 @@ mod tests {
         head.write(&mut text);
         assert_eq!(text.len(), length);
         assert_eq!(Head::parse(&text), Some(head));
-        assert!(text[TAIL_AT..].starts_with(b"0000fedc 0000"));
+        assert_eq!(&text[TAIL_AT..], b"0000fedc\n");
         head.lost.join(Lost::one(12_346));
         head.lost.join(Lost::one(12_345));
         assert_eq!((head.lost.entries, head.lost.since), (2, 12_345));
@@ -227,11 +243,16 @@ mod tests {
         ] {
             assert_eq!(Head::parse(wrong), None);
         }
+        // A number of what is lost that nobody has written is none.
+        let mut other = text.clone();
+        other[BEFORE_LOST + 20] = b'1';
+        assert_eq!(Head::parse(&other), None);
         // Without what is lost, and without a tail, as older releases wrote it.
-        let mut old = text[..WITHOUT_LOST - 1].to_vec();
-        old.push(b'\n');
+        let mut old = text[..BEFORE_LOST].to_vec();
+        old.resize(OLD_TAIL_AT, b' ');
+        old.extend_from_slice(b"0000fedc\n");
         assert_eq!(Head::parse(&old), Some(head));
-        let mut old = text[..TAIL_AT].trim_ascii_end().to_vec();
+        old.truncate(BEFORE_LOST);
         old.push(b'\n');
         assert_eq!(Head::parse(&old), Some(Head { tail: 0, ..head }));
     }

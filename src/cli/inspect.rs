@@ -256,6 +256,17 @@ fn tool_text(tool: &Tool, width: usize) -> String {
     out
 }
 
+/// Each of them once, in their order: what is written in several ways may be the same.
+fn each<T: ToString>(all: &[T]) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for text in all.iter().map(ToString::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
+}
+
 fn wants(declared: &Declared) -> String {
     // All of them, so that none is forgotten.
     let Declared {
@@ -287,14 +298,14 @@ fn wants(declared: &Declared) -> String {
     if *storage {
         wants.row(["storage".into(), "keys and values that are kept".into()]);
     }
-    for request in http {
-        wants.row(["http".into(), request.to_string()]);
-    }
-    for socket in sockets {
-        wants.row(["socket".into(), socket.to_string()]);
-    }
-    for secret in secrets {
-        wants.row(["secret".into(), secret.to_string()]);
+    for (kind, texts) in [
+        ("http", each(http)),
+        ("socket", each(sockets)),
+        ("secret", each(secrets)),
+    ] {
+        for text in texts {
+            wants.row([kind.to_owned(), text]);
+        }
     }
     for variable in environment {
         wants.row([
@@ -436,7 +447,7 @@ mod tests {
             "directories": [{"path": "*", "mode": "rw", "description": "where it works"}],
             "scratch": true,
             "storage": true,
-            "http": ["GET https://example.com/a"],
+            "http": ["GET https://example.com/a", "GET HTTPS://EXAMPLE.com/a"],
             "sockets": ["tcp://192.0.2.1:7"],
             "secrets": ["key=authorization:Bearer@https://example.com"],
             "environment": ["LANG"],
@@ -444,6 +455,7 @@ mod tests {
         }))
         .unwrap();
         let text = wants(&declared);
+        assert_eq!(text.matches("example.com/a").count(), 1, "{text}");
         for (kind, what) in [
             ("directory", "any path"),
             ("scratch", SCRATCH),

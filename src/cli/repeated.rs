@@ -53,12 +53,14 @@ impl Typed {
         let mut typed = Typed::default();
         let mut arguments = arguments.take_while(|argument| argument != "--");
         while let Some(argument) = arguments.next() {
-            let Some(argument) = argument.to_str() else {
-                continue;
+            let bytes = argument.as_encoded_bytes();
+            let equals = bytes.iter().position(|byte| *byte == b'=');
+            let (name, value) = match equals {
+                Some(at) => (&bytes[..at], Some(word(&bytes[at + 1..]))),
+                None => (bytes, None),
             };
-            let (name, value) = match argument.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (argument, None),
+            let Ok(name) = str::from_utf8(name) else {
+                continue;
             };
             let kept = match name {
                 "--home" => &mut typed.home,
@@ -66,7 +68,7 @@ impl Typed {
                 "--database" => &mut typed.database,
                 _ => continue,
             };
-            let value = value.or_else(|| arguments.next()?.into_string().ok());
+            let value = value.or_else(|| Some(word(arguments.next()?.as_encoded_bytes())));
             // A URL may have a password in it.
             *kept = value.filter(|value| !value.is_empty() && !value.contains("://"));
         }
@@ -85,7 +87,7 @@ impl Typed {
             // What has them already is not given them twice.
             if !word.starts_with('-') {
                 let option = |name: &str, value: &Option<String>, wanted: bool| match value {
-                    Some(value) if wanted => format!("{name} {} ", shell_word(value)),
+                    Some(value) if wanted => format!("{name} {value} "),
                     _ => String::new(),
                 };
                 whole += &option("--home", &self.home, true);
@@ -102,6 +104,27 @@ impl Typed {
         }
         whole.into()
     }
+}
+
+/// What was typed, as a word of a shell: also a path that is no text, as bash and others read it.
+fn word(typed: &[u8]) -> String {
+    if let Ok(text) = str::from_utf8(typed) {
+        return match text.is_empty() {
+            true => String::new(),
+            false => shell_word(text).into_owned(),
+        };
+    }
+    let mut word = "$'".to_owned();
+    for byte in typed {
+        match byte {
+            b'\'' | b'\\' => word.extend(['\\', char::from(*byte)]),
+            // Commands of hints stand between those.
+            b' '..=b'~' if *byte != b'`' => word.push(char::from(*byte)),
+            _ => word.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    word.push('\'');
+    word
 }
 
 #[cfg(test)]
@@ -142,6 +165,14 @@ mod tests {
                 "`skillhost jobs dead replay 1`"
             ),
             "`skillhost jobs --database q.db dead replay 1`"
+        );
+        // Also a path that is no text.
+        let odd: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/h'`\xff".to_vec());
+        let arguments = ["skillhost".into(), "--home".into(), odd, "list".into()];
+        let told_odd = Typed::of(arguments.into_iter());
+        assert_eq!(
+            told_odd.in_text("`skillhost list`"),
+            r"`skillhost --home $'/h\'\x60\xff' list`"
         );
         // Not a password, and nothing twice.
         assert_eq!(

@@ -21,10 +21,73 @@ fn told(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::
     match error.kind() {
         ErrorKind::InvalidSubcommand => with_similar(error, all, arguments),
         ErrorKind::UnknownArgument if is_of(&error, " secrets set ") => without_value(error, all),
+        ErrorKind::UnknownArgument if of_worker(&error).is_some() => with_worker(error),
+        ErrorKind::InvalidUtf8 => with_unreadable(error, all, arguments),
         ErrorKind::UnknownArgument => with_argument(error, all, arguments),
         ErrorKind::ValueValidation => without_source(error),
         _ => error,
     }
+}
+
+/// What `run` takes for itself, and for a job the worker that runs it.
+const OF_WORKER: [&str; 4] = ["--secret-from", "--certificate", "--roots", "--no-policy"];
+
+/// Which of those was typed where a job is submitted.
+fn of_worker(error: &clap::Error) -> Option<&'static str> {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_of_job = is_of(error, " jobs submit ") || is_of(error, " schedules add ");
+    let typed = unknown.split('=').next().filter(|_| is_of_job);
+    OF_WORKER.into_iter().find(|flag| typed == Some(flag))
+}
+
+/// With what to do about a flag that is the worker's.
+fn with_worker(mut error: clap::Error) -> clap::Error {
+    let Some(flag) = of_worker(&error) else {
+        return error;
+    };
+    error.remove(ContextKind::SuggestedArg);
+    let tip = format!("it is the worker's, which runs the job: `skillhost worker {flag} …`");
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.into()]),
+    );
+    error
+}
+
+/// Which argument it is that is no text.
+fn with_unreadable(error: clap::Error, all: &mut Command, arguments: &[OsString]) -> clap::Error {
+    let mut numbered = arguments.iter().enumerate();
+    let Some((number, argument)) = numbered.find(|(_, argument)| argument.to_str().is_none())
+    else {
+        return error;
+    };
+    let shown = skillhost::text::named(&argument.to_string_lossy(), MOST_SHOWN);
+    let message = format!("argument {number}, `{shown}`, is not UTF-8");
+    match named(all, arguments.iter()) {
+        Some(command) => command.error(ErrorKind::InvalidUtf8, message),
+        None => error,
+    }
+}
+
+/// With where a flag is to stand that is proposed as it was typed.
+fn with_place(mut error: clap::Error, flag: &str, arguments: &[OsString]) -> clap::Error {
+    let mut before = arguments.iter().take_while(|argument| {
+        argument
+            .to_str()
+            .is_none_or(|argument| argument.split('=').next() != Some(flag))
+    });
+    let tip = match before.any(|argument| argument == "--") {
+        true => format!("nothing that stands behind `--` is a flag: put `{flag}` before it"),
+        false => format!("it belongs to the command that is named: put `{flag}` behind that"),
+    };
+    error.remove(ContextKind::SuggestedArg);
+    error.insert(
+        ContextKind::Suggested,
+        ContextValue::StyledStrs(vec![tip.into()]),
+    );
+    error
 }
 
 /// The most characters of what was typed that an error shows.
@@ -184,6 +247,9 @@ fn with_argument(mut error: clap::Error, all: &mut Command, arguments: &[OsStrin
         return error;
     }
     let kin = named(all, arguments.iter()).and_then(|command| kin(command, &unknown));
+    if kin.as_deref() == unknown.split('=').next() {
+        return with_place(error, kin.as_deref().unwrap_or_default(), arguments);
+    }
     if let Some(kin) = kin {
         error.insert(ContextKind::SuggestedArg, ContextValue::String(kin));
         return error;

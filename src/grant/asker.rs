@@ -182,6 +182,10 @@ impl Asker {
     /// What may help where it failed by itself, and nothing that it declares was lacking: it looked for something that
     /// it does not declare, or that nobody was asked for, as it has no manifest; or elsewhere than where it may.
     pub fn looked_in_vain(&self, sought: &Sought) -> Option<String> {
+        if sought.full {
+            let hint = "the disk is full, or a quota on it, where the skill wrote: make room there, or grant it a folder on another";
+            return Some(hint.to_owned());
+        }
         let Some(declared) = &self.declared else {
             if !sought.no_directories || sought.refused {
                 return sought.elsewhere();

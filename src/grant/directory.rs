@@ -150,6 +150,11 @@ impl FromStr for DirectoryGrant {
             }));
         }
         let trimmed = guest.trim_end_matches('/');
+        // Beside the host's path, it is not what is typed for the guest.
+        let trimmed = match rest.contains(':') {
+            true => trimmed.trim_end_matches("/.").trim_end_matches('/'),
+            false => trimmed,
+        };
         let guest = if trimmed.is_empty() { "/" } else { trimmed };
         Ok(DirectoryGrant {
             host: PathBuf::from(host),
@@ -359,6 +364,9 @@ mod tests {
         assert_eq!(parsed("/a/b:/data"), case("/a/b", "/data", Mode::Ro));
         assert_eq!(parsed("/a/b:/data:rw"), case("/a/b", "/data", Mode::Rw));
         assert_eq!(parsed("/"), case("/", "/", Mode::Ro));
+        assert_eq!(parsed("/a:/data/."), case("/a", "/data", Mode::Ro));
+        assert_eq!(parsed("/a:/."), case("/a", "/", Mode::Ro));
+        assert_eq!(parsed("d/."), case("d/.", "d/.", Mode::Ro));
         assert_eq!(parsed("../../a"), case("../../a", "../../a", Mode::Ro));
         assert_eq!(parsed("a/../b:b"), case("a/../b", "b", Mode::Ro));
     }

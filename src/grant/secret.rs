@@ -343,7 +343,8 @@ pub(crate) fn sets_header(grant: &SecretGrant, target: &HttpTarget) -> Denial {
 
 /// A request in which a skill wants to send the value of a secret.
 pub(crate) fn sends_secret(name: &str, target: &HttpTarget) -> Denial {
-    let host = target.host().to_string();
+    // With its port: the secret may be for another one of the same host.
+    let host = target.authority().to_string();
     let host = crate::text::shortened(&host, MAX_SHOWN);
     Denial {
         capability: Capability::Secret,

@@ -28,6 +28,8 @@ pub(crate) struct Sought {
     /// Whether the last thing that it asked of one of them, or of an address that it may connect to, was refused, so
     /// that it was not for want of another.
     pub refused: bool,
+    /// Whether a disk had no room for what it wrote, which is what was in the way.
+    pub full: bool,
     /// Whether it read its environment, which it gets as a whole.
     pub environment: bool,
     /// Whether it asked for all configuration keys.
@@ -115,7 +117,7 @@ impl Sought {
     /// must be named.
     pub fn lacks(&self, missing: Missing<'_>, panicked: Option<&str>) -> bool {
         match missing {
-            Missing::Directory => self.directories && !self.refused,
+            Missing::Directory => self.directories && !self.refused && !self.full,
             Missing::Environment(name) => {
                 self.environment && panicked.is_none_or(|message| names(message, name))
             }
@@ -220,6 +222,21 @@ mod tests {
         assert_eq!(asker.looked_in_vain(&sought), None);
         sought.refused = false;
         assert!(asker.looked_in_vain(&sought).is_some());
+    }
+
+    /// Nor is what a full disk had no room for.
+    #[test]
+    fn a_full_disk_is_not_want_of_a_directory() {
+        let sought = Sought {
+            directories: true,
+            entered: true,
+            full: true,
+            ..Sought::default()
+        };
+        assert_eq!(lacked(&sought, None), [""; 0]);
+        let asker = super::super::Asker::new("a", None, true);
+        let help = asker.looked_in_vain(&sought);
+        assert!(help.is_some_and(|help| help.starts_with("the disk is full")));
     }
 
     #[test]

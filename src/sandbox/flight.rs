@@ -132,6 +132,7 @@ impl Flight {
         self.usage.tokens = state.chatter.tokens();
         self.denials = state.network.take_refusals();
         self.sought = std::mem::take(state.network.sought());
+        self.sought.full = state.directories.found_full();
         (self.usage.created_files, self.usage.write_bytes) = state.directories.used();
         let traffic = state.network.used();
         self.usage.connections = traffic.connections;

@@ -392,7 +392,7 @@ exit: 3
 --- stdout
 --- stderr
 error: not admitted: directory `/in`: `[PLACE]/home` is the host's own
-hint: grant a directory beside it: the host keeps compiled code, grants and secrets there
+hint: grant a directory beside it: what the host itself runs, reads and keeps is no skill's
 ✗ behaviours 1.2.3 · list · rejected · did not run
 
 "#]],

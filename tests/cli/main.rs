@@ -31,9 +31,11 @@ mod output;
 mod run;
 mod source;
 
+mod apart;
 mod attachments;
 mod dry_run;
 mod grants;
+mod hints;
 mod network;
 mod policy;
 mod secrets;

@@ -290,13 +290,16 @@ fn a_request_with_a_value_in_it_is_stopped() {
         "--secret",
         &secret,
     ]);
+    let denied = format!(
+        "  denied: secret `token`: the skill wanted to send its value in a request to `{server}`\n"
+    );
     says(
         &said,
         &[
             "exit: 1\n",
             "error: the skill failed: the host does not allow `GET http://",
             "/[secret]`: it is not granted, or may not be sent as it is\n",
-            "  denied: secret `token`: the skill wanted to send its value in a request to `127.0.0.1`\n",
+            &denied,
             "hint: nothing can be granted for that; the host alone puts a secret into a request\n",
         ],
     );

@@ -150,6 +150,7 @@ pub async fn show_end(
         },
         denials_told: false,
         input_hints: &[],
+        own: &[],
     };
     report.show(&result, &view)
 }

@@ -22,7 +22,9 @@ use crate::cli::repeated::in_text;
 use crate::cli::run::raise;
 use crate::cli::table::Table;
 use crate::cli::{explain, grants, units};
-use skillhost::grant::{Denial, Grants, for_good};
+use skillhost::grant::{
+    Capability, Denial, DirectoryGrant, Grants, Mode, Remedy, for_good, shell_word,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,13 +105,15 @@ impl Whole {
         let job = &self.job;
         let _ = writeln!(out, "{} {}", styled(BOLD, what(job)), styled(DIM, job.id));
         out.push_str(&self.standing(now).to_string());
+        let mut own: &[DirectoryGrant] = &[];
         if let Work::Execution { request } = &job.submitted.work {
+            own = &request.grants.directories;
             out.push_str(&asked(request));
         }
         if !self.attempts.is_empty() {
             let _ = writeln!(out, "\n{}", styled(BOLD, "Attempts"));
             for attempt in &self.attempts {
-                out.push_str(&told(attempt));
+                out.push_str(&told(attempt, own));
             }
         }
         let history: Vec<String> = self.history.iter().filter_map(done).collect();
@@ -325,11 +329,15 @@ fn done(event: &JobEvent) -> Option<String> {
     Some(format!("  {}  {}\n", written(event.at), parts.join(" · ")))
 }
 
-/// What to do about a failure for good: another attempt takes no flags for grants.
-fn hints(failure: &Failure) -> Vec<String> {
+/// What to do about a failure for good: another attempt takes no flags for grants. `own` are the folders that the job
+/// itself was submitted with.
+fn hints(failure: &Failure, own: &[DirectoryGrant]) -> Vec<String> {
     let denials = match failure.denials.is_empty() {
         true => failure.missing.iter().map(Denial::wanted).collect(),
-        false => (failure.denials.iter().map(|denial| denial.hint.clone())).collect::<Vec<_>>(),
+        false => {
+            let of = |denial: &Denial| of_own(denial, own).unwrap_or_else(|| denial.hint.clone());
+            failure.denials.iter().map(of).collect::<Vec<_>>()
+        }
     };
     let mut hints: Vec<String> = failure.hint.iter().cloned().chain(denials).collect();
     for hint in &mut hints {
@@ -341,8 +349,27 @@ fn hints(failure: &Failure) -> Vec<String> {
     hints
 }
 
+/// What to do where a folder of the job's own was in the way, which goes before what is granted for good.
+fn of_own(denial: &Denial, own: &[DirectoryGrant]) -> Option<String> {
+    let is_it = |grant: &&DirectoryGrant| {
+        denial.capability == Capability::Directory && grant.guest == denial.subject
+    };
+    let grant = own.iter().find(is_it)?;
+    let wider = DirectoryGrant {
+        mode: Mode::Rw,
+        ..grant.clone()
+    };
+    (denial.remedy == Remedy::Grant && grant.mode == Mode::Ro).then(|| {
+        format!(
+            "the job was submitted with `--dir {}`, which goes before what is granted for good: submit it anew, with `--dir {}`",
+            shell_word(&grant.to_string()),
+            shell_word(&wider.to_string())
+        )
+    })
+}
+
 /// One attempt: how it ended, with what, and what it cost.
-fn told(attempt: &Attempt) -> String {
+fn told(attempt: &Attempt, own: &[DirectoryGrant]) -> String {
     let mut out = String::new();
     let took = (attempt.ended_at - attempt.started_at)
         .to_std()
@@ -370,7 +397,7 @@ fn told(attempt: &Attempt) -> String {
     }
     let failure = details.get("failure").cloned();
     let failure = failure.and_then(|failure| serde_json::from_value::<Failure>(failure).ok());
-    for hint in failure.iter().flat_map(hints) {
+    for hint in failure.iter().flat_map(|failure| hints(failure, own)) {
         let _ = writeln!(
             out,
             "     {}: {}",
@@ -403,4 +430,36 @@ fn told(attempt: &Attempt) -> String {
         let _ = writeln!(out, "     stderr: {stderr}");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is granted for good does not help a job that was submitted with a grant of its own.
+    #[test]
+    fn a_folder_of_the_jobs_own_is_to_be_submitted_anew() {
+        let denial = Denial {
+            capability: Capability::Directory,
+            subject: "/data".into(),
+            reason: "the skill wanted to write there, and may only read".into(),
+            remedy: Remedy::Grant,
+            grant: None,
+            hint: "grant it for good".into(),
+        };
+        let own = |mode| {
+            Grants::default()
+                .directory("/srv/a b", "/data", mode)
+                .directories
+        };
+        assert_eq!(
+            of_own(&denial, &own(Mode::Ro)).as_deref(),
+            Some(
+                "the job was submitted with `--dir '/srv/a b:/data:ro'`, which goes before what is granted for \
+                 good: submit it anew, with `--dir '/srv/a b:/data:rw'`"
+            )
+        );
+        assert_eq!(of_own(&denial, &own(Mode::Rw)), None);
+        assert_eq!(of_own(&denial, &[]), None);
+    }
 }

@@ -99,6 +99,7 @@ fn carry_out(
         true => None,
         false => Some(session.policy_file()?.path().to_owned()),
     };
+    let own = plan.asked.grants.directories.clone();
     let mut policies = policy.iter().flat_map(|policy| policy.skills.values());
     let scratch = plan.asked.grants.scratch || policies.any(|policy| policy.grants.scratch);
     // What is wrong with it is said where it is needed.
@@ -199,6 +200,7 @@ fn carry_out(
             asked,
             denials_told: session.console.verbose > 0,
             input_hints: &input_hints,
+            own: &own,
         }
         .show(&result, &view);
         if scratch {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use skillhost::execution::{Clamped, Frame, Rejection};
-use skillhost::grant::{Denial, shell_word};
+use skillhost::grant::{Capability, Denial, DirectoryGrant, for_this_run, shell_word};
 use skillhost::limits::{Limit, display_bytes, grouped};
 use skillhost::text::{named, printable};
 use skillhost::usage::ResourceUsage;
@@ -37,6 +37,8 @@ pub struct Report<'a> {
     pub denials_told: bool,
     /// Hints for where the input does not fit.
     pub input_hints: &'a [String],
+    /// The folders that were granted for this run, before what is granted for good.
+    pub own: &'a [DirectoryGrant],
 }
 
 impl Report<'_> {
@@ -156,7 +158,7 @@ impl Report<'_> {
                 hints.extend(self.of_limit(*limit, failure));
             }
             _ if !failure.denials.is_empty() => {
-                hints.extend(failure.denials.iter().map(|denial| denial.hint.clone()));
+                hints.extend(failure.denials.iter().map(|denial| self.of_denial(denial)));
                 hints.dedup();
             }
             Cause::InvalidInput { .. } => {
@@ -191,6 +193,17 @@ impl Report<'_> {
             hints.dedup();
         }
         hints
+    }
+
+    /// What to do where something was refused. A folder that was granted for this run goes before what is granted for
+    /// good.
+    fn of_denial(&self, denial: &Denial) -> String {
+        let is_own = denial.capability == Capability::Directory
+            && self.own.iter().any(|grant| grant.guest == denial.subject);
+        match for_this_run(&denial.hint).filter(|_| is_own) {
+            Some(hint) => format!("{hint}, in place of the one that was given"),
+            None => denial.hint.clone(),
+        }
     }
 
     /// What to do where a limit was met. Where a ceiling holds it, to ask for more does not help.

@@ -228,6 +228,12 @@ fn parse(text: &str) -> Result<HttpGrant, String> {
             None => return Err("a `*` in the host stands for whole labels: *.example.com".into()),
         },
     };
+    if authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.contains('*'))
+    {
+        return Err("a port is a number; the host `*` alone, without one, has every port".into());
+    }
     if authority.contains('*') {
         return Err("a `*` stands at the beginning of the host only: *.example.com".into());
     }
@@ -414,6 +420,10 @@ mod tests {
             (
                 "https://a.*.com",
                 "a `*` stands at the beginning of the host only: *.example.com",
+            ),
+            (
+                "http://*:*",
+                "a port is a number; the host `*` alone, without one, has every port",
             ),
             (
                 "https://*a.com",

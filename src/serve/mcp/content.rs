@@ -216,7 +216,7 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
             limit.as_str()
         ));
     } else if let Some(hint) = hint {
-        lines.push(format!("What to do: {}", printable(hint, false)));
+        lines.push(format!("What to do: {}", of_this_server(hint)));
     }
     lines.extend(failure.denials.iter().map(refused));
     // What was refused while it ran is more to the point.
@@ -225,7 +225,7 @@ fn explained(failure: &Failure, now: DateTime<Utc>) -> String {
         lines.push(format!(
             "Perhaps for want of a grant: {}. Only whoever runs skillhost can give it; tell them: {}",
             printable(&denial.to_string(), false),
-            printable(&denial.hint, false)
+            of_this_server(&denial.hint)
         ));
     }
     lines.push(match lacks_a_grant(failure) {
@@ -241,9 +241,21 @@ fn lacks_a_grant(failure: &Failure) -> bool {
     failure.denials.iter().any(by_a_grant) && matches!(failure.cause, Cause::InvalidInput { .. })
 }
 
+/// A hint of the host's. Its commands change what is found without any flag; which the server was started with is
+/// nothing that a client needs to know.
+fn of_this_server(hint: &str) -> String {
+    let shown = printable(hint, false);
+    match hint.contains("`skillhost ") {
+        true => format!(
+            "{shown} (with the same `--home`, `--policy` and `--database` as this server, where it was started with any)"
+        ),
+        false => shown.into_owned(),
+    }
+}
+
 /// What was refused, and who can change that.
 fn refused(denial: &Denial) -> String {
-    let (hint, text) = (printable(&denial.hint, false), denial.to_string());
+    let (hint, text) = (of_this_server(&denial.hint), denial.to_string());
     let denied = printable(&text, false);
     match denial.remedy {
         Remedy::Grant => format!(
@@ -392,6 +404,17 @@ mod tests {
         });
         let text = shown(&failure);
         assert!(text.contains("after 2 s") && text.contains("tell them: skillhost policy grant"));
+
+        // What is pasted is to change what this server goes by.
+        failure.denials[0].hint = "grant it with `skillhost policy grant a --storage`".into();
+        let text = shown(&failure);
+        assert!(
+            text.contains(
+                "--storage` (with the same `--home`, `--policy` and `--database` as this server"
+            ),
+            "{text}"
+        );
+        failure.denials[0].hint = "skillhost policy grant".into();
 
         // Nobody is asked for a grant that there is none of.
         for (remedy, expected) in [

@@ -46,13 +46,16 @@ pub(super) fn refusal(request: &CustomRequest, has_tasks: bool) -> ErrorData {
         "tasks/update" if has_tasks => why::<UpdateTaskParams>(params),
         "tasks/cancel" if has_tasks => why::<CancelTaskParams>(params),
         "server/discover" => "it takes none but `_meta`".to_owned(),
-        unknown => {
-            let message = format!("there is no method `{}`", named(unknown, MAX_NAME));
-            return ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None);
-        }
+        unknown => return self::unknown(unknown),
     };
     let message = format!("the params of `{}` do not fit: {why}", request.method);
     ErrorData::invalid_params(message, None)
+}
+
+/// That there is no such method.
+pub(super) fn unknown(method: &str) -> ErrorData {
+    let message = format!("there is no method `{}`", named(method, MAX_NAME));
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None)
 }
 
 /// What does not fit, and in which of the params.

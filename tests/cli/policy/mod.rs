@@ -339,6 +339,7 @@ csv-query
   confirmed  0.1.0  sha256:[DIGEST]
 --- stderr
 warning: it cannot be loaded: no skill `csv-query` was found
+hint: `skillhost list` shows what is installed
 
 "#]],
     );

@@ -184,6 +184,11 @@ impl Directories {
         self.shared.as_ref()?.met()
     }
 
+    /// Whether a disk had no room for what was to be written.
+    pub fn found_full(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_full())
+    }
+
     /// Files that were made, and bytes that were written.
     pub fn used(&self) -> (u64, u64) {
         self.shared.as_ref().map_or((0, 0), |shared| shared.used())
@@ -217,7 +222,7 @@ fn denial(grant: &DirectoryGrant, refused: &Refused, for_operator: bool) -> Deni
     let (reason, hint) = match refused {
         Refused::Apart(why) => (
             why.clone(),
-            "grant a directory beside it: the host keeps compiled code, grants and secrets there",
+            "grant a directory beside it: what the host itself runs, reads and keeps is no skill's",
         ),
         Refused::OfTheKernel => (
             "is made up by the kernel".into(),

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     met: OnceLock<Stop>,
     /// Whether the log says that no more files can be had.
     told_of_files: AtomicBool,
+    /// Whether a disk had no room for what was to be written.
+    full: AtomicBool,
 }
 
 /// Why a call came to nothing.
@@ -136,6 +138,16 @@ impl Quota {
 }
 
 impl Shared {
+    /// A disk had no room for what was to be written.
+    pub fn found_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     pub fn new(disk: Arc<Disk>, party: Party, refusals: Refusals, limits: &Limits) -> Self {
         Shared {
             disk,
@@ -148,6 +160,7 @@ impl Shared {
             still: None,
             met: OnceLock::new(),
             told_of_files: AtomicBool::new(false),
+            full: AtomicBool::new(false),
         }
     }
 

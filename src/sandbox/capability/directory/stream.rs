@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::ReadWriteFlags;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::descriptor::File;
@@ -45,6 +46,14 @@ pub(super) fn write(
     bytes: &[u8],
     place: Place,
 ) -> Result<(), Fault> {
+    let written = write_all(shared, file, bytes, place);
+    if let Err(Fault::Code(ErrorCode::InsufficientSpace | ErrorCode::Quota)) = &written {
+        shared.found_full();
+    }
+    written
+}
+
+fn write_all(shared: &Shared, file: &fs::File, bytes: &[u8], place: Place) -> Result<(), Fault> {
     let length = bytes.len() as u64;
     match place {
         Place::At(_) if bytes.is_empty() => {}
