@@ -24,7 +24,7 @@ use super::head::{Head, TAIL_AT, tail_text};
 
 /// How many bytes a tail has room for.
 pub(super) const TAIL_BYTES: usize = 64 << 10;
-/// How much of the head's file is mapped: all that it ever has.
+/// How much of the head's file is mapped: as far as the count of what stands in the tail.
 const HEAD_BYTES: usize = TAIL_AT + 8;
 /// How often a tail is read anew whose lines were put into their file meanwhile.
 const ROUNDS: usize = 100;

@@ -125,6 +125,8 @@ impl Chain {
             self.opened(folder, process, torn)?;
             self.opening = None;
         }
+        // With that the head is written, which must not say yet that nothing is lost.
+        self.empty(folder)?;
         let mut line = Line::default();
         line.begin(Utc::now());
         line.field("process", &process);
@@ -134,6 +136,7 @@ impl Chain {
         let written = self.append(folder, at);
         if written.is_err() {
             self.head.lost = lost;
+            let _ = self.write_head(folder);
         }
         written.map(|()| lost)
     }

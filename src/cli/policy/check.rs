@@ -383,7 +383,9 @@ fn findings(policy: &Policy, session: &Session) -> anyhow::Result<Vec<Finding>> 
         }
         about(name, entry, &versions, on.as_ref(), &mut findings);
         wide::addresses(name, entry, &mut findings);
-        confirmed::not_installed(name, entry, &installed, &mut findings);
+        if !unreadable.has(name) {
+            confirmed::not_installed(name, entry, &installed, &mut findings);
+        }
         if !installed.iter().any(|skill| skill.name == *name) && !unreadable.has(name) {
             absent::entry(name, entry, &installed, &mut findings);
         }

@@ -85,7 +85,6 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         record.given("grant", skill.identity(), &names)?;
     }
     let console = session.console;
-    warn_of_led(&on, &granted, &file, console)?;
     let title = super::title(&skill);
     console.note(format_args!(
         "{} {title} is {} granted, in `{}`:",
@@ -106,6 +105,7 @@ pub fn grant(args: PolicyGrantArgs, session: &Session) -> anyhow::Result<Exit> {
         let table = grants::table(&replaced, &Grants::default()).to_string();
         console.note(format_args!("in place of:\n{}", table.trim_end()));
     }
+    warn_of_led(&on, &granted, &file, console);
     for message in granted.addresses.iter().filter_map(wide::said) {
         let label = styled(HINT, "hint");
         console.warn(format_args!("{message}\n  {label}: {}", wide::NARROW));
@@ -154,17 +154,15 @@ fn others_confirmed(policy: &Policy, skill: &Skill) -> Vec<String> {
 }
 
 /// Says which directories of other skills can no longer be opened, as this one may write where their links stand.
-fn warn_of_led(
-    on: &CommandHost,
-    granted: &Grants,
-    file: &PolicyFile,
-    console: Console,
-) -> anyhow::Result<()> {
+fn warn_of_led(on: &CommandHost, granted: &Grants, file: &PolicyFile, console: Console) {
     let mut directories = granted.directories.iter();
     if !directories.any(|directory| directory.mode == Mode::Rw) {
-        return Ok(());
+        return;
     }
-    let after = file.read()?.unwrap_or_default();
+    // It is granted, and whoever reads the policy next says what is wrong with it by now.
+    let Ok(after) = file.read().map(Option::unwrap_or_default) else {
+        return;
+    };
     let all = after.skills.iter().flat_map(|(name, entry)| {
         let directories = entry.grants.directories.iter();
         directories.map(move |directory| (name, directory))
@@ -184,7 +182,6 @@ fn warn_of_led(
             ));
         }
     }
-    Ok(())
 }
 
 /// What was granted for the same guest path, variable or key as something that is granted now, and otherwise.

@@ -103,6 +103,9 @@ fn bytes_that_are_written() {
     }
 }
 
+/// Says that this process is for the test below.
+const BOUNDED: &str = "SKILLHOST_TEST_BOUNDED";
+
 /// The kernel would end the process that makes a file larger than it may: the host's, for what a guest writes.
 #[test]
 fn files_that_the_kernel_bounds() {
@@ -114,6 +117,7 @@ fn files_that_the_kernel_bounds() {
             "--ignored",
             "--nocapture",
         ])
+        .env(BOUNDED, "yes")
         .output()
         .expect("it can be run");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -129,6 +133,11 @@ fn files_that_the_kernel_bounds() {
 #[ignore = "run by another test, in a process of its own"]
 fn a_process_whose_files_are_bounded() {
     const MOST: u64 = 1 << 20;
+    // The limit stays with the process.
+    assert!(
+        std::env::var_os(BOUNDED).is_some(),
+        "it is run by another test"
+    );
     let _alone = alone();
     let folder = Folder::new();
     let storage = tempfile::tempdir().expect("a folder can be made");

@@ -9,9 +9,17 @@ use super::{About, Finding, Kind};
 /// What to say of an address that is granted, where it is too wide.
 pub fn said(grant: &AddressGrant) -> Option<String> {
     grant.is_wide().then(|| {
+        let has_loopback = ["127.0.0.1", "::1"]
+            .iter()
+            .filter_map(|address| address.parse().ok())
+            .any(|loopback| grant.contains(loopback));
+        let first = match has_loopback {
+            true => "this machine's loopback, ",
+            false => "",
+        };
         format!(
-            "the addresses `{grant}` are granted: every granted name may lead to this machine's loopback, to \
-             metadata services and to whatever else is there"
+            "the addresses `{grant}` are granted: every granted name may lead to {first}addresses that are not public, and \
+             to whatever else is there"
         )
     })
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::fs::{Mode as Bits, OFlags, fstat, openat};
 
@@ -89,7 +88,7 @@ impl Apart {
         let opened = opened.as_fd().try_clone_to_owned()?;
         let itself = identity(&opened)?;
         let real = fs::canonicalize(&grant.host)?;
-        let table = self.mounts.now();
+        let table = self.mounts.now()?;
         let within = table.within(&real);
         let mut looked = Looked {
             grant,
@@ -112,7 +111,18 @@ impl Apart {
             let Some(folder) = found.filter(|found| found.is_dir() && mode == Mode::Ro) else {
                 continue;
             };
-            for link in &*self.led.from(path, &folder).or_else(unread(path))? {
+            let links = match self.led.from(path, &folder) {
+                Ok(links) => links,
+                Err(error) => match unread(path, &error) {
+                    Some(why) => return Ok(Err(why)),
+                    None => return Err(error),
+                },
+            };
+            for link in &*links {
+                // One that is named itself is held to its own mode.
+                if self.paths.iter().any(|(path, _)| path == link) {
+                    continue;
+                }
                 if let Some(why) = looked.at(link, fs::metadata(link).ok().as_ref()) {
                     return Ok(Err(why));
                 }
@@ -162,19 +172,16 @@ impl<M: Fn(&Path) -> bool> Looked<'_, M> {
     }
 }
 
-/// What to make of a folder of the host's own in which links cannot be looked for.
-fn unread(path: &Path) -> impl FnOnce(io::Error) -> io::Result<Arc<[PathBuf]>> + '_ {
-    |error| match error.kind() {
-        // It is gone meanwhile.
-        io::ErrorKind::NotFound => Ok(Arc::default()),
-        io::ErrorKind::PermissionDenied => {
-            let path = path.display();
-            let why =
-                format!("what `{path}`, which is the host's own, leads to is not known: {error}");
-            Err(io::Error::new(error.kind(), why))
-        }
-        _ => Err(error),
-    }
+/// Why nothing can be granted beside a folder of the host's own that this user may not read: whatever is granted may be
+/// what a link in it leads to.
+fn unread(path: &Path, error: &io::Error) -> Option<String> {
+    (error.kind() == io::ErrorKind::PermissionDenied).then(|| {
+        format!(
+            "may be what a link in `{}` leads to, which is the host's own and cannot be read ({error}): give that folder \
+             to this user, or move it away",
+            path.display()
+        )
+    })
 }
 
 pub(super) fn identity(file: impl AsFd) -> io::Result<Identity> {

@@ -43,7 +43,12 @@ impl Led {
             return Ok(Arc::clone(&kept.links));
         }
         let mut links = Vec::new();
-        for entry in fs::read_dir(folder)? {
+        let entries = match fs::read_dir(folder) {
+            // It is gone meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             if entry.file_type()?.is_symlink() {
                 links.push(entry.path());

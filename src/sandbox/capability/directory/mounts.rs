@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,31 +24,34 @@ pub(super) struct Mounts(Mutex<Option<(File, Arc<Table>)>>);
 
 impl Mounts {
     /// Those that there are now; none where the system has no list of them. Blocks.
-    pub fn now(&self) -> Arc<Table> {
+    ///
+    /// # Errors
+    /// Where there is a list that cannot be read.
+    pub fn now(&self) -> io::Result<Arc<Table>> {
         // Either there or not: a panicking holder cannot have left it in between.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((file, table)) = &*kept
             && !has_changed(file)
         {
-            return Arc::clone(table);
+            return Ok(Arc::clone(table));
         }
-        let file = match kept.take() {
-            Some((file, _)) => Ok(file),
-            None => File::open(LIST),
+        let mut file = match kept.take() {
+            Some((file, _)) => file,
+            None => match File::open(LIST) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
+                Err(error) => return Err(error),
+            },
         };
-        let read = file.and_then(|mut file| {
-            let mut list = Vec::new();
-            file.seek(SeekFrom::Start(0))?;
-            (&file).take(MAX_LIST).read_to_end(&mut list)?;
-            Ok((file, Arc::new(Table::parse(&list))))
-        });
-        match read {
-            Ok((file, table)) => {
-                *kept = Some((file, Arc::clone(&table)));
-                table
-            }
-            Err(_) => Arc::default(),
+        let mut list = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        (&file).take(MAX_LIST).read_to_end(&mut list)?;
+        if list.len() as u64 == MAX_LIST {
+            return Err(io::Error::other("there are too many mounts to look at"));
         }
+        let table = Arc::new(Table::parse(&list));
+        *kept = Some((file, Arc::clone(&table)));
+        Ok(table)
     }
 }
 
@@ -136,11 +139,21 @@ impl Table {
     }
 }
 
-/// `ID PARENT DEVICE ROOT AT …`
+/// `ID PARENT DEVICE ROOT AT … - TYPE SOURCE …`
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ').skip(2);
     let device = words.next()?.to_vec();
-    let (path, at) = (unescaped(words.next()?), unescaped(words.next()?));
+    let (mut path, at) = (unescaped(words.next()?), unescaped(words.next()?));
+    let mut behind = words.skip_while(|word| *word != b"-").skip(1);
+    if let (Some(b"nfs" | b"nfs4"), Some(source)) = (behind.next(), behind.next()) {
+        // Of each export of a server the kernel says that it is the whole; which one it is, its source says.
+        let exported = source.windows(2).position(|two| two == b":/");
+        let exported = exported.map(|colon| unescaped(&source[colon + 1..]));
+        let below = path.strip_prefix("/").map(Path::to_owned);
+        if let (Some(exported), Ok(below)) = (exported, below) {
+            path = exported.join(below);
+        }
+    }
     Some(Mount {
         what: Place { device, path },
         at,
@@ -245,13 +258,49 @@ mod tests {
         assert!(!hidden.meet(&within, &root.join("home")));
     }
 
+    /// Each is told to be the whole of the same file system.
+    #[test]
+    fn exports_of_one_server_are_told_apart() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("sk")).unwrap();
+        let home = root.display();
+        for (first, second, granted, meets) in [
+            ("srv:/export/home", "srv:/export/data", "/data", false),
+            ("srv:/export/home", "srv:/export/home", "/data", true),
+            ("srv:/export/home", "srv:/", "/data/export", true),
+            ("srv:/export/home", "srv:/", "/data/elsewhere", false),
+            (
+                "[fe80::1]:/export/home",
+                "[fe80::1]:/export",
+                "/data/home",
+                true,
+            ),
+            (
+                "[fe80::1]:/export/home",
+                "[fe80::1]:/export",
+                "/data/other",
+                false,
+            ),
+        ] {
+            let all = |source: &str, at: &str| {
+                format!("30 1 0:45 / {at} rw,relatime shared:1 - nfs4 {source} rw,vers=4.2")
+            };
+            let table = table(&[&all(first, &home.to_string()), &all(second, "/data")]);
+            let within = table.within(Path::new(granted));
+            let met = table.meet(&within, &root.join("sk"));
+            assert_eq!(met, meets, "{first} {second} {granted}");
+        }
+    }
+
     #[test]
     fn the_list_is_that_of_the_system() {
         let mounts = Mounts::default();
-        let table = mounts.now();
+        let table = mounts.now().unwrap();
         assert!(Path::new(LIST).exists() == !table.mounts.is_empty());
         // Where nothing is mounted meanwhile, it is not read again.
-        let again = (0..100).any(|_| Arc::ptr_eq(&mounts.now(), &mounts.now()));
+        let now = || mounts.now().unwrap();
+        let again = (0..100).any(|_| Arc::ptr_eq(&now(), &now()));
         assert!(again || table.mounts.is_empty());
     }
 }

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, RawDir, mkdirat, unlinkat};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
-use crate::private::{keeps_what_is_in_it, make_folder};
+use crate::private::{keep_what_is_in_it, make_folder};
 use clearing::{Clearing, is_itself_or_above};
 pub(super) use turns::Owner;
 use turns::{Turns, Waiting};
@@ -177,7 +177,7 @@ impl ScratchRoot {
         }
         make_folder(&self.base)?;
         // What somebody else moves away is never removed.
-        keeps_what_is_in_it(&self.base)?;
+        keep_what_is_in_it(&self.base)?;
         // Gone again where it cannot be locked.
         let kept = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_where_others_may_write() {
+    fn others_cannot_write_where_it_is_made() {
         let base = tempfile::tempdir().unwrap();
         let root = ScratchRoot::new(base.path().join("scratch"));
         let mode = || fs::metadata(&root.base).unwrap().permissions().mode() & 0o777;
@@ -439,15 +439,14 @@ mod tests {
         let root = ScratchRoot::new(base.path().join("open"));
         fs::create_dir(&root.base).unwrap();
         let with = |mode| fs::set_permissions(&root.base, PermissionsExt::from_mode(mode)).unwrap();
-        with(0o777);
-        let error = root.make(owner("acme")).err().unwrap();
-        assert!(
-            error.to_string().contains("others may write in it"),
-            "{error}"
-        );
-        // As the system's own folder for temporary files is.
-        with(0o1777);
-        assert!(root.make(owner("acme")).is_ok());
+        // As the system's own folder for temporary files is; where they could take it away, they may not write any more.
+        for (before, after) in [(0o1777, 0o1777), (0o775, 0o755), (0o777, 0o755)] {
+            with(before);
+            let root = ScratchRoot::new(base.path().join("open"));
+            drop(root.make(owner("acme")).unwrap());
+            let mode = fs::metadata(&root.base).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, after);
+        }
     }
 
     #[tokio::test(start_paused = true)]
