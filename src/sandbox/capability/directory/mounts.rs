@@ -297,7 +297,7 @@ mod tests {
     fn the_list_is_that_of_the_system() {
         let mounts = Mounts::default();
         let table = mounts.now().unwrap();
-        assert!(Path::new(LIST).exists() == !table.mounts.is_empty());
+        assert_ne!(Path::new(LIST).exists(), table.mounts.is_empty());
         // Where nothing is mounted meanwhile, it is not read again.
         let now = || mounts.now().unwrap();
         let again = (0..100).any(|_| Arc::ptr_eq(&now(), &now()));
