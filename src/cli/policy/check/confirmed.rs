@@ -25,7 +25,7 @@ pub fn not_installed(
         let is_there = |other: &&Installed| {
             other.digest == confirmed.digest || Some(other.version.as_str()) == version
         };
-        if installed.iter().any(|other| is_there(&other)) {
+        if installed.iter().any(is_there) {
             continue;
         }
         let version = version.map_or_else(String::new, |version| format!("version {version}, "));
