@@ -79,10 +79,10 @@ pub(crate) fn keeps_what_is_in_it(folder: &Path) -> io::Result<()> {
         return Err(io::Error::other(why));
     }
     if mode & 0o022 != 0 && mode & STICKY == 0 {
-        let what = match owner {
+        let what = match owner == rustix::process::geteuid().as_raw() {
+            true => "run `chmod 700` on it",
             // It may be mounted so.
-            0 => "set its sticky bit, as with mode 1777, or name another folder",
-            _ => "run `chmod 700` on it",
+            false => "set its sticky bit, as with mode 1777, or name another folder",
         };
         let why = format!(
             "others may write in it (mode {mode:o}), and could take away what is made there; {what}"

@@ -13,8 +13,8 @@
 //! - that the host's memory, its slots, its open files and its threads came back, and that nobody computes any more;
 //! - that the next execution of another skill on the same host, which behaves well, is undisturbed:
 //!   the right answer, at the same cost in fuel, without waiting for a slot, and in no more than twice the
-//!   time and a millisecond, which the very next one must keep after one of the rounds (or of up to [`MORE_ROUNDS`]
-//!   more), and one of the next few after each.
+//!   time and a millisecond, as one of the next few must after each round; and the very next one in no more than twice
+//!   the time and 10 ms, after one of the rounds (or of up to [`MORE_ROUNDS`] more).
 //!
 //! Each is run several times on one host with a single slot, so that anything left behind adds up,
 //! and a slot that is not given back is missed at once.

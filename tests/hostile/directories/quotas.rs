@@ -164,7 +164,8 @@ fn a_process_whose_files_are_bounded() {
         assert!(size <= MOST, "{size}: {call}");
     }
     let path = directories_path().with_file_name("storage.wasm");
-    let steps = json!([["fill", "", "big", 500_000], ["fill", "", "more", 800_000]]);
+    let fill = |at: u64| json!(["fill", "", format!("key-{at}"), 800_000]);
+    let steps: Vec<Value> = (0..6).map(fill).collect();
     let attack = Attack::from(&path, "do", json!({ "steps": steps }))
         .granted(Grants::default().storage())
         .on(&host);
