@@ -7,6 +7,21 @@ from urllib.parse import unquote
 
 import schemathesis
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture.optimiser import Optimiser
+
+climb = Optimiser.hill_climb
+
+
+def climb_as_far_as_it_goes(self):
+    # Where a step has fewer parts than what it began with, it looks for one past their end, and would end all that is
+    # tried of an operation by that.
+    try:
+        climb(self)
+    except IndexError:
+        pass
+
+
+Optimiser.hill_climb = climb_as_far_as_it_goes
 
 
 def words(alphabet, most):
