@@ -149,12 +149,13 @@ impl FromStr for DirectoryGrant {
                 false => "what stands last is no mode: it is `ro` or `rw`",
             }));
         }
-        let trimmed = guest.trim_end_matches('/');
-        // Beside the host's path, it is not what is typed for the guest.
-        let trimmed = match rest.contains(':') {
-            true => trimmed.trim_end_matches("/.").trim_end_matches('/'),
-            false => trimmed,
-        };
+        let mut trimmed = guest.trim_end_matches('/');
+        // Where it is the host's path, it is what is typed for the guest, too.
+        if trimmed != host.trim_end_matches('/') {
+            while let Some(shorter) = trimmed.strip_suffix("/.") {
+                trimmed = shorter.trim_end_matches('/');
+            }
+        }
         let guest = if trimmed.is_empty() { "/" } else { trimmed };
         Ok(DirectoryGrant {
             host: PathBuf::from(host),
@@ -366,7 +367,12 @@ mod tests {
         assert_eq!(parsed("/"), case("/", "/", Mode::Ro));
         assert_eq!(parsed("/a:/data/."), case("/a", "/data", Mode::Ro));
         assert_eq!(parsed("/a:/."), case("/a", "/", Mode::Ro));
-        assert_eq!(parsed("d/."), case("d/.", "d/.", Mode::Ro));
+        assert_eq!(parsed("/a:/data/.//./"), case("/a", "/data", Mode::Ro));
+        for (text, host) in [("d/.", "d/."), ("d/./", "d/./"), ("d/.:d/.:ro", "d/.")] {
+            assert_eq!(parsed(text), case(host, "d/.", Mode::Ro));
+        }
+        let itself = parsed("./.").to_string();
+        assert_eq!(parsed(&itself), parsed("./."));
         assert_eq!(parsed("../../a"), case("../../a", "../../a", Mode::Ro));
         assert_eq!(parsed("a/../b:b"), case("a/../b", "b", Mode::Ro));
     }
